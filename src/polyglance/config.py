@@ -1,0 +1,253 @@
+"""Configurations: frozen dataclasses, read from TOML, changed by dotted overrides, saved, fingerprinted.
+
+    @dataclass(frozen=True, kw_only=True)
+    class TrainConfig:
+        lr: float = 1e-3
+        \"\"\"Peak learning rate.\"\"\"
+
+    config = load(TrainConfig, "train.toml", overrides=["lr=3e-4"])
+    save(config, "resolved.toml")
+
+A wrong key or value is a `ValueError` that names the file, the line and the nearest right key.
+"""
+
+import dataclasses
+import hashlib
+import json
+import re
+import tomllib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin
+
+import tomli_w
+
+from polyglance.languages import did_you_mean
+
+__all__ = ["fingerprint", "from_dict", "load", "save", "to_dict", "write_atomically"]
+
+T = TypeVar("T")
+
+
+class _Misfit(ValueError):
+    """A value that does not fit, with the key path to it; `load` turns the path into file and line."""
+
+    def __init__(self, path: tuple[str, ...], message: str) -> None:
+        super().__init__(f"{'.'.join(path)}: {message}" if path else message)
+        self.path = path
+        self.message = message
+
+
+def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
+    """Read a TOML file into `cls`, with dotted overrides (`train.lr=3e-4`) on top.
+
+    Raises:
+        ValueError: unreadable file, bad TOML, unknown key or misfitting value; one line with file and line.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    overridden = {key: override for override in overrides for key in [_override(values, override)]}
+    try:
+        return from_dict(cls, values)
+    except _Misfit as misfit:
+        dotted = ".".join(misfit.path)
+        for key, override in overridden.items():
+            if dotted == key or dotted.startswith(f"{key}."):
+                raise ValueError(f"--set {override}: {misfit}") from None
+        line = _line_of(text, misfit.path)
+        raise ValueError(f"{path}:{line}: {misfit}" if line else f"{path}: {misfit}") from None
+
+
+def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
+    """Build the dataclass `cls` from nested plain values, checking every key and type.
+
+    Raises:
+        ValueError: names the path of the bad field and what would be right.
+    """
+    return _build(cls, values, ())
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The dataclass as nested plain values; derived fields and None (which TOML cannot write) are left out."""
+    return {
+        f.name: _plain(getattr(config, f.name))
+        for f in dataclasses.fields(config)
+        if f.init and getattr(config, f.name) is not None
+    }
+
+
+def save(config: Any, path: str | Path) -> None:
+    """Write the resolved config as TOML, whole or not at all."""
+    write_atomically(path, tomli_w.dumps(to_dict(config)))
+
+
+def fingerprint(*parts: Any) -> str:
+    """12 hexadecimal digits that change when any part (dataclasses, plain values) changes."""
+    text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Write a file under a `.partial` name and rename it when whole, so that no reader ever sees half of it."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    if isinstance(content, str):
+        partial.write_text(content, encoding="utf-8")
+    else:
+        partial.write_bytes(content)
+    partial.replace(path)
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return to_dict(value)
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def _build(cls: type[T], values: Any, path: tuple[str, ...]) -> T:
+    if not isinstance(values, Mapping):
+        raise _Misfit(path, f"expected a table, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    fields = {f.name: f for f in dataclasses.fields(cls) if f.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise _Misfit((*path, key), f"unknown key; {did_you_mean(key, fields)}")
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise _Misfit(path, f"the key {name!r} is missing")
+    arguments = {key: _convert(hints[key], value, (*path, key)) for key, value in values.items()}
+    try:
+        return cls(**arguments)
+    except _Misfit:
+        raise
+    except ValueError as error:
+        raise _Misfit(path, str(error)) from None
+
+
+def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
+    """`value` as the type `hint` asks for, or `_Misfit`. Only what a lossless reading of TOML allows."""
+    origin, args = get_origin(hint), get_args(hint)
+    if dataclasses.is_dataclass(hint):
+        return _build(typing.cast(type, hint), value, path)
+    if origin in (Union, types.UnionType):
+        return _convert_union(args, value, path)
+    if origin is Literal:
+        if value in args:
+            return value
+        raise _Misfit(path, f"{value!r} is not a choice; {did_you_mean(str(value), map(str, args))}")
+    if origin in (tuple, list):
+        return _convert_sequence(origin, args, value, path)
+    if origin is not None and issubclass(origin, Mapping):
+        if not isinstance(value, Mapping):
+            raise _Misfit(path, f"expected a table, got {value!r}")
+        return {key: _convert(args[1], item, (*path, key)) for key, item in value.items()}
+    if hint is Any:
+        return value
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is Path and isinstance(value, str):
+        return Path(value)
+    if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
+        return value
+    raise _Misfit(path, f"expected {hint.__name__}, got {value!r}")
+
+
+def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
+    if value is None and types.NoneType in choices:
+        return None
+    misfits = []
+    for choice in choices:
+        if choice is types.NoneType:
+            continue
+        try:
+            return _convert(choice, value, path)
+        except _Misfit as misfit:
+            misfits.append(misfit)
+    raise max(
+        misfits, key=lambda misfit: len(misfit.path)
+    )  # the choice that went deepest was most nearly right
+
+
+def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
+    if not isinstance(value, (list, tuple)):
+        raise _Misfit(path, f"expected a list, got {value!r}")
+    if origin is tuple and not (len(args) == 2 and args[1] is Ellipsis):
+        if len(value) != len(args):
+            raise _Misfit(path, f"expected {len(args)} values, got {len(value)}")
+        return tuple(
+            _convert(arg, item, (*path, str(i)))
+            for i, (arg, item) in enumerate(zip(args, value, strict=True))
+        )
+    return origin(_convert(args[0], item, (*path, str(i))) for i, item in enumerate(value))
+
+
+def _override(values: dict[str, Any], override: str) -> str:
+    """Set one dotted override in nested values; returns its dotted key."""
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise ValueError(f"--set {override}: expected key=value, for example train.lr=3e-4")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string: train.schedule=cosine
+    *parents, last = key.split(".")
+    table: Any = values
+    for parent in parents:
+        table = _step(table, parent, override, create=True)
+    if isinstance(table, list):
+        _step(table, last, override, create=False)
+        table[int(last)] = value
+    else:
+        table[last] = value
+    return key
+
+
+def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
+    if isinstance(table, list):
+        if not key.isdecimal() or int(key) >= len(table):
+            raise ValueError(f"--set {override}: {key!r} is not an index into a list of {len(table)}")
+        return table[int(key)]
+    if not isinstance(table, dict):
+        raise ValueError(f"--set {override}: there is no table above {key!r}")
+    return table.setdefault(key, {}) if create else table
+
+
+def _line_of(text: str, path: tuple[str, ...]) -> int | None:
+    """The line where the key at `path` is set, as far as it can be found without a parser that keeps positions."""
+    seen: list[str] = []
+    counts: dict[str, int] = {}
+    best: tuple[int, int] | None = None  # (how many leading keys of the path match, line)
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := re.match(r"\s*(\[\[?)\s*([^\]]+?)\s*\]", line):
+            seen = [part.strip().strip("\"'") for part in header[2].split(".")]
+            if header[1] == "[[":
+                index = counts.get(header[2], 0)
+                counts[header[2]] = index + 1
+                seen.append(str(index))
+            keys = seen
+        elif setting := re.match(r"\s*([\w\-\".']+)\s*=", line):
+            keys = [*seen, *(part.strip("\"'") for part in setting[1].split("."))]
+        else:
+            continue
+        if tuple(keys) == path[: len(keys)] and (best is None or len(keys) > best[0]):
+            best = (len(keys), number)
+    return best[1] if best else None

@@ -1,0 +1,110 @@
+"""The languages polyglance knows. Adding one is one entry in `LANGUAGES`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import MappingProxyType
+from typing import Literal
+
+__all__ = ["LANGUAGES", "SOURCE_LANGUAGE", "Language", "did_you_mean", "language"]
+
+SOURCE_LANGUAGE = "en"
+"""Translations go from this language to the others (paper section 2)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Language:
+    """What the rest of the project needs to know about one language."""
+
+    code: str
+    """ISO 639-1 code, the key used in data, coverage and scores."""
+    name: str
+    """English name, as prompts spell it (official code, process/processing_florence2.py)."""
+    prefix: str
+    """First words of a caption; given to the decoder they pin its language (paper Fig. 5, v2 Fig. 4)."""
+    nllb: str
+    """Code of NLLB-200 and FLORES."""
+    script: str
+    """ISO 15924 code of the writing system."""
+    words: Literal["spaces", "characters"]
+    """How words are told apart when texts are tokenised or scored: by spaces, or each character for itself."""
+
+
+LANGUAGES: Mapping[str, Language] = MappingProxyType(
+    {
+        entry.code: entry
+        for entry in (
+            Language(
+                code="en",
+                name="English",
+                prefix="The image shows",
+                nllb="eng_Latn",
+                script="Latn",
+                words="spaces",
+            ),
+            Language(
+                code="de",
+                name="German",
+                prefix="Das Bild zeigt",
+                nllb="deu_Latn",
+                script="Latn",
+                words="spaces",
+            ),
+            Language(
+                code="fr",
+                name="French",
+                prefix="La photo montre",
+                nllb="fra_Latn",
+                script="Latn",
+                words="spaces",
+            ),
+            Language(
+                code="es",
+                name="Spanish",
+                prefix="La imagen muestra",
+                nllb="spa_Latn",
+                script="Latn",
+                words="spaces",
+            ),
+            Language(
+                code="ru",
+                name="Russian",
+                prefix="На картинке изображен",
+                nllb="rus_Cyrl",
+                script="Cyrl",
+                words="spaces",
+            ),
+            Language(
+                code="zh",
+                name="simplified Chinese",
+                prefix="图为",
+                nllb="zho_Hans",
+                script="Hans",
+                words="characters",
+            ),
+        )
+    }
+)
+
+
+def did_you_mean(wrong: str, right: Iterable[str]) -> str:
+    """The second half of an error message: the nearest right name, or all of them where none is near."""
+    names = sorted(set(right))
+    near = get_close_matches(wrong, names, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+
+
+def language(code: str) -> Language:
+    """The language with this code.
+
+    Raises:
+        ValueError: the code is not known; the message names the nearest one.
+    """
+    if code not in LANGUAGES:
+        by_name = {entry.name.lower(): entry.code for entry in LANGUAGES.values()}
+        hint = by_name.get(code.lower())
+        raise ValueError(
+            f"unknown language {code!r}: "
+            + (f"did you mean {hint!r}?" if hint else did_you_mean(code, LANGUAGES))
+        )
+    return LANGUAGES[code]
