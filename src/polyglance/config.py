@@ -182,9 +182,7 @@ def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) 
             return _convert(choice, value, path)
         except _Misfit as misfit:
             misfits.append(misfit)
-    raise max(
-        misfits, key=lambda misfit: len(misfit.path)
-    )  # the choice that went deepest was most nearly right
+    raise max(misfits, key=lambda misfit: len(misfit.path))  # the choice that went deepest was most nearly right
 
 
 def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
@@ -194,8 +192,7 @@ def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tup
         if len(value) != len(args):
             raise _Misfit(path, f"expected {len(args)} values, got {len(value)}")
         return tuple(
-            _convert(arg, item, (*path, str(i)))
-            for i, (arg, item) in enumerate(zip(args, value, strict=True))
+            _convert(arg, item, (*path, str(i))) for i, (arg, item) in enumerate(zip(args, value, strict=True))
         )
     return origin(_convert(args[0], item, (*path, str(i))) for i, item in enumerate(value))
 

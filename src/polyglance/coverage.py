@@ -82,9 +82,7 @@ class Coverage:
             case "SC":
                 return tuple(Cell("caption", code) for code in self.caption)
             case "ST":
-                return tuple(
-                    Cell("translation", code) for code in self.translation if code != SOURCE_LANGUAGE
-                )
+                return tuple(Cell("translation", code) for code in self.translation if code != SOURCE_LANGUAGE)
             case "UC":
                 return tuple(Cell("caption", code) for code in self.translation if code not in self.caption)
 

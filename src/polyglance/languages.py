@@ -101,10 +101,8 @@ def language(code: str) -> Language:
         ValueError: the code is not known; the message names the nearest one.
     """
     if code not in LANGUAGES:
-        by_name = {entry.name.lower(): entry.code for entry in LANGUAGES.values()}
-        hint = by_name.get(code.lower())
-        raise ValueError(
-            f"unknown language {code!r}: "
-            + (f"did you mean {hint!r}?" if hint else did_you_mean(code, LANGUAGES))
-        )
+        names = {entry.name.lower(): entry.code for entry in LANGUAGES.values()}
+        near = get_close_matches(code.lower(), names, n=1, cutoff=0.7)
+        hint = f"did you mean {names[near[0]]!r}?" if near else did_you_mean(code, LANGUAGES)
+        raise ValueError(f"unknown language {code!r}: {hint}")
     return LANGUAGES[code]

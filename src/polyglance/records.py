@@ -57,8 +57,7 @@ def annotations_from_texts(
         texts: language code -> text.
     """
     captions = [
-        Annotation(task="caption", language=code, text=text, style=style, origin=origin)
-        for code, text in texts.items()
+        Annotation(task="caption", language=code, text=text, style=style, origin=origin) for code, text in texts.items()
     ]
     source = texts.get(SOURCE_LANGUAGE)
     translations = [
