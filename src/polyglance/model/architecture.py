@@ -1,0 +1,166 @@
+"""The model: image and prompt in, text out. Parts are the library's; this file joins them."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache
+from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
+from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_right
+
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.decoder import decoder, encoder_decoder_cache
+from polyglance.model.vision import ImageProjector, vision_tower
+
+__all__ = ["IGNORED", "Polyglance"]
+
+IGNORED = -100
+"""Label of positions that do not count in the loss."""
+
+
+class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+    """Vision tower -> projector -> [image; prompt] -> encoder -> decoder by cross-attention -> tied head.
+
+    The wiring is the published one (official code sections 1.2 to 1.6); sizes and kinds of the parts are the
+    configuration's. Letters: B batch, S prompt tokens, I image tokens, T target tokens, V decoder vocabulary.
+    """
+
+    config_class = PolyglanceConfig
+    base_model_prefix = ""
+    main_input_name = "pixel_values"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _no_split_modules = ["BartEncoderLayer", "BartDecoderLayer", "GatedGemma2Layer"]
+    _tied_weights_keys = {"lm_head.weight": "decoder.embed_tokens.weight"}
+
+    def __init__(self, config: PolyglanceConfig) -> None:
+        super().__init__(config)
+        self.vision_tower = vision_tower(config.vision_config)
+        self.projector = ImageProjector(
+            config.vision_config, width=config.encoder_config.d_model, max_grid=config.max_image_grid
+        )
+        self.encoder = BartEncoder(config.encoder_config)
+        self.decoder = decoder(config.decoder_config)
+        self.lm_head = nn.Linear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def encode_image(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B I W"]:
+        """Image tokens as the encoder reads them."""
+        return self.projector(self.vision_tower(pixel_values))
+
+    def encode(
+        self,
+        pixel_values: Float[Tensor, "B 3 H W"] | None,
+        input_ids: Int[Tensor, "B S"],
+        attention_mask: Tensor | None = None,
+        image_features: Float[Tensor, "B I W"] | None = None,
+    ) -> tuple[Float[Tensor, "B I+S W"], Int[Tensor, "B I+S"]]:
+        """Encoder states of image and prompt, and their mask (1 = real). The image's tokens come first."""
+        if image_features is None:
+            if pixel_values is None:
+                raise ValueError("give pixel_values or image_features: every task of this model reads an image")
+            image_features = self.encode_image(pixel_values)
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        mask = torch.cat([attention_mask.new_ones(image_features.shape[:2]), attention_mask], dim=1)
+        embedded = torch.cat([image_features, self.encoder.embed_tokens(input_ids)], dim=1)
+        limit = self.config.encoder_config.max_position_embeddings
+        if embedded.shape[1] > limit:
+            raise ValueError(
+                f"image and prompt together are {embedded.shape[1]} tokens; the encoder takes {limit}: shorten the text"
+            )
+        return self.encoder(inputs_embeds=embedded, attention_mask=mask).last_hidden_state, mask
+
+    def logits(self, hidden_states: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch V"]:
+        """The tied head, soft-capped as published."""
+        logits = self.lm_head(hidden_states)
+        cap = self.config.final_logit_softcapping
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
+    def forward(
+        self,
+        pixel_values: Float[Tensor, "B 3 H W"] | None = None,
+        input_ids: Int[Tensor, "B S"] | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Int[Tensor, "B T"] | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        labels: Int[Tensor, "B T"] | None = None,
+        image_features: Float[Tensor, "B I W"] | None = None,
+        encoder_outputs: BaseModelOutput | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        **kwargs: Any,
+    ) -> Seq2SeqLMOutput:
+        """Logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
+
+        Args:
+            decoder_input_ids: the target shifted right; made from `labels` where it is left out.
+            image_features: `encode_image` of the pixels, where they are computed once and kept.
+            encoder_outputs: states of `encode`; `attention_mask` is then the mask over image and prompt.
+
+        Raises:
+            ValueError: no image, no prompt or no target given, or too many tokens for the encoder.
+        """
+        if encoder_outputs is None:
+            if input_ids is None:
+                raise ValueError("give input_ids: the prompt says which task and language is asked for")
+            states, mask = self.encode(pixel_values, input_ids, attention_mask, image_features)
+        else:
+            states, mask = encoder_outputs[0], attention_mask
+        if decoder_input_ids is None:
+            if labels is None:
+                raise ValueError("give decoder_input_ids or labels")
+            decoder_input_ids = shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=states,
+            encoder_attention_mask=mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+        )
+        logits = self.logits(decoded.last_hidden_state)
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        return Seq2SeqLMOutput(
+            loss=loss, logits=logits, past_key_values=decoded.past_key_values, encoder_last_hidden_state=states
+        )
+
+    @torch.no_grad()
+    def generate(
+        self,
+        pixel_values: Float[Tensor, "B 3 H W"] | None = None,
+        input_ids: Int[Tensor, "B S"] | None = None,
+        attention_mask: Tensor | None = None,
+        image_features: Float[Tensor, "B I W"] | None = None,
+        **kwargs: Any,
+    ) -> Int[Tensor, "B T"]:
+        """Decode with transformers' `generate` (greedy, beams, sampling, cached): image and prompt are read once.
+
+        Args:
+            kwargs: what transformers' generate takes: `decoder_input_ids` (a language prefix), `num_beams`, ...
+        """
+        if input_ids is None:
+            raise ValueError("give input_ids: the prompt says which task and language is asked for")
+        states, mask = self.encode(pixel_values, input_ids, attention_mask, image_features)
+        if kwargs.get("use_cache", True):
+            kwargs["past_key_values"] = encoder_decoder_cache(self.config.decoder_config)
+        return super().generate(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **kwargs
+        )
+
+    def get_encoder(self, modality: str | None = None) -> nn.Module:
+        return self.encoder
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.decoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.decoder.embed_tokens = value
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head

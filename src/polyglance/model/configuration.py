@@ -1,0 +1,71 @@
+"""The configuration of a model: three library configurations, one per exchangeable part, and how they are joined."""
+
+from typing import Any
+
+from transformers import AutoConfig, BartConfig, PreTrainedConfig, ViTConfig
+from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+
+__all__ = ["PolyglanceConfig"]
+
+
+class PolyglanceConfig(PreTrainedConfig):
+    """Vision tower (`florence_vision` or `vit`), encoder (`bart`) and decoder (`bart` or `gemma2`).
+
+    Encoder and decoder have their own vocabularies (official code section 1.8). A `gemma2` decoder configuration
+    carries three keys more than the library's: `cross_attention_hidden_size` (the encoder's width),
+    `cross_attention_every` (a cross-attention block in every k-th layer) and `cross_attention_initializer_range`.
+    """
+
+    model_type = "polyglance"
+    sub_configs = {"vision_config": AutoConfig, "encoder_config": BartConfig, "decoder_config": AutoConfig}
+
+    def __init__(
+        self,
+        vision_config: PreTrainedConfig | dict[str, Any] | None = None,
+        encoder_config: PreTrainedConfig | dict[str, Any] | None = None,
+        decoder_config: PreTrainedConfig | dict[str, Any] | None = None,
+        *,
+        max_image_grid: int = 50,
+        final_logit_softcapping: float | None = 30.0,
+        initializer_range: float = 0.02,
+        **kwargs: Any,
+    ) -> None:
+        """
+        Args:
+            max_image_grid: rows of the two learned position tables of the image grid; its longest side in features.
+            final_logit_softcapping: logits are bounded to plus or minus this by tanh; None leaves them as they are.
+            initializer_range: standard deviation of the image projection and its positions when drawn at random.
+        """
+        self.vision_config = _part(vision_config, "florence_vision")
+        self.encoder_config = _part(encoder_config, "bart")
+        self.decoder_config = _part(decoder_config, "bart")
+        self.max_image_grid = max_image_grid
+        self.final_logit_softcapping = final_logit_softcapping
+        self.initializer_range = initializer_range
+        kwargs.setdefault("tie_word_embeddings", True)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):
+            kwargs.setdefault(name, getattr(self.decoder_config, name))
+        kwargs.setdefault("decoder_start_token_id", self.decoder_config.eos_token_id)
+        kwargs["is_encoder_decoder"] = True
+        super().__init__(**kwargs)
+
+    @property
+    def vocab_size(self) -> int:
+        """Rows of the decoder's embedding and of the tied head."""
+        return self.decoder_config.vocab_size
+
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
+        """The encoder's configuration where only that is asked for, else the decoder's (generation reads it)."""
+        return self.encoder_config if encoder and not decoder else self.decoder_config
+
+
+def _part(config: PreTrainedConfig | dict[str, Any] | None, default_model_type: str) -> PreTrainedConfig:
+    if isinstance(config, PreTrainedConfig):
+        return config
+    values = dict(config or {})
+    model_type = values.pop("model_type", default_model_type)
+    if model_type == "florence_vision":  # not registered with AutoConfig on its own
+        return Florence2VisionConfig(**values)
+    if model_type == "vit":
+        return ViTConfig(**values)
+    return AutoConfig.for_model(model_type, **values)

@@ -1,0 +1,127 @@
+"""Gemma-2 with gated cross-attention inserted into its layers (paper section 1; official code section 1.6).
+
+Inserted, not forked: the layers are the library's, with three members more, and their checkpoint names are those of
+Gemma-2 and of the published code. With the gates at zero the model computes exactly what Gemma-2 computes.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import BartConfig, Gemma2Config, PreTrainedConfig
+from transformers import initialization as init
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.masking_utils import create_bidirectional_mask
+from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.models.bart.modeling_bart import BartDecoder
+from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2Model, Gemma2RMSNorm
+from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
+
+__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder", "encoder_decoder_cache"]
+
+
+def decoder(config: PreTrainedConfig) -> nn.Module:
+    """The decoder of a configuration: `bart` or `gemma2`; both take ids and encoder states, both give hidden states."""
+    if isinstance(config, Gemma2Config):
+        return GatedGemma2Decoder(config)
+    if isinstance(config, BartConfig):
+        return BartDecoder(config)
+    raise ValueError(f"no decoder of type {config.model_type!r}; known: bart, gemma2")
+
+
+def encoder_decoder_cache(config: PreTrainedConfig) -> EncoderDecoderCache:
+    """An empty cache for decoding. The cross part has no configuration: Gemma-2's sliding window would cut it short."""
+    return EncoderDecoderCache(DynamicCache(config=config), DynamicCache())
+
+
+class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
+    """A Gemma-2 layer with `x + tanh(gate) * norm(cross_attention(x, encoder))` between self-attention and MLP."""
+
+    def __init__(self, config: Gemma2Config, layer_idx: int) -> None:
+        super().__init__(config, layer_idx)
+        self.has_cross_attention = layer_idx % getattr(config, "cross_attention_every", 1) == 0
+        if self.has_cross_attention:
+            self.encoder_attn = T5GemmaCrossAttention(config, layer_idx)
+            self.encoder_attn_gate = nn.Parameter(torch.zeros(1))
+            self.post_encoder_attention_layernorm = Gemma2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
+
+    def forward(
+        self,
+        hidden_states: Float[Tensor, "B T D"],
+        position_embeddings: tuple[Tensor, Tensor] | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: EncoderDecoderCache | None = None,
+        encoder_hidden_states: Float[Tensor, "B S W"] | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Float[Tensor, "B T D"]:
+        attended, _ = self.self_attn(
+            hidden_states=self.input_layernorm(hidden_states),
+            position_embeddings=position_embeddings,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=None if past_key_values is None else past_key_values.self_attention_cache,
+            **kwargs,
+        )
+        hidden_states = hidden_states + self.post_attention_layernorm(attended)
+        if self.has_cross_attention:
+            seen, _ = self.encoder_attn(
+                hidden_states, encoder_attention_mask, encoder_hidden_states, past_key_values=past_key_values, **kwargs
+            )
+            hidden_states = hidden_states + self.encoder_attn_gate.tanh() * self.post_encoder_attention_layernorm(seen)
+        transformed = self.mlp(self.pre_feedforward_layernorm(hidden_states))
+        return hidden_states + self.post_feedforward_layernorm(transformed)
+
+
+class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
+    """Gemma-2 that also reads an encoder."""
+
+    _no_split_modules = ["GatedGemma2Layer"]
+
+    def __init__(self, config: Gemma2Config) -> None:
+        super().__init__(config)
+        self.layers = nn.ModuleList(GatedGemma2Layer(config, i) for i in range(config.num_hidden_layers))
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Int[Tensor, "B T"],
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Float[Tensor, "B S W"] | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool = False,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        if encoder_hidden_states is None:
+            raise ValueError("the decoder needs encoder_hidden_states: its layers read the image through them")
+        inputs_embeds = self.embed_tokens(input_ids)
+        if use_cache and past_key_values is None:
+            past_key_values = encoder_decoder_cache(self.config)
+        cross_mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=inputs_embeds,
+            attention_mask=encoder_attention_mask,
+            encoder_hidden_states=encoder_hidden_states,
+        )
+        return super().forward(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            use_cache=use_cache,
+            encoder_hidden_states=encoder_hidden_states,
+            encoder_attention_mask=cross_mask,
+            **kwargs,
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, GatedGemma2Layer) and module.has_cross_attention:
+            init.zeros_(module.encoder_attn_gate)  # the library does not know a bare parameter
+        if isinstance(module, T5GemmaCrossAttention):
+            deviation = getattr(self.config, "cross_attention_initializer_range", self.config.initializer_range)
+            for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):
+                init.normal_(projection.weight, std=deviation)
