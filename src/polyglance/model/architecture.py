@@ -25,7 +25,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """Vision tower -> projector -> [image; prompt] -> encoder -> decoder by cross-attention -> tied head.
 
     The wiring is the published one (official code sections 1.2 to 1.6); sizes and kinds of the parts are the
-    configuration's. Letters: B batch, S prompt tokens, I image tokens, T target tokens, V decoder vocabulary.
+    configuration's. Letters: B batch, S prompt tokens, I image tokens, N = I + S, T target tokens, V decoder vocabulary.
     """
 
     config_class = PolyglanceConfig
@@ -57,15 +57,15 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         input_ids: Int[Tensor, "B S"],
         attention_mask: Tensor | None = None,
         image_features: Float[Tensor, "B I W"] | None = None,
-    ) -> tuple[Float[Tensor, "B I+S W"], Int[Tensor, "B I+S"]]:
-        """Encoder states of image and prompt, and their mask (1 = real). The image's tokens come first."""
+    ) -> tuple[Float[Tensor, "B N W"], Int[Tensor, "B N"] | None]:
+        """Encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all are)."""
         if image_features is None:
             if pixel_values is None:
                 raise ValueError("give pixel_values or image_features: every task of this model reads an image")
             image_features = self.encode_image(pixel_values)
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        mask = torch.cat([attention_mask.new_ones(image_features.shape[:2]), attention_mask], dim=1)
+        mask = None
+        if attention_mask is not None:
+            mask = torch.cat([attention_mask.new_ones(image_features.shape[:2]), attention_mask], dim=1)
         embedded = torch.cat([image_features, self.encoder.embed_tokens(input_ids)], dim=1)
         limit = self.config.encoder_config.max_position_embeddings
         if embedded.shape[1] > limit:

@@ -1,0 +1,71 @@
+"""What a model costs, answered by the model itself: parameters, and multiply-accumulates of a forward pass."""
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from polyglance.model.architecture import Polyglance
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.parts import Part, freeze, num_parameters
+
+__all__ = ["Counts", "count", "forward_macs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """P, P_t and F of a model (paper section 4.1)."""
+
+    num_parameters: int
+    """P: unique parameters, tied ones once."""
+    num_trained: int
+    """P_t: those that training updates."""
+    macs_per_sample: int
+    """F: multiply-accumulates of one forward pass, 1 MAC = 1."""
+
+    def compute_gmac(self, samples: int) -> float:
+        """C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
+        return samples * self.macs_per_sample / 1e9 * (1 + self.num_trained / self.num_parameters)
+
+
+def count(
+    config: PolyglanceConfig,
+    trained: tuple[Part, ...],
+    *,
+    image_size: int,
+    source_tokens: int,
+    target_tokens: int,
+) -> Counts:
+    """P, P_t and F without allocating a weight: the model is built on the meta device.
+
+    Args:
+        image_size: side of the square images, in pixels.
+        source_tokens: prompt tokens; the image's tokens come on top.
+        target_tokens: decoder positions, each with logits over the whole vocabulary.
+    """
+    config = copy.deepcopy(config)
+    for part in (config.vision_config, config.encoder_config, config.decoder_config):
+        part._attn_implementation = "eager"  # the fused kernels look into masks, which have no values on meta
+    with torch.device("meta"):
+        model = Polyglance(config)
+    freeze(model, trained)
+    return Counts(
+        num_parameters=num_parameters(model),
+        num_trained=num_parameters(model, trained_only=True),
+        macs_per_sample=forward_macs(
+            model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens
+        ),
+    )
+
+
+def forward_macs(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> int:
+    """MACs of one forward pass of a model on the meta device, as torch's own counter sees the operators run."""
+    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model.eval()(
+            pixel_values=torch.empty(1, 3, image_size, image_size),
+            input_ids=torch.empty(1, source_tokens, dtype=torch.long),
+            decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
+            decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),  # as is, not looked into
+        )
+    return counter.get_total_flops() // 2  # the counter's convention is 2 per multiply-accumulate
