@@ -1,115 +1,287 @@
-"""The published code's checkpoints to ours and back: twelve renamings, every key accounted for.
+"""The published code's checkpoints to ours and back: renamings, one transposition, every key accounted for.
 
 Source of the rules: official code sections 1.2 to 1.6, its models/florence2.py and models/gemma2.py.
 """
 
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
-from transformers import BartConfig, Gemma2Config, GenerationConfig
+from transformers import BartConfig, Gemma2Config, GenerationConfig, PreTrainedConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model.architecture import Polyglance
+from polyglance.model.checkpoint import Checkpoint, write_json, write_weights, writing
 from polyglance.model.configuration import PolyglanceConfig
 
-__all__ = ["config_from_published", "convert_from_published", "key_from_published"]
-
-_RENAMINGS = [
-    (r"^vision_tower\.convs\.(\d+)\.proj\.", r"vision_tower.convs.\1.conv."),
-    (r"\.(conv[12])\.fn\.dw\.", r".\1."),
-    (r"\.(?:window|channel)_attn\.norm\.", ".norm1."),
-    (r"\.(window|channel)_attn\.fn\.", r".\1_attn."),
-    (r"\.ffn\.norm\.", ".norm2."),
-    (r"\.ffn\.fn\.net\.", ".ffn."),
-    (r"^image_projection$", "projector.image_projection.weight"),
-    (r"^image_proj_norm\.", "projector.image_proj_norm."),
-    (r"^image_pos_embed\.", "projector.image_position_embed."),
-    (r"^visual_temporal_embed\.", "projector.visual_temporal_embed."),
-    (r"^language_model\.model\.(encoder|decoder)\.", r"\1."),
-    (r"^language_model\.lm_head\.", "lm_head."),
+__all__ = [
+    "config_from_published",
+    "config_to_published",
+    "convert_from_published",
+    "convert_to_published",
+    "key_from_published",
+    "key_to_published",
 ]
+
+_HEAD = "lm_head.weight"
+_EMBEDDING = "decoder.embed_tokens.weight"
+
+_RENAMINGS = (
+    ("convs.#.proj.", "convs.#.conv."),
+    ("conv1.fn.dw.", "conv1."),
+    ("conv2.fn.dw.", "conv2."),
+    ("spatial_block.window_attn.norm.", "spatial_block.norm1."),
+    ("channel_block.channel_attn.norm.", "channel_block.norm1."),
+    ("window_attn.fn.", "window_attn."),
+    ("channel_attn.fn.", "channel_attn."),
+    ("ffn.norm.", "norm2."),
+    ("ffn.fn.net.", "ffn."),
+    ("image_projection", "projector.image_projection.weight"),
+    ("image_proj_norm.", "projector.image_proj_norm."),
+    ("image_pos_embed.", "projector.image_position_embed."),
+    ("visual_temporal_embed.", "projector.visual_temporal_embed."),
+    ("language_model.model.encoder.", "encoder."),
+    ("language_model.model.decoder.", "decoder."),
+    ("language_model.lm_head.", "lm_head."),
+)
+"""Published fragment, ours. Applied in this order one way and in the opposite order the other; # is a number."""
 
 
 def key_from_published(key: str) -> str:
     """Our name of a parameter of the published code."""
-    for pattern, replacement in _RENAMINGS:
-        key = re.sub(pattern, replacement, key)
+    for published, ours in _RENAMINGS:
+        key = _replace(key, published, ours)
     return key
 
 
-def config_from_published(published: Mapping[str, Any]) -> PolyglanceConfig:
+def key_to_published(key: str) -> str:
+    """The published code's name of one of our parameters."""
+    for published, ours in reversed(_RENAMINGS):
+        key = _replace(key, ours, published)
+    return key
+
+
+def _replace(key: str, old: str, new: str) -> str:
+    """Replace whole dotted segments; a fragment that does not end with a dot is the whole key."""
+    pattern = r"(?:^|(?<=\.))" + re.escape(old).replace(r"\#", r"(\d+)")
+    return re.sub(pattern if old.endswith(".") else f"^{pattern}$", new.replace("#", r"\1"), key)
+
+
+def convert_from_published(
+    folder: str | Path, out: str | Path | None = None, *, unsafe_pickle: bool = False
+) -> Polyglance | None:
+    """A checkpoint of the published code as ours: written to `out` tensor by tensor, or built where `out` is None.
+
+    Raises:
+        ValueError: an unreadable folder, a key that is missing or unknown, a shape that does not fit the configuration,
+            a head that is not the embedding it is tied to.
+    """
+    source = Checkpoint(folder, unsafe_pickle=unsafe_pickle)
+    config = config_from_published(source.config(), where=str(source.folder / "config.json"))
+    names = _names_from_published(source, config)
+    tensors = ((name, _transposed(source[published], name)) for name, published in names.items())
+    if out is not None:
+        with writing(out) as partial:
+            write_weights(partial, tensors)
+            config.architectures = [Polyglance.__name__]
+            config.save_pretrained(partial)
+            GenerationConfig.from_model_config(config).save_pretrained(partial)
+        return None
+    model = Polyglance(config)
+    model.load_state_dict({**dict(tensors), _HEAD: model.lm_head.weight}, strict=True)
+    model.tie_weights()
+    return model.eval()
+
+
+def convert_to_published(folder: str | Path, out: str | Path) -> None:
+    """One of our checkpoints in the published code's layout: config.json and weights under its names.
+
+    Raises:
+        ValueError: an unreadable folder, or a model whose parts the published code does not have.
+    """
+    source = Checkpoint(folder)
+    config = PolyglanceConfig.from_pretrained(folder)
+    published = config_to_published(config)
+    held, expected = set(source) - {_HEAD}, set(_shapes(config)) - {_HEAD}
+    _refuse(source.folder, missing=expected - held, unknown=held - expected)
+    with writing(out) as partial:
+        write_weights(partial, _published_tensors(source))
+        write_json(partial / "config.json", published)
+
+
+def _published_tensors(source: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+    for name in source:
+        if name != _HEAD:
+            yield key_to_published(name), _transposed(source[name], name)
+    yield key_to_published(_HEAD), source[_EMBEDDING]
+
+
+def _names_from_published(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]:
+    """Our names, and under which name the source holds each; the head goes with the embedding it is tied to."""
+    names = {key_from_published(published): published for published in source}
+    if len(names) < len(source):
+        raise ValueError(f"{source.folder}: two of its keys name the same parameter")
+    if _HEAD in names:
+        names.setdefault(_EMBEDDING, names[_HEAD])
+        head, embedding = source[names.pop(_HEAD)], source[names[_EMBEDDING]]
+        if not torch.equal(head, embedding):
+            raise ValueError(f"{source.folder}: the head and the decoder's embedding differ; they must be tied")
+    shapes = _shapes(config)
+    missing = {key_to_published(name) for name in shapes if name not in names and name != _HEAD}
+    _refuse(source.folder, missing=missing, unknown={names[name] for name in names if name not in shapes})
+    for name, published in names.items():
+        shape = source.shape(published)
+        expected = shapes[name][::-1] if published == "image_projection" else shapes[name]
+        if shape != expected:
+            raise ValueError(f"{source.folder}: {published!r} has the shape {shape}; config.json asks for {expected}")
+    return names
+
+
+def _refuse(folder: Path, *, missing: set[str], unknown: set[str]) -> None:
+    for problem, keys in (("missing", missing), ("unknown", unknown)):
+        if keys:
+            shown = ", ".join(sorted(keys)[:5])
+            raise ValueError(f"{folder}: {len(keys)} {problem} key(s): {shown}{', ...' if len(keys) > 5 else ''}")
+
+
+def _shapes(config: PolyglanceConfig) -> dict[str, tuple[int, ...]]:
+    with torch.device("meta"):
+        return {name: tuple(tensor.shape) for name, tensor in Polyglance(config).state_dict().items()}
+
+
+def _transposed(tensor: Tensor, name: str) -> Tensor:
+    """The published projection is a bare matrix [in, out]; ours is a linear layer's [out, in]."""
+    return tensor.T.contiguous() if name == "projector.image_projection.weight" else tensor
+
+
+def config_from_published(published: Mapping[str, Any], *, where: str = "config.json") -> PolyglanceConfig:
     """Our configuration from the published config.json. What concerns generation is not in it: the published code
-    hides settings there (no_repeat_ngram_size and others) that every caller of ours states."""
-    vision, text = published["vision_config"], published["text_config"]
-    gemma = text.get("gemma_config")
-    vision_config = Florence2VisionConfig(
-        **{key: vision[key] for key in _VISION_KEYS if key in vision},
+    hides settings there (no_repeat_ngram_size and others) that every caller of ours states.
+
+    Raises:
+        ValueError: a key that the published layout has is missing.
+    """
+    try:
+        vision, text = published["vision_config"], published["text_config"]
+        gemma = text.get("gemma_config")
+        return PolyglanceConfig(
+            _vision_from_published(vision),
+            _encoder_from_published(text),
+            _gemma2_from_published(gemma) if gemma else _bart_from_published(text),
+            max_image_grid=vision["image_pos_embed"]["max_pos_embeddings"],
+            final_logit_softcapping=gemma.get("final_logit_softcapping", 30.0) if gemma else 30.0,
+            decoder_start_token_id=published.get("decoder_start_token_id", 1),
+        )
+    except KeyError as error:
+        raise ValueError(f"{where}: not a configuration of the published code: the key {error} is missing") from None
+
+
+def _vision_from_published(vision: Mapping[str, Any]) -> Florence2VisionConfig:
+    return Florence2VisionConfig(
+        **_picked(vision, _VISION_KEYS),
         embed_dim=vision["dim_embed"],
         max_temporal_embeddings=vision["visual_temporal_embedding"]["max_temporal_embeddings"],
+        max_position_embeddings=vision["image_pos_embed"]["max_pos_embeddings"],
     )
-    encoder_config = BartConfig(
-        **{key: text[key] for key in _BART_KEYS if key in text},
-        vocab_size=text["encoder_vocab_size"],
+
+
+def _encoder_from_published(text: Mapping[str, Any]) -> BartConfig:
+    return BartConfig(
+        **_picked(text, _BART_KEYS),
+        vocab_size=text.get("encoder_vocab_size", text["vocab_size"]),
         pad_token_id=text.get("encoder_pad_token_id", 1),
         bos_token_id=text.get("encoder_bos_token_id", 0),
         eos_token_id=text.get("encoder_eos_token_id", 2),
         forced_eos_token_id=None,
         use_cache=False,
     )
-    ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
-    if gemma:
-        decoder_config: Gemma2Config | BartConfig = Gemma2Config(
-            **{key: gemma[key] for key in _GEMMA_KEYS if key in gemma},
-            **ids,
-            cross_attention_hidden_size=gemma["encoder_hidden_size"],
-            cross_attention_every=gemma.get("encoder_attn_every_x_layers", 1),
-            use_cache=False,
-        )
-    else:
-        decoder_config = BartConfig(
-            **{key: text[key] for key in _BART_KEYS if key in text},
-            **ids,
-            vocab_size=text["vocab_size"],
-            forced_eos_token_id=None,
-            use_cache=False,
-        )
-    return PolyglanceConfig(
-        vision_config,
-        encoder_config,
-        decoder_config,
-        max_image_grid=vision["image_pos_embed"]["max_pos_embeddings"],
-        decoder_start_token_id=published.get("decoder_start_token_id", 1),
+
+
+def _bart_from_published(text: Mapping[str, Any]) -> BartConfig:
+    return BartConfig(
+        **_picked(text, _BART_KEYS),
+        **_picked(text, _ID_DEFAULTS, _ID_DEFAULTS),
+        vocab_size=text["vocab_size"],
+        forced_eos_token_id=None,
+        use_cache=False,
     )
 
 
-def convert_from_published(directory: str | Path) -> Polyglance:
-    """The model in a folder of the published code (config.json, model.safetensors), in float32 and eval mode."""
-    directory = Path(directory)
-    config = config_from_published(json.loads((directory / "config.json").read_text()))
-    model = Polyglance(config)
-    state = _state_from_published(load_file(directory / "model.safetensors"))
-    missing = set(model.state_dict()) - set(state) - {"lm_head.weight"}
-    unknown = set(state) - set(model.state_dict())
-    if missing or unknown:
-        raise ValueError(f"{directory}: keys missing {sorted(missing)}, keys unknown {sorted(unknown)}")
-    model.load_state_dict(state, strict=False)
-    model.tie_weights()
-    model.generation_config = GenerationConfig.from_model_config(config)
-    return model.eval()
+def _gemma2_from_published(gemma: Mapping[str, Any]) -> Gemma2Config:
+    return Gemma2Config(
+        **_picked(gemma, _GEMMA_KEYS),
+        **_picked(gemma, _ID_DEFAULTS, _ID_DEFAULTS),
+        cross_attention_hidden_size=gemma.get("encoder_hidden_size", 1024),
+        cross_attention_every=gemma.get("encoder_attn_every_x_layers", 1),
+        use_cache=False,
+    )
 
 
-def _state_from_published(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
+    """The published code's config.json for a model of ours.
+
+    Raises:
+        ValueError: a vision tower that the published code does not have.
+    """
+    vision, encoder, decoder = (c.to_dict() for c in (config.vision_config, config.encoder_config, config.decoder_config))
+    if vision["model_type"] != "florence_vision":
+        raise ValueError(f"the published code has no vision tower of type {vision['model_type']!r}; only Florence-2's")
+    ids = {key: getattr(config, key) for key in (*_ID_DEFAULTS, "decoder_start_token_id")}
+    text = {
+        **_picked(encoder, _BART_KEYS),
+        **ids,
+        "vocab_size": config.vocab_size,
+        "encoder_vocab_size": encoder["vocab_size"],
+        **{f"encoder_{key}": encoder[key] for key in _ID_DEFAULTS},
+    }
+    if isinstance(config.decoder_config, Gemma2Config):
+        text["gemma_config"] = {
+            **_picked(decoder, _GEMMA_KEYS),
+            **_picked(decoder, _ID_DEFAULTS),
+            "model_type": "gemma2",
+            "rope_theta": decoder["rope_parameters"]["rope_theta"],
+            "final_logit_softcapping": config.final_logit_softcapping,
+            "encoder_hidden_size": decoder["cross_attention_hidden_size"],
+            "encoder_attn_every_x_layers": decoder.get("cross_attention_every", 1),
+            "_attn_implementation": "eager",
+        }
+    else:
+        text |= _picked(decoder, [key for key in _BART_KEYS if key.startswith("decoder")])
+        text["use_encoder_tokenizer"] = True
     return {
-        key_from_published(key): value.T.contiguous() if key == "image_projection" else value
-        for key, value in published.items()
+        "model_type": "florence2",
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocab_size,
+        "encoder_vocab_size": encoder["vocab_size"],
+        "projection_dim": encoder["d_model"],
+        **ids,
+        "text_config": {**text, "_attn_implementation": "eager"},
+        "vision_config": _vision_to_published(vision, config),
     }
 
 
+def _vision_to_published(vision: Mapping[str, Any], config: PolyglanceConfig) -> dict[str, Any]:
+    return {
+        **_picked(vision, _VISION_KEYS),
+        "model_type": "davit",
+        "dim_embed": vision["embed_dim"],
+        "projection_dim": config.encoder_config.d_model,
+        "visual_temporal_embedding": {"type": "COSINE", "max_temporal_embeddings": vision["max_temporal_embeddings"]},
+        "image_pos_embed": {"type": "learned_abs_2d", "max_pos_embeddings": config.max_image_grid},
+        "image_feature_source": ["spatial_avg_pool", "temporal_avg_pool"],
+        "_attn_implementation": "eager",
+    }
+
+
+def _picked(values: Mapping[str, Any], keys: Any, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    found = {key: values[key] for key in keys if key in values}
+    return {**(defaults or {}), **found}
+
+
+_ID_DEFAULTS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 _VISION_KEYS = (
     "depths patch_size patch_stride patch_padding patch_prenorm num_heads num_groups window_size drop_path_rate "
     "mlp_ratio qkv_bias projection_dim"
@@ -122,5 +294,6 @@ _BART_KEYS = (
 _GEMMA_KEYS = (
     "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
     "hidden_activation max_position_embeddings initializer_range rms_norm_eps rope_theta attention_bias "
-    "attention_dropout query_pre_attn_scalar sliding_window final_logit_softcapping attn_logit_softcapping layer_types"
+    "attention_dropout query_pre_attn_scalar sliding_window attn_logit_softcapping final_logit_softcapping "
+    "layer_types"
 ).split()

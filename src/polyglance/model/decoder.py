@@ -18,11 +18,18 @@ from transformers.models.bart.modeling_bart import BartDecoder
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2Model, Gemma2RMSNorm
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
 
+from polyglance.model.attention import ATTENTION
+
 __all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder", "encoder_decoder_cache"]
 
 
 def decoder(config: PreTrainedConfig) -> nn.Module:
-    """The decoder of a configuration: `bart` or `gemma2`; both take ids and encoder states, both give hidden states."""
+    """The decoder of a configuration: `bart` or `gemma2`; both take ids and encoder states, both give hidden states.
+
+    Its attention is `polyglance.model.attention` unless the configuration names another.
+    """
+    if config._attn_implementation is None:
+        config._attn_implementation = ATTENTION
     if isinstance(config, Gemma2Config):
         return GatedGemma2Decoder(config)
     if isinstance(config, BartConfig):
@@ -53,7 +60,7 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
         past_key_values: EncoderDecoderCache | None = None,
-        encoder_hidden_states: Float[Tensor, "B S W"] | None = None,
+        encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Float[Tensor, "B T D"]:
@@ -89,7 +96,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         self,
         input_ids: Int[Tensor, "B T"],
         attention_mask: Tensor | None = None,
-        encoder_hidden_states: Float[Tensor, "B S W"] | None = None,
+        encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool = False,

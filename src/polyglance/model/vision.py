@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, ViTModel
 from transformers.models.florence2.modeling_florence2 import Florence2MultiModalProjector, Florence2VisionBackbone
 
-__all__ = ["ImageProjector", "feature_width", "vision_tower"]
+__all__ = ["ImageProjector", "feature_width", "pixel_values", "vision_tower"]
 
 
 def feature_width(config: PreTrainedConfig) -> int:

@@ -1,0 +1,217 @@
+"""Encoded images to upright RGB pixels, whatever they are, and nothing worse than an `ImageError` where they are not.
+
+Pillow decodes. What is settled here is what Pillow leaves open: transparency goes over a stated background, rotation
+that a camera noted is applied, 16-bit grey is scaled rather than clipped, an animation is its first frame, and the
+number of pixels is checked from the header, before anything is decoded. Colour profiles are not applied.
+"""
+
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode", "to_rgb"]
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+"""What is read. Not all that Pillow can: some of its formats start other programs."""
+MAX_PIXELS = 2**26
+"""Default bound on width times height (8192 x 8192)."""
+
+_DECODER_ERRORS = (
+    OSError,
+    SyntaxError,  # Pillow's own for a broken PNG
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""EXIF orientation -> what makes the image upright (EXIF 2.32, tag 0x0112)."""
+
+
+class ImageError(ValueError):
+    """An image that cannot be used."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        """Short reason to count by: `empty`, `not an image`, `too many pixels`, `truncated`, `damaged` or
+        `unsupported pixels`."""
+
+
+def to_rgb(
+    data: bytes, *, background: tuple[int, int, int] = (255, 255, 255), max_pixels: int = MAX_PIXELS
+) -> Image.Image:
+    """The upright RGB pixels of an encoded image.
+
+    Args:
+        data: an image file in one of `FORMATS`.
+        background: what shows through where the image is transparent, 0 to 255 each.
+        max_pixels: largest width times height; Pillow's own limit (179 million) holds as well.
+
+    Raises:
+        ImageError: not an image, damaged, or too large; `code` says which.
+    """
+    with _without_warnings():
+        return _rgb(_load(data, max_pixels), background)
+
+
+def encode(
+    data: bytes,
+    *,
+    background: tuple[int, int, int] = (255, 255, 255),
+    max_pixels: int = MAX_PIXELS,
+    max_side: int | None = None,
+) -> tuple[bytes, Image.Image]:
+    """An image file fit to be stored, and its pixels: any reader that only decodes it sees what `to_rgb` sees.
+
+    A plain upright RGB JPEG or PNG is kept as it is, byte for byte (its metadata too); anything else becomes a PNG.
+
+    Args:
+        data, background, max_pixels: as for `to_rgb`.
+        max_side: the longer side is reduced to this where it is longer, in pixels.
+
+    Returns:
+        The file and the RGB pixels it decodes to.
+
+    Raises:
+        ImageError: as `to_rgb`.
+    """
+    with _without_warnings():
+        image = _load(data, max_pixels)
+        rgb = _rgb(image, background)
+        reduced = max_side is not None and max(rgb.size) > max_side
+        if _is_plain(image) and not reduced:
+            return data, rgb
+        if max_side is not None and reduced:
+            rgb.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+        file = BytesIO()
+        rgb.save(file, "PNG")
+        return file.getvalue(), rgb
+
+
+def _load(data: bytes, max_pixels: int) -> Image.Image:
+    """The first frame, decoded; its size is checked before."""
+    if not data:
+        raise ImageError("empty", "the image has no bytes")
+    try:
+        image = Image.open(BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError as error:
+        raise ImageError("too many pixels", str(error)) from None
+    except _DECODER_ERRORS as error:
+        raise _error_of(error) from None
+    width, height = image.size
+    if width * height > max_pixels:
+        raise ImageError("too many pixels", f"{width} x {height} pixels, at most {max_pixels} are allowed")
+    try:
+        image.load()
+    except Image.DecompressionBombError as error:
+        raise ImageError("too many pixels", str(error)) from None
+    except _DECODER_ERRORS as error:
+        raise _error_of(error) from None
+    return image
+
+
+def _error_of(error: BaseException) -> ImageError:
+    message = str(error).partition("\n")[0] or type(error).__name__
+    code = "truncated" if isinstance(error, EOFError) or "truncated" in message.lower() else "damaged"
+    return ImageError(code, message)
+
+
+def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
+    try:
+        if image.mode == "F":
+            raise ValueError("where black and white lie is not known")
+        flat = _scaled_grey(image) if image.mode.startswith("I") else image
+        if flat.has_transparency_data:
+            flat = flat.convert("RGBA")
+            canvas = Image.new("RGB", flat.size, background)
+            canvas.paste(flat, mask=flat.getchannel("A"))
+            flat = canvas
+        rgb = flat.convert("RGB")
+    except _DECODER_ERRORS as error:
+        raise ImageError("unsupported pixels", f"mode {image.mode} cannot be read as RGB ({error})") from None
+    turn = _UPRIGHT.get(_orientation(image))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _scaled_grey(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8 bits, black to white (Pillow's own conversion clips at 255)."""
+    values = np.asarray(image).astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise ValueError("its values are not those of 16-bit grey")
+    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):
+        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
+    return grey
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) where it is absent or cannot be read."""
+    try:
+        return image.getexif().get(_ORIENTATION_TAG, 1)
+    except _DECODER_ERRORS:
+        return 1
+
+
+def _is_plain(image: Image.Image) -> bool:
+    return (
+        image.format in ("JPEG", "PNG")
+        and image.mode == "RGB"
+        and not image.has_transparency_data
+        and not getattr(image, "is_animated", False)
+        and _orientation(image) not in _UPRIGHT
+    )
+
+
+_quiet_lock = threading.Lock()
+_quiet_depth = 0
+_quiet_filters = warnings.catch_warnings()
+
+
+@contextmanager
+def _without_warnings() -> Iterator[None]:
+    """Keep Pillow's warnings (large images, odd metadata) from the user: a file is fine or an `ImageError`.
+
+    `warnings.catch_warnings` changes the filters of the whole process, so threads that decode at the same time share
+    one change: the first to enter makes it, the last to leave takes it back.
+    """
+    global _quiet_depth, _quiet_filters
+    with _quiet_lock:
+        if _quiet_depth == 0:
+            _quiet_filters = warnings.catch_warnings()
+            _quiet_filters.__enter__()
+            warnings.simplefilter("ignore")
+        _quiet_depth += 1
+    try:
+        yield
+    finally:
+        with _quiet_lock:
+            _quiet_depth -= 1
+            if _quiet_depth == 0:
+                _quiet_filters.__exit__(None, None, None)

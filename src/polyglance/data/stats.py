@@ -1,0 +1,185 @@
+"""What a data set holds: how many texts of which cell and style, and how long they are. `polyglance data stats`."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from polyglance.coverage import TASKS, Cell
+from polyglance.data.shard import read_annotations, read_manifest
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, Language, language
+
+__all__ = ["CellStats", "DataStats", "Length", "TextStats", "count_words", "data_stats"]
+
+_TOKENIZER_BATCH = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """Lengths of many texts in one unit."""
+
+    mean: float
+    max: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextStats:
+    """How long texts are."""
+
+    chars: Length
+    """Unicode code points."""
+    utf8_bytes: Length
+    words: Length
+    """By the language's own rule: between spaces, or each character that is not white space (Chinese)."""
+    tokens: Length | None
+    """Tokens without special ones; None where no tokenizer was given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellStats:
+    """The texts of one cell."""
+
+    cell: Cell
+    num_texts: int
+    styles: Mapping[str, int]
+    """Style -> number of texts."""
+    text: TextStats
+    source: TextStats | None
+    """The English texts that translations start from; None for captions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataStats:
+    """A data set in numbers."""
+
+    num_images: int
+    cells: tuple[CellStats, ...]
+    """Captions first, languages in the order of `LANGUAGES`."""
+    drops: Mapping[str, Any]
+    """Reason -> count and first places, from the manifest."""
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One flat row per cell, to print or to write as CSV; the columns are the same in every row."""
+        return [
+            {"cell": str(stats.cell), "texts": stats.num_texts, "styles": dict(stats.styles)}
+            | _flat("", stats.text)
+            | _flat("source_", stats.source)
+            for stats in self.cells
+        ]
+
+
+def data_stats(directory: str | Path, tokenizer: str | Path | None = None) -> DataStats:
+    """Count and measure the texts of a data set; images are not read.
+
+    Args:
+        directory: a data set (the folder with manifest.json).
+        tokenizer: a `tokenizer.json` of the tokenizers library, to count tokens with.
+
+    Raises:
+        ValueError: not a data set, a damaged shard, or not a tokenizer file.
+    """
+    manifest = read_manifest(directory)
+    encoder = None if tokenizer is None else _load_tokenizer(Path(tokenizer))
+    texts: dict[Cell, _Lengths] = {}
+    sources: dict[Cell, _Lengths] = {}
+    for _, annotations in read_annotations(directory):
+        for annotation in annotations:
+            cell = annotation.cell
+            if cell not in texts:
+                texts[cell] = _Lengths(language(cell.language), encoder)
+                sources[cell] = _Lengths(language(SOURCE_LANGUAGE), encoder)
+            texts[cell].add(annotation.text)
+            if annotation.source is not None:
+                sources[cell].add(annotation.source)
+    cells = [cell for task in TASKS for code in LANGUAGES if (cell := Cell(task, code)) in texts]
+    return DataStats(
+        num_images=manifest.num_images,
+        cells=tuple(
+            CellStats(
+                cell=cell,
+                num_texts=texts[cell].num_texts,
+                styles=manifest.rows_per_cell_and_style.get(str(cell), {}),
+                text=texts[cell].stats(),
+                source=sources[cell].stats() if sources[cell].num_texts else None,
+            )
+            for cell in cells
+        ),
+        drops=manifest.drops,
+    )
+
+
+def count_words(text: str, language: Language) -> int:
+    """Words of a text by the rule of its language: between spaces, or every character that is not white space."""
+    if language.words == "characters":
+        return len("".join(text.split()))
+    return len(text.split())
+
+
+class _Lengths:
+    """Adds up how long the texts of one language are."""
+
+    def __init__(self, language: Language, tokenizer: Tokenizer | None) -> None:
+        self.num_texts = 0
+        self._sums: Counter[str] = Counter()
+        self._maxima: Counter[str] = Counter()
+        self._language = language
+        self._tokenizer = tokenizer
+        self._untokenized: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.num_texts += 1
+        self._measured("chars", len(text))
+        self._measured("utf8_bytes", len(text.encode()))
+        self._measured("words", count_words(text, self._language))
+        if self._tokenizer is not None:
+            self._untokenized.append(text)
+            if len(self._untokenized) == _TOKENIZER_BATCH:
+                self._tokenize()
+
+    def stats(self) -> TextStats:
+        self._tokenize()
+        return TextStats(
+            chars=self._length("chars"),
+            utf8_bytes=self._length("utf8_bytes"),
+            words=self._length("words"),
+            tokens=None if self._tokenizer is None else self._length("tokens"),
+        )
+
+    def _tokenize(self) -> None:
+        if self._tokenizer is not None:
+            for encoding in self._tokenizer.encode_batch(self._untokenized, add_special_tokens=False):
+                self._measured("tokens", len(encoding.ids))
+            self._untokenized.clear()
+
+    def _measured(self, unit: str, length: int) -> None:
+        self._sums[unit] += length
+        self._maxima[unit] = max(self._maxima[unit], length)
+
+    def _length(self, unit: str) -> Length:
+        return Length(mean=self._sums[unit] / self.num_texts, max=self._maxima[unit])
+
+
+def _flat(prefix: str, stats: TextStats | None) -> dict[str, float | int | None]:
+    columns: dict[str, float | int | None] = {}
+    for unit in ("chars", "utf8_bytes", "words", "tokens"):
+        length: Length | None = None if stats is None else getattr(stats, unit)
+        columns[f"{prefix}mean_{unit}"] = None if length is None else length.mean
+        columns[f"{prefix}max_{unit}"] = None if length is None else length.max
+    return columns
+
+
+def _load_tokenizer(path: Path) -> Tokenizer:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path}: cannot be read as a tokenizer.json ({error})") from None
+    try:
+        tokenizer = Tokenizer.from_str(text)
+    except Exception as error:  # noqa: BLE001  the library raises nothing narrower
+        raise ValueError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

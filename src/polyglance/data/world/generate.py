@@ -1,0 +1,117 @@
+"""The world as a data set: train and test shards, rendered and described."""
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from polyglance import __version__
+from polyglance.config import fingerprint
+from polyglance.data.shard import MANIFEST_NAME, ShardWriter, read_manifest
+from polyglance.data.world.describe import PREFIXES, CaptionStyle, describe
+from polyglance.data.world.grammars import GRAMMARS, grammar
+from polyglance.data.world.layout import MIN_IMAGE_SIZE
+from polyglance.data.world.render import render
+from polyglance.data.world.scene import LevelName, SplitName, level_named, num_scenes, sample_scene
+from polyglance.records import ImageRecord, annotations_from_texts
+
+__all__ = ["LICENCE", "WorldConfig", "generate", "record"]
+
+LICENCE = "Apache-2.0"
+_ORIGIN = "world"
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """Which world to draw, how much of it, and in which languages.
+
+    Raises:
+        ValueError: a value outside its range, or a language without grammar.
+    """
+
+    level: LevelName = "pairs"
+    """Difficulty: which attributes vary (`LEVELS`)."""
+    image_size: int = 32
+    """Side of the square images in pixels; `full` wants 64 or more."""
+    languages: tuple[str, ...] = tuple(GRAMMARS)
+    """Languages every image is described in."""
+    styles: tuple[CaptionStyle, ...] = ("short",)
+    """Captions per language: one of each style."""
+    num_train_images: int = 20_000
+    num_test_images: int = 1_000
+    seed: int = 0
+    """Of scenes and their rendering; what is held out for the test does not depend on it."""
+    test_share: float = 0.1
+    """Share of all contents that is held out for the test."""
+
+    def __post_init__(self) -> None:
+        level_named(self.level)
+        if self.image_size < MIN_IMAGE_SIZE:
+            raise ValueError(f"image_size is {self.image_size}: the world needs {MIN_IMAGE_SIZE} pixels or more")
+        if not 0 < self.test_share < 1:
+            raise ValueError(f"test_share is {self.test_share}: it must lie between 0 and 1")
+        for name in ("num_train_images", "num_test_images", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        for name in ("languages", "styles"):
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name} is {list(values)}: name one or more, each once")
+        for code in self.languages:
+            grammar(code)
+
+
+def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
+    """Write `out_dir/train` and `out_dir/test`, two data sets of shards.
+
+    A pure function of the config. Each data set's manifest comes last; one that is finished already, with the same
+    config, is left as it is.
+
+    Returns:
+        What was asked for and written, as plain values.
+
+    Raises:
+        ValueError: there is a finished data set of another origin.
+    """
+    sizes: dict[SplitName, int] = {"train": config.num_train_images, "test": config.num_test_images}
+    for split, num_images in sizes.items():
+        mark = fingerprint("world", __version__, split, config)
+        directory = Path(out_dir) / split
+        if _is_finished(directory, mark):
+            continue
+        with ShardWriter(
+            directory,
+            source=f"polyglance world, level {config.level}, {split}",
+            licence=LICENCE,
+            prefixes={code: PREFIXES[code] for code in config.languages},
+            fingerprint=mark,
+        ) as writer:
+            for index in range(num_images):
+                writer.write(record(config, split, index))
+    return {
+        "out_dir": str(out_dir),
+        "level": config.level,
+        "num_scenes": num_scenes(config.level),
+        **{f"num_{split}_images": num_images for split, num_images in sizes.items()},
+    }
+
+
+def record(config: WorldConfig, split: SplitName, index: int) -> ImageRecord:
+    """The image with this index and all its captions and translations; a pure function of the arguments."""
+    scene = sample_scene(config.level, config.seed, index, split, test_share=config.test_share)
+    annotations = [
+        annotation
+        for style in config.styles
+        for annotation in annotations_from_texts(
+            {code: describe(scene, code, style) for code in config.languages}, style=style, origin=_ORIGIN
+        )
+    ]
+    buffer = io.BytesIO()
+    Image.fromarray(render(scene, config.image_size)).save(buffer, "PNG", compress_level=1)
+    return ImageRecord(key=f"{split}-{index:08d}", image=buffer.getvalue(), annotations=tuple(annotations))
+
+
+def _is_finished(directory: Path, mark: str) -> bool:
+    return (directory / MANIFEST_NAME).exists() and read_manifest(directory).fingerprint == mark

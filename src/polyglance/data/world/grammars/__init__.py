@@ -1,0 +1,30 @@
+"""The languages the world can describe. Adding one is one module with a `Grammar` and one entry here."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from polyglance.data.world.grammars.de import German
+from polyglance.data.world.grammars.en import English
+from polyglance.data.world.grammars.es import Spanish
+from polyglance.data.world.grammars.fr import French
+from polyglance.data.world.grammars.grammar import Forms, Grammar
+from polyglance.data.world.grammars.ru import Russian
+from polyglance.data.world.grammars.zh import Chinese
+from polyglance.languages import did_you_mean
+
+__all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
+
+GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
+    {entry.code: entry for entry in (English(), German(), French(), Spanish(), Russian(), Chinese())}
+)
+
+
+def grammar(language: str) -> Grammar:
+    """The grammar of a language.
+
+    Raises:
+        ValueError: the world has none for it; the message names the nearest.
+    """
+    if language not in GRAMMARS:
+        raise ValueError(f"the world has no grammar for {language!r}: {did_you_mean(language, GRAMMARS)}")
+    return GRAMMARS[language]

@@ -1,0 +1,162 @@
+"""Cross-entropy per cell on held-out data (paper section 5.1), with and without prefix, with right and wrong images."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from polyglance.coverage import SPLITS, Coverage, Split
+from polyglance.evaluate.cells import CellSamples
+from polyglance.mixture.collate import IGNORED, collate, pad, target_ids
+from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.tokenizer import BOS
+from polyglance.model.architecture import Polyglance
+from polyglance.model.vision import pixel_values
+
+__all__ = ["VARIANTS", "CellLoss", "cell_losses", "split_loss"]
+
+VARIANTS = ("plain", "prefix", "shuffled", "prefix_shuffled")
+"""`plain`: every token of the target. `prefix`: the tokens after the language prefix, which is given. `shuffled`: as
+`plain` with the next sample's image, so that only what the prompt says can help. `prefix_shuffled`: both."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellLoss:
+    """The loss of one cell. Sums are kept, so that other averages come from the same record."""
+
+    samples: int
+    tokens: int
+    """Target tokens that count, end tokens among them."""
+    bytes: int
+    """UTF-8 bytes of the text that those tokens write."""
+    nats: float
+    """Sum of the tokens' cross-entropies."""
+    mean_nats: float
+    """Mean over samples of the per-sample token mean: the paper's loss, and the headline."""
+    first_nats: float
+    """Mean cross-entropy of the first token that counts. Without a prefix it chooses the language."""
+
+
+@torch.no_grad()
+def cell_losses(
+    model: Polyglance,
+    tokenizer: Tokenizer,
+    samples: CellSamples,
+    *,
+    prefixes: Mapping[str, str],
+    max_target_tokens: int,
+    batch_size: int = 128,
+    variants: Sequence[str] = VARIANTS,
+) -> dict[str, CellLoss]:
+    """The loss of a cell in each of the `variants`.
+
+    A target that begins with its language's prefix is scored from where the prefix ends; one that does not is scored
+    whole, after a prefix put before it.
+
+    Args:
+        prefixes: language code -> prefix.
+    """
+    prefix = prefixes.get(samples.cell.language, "")
+    texts = [annotation.text for annotation in samples.annotations]
+    found: dict[str, list[tuple[Float[np.ndarray, "N T"], Int[np.ndarray, "N"]]]] = {name: [] for name in variants}
+    for first in range(0, len(texts), batch_size):
+        chosen = slice(first, first + batch_size)
+        losses = _batch_losses(model, tokenizer, samples, chosen, prefix, max_target_tokens, variants)
+        for name, value in losses.items():
+            found[name].append(value)
+    num_bytes = {
+        name: sum(len(_scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
+        for name in variants
+    }
+    return {name: _summary(found[name], num_bytes[name]) for name in variants}
+
+
+def split_loss(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage, split: Split, variant: str) -> float:
+    """Loss of a split: the mean of its cells' `mean_nats`, each cell alike; NaN where the split has none.
+
+    Args:
+        losses: cell name -> variant -> loss.
+    """
+    values = [losses[str(cell)][variant].mean_nats for cell in coverage.split(split) if str(cell) in losses]
+    return float(np.mean(values)) if values else float("nan")
+
+
+def losses_to_dict(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage) -> dict[str, Any]:
+    """`{"caption-fr": {"split": "UC", "losses": {"plain": {...}, ...}}}`, as losses.json holds it."""
+    split_of = {str(cell): split for split in SPLITS for cell in coverage.split(split)}
+    return {
+        cell: {"split": split_of.get(cell), "losses": {name: vars(loss) for name, loss in variants.items()}}
+        for cell, variants in losses.items()
+    }
+
+
+def _batch_losses(
+    model: Polyglance,
+    tokenizer: Tokenizer,
+    samples: CellSamples,
+    chosen: slice,
+    prefix: str,
+    max_target_tokens: int,
+    variants: Sequence[str],
+) -> dict[str, tuple[Float[np.ndarray, "B T"], Int[np.ndarray, "B"]]]:
+    """Variant -> token losses and the number of leading tokens that do not count, for one batch."""
+    annotations = samples.annotations[chosen]
+    texts = [annotation.text for annotation in annotations]
+    targets = target_ids(tokenizer, texts, max_target_tokens)
+    batch = collate(
+        samples.images[chosen],
+        target_ids(tokenizer, [prompt_of(annotation) for annotation in annotations], 10**6),
+        targets,
+        np.zeros(len(texts), dtype=np.int64),
+    )
+    images = pixel_values(batch.images)
+    prefix_ids = tokenizer.encode(prefix).ids
+    begins = [text.startswith(prefix) for text in texts]
+    given = [target if begin else [*prefix_ids, *target] for target, begin in zip(targets, begins, strict=True)]
+    skipped = np.full(len(texts), len(prefix_ids))
+    result = {}
+    for suffix, pixels in (("", images), ("shuffled", images.roll(1, dims=0))):
+        if not any(name.endswith("shuffled") == bool(suffix) for name in variants):
+            continue
+        encoded = model.encode(pixels, batch.input_ids, batch.attention_mask)
+        plain = _token_losses(model, encoded, targets)
+        result[suffix or "plain"] = (plain, np.zeros_like(skipped))
+        after = plain if all(begins) else _token_losses(model, encoded, given)
+        result[f"prefix_{suffix}".rstrip("_")] = (after, skipped)
+    return {name: value for name, value in result.items() if name in variants}
+
+
+def _token_losses(
+    model: Polyglance, encoded: tuple[Tensor, Tensor | None], targets: Sequence[Sequence[int]]
+) -> Float[np.ndarray, "B T"]:
+    """Cross-entropy of each target token; NaN where there is none."""
+    states, mask = encoded
+    labels = pad(targets, IGNORED)
+    inputs = torch.cat([torch.full_like(labels[:, :1], BOS), labels[:, :-1].clamp(min=0)], dim=1)
+    hidden = model.decoder(
+        input_ids=inputs, encoder_hidden_states=states, encoder_attention_mask=mask, use_cache=False
+    ).last_hidden_state
+    losses = F.cross_entropy(model.logits(hidden).transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+    return losses.masked_fill(labels == IGNORED, float("nan")).double().numpy()
+
+
+def _summary(batches: list[tuple[Float[np.ndarray, "B T"], Int[np.ndarray, "B"]]], num_bytes: int) -> CellLoss:
+    counted = [row[first:][~np.isnan(row[first:])] for rows, skipped in batches for row, first in zip(rows, skipped)]
+    return CellLoss(
+        samples=len(counted),
+        tokens=sum(map(len, counted)),
+        bytes=num_bytes,
+        nats=float(sum(row.sum() for row in counted)),
+        mean_nats=float(np.mean([row.mean() for row in counted])),
+        first_nats=float(np.mean([row[0] for row in counted])),
+    )
+
+
+def _scored_text(text: str, prefix: str) -> str:
+    return text[len(prefix) :] if text.startswith(prefix) else text

@@ -1,0 +1,72 @@
+"""Attention of the decoder: exact, soft-capped where the configuration says so, keys shared by the beams of an image.
+
+The library offers two paths for these layers: `eager`, which copies keys and values once per query head, and `sdpa`,
+which cannot soft-cap. This one is `sdpa` where there is no cap and a grouped product where there is one. It also lets
+several rows of queries read one row of keys, so that the keys of an image are stored once however many beams read them.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+__all__ = ["ATTENTION", "grouped_attention"]
+
+ATTENTION = "polyglance"
+"""The name under which transformers finds this attention (`attn_implementation`)."""
+
+
+def grouped_attention(
+    module: nn.Module,
+    query: Float[Tensor, "Q H T K"],
+    key: Float[Tensor, "B G S K"],
+    value: Float[Tensor, "B G S K"],
+    attention_mask: Tensor | None,
+    *,
+    scaling: float,
+    dropout: float = 0.0,
+    softcap: float | None = None,
+    **kwargs: Any,
+) -> tuple[Float[Tensor, "Q T H K"], None]:
+    """Attention of H query heads over G key heads, and of Q rows of queries over B rows of keys.
+
+    Q is a multiple of B: row `q` reads keys `q // (Q // B)`, as beams of one image do. Nothing is copied for either.
+
+    Args:
+        attention_mask: with a soft-cap, float [B, 1, T, S], added; without one, what `sdpa` takes.
+        softcap: scores are bounded to plus or minus this by tanh before the mask (Gemma-2 report, section 2).
+    """
+    rows, heads, length, width = query.shape
+    batch, groups, _, _ = key.shape
+    beams = rows // batch
+    if beams > 1:
+        query = query.view(batch, beams, heads, length, width).transpose(1, 2).reshape(batch, heads, -1, width)
+        if attention_mask is not None:
+            attention_mask = attention_mask.repeat(1, 1, beams, 1)
+    if softcap is None:
+        attended, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs
+        )
+        attended = attended.transpose(1, 2)
+    else:
+        query = (query * scaling).reshape(batch, groups, -1, width)
+        scores = softcap * torch.tanh(query @ key.transpose(2, 3) / softcap)
+        if attention_mask is not None:
+            scores = (scores.unflatten(2, (heads // groups, -1)) + attention_mask.unsqueeze(2)).flatten(2, 3)
+        weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(value.dtype)
+        attended = nn.functional.dropout(weights, dropout) @ value
+    attended = attended.reshape(batch, heads, beams, length, width)
+    return attended.permute(0, 2, 3, 1, 4).reshape(rows, length, heads, width), None
+
+
+def _mask(*, config: Any, **kwargs: Any) -> Tensor | None:
+    capped = getattr(config, "attn_logit_softcapping", None) is not None
+    return (eager_mask if capped else sdpa_mask)(config=config, **kwargs)
+
+
+AttentionInterface.register(ATTENTION, grouped_attention)
+AttentionMaskInterface.register(ATTENTION, _mask)

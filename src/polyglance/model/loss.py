@@ -1,0 +1,179 @@
+"""Cross-entropy over a large vocabulary without ever holding all logits.
+
+With 256k tokens in the vocabulary, the logits of one batch outweigh the rest of the model, and the plain computation
+keeps five tensors of their size. Here tokens go through the head a few at a time; ignored ones do not go at all. The
+gradients are taken in the same pass (they only need the upstream scalar, which is a factor), so that the head is
+multiplied three times, as in the plain computation, and not four.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+__all__ = ["IGNORED", "head_loss", "token_nats"]
+
+IGNORED = -100
+"""Label of positions that do not count in the loss."""
+
+_CHUNK_BYTES = 3 * 2**24
+"""Size of one chunk of logits in float32; two of them are alive at a time."""
+
+
+def head_loss(
+    hidden_states: Float[Tensor, "*batch D"],
+    head: Float[Tensor, "V D"],
+    labels: Int[Tensor, "*batch"],
+    *,
+    softcap: float | None = None,
+    reduction: str = "mean",
+) -> Float[Tensor, ""]:
+    """Cross-entropy, in nats, of `softcap * tanh(hidden_states @ head.T / softcap)` against the labels.
+
+    Gradients for hidden states and head are exact and equal those of the plain computation. They are consumed by one
+    backward pass; a second one through the same loss is refused, as for any freed graph.
+
+    Args:
+        labels: token ids; positions labelled `IGNORED` are skipped before the projection.
+        softcap: logits are bounded to plus or minus this by tanh; None leaves them as they are.
+        reduction: "mean" over the positions that count (NaN where none does), or "sum".
+
+    Raises:
+        ValueError: another reduction, or a label outside the vocabulary.
+    """
+    if reduction not in ("mean", "sum"):
+        raise ValueError(f"the reduction {reduction!r} is not known; mean or sum")
+    kept_states, kept_labels = _kept(hidden_states, labels, len(head))
+    if torch.is_autocast_enabled(hidden_states.device.type):
+        kept_states = kept_states.to(torch.get_autocast_dtype(hidden_states.device.type))
+    if reduction == "sum":
+        return _HeadLoss.apply(kept_states, head, kept_labels, softcap, 1.0)
+    scale = 1 / len(kept_labels) if len(kept_labels) else float("nan")
+    return _HeadLoss.apply(kept_states, head, kept_labels, softcap, scale)
+
+
+@torch.no_grad()
+def token_nats(
+    hidden_states: Float[Tensor, "*batch D"],
+    head: Float[Tensor, "V D"],
+    labels: Int[Tensor, "*batch"],
+    *,
+    softcap: float | None = None,
+) -> Float[Tensor, "*batch"]:
+    """Cross-entropy of each position, in nats, zero where the label is `IGNORED`; for evaluation, without gradients."""
+    kept_states, kept_labels = _kept(hidden_states, labels, len(head))
+    nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
+    chunks = _chunks(kept_states, kept_labels, len(head))
+    found = [_cross_entropy(_logits(states, head, softcap), targets)[0] for states, targets in chunks]
+    nats[labels != IGNORED] = torch.cat(found)
+    return nats
+
+
+class _HeadLoss(torch.autograd.Function):
+    """`scale` times the sum of the cross-entropies of [N, D] hidden states, none of them ignored."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden_states: Tensor, head: Tensor, labels: Tensor, softcap: float | None, scale: float
+    ) -> Tensor:
+        wants_states, wants_head = ctx.needs_input_grad[:2]
+        grad_states = torch.empty_like(hidden_states) if wants_states else None
+        grad_head = torch.zeros_like(head) if wants_head else None
+        head = head.to(hidden_states.dtype)
+        total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
+        start = 0
+        for states, targets in _chunks(hidden_states, labels, len(head)):
+            rows = None if grad_states is None else grad_states[start : start + len(states)]
+            total += _chunk_loss(states, head, targets, softcap, scale, rows, grad_head)
+            start += len(states)
+        ctx.gradients = (grad_states, grad_head)
+        return total.mul_(scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        if ctx.gradients is None:
+            raise RuntimeError("backward a second time through a head_loss, whose gradients are gone after the first")
+        # Handed over, not kept: autograd may then adopt the tensors instead of copying them.
+        gradients = ctx.gradients
+        ctx.gradients = None
+        if upstream.device.type != "cpu" or upstream != 1:  # asking a GPU would make the program wait for it
+            for gradient in gradients:
+                if gradient is not None:
+                    gradient.mul_(upstream)
+        return (*gradients, None, None, None)
+
+
+def _chunk_loss(
+    states: Tensor,
+    head: Tensor,
+    targets: Tensor,
+    softcap: float | None,
+    scale: float,
+    grad_states: Tensor | None,
+    grad_head: Tensor | None,
+) -> Tensor:
+    """Summed nats of one chunk; its gradients, times `scale`, go into the tensors given. A function of its own, so
+    that the buffers of one chunk are gone when the next begins."""
+    logits = _logits(states, head, softcap)
+    nats, probabilities = _cross_entropy(logits, targets)
+    if grad_states is not None or grad_head is not None:
+        grad_logits = _logits_gradient(logits, probabilities, targets, softcap).to(head.dtype)
+        if grad_states is not None:
+            torch.mm(grad_logits, head, out=grad_states).mul_(scale)
+        if grad_head is not None:
+            _add_outer(grad_head, grad_logits, states, scale)
+    return nats.sum()
+
+
+def _add_outer(grad_head: Tensor, grad_logits: Tensor, states: Tensor, scale: float) -> None:
+    """grad_head += scale * grad_logits.T @ states, summed in the head's own precision."""
+    if grad_head.dtype == states.dtype:
+        grad_head.addmm_(grad_logits.T, states, alpha=scale)
+        return
+    for rows, columns in zip(grad_head.split(2**14), grad_logits.split(2**14, dim=1), strict=True):
+        rows.add_(columns.T @ states, alpha=scale)
+
+
+def _kept(hidden_states: Tensor, labels: Tensor, vocab_size: int) -> tuple[Tensor, Tensor]:
+    """Hidden states [N, D] and labels [N] of the positions that count."""
+    labels = labels.flatten()
+    kept = (labels != IGNORED).nonzero()[:, 0]
+    kept_labels = labels[kept]
+    if len(kept_labels) and not 0 <= int(kept_labels.min()) <= int(kept_labels.max()) < vocab_size:
+        raise ValueError(
+            f"labels between {int(kept_labels.min())} and {int(kept_labels.max())} do not fit a vocabulary of "
+            f"{vocab_size}: is this the model's tokenizer?"
+        )
+    return hidden_states.flatten(0, -2)[kept], kept_labels
+
+
+def _chunks(hidden_states: Tensor, labels: Tensor, vocab_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    size = max(1, _CHUNK_BYTES // (4 * vocab_size))
+    return zip(hidden_states.split(size), labels.split(size), strict=True)
+
+
+def _logits(hidden_states: Tensor, head: Tensor, softcap: float | None) -> Tensor:
+    """Float32 logits [N, V], soft-capped in place."""
+    logits = (hidden_states @ head.T).float()
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+
+
+def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Nats [N] of the targets, and the softmax [N, V]: one buffer for it, where `logsumexp` would need another."""
+    largest = logits.amax(1, keepdim=True)
+    probabilities = (logits - largest).exp_()
+    normaliser = probabilities.sum(1, keepdim=True)
+    nats = normaliser.log() + largest - logits.gather(1, targets[:, None])
+    return nats[:, 0], probabilities.div_(normaliser)
+
+
+def _logits_gradient(logits: Tensor, probabilities: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
+    """d loss / d (logits before the cap): (softmax - one-hot) * (1 - (logits / softcap)^2). Reuses both buffers."""
+    probabilities[torch.arange(len(targets), device=targets.device), targets] -= 1
+    if softcap is not None:
+        probabilities.mul_(logits.div_(softcap).square_().neg_().add_(1))
+    return probabilities

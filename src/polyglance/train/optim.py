@@ -1,0 +1,59 @@
+"""Optimiser and learning-rate schedule."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from polyglance.model.architecture import Polyglance
+from polyglance.model.parts import optimizer_groups
+
+__all__ = ["OptimConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW under a cosine with warm-up (paper section 3)."""
+
+    lr: float = 1.5e-3
+    """Peak learning rate."""
+    warmup_share: float = 0.05
+    """Share of the steps over which the rate rises from zero to its peak."""
+    final_share: float = 0.0
+    """The rate at the end, as a share of the peak."""
+    weight_decay: float = 0.01
+    """Decay of matrices; norms, biases, embeddings and gates have none."""
+    beta2: float = 0.98
+    """Decay of the second moment's average."""
+    clip_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    gate_lr_scale: float = 1.0
+    """Learning rate of the cross-attention gates, as a multiple."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0 or not 0 <= self.warmup_share < 1:
+            raise ValueError("lr must be positive and warmup_share between 0 and 1")
+
+    def build(self, model: torch.nn.Module) -> torch.optim.AdamW:
+        """The optimiser over the parameters that are trained; plain modules (a language model) make one group."""
+        if isinstance(model, Polyglance):
+            groups = optimizer_groups(
+                model, lr=self.lr, weight_decay=self.weight_decay, gate_lr_scale=self.gate_lr_scale
+            )
+        else:
+            groups = [{"params": list(model.parameters()), "lr": self.lr, "weight_decay": self.weight_decay}]
+        for group in groups:
+            group["peak_lr"] = group["lr"]
+        return torch.optim.AdamW(groups, betas=(0.9, self.beta2), fused=True)
+
+    def set_lr(self, optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> float:
+        """Set the rates for a step (counted from 0) of a run of `num_steps`; returns the share of the peak."""
+        warmup_steps = max(1, round(self.warmup_share * num_steps))
+        if step < warmup_steps:
+            share = (step + 1) / warmup_steps
+        else:
+            progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+            share = self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+        for group in optimizer.param_groups:
+            group["lr"] = group["peak_lr"] * share
+        return share

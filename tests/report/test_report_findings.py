@@ -1,0 +1,86 @@
+"""Summary and caveats follow the numbers."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_study import grid, write_study
+
+from polyglance.report.findings import caveats, summary, tiles
+from polyglance.report.folder import StudyFolder, read_study
+
+Read = Callable[..., StudyFolder]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    def read(rows: list[dict[str, Any]]) -> StudyFolder:
+        return read_study(write_study(tmp_path, rows))
+
+    return read
+
+
+def ladder(losses: dict[int, float], column: str = "UC_prefix", **more: Any) -> list[dict[str, Any]]:
+    base = grid(seeds=1)[0]
+    return [{**base, "id": f"r{s}", "S": s, column: loss, **more} for s, loss in losses.items()]
+
+
+def all_caveats(study: StudyFolder) -> str:
+    return "\n".join(sentence for part in caveats(study, "UC_prefix").values() for sentence in part)
+
+
+def test_summary_tells_the_slope(read: Read) -> None:
+    study = read(ladder({10_000: 1.4, 20_000: 1.5, 40_000: 0.6}))
+    text = {finding.topic: finding.text for finding in summary(study, "UC_prefix")}
+    assert (
+        "The loss falls with more samples, though not at every step: 1.40\u00a0→ 1.50\u00a0→ 0.60"
+        in text["From scratch"]
+    )
+    assert text["Runs"] == "3 runs (3 from scratch), 78.5k parameters, 10k to 40k samples, 1 seed."
+
+
+def test_tiles_show_the_best_run(read: Read) -> None:
+    study = read(ladder({10_000: 1.4, 40_000: 0.6}, UC_prefix_shuffled=2.0, UC=0.95))
+    assert [(tile.value, tile.detail) for tile in tiles(study, "UC_prefix")][:3] == [
+        ("0.60", "nats per token"),
+        ("+1.40", "after the prefix, to 2.00"),
+        ("+0.35", "to 0.95"),
+    ]
+
+
+def test_seeds(read: Read) -> None:
+    assert "No setting was run with a second seed" in all_caveats(read(grid(seeds=1)))
+    text = all_caveats(read(grid(seeds=2)))
+    assert "24 settings with more than one seed" in text
+    assert "No setting" not in text
+
+
+def test_jump_is_called_a_jump_and_a_power_law_is_not(read: Read) -> None:
+    jump = "ST falls 7.0 times as steeply (in log space) from 20,000 to 40,000 samples"
+    assert jump in all_caveats(read(ladder({10_000: 0.8, 20_000: 0.4, 40_000: 0.4 / 2**7}, "ST")))
+    assert "jump" not in all_caveats(read(ladder({10_000: 0.8, 20_000: 0.4, 40_000: 0.2}, "ST")))
+
+
+def test_runs_no_better_than_blind(read: Read) -> None:
+    rows = ladder({10_000: 1.4, 20_000: 0.98, 40_000: 0.6}, T_prefix=0.98)
+    assert "2 of 3 runs are not below that" in all_caveats(read(rows))
+    assert "blind" not in all_caveats(read(ladder({10_000: 0.9, 20_000: 0.8}, T_prefix=0.98)))
+
+
+def test_unused_images(read: Read) -> None:
+    rows = ladder({10_000: 1.0, 20_000: 1.0}, UC_prefix_shuffled=1.05)
+    assert "In 2 of 2 runs the images of other samples cost less" in all_caveats(read(rows))
+    assert "hardly a change" in {finding.topic: finding.text for finding in summary(read(rows), "UC_prefix")}["Image"]
+
+
+def test_what_a_family_says_of_t_and_s(read: Read) -> None:
+    text = all_caveats(read(grid(seeds=1)))
+    assert "From scratch: T is 5.12 for every run." in text
+    assert "Frozen decoder: the exponent of S rests on two sample budgets only." in text
+    assert "two levels" not in text
+    assert "families are not compared at equal cost" in text
+    two_levels = [row for row in grid(seeds=1) if row["family"] == "frozen" and row["start"] != "mostly-en"]
+    text = all_caveats(read(two_levels))
+    assert "Frozen decoder: T has two levels only." in text
+    assert "The families differ" not in text

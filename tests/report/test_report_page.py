@@ -1,0 +1,357 @@
+"""The whole page from a study folder."""
+
+import base64
+import hashlib
+import json
+import math
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markupsafe import escape
+from synthetic_study import COVERAGE, grid, read_csv, write_csv, write_laws, write_study
+
+from polyglance.coverage import Coverage
+from polyglance.laws import Law
+from polyglance.report import ReportResult, wording, write_report
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Tags with attributes, and table rows as text; asserts that tags are closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str]]] = []
+        self.rows: list[list[str]] = []
+        self.sort_keys: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = {name: value or "" for name, value in attrs}
+        self.tags.append((tag, named))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+            self.sort_keys.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+            self.sort_keys[-1].append(named.get("data-sort", ""))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, {name: value or "" for name, value in attrs}))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if {"td", "th"} & set(self.open) and self.rows:
+            self.rows[-1][-1] += data
+
+    def all(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def report(folder: Path) -> tuple[ReportResult, str, Page]:
+    result = write_report(folder)
+    html = result.page.read_text(encoding="utf-8")
+    return result, html, Page(html)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole study with laws, only to be read."""
+    folder = write_study(tmp_path_factory.mktemp("study"))
+    write_laws(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> tuple[ReportResult, str, Page]:
+    return report(folder)
+
+
+def row_of(page: Page, head: str) -> int:
+    return next(index for index, row in enumerate(page.rows) if row and row[0].strip() == head)
+
+
+def test_everything_is_there_and_nothing_is_loaded(whole: tuple[ReportResult, str, Page]) -> None:
+    result, html, page = whole
+    assert result.notes == ()
+    assert result.num_runs == 48
+    sections = [attributes["id"] for attributes in page.all("section")]
+    assert sections == ["summary", "grid", "compute", "scaling", "prefix", "examples", "laws", "runs"] + [
+        "definitions",
+        "configuration",
+    ]
+    assert len(page.all("figure")) == 4
+    assert len(page.all("svg")) == 1 + 3 + 5 + 3  # no T panel from scratch: T does not vary there
+    assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
+    assert "http:" not in html
+    assert "https:" not in html
+    links = [value for _, attributes in page.tags for name in ("href", "src") if (value := attributes.get(name))]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert all(link.startswith("data:image/png;base64,") or link[1:] in ids for link in links)
+    assert len(page.all("img")) == 2 * 4
+    assert all(image["alt"].startswith("The image shows") for image in page.all("img"))
+    assert len(html) < 600_000
+
+
+def test_only_the_page_s_own_script_may_run(whole: tuple[ReportResult, str, Page]) -> None:
+    _, html, page = whole
+    script = html.partition("<script>")[2].partition("</script>")[0]
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
+    assert f"script-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert len(page.all("script")) == 1
+
+
+def test_table_of_runs_holds_the_numbers_of_the_file(folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    _, _, page = whole
+    head = page.rows[row_of(page, "run")]
+    columns = {"UC after prefix": "UC_prefix", "UC": "UC", "ST": "ST", "SC": "SC", "C": "C", "S": "S", "F": "F"}
+    columns |= {"first token": "UC_first", "language": "right_language", "exact, prefix": "exact_match_prefix"}
+    for run in read_csv(folder):
+        row = row_of(page, run["id"])
+        for name, column in columns.items():
+            place = head.index(name)
+            assert float(page.sort_keys[row][place]) == float(run[column])
+        assert page.rows[row][head.index("UC after prefix")] == wording.loss(float(run["UC_prefix"]))
+        gain = float(run["UC_prefix_shuffled"]) - float(run["UC_prefix"])
+        assert page.rows[row][head.index("images shuffled")] == wording.signed(gain)
+
+
+def test_language_table_holds_the_numbers_of_losses_json(folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    result, _, page = whole
+    losses = json.loads((folder / "runs" / str(result.best_run) / "losses.json").read_text(encoding="utf-8"))
+    cell = losses["cells"]["caption-fr"]
+    numbers = [cell["losses"][name]["mean_nats"] for name in ("plain", "prefix", "prefix_shuffled")]
+    plain = cell["losses"]["plain"]
+    generation = [cell["generation"][name] for name in ("plain", "prefix")]
+    expected = ["French", *map(wording.loss, numbers)]
+    expected.append(wording.fixed(plain["nats"] / math.log(2) / plain["bytes"]))
+    expected += [wording.share(part["right_language"]) for part in generation]
+    expected += [wording.share(part["exact_match"]) for part in generation]
+    expected += [wording.share(generation[1]["attributes"][name]) for name in ("colour", "shape")]
+    assert expected in [[text.strip() for text in row] for row in page.rows]
+
+
+def test_results_json_is_the_files_unrounded(folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    result, _, _ = whole
+    results = json.loads(result.results.read_text(encoding="utf-8"))
+    rows = {row["id"]: row for row in grid()}
+    assert {run["id"]: run["UC_prefix"] for run in results["runs"]} == {
+        name: row["UC_prefix"] for name, row in rows.items()
+    }
+    best = min(rows.values(), key=lambda row: row["UC_prefix"])
+    assert result.best_run == results["best"]["frozen"] == best["id"]
+    assert result.best_losses_nats["ST"] == best["ST"]
+    assert result.image_gain_nats == best["UC_prefix_shuffled"] - best["UC_prefix"]
+
+
+def test_same_files_same_bytes(tmp_path: Path, folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    again = write_report(shutil.copytree(folder, tmp_path / "elsewhere"))
+    assert again.page.read_bytes() == whole[0].page.read_bytes()
+    assert again.results.read_bytes() == whole[0].results.read_bytes()
+
+
+def test_laws_are_shown_with_intervals(folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    _, html, page = whole
+    fit = Law.load(folder / "laws" / "compute-UC_prefix.json")["all"]
+    start = row_of(page, "unseen captioning after the prefix")
+    row = [" ".join(text.split()) for text in page.rows[start]]
+    low, high = fit.intervals["a1"]
+    assert row[1:3] == ["all runs", str(fit.num_rows)]
+    assert (
+        row[4]
+        == f"{wording.significant(fit.parameters['a1'])} ({wording.significant(low)} to {wording.significant(high)})"
+    )
+    assert row[-2:] == [wording.fixed(fit.r2_log), wording.fixed(fit.r2_raw)]
+    assert "not determined" in html  # the exponent of T of a family that has one T
+    for form in ("compute", "product"):
+        law = Law.load(folder / "laws" / f"{form}-UC_prefix.json")
+        messages = [warning.message for fit in law.fits.values() for warning in fit.warnings]
+        assert messages
+        assert all(str(escape(message)) in html for message in messages)
+
+
+def test_frontier_runs_are_ringed(folder: Path, whole: tuple[ReportResult, str, Page]) -> None:
+    fit = Law.load(folder / "laws" / "compute-ST.json")["all"]
+    (svg,) = [part for part in whole[1].split("<svg")[1:] if 'aria-label="seen translation against compute' in part]
+    rings = svg.partition("fill: none; stroke: var(--ink); stroke-linejoin: miter")[2].partition("</g></g>")[0]
+    assert rings.count("<use") == len(fit.frontier)
+
+
+def test_law_of_other_runs_is_left_out(tmp_path: Path, folder: Path) -> None:
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    write_csv(tmp_path, grid()[:10])
+    result, html, _ = report(tmp_path)
+    assert "laws/product-ST.json was fitted on more runs than runs.csv holds and is left out." in result.notes
+    assert "No law was fitted." in html
+
+
+def test_text_of_users_stays_text(tmp_path: Path) -> None:
+    evil = "</title><script>alert(1)</script>&amp;<img src=x onerror=alert(1)>$\\frac{1}{0}$"
+    rows = [{**row, "size": f"<i>{row['size']}", "start": evil} for row in grid(seeds=1, frozen=False)]
+    _, html, page = report(write_study(tmp_path, rows, title=evil, caption_suffix=evil))
+    assert len(page.all("script")) == 1
+    assert len(page.all("img")) == 4
+    assert not page.all("title")[1:] or all("onerror" not in attributes for _, attributes in page.tags)
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
+    assert "&lt;b&gt;budgets&lt;/b&gt;" in html
+
+
+def test_captions_show_prefix_and_exact_matches(whole: tuple[ReportResult, str, Page]) -> None:
+    _, html, page = whole
+    assert '<span class="prefix">La photo montre</span> un cercle rouge' in html
+    french = page.rows[row_of(page, "French unseen")]
+    assert french[2].endswith("✓")
+    assert french[1].endswith("✓") == (french[1].strip(" ✓") == french[3])
+
+
+@pytest.mark.parametrize("family", ["scratch", "frozen"])
+def test_one_run(tmp_path: Path, family: str) -> None:
+    rows = [row for row in grid(seeds=1) if row["family"] == family][:1]
+    _, html, page = report(write_study(tmp_path, rows))
+    assert "No two runs differ in one variable only" in html
+    assert len(page.all("svg")) == 1 + 3 + 3
+
+
+def test_other_languages_and_coverages(tmp_path: Path) -> None:
+    coverage = Coverage(caption=("zh",), translation=("ru",))
+    _, html, _ = report(write_study(tmp_path / "a", grid(seeds=1), coverage=coverage))
+    assert "captions in Simplified Chinese" in html
+    _, html, _ = report(write_study(tmp_path / "b", grid(seeds=1), coverage=Coverage(caption=("en", "de"))))
+    assert "never trained" not in html.partition("</header>")[0]
+
+
+def test_bare_runs_csv_is_enough(tmp_path: Path) -> None:
+    write_study(tmp_path, [])
+    write_csv(tmp_path, [{"id": "a", "family": "mine", "UC_prefix": 0.5}, {"id": "b", "family": "mine", "ST": "nan"}])
+    shutil.rmtree(tmp_path / "data")
+    result, html, page = report(tmp_path)
+    assert result.best_losses_nats == {"UC_prefix": 0.5}
+    assert "losses.json is missing for a, b: what rests on it is left out." in result.notes
+    assert "runs.csv has values that are not finite, treated as missing: ST of b." in result.notes
+    assert all(note in html for note in result.notes)
+    assert not any(name == "section" and attributes.get("id") == "examples" for name, attributes in page.tags)
+    assert 'href="#examples"' not in html
+
+
+def test_no_number_at_all(tmp_path: Path) -> None:
+    write_study(tmp_path, [])
+    write_csv(tmp_path, [{"id": "a", "family": "scratch"}])
+    result, _, _ = report(tmp_path)
+    assert result.best_run is None
+    assert result.best_losses_nats == {}
+    assert result.image_gain_nats is None
+
+
+def test_damaged_files_leave_a_note(tmp_path: Path) -> None:
+    rows = grid(seeds=1, frozen=False)
+    write_study(tmp_path, rows)
+    best = min(rows, key=lambda row: row["UC_prefix"])["id"]
+    first, second = [row["id"] for row in rows if row["id"] != best][:2]
+    (tmp_path / "runs" / first / "losses.json").write_text("{", encoding="utf-8")
+    (tmp_path / "runs" / second / "losses.json").write_text('{"format": 9, "cells": {}}', encoding="utf-8")
+    (tmp_path / "runs" / first / "env.json").write_text("[1]", encoding="utf-8")
+    (tmp_path / "runs" / best / "captions.jsonl").write_text('{"key": "x"}\n', encoding="utf-8")
+    (tmp_path / "laws").mkdir()
+    (tmp_path / "laws" / "compute-ST.json").write_text("{}", encoding="utf-8")
+    result, html, _ = report(tmp_path)
+    assert len(result.notes) == 5
+    assert all("\n" not in note for note in result.notes)
+    assert str(tmp_path) not in html
+    assert html.count("<li>runs/") == 3
+    assert "captions.jsonl:1: not a caption row" in html
+    assert "laws/compute-ST.json could not be read" in html
+
+
+def test_missing_and_damaged_images_leave_captions(tmp_path: Path) -> None:
+    write_study(tmp_path, grid(seeds=1, frozen=False))
+    (tmp_path / "data" / "test" / "manifest.json").unlink()
+    result, html, page = report(tmp_path)
+    assert len(page.all("img")) == 0
+    assert html.count("image not found") == 4
+    assert any("test images could not be read" in note for note in result.notes)
+
+
+def test_two_hundred_runs(tmp_path: Path) -> None:
+    rows = grid(seeds=6, sizes={f"d{i}": 10_000 * i**2 for i in range(3, 12)})[:200]
+    write_study(tmp_path, rows)
+    result, html, page = report(tmp_path)
+    assert result.num_runs == 200
+    assert len(html) < 2_000_000
+    assert len([row for row in page.rows if row and row[0].startswith(("scratch-", "frozen-"))]) == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("runs.csv", None, "no such file"),
+        ("runs.csv", "", "the column 'family' is missing"),
+        ("runs.csv", "id,family\n", "no run is finished yet"),
+        ("runs.csv", "id,family,P\na,scratch,many\n", "runs.csv:2: P: expected a number, got 'many'"),
+        ("runs.csv", "id,family,P\na,scratch,1e300\n", "runs.csv:2: P: 1e300 is out of range"),
+        ("runs.csv", "id,family\na,scratch\na,scratch\n", "runs.csv:3: the run 'a' is there twice"),
+        ("runs.csv", "id,family\n../a,scratch\n", "does not name a folder"),
+        ("runs.csv", "id,family\na,\x01\n", "cannot be printed"),
+        ("study.toml", None, "no such file"),
+        ("study.toml", "a = ", "not valid TOML"),
+        ("study.toml", "a = 1", "the table [coverage] is missing"),
+        ("study.toml", "coverage.caption = ['xx']", "unknown language 'xx'"),
+    ],
+)
+def test_one_line_for_what_there_is_no_report_without(
+    tmp_path: Path, name: str, text: str | None, message: str
+) -> None:
+    write_study(tmp_path, grid(seeds=1)[:1])
+    if text is None:
+        (tmp_path / name).unlink()
+    else:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"\A.+\Z") as caught:
+        write_report(tmp_path)
+    assert message in str(caught.value)
+    assert not (tmp_path / "report").exists()
+
+
+def test_no_folder(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no such study folder"):
+        write_report(tmp_path / "none")
+
+
+NUMBER = st.one_of(st.none(), st.sampled_from([0.0, -1.0, math.inf, math.nan]), st.floats(1e-9, 1e25))
+
+
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "family": st.sampled_from(["scratch", "frozen", "mine $x"]),
+                "size": st.sampled_from(["d32", "d48", ""]),
+                "start": st.sampled_from(["random", "six", "en"]),
+                **dict.fromkeys(("P", "S", "C", "T", "UC", "UC_prefix", "UC_first", "ST"), NUMBER),
+                **dict.fromkeys(("right_language", "UC_prefix_shuffled", "T_prefix"), NUMBER),
+            }
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_any_numbers_give_a_page(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    write_study(tmp_path, [], coverage=COVERAGE)
+    write_csv(tmp_path, [{**row, "id": f"r{index}"} for index, row in enumerate(rows)])
+    assert report(tmp_path)[0].num_runs == len(rows)
