@@ -90,8 +90,8 @@ def test_one_bit_and_eight_bit_grey():
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_grey_is_scaled_not_clipped(kind):
-    values = np.array([[0, 257, 300, 32896, 65535]], dtype=np.uint16)
-    assert colours(file_of(Image.fromarray(values), kind)) == [(v, v, v) for v in (0, 1, 1, 128, 255)]
+    values = np.array([[0, 128, 129, 257, 32896, 65535]], dtype=np.uint16)
+    assert colours(file_of(Image.fromarray(values), kind)) == [(v, v, v) for v in (0, 0, 1, 1, 128, 255)]
 
 
 def test_sixteen_bit_grey_with_one_transparent_value():

@@ -371,9 +371,10 @@ def test_the_split_follows_the_picture_alone(tmp_path):
     folder.mkdir()
     rows = []
     for number in range(300):
-        (folder / f"{number}.png").write_bytes(png(number))
+        picture = Image.open(BytesIO(png(number)))
+        picture.save(folder / f"{number}.png", compress_level=0)
         rows.append({"image": f"{number}.png", "texts": {"en": f"text {number}"}})
-        Image.open(folder / f"{number}.png").save(folder / f"copy{number}.bmp")  # the same pixels in another file
+        picture.save(folder / f"copy{number}.bmp")  # the same pixels in another file
         rows.append({"image": f"copy{number}.bmp", "texts": {"en": f"other {number}"}})
     result = run(tmp_path, json_lines(tmp_path / "t.jsonl", rows), folder, test_fraction=0.2)
     assert result.dropped_rows == {}

@@ -12,7 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.data import shard
-from polyglance.data.shard import ShardReader, ShardWriter, read_annotations, read_manifest, read_records
+from polyglance.data.shard import (
+    AnnotationTable,
+    ShardReader,
+    ShardWriter,
+    read_annotations,
+    read_manifest,
+    read_records,
+)
 from polyglance.languages import LANGUAGES
 from polyglance.records import STYLES, Annotation, Drops, ImageRecord, annotations_from_texts
 
@@ -75,6 +82,14 @@ def test_whatever_is_written_is_read_back_in_every_way(records, sizes, data):
         by_style = Counter((str(annotation.cell), annotation.style) for annotation in flat)
         stored = reader.manifest.rows_per_cell_and_style
         assert {(cell, style): n for cell, counts in stored.items() for style, n in counts.items()} == by_style
+
+
+def test_a_table_of_annotations_can_be_made_of_a_part(tmp_path):
+    path = write(tmp_path, [record(number) for number in range(6)]) / "shards" / "00000.parquet"
+    column = pq.read_table(path)["annotations"].chunk(0)
+    table = AnnotationTable(column.slice(4, 1))
+    table.extend(column.slice(1, 2))
+    assert list(table) == [record(number).annotations for number in (4, 1, 2)]
 
 
 def test_the_manifest_says_what_there_is(tmp_path):

@@ -98,16 +98,16 @@ def write_study(
     return path
 
 
-def write_laws(path: Path, *, bootstrap: int = 40) -> None:
-    """Both laws of three losses, fitted to runs.csv: over all runs, the product law also per family."""
+def write_laws(path: Path, *, bootstrap: int = 20) -> None:
+    """Compute laws over all runs, and the product law over all runs and per family, fitted to runs.csv."""
     table = Table.read(path / "runs.csv")
     for column in ("UC_prefix", "ST", "SC"):
         options = FitConfig(form="compute", columns={"y": column}, frontier=True, bootstrap=bootstrap)
         fit(options, table).save(path / "laws" / f"compute-{column}.json")
-        options = FitConfig(form="product", columns={"y": column}, bootstrap=bootstrap)
-        law, by_family = fit(options, table), fit(dataclasses.replace(options, group="family"), table)
-        law = dataclasses.replace(law, fits={**law.fits, **by_family.fits})
-        law.save(path / "laws" / f"product-{column}.json")
+    options = FitConfig(form="product", columns={"y": "UC_prefix"}, bootstrap=bootstrap)
+    law, by_family = fit(options, table), fit(dataclasses.replace(options, group="family"), table)
+    law = dataclasses.replace(law, fits={**law.fits, **by_family.fits})
+    law.save(path / "laws" / "product-UC_prefix.json")
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:

@@ -48,4 +48,4 @@ def test_significant(value: float, expected: str) -> None:
 
 
 def test_signed() -> None:
-    assert [wording.signed(value) for value in (1.876, -0.034, math.nan)] == ["+1.88", "−0.03", "–"]
+    assert [wording.signed(value) for value in (1.876, -0.034, -0.001, math.nan)] == ["+1.88", "−0.03", "±0.00", "–"]

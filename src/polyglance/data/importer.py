@@ -162,7 +162,10 @@ class _RowDrops(Drops):
 def _writer(config: ImportConfig, part: str, drops: Drops) -> ShardWriter:
     source = config.table or config.images
     assert source is not None
-    table_sha256 = "" if config.table is None else hashlib.sha256(config.table.read_bytes()).hexdigest()
+    table_sha256 = ""
+    if config.table is not None:
+        with config.table.open("rb") as file:
+            table_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ShardWriter(
         config.out / part,
         source=f"import of {source.name}, {part} part (test_fraction {config.test_fraction}, seed {config.seed})",

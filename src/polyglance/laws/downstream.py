@@ -38,6 +38,13 @@ class Downstream(Form):
         share = 1 / (1 + np.exp(-np.clip(slope * distance, -700, 700)))
         return np.stack([np.ones_like(share), -share * distance, share * slope], axis=-1)
 
+    def loss_for(self, theta: Floats, score: float) -> Floats:
+        """The loss (R,) at which the score is reached, the inverse of the law; nan above the top or without a slope."""
+        slope, middle = theta[:, 1], theta[:, 2]
+        ratio = np.expm1(theta[:, 0] - np.log(score))
+        reached = (ratio > 0) & (slope > 0)
+        return np.where(reached, middle + np.log(np.where(reached, ratio, 1)) / np.where(reached, slope, 1), np.nan)
+
     def starts(self, z: Floats, log_y: Floats) -> Floats:
         """Tops at and above the best score; slope and middle by regression of the logit on the loss."""
         starts = []

@@ -201,6 +201,23 @@ class PowerSum(Form):
                     hessian[:, np.array(positions[j])[:, None], here] += block.transpose(0, 2, 1)
         return gradient, hessian
 
+    def solve_for(self, predictor: str, theta: Floats, z: Floats, log_y: float | Floats) -> Floats:
+        """The value (R,) of log `predictor` at which y is reached, other inputs as in z (k,): the inverse of the law.
+
+        +inf where it cannot be reached: the rest of the law is above the target already, or more of the predictor does
+        not lower y.
+        """
+        columns, _ = self.design(np.where(np.array(self.predictors) == predictor, 0.0, z)[None])
+        logs = [theta[:, self.positions(term)] @ x[0] for term, x in zip(self.terms, columns, strict=True)]
+        (own,) = [i for i, term in enumerate(self.terms) if predictor in [name for name, _ in term.exponents]]
+        others = [np.exp(log - log_y) for i, log in enumerate(logs) if i != own]
+        left = 1 - np.sum(others, axis=0) if others else np.ones(len(theta))
+        exponent = dict(self.terms[own].exponents)[predictor]
+        slope = self.terms[own].sign * theta[:, self.parameters.index(exponent)]
+        reached = (left > 0) & (slope < 0)
+        safe = np.log(np.where(reached, left, 1.0)) + log_y - logs[own]
+        return np.where(reached, safe / np.where(reached, slope, 1.0), np.inf)
+
     def to_internal(self, values: Mapping[str, float]) -> Floats:
         theta = np.array([values[name] for name in self.parameters], dtype=float)
         for name in self.amplitudes:

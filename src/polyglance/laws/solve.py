@@ -185,12 +185,12 @@ class _Batch:
         )
 
     def _smoothings(self, free: Floats) -> list[Smoothing]:
-        """From the scale of the residuals (of each row's nearest start) down to the objective itself."""
+        """From the scale of the residuals (the median of the best start's) down to the objective itself."""
         objective = self.problem.objective
         if objective.smooth:
             return [None]
         residuals = np.abs(objective.residuals(self.problem.log_mean(free, self.y.shape[1]), self.y))
-        scale = float(np.median(residuals.min(axis=0)))
+        scale = float(np.median(residuals, axis=1).min())
         smoothings = [max(objective.final_smoothing(self.y), self.effort.finest * scale)]
         while smoothings[-1] < scale:
             smoothings.append(smoothings[-1] / self.effort.sharpening)

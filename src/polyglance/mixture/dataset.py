@@ -1,6 +1,5 @@
 """A data set under a coverage, as an endless sequence of batches."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,43 +9,13 @@ from tokenizers import Tokenizer
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import AnnotationTable, ShardReader
 from polyglance.mixture.collate import Batch, collate, target_ids
+from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.images import ImageStore
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.sampler import Balance, CellSampler, cell_weights
+from polyglance.mixture.sampler import CellSampler, cell_weights
 from polyglance.records import Annotation
 
-__all__ = ["Mixture", "MixtureConfig", "SourceMasking", "cell_pools"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourceMasking:
-    """Hide source words of translations, so that the image has to be looked at."""
-
-    samples: float = 0.0
-    """Share of the translation samples that lose words."""
-    words: float = 0.5
-    """Share of their words that is hidden."""
-
-    def __post_init__(self) -> None:
-        for name in ("samples", "words"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share between 0 and 1, not {getattr(self, name)}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class MixtureConfig:
-    """How batches are drawn from a data set."""
-
-    batch_size: int = 64
-    """Samples per optimiser step."""
-    balance: Balance | Mapping[str, float] = "cell"
-    """Target share of each cell: equal per `cell`, `task` or `language`, or a table of shares."""
-    source_masking: SourceMasking = SourceMasking()
-    """Hiding of source words."""
-    max_source_tokens: int = 96
-    """Prompts are cut to this length."""
-    max_target_tokens: int = 64
-    """Targets are cut to this length, the end token included."""
+__all__ = ["Mixture", "cell_pools"]
 
 
 @dataclass(frozen=True)

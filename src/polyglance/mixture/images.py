@@ -1,6 +1,7 @@
 """Pixels of the images of a data set, decoded once where they fit into memory."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from jaxtyping import UInt8
@@ -10,6 +11,9 @@ from polyglance.data.images import to_rgb
 from polyglance.data.shard import ShardReader
 
 __all__ = ["ImageStore", "square_pixels"]
+
+_CACHE_BYTES = 2 * 2**30
+_CHUNK = 1024
 
 
 def square_pixels(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
@@ -23,26 +27,30 @@ def square_pixels(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
 class ImageStore:
     """Images of a data set by row, resized to one square size.
 
-    Args:
-        reader: the data set.
-        size: side of the squares, in pixels.
-        cache_bytes: pixels are kept after their first use where all of them together need no more than this.
+    Where all of them fit into memory they are decoded at the first use, and kept for all stores of this process over
+    the same data; otherwise they are decoded as they are asked for.
     """
 
-    def __init__(self, reader: ShardReader, size: int, *, cache_bytes: int = 2 * 2**30) -> None:
+    def __init__(self, reader: ShardReader, size: int) -> None:
         self.reader = reader
         self.size = size
-        shape = (len(reader), size, size, 3)
-        fits = int(np.prod(shape)) <= cache_bytes
-        self._pixels = np.empty(shape, dtype=np.uint8) if fits else None
-        self._known = np.zeros(len(reader), dtype=bool)
 
     def __getitem__(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B H W 3"]:
         """The images of these rows, in this order."""
-        if self._pixels is None:
+        if len(self.reader) * self.size**2 * 3 > _CACHE_BYTES:
             return np.stack([square_pixels(image, self.size) for image in self.reader.images(rows)])
-        new = sorted({row for row in rows if not self._known[row]})
-        for row, image in zip(new, self.reader.images(new), strict=True):
-            self._pixels[row] = square_pixels(image, self.size)
-            self._known[row] = True
-        return self._pixels[np.asarray(rows)]
+        digests = tuple(shard.sha256 for shard in self.reader.manifest.shards)
+        return _all_pixels(str(self.reader.directory), digests, self.size)[np.asarray(rows)]
+
+
+@lru_cache(maxsize=2)
+def _all_pixels(directory: str, digests: tuple[str, ...], size: int) -> UInt8[np.ndarray, "N H W 3"]:
+    """Every image of a data set; `digests` of its shards stand for its content."""
+    reader = ShardReader(directory)
+    assert digests == tuple(shard.sha256 for shard in reader.manifest.shards)
+    pixels = np.empty((len(reader), size, size, 3), dtype=np.uint8)
+    for first in range(0, len(reader), _CHUNK):  # in the order of the file: a row group is read once
+        rows = range(first, min(first + _CHUNK, len(reader)))
+        for row, image in zip(rows, reader.images(rows), strict=True):
+            pixels[row] = square_pixels(image, size)
+    return pixels

@@ -8,16 +8,14 @@ that a run continued on any number of workers or ranks sees the same samples, an
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from polyglance.coverage import TASKS, Cell, Coverage
+from polyglance.mixture.config import Balance
 
-__all__ = ["Balance", "CellSampler", "Draw", "cell_weights"]
-
-Balance = Literal["cell", "task", "language"]
+__all__ = ["CellSampler", "Draw", "cell_weights"]
 
 
 def cell_weights(coverage: Coverage, balance: Balance | Mapping[str, float]) -> dict[Cell, float]:

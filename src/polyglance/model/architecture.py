@@ -13,15 +13,15 @@ from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_rig
 
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.decoder import decoder, encoder_decoder_cache
+from polyglance.model.linear import FewRowsLinear
+from polyglance.model.loss import IGNORED, head_loss
+from polyglance.model.search import Decoding
 from polyglance.model.vision import ImageProjector, vision_tower
 
 __all__ = ["IGNORED", "Polyglance"]
 
-IGNORED = -100
-"""Label of positions that do not count in the loss."""
 
-
-class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
+class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     """Vision tower -> projector -> [image; prompt] -> encoder -> decoder by cross-attention -> tied head.
 
     The wiring is the published one (official code sections 1.2 to 1.6); sizes and kinds of the parts are the
@@ -44,7 +44,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         )
         self.encoder = BartEncoder(config.encoder_config)
         self.decoder = decoder(config.decoder_config)
-        self.lm_head = nn.Linear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = FewRowsLinear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def encode_image(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B I W"]:
@@ -92,11 +92,14 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         encoder_outputs: BaseModelOutput | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
+        return_logits: bool = True,
         **kwargs: Any,
     ) -> Seq2SeqLMOutput:
         """Logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
 
         Args:
+            return_logits: False computes the loss alone, in chunks (`polyglance.model.loss`): for training, where the
+                logits of a batch would take more memory than the rest of the model.
             decoder_input_ids: the target shifted right; made from `labels` where it is left out.
             image_features: `encode_image` of the pixels, where they are computed once and kept.
             encoder_outputs: states of `encode`; `attention_mask` is then the mask over image and prompt.
@@ -122,9 +125,14 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             past_key_values=past_key_values,
             use_cache=use_cache,
         )
-        logits = self.logits(decoded.last_hidden_state)
-        loss = None
-        if labels is not None:
+        logits = loss = None
+        if return_logits or labels is None:
+            logits = self.logits(decoded.last_hidden_state)
+        if labels is not None and logits is None:
+            loss = head_loss(
+                decoded.last_hidden_state, self.lm_head.weight, labels, softcap=self.config.final_logit_softcapping
+            )
+        elif labels is not None:
             loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, past_key_values=decoded.past_key_values, encoder_last_hidden_state=states
@@ -147,7 +155,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if input_ids is None:
             raise ValueError("give input_ids: the prompt says which task and language is asked for")
         states, mask = self.encode(pixel_values, input_ids, attention_mask, image_features)
-        if kwargs.get("use_cache", True):
+        if kwargs.setdefault("use_cache", True):  # the configurations say False, which is for training
             kwargs["past_key_values"] = encoder_decoder_cache(self.config.decoder_config)
         return super().generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **kwargs

@@ -19,8 +19,9 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
 
 from polyglance.model.attention import ATTENTION
+from polyglance.model.linear import use_few_rows_linear
 
-__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder", "encoder_decoder_cache"]
+__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "ImageCache", "decoder", "encoder_decoder_cache"]
 
 
 def decoder(config: PreTrainedConfig) -> nn.Module:
@@ -31,15 +32,26 @@ def decoder(config: PreTrainedConfig) -> nn.Module:
     if config._attn_implementation is None:
         config._attn_implementation = ATTENTION
     if isinstance(config, Gemma2Config):
-        return GatedGemma2Decoder(config)
-    if isinstance(config, BartConfig):
-        return BartDecoder(config)
-    raise ValueError(f"no decoder of type {config.model_type!r}; known: bart, gemma2")
+        module: nn.Module = GatedGemma2Decoder(config)
+    elif isinstance(config, BartConfig):
+        module = BartDecoder(config)
+    else:
+        raise ValueError(f"no decoder of type {config.model_type!r}; known: bart, gemma2")
+    use_few_rows_linear(module)
+    return module
 
 
-def encoder_decoder_cache(config: PreTrainedConfig) -> EncoderDecoderCache:
+def encoder_decoder_cache(config: PreTrainedConfig) -> "ImageCache":
     """An empty cache for decoding. The cross part has no configuration: Gemma-2's sliding window would cut it short."""
-    return EncoderDecoderCache(DynamicCache(config=config), DynamicCache())
+    return ImageCache(DynamicCache(config=config), DynamicCache())
+
+
+class ImageCache(EncoderDecoderCache):  # type: ignore[misc]
+    """Keys and values of what was written, per beam, and of the encoder's states, which the beams of an image share."""
+
+    def reorder_cache(self, beam_idx: Int[Tensor, " R"]) -> None:
+        """Follow the beams; they never leave their image, so its keys and values stay where they are."""
+        self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]

@@ -56,7 +56,7 @@ class MicroConfig:
             self._bart(vocab_size) if self.decoder == "bart" else self._gemma2(vocab_size),
             max_image_grid=self.image_size // self.patch_size,
             decoder_start_token_id=BOS,
-            final_logit_softcapping=30.0,
+            initializer_range=_deviation(self.width),
         )
 
     def _vision(self) -> PreTrainedConfig:
@@ -68,6 +68,7 @@ class MicroConfig:
             intermediate_size=4 * width,
             image_size=self.image_size,
             patch_size=self.patch_size,
+            initializer_range=_deviation(width),
         )
 
     def _bart(self, vocab_size: int) -> BartConfig:
@@ -82,6 +83,7 @@ class MicroConfig:
             decoder_ffn_dim=4 * self.width,
             max_position_embeddings=self.max_tokens,
             dropout=0.0,
+            init_std=_deviation(self.width),
             pad_token_id=PAD,
             eos_token_id=EOS,
             bos_token_id=BOS,
@@ -102,12 +104,17 @@ class MicroConfig:
             query_pre_attn_scalar=head_dim,
             max_position_embeddings=self.max_tokens,
             sliding_window=self.max_tokens,
+            initializer_range=_deviation(self.width),
             pad_token_id=PAD,
             eos_token_id=EOS,
             bos_token_id=BOS,
             use_cache=False,
             cross_attention_hidden_size=self.width,
             cross_attention_every=self.cross_attention_every,
-            # At these widths 0.02 leaves the block silent for the whole of a short run.
-            cross_attention_initializer_range=self.width**-0.5,
         )
+
+
+def _deviation(width: int) -> float:
+    """Standard deviation of initial weights that keeps a layer's output as large as its input. The published 0.02
+    does so for widths in the thousands; here it would leave attention and image unheard for the whole of a short run."""
+    return width**-0.5

@@ -92,6 +92,8 @@ def galleries(study: StudyFolder, runs: Sequence[Run], notes: list[str]) -> tupl
         ]
         if examples:
             found.append(Gallery(run=run, examples=tuple(examples)))
+    if not found:
+        notes.append("No captions of the best runs were found, so there are no examples.")
     return tuple(found)
 
 

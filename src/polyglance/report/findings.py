@@ -81,7 +81,10 @@ def summary(study: StudyFolder, column: str) -> tuple[Finding, ...]:
     """The study in a few lines: what was run, each family's best run and slopes, whether image and prefix matter."""
     lines = {"Runs": _what_was_run(study)}
     for run in best_runs(study.runs, column):
-        best = f"The best run ({wording.run_name(run, family=False)}) reaches {_losses(run, column)}."
+        alone = sum(other.family == run.family for other in study.runs) == 1
+        best = (
+            f"The {'' if alone else 'best '}run ({wording.run_name(run, family=False)}) reaches {_losses(run, column)}."
+        )
         lines[wording.sentence(wording.family_name(run.family))] = " ".join([best, *_slopes(study, run.family, column)])
     lines |= {"Image": _image(study, column), "Prefix": _prefix(study), "Compute law": _compute_law(study, column)}
     return tuple(Finding(topic=topic, text=text) for topic, text in lines.items() if text)

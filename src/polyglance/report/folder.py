@@ -19,7 +19,7 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
 from polyglance.laws import Law
 
-__all__ = ["NUMBERS", "CaptionRow", "CellRecord", "Run", "StudyFolder", "read_images", "read_study"]
+__all__ = ["NUMBERS", "CaptionRow", "CellRecord", "Run", "StudyFolder", "read_captions", "read_images", "read_study"]
 
 NUMBERS = (
     *("P", "P_t", "F", "S", "C", "T", "T_prefix"),
@@ -202,11 +202,12 @@ def _read_runs(path: Path) -> tuple[Run, ...]:
 
 
 def _unusable(runs: Iterable[Run]) -> list[str]:
+    """A note on numbers that are there and are none, such as those of a run that diverged."""
     found = [f"{name} of {run.id}" for run in runs for name, value in run.numbers.items() if not math.isfinite(value)]
+    if not found:
+        return []
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
-    return (
-        [f"runs.csv has values that are not finite, treated as missing: {', '.join(found[:3])}{more}."] if found else []
-    )
+    return [f"runs.csv has values that are not finite, treated as missing: {', '.join(found[:3])}{more}."]
 
 
 def _run(values: Mapping[str, str | None], row: int, where: str) -> Run:
@@ -307,6 +308,9 @@ def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:
             law = Law.load(path)
         except (ValueError, OSError) as error:
             notes.append(f"laws/{path.name} could not be read and is left out ({_one_line(error)}).")
+            continue
+        if not law.fits:
+            notes.append(f"laws/{path.name} holds no fit and is left out.")
             continue
         if any(row >= num_runs for fit in law.fits.values() for row in (*fit.rows, *fit.frontier)):
             notes.append(f"laws/{path.name} was fitted on more runs than runs.csv holds and is left out.")

@@ -1,9 +1,8 @@
-"""How laws are shown: formulae, symbols, intervals, titles; and their numbers for results.json."""
+"""How laws are shown: formulae, symbols, intervals, titles."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from markupsafe import Markup, escape
 
@@ -16,7 +15,6 @@ __all__ = [
     "formula",
     "group_name",
     "interval",
-    "law_numbers",
     "laws_by_form",
     "objective_names",
     "parameter_names",
@@ -65,9 +63,8 @@ def formula(law: Law) -> Markup:
 class Caution:
     """One warning of the laws, with the fits it is about."""
 
-    severity: str
-    fits: tuple[str, ...]
-    """In words: `seen captioning, all runs`."""
+    about: str
+    """In words: `UC after the prefix, ST (from scratch)`."""
     message: str
 
 
@@ -77,19 +74,28 @@ def cautions(laws: Mapping[str, Law], headline: str) -> tuple[list[Caution], lis
     Returns:
         Those that concern the fits of the headline loss, and the others, remarks (severity info) among them.
     """
-    found: dict[tuple[int, str], list[tuple[str, str]]] = {}
+    found: dict[tuple[int, str], dict[str, list[str]]] = {}  # (severity, message) -> group -> columns
     for column, law in laws.items():
-        name = wording.COLUMN_NAMES.get(column, column)
-        groups = {f"{name}, {group_name(group)}": fit.warnings for group, fit in law.fits.items()}
-        for about, warnings in {name: law.warnings, **groups}.items():
+        groups = {"": law.warnings, **{group: fit.warnings for group, fit in law.fits.items()}}
+        for group, warnings in groups.items():
             for warning in warnings:
-                found.setdefault((_SEVERITIES.index(warning.severity), warning.message), []).append((column, about))
-    chief, rest = [], []
-    for (rank, message), about in sorted(found.items(), key=lambda item: item[0][0]):
-        caution = Caution(severity=_SEVERITIES[rank], fits=tuple(name for _, name in about), message=message)
-        is_chief = caution.severity != "info" and any(column == headline for column, _ in about)
-        (chief if is_chief else rest).append(caution)
+                key = _SEVERITIES.index(warning.severity), warning.message
+                found.setdefault(key, {}).setdefault(group, []).append(column)
+    chief: list[Caution] = []
+    rest: list[Caution] = []
+    for (rank, message), fits in sorted(found.items(), key=lambda item: item[0][0]):
+        is_chief = _SEVERITIES[rank] != "info" and any(headline in columns for columns in fits.values())
+        (chief if is_chief else rest).append(Caution(about=_about(fits), message=message))
     return chief, rest
+
+
+def _about(fits: Mapping[str, Sequence[str]]) -> str:
+    """Group -> columns in words; the group "" is the law as a whole."""
+    parts = []
+    for group, columns in fits.items():
+        losses = ", ".join("UC after the prefix" if column == "UC_prefix" else column for column in columns)
+        parts.append(f"{losses} ({group_name(group)})" if group else losses)
+    return "; ".join(parts)
 
 
 def group_name(group: str) -> str:
@@ -120,26 +126,3 @@ def interval(fit: Fit, name: str) -> str:
         return ""
     low, high = ("open" if end is None else wording.significant(end) for end in ends)
     return f"({low} to {high})"
-
-
-def law_numbers(law: Law) -> dict[str, Any]:
-    """The law for results.json; numbers that do not exist are null."""
-    fits = {
-        group: {
-            "parameters": {
-                name: None if name in fit.unidentified else _finite(value) for name, value in fit.parameters.items()
-            },
-            "intervals": {name: [_finite(end) for end in ends] for name, ends in fit.intervals.items()},
-            "objective": _finite(fit.objective),
-            "r2_log": _finite(fit.r2_log),
-            "r2_raw": _finite(fit.r2_raw),
-            "num_rows": fit.num_rows,
-            "warnings": [vars(warning) for warning in fit.warnings],
-        }
-        for group, fit in law.fits.items()
-    }
-    return {"form": law.form, "fits": fits, "warnings": [vars(warning) for warning in law.warnings]}
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

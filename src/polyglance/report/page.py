@@ -17,10 +17,10 @@ from polyglance import __version__, config
 from polyglance.languages import language
 from polyglance.report import laws, plots, wording
 from polyglance.report.comparisons import best_run, best_runs, families, headline_column, image_gain
-from polyglance.report.examples import galleries
+from polyglance.report.examples import Gallery, galleries
 from polyglance.report.findings import caveats, summary, tiles
 from polyglance.report.folder import Run, StudyFolder, read_study
-from polyglance.report.results import results
+from polyglance.report.results import finite, results
 from polyglance.report.tables import language_tables, runs_table
 
 __all__ = ["ReportResult", "write_report"]
@@ -72,18 +72,18 @@ def write_report(study_dir: Path) -> ReportResult:
     html = _page(study, column, notes)
     numbers = results(study, column, notes)
     folder = study.path / "report"
-    config.write_atomically(folder / "results.json", json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+    text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False)
+    config.write_atomically(folder / "results.json", f"{text}\n")
     config.write_atomically(folder / "index.html", html)
     best = best_run(study.runs, column)
+    losses = {name: best[name] for name in ("UC_prefix", "UC", "ST", "SC")} if best else {}
     return ReportResult(
         page=folder / "index.html",
         results=folder / "results.json",
         num_runs=len(study.runs),
         best_run=best.id if best else None,
-        best_losses_nats={name: best[name] for name in ("UC_prefix", "UC", "ST", "SC") if math.isfinite(best[name])}
-        if best
-        else {},
-        image_gain_nats=_finite(image_gain(best)) if best else None,
+        best_losses_nats={name: value for name, value in losses.items() if math.isfinite(value)},
+        image_gain_nats=finite(image_gain(best)) if best else None,
         notes=tuple(notes),
     )
 
@@ -110,7 +110,7 @@ def _page(study: StudyFolder, column: str, notes: list[str]) -> str:
         "lede": _lede(study),
         "contents": [entry for entry in _CONTENTS if shown or entry[0] != "examples"],
         "unseen": {cell.language for cell in study.coverage.split("UC")},
-        "prefix_example": _prefix_example(study),
+        "prefix_example": _prefix_example(study, shown),
         "has_law": {form: any(law.form == form for law in study.laws.values()) for form in ("compute", "product")},
         "confidence": _confidence(study),
         "tiles": tiles(study, column),
@@ -153,10 +153,12 @@ def _lede(study: StudyFolder) -> str:
     )
 
 
-def _prefix_example(study: StudyFolder) -> str:
-    """`“La photo montre”`: the prefix of an unseen language."""
+def _prefix_example(study: StudyFolder, shown: Sequence[Gallery]) -> str:
+    """`“La photo montre”`: the prefix of an unseen language, as the runs were given it where that is known."""
     codes = [cell.language for cell in study.coverage.split("UC")] or list(study.coverage.languages)
-    return f"“{language(codes[0]).prefix}”"
+    lines = [line for gallery in shown for example in gallery.examples for line in example.lines]
+    given = [line.prefix for line in lines if line.prefix and line.language == codes[0]]
+    return f"“{given[0] if given else language(codes[0]).prefix}”"
 
 
 def _confidence(study: StudyFolder) -> str:
@@ -197,15 +199,16 @@ def _panels(drawn: Iterable[str | None]) -> list[Markup]:
 
 
 def _environment_rows(study: StudyFolder) -> list[tuple[str, str]]:
-    """Name -> value as the runs' env.json have it; where runs differ, each value with its number of runs."""
+    """Name -> value as the runs' env.json have it; where runs differ, the commonest values with their runs."""
     names = dict.fromkeys(name for values in study.environments.values() for name in values)
-    rows = []
-    for name in names:
-        counts = Counter(values[name] for values in study.environments.values() if name in values)
-        alike = len(counts) == 1
-        rows.append((name, next(iter(counts)) if alike else "; ".join(f"{v} ({n} runs)" for v, n in counts.items())))
-    return rows
+    return [
+        (name, _values(Counter(values[name] for values in study.environments.values() if name in values)))
+        for name in names
+    ]
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _values(counts: Counter[str]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    shown = [f"{value} (runs: {count})" for value, count in counts.most_common(3)]
+    return "; ".join([*shown, *([f"{len(counts) - 3} more"] if len(counts) > 3 else [])])

@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 
 from polyglance.laws import Fit, Law
 from polyglance.report import wording
-from polyglance.report.comparisons import Ladder, Variable, ladders, series
+from polyglance.report.comparisons import Ladder, Variable, families, ladders, series
 from polyglance.report.folder import Run, StudyFolder
-from polyglance.report.svg import COLOURS, MARKERS, SERIES, drawing, log_axis, panel, render
+from polyglance.report.svg import COLOURS, MARKERS, SERIES, drawing, figure_of, log_axis, panel, render
 from polyglance.report.tables import GridCell, coverage_grid, language_rows
 
 __all__ = [
@@ -94,14 +94,14 @@ def _draw_cell(axes: Axes, column: int, row: int, cell: GridCell) -> None:
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.04", "mutation_aspect": 140 / _GRID_ROW_PX}
     for kwargs in ({"fc": COLOURS[name], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[name]}):
         axes.add_patch(FancyBboxPatch((column + 0.03, row + 0.06), 0.94, 0.88, ls=line, lw=1.4, **box, **kwargs))
-    word = {"trained": cell.split, "unseen": "UC", "reconstruction": "reconstruction", "none": "not trained"}[cell.kind]
+    word = cell.split or ("reconstruction" if cell.kind == "reconstruction" else "not trained")
+    middle = column + 0.5
+    small: dict[str, Any] = {"ha": "center", "size": 10.5, "color": COLOURS["muted"]}
     if math.isfinite(cell.loss_nats):
-        axes.text(
-            column + 0.5, row + 0.48, wording.loss(cell.loss_nats), ha="center", va="bottom", weight="bold", size=15
-        )
-        axes.text(column + 0.5, row + 0.6, word, ha="center", va="top", size=10.5, color=COLOURS["muted"])
+        axes.text(middle, row + 0.48, wording.loss(cell.loss_nats), ha="center", va="bottom", weight="bold", size=15)
+        axes.text(middle, row + 0.6, word, va="top", **small)
     else:
-        axes.text(column + 0.5, row + 0.5, word, ha="center", va="center", size=10.5, color=COLOURS["muted"])
+        axes.text(middle, row + 0.5, word, va="center", **small)
 
 
 def _grid_label(rows: Sequence[tuple[GridCell, GridCell]]) -> str:
@@ -168,12 +168,10 @@ def _draw_runs(
     shown = {}
     for run in runs:
         mark = marks[run.family, run.start]
-        rank = sizes.index(run["P"]) / max(len(sizes) - 1, 1) if run["P"] in sizes else 0.5
+        rank = sizes.index(run["P"]) / (len(sizes) - 1) if run["P"] in sizes and len(sizes) > 1 else 0.5
         gid = f"run-{run.row}"
-        axes.plot(
-            *([run[x]], [run[y]], mark.marker),
-            **{"color": mark.colour, "ms": 6 + 4 * rank, "mec": COLOURS["paper"], "mew": 0.6, "gid": gid, "zorder": 3},
-        )
+        style: dict[str, Any] = {"ms": 6 + 4 * rank, "mec": COLOURS["paper"], "mew": 0.6, "zorder": 3}
+        axes.plot([run[x]], [run[y]], mark.marker, color=mark.colour, gid=gid, **style)
         shown[gid] = f"{wording.run_name(run)}: {titles or wording.COLUMN_NAMES.get(y, y)} {wording.loss(run[y])}"
     return shown
 
@@ -204,7 +202,8 @@ def plot_ladders(study: StudyFolder, family: str, variable: Variable, column: st
             + "; ".join(f"{one.name}: {', '.join(wording.loss(rung.y) for rung in one.rungs)}" for one in found)
             + "."
         )
-        return render(axes, f"ladder-{variable}-{_slug(study, family)}", label, titles)
+        number = families(study.runs).index(family)  # names of users are no part of an id
+        return render(axes, f"ladder-{variable}-{number}", label, titles)
 
 
 def _product_fit(study: StudyFolder, family: str, column: str) -> Fit | None:
@@ -351,14 +350,14 @@ def plot_first_token(study: StudyFolder) -> str | None:
 
 
 def _head(axes: Axes, title: str, xlabel: str) -> None:
-    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12, x=-left_share(axes))
+    axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12, x=-_left_share(axes))
     axes.set_xlabel(xlabel, fontsize=11, labelpad=5)
 
 
-def left_share(axes: Axes) -> float:
+def _left_share(axes: Axes) -> float:
     """The left margin in units of the axes' width."""
     box = axes.get_position()
-    return (box.x0 - 8 / (axes.figure.get_figwidth() * 72)) / box.width
+    return (box.x0 - 8 / (figure_of(axes).get_figwidth() * 72)) / box.width
 
 
 def _linear_limits(values: Sequence[float]) -> tuple[float, float]:
@@ -384,7 +383,3 @@ def _marks(runs: Sequence[Run]) -> dict[tuple[str, str], _Mark]:
         pair: _Mark(SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)])
         for index, pair in enumerate(series(runs))
     }
-
-
-def _slug(study: StudyFolder, family: str) -> str:
-    return str(list(dict.fromkeys(run.family for run in study.runs)).index(family))

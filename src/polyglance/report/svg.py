@@ -9,14 +9,15 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from xml.etree import ElementTree
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-__all__ = ["COLOURS", "MARKERS", "SERIES", "drawing", "log_axis", "panel", "render"]
+__all__ = ["COLOURS", "MARKERS", "SERIES", "drawing", "figure_of", "log_axis", "panel", "render"]
 
 COLOURS: Mapping[str, str] = {
     "ink": "#1d2125",
@@ -36,7 +37,7 @@ COLOURS: Mapping[str, str] = {
 SERIES = tuple(colour for name, colour in COLOURS.items() if name.startswith("s"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # names of users may hold a dollar sign
     "font.size": 12,
@@ -82,6 +83,13 @@ def panel(width_px: int, height_px: int, *, left: int = 52, right: int = 14, top
     return figure.add_axes((left / width_px, bottom / height_px, width, height))
 
 
+def figure_of(axes: Axes) -> Figure:
+    """The figure that `panel` made for these axes."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    return figure
+
+
 def log_axis(axes: Axes, which: str, values: list[float], text: FuncFormatter | None = None) -> None:
     """Make one axis logarithmic around the values, with a handful of ticks whose labels do not collide."""
     low, high = max(min(values), 1e-30), max(*values, 1e-30)
@@ -97,22 +105,13 @@ def log_axis(axes: Axes, which: str, values: list[float], text: FuncFormatter | 
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two positive ones, at most six, evenly spread on a logarithmic axis."""
-    best: list[float] = []
-    for digits in (
-        (1,),
-        (1, 3),
-        (1, 2, 5),
-        (1, 1.5, 2, 3, 5, 7),
-        tuple(range(1, 10)),
-        tuple(d / 10 for d in range(10, 100)),
-    ):
-        ticks = [d * 10.0**power for power in range(-12, 22) for d in digits]
+    """Round numbers between two positive ones, at most six, spread over a logarithmic axis."""
+    for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
+        ticks = [digit * 10.0**power for power in range(-32, 32) for digit in digits]
         inside = [tick for tick in ticks if low <= tick <= high]
-        best = inside[:: -(-len(inside) // 6)] if inside else best
         if len(inside) >= 3:
-            break
-    return best
+            return inside[:: -(-len(inside) // 6)]
+    return [tick for tick in map(float, MaxNLocator(5).tick_values(low, high)) if low <= tick <= high]
 
 
 def render(axes: Axes, name: str, label: str, titles: Mapping[str, str]) -> str:
@@ -125,7 +124,7 @@ def render(axes: Axes, name: str, label: str, titles: Mapping[str, str]) -> str:
     """
     buffer = io.BytesIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    axes.figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
+    figure_of(axes).savefig(buffer, format="svg", transparent=True, metadata=metadata)
     root = ElementTree.fromstring(buffer.getvalue())
     _drop_styles(root)
     referenced = _references(root)

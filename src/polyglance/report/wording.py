@@ -63,7 +63,7 @@ def run_name(run: Run, *, family: bool = True) -> str:
         parts.append(f"{count(run['S'])} samples")
     if run.seed:
         parts.append(f"seed {run.seed}")
-    return ", ".join(part for part in parts if part)
+    return ", ".join(part for part in parts if part) or run.id
 
 
 def language_name(code: str) -> str:
@@ -84,8 +84,11 @@ def fixed(value: float) -> str:
 
 
 def signed(value: float) -> str:
-    """A difference of losses with its sign: `+1.88`, `−0.03`."""
-    return f"{value:+.2f}".replace("-", "−") if math.isfinite(value) else MISSING
+    """A difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
+    if not math.isfinite(value):
+        return MISSING
+    text = f"{value:+.2f}"
+    return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
 
 
 def share(value: float) -> str:

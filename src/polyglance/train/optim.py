@@ -2,11 +2,10 @@
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import torch
-
-from polyglance.model.architecture import Polyglance
-from polyglance.model.parts import optimizer_groups
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["OptimConfig"]
 
@@ -34,8 +33,13 @@ class OptimConfig:
         if self.lr <= 0 or not 0 <= self.warmup_share < 1:
             raise ValueError("lr must be positive and warmup_share between 0 and 1")
 
-    def build(self, model: torch.nn.Module) -> torch.optim.AdamW:
+    def build(self, model: "torch.nn.Module") -> "torch.optim.AdamW":
         """The optimiser over the parameters that are trained; plain modules (a language model) make one group."""
+        import torch  # here, so that reading a configuration takes no seconds
+
+        from polyglance.model import Polyglance
+        from polyglance.model.parts import optimizer_groups
+
         if isinstance(model, Polyglance):
             groups = optimizer_groups(
                 model, lr=self.lr, weight_decay=self.weight_decay, gate_lr_scale=self.gate_lr_scale
@@ -46,7 +50,7 @@ class OptimConfig:
             group["peak_lr"] = group["lr"]
         return torch.optim.AdamW(groups, betas=(0.9, self.beta2), fused=True)
 
-    def set_lr(self, optimizer: torch.optim.Optimizer, step: int, num_steps: int) -> float:
+    def set_lr(self, optimizer: "torch.optim.Optimizer", step: int, num_steps: int) -> float:
         """Set the rates for a step (counted from 0) of a run of `num_steps`; returns the share of the peak."""
         warmup_steps = max(1, round(self.warmup_share * num_steps))
         if step < warmup_steps:

@@ -14,7 +14,8 @@ from polyglance.config import save, write_atomically
 from polyglance.coverage import Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.mixture.collate import IGNORED, pad, target_ids
-from polyglance.mixture.dataset import Mixture, MixtureConfig
+from polyglance.mixture.config import MixtureConfig
+from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import BOS, load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import language_model, with_language_model, with_vision_tower

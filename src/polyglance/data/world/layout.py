@@ -61,7 +61,12 @@ class _Block:
 @lru_cache(maxsize=64)
 def layout(scene: Scene) -> tuple[Placed, ...]:
     """The place of every object of the scene, group by group."""
-    draw = iter(np.random.default_rng([scene.seed, _LAYOUT]).random(96).tolist()).__next__
+    uniform = iter(np.random.default_rng([scene.seed, _LAYOUT]).random(96).tolist()).__next__
+    freedom = LEVELS[scene.level].freedom
+
+    def draw() -> float:
+        return 0.5 + (uniform() - 0.5) * freedom
+
     cells = [(0, 0), *(_STEP[relation] for relation in scene.relations)]
     num_columns, num_rows = (len({cell[axis] for cell in cells}) for axis in (0, 1))
     room = (1 / num_columns, 1 / num_rows)

@@ -48,8 +48,12 @@ class Level:
     numbers: tuple[int, ...]
     """How many objects a group may have."""
     relations: tuple[str, ...]
+    freedom: float = 1.0
+    """How far objects stray from the middle of the room they have, as a share of what there is."""
     group_shares: tuple[float, ...]
     """Share of scenes with one, two, three groups; adds up to one."""
+    freedom: float = 1.0
+    """How far objects stray from the middle of the room they have, as a share of the way there is."""
 
     @property
     def num_kinds(self) -> int:
@@ -78,10 +82,11 @@ LEVELS: Mapping[LevelName, Level] = MappingProxyType(
         "pairs": Level(
             shapes=_SHAPES[:5],
             colours=_COLOURS[:8],
-            diameters={"small": 0.25, "large": 0.42},
+            diameters={"small": 0.28, "large": 0.44},
             numbers=(1,),
             relations=RELATIONS[:2],
             group_shares=(0.2, 0.8),
+            freedom=0.3,
         ),
         "counts": Level(
             shapes=_SHAPES[:5],

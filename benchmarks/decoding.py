@@ -1,0 +1,118 @@
+"""Decoding: cached against recomputed, cost per token along the length, and how far the machine's limits are.
+
+    OMP_NUM_THREADS=1 python benchmarks/decoding.py
+
+All figures come from one run on one thread and are CPU seconds, so that other programs disturb them little. The model is
+random: 50M parameters, vocabulary 32,000. "Published way" is what the published code does: no cache, the whole prefix
+and all its logits again for every token of every beam, encoder states repeated for each beam.
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import BartConfig, ViTConfig
+
+from polyglance.model import Polyglance, PolyglanceConfig
+from polyglance.model.parts import num_parameters
+
+BEAMS, NEW_TOKENS, IMAGES = 4, 64, 4
+
+
+def model() -> Polyglance:
+    sizes = {
+        "d_model": 512, "encoder_layers": 4, "decoder_layers": 6, "encoder_attention_heads": 8,
+        "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
+        "max_position_embeddings": 512, "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2,
+        "forced_eos_token_id": None, "use_cache": False,
+    }  # fmt: skip
+    torch.manual_seed(0)
+    return Polyglance(
+        PolyglanceConfig(
+            ViTConfig(hidden_size=256, num_hidden_layers=2, num_attention_heads=4, intermediate_size=1024,
+                      image_size=112, patch_size=16),
+            BartConfig(vocab_size=1000, **sizes),
+            BartConfig(vocab_size=32_000, **sizes),
+            decoder_start_token_id=2,
+        )
+    ).eval()  # fmt: skip
+
+
+def inputs(images: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(0)
+    return {
+        "pixel_values": torch.randn(images, 3, 112, 112, generator=generator),
+        "input_ids": torch.randint(3, 1000, (images, 16), generator=generator),
+        "decoder_input_ids": torch.full((images, 1), 2),
+    }
+
+
+def generate(network: Polyglance, images: int, new_tokens: int = NEW_TOKENS, **options: Any) -> Tensor:
+    options = {"max_new_tokens": new_tokens, "min_new_tokens": new_tokens, "do_sample": False, **options}
+    return network.generate(**inputs(images), **options)
+
+
+def published_way(network: Polyglance, images: int) -> Tensor:
+    network.set_attn_implementation({"decoder_config": "eager"})  # transformers' own loop, nothing shared by beams
+    found = generate(network, images, num_beams=BEAMS, use_cache=False)
+    network.set_attn_implementation({"decoder_config": "polyglance"})
+    return found
+
+
+def seconds(work: Callable[[], Any], repeats: int = 2) -> float:
+    best = float("inf")
+    for _ in range(repeats):
+        start = time.process_time()
+        work()
+        best = min(best, time.process_time() - start)
+    return best
+
+
+def step_seconds(network: Polyglance, images: int, start: int, steps: int = 32, beams: int = 1) -> float:
+    """Seconds per step between `start` and `start + steps` tokens."""
+    longer = seconds(lambda: generate(network, images, start + steps, num_beams=beams))
+    return (longer - seconds(lambda: generate(network, images, start, num_beams=beams))) / steps
+
+
+def read_bytes_per_second() -> float:
+    block = torch.ones(2**26)
+    return block.nbytes / seconds(lambda: block.sum(), repeats=5)
+
+
+def macs_per_second(rows: int) -> float:
+    """Rate of the matrix product that a decoder's feed-forward layer does for this many rows."""
+    left, right = torch.randn(rows, 512), torch.randn(512, 2**13)
+    return 20 * rows * 512 * 2**13 / seconds(lambda: [left @ right for _ in range(20)], repeats=5)
+
+
+def main() -> None:
+    network = model()
+    decoder = sum(p.numel() for p in network.decoder.parameters())
+    decoder -= network.decoder.embed_positions.weight.numel()  # a step reads one row of it
+    print(f"{num_parameters(network):,} parameters, {torch.get_num_threads()} thread(s)")
+
+    same = torch.equal(published_way(network, 1), generate(network, 1, num_beams=BEAMS))
+    for images in (1, IMAGES):
+        slow = seconds(lambda n=images: published_way(network, n), repeats=1)  # type: ignore[misc]
+        fast = seconds(lambda n=images: generate(network, n, num_beams=BEAMS))  # type: ignore[misc]
+        print(
+            f"{images} image(s), {BEAMS} beams, {NEW_TOKENS} new tokens: published way {slow:.2f} s, cached {fast:.2f} s, "
+            f"{slow / fast:.1f} x faster, same ids: {same}"
+        )
+
+    early, late = step_seconds(network, IMAGES, 8, beams=BEAMS), step_seconds(network, IMAGES, 96, beams=BEAMS)
+    print(f"cost per token, {IMAGES * BEAMS} rows: {early * 1e3:.1f} ms after 8, {late * 1e3:.1f} ms after 96, ratio {late / early:.2f}")
+
+    single = step_seconds(network, 1, 8)
+    limit = 4 * decoder / read_bytes_per_second()
+    print(f"one sequence: {single * 1e3:.1f} ms a token; reading its weights once takes {limit * 1e3:.1f} ms: {limit / single:.0%} of the limit")
+    rows = 32
+    batched = step_seconds(network, rows, 8)
+    limit = rows * decoder / macs_per_second(rows)
+    print(f"{rows} sequences: {batched * 1e3:.1f} ms a step; its matrix products alone take {limit * 1e3:.1f} ms: {limit / batched:.0%} of the limit")
+
+
+if __name__ == "__main__":
+    main()

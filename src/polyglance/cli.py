@@ -1,0 +1,149 @@
+"""The command line. Each verb is one library function; here arguments are parsed and results printed, no more.
+
+Nothing heavy is imported before a verb is chosen, so that `polyglance --help` answers at once.
+"""
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from rich.console import Console
+from rich.table import Table
+from tyro.conf import Positional, UseAppendAction, arg
+from tyro.extras import SubcommandApp
+
+from polyglance import __version__
+
+__all__ = ["app", "main"]
+
+Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+"""Dotted overrides of the file: `--set families.0.optim.lr=3e-4`, as often as needed."""
+
+app = SubcommandApp()
+data_app, study_app = SubcommandApp(), SubcommandApp()
+
+
+@study_app.command(name="plan")
+def study_plan(
+    config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False
+) -> None:
+    """Print the grid with P, F, C, S, time and memory before anything is trained.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+        workers: Jobs at once; as many as there are cores if not given.
+        json: Print the result for machines.
+    """
+    from polyglance.study.study import plan
+
+    _print(plan(_study(config, set_), workers=workers), json, _plan_table)
+
+
+@study_app.command(name="run")
+def study_run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+    """Make data, runs, laws and report. Can be killed and run again: it goes on where it was.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+        workers: Jobs at once; as many as there are cores if not given.
+        json: Print the result for machines.
+    """
+    from polyglance.study.study import run
+
+    result = run(_study(config, set_), workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    _print(result, json, _run_lines)
+
+
+@study_app.command(name="status")
+def study_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+    """Print how far the study is.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+        json: Print the result for machines.
+    """
+    from polyglance.study.study import status
+
+    _print(status(_study(config, set_)), json, _status_table)
+
+
+@study_app.command(name="report")
+def study_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+    """Write runs.csv, laws and report again from the runs as they are.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+        json: Print the result for machines.
+    """
+    from polyglance.study.study import report
+
+    _print(report(_study(config, set_)), json, _run_lines)
+
+
+app.command(study_app, name="study")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point. A user's mistake is one line on standard error and exit code 2."""
+    try:
+        app.cli(prog="polyglance", description=f"polyglance {__version__}: {__doc__.splitlines()[0]}", args=args)
+    except ValueError as error:
+        print(f"polyglance: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _study(path: Path, overrides: Sequence[str]) -> Any:
+    from polyglance.config import load
+    from polyglance.study.config import StudyConfig
+
+    return load(StudyConfig, path, overrides=overrides)
+
+
+def _print(result: Any, as_json: bool, show: Callable[[Any], Any]) -> None:
+    """The result as JSON, or as `show` makes it readable."""
+    if as_json:
+        print(json.dumps(asdict(result) if is_dataclass(result) else result, indent=2, ensure_ascii=False, default=str))
+    else:
+        Console(width=None if sys.stdout.isatty() else 160).print(show(result))
+
+
+def _plan_table(plan: Any) -> Table:
+    table = Table("run", "P", "P_t", "F (MMAC)", "S", "C (GMAC)", "time (s)", "state")
+    for run in plan.runs:
+        table.add_row(
+            run.id,
+            f"{run.num_parameters:,}",
+            f"{run.num_trained:,}",
+            f"{run.macs_per_sample / 1e6:.2f}",
+            f"{run.samples:,}",
+            f"{run.compute_gmac:,.0f}",
+            f"{run.seconds:.0f}",
+            run.state,
+        )
+    table.caption = (
+        f"about {plan.seconds / 60:.1f} minutes on {plan.num_workers} cores, {plan.memory_bytes / 2**30:.1f} GiB; "
+        f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
+    )
+    return table
+
+
+def _status_table(status: Any) -> Table:
+    table = Table("job", "state", "UC after the prefix (nats per token)")
+    for job, state in status.jobs.items():
+        table.add_row(job, state, f"{status.losses[job]:.3f}" if job in status.losses else "")
+    return table
+
+
+def _run_lines(result: Any) -> str:
+    problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
+    return f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes\ntable: {result.table}\nreport: {result.report}{problems}"

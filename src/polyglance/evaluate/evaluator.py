@@ -1,0 +1,128 @@
+"""Everything that is measured of one model, on data that is read once."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from polyglance.coverage import Coverage
+from polyglance.data.shard import ShardReader
+from polyglance.evaluate.caption import greedy_captions, score_captions
+from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
+from polyglance.evaluate.language_id import LanguageIdentifier
+from polyglance.evaluate.loss import VARIANTS, cell_losses, losses_to_dict
+from polyglance.model.architecture import Polyglance
+
+__all__ = ["Caption", "Evaluator"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Caption:
+    """One generated caption, as captions.jsonl holds it."""
+
+    key: str
+    """Image key."""
+    language: str
+    prefix: str
+    """What the decoder was given; empty where it started freely."""
+    caption: str
+    """The whole text, the prefix included."""
+    reference: str
+
+
+class Evaluator:
+    """Measures models of one study on the same held-out samples.
+
+    Args:
+        test_dir: held-out data set.
+        train_dir: the training data; its texts are what languages are told apart by.
+        prefixes: language code -> prefix.
+        samples_per_cell: held-out samples of each cell for its loss.
+        captions_per_cell: images of each caption cell that are captioned.
+        examples: captions of each cell, with and without prefix, that are returned as examples.
+
+    Raises:
+        ValueError: the test data lacks a cell.
+    """
+
+    def __init__(
+        self,
+        coverage: Coverage,
+        test_dir: Path,
+        train_dir: Path,
+        tokenizer: Tokenizer,
+        *,
+        prefixes: Mapping[str, str],
+        image_size: int,
+        max_target_tokens: int,
+        samples_per_cell: int,
+        captions_per_cell: int,
+        examples: int,
+        max_new_tokens: int,
+    ) -> None:
+        reader = ShardReader(test_dir)
+        self.coverage = coverage
+        self.tokenizer = tokenizer
+        self.prefixes = prefixes
+        self._samples = held_out_samples(
+            reader, evaluated_cells(coverage), image_size=image_size, samples_per_cell=samples_per_cell
+        )
+        self._in_world = reader.manifest.source.startswith("polyglance world")
+        self._identifier = _identifier(train_dir, coverage)
+        self._max_target_tokens = max_target_tokens
+        self._captions_per_cell = captions_per_cell
+        self._examples = examples
+        self._max_new_tokens = max_new_tokens
+
+    def losses(self, model: Polyglance, *, variants: Sequence[str] = VARIANTS) -> dict[str, Any]:
+        """Losses of every trained and every unseen cell, as losses.json holds them under `cells`."""
+        losses = {
+            str(samples.cell): cell_losses(
+                model,
+                self.tokenizer,
+                samples,
+                prefixes=self.prefixes,
+                max_target_tokens=self._max_target_tokens,
+                variants=variants,
+            )
+            for samples in self._samples
+        }
+        return losses_to_dict(losses, self.coverage)
+
+    def captions(self, model: Polyglance) -> tuple[list[Caption], dict[str, dict[str, Any]]]:
+        """Greedy captions of every caption cell: the first few of them, and cell -> `plain` and `prefix` -> scores."""
+        kept: list[Caption] = []
+        scores: dict[str, dict[str, Any]] = {}
+        for samples in (_first(s, self._captions_per_cell) for s in self._samples if s.cell.task == "caption"):
+            code = samples.cell.language
+            references = [annotation.text for annotation in samples.annotations]
+            for name, prefix in (("plain", ""), ("prefix", self.prefixes.get(code, ""))):
+                captions = greedy_captions(
+                    model, self.tokenizer, samples, prefix=prefix, max_new_tokens=self._max_new_tokens
+                )
+                score = score_captions(captions, references, code, self._identifier, in_world=self._in_world)
+                scores.setdefault(str(samples.cell), {})[name] = asdict(score)
+                shown = zip(samples.keys, captions, references, strict=True)
+                kept += [
+                    Caption(key=key, language=code, prefix=prefix, caption=caption, reference=reference)
+                    for key, caption, reference in list(shown)[: self._examples]
+                ]
+        return kept, scores
+
+
+def _identifier(train_dir: Path, coverage: Coverage) -> LanguageIdentifier:
+    table = ShardReader(train_dir).annotations()
+    languages = set(coverage.languages)
+    texts = zip(table.language, table.text, strict=True)
+    return LanguageIdentifier.fit(dict.fromkeys((code, text) for code, text in texts if code in languages))
+
+
+def _first(samples: CellSamples, number: int) -> CellSamples:
+    return replace(
+        samples,
+        keys=samples.keys[:number],
+        images=samples.images[:number],
+        annotations=samples.annotations[:number],
+    )

@@ -1,0 +1,207 @@
+"""What a study is made of, as its TOML file says it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from polyglance.coverage import Coverage
+from polyglance.data.world import WorldConfig
+from polyglance.languages import did_you_mean, language
+from polyglance.mixture.config import MixtureConfig
+from polyglance.train.optim import OptimConfig
+
+__all__ = [
+    "DataConfig",
+    "EvaluationConfig",
+    "FamilyConfig",
+    "LanguageModelStart",
+    "LawsConfig",
+    "StudyConfig",
+    "TableConfig",
+    "TowerConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableConfig:
+    """The user's own images and texts (`polyglance data import`)."""
+
+    table: Path
+    """JSON lines, CSV or Parquet."""
+    images: Path
+    """Folder that the table's image paths start from."""
+    test_fraction: float = 0.1
+    """Share of the pictures held out."""
+    max_side: int | None = None
+    """Larger images are reduced to this, in pixels."""
+    licence: str = ""
+    """Licence of images and texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the data comes from: exactly one of the three.
+
+    Raises:
+        ValueError: none of them given, or several.
+    """
+
+    world: WorldConfig | None = None
+    """The built-in world."""
+    table: TableConfig | None = None
+    """A table of images and texts, imported into the study."""
+    path: Path | None = None
+    """A folder with data sets `train` and `test` that exist already."""
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("world", "table", "path") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of world, table and path, not {', '.join(given) or 'none'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """What is measured of each run."""
+
+    samples_per_cell: int = 256
+    """Held-out samples of each cell for its loss."""
+    captions_per_cell: int = 64
+    """Held-out images of each caption cell that are captioned, with and without prefix."""
+    examples: int = 6
+    """Captions of each cell that are kept for the report."""
+    max_new_tokens: int = 48
+    """Captions are cut off here."""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Language code -> prefix, where it is not the data set's own nor the language's."""
+
+    def __post_init__(self) -> None:
+        for code in self.prefixes:
+            language(code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TowerConfig:
+    """A vision tower trained once, on captions of one language, and shared frozen by the runs that ask for it."""
+
+    width: int = 96
+    """Hidden size of the tower and of the model it is trained in."""
+    samples: int = 20_000
+    """Samples it is trained on; they count in no run's S."""
+    language: str = "en"
+    """Language of the captions."""
+    optim: OptimConfig = OptimConfig()
+    """Its optimiser."""
+
+    def __post_init__(self) -> None:
+        language(self.language)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelStart:
+    """A language model that decoders start from, trained once per width."""
+
+    languages: Mapping[str, float]
+    """Language code -> share of the texts: the multilinguality of the starting point."""
+    steps: int = 500
+    """Optimiser steps."""
+    optim: OptimConfig = OptimConfig(lr=3e-3)
+    """Its optimiser."""
+
+    def __post_init__(self) -> None:
+        for code in self.languages:
+            language(code)
+        if not self.languages or any(share <= 0 for share in self.languages.values()):
+            raise ValueError("languages needs a positive share for at least one language")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyConfig:
+    """Models that differ in width, samples and starting point only."""
+
+    name: str
+    """Name in tables and figures."""
+    decoder: Literal["bart", "gemma2"] = "bart"
+    """`bart`: trained from scratch. `gemma2`: a frozen language model with gated cross-attention (paper section 1)."""
+    widths: tuple[int, ...]
+    """Hidden sizes."""
+    layers: int = 2
+    """Layers of the encoder, and of the decoder."""
+    samples: tuple[int, ...]
+    """S: a run, with a schedule of its own, for each."""
+    starts: tuple[str, ...] = ("random",)
+    """Starting points: `random`, or names of language models (gemma2 only)."""
+    tower: bool = False
+    """Take the shared vision tower, frozen."""
+    optim: OptimConfig = OptimConfig()
+    """The optimiser of all its runs."""
+
+    def __post_init__(self) -> None:
+        if not self.widths or not self.samples or not self.starts:
+            raise ValueError(f"family {self.name!r} needs widths, samples and starts")
+        if self.decoder == "bart" and self.starts != ("random",):
+            raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LawsConfig:
+    """The laws that are fitted."""
+
+    targets: tuple[str, ...] = ("UC_prefix", "UC", "ST", "SC")
+    """Columns of runs.csv."""
+    bootstrap: int = 200
+    """Refits for the intervals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """A study.
+
+    Raises:
+        ValueError: a family asks for a starting point or tower that is not there, or two runs would be the same.
+    """
+
+    title: str = "A study of emergence"
+    """Heading of the report."""
+    out: Path
+    """The study's folder."""
+    seeds: tuple[int, ...] = (0,)
+    """Every run is made once per seed."""
+    data: DataConfig
+    """Images and texts."""
+    coverage: Coverage
+    """The cells that are trained."""
+    families: tuple[FamilyConfig, ...]
+    """The grid."""
+    language_models: Mapping[str, LanguageModelStart] = field(default_factory=dict)
+    """Starting points by name."""
+    tower: TowerConfig | None = None
+    """The shared vision tower."""
+    mixture: MixtureConfig = MixtureConfig()
+    """How batches are drawn."""
+    vocab_size: int = 1024
+    """Entries of the tokenizer, at most."""
+    image_size: int = 32
+    """Side of the square images, in pixels."""
+    patch_size: int = 8
+    """Side of a patch, in pixels."""
+    save_every_steps: int = 100
+    """Steps between checkpoints: what a kill costs at most."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """What is measured."""
+    laws: LawsConfig = LawsConfig()
+    """What is fitted."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds needs one or more numbers, each once")
+        names = [family.name for family in self.families]
+        if not names or len(set(names)) != len(names):
+            raise ValueError("families needs one or more, each with a name of its own")
+        for family in self.families:
+            for start in family.starts:
+                if start != "random" and start not in self.language_models:
+                    known = ("random", *self.language_models)
+                    raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
+            if family.tower and self.tower is None:
+                raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")

@@ -1,0 +1,64 @@
+"""What is done and what is not, read from the study's folder. A job is done when its folder says so, last of all."""
+
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from polyglance.config import write_atomically
+from polyglance.study.grid import Job
+
+__all__ = ["begin", "finish", "is_done", "locked", "state"]
+
+_BEGUN, _DONE = "begun.json", "done.json"
+
+
+def is_done(study_dir: Path, job: Job) -> bool:
+    """Whether the job is finished, with the settings it has now."""
+    return _mark(study_dir / job.folder / _DONE) == job.fingerprint
+
+
+def state(study_dir: Path, job: Job) -> str:
+    """`done`, `begun` (it will go on from where it is) or `to do`."""
+    if is_done(study_dir, job):
+        return "done"
+    return "begun" if _mark(study_dir / job.folder / _BEGUN) == job.fingerprint else "to do"
+
+
+def begin(study_dir: Path, job: Job) -> Path:
+    """The job's folder, ready to be worked in. What was made there with other settings is removed."""
+    folder = study_dir / job.folder
+    if _mark(folder / _BEGUN) != job.fingerprint:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomically(folder / _BEGUN, json.dumps({"fingerprint": job.fingerprint}) + "\n")
+    return folder
+
+
+def finish(study_dir: Path, job: Job) -> None:
+    """Say that the job is done."""
+    write_atomically(study_dir / job.folder / _DONE, json.dumps({"fingerprint": job.fingerprint}) + "\n")
+
+
+@contextmanager
+def locked(study_dir: Path) -> Iterator[None]:
+    """Hold the study for oneself; the lock goes with the process, however it ends.
+
+    Raises:
+        ValueError: another process works on the study.
+    """
+    study_dir.mkdir(parents=True, exist_ok=True)
+    with (study_dir / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{study_dir}: another `polyglance study run` works on it; wait for it or stop it") from None
+        yield
+
+
+def _mark(path: Path) -> str | None:
+    try:
+        return json.loads(path.read_text())["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # no marker, or a damaged one, which marks nothing: the job is done again

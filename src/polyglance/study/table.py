@@ -1,0 +1,100 @@
+"""The table of runs: one row each, everything that laws and report read."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from polyglance.config import write_atomically
+from polyglance.coverage import Split
+from polyglance.model.flops import Counts, count
+from polyglance.study.config import StudyConfig
+from polyglance.study.grid import Job, runs
+from polyglance.study.work import start_of
+
+__all__ = ["COLUMNS", "counts_of", "lengths", "write_table"]
+
+COLUMNS = (
+    "id family size start seed P P_t F S C T T_prefix UC UC_prefix ST SC "
+    "UC_shuffled UC_prefix_shuffled UC_bits_per_byte UC_first right_language right_language_prefix "
+    "exact_match exact_match_prefix attribute_accuracy attribute_accuracy_prefix"
+).split()
+"""F in GMAC per sample, C in GMAC, losses in nats per token; P, P_t and S are counts."""
+
+
+def lengths(config: StudyConfig) -> dict[str, int]:
+    """Mean prompt and target tokens, at which F is counted."""
+    return json.loads((config.out / "tokenizer" / "lengths.json").read_text())
+
+
+def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
+    """P, P_t and F of a run's model."""
+    start = start_of(config, job)
+    return count(start.model.build(vocab_size), start.trained, image_size=config.image_size, **lengths(config))
+
+
+def write_table(config: StudyConfig, vocab_size: int) -> Path:
+    """Write runs.csv from what the runs left; the same runs give the same bytes."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    known: dict[tuple[str, int], Counts] = {}
+    for job in runs(config):
+        model = (job.family, job.width)
+        if model not in known:
+            known[model] = counts_of(config, job, vocab_size)
+        writer.writerow(_row(config, job, known[model]))
+    path = config.out / "runs.csv"
+    write_atomically(path, text.getvalue())
+    return path
+
+
+def _row(config: StudyConfig, job: Job, counts: Counts) -> dict[str, Any]:
+    record = json.loads((config.out / job.folder / "losses.json").read_text())
+    samples = job.samples // config.mixture.batch_size * config.mixture.batch_size
+    row: dict[str, Any] = {
+        "id": job.id,
+        "family": job.family,
+        "size": f"d{job.width}",
+        "start": job.start,
+        "seed": job.seed,
+        "P": counts.num_parameters,
+        "P_t": counts.num_trained,
+        "F": counts.macs_per_sample / 1e9,
+        "S": samples,
+        "C": counts.compute_gmac(samples),
+    }
+    cells, initial = record["cells"], record["initial"]
+    row["T"] = _mean(initial, "UC", lambda cell: cell["losses"]["plain"]["mean_nats"])
+    row["T_prefix"] = _mean(initial, "UC", lambda cell: cell["losses"]["prefix"]["mean_nats"])
+    for split in ("UC", "ST", "SC"):
+        row[split] = _mean(cells, split, lambda cell: cell["losses"]["plain"]["mean_nats"])
+    for variant in ("prefix", "shuffled", "prefix_shuffled"):
+        row[f"UC_{variant}"] = _mean(cells, "UC", lambda cell, v=variant: cell["losses"][v]["mean_nats"])
+    row["UC_first"] = _mean(cells, "UC", lambda cell: cell["losses"]["plain"]["first_nats"])
+    row["UC_bits_per_byte"] = _mean(cells, "UC", lambda cell: _bits_per_byte(cell["losses"]["plain"]))
+    for name, column in (("plain", ""), ("prefix", "_prefix")):
+        scores = "generation", name
+        row[f"right_language{column}"] = _mean(cells, "UC", lambda c, s=scores: c[s[0]][s[1]]["right_language"])
+        row[f"exact_match{column}"] = _mean(cells, "UC", lambda c, s=scores: c[s[0]][s[1]]["exact_match"])
+        row[f"attribute_accuracy{column}"] = _mean(cells, "UC", lambda c, s=scores: _attributes(c[s[0]][s[1]]))
+    return row
+
+
+def _mean(
+    cells: Mapping[str, Any], split: Split, value: Callable[[Mapping[str, Any]], float | None]
+) -> float | str:
+    """Mean over the split's cells, each alike; empty where the split, or the value in any cell, is not there."""
+    values = [value(cell) for cell in cells.values() if cell["split"] == split]
+    return "" if not values or None in values else fmean(v for v in values if v is not None)
+
+
+def _bits_per_byte(loss: Mapping[str, float]) -> float:
+    return loss["nats"] / 0.6931471805599453 / loss["bytes"]
+
+
+def _attributes(scores: Mapping[str, Any]) -> float | None:
+    return fmean(scores["attributes"].values()) if scores["attributes"] else None

@@ -1,0 +1,228 @@
+"""How each kind of job is done. A job that was interrupted is simply done again: what it had finished is kept."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from polyglance.config import write_atomically
+from polyglance.coverage import Coverage
+from polyglance.data.importer import ImportConfig, import_data
+from polyglance.data.shard import ShardReader, read_manifest
+from polyglance.data.world import generate
+from polyglance.evaluate.evaluator import Evaluator
+from polyglance.languages import LANGUAGES
+from polyglance.mixture.collate import target_ids
+from polyglance.mixture.dataset import cell_pools
+from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.sampler import cell_weights
+from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
+from polyglance.model.micro import MicroConfig
+from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
+from polyglance.records import Annotation
+from polyglance.study.config import FamilyConfig, StudyConfig
+from polyglance.study.grid import Job
+from polyglance.study.store import begin, finish, is_done
+from polyglance.train.run import (
+    LanguageModelConfig,
+    StartConfig,
+    TrainConfig,
+    initial_model,
+    train,
+    train_language_model,
+)
+
+__all__ = ["data_dirs", "do", "language_model_config", "prefixes", "start_of", "train_config"]
+
+
+def do(config: StudyConfig, job: Job) -> None:
+    """Do a job, unless it is done.
+
+    Raises:
+        ValueError: what the user has to change, in one line that names the job.
+    """
+    if is_done(config.out, job):
+        return
+    folder = begin(config.out, job)
+    try:
+        match job.kind:
+            case "data":
+                _make_data(config, folder)
+            case "tokenizer":
+                _make_tokenizer(config, folder)
+            case "tower":
+                train(train_config(config, job), folder)
+            case "language_model":
+                train_language_model(language_model_config(config, job), folder)
+            case "run":
+                _make_run(config, job, folder)
+    except ValueError as error:
+        raise ValueError(f"{job.id}: {error}") from None
+    finish(config.out, job)
+
+
+def data_dirs(config: StudyConfig) -> tuple[Path, Path]:
+    """The training and the test data set."""
+    root = config.data.path or config.out / "data"
+    return root / "train", root / "test"
+
+
+def prefixes(config: StudyConfig) -> dict[str, str]:
+    """Language code -> prefix: the configuration's, else the data set's own, else the language's."""
+    usual = {code: entry.prefix for code, entry in LANGUAGES.items()}
+    return {**usual, **read_manifest(data_dirs(config)[1]).prefixes, **config.evaluation.prefixes}
+
+
+def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
+    """Sizes of a family's model at a width."""
+    return MicroConfig(
+        decoder=family.decoder,
+        width=width,
+        layers=family.layers,
+        vision_width=config.tower.width if family.tower and config.tower else None,
+        image_size=config.image_size,
+        patch_size=config.patch_size,
+    )
+
+
+def trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
+    """Parts that the family's runs update.
+
+    As published for its kind of decoder, except that the image projection, which is random here, is trained too, and
+    that where no trained vision tower is given the tower is trained along.
+    """
+    published = PARTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
+    own = {"projection", *(() if family.tower else ("vision",))}
+    return tuple(part for part in PARTS if part in published or part in own)
+
+
+def start_of(config: StudyConfig, job: Job) -> StartConfig:
+    """The model of a run before its first step."""
+    family = next(family for family in config.families if family.name == job.family)
+    starts = config.out / "starts"
+    return StartConfig(
+        model=micro_config(config, family, job.width),
+        language_model=None if job.start == "random" else starts / f"lm-{job.start}-d{job.width}" / _FINAL,
+        vision_tower=starts / "tower" / _FINAL if family.tower else None,
+        trained=trained_parts(family),
+    )
+
+
+_FINAL = Path("checkpoints/final")
+
+
+def train_config(config: StudyConfig, job: Job) -> TrainConfig:
+    """The training run of a `run` or `tower` job."""
+    if job.kind == "tower":
+        assert config.tower is not None
+        sizes = MicroConfig(width=job.width, image_size=config.image_size, patch_size=config.patch_size)
+        coverage, start, optim = Coverage(caption=(config.tower.language,)), StartConfig(model=sizes), config.tower.optim
+    else:
+        family = next(family for family in config.families if family.name == job.family)
+        coverage, start, optim = config.coverage, start_of(config, job), family.optim
+    return TrainConfig(
+        data=data_dirs(config)[0],
+        tokenizer=config.out / "tokenizer" / "tokenizer.json",
+        coverage=coverage,
+        start=start,
+        mixture=config.mixture,
+        optim=optim,
+        num_samples=job.samples,
+        seed=job.seed,
+        save_every_steps=config.save_every_steps,
+    )
+
+
+def language_model_config(config: StudyConfig, job: Job) -> LanguageModelConfig:
+    start = config.language_models[job.start]
+    family = next(family for family in config.families if job.start in family.starts)
+    return LanguageModelConfig(
+        data=data_dirs(config)[0],
+        tokenizer=config.out / "tokenizer" / "tokenizer.json",
+        model=micro_config(config, family, job.width),
+        languages=start.languages,
+        optim=start.optim,
+        num_steps=start.steps,
+        save_every_steps=config.save_every_steps,
+    )
+
+
+def _make_data(config: StudyConfig, folder: Path) -> None:
+    data = config.data
+    if data.world is not None:
+        generate(data.world, folder)
+    elif data.table is not None:
+        import_data(ImportConfig(out=folder, overwrite=True, **vars(data.table)))
+    train_dir, test_dir = data_dirs(config)
+    for directory, cells in ((train_dir, config.coverage.cells), (test_dir, config.coverage.split("UC"))):
+        have = read_manifest(directory).rows_per_cell
+        if missing := [str(cell) for cell in cells if not have.get(str(cell))]:
+            raise ValueError(f"{directory} has no {', '.join(missing)}; the coverage asks for it")
+
+
+def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
+    """Train the tokenizer and note how long prompts and targets are with it."""
+    table = ShardReader(data_dirs(config)[0]).annotations()
+    languages = set(config.coverage.languages)
+    annotations = [a for of_image in table for a in of_image if a.language in languages]
+    texts = (text for a in annotations for text in (a.text, prompt_of(a)))
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
+    write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    lengths = _mean_lengths(config, tokenizer, annotations)
+    write_atomically(folder / "lengths.json", json.dumps(lengths, indent=2) + "\n")
+
+
+def _mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterable[Annotation]) -> dict[str, int]:
+    """Mean prompt and target tokens of a training sample, rounded: the lengths at which F is counted."""
+    by_cell: dict[str, list[Annotation]] = {str(cell): [] for cell in config.coverage.cells}
+    for annotation in annotations:
+        found = by_cell.get(str(annotation.cell))
+        if found is not None and len(found) < _LENGTH_SAMPLES:
+            found.append(annotation)
+    sources = targets = 0.0
+    for cell, weight in cell_weights(config.coverage, config.mixture.balance).items():
+        chosen = by_cell[str(cell)]
+        prompts = target_ids(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
+        texts = target_ids(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
+        sources += weight * sum(map(len, prompts)) / len(chosen)
+        targets += weight * sum(map(len, texts)) / len(chosen)
+    return {"source_tokens": round(sources), "target_tokens": round(targets)}
+
+
+_LENGTH_SAMPLES = 2_000
+"""Annotations of each cell that the mean lengths are taken over."""
+
+
+def _make_run(config: StudyConfig, job: Job, folder: Path) -> None:
+    """Measure the untrained model, train it, measure it again."""
+    train_dir, test_dir = data_dirs(config)
+    settings = train_config(config, job)
+    tokenizer = load_tokenizer(settings.tokenizer)
+    evaluator = Evaluator(
+        config.coverage,
+        test_dir,
+        train_dir,
+        tokenizer,
+        prefixes=prefixes(config),
+        image_size=config.image_size,
+        max_target_tokens=config.mixture.max_target_tokens,
+        **{name: getattr(config.evaluation, name) for name in _EVALUATION_SIZES},
+    )
+    initial = folder / "initial.json"
+    if not initial.exists():
+        untrained = initial_model(settings.start, vocab_size=tokenizer.get_vocab_size(), seed=job.seed).eval()
+        write_atomically(initial, json.dumps(evaluator.losses(untrained, variants=("plain", "prefix"))) + "\n")
+    model = train(settings, folder)
+    losses = evaluator.losses(model)
+    captions, scores = evaluator.captions(model)
+    for cell, score in scores.items():
+        losses[cell]["generation"] = score
+    record = {"format": 1, "run": job.id, "cells": losses, "initial": json.loads(initial.read_text())}
+    write_atomically(folder / "losses.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    lines = [json.dumps(asdict(caption), ensure_ascii=False) + "\n" for caption in captions]
+    write_atomically(folder / "captions.jsonl", "".join(lines))
+
+
+_EVALUATION_SIZES = ("samples_per_cell", "captions_per_cell", "examples", "max_new_tokens")

@@ -1,0 +1,71 @@
+"""Images of any kind become data URIs or a reason."""
+
+import base64
+import io
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from synthetic_study import TEXTS, grid, write_study
+
+from polyglance.data.shard import ShardWriter
+from polyglance.records import ImageRecord, annotations_from_texts
+from polyglance.report.examples import MAX_SIDE_PX, galleries
+from polyglance.report.folder import read_study
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind)
+    return buffer.getvalue()
+
+
+def shown(folder: Path, content: bytes) -> tuple[str | None, bool, list[str]]:
+    """What the gallery makes of a test image: its URI, whether it is enlarged, the notes."""
+    write_study(folder, grid(seeds=1)[:1])
+    with ShardWriter(folder / "data" / "test", source="", licence="", overwrite=True) as writer:
+        writer.write(ImageRecord(key="test-00000", image=content, annotations=annotations_from_texts(TEXTS)))
+    study, notes = read_study(folder), []
+    (gallery,) = galleries(study, study.runs, notes)
+    return gallery.examples[0].image_uri, gallery.examples[0].pixelated, notes
+
+
+def decoded(uri: str | None) -> Image.Image:
+    assert uri is not None
+    return Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+
+
+def test_small_images_are_embedded_as_they_are(tmp_path: Path) -> None:
+    content = encoded(Image.new("RGB", (32, 32), "red"), "PNG")
+    uri, pixelated, notes = shown(tmp_path, content)
+    assert uri == f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    assert pixelated
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "expected"), [("RGB", "JPEG", "JPEG"), ("RGBA", "PNG", "PNG"), ("P", "PNG", "JPEG")]
+)
+def test_large_images_are_made_smaller(tmp_path: Path, mode: str, kind: str, expected: str) -> None:
+    uri, pixelated, notes = shown(tmp_path, encoded(Image.new(mode, (1600, 800)), kind))
+    image = decoded(uri)
+    assert image.size == (MAX_SIDE_PX, MAX_SIDE_PX // 2)
+    assert image.format == expected
+    assert not pixelated
+    assert notes == []
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "damaged, or neither PNG nor JPEG"),
+        (b"<svg onload=alert(1)>", "damaged, or neither PNG nor JPEG"),
+        (encoded(Image.effect_noise((64, 64), 90), "PNG")[:-900], "damaged, or neither PNG nor JPEG"),
+        (encoded(Image.new("1", (14_000, 14_000)), "PNG"), "too many pixels"),
+    ],
+    ids=["empty", "svg", "truncated", "bomb"],
+)
+def test_what_cannot_be_shown_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+    uri, _, notes = shown(tmp_path, content)
+    assert uri is None
+    assert notes == [f"The image test-00000 cannot be shown: {reason}."]
