@@ -210,11 +210,8 @@ def _override(values: dict[str, Any], override: str) -> str:
     table: Any = values
     for parent in parents:
         table = _step(table, parent, override, create=True)
-    if isinstance(table, list):
-        _step(table, last, override, create=False)
-        table[int(last)] = value
-    else:
-        table[last] = value
+    _step(table, last, override, create=False)
+    table[int(last) if isinstance(table, list) else last] = value
     return key
 
 
@@ -225,7 +222,7 @@ def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
         return table[int(key)]
     if not isinstance(table, dict):
         raise ValueError(f"--set {override}: there is no table above {key!r}")
-    return table.setdefault(key, {}) if create else table
+    return table.setdefault(key, {}) if create else table.get(key)
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:

@@ -70,7 +70,7 @@ def annotations_from_texts(
 
 @dataclass
 class Drops:
-    """Everything that was left out, by reason, with the first few places. Nothing is dropped without being added here."""
+    """Everything that was left out, by reason, with the first few places. Nothing is dropped without being added."""
 
     max_examples: int = 20
     counts: Counter[str] = field(default_factory=Counter)

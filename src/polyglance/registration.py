@@ -1,6 +1,7 @@
 """Makes transformers' Auto classes know the model after `import polyglance`, without importing torch for that.
 
-The model registers itself when `polyglance.model` is imported, which takes seconds (torch and four modelling files).
+The model registers itself when `polyglance.model.architecture` is imported, which takes seconds (torch and four
+modelling files).
 Here we see to it that this happens when a program first asks `AutoConfig` for a configuration, which every Auto class
 does before anything else. It cannot happen earlier: while transformers is loading, its classes are not all there.
 """
@@ -21,7 +22,7 @@ _AUTO = "transformers.models.auto.configuration_auto"
 
 
 def register_with_auto_classes() -> None:
-    """Have the first `AutoConfig.from_pretrained` import `polyglance.model`, whether transformers is loaded or not."""
+    """Have the first `AutoConfig.from_pretrained` import the model, whether transformers is loaded or not."""
     if _AUTO in sys.modules:
         _import_model_on_first_use(sys.modules[_AUTO].AutoConfig)
     else:
@@ -34,7 +35,7 @@ def _import_model_on_first_use(auto_config: Any) -> None:
     def from_pretrained(cls: Any, *args: Any, **kwargs: Any) -> Any:
         auto_config.from_pretrained = original
         if importlib.util.find_spec("torch"):
-            importlib.import_module("polyglance.model")
+            importlib.import_module("polyglance.model.architecture")
         return cls.from_pretrained(*args, **kwargs)
 
     auto_config.from_pretrained = classmethod(from_pretrained)
@@ -44,7 +45,10 @@ class _AutoConfigFinder(MetaPathFinder):
     """Finds nothing itself: lets the other finders find the module, and adds a step to its loading."""
 
     def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+        self,
+        fullname: str,
+        path: Sequence[str] | None,  # noqa: ARG002
+        target: ModuleType | None = None,  # noqa: ARG002
     ) -> ModuleSpec | None:
         if fullname != _AUTO:
             return None

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from polyglance.coverage import Coverage
+from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.evaluate.caption import greedy_captions, score_captions
 from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
@@ -76,8 +76,18 @@ class Evaluator:
         self._examples = examples
         self._max_new_tokens = max_new_tokens
 
-    def losses(self, model: Polyglance, *, variants: Sequence[str] = VARIANTS) -> dict[str, Any]:
-        """Losses of every trained and every unseen cell, as losses.json holds them under `cells`."""
+    def losses(self, model: Polyglance) -> dict[str, Any]:
+        """Losses of every trained and every unseen cell, as losses.json holds them under `cells`: captions in all
+        variants, translations whole and with the right image."""
+        return self._losses(
+            model, {s.cell: VARIANTS if s.cell.task == "caption" else ("plain",) for s in self._samples}
+        )
+
+    def initial_losses(self, model: Polyglance) -> dict[str, Any]:
+        """Losses of an untrained model on the unseen cells, which is what T is taken from."""
+        return self._losses(model, dict.fromkeys(self.coverage.split("UC"), ("plain", "prefix")))
+
+    def _losses(self, model: Polyglance, variants: Mapping[Cell, Sequence[str]]) -> dict[str, Any]:
         losses = {
             str(samples.cell): cell_losses(
                 model,
@@ -85,9 +95,10 @@ class Evaluator:
                 samples,
                 prefixes=self.prefixes,
                 max_target_tokens=self._max_target_tokens,
-                variants=variants,
+                variants=variants[samples.cell],
             )
             for samples in self._samples
+            if samples.cell in variants
         }
         return losses_to_dict(losses, self.coverage)
 

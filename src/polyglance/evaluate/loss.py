@@ -127,8 +127,9 @@ def _batch_losses(
         encoded = model.encode(pixels, batch.input_ids, batch.attention_mask)
         plain = _token_losses(model, encoded, targets)
         result[suffix or "plain"] = (plain, np.zeros_like(skipped))
-        after = plain if all(begins) else _token_losses(model, encoded, given)
-        result[f"prefix_{suffix}".rstrip("_")] = (after, skipped)
+        if (with_prefix := f"prefix_{suffix}".rstrip("_")) in variants:
+            after = plain if all(begins) else _token_losses(model, encoded, given)
+            result[with_prefix] = (after, skipped)
     return {name: value for name, value in result.items() if name in variants}
 
 
@@ -147,7 +148,8 @@ def _token_losses(
 
 
 def _summary(batches: list[tuple[Float[np.ndarray, "B T"], Int[np.ndarray, "B"]]], num_bytes: int) -> CellLoss:
-    counted = [row[first:][~np.isnan(row[first:])] for rows, skipped in batches for row, first in zip(rows, skipped)]
+    from_first = [row[first:] for rows, skipped in batches for row, first in zip(rows, skipped, strict=True)]
+    counted = [row[~np.isnan(row)] for row in from_first]
     return CellLoss(
         samples=len(counted),
         tokens=sum(map(len, counted)),

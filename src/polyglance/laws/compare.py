@@ -5,19 +5,20 @@
     leave one model out  fit without a model, predict it
     leave one language   fit without a language, predict it
 
-Baselines: "last value" (the nearest training run's y) and the law without offset. AICc is of log least squares, which is
-a likelihood; the held-out errors are of the objective asked for.
+Baselines: "last value" (the nearest training run's y) and the law without offset. AICc is of log least squares, which
+is a likelihood; the held-out errors are of the objective asked for.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.laws.data import Rows, labels_in_order, read_rows, resolve_form
 from polyglance.laws.fit import FitConfig
-from polyglance.laws.forms import Form, PowerSum, additive, make_form, product
+from polyglance.laws.forms import Form, PowerSum, additive, bounded_exp, make_form, product
 from polyglance.laws.setup import Layout, lay_out
 from polyglance.laws.solve import POLISH, SCAN, minimise
 from polyglance.laws.table import Table
@@ -126,9 +127,7 @@ def _scale(config: CompareConfig, form: Form, rows: Rows, table: Table) -> Float
         if bad or (values[rows.indices] <= 0).any():
             raise ValueError(f"{table.source}: scale column {config.scale!r} must hold positive numbers")
         return values[rows.indices]
-    names = [name for name in ("P", "S") if name in form.predictors] or list(form.predictors[:2])
-    if form.name == "additive" or not {"P", "S"} & set(form.predictors):
-        names = list(form.predictors[:2])
+    names = [name for name in form.predictors if name in ("P", "S")] or list(form.predictors[:2])
     return np.asarray(np.prod(rows.x[:, [form.predictors.index(name) for name in names]], axis=1))
 
 
@@ -138,7 +137,7 @@ def _compare_rows(
     splits = list(_splits(form, rows, scale, languages))
     scores: list[Score] = []
     candidates, notes = [], []
-    for name, candidate in candidate_forms(config, form).items():
+    for name, candidate in candidate_forms(form).items():
         columns = [form.predictors.index(predictor) for predictor in candidate.predictors]
         own = replace(rows, x=rows.x[:, columns])
         settings = replace(config, form=candidate, fix={}, bounds={}, share=(), bootstrap=0)
@@ -160,7 +159,7 @@ def _compare_rows(
     return Comparison(candidates=_with_deltas(candidates), scores=tuple(scores), notes=tuple(notes))
 
 
-def candidate_forms(config: FitConfig, form: Form) -> dict[str, Form]:
+def candidate_forms(form: Form) -> dict[str, Form]:
     """The law asked for; with and without offset; without each predictor beyond two; product against additive."""
     candidates: dict[str, Form] = {_name(form): form}
     if not isinstance(form, PowerSum) or form.name not in ("compute", "product", "additive"):
@@ -192,7 +191,7 @@ Split = tuple[str, Mask, Mask]
 def _splits(form: Form, rows: Rows, scale: Floats, languages: NDArray[np.str_] | None) -> Iterator[Split]:
     levels = np.unique(scale)
     for share in WINDOWS:
-        count = int(round(share * len(levels)))
+        count = round(share * len(levels))
         if 3 <= count < len(levels):
             train = scale <= levels[count - 1]
             yield "expanding window", train, ~train
@@ -239,7 +238,7 @@ def _held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
     )
     winner = polished.value.reshape(len(usable), num_kept).argmin(axis=1)
     free = polished.free.reshape(len(usable), num_kept, -1)[np.arange(len(usable)), winner]
-    result[usable] = np.exp(layout.problem.log_mean(free, len(layout.y)))
+    result[usable] = bounded_exp(layout.problem.log_mean(free, len(layout.y)))
     return result
 
 
@@ -293,7 +292,7 @@ def _score(name: str, splits: Sequence[Split], predicted: Floats, y: Floats, sca
 
 def _by_distance(error: Floats, distance: Floats) -> dict[str, float]:
     result = {}
-    for low, high in zip(DISTANCES[:-1], DISTANCES[1:], strict=True):
+    for low, high in pairwise(DISTANCES):
         inside = (distance > low) & (distance <= high)
         if inside.any():
             label = f"{low:g} to {high:g} decades" if np.isfinite(high) else f"beyond {low:g} decade"

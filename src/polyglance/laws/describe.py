@@ -7,18 +7,18 @@ from numpy.typing import NDArray
 
 from polyglance.laws.data import Rows
 from polyglance.laws.diagnose import Evidence, diagnose
-from polyglance.laws.forms import Form, PowerSum
+from polyglance.laws.forms import Form, PowerSum, bounded_exp
 from polyglance.laws.frontier import pareto_frontier
-from polyglance.laws.intervals import Interval, widened_interval
+from polyglance.laws.intervals import Interval
 from polyglance.laws.law import Fit, SolverReport
-from polyglance.laws.setup import Layout
+from polyglance.laws.setup import MANY_ROWS, Layout
 from polyglance.laws.solve import Solution
 from polyglance.laws.uncertainty import (
     choose_method,
     leave_one_out_shifts,
+    parameter_intervals,
     profile_interval,
     small_sample_spread,
-    t_interval,
 )
 
 if TYPE_CHECKING:
@@ -56,14 +56,16 @@ def describe(
     theta_draws = layout.theta(label, usable)
     log_mean = form.log_mean(theta[None], layout.block(label).design)[0]
     residuals = log_mean - np.log(rows.y)
-    to_origin = np.linalg.inv(form.centring(layout.reference))
+    to_origin = np.asarray(np.linalg.inv(form.centring(layout.reference)), dtype=float)
     origin, origin_draws = theta @ to_origin.T, theta_draws @ to_origin.T
     estimate = dict(zip(form.parameters, form.to_reported(origin).tolist(), strict=True))
     num_clusters = int(layout.clusters.max()) + 1
     method = choose_method(config.method, num_clusters, layout.problem.objective)
     spread = small_sample_spread(method, num_clusters, len(layout.free), config.confidence)
-    free_names = tuple(name for name in form.parameters if layout.position(name, label) is not None)
-    intervals = _intervals(form, origin, origin_draws, spread, config.confidence, free_names)
+    names = tuple(name for name in form.parameters if layout.position(name, label) is not None)
+    degrees = num_clusters - len(layout.free)
+    every = parameter_intervals(form, origin, origin_draws, spread, degrees, config.confidence)
+    intervals, t_intervals = ({name: ends for name, ends in one.items() if name in names} for one in every)
     report = _report(layout, label, polished, num_starts)
     frontier = frontier_of(config, everything) if len(form.predictors) == 1 else None
     evidence = Evidence(
@@ -95,13 +97,13 @@ def describe(
         seed=config.seed,
         objective=float(best.value[0]),
         r2_log=evidence.r2_log,
-        r2_raw=r_squared(rows.y, np.exp(log_mean), rows.weights),
+        r2_raw=r_squared(rows.y, bounded_exp(log_mean), rows.weights),
         rows=rows.indices,
         frontier=everything.indices[frontier] if frontier is not None else np.empty(0, dtype=np.int64),
         ranges=_ranges(form, rows),
         residuals=residuals,
         intervals=intervals,
-        t_intervals=t_interval(form, origin, origin_draws, num_clusters - len(layout.free), config.confidence, free_names),
+        t_intervals=t_intervals,
         profile_intervals=_profiles(config, layout, label, best) if config.profile else {},
         unidentified=unidentified,
         solver=report,
@@ -119,17 +121,6 @@ def r_squared(observed: Floats, predicted: Floats, weights: Floats) -> float:
     """Share of the weighted variance explained, in the space of its arguments; 0 where nothing varies."""
     total = float((weights * (observed - np.average(observed, weights=weights)) ** 2).sum())
     return 1 - float((weights * (observed - predicted) ** 2).sum()) / total if total > 0 else 0.0
-
-
-def _intervals(
-    form: Form, estimate: Floats, draws: Floats, spread: float, confidence: float, names: tuple[str, ...]
-) -> dict[str, Interval]:
-    """Widened percentile intervals of the reported parameters (widened on the solver's scale)."""
-    if len(draws) == 0:
-        return {}
-    ends = form.to_reported(np.stack(widened_interval(estimate, draws, spread, confidence)))
-    ends = np.clip(np.sort(ends, axis=0), -1e300, 1e300)
-    return {name: (float(low), float(high)) for name, low, high in zip(form.parameters, *ends, strict=True) if name in names}
 
 
 def _report(layout: Layout, label: str, polished: Solution, num_starts: int) -> SolverReport:
@@ -158,7 +149,7 @@ def _ranges(form: Form, rows: Rows) -> dict[str, tuple[float, float]]:
 
 def _influence(layout: Layout, label: str, best: Solution, draws: Floats, to_origin: Floats) -> Floats | None:
     """Leave-one-cluster-out shifts of a group's parameters in bootstrap standard errors, (clusters, p)."""
-    if len(draws) == 0 or len(layout.groups) > 1:
+    if len(draws) == 0 or len(layout.groups) > 1 or len(layout.y) > MANY_ROWS:
         return None
     shifts = leave_one_out_shifts(layout.problem, best, layout.y[None], layout.weights[None], layout.clusters)
     block = layout.block(label)
@@ -176,9 +167,7 @@ def _profiles(config: "FitConfig", layout: Layout, label: str, best: Solution) -
         position = layout.position(name, label)
         if position is None or (name in skipped and name not in layout.anchored):
             continue
-        ends = profile_interval(
-            layout.problem, best, layout.y[None], layout.weights[None], position, config.confidence
-        )
+        ends = profile_interval(layout.problem, best, layout.y[None], layout.weights[None], position, config.confidence)
         result[name] = tuple(None if end is None else _reported(form, name, end) for end in ends)
     return {name: (ends[0], ends[1]) for name, ends in result.items()}
 

@@ -20,6 +20,9 @@ __all__ = ["CODES", "Evidence", "diagnose"]
 
 Floats = NDArray[np.float64]
 
+MOST_NESTED = 200
+"""A predictor with more levels than this is not looked at as a grouping of runs."""
+
 CODES: Mapping[str, str] = {
     "rows-dropped": "rows that cannot be used were left out",
     "too-few-rows": "fewer rows than parameters + 2",
@@ -185,35 +188,42 @@ def _confounding(evidence: Evidence) -> Iterator[Warning]:
     varying = [i for i in range(z.shape[1]) if _exponent_of(form, form.predictors[i]) not in evidence.constant]
     if len(varying) < 2:
         return
-    for a in varying:
-        others = [i for i in varying if i != a]
-        centred = z - z.mean(axis=0)
-        fitted = centred[:, others] @ np.linalg.lstsq(centred[:, others], centred[:, a], rcond=None)[0]
-        explained = 1 - ((centred[:, a] - fitted) ** 2).sum() / (centred[:, a] ** 2).sum()
-        if explained > 0.8:
-            names = " and ".join(form.predictors[i] for i in others)
-            exponents = ", ".join(_exponent_of(form, form.predictors[i]) for i in (a, *others))
-            yield Warning(
-                "confounded",
-                "error" if explained > 1 - 1e-9 else "warning",
-                f"{form.predictors[a]} is {100 * explained:.0f} % determined by {names} in these rows (in logs): how "
-                f"the effect is divided among {exponents} is hardly known; trust their joint prediction only.",
-            )
+    centred = z - z.mean(axis=0)
+    explained = {a: _explained(centred, a, [i for i in varying if i != a]) for a in varying}
+    most = max(varying, key=lambda a: explained[a])
+    if explained[most] > 0.8:
+        alike = [i for i in varying if i != most and explained[i] > 0.5]
+        names = " and ".join(form.predictors[i] for i in alike)
+        exponents = ", ".join(_exponent_of(form, form.predictors[i]) for i in sorted((most, *alike)))
+        yield Warning(
+            "confounded",
+            "error" if explained[most] > 1 - 1e-9 else "warning",
+            f"{form.predictors[most]} is {100 * explained[most]:.0f} % determined by {names} in these rows (in logs): "
+            f"how the effect is divided among {exponents} is hardly known; trust their joint prediction only.",
+        )
     yield from _nesting(form, evidence.rows.x, varying)
 
 
+def _explained(centred: Floats, column: int, others: list[int]) -> float:
+    """R^2 of one column of inputs by others."""
+    left = centred[:, column] - centred[:, others] @ np.linalg.lstsq(centred[:, others], centred[:, column])[0]
+    return 1 - float((left**2).sum() / (centred[:, column] ** 2).sum())
+
+
 def _nesting(form: Form, x: Floats, varying: list[int]) -> Iterator[Warning]:
+    codes = {i: np.unique(x[:, i], return_inverse=True)[1] for i in varying}
+    levels = {i: int(codes[i].max()) + 1 for i in varying}
     for a in varying:
+        if levels[a] == len(x) or levels[a] > max(8, min(len(x) // 3, MOST_NESTED)):
+            continue
         for b in varying:
-            levels_a, levels_b = len(np.unique(x[:, a])), len(np.unique(x[:, b]))
-            pairs = len(np.unique(x[:, [a, b]], axis=0))
-            if a != b and pairs == levels_a and levels_b < levels_a <= max(8, len(x) // 3) and levels_a < len(x):
+            if levels[b] < levels[a] and len(np.unique(codes[a] * levels[b] + codes[b])) == levels[a]:
                 outer, inner = form.predictors[a], form.predictors[b]
                 yield Warning(
                     "nested",
                     "warning",
-                    f"{inner} has one value for each of the {levels_a} values of {outer} ({levels_b} in all): it never "
-                    f"changes while {outer} stays, so their effects are told apart only by the shape of the law.",
+                    f"{inner} has one value for each of the {levels[a]} values of {outer} ({levels[b]} in all): it "
+                    f"never changes while {outer} stays, so their effects are told apart only by the shape of the law.",
                 )
 
 
@@ -225,7 +235,8 @@ def _offset(evidence: Evidence) -> Iterator[Warning]:
         return
     name = form.offset
     low, high = evidence.intervals[name]
-    assert low is not None and high is not None
+    assert low is not None
+    assert high is not None
     span = float(np.ptp(evidence.rows.y))
     if _vanished(evidence, name):
         yield _offset_at_zero(name)
@@ -233,8 +244,8 @@ def _offset(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "offset-uncertain",
             "warning",
-            f"{name} = {evidence.estimate[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of y "
-            f"({span:.4g}); predictions far beyond the data depend on it.",
+            f"{name} = {evidence.estimate[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of "
+            f"y ({span:.4g}); predictions far beyond the data depend on it.",
         )
     yield from _offset_trade(evidence, name)
 
@@ -277,8 +288,8 @@ def _exponents(evidence: Evidence) -> Iterator[Warning]:
                 yield Warning(
                     "exponent-near-zero",
                     "warning",
-                    f"{exponent} = {evidence.estimate[exponent]:.3g} [{low:.3g}, {high:.3g}] contains zero: these data do "
-                    f"not show that {predictor} matters.",
+                    f"{exponent} = {evidence.estimate[exponent]:.3g} [{low:.3g}, {high:.3g}] contains zero: these data "
+                    f"do not show that {predictor} matters.",
                 )
         if term.exponents and _vanished(evidence, term.amplitude):
             yield Warning(
@@ -303,8 +314,8 @@ def _solver(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "not-converged",
             "error",
-            f"the solver stopped while a step still promised {solver.decrement:.1e} of the objective: treat all numbers "
-            "as approximate.",
+            f"the solver stopped while a step still promised {solver.decrement:.1e} of the objective: treat all "
+            "numbers as approximate.",
         )
     if solver.agreement < 0.5:
         yield Warning(
@@ -334,8 +345,8 @@ def _influence(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "influential-row",
             "warning",
-            f"leaving out {listed(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: look at "
-            "it before trusting the law.",
+            f"leaving out {listed(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: look "
+            "at it before trusting the law.",
         )
 
 
@@ -356,8 +367,8 @@ def _misfit(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "lack-of-fit",
             "warning",
-            f"the law misses by {100 * np.sqrt(lack):.1f} %, repeated runs differ by {100 * np.sqrt(pure):.1f} %: a real "
-            "effect is not in the law.",
+            f"the law misses by {100 * np.sqrt(lack):.1f} %, repeated runs differ by {100 * np.sqrt(pure):.1f} %: a "
+            "real effect is not in the law.",
         )
 
 
@@ -375,8 +386,8 @@ def _frontier(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "dominated-rows",
             "info",
-            f"{len(everything) - num} of {len(everything)} rows are beaten by a run of no more compute: this law is the "
-            "average of them, not the frontier; fit with frontier to get that.",
+            f"{len(everything) - num} of {len(everything)} rows are beaten by a run of no more compute: this law is "
+            "the average of them, not the frontier; fit with frontier to get that.",
         )
     if not evidence.on_frontier:
         return
@@ -385,8 +396,8 @@ def _frontier(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "frontier-short",
             "warning",
-            f"the frontier has {num} of {len(everything)} runs over {decades:.1f} decades of compute; five runs and 1.5 "
-            "decades are the least for an exponent.",
+            f"the frontier has {num} of {len(everything)} runs over {decades:.1f} decades of compute; five runs and "
+            "1.5 decades are the least for an exponent.",
         )
     yield from _frontier_sizes(evidence)
 
@@ -400,8 +411,8 @@ def _frontier_sizes(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "frontier-one-size",
             "warning",
-            f"{int(counts.max())} of the frontier's {len(rows)} runs are of model {sizes[int(counts.argmax())]}: the law "
-            "is that model's learning curve more than a law of compute.",
+            f"{int(counts.max())} of the frontier's {len(rows)} runs are of model {sizes[int(counts.argmax())]}: the "
+            "law is that model's learning curve more than a law of compute.",
         )
     edges = []
     for size in sizes.tolist():
@@ -412,7 +423,8 @@ def _frontier_sizes(evidence: Evidence) -> Iterator[Warning]:
         yield Warning(
             "frontier-edge",
             "info",
-            f"model {', '.join(edges)}: still on the frontier where its training ended; longer runs may lower the frontier.",
+            f"model {', '.join(edges)}: still on the frontier where its training ended; longer runs may "
+            "lower the frontier.",
         )
 
 

@@ -2,7 +2,8 @@
 
     score = top / (1 + exp(slope (loss - middle)))
 
-The score falls with loss and never rises again; it is fitted with the same solver, intervals and warnings as the others.
+The score falls with loss and never rises again; it is fitted with the same solver, intervals and warnings as the
+others.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyglance.laws.forms import Form
+from polyglance.laws.forms import Form, bounded_exp
 
 __all__ = ["Downstream"]
 
@@ -51,8 +52,7 @@ class Downstream(Form):
         for factor in (1.02, 1.3, 2.0, 5.0, 20.0):
             log_top = log_y.max() + np.log(factor)
             logit = np.log(np.expm1(log_top - log_y))
-            slope, intercept = np.polyfit(z[:, 0], logit, 1)
-            slope = max(slope, 1e-3)
+            slope = max(float(np.polyfit(z[:, 0], logit, 1)[0]), 1e-3)
             starts.append([log_top, slope, float(np.mean(z[:, 0] - logit / slope))])
         return np.array(starts)
 
@@ -65,5 +65,5 @@ class Downstream(Form):
 
     def to_reported(self, theta: Floats) -> Floats:
         reported = np.array(theta, dtype=float)
-        reported[..., 0] = np.exp(reported[..., 0])
+        reported[..., 0] = bounded_exp(reported[..., 0])
         return reported

@@ -1,6 +1,6 @@
 """Fitting a law to a table of runs: `fit(FitConfig(...), table) -> Law`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -9,13 +9,13 @@ import scipy
 from numpy.typing import NDArray
 
 from polyglance.laws.data import Rows, labels_in_order, read_rows, resolve_form
-from polyglance.laws.forms import Form
 from polyglance.laws.describe import describe, frontier_of
+from polyglance.laws.forms import Form
 from polyglance.laws.frontier import FrontierConfig
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.objectives import Objective, ObjectiveName
-from polyglance.laws.setup import Layout, lay_out
-from polyglance.laws.solve import POLISH, SCAN, Solution, minimise
+from polyglance.laws.setup import Layout, lay_out, second_start, thinned
+from polyglance.laws.solve import SCAN, Solution, minimise
 from polyglance.laws.table import Table
 from polyglance.laws.uncertainty import Method, bootstrap, choose_method
 
@@ -141,21 +141,20 @@ def _fit_together(
     if len(layout.y) < len(layout.free):
         names = ", ".join(name for name, _ in layout.free)
         raise ValueError(f"{len(layout.y)} rows cannot determine {len(layout.free)} parameters ({names})")
-    polished, num_starts = solve_from_starts(layout, layout.y[None], layout.weights[None])
+    polished, num_starts = solve_from_starts(config, layout)
     best = polished[[int(np.argmin(polished.value))]]
     draws = _draws(config, layout, best)
-    return {
-        label: describe(config, layout, label, everything[label], polished, num_starts, draws) for label in groups
-    }
+    return {label: describe(config, layout, label, everything[label], polished, num_starts, draws) for label in groups}
 
 
-def solve_from_starts(layout: Layout, y: Floats, weights: Floats) -> tuple[Solution, int]:
+def solve_from_starts(config: FitConfig, layout: Layout) -> tuple[Solution, int]:
     """Scan all data-driven starts, polish the best; the polished ones and the number scanned."""
     starts = layout.starts()
-    scanned = minimise(layout.problem, starts, y, weights, SCAN)
+    part = thinned(config, layout)
+    scanned = minimise(part.problem, starts, part.y[None], part.weights[None], SCAN)
     values = np.where(np.isfinite(scanned.value), scanned.value, np.inf)
-    best = np.argsort(values, kind="stable")[:NUM_POLISHED]
-    return minimise(layout.problem, scanned.free[best], y, weights, POLISH), len(starts)
+    best = np.argsort(values, kind="stable")[: NUM_POLISHED if part is layout else 2]
+    return minimise(layout.problem, scanned.free[best], layout.y[None], layout.weights[None]), len(starts)
 
 
 def _draws(config: FitConfig, layout: Layout, best: Solution) -> Solution:
@@ -164,7 +163,7 @@ def _draws(config: FitConfig, layout: Layout, best: Solution) -> Solution:
         return best[:0]
     return bootstrap(
         layout.problem,
-        best.free[0],
+        np.stack([best.free[0], second_start(layout, best.free[0])]),
         layout.y[None],
         layout.weights[None],
         layout.clusters,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from polyglance.languages import did_you_mean
 
-__all__ = ["FORMS", "Form", "PowerSum", "Respond", "Term", "additive", "compute", "make_form", "product"]
+__all__ = ["FORMS", "Form", "PowerSum", "Respond", "Term", "additive", "bounded_exp", "compute", "make_form", "product"]
 
 Floats = NDArray[np.float64]
 Respond = Callable[[Floats], tuple[Floats, Floats]]
@@ -32,6 +32,11 @@ EXPONENT_GRID = (0.05, 0.12, 0.22, 0.35, 0.5, 0.75, 1.1, 1.8)
 """Exponents that starts of a law with several power terms try for each term."""
 LARGEST_EXPONENT = 10.0
 """Exponents are looked for within plus and minus this; a fit that ends there is reported as having hit a bound."""
+
+
+def bounded_exp(log: Floats) -> Floats:
+    """exp, held between 1e-304 and 1e304 so that no extrapolation, however wild, becomes an infinity in a file."""
+    return np.asarray(np.exp(np.clip(log, -700.0, 700.0)))
 
 
 class Form(ABC):
@@ -230,8 +235,8 @@ class PowerSum(Form):
         reported = np.array(theta, dtype=float)
         for name in self.amplitudes:
             j = self.parameters.index(name)
-            with np.errstate(over="ignore"):
-                reported[..., j] = theta[..., j] / np.log(10.0) if self.log10_amplitude else np.exp(theta[..., j])
+            log = theta[..., j]
+            reported[..., j] = log / np.log(10.0) if self.log10_amplitude else bounded_exp(log)
         return reported
 
     def starts(self, z: Floats, log_y: Floats) -> Floats:
@@ -277,13 +282,13 @@ class PowerSum(Form):
             raise ValueError(f"{self.name}: starts for several terms with several predictors each are yours to give")
         grids = np.meshgrid(*[np.array(EXPONENT_GRID)] * len(powers), indexing="ij")
         exponents = np.stack([grid.ravel() for grid in grids], axis=1)
-        inputs = [
-            np.exp(-np.multiply.outer(exponents[:, i], z[:, self.predictors.index(term.exponents[0][0])]) - log_y)
+        logs = [
+            -np.multiply.outer(exponents[:, i], z[:, self.predictors.index(term.exponents[0][0])]) - log_y
             for i, term in enumerate(powers)
         ]
         if self.offset:
-            inputs.append(np.broadcast_to(np.exp(-log_y), inputs[0].shape))
-        amplitudes = _non_negative(np.stack(inputs, axis=-1))
+            logs.append(np.broadcast_to(-log_y, logs[0].shape))
+        amplitudes = _non_negative(np.exp(np.clip(np.stack(logs, axis=-1), -150.0, 150.0)))
         theta = np.zeros((len(exponents), len(self.parameters)))
         for i, term in enumerate(powers):
             theta[:, self.positions(term)] = np.column_stack([np.log(amplitudes[:, i]), -term.sign * exponents[:, i]])
@@ -310,7 +315,7 @@ def _non_negative(x: Floats) -> Floats:
         gain = np.where((solution > 0).all(axis=1), (solution * right[:, chosen]).sum(axis=1), 0.0)
         better = gain > best_gain
         best[better] = 0.0
-        best[np.ix_(better, chosen)] = solution[better]
+        best[np.flatnonzero(better)[:, None], chosen] = solution[better]
         best_gain = np.maximum(best_gain, gain)
     return np.maximum(best, 0.02 * num_rows / x.sum(axis=1) / m)
 

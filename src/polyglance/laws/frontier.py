@@ -22,7 +22,7 @@ class FrontierConfig:
     """Which runs may be on a frontier, and how close together."""
 
     window: int = 1
-    """Median over this many neighbouring checkpoints of a run before comparing; the reported loss stays the real one."""
+    """Median over this many neighbouring checkpoints of a run before comparing; the loss kept is the real one."""
     final_only: bool = False
     """Only each run's last checkpoint (needs a cluster column that tells runs apart)."""
     min_gap_decades: float = 0.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polyglance.config import write_atomically
 from polyglance.languages import did_you_mean
-from polyglance.laws.forms import FORMS, Form, make_form
+from polyglance.laws.forms import FORMS, Form, bounded_exp, make_form
 from polyglance.laws.intervals import Interval, widened_interval
 
 __all__ = ["Fit", "Law", "Prediction", "Severity", "SolverReport", "Warning"]
@@ -121,7 +121,8 @@ class Fit:
 
     def reported(self, theta: Floats) -> Floats:
         """Solver parameters (..., p) at the reference, as reported values at the origin."""
-        at_origin = np.linalg.solve(self.form.centring(self.reference), theta[..., None])[..., 0]
+        to_origin = np.asarray(np.linalg.inv(self.form.centring(self.reference)), dtype=float)
+        at_origin = theta @ to_origin.T
         return self.form.to_reported(at_origin)
 
     def log_mean(self, values: Mapping[str, Any], theta: Floats | None = None) -> Floats:
@@ -154,10 +155,10 @@ class Fit:
         bands: dict[str, Floats] = {}
         if len(self.draws):
             draws = self.log_mean(values, self.draws)
-            bands["low"], bands["high"] = map(np.exp, self.interval_of(log_mean, draws))
+            bands["low"], bands["high"] = map(bounded_exp, self.interval_of(log_mean, draws))
             new = self.interval_of(log_mean, draws, noise=self.noise())
-            bands["low_new"], bands["high_new"] = map(np.exp, new)
-        return Prediction(mean=np.exp(log_mean), extrapolation=self.extrapolation(values), **bands)
+            bands["low_new"], bands["high_new"] = map(bounded_exp, new)
+        return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **bands)
 
     def interval_of(self, estimate: Floats, draws: Floats, noise: Floats | None = None) -> tuple[Floats, Floats]:
         """Interval (n,), (n,) of a quantity from its estimate (n,) and its value for each draw (R, n)."""
@@ -284,6 +285,22 @@ class Law:
             "warnings": [vars(warning) for warning in self.warnings],
             "fits": {group: fit.to_dict() for group, fit in self.fits.items()},
         }
+
+    def summary(self) -> dict[str, Any]:
+        """The law without its bulk (draws, residuals, row lists), for `--json`.
+
+        A law that is not divided into groups also has the fields of its one fit at the top.
+        """
+        bulk = ("draws", "residuals", "rows", "frontier", "theta", "reference")
+        content = self.to_dict()
+        fits = {
+            group: {**{k: v for k, v in fit.items() if k not in bulk}, "num_frontier": len(fit["frontier"])}
+            for group, fit in content.pop("fits").items()
+        }
+        if len(fits) > 1:
+            return {**content, "fits": fits}
+        only = next(iter(fits.values()))
+        return {**content, **only, "warnings": [*content["warnings"], *only["warnings"]], "fits": fits}
 
     def save(self, path: str | Path) -> None:
         """Write the law file (JSON), whole or not at all."""

@@ -5,8 +5,8 @@
     raw-lsq      sum w (yhat - y)^2
     asymmetric   sum w |yhat - y|, overestimates counted `overestimate` times: a lower envelope
 
-Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Sums, never means: a mean hides small gradients under
-a tolerance, which is how the first published fit of this kind went wrong (arXiv 2404.10102).
+Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Sums, never means: a mean hides small gradients
+under a tolerance, which is how the first published fit of this kind went wrong (arXiv 2404.10102).
 Shapes: R parameter sets, n rows.
 """
 
@@ -61,12 +61,20 @@ class Objective:
         return self.delta if self.name == "log-huber" else 1e-10 * float(np.median(y))
 
     def evaluate(
-        self, log_mean: Floats, y: Floats, smoothing: float | None = None
+        self, log_mean: Floats, y: Floats, smoothing: float | None = None, reach: float = 1.0
     ) -> tuple[Floats, Floats, Floats]:
-        """Per row the value, and its first and second derivative by the log prediction, all (R, n)."""
+        """Per row the value, and its first and second derivative by the log prediction, all (R, n).
+
+        Args:
+            smoothing: half width of the kink in place of the objective's own.
+            reach: rows up to this many half widths away bend as if the kink were wider (the majorising weight of
+                reweighted least squares), so a step sees the kinks ahead; 1 is the exact derivative.
+        """
         residual = self.residuals(log_mean, y)
         if self.name == "log-huber":
-            return _huber(residual, smoothing or self.delta)
+            delta = smoothing or self.delta
+            slope = np.clip(residual, -delta, delta)
+            return slope * (residual - slope / 2), slope, _bend(residual, slope, delta, 1.0, reach)
         if self.name == "log-lsq":
             return residual**2, 2 * residual, np.full_like(residual, 2.0)
         with np.errstate(over="ignore", invalid="ignore"):
@@ -74,19 +82,22 @@ class Objective:
             if self.name == "raw-lsq":
                 slope = 2 * residual * mean
                 return residual**2, slope, 2 * mean**2 + slope
-            value, slope, bend = self._asymmetric(residual, smoothing)
+            value, slope, bend = self._asymmetric(residual, smoothing, reach)
             return value, slope * mean, bend * mean**2 + slope * mean
 
-    def _asymmetric(self, residual: Floats, smoothing: float | None) -> tuple[Floats, Floats, Floats]:
+    def _asymmetric(self, residual: Floats, smoothing: float | None, reach: float) -> tuple[Floats, Floats, Floats]:
         steep = self.overestimate
         if smoothing is None:
             slope = np.where(residual > 0, steep, -1.0)
             return residual * slope, slope, np.zeros_like(residual)
         slope = np.clip(residual / smoothing, -1.0, steep)
         value = slope * (residual - slope * smoothing / 2)
-        return value, slope, np.where((slope > -1) & (slope < steep), 1 / smoothing, 0.0)
+        kink = smoothing * np.where(residual > 0, steep, 1.0)
+        return value, slope, _bend(residual, slope, kink, 1 / smoothing, reach)
 
 
-def _huber(residual: Floats, delta: float) -> tuple[Floats, Floats, Floats]:
-    slope = np.clip(residual, -delta, delta)
-    return slope * (residual - slope / 2), slope, (np.abs(residual) <= delta).astype(float)
+def _bend(residual: Floats, slope: Floats, kink: Floats | float, inside: float, reach: float) -> Floats:
+    """`inside` within the kink, slope / residual (which continues it) as far as reach, 0 beyond."""
+    size = np.abs(residual)
+    beyond = np.abs(slope) / np.maximum(size, 1e-300) if reach > 1 else 0.0
+    return np.where(size <= kink, inside, np.where(size <= reach * kink, beyond, 0.0))

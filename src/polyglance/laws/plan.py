@@ -1,9 +1,9 @@
 """The planner: what a target costs, which model is cheapest, what a doubling buys, which run to do next.
 
-With y - eps = b0 P^b_P S^b_S T^b_T and a cost proportional to P S, the reducible loss along a line of equal cost goes with
-P^(b_P - b_S): it only rises or only falls, so there is no best size inside, only the largest or the smallest that can be
-had (a corner). The planner therefore compares the models there are, under the paper's cost C = S F (1 + P_t / P) and the
-caps there are. Every number carries its interval, from the law's own draws, and how far it extrapolates.
+With y - eps = b0 P^b_P S^b_S T^b_T and a cost proportional to P S, the reducible loss along a line of equal cost goes
+with P^(b_P - b_S): it only rises or only falls, so there is no best size inside, only the largest or the smallest that
+can be had (a corner). The planner therefore compares the models there are, under the paper's cost C = S F (1 + P_t / P)
+and the caps there are. Every number carries its interval, from the law's own draws, and how far it extrapolates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -218,9 +218,7 @@ class _Question:
         if factor is None:
             return None
         shift = float(np.log(factor))
-        estimate = estimate_of(
-            self.log_needed + shift, self.log_draws + shift, self.fit.spread, self.fit.confidence
-        )
+        estimate = estimate_of(self.log_needed + shift, self.log_draws + shift, self.fit.spread, self.fit.confidence)
         return estimate.map(_exp)
 
     def costs(self) -> tuple[float | None, float | None]:

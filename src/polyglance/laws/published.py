@@ -28,8 +28,8 @@ _PRODUCT_V1: Mapping[str, Coefficients] = {  # paper v1, table 3: value, low, hi
     "SC": {"b0": (2.20, 2.02, 2.38), "b_P": (-0.13, -0.14, -0.11), "b_S": (-0.15, -0.16, -0.13)},
 }
 _RANGES = {"C": (2.5e7, 1.8e10), "P": (0.4e9, 11.2e9), "S": (512_000.0, 10_240_000.0)}
-"""What the published runs cover: four sizes, 500 to 10,000 steps of 1,024 samples (paper v1, figure 3). The range of C in
-GMAC is estimated from the layer counts of the smallest and the largest model."""
+"""What the published runs cover: four sizes, 500 to 10,000 steps of 1,024 samples (paper v1, figure 3). The range of C
+in GMAC is estimated from the layer counts of the smallest and the largest model."""
 
 PUBLISHED = ("paper-v1-compute", "paper-v1-product")
 

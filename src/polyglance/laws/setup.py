@@ -1,7 +1,8 @@
 """From rows and options to the problem the solver sees: which parameters are free, fixed, bounded or shared.
 
 The solver's free vector holds log amplitudes at the reference point (the geometric mean of the inputs) and exponents.
-An amplitude that a user fixed or bounded, or that groups share, is free at the origin instead, where it has its meaning.
+An amplitude that a user fixed or bounded, or that groups share, is free at the origin instead, where it has its
+meaning.
 Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
 """
 
@@ -22,10 +23,15 @@ from polyglance.laws.solve import Block, Problem
 if TYPE_CHECKING:
     from polyglance.laws.fit import FitConfig
 
-__all__ = ["Layout", "lay_out"]
+__all__ = ["MANY_ROWS", "Layout", "lay_out", "second_start", "thinned"]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+
+MANY_ROWS = 20_000
+"""Beyond this many rows scans of starts see a part of them, and bootstrap replicates are single Newton steps."""
+OFFSET_ELSEWHERE = 0.3
+"""A second start's log offset differs from the optimum's by at least this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +97,20 @@ class Layout:
         return np.stack(columns, axis=1)
 
 
-def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows]) -> Layout:
-    """The layout of one (joint) fit.
+def second_start(layout: Layout, optimum: Floats) -> Floats:
+    """A start (q,) unlike the optimum, for refits that should not all begin in one place: the best data-driven start
+    whose offsets (where the form has any) lie elsewhere than the optimum's."""
+    starts = layout.starts()
+    offset = layout.form.offset if isinstance(layout.form, PowerSum) else None
+    places = [i for i, (name, _) in enumerate(layout.free) if name == offset]
+    values = layout.problem.value(starts, layout.y[None], layout.weights[None])
+    elsewhere = (np.abs(starts[:, places] - optimum[places]) > OFFSET_ELSEWHERE).all(axis=1)
+    ranked = np.where(elsewhere & np.isfinite(values), values, np.inf)
+    return np.asarray(starts[int(np.argmin(ranked))])
+
+
+def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows], reference: Floats | None = None) -> Layout:
+    """The layout of one (joint) fit, about a given reference point or the rows' own.
 
     Raises:
         ValueError: an option names no parameter, or the rows cannot determine a law at all.
@@ -100,7 +118,7 @@ def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows]) -> Layo
     _check_names(config, form)
     z = np.concatenate([rows.inputs(form) for rows in groups.values()])
     log_y = np.log(np.concatenate([rows.y for rows in groups.values()]))
-    reference = form.reference(z)
+    reference = form.reference(z) if reference is None else reference
     constant = _constant_exponents(form, z)
     fixed = {**dict.fromkeys(constant, 0.0), **config.fix}
     shared = set(config.share) if len(groups) > 1 else set()
@@ -133,6 +151,15 @@ def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows]) -> Layo
         anchored=anchored,
         constant=tuple(constant),
     )
+
+
+def thinned(config: "FitConfig", layout: Layout) -> Layout:
+    """The layout with every k-th row only, where rows are many; the same one otherwise."""
+    step = -(-len(layout.y) // MANY_ROWS)
+    if step == 1:
+        return layout
+    part = {label: rows.take(np.arange(0, len(rows), step)) for label, rows in layout.groups.items()}
+    return lay_out(config, layout.form, part, layout.reference)
 
 
 def _check_names(config: "FitConfig", form: Form) -> None:

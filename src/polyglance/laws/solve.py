@@ -1,11 +1,12 @@
 """The solver: trust-region Newton with exact derivatives, for many problems of one shape at once.
 
 Every start and every bootstrap replicate is one row of a batch; all rows advance together and leave when they have
-converged. Objectives with a kink (log-Huber with a small delta, absolute error) are reached by continuation: the kink is
-smoothed on the scale of the residuals first and sharpened step by step, each step begun where the last two point to.
+converged. Objectives with a kink (log-Huber with a small delta, absolute error) are reached by continuation: the kink
+is smoothed on the scale of the residuals first and sharpened step by step, each step begun where the last two point to.
 Shapes: R batch rows, n table rows, q free parameters, p parameters of one group's form.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 from polyglance.laws.forms import Form
 from polyglance.laws.objectives import Objective
 
-__all__ = ["POLISH", "REFIT", "SCAN", "Block", "Effort", "Problem", "Solution", "minimise"]
+__all__ = ["POLISH", "REFIT", "SCAN", "Block", "Effort", "Problem", "Solution", "best_of", "minimise"]
 
 Floats = NDArray[np.float64]
 Smoothing = float | None
 
 MAX_BATCH_ELEMENTS = 150_000
 """Batch rows times table rows that are worked on at once: small enough for a processor's cache."""
+MOST_SMOOTHINGS = 30
+"""However wide the way from the residuals' scale to the kink, no more steps than this are taken."""
 LONGEST_STEP = 2.0
 """Bound on one step in any parameter (a log amplitude or an exponent)."""
 
@@ -32,22 +35,26 @@ class Effort:
     """How hard to try: the three ways the solver is used are below."""
 
     iterations: int
-    """Newton steps at each smoothing."""
+    """Newton steps at the last smoothing."""
+    passing: int
+    """Newton steps at each smoothing on the way there."""
     tolerance: float
     """Converged when a full Newton step promises less than this part of the objective."""
     damping: float
     """Where the trust region starts; small trusts the first step."""
     sharpening: float = 0.2
     """Factor between successive smoothings."""
+    reach: float = 1.0
+    """How many half widths of a kink a step looks ahead (see Objective.evaluate); 1 is exact Newton."""
     finest: float = 0.0
     """Where sharpening stops, as part of the residuals' scale; 0 goes on to the objective itself."""
 
 
-SCAN = Effort(iterations=25, tolerance=1e-6, damping=1e-2, finest=1.0)
+SCAN = Effort(iterations=25, passing=25, tolerance=1e-6, damping=1e-2, finest=1.0)
 """All starts, to see which of them lead somewhere."""
-POLISH = Effort(iterations=300, tolerance=1e-12, damping=1e-3)
+POLISH = Effort(iterations=300, passing=300, tolerance=1e-12, damping=1e-3)
 """The few best starts, to the last digit."""
-REFIT = Effort(iterations=100, tolerance=1e-6, damping=1e-6, finest=0.02)
+REFIT = Effort(iterations=100, passing=40, tolerance=1e-6, damping=1e-6, sharpening=0.4, reach=3.0, finest=0.02)
 """Bootstrap replicates, from the optimum."""
 
 
@@ -84,7 +91,7 @@ class Problem:
         return np.asarray((weights * values).sum(axis=1))
 
     def derivatives(
-        self, free: Floats, y: Floats, weights: Floats, smoothing: Smoothing
+        self, free: Floats, y: Floats, weights: Floats, smoothing: Smoothing, reach: float = 1.0
     ) -> tuple[Floats, Floats, Floats]:
         """Value (R,), gradient (R, q) and Hessian (R, q, q) of the smoothed objective."""
         value = np.zeros(len(free))
@@ -94,7 +101,7 @@ class Problem:
 
             def respond(log_mean: Floats, rows: NDArray[np.int64] = block.rows) -> tuple[Floats, Floats]:
                 w = weights[:, rows]
-                values, slope, bend = self.objective.evaluate(log_mean, y[:, rows], smoothing)
+                values, slope, bend = self.objective.evaluate(log_mean, y[:, rows], smoothing, reach)
                 value[:] += (w * values).sum(axis=1)
                 return w * slope, w * bend
 
@@ -176,8 +183,10 @@ class _Batch:
     def run(self, starts: Floats) -> Solution:
         free = np.clip(starts, self.lower, self.upper)
         past: list[tuple[float, Floats]] = []
-        for smoothing in self._smoothings(free):
-            free, decrement, converged = self._newton(self._ahead(free, past, smoothing), smoothing)
+        smoothings = self._smoothings(free)
+        for smoothing in smoothings:
+            passing = smoothing != smoothings[-1]
+            free, decrement, converged = self._newton(self._ahead(free, past, smoothing), smoothing, passing)
             if smoothing is not None:
                 past.append((smoothing, free))
         return Solution(
@@ -191,10 +200,11 @@ class _Batch:
             return [None]
         residuals = np.abs(objective.residuals(self.problem.log_mean(free, self.y.shape[1]), self.y))
         scale = float(np.median(residuals, axis=1).min())
-        smoothings = [max(objective.final_smoothing(self.y), self.effort.finest * scale)]
-        while smoothings[-1] < scale:
-            smoothings.append(smoothings[-1] / self.effort.sharpening)
-        return [*reversed(smoothings)]
+        final = max(objective.final_smoothing(self.y), self.effort.finest * scale)
+        if not final < scale < np.inf:
+            return [final]
+        num = min(math.ceil(math.log(final / scale) / math.log(self.effort.sharpening)), MOST_SMOOTHINGS)
+        return [*np.geomspace(scale, final, num + 1)[:-1].tolist(), final]
 
     def _ahead(self, free: Floats, past: Sequence[tuple[float, Floats]], smoothing: Smoothing) -> Floats:
         """Where the path of minima points next: it is straight while the same rows stay inside the kink."""
@@ -206,8 +216,14 @@ class _Batch:
         better = self._derivatives(guess, everything, smoothing)[0] < self._derivatives(free, everything, smoothing)[0]
         return np.where(better[:, None], guess, free)
 
-    def _newton(self, free: Floats, smoothing: Smoothing) -> tuple[Floats, Floats, NDArray[np.bool_]]:
-        """Damped Newton steps at one smoothing; rows that have converged are left out of further work."""
+    def _newton(self, free: Floats, smoothing: Smoothing, passing: bool) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+        """Damped Newton steps at one smoothing; rows that have converged are left out of further work.
+
+        Args:
+            passing: this smoothing is only on the way, and gets less effort than the last.
+        """
+        iterations = self.effort.passing if passing else self.effort.iterations
+        tolerance = max(self.effort.tolerance, 1e-9) if passing else self.effort.tolerance
         free = free.copy()
         decrements = np.full(len(free), np.inf)
         converged = np.zeros(len(free), dtype=bool)
@@ -215,17 +231,16 @@ class _Batch:
         active = np.arange(len(free))
         damping = np.full(len(free), self.effort.damping)
         state = self._derivatives(free, active, smoothing)
-        for iteration in range(self.effort.iterations + 1):
-            value, gradient, hessian = state
-            bounds = free[active], self.lower[active], self.upper[active]
-            _, promise = _step(*bounds, gradient, hessian, np.zeros(len(active)))
-            decrements[active] = promise / np.maximum(value, rounding)
-            converged[active] = promise <= self.effort.tolerance * value + rounding
+        for iteration in range(iterations + 1):
+            model = _quadratic(free[active], self.lower[active], self.upper[active], state[1], state[2])
+            _, promise = model.step(np.zeros(len(active)))
+            decrements[active] = promise / np.maximum(state[0], rounding)
+            converged[active] = promise <= tolerance * state[0] + rounding
             going = ~converged[active] & (damping < 1e14)
-            if iteration == self.effort.iterations or not going.any():
+            if iteration == iterations or not going.any():
                 break
             active, damping, state = active[going], damping[going], _select(state, going)
-            damping, state = self._advance(free, active, damping, state, smoothing)
+            damping, state = self._advance(free, active, damping, state, model.take(going), smoothing)
         return free, decrements, converged
 
     def _advance(
@@ -234,17 +249,16 @@ class _Batch:
         active: NDArray[np.int64],
         damping: Floats,
         state: tuple[Floats, Floats, Floats],
+        model: "_Quadratic",
         smoothing: Smoothing,
     ) -> tuple[Floats, tuple[Floats, Floats, Floats]]:
         """Try one step in every active row, keep those that help (in place in `free`), adapt the damping."""
-        value, gradient, hessian = state
-        lower, upper = self.lower[active], self.upper[active]
-        step, promise = _step(free[active], lower, upper, gradient, hessian, damping)
-        trial = np.clip(free[active] + step, lower, upper)
+        step, promise = model.step(damping)
+        trial = np.clip(free[active] + step, self.lower[active], self.upper[active])
         new = self._derivatives(trial, active, smoothing)
         finite = np.isfinite(new[0]) & np.isfinite(new[1]).all(axis=1) & np.isfinite(new[2]).all(axis=(1, 2))
-        ratio = np.where(finite, (value - new[0]) / np.maximum(promise, 1e-300), -1.0)
-        better = finite & (new[0] < value)
+        ratio = np.where(finite, (state[0] - new[0]) / np.maximum(promise, 1e-300), -1.0)
+        better = finite & (new[0] < state[0])
         free[active[better]] = trial[better]
         for old, fresh in zip(state, new, strict=True):
             old[better] = fresh[better]
@@ -257,34 +271,64 @@ class _Batch:
         y = self.y if len(self.y) == 1 else self.y[active]
         weights = self.weights if len(self.weights) == 1 else self.weights[active]
         with np.errstate(over="ignore", invalid="ignore"):  # a step too far is seen by its value and taken back
-            return self.problem.derivatives(free, y, weights, smoothing)
+            return self.problem.derivatives(free, y, weights, smoothing, self.effort.reach)
 
 
-def _step(
-    free: Floats, lower: Floats, upper: Floats, gradient: Floats, hessian: Floats, damping: Floats
-) -> tuple[Floats, Floats]:
-    """The damped Newton step (R, q) and the decrease it promises (R,).
+@dataclass(frozen=True, kw_only=True)
+class _Quadratic:
+    """The objective's quadratic model about the current point, in the eigenvectors of its scaled Hessian."""
 
-    Parameters held by a bound do not move. Negative curvature is used with its sign turned, so a saddle repels.
-    """
+    along: Floats
+    """Gradient along each eigenvector, (R, q)."""
+    curvature: Floats
+    """Eigenvalues, (R, q)."""
+    vectors: Floats
+    """Eigenvectors in the parameters' own units, (R, q, q)."""
+
+    def take(self, chosen: NDArray[np.bool_]) -> "_Quadratic":
+        return _Quadratic(along=self.along[chosen], curvature=self.curvature[chosen], vectors=self.vectors[chosen])
+
+    def step(self, damping: Floats) -> tuple[Floats, Floats]:
+        """The damped Newton step (R, q) and the decrease it promises (R,).
+
+        Negative curvature is used with its sign turned, so a saddle repels. No eigenvector moves a parameter by more
+        than LONGEST_STEP; each is bounded for itself, so that flat directions do not shorten the others.
+        """
+        bent = np.maximum(np.abs(self.curvature), 1e-13) + damping[:, None]
+        reach = LONGEST_STEP / np.abs(self.vectors).max(axis=1)
+        amounts = np.clip(-self.along / bent, -reach, reach)
+        linear = -(self.along * amounts).sum(axis=1)
+        quadratic = 0.5 * (self.curvature * amounts**2).sum(axis=1)
+        promise = np.where(quadratic > 0, np.maximum(linear - quadratic, 0.5 * linear), linear)
+        return (self.vectors @ amounts[:, :, None])[:, :, 0], promise
+
+
+def _quadratic(free: Floats, lower: Floats, upper: Floats, gradient: Floats, hessian: Floats) -> _Quadratic:
+    """The quadratic model; parameters held by a bound do not take part."""
     held = ((free <= lower) & (gradient > 0)) | ((free >= upper) & (gradient < 0))
     gradient = np.where(held, 0.0, gradient)
     hessian = np.where(held[:, :, None] | held[:, None, :], 0.0, hessian)
     diagonal = np.abs(np.einsum("rqq->rq", hessian))
-    scale = 1 / np.sqrt(np.maximum(diagonal, 1e-12 * diagonal.max(axis=1, keepdims=True) + 1e-300))
+    largest = diagonal.max(axis=1, keepdims=True)
+    scale = 1 / np.sqrt(np.maximum(diagonal, np.where(largest > 0, 1e-12 * largest, 1.0)))
     values, vectors = np.linalg.eigh(hessian * scale[:, :, None] * scale[:, None, :])
-    along = np.einsum("rqk,rq->rk", vectors, gradient * scale)
-    curvature = np.maximum(np.abs(values), 1e-13) + damping[:, None]
-    step = -np.einsum("rqk,rk->rq", vectors, along / curvature) * scale
-    longest = np.abs(step).max(axis=1)
-    step *= np.minimum(1.0, LONGEST_STEP / np.maximum(longest, 1e-300))[:, None]
-    linear = -np.einsum("rq,rq->r", gradient, step)
-    quadratic = 0.5 * np.einsum("rq,rqs,rs->r", step, hessian, step, optimize=True)
-    return step, np.where(quadratic > 0, np.maximum(linear - quadratic, 0.5 * linear), linear)
+    along = (vectors.transpose(0, 2, 1) @ (gradient * scale)[:, :, None])[:, :, 0]
+    return _Quadratic(along=along, curvature=values, vectors=vectors * scale[:, :, None])
 
 
 def _select(state: tuple[Floats, Floats, Floats], chosen: NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
     return state[0][chosen], state[1][chosen], state[2][chosen]
+
+
+def best_of(solutions: Sequence[Solution]) -> Solution:
+    """Row by row the solution with the lowest value."""
+    values = np.stack([np.where(np.isfinite(solution.value), solution.value, np.inf) for solution in solutions])
+    winner, rows = values.argmin(axis=0), np.arange(values.shape[1])
+    free, value, decrement, converged = (
+        np.stack([getattr(solution, name) for solution in solutions])[winner, rows]
+        for name in ("free", "value", "decrement", "converged")
+    )
+    return Solution(free=free, value=value, decrement=decrement, converged=converged)
 
 
 def _joined(parts: Sequence[Solution]) -> Solution:

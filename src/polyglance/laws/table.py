@@ -43,7 +43,7 @@ class Table:
     def from_columns(cls, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> "Table":
         """A table of columns at hand (lists or one-dimensional arrays)."""
         for name, column in columns.items():
-            if np.ndim(column) != 1:  # type: ignore[arg-type]
+            if np.ndim(column) != 1:
                 raise ValueError(f"column {name!r} is not one-dimensional")
         return cls(dict(columns))
 

@@ -4,7 +4,8 @@
     wild    log residuals of each cluster get a random sign and are inflated by the rows' leverage: the design stays as
             it is, so it also serves small designs (Rademacher weights, HC3 inflation: Davidson, Flachaire 2008)
 
-Every replicate is refitted from the optimum, all in one batch. Shapes: R replicates, n rows, q free parameters.
+Every replicate is refitted from the optimum and from a second start, all in one batch.
+Shapes: R replicates, n rows, q free parameters.
 """
 
 from dataclasses import replace
@@ -14,17 +15,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from polyglance.laws.forms import Form
-from polyglance.laws.intervals import Interval
+from polyglance.laws.forms import Form, PowerSum, bounded_exp
+from polyglance.laws.intervals import Interval, widened_interval
 from polyglance.laws.objectives import Objective
-from polyglance.laws.solve import POLISH, REFIT, Problem, Solution, minimise
+from polyglance.laws.setup import MANY_ROWS
+from polyglance.laws.solve import POLISH, REFIT, Problem, Solution, best_of, minimise
 
-__all__ = ["Method", "bootstrap", "choose_method", "profile_interval", "small_sample_spread", "t_interval", "leave_one_out_shifts"]
+__all__ = [
+    "Method",
+    "bootstrap",
+    "choose_method",
+    "leave_one_out_shifts",
+    "parameter_intervals",
+    "profile_interval",
+    "small_sample_spread",
+]
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
 Method = Literal["auto", "pairs", "wild"]
 
+BLOCKS = 4_000
+"""Beyond MANY_ROWS clusters are drawn in this many blocks."""
 WILD_BELOW = 60
 """With fewer clusters than this, `auto` takes the wild bootstrap."""
 
@@ -41,7 +53,7 @@ def choose_method(method: Method, num_clusters: int, objective: Objective) -> Li
 
 def bootstrap(
     problem: Problem,
-    optimum: Floats,
+    starts: Floats,
     y: Floats,
     weights: Floats,
     clusters: Indices,
@@ -50,13 +62,18 @@ def bootstrap(
     method: Literal["pairs", "wild"],
     seed: int,
 ) -> Solution:
-    """Refit `num_draws` replicates from the optimum (q,). Draw r is a function of (seed, r) alone."""
-    starts = np.repeat(optimum[None], num_draws, axis=0)
+    """Refit `num_draws` replicates from each of the starts (k, q), the optimum first, and keep the best of each.
+
+    Beyond `MANY_ROWS` a replicate is one Newton step from the optimum, which is then as good (and always by pairs).
+    """
+    if y.shape[1] > MANY_ROWS:
+        return _one_step_bootstrap(problem, starts[0], y, weights, clusters, num_draws, seed)
     if method == "wild":
-        samples = wild_samples(problem, optimum, y, weights, clusters, num_draws, seed)
-        return minimise(problem, starts, samples, weights, REFIT)
-    counts = resampled_counts(int(clusters.max()) + 1, num_draws, seed)
-    return minimise(problem, starts, y, weights * counts[:, clusters], REFIT)
+        y = wild_samples(problem, starts[0], y, weights, clusters, num_draws, seed)
+    else:
+        weights = weights * resampled_counts(int(clusters.max()) + 1, num_draws, seed)[:, clusters]
+    refits = [minimise(problem, np.repeat(start[None], num_draws, axis=0), y, weights, REFIT) for start in starts]
+    return best_of(refits)
 
 
 def resampled_counts(num_clusters: int, num_draws: int, seed: int) -> Floats:
@@ -70,8 +87,8 @@ def wild_samples(
 ) -> Floats:
     """Observations (R, n): the fitted mean, and residuals with the sign of each cluster drawn anew.
 
-    The residuals are those of log least squares whatever the objective: a fit by absolute error runs through as many rows
-    as it has parameters, and their zero residuals would make the replicates too quiet (measured: 80 % coverage).
+    The residuals are those of log least squares whatever the objective: a fit by absolute error runs through as many
+    rows as it has parameters, and their zero residuals would make the replicates too quiet (measured: 80 % coverage).
     """
     log_mean = problem.log_mean(optimum[None], y.shape[1])[0]
     smooth = replace(problem, objective=Objective(name="log-lsq"))
@@ -79,11 +96,11 @@ def wild_samples(
     residuals = np.log(y[0]) - problem.log_mean(centre[None], y.shape[1])[0]
     residuals /= 1 - _leverage(problem, centre, y.shape[1])
     signs = np.random.default_rng([seed, 2]).choice([-1.0, 1.0], size=(num_draws, int(clusters.max()) + 1))
-    return np.exp(log_mean + residuals * signs[:, clusters])
+    return bounded_exp(log_mean + residuals * signs[:, clusters])
 
 
 def small_sample_spread(method: Literal["pairs", "wild"], num_clusters: int, num_free: int, confidence: float) -> float:
-    """Factor that percentile intervals are widened by: Student over normal quantile, and for pairs sqrt(n / (n - p))."""
+    """What percentile intervals are widened by: Student over normal quantile, and for pairs sqrt(n / (n - p))."""
     degrees = max(num_clusters - num_free, 1)
     tail = 0.5 + confidence / 2
     factor = float(stats.t.ppf(tail, degrees) / stats.norm.ppf(tail))
@@ -111,10 +128,8 @@ def profile_interval(
     """
     best = solution.free[0]
     threshold = _threshold(problem, best, y, weights, confidence)
-    ends: list[float | None] = []
-    for direction in (-1.0, 1.0):
-        ends.append(_profile_end(problem, solution, y, weights, parameter, direction, threshold))
-    return ends[0], ends[1]
+    low, high = (_profile_end(problem, solution, y, weights, parameter, sign, threshold) for sign in (-1.0, 1.0))
+    return low, high
 
 
 def _profile_end(
@@ -173,17 +188,40 @@ def _density_bend(residual: Floats, delta: float) -> float:
     return share * (max(delta, 1e-300) / width if delta else 2 / (2 * width))
 
 
-def t_interval(
-    form: Form, estimate: Floats, draws: Floats, degrees: int, confidence: float, names: tuple[str, ...]
-) -> dict[str, Interval]:
-    """Student intervals (estimate +- t times the draws' standard deviation), amplitudes on the log scale."""
+def parameter_intervals(
+    form: Form, estimate: Floats, draws: Floats, spread: float, degrees: int, confidence: float
+) -> tuple[dict[str, Interval], dict[str, Interval]]:
+    """Widened percentile intervals and Student t intervals of the reported parameters.
+
+    Both are formed where the sampling distribution is closest to symmetric: amplitudes in logs, offset and exponents as
+    they are.
+
+    Args:
+        estimate: (p,) at the origin, on the solver's scale; draws (R, p) likewise.
+        degrees: degrees of freedom of the t interval.
+    """
     if len(draws) == 0:
-        return {}
+        return {}, {}
+    offset = form.parameters.index(form.offset) if isinstance(form, PowerSum) and form.offset else None
+    estimate, draws = _offset_as_is(estimate, offset), _offset_as_is(draws, offset)
+    percentiles = np.stack(widened_interval(estimate, draws, spread, confidence))
     reach = float(stats.t.ppf(0.5 + confidence / 2, max(degrees, 1))) * draws.std(axis=0, ddof=1)
-    ends = np.clip(form.to_reported(np.stack([estimate - reach, estimate + reach])), -1e300, 1e300)
-    return {
-        name: (float(low), float(high)) for name, low, high in zip(form.parameters, *ends, strict=True) if name in names
-    }
+    results = []
+    for ends in (percentiles, np.stack([estimate - reach, estimate + reach])):
+        reported = form.to_reported(ends)
+        if offset is not None:
+            reported[:, offset] = np.maximum(ends[:, offset], 0.0)
+        low, high = np.clip(np.sort(reported, axis=0), -1e300, 1e300).tolist()
+        results.append(dict(zip(form.parameters, zip(low, high, strict=True), strict=True)))
+    return results[0], results[1]
+
+
+def _offset_as_is(theta: Floats, offset: int | None) -> Floats:
+    """Parameters (..., p) with the log offset replaced by the offset."""
+    theta = np.array(theta)
+    if offset is not None:
+        theta[..., offset] = bounded_exp(theta[..., offset])
+    return theta
 
 
 def leave_one_out_shifts(
@@ -202,6 +240,17 @@ def leave_one_out_shifts(
     result = np.zeros_like(shifts)
     result[chosen] = refitted.free - best.free
     return result
+
+
+def _one_step_bootstrap(
+    problem: Problem, optimum: Floats, y: Floats, weights: Floats, clusters: Indices, num_draws: int, seed: int
+) -> Solution:
+    blocks = clusters % BLOCKS
+    shifts = _one_step_shifts(problem, optimum[None], y, weights, blocks)
+    counts = resampled_counts(int(blocks.max()) + 1, num_draws, seed)
+    free = np.clip(optimum - (counts - 1) @ shifts, problem.lower, problem.upper)
+    unknown = np.full(num_draws, np.nan)
+    return Solution(free=free, value=unknown, decrement=unknown, converged=np.ones(num_draws, dtype=bool))
 
 
 def _one_step_shifts(problem: Problem, free: Floats, y: Floats, weights: Floats, clusters: Indices) -> Floats:

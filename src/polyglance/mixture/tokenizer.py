@@ -44,9 +44,13 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     else:
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = splitter
-        tokenizer.train_from_iterator(
-            distinct, trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=special, show_progress=False)
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size,
+            limit_alphabet=vocab_size - len(special),
+            special_tokens=special,
+            show_progress=False,
         )
+        tokenizer.train_from_iterator(distinct, trainer)
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     return tokenizer

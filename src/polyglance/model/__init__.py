@@ -1,15 +1,22 @@
 """The model family: a vision tower and encoder that read image and prompt, a decoder that writes.
 
-Importing this package registers the model with transformers' Auto classes.
+Names are loaded when they are asked for, so that the command line can list its verbs without importing torch.
 """
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from polyglance.model.architecture import Polyglance
-from polyglance.model.configuration import PolyglanceConfig
+if TYPE_CHECKING:
+    from polyglance.model.architecture import Polyglance
+    from polyglance.model.configuration import PolyglanceConfig
+    from polyglance.model.generate import Captioner
 
-__all__ = ["Polyglance", "PolyglanceConfig"]
+__all__ = ["Captioner", "Polyglance", "PolyglanceConfig"]
 
-AutoConfig.register(PolyglanceConfig.model_type, PolyglanceConfig)
-AutoModel.register(PolyglanceConfig, Polyglance)
-AutoModelForSeq2SeqLM.register(PolyglanceConfig, Polyglance)
+_MODULES = {"Captioner": "generate", "Polyglance": "architecture", "PolyglanceConfig": "configuration"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,18 +1,19 @@
 """The model: image and prompt in, text out. Parts are the library's; this file joins them."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_right
 
+from polyglance.model.cache import ImageCache
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.decoder import decoder, encoder_decoder_cache
+from polyglance.model.decoder import decoder
 from polyglance.model.linear import FewRowsLinear
 from polyglance.model.loss import IGNORED, head_loss
 from polyglance.model.search import Decoding
@@ -25,7 +26,7 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
     """Vision tower -> projector -> [image; prompt] -> encoder -> decoder by cross-attention -> tied head.
 
     The wiring is the published one (official code sections 1.2 to 1.6); sizes and kinds of the parts are the
-    configuration's. Letters: B batch, S prompt tokens, I image tokens, N = I + S, T target tokens, V decoder vocabulary.
+    configuration's. Letters: B batch, S prompt tokens, I image tokens, N = I + S, T target tokens, V vocabulary.
     """
 
     config_class = PolyglanceConfig
@@ -33,8 +34,8 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
-    _no_split_modules = ["BartEncoderLayer", "BartDecoderLayer", "GatedGemma2Layer"]
-    _tied_weights_keys = {"lm_head.weight": "decoder.embed_tokens.weight"}
+    _no_split_modules: ClassVar = ["BartEncoderLayer", "BartDecoderLayer", "GatedGemma2Layer"]
+    _tied_weights_keys: ClassVar = {"lm_head.weight": "decoder.embed_tokens.weight"}
 
     def __init__(self, config: PolyglanceConfig) -> None:
         super().__init__(config)
@@ -93,7 +94,7 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         return_logits: bool = True,
-        **kwargs: Any,
+        **kwargs: Any,  # noqa: ARG002 - what `generate` passes along
     ) -> Seq2SeqLMOutput:
         """Logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
 
@@ -128,15 +129,19 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         logits = loss = None
         if return_logits or labels is None:
             logits = self.logits(decoded.last_hidden_state)
-        if labels is not None and logits is None:
-            loss = head_loss(
-                decoded.last_hidden_state, self.lm_head.weight, labels, softcap=self.config.final_logit_softcapping
-            )
-        elif labels is not None:
-            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
+        if labels is not None:
+            loss = self._loss(decoded.last_hidden_state, logits, labels)
         return Seq2SeqLMOutput(
             loss=loss, logits=logits, past_key_values=decoded.past_key_values, encoder_last_hidden_state=states
         )
+
+    def _loss(
+        self, hidden_states: Float[Tensor, "B T D"], logits: Float[Tensor, "B T V"] | None, labels: Int[Tensor, "B T"]
+    ) -> Float[Tensor, ""]:
+        if logits is None:
+            cap = self.config.final_logit_softcapping
+            return head_loss(hidden_states, self.lm_head.weight, labels, softcap=cap)
+        return F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=IGNORED)
 
     @torch.no_grad()
     def generate(
@@ -156,19 +161,24 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
             raise ValueError("give input_ids: the prompt says which task and language is asked for")
         states, mask = self.encode(pixel_values, input_ids, attention_mask, image_features)
         if kwargs.setdefault("use_cache", True):  # the configurations say False, which is for training
-            kwargs["past_key_values"] = encoder_decoder_cache(self.config.decoder_config)
+            kwargs["past_key_values"] = ImageCache()
         return super().generate(
             encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **kwargs
         )
 
-    def get_encoder(self, modality: str | None = None) -> nn.Module:
+    def get_encoder(self, modality: str | None = None) -> nn.Module:  # noqa: ARG002
         return self.encoder
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.decoder.embed_tokens
+        return self.decoder.get_submodule("embed_tokens")
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.decoder.embed_tokens = value
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
+
+
+AutoConfig.register(PolyglanceConfig.model_type, PolyglanceConfig)
+AutoModel.register(PolyglanceConfig, Polyglance)
+AutoModelForSeq2SeqLM.register(PolyglanceConfig, Polyglance)

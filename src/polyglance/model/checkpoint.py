@@ -1,8 +1,8 @@
 """Checkpoint folders in Hugging Face's layout, read and written one tensor at a time.
 
-    source = Checkpoint("gemma-2-2b")
-    with writing("out") as folder:
-        write_weights(folder, ((name, source[name]) for name in source))
+source = Checkpoint("gemma-2-2b")
+with writing("out") as folder:
+    write_weights(folder, ((name, source[name]) for name in source))
 """
 
 import json
@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-__all__ = ["Checkpoint", "local_folder", "write_json", "write_weights", "writing"]
+__all__ = ["Checkpoint", "local_folder", "read_json", "write_json", "write_weights", "writing"]
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "init_state_dict.pt")
 _INDEX = "model.safetensors.index.json"
@@ -46,7 +46,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def config(self) -> dict[str, Any]:
         """The contents of config.json."""
-        return _read_json(self.folder / "config.json")
+        return read_json(self.folder / "config.json")
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._files:
@@ -75,7 +75,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def _find(self, unsafe_pickle: bool) -> dict[str, Path]:
         if (self.folder / _INDEX).exists():
-            return self._sharded(_read_json(self.folder / _INDEX).get("weight_map", {}))
+            return self._sharded(read_json(self.folder / _INDEX).get("weight_map", {}))
         if (self.folder / "model.safetensors").exists():
             path = self.folder / "model.safetensors"
             return dict.fromkeys(_names(path), path)
@@ -104,8 +104,8 @@ class Checkpoint(Mapping[str, Tensor]):
     def _load_pickles(self, path: Path) -> dict[str, Path]:
         paths = [path]
         if path.suffix == ".json":
-            paths = [self.folder / Path(name).name for name in sorted(set(_read_json(path)["weight_map"].values()))]
-        files = {}
+            paths = [self.folder / Path(name).name for name in sorted(set(read_json(path)["weight_map"].values()))]
+        files: dict[str, Path] = {}
         for shard in paths:
             state = _load_pickle(shard)
             self._pickled |= state
@@ -169,7 +169,7 @@ def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_sh
     if len(shards) == 1:
         _shard(folder, 0).rename(folder / "model.safetensors")
         return
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, names in enumerate(shards):
         path = folder / f"model-{number + 1:05d}-of-{len(shards):05d}.safetensors"
         _shard(folder, number).rename(path)
@@ -213,7 +213,12 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     return state
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """The contents of a JSON file.
+
+    Raises:
+        ValueError: no such file, or not JSON.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -1,15 +1,17 @@
 """The configuration of a model: three library configurations, one per exchangeable part, and how they are joined."""
 
-from typing import Any
+from typing import Any, ClassVar
 
-from transformers import AutoConfig, BartConfig, PreTrainedConfig, ViTConfig
+from transformers import AutoConfig, BartConfig, PreTrainedConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+
+from polyglance.model.vision import ConvStemConfig
 
 __all__ = ["PolyglanceConfig"]
 
 
-class PolyglanceConfig(PreTrainedConfig):
-    """Vision tower (`florence_vision` or `vit`), encoder (`bart`) and decoder (`bart` or `gemma2`).
+class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Vision tower (`florence_vision`, `conv_stem` or `vit`), encoder (`bart`) and decoder (`bart` or `gemma2`).
 
     Encoder and decoder have their own vocabularies (official code section 1.8). A `gemma2` decoder configuration
     carries three keys more than the library's: `cross_attention_hidden_size` (the encoder's width),
@@ -17,7 +19,7 @@ class PolyglanceConfig(PreTrainedConfig):
     """
 
     model_type = "polyglance"
-    sub_configs = {"vision_config": AutoConfig, "encoder_config": BartConfig, "decoder_config": AutoConfig}
+    sub_configs: ClassVar = {"vision_config": AutoConfig, "encoder_config": BartConfig, "decoder_config": AutoConfig}
 
     def __init__(
         self,
@@ -54,9 +56,33 @@ class PolyglanceConfig(PreTrainedConfig):
         """Rows of the decoder's embedding and of the tied head."""
         return self.decoder_config.vocab_size
 
+    @property
+    def image_size(self) -> int:
+        """Side of the square images, in pixels, where nothing else is asked for: 224 for Florence-2's tower, which
+        takes any (official code section 2.5), else the largest that the model has positions for."""
+        vision = self.vision_config
+        if vision.model_type == "florence_vision":
+            return 224
+        return vision.image_size if vision.model_type == "vit" else self.max_image_grid * 2**vision.num_layers
+
+    def num_image_tokens(self, image_size: int) -> int:
+        """Tokens that the encoder reads of a square image of this side in pixels: one mean, then the grid."""
+        vision = self.vision_config
+        side = image_size
+        if vision.model_type == "florence_vision":
+            for size, stride, padding in zip(vision.patch_size, vision.patch_stride, vision.patch_padding, strict=True):
+                side = (side + 2 * padding - size) // stride + 1
+        else:
+            side //= vision.patch_size if vision.model_type == "vit" else 2**vision.num_layers
+        return 1 + side**2
+
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """The encoder's configuration where only that is asked for, else the decoder's (generation reads it)."""
         return self.encoder_config if encoder and not decoder else self.decoder_config
+
+
+_NOT_AUTO = {"florence_vision": Florence2VisionConfig, "conv_stem": ConvStemConfig}
+"""Configurations that AutoConfig does not know on their own."""
 
 
 def _part(config: PreTrainedConfig | dict[str, Any] | None, default_model_type: str) -> PreTrainedConfig:
@@ -64,8 +90,6 @@ def _part(config: PreTrainedConfig | dict[str, Any] | None, default_model_type: 
         return config
     values = dict(config or {})
     model_type = values.pop("model_type", default_model_type)
-    if model_type == "florence_vision":  # not registered with AutoConfig on its own
-        return Florence2VisionConfig(**values)
-    if model_type == "vit":
-        return ViTConfig(**values)
+    if model_type in _NOT_AUTO:
+        return _NOT_AUTO[model_type](**values)
     return AutoConfig.for_model(model_type, **values)

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import BartConfig, Gemma2Config, GenerationConfig, PreTrainedConfig
+from transformers import BartConfig, Gemma2Config, GenerationConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model.architecture import Polyglance
@@ -168,9 +168,9 @@ def config_from_published(published: Mapping[str, Any], *, where: str = "config.
         vision, text = published["vision_config"], published["text_config"]
         gemma = text.get("gemma_config")
         return PolyglanceConfig(
-            _vision_from_published(vision),
-            _encoder_from_published(text),
-            _gemma2_from_published(gemma) if gemma else _bart_from_published(text),
+            vision_from_published(vision),
+            encoder_from_published(text),
+            gemma2_from_published(gemma) if gemma else _bart_from_published(text),
             max_image_grid=vision["image_pos_embed"]["max_pos_embeddings"],
             final_logit_softcapping=gemma.get("final_logit_softcapping", 30.0) if gemma else 30.0,
             decoder_start_token_id=published.get("decoder_start_token_id", 1),
@@ -179,7 +179,8 @@ def config_from_published(published: Mapping[str, Any], *, where: str = "config.
         raise ValueError(f"{where}: not a configuration of the published code: the key {error} is missing") from None
 
 
-def _vision_from_published(vision: Mapping[str, Any]) -> Florence2VisionConfig:
+def vision_from_published(vision: Mapping[str, Any]) -> Florence2VisionConfig:
+    """The vision tower of a published vision_config, which is Microsoft's."""
     return Florence2VisionConfig(
         **_picked(vision, _VISION_KEYS),
         embed_dim=vision["dim_embed"],
@@ -188,10 +189,11 @@ def _vision_from_published(vision: Mapping[str, Any]) -> Florence2VisionConfig:
     )
 
 
-def _encoder_from_published(text: Mapping[str, Any]) -> BartConfig:
+def encoder_from_published(text: Mapping[str, Any], *, vocab_size: int | None = None) -> BartConfig:
+    """The encoder of a published text_config, or of Florence-2's own, which has one vocabulary for both sides."""
     return BartConfig(
         **_picked(text, _BART_KEYS),
-        vocab_size=text.get("encoder_vocab_size", text["vocab_size"]),
+        vocab_size=vocab_size or text["encoder_vocab_size"],
         pad_token_id=text.get("encoder_pad_token_id", 1),
         bos_token_id=text.get("encoder_bos_token_id", 0),
         eos_token_id=text.get("encoder_eos_token_id", 2),
@@ -210,7 +212,8 @@ def _bart_from_published(text: Mapping[str, Any]) -> BartConfig:
     )
 
 
-def _gemma2_from_published(gemma: Mapping[str, Any]) -> Gemma2Config:
+def gemma2_from_published(gemma: Mapping[str, Any]) -> Gemma2Config:
+    """The decoder of a published gemma_config, which is Gemma-2's with two keys more."""
     return Gemma2Config(
         **_picked(gemma, _GEMMA_KEYS),
         **_picked(gemma, _ID_DEFAULTS, _ID_DEFAULTS),
@@ -226,7 +229,9 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
     Raises:
         ValueError: a vision tower that the published code does not have.
     """
-    vision, encoder, decoder = (c.to_dict() for c in (config.vision_config, config.encoder_config, config.decoder_config))
+    vision, encoder, decoder = (
+        c.to_dict() for c in (config.vision_config, config.encoder_config, config.decoder_config)
+    )
     if vision["model_type"] != "florence_vision":
         raise ValueError(f"the published code has no vision tower of type {vision['model_type']!r}; only Florence-2's")
     ids = {key: getattr(config, key) for key in (*_ID_DEFAULTS, "decoder_start_token_id")}
@@ -239,7 +244,7 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
     }
     if isinstance(config.decoder_config, Gemma2Config):
         text["gemma_config"] = {
-            **_picked(decoder, _GEMMA_KEYS),
+            **_picked(decoder, [key for key in _GEMMA_KEYS if key != "rope_parameters"]),
             **_picked(decoder, _ID_DEFAULTS),
             "model_type": "gemma2",
             "rope_theta": decoder["rope_parameters"]["rope_theta"],
@@ -283,17 +288,18 @@ def _picked(values: Mapping[str, Any], keys: Any, defaults: Mapping[str, Any] | 
 
 _ID_DEFAULTS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 _VISION_KEYS = (
-    "depths patch_size patch_stride patch_padding patch_prenorm num_heads num_groups window_size drop_path_rate "
-    "mlp_ratio qkv_bias projection_dim"
-).split()
+    *("depths", "patch_size", "patch_stride", "patch_padding", "patch_prenorm", "num_heads", "num_groups"),
+    *("window_size", "drop_path_rate", "mlp_ratio", "qkv_bias", "projection_dim"),
+)
 _BART_KEYS = (
-    "d_model encoder_layers encoder_ffn_dim encoder_attention_heads decoder_layers decoder_ffn_dim "
-    "decoder_attention_heads max_position_embeddings dropout attention_dropout activation_dropout activation_function "
-    "encoder_layerdrop decoder_layerdrop scale_embedding init_std"
-).split()
+    *("d_model", "encoder_layers", "encoder_ffn_dim", "encoder_attention_heads"),
+    *("decoder_layers", "decoder_ffn_dim", "decoder_attention_heads", "max_position_embeddings"),
+    *("dropout", "attention_dropout", "activation_dropout", "activation_function"),
+    *("encoder_layerdrop", "decoder_layerdrop", "scale_embedding", "init_std"),
+)
 _GEMMA_KEYS = (
-    "vocab_size hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads head_dim "
-    "hidden_activation max_position_embeddings initializer_range rms_norm_eps rope_theta attention_bias "
-    "attention_dropout query_pre_attn_scalar sliding_window attn_logit_softcapping final_logit_softcapping "
-    "layer_types"
-).split()
+    *("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"),
+    *("num_key_value_heads", "head_dim", "hidden_activation", "max_position_embeddings", "initializer_range"),
+    *("rms_norm_eps", "rope_theta", "rope_parameters", "attention_bias", "attention_dropout"),
+    *("query_pre_attn_scalar", "sliding_window", "attn_logit_softcapping", "final_logit_softcapping", "layer_types"),
+)

@@ -4,14 +4,14 @@ Inserted, not forked: the layers are the library's, with three members more, and
 Gemma-2 and of the published code. With the gates at zero the model computes exactly what Gemma-2 computes.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig
 from transformers import initialization as init
-from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.bart.modeling_bart import BartDecoder
@@ -19,9 +19,10 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
 
 from polyglance.model.attention import ATTENTION
+from polyglance.model.cache import ImageCache
 from polyglance.model.linear import use_few_rows_linear
 
-__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "ImageCache", "decoder", "encoder_decoder_cache"]
+__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder"]
 
 
 def decoder(config: PreTrainedConfig) -> nn.Module:
@@ -39,19 +40,6 @@ def decoder(config: PreTrainedConfig) -> nn.Module:
         raise ValueError(f"no decoder of type {config.model_type!r}; known: bart, gemma2")
     use_few_rows_linear(module)
     return module
-
-
-def encoder_decoder_cache(config: PreTrainedConfig) -> "ImageCache":
-    """An empty cache for decoding. The cross part has no configuration: Gemma-2's sliding window would cut it short."""
-    return ImageCache(DynamicCache(config=config), DynamicCache())
-
-
-class ImageCache(EncoderDecoderCache):  # type: ignore[misc]
-    """Keys and values of what was written, per beam, and of the encoder's states, which the beams of an image share."""
-
-    def reorder_cache(self, beam_idx: Int[Tensor, " R"]) -> None:
-        """Follow the beams; they never leave their image, so its keys and values stay where they are."""
-        self.self_attention_cache.reorder_cache(beam_idx)
 
 
 class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
@@ -97,7 +85,7 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
 class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     """Gemma-2 that also reads an encoder."""
 
-    _no_split_modules = ["GatedGemma2Layer"]
+    _no_split_modules: ClassVar = ["GatedGemma2Layer"]
 
     def __init__(self, config: Gemma2Config) -> None:
         super().__init__(config)
@@ -118,7 +106,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
             raise ValueError("the decoder needs encoder_hidden_states: its layers read the image through them")
         inputs_embeds = self.embed_tokens(input_ids)
         if use_cache and past_key_values is None:
-            past_key_values = encoder_decoder_cache(self.config)
+            past_key_values = ImageCache()
         cross_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,

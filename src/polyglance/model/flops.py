@@ -10,7 +10,7 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.parts import Part, freeze, num_parameters
 
-__all__ = ["Counts", "count", "forward_macs"]
+__all__ = ["Counts", "count", "forward_macs", "macs_by_part", "on_meta"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,7 @@ def count(
         source_tokens: prompt tokens; the image's tokens come on top.
         target_tokens: decoder positions, each with logits over the whole vocabulary.
     """
-    config = copy.deepcopy(config)
-    for part in (config.vision_config, config.encoder_config, config.decoder_config):
-        part._attn_implementation = "eager"  # the fused kernels look into masks, which have no values on meta
-    with torch.device("meta"):
-        model = Polyglance(config)
+    model = on_meta(config)
     freeze(model, trained)
     return Counts(
         num_parameters=num_parameters(model),
@@ -59,8 +55,23 @@ def count(
     )
 
 
+def on_meta(config: PolyglanceConfig) -> Polyglance:
+    """The model without its weights, and with attention that the counters can see through."""
+    config = copy.deepcopy(config)
+    for part in (config.vision_config, config.encoder_config, config.decoder_config):
+        part._attn_implementation = "eager"  # the fused kernels look into masks, which have no values on meta
+    with torch.device("meta"):
+        return Polyglance(config)
+
+
 def forward_macs(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> int:
     """MACs of one forward pass of a model on the meta device, as torch's own counter sees the operators run."""
+    macs = macs_by_part(model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens)
+    return sum(macs.values())
+
+
+def macs_by_part(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> dict[str, int]:
+    """The same by part: vision, projection, encoder, decoder (cross-attention included), head."""
     with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
         model.eval()(
             pixel_values=torch.empty(1, 3, image_size, image_size),
@@ -68,4 +79,18 @@ def forward_macs(model: Polyglance, *, image_size: int, source_tokens: int, targ
             decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
             decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),  # as is, not looked into
         )
-    return counter.get_total_flops() // 2  # the counter's convention is 2 per multiply-accumulate
+    # The counter's convention is 2 per multiply-accumulate.
+    flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
+    root = type(model).__name__
+    macs = {part: flops.get(f"{root}.{module}", 0) // 2 for part, module in _MODULES.items()}
+    assert sum(macs.values()) == counter.get_total_flops() // 2, "a multiplication outside the parts"
+    return macs
+
+
+_MODULES = {
+    "vision": "vision_tower",
+    "projection": "projector",
+    "encoder": "encoder",
+    "decoder": "decoder",
+    "head": "lm_head",
+}

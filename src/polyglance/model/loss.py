@@ -50,9 +50,9 @@ def head_loss(
     if torch.is_autocast_enabled(hidden_states.device.type):
         kept_states = kept_states.to(torch.get_autocast_dtype(hidden_states.device.type))
     if reduction == "sum":
-        return _HeadLoss.apply(kept_states, head, kept_labels, softcap, 1.0)
+        return _HeadLoss.apply(kept_states, head, kept_labels, softcap, 1.0)  # type: ignore[no-untyped-call]
     scale = 1 / len(kept_labels) if len(kept_labels) else float("nan")
-    return _HeadLoss.apply(kept_states, head, kept_labels, softcap, scale)
+    return _HeadLoss.apply(kept_states, head, kept_labels, softcap, scale)  # type: ignore[no-untyped-call]
 
 
 @torch.no_grad()
@@ -94,7 +94,7 @@ class _HeadLoss(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("backward a second time through a head_loss, whose gradients are gone after the first")
         # Handed over, not kept: autograd may then adopt the tensors instead of copying them.

@@ -6,6 +6,7 @@ from typing import Literal
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig, ViTConfig
 
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.vision import ConvStemConfig
 
 __all__ = ["MicroConfig"]
 
@@ -31,12 +32,14 @@ class MicroConfig:
     """Attention heads."""
     vision_width: int | None = None
     """Hidden size of the vision tower; None: the model's width. A tower shared between sizes has its own."""
+    vision: Literal["conv_stem", "vit"] = "conv_stem"
+    """Kind of vision tower. A ViT of one layer learns the built-in world more slowly than convolutions."""
     vision_layers: int = 1
-    """Transformer layers of the vision tower."""
+    """Transformer layers of the tower (vit only)."""
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
-    """Side of a patch, in pixels."""
+    """Pixels a side that one image token stands for; a power of two for the convolutional stem."""
     max_tokens: int = 128
     """Longest sequence: image and prompt together, and target."""
     cross_attention_every: int = 1
@@ -47,6 +50,9 @@ class MicroConfig:
             raise ValueError(f"width {self.width} does not give {self.heads} heads an even size each")
         if self.image_size % self.patch_size:
             raise ValueError(f"patches of {self.patch_size} do not tile an image of {self.image_size} pixels")
+
+        if self.vision == "conv_stem" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
+            raise ValueError(f"patch_size {self.patch_size} is not a power of two, which the convolutional stem needs")
 
     def build(self, vocab_size: int) -> PolyglanceConfig:
         """The configuration of the model, for a tokenizer with `vocab_size` entries shared by both sides."""
@@ -61,6 +67,8 @@ class MicroConfig:
 
     def _vision(self) -> PreTrainedConfig:
         width = self.vision_width or self.width
+        if self.vision == "conv_stem":
+            return ConvStemConfig(hidden_size=width, num_layers=self.patch_size.bit_length() - 1)
         return ViTConfig(
             hidden_size=width,
             num_hidden_layers=self.vision_layers,
@@ -116,5 +124,5 @@ class MicroConfig:
 
 def _deviation(width: int) -> float:
     """Standard deviation of initial weights that keeps a layer's output as large as its input. The published 0.02
-    does so for widths in the thousands; here it would leave attention and image unheard for the whole of a short run."""
+    does so for widths in the thousands; here it would leave attention and image unheard for all of a short run."""
     return width**-0.5

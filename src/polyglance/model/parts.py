@@ -7,7 +7,17 @@ from torch import nn
 
 from polyglance.model.architecture import Polyglance
 
-__all__ = ["PARTS", "PUBLISHED_TRAINED", "Part", "freeze", "num_parameters", "optimizer_groups", "part_of", "train_mode"]
+__all__ = [
+    "PARTS",
+    "POLICIES",
+    "PUBLISHED_TRAINED",
+    "Part",
+    "freeze",
+    "num_parameters",
+    "optimizer_groups",
+    "part_of",
+    "train_mode",
+]
 
 Part = Literal["vision", "projection", "encoder", "decoder", "cross_attention", "gates", "embeddings"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -17,6 +27,14 @@ PUBLISHED_TRAINED: dict[str, tuple[Part, ...]] = {
     "gemma2": ("encoder", "cross_attention", "gates", "embeddings"),
 }
 """Parts trained in continued pre-training and fine-tuning alike, by kind of decoder (official code section 1.10)."""
+
+
+POLICIES: dict[str, dict[str, tuple[Part, ...]]] = {
+    "pre-training": PUBLISHED_TRAINED,
+    "fine-tuning": PUBLISHED_TRAINED,
+    "everything": {"bart": PARTS, "gemma2": PARTS},
+}
+"""What a phase of training trains, by kind of decoder. The published two are identical."""
 
 
 def part_of(name: str) -> Part:
@@ -50,12 +68,20 @@ def freeze(model: Polyglance, trained: Iterable[Part]) -> None:
         parameter.requires_grad_(part_of(name) in trained)
 
 
-def train_mode(model: nn.Module) -> None:
-    """Put what is trained in training mode and what is wholly frozen in eval mode: dropout and DropPath of a frozen
-    tower would be noise without purpose (the published code leaves them on)."""
-    for module in model.modules():
+def train_mode(model: nn.Module, *, published_drop_path: bool = False) -> None:
+    """Put what is trained in training mode and what is wholly frozen, with all inside it, in eval mode: dropout and
+    DropPath of a frozen tower are noise without purpose.
+
+    Args:
+        published_drop_path: leave the frozen tower in training mode, DropPath (up to 0.1) and all, as the published
+            code does (official code section 1.10).
+    """
+    model.train()
+    for name, module in model.named_modules():
         parameters = list(module.parameters())
-        module.training = not parameters or any(parameter.requires_grad for parameter in parameters)
+        frozen = parameters and not any(parameter.requires_grad for parameter in parameters)
+        if frozen and not (published_drop_path and name.startswith("vision_tower")):
+            module.eval()
 
 
 def num_parameters(model: nn.Module, *, trained_only: bool = False) -> int:
@@ -64,7 +90,7 @@ def num_parameters(model: nn.Module, *, trained_only: bool = False) -> int:
 
 
 def optimizer_groups(
-    model: Polyglance, *, lr: float, weight_decay: float, gate_lr_scale: float = 1.0
+    model: Polyglance, *, lr: float, weight_decay: float, gate_lr_scale: float = 1.0, published_decay: bool = False
 ) -> list[dict[str, Any]]:
     """Trained parameters in three groups: decayed matrices, undecayed vectors and tables, gates.
 
@@ -73,11 +99,18 @@ def optimizer_groups(
     Args:
         gate_lr_scale: the gates' learning rate as a multiple of `lr`. One scalar per layer moves slowly under a rate
             that suits matrices; at micro size a model whose gates start at zero needs more.
+        published_decay: decay what the published code decays: everything but biases and LayerNorms, so the gates, the
+            RMSNorms after cross-attention and the embeddings too (official code section 1.10).
     """
-    gates, decayed, plain = [], [], []
+    gates: list[nn.Parameter] = []
+    decayed: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
+    layer_norms = {id(p) for m in model.modules() if isinstance(m, nn.LayerNorm) for p in m.parameters()}
     for name, parameter in _trained(model):
         if part_of(name) == "gates":
             gates.append(parameter)
+        elif published_decay:
+            (plain if "bias" in name or id(parameter) in layer_norms else decayed).append(parameter)
         elif parameter.ndim < 2 or "embed" in name:
             plain.append(parameter)
         else:
@@ -85,7 +118,7 @@ def optimizer_groups(
     groups = [
         {"params": decayed, "lr": lr, "weight_decay": weight_decay},
         {"params": plain, "lr": lr, "weight_decay": 0.0},
-        {"params": gates, "lr": lr * gate_lr_scale, "weight_decay": 0.0},
+        {"params": gates, "lr": lr * gate_lr_scale, "weight_decay": weight_decay if published_decay else 0.0},
     ]
     return [group for group in groups if group["params"]]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import GenerationConfig, LogitsProcessorList, StoppingCriteriaList
 from transformers.generation import PrefixConstrainedLogitsProcessor
 
 from polyglance.model.attention import ATTENTION
-from polyglance.model.decoder import ImageCache
+from polyglance.model.cache import ImageCache
 
 __all__ = ["Decoding"]
 
@@ -44,13 +44,15 @@ class _Batch:
         )
         return self.model.logits(decoded.last_hidden_state[:, -1]).float()
 
-    def keep(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"]) -> None:
-        """Keep these images and, in this order, these rows of what their sequences have written."""
-        self.cache.self_attention_cache.batch_select_indices(rows)
-        if len(images) < len(self.states):
-            self.states = self.states[images]
-            self.mask = None if self.mask is None else self.mask[images]
-            self.cache.cross_attention_cache.batch_select_indices(images)
+    def keep(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"], ids: Int[Tensor, "R T"]) -> None:
+        """Go on with these images and, in this order, with these of the rows whose ids were written so far."""
+        if len(images) == len(self.states):
+            agree = (ids == ids[rows]).all(dim=0)
+            self.cache.reorder_cache(rows, start=int(agree.cumprod(dim=0).sum()))
+            return
+        self.states = self.states[images]
+        self.mask = None if self.mask is None else self.mask[images]
+        self.cache.select_images(images, rows)
 
 
 class Decoding:
@@ -97,7 +99,7 @@ class Decoding:
 
 
 def _padded(ids: Int[Tensor, "R L"], prompt: int, options: GenerationConfig) -> Int[Tensor, "R L"]:
-    """Padding after the first end token: transformers fills up finished beams with that token if the padding id is 0."""
+    """Padding after the first end token: where the padding id is 0, transformers fills up with the end token."""
     if options._eos_token_tensor is None:
         return ids
     ended = torch.isin(ids[:, prompt:], options._eos_token_tensor).int().cumsum(dim=1)
@@ -105,9 +107,7 @@ def _padded(ids: Int[Tensor, "R L"], prompt: int, options: GenerationConfig) -> 
     return ids.masked_fill(after, int(options.pad_token_id or 0))
 
 
-def _is_covered(
-    model: Any, processors: LogitsProcessorList, options: GenerationConfig, kwargs: dict[str, Any]
-) -> bool:
+def _is_covered(model: Any, processors: LogitsProcessorList, options: GenerationConfig, kwargs: dict[str, Any]) -> bool:
     return (
         model.config.decoder_config._attn_implementation == ATTENTION
         and isinstance(kwargs.get("past_key_values"), ImageCache)
@@ -136,8 +136,8 @@ def _greedy(
             written[int(images[row])] = ids[row]
         if done.any():
             left = (~done).nonzero()[:, 0]
+            batch.keep(left, left, ids)
             images, ids = images[left], ids[left]
-            batch.keep(left, left)
     return torch.nn.utils.rnn.pad_sequence(written, batch_first=True, padding_value=pad)
 
 
@@ -158,7 +158,7 @@ def _beams(
     scores[:, 0] = 0.0  # the beams start as copies: only one of them may be continued
     while len(images):
         log_probs = processors(ids, batch.next_logits(ids).log_softmax(dim=-1))
-        totals, best = (log_probs + scores.view(-1, 1)).view(len(images), -1).topk(width)
+        totals, best = _top(log_probs + scores.view(-1, 1), len(images), width)
         parents = best // log_probs.shape[1] + torch.arange(len(images), device=ids.device)[:, None] * beams
         candidates = torch.cat([ids[parents], (best % log_probs.shape[1])[..., None]], dim=2)
         ended = criteria(candidates.flatten(0, 1), None).view(len(images), width)
@@ -166,7 +166,9 @@ def _beams(
         _add_ended(found, images, candidates, totals / length**options.length_penalty, ended, beams)
 
         scores, going_on = (totals + ended * _NEVER).topk(beams)
-        reach = options.max_length - prompt if options.early_stopping == "never" and options.length_penalty > 0 else length
+        reach = (
+            options.max_length - prompt if options.early_stopping == "never" and options.length_penalty > 0 else length
+        )
         hopes = (scores[:, 0] / reach**options.length_penalty).tolist()
         over = ended.all(dim=1).tolist()
         left = [
@@ -176,11 +178,24 @@ def _beams(
         ]
         images, kept = images[left], torch.tensor(left, dtype=torch.long, device=ids.device)
         scores, going_on = scores[kept], going_on[kept]
+        batch.keep(kept, parents[kept].gather(1, going_on).flatten(), ids)
         ids = candidates[kept[:, None], going_on].flatten(0, 1)
-        batch.keep(kept, parents[kept].gather(1, going_on).flatten())
     rows = [row for hypotheses in found for row in hypotheses.best(options.num_return_sequences)]
     pad = int(options.pad_token_id or 0)
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad)
+
+
+def _top(values: Float[Tensor, "R V"], images: int, number: int) -> tuple[Float[Tensor, "B C"], Int[Tensor, "B C"]]:
+    """The largest values among all rows of an image, and where they are. Only groups whose maximum is among the
+    largest maxima can hold one, and finding these is much faster than `topk` over a vocabulary."""
+    values = values.view(images, -1)
+    size = 128
+    if values.shape[1] % size or values.shape[1] < 32 * number * size:
+        return values.topk(number)
+    groups = values.view(images, -1, size)
+    rows = groups.amax(dim=2).topk(number).indices
+    largest, places = groups.gather(1, rows[..., None].expand(-1, -1, size)).flatten(1).topk(number)
+    return largest, rows.gather(1, places // size) * size + places % size
 
 
 class _Hypotheses:

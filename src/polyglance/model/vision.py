@@ -1,14 +1,18 @@
-"""Vision towers: pixels to a grid of features. Two kinds, one interface."""
+"""Vision towers: pixels to a grid of features. Three kinds, one interface."""
 
+from itertools import pairwise
 from types import SimpleNamespace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedConfig, ViTModel
+from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
+from transformers import initialization as init
 from transformers.models.florence2.modeling_florence2 import Florence2MultiModalProjector, Florence2VisionBackbone
 
-__all__ = ["ImageProjector", "feature_width", "pixel_values", "vision_tower"]
+__all__ = ["ConvStemConfig", "ImageProjector", "feature_width", "pixel_values", "vision_tower"]
 
 
 def feature_width(config: PreTrainedConfig) -> int:
@@ -19,12 +23,17 @@ def feature_width(config: PreTrainedConfig) -> int:
 def vision_tower(config: PreTrainedConfig) -> nn.Module:
     """A module from pixel values, float [B, 3, H, W], to a feature grid, float [B, D, h, w].
 
-    `florence_vision`: Florence-2's DaViT, stride 32 (official code section 1.2). `vit`: transformers' ViT, for sizes
-    at which DaViT does not train from scratch.
+    `florence_vision`: Florence-2's DaViT, stride 32 (official code section 1.2). At sizes at which that does not train
+    from scratch: `conv_stem`, a few strided convolutions, and `vit`, transformers' ViT.
     """
-    if config.model_type == "florence_vision":
-        return FlorenceTower(config)
-    return ViTTower(config)
+    match config.model_type:
+        case "florence_vision":
+            return FlorenceTower(config)
+        case "conv_stem":
+            return ConvStem(config)
+        case "vit":
+            return ViTTower(config)
+    raise ValueError(f"no vision tower of type {config.model_type!r}; known: florence_vision, conv_stem, vit")
 
 
 class FlorenceTower(Florence2VisionBackbone):  # type: ignore[misc]
@@ -32,6 +41,43 @@ class FlorenceTower(Florence2VisionBackbone):  # type: ignore[misc]
 
     def forward(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         return super().forward(pixel_values).last_hidden_state
+
+
+class ConvStemConfig(PreTrainedConfig):  # type: ignore[misc]
+    """Strided 3x3 convolutions: each halves the image's side and doubles the channels, up to `hidden_size`."""
+
+    model_type = "conv_stem"
+
+    def __init__(self, hidden_size: int = 96, num_layers: int = 3, **kwargs: Any) -> None:
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        super().__init__(**kwargs)
+
+
+class ConvStem(PreTrainedModel):  # type: ignore[misc]
+    """The smallest tower that learns to tell shapes, colours and places apart within a few thousand captions."""
+
+    config_class = ConvStemConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: ConvStemConfig) -> None:
+        super().__init__(config)
+        halvings = range(config.num_layers - 1, -1, -1)
+        channels = [3, *(config.hidden_size // 2**halving for halving in halvings)]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
+        self.post_init()
+
+    def forward(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
+        features = self.convs[0](pixel_values)
+        for conv in self.convs[1:]:
+            features = conv(F.gelu(features))
+        return features
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Conv2d):  # keep the size of what passes through, whatever the number of channels
+            init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
+            init.zeros_(module.bias)
 
 
 class ViTTower(ViTModel):  # type: ignore[misc]

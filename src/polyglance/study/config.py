@@ -90,7 +90,7 @@ class TowerConfig:
     """Samples it is trained on; they count in no run's S."""
     language: str = "en"
     """Language of the captions."""
-    optim: OptimConfig = OptimConfig()
+    optim: OptimConfig = field(default_factory=OptimConfig)
     """Its optimiser."""
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class LanguageModelStart:
     """Language code -> share of the texts: the multilinguality of the starting point."""
     steps: int = 500
     """Optimiser steps."""
-    optim: OptimConfig = OptimConfig(lr=3e-3)
+    optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-3))
     """Its optimiser."""
 
     def __post_init__(self) -> None:
@@ -133,7 +133,7 @@ class FamilyConfig:
     """Starting points: `random`, or names of language models (gemma2 only)."""
     tower: bool = False
     """Take the shared vision tower, frozen."""
-    optim: OptimConfig = OptimConfig()
+    optim: OptimConfig = field(default_factory=OptimConfig)
     """The optimiser of all its runs."""
 
     def __post_init__(self) -> None:
@@ -177,7 +177,7 @@ class StudyConfig:
     """Starting points by name."""
     tower: TowerConfig | None = None
     """The shared vision tower."""
-    mixture: MixtureConfig = MixtureConfig()
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     """How batches are drawn."""
     vocab_size: int = 1024
     """Entries of the tokenizer, at most."""
@@ -187,9 +187,9 @@ class StudyConfig:
     """Side of a patch, in pixels."""
     save_every_steps: int = 100
     """Steps between checkpoints: what a kill costs at most."""
-    evaluation: EvaluationConfig = EvaluationConfig()
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
-    laws: LawsConfig = LawsConfig()
+    laws: LawsConfig = field(default_factory=LawsConfig)
     """What is fitted."""
 
     def __post_init__(self) -> None:

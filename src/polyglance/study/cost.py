@@ -1,4 +1,4 @@
-"""What a study will take, before it is run: real steps of every model are timed, then the schedule is played through."""
+"""What a study will take before it is run: steps of every model are timed, then the schedule is played through."""
 
 import json
 import resource
@@ -125,9 +125,7 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     return statistics.median(times_s[1:])
 
 
-def _model_and_loss(
-    config: StudyConfig, job: Job, batch: Batch
-) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
         lm = language_model(language_model_config(config, job).model.build(vocab_size))

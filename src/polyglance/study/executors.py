@@ -89,6 +89,7 @@ def _do(config: StudyConfig, job: Job) -> float:
 def _start_worker() -> None:
     """One thread per worker; and a worker does not outlive the process that started it."""
     threading.Thread(target=_die_with_parent, daemon=True).start()
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of transformers too: a bar for every small file saved
     import torch
 
     torch.set_num_threads(1)

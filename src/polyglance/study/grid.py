@@ -67,9 +67,7 @@ def runs(config: StudyConfig) -> tuple[Job, ...]:
 def _jobs(config: StudyConfig, made: Mapping[str, Job]) -> Iterator[Job]:
     yield _job(made, "data", "data", Path("data"), settings=config.data)
     shared = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
-    yield _job(
-        made, "tokenizer", "tokenizer", Path("tokenizer"), needs=("data",), settings=(config.coverage, *shared)
-    )
+    yield _job(made, "tokenizer", "tokenizer", Path("tokenizer"), needs=("data",), settings=(config.coverage, *shared))
     model = (config.image_size, config.patch_size, config.mixture)
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))

@@ -53,7 +53,7 @@ def locked(study_dir: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ValueError(f"{study_dir}: another `polyglance study run` works on it; wait for it or stop it") from None
+            raise ValueError(f"{study_dir}: another `polyglance study run` works on it; wait, or stop it") from None
         yield
 
 

@@ -18,6 +18,10 @@ _CHEAP = ("data", "tokenizer")
 """Jobs that are done in this process, before anything is planned: seconds, and no training."""
 
 
+def _silent(line: str) -> None:
+    """Say nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
     """What one run will cost."""
@@ -81,9 +85,7 @@ def plan(config: StudyConfig, *, workers: int | None = None) -> Plan:
         return _plan(config, workers or num_cores())
 
 
-def run(
-    config: StudyConfig, *, workers: int | None = None, say: Callable[[str], None] = lambda line: None
-) -> RunResult:
+def run(config: StudyConfig, *, workers: int | None = None, say: Callable[[str], None] = _silent) -> RunResult:
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     Can be killed at any moment and run again: what is done is skipped, a run goes on from its last checkpoint, and

@@ -17,11 +17,34 @@ from polyglance.study.work import start_of
 
 __all__ = ["COLUMNS", "counts_of", "lengths", "write_table"]
 
-COLUMNS = (
-    "id family size start seed P P_t F S C T T_prefix UC UC_prefix ST SC "
-    "UC_shuffled UC_prefix_shuffled UC_bits_per_byte UC_first right_language right_language_prefix "
-    "exact_match exact_match_prefix attribute_accuracy attribute_accuracy_prefix"
-).split()
+COLUMNS = [
+    "id",
+    "family",
+    "size",
+    "start",
+    "seed",
+    "P",
+    "P_t",
+    "F",
+    "S",
+    "C",
+    "T",
+    "T_prefix",
+    "UC",
+    "UC_prefix",
+    "ST",
+    "SC",
+    "UC_shuffled",
+    "UC_prefix_shuffled",
+    "UC_bits_per_byte",
+    "UC_first",
+    "right_language",
+    "right_language_prefix",
+    "exact_match",
+    "exact_match_prefix",
+    "attribute_accuracy",
+    "attribute_accuracy_prefix",
+]
 """F in GMAC per sample, C in GMAC, losses in nats per token; P, P_t and S are counts."""
 
 
@@ -84,9 +107,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> dict[str, Any]:
     return row
 
 
-def _mean(
-    cells: Mapping[str, Any], split: Split, value: Callable[[Mapping[str, Any]], float | None]
-) -> float | str:
+def _mean(cells: Mapping[str, Any], split: Split, value: Callable[[Mapping[str, Any]], float | None]) -> float | str:
     """Mean over the split's cells, each alike; empty where the split, or the value in any cell, is not there."""
     values = [value(cell) for cell in cells.values() if cell["split"] == split]
     return "" if not values or None in values else fmean(v for v in values if v is not None)

@@ -15,7 +15,6 @@ from polyglance.data.world import generate
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import target_ids
-from polyglance.mixture.dataset import cell_pools
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import cell_weights
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
@@ -118,7 +117,8 @@ def train_config(config: StudyConfig, job: Job) -> TrainConfig:
     if job.kind == "tower":
         assert config.tower is not None
         sizes = MicroConfig(width=job.width, image_size=config.image_size, patch_size=config.patch_size)
-        coverage, start, optim = Coverage(caption=(config.tower.language,)), StartConfig(model=sizes), config.tower.optim
+        coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
+        start = StartConfig(model=sizes)
     else:
         family = next(family for family in config.families if family.name == job.family)
         coverage, start, optim = config.coverage, start_of(config, job), family.optim
@@ -213,7 +213,7 @@ def _make_run(config: StudyConfig, job: Job, folder: Path) -> None:
     initial = folder / "initial.json"
     if not initial.exists():
         untrained = initial_model(settings.start, vocab_size=tokenizer.get_vocab_size(), seed=job.seed).eval()
-        write_atomically(initial, json.dumps(evaluator.losses(untrained, variants=("plain", "prefix"))) + "\n")
+        write_atomically(initial, json.dumps(evaluator.initial_losses(untrained)) + "\n")
     model = train(settings, folder)
     losses = evaluator.losses(model)
     captions, scores = evaluator.captions(model)

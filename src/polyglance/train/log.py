@@ -47,7 +47,7 @@ def environment() -> dict[str, Any]:
 def progress_bar(title: str, total: int, *, show: bool) -> Iterator[Callable[[int, str], None]]:
     """A function to call with (steps done, text): a bar in a terminal, a line every ten seconds elsewhere."""
     if not show:
-        yield lambda done, text: None
+        yield _no_bar
         return
     if not sys.stderr.isatty():
         yield _plain_lines(title, total)
@@ -63,6 +63,10 @@ def progress_bar(title: str, total: int, *, show: bool) -> Iterator[Callable[[in
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task(title, total=total, text="")
         yield lambda done, text: progress.update(task, completed=done, text=text)
+
+
+def _no_bar(done: int, text: str) -> None:
+    """Show nothing."""
 
 
 def _plain_lines(title: str, total: int) -> Callable[[int, str], None]:

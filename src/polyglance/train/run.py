@@ -98,6 +98,10 @@ class LanguageModelConfig:
     save_every_steps: int = 200
     """Steps between checkpoints."""
 
+    def __post_init__(self) -> None:
+        if self.model.decoder != "gemma2":
+            raise ValueError(f"a {self.model.decoder} decoder does not start from a language model; gemma2 does")
+
 
 def initial_model(start: StartConfig, *, vocab_size: int, seed: int) -> Polyglance:
     """The model before its first step: random weights from the seed, then the parts that are given."""
@@ -132,9 +136,7 @@ def train(config: TrainConfig, run_dir: str | Path, *, show_progress: bool = Fal
         seed=config.seed,
     )
     _describe(run_dir, config)
-    write_atomically(
-        run_dir / "samples.json", json.dumps(mixture.samples_per_cell(config.num_steps), indent=2) + "\n"
-    )
+    write_atomically(run_dir / "samples.json", json.dumps(mixture.samples_per_cell(config.num_steps), indent=2) + "\n")
     optimise(
         model,
         lambda step: caption_loss(model, mixture.batch(step)),

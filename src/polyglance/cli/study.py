@@ -1,35 +1,26 @@
-"""The command line. Each verb is one library function; here arguments are parsed and results printed, no more.
+"""`polyglance study plan | run | status | report`."""
 
-Nothing heavy is imported before a verb is chosen, so that `polyglance --help` answers at once.
-"""
-
-import json
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, is_dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from rich.console import Console
 from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 from tyro.extras import SubcommandApp
 
-from polyglance import __version__
+from polyglance.cli.output import show
 
-__all__ = ["app", "main"]
+__all__ = ["study_app"]
 
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 """Dotted overrides of the file: `--set families.0.optim.lr=3e-4`, as often as needed."""
 
-app = SubcommandApp()
-data_app, study_app = SubcommandApp(), SubcommandApp()
+study_app = SubcommandApp()
 
 
 @study_app.command(name="plan")
-def study_plan(
-    config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False
-) -> None:
+def study_plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
     """Print the grid with P, F, C, S, time and memory before anything is trained.
 
     Args:
@@ -40,7 +31,7 @@ def study_plan(
     """
     from polyglance.study.study import plan
 
-    _print(plan(_study(config, set_), workers=workers), json, _plan_table)
+    show(plan(_study(config, set_), workers=workers), json, _plan_table)
 
 
 @study_app.command(name="run")
@@ -56,7 +47,7 @@ def study_run(config: Positional[Path], set_: Settings = (), workers: int | None
     from polyglance.study.study import run
 
     result = run(_study(config, set_), workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
-    _print(result, json, _run_lines)
+    show(result, json, _run_lines)
 
 
 @study_app.command(name="status")
@@ -70,7 +61,7 @@ def study_status(config: Positional[Path], set_: Settings = (), json: bool = Fal
     """
     from polyglance.study.study import status
 
-    _print(status(_study(config, set_)), json, _status_table)
+    show(status(_study(config, set_)), json, _status_table)
 
 
 @study_app.command(name="report")
@@ -84,22 +75,7 @@ def study_report(config: Positional[Path], set_: Settings = (), json: bool = Fal
     """
     from polyglance.study.study import report
 
-    _print(report(_study(config, set_)), json, _run_lines)
-
-
-app.command(study_app, name="study")
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """Entry point. A user's mistake is one line on standard error and exit code 2."""
-    try:
-        app.cli(prog="polyglance", description=f"polyglance {__version__}: {__doc__.splitlines()[0]}", args=args)
-    except ValueError as error:
-        print(f"polyglance: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+    show(report(_study(config, set_)), json, _run_lines)
 
 
 def _study(path: Path, overrides: Sequence[str]) -> Any:
@@ -107,14 +83,6 @@ def _study(path: Path, overrides: Sequence[str]) -> Any:
     from polyglance.study.config import StudyConfig
 
     return load(StudyConfig, path, overrides=overrides)
-
-
-def _print(result: Any, as_json: bool, show: Callable[[Any], Any]) -> None:
-    """The result as JSON, or as `show` makes it readable."""
-    if as_json:
-        print(json.dumps(asdict(result) if is_dataclass(result) else result, indent=2, ensure_ascii=False, default=str))
-    else:
-        Console(width=None if sys.stdout.isatty() else 160).print(show(result))
 
 
 def _plan_table(plan: Any) -> Table:
@@ -146,4 +114,5 @@ def _status_table(status: Any) -> Table:
 
 def _run_lines(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
-    return f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes\ntable: {result.table}\nreport: {result.report}{problems}"
+    done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
+    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}"

@@ -1,0 +1,32 @@
+"""polyglance: image captioning for languages that have no captions.
+
+Each verb is one library function; here arguments are parsed and results printed, no more. Nothing heavy is imported
+before a verb is chosen, so that `polyglance --help` answers at once.
+"""
+
+import sys
+from collections.abc import Sequence
+
+from tyro.extras import SubcommandApp
+
+from polyglance import __version__
+from polyglance.cli.data import data_app
+from polyglance.cli.study import study_app
+
+__all__ = ["app", "main"]
+
+app = SubcommandApp()
+app.command(data_app, name="data")
+app.command(study_app, name="study")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Entry point. A user's mistake is one line on standard error and exit code 2."""
+    try:
+        app.cli(prog="polyglance", description=f"{__doc__.splitlines()[0]} Version {__version__}.", args=args)
+    except ValueError as error:
+        print(f"polyglance: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,78 @@
+"""The keys and values kept while decoding: written in place, and shared by the beams of an image."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+
+__all__ = ["GrowingLayer", "ImageCache"]
+
+
+class GrowingLayer(DynamicLayer):  # type: ignore[misc]
+    """Keys and values of one decoder layer in a buffer with room to spare.
+
+    The library's layer concatenates, so that every token copies all tokens before it; here a token costs the same at
+    every length. It keeps the whole length for Gemma-2's sliding layers too, whose masks cut the window out.
+    """
+
+    def update(
+        self,
+        key_states: Float[Tensor, "R H T K"],
+        value_states: Float[Tensor, "R H T K"],
+        *args: object,  # noqa: ARG002
+        **kwargs: object,  # noqa: ARG002
+    ) -> tuple[Float[Tensor, "R H S K"], Float[Tensor, "R H S K"]]:
+        start = self.get_seq_length()
+        end = start + key_states.shape[2]
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+            self._buffers = [_with_room(key_states, end), _with_room(value_states, end)]
+        elif end > self._buffers[0].shape[2]:
+            grown = [_with_room(buffer, end) for buffer in self._buffers]
+            for new, old in zip(grown, (self.keys, self.values), strict=True):
+                new[:, :, :start] = old
+            self._buffers = grown
+        self._buffers[0][:, :, start:end] = key_states
+        self._buffers[1][:, :, start:end] = value_states
+        self._show(end)
+        return self.keys, self.values
+
+    def reorder_cache(self, beam_idx: Int[Tensor, " R"], start: int = 0) -> None:
+        """Give each row what the row it continues holds, from position `start` on; before it they hold the same."""
+        for held in (self.keys, self.values):
+            held[:, :, start:] = held[beam_idx, :, start:]
+
+    def batch_select_indices(self, indices: Int[Tensor, " R"]) -> None:
+        length = self.get_seq_length()
+        self._buffers = [buffer[indices] for buffer in self._buffers]
+        self._show(length)
+
+    def _show(self, length: int) -> None:
+        self.keys, self.values = (buffer[:, :, :length] for buffer in self._buffers)
+
+
+class ImageCache(EncoderDecoderCache):  # type: ignore[misc]
+    """What the decoder keeps: keys and values of the tokens of every beam, and of the encoder's states of every image,
+    computed once and shared by the image's beams."""
+
+    def __init__(self) -> None:
+        super().__init__(Cache(layer_class_to_replicate=GrowingLayer), DynamicCache())
+
+    def reorder_cache(self, beam_idx: Int[Tensor, " R"], start: int = 0) -> None:
+        """Follow the beams; they never leave their image, so its keys and values stay where they are.
+
+        Args:
+            start: position up to which every row holds the same as the row it continues.
+        """
+        for layer in self.self_attention_cache.layers:
+            layer.reorder_cache(beam_idx, start)
+
+    def select_images(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"]) -> None:
+        """Keep these images, and these rows of what is written about them."""
+        self.self_attention_cache.batch_select_indices(rows)
+        self.cross_attention_cache.batch_select_indices(images)
+
+
+def _with_room(states: Tensor, length: int) -> Tensor:
+    rows, heads, _, width = states.shape
+    return torch.empty(rows, heads, max(64, 2 * length), width, dtype=states.dtype, device=states.device)

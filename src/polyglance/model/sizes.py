@@ -1,0 +1,148 @@
+"""The sizes of the family as data: a Florence-2 below, and above it its own decoder or a Gemma-2.
+
+    size("3.5b")                        one of the published four
+    size("large+gemma-2-27b@2")         any other pair; a cross-attention block in every second decoder layer
+    size("micro-96"), size("micro-gemma2-64")
+
+Sources: official code sections 1.1 to 1.6; Gemma-2 report (arXiv 2408.00118), table 1.
+"""
+
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from transformers import BartConfig, Gemma2Config
+from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+
+from polyglance.languages import did_you_mean
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.micro import MicroConfig
+
+__all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "size"]
+
+FLORENCE: dict[str, dict[str, Any]] = {
+    "base": {"embed_dim": (128, 256, 512, 1024), "d_model": 768, "layers": 6, "heads": 12, "positions": 1024},
+    "large": {"embed_dim": (256, 512, 1024, 2048), "d_model": 1024, "layers": 12, "heads": 16, "positions": 4096},
+}
+"""Florence-2: channels of the vision tower's stages; width, layers, heads and positions of encoder and decoder."""
+
+GEMMA: dict[str, dict[str, Any]] = {
+    "gemma-2-2b": {"layers": 26, "width": 2304, "ffn": 9216, "heads": 8, "kv_heads": 4, "head_dim": 256, "scale": 256},
+    "gemma-2-9b": {
+        "layers": 42,
+        "width": 3584,
+        "ffn": 14336,
+        "heads": 16,
+        "kv_heads": 8,
+        "head_dim": 256,
+        "scale": 256,
+    },
+    "gemma-2-27b": {
+        "layers": 46,
+        "width": 4608,
+        "ffn": 36864,
+        "heads": 32,
+        "kv_heads": 16,
+        "head_dim": 128,
+        "scale": 144,
+    },
+}
+"""Gemma-2: `scale` is query_pre_attn_scalar."""
+
+PUBLISHED = {"0.4b": "base", "1.0b": "large", "3.5b": "large+gemma-2-2b", "11.2b": "large+gemma-2-9b"}
+"""The published sizes by name, each as the pair it is."""
+
+FLORENCE_VOCAB, GEMMA_VOCAB = 51_289, 256_000
+UNUSED_ENCODER_ROWS, UNUSED_DECODER_ROWS = 39, 1024
+"""Rows that the published Florence-based models carry beyond the two vocabularies and never use."""
+
+_MICRO_VOCAB = 512
+"""Vocabulary of a micro size asked for by name; a study takes its tokenizer's."""
+
+_IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+_PAIR = re.compile(r"(?P<florence>[a-z]+)(\+(?P<gemma>[a-z0-9.\-]+?)(@(?P<every>\d+))?)?")
+_MICRO = re.compile(r"micro-((?P<decoder>bart|gemma2)-)?(?P<width>\d+)")
+
+
+def size(name: str) -> PolyglanceConfig:
+    """The configuration of a size: a published name, `micro-WIDTH`, `micro-gemma2-WIDTH`, `FLORENCE`,
+    `FLORENCE+GEMMA`, `FLORENCE+GEMMA@K` (cross-attention every K layers), or a folder with a model's config.json.
+
+    Raises:
+        ValueError: none of these; the message names the nearest known name.
+    """
+    if Path(name, "config.json").is_file():
+        return PolyglanceConfig.from_pretrained(name)
+    if micro := _MICRO.fullmatch(name):
+        decoder: Literal["bart", "gemma2"] = "gemma2" if micro["decoder"] == "gemma2" else "bart"
+        return MicroConfig(decoder=decoder, width=int(micro["width"])).build(_MICRO_VOCAB)
+    pair = _PAIR.fullmatch(PUBLISHED.get(name, name))
+    if pair is None or pair["florence"] not in FLORENCE:
+        raise ValueError(f"unknown size {name!r}; {did_you_mean(name, [*PUBLISHED, *FLORENCE, 'micro-96'])}")
+    if pair["gemma"] is None:
+        return _florence_based(pair["florence"])
+    if pair["gemma"] not in GEMMA:
+        raise ValueError(f"unknown Gemma-2 {pair['gemma']!r} in {name!r}; {did_you_mean(pair['gemma'], GEMMA)}")
+    return _gemma_based(pair["florence"], pair["gemma"], cross_attention_every=int(pair["every"] or 1))
+
+
+def _florence_based(florence: str) -> PolyglanceConfig:
+    return PolyglanceConfig(
+        _vision(florence),
+        _bart(
+            florence, vocab_size=FLORENCE_VOCAB + UNUSED_ENCODER_ROWS, pad_token_id=1, bos_token_id=0, eos_token_id=2
+        ),
+        _bart(florence, vocab_size=GEMMA_VOCAB + UNUSED_DECODER_ROWS, **_IDS),
+    )
+
+
+def _gemma_based(florence: str, gemma: str, *, cross_attention_every: int) -> PolyglanceConfig:
+    sizes = GEMMA[gemma]
+    return PolyglanceConfig(
+        _vision(florence),
+        _bart(florence, vocab_size=FLORENCE_VOCAB, pad_token_id=1, bos_token_id=0, eos_token_id=2),
+        Gemma2Config(
+            vocab_size=GEMMA_VOCAB,
+            hidden_size=sizes["width"],
+            intermediate_size=sizes["ffn"],
+            num_hidden_layers=sizes["layers"],
+            num_attention_heads=sizes["heads"],
+            num_key_value_heads=sizes["kv_heads"],
+            head_dim=sizes["head_dim"],
+            query_pre_attn_scalar=sizes["scale"],
+            cross_attention_hidden_size=FLORENCE[florence]["d_model"],
+            cross_attention_every=cross_attention_every,
+            use_cache=False,
+            **_IDS,
+        ),
+    )
+
+
+def _vision(florence: str) -> Florence2VisionConfig:
+    heads = tuple(channels // 32 for channels in FLORENCE[florence]["embed_dim"])
+    return Florence2VisionConfig(
+        embed_dim=FLORENCE[florence]["embed_dim"],
+        num_heads=heads,
+        num_groups=heads,
+        projection_dim=FLORENCE[florence]["d_model"],
+    )
+
+
+def _bart(florence: str, **vocabulary: int) -> BartConfig:
+    sizes = FLORENCE[florence]
+    return BartConfig(
+        d_model=sizes["d_model"],
+        encoder_layers=sizes["layers"],
+        decoder_layers=sizes["layers"],
+        encoder_attention_heads=sizes["heads"],
+        decoder_attention_heads=sizes["heads"],
+        encoder_ffn_dim=4 * sizes["d_model"],
+        decoder_ffn_dim=4 * sizes["d_model"],
+        max_position_embeddings=sizes["positions"],
+        dropout=0.1,
+        attention_dropout=0.1,
+        activation_dropout=0.1,
+        forced_eos_token_id=None,
+        use_cache=False,
+        **vocabulary,
+    )

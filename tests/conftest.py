@@ -1,0 +1,30 @@
+"""What all tests share: where the reference data is, and a small data set of the built-in world."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# No deadlines: they would measure the machine. Derandomised, so that a red run can be repeated.
+settings.register_profile("polyglance", deadline=None, derandomize=True)
+settings.load_profile("polyglance")
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with references and real data; tests that need it are skipped where it is not."""
+    if not SHARED.is_dir():
+        pytest.skip(f"reference data not found at {SHARED}")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `train` and `test`: 200 and 40 images of the built-in world, in English, French and Chinese."""
+    from polyglance.data.world import WorldConfig, generate
+
+    out = tmp_path_factory.mktemp("world")
+    generate(WorldConfig(languages=("en", "fr", "zh"), num_train_images=200, num_test_images=40), out)
+    return out

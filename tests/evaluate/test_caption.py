@@ -1,0 +1,77 @@
+"""Captions: in the right language, with the right attributes, and decoded from where the prefix ends."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyglance.coverage import Cell
+from polyglance.data.shard import ShardReader
+from polyglance.data.world import describe, sample_scene
+from polyglance.evaluate.caption import attribute_accuracy, greedy_captions, score_captions
+from polyglance.evaluate.cells import held_out_samples
+from polyglance.evaluate.language_id import LanguageIdentifier
+from polyglance.languages import LANGUAGES
+from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
+from polyglance.model import Polyglance
+from polyglance.model.micro import MicroConfig
+from polyglance.model.vision import pixel_values
+
+TEXTS = [(code, describe(sample_scene("pairs", 0, i, "train"), code)) for i in range(50) for code in LANGUAGES]
+IDENTIFIER = LanguageIdentifier.fit(TEXTS)
+
+
+def test_languages_of_new_texts_are_told() -> None:
+    for index in range(50):
+        scene = sample_scene("pairs", 1, index, "test")
+        for code in LANGUAGES:
+            assert IDENTIFIER.identify(describe(scene, code)) == code
+    assert IDENTIFIER.identify("") is None
+    assert IDENTIFIER.identify("qwertz 123") is None
+    assert IDENTIFIER.identify("a small red Stern") == "en"
+
+
+def test_scores_of_captions() -> None:
+    reference = "La photo montre un petit cercle rouge à gauche d'un grand carré bleu."
+    captions = [
+        reference,
+        "La photo montre un petit cercle bleu à gauche d'un grand carré bleu.",
+        "The image shows a small red circle to the left of a large blue square.",
+        "",
+    ]
+    scores = score_captions(captions, [reference] * 4, "fr", IDENTIFIER, in_world=True)
+    assert (scores.samples, scores.right_language, scores.exact_match) == (4, 0.5, 0.25)
+    assert scores.attributes["colour"] == pytest.approx(3 / 8)
+    assert scores.attributes["shape"] == pytest.approx(4 / 8)
+    assert score_captions(captions, [reference] * 4, "fr", IDENTIFIER, in_world=False).attributes == {}
+
+
+def test_attributes_count_at_their_place_only() -> None:
+    reference = "The image shows a small red circle above a large blue square."
+    swapped = "The image shows a large blue square above a small red circle."
+    accuracy = attribute_accuracy([(swapped, reference)], "en")
+    assert accuracy["colour"] == accuracy["shape"] == accuracy["size"] == 0
+    assert accuracy["relation"] == 1
+
+
+@pytest.mark.parametrize("prefix", ["", "La photo montre"])
+def test_captions_are_the_greedy_continuation_of_the_prefix(world: Path, prefix: str) -> None:
+    tokenizer = train_tokenizer((t for _, t in TEXTS), vocab_size=1024)
+    torch.manual_seed(1)
+    model = Polyglance(MicroConfig(width=16).build(tokenizer.get_vocab_size())).eval()
+    samples = held_out_samples(ShardReader(world / "test"), [Cell("caption", "fr")], image_size=32, samples_per_cell=3)[
+        0
+    ]
+    captions = greedy_captions(model, tokenizer, samples, prefix=prefix, max_new_tokens=6)
+    for caption, image, annotation in zip(captions, samples.images, samples.annotations, strict=True):
+        ids = [BOS, *tokenizer.encode(prefix).ids]
+        with torch.no_grad():
+            for _ in range(6):
+                prompt = torch.tensor([[*tokenizer.encode(prompt_of(annotation)).ids, EOS]])
+                pixels = pixel_values(torch.from_numpy(image[None]))
+                ids.append(int(model(pixels, prompt, decoder_input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
+                if ids[-1] == EOS:
+                    break
+        assert caption == tokenizer.decode(ids)
+        assert caption.startswith(prefix)

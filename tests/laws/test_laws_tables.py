@@ -1,0 +1,165 @@
+"""Tables as users bring them: what cannot be used is named with its row, and nothing wild gets through unseen."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyglance.laws import FitConfig, Law, Table, fit
+
+HEADER = "P,S,y\n"
+GOOD = "".join(f"{p},{s},{3 * p**-0.1 * s**-0.2 + 1}\n" for p in (1e8, 1e9, 3e9) for s in (1e5, 1e6, 1e7))
+TWO = {"P": "P", "S": "S"}
+
+
+def table_with(tmp_path, text, name="runs.csv"):
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    return Table.read(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1e9,1e6,", r"row 10: y is empty"),
+        ("1e9,1e6,nan", r"row 10: y is not a number"),
+        ("1e9,1e6,inf", r"row 10: y is infinite"),
+        ("1e9,1e6,0", r"row 10: y is 0, must be positive"),
+        ("-5,1e6,2", r"row 10: P is -5, must be positive"),
+        ("1e9,lots,2", r"row 10: S is 'lots', not a number"),
+        ("1e9,1_0,2", r"row 10: S is '1_0', not a number"),
+        ("1e9,1e6,1e-200", r"row 10: y is 1e-200, beyond"),
+    ],
+)
+def test_a_row_that_cannot_be_used_is_named(tmp_path, row, message):
+    table = table_with(tmp_path, HEADER + GOOD + row + "\n")
+    with pytest.raises(ValueError, match=message) as caught:
+        fit(FitConfig(columns=TWO, bootstrap=0), table)
+    assert "\n" not in str(caught.value)
+    law = fit(FitConfig(columns=TWO, bootstrap=0, bad_rows="drop"), table)
+    assert law.only.num_rows == 9
+    assert list(law.data["dropped"]) == ["10"]
+    assert [warning.code for warning in law.warnings] == ["rows-dropped"]
+    assert "row 10" in law.warnings[0].message
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "message"),
+    [
+        ("", "a.csv", "empty"),
+        (HEADER, "a.csv", "no rows"),
+        ("P,P,y\n1,2,3\n", "a.csv", "given twice: 'P'"),
+        ("P,S,y\n1,2\n", "a.csv", "row 1 has 2 cells, the header has 3"),
+        ('{"P": 1}\nnonsense\n', "a.jsonl", "line 2 is not JSON"),
+        ("[1, 2]\n", "a.jsonl", "line 1 is not an object"),
+        ("P,params,loss\n1,2,3\n", "a.csv", "no column 'S'"),
+        ("x", "a.xlsx", "tables are read from"),
+        ("not parquet", "a.parquet", "not a readable Parquet file"),
+    ],
+)
+def test_broken_tables_are_refused_in_one_line(tmp_path, text, name, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        fit(FitConfig(columns=TWO, bootstrap=0), table_with(tmp_path, text, name))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_or_column_is_named(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        Table.read(tmp_path / "none.csv")
+    with pytest.raises(ValueError, match="no column 'pramas'; did you mean 'params'"):
+        Table.from_columns({"params": [1.0], "S": [1.0], "y": [1.0]}).column("pramas")
+
+
+def test_csv_jsonl_and_parquet_give_the_same_law(tmp_path):
+    import pyarrow
+    import pyarrow.parquet
+
+    from_csv = table_with(tmp_path, HEADER + GOOD)
+    rows = [dict(zip("PSy", map(float, line.split(",")), strict=True)) for line in GOOD.splitlines()]
+    from_jsonl = table_with(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "runs.jsonl")
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), tmp_path / "runs.parquet")
+    tables = (from_csv, from_jsonl, Table.read(tmp_path / "runs.parquet"))
+    first, *others = (fit(FitConfig(columns=TWO, bootstrap=50), table).only for table in tables)
+    for other in others:
+        assert other.parameters == first.parameters
+        assert other.intervals == first.intervals
+
+
+def test_too_few_rows_and_constant_columns():
+    columns = {"P": [1e8, 1e9, 1e10], "S": [1e5, 1e7, 1e6], "y": [3.0, 2.0, 1.5]}
+    with pytest.raises(ValueError, match=r"3 rows cannot determine 4 parameters \(b0, b_P, b_S, eps\)"):
+        fit(FitConfig(columns=TWO, bootstrap=0), Table.from_columns(columns))
+    with pytest.raises(ValueError, match="1 rows cannot determine|is the same in all 1 rows"):
+        fit(FitConfig(columns=TWO, bootstrap=0), Table.from_columns({"P": [1e8], "S": [1e5], "y": [3.0]}))
+    p = np.geomspace(1e8, 1e10, 12)
+    constant = Table.from_columns({"P": p, "S": np.full(12, 1e6), "y": 40 * p**-0.1 + 1})
+    law = fit(FitConfig(columns=TWO, bootstrap=50), constant)
+    assert law.only.unidentified[:1] == ("b_S",)
+    assert "constant-predictor" in {warning.code for warning in law.only.warnings}
+    assert law.summary()["parameters"]["b_S"] is None
+    assert law.only.parameters["b_P"] == pytest.approx(-0.1, abs=1e-3)
+    with pytest.raises(ValueError, match="the same in all 12 rows"):
+        fit(FitConfig(form="compute", columns={"C": "S"}, bootstrap=0), constant)
+
+
+CELLS = st.one_of(
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.floats(min_value=1e-3, max_value=1e12),
+    st.sampled_from(["", "nan", "text", "1e9", " 3 ", None, True, 0, -1, 1e308, 1e-308, "∞"]),
+)
+FORMS = {"product": ("P", "S"), "compute": ("C",), "additive": ("N", "D")}
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_wild_table_gives_a_law_without_nan_or_one_line(data):
+    form = data.draw(st.sampled_from(sorted(FORMS)))
+    num = data.draw(st.integers(min_value=1, max_value=14))
+    columns = {
+        name: data.draw(st.lists(CELLS, min_size=num, max_size=num)) for name in (*FORMS[form], "y")
+    }
+    objective = data.draw(st.sampled_from(["log-huber", "log-lsq", "raw-lsq", "asymmetric"]))
+    config = FitConfig(form=form, columns={n: n for n in FORMS[form]}, objective=objective, bootstrap=20, bad_rows="drop")
+    check(config, Table.from_columns(columns))
+
+
+@settings(max_examples=60)
+@given(data=st.data())
+def test_a_random_table_of_numbers_gives_a_law_without_nan(data):
+    form = data.draw(st.sampled_from(sorted(FORMS)))
+    num = data.draw(st.integers(min_value=5, max_value=12))
+    values = st.one_of(st.sampled_from([1.0, 2.0, 1e3, 1e9]), st.floats(min_value=1e-140, max_value=1e140))
+    columns = {name: data.draw(st.lists(values, min_size=num, max_size=num)) for name in (*FORMS[form], "y")}
+    offset = data.draw(st.booleans())
+    method = data.draw(st.sampled_from(["pairs", "wild"]))
+    config = FitConfig(form=form, columns={n: n for n in FORMS[form]}, offset=offset, method=method, bootstrap=20)
+    check(config, Table.from_columns(columns))
+
+
+def check(config, table):
+    """Either one line that says what is wrong, or finite numbers throughout."""
+    try:
+        law = fit(config, table)
+    except ValueError as error:
+        assert "\n" not in str(error)
+        return
+    f = law.only
+    numbers = [*f.parameters.values(), f.objective, f.r2_log, f.r2_raw, *f.residuals, *f.draws.ravel()]
+    numbers += [end for ends in f.intervals.values() for end in ends]
+    assert np.isfinite(numbers).all()
+    prediction = f.predict({name: f.ranges[name][1] for name in f.form.predictors})
+    assert all(np.isfinite(band).all() for band in vars(prediction).values())
+    json.dumps(law.to_dict(), allow_nan=False)
+
+
+def test_a_law_file_that_is_none_is_refused(tmp_path):
+    for name, text, message in (
+        ("a.json", "{", "cannot be read"),
+        ("b.json", "[]", "not a law file"),
+        ("c.json", '{"format": "polyglance.law/1"}', "damaged law file"),
+    ):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(ValueError, match=message):
+            Law.load(tmp_path / name)

@@ -1,0 +1,181 @@
+"""The published code's own outputs, reproduced (the golden files are not part of the repository)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from polyglance.model import Polyglance
+from polyglance.model.convert import convert_from_published, convert_to_published
+
+TOLERANCE = 1e-5
+"""Faults that matter shift the logits by more; the library's layers reach 4e-6 (one fault, the encoder's kind of
+GELU, by 1.4e-5 only in one family)."""
+
+
+@pytest.fixture(params=["built", "saved", "sharded"])
+def model(golden: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Polyglance:
+    if request.param == "built":
+        built = convert_from_published(golden)
+        assert built is not None
+        return built
+    convert_from_published(golden, tmp_path / "converted")
+    model = Polyglance.from_pretrained(tmp_path / "converted").eval()
+    if request.param == "sharded":
+        model.save_pretrained(tmp_path / "sharded", max_shard_size="300KB")
+        assert len(list((tmp_path / "sharded").glob("*.safetensors"))) > 2
+        model = Polyglance.from_pretrained(tmp_path / "sharded").eval()
+    return model
+
+
+@torch.no_grad()
+def test_outputs(golden: Path, model: Polyglance) -> None:
+    io = load_file(golden / "io.safetensors")
+    pixels = io["pixel_values"]
+    output = model(pixels, io["input_ids"], io["attention_mask"], io["decoder_input_ids"], io["decoder_attention_mask"])
+    _close(model.encode_image(pixels), io["image_features"])
+    _close(output.encoder_last_hidden_state, io["encoder_last_hidden_state"])
+    _close(output.logits, io["logits"])
+    labelled = model(pixels, io["input_ids"], io["attention_mask"], labels=io["labels"])
+    _close(labelled.logits, io["label_logits"])
+    _close(labelled.loss, io["loss"])
+    chunked = model(pixels, io["input_ids"], io["attention_mask"], labels=io["labels"], return_logits=False)
+    _close(chunked.loss, io["loss"])
+    unpadded = model(pixels, io["nopad_input_ids"], decoder_input_ids=io["nopad_decoder_input_ids"])
+    _close(unpadded.logits, io["nopad_logits"])
+    one = model(pixels[1:2], io["nopad_input_ids"][1:2], decoder_input_ids=io["nopad_decoder_input_ids"][1:2])
+    _close(one.logits, io["nopad_logits"][1:2])
+    wider = torch.cat([io["nopad_input_ids"], torch.ones(3, 4, dtype=torch.long)], dim=1)
+    mask = torch.cat([torch.ones_like(io["nopad_input_ids"]), torch.zeros(3, 4, dtype=torch.long)], dim=1)
+    padded = model(pixels, wider, mask, decoder_input_ids=io["nopad_decoder_input_ids"])
+    _close(padded.logits, io["nopad_logits"])
+
+
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_generations(golden: Path, model: Polyglance, use_cache: bool) -> None:
+    io = load_file(golden / "io.safetensors")
+    for name, start, options in (
+        ("greedy", [1, 2], {}),
+        ("beam4", [1, 2], {"num_beams": 4, "length_penalty": 1.0, "early_stopping": False}),
+        ("prefix_greedy", [1, 2, 17, 33], {}),
+    ):
+        found = model.generate(
+            io["pixel_values"],
+            io["input_ids"],
+            io["attention_mask"],
+            decoder_input_ids=torch.tensor([start] * 3),
+            max_new_tokens=12,
+            do_sample=False,
+            use_cache=use_cache,
+            **options,
+        )
+        assert torch.equal(found, io[f"generate_{name}"]), name
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunk", [1, 2, 4])
+def test_cached_logits(golden: Path, model: Polyglance, chunk: int) -> None:
+    io = load_file(golden / "io.safetensors")
+    states, mask = model.encode(io["pixel_values"], io["input_ids"], io["attention_mask"])
+    found, cache = [], None
+    for ids in io["nopad_decoder_input_ids"].split(chunk, dim=1):
+        step = model(
+            encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=ids, past_key_values=cache, use_cache=True
+        )
+        found.append(step.logits)
+        cache = step.past_key_values
+    whole = model(encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=io["nopad_decoder_input_ids"])
+    _close(torch.cat(found, dim=1), whole.logits)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["eager", pytest.param("flex_attention", marks=pytest.mark.slow)])
+@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask")
+def test_other_attention_gives_the_same(golden: Path, name: str) -> None:
+    io, model = load_file(golden / "io.safetensors"), convert_from_published(golden)
+    assert model is not None
+    model.set_attn_implementation({"decoder_config": name})
+    padded = model(io["pixel_values"], io["input_ids"], io["attention_mask"], io["decoder_input_ids"])
+    bare = model(io["pixel_values"], io["nopad_input_ids"], decoder_input_ids=io["nopad_decoder_input_ids"])
+    real = io["decoder_attention_mask"].bool()
+    _close(padded.logits[real], io["logits"][real])
+    _close(bare.logits, io["nopad_logits"])
+
+
+def test_there_and_back(golden: Path, tmp_path: Path) -> None:
+    convert_from_published(golden, tmp_path / "ours")
+    convert_to_published(tmp_path / "ours", tmp_path / "published")
+    before, after = (load_file(folder / "model.safetensors") for folder in (golden, tmp_path / "published"))
+    assert set(before) == set(after)
+    for key, tensor in before.items():
+        assert torch.equal(tensor, after[key]), key
+    convert_from_published(tmp_path / "published", tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads(
+        (tmp_path / "ours" / "config.json").read_text()
+    )
+
+
+def test_command_then_auto_model(golden: Path, tmp_path: Path) -> None:
+    """The exact calls that other golden files are tried through, in a fresh process."""
+    command = [sys.executable, "-c", "from polyglance.cli import main; main()", "model", "convert"]
+    subprocess.run([*command, "--from-published", golden, "--out", tmp_path / "out"], check=True)
+    program = """
+import sys, torch, polyglance
+from transformers import AutoModel
+from safetensors.torch import load_file, save_file
+model, io = AutoModel.from_pretrained(sys.argv[1]).eval(), load_file(sys.argv[2])
+with torch.no_grad():
+    output = model(pixel_values=io["pixel_values"], input_ids=io["input_ids"], attention_mask=io["attention_mask"],
+        decoder_input_ids=io["decoder_input_ids"], decoder_attention_mask=io["decoder_attention_mask"])
+save_file({"logits": output.logits}, sys.argv[3])
+"""
+    io_path = golden / "io.safetensors"
+    subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "out", io_path, tmp_path / "found.safetensors"], check=True
+    )
+    _close(load_file(tmp_path / "found.safetensors")["logits"], load_file(io_path)["logits"])
+
+
+def test_a_pickle_only_when_asked_for(golden: Path, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_bytes((golden / "config.json").read_bytes())
+    torch.save(load_file(golden / "model.safetensors"), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ValueError, match="unsafe-pickle"):
+        convert_from_published(tmp_path)
+    model, expected = convert_from_published(tmp_path, unsafe_pickle=True), convert_from_published(golden)
+    assert model is not None and expected is not None
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("fault", ["missing", "unknown", "shape", "untied", "nan"])
+def test_every_key_is_accounted_for(golden: Path, tmp_path: Path, fault: str) -> None:
+    (tmp_path / "config.json").write_bytes((golden / "config.json").read_bytes())
+    state = load_file(golden / "model.safetensors")
+    key = "language_model.model.decoder.layers.1.encoder_attn.k_proj.weight"
+    match fault:
+        case "missing":
+            del state[key]
+        case "unknown":
+            key = "language_model.model.decoder.layers.9.surprise"
+            state[key] = torch.zeros(1)
+        case "shape":
+            state[key] = state[key][:-1].clone()
+        case "untied":
+            key = "head"
+            state["language_model.lm_head.weight"] += 1
+        case "nan":
+            state[key][0, 0] = float("nan")
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=key) as error:
+        convert_from_published(tmp_path)
+    assert "\n" not in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def _close(found: Tensor, expected: Tensor) -> None:
+    assert found.shape == expected.shape or expected.numel() == 1
+    assert float((found - expected).abs().max()) <= TOLERANCE
