@@ -6,7 +6,7 @@ A cell is one (task, language). The coverage is the set of cells that are traine
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Self, cast, get_args
+from typing import Literal, NamedTuple, Self, get_args
 
 from polyglance.languages import SOURCE_LANGUAGE, did_you_mean, language
 
@@ -37,7 +37,7 @@ class Cell(NamedTuple):
         task, _, code = name.partition("-")
         if task not in TASKS:
             raise ValueError(f"unknown task in cell {name!r}: {did_you_mean(task, TASKS)}")
-        return cls(cast(Task, task), language(code).code)
+        return cls(task, language(code).code)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,13 @@ def test_every_variant_is_what_its_definition_says(
     model: Polyglance, tokenizer: Tokenizer, samples: CellSamples
 ) -> None:
     losses = cell_losses(
-        model, tokenizer, samples, prefixes={"fr": PREFIX}, max_target_tokens=64, batch_size=len(samples.keys)
+        model,
+        tokenizer,
+        samples,
+        prefixes={"fr": PREFIX},
+        max_source_tokens=96,
+        max_target_tokens=64,
+        batch_size=len(samples.keys),
     )
     assert tuple(losses) == ("plain", "prefix", "shuffled", "prefix_shuffled")
     for name, loss in losses.items():
@@ -87,7 +93,9 @@ def test_every_variant_is_what_its_definition_says(
 def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
     model: Polyglance, tokenizer: Tokenizer, samples: CellSamples
 ) -> None:
-    loss = cell_losses(model, tokenizer, samples, prefixes={"fr": "The image"}, max_target_tokens=64)["prefix"]
+    loss = cell_losses(
+        model, tokenizer, samples, prefixes={"fr": "The image"}, max_source_tokens=96, max_target_tokens=64
+    )["prefix"]
     rows = [
         by_hand(model, tokenizer, image, prompt_of(annotation), "The image", annotation.text)
         for image, annotation in zip(samples.images, samples.annotations, strict=True)
@@ -102,6 +110,7 @@ def test_batches_change_nothing(model: Polyglance, tokenizer: Tokenizer, samples
             tokenizer,
             samples,
             prefixes={"fr": PREFIX},
+            max_source_tokens=96,
             max_target_tokens=64,
             batch_size=size,
             variants=("plain", "prefix"),
@@ -125,7 +134,9 @@ def test_splits_weigh_their_cells_alike(model: Polyglance, tokenizer: Tokenizer,
     ]
     found = held_out_samples(reader, cells, image_size=32, samples_per_cell=5)
     losses = {
-        str(s.cell): cell_losses(model, tokenizer, s, prefixes={}, max_target_tokens=64, variants=("plain",))
+        str(s.cell): cell_losses(
+            model, tokenizer, s, prefixes={}, max_source_tokens=96, max_target_tokens=64, variants=("plain",)
+        )
         for s in found
     }
     fr, zh = (losses[name]["plain"].mean_nats for name in ("caption-fr", "caption-zh"))

@@ -112,7 +112,7 @@ CELLS = st.one_of(
 FORMS = {"product": ("P", "S"), "compute": ("C",), "additive": ("N", "D")}
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_wild_table_gives_a_law_without_nan_or_one_line(data):
     form = data.draw(st.sampled_from(sorted(FORMS)))
@@ -125,12 +125,12 @@ def test_a_wild_table_gives_a_law_without_nan_or_one_line(data):
     check(config, Table.from_columns(columns))
 
 
-@settings(max_examples=60)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_a_random_table_of_numbers_gives_a_law_without_nan(data):
     form = data.draw(st.sampled_from(sorted(FORMS)))
     num = data.draw(st.integers(min_value=5, max_value=12))
-    values = st.one_of(st.sampled_from([1.0, 2.0, 1e3, 1e9]), st.floats(min_value=1e-140, max_value=1e140))
+    values = st.one_of(st.sampled_from([1.0, 2.0, 1e3, 1e9, 1e-140, 1e140]), st.floats(min_value=1e-6, max_value=1e12))
     columns = {name: data.draw(st.lists(values, min_size=num, max_size=num)) for name in (*FORMS[form], "y")}
     offset = data.draw(st.booleans())
     method = data.draw(st.sampled_from(["pairs", "wild"]))

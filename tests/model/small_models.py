@@ -16,18 +16,20 @@ IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 TEXTS = ["a cat sits on the mat", "the dog runs", "eine Katze auf der Matte", "What does the image describe?"] * 5
 
 
-def lively_model(decoder: str, *, vocab_size: int = 13, seed: int = 0, **sizes: Any) -> Polyglance:
+def lively_model(decoder: str, *, vocab_size: int = 13, seed: int = 0, scale: float = 0.5, **sizes: Any) -> Polyglance:
     """A random micro model with weights large enough, and a vocabulary small enough, that texts end at will."""
     torch.manual_seed(seed)
     sizes = {"width": 32, "layers": 3, "max_tokens": 64, **sizes}
     model = Polyglance(MicroConfig(decoder=decoder, **sizes).build(vocab_size)).eval()
     generator = torch.Generator().manual_seed(seed)
+    deviation = 0.8 if decoder == "bart" else 0.25
     for name, parameter in model.named_parameters():
         if "gate" in name:
             torch.nn.init.constant_(parameter, 0.7)
         elif parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.25, generator=generator)
-    model.lm_head.weight.data.mul_(2)
+            torch.nn.init.normal_(parameter, std=deviation, generator=generator)
+    # Untied: a tied head makes such models repeat themselves.
+    model.lm_head.weight = torch.nn.Parameter(torch.randn(vocab_size, 32, generator=generator) * scale)
     return model
 
 

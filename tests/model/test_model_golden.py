@@ -94,8 +94,7 @@ def test_cached_logits(golden: Path, model: Polyglance, chunk: int) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["eager", pytest.param("flex_attention", marks=pytest.mark.slow)])
-@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask")
+@pytest.mark.parametrize("name", ["eager", "polyglance"])
 def test_other_attention_gives_the_same(golden: Path, name: str) -> None:
     io, model = load_file(golden / "io.safetensors"), convert_from_published(golden)
     assert model is not None

@@ -1,6 +1,6 @@
 """`polyglance data world | import | stats`."""
 
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,9 +87,9 @@ def data_import(
         colour = tuple(int(value) for value in background.split(","))
     except ValueError:
         raise ValueError(f"--background {background}: expected three numbers such as 255,255,255") from None
-    values = {"out": out, "table": table, "images": images, "test_fraction": test_fraction, "seed": seed}
+    values: dict[str, Any] = {"out": out, "table": table, "images": images, "test_fraction": test_fraction}
     values |= {"languages": _list(languages), "background": colour, "max_pixels": max_pixels, "max_side": max_side}
-    values |= {"licence": licence, "overwrite": overwrite}
+    values |= {"licence": licence, "seed": seed, "overwrite": overwrite}
     given = {key: value for key, value in values.items() if value is not None}
     show(import_data(from_dict(ImportConfig, given)), json, _facts)
 
@@ -114,7 +114,7 @@ def _list(text: str) -> list[str]:
 
 def _facts(result: Any) -> Table:
     table = Table(show_header=False)
-    for name, value in (asdict(result) if is_dataclass(result) else result).items():
+    for name, value in (result if isinstance(result, dict) else asdict(result)).items():
         shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else value
         table.add_row(name.replace("_", " "), str(shown))
     return table

@@ -18,6 +18,10 @@ from polyglance.model.vision import pixel_values
 __all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
 
 
+_MAX_PROMPT_TOKENS = 96
+"""More than a request for a caption has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CaptionScores:
     """How the captions of one cell compare with their references, as shares of the samples."""
@@ -37,7 +41,7 @@ def greedy_captions(
     """The model's captions of a cell's images, the prefix included."""
     batch = collate(
         samples.images,
-        target_ids(tokenizer, [prompt_of(annotation) for annotation in samples.annotations], 10**6),
+        target_ids(tokenizer, [prompt_of(annotation) for annotation in samples.annotations], _MAX_PROMPT_TOKENS),
         [[0]] * len(samples.annotations),
         torch.zeros(len(samples.annotations), dtype=torch.long).numpy(),
     )

@@ -56,6 +56,7 @@ class Evaluator:
         *,
         prefixes: Mapping[str, str],
         image_size: int,
+        max_source_tokens: int,
         max_target_tokens: int,
         samples_per_cell: int,
         captions_per_cell: int,
@@ -71,7 +72,7 @@ class Evaluator:
         )
         self._in_world = reader.manifest.source.startswith("polyglance world")
         self._identifier = _identifier(train_dir, coverage)
-        self._max_target_tokens = max_target_tokens
+        self._limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
         self._captions_per_cell = captions_per_cell
         self._examples = examples
         self._max_new_tokens = max_new_tokens
@@ -94,7 +95,7 @@ class Evaluator:
                 self.tokenizer,
                 samples,
                 prefixes=self.prefixes,
-                max_target_tokens=self._max_target_tokens,
+                **self._limits,
                 variants=variants[samples.cell],
             )
             for samples in self._samples

@@ -50,6 +50,7 @@ def cell_losses(
     samples: CellSamples,
     *,
     prefixes: Mapping[str, str],
+    max_source_tokens: int,
     max_target_tokens: int,
     batch_size: int = 128,
     variants: Sequence[str] = VARIANTS,
@@ -61,13 +62,16 @@ def cell_losses(
 
     Args:
         prefixes: language code -> prefix.
+        max_source_tokens: prompts are cut to this length, as in training.
+        max_target_tokens: targets are cut to this length, as in training.
     """
     prefix = prefixes.get(samples.cell.language, "")
     texts = [annotation.text for annotation in samples.annotations]
     found: dict[str, list[tuple[Float[np.ndarray, "N T"], Int[np.ndarray, "N"]]]] = {name: [] for name in variants}
     for first in range(0, len(texts), batch_size):
         chosen = slice(first, first + batch_size)
-        losses = _batch_losses(model, tokenizer, samples, chosen, prefix, max_target_tokens, variants)
+        limits = (max_source_tokens, max_target_tokens)
+        losses = _batch_losses(model, tokenizer, samples, chosen, prefix, limits, variants)
         for name, value in losses.items():
             found[name].append(value)
     num_bytes = {
@@ -102,16 +106,16 @@ def _batch_losses(
     samples: CellSamples,
     chosen: slice,
     prefix: str,
-    max_target_tokens: int,
+    limits: tuple[int, int],
     variants: Sequence[str],
 ) -> dict[str, tuple[Float[np.ndarray, "B T"], Int[np.ndarray, "B"]]]:
     """Variant -> token losses and the number of leading tokens that do not count, for one batch."""
     annotations = samples.annotations[chosen]
     texts = [annotation.text for annotation in annotations]
-    targets = target_ids(tokenizer, texts, max_target_tokens)
+    targets = target_ids(tokenizer, texts, limits[1])
     batch = collate(
         samples.images[chosen],
-        target_ids(tokenizer, [prompt_of(annotation) for annotation in annotations], 10**6),
+        target_ids(tokenizer, [prompt_of(annotation) for annotation in annotations], limits[0]),
         targets,
         np.zeros(len(texts), dtype=np.int64),
     )

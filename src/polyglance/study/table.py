@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from polyglance.config import write_atomically
-from polyglance.coverage import Split
+from polyglance.coverage import SPLITS, Split
 from polyglance.model.flops import Counts, count
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job, runs
@@ -46,6 +46,10 @@ COLUMNS = [
     "attribute_accuracy_prefix",
 ]
 """F in GMAC per sample, C in GMAC, losses in nats per token; P, P_t and S are counts."""
+
+
+_CellValue = Callable[[Mapping[str, Any]], float | None]
+"""What is read off one cell of losses.json."""
 
 
 def lengths(config: StudyConfig) -> dict[str, int]:
@@ -91,31 +95,40 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> dict[str, Any]:
         "C": counts.compute_gmac(samples),
     }
     cells, initial = record["cells"], record["initial"]
-    row["T"] = _mean(initial, "UC", lambda cell: cell["losses"]["plain"]["mean_nats"])
-    row["T_prefix"] = _mean(initial, "UC", lambda cell: cell["losses"]["prefix"]["mean_nats"])
-    for split in ("UC", "ST", "SC"):
-        row[split] = _mean(cells, split, lambda cell: cell["losses"]["plain"]["mean_nats"])
+    row["T"] = _mean(initial, "UC", _loss("plain"))
+    row["T_prefix"] = _mean(initial, "UC", _loss("prefix"))
+    for split in SPLITS:
+        row[split] = _mean(cells, split, _loss("plain"))
     for variant in ("prefix", "shuffled", "prefix_shuffled"):
-        row[f"UC_{variant}"] = _mean(cells, "UC", lambda cell, v=variant: cell["losses"][v]["mean_nats"])
-    row["UC_first"] = _mean(cells, "UC", lambda cell: cell["losses"]["plain"]["first_nats"])
+        row[f"UC_{variant}"] = _mean(cells, "UC", _loss(variant))
+    row["UC_first"] = _mean(cells, "UC", _loss("plain", "first_nats"))
     row["UC_bits_per_byte"] = _mean(cells, "UC", lambda cell: _bits_per_byte(cell["losses"]["plain"]))
-    for name, column in (("plain", ""), ("prefix", "_prefix")):
-        scores = "generation", name
-        row[f"right_language{column}"] = _mean(cells, "UC", lambda c, s=scores: c[s[0]][s[1]]["right_language"])
-        row[f"exact_match{column}"] = _mean(cells, "UC", lambda c, s=scores: c[s[0]][s[1]]["exact_match"])
-        row[f"attribute_accuracy{column}"] = _mean(cells, "UC", lambda c, s=scores: _attributes(c[s[0]][s[1]]))
+    for variant, ending in (("plain", ""), ("prefix", "_prefix")):
+        for name in ("right_language", "exact_match"):
+            row[name + ending] = _mean(cells, "UC", _score(variant, name))
+        row[f"attribute_accuracy{ending}"] = _mean(cells, "UC", _score(variant, "attributes"))
     return row
 
 
-def _mean(cells: Mapping[str, Any], split: Split, value: Callable[[Mapping[str, Any]], float | None]) -> float | str:
+def _mean(cells: Mapping[str, Any], split: Split, value: _CellValue) -> float | str:
     """Mean over the split's cells, each alike; empty where the split, or the value in any cell, is not there."""
     values = [value(cell) for cell in cells.values() if cell["split"] == split]
     return "" if not values or None in values else fmean(v for v in values if v is not None)
 
 
+def _loss(variant: str, name: str = "mean_nats") -> _CellValue:
+    return lambda cell: cell["losses"][variant][name]
+
+
+def _score(variant: str, name: str) -> _CellValue:
+    def value(cell: Mapping[str, Any]) -> float | None:
+        score = cell["generation"][variant][name]
+        if isinstance(score, dict):  # of several attributes, each alike
+            return fmean(score.values()) if score else None
+        return score
+
+    return value
+
+
 def _bits_per_byte(loss: Mapping[str, float]) -> float:
     return loss["nats"] / 0.6931471805599453 / loss["bytes"]
-
-
-def _attributes(scores: Mapping[str, Any]) -> float | None:
-    return fmean(scores["attributes"].values()) if scores["attributes"] else None

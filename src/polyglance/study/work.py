@@ -75,7 +75,8 @@ def prefixes(config: StudyConfig) -> dict[str, str]:
 
 
 def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
-    """Sizes of a family's model at a width."""
+    """Sizes of a family's model at a width, with room for the longest prompt and target."""
+    longest_prompt = (config.image_size // config.patch_size) ** 2 + 1 + config.mixture.max_source_tokens
     return MicroConfig(
         decoder=family.decoder,
         width=width,
@@ -83,6 +84,7 @@ def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> Micro
         vision_width=config.tower.width if family.tower and config.tower else None,
         image_size=config.image_size,
         patch_size=config.patch_size,
+        max_tokens=max(MicroConfig.max_tokens, longest_prompt, config.mixture.max_target_tokens + 1),
     )
 
 
@@ -116,7 +118,7 @@ def train_config(config: StudyConfig, job: Job) -> TrainConfig:
     """The training run of a `run` or `tower` job."""
     if job.kind == "tower":
         assert config.tower is not None
-        sizes = MicroConfig(width=job.width, image_size=config.image_size, patch_size=config.patch_size)
+        sizes = micro_config(config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width)
         coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
         start = StartConfig(model=sizes)
     else:
@@ -207,6 +209,7 @@ def _make_run(config: StudyConfig, job: Job, folder: Path) -> None:
         tokenizer,
         prefixes=prefixes(config),
         image_size=config.image_size,
+        max_source_tokens=config.mixture.max_source_tokens,
         max_target_tokens=config.mixture.max_target_tokens,
         **{name: getattr(config.evaluation, name) for name in _EVALUATION_SIZES},
     )

@@ -48,8 +48,6 @@ class Level:
     numbers: tuple[int, ...]
     """How many objects a group may have."""
     relations: tuple[str, ...]
-    freedom: float = 1.0
-    """How far objects stray from the middle of the room they have, as a share of what there is."""
     group_shares: tuple[float, ...]
     """Share of scenes with one, two, three groups; adds up to one."""
     freedom: float = 1.0

@@ -1,0 +1,102 @@
+"""The command line: which verbs there are, what data verbs do, and one line for every mistake."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from polyglance.cli import main
+
+VERBS = {
+    "data": {"world", "import", "stats"},
+    "law": {"fit", "compare", "predict", "plan"},
+    "model": {"card", "assemble", "convert"},
+    "study": {"plan", "run", "status", "report"},
+}
+ROOT = Path(__file__).parents[1]
+
+
+def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
+    main(list(args))
+    return capsys.readouterr().out
+
+
+def test_the_verbs_are_these(capsys: pytest.CaptureFixture[str]) -> None:
+    for group, verbs in {"": {*VERBS, "caption", "translate"}, **VERBS}.items():
+        with pytest.raises(SystemExit):
+            main([*([group] if group else []), "--help"])
+        usage = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
+        listed = re.search(r"\{([a-z,]+)\}", usage)
+        assert listed, usage
+        assert set(listed[1].split(",")) == verbs
+
+
+def test_a_world_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ["--num-train-images", "6", "--num-test-images", "3", "--languages", "en,ru"]
+    made = json.loads(printed(capsys, "data", "world", "--out", str(tmp_path), *size, "--json"))
+    assert made["num_train_images"] == 6
+    stats = json.loads(printed(capsys, "data", "stats", str(tmp_path / "train"), "--json"))
+    assert {tuple(cell["cell"]): cell["num_texts"] for cell in stats["cells"]} == {
+        (task, code): 6 for task in ("caption", "translation") for code in ("en", "ru")
+    }
+    assert "caption-ru" in printed(capsys, "data", "stats", str(tmp_path / "train"))
+
+
+def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = (shared / "data/emoji/captions.jsonl").read_text().splitlines()[:20]
+    table = tmp_path / "table.jsonl"
+    table.write_text("\n".join([*rows, "{broken"]))
+    images = str(shared / "data/emoji")
+    done = printed(
+        capsys, "data", "import", "--table", str(table), "--images", images, "--out", str(tmp_path / "out"), "--json"
+    )
+    result = json.loads(done)
+    assert result["num_train"] + result["num_test"] == 20
+    assert sum(result["dropped_rows"].values()) == 1
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["data", "stats", "absent"], "absent: not a data set"),
+        (["data", "world", "--out", "x", "--languages", "en,grman"], "did you mean 'de'?"),
+        (["data", "import", "--out", "x"], "give a table, or a folder of images"),
+        (["study", "status", "absent.toml"], "absent.toml: no such file"),
+        (["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"], "expected three numbers"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_two(
+    args: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(args)
+    assert caught.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_help_is_light() -> None:
+    """No numpy, torch or transformers before a verb is chosen: that is what makes `--help` answer at once."""
+    code = "import sys\nfrom polyglance.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
+    code += "assert not {'numpy', 'torch', 'transformers', 'pyarrow'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_commands_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = re.findall(r"^polyglance ((?:[a-z]+ ?){1,2})", text, re.M)
+    assert commands
+    for command in commands:
+        words = command.split()
+        verb = words[:2] if words[0] in VERBS else words[:1]
+        with pytest.raises(SystemExit) as caught:
+            main([*verb, "--help"])
+        assert caught.value.code == 0
+        capsys.readouterr()
+    for target in re.findall(r"make ([a-z-]+)", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target
