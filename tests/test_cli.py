@@ -98,5 +98,5 @@ def test_commands_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> Non
             main([*verb, "--help"])
         assert caught.value.code == 0
         capsys.readouterr()
-    for target in re.findall(r"make ([a-z-]+)", text):
+    for target in re.findall(r"^make ([a-z-]+)", text, re.M):
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M), target

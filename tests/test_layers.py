@@ -42,7 +42,7 @@ def test_imports_point_to_earlier_folders(path: Path) -> None:
     own = layer(".".join(("polyglance", *path.relative_to(ROOT).with_suffix("").parts)))
     rank = ORDER.index(own) if own else -1
     for module in imports(path):
-        if module.split(".")[0] != "polyglance" or path == ROOT / "registration.py":
+        if module.split(".")[0] != "polyglance" or path.name in ("registration.py", "__main__.py"):
             continue
         other = layer(module)
         if other and other != own:
@@ -83,5 +83,6 @@ def test_files_and_functions_stay_short() -> None:
         text = path.read_text()
         assert text.count("\n") <= 600, path
         for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):
-                assert (node.end_lineno or 0) - node.lineno < 80, f"{path}: {node.name}"
+            if isinstance(node, ast.FunctionDef):  # what it does, not how its arguments are described
+                body = node.body[1:] if ast.get_docstring(node) else node.body
+                assert not body or (body[-1].end_lineno or 0) - body[0].lineno < 80, f"{path}: {node.name}"

@@ -10,13 +10,22 @@ from collections.abc import Sequence
 from tyro.extras import SubcommandApp
 
 from polyglance import __version__
+from polyglance.cli import law, model
 from polyglance.cli.data import data_app
 from polyglance.cli.study import study_app
 
 __all__ = ["app", "main"]
 
-app = SubcommandApp()
+app, law_app, model_app = SubcommandApp(), SubcommandApp(), SubcommandApp()
+for verb in (law.fit, law.compare, law.predict, law.plan):
+    law_app.command(verb)
+for verb in (model.card, model.assemble, model.convert):
+    model_app.command(verb)
 app.command(data_app, name="data")
+app.command(model_app, name="model")
+app.command(model.caption)
+app.command(model.translate)
+app.command(law_app, name="law")
 app.command(study_app, name="study")
 
 
@@ -27,6 +36,9 @@ def main(args: Sequence[str] | None = None) -> None:
     except ValueError as error:
         print(f"polyglance: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except BrokenPipeError:  # whoever read our output had enough of it: `polyglance ... | head`
+        sys.stderr.close()
+        raise SystemExit(1) from None
     except KeyboardInterrupt:
         print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None

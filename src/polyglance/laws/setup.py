@@ -163,11 +163,14 @@ def thinned(config: "FitConfig", layout: Layout) -> Layout:
 
 
 def _check_names(config: "FitConfig", form: Form) -> None:
+    dropped = {name for name, value in config.fix.items() if value == 0 and name in ("eps", "E")}  # no offset at all
     for option, names in (("fix", config.fix), ("bounds", config.bounds), ("share", config.share)):
         for name in names:
-            if name not in form.parameters:
+            if name not in form.parameters and not (option == "fix" and name in dropped):
                 raise ValueError(f"{option}: {name!r} is not a parameter; {did_you_mean(name, form.parameters)}")
     for name, value in config.fix.items():
+        if name in dropped:
+            continue
         amplitude = isinstance(form, PowerSum) and name in form.amplitudes and not form.log10_amplitude
         if not np.isfinite(value) or (amplitude and value <= 0):
             raise ValueError(f"fix: {name} is {value:g}; it must be {'positive and ' if amplitude else ''}finite")

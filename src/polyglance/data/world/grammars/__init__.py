@@ -10,7 +10,7 @@ from polyglance.data.world.grammars.fr import French
 from polyglance.data.world.grammars.grammar import Forms, Grammar
 from polyglance.data.world.grammars.ru import Russian
 from polyglance.data.world.grammars.zh import Chinese
-from polyglance.languages import did_you_mean
+from polyglance.languages import language
 
 __all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
 
@@ -19,12 +19,13 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
 )
 
 
-def grammar(language: str) -> Grammar:
+def grammar(code: str) -> Grammar:
     """The grammar of a language.
 
     Raises:
         ValueError: the world has none for it; the message names the nearest.
     """
-    if language not in GRAMMARS:
-        raise ValueError(f"the world has no grammar for {language!r}: {did_you_mean(language, GRAMMARS)}")
-    return GRAMMARS[language]
+    if code not in GRAMMARS:
+        name = language(code).name  # an unknown language is answered there
+        raise ValueError(f"the world has no grammar for {name}; it has: {', '.join(GRAMMARS)}")
+    return GRAMMARS[code]

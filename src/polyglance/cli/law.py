@@ -327,21 +327,3 @@ def _number(text: str, where: str) -> float:
 
 def _dump(value: Any) -> str:
     return json_module.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-
-
-def _main(arguments: Sequence[str] | None = None) -> None:
-    """`python -m polyglance.laws.cli`: the law verbs alone, where the rest of the project is not wanted."""
-    from tyro.extras import SubcommandApp
-
-    app = SubcommandApp()
-    for verb in (fit, compare, predict, plan):
-        app.command(verb)
-    try:
-        app.cli(prog="polyglance law", args=arguments)
-    except ValueError as error:
-        print(f"polyglance: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-
-
-if __name__ == "__main__":
-    _main()

@@ -1,0 +1,122 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from small_models import tiny_config
+from torch.utils.flop_counter import FlopCounterMode
+
+from polyglance.model import Polyglance, cli
+from polyglance.model.card import card
+from polyglance.model.flops import count, macs_by_part, on_meta
+from polyglance.model.parts import POLICIES, PUBLISHED_TRAINED
+from polyglance.model.sizes import size
+
+# Official code sections 1.1 and 4.2.
+PUBLISHED = {
+    "0.4b": (428_838_400, 337_631_232, 62.06, {"vision": 20.93, "encoder": 7.86, "decoder": 7.97, "head": 25.27}),
+    "1.0b": (1_039_697_920, 676_864_000, 170.62, {"vision": 81.13, "encoder": 27.68, "decoder": 28.01, "head": 33.69}),
+    "3.5b": (
+        3_485_001_498,
+        1_097_649_690,
+        488.81,
+        {"vision": 81.13, "encoder": 27.68, "decoder": 304.39, "head": 75.5},
+    ),
+    "11.2b": (11_221_849_642, 2_534_813_738, 1494.45, {"vision": 81.13, "decoder": 1268.09, "head": 117.44}),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name: str) -> None:
+    num_parameters, num_trained, gmac, gmac_by_part = PUBLISHED[name]
+    config = size(name)
+    trained = PUBLISHED_TRAINED[config.decoder_config.model_type]
+    counts = count(config, trained, image_size=224, source_tokens=128, target_tokens=128)
+    assert counts.num_parameters == num_parameters
+    assert counts.num_trained == num_trained
+    assert counts.macs_per_sample / 1e9 == pytest.approx(gmac, rel=0.005)
+    found = macs_by_part(on_meta(config), image_size=224, source_tokens=128, target_tokens=128)
+    for part, expected in gmac_by_part.items():
+        assert found[part] / 1e9 == pytest.approx(expected, rel=0.005), part
+
+
+def test_any_other_pair() -> None:
+    config = size("base+gemma-2-2b@13")
+    layers = on_meta(config).decoder.layers
+    assert [i for i, layer in enumerate(layers) if layer.has_cross_attention] == [0, 13]
+    assert layers[0].encoder_attn.k_proj.in_features == 768
+    with torch.device("meta"):
+        assert Polyglance(size("large+gemma-2-27b")).num_parameters() > 28e9
+    assert size("micro-gemma2-64").decoder_config.hidden_size == 64
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"), [("3.5", "3.5b"), ("large+gemma-2b", "gemma-2-9b"), ("huge", "0.4b"), ("micro-50", "50")]
+)
+def test_unknown_sizes(name: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=hint):
+        size(name)
+
+
+def test_num_image_tokens_is_what_the_projector_gives() -> None:
+    for name, pixels in (("0.4b", 224), ("0.4b", 250), ("0.4b", 768), ("micro-96", 32)):
+        config = size(name)
+        tokens = on_meta(config).encode_image(torch.empty(1, 3, pixels, pixels, device="meta")).shape[1]
+        assert config.num_image_tokens(pixels) == tokens
+
+
+@pytest.mark.parametrize("decoder", ["bart", "gemma2"])
+def test_macs_on_meta_are_those_of_a_real_pass(decoder: str) -> None:
+    config = tiny_config(decoder, cross_attention_every=2)
+    found = macs_by_part(on_meta(config), image_size=64, source_tokens=7, target_tokens=9)
+    model = Polyglance(config).eval()
+    model.set_attn_implementation("eager")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        ids = torch.zeros(1, 9, dtype=torch.long)
+        model(torch.zeros(1, 3, 64, 64), torch.zeros(1, 7, dtype=torch.long), decoder_input_ids=ids)
+    assert sum(found.values()) == counter.get_total_flops() // 2
+
+
+def test_card(capsys: pytest.CaptureFixture[str]) -> None:
+    cli.card("micro-gemma2-32", source_tokens=20, target_tokens=10, json=True)
+    made = json.loads(capsys.readouterr().out)
+    assert sum(made["num_parameters_by_part"].values()) == made["num_parameters"]
+    assert sum(made["gmac_by_part"].values()) == pytest.approx(made["gmac"])
+    assert set(made["num_trained"]) == set(POLICIES)
+    assert made["num_trained"]["everything"] == made["num_parameters"] > made["num_trained"]["pre-training"]
+    weights = made["num_parameters"] * 4
+    for policy, trained in made["num_trained"].items():
+        held = made["training_bytes"][policy]["float32"] - made["activation_bytes"][policy]["float32"]
+        assert held == weights + 12 * trained
+    assert weights < made["inference_bytes"]["float32"] < 2 * weights
+    cli.card("micro-gemma2-32")
+    assert "pre-training" in capsys.readouterr().out
+
+
+def test_activations_are_those_of_a_real_pass() -> None:
+    config = size("micro-32")
+    made = card("micro-32", source_tokens=20, target_tokens=10)
+    model = Polyglance(config).train()
+    model.set_attn_implementation("eager")
+    weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    saved = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        saved[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        states, _ = model.encode(torch.randn(1, 3, 32, 32), torch.zeros(1, 20, dtype=torch.long))
+        decoded = model.decoder(
+            input_ids=torch.zeros(1, 10, dtype=torch.long), encoder_hidden_states=states, use_cache=False
+        )
+    assert decoded.last_hidden_state.requires_grad
+    found = sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in weights)
+    assert found == pytest.approx(made.activation_bytes["everything"]["float32"], rel=0.02)
+
+
+def test_a_folder_is_a_size(tmp_path: Path) -> None:
+    tiny_config("gemma2").save_pretrained(tmp_path)
+    assert card(str(tmp_path), image_size=64).num_parameters == on_meta(tiny_config("gemma2")).num_parameters()
+    with pytest.raises(ValueError, match="512"):
+        card(str(tmp_path), target_tokens=10_000)
