@@ -138,5 +138,5 @@ def test_a_wrong_word_changes_the_reading() -> None:
 def test_an_unknown_language_is_named() -> None:
     with pytest.raises(ValueError, match="unknown language 'eng': did you mean 'en'"):
         describe(SCENE, "eng")
-    with pytest.raises(ValueError, match="no grammar for 'xx'"):
+    with pytest.raises(ValueError, match="unknown language 'xx'"):
         attributes("", "xx")

@@ -1,8 +1,7 @@
 """The verbs `polyglance law fit | compare | predict | plan`: arguments are parsed, results printed, no more."""
 
 import json as json_module
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
