@@ -1,6 +1,7 @@
 """Fitting: recovery, fixed, bounded and shared parameters, own forms, artefacts, groups, prediction."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ TRUTH = {"b0": 60.0, "b_P": -0.12, "b_S": -0.2, "b_T": 0.4, "eps": 0.8}
 
 def product_table(noise=0.01, seed=0, truth=TRUTH):
     """36 runs of the product law, all combinations of four P, three S and three T."""
-    p, s, t = np.array(np.meshgrid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0])).reshape(3, -1)
+    p, s, t = np.array(np.meshgrid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0])).reshape(
+        3, -1
+    )
     mean = truth["b0"] * p ** truth["b_P"] * s ** truth["b_S"] * t ** truth["b_T"] + truth["eps"]
     y = mean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(p)))
     return {"P": p, "S": s, "T": t, "y": y}
@@ -95,7 +98,7 @@ def test_prediction_bands_are_nested_and_extrapolation_is_in_decades():
     law = fit(FitConfig(bootstrap=100), Table.from_columns(product_table()))
     prediction = law.only.predict({"P": [1e9, 1e11], "S": 1e7, "T": 6.0})
     bands = [prediction.low_new, prediction.low, prediction.mean, prediction.high, prediction.high_new]
-    assert all((below < above).all() for below, above in zip(bands, bands[1:], strict=False))
+    assert all((below < above).all() for below, above in pairwise(bands))
     assert prediction.extrapolation == pytest.approx([0.0, 1.0])
     with pytest.raises(ValueError, match="needs a value for T"):
         law.only.predict({"P": 1e9, "S": 1e7})

@@ -16,11 +16,7 @@ POINTS = st.lists(
 def test_the_frontier_is_what_the_definition_says(points):
     compute, loss = np.array(points).reshape(-1, 2).T
     frontier = pareto_frontier(compute, loss)
-    expected = {
-        (c, y)
-        for c, y in points
-        if not any((c2 <= c and y2 < y) or (c2 < c and y2 <= y) for c2, y2 in points)
-    }
+    expected = {(c, y) for c, y in points if not any((c2 <= c and y2 < y) or (c2 < c and y2 <= y) for c2, y2 in points)}
     assert {(compute[i], loss[i]) for i in frontier} == expected
     assert len(frontier) == len(expected)  # of equal runs one stays
     assert (np.diff(compute[frontier]) > 0).all()

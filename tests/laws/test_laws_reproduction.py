@@ -9,7 +9,9 @@ import pytest
 from polyglance.laws import CompareConfig, FitConfig, Table, compare, fit
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "scaling"
-pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data/scaling, which is not part of the project")
+pytestmark = pytest.mark.skipif(
+    not DATA.exists(), reason="needs ../shared/data/scaling, which is not part of the project"
+)
 
 GEMSTONES = {"N": "params_active_precise", "D": "tokens", "y": "final_loss"}
 RELATIVE = 1 + 1e-7

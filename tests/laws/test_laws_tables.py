@@ -91,7 +91,7 @@ def test_too_few_rows_and_constant_columns():
     columns = {"P": [1e8, 1e9, 1e10], "S": [1e5, 1e7, 1e6], "y": [3.0, 2.0, 1.5]}
     with pytest.raises(ValueError, match=r"3 rows cannot determine 4 parameters \(b0, b_P, b_S, eps\)"):
         fit(FitConfig(columns=TWO, bootstrap=0), Table.from_columns(columns))
-    with pytest.raises(ValueError, match="1 rows cannot determine|is the same in all 1 rows"):
+    with pytest.raises(ValueError, match="is the same in all 1 rows"):
         fit(FitConfig(columns=TWO, bootstrap=0), Table.from_columns({"P": [1e8], "S": [1e5], "y": [3.0]}))
     p = np.geomspace(1e8, 1e10, 12)
     constant = Table.from_columns({"P": p, "S": np.full(12, 1e6), "y": 40 * p**-0.1 + 1})
@@ -117,11 +117,11 @@ FORMS = {"product": ("P", "S"), "compute": ("C",), "additive": ("N", "D")}
 def test_a_wild_table_gives_a_law_without_nan_or_one_line(data):
     form = data.draw(st.sampled_from(sorted(FORMS)))
     num = data.draw(st.integers(min_value=1, max_value=14))
-    columns = {
-        name: data.draw(st.lists(CELLS, min_size=num, max_size=num)) for name in (*FORMS[form], "y")
-    }
+    columns = {name: data.draw(st.lists(CELLS, min_size=num, max_size=num)) for name in (*FORMS[form], "y")}
     objective = data.draw(st.sampled_from(["log-huber", "log-lsq", "raw-lsq", "asymmetric"]))
-    config = FitConfig(form=form, columns={n: n for n in FORMS[form]}, objective=objective, bootstrap=20, bad_rows="drop")
+    config = FitConfig(
+        form=form, columns={n: n for n in FORMS[form]}, objective=objective, bootstrap=20, bad_rows="drop"
+    )
     check(config, Table.from_columns(columns))
 
 
@@ -143,7 +143,11 @@ def check(config, table):
     try:
         law = fit(config, table)
     except ValueError as error:
-        assert "\n" not in str(error)
+        problem = str(error)
+    else:
+        problem = ""
+    if problem:
+        assert "\n" not in problem
         return
     f = law.only
     numbers = [*f.parameters.values(), f.objective, f.r2_log, f.r2_raw, *f.residuals, *f.draws.ravel()]

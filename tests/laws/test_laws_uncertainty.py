@@ -28,7 +28,7 @@ def coverage(form_name, inputs, noise, *, runs=None, run_noise=0.0, **options):
     log_mean = form.log_mean(theta, form.design(np.log(np.column_stack(list(inputs.values())))))[0]
     at = {name: 3 * values.max() for name, values in inputs.items()}
     true_there = form.log_mean(theta, form.design(np.log(np.array([list(at.values())]))))[0, 0]
-    hits = {name: 0 for name in (*truth, "curve", "new run")}
+    hits = dict.fromkeys((*truth, "curve", "new run"), 0)
     for replication in range(NUM_REPLICATIONS):
         log_y = log_mean + noise * rng.standard_normal(len(log_mean))
         columns = dict(inputs)
@@ -36,7 +36,11 @@ def coverage(form_name, inputs, noise, *, runs=None, run_noise=0.0, **options):
             log_y += run_noise * rng.standard_normal(runs.max() + 1)[runs]
             columns["run"] = runs
         config = FitConfig(
-            form=form_name, columns={n: n for n in inputs}, cluster=None if runs is None else "run", seed=replication, **options
+            form=form_name,
+            columns={n: n for n in inputs},
+            cluster=None if runs is None else "run",
+            seed=replication,
+            **options,
         )
         f = fit(config, Table.from_columns({**columns, "y": np.exp(log_y)})).only
         for name, value in truth.items():
@@ -75,9 +79,7 @@ def test_coverage_of_a_product_law_by_resampled_pairs():
 def test_coverage_where_rows_are_checkpoints_of_runs():
     runs = np.repeat(np.arange(24), 5)
     p, s = np.repeat(np.tile(np.geomspace(4e8, 1e10, 4), 6), 5), np.tile(np.geomspace(1e6, 1e8, 5), 24)
-    shares = coverage(
-        "product", {"P": p, "S": s}, 0.01, runs=runs, run_noise=0.02, objective="log-lsq", bootstrap=200
-    )
+    shares = coverage("product", {"P": p, "S": s}, 0.01, runs=runs, run_noise=0.02, objective="log-lsq", bootstrap=200)
     assert_covers(shares)
 
 

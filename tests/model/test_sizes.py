@@ -6,7 +6,8 @@ import torch
 from small_models import tiny_config
 from torch.utils.flop_counter import FlopCounterMode
 
-from polyglance.model import Polyglance, cli
+from polyglance.cli import model as cli
+from polyglance.model import Polyglance
 from polyglance.model.card import card
 from polyglance.model.flops import count, macs_by_part, on_meta
 from polyglance.model.parts import POLICIES, PUBLISHED_TRAINED

@@ -120,7 +120,7 @@ def test_a_language_model_becomes_the_start_of_a_decoder(world: Path, tokenizer_
     sizes = MicroConfig(decoder="gemma2", width=16)
     lm = train_language_model(
         LanguageModelConfig(
-            data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"en": 3, "fr": 1}, num_steps=8
+            data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"en": 3.0, "fr": 1.0}, num_steps=8
         ),
         tmp_path / "lm",
     )
@@ -136,7 +136,7 @@ def test_mistakes_are_one_line(world: Path, tokenizer_path: Path, tmp_path: Path
     with pytest.raises(ValueError, match="less than one batch"):
         config(world, tokenizer_path, num_samples=3)
     sizes = MicroConfig(decoder="gemma2", width=16)
-    lm = LanguageModelConfig(data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"de": 1})
+    lm = LanguageModelConfig(data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"de": 1.0})
     with pytest.raises(ValueError, match="no texts in de"):
         train_language_model(lm, tmp_path / "lm")
     with pytest.raises(ValueError, match="a bart decoder does not start from a language model"):

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from math import log
-from typing import Self
 
 from polyglance.languages import language
 
@@ -31,7 +30,7 @@ class LanguageIdentifier:
         self._num_words = len(set().union(*counts.values()))
 
     @classmethod
-    def fit(cls, texts: Iterable[tuple[str, str]]) -> Self:
+    def fit(cls, texts: Iterable[tuple[str, str]]) -> "LanguageIdentifier":
         """Learn from pairs of language code and text."""
         counts: dict[str, Counter[str]] = {}
         for code, text in texts:

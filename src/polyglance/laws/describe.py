@@ -64,7 +64,7 @@ def describe(
     spread = small_sample_spread(method, num_clusters, len(layout.free), config.confidence)
     names = tuple(name for name in form.parameters if layout.position(name, label) is not None)
     degrees = num_clusters - len(layout.free)
-    every = parameter_intervals(form, origin, origin_draws, spread, degrees, config.confidence)
+    every = parameter_intervals(form, origin, origin_draws, spread, degrees, config.confidence, rows.y.min())
     intervals, t_intervals = ({name: ends for name, ends in one.items() if name in names} for one in every)
     report = _report(layout, label, polished, num_starts)
     frontier = frontier_of(config, everything) if len(form.predictors) == 1 else None
@@ -77,7 +77,7 @@ def describe(
         intervals=intervals,
         draws=origin_draws,
         num_failed=int((~draws.converged).sum()),
-        influence=_influence(layout, label, best, usable, to_origin),
+        influence=_influence(layout, label, best, usable, to_origin, residuals),
         residuals=residuals,
         r2_log=r_squared(np.log(rows.y), log_mean, rows.weights),
         constant=layout.constant,
@@ -147,15 +147,23 @@ def _ranges(form: Form, rows: Rows) -> dict[str, tuple[float, float]]:
     return {name: (float(column.min()), float(column.max())) for name, column in columns.items()}
 
 
-def _influence(layout: Layout, label: str, best: Solution, draws: Floats, to_origin: Floats) -> Floats | None:
+def _influence(
+    layout: Layout, label: str, best: Solution, draws: Floats, to_origin: Floats, residuals: Floats
+) -> Floats | None:
     """Leave-one-cluster-out shifts of a group's parameters in bootstrap standard errors, (clusters, p)."""
     if len(draws) == 0 or len(layout.groups) > 1 or len(layout.y) > MANY_ROWS:
         return None
     shifts = leave_one_out_shifts(layout.problem, best, layout.y[None], layout.weights[None], layout.clusters)
     block = layout.block(label)
-    errors = (draws @ block.matrix.T @ to_origin.T).std(axis=0)
+    errors = _outlier_free(residuals) * (draws @ block.matrix.T @ to_origin.T).std(axis=0)
     moved = shifts @ block.matrix.T @ to_origin.T
     return np.asarray(np.divide(moved, errors, out=np.zeros_like(moved), where=errors > 1e-12))
+
+
+def _outlier_free(residuals: Floats) -> float:
+    """What standard errors would shrink by if an outlier had not blown them up: robust over usual residual scale."""
+    usual = float(residuals.std())
+    return min(1.4826 * float(np.median(np.abs(residuals))) / usual, 1.0) if usual > 0 else 1.0
 
 
 def _profiles(config: "FitConfig", layout: Layout, label: str, best: Solution) -> dict[str, Interval]:

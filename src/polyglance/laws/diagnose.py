@@ -142,7 +142,7 @@ def _checkpoints(evidence: Evidence) -> Iterator[Warning]:
     levels = [len(np.unique(x[:, i])) for i in range(x.shape[1])]
     others = np.delete(x, int(np.argmax(levels)), axis=1)
     runs = len(np.unique(others, axis=0))
-    if len(x) >= 4 * runs:
+    if len(x) >= 6 * runs:
         varying = evidence.form.predictors[int(np.argmax(levels))]
         yield Warning(
             "checkpoints-as-rows",

@@ -189,7 +189,7 @@ def _density_bend(residual: Floats, delta: float) -> float:
 
 
 def parameter_intervals(
-    form: Form, estimate: Floats, draws: Floats, spread: float, degrees: int, confidence: float
+    form: Form, estimate: Floats, draws: Floats, spread: float, degrees: int, confidence: float, smallest: float
 ) -> tuple[dict[str, Interval], dict[str, Interval]]:
     """Widened percentile intervals and Student t intervals of the reported parameters.
 
@@ -199,6 +199,7 @@ def parameter_intervals(
     Args:
         estimate: (p,) at the origin, on the solver's scale; draws (R, p) likewise.
         degrees: degrees of freedom of the t interval.
+        smallest: the smallest y; an end of the offset's interval below a millionth of it is reported as 0.
     """
     if len(draws) == 0:
         return {}, {}
@@ -210,7 +211,7 @@ def parameter_intervals(
     for ends in (percentiles, np.stack([estimate - reach, estimate + reach])):
         reported = form.to_reported(ends)
         if offset is not None:
-            reported[:, offset] = np.maximum(ends[:, offset], 0.0)
+            reported[:, offset] = np.where(ends[:, offset] < 1e-6 * smallest, 0.0, ends[:, offset])
         low, high = np.clip(np.sort(reported, axis=0), -1e300, 1e300).tolist()
         results.append(dict(zip(form.parameters, zip(low, high, strict=True), strict=True)))
     return results[0], results[1]

@@ -48,7 +48,7 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         self.lm_head = FewRowsLinear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
-    def encode_image(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B I W"]:
+    def encode_image(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B I E"]:
         """Image tokens as the encoder reads them."""
         return self.projector(self.vision_tower(pixel_values))
 
@@ -57,8 +57,8 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         pixel_values: Float[Tensor, "B 3 H W"] | None,
         input_ids: Int[Tensor, "B S"],
         attention_mask: Tensor | None = None,
-        image_features: Float[Tensor, "B I W"] | None = None,
-    ) -> tuple[Float[Tensor, "B N W"], Int[Tensor, "B N"] | None]:
+        image_features: Float[Tensor, "B I E"] | None = None,
+    ) -> tuple[Float[Tensor, "B N E"], Int[Tensor, "B N"] | None]:
         """Encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all are)."""
         if image_features is None:
             if pixel_values is None:
@@ -89,8 +89,8 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         decoder_input_ids: Int[Tensor, "B T"] | None = None,
         decoder_attention_mask: Tensor | None = None,
         labels: Int[Tensor, "B T"] | None = None,
-        image_features: Float[Tensor, "B I W"] | None = None,
-        encoder_outputs: BaseModelOutput | None = None,
+        image_features: Float[Tensor, "B I E"] | None = None,
+        encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         return_logits: bool = True,
@@ -149,9 +149,9 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         pixel_values: Float[Tensor, "B 3 H W"] | None = None,
         input_ids: Int[Tensor, "B S"] | None = None,
         attention_mask: Tensor | None = None,
-        image_features: Float[Tensor, "B I W"] | None = None,
+        image_features: Float[Tensor, "B I E"] | None = None,
         **kwargs: Any,
-    ) -> Int[Tensor, "B T"]:
+    ) -> Any:
         """Decode with transformers' `generate` (greedy, beams, sampling, cached): image and prompt are read once.
 
         Args:

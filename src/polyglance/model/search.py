@@ -29,7 +29,7 @@ class _Batch:
     """What the decoder reads for the images that are still being written about."""
 
     model: Any
-    states: Float[Tensor, "B N W"]
+    states: Float[Tensor, "B N E"]
     mask: Int[Tensor, "B N"] | None
     cache: ImageCache
 
@@ -44,7 +44,7 @@ class _Batch:
         )
         return self.model.logits(decoded.last_hidden_state[:, -1]).float()
 
-    def keep(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"], ids: Int[Tensor, "R T"]) -> None:
+    def keep(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"], ids: Int[Tensor, "Q T"]) -> None:
         """Go on with these images and, in this order, with these of the rows whose ids were written so far."""
         if len(images) == len(self.states):
             agree = (ids == ids[rows]).all(dim=0)

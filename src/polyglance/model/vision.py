@@ -110,7 +110,7 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
         )
         self.max_grid = max_grid
 
-    def forward(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B I W"]:
+    def forward(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B I E"]:
         if max(features.shape[-2:]) > self.max_grid:
             raise ValueError(
                 f"the image gives a grid of {features.shape[-2]} x {features.shape[-1]} features; "

@@ -1,0 +1,121 @@
+"""The verbs, in their own process: what they print, what they write, and that nothing heavy is loaded."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from polyglance.laws import Law
+
+
+def run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "polyglance", "law", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    path = tmp_path_factory.mktemp("laws") / "runs.csv"
+    rng = np.random.default_rng(0)
+    lines = ["params,samples,t0,loss,split"]
+    for split, factor in (("UC", 1.0), ("SC", 0.6)):
+        for p in (4e8, 1e9, 4e9, 1e10):
+            for s in (5e5, 2e6, 1e7):
+                for t in (3.0, 6.0, 10.0):
+                    y = factor * (60 * p**-0.12 * s**-0.2 * t**0.4 + 0.8) * np.exp(0.01 * rng.standard_normal())
+                    lines.append(f"{p},{s},{t},{y},{split}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+COLUMNS = "P=params,S=samples,T=t0,y=loss"
+
+
+def test_the_command_of_the_guide_works_as_written(table, tmp_path):
+    result = run(
+        *("fit", table, "--form", "product", "--columns", COLUMNS, "--group", "split", "--objective", "log-huber"),
+        *("--delta", "1e-3", "--bootstrap", "1000", "--out", tmp_path / "law.json", "--plot", tmp_path / "law.svg"),
+        "--json",
+    )
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout)
+    assert list(content["fits"]) == ["UC", "SC"]
+    uc = content["fits"]["UC"]
+    assert list(uc["parameters"]) == ["b0", "b_P", "b_S", "b_T", "eps"]
+    assert uc["parameters"]["b_T"] == pytest.approx(0.4, abs=0.1)
+    assert uc["intervals"]["b_T"][0] < 0.4 < uc["intervals"]["b_T"][1]
+    assert all({"code", "severity", "message"} == set(warning) for warning in uc["warnings"])
+    assert 0 < uc["objective"] < 1
+    law = Law.load(tmp_path / "law.json")
+    assert law["UC"].objective == uc["objective"]
+    assert len(law["UC"].draws) == 1000
+    svg = (tmp_path / "law.svg").read_text()
+    assert svg.rstrip().endswith("</svg>")
+    assert "95 % of the mean curve" in svg
+
+
+def test_a_law_without_groups_has_its_fields_at_the_top(table):
+    result = run("fit", table, "--form", "compute", "--columns", "C=samples,y=loss", "--bootstrap", 20, "--json")
+    content = json.loads(result.stdout)
+    assert list(content["parameters"]) == ["a0", "a1", "eps"]
+    assert content["objective"] == content["fits"]["all"]["objective"]
+    assert content["warnings"][0]["code"]
+
+
+def test_predict_plan_and_compare_speak_to_people_and_machines(table, tmp_path):
+    law = tmp_path / "law.json"
+    run(
+        "fit",
+        table,
+        "--columns",
+        COLUMNS,
+        "--group",
+        "split",
+        "--objective",
+        "log-lsq",
+        "--bootstrap",
+        50,
+        "--out",
+        law,
+    )
+    at = ("--at", "P=1e9,S=1e8,T=6")
+    assert "1.00 decades" in run("predict", law, *at).stdout
+    machine = json.loads(run("predict", law, *at, "--json").stdout)
+    assert machine["UC"]["low"][0] < machine["UC"]["mean"][0] < machine["UC"]["high"][0]
+    assert "3.23" in run("predict", "paper-v1-compute", "--at", "C=1e9").stdout
+    models = tmp_path / "models.csv"
+    models.write_text("name,P,P_t,F_gmac,T\nsmall,4e8,3e8,50,10\nlarge,4e9,1e9,500,6\n")
+    question = ("plan", law, "--group", "UC", "--target", 2.0, "--candidates", models, "--max-samples", 1e9)
+    assert "cheapest: " in run(*question).stdout
+    assert json.loads(run(*question, "--json").stdout)["options"][0]["needed"]["value"] > 0
+    assert "cannot be reached" in run("plan", law, "--group", "UC", "--target", 0.1, "--candidates", models).stdout
+    text = run("compare", table, *options).stdout
+    assert "product(P, S, T) without offset" in text
+    assert "last value" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("fit", "none.csv"), "none.csv: no such file"),
+        (("fit", "TABLE", "--columns", "P"), "--columns: 'P' is not of the form name=value"),
+        (("fit", "TABLE", "--columns", "P=prams"), "did you mean 'params'"),
+        (("fit", "TABLE", "--columns", COLUMNS, "--bounds", "b_T=1"), "name=low:high"),
+        (("predict", "none.json", "--at", "P=1"), "none.json: no such file"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_2(table, arguments, message):
+    result = run(*(table if argument == "TABLE" else argument for argument in arguments))
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_nothing_heavy_is_loaded():
+    heavy = {"torch", "transformers", "matplotlib", "pyarrow", "pandas", "tyro", "rich"}
+    code = f"import sys, polyglance.laws; print(sorted({heavy} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
