@@ -76,6 +76,16 @@ def tiny_config(decoder: str, *, cross_attention_every: int = 1) -> PolyglanceCo
     return PolyglanceConfig(tiny_vision(), encoder, gemma if decoder == "gemma2" else bart)
 
 
+def tiny_model(decoder: str, *, cross_attention_every: int = 1) -> Polyglance:
+    """A random model of that wiring, its gates open."""
+    torch.manual_seed(0)
+    model = Polyglance(tiny_config(decoder, cross_attention_every=cross_attention_every)).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate"):
+            torch.nn.init.constant_(parameter, 0.7)
+    return model
+
+
 def tiny_sources(folder: Path) -> tuple[Path, Path]:
     """Florence-2 and Gemma-2 checkpoints as transformers saves them, the second in shards, with tokenizers."""
     torch.manual_seed(0)

@@ -146,7 +146,8 @@ def test_a_pickle_only_when_asked_for(golden: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="unsafe-pickle"):
         convert_from_published(tmp_path)
     model, expected = convert_from_published(tmp_path, unsafe_pickle=True), convert_from_published(golden)
-    assert model is not None and expected is not None
+    assert model is not None
+    assert expected is not None
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), expected.parameters(), strict=True))
 
 

@@ -13,14 +13,12 @@ from polyglance.laws.table import Table
 
 __all__ = ["Budget", "Candidate", "read_candidates"]
 
-GIGA = 1e9
-
-_ALIASES: Mapping[str, tuple[tuple[str, float], ...]] = {  # field -> accepted (name, factor)
-    "P": (("P", 1.0), ("num_parameters", 1.0), ("parameters", 1.0), ("params", 1.0)),
-    "P_t": (("P_t", 1.0), ("num_trained", 1.0), ("trainable", 1.0)),
-    "F_gmac": (("F_gmac", 1.0), ("F", 1.0), ("macs_per_sample", 1 / GIGA)),
-    "memory_bytes": (("memory_bytes", 1.0), ("memory_gb", 1e9)),
-    "samples_per_s": (("samples_per_s", 1.0),),
+_ALIASES: Mapping[str, tuple[tuple[str, int], ...]] = {  # field -> accepted (name, power of ten to its unit)
+    "P": (("P", 0), ("num_parameters", 0), ("parameters", 0), ("params", 0)),
+    "P_t": (("P_t", 0), ("num_trained", 0), ("trainable", 0)),
+    "F_gmac": (("F_gmac", 0), ("F", 0), ("macs_per_sample", -9)),
+    "memory_bytes": (("memory_bytes", 0), ("memory_gb", 9)),
+    "samples_per_s": (("samples_per_s", 0),),
 }
 
 
@@ -123,7 +121,7 @@ def _candidate(where: str, number: int, card: Mapping[str, Any], predictors: Seq
     for name in ("P", "F_gmac"):
         if values[name] is None:
             raise ValueError(f"{where}: no {name} (or {', '.join(alias for alias, _ in _ALIASES[name][1:])})")
-    own = {name: _value(where, card, ((name, 1.0),)) for name in predictors if name not in ("P", "S", "C", "N", "D")}
+    own = {name: _value(where, card, ((name, 0),)) for name in predictors if name not in ("P", "S", "C", "N", "D")}
     return Candidate(
         name=str(card.get("name") or card.get("id") or f"candidate {number}"),
         P=values["P"] or 0.0,
@@ -135,13 +133,13 @@ def _candidate(where: str, number: int, card: Mapping[str, Any], predictors: Seq
     )
 
 
-def _value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str, float]]) -> float | None:
-    for name, factor in aliases:
+def _value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str, int]]) -> float | None:
+    for name, power in aliases:
         cell = card.get(name)
         if cell is None or cell == "":
             continue
         try:
-            return float(cell) * factor
+            return float(cell) * 10**power if power >= 0 else float(cell) / 10**-power
         except (TypeError, ValueError):
             raise ValueError(f"{where}: {name} is {cell!r}, not a number") from None
     return None

@@ -163,7 +163,7 @@ class _Parts:
 
     def _drawn(self, name: str, shape: tuple[int, ...]) -> Tensor:
         """N(0, 0.02), as published; a function of seed and name."""
-        generator = torch.Generator().manual_seed(self._options.seed * 2**32 + zlib.crc32(name.encode()))
+        generator = torch.Generator().manual_seed(zlib.crc32(f"{self._options.seed} {name}".encode()))
         return torch.empty(shape).normal_(std=self.config.initializer_range, generator=generator)
 
     def _model_config(self) -> PolyglanceConfig:
