@@ -17,10 +17,10 @@ from polyglance.cli.study import study_app
 __all__ = ["app", "main"]
 
 app, law_app, model_app = SubcommandApp(), SubcommandApp(), SubcommandApp()
-for verb in (law.fit, law.compare, law.predict, law.plan):
-    law_app.command(verb)
-for verb in (model.card, model.assemble, model.convert):
-    model_app.command(verb)
+for law_verb in (law.fit, law.compare, law.predict, law.plan):
+    law_app.command(law_verb)
+for model_verb in (model.card, model.assemble, model.convert):
+    model_app.command(model_verb)
 app.command(data_app, name="data")
 app.command(model_app, name="model")
 app.command(model.caption)

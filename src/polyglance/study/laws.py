@@ -27,6 +27,7 @@ def fit_laws(config: StudyConfig) -> tuple[dict[str, Law], list[str]]:
                 form=form,
                 columns={**inputs, "y": target},
                 size="size",
+                cluster="id",
                 frontier=form == "compute",
                 bootstrap=config.laws.bootstrap,
             )
