@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Packages whose tensor shapes are checked while tests run.
 SHAPED := polyglance.mixture,polyglance.model,polyglance.train,polyglance.evaluate
 # One thread per test worker; more would fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --jaxtyping-packages=$(SHAPED),beartype.beartype
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --jaxtyping-packages=$(SHAPED),beartype.beartype
 
 .PHONY: help install install-dev demo test test-fast check style clean
 

@@ -96,7 +96,7 @@ import simple_scaling_laws as ssl
 for form, law in (("additive", "separable-power"), ("compute", "separable-power"), ("product", "multiplicative-power")):
     frame = pd.read_csv(f"{folder}/{form}.csv")
     names = [name for name in frame.columns if name != "y"]
-    renamed = {name: f"predictor__{name}" for name in names} | {"y": "test_loss__y"}
+    renamed = {name: f"model_size__{name}" for name in names} | {"y": "test_loss__y"}
     runs = [f"run{i}" for i in range(len(frame))]
     frame.rename(columns=renamed).assign(training_run_id=runs).to_csv(f"{folder}/ssl.csv", index=False)
     start = time.process_time(); ssl.fit(f"{folder}/ssl.csv", law=law, n_draws=1000)
