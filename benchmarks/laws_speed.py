@@ -15,12 +15,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.laws import FitConfig, Table, fit
+from polyglance.laws.objectives import ObjectiveName
 
 Columns = dict[str, NDArray[np.float64]]
 
@@ -58,14 +60,17 @@ def seconds(run: Callable[[], object]) -> float:
 
 
 def measure_ours() -> None:
+    cases: tuple[tuple[ObjectiveName, int, str], ...] = (
+        ("log-huber", 0, "full multi-start"),
+        ("log-huber", 1000, "1000 refits, intervals, warnings"),
+        ("raw-lsq", 1000, "1000 refits, intervals, warnings"),
+    )
     for form, columns in TABLES.items():
         table = Table.from_columns(columns)
-        predictors = {name: name for name in columns if name != "y"}
-        for num_draws in (0, 1000):
-            config = FitConfig(form=form, columns=predictors, bootstrap=num_draws)
-            spent = seconds(lambda config=config, table=table: fit(config, table))  # type: ignore[misc]
-            what = f"{num_draws} refits, intervals, warnings" if num_draws else "full multi-start"
-            report("polyglance (log-huber)", form, len(table), what, spent)
+        for objective, num_draws, what in cases:
+            predictors = {name: name for name in columns if name != "y"}
+            config = FitConfig(form=form, columns=predictors, objective=objective, bootstrap=num_draws)
+            report(f"polyglance ({objective})", form, len(table), what, seconds(partial(fit, config, table)))
 
 
 def measure_import() -> None:

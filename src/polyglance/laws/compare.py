@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.laws.data import Rows, labels_in_order, read_rows, resolve_form
+from polyglance.laws.describe import frontier_of
 from polyglance.laws.fit import FitConfig
 from polyglance.laws.forms import Form, PowerSum, additive, bounded_exp, make_form, product
 from polyglance.laws.setup import Layout, lay_out
@@ -109,6 +110,9 @@ def compare(config: CompareConfig, table: Table) -> dict[str, Comparison]:
     """
     form, columns = resolve_form(config.fit)
     rows, _ = read_rows(config.fit, form, columns, table)
+    if config.fit.frontier:
+        parts = [np.flatnonzero(rows.groups == label) for label in labels_in_order(rows.groups)]
+        rows = rows.take(np.sort(np.concatenate([part[frontier_of(config.fit, rows.take(part))] for part in parts])))
     scale = _scale(config, form, rows, table)
     languages = np.array(table.labels(config.language))[rows.indices] if config.language else None
     results = {}

@@ -59,13 +59,7 @@ def describe(
     to_origin = np.asarray(np.linalg.inv(form.centring(layout.reference)), dtype=float)
     origin, origin_draws = theta @ to_origin.T, theta_draws @ to_origin.T
     estimate = dict(zip(form.parameters, form.to_reported(origin).tolist(), strict=True))
-    num_clusters = int(layout.clusters.max()) + 1
-    method = choose_method(config.method, num_clusters, layout.problem.objective)
-    spread = small_sample_spread(method, num_clusters, len(layout.free), config.confidence)
-    names = tuple(name for name in form.parameters if layout.position(name, label) is not None)
-    degrees = num_clusters - len(layout.free)
-    every = parameter_intervals(form, origin, origin_draws, spread, degrees, config.confidence, rows.y.min())
-    intervals, t_intervals = ({name: ends for name, ends in one.items() if name in names} for one in every)
+    spread, intervals, t_intervals = _intervals(config, layout, label, origin, origin_draws)
     report = _report(layout, label, polished, num_starts)
     frontier = frontier_of(config, everything) if len(form.predictors) == 1 else None
     evidence = Evidence(
@@ -109,6 +103,23 @@ def describe(
         solver=report,
         warnings=warnings,
     )
+
+
+def _intervals(
+    config: "FitConfig", layout: Layout, label: str, origin: Floats, origin_draws: Floats
+) -> tuple[float, dict[str, Interval], dict[str, Interval]]:
+    """The small-sample spread, and percentile and t intervals of the group's free parameters."""
+    num_clusters, num_free = int(layout.clusters.max()) + 1, len(layout.free)
+    method = choose_method(config.method, num_clusters, layout.problem.objective)
+    spread = small_sample_spread(method, num_clusters, num_free, config.confidence)
+    smallest = float(layout.groups[label].y.min())
+    both = parameter_intervals(
+        layout.form, origin, origin_draws, spread, num_clusters - num_free, config.confidence, smallest
+    )
+    percentile, student = (
+        {name: ends for name, ends in one.items() if layout.position(name, label) is not None} for one in both
+    )
+    return spread, percentile, student
 
 
 def frontier_of(config: "FitConfig", rows: Rows) -> Indices:

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from polyglance.laws.data import Rows, labels_in_order, read_rows, resolve_form
+from polyglance.laws.data import ALL, Rows, labels_in_order, read_rows, resolve_form
 from polyglance.laws.describe import describe, frontier_of
 from polyglance.laws.forms import Form
 from polyglance.laws.frontier import FrontierConfig
@@ -140,7 +140,8 @@ def _fit_together(
     layout = lay_out(config, form, groups)
     if len(layout.y) < len(layout.free):
         names = ", ".join(name for name, _ in layout.free)
-        raise ValueError(f"{len(layout.y)} rows cannot determine {len(layout.free)} parameters ({names})")
+        where = "" if ALL in groups else f"group {next(iter(groups))!r}: "
+        raise ValueError(f"{where}{len(layout.y)} rows cannot determine {len(layout.free)} parameters ({names})")
     polished, num_starts = solve_from_starts(config, layout)
     best = polished[[int(np.argmin(polished.value))]]
     draws = _draws(config, layout, best)

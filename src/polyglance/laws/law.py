@@ -86,7 +86,7 @@ class Fit:
     confidence: float = 0.95
     seed: int = 0
     objective: float
-    """The minimum of the summed objective."""
+    """The minimum of the summed objective; of all groups together where they share parameters."""
     r2_log: float
     """R^2 of log y (share of its variance that the law explains)."""
     r2_raw: float

@@ -54,6 +54,7 @@ def plot_law(
         raise ValueError(f"no predictor {x!r} to plot against; {did_you_mean(x, predictors)}")
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter
 
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
@@ -63,6 +64,8 @@ def plot_law(
         if next(iter(law.fits.values())).form.logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("log")
+            for place in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                place(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(f"{x} ({law.columns[x]})" if law.columns[x] != x else x)
         axes.set_ylabel(law.columns["y"])
         axes.legend(frameon=False, fontsize=8)
