@@ -63,7 +63,8 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
     except _Misfit as misfit:
         dotted = ".".join(misfit.path)
         for key, override in overridden.items():
-            if dotted == key or dotted.startswith(f"{key}."):
+            # At the value that was set, inside it, or in the table it was set in.
+            if dotted == key or dotted.startswith(f"{key}.") or (dotted and key.startswith(f"{dotted}.")):
                 raise ValueError(f"--set {override}: {misfit}") from None
         line = _line_of(text, misfit.path)
         raise ValueError(f"{path}:{line}: {misfit}" if line else f"{path}: {misfit}") from None

@@ -126,7 +126,9 @@ def test_several_annotations_of_an_image_take_turns(tmp_path: Path, tokenizer: T
 
 def test_samples_per_cell_are_counted_exactly(world: Path, tokenizer: Tokenizer) -> None:
     drawn = mixture(
-        world, tokenizer, balance={str(cell): share for cell, share in zip(COVERAGE.cells, (3, 1, 1, 2), strict=True)}
+        world,
+        tokenizer,
+        balance={str(cell): share for cell, share in zip(COVERAGE.cells, (3.0, 1.0, 1.0, 2.0), strict=True)},
     )
     counts = Counter(str(drawn.cells[index]) for step in range(9) for index in drawn.batch(step).cell)
     assert dict(counts) == drawn.samples_per_cell(9)

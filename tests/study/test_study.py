@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -39,7 +40,8 @@ ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def rows(config: StudyConfig) -> list[dict[str, str]]:
-    return list(csv.DictReader((config.out / "runs.csv").open()))
+    with (config.out / "runs.csv").open() as file:
+        return list(csv.DictReader(file))
 
 
 @pytest.mark.slow
@@ -73,7 +75,7 @@ def test_table_and_losses_tell_the_same(done: StudyConfig) -> None:
         assert float(row["UC_prefix"]) == pytest.approx(sum(cell["prefix"]["mean_nats"] for cell in unseen) / 2)
         initial = [record["initial"][name]["losses"]["plain"]["mean_nats"] for name in ("caption-fr", "caption-zh")]
         assert float(row["T"]) == pytest.approx(sum(initial) / 2)
-        captions = [json.loads(line) for line in (done.out / job.folder / "captions.jsonl").open()]
+        captions = [json.loads(line) for line in (done.out / job.folder / "captions.jsonl").read_text().splitlines()]
         assert {(c["language"], bool(c["prefix"])) for c in captions} == {
             (code, prefix) for code in ("en", "fr", "zh") for prefix in (False, True)
         }
@@ -143,7 +145,6 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_pat
     ("override", "message"),
     [
         ("families.0.widhts=[8]", "families.0.widhts: unknown key; did you mean 'widths'?"),
-        ("coverage.caption=[de, grman]", "coverage: unknown language"),
         ('coverage.caption=["grman"]', "unknown language 'grman': did you mean 'de'?"),
         ('families.1.starts=["al"]', "starts from 'al'; did you mean 'all'?"),
         ("families.0.name=frozen", "each with a name of its own"),
@@ -158,9 +159,8 @@ def test_a_mistake_is_one_line(config_path: Path, override: str, message: str) -
     if not message:
         load(StudyConfig, config_path, overrides=[override])
         return
-    with pytest.raises(ValueError, match=r"^--set ") as caught:
+    with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load(StudyConfig, config_path, overrides=[override])
-    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 

@@ -1,9 +1,10 @@
 """Which cell and which of its images a sample shows: a pure function of (seed, sample number).
 
-Each cell gets its target share of the samples (paper section 2.5), to within one sample at every point: cells take
-turns like trains of different frequency, the k-th sample of a cell with share w being due at time (k + 1/2) / w. What
-the published sampler approximates with counters in every loader worker is here a formula of the sample's number, so
-that a run continued on any number of workers or ranks sees the same samples, and the only state is the step.
+Each cell gets its target share of the samples (paper section 2.5), at every point to within half as many samples as
+there are cells, so well within a batch. Cells take turns like trains of different frequency: the k-th sample of a cell
+with share w is due at time (k + 1/2) / w. What the published sampler approximates with counters in every loader worker
+is here a formula of the sample's number, so that a run continued on any number of workers or ranks sees the same
+samples, and the only state is the step.
 """
 
 from collections.abc import Mapping
