@@ -14,10 +14,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-__all__ = ["IGNORED", "head_loss", "token_nats"]
+from polyglance.mixture.collate import IGNORED
 
-IGNORED = -100
-"""Label of positions that do not count in the loss."""
+__all__ = ["IGNORED", "head_loss", "token_nats"]
 
 _CHUNK_BYTES = 3 * 2**24
 """Size of one chunk of logits in float32; two of them are alive at a time."""

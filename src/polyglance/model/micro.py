@@ -5,13 +5,11 @@ from typing import Literal
 
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig, ViTConfig
 
+from polyglance.mixture.tokenizer import BOS, EOS, PAD
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.vision import ConvStemConfig
 
 __all__ = ["MicroConfig"]
-
-PAD, EOS, BOS = 0, 1, 2
-"""Token ids, as in Gemma's vocabulary."""
 
 
 @dataclass(frozen=True, kw_only=True)
