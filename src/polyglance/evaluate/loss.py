@@ -67,7 +67,7 @@ def cell_losses(
     """
     prefix = prefixes.get(samples.cell.language, "")
     texts = [annotation.text for annotation in samples.annotations]
-    found: dict[str, list[tuple[Float[np.ndarray, "N T"], Int[np.ndarray, "N"]]]] = {name: [] for name in variants}
+    found: dict[str, list[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]]] = {name: [] for name in variants}
     for first in range(0, len(texts), batch_size):
         chosen = slice(first, first + batch_size)
         limits = (max_source_tokens, max_target_tokens)
@@ -151,7 +151,7 @@ def _token_losses(
     return losses.masked_fill(labels == IGNORED, float("nan")).double().numpy()
 
 
-def _summary(batches: list[tuple[Float[np.ndarray, "B T"], Int[np.ndarray, "B"]]], num_bytes: int) -> CellLoss:
+def _summary(batches: list[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]], num_bytes: int) -> CellLoss:
     from_first = [row[first:] for rows, skipped in batches for row, first in zip(rows, skipped, strict=True)]
     counted = [row[~np.isnan(row)] for row in from_first]
     return CellLoss(
