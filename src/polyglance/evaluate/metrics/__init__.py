@@ -1,0 +1,49 @@
+"""Metrics by name: `metric("cider").statistics(hypotheses, references)`. Their modules are imported when asked for."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, cast
+
+from polyglance.evaluate.metrics.metric import Metric, MetricInput, Statistics
+from polyglance.languages import did_you_mean
+
+__all__ = ["METRICS", "Metric", "MetricInput", "Statistics", "metric"]
+
+METRICS: Mapping[str, str] = MappingProxyType(
+    {
+        "cider": "cider:Cider",
+        "bleu": "bleu:Bleu",
+        "rouge": "rouge:Rouge",
+        "sacrebleu": "sacre:SacreBleu",
+        "chrf": "sacre:Chrf",
+        "meteor": "meteor:Meteor",
+        "language": "off_target:OffTarget",
+        "external": "external:External",
+        "accuracy": "means:DisambiguationAccuracy",
+        "clipscore": "means:ClipScore",
+    }
+)
+"""Name -> module of this package and class in it."""
+
+
+def metric(name: str, **options: Any) -> Metric:
+    """The metric with this name.
+
+    Args:
+        options: fields of its class: `metric("sacrebleu", tokenize="zh")`, `metric("chrf", word_order=2)`.
+
+    Raises:
+        ValueError: unknown name or option (the message says what is near), or a value that the metric refuses.
+    """
+    if name not in METRICS:
+        raise ValueError(f"unknown metric {name!r}: {did_you_mean(name, METRICS)}")
+    module, class_name = METRICS[name].split(":")
+    cls = getattr(import_module(f"{__name__}.{module}"), class_name)
+    known = [field.name for field in fields(cls)]
+    for option in options:
+        if option not in known:
+            hint = did_you_mean(option, known) if known else "it has none"
+            raise ValueError(f"{name}: unknown option {option!r}: {hint}")
+    return cast(Metric, cls(**options))

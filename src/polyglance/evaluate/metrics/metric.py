@@ -1,0 +1,97 @@
+"""What a metric is: sufficient statistics of each segment, and scores from their sum or mean.
+
+A metric never sees files, languages or tokenisers: texts come in, tokenised by a protocol where it wants tokens. Its
+statistics are kept, so that subsets, intervals and comparisons need no second look at the texts (the design of
+sacrebleu's metrics).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float
+
+__all__ = ["Metric", "MetricInput", "Statistics", "check_segments"]
+
+MetricInput = Literal["tokens", "text"]
+"""`tokens`: texts whose tokens are joined by single spaces, as the protocol's tokeniser makes them. `text`: texts as
+they are, for metrics that tokenise for themselves (sacrebleu's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """Sufficient statistics of a metric over a set of segments."""
+
+    values: Float[np.ndarray, "N K"]
+    """One row per segment; scores are functions of the rows' sum and number."""
+    names: tuple[str, ...]
+    """What each of the K columns is."""
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A metric over segments (images, sentences) with one hypothesis and one or more references each."""
+
+    @property
+    def name(self) -> str:
+        """As asked for on the command line: `cider`."""
+        ...
+
+    @property
+    def reads(self) -> MetricInput:
+        """What its texts have to be."""
+        ...
+
+    @property
+    def scale(self) -> float:
+        """The score of a perfect text, roughly: 1, 10 (CIDEr) or 100. Printed in signatures, so that 0.6 is not read
+        as 0.6 %."""
+        ...
+
+    def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
+        """Statistics of N segments.
+
+        Args:
+            references: the references of each segment: `references[i]` belong to `hypotheses[i]`.
+
+        Raises:
+            ValueError: the two are not equally long, or a segment has no reference.
+        """
+        ...
+
+    def scores(
+        self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
+    ) -> dict[str, Float[np.ndarray, "*draws"]]:
+        """Score name (`Bleu_4`) -> value, from statistics summed over `num_segments` segments; for many sums at once,
+        so that a bootstrap is one call."""
+        ...
+
+    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
+        """Score name -> value of each segment, where the metric has such; else an empty dictionary."""
+        ...
+
+    def signature(self) -> Mapping[str, str]:
+        """Key -> value of everything about the metric itself that moves its number, in a fixed order."""
+        ...
+
+
+def check_segments(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+    """Refuse segments that no metric can score.
+
+    Raises:
+        ValueError: none at all, not as many hypotheses as lists of references, a segment without reference, or a text
+            where a list of references belongs.
+    """
+    if not len(hypotheses):
+        raise ValueError("no segments to score: there are no hypotheses")
+    if len(hypotheses) != len(references):
+        raise ValueError(
+            f"{len(hypotheses)} hypotheses but references of {len(references)} segments: "
+            "one list of references per hypothesis is right"
+        )
+    for index, texts in enumerate(references):
+        if isinstance(texts, str):
+            raise ValueError(f"the references of segment {index} are one text; a list of texts is right")
+        if not len(texts):
+            raise ValueError(f"segment {index} has no reference")

@@ -1,0 +1,169 @@
+"""Word n-grams of many segments as integers: exact ids (never hashes) and counts, one n-gram length at a time.
+
+Words are what `str.split` makes of a text, as in pycocoevalcap's CIDEr and BLEU.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+__all__ = ["Ngrams", "Segments"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ngrams:
+    """The n-grams of one length in N hypotheses and their R references: one entry per text and different n-gram,
+    sorted by text, then n-gram."""
+
+    order: int
+    """Words per n-gram."""
+    num_grams: int
+    """How many different ones there are; their ids are 0 ... num_grams - 1."""
+    places: Int[np.ndarray, "grams"]
+    """A place of each in `Segments.words`."""
+    hypothesis: Int[np.ndarray, "H"]
+    """Entries of hypotheses: which of the N."""
+    hypothesis_gram: Int[np.ndarray, "H"]
+    hypothesis_count: Float[np.ndarray, "H"]
+    reference: Int[np.ndarray, "E"]
+    """Entries of references: which of the R."""
+    reference_gram: Int[np.ndarray, "E"]
+    reference_count: Float[np.ndarray, "E"]
+    count_in_hypothesis: Float[np.ndarray, "E"]
+    """How often the n-gram stands in the hypothesis that the reference belongs to; often 0."""
+    segment_of_entry: Int[np.ndarray, "E"]
+    """Which of the N segments the reference belongs to."""
+
+    def in_references(self) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
+        """Segment and n-gram of each different pair of the two where a reference of the segment holds the n-gram,
+        sorted."""
+        num_grams = max(self.num_grams, 1)
+        keys = np.sort(self.segment_of_entry * num_grams + self.reference_gram)
+        segments, grams = np.divmod(keys[_is_first(keys)], num_grams)
+        return segments, grams
+
+    def document_frequency(self) -> Int[np.ndarray, "grams"]:
+        """The number of segments whose references hold each n-gram."""
+        return np.bincount(self.in_references()[1], minlength=self.num_grams)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """The words of N hypotheses, then those of their R references, one after another."""
+
+    vocabulary: Sequence[str]
+    """The different words; a word's id is its place here."""
+    words: Int[np.ndarray, "words"]
+    lengths: Int[np.ndarray, "texts"]
+    """Words per text, N + R of them."""
+    num_segments: int
+    segment_of_reference: Int[np.ndarray, "R"]
+    """Ascending: references of one segment stand together."""
+    first_reference: Int[np.ndarray, "N"]
+    """The first reference of each segment."""
+
+    @classmethod
+    def of(cls, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> "Segments":
+        """Read N hypotheses with their references (checked by `check_segments` before)."""
+        ids: defaultdict[str, int] = defaultdict()
+        ids.default_factory = ids.__len__  # a new word's id is the number of words before it
+        words, lengths = array("q"), array("q")
+        for text in chain(hypotheses, *references):
+            split = text.split()
+            lengths.append(len(split))
+            words.extend(map(ids.__getitem__, split))
+        num_references = np.array([len(texts) for texts in references], dtype=np.int64)
+        return cls(
+            vocabulary=list(ids),
+            words=np.array(words, dtype=np.int64),
+            lengths=np.array(lengths, dtype=np.int64),
+            num_segments=len(hypotheses),
+            segment_of_reference=np.repeat(np.arange(len(hypotheses)), num_references),
+            first_reference=np.cumsum(num_references) - num_references,
+        )
+
+    @property
+    def hypothesis_lengths(self) -> Int[np.ndarray, "N"]:
+        """Words of each hypothesis."""
+        return self.lengths[: self.num_segments]
+
+    @property
+    def reference_lengths(self) -> Int[np.ndarray, "R"]:
+        """Words of each reference."""
+        return self.lengths[self.num_segments :]
+
+    def spelled(self, ngrams: Ngrams) -> list[str]:
+        """The n-grams as words joined by spaces, by id."""
+        spans = ngrams.places[:, None] + np.arange(ngrams.order)
+        return [" ".join([self.vocabulary[word] for word in span]) for span in self.words[spans].tolist()]
+
+    def ngrams(self, max_order: int) -> Iterator[Ngrams]:
+        """The n-grams of 1, 2, ... `max_order` words; one length at a time, to hold no more than one in memory."""
+        text_of_word = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        words_left = np.repeat(np.cumsum(self.lengths), self.lengths) - np.arange(len(self.words))
+        # The id of the n-gram that begins at each word; left as it was where the text has too few words for one.
+        grams = self.words.copy()
+        num_grams = len(self.vocabulary)
+        for order in range(1, max_order + 1):
+            starts = np.flatnonzero(words_left >= order)
+            if order > 1:
+                # An n-gram is the (n - 1)-gram that begins it and its last word: a pair, packed without loss.
+                pairs = grams[starts] * len(self.vocabulary) + self.words[starts + order - 1]
+                grams[starts], num_grams = _ranks(pairs)
+            places = np.empty(num_grams, dtype=np.int64)
+            places[grams[starts]] = starts
+            yield self._counted(order, places, text_of_word[starts], grams[starts])
+
+    def _counted(
+        self,
+        order: int,
+        places: Int[np.ndarray, "grams"],
+        texts: Int[np.ndarray, "occurrences"],
+        grams: Int[np.ndarray, "occurrences"],
+    ) -> Ngrams:
+        num_grams = max(len(places), 1)
+        occurrences = np.sort(texts * num_grams + grams)
+        first = np.flatnonzero(_is_first(occurrences))
+        keys, counts = occurrences[first], np.diff(first, append=len(occurrences))
+        num_hypothesis = int(np.searchsorted(keys, self.num_segments * num_grams))
+        own, others = keys[:num_hypothesis], keys[num_hypothesis:] - self.num_segments * num_grams
+        reference, gram = np.divmod(others, num_grams)
+        segment = self.segment_of_reference[reference]
+        wanted = segment * num_grams + gram
+        found = np.searchsorted(own, wanted)
+        is_there = np.append(own, -1)[found] == wanted
+        own_counts = counts[:num_hypothesis].astype(np.float64)
+        return Ngrams(
+            order=order,
+            num_grams=len(places),
+            places=places,
+            hypothesis=own // num_grams,
+            hypothesis_gram=own % num_grams,
+            hypothesis_count=own_counts,
+            reference=reference,
+            reference_gram=gram,
+            reference_count=counts[num_hypothesis:].astype(np.float64),
+            count_in_hypothesis=np.where(is_there, np.append(own_counts, 0.0)[found], 0.0),
+            segment_of_entry=segment,
+        )
+
+
+def _ranks(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
+    """Keys as 0, 1, 2, ... in their order, equal ones alike, and how many there are."""
+    by_key = np.argsort(keys)
+    is_first = _is_first(keys[by_key])
+    ranks = np.empty_like(keys)
+    ranks[by_key] = np.cumsum(is_first) - 1
+    return ranks, int(is_first.sum())
+
+
+def _is_first(keys: Int[np.ndarray, "K"]) -> Bool[np.ndarray, "K"]:
+    """Of sorted keys, which ones differ from the one before."""
+    first = np.ones(len(keys), dtype=np.bool_)
+    np.not_equal(keys[1:], keys[:-1], out=first[1:])
+    return first
