@@ -1,0 +1,272 @@
+"""What can be wrong with predictions and references, found before a number is made of them.
+
+What would make the number wrong is refused with a `ValueError`; what a reader of the number has to know is a warning.
+Both are one line each. Every check stands for a mistake that other tools let pass: shifted lines, transposed or swapped
+arguments, CIDEr of one image, document frequencies of a subset, words where a language has no spaces.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from polyglance.evaluate.predictions import Id, TextSet
+from polyglance.evaluate.scored_languages import scored_language
+from polyglance.evaluate.tokenization.normalise import has_line_break, without_line_breaks
+from polyglance.languages import did_you_mean
+
+__all__ = [
+    "BENCHMARK_SIZES",
+    "Missing",
+    "Segments",
+    "check_benchmark_size",
+    "check_document_frequency",
+    "check_tokenizer",
+    "pair",
+]
+
+Missing = Literal["error", "empty", "drop"]
+"""Ids that only one side has, or that predictions repeat. `error`: refuse. `empty`: a missing prediction counts as an
+empty text. `drop`: score the ids that both have, and the first of repeated predictions."""
+
+_FEW_IMAGES = 1000
+"""Below this many images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032 by
+their own and 0.896 by those of all."""
+
+BENCHMARK_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
+    {
+        "coco-karpathy": (5000,),
+        "xm3600": (3600,),
+        "multi30k-task1": (1000, 461, 1071),
+        "multi30k-task2": (1000,),
+        "commute-translation": (308, 300, 324),
+        "docci": (5000,),
+        "image-paragraphs": (2489,),
+    }
+)
+"""Segments that the test splits of a benchmark have, in any of its languages."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segments:
+    """Predictions and references that belong together, ready to be tokenised: no text holds a line break."""
+
+    ids: tuple[Id, ...]
+    """As the references spell them, in their order."""
+    hypotheses: tuple[str, ...]
+    references: tuple[tuple[str, ...], ...]
+    """Those of each id; never empty."""
+    all_references: tuple[tuple[str, ...], ...]
+    """Of every id of the reference file, scored or not."""
+    warnings: tuple[str, ...]
+
+
+def pair(
+    hypotheses: TextSet, references: TextSet, *, ids: Sequence[str] | None = None, missing: Missing = "error"
+) -> Segments:
+    """Bring each prediction and its references together.
+
+    Args:
+        ids: the ids to score, where not all of the references'.
+        missing: what to do about ids that only one side has.
+
+    Raises:
+        ValueError: swapped or transposed arguments, ids missing, unknown or repeated: one line, with the first few.
+    """
+    _check_not_swapped(hypotheses, references)
+    _check_not_transposed(hypotheses, references)
+    warnings: list[str] = []
+    found, expected = hypotheses.by_id(), references.by_id()
+    wanted = list(expected) if ids is None else _known(ids, expected, references)
+    _check_repeated({name: found[name] for name in wanted if name in found}, hypotheses, missing, warnings)
+    absent = [name for name in wanted if name not in found]
+    extra = [name for name in found if name not in expected]
+    _check_absent(absent, wanted, hypotheses, references, missing, warnings)
+    _check_extra(extra, hypotheses, references, missing if ids is None else "drop", warnings)
+    if missing == "drop":
+        wanted = [name for name in wanted if name in found]
+    if not wanted:
+        raise ValueError(f"{hypotheses.source}: no id is also in {references.source}; they belong to different data")
+    spelled = {str(name): name for name, _ in references.entries}
+    chosen = [found.get(name, [""])[0] for name in wanted]
+    _check_empty([found[name][0] for name in wanted if name in found], hypotheses, warnings)
+    cleaned = _cleaned([chosen], hypotheses.source, warnings)[0]
+    all_references = _cleaned(list(expected.values()), references.source, warnings)
+    by_id = dict(zip(expected, all_references, strict=True))
+    return Segments(
+        ids=tuple(spelled[name] for name in wanted),
+        hypotheses=cleaned,
+        references=tuple(by_id[name] for name in wanted),
+        all_references=tuple(all_references),
+        warnings=tuple(warnings),
+    )
+
+
+def check_document_frequency(num_segments: int, num_references: int, df: str) -> list[str]:
+    """What document frequencies of few images do to CIDEr.
+
+    Args:
+        num_segments: images that are scored.
+        num_references: images that there are references of.
+        df: `references` where they come from the scored images.
+
+    Raises:
+        ValueError: there is one image only: log(1) = 0, and so is every score.
+    """
+    if df != "references":
+        return []
+    if num_segments == 1:
+        raise ValueError(
+            "CIDEr of one image is 0 whatever the texts are, since document frequencies come from the scored images; "
+            "score all images together, or give --df all or a table of frequencies"
+        )
+    if num_segments < num_references:
+        return [
+            f"CIDEr's document frequencies come from the {num_segments:,} scored of {num_references:,} images; the "
+            "number is not comparable with that of the whole set (--df all takes them from every reference)"
+        ]
+    if num_segments < _FEW_IMAGES:
+        return [
+            f"CIDEr's document frequencies come from {num_segments:,} images only; the number moves with the size of "
+            "the set and is comparable with scores of the same images alone"
+        ]
+    return []
+
+
+def check_tokenizer(metric: str, tokenizer: str, language: str) -> list[str]:
+    """Whether the words that a metric counts are words of the language."""
+    entry = scored_language(language)
+    if entry.spaces or tokenizer not in ("ptb", "whitespace", "13a", "intl", "none"):
+        return []
+    return [
+        f"{metric} on {tokenizer!r} tokens means little in {entry.name}, which writes no spaces between words: "
+        f"whole sentences are single words; use characters or a word segmenter"
+    ]
+
+
+def check_benchmark_size(benchmark: str, num_segments: int) -> list[str]:
+    """Whether the split is as large as the benchmark's.
+
+    Raises:
+        ValueError: there is no such benchmark.
+    """
+    if benchmark not in BENCHMARK_SIZES:
+        raise ValueError(f"unknown benchmark {benchmark!r}: {did_you_mean(benchmark, BENCHMARK_SIZES)}")
+    sizes = BENCHMARK_SIZES[benchmark]
+    if num_segments in sizes:
+        return []
+    right = " or ".join(f"{size:,}" for size in sizes)
+    return [f"{num_segments:,} segments were scored, but a test split of {benchmark} has {right}"]
+
+
+def _check_not_swapped(hypotheses: TextSet, references: TextSet) -> None:
+    several = sum(len(texts) > 1 for texts in hypotheses.by_id().values())
+    references_have_several = any(len(texts) > 1 for texts in references.by_id().values())
+    as_files_say = hypotheses.layout == "coco captions" != references.layout
+    if as_files_say or (2 * several > len(hypotheses.by_id()) and not references_have_several):
+        raise ValueError(
+            f"predictions and references look swapped: {hypotheses.source} holds several texts per id, "
+            f"{references.source} one"
+        )
+
+
+def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
+    num_hypotheses, streams = len(hypotheses.by_id()), references.by_id()
+    if len(streams) != num_hypotheses > 1 and all(len(texts) == num_hypotheses for texts in streams.values()):
+        raise ValueError(
+            f"{references.source}: references look transposed, {len(streams)} entries of {num_hypotheses:,} texts; "
+            f"right is one entry for each of the {num_hypotheses:,} ids, with the references of that id"
+        )
+    if hypotheses.layout == references.layout == "lines":
+        times, rest = divmod(len(streams), num_hypotheses)
+        if times > 1 and not rest:
+            raise ValueError(
+                f"{references.source}: {times} times as many lines as {hypotheses.source}, which looks like {times} "
+                "references of each text in one file; give one file for each (--refs A --refs B)"
+            )
+
+
+def _known(ids: Sequence[str], expected: Mapping[str, object], references: TextSet) -> list[str]:
+    unknown = [name for name in ids if name not in expected]
+    if unknown:
+        raise ValueError(f"{references.source}: {_some(unknown)} asked for, but not there")
+    return list(dict.fromkeys(ids))
+
+
+def _check_repeated(
+    found: Mapping[str, Sequence[str]], hypotheses: TextSet, missing: Missing, warnings: list[str]
+) -> None:
+    repeated = [name for name, texts in found.items() if len(texts) > 1]
+    if not repeated:
+        return
+    message = f"{hypotheses.source}: {_some(repeated)} predicted more than once"
+    if missing != "drop":
+        raise ValueError(f"{message}; --missing drop takes the first")
+    warnings.append(f"{message}; the first is scored")
+
+
+def _check_absent(
+    absent: Sequence[str],
+    wanted: Sequence[str],
+    hypotheses: TextSet,
+    references: TextSet,
+    missing: Missing,
+    warnings: list[str],
+) -> None:
+    if not absent:
+        return
+    message = f"{hypotheses.source}: {_some(absent)} missing of the {len(wanted):,} in {references.source}"
+    if missing == "error":
+        raise ValueError(f"{message}; --missing empty scores them as empty texts, --missing drop leaves them out")
+    done = "scored as empty texts" if missing == "empty" else "left out"
+    warnings.append(f"{message}; {done}")
+
+
+def _check_extra(
+    extra: Sequence[str], hypotheses: TextSet, references: TextSet, missing: Missing, warnings: list[str]
+) -> None:
+    if not extra:
+        return
+    message = f"{hypotheses.source}: {_some(extra)} not in {references.source}"
+    if missing == "error":
+        raise ValueError(f"{message}; --missing drop leaves them out")
+    warnings.append(f"{message}; left out")
+
+
+def _check_empty(chosen: Sequence[str], hypotheses: TextSet, warnings: list[str]) -> None:
+    num_empty = sum(not text.strip() for text in chosen)
+    if num_empty:
+        warnings.append(f"{hypotheses.source}: {num_empty:,} of {len(chosen):,} predictions are empty")
+
+
+def _cleaned(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) -> list[tuple[str, ...]]:
+    """The texts with spaces for line breaks, and U+FFFD for halves of characters, which UTF-8 cannot hold."""
+    broken = sum(has_line_break(text) for texts in groups for text in texts)
+    if broken:
+        warnings.append(
+            f"{source}: {broken:,} texts hold line-break characters (such as U+2028, CR, FF, VT); they count as spaces "
+            "here, and shift all later texts in tools that work line by line"
+        )
+    cleaned = [tuple(_encodable(without_line_breaks(text)) for text in texts) for texts in groups]
+    halves = sum(
+        "\ufffd" in new and "\ufffd" not in old
+        for olds, news in zip(groups, cleaned, strict=True)
+        for old, new in zip(olds, news, strict=True)
+    )
+    if halves:
+        warnings.append(f"{source}: {halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
+    return cleaned
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "".join("\ufffd" if "\ud800" <= character <= "\udfff" else character for character in text)
+    return text
+
+
+def _some(names: Sequence[str]) -> str:
+    """`2 ids (7, 9)`: how many, and the first few."""
+    shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return f"{len(names):,} {'id' if len(names) == 1 else 'ids'} ({shown})"

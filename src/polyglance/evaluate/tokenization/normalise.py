@@ -1,0 +1,59 @@
+"""What is done to texts before and after they are cut into words: line breaks, Unicode forms, punctuation."""
+
+import string
+import unicodedata
+from collections.abc import Iterable
+from typing import Literal
+
+__all__ = [
+    "CAPTION_PUNCTUATION",
+    "PAPER_PUNCTUATION",
+    "UnicodeForm",
+    "delete_characters",
+    "drop_tokens",
+    "has_line_break",
+    "normalise",
+    "without_line_breaks",
+]
+
+UnicodeForm = Literal["none", "NFC", "NFKC"]
+
+_LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+"""Everything that some tool takes for the end of a line (`str.splitlines`, Java's readers)."""
+_TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
+
+CAPTION_PUNCTUATION = (
+    frozenset(string.punctuation) - frozenset("$^|~") | frozenset("·。、《》") | {"...", "''", "``", "--"}
+)
+"""Tokens that the published multilingual caption tool leaves out (multicaptioneval, 2024)."""
+
+PAPER_PUNCTUATION = frozenset(string.punctuation) | frozenset("·。、《》，！？；：“”‘’…„–—«»¿¡")
+"""Characters that the paper's evaluation deletes, also inside words (official code, src/eval.py)."""
+
+
+def has_line_break(text: str) -> bool:
+    """Whether a tool that works line by line would take the text for several.
+
+    A line feed at the end does not count: COCO's own references have some, and every tool strips or replaces it.
+    """
+    return any(character in text for character in _LINE_BREAKS[1:]) or "\n" in text.strip()
+
+
+def without_line_breaks(text: str) -> str:
+    """The text with a space for each line-break character."""
+    return text.translate(_TO_SPACES)
+
+
+def normalise(text: str, form: UnicodeForm) -> str:
+    """The text in a Unicode normalisation form."""
+    return text if form == "none" else unicodedata.normalize(form, text)
+
+
+def drop_tokens(tokenized: str, unwanted: Iterable[str]) -> str:
+    """Leave out whole tokens."""
+    return " ".join(token for token in tokenized.split() if token not in unwanted)
+
+
+def delete_characters(tokenized: str, unwanted: Iterable[str]) -> str:
+    """Delete characters wherever they are; tokens that held nothing else go."""
+    return " ".join(tokenized.translate(str.maketrans("", "", "".join(unwanted))).split())

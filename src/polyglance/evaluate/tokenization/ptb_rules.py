@@ -1,0 +1,264 @@
+r"""What the PTB tokeniser takes for one token: rules, each a regular expression and what becomes of its text.
+
+The tokeniser that this reproduces is a longest-match scanner: at every place the rule with the longest match wins, of
+equally long ones the first. What a rule only looks ahead at counts for the length but is left for the next token.
+Here a rule's group is the token, and what stands behind the group is looked ahead at. Rules for what is deleted later
+(quotation marks, dashes, sentence punctuation) are there because they decide where other tokens begin and end.
+
+Rules see the shape of a text (`ptb_characters.shape`), in its own case: some tell capitals from small letters.
+`(?i:...)` is as wide as in the original: `ı`, `ſ` and the Kelvin sign count as `i`, `s` and `k`.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from polyglance.evaluate.tokenization.ptb_characters import DIGIT, LETTER, MARK, MONEY, SYMBOL
+
+__all__ = ["RULES", "Rule"]
+
+_SOFT_HYPHEN = "\u00ad"
+_NO_BREAK_SPACE = "\u00a0"
+
+# What becomes of the text of a token.
+
+_BRACKETS = {"(": "-LRB-", ")": "-RRB-", "[": "-LSB-", "]": "-RSB-", "{": "-LCB-", "}": "-RCB-"}
+_FRACTIONS = {"¼": "1/4", "½": "1/2", "¾": "3/4", "⅓": "1/3", "⅔": "2/3"}
+_MONEY = {"¢": "cents", "£": "#", **dict.fromkeys("\x80¤₠€", "$")}
+_QUOTES = {
+    **dict.fromkeys(("'", "&apos;", "\x92", "\u2019", "\u203a"), "'"),
+    **dict.fromkeys(("\x91", "\u2018", "\u201b", "\u2039"), "`"),
+    **dict.fromkeys(('"', "&quot;", "\x94", "\u201d", "»"), "''"),
+    **dict.fromkeys(("\x93", "\u201c", "«"), "``"),
+}
+_ANY_QUOTE = re.compile("|".join(_QUOTES))
+
+
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def _without_soft_hyphens(text: str) -> str:
+    return text.replace(_SOFT_HYPHEN, "") or "-"
+
+
+def _with_spaces(text: str) -> str:
+    """A token with spaces inside, as in `2 1/2`, keeps them as no-break spaces."""
+    spaced = text.replace(" ", _NO_BREAK_SPACE)
+    return spaced.replace("(", _BRACKETS["("]).replace(")", _BRACKETS[")"])
+
+
+def _markup(text: str) -> str:
+    return text.replace(" ", _NO_BREAK_SPACE)
+
+
+def _ampersand(text: str) -> str:
+    return re.sub("(?i)&amp;", "&", text)
+
+
+def _quotes(text: str) -> str:
+    """Quotation marks in the manner of LaTeX; those that it has no sign for, like the low German ones, stay."""
+    return _ANY_QUOTE.sub(lambda match: _QUOTES[match[0]], text)
+
+
+def _dashes(text: str) -> str:
+    return "--" if len(text) in (3, 4) else text
+
+
+def _from(table: dict[str, str]) -> Callable[[str], str]:
+    return lambda text: table.get(text, text)
+
+
+def _always(token: str) -> Callable[[str], str]:
+    return lambda _: token
+
+
+# Pieces of rules. Alternatives stand longest first: Python's engine takes the first that fits, not the longest.
+
+_ALPHABETIC = f"A-Za-z{LETTER}\u0130\u0131\u017f\u212a"
+_DIGITS = f"0-9{DIGIT}"
+_D = f"[{_DIGITS}]"
+_SPACES = r" \t\u00a0\u2000-\u200a\u3000"
+_SPACE_OR_LINE = rf"[{_SPACES}\r\n\u2028\u2029\x0b\x0c\x85]"
+
+_ENTITY_LETTER = "(?i:&[aeiou](?:acute|grave|uml);)"
+_WORD_LETTER = f"(?:[{_ALPHABETIC}{MARK}{_SOFT_HYPHEN}]|{_ENTITY_LETTER})"
+_WORD_CHARACTER = f"(?:[{_ALPHABETIC}{MARK}{_SOFT_HYPHEN}{_DIGITS}]|{_ENTITY_LETTER})"
+_WORD = f"{_WORD_LETTER}{_WORD_CHARACTER}*(?:[.!?]{_WORD_LETTER}{_WORD_CHARACTER}*)*"
+
+_APOSTROPHE = "(?:['\x92\u2019]|(?i:&apos;))"
+_APOSTROPHE_LIKE = "(?:['\x92\u2019`\x91\u2018\u201b]|(?i:&apos;))"
+_CLITIC = f"{_APOSTROPHE}(?:(?i:ll|re|ve)|[msdMSD])"
+_NOT = f"(?i:n){_APOSTROPHE_LIKE}(?i:t)"
+
+_PLAIN = f"[{_ALPHABETIC}{_DIGITS}]"
+_ELISION = f"(?:[dDoOlL]{_APOSTROPHE_LIKE}{_PLAIN})?"
+_JOINED = rf"{_ELISION}{_PLAIN}+(?:[-_\u058a\u2010\u2011]{_ELISION}{_PLAIN}+)*"
+_US = r"(?i:(?:Canada|Sino|Korean|EU|Japan|non)-U\.S|U\.S\.-U\.(?:K|S\.S\.R))"
+_INITIALS = rf"(?:{_US}|[A-Za-z](?:\.[A-Za-z])+)"
+_ACRONYM = f"(?:{_INITIALS}|[A-Za-z])"
+_HYPHENATED = rf"[A-Za-z0-9][A-Za-z0-9.,{_SOFT_HYPHEN}]*(?:-(?:{_INITIALS}\.|[A-Za-z0-9{_SOFT_HYPHEN}]+))+"
+_AND = "(?:(?i:&amp;)|&)"
+_CAPITALS_AND = rf"[A-Z]+(?:(?:\+|{_AND})[A-Z]+)+"
+_SLASHED = "[A-Za-z0-9]+(?:-[A-Za-z]+){0,2}"
+_INSIDE_SENTENCE = "[,;:\u3001]"
+_NUMBER = rf"(?:{_D}*(?:[.,:{_SOFT_HYPHEN}\u066b\u066c]{_D}+)+|{_D}+)"
+
+_NOT_IN_URL = r" \t\n\f\r\"<>|()"
+_URL_END = rf"[^{_NOT_IN_URL}.!?{{}},-]"
+_PATH = f"[^{_NOT_IN_URL}]+{_URL_END}"
+_MAIL_PART = rf"[^{_NOT_IN_URL}{{}}.\u00a0]+"
+_NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
+_ATTRIBUTE = rf" +{_NAME}(?: *= *(?:'[^']*'|\"[^\"]*\"))?"
+_MARKUP = rf"<(?:[!?][A-Za-z-][^>\r\n]*|{_NAME}(?:{_ATTRIBUTE})* *(?:/ *)?|/{_NAME} *)>"
+
+
+def _one_of(words: str) -> str:
+    return "(?i:" + "|".join(words.split()) + ")"
+
+
+def _capitalised(words: str) -> str:
+    """Like `_one_of`, but the first letter must be a capital."""
+    return "(?:" + "|".join(f"{word[0]}(?i:{word[1:]})" for word in words.split()) + ")"
+
+
+_CLOSING = _one_of(
+    r"""
+    Jan Feb Mar Apr Jun Jul Aug Sept? Oct Nov Dec Mon Tues? Wed Thu(?:rs)? Fri
+    Ala? Ariz Calif Colo Conn Ct Dak Fla Ga Ind Kans? Ky Md Mich Minn Mo Mont Neb Nev Okla Penn Tenn Va Vt Wisc? Wyo
+    Assn Bancorp Bhd Bldg Blvd Bros Cos? Corp (?:Ed|Ph)\.D Esq Est Etc Ext Inc Intl Jr Ltd Plc P?pt(?-i:[ey])s? Rd
+    Rt Seq Sq Sr Sys Tel Univ
+    """
+)
+_CLOSING_STATE = _capitalised("Ark Az Del Ill La Mass Miss Ore Pa Tex Wash")
+"""Abbreviations that may end a sentence; those that are words otherwise only with a capital."""
+_TITLE = _one_of(
+    r"""
+    Adj Adm Adv Assoc Asst Attys? Ave Brig Capt Cmdr Col Comdr Cpl Dept Det Drs? Elec Ens Ft Gen Govs? Hon Insp
+    Invt Lieut Lt Maj Messrs M(?-i:[ft])g Mlle Mme Mrs? Ms Msgr Mt Natl Pfc Ph Pres Profs? Pvt Reps? Rev Sens? Sfc
+    Sgt Spc Ste? Supts? Treas a\.k\.a Alex Cie Jos Wm cf vs
+    """
+)
+"""Abbreviations that do not end a sentence."""
+_BEFORE_NUMBER = _one_of("Art Bldg Ca Figs? Nos? Op Pp Prop")
+_OPENING = _capitalised(
+    r"""
+    About According Additionally After An As At But Earlier Here However Her He If In It Last Many More Mr\. Ms\. Now
+    Once One Other Our She Since Some So Such That Their Then There These They The This We What When While Yet You A
+    """
+)
+"""Words that show that a sentence begins, so that a single letter before them ended one and is no initial."""
+_FILE_TYPE = _one_of(
+    """
+    bat bmp class cgi cpp c dll docx? exe gif gz html? h jar java jpe?g mov mp3 pdf php pl png ppt ps py sql tar txt wav
+    xml x zip
+    """
+)
+_BAR_NAMES = "-(?:LRB|RRB|LCB|RCB|LSB|RSB)-"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """One kind of token."""
+
+    pattern: re.Pattern[str]
+    """Matches shapes. Its only group is the token; the rest is looked ahead at."""
+    token: Callable[[str], str]
+    """Text of the token -> how it is printed, not yet in lower case."""
+
+
+def _rule(pattern: str, token: Callable[[str], str] = _as_it_is) -> Rule:
+    return Rule(pattern=re.compile(pattern), token=token)
+
+
+RULES: tuple[Rule, ...] = (
+    # Programming languages, words that are two, markup and character entities
+    _rule(r"((?i:c)\+\+)"),
+    _rule("((?i:c|f)#)"),
+    _rule("((?i:can))(?i:not)"),
+    _rule("('(?i:t))(?i:was|is)"),
+    _rule("((?i:gon|wan))(?i:na)"),
+    _rule("((?i:got))(?i:ta)"),
+    _rule("((?i:gim|lem))(?i:me)"),
+    _rule(f"({_MARKUP})", _markup),
+    _rule(r"((?i:&(?:md|mdash|ndash);)|[\x96\x97\u2013-\u2015])", _always("--")),
+    _rule("((?i:&nbsp;))", _always("")),
+    _rule("((?i:&amp;))", _ampersand),
+    _rule("((?i:&(?:HT|TL|UR|LR|QC|QL|QR|odq|cdq|#[0-9]+);))"),
+    # Words, alone or before 's, 'll, n't, and words with an apostrophe that are one token
+    _rule(f"({_WORD}){_CLITIC}", _without_soft_hyphens),
+    _rule(f"([A-Za-z{_SOFT_HYPHEN}]*[A-MO-Za-z]{_SOFT_HYPHEN}*){_NOT}", _without_soft_hyphens),
+    _rule(f"({_WORD})", _without_soft_hyphens),
+    _rule(f"({_APOSTROPHE}(?i:n){_APOSTROPHE}?)"),
+    _rule(f"([lLdDjJ]{_APOSTROPHE})"),
+    _rule(f"((?i:dunkin|somethin|ol){_APOSTROPHE})"),
+    _rule(f"({_APOSTROPHE}(?:(?i:em|till?|cause)|[2-9]0(?i:s)))"),
+    _rule(rf"([A-HJ-XZn]{_APOSTROPHE_LIKE}[{_ALPHABETIC}]{{2,}})"),
+    _rule(f"([{_ALPHABETIC}]+[aeiouyAEIOUY]{_APOSTROPHE_LIKE}[aeiouA-Z][{_ALPHABETIC}]*)"),
+    _rule(r"((?i:cont'd\.?|'twere|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l))"),
+    _rule(f"((?i:o){_APOSTROPHE_LIKE}(?i:o))"),
+    _rule(f"((?i:y){_APOSTROPHE})[{_ALPHABETIC}]"),
+    # Addresses. The range `,-_` is the original's: it keeps digits and capitals out of a host without `www.`
+    _rule(rf"((?i:https?)://[^{_NOT_IN_URL}{{}}]+{_URL_END})"),
+    _rule(
+        rf"((?:(?i:www)\.(?:[^{_NOT_IN_URL}.!?{{}},]+\.)+[A-Za-z]{{2,4}}"
+        rf"|(?:[^{_NOT_IN_URL}`'.!?{{}},-_$]+\.)+(?i:com|net|org|edu))(?:/{_PATH})?)"
+    ),
+    _rule(rf"((?:(?i:&lt;)|<)?[A-Za-z0-9][^{_NOT_IN_URL}{{}}\u00a0]*@(?:{_MAIL_PART}\.)*{_MAIL_PART}(?:(?i:&gt;)|>)?)"),
+    _rule("(@[A-Za-z_][A-Za-z_0-9]*)"),
+    _rule(f"(#{_WORD_LETTER}+)"),
+    # What was left behind a word
+    _rule(f"({_CLITIC})[^A-Za-z]", _quotes),
+    _rule(f"({_NOT})[^A-Za-z]", _quotes),
+    # Dates, numbers, fractions, money
+    _rule(rf"({_D}{{1,2}}[-/]{_D}{{1,2}}[-/]{_D}{{2,4}})"),
+    _rule(f"([-+]?{_NUMBER})", _without_soft_hyphens),
+    _rule(r"([\u207a\u207b\u208a\u208b]?(?:[\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+|[\u2080-\u2089]+))"),
+    _rule(rf"((?:{_D}{{1,4}}[- \u00a0])?{_D}{{1,4}}(?:\\?/|\u2044){_D}{{1,4}})", _with_spaces),
+    _rule(r"([\u00bc-\u00be\u2153-\u215e])", _from(_FRACTIONS)),
+    _rule(f"((?i:{_BAR_NAMES}|pro-|anti-|S{_AND}P-500|S{_AND}Ls|c{_APOSTROPHE}est|Cap{_APOSTROPHE}n))", _ampersand),
+    _rule(rf"({_SLASHED}(?:\\?/{_SLASHED}){{1,2}})"),
+    _rule(r"([A-Z]*\$|#)"),
+    _rule(f"({MONEY})", _from(_MONEY)),
+    _rule(f"({_CAPITALS_AND})", _ampersand),
+    _rule(rf"({_CAPITALS_AND}\.){_INSIDE_SENTENCE}", _ampersand),
+    # Abbreviations with their period
+    _rule(rf"({_BEFORE_NUMBER}\.){_SPACE_OR_LINE}?{_D}"),
+    _rule(rf"((?i:pt[ey]|co)\.)[{_SPACES}](?i:ltd|lim)"),
+    _rule(rf"((?:{_CLOSING}|{_CLOSING_STATE})\.)(?s:..)?"),
+    _rule(rf"({_TITLE}\.)"),
+    _rule(rf"([A-Za-z])\.{_SPACE_OR_LINE}+(?:{_OPENING}|{_MARKUP}){_SPACE_OR_LINE}"),
+    _rule(rf"({_ACRONYM}\.)"),
+    _rule(f"({_ACRONYM}){_SPACE_OR_LINE}"),
+    _rule(f"({_APOSTROPHE}[0-9][0-9]){_SPACE_OR_LINE}"),
+    _rule(rf"({_WORD_CHARACTER}+(?:\.{_WORD_CHARACTER}+)*\.{_FILE_TYPE})(?:{_SPACE_OR_LINE}|[.?!,])"),
+    _rule(rf"({_WORD}\.){_INSIDE_SENTENCE}", _without_soft_hyphens),
+    _rule(rf"({_JOINED}\.){_INSIDE_SENTENCE}"),
+    # Telephone numbers
+    _rule(
+        r"((?:\([0-9]{2,3}\)[ \u00a0]?|(?:\+\+?)?(?:[0-9]{2,4}[- \u00a0])?[0-9]{2,4}[- \u00a0])"
+        r"[0-9]{3,4}[- \u00a0]?[0-9]{3,5}"
+        r"|(?:(?:\+\+?)?[0-9]{2,4}\.)?[0-9]{2,4}\.[0-9]{3,4}\.[0-9]{3,5})",
+        _with_spaces,
+    ),
+    # Quotation marks, smileys, joined words, punctuation
+    _rule('("|(?i:&quot;))', _quotes),
+    _rule(r"(')[A-Za-z][^ \t\n\r\u00a0]", _quotes),
+    _rule(f"({_CLITIC})", _quotes),
+    _rule(f"({_NOT})", _quotes),
+    _rule("(<|(?i:&lt;))", _always("<")),
+    _rule("(>|(?i:&gt;))", _always(">")),
+    _rule(r"([<>]?[:;=][-o*']?[()DPdpO\\{@|\[\]])[^A-Za-z0-9]", _with_spaces),
+    _rule(r"([-\^x=~<>']_[-\^x=~<>'])"),
+    _rule(r"(\((?:[-\^x=~<>'][_.]?[-\^x=~<>']|[\^x=~<>']-[\^x=~<>'`])\))", _with_spaces),
+    _rule(f"({_JOINED})"),
+    _rule(f"({_HYPHENATED})", _without_soft_hyphens),
+    _rule(rf"({_HYPHENATED}\.){_INSIDE_SENTENCE}", _without_soft_hyphens),
+    _rule(r"(\.{3,5}|(?:\.[ \u00a0]){2,4}\.|[\x85\u2026])", _always("...")),
+    _rule("(-+)", _dashes),
+    _rule(r"([?!]+|@+|#+|_+|<<|>>|\*+|(?:\\\*){1,4})"),
+    _rule(r"([()\[\]{}])", _from(_BRACKETS)),
+    _rule(rf"(''|[`\x91-\x94\u2018-\u201f\u2039\u203a\u00ab\u00bb]{{1,2}}|{_APOSTROPHE})", _quotes),
+    _rule(rf"([!-/:-@^-`~|\\{SYMBOL}\u2044\u207a\u207b\u208a\u208b\u3001])"),
+)
+"""In the order that decides between equally long matches."""

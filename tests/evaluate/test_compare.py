@@ -1,0 +1,78 @@
+"""Comparisons of systems: from files alone, on the same data only, and with the right sign."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyglance.evaluate.compare import compare
+from polyglance.evaluate.score import ScoreReport, load_scores, score_texts, write_scores
+
+REFERENCES = {str(i): [f"a {i % 7} b {i % 5} c {i % 3} d", f"b {i % 5} a {i % 7} d e"] for i in range(60)}
+GOOD = {name: texts[0] for name, texts in REFERENCES.items()}
+BAD = dict.fromkeys(REFERENCES, "a 0 b 0 c 0 d")
+
+
+def scored(hypotheses: dict[str, str], references: dict[str, list[str]] = REFERENCES, **options: Any) -> ScoreReport:
+    chosen: dict[str, Any] = {"language": "en", "metrics": ("cider", "bleu"), "num_bootstrap": 0, **options}
+    return score_texts(hypotheses, references, **chosen)
+
+
+@pytest.mark.parametrize("method", ["bootstrap", "permutation"])
+def test_a_better_system_is_found_better(method: Any) -> None:
+    better = {one.name: one for one in compare(scored(BAD), scored(GOOD), method=method, num_samples=200)}
+    assert set(better) == {"CIDEr", "Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"}
+    cider = better["CIDEr"]
+    assert cider.difference == pytest.approx(cider.score_b - cider.score_a)
+    assert cider.difference > 0
+    assert cider.p_value == pytest.approx(1 / 201)
+    assert cider.num_ties < cider.num_segments == 60
+    if method == "bootstrap":
+        assert cider.interval
+        assert cider.interval[0] < cider.difference < cider.interval[1]
+    worse = compare(scored(GOOD), scored(BAD), method=method, num_samples=200)[0]
+    assert worse.difference == pytest.approx(-cider.difference)
+
+
+def test_equal_systems_are_all_ties() -> None:
+    for one in compare(scored(GOOD), scored(GOOD), num_samples=50):
+        assert one.difference == 0
+        assert one.p_value == 1
+        assert one.num_ties == one.num_segments
+
+
+def test_files_are_enough_and_order_does_not_matter(tmp_path: Path) -> None:
+    direct = compare(scored(BAD), scored(GOOD), num_samples=50)
+    turned = scored(GOOD, dict(reversed(REFERENCES.items())))
+    files = [load_scores(write_scores(one, tmp_path / str(i))) for i, one in enumerate((scored(BAD), turned))]
+    for one, other in zip(direct, compare(*files, num_samples=50), strict=True):
+        assert (one.p_value, one.num_ties) == (other.p_value, other.num_ties)
+        assert one.interval == pytest.approx(other.interval)
+
+
+def test_the_protocol_s_scale_is_kept() -> None:
+    plain = compare(scored(BAD), scored(GOOD), num_samples=50)[0]
+    times = {"protocols": ("paligemma-xm3600",)}
+    scaled = compare(scored(BAD, **times), scored(GOOD, **times), num_samples=50)[0]
+    assert scaled.difference == pytest.approx(100 * plain.difference)
+    assert scaled.p_value == plain.p_value
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"references": {**REFERENCES, "7": ["other"]}}, "refs:2 and refs:1|data:"),
+        ({"language": "de"}, "lang:en and lang:de"),
+        ({"df": "all"}, "df:references and df:all"),
+        ({"metrics": ("rouge",)}, "no metric and protocol in common"),
+        ({"protocols": ("whitespace",)}, "no metric and protocol in common"),
+    ],
+)
+def test_scores_of_different_things_are_not_compared(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        compare(scored(GOOD), scored(BAD, **options))
+    assert "\n" not in str(caught.value)
+
+
+def test_how_intervals_were_made_does_not_matter() -> None:
+    assert compare(scored(GOOD, num_bootstrap=20), scored(BAD), num_samples=20)

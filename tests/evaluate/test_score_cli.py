@@ -1,0 +1,113 @@
+"""`polyglance score`: what a user types, what comes out, and what is said when it goes wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from polyglance.cli.score import score
+
+ROOT = Path(__file__).parents[2]
+CAPTIONS = {"1": ["Ein Hund.", "Der Hund läuft."], "2": ["Zwei Katzen.", "Katzen schlafen."], "3": ["Ein Rad.", "Rad."]}
+
+
+def run(*args: str | Path) -> None:
+    tyro.cli(score, args=[str(arg) for arg in args])
+
+
+def files(folder: Path, name: str = "hyps", captions: dict[str, str] | None = None) -> tuple[Path, Path]:
+    """Files of predictions and references."""
+    hyps, refs = folder / f"{name}.json", folder / "refs.json"
+    texts = captions or {key: many[0] for key, many in CAPTIONS.items()}
+    hyps.write_text(json.dumps([{"image_id": int(key), "caption": text} for key, text in texts.items()]))
+    rows = [{"image_id": int(key), "id": 0, "caption": text} for key, many in CAPTIONS.items() for text in many]
+    refs.write_text(json.dumps({"annotations": rows}))
+    return hyps, refs
+
+
+def test_json_holds_exact_values_by_protocol_and_name(shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = shared / "data/eval/coco_fakecap"
+    hyps, refs = folder / "en_captions_val2014_fakecap_results.json", folder / "en_captions_val2014.json"
+    common = ["--metrics", "cider,bleu", "--refs", refs, "--hyps", hyps, "--lang", "en", "--bootstrap", "0", "--json"]
+    run("--protocol", "coco,characters", *common)
+    result = json.loads(capsys.readouterr().out)
+    assert result["scores"]["coco"]["CIDEr"] == pytest.approx(0.5997905185184199, rel=0, abs=1e-9)
+    assert result["scores"]["coco"]["Bleu_4"] == pytest.approx(0.1908290437674253, rel=0, abs=1e-9)
+    assert result["scores"]["characters"].keys() == result["scores"]["coco"].keys()
+    assert result["warnings"] == []
+    assert {one["name"] for one in result["details"]} == result["scores"]["coco"].keys()
+
+
+def test_readable_output_has_table_signatures_and_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hyps, refs = files(tmp_path)
+    run("--hyps", hyps, "--refs", refs, "--lang", "de", "--protocol", "coco,whitespace", "--out", tmp_path / "out")
+    out = capsys.readouterr().out
+    assert "3 segments" in out
+    assert "│ Bleu_4 " in out
+    assert "\nCIDEr|proto:coco|tok:ptb-" in out
+    assert "\nBleu_1,Bleu_2,Bleu_3,Bleu_4|proto:whitespace|" in out
+    assert "\nwarning: CIDEr's document frequencies come from 3 images only" in out
+    run("--scores", tmp_path / "out", "--bootstrap", "0", "--json")
+    assert set(json.loads(capsys.readouterr().out)["scores"]) == {"coco", "whitespace"}
+
+
+def test_systems_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good, refs = files(tmp_path)
+    bad, _ = files(tmp_path, "bad", {"1": "Ein Hund.", "2": "Hund", "3": "Haus"})
+    common: list[Any] = ["--refs", refs, "--lang", "de", "--bootstrap", "50"]
+    run("--hyps", bad, "--hyps", good, *common, "--out", tmp_path / "out")
+    out = capsys.readouterr().out
+    assert f"CIDEr (coco): {good} minus {bad} = +" in out
+    assert "1 ties in 3 segments" in out
+    assert (tmp_path / "out/bad/scores.json").exists()
+    run("--hyps", good, *common, "--compare", tmp_path / "out/bad", "--test", "permutation", "--json")
+    (first, *_) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert first["method"] == "permutation"
+    assert first["difference"] < 0
+
+
+def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    run("--list-protocols")
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("coco", "paper", "paligemma-xm3600", "characters", "jieba", "default"))
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "--hyps is missing"),
+        (["--hyps", "HYPS"], "--refs is missing"),
+        (["--hyps", "HYPS", "--refs", "REFS"], "--lang is missing"),
+        (["--hyps", "HYPS", "--refs", "REFS", "--lang", "grman"], "unknown language 'grman'"),
+        (["--hyps", "REFS", "--refs", "HYPS", "--lang", "de"], "look swapped"),
+        (["--hyps", "HYPS", "--scores", "x"], "give either --scores"),
+        (
+            ["--hyps", "HYPS", "--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--out", "OUT"],
+            "different file names",
+        ),
+        (["--scores", "absent.json"], "absent.json: cannot be read"),
+    ],
+)
+def test_a_mistake_is_one_line(args: list[str], message: str, tmp_path: Path) -> None:
+    hyps, refs = files(tmp_path)
+    places = {"HYPS": str(hyps), "REFS": str(refs), "OUT": str(tmp_path / "out")}
+    with pytest.raises(ValueError, match=message) as caught:
+        run(*(places.get(arg, arg) for arg in args))
+    assert "\n" not in str(caught.value)
+
+
+def test_scoring_loads_nothing_heavy(tmp_path: Path) -> None:
+    """The verb is imported without numpy, and scoring runs without torch, transformers or pyarrow."""
+    hyps, refs = files(tmp_path)
+    args = ["--hyps", str(hyps), "--refs", str(refs), "--lang", "de", "--metrics", "cider,bleu,rouge,sacrebleu,chrf"]
+    code = (
+        "import sys, tyro\nfrom polyglance.cli.score import score\nassert 'numpy' not in sys.modules\n"
+        f"tyro.cli(score, args={args!r})\n"
+        "assert not {'torch', 'transformers', 'pyarrow', 'PIL'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
