@@ -1,0 +1,414 @@
+"""Result tables: the user's models beside the rows that the paper prints, on one scale.
+
+    tables = result_tables("xm3600", read_models(["out/eval/mine"]))
+    print(as_markdown(tables))
+
+Means are the paper's (section 5.2): Multi30K over 2016, 2017 and mscoco; CoMMuTE's X over German, French, Russian and
+Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is given where all of its parts are.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal
+
+from polyglance.languages import did_you_mean
+from polyglance.report.published_results import (
+    PREFIXED,
+    Place,
+    PublishedResult,
+    Setting,
+    mean_parts,
+    published_results,
+)
+from polyglance.report.score_folders import ModelScores
+
+__all__ = [
+    "FORMATS",
+    "TABLES",
+    "Column",
+    "ResultTable",
+    "Row",
+    "as_csv",
+    "as_json",
+    "as_latex",
+    "as_markdown",
+    "result_tables",
+]
+
+TableName = Literal["headline", "multi30k", "commute", "coco", "xm3600"]
+_MEANS_SOURCE = "v1 Table 4"
+_PAPER = "published rows: arXiv 2503.09443v1, on its scales (percent, CIDEr times 100)"
+_SUSPECT = "?"
+"""Marks a published number that another published number speaks against."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column: what its numbers are of."""
+
+    head: str
+    place: Place
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One model."""
+
+    model: str
+    setting: str
+    """How a published model was trained; empty for the user's."""
+    source: str
+    """`v1 Table 8`; empty for the user's."""
+    values: tuple[float | None, ...]
+    """One per column, on the published scale."""
+    suspect: tuple[str, ...]
+    """One per column: what speaks against the number, empty where nothing does."""
+
+    @property
+    def published(self) -> bool:
+        return bool(self.source)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResultTable:
+    """A table ready to be written."""
+
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    """The published, in the paper's order, then the user's."""
+    notes: tuple[str, ...]
+    """What a reader has to know, one sentence each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    title: str
+    source: str
+    """The published table whose models are the rows."""
+    columns: tuple[Column, ...]
+    settings: tuple[Setting, ...] = ("supervised", "fine-tuned", "zero-shot")
+
+
+def _column(head: str, benchmark: str, split: str, language: str, metric: str) -> Column:
+    return Column(head=head, place=Place(benchmark, split, language, metric))
+
+
+def _headline(title: str, settings: tuple[Setting, ...], english: str, german: str, unseen: str) -> _Layout:
+    translation = (
+        _column("M30K de", "multi30k-task1", "mean", "de", "BLEU"),
+        _column("M30K fr", "multi30k-task1", "mean", "fr", "BLEU"),
+        _column("CoMM de", "commute-translation", "test", "de", "BLEU"),
+        _column("CoMM X", "commute-translation", "test", "X", "BLEU"),
+        _column("Amb de", "commute-disambiguation", "test", "de", "accuracy"),
+        _column("Amb X", "commute-disambiguation", "test", "X", "accuracy"),
+    )
+    captions = (
+        _column("COCO en", "coco-karpathy", "test", "en", english),
+        _column("M30K en", "multi30k-task2", "test_2016", "en", english),
+        _column("M30K de cap.", "multi30k-task2", "test_2016", "de", german),
+        _column("XM en", "xm3600", "all", "en", english),
+        _column("XM de", "xm3600", "all", "de", german),
+        _column("XM unseen", "xm3600", "all", "unseen", unseen),
+    )
+    return _Layout(title=title, source="v1 Table 4", columns=(*translation, *captions), settings=settings)
+
+
+def _multi30k(language: str, name: str) -> _Layout:
+    splits = {
+        "2016": "test_2016_flickr",
+        "2017": "test_2017_flickr",
+        "2018": "test_2018_flickr",
+        "mscoco": "test_2017_mscoco",
+        "mean": "mean",
+    }
+    columns = (
+        _column(f"{head} {metric}", "multi30k-task1", split, language, metric)
+        for head, split in splits.items()
+        for metric in ("BLEU", "COMET-22")
+    )
+    return _Layout(title=f"Multi30K task 1, English to {name}", source="v1 Table 8", columns=tuple(columns))
+
+
+_COMMUTE = ("de", "fr", "ru", "zh", "X")
+TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
+    {
+        "headline": (
+            _headline(
+                "Supervised and fine-tuned (translation BLEU, disambiguation accuracy, captioning CIDEr)",
+                ("supervised", "fine-tuned"),
+                *("CIDEr", "CIDEr", "CIDEr"),
+            ),
+            _headline(
+                "Zero-shot (translation BLEU, disambiguation accuracy, captioning CLIPScore; unseen CIDEr with prefix)",
+                ("zero-shot",),
+                *("CLIPScore", "mCLIPScore", f"CIDEr{PREFIXED}"),
+            ),
+        ),
+        "multi30k": (
+            _multi30k("fr", "French"),
+            _multi30k("de", "German"),
+            _Layout(
+                title="Multi30K task 2, captions, test 2016",
+                source="v1 Table 12",
+                columns=tuple(
+                    _column(f"{language} {metric}", "multi30k-task2", "test_2016", language, metric)
+                    for language, clip_score in (("en", "CLIPScore"), ("de", "mCLIPScore"))
+                    for metric in ("BLEU-4", "CIDEr", clip_score)
+                ),
+            ),
+        ),
+        "commute": (
+            _Layout(
+                title="CoMMuTE, translation",
+                source="v1 Table 9",
+                columns=tuple(
+                    _column(f"{language} {metric}", "commute-translation", "test", language, metric)
+                    for language in _COMMUTE
+                    for metric in ("BLEU", "COMET-22")
+                ),
+            ),
+            _Layout(
+                title="CoMMuTE, disambiguation accuracy (chance is 50)",
+                source="v1 Table 10",
+                columns=tuple(
+                    _column(language, "commute-disambiguation", "test", language, "accuracy") for language in _COMMUTE
+                ),
+            ),
+        ),
+        "coco": (
+            _Layout(
+                title="COCO, Karpathy's test split, English",
+                source="v1 Table 11",
+                columns=tuple(
+                    _column(metric, "coco-karpathy", "test", "en", metric)
+                    for metric in ("BLEU-4", "CIDEr", "CLIPScore")
+                ),
+            ),
+        ),
+        "xm3600": (
+            _Layout(
+                title="XM3600, CIDEr",
+                source="v1 Table 13",
+                columns=tuple(
+                    _column(language, "xm3600", "all", language, "CIDEr")
+                    for language in ("en", "de", "fr", "es", "ru", "zh", "unseen")
+                ),
+            ),
+        ),
+    }
+)
+
+
+def result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[ResultTable, ...]:
+    """A published result table with the user's models below its rows.
+
+    Args:
+        name: one of `TABLES`.
+        models: as `read_models` gives them.
+
+    Raises:
+        ValueError: there is no such table.
+    """
+    layouts = next((layouts for known, layouts in TABLES.items() if known == name), None)
+    if layouts is None:
+        raise ValueError(f"there is no table {name!r}; {did_you_mean(name, TABLES)}")
+    return tuple(_filled(layout, models) for layout in layouts)
+
+
+def _filled(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
+    published = _published_models(layout)
+    columns = tuple(
+        column
+        for column in layout.columns
+        if any(column.place in results for results in published.values())
+        or any(_user_value(column, model) is not None for model in models)
+    )
+    rows = [_published_row(layout, columns, *key, results) for key, results in published.items()]
+    rows += [_user_row(columns, model) for model in models]
+    return ResultTable(
+        title=layout.title,
+        columns=columns,
+        rows=tuple(rows),
+        notes=(
+            _PAPER,
+            *_suspicions(columns, rows),
+            *(note for model in models for note in _user_notes(columns, model)),
+        ),
+    )
+
+
+def _published_models(layout: _Layout) -> dict[tuple[str, Setting], dict[Place, PublishedResult]]:
+    """(model, setting) -> its numbers: those of the layout's source, and the means that only table 4 prints."""
+    found: dict[tuple[str, Setting], dict[Place, PublishedResult]] = {}
+    places = {column.place for column in layout.columns} | {p for c in layout.columns for p in mean_parts(c.place)}
+    for result in published_results():
+        if result.source == layout.source and result.setting in layout.settings and result.place in places:
+            found.setdefault((result.model, result.setting), {})[result.place] = result
+    for result in published_results():
+        is_mean = len(mean_parts(result.place)) > 1
+        if is_mean and result.source == _MEANS_SOURCE and (result.model, result.setting) in found:
+            found[result.model, result.setting][result.place] = result
+    return found
+
+
+def _published_row(
+    layout: _Layout, columns: Sequence[Column], model: str, setting: Setting, results: Mapping[Place, PublishedResult]
+) -> Row:
+    cells = [results.get(column.place) for column in columns]
+    return Row(
+        model=model,
+        setting=setting,
+        source=layout.source,
+        values=tuple(cell.value if cell else None for cell in cells),
+        suspect=tuple(cell.suspect if cell else "" for cell in cells),
+    )
+
+
+def _user_row(columns: Sequence[Column], model: ModelScores) -> Row:
+    values = tuple(_user_value(column, model) for column in columns)
+    return Row(model=model.name, setting="", source="", values=values, suspect=("",) * len(columns))
+
+
+def _user_value(column: Column, model: ModelScores) -> float | None:
+    """The model's number, or the mean of its numbers where all parts are there."""
+    scores = [model.scores.get(part) for part in mean_parts(column.place)]
+    values = [score.value for score in scores if score is not None]
+    return sum(values) / len(values) if len(values) == len(scores) else None
+
+
+def _suspicions(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+    notes = []
+    for row in rows:
+        heads: dict[str, list[str]] = {}
+        for column, reason in zip(columns, row.suspect, strict=True):
+            if reason:
+                heads.setdefault(reason, []).append(column.head)
+        reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in heads.items())
+        if reasons:
+            notes.append(f"{_SUSPECT} {row.model} ({row.setting}), {reasons}")
+    return notes
+
+
+def _user_notes(columns: Sequence[Column], model: ModelScores) -> list[str]:
+    """What a reader has to know of a model's numbers in these columns."""
+    shown = {place for column in columns for place in mean_parts(column.place)}
+    notes = list(dict.fromkeys(f"{model.name}: {note}" for place, note in model.notes if place in shown))
+    for column in columns:
+        parts = mean_parts(column.place)
+        missing = [part for part in parts if part not in model.scores]
+        if 0 < len(missing) < len(parts):
+            lacking = ", ".join(f"{part.split} {part.language}" for part in missing)
+            notes.append(f"{model.name}: no mean in {column.head}, because {lacking} is missing")
+    if not shown & set(model.scores):
+        notes.append(f"{model.name} has no score for this table")
+    return notes
+
+
+def as_markdown(tables: Sequence[ResultTable]) -> str:
+    """Tables for a README; the user's models are in bold."""
+    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+
+
+def _markdown(table: ResultTable) -> str:
+    heads = ("Model", "Setting", *(column.head for column in table.columns), "From")
+    lines = [f"**{table.title}**", "", _line(heads), "|---|---|" + "---:|" * len(table.columns) + "---|"]
+    for row in table.rows:
+        name = " ".join(row.model.replace("|", "\\|").split())
+        cells = (name if row.published else f"**{name}**", row.setting, *_texts(row), _origin(row))
+        lines.append(_line(cells))
+    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def as_latex(tables: Sequence[ResultTable]) -> str:
+    """`tabular` environments for the booktabs package; the user's models stand below a rule."""
+    return "\n".join(_latex(table) for table in tables)
+
+
+def _latex(table: ResultTable) -> str:
+    heads = ("Model", "Setting", *(column.head for column in table.columns), "From")
+    published, own = ([row for row in table.rows if row.published is kind] for kind in (True, False))
+    lines = [
+        f"% {table.title}",
+        f"\\begin{{tabular}}{{ll{'r' * len(table.columns)}l}}",
+        "\\toprule",
+        _latex_line(heads),
+    ]
+    for rows in (published, own):
+        if rows:
+            lines.append("\\midrule")
+            lines += [_latex_line((row.model, row.setting, *_texts(row), _origin(row))) for row in rows]
+    notes = (f"% {note}" for note in table.notes)
+    return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, ""])
+
+
+def _latex_line(cells: Sequence[str]) -> str:
+    return " & ".join(_latex_text(cell) for cell in cells) + r" \\"
+
+
+def _latex_text(text: str) -> str:
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in " ".join(text.split()))
+
+
+def as_csv(tables: Sequence[ResultTable]) -> str:
+    """One line per number, unrounded, so that several tables are one file."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(("table", "model", "setting", "from", *Place._fields, "value", "suspect"))
+    for table in tables:
+        for row in table.rows:
+            for column, value, reason in zip(table.columns, row.values, row.suspect, strict=True):
+                if value is not None:
+                    writer.writerow((table.title, row.model, row.setting, _origin(row), *column.place, value, reason))
+    return file.getvalue()
+
+
+def as_json(tables: Sequence[ResultTable]) -> str:
+    """Tables for machines, unrounded; what is missing is null."""
+    return json.dumps([_plain(table) for table in tables], ensure_ascii=False, indent=2) + "\n"
+
+
+def _plain(table: ResultTable) -> dict[str, object]:
+    return {
+        "title": table.title,
+        "columns": [{"head": column.head, **column.place._asdict()} for column in table.columns],
+        "rows": [
+            {
+                "model": row.model,
+                "setting": row.setting or None,
+                "published": row.published,
+                "from": _origin(row),
+                "values": list(row.values),
+                "suspect": [reason or None for reason in row.suspect],
+            }
+            for row in table.rows
+        ],
+        "notes": list(table.notes),
+    }
+
+
+def _texts(row: Row) -> list[str]:
+    """What the cells show: one decimal, as the paper prints, and a mark where something speaks against the number."""
+    return [
+        "" if value is None else f"{value:.1f}{_SUSPECT if reason else ''}"
+        for value, reason in zip(row.values, row.suspect, strict=True)
+    ]
+
+
+def _origin(row: Row) -> str:
+    return f"published, {row.source}" if row.published else "own scores"
+
+
+FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
+    {"md": as_markdown, "csv": as_csv, "latex": as_latex, "json": as_json}
+)
+"""Name of a format -> its writer."""
