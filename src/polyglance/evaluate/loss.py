@@ -19,7 +19,7 @@ from polyglance.mixture.tokenizer import BOS
 from polyglance.model.architecture import Polyglance
 from polyglance.model.vision import pixel_values
 
-__all__ = ["VARIANTS", "CellLoss", "cell_losses", "split_loss"]
+__all__ = ["VARIANTS", "CellLoss", "cell_losses", "losses_to_dict", "scored_text", "split_loss", "summarise"]
 
 VARIANTS = ("plain", "prefix", "shuffled", "prefix_shuffled")
 """`plain`: every token of the target. `prefix`: the tokens after the language prefix, which is given. `shuffled`: as
@@ -75,10 +75,10 @@ def cell_losses(
         for name, value in losses.items():
             found[name].append(value)
     num_bytes = {
-        name: sum(len(_scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
+        name: sum(len(scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
         for name in variants
     }
-    return {name: _summary(found[name], num_bytes[name]) for name in variants}
+    return {name: summarise(found[name], num_bytes[name]) for name in variants}
 
 
 def split_loss(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage, split: Split, variant: str) -> float:
@@ -151,7 +151,14 @@ def _token_losses(
     return losses.masked_fill(labels == IGNORED, float("nan")).double().numpy()
 
 
-def _summary(batches: list[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]], num_bytes: int) -> CellLoss:
+def summarise(batches: list[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]]], num_bytes: int) -> CellLoss:
+    """The loss of a cell.
+
+    Args:
+        batches: cross-entropies of the targets' tokens (NaN where there is none), and how many of each row's first
+            tokens do not count.
+        num_bytes: of the texts that the other tokens write.
+    """
     from_first = [row[first:] for rows, skipped in batches for row, first in zip(rows, skipped, strict=True)]
     counted = [row[~np.isnan(row)] for row in from_first]
     return CellLoss(
@@ -164,5 +171,6 @@ def _summary(batches: list[tuple[Float[np.ndarray, "_ _"], Int[np.ndarray, " _"]
     )
 
 
-def _scored_text(text: str, prefix: str) -> str:
+def scored_text(text: str, prefix: str) -> str:
+    """What of a text is scored: all, or what comes after a prefix that it begins with."""
     return text[len(prefix) :] if text.startswith(prefix) else text

@@ -10,8 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from polyglance.mixture.prompts import prompt
@@ -20,7 +22,7 @@ from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.processor import Processor, language_prefix
 from polyglance.records import Style
 
-__all__ = ["Captioner", "GenerateConfig", "Generated", "load_model"]
+__all__ = ["Captioner", "GenerateConfig", "Generated", "generate_ids", "load_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,22 +186,48 @@ class Captioner:
         return errors
 
     def _decode(self, batch: Sequence[_Request], features: dict[str, Tensor], config: GenerateConfig) -> list[str]:
-        ids, mask = self.processor.prompts([request.prompt for request in batch])
-        start = self.processor.start_ids(batch[0].result.prefix)
-        device = self.model.device
-        beams = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
-        generated = self.model.generate(
-            input_ids=ids.to(device),
-            attention_mask=mask.to(device),
-            image_features=torch.stack([features[request.result.image] for request in batch]),
-            decoder_input_ids=torch.tensor([start] * len(batch), device=device),
-            do_sample=False,
-            max_new_tokens=config.max_new_tokens,
-            num_beams=config.num_beams,
-            no_repeat_ngram_size=config.no_repeat_ngram_size or None,
-            **(beams if config.num_beams > 1 else {}),
+        generated = generate_ids(
+            self.model,
+            self.processor,
+            [request.prompt for request in batch],
+            torch.stack([features[request.result.image] for request in batch]),
+            prefix=batch[0].result.prefix,
+            config=config,
         )
         return self.processor.texts(generated[:, len(self.processor.config.target_start_ids) :])
+
+
+def generate_ids(
+    model: Polyglance,
+    processor: Processor,
+    prompts: Sequence[str],
+    image_features: Float[Tensor, "B I E"],
+    *,
+    prefix: str,
+    config: GenerateConfig,
+) -> Int[Tensor, "B T"]:
+    """Ids written for each prompt and image, after the start ids and the prefix, which they begin with. A text ends
+    where the decoder has no further positions.
+
+    Args:
+        image_features: `encode_image` of the pixels.
+        prefix: words that every text is started with.
+    """
+    ids, mask = processor.prompts(prompts)
+    start, device = processor.start_ids(prefix), model.device
+    room = model.config.decoder_config.max_position_embeddings - len(start)
+    beams: dict[str, Any] = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
+    return model.generate(
+        input_ids=ids.to(device),
+        attention_mask=mask.to(device),
+        image_features=image_features,
+        decoder_input_ids=torch.tensor([start] * len(prompts), device=device),
+        do_sample=False,
+        max_new_tokens=max(1, min(config.max_new_tokens, room)),
+        num_beams=config.num_beams,
+        no_repeat_ngram_size=config.no_repeat_ngram_size or None,
+        **(beams if config.num_beams > 1 else {}),
+    )
 
 
 def load_model(folder: str | Path) -> Polyglance:

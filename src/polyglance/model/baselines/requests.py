@@ -1,0 +1,27 @@
+"""What chat models are asked, in the words of one sentence per task."""
+
+from polyglance.languages import did_you_mean
+from polyglance.model.baselines.protocol import Task
+from polyglance.model.baselines.tongues import NAMES
+
+__all__ = ["MAX_NEW_TOKENS", "request"]
+
+MAX_NEW_TOKENS = 128
+"""Published limit for chat models (official code section 4.3)."""
+
+
+def request(task: Task, language: str, source: str = "") -> str:
+    """The text beside the image.
+
+    Raises:
+        ValueError: a language without a name here.
+    """
+    if language not in NAMES:
+        raise ValueError(f"no name is known for the language {language!r}; {did_you_mean(language, NAMES)}")
+    name = NAMES[language]
+    if task == "caption":
+        return f"Describe the image in one short sentence in {name}. Answer with that sentence only."
+    return (
+        f"Translate this English text about the image into {name}. Answer with the translation only, "
+        f"in one line.\n\n{source}"
+    )

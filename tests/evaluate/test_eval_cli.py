@@ -1,0 +1,194 @@
+"""From the command to scores, for every verb."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_evaluation
+import torch
+
+from polyglance.cli.eval import eval_app
+from polyglance.coverage import Cell
+from polyglance.data.shard import ShardReader, read_annotations
+from polyglance.evaluate.cells import held_out_samples
+from polyglance.evaluate.folder_loss import LossConfig, folder_losses
+from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.score import load_scores
+from polyglance.languages import LANGUAGES
+from polyglance.model.clip import ClipModel
+from polyglance.model.generate import load_model
+from polyglance.model.processor import Processor
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
+    folder = tmp_path_factory.mktemp("eval")
+    texts = {one.text for _, annotations in read_annotations(world / "test") for one in annotations}
+    tiny_evaluation.tiny_model(folder / "model", texts=tuple(sorted(texts)))
+    tiny_evaluation.tiny_model(folder / "start", texts=tuple(sorted(texts)), seed=1)
+    tiny_evaluation.xm3600(folder / "root")
+    tiny_evaluation.commute(folder / "root")
+    return folder
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
+    capsys.readouterr()
+    eval_app.cli(prog="polyglance eval", args=[*map(str, arguments), "--json"])
+    return json.loads(capsys.readouterr().out)
+
+
+def options(made: Path, out: Path, root: Path | None = None) -> list[object]:
+    return ["--model", made / "model", "--root", root or made / "root", "--out", out, "--limit", 6]
+
+
+def test_caption(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--max-new-tokens", 5, "--beams", 2]
+    verb = ["caption", "--benchmark", "xm3600", "--lang", "fr,zh", "--prefix", "auto", *few]
+    french, chinese = run(capsys, *verb, *options(made, tmp_path))
+    assert (french["num_rows"], french["num_errors"]) == (6, 0)
+    protocols = [one["protocol"] for result in (french, chinese) for one in result["scores"] if one["name"] == "CIDEr"]
+    assert protocols in (["coco", "characters"], ["paper", "paper"]), "the paper's where stanza is installed"
+    assert "|subset:first6|" in french["scores"][0]["signature"]
+    assert "prefix-beams2-32px-first6" in french["folder"]
+    sidecar = json.loads((Path(french["folder"]) / "prediction.json").read_text())
+    assert (sidecar["prefix"], sidecar["benchmark"], sidecar["split"]) == ("La photo montre", "xm3600", "all")
+    kept = load_scores(french["folder"])
+    assert kept.scores[0].value == french["scores"][0]["value"]
+
+
+def test_shards(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = ["--max-new-tokens", 5, "--beams", 1, "--split", "test", "--lang", "fr"]
+    (captions,) = run(
+        capsys, "caption", "--benchmark", "shards-caption", *few, *options(made, tmp_path, world), "--metrics", "bleu"
+    )
+    assert [one["name"] for one in captions["scores"]] == ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"]
+    (translations,) = run(
+        capsys, "translate", "--benchmark", "shards-translation", *few, *options(made, tmp_path, world)
+    )
+    assert [one["name"] for one in translations["scores"]] == ["BLEU", "chrF"]
+    (unscored,) = run(
+        capsys, "translate", "--benchmark", "shards-translation", *few, *options(made, tmp_path, world), "--no-score"
+    )
+    assert unscored["scores"] == []
+
+
+def test_disambiguate(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (result,) = run(capsys, "disambiguate", "--lang", "de", *options(made, tmp_path))
+    rows = [json.loads(line) for line in (Path(result["folder"]) / "predictions.jsonl").read_text().splitlines()]
+    wins = sum(row["correct"] < row["incorrect"] for row in rows)
+    strict, lenient, half = result["scores"]
+    assert (strict["name"], strict["value"], strict["scale"]) == ("accuracy", pytest.approx(100 * wins / 6), "0-100")
+    assert lenient["value"] == half["value"] == strict["value"], "no ties"
+    assert strict["interval"][0] <= strict["value"] <= strict["interval"][1]
+    assert load_scores(result["folder"]).measurements[0].metric.name == "accuracy"
+
+
+def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
+    """And an image-blind scorer, for which every row ties, is at 0, 100 and 50."""
+    from test_predict import Stub
+
+    from polyglance.evaluate.predict import PredictConfig, predict
+    from polyglance.evaluate.score_predictions import score_prediction
+    from polyglance.model.baselines import ModelConfig
+    from polyglance.model.baselines.protocol import TextLoss
+
+    values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
+    config = PredictConfig(
+        model=ModelConfig(model="stub"), root=made / "root", out=tmp_path / "a", **values, limit=4, batch_size=4
+    )
+    report = score_prediction(predict(config, Stub()))
+    assert [score.value for score in report.scores] == [25.0, 25.0, 25.0], "one right, three without an answer"
+    assert "3 of 4 rows have no answer and count as wrong or empty" in report.warnings[-1]
+
+    class Blind(Stub):
+        def losses(self, images: Any, *args: Any) -> Any:
+            return [(TextLoss(nats=1.0, num_tokens=1), TextLoss(nats=1.0, num_tokens=1))] * len(images)
+
+    blind = score_prediction(predict(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
+    assert [score.value for score in blind.scores] == [0.0, 100.0, 50.0]
+    assert "4 ties in 4 rows" in blind.warnings[0]
+    assert "|ties:4|" in blind.scores[0].signature
+
+
+def test_clip_score_joins_the_scores(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """2.5 times the cosine, not below 0, times 100, averaged (the model's cosines are tested in tests/model)."""
+    asked: list[str] = []
+
+    def cosines(self: ClipModel, images: Any, texts: Any) -> Any:
+        asked.extend(texts)
+        return torch.linspace(-0.2, 0.3, len(texts))
+
+    monkeypatch.setattr(ClipModel, "cosines", cosines)
+    clip = tmp_path / "clip"
+    clip.mkdir()
+    (clip / "config.json").write_text('{"model_type": "clip"}')
+    few = ["--max-new-tokens", 5, "--beams", 1, "--clip", clip, "--clip-prefix", "A photo depicts "]
+    verb = ["caption", "--benchmark", "xm3600", "--lang", "fr", *few]
+    (result,) = run(capsys, *verb, *options(made, tmp_path / "out"))
+    cider, score = result["scores"]
+    assert (cider["name"], score["name"]) == ("CIDEr", "MCLIPScore")
+    assert score["value"] == pytest.approx(100 * 2.5 * (0.1 + 0.2 + 0.3) / 6, rel=1e-5)
+    assert "|model:clip-" in score["signature"]
+    assert "|prefix:A photo depicts|weight:2.5|" in score["signature"]
+    assert all(text.startswith("A photo depicts ") for text in asked)
+    kept = load_scores(result["folder"])
+    assert [one.name for one in kept.scores] == ["CIDEr", "MCLIPScore"]
+
+
+def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What studies measure of the same model: one tokenizer, so that both ways of framing texts are the same."""
+    model, data, out = made / "model", world / "test", tmp_path / "losses.json"
+    parts = ["--captioned", "en", "--translated", "fr,zh", "--initial", made / "start", "--samples-per-cell", 5]
+    record = run(capsys, "loss", "--model", model, "--data", data, *parts, "--batch-size", 2, "--out", out)
+    assert json.loads(out.read_text()) == record
+    splits = {name: cell["split"] for name, cell in record["cells"].items()}
+    assert splits == {
+        "caption-en": "SC",
+        "translation-fr": "ST",
+        "translation-zh": "ST",
+        "caption-fr": "UC",
+        "caption-zh": "UC",
+    }
+    processor = Processor.load(model)
+    prefixes = {code: entry.prefix for code, entry in LANGUAGES.items()}
+    reader = ShardReader(data)
+    for name, cell in record["cells"].items():
+        (samples,) = held_out_samples(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
+        limits = {"max_source_tokens": 80, "max_target_tokens": 95}
+        both = {"prefixes": prefixes, "variants": ("plain", "prefix")}
+        expected = cell_losses(load_model(model), processor.decoder_tokenizer, samples, **limits, **both)
+        for variant, loss in expected.items():
+            assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
+    unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]
+    assert record["UC_prefix"] == pytest.approx(sum(unseen) / 2)
+    start = folder_losses(LossConfig(model=made / "start", data=data, samples_per_cell=5))
+    assert start["cells"]["caption-fr"]["split"] is None
+    untrained = [start["cells"][f"caption-{code}"]["losses"]["plain"]["mean_nats"] for code in ("fr", "zh")]
+    assert record["T"] == pytest.approx(sum(untrained) / 2, rel=1e-5)
+    assert "initial" in record
+
+
+def test_list(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = {row["name"]: row for row in run(capsys, "list")}
+    assert len(rows["xm3600"]["splits"]["all"]["languages"]) == 36
+    assert rows["commute-disambiguation"]["task"] == "disambiguation"
+    eval_app.cli(prog="polyglance eval", args=["list", "--benchmark", "xm3600"])
+    assert "xm3600/captions.jsonl" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["caption", "--benchmark", "xm3600", "--lang", "th"], "model does not know the language 'th'"),
+        (["caption", "--benchmark", "commute-translation"], "is a benchmark of translation, not of caption"),
+        (["translate", "--benchmark", "multi30k-task1", "--lang", "fr"], "multi30k"),
+        (["caption", "--benchmark", "xm3600", "--lang", "fr", "--beams", "0"], "beams is 0"),
+        (["disambiguate", "--lang", "de", "--resolution", "64"], "takes images of 32 pixels only"),
+    ],
+)
+def test_mistakes(arguments: list[str], message: str, made: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=message):
+        eval_app.cli(prog="polyglance eval", args=[*arguments, *map(str, options(made, tmp_path))])
