@@ -151,7 +151,7 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_pat
         ('families.1.starts=["al"]', "starts from 'al'; did you mean 'all'?"),
         ("families.0.name=frozen", "each with a name of its own"),
         ("families.1.tower=true", ""),
-        ("families.0.widths=[]", "needs widths, samples and starts"),
+        ("families.0.widths=[]", "needs widths (or else sizes), samples and starts"),
         ("seeds=[1,1]", "each once"),
         ("data.path=x", "give exactly one of world, table and path"),
         ("mixture.balance=cells", "'cells' is not a choice; did you mean 'cell'?"),

@@ -18,9 +18,12 @@ def card(
     source_tokens: int | None = None,
     target_tokens: int | None = None,
     beams: int = 4,
+    devices: int = 8,
+    device_gb: float = 80.0,
+    train_batch_size: int = 1024,
     json: bool = False,
 ) -> None:
-    """Parameters, multiply-accumulates and memory of a size, without allocating it.
+    """Parameters, multiply-accumulates and memory of a size, without allocating it, and how it is best trained.
 
     Args:
         size: 0.4b, 1.0b, 3.5b, 11.2b; a pair such as large+gemma-2-27b@2 (cross-attention in every second layer);
@@ -29,15 +32,22 @@ def card(
         source_tokens: Prompt tokens; the image's come on top (128, or as many as there are positions for).
         target_tokens: Target tokens (128, likewise).
         beams: Beams that the memory for inference is for.
+        devices: Accelerators that the recommendation for training is for.
+        device_gb: Memory of one of them, in 10^9 bytes.
+        train_batch_size: Samples of an optimiser step, over all devices.
         json: Print the card for machines.
     """
     from polyglance.model.card import card as make_card
+    from polyglance.model.strategy import recommend
 
     made = make_card(size, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens, beams=beams)
+    how = recommend(made, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
     if json:
-        print(json_module.dumps(dataclasses.asdict(made), indent=1))
+        recommended = None if how is None else dataclasses.asdict(how)
+        print(json_module.dumps({**dataclasses.asdict(made), "recommended": recommended}, indent=1))
     else:
         _print_card(made)
+        print(f"pre-training on {devices} devices of {device_gb:g} GB, bfloat16: {how or 'does not fit'}")
 
 
 def assemble(

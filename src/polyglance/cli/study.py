@@ -86,20 +86,26 @@ def _study(path: Path, overrides: Sequence[str]) -> Any:
 
 
 def _plan_table(plan: Any) -> Table:
-    table = Table("run", "P", "P_t", "F (MMAC)", "S", "C (GMAC)", "time (s)", "state")
+    large = any(run.strategy for run in plan.runs)
+    time = "hours" if large else "time (s)"
+    table = Table("run", "P", "P_t", "F (GMAC)" if large else "F (MMAC)", "S", "C (GMAC)", time, "state")
+    if large:
+        table.add_column("how")
     for run in plan.runs:
         table.add_row(
             run.id,
             f"{run.num_parameters:,}",
             f"{run.num_trained:,}",
-            f"{run.macs_per_sample / 1e6:.2f}",
+            f"{run.macs_per_sample / (1e9 if large else 1e6):.2f}",
             f"{run.samples:,}",
             f"{run.compute_gmac:,.0f}",
-            f"{run.seconds:.0f}",
+            f"{run.seconds / 3600:.1f}" if large else f"{run.seconds:.0f}",
             run.state,
+            *([run.strategy] if large else []),
         )
+    left = f"{plan.seconds / 3600:.0f} hours" if large else f"{plan.seconds / 60:.1f} minutes"
     table.caption = (
-        f"about {plan.seconds / 60:.1f} minutes on {plan.num_workers} cores, {plan.memory_bytes / 2**30:.1f} GiB; "
+        f"about {left} on {plan.machine}, {plan.memory_bytes / 2**30:.1f} GiB{' per device' if large else ''}; "
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
     )
     return table

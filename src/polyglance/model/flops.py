@@ -10,7 +10,7 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.parts import Part, freeze, num_parameters
 
-__all__ = ["Counts", "count", "forward_macs", "macs_by_part", "on_meta"]
+__all__ = ["Counts", "count", "forward_macs", "macs_by_part", "on_meta", "training_macs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,27 @@ def macs_by_part(model: Polyglance, *, image_size: int, source_tokens: int, targ
     macs = {part: flops.get(f"{root}.{module}", 0) // 2 for part, module in _MODULES.items()}
     assert sum(macs.values()) == counter.get_total_flops() // 2, "a multiplication outside the parts"
     return macs
+
+
+def training_macs(
+    config: PolyglanceConfig, trained: tuple[Part, ...], *, image_size: int, source_tokens: int, target_tokens: int
+) -> int:
+    """MACs that a training step needs for one sample: forward, the gradients of activations as far back as something
+    is trained, and those of the trained weights. Counted as torch's counter sees them run, on the meta device.
+
+    The paper's C = S F (1 + P_t / P) is a convention that laws are fitted with; hours and MFU are reckoned with this.
+    """
+    model = on_meta(config)
+    freeze(model, trained)
+    with torch.device("meta"), FlopCounterMode(display=False) as counter:
+        logits = model.eval()(
+            pixel_values=torch.empty(1, 3, image_size, image_size),
+            input_ids=torch.empty(1, source_tokens, dtype=torch.long),
+            decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
+            decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),
+        ).logits
+        logits.sum().backward()
+    return counter.get_total_flops() // 2
 
 
 _MODULES = {

@@ -17,6 +17,7 @@ __all__ = [
     "FamilyConfig",
     "LanguageModelStart",
     "LawsConfig",
+    "MachineConfig",
     "StudyConfig",
     "TableConfig",
     "TowerConfig",
@@ -123,10 +124,14 @@ class FamilyConfig:
     """Name in tables and figures."""
     decoder: Literal["bart", "gemma2"] = "bart"
     """`bart`: trained from scratch. `gemma2`: a frozen language model with gated cross-attention (paper section 1)."""
-    widths: tuple[int, ...]
-    """Hidden sizes."""
+    widths: tuple[int, ...] = ()
+    """Micro models: their hidden sizes."""
+    sizes: tuple[str, ...] = ()
+    """Models of the published family instead: their sizes, as `polyglance model card` names them."""
+    checkpoint: str = ""
+    """For `sizes`: folder of the model that runs start from, `{size}` standing for the size."""
     layers: int = 2
-    """Layers of the encoder, and of the decoder."""
+    """Micro models: layers of the encoder, and of the decoder."""
     samples: tuple[int, ...]
     """S: a run, with a schedule of its own, for each."""
     starts: tuple[str, ...] = ("random",)
@@ -137,10 +142,32 @@ class FamilyConfig:
     """The optimiser of all its runs."""
 
     def __post_init__(self) -> None:
-        if not self.widths or not self.samples or not self.starts:
-            raise ValueError(f"family {self.name!r} needs widths, samples and starts")
+        if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
+            raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
+        if bool(self.sizes) != bool(self.checkpoint):
+            raise ValueError(f"family {self.name!r}: sizes and checkpoint, the folder they start from, go together")
         if self.decoder == "bart" and self.starts != ("random",):
             raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineConfig:
+    """What runs of published sizes are trained on; their hours are estimated from it. A run takes all of it."""
+
+    name: str = "8 x H100"
+    """In words."""
+    devices: int = 8
+    """Accelerators."""
+    peak_tflops: float = 989.0
+    """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
+    memory_gb: float = 80.0
+    """Memory of one device, in 10^9 bytes."""
+    mfu: float = 0.35
+    """Share of the peak that a training step reaches. An assumption until `polyglance train` has logged yours."""
+
+    def __post_init__(self) -> None:
+        if self.devices < 1 or self.peak_tflops <= 0 or not 0 < self.mfu <= 1:
+            raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +214,8 @@ class StudyConfig:
     """Side of a patch, in pixels."""
     save_every_steps: int = 100
     """Steps between checkpoints: what a kill costs at most."""
+    machine: MachineConfig = field(default_factory=MachineConfig)
+    """Published sizes: what they are trained on."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)
@@ -205,3 +234,10 @@ class StudyConfig:
                     raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
             if family.tower and self.tower is None:
                 raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
+        if len({bool(family.sizes) for family in self.families}) > 1:
+            raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
+
+    @property
+    def is_micro(self) -> bool:
+        """Whether the models are micro models, which bring no checkpoint and no tokenizer of their own."""
+        return not self.families[0].sizes

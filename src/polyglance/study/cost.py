@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from heapq import heappop, heappush
 
 import torch
@@ -19,10 +19,15 @@ from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import language_model
-from polyglance.model.parts import freeze
+from polyglance.model.card import card
+from polyglance.model.flops import training_macs
+from polyglance.model.parts import PUBLISHED_TRAINED, freeze
+from polyglance.model.sizes import size
+from polyglance.model.strategy import recommend
 from polyglance.study.config import StudyConfig
 from polyglance.study.executors import num_cores, urgency
 from polyglance.study.grid import Job
+from polyglance.study.table import lengths
 from polyglance.study.work import data_dirs, language_model_config, train_config
 from polyglance.train.step import caption_loss, language_model_loss
 
@@ -38,16 +43,21 @@ class Costs:
     """Expected costs of a study's jobs, each on one core."""
 
     seconds: Mapping[str, float]
-    """Job id -> seconds; data and tokenizer, which are made first, cost nothing."""
+    """Job id -> seconds, on one core or, for published sizes, on the whole machine; data and tokenizer cost nothing."""
     memory_bytes: int
-    """Peak memory of a process that has trained the largest model."""
+    """Peak memory of a process that has trained the largest model; for published sizes, of one device."""
+    strategies: Mapping[str, str] = field(default_factory=dict)
+    """Published sizes: run id -> how it is best trained on the machine, in words."""
 
 
 def expected_costs(config: StudyConfig, jobs: Sequence[Job]) -> Costs:
     """Time a few training steps of every model of the study, once; the result is kept in costs.json.
 
-    Data and tokenizer have to be there already.
+    Data and tokenizer have to be there already. Published sizes are not timed but reckoned from their operations and
+    the machine's peak and MFU.
     """
+    if not config.is_micro:
+        return _reckoned_costs(config, jobs)
     mark = fingerprint(config, num_cores())
     path = config.out / "costs.json"
     if path.exists() and (kept := json.loads(path.read_text()))["fingerprint"] == mark:
@@ -59,6 +69,28 @@ def expected_costs(config: StudyConfig, jobs: Sequence[Job]) -> Costs:
     costs = Costs(seconds=seconds, memory_bytes=_peak_memory_bytes())
     write_atomically(path, json.dumps({"fingerprint": mark, **asdict(costs)}, indent=1) + "\n")
     return costs
+
+
+def _reckoned_costs(config: StudyConfig, jobs: Sequence[Job]) -> Costs:
+    machine = config.machine
+    flops_per_s = machine.devices * machine.peak_tflops * 1e12 * machine.mfu
+    runs = [job for job in jobs if job.kind == "run"]
+    macs, strategies = {}, {}
+    for name in dict.fromkeys(job.size for job in runs):
+        model = size(name)
+        trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
+        macs[name] = training_macs(model, trained, image_size=config.image_size, **lengths(config))
+        strategies[name] = recommend(
+            card(name, image_size=config.image_size, **lengths(config)),
+            devices=machine.devices,
+            device_bytes=int(machine.memory_gb * 1e9),
+            batch_size=config.mixture.batch_size,
+        )
+    return Costs(
+        seconds={job.id: 2 * macs[job.size] * job.samples / flops_per_s if job.size in macs else 0.0 for job in jobs},
+        memory_bytes=max((s.bytes_per_device for s in strategies.values() if s is not None), default=0),
+        strategies={job.id: str(strategies[job.size] or "does not fit") for job in runs},
+    )
 
 
 def schedule_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_workers: int) -> float:

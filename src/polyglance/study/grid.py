@@ -35,8 +35,10 @@ class Job:
     """Of its settings and of all that it needs."""
     family: str = ""
     """Runs: name of their family."""
+    size: str = ""
+    """Runs: `d96`, or the name of a published size."""
     width: int = 0
-    """Runs and language models: hidden size."""
+    """Micro runs and language models: hidden size."""
     start: str = ""
     """Runs: starting point; language models: their name."""
     samples: int = 0
@@ -66,8 +68,10 @@ def runs(config: StudyConfig) -> tuple[Job, ...]:
 
 def _jobs(config: StudyConfig, made: Mapping[str, Job]) -> Iterator[Job]:
     yield _job(made, "data", "data", Path("data"), settings=config.data)
-    shared = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
-    yield _job(made, "tokenizer", "tokenizer", Path("tokenizer"), needs=("data",), settings=(config.coverage, *shared))
+    if config.is_micro:
+        shared = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
+        settings = (config.coverage, *shared)
+        yield _job(made, "tokenizer", "tokenizer", Path("tokenizer"), needs=("data",), settings=settings)
     model = (config.image_size, config.patch_size, config.mixture)
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))
@@ -101,11 +105,11 @@ def _jobs(config: StudyConfig, made: Mapping[str, Job]) -> Iterator[Job]:
 def _runs_of(config: StudyConfig, family: FamilyConfig, made: Mapping[str, Job]) -> Iterator[Job]:
     for seed in config.seeds:
         for start in family.starts:
-            for width in family.widths:
+            for size, width in [*((f"d{w}", w) for w in family.widths), *((name, 0) for name in family.sizes)]:
                 for samples in family.samples:
                     random = start == "random"
-                    name = f"{family.name}{'' if random else f'-{start}'}-d{width}-s{samples}-seed{seed}"
-                    needs = ["tokenizer"]
+                    name = f"{family.name}{'' if random else f'-{start}'}-{size}-s{samples}-seed{seed}"
+                    needs = ["tokenizer" if config.is_micro else "data"]
                     needs += [] if random else [f"lm-{start}-d{width}"]
                     needs += ["tower"] if family.tower else []
                     yield _job(
@@ -120,6 +124,7 @@ def _runs_of(config: StudyConfig, family: FamilyConfig, made: Mapping[str, Job])
                             config.evaluation,
                         ),
                         family=family.name,
+                        size=size,
                         width=width,
                         start=start,
                         samples=samples,
@@ -127,7 +132,7 @@ def _runs_of(config: StudyConfig, family: FamilyConfig, made: Mapping[str, Job])
                     )
 
 
-_RUN_SETTINGS = ("decoder", "tower", "optim", "layers")
+_RUN_SETTINGS = ("decoder", "tower", "optim", "layers", "checkpoint")
 """Of a family, what its runs depend on: adding a width does not make the others again."""
 
 
@@ -140,13 +145,14 @@ def _job(
     settings: object,
     needs: tuple[str, ...] = (),
     family: str = "",
+    size: str = "",
     width: int = 0,
     start: str = "",
     samples: int = 0,
     seed: int = 0,
 ) -> Job:
     inputs = [made[need].fingerprint for need in needs]
-    mark = fingerprint(__version__, kind, settings, inputs, family, width, start, samples, seed)
+    mark = fingerprint(__version__, kind, settings, inputs, family, size, start, samples, seed)
     return Job(
         id=name,
         kind=kind,
@@ -154,6 +160,7 @@ def _job(
         needs=needs,
         fingerprint=mark,
         family=family,
+        size=size,
         width=width,
         start=start,
         samples=samples,

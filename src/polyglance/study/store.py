@@ -1,16 +1,13 @@
 """What is done and what is not, read from the study's folder. A job is done when its folder says so, last of all."""
 
-import fcntl
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from polyglance.config import write_atomically
 from polyglance.study.grid import Job
 
-__all__ = ["begin", "finish", "is_done", "locked", "state"]
+__all__ = ["begin", "finish", "is_done", "state"]
 
 _BEGUN, _DONE = "begun.json", "done.json"
 
@@ -39,22 +36,6 @@ def begin(study_dir: Path, job: Job) -> Path:
 def finish(study_dir: Path, job: Job) -> None:
     """Say that the job is done."""
     write_atomically(study_dir / job.folder / _DONE, json.dumps({"fingerprint": job.fingerprint}) + "\n")
-
-
-@contextmanager
-def locked(study_dir: Path) -> Iterator[None]:
-    """Hold the study for oneself; the lock goes with the process, however it ends.
-
-    Raises:
-        ValueError: another process works on the study.
-    """
-    study_dir.mkdir(parents=True, exist_ok=True)
-    with (study_dir / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{study_dir}: another `polyglance study run` works on it; wait, or stop it") from None
-        yield
 
 
 def _mark(path: Path) -> str | None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyglance.config import save
+from polyglance.locking import locked
 from polyglance.study.config import StudyConfig
 from polyglance.study.executors import num_cores, run_local
 from polyglance.study.grid import Job, jobs, runs
-from polyglance.study.store import is_done, locked, state
+from polyglance.study.store import is_done, state
 
 __all__ = ["Plan", "PlannedRun", "RunResult", "Status", "plan", "report", "run", "status"]
 
@@ -34,6 +35,8 @@ class PlannedRun:
     compute_gmac: float
     seconds: float
     state: str
+    strategy: str = ""
+    """Published sizes: how it is best trained on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +45,15 @@ class Plan:
 
     runs: tuple[PlannedRun, ...]
     seconds: float
-    """Expected wall time of what is left, on `num_workers` cores."""
-    num_workers: int
+    """Expected wall time of what is left, on `machine`."""
+    machine: str
+    """`2 cores`, or what published sizes are trained on, at the MFU that is assumed."""
     memory_bytes: int
-    """Of all workers together."""
+    """Of all workers together; of one device, where runs are of published sizes."""
     source_tokens: int
-    """Mean prompt tokens, at which F is counted."""
+    """Prompt tokens at which F is counted."""
     target_tokens: int
-    """Mean target tokens."""
+    """Target tokens at which F is counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,12 +80,13 @@ class Status:
 def plan(config: StudyConfig, *, workers: int | None = None) -> Plan:
     """What the grid will cost: P, F, C, S, time and memory of every run.
 
-    Makes data and tokenizer, which take seconds, since P and F depend on them; trains nothing.
+    For micro models data and tokenizer are made, which takes seconds, since P and F depend on them; nothing is
+    trained. For published sizes nothing is made or needed.
 
     Raises:
         ValueError: data and configuration do not fit each other.
     """
-    with locked(config.out):
+    with locked(config.out, "polyglance study run"):
         return _plan(config, workers or num_cores())
 
 
@@ -99,13 +104,13 @@ def run(config: StudyConfig, *, workers: int | None = None, say: Callable[[str],
         ValueError: a job failed, or another process works on the study.
     """
     started_s = time.monotonic()
-    with locked(config.out):
+    with locked(config.out, "polyglance study run"):
         save(config, config.out / "study.toml")
         num_workers = workers or num_cores()
         planned = _plan(config, num_workers)
         say(
             f"{len(planned.runs)} runs, {sum(r.state == 'done' for r in planned.runs)} of them done; "
-            f"about {planned.seconds / 60:.1f} minutes on {num_workers} cores"
+            f"about {planned.seconds / 60:.1f} minutes on {planned.machine}"
         )
         _train(config, num_workers, say)
         problems, report_path = _conclude(config)
@@ -157,22 +162,27 @@ def _plan(config: StudyConfig, num_workers: int) -> Plan:
     from polyglance.study.work import do
 
     all_jobs = jobs(config)
-    for job in all_jobs:
-        if job.kind in _CHEAP:
-            do(config, job)
+    vocab_size = 0
+    if config.is_micro:
+        for job in all_jobs:
+            if job.kind in _CHEAP:
+                do(config, job)
+        vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
+    else:
+        num_workers = 1
     costs = expected_costs(config, all_jobs)
-    vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
-    counts = {(job.family, job.width): counts_of(config, job, vocab_size) for job in _one_of_each_model(config)}
+    counts = {(job.family, job.size): counts_of(config, job, vocab_size) for job in _one_of_each_model(config)}
     planned = [
         PlannedRun(
             id=job.id,
-            num_parameters=(own := counts[job.family, job.width]).num_parameters,
+            num_parameters=(own := counts[job.family, job.size]).num_parameters,
             num_trained=own.num_trained,
             macs_per_sample=own.macs_per_sample,
             samples=job.samples,
             compute_gmac=own.compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
             state=state(config.out, job),
+            strategy=costs.strategies.get(job.id, ""),
         )
         for job in runs(config)
     ]
@@ -180,14 +190,14 @@ def _plan(config: StudyConfig, num_workers: int) -> Plan:
     return Plan(
         runs=tuple(planned),
         seconds=schedule_s(all_jobs, done=done, seconds=costs.seconds, num_workers=num_workers),
-        num_workers=num_workers,
+        machine=f"{num_workers} cores" if config.is_micro else f"{config.machine.name} at MFU {config.machine.mfu:g}",
         memory_bytes=costs.memory_bytes * num_workers,
         **lengths(config),
     )
 
 
 def _one_of_each_model(config: StudyConfig) -> list[Job]:
-    return list({(job.family, job.width): job for job in runs(config)}.values())
+    return list({(job.family, job.size): job for job in runs(config)}.values())
 
 
 def _train(config: StudyConfig, num_workers: int, say: Callable[[str], None]) -> None:

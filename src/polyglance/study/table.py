@@ -11,6 +11,8 @@ from typing import Any
 from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS, Split
 from polyglance.model.flops import Counts, count
+from polyglance.model.parts import PUBLISHED_TRAINED
+from polyglance.model.sizes import size
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job, runs
 from polyglance.study.work import start_of
@@ -53,12 +55,24 @@ _CellValue = Callable[[Mapping[str, Any]], float | None]
 
 
 def lengths(config: StudyConfig) -> dict[str, int]:
-    """Mean prompt and target tokens, at which F is counted."""
+    """Prompt and target tokens at which F is counted: the mean of the data for micro models; for those of published
+    sizes, as published, the longest (official code section 4.2)."""
+    if not config.is_micro:
+        mixture = config.mixture
+        return {"source_tokens": mixture.max_source_tokens, "target_tokens": mixture.max_target_tokens}
     return json.loads((config.out / "tokenizer" / "lengths.json").read_text())
 
 
 def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
-    """P, P_t and F of a run's model."""
+    """P, P_t and F of a run's model.
+
+    Args:
+        vocab_size: of the study's tokenizer; models of published sizes have their own.
+    """
+    if not config.is_micro:
+        model = size(job.size)
+        trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
+        return count(model, trained, image_size=config.image_size, **lengths(config))
     start = start_of(config, job)
     return count(start.model.build(vocab_size), start.trained, image_size=config.image_size, **lengths(config))
 
@@ -68,9 +82,9 @@ def write_table(config: StudyConfig, vocab_size: int) -> Path:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    known: dict[tuple[str, int], Counts] = {}
+    known: dict[tuple[str, str], Counts] = {}
     for job in runs(config):
-        model = (job.family, job.width)
+        model = (job.family, job.size)
         if model not in known:
             known[model] = counts_of(config, job, vocab_size)
         writer.writerow(_row(config, job, known[model]))
@@ -85,7 +99,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": job.id,
         "family": job.family,
-        "size": f"d{job.width}",
+        "size": job.size,
         "start": job.start,
         "seed": job.seed,
         "P": counts.num_parameters,

@@ -1,0 +1,27 @@
+"""One process at a time in a folder."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["locked"]
+
+
+@contextmanager
+def locked(folder: Path, verb: str) -> Iterator[None]:
+    """Hold a folder for oneself; the lock goes with the process, however it ends.
+
+    Args:
+        verb: what works in such folders: `polyglance study run`.
+
+    Raises:
+        ValueError: another process works in it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"{folder}: another `{verb}` works on it; wait, or stop it") from None
+        yield
