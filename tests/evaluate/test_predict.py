@@ -6,14 +6,16 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny_evaluation
 
-from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, locked, merge
+from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge
 from polyglance.evaluate.predict import SIDECAR, PredictConfig, Prediction, _Work, predict
+from polyglance.locking import locked
 from polyglance.model.baselines import ModelConfig, Picture, open_model
 from polyglance.model.baselines.protocol import Failure, TextLoss
 
@@ -231,7 +233,8 @@ def test_mistakes(changes: dict[str, Any], message: str, made: Path, tmp_path: P
 
 
 def test_one_process_at_a_time(made: Path, tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(ValueError, match="another process makes these predictions"), locked(tmp_path):
+    hold = partial(locked, tmp_path, "polyglance eval")
+    with hold(), pytest.raises(ValueError, match="another `polyglance eval`"), hold():
         pass
 
 

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 from polyglance.evaluate.metrics.means import ClipScore
 from polyglance.evaluate.predict import PredictConfig, Prediction, load_examples
-from polyglance.evaluate.progress import progress
 from polyglance.evaluate.score_predictions import measured_with_model
 from polyglance.evaluate.score_report import Measurement
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.model.baselines import Picture
 from polyglance.model.clip import ClipModel
+from polyglance.progress import progress
 
 __all__ = ["ClipConfig", "clip_score"]
 
@@ -48,11 +48,11 @@ def clip_score(prediction: Prediction, predicted: PredictConfig, config: ClipCon
     model = ClipModel(config.folder, device=config.device, dtype=config.dtype)
     examples = load_examples(predicted, images=True)
     values: list[float] = []
-    with progress("CLIPScore", len(examples)) as show:
+    with progress() as show:
         for first in range(0, len(examples), config.batch_size):
             chosen = slice(first, first + config.batch_size)
             values += _batch(model, examples[chosen], prediction.rows[chosen], config)
-            show(len(values))
+            show("CLIPScore", len(values), len(examples))
     english = prediction.sidecar["language"] == SOURCE_LANGUAGE
     metric = ClipScore(score="CLIPScore" if english else "MCLIPScore")
     facts = {

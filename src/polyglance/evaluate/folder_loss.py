@@ -23,7 +23,6 @@ from polyglance.coverage import SPLITS, Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
 from polyglance.evaluate.loss import CellLoss, losses_to_dict, scored_text, split_loss, summarise
-from polyglance.evaluate.progress import progress
 from polyglance.languages import language
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import prompt_of
@@ -33,6 +32,7 @@ from polyglance.model.baselines.library import check_device
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
+from polyglance.progress import progress
 
 __all__ = ["LossConfig", "folder_losses", "summary_rows"]
 
@@ -117,11 +117,11 @@ def _losses(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[str
     measured = _Measured(config, folder)
     reader, size = ShardReader(config.data), measured.processor.config.image_size
     losses = {}
-    with progress(folder.name, len(cells)) as show:
+    with progress() as show:
         for number, cell in enumerate(cells, 1):
             (samples,) = held_out_samples(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
             losses[str(cell)] = measured.losses(samples)
-            show(number)
+            show(folder.name, number, len(cells))
     return losses
 
 

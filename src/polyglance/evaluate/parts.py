@@ -8,14 +8,13 @@ company of the same other rows.
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
 from polyglance.config import write_atomically
 
-__all__ = ["PREDICTIONS", "Part", "keep_whole_batches", "locked", "merge", "num_lines", "read_rows"]
+__all__ = ["PREDICTIONS", "Part", "keep_whole_batches", "merge", "num_lines", "read_rows"]
 
 PREDICTIONS = "predictions.jsonl"
 Row = Mapping[str, Any]
@@ -39,22 +38,6 @@ class Part:
 
     def __exit__(self, *exception: object) -> None:
         self._file.close()
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a folder of predictions for oneself; the lock goes with the process, however it ends.
-
-    Raises:
-        ValueError: another process works there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"{folder}: another process makes these predictions; wait, or stop it") from None
-        yield
 
 
 def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:

@@ -27,10 +27,11 @@ import torch
 from polyglance.config import fingerprint, write_atomically
 from polyglance.data.benchmarks import benchmark
 from polyglance.data.benchmarks.benchmark import EvaluationTask, Example
-from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, locked, merge, num_lines, read_rows
-from polyglance.evaluate.progress import progress
+from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge, num_lines, read_rows
+from polyglance.locking import locked
 from polyglance.model.baselines import EvaluatedModel, ModelConfig, Picture, check_capability, open_model
 from polyglance.model.baselines.protocol import Failure, TextLoss
+from polyglance.progress import progress
 
 __all__ = ["SIDECAR", "PredictConfig", "Prediction", "load_examples", "predict"]
 
@@ -102,7 +103,7 @@ def predict(config: PredictConfig, model: EvaluatedModel | None = None) -> Predi
             the benchmark's, or a server that cannot be reached. Rows that fail are counted instead.
     """
     work = _Work(config, model or open_model(config.model))
-    with locked(work.folder):
+    with locked(work.folder, "polyglance eval"):
         if not work.is_done():
             done = keep_whole_batches(work.folder, work.batches)
             left = [number for number in range(len(work.batches)) if number not in done]
@@ -209,13 +210,18 @@ def _run(work: _Work, batches: Sequence[int]) -> None:
     """Make these batches, here or in processes of their own."""
     num_processes = min(work.config.num_processes, len(batches))
     done = num_lines(work.folder)
-    with progress(f"{work.config.benchmark} {work.config.language}", len(work.examples), done=done) as show:
+    with progress() as show:
+
+        def say(num_done: int) -> None:
+            show(f"{work.config.benchmark} {work.config.language}", num_done, len(work.examples))
+
+        say(done)
         if num_processes > 1:
-            _run_processes(work, batches, num_processes, lambda: show(num_lines(work.folder)))
+            _run_processes(work, batches, num_processes, lambda: say(num_lines(work.folder)))
         else:
             for rows in _make(work, work.folder, batches, process=0):
                 done += len(rows)
-                show(done)
+                say(done)
 
 
 def _make(work: _Work, folder: Path, batches: Sequence[int], *, process: int) -> Iterator[list[dict[str, Any]]]:

@@ -31,6 +31,7 @@ CASES = [
     ("Bill Smith Jr. lives on 5th Ave. near St. Paul.", "bill smith jr. lives on 5th ave. near st. paul"),
     ("This is plan B. A man waits.", "this is plan b a man waits"),
     ("Mail a.b@c.org or see http://x.y/z?q=1, please", "mail a.b@c.org or see http://x.y/z?q=1 please"),
+    ("on www.a.de/Ph.D.No.i.e.x now", "on www.a.de/ph.d.no.i.e.x now"),
     ("Call (650) 555-0199 or +1 650 555 0199", "call -lrb-650-rrb-\xa0555-0199 or +1 650\xa0555\xa00199"),
     ("Add 2 1/2 cups, ½ spoon, 3/4 litre", "add 2\xa01/2 cups 1/2 spoon 3/4 litre"),
     ("It costs $5, £6, €7 or 80¢.", "it costs $ 5 # 6 $ 7 or 80 cents"),

@@ -107,6 +107,11 @@ _NUMBER = rf"(?:{_D}*(?:[.,:{_SOFT_HYPHEN}\u066b\u066c]{_D}+)+|{_D}+)"
 _NOT_IN_URL = r" \t\n\f\r\"<>|()"
 _URL_END = rf"[^{_NOT_IN_URL}.!?{{}},-]"
 _PATH = f"[^{_NOT_IN_URL}]+{_URL_END}"
+_HOST = (
+    rf"(?:(?i:www)\.(?:[^{_NOT_IN_URL}.!?{{}},]+\.)+[A-Za-z]{{2,4}}"
+    # The range `,-_` is the original's: it keeps digits and capitals out of a host without `www.`
+    rf"|(?:[^{_NOT_IN_URL}`'.!?{{}},-_$]+\.)+(?i:com|net|org|edu))"
+)
 _MAIL_PART = rf"[^{_NOT_IN_URL}{{}}.\u00a0]+"
 _NAME = "[A-Za-z][A-Za-z0-9_:.-]*"
 _ATTRIBUTE = rf" +{_NAME}(?: *= *(?:'[^']*'|\"[^\"]*\"))?"
@@ -198,12 +203,10 @@ RULES: tuple[Rule, ...] = (
     _rule(r"((?i:cont'd\.?|'twere|nor'easter|c'mon|e'er|s'mores|ev'ry|li'l|nat'l))"),
     _rule(f"((?i:o){_APOSTROPHE_LIKE}(?i:o))"),
     _rule(f"((?i:y){_APOSTROPHE})[{_ALPHABETIC}]"),
-    # Addresses. The range `,-_` is the original's: it keeps digits and capitals out of a host without `www.`
+    # Addresses
     _rule(rf"((?i:https?)://[^{_NOT_IN_URL}{{}}]+{_URL_END})"),
-    _rule(
-        rf"((?:(?i:www)\.(?:[^{_NOT_IN_URL}.!?{{}},]+\.)+[A-Za-z]{{2,4}}"
-        rf"|(?:[^{_NOT_IN_URL}`'.!?{{}},-_$]+\.)+(?i:com|net|org|edu))(?:/{_PATH})?)"
-    ),
+    _rule(f"({_HOST})"),
+    _rule(f"({_HOST}/{_PATH})"),
     _rule(rf"((?:(?i:&lt;)|<)?[A-Za-z0-9][^{_NOT_IN_URL}{{}}\u00a0]*@(?:{_MAIL_PART}\.)*{_MAIL_PART}(?:(?i:&gt;)|>)?)"),
     _rule("(@[A-Za-z_][A-Za-z_0-9]*)"),
     _rule(f"(#{_WORD_LETTER}+)"),
