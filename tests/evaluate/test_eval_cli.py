@@ -139,7 +139,7 @@ def test_clip_score_joins_the_scores(
 
 
 def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What studies measure of the same model: one tokenizer, so that both ways of framing texts are the same."""
+    """What studies measure of the same model."""
     model, data, out = made / "model", world / "test", tmp_path / "losses.json"
     parts = ["--captioned", "en", "--translated", "fr,zh", "--initial", made / "start", "--samples-per-cell", 5]
     record = run(capsys, "loss", "--model", model, "--data", data, *parts, "--batch-size", 2, "--out", out)
@@ -158,8 +158,8 @@ def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFix
     for name, cell in record["cells"].items():
         (samples,) = held_out_samples(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
         limits = {"max_source_tokens": 80, "max_target_tokens": 95}
-        both = {"prefixes": prefixes, "variants": ("plain", "prefix")}
-        expected = cell_losses(load_model(model), processor.decoder_tokenizer, samples, **limits, **both)
+        both = {"prefix": prefixes[samples.cell.language], "variants": ("plain", "prefix")}
+        expected = cell_losses(load_model(model), processor, samples, **limits, **both)
         for variant, loss in expected.items():
             assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]

@@ -15,6 +15,7 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
+from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
@@ -35,6 +36,11 @@ def model(request: pytest.FixtureRequest, tokenizer: Tokenizer) -> Polyglance:
         if "gate" in name:
             parameter.data.fill_(0.5)  # so that images count
     return model
+
+
+@pytest.fixture(scope="module")
+def processor(model: Polyglance, tokenizer: Tokenizer) -> Processor:
+    return Processor.for_model(model.config, tokenizer)
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +66,13 @@ def by_hand(
 
 
 def test_every_variant_is_what_its_definition_says(
-    model: Polyglance, tokenizer: Tokenizer, samples: CellSamples
+    model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
     losses = cell_losses(
         model,
-        tokenizer,
+        processor,
         samples,
-        prefixes={"fr": PREFIX},
+        prefix=PREFIX,
         max_source_tokens=96,
         max_target_tokens=64,
         batch_size=len(samples.keys),
@@ -91,10 +97,10 @@ def test_every_variant_is_what_its_definition_says(
 
 
 def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
-    model: Polyglance, tokenizer: Tokenizer, samples: CellSamples
+    model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
     loss = cell_losses(
-        model, tokenizer, samples, prefixes={"fr": "The image"}, max_source_tokens=96, max_target_tokens=64
+        model, processor, samples, prefix="The image", max_source_tokens=96, max_target_tokens=64
     )["prefix"]
     rows = [
         by_hand(model, tokenizer, image, prompt_of(annotation), "The image", annotation.text)
@@ -103,13 +109,13 @@ def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
     assert loss.mean_nats == pytest.approx(np.mean([row.mean() for row in rows]), rel=1e-5)
 
 
-def test_batches_change_nothing(model: Polyglance, tokenizer: Tokenizer, samples: CellSamples) -> None:
+def test_batches_change_nothing(model: Polyglance, processor: Processor, samples: CellSamples) -> None:
     sizes = [
         cell_losses(
             model,
-            tokenizer,
+            processor,
             samples,
-            prefixes={"fr": PREFIX},
+            prefix=PREFIX,
             max_source_tokens=96,
             max_target_tokens=64,
             batch_size=size,
@@ -121,7 +127,7 @@ def test_batches_change_nothing(model: Polyglance, tokenizer: Tokenizer, samples
         assert sizes[0][name].nats == pytest.approx(sizes[1][name].nats, rel=1e-6)
 
 
-def test_splits_weigh_their_cells_alike(model: Polyglance, tokenizer: Tokenizer, world: Path) -> None:
+def test_splits_weigh_their_cells_alike(model: Polyglance, processor: Processor, world: Path) -> None:
     reader = ShardReader(world / "test")
     cells = evaluated_cells(COVERAGE)
     assert [str(cell) for cell in cells] == [
@@ -135,7 +141,7 @@ def test_splits_weigh_their_cells_alike(model: Polyglance, tokenizer: Tokenizer,
     found = held_out_samples(reader, cells, image_size=32, samples_per_cell=5)
     losses = {
         str(s.cell): cell_losses(
-            model, tokenizer, s, prefixes={}, max_source_tokens=96, max_target_tokens=64, variants=("plain",)
+            model, processor, s, prefix="", max_source_tokens=96, max_target_tokens=64, variants=("plain",)
         )
         for s in found
     }

@@ -4,22 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from tokenizers import Tokenizer
 
 from polyglance.data.world import attributes
 from polyglance.evaluate.cells import CellSamples
 from polyglance.evaluate.language_id import LanguageIdentifier
-from polyglance.mixture.collate import collate, target_ids
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import BOS
 from polyglance.model.architecture import Polyglance
+from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 
 __all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
-
-
-_MAX_PROMPT_TOKENS = 96
-"""More than a request for a caption has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,25 +30,20 @@ class CaptionScores:
 
 
 def greedy_captions(
-    model: Polyglance, tokenizer: Tokenizer, samples: CellSamples, *, prefix: str, max_new_tokens: int
+    model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
     """The model's captions of a cell's images, the prefix included."""
-    batch = collate(
-        samples.images,
-        target_ids(tokenizer, [prompt_of(annotation) for annotation in samples.annotations], _MAX_PROMPT_TOKENS),
-        [[0]] * len(samples.annotations),
-        torch.zeros(len(samples.annotations), dtype=torch.long).numpy(),
-    )
-    start = torch.tensor([[BOS, *tokenizer.encode(prefix).ids]]).expand(len(samples.annotations), -1)
+    input_ids, mask = processor.prompts([prompt_of(annotation) for annotation in samples.annotations])
+    start = processor.start_ids(prefix)
     ids = model.generate(
-        pixel_values(batch.images),
-        batch.input_ids,
-        batch.attention_mask,
-        decoder_input_ids=start,
+        pixel_values(torch.from_numpy(samples.images)).to(model.device, model.dtype),
+        input_ids.to(model.device),
+        mask.to(model.device),
+        decoder_input_ids=torch.tensor([start] * len(samples.annotations), device=model.device),
         max_new_tokens=max_new_tokens,
         do_sample=False,
     )
-    return tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
+    return processor.texts(ids[:, len(processor.config.target_start_ids) :])
 
 
 def score_captions(

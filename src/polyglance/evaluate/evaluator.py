@@ -5,8 +5,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
-
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.evaluate.caption import greedy_captions, score_captions
@@ -14,6 +12,7 @@ from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_sam
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.evaluate.loss import VARIANTS, cell_losses, losses_to_dict
 from polyglance.model.architecture import Polyglance
+from polyglance.model.processor import Processor
 
 __all__ = ["Caption", "Evaluator"]
 
@@ -38,6 +37,7 @@ class Evaluator:
     Args:
         test_dir: held-out data set.
         train_dir: the training data; its texts are what languages are told apart by.
+        processor: of the models.
         prefixes: language code -> prefix.
         samples_per_cell: held-out samples of each cell for its loss.
         captions_per_cell: images of each caption cell that are captioned.
@@ -52,10 +52,9 @@ class Evaluator:
         coverage: Coverage,
         test_dir: Path,
         train_dir: Path,
-        tokenizer: Tokenizer,
+        processor: Processor,
         *,
         prefixes: Mapping[str, str],
-        image_size: int,
         max_source_tokens: int,
         max_target_tokens: int,
         samples_per_cell: int,
@@ -65,10 +64,13 @@ class Evaluator:
     ) -> None:
         reader = ShardReader(test_dir)
         self.coverage = coverage
-        self.tokenizer = tokenizer
+        self.processor = processor
         self.prefixes = prefixes
         self._samples = held_out_samples(
-            reader, evaluated_cells(coverage), image_size=image_size, samples_per_cell=samples_per_cell
+            reader,
+            evaluated_cells(coverage),
+            image_size=processor.config.image_size,
+            samples_per_cell=samples_per_cell,
         )
         self._in_world = reader.manifest.source.startswith("polyglance world")
         self._identifier = _identifier(train_dir, coverage)
@@ -92,9 +94,9 @@ class Evaluator:
         losses = {
             str(samples.cell): cell_losses(
                 model,
-                self.tokenizer,
+                self.processor,
                 samples,
-                prefixes=self.prefixes,
+                prefix=self.prefixes.get(samples.cell.language, ""),
                 **self._limits,
                 variants=variants[samples.cell],
             )
@@ -112,7 +114,7 @@ class Evaluator:
             references = [annotation.text for annotation in samples.annotations]
             for name, prefix in (("plain", ""), ("prefix", self.prefixes.get(code, ""))):
                 captions = greedy_captions(
-                    model, self.tokenizer, samples, prefix=prefix, max_new_tokens=self._max_new_tokens
+                    model, self.processor, samples, prefix=prefix, max_new_tokens=self._max_new_tokens
                 )
                 score = score_captions(captions, references, code, self._identifier, in_world=self._in_world)
                 scores.setdefault(str(samples.cell), {})[name] = asdict(score)

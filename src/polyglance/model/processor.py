@@ -20,6 +20,7 @@ from polyglance.data.images import ImageError
 from polyglance.languages import language
 from polyglance.mixture.collate import pad
 from polyglance.mixture.images import square_pixels
+from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.checkpoint import read_json, write_json
 from polyglance.model.configuration import PolyglanceConfig
@@ -93,6 +94,18 @@ class Processor:
         processor = cls(settings, encoder_tokenizer, decoder_tokenizer)
         processor.check_vocabularies(config)
         return processor
+
+    @property
+    def frames(self) -> Frames:
+        """The ids around prompts and labels. The first id that decoding starts from is no label: the model puts it
+        there."""
+        settings = self.config
+        return Frames(
+            prompt_start=settings.prompt_start_ids,
+            prompt_end=settings.prompt_end_ids,
+            prompt_pad=settings.prompt_pad_id,
+            target_start=settings.target_start_ids[1:],
+        )
 
     def check_vocabularies(self, config: PolyglanceConfig) -> None:
         """Refuse tokenizers whose ids the model has no rows for."""

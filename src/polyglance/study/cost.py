@@ -163,6 +163,7 @@ def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Mod
         lm = language_model(language_model_config(config, job).model.build(vocab_size))
         return lm, lambda: language_model_loss(lm, batch.labels)
     start = train_config(config, job).start
+    assert not isinstance(start.trained, str)
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)
     return model, lambda: caption_loss(model, batch)

@@ -15,7 +15,7 @@ from polyglance.model.parts import PUBLISHED_TRAINED
 from polyglance.model.sizes import size
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job, runs
-from polyglance.study.work import start_of
+from polyglance.study.work import micro_config, trained_parts
 
 __all__ = ["COLUMNS", "counts_of", "lengths", "write_table"]
 
@@ -73,8 +73,9 @@ def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
         model = size(job.size)
         trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
         return count(model, trained, image_size=config.image_size, **lengths(config))
-    start = start_of(config, job)
-    return count(start.model.build(vocab_size), start.trained, image_size=config.image_size, **lengths(config))
+    family = next(family for family in config.families if family.name == job.family)
+    model = micro_config(config, family, job.width).build(vocab_size)
+    return count(model, trained_parts(family), image_size=config.image_size, **lengths(config))
 
 
 def write_table(config: StudyConfig, vocab_size: int) -> Path:
