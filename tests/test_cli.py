@@ -11,7 +11,8 @@ import pytest
 from polyglance.cli import main
 
 VERBS = {
-    "data": {"world", "import", "stats"},
+    "data": {"world", "import", "build", "stats", "audit"},
+    "eval": {"caption", "translate", "disambiguate", "loss", "list"},
     "law": {"fit", "compare", "predict", "plan"},
     "model": {"card", "assemble", "convert"},
     "study": {"plan", "run", "status", "report"},
@@ -25,7 +26,7 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
 
 
 def test_the_verbs_are_these(capsys: pytest.CaptureFixture[str]) -> None:
-    for group, verbs in {"": {*VERBS, "caption", "translate"}, **VERBS}.items():
+    for group, verbs in {"": {*VERBS, "caption", "translate", "train", "score", "results"}, **VERBS}.items():
         with pytest.raises(SystemExit):
             main([*([group] if group else []), "--help"])
         usage = " ".join(capsys.readouterr().out.split("\n\n")[0].split())

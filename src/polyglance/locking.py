@@ -9,11 +9,12 @@ __all__ = ["locked"]
 
 
 @contextmanager
-def locked(folder: Path, verb: str) -> Iterator[None]:
+def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder for oneself; the lock goes with the process, however it ends.
 
     Args:
         verb: what works in such folders: `polyglance study run`.
+        wait: until whoever holds it lets go, instead of giving up.
 
     Raises:
         ValueError: another process works in it.
@@ -21,7 +22,7 @@ def locked(folder: Path, verb: str) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ValueError(f"{folder}: another `{verb}` works on it; wait, or stop it") from None
         yield

@@ -99,9 +99,9 @@ def test_every_variant_is_what_its_definition_says(
 def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
     model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
-    loss = cell_losses(
-        model, processor, samples, prefix="The image", max_source_tokens=96, max_target_tokens=64
-    )["prefix"]
+    loss = cell_losses(model, processor, samples, prefix="The image", max_source_tokens=96, max_target_tokens=64)[
+        "prefix"
+    ]
     rows = [
         by_hand(model, tokenizer, image, prompt_of(annotation), "The image", annotation.text)
         for image, annotation in zip(samples.images, samples.annotations, strict=True)

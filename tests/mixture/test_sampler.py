@@ -1,5 +1,7 @@
 """The sampler: shares kept at every point, nothing depends on anything but seed and step."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -75,6 +77,17 @@ def test_a_step_is_a_function_of_seed_and_step_alone() -> None:
         assert (again.visit == expected.visit).all()
     other = sampler(shares, seed=1).draw(3)
     assert (other.item != in_order[3].item).any()
+
+
+def test_the_order_of_existing_studies_is_kept() -> None:
+    """What was drawn when their results were written is drawn for ever."""
+    shares = cell_weights(COVERAGE, "task")
+    pools = dict(zip(shares, (50, 7, 31, 200, 3, 64, 11), strict=True))
+    drawn, digest = CellSampler(shares, pools, batch_size=32, seed=9), hashlib.sha256()
+    for step in (0, 1, 2, 77):
+        draw = drawn.draw(step)
+        digest.update(np.stack([draw.cell, draw.item, draw.visit]).astype("<i8").tobytes())
+    assert digest.hexdigest()[:16] == "bfe63e92dfb249e7"
 
 
 def test_every_image_of_a_cell_comes_once_before_any_comes_again() -> None:

@@ -1,14 +1,27 @@
 """The small tokenizer: texts come back, and a prefix is the same tokens alone as inside a caption."""
 
+import pickle
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from polyglance.data.world import PREFIXES, describe, sample_scene
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import target_ids
-from polyglance.mixture.tokenizer import BOS, EOS, MASK, PAD, SPECIAL_TOKENS, load_tokenizer, train_tokenizer
+from polyglance.mixture.tokenizer import (
+    BOS,
+    EOS,
+    MASK,
+    PAD,
+    SPECIAL_TOKENS,
+    encode,
+    encode_with_gaps,
+    load_tokenizer,
+    train_tokenizer,
+)
 
 TEXTS = [describe(sample_scene("pairs", 0, index, "train"), code) for index in range(60) for code in LANGUAGES]
 
@@ -38,13 +51,35 @@ def test_chinese_is_read_by_characters_and_words_are_whole_where_they_fit() -> N
     tokenizer = train_tokenizer(TEXTS, vocab_size=1024)
     assert tokenizer.encode("图为一个红色").tokens == ["图", "为", "一", "个", "红", "色"]
     assert tokenizer.encode("Das Bild zeigt").tokens == ["Das", "▁Bild", "▁zeigt"]
-    assert tokenizer.encode("<mask> Bild").ids[0] == MASK
 
 
 def test_the_vocabulary_is_bounded_and_the_same_every_time() -> None:
     first, second = (train_tokenizer(reversed(TEXTS), vocab_size=200) for _ in range(2))
     assert first.get_vocab_size() <= 200
     assert first.to_str() == second.to_str() == train_tokenizer(TEXTS, vocab_size=200).to_str()
+
+
+def test_special_tokens_spelt_out_in_a_text_are_text(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Whoever writes `<eos>` into a caption does not end it, and `<mask>` hides nothing."""
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    texts = ["a <mask> b", "<eos>", "<pad><bos>", "x<mask>"]
+    for reader in (tokenizer, load_tokenizer(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(tokenizer))):
+        for ids in encode(reader, texts):
+            assert ids
+            assert not {PAD, EOS, BOS, MASK} & set(ids)
+    trained = train_tokenizer([*texts, "a b x"], vocab_size=60)
+    assert [trained.decode(ids) for ids in encode(trained, texts)] == texts
+
+
+def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:
+    """Between pieces, tokens are what they were when `<mask>` itself stood in the text."""
+    spelling = Tokenizer.from_str(tokenizer.to_str())  # reads special tokens that are spelt out
+    for pieces in (["Das ", " zeigt ein ", ""], ["", " ", " Bild"], ["one piece"]):
+        assert encode_with_gaps(tokenizer, pieces) == spelling.encode("<mask>".join(pieces)).ids
+    assert encode_with_gaps(tokenizer, ["a <mask> b ", ""]).count(MASK) == 1
+    tokenizer_without = Tokenizer(models.WordLevel({"a": 0}, unk_token="a"))
+    with pytest.raises(ValueError, match="no <mask> token"):
+        encode_with_gaps(tokenizer_without, ["a", ""])
 
 
 @given(texts=st.lists(st.text(min_size=1), min_size=1))

@@ -53,9 +53,7 @@ def test_hours_follow_from_peak_and_mfu(tmp_path: Path, capsys: pytest.CaptureFi
         ("machine.mfu=35", "mfu between 0 and 1"),
     ],
 )
-def test_mistakes_are_one_line(
-    setting: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_mistakes_are_one_line(setting: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["study", "plan", str(EXAMPLES / "paper.toml"), "--set", f"out={tmp_path}", "--set", setting])
     error = capsys.readouterr().err

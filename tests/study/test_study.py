@@ -10,11 +10,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from polyglance.config import load
+from polyglance.data.build.recipe import Recipe
 from polyglance.evaluate.loss import VARIANTS
 from polyglance.laws import Law
 from polyglance.study.config import StudyConfig
@@ -178,13 +180,17 @@ def test_the_command_line_answers_mistakes_in_one_line(config_path: Path, tmp_pa
 
 
 def test_two_processes_do_not_work_on_one_study(config_path: Path, tmp_path: Path) -> None:
-    from polyglance.study.store import locked
+    from polyglance.locking import locked
 
-    with locked(tmp_path), pytest.raises(ValueError, match="another `polyglance study run`"), locked(tmp_path):
+    hold = partial(locked, tmp_path, "polyglance study run")
+    with hold(), pytest.raises(ValueError, match="another `polyglance study run`"), hold():
         pass
 
 
 def test_shipped_examples_load() -> None:
     for path in sorted((Path(__file__).parents[2] / "examples").glob("*.toml")):
-        config = load(StudyConfig, path)
-        assert len(runs(config)) == len({job.id for job in runs(config)})
+        if path.stem.endswith("-mix"):
+            assert load(Recipe, path).out
+        else:
+            config = load(StudyConfig, path)
+            assert len(runs(config)) == len({job.id for job in runs(config)})

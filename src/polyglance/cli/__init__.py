@@ -10,9 +10,14 @@ from collections.abc import Sequence
 from tyro.extras import SubcommandApp
 
 from polyglance import __version__
+from polyglance.cli import build as _build  # noqa: F401  its verbs are those of `data`
 from polyglance.cli import law, model
 from polyglance.cli.data import data_app
+from polyglance.cli.eval import eval_app
+from polyglance.cli.results import results
+from polyglance.cli.score import score
 from polyglance.cli.study import study_app
+from polyglance.cli.train import train
 
 __all__ = ["app", "main"]
 
@@ -25,6 +30,10 @@ app.command(data_app, name="data")
 app.command(model_app, name="model")
 app.command(model.caption)
 app.command(model.translate)
+app.command(train)
+app.command(eval_app, name="eval")
+app.command(score)
+app.command(results)
 app.command(law_app, name="law")
 app.command(study_app, name="study")
 

@@ -52,6 +52,7 @@ def data_world(
 @data_app.command(name="import")
 def data_import(
     out: Path,
+    format: Literal["table", "cc12m-ccmatrix", "baked"] = "table",
     table: Path | None = None,
     images: Path | None = None,
     test_fraction: float = 0.1,
@@ -68,8 +69,12 @@ def data_import(
 
     Args:
         out: Folder that gets the data sets `train` and `test`.
-        table: JSON lines, CSV, TSV or Parquet: an image and its texts by language in each row.
-        images: Folder the image paths start from; without a table, of `<name>.jpg` and `<name>.<language>.txt`.
+        format: A table of your own; CC12M's WebDataset shards with the published annotations; or the shards that the
+            published code makes of them.
+        table: JSON lines, CSV, TSV or Parquet: an image and its texts by language in each row. For cc12m-ccmatrix:
+            the folder (or URL) of the annotations, a Parquet file per shard.
+        images: Folder the image paths start from; without a table, of `<name>.jpg` and `<name>.<language>.txt`. For
+            cc12m-ccmatrix and baked: the folder (or URL) of the shards.
         test_fraction: Share of the pictures held out.
         languages: Languages to keep, separated by commas; all if not given.
         background: Red,green,blue that shows through transparent images.
@@ -87,7 +92,13 @@ def data_import(
         colour = tuple(int(value) for value in background.split(","))
     except ValueError:
         raise ValueError(f"--background {background}: expected three numbers such as 255,255,255") from None
-    values: dict[str, Any] = {"out": out, "table": table, "images": images, "test_fraction": test_fraction}
+    values: dict[str, Any] = {
+        "out": out,
+        "format": format,
+        "table": table,
+        "images": images,
+        "test_fraction": test_fraction,
+    }
     values |= {"languages": _list(languages), "background": colour, "max_pixels": max_pixels, "max_side": max_side}
     values |= {"licence": licence, "seed": seed, "overwrite": overwrite}
     given = {key: value for key, value in values.items() if value is not None}

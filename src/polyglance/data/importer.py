@@ -1,8 +1,9 @@
 """A user's own images and texts as a data set: `polyglance data import`.
 
-One row per image, with texts by language; the forms are those of `polyglance.data.tables`. Real tables are dirty, so
-every row and every text is read right or dropped with a reason that is counted, with the first places, in the
-manifests. Reasons that begin with `text:` cost one text, all others cost a row.
+One row per image, with texts by language; the forms are those of `polyglance.data.tables`, and those in which the
+paper's data is published (`polyglance.data.sources.published`). Real data is dirty, so every row and every text is read
+right or dropped with a reason that is counted, with the first places, in the manifests. Reasons that begin with `text:`
+cost one text, those that begin with `shard:` an unknown part of a shard, all others cost a row.
 
 The test part is chosen by a hash of the pixels: the same picture never stands on both sides, whatever its names, and
 neither the order of the rows nor new rows move a picture from one side to the other.
@@ -16,14 +17,16 @@ import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from polyglance import __version__
 from polyglance import config as configs
 from polyglance.data.images import MAX_PIXELS, ImageError, encode
+from polyglance.data.location import location
 from polyglance.data.shard import ShardWriter
+from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.tables import RawRow, read_folder, read_table
 from polyglance.languages import LANGUAGES, language
 from polyglance.records import STYLES, Annotation, Drops, ImageRecord, Style, annotations_from_texts
@@ -33,8 +36,9 @@ __all__ = ["ImportConfig", "ImportResult", "import_data"]
 _MAX_FILE_BYTES = 2**28
 _NUM_THREADS = min(8, os.cpu_count() or 1)
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028\u2029]*")
-_TEXT = "text: "
-"""Reasons that begin with this drop a text, all others a row."""
+_TEXT, _SHARD = "text: ", "shard: "
+"""What the reasons begin with that do not drop a row."""
+Form = Literal["table", "cc12m-ccmatrix", "baked"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -50,6 +54,10 @@ class ImportConfig:
 
     out: Path
     """Folder that gets the data sets `train` and `test`."""
+    format: Form = "table"
+    """`table`: see there. `cc12m-ccmatrix`: `images` is a folder of CC12M's WebDataset shards and `table` one of the
+    published annotations, a Parquet file per shard. `baked`: `images` is a folder of the published code's shards. With
+    these two, both may be the URL of a folder in an object store."""
     table: Path | None = None
     """JSON lines, CSV, TSV or Parquet. Without one, `images` is a folder of `<name>.png`, `<name>.<language>.txt`."""
     images: Path | None = None
@@ -74,8 +82,16 @@ class ImportConfig:
     def __post_init__(self) -> None:
         for code in self.languages:
             language(code)
-        if self.table is None and self.images is None:
+        if self.format == "table" and self.table is None and self.images is None:
             raise ValueError("give a table, or a folder of images with texts beside them")
+        if self.format != "table" and self.images is None:
+            raise ValueError(f"format {self.format} needs images: the folder of the shards")
+        if self.format == "cc12m-ccmatrix" and self.table is None:
+            raise ValueError(
+                "format cc12m-ccmatrix needs table: the folder of the annotations, a Parquet file per shard"
+            )
+        if self.format == "baked" and self.table is not None:
+            raise ValueError("format baked takes no table: the annotations are in the shards")
         if not 0 <= self.test_fraction < 1:
             raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
         if any(not 0 <= part <= 255 for part in self.background):
@@ -96,6 +112,8 @@ class ImportResult:
     """Rows dropped, by reason."""
     dropped_texts: Mapping[str, int]
     """Texts dropped, by reason (also those of rows that were dropped afterwards)."""
+    damaged_shards: Mapping[str, int]
+    """Shards that were not read to their end, by reason: how many rows were in the rest is not known."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +122,7 @@ class _Row:
 
     where: str
     key: str
-    path: Path
+    image: Path | bytes
     annotations: tuple[Annotation, ...]
 
 
@@ -126,24 +144,25 @@ def import_data(config: ImportConfig) -> ImportResult:
         ValueError: no table or folder, an empty one, a missing column, not a single usable row, or finished data sets
             in `out` that are not to be overwritten.
     """
-    raw_rows = read_folder(cast(Path, config.images)) if config.table is None else read_table(config.table)
     drops = _RowDrops()
+    rows = _table_rows(config, drops) if config.format == "table" else _published_rows(config, drops)
     counts = {"train": 0, "test": 0}
     with _writer(config, "train", drops) as train, _writer(config, "test", drops) as test:
-        for picture in _kept(config, raw_rows, drops):
+        for picture in _kept(config, rows, drops):
             part = "test" if _fraction_of(picture.pixels_sha256, config.seed) < config.test_fraction else "train"
             writer = test if part == "test" else train
             writer.write(ImageRecord(key=picture.row.key, image=picture.image, annotations=picture.row.annotations))
             counts[part] += 1
         if not any(counts.values()):
             raise ValueError(f"{config.table or config.images}: not a single row can be used ({drops.summary()})")
-    dropped_rows = {reason: count for reason, count in drops if not reason.startswith(_TEXT)}
+    dropped_rows = {reason: count for reason, count in drops if not reason.startswith((_TEXT, _SHARD))}
     return ImportResult(
         num_rows=sum(counts.values()) + sum(dropped_rows.values()),
         num_train=counts["train"],
         num_test=counts["test"],
         dropped_rows=dropped_rows,
         dropped_texts={reason: count for reason, count in drops if reason.startswith(_TEXT)},
+        damaged_shards={reason: count for reason, count in drops if reason.startswith(_SHARD)},
     )
 
 
@@ -163,7 +182,7 @@ def _writer(config: ImportConfig, part: str, drops: Drops) -> ShardWriter:
     source = config.table or config.images
     assert source is not None
     table_sha256 = ""
-    if config.table is not None:
+    if config.table is not None and config.format == "table":
         with config.table.open("rb") as file:
             table_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     return ShardWriter(
@@ -176,10 +195,42 @@ def _writer(config: ImportConfig, part: str, drops: Drops) -> ShardWriter:
     )
 
 
-def _kept(config: ImportConfig, raw_rows: Iterable[RawRow], drops: _RowDrops) -> Iterator[_Picture]:
-    """The usable rows with their images, in the table's order; everything else goes to `drops`."""
+def _table_rows(config: ImportConfig, drops: _RowDrops) -> Iterator[_Row]:
+    """The rows of a table, or of a folder of images with texts, whose values are in order."""
+    raw_rows = read_folder(cast(Path, config.images)) if config.table is None else read_table(config.table)
     images = (config.images or cast(Path, config.table).parent).resolve()
-    rows = (row for raw in raw_rows if (row := _check(raw, images, config.languages, drops)) is not None)
+    return (row for raw in raw_rows if (row := _check(raw, images, config.languages, drops)) is not None)
+
+
+def _published_rows(config: ImportConfig, drops: _RowDrops) -> Iterator[_Row]:
+    """The images of published shards that have an annotation."""
+    images = location(cast(Path, config.images))
+    if config.format == "baked":
+        samples = read_baked(images, drops=drops)
+    else:
+        samples = read_cc12m(images, location(cast(Path, config.table)), seed=config.seed, drops=drops)
+    for sample in samples:
+        cleaned = (_cleaned(annotation, sample.where, config.languages, drops) for annotation in sample.annotations)
+        annotations = tuple(annotation for annotation in cleaned if annotation is not None)
+        if annotations:
+            yield _Row(where=sample.where, key=sample.key, image=sample.image, annotations=annotations)
+        else:
+            drops.drop("no text", sample.where)
+
+
+def _cleaned(annotation: Annotation, where: str, languages: Sequence[str], drops: _RowDrops) -> Annotation | None:
+    if languages and annotation.language not in languages:
+        _drop_texts("language not asked for", [annotation.text], where, annotation.language, drops)
+        return None
+    text = _text(annotation.text, where, annotation.language, drops)
+    source = annotation.source and _text(annotation.source, where, annotation.language, drops)
+    if not text or (annotation.source is not None and not source):
+        return None
+    return replace(annotation, text=text, source=source)
+
+
+def _kept(config: ImportConfig, rows: Iterable[_Row], drops: _RowDrops) -> Iterator[_Picture]:
+    """The usable rows with their images, in order; everything else goes to `drops`."""
     keys: set[str] = set()
     contents: set[bytes] = set()
     for picture in _in_order(lambda row: _picture(row, config), rows):
@@ -211,20 +262,21 @@ def _in_order(function: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:
 
 
 def _picture(row: _Row, config: ImportConfig) -> _Picture:
+    name = row.image.name if isinstance(row.image, Path) else row.key
     try:
-        size_bytes = row.path.stat().st_size
+        size_bytes = row.image.stat().st_size if isinstance(row.image, Path) else len(row.image)
         if size_bytes > _MAX_FILE_BYTES:
             return _Picture(row=row, problem="image: too many bytes", detail=f"{size_bytes}")
         image, rgb = encode(
-            row.path.read_bytes(),
+            row.image.read_bytes() if isinstance(row.image, Path) else row.image,
             background=config.background,
             max_pixels=config.max_pixels,
             max_side=config.max_side,
         )
     except OSError as error:
-        return _Picture(row=row, problem="image: cannot be read", detail=f"{row.path.name}: {error.strerror}")
+        return _Picture(row=row, problem="image: cannot be read", detail=f"{name}: {error.strerror}")
     except ImageError as error:
-        return _Picture(row=row, problem=f"image: {error.code}", detail=f"{row.path.name}: {error}")
+        return _Picture(row=row, problem=f"image: {error.code}", detail=f"{name}: {error}")
     pixels = hashlib.sha256(f"{rgb.width}x{rgb.height}:".encode())
     pixels.update(rgb.tobytes())
     return _Picture(row=row, image=image, pixels_sha256=pixels.digest())
@@ -262,7 +314,7 @@ def _check(raw: RawRow, images: Path, languages: Sequence[str], drops: _RowDrops
     if not annotations:
         drops.drop("no text", raw.where)
         return None
-    return _Row(where=raw.where, key=key, path=path, annotations=annotations)
+    return _Row(where=raw.where, key=key, image=path, annotations=annotations)
 
 
 def _key(key: Any, image: str) -> str | None:

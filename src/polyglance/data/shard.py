@@ -33,6 +33,7 @@ import pyarrow.parquet as pq
 
 from polyglance import __version__, config
 from polyglance.coverage import Task
+from polyglance.data.location import Location, location
 from polyglance.records import Annotation, Drops, ImageRecord, Style
 
 __all__ = [
@@ -76,8 +77,6 @@ _SCHEMA = pa.schema(
         ),
     ]
 )
-_SCAN = {"batch_size": 8192, "use_threads": False}
-"""How annotations are read through: many row groups at a time."""
 _SHARD_NAME = re.compile(r"\d{5,}\.parquet")
 _MAX_GROUP_BYTES = 16 * 2**20
 """A row group is closed early when its images reach this size, so that one row never costs much more to read."""
@@ -264,13 +263,13 @@ class ShardWriter:
         )
 
 
-def read_manifest(directory: str | Path) -> Manifest:
+def read_manifest(directory: str | Location) -> Manifest:
     """The manifest of a data set.
 
     Raises:
         ValueError: not a (finished) data set, written by a newer polyglance, or damaged.
     """
-    path = Path(directory) / MANIFEST_NAME
+    path = location(directory) / MANIFEST_NAME
     try:
         values = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -296,7 +295,7 @@ def read_manifest(directory: str | Path) -> Manifest:
     return manifest
 
 
-def read_records(directory: str | Path) -> Iterator[ImageRecord]:
+def read_records(directory: str | Location) -> Iterator[ImageRecord]:
     """Every image with its annotations, in the order written; one row group in memory at a time.
 
     Raises:
@@ -309,7 +308,7 @@ def read_records(directory: str | Path) -> Iterator[ImageRecord]:
                 yield from _records(file.read_row_group(group, use_threads=False))
 
 
-def read_annotations(directory: str | Path) -> Iterator[tuple[str, tuple[Annotation, ...]]]:
+def read_annotations(directory: str | Location) -> Iterator[tuple[str, tuple[Annotation, ...]]]:
     """Key and annotations of every image, in the order written; the images themselves are not read.
 
     Raises:
@@ -318,7 +317,7 @@ def read_annotations(directory: str | Path) -> Iterator[tuple[str, tuple[Annotat
     for path, rows in _shards(directory):
         with _named_errors(path):
             file = _open(path, rows)
-            for batch in file.iter_batches(columns=["key", "annotations"], **_SCAN):
+            for batch in file.iter_batches(8192, columns=["key", "annotations"], use_threads=False):
                 yield from zip(batch["key"].to_pylist(), AnnotationTable(batch["annotations"]), strict=True)
 
 
@@ -386,7 +385,7 @@ class AnnotationTable:
 
 
 class ShardReader:
-    """Any rows of a data set, in any order: what a batch loader reads from.
+    """Any rows of a data set, in any order: what a batch loader reads from, a folder or an object store's URL.
 
     Rows are numbered over all shards in the order written. Only the row groups asked for are read, and the last few
     are kept, so that memory does not grow with the data. A reader may be sent to other processes.
@@ -395,8 +394,8 @@ class ShardReader:
         ValueError: as `read_records`; a shard is looked at when the first of its rows is asked for.
     """
 
-    def __init__(self, directory: str | Path, *, num_open_shards: int = 16, num_kept_groups: int = 8) -> None:
-        self.directory = Path(directory)
+    def __init__(self, directory: str | Location, *, num_open_shards: int = 16, num_kept_groups: int = 8) -> None:
+        self.directory = location(directory)
         self.manifest = read_manifest(directory)
         self._paths = list(_shards(directory, self.manifest))
         self._first_rows = [0, *accumulate(rows for _, rows in self._paths)]
@@ -416,11 +415,29 @@ class ShardReader:
     def annotations(self) -> AnnotationTable:
         """All annotations of the data set, without touching the images."""
         table = AnnotationTable()
-        for path, rows in self._paths:
-            with _named_errors(path):
-                for batch in _open(path, rows).iter_batches(columns=["annotations"], **_SCAN):
-                    table.extend(batch["annotations"])
+        for column in self._annotation_columns():
+            table.extend(column)
         return table
+
+    def annotation_tables(self) -> Iterator[AnnotationTable]:
+        """All annotations, those of a thousand images at a time: for data whose annotations do not fit into memory."""
+        return map(AnnotationTable, self._annotation_columns(batch_size=1024))
+
+    def annotations_of(self, row: int) -> tuple[Annotation, ...]:
+        """The annotations of one image; its row group's are kept as those of `images` are."""
+        [((shard, group), [(_, offset)])] = self._by_group([row]).items()
+        column = self._group(shard, group, "annotations")["annotations"].combine_chunks()
+        return AnnotationTable(column.slice(offset, 1))[0]
+
+    def group_starts(self) -> np.ndarray:
+        """First row of each row group, and the number of rows: int64 [groups + 1]. Opens every shard."""
+        starts = [first + np.array(self._shard(i)[1][:-1]) for i, first in enumerate(self._first_rows[:-1])]
+        return np.concatenate([*starts, [len(self)]]).astype(np.int64)
+
+    def keep_groups(self, num_groups: int) -> None:
+        """Keep at least so many of the row groups that were read last in memory."""
+        self._limits["num_kept_groups"] = max(num_groups, self._limits["num_kept_groups"])
+        self._group = lru_cache(self._limits["num_kept_groups"])(self._read_group)
 
     def read(self, rows: Sequence[int]) -> list[ImageRecord]:
         """The records of these rows, in this order.
@@ -444,6 +461,13 @@ class ShardReader:
             for place, offset in wanted:
                 images[place] = column[offset].as_py()
         return images
+
+    def _annotation_columns(self, batch_size: int = 8192) -> Iterator[pa.ListArray]:
+        """The column of annotations, of so many images at a time: many row groups."""
+        for path, rows in self._paths:
+            with _named_errors(path):
+                for batch in _open(path, rows).iter_batches(batch_size, columns=["annotations"], use_threads=False):
+                    yield batch["annotations"]
 
     def _by_group(self, rows: Sequence[int]) -> dict[tuple[int, int], list[tuple[int, int]]]:
         """(shard, row group) -> (place in `rows`, row within the group) of each row that lies there."""
@@ -472,14 +496,15 @@ class ShardReader:
             return file.read_row_group(group, columns=None if column is None else [column], use_threads=False)
 
 
-def _shards(directory: str | Path, manifest: Manifest | None = None) -> Iterator[tuple[Path, int]]:
+def _shards(directory: str | Location, manifest: Manifest | None = None) -> Iterator[tuple[Location, int]]:
     """Path and number of rows of each shard."""
     for shard in (manifest or read_manifest(directory)).shards:
-        yield Path(directory) / "shards" / shard.name, shard.rows
+        yield location(directory) / "shards" / shard.name, shard.rows
 
 
-def _open(path: Path, rows: int) -> pq.ParquetFile:
-    file = pq.ParquetFile(path, page_checksum_verification=True)
+def _open(path: Location, rows: int) -> pq.ParquetFile:
+    source = path if isinstance(path, Path) else path.open("rb")
+    file = pq.ParquetFile(source, page_checksum_verification=True)
     if not file.schema_arrow.equals(_SCHEMA):
         raise pa.ArrowInvalid("its columns are not those of a shard")
     if file.metadata.num_rows != rows:
@@ -488,7 +513,7 @@ def _open(path: Path, rows: int) -> pq.ParquetFile:
 
 
 @contextmanager
-def _named_errors(path: Path) -> Iterator[None]:
+def _named_errors(path: Location) -> Iterator[None]:
     """Turn whatever pyarrow says of a broken file into one line that names it."""
     try:
         yield

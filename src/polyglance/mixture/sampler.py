@@ -8,13 +8,13 @@ samples, and the only state is the step.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from polyglance.coverage import TASKS, Cell, Coverage
+from polyglance.coverage import Cell, Coverage
 from polyglance.mixture.config import Balance
+from polyglance.mixture.order import Order, WholeOrder
 
 __all__ = ["CellSampler", "Draw", "cell_weights"]
 
@@ -70,13 +70,20 @@ class CellSampler:
         weights: target share of each cell, summing to 1.
         pool_sizes: images that have an annotation for the cell.
         batch_size: samples of one step.
+        order: in which order a cell's images are shown; None: all of them shuffled anew in every epoch.
 
     Raises:
         ValueError: a cell without images.
     """
 
     def __init__(
-        self, weights: Mapping[Cell, float], pool_sizes: Mapping[Cell, int], *, batch_size: int, seed: int
+        self,
+        weights: Mapping[Cell, float],
+        pool_sizes: Mapping[Cell, int],
+        *,
+        batch_size: int,
+        seed: int,
+        order: Order | None = None,
     ) -> None:
         if empty := [str(cell) for cell in weights if not pool_sizes.get(cell)]:
             raise ValueError(f"the data has no image for {', '.join(empty)}; leave it out of the coverage or add data")
@@ -84,8 +91,7 @@ class CellSampler:
         self.batch_size = batch_size
         self.seed = seed
         self._shares: Float[np.ndarray, "C"] = np.array(list(weights.values()))
-        self._sizes = [pool_sizes[cell] for cell in self.cells]
-        self._order = lru_cache(maxsize=2 * len(self.cells))(self._order_of_epoch)
+        self._order = order or WholeOrder({cell: pool_sizes[cell] for cell in self.cells}, seed=seed)
 
     def counts_before(self, num_samples: int) -> Int[np.ndarray, "C"]:
         """How many of the first `num_samples` samples each cell has had."""
@@ -101,18 +107,11 @@ class CellSampler:
         first = self.counts_before(step * self.batch_size)
         last = self.counts_before((step + 1) * self.batch_size)
         cell = np.repeat(np.arange(len(self.cells)), last - first)
-        visit = np.concatenate([np.arange(a, b) for a, b in zip(first, last, strict=True)])
-        item = np.array([self._item(c, v) for c, v in zip(cell.tolist(), visit.tolist(), strict=True)])
+        visits = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
+        item = np.concatenate([self.items(c, these) for c, these in enumerate(visits)])
         order = np.random.default_rng([self.seed, 1, step]).permutation(self.batch_size)
-        return Draw(cell[order], item[order], visit[order])
+        return Draw(cell[order], item[order], np.concatenate(visits)[order])
 
-    def _item(self, cell: int, visit: int) -> int:
-        """Each pool is gone through in a new random order every time, so that no image comes twice before all came."""
-        epoch, place = divmod(visit, self._sizes[cell])
-        return int(self._order(cell, epoch)[place])
-
-    def _order_of_epoch(self, cell: int, epoch: int) -> Int[np.ndarray, "N"]:
-        task, code = self.cells[cell]
-        # Seeded by the cell's name, so that adding a cell to the coverage does not reshuffle the others.
-        name = [TASKS.index(task), *code.encode()]
-        return np.random.default_rng([self.seed, 2, epoch, *name]).permutation(self._sizes[cell])
+    def items(self, cell: int, visits: Int[np.ndarray, " V"]) -> Int[np.ndarray, " V"]:
+        """The images that visits of a cell show: indices into its pool."""
+        return self._order.items(cell, visits)

@@ -1,5 +1,6 @@
 """The model: image and prompt in, text out. Parts are the library's; this file joins them."""
 
+import math
 from typing import Any, ClassVar
 
 import torch
@@ -58,8 +59,19 @@ class Polyglance(Decoding, PreTrainedModel, GenerationMixin):  # type: ignore[mi
         input_ids: Int[Tensor, "B S"],
         attention_mask: Tensor | None = None,
         image_features: Float[Tensor, "B I E"] | None = None,
+        tower_features: Float[Tensor, "B J F"] | None = None,
     ) -> tuple[Float[Tensor, "B N E"], Int[Tensor, "B N"] | None]:
-        """Encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all are)."""
+        """Encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all are).
+
+        Args:
+            image_features: `encode_image` of the pixels, where they are computed once and kept.
+            tower_features: `vision_tower` of the pixels as a sequence of J grid places, row by row, of a square grid:
+                what can be kept while the projector is still trained.
+        """
+        if image_features is None and tower_features is not None:
+            side = math.isqrt(tower_features.shape[1])
+            grid = tower_features.to(self.dtype).transpose(1, 2).unflatten(2, (side, side))
+            image_features = self.projector(grid)
         if image_features is None:
             if pixel_values is None:
                 raise ValueError("give pixel_values or image_features: every task of this model reads an image")

@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 
 from polyglance.mixture.collate import IGNORED
 
-__all__ = ["IGNORED", "head_loss", "token_nats"]
+__all__ = ["IGNORED", "head_loss", "summed_loss", "token_nats"]
 
 _CHUNK_BYTES = 3 * 2**24
 """Size of one chunk of logits in float32; two of them are alive at a time."""
@@ -45,13 +45,30 @@ def head_loss(
     """
     if reduction not in ("mean", "sum"):
         raise ValueError(f"the reduction {reduction!r} is not known; mean or sum")
+    if reduction == "sum":
+        return summed_loss(hidden_states, head, labels, softcap=softcap)[0]
+    num_kept = int((labels != IGNORED).sum())
+    denominator = num_kept if num_kept else float("nan")
+    return summed_loss(hidden_states, head, labels, softcap=softcap, denominator=float(denominator))[0]
+
+
+def summed_loss(
+    hidden_states: Float[Tensor, "*batch D"],
+    head: Float[Tensor, "V D"],
+    labels: Int[Tensor, "*batch"],
+    *,
+    softcap: float | None = None,
+    denominator: float = 1.0,
+) -> tuple[Float[Tensor, ""], Float[Tensor, "*batch"]]:
+    """As `head_loss`: the sum over a denominator of the caller's choice, such as the tokens of several batches; and
+    each position's nats, zero where the label is `IGNORED`, without gradient."""
     kept_states, kept_labels = _kept(hidden_states, labels, len(head))
     if torch.is_autocast_enabled(hidden_states.device.type):
         kept_states = kept_states.to(torch.get_autocast_dtype(hidden_states.device.type))
-    if reduction == "sum":
-        return _HeadLoss.apply(kept_states, head, kept_labels, softcap, 1.0)  # type: ignore[no-untyped-call]
-    scale = 1 / len(kept_labels) if len(kept_labels) else float("nan")
-    return _HeadLoss.apply(kept_states, head, kept_labels, softcap, scale)  # type: ignore[no-untyped-call]
+    loss, kept_nats = _HeadLoss.apply(kept_states, head, kept_labels, softcap, 1 / denominator)  # type: ignore[no-untyped-call]
+    nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
+    nats[labels != IGNORED] = kept_nats
+    return loss, nats
 
 
 @torch.no_grad()
@@ -72,28 +89,31 @@ def token_nats(
 
 
 class _HeadLoss(torch.autograd.Function):
-    """`scale` times the sum of the cross-entropies of [N, D] hidden states, none of them ignored."""
+    """`scale` times the sum of the cross-entropies of [N, D] hidden states, none of them ignored; and each of them."""
 
     @staticmethod
     def forward(
         ctx: Any, hidden_states: Tensor, head: Tensor, labels: Tensor, softcap: float | None, scale: float
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         wants_states, wants_head = ctx.needs_input_grad[:2]
         grad_states = torch.empty_like(hidden_states) if wants_states else None
         grad_head = torch.zeros_like(head) if wants_head else None
         head = head.to(hidden_states.dtype)
-        total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
+        nats = torch.empty(len(hidden_states), dtype=torch.float32, device=hidden_states.device)
         start = 0
         for states, targets in _chunks(hidden_states, labels, len(head)):
-            rows = None if grad_states is None else grad_states[start : start + len(states)]
-            total += _chunk_loss(states, head, targets, softcap, scale, rows, grad_head)
+            chosen = slice(start, start + len(states))
+            rows = None if grad_states is None else grad_states[chosen]
+            nats[chosen] = _chunk_loss(states, head, targets, softcap, scale, rows, grad_head)
             start += len(states)
         ctx.gradients = (grad_states, grad_head)
-        return total.mul_(scale)
+        ctx.mark_non_differentiable(nats)
+        ctx.set_materialize_grads(False)
+        return nats.sum() * scale, nats
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, upstream: Tensor, _: None) -> tuple[Tensor | None, ...]:
         if ctx.gradients is None:
             raise RuntimeError("backward a second time through a head_loss, whose gradients are gone after the first")
         # Handed over, not kept: autograd may then adopt the tensors instead of copying them.
@@ -115,7 +135,7 @@ def _chunk_loss(
     grad_states: Tensor | None,
     grad_head: Tensor | None,
 ) -> Tensor:
-    """Summed nats of one chunk; its gradients, times `scale`, go into the tensors given. A function of its own, so
+    """Nats of one chunk's positions; its gradients, times `scale`, go into the tensors given. A function of its own, so
     that the buffers of one chunk are gone when the next begins."""
     logits = _logits(states, head, softcap)
     nats, probabilities = _cross_entropy(logits, targets)
@@ -125,7 +145,7 @@ def _chunk_loss(
             torch.mm(grad_logits, head, out=grad_states).mul_(scale)
         if grad_head is not None:
             _add_outer(grad_head, grad_logits, states, scale)
-    return nats.sum()
+    return nats
 
 
 def _add_outer(grad_head: Tensor, grad_logits: Tensor, states: Tensor, scale: float) -> None:

@@ -121,6 +121,8 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
 
 def pixel_values(images: torch.Tensor) -> Float[Tensor, "B 3 H W"]:
     """Pixels as towers take them: uint8 [B, H, W, 3] -> float32, ImageNet mean and deviation (code section 2.5)."""
-    mean = images.new_tensor([0.485, 0.456, 0.406], dtype=torch.float32)
-    deviation = images.new_tensor([0.229, 0.224, 0.225], dtype=torch.float32)
-    return ((images.to(torch.float32) / 255 - mean) / deviation).permute(0, 3, 1, 2).contiguous()
+    mean = images.new_tensor([0.485, 0.456, 0.406], dtype=torch.float32).view(3, 1, 1)
+    deviation = images.new_tensor([0.229, 0.224, 0.225], dtype=torch.float32).view(3, 1, 1)
+    # Turned while a pixel is a byte, and in place from there on: several times faster, and the same to the last bit.
+    pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.float32)
+    return pixels.div_(255).sub_(mean).div_(deviation)

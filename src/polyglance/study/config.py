@@ -10,6 +10,7 @@ from polyglance.data.world import WorldConfig
 from polyglance.languages import did_you_mean, language
 from polyglance.mixture.config import MixtureConfig
 from polyglance.train.optim import OptimConfig
+from polyglance.train.runtime import EngineConfig
 
 __all__ = [
     "DataConfig",
@@ -127,7 +128,7 @@ class FamilyConfig:
     widths: tuple[int, ...] = ()
     """Micro models: their hidden sizes."""
     sizes: tuple[str, ...] = ()
-    """Models of the published family instead: their sizes, as `polyglance model card` names them."""
+    """Models of the published family instead: their sizes, as `polyglance model card` names them, or folders."""
     checkpoint: str = ""
     """For `sizes`: folder of the model that runs start from, `{size}` standing for the size."""
     layers: int = 2
@@ -216,6 +217,8 @@ class StudyConfig:
     """Steps between checkpoints: what a kill costs at most."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Published sizes: what they are trained on."""
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    """Published sizes: how a step is divided and computed."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)

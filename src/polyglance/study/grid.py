@@ -108,7 +108,8 @@ def _runs_of(config: StudyConfig, family: FamilyConfig, made: Mapping[str, Job])
             for size, width in [*((f"d{w}", w) for w in family.widths), *((name, 0) for name in family.sizes)]:
                 for samples in family.samples:
                     random = start == "random"
-                    name = f"{family.name}{'' if random else f'-{start}'}-{size}-s{samples}-seed{seed}"
+                    label = Path(size).name  # of a size that is a folder
+                    name = f"{family.name}{'' if random else f'-{start}'}-{label}-s{samples}-seed{seed}"
                     needs = ["tokenizer" if config.is_micro else "data"]
                     needs += [] if random else [f"lm-{start}-d{width}"]
                     needs += ["tower"] if family.tower else []

@@ -106,7 +106,7 @@ def run(config: StudyConfig, *, workers: int | None = None, say: Callable[[str],
     started_s = time.monotonic()
     with locked(config.out, "polyglance study run"):
         save(config, config.out / "study.toml")
-        num_workers = workers or num_cores()
+        num_workers = (workers or num_cores()) if config.is_micro else 1
         planned = _plan(config, num_workers)
         say(
             f"{len(planned.runs)} runs, {sum(r.state == 'done' for r in planned.runs)} of them done; "
@@ -156,20 +156,18 @@ def status(config: StudyConfig) -> Status:
 
 
 def _plan(config: StudyConfig, num_workers: int) -> Plan:
-    from polyglance.mixture.tokenizer import load_tokenizer
     from polyglance.study.cost import expected_costs, schedule_s
-    from polyglance.study.table import counts_of, lengths
+    from polyglance.study.table import counts_of, lengths, vocab_size_of
     from polyglance.study.work import do
 
     all_jobs = jobs(config)
-    vocab_size = 0
     if config.is_micro:
         for job in all_jobs:
             if job.kind in _CHEAP:
                 do(config, job)
-        vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     else:
-        num_workers = 1
+        num_workers = 1  # a run takes the whole machine
+    vocab_size = vocab_size_of(config)
     costs = expected_costs(config, all_jobs)
     counts = {(job.family, job.size): counts_of(config, job, vocab_size) for job in _one_of_each_model(config)}
     planned = [
@@ -218,12 +216,11 @@ def _train(config: StudyConfig, num_workers: int, say: Callable[[str], None]) ->
 
 def _conclude(config: StudyConfig) -> tuple[list[str], Path]:
     """From finished runs to table, laws and report."""
-    from polyglance.mixture.tokenizer import load_tokenizer
     from polyglance.report import write_report
     from polyglance.study.laws import fit_laws
     from polyglance.study.table import write_table
 
-    write_table(config, load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size())
+    write_table(config)
     _, problems = fit_laws(config)
     write_report(config.out)
     return problems, config.out / "report" / "index.html"

@@ -10,6 +10,7 @@ from typing import Any
 
 from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS, Split
+from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.flops import Counts, count
 from polyglance.model.parts import PUBLISHED_TRAINED
 from polyglance.model.sizes import size
@@ -17,7 +18,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job, runs
 from polyglance.study.work import micro_config, trained_parts
 
-__all__ = ["COLUMNS", "counts_of", "lengths", "write_table"]
+__all__ = ["COLUMNS", "counts_of", "lengths", "vocab_size_of", "write_table"]
 
 COLUMNS = [
     "id",
@@ -63,11 +64,17 @@ def lengths(config: StudyConfig) -> dict[str, int]:
     return json.loads((config.out / "tokenizer" / "lengths.json").read_text())
 
 
+def vocab_size_of(config: StudyConfig) -> int:
+    """Entries of the study's tokenizer; 0 where models bring their own."""
+    path = config.out / "tokenizer" / "tokenizer.json"
+    return load_tokenizer(path).get_vocab_size() if config.is_micro else 0
+
+
 def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
     """P, P_t and F of a run's model.
 
     Args:
-        vocab_size: of the study's tokenizer; models of published sizes have their own.
+        vocab_size: as `vocab_size_of` gives it.
     """
     if not config.is_micro:
         model = size(job.size)
@@ -78,11 +85,12 @@ def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
     return count(model, trained_parts(family), image_size=config.image_size, **lengths(config))
 
 
-def write_table(config: StudyConfig, vocab_size: int) -> Path:
+def write_table(config: StudyConfig) -> Path:
     """Write runs.csv from what the runs left; the same runs give the same bytes."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
+    vocab_size = vocab_size_of(config)
     known: dict[tuple[str, str], Counts] = {}
     for job in runs(config):
         model = (job.family, job.size)
@@ -100,7 +108,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": job.id,
         "family": job.family,
-        "size": job.size,
+        "size": Path(job.size).name,
         "start": job.start,
         "seed": job.seed,
         "P": counts.num_parameters,

@@ -1,39 +1,34 @@
 """How each kind of job is done. A job that was interrupted is simply done again: what it had finished is kept."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from polyglance.config import write_atomically
+from polyglance.config import save, write_atomically
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
 from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.data.world import generate
-from polyglance.evaluate.evaluator import Evaluator
-from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import target_ids
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import cell_weights
-from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
+from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.grid import Job
+from polyglance.study.measure import RunConfig, evaluator_for, measured_run, prefixes_for
 from polyglance.study.store import begin, finish, is_done
-from polyglance.train.run import (
-    LanguageModelConfig,
-    StartConfig,
-    TrainConfig,
-    initial_model,
-    train,
-    train_language_model,
-)
+from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.run import train, train_language_model
+from polyglance.train.runtime import EngineConfig
 
-__all__ = ["data_dirs", "do", "language_model_config", "prefixes", "start_of", "train_config"]
+__all__ = ["data_dirs", "do", "language_model_config", "prefixes", "published_run", "start_of", "train_config"]
 
 
 def do(config: StudyConfig, job: Job) -> None:
@@ -55,8 +50,10 @@ def do(config: StudyConfig, job: Job) -> None:
                 train(train_config(config, job), folder)
             case "language_model":
                 train_language_model(language_model_config(config, job), folder)
-            case "run":
+            case "run" if config.is_micro:
                 _make_run(config, job, folder)
+            case "run":
+                _launch_run(config, job, folder)
     except ValueError as error:
         raise ValueError(f"{job.id}: {error}") from None
     finish(config.out, job)
@@ -70,8 +67,7 @@ def data_dirs(config: StudyConfig) -> tuple[Path, Path]:
 
 def prefixes(config: StudyConfig) -> dict[str, str]:
     """Language code -> prefix: the configuration's, else the data set's own, else the language's."""
-    usual = {code: entry.prefix for code, entry in LANGUAGES.items()}
-    return {**usual, **read_manifest(data_dirs(config)[1]).prefixes, **config.evaluation.prefixes}
+    return prefixes_for(data_dirs(config)[1], config.evaluation)
 
 
 def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
@@ -133,6 +129,8 @@ def train_config(config: StudyConfig, job: Job) -> TrainConfig:
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,
+        engine=EngineConfig(strategy="single", device="cpu"),  # a worker of the study is one core
+        vision_cache=VisionCacheConfig(use="never"),
         save_every_steps=config.save_every_steps,
     )
 
@@ -199,33 +197,39 @@ _LENGTH_SAMPLES = 2_000
 
 def _make_run(config: StudyConfig, job: Job, folder: Path) -> None:
     """Measure the untrained model, train it, measure it again."""
-    train_dir, test_dir = data_dirs(config)
     settings = train_config(config, job)
-    tokenizer = load_tokenizer(settings.tokenizer)
-    evaluator = Evaluator(
-        config.coverage,
-        test_dir,
-        train_dir,
-        tokenizer,
-        prefixes=prefixes(config),
+    evaluator = evaluator_for(settings, config.evaluation, data_dirs(config)[1])
+    measured_run(settings, folder, lambda: evaluator, run_id=job.id)
+
+
+def published_run(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
+    """The run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3)."""
+    family = next(family for family in config.families if family.name == job.family)
+    train_dir, test_dir = data_dirs(config)
+    return RunConfig(
+        out=folder,
+        data=train_dir,
+        test=test_dir,
+        evaluation=config.evaluation,
+        coverage=config.coverage,
+        start=StartConfig(checkpoint=Path(family.checkpoint.format(size=job.size)), trained="published"),
         image_size=config.image_size,
-        max_source_tokens=config.mixture.max_source_tokens,
-        max_target_tokens=config.mixture.max_target_tokens,
-        **{name: getattr(config.evaluation, name) for name in _EVALUATION_SIZES},
+        mixture=config.mixture,
+        optim=family.optim,
+        num_samples=job.samples,
+        seed=job.seed,
+        engine=config.engine,
+        save_every_steps=config.save_every_steps,
     )
-    initial = folder / "initial.json"
-    if not initial.exists():
-        untrained = initial_model(settings.start, vocab_size=tokenizer.get_vocab_size(), seed=job.seed).eval()
-        write_atomically(initial, json.dumps(evaluator.initial_losses(untrained)) + "\n")
-    model = train(settings, folder)
-    losses = evaluator.losses(model)
-    captions, scores = evaluator.captions(model)
-    for cell, score in scores.items():
-        losses[cell]["generation"] = score
-    record = {"format": 1, "run": job.id, "cells": losses, "initial": json.loads(initial.read_text())}
-    write_atomically(folder / "losses.json", json.dumps(record, ensure_ascii=False, indent=1) + "\n")
-    lines = [json.dumps(asdict(caption), ensure_ascii=False) + "\n" for caption in captions]
-    write_atomically(folder / "captions.jsonl", "".join(lines))
 
 
-_EVALUATION_SIZES = ("samples_per_cell", "captions_per_cell", "examples", "max_new_tokens")
+def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
+    """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
+    path = folder / "run.toml"
+    save(published_run(config, job, folder), path)
+    several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
+    command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
+    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    if done.returncode or not (folder / "losses.json").exists():
+        said = [line for line in done.stderr.splitlines() if line.startswith("polyglance: ")]
+        raise ValueError(said[-1].removeprefix("polyglance: ") if said else f"`polyglance train {path}` did not finish")

@@ -1,0 +1,262 @@
+"""Samples per second from files to batches, beside a plain webdataset pipeline, and beside bare JPEG decoding.
+
+    OMP_NUM_THREADS=1 python benchmarks/input_pipeline.py [--images 6000] [--workers 2] [--sides 64 500] [--cpu]
+
+With `--cpu` everything runs in this process and rates are per second of processor time: for a machine that others use.
+
+The data: JPEGs of noise in blocks, with sides between two bounds, and seven annotations an image (captions in two
+languages, translations into five). It is written once as this project's shards and once as the shards that the
+published code bakes. The plain pipeline does what that code does (webdataset with a shuffle buffer of 1,000, Pillow,
+one annotation drawn by weights, both texts tokenised by a transformers tokenizer, float images, padding); it is left
+out where webdataset is not installed. Both run one after the other with equally many processes. The plain pipeline's
+images are normalised floats, ours bytes, which the training step turns into floats: the second line of ours has that
+done by the consumer too.
+"""
+
+import argparse
+import io
+import json
+import os
+import random
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from time import perf_counter, process_time
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerFast
+
+from polyglance.coverage import Coverage
+from polyglance.data.shard import ShardReader, ShardWriter
+from polyglance.data.world import describe, sample_scene
+from polyglance.mixture.config import MixtureConfig
+from polyglance.mixture.dataset import Mixture
+from polyglance.mixture.images import square_pixels
+from polyglance.mixture.loader import Loader
+from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
+from polyglance.model.vision import pixel_values
+from polyglance.records import Annotation, ImageRecord
+
+_SIZE, _MAX_TOKENS = 224, 128
+_COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "es", "ru", "zh"))
+_MEAN, _STD = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+
+
+def _jpeg(number: int, sides: tuple[int, int]) -> bytes:
+    random = np.random.default_rng(number)
+    width, height = (int(side) for side in random.integers(sides[0], sides[1] + 1, 2))
+    blocks = random.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
+    smooth = np.asarray(Image.fromarray(blocks).resize((width, height), Image.Resampling.BICUBIC)).astype(np.int16)
+    noisy = smooth + random.normal(0, 6, smooth.shape).astype(np.int16)
+    file = io.BytesIO()
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=85)
+    return file.getvalue()
+
+
+def _annotations(number: int) -> tuple[Annotation, ...]:
+    scenes = [sample_scene("full", 0, 3 * number + i, "train") for i in range(3)]
+    texts = {code: " ".join(describe(scene, code) for scene in scenes) for code in ("en", *_COVERAGE.translation)}
+    captions = [Annotation(task="caption", language=code, text=texts[code]) for code in _COVERAGE.caption]
+    return (
+        *captions,
+        *(
+            Annotation(task="translation", language=code, text=texts[code], source=texts["en"])
+            for code in _COVERAGE.translation
+        ),
+    )
+
+
+def _write(folder: Path, num_images: int, sides: tuple[int, int]) -> None:
+    """The data in both forms, and a tokenizer for both pipelines."""
+    different = min(num_images, 1500)
+    pictures = [_jpeg(number, sides) for number in range(different)]
+    texts = [_annotations(number) for number in range(different)]
+    words = (text for annotations in texts for a in annotations for text in (a.text, prompt_of(a)))
+    tokenizer = train_tokenizer(words, vocab_size=8192)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with ShardWriter(folder / "shards", source="benchmark", licence="") as writer:
+        for number in range(num_images):
+            annotations = texts[number % different]
+            writer.write(ImageRecord(key=str(number), image=pictures[number % different], annotations=annotations))
+    (folder / "tars").mkdir()
+    for first in range(0, num_images, 1000):
+        with tarfile.open(folder / "tars" / f"{first // 1000:04d}.tar", "w") as tar:
+            for number in range(first, min(first + 1000, num_images)):
+                entries = [_baked(annotation, tokenizer) for annotation in texts[number % different]]
+                _add(tar, f"{number:09d}.jpg", pictures[number % different])
+                _add(tar, f"{number:09d}.data", json.dumps(entries).encode())
+    num_bytes = np.mean([len(picture) for picture in pictures])
+    print(f"{num_images} images with sides of {sides[0]} to {sides[1]} pixels, {num_bytes:,.0f} bytes on average")
+
+
+def _baked(annotation: Annotation, tokenizer: Any) -> dict[str, Any]:
+    asked, text = prompt_of(annotation), annotation.text
+    entry = {"type": annotation.task, "lang": annotation.language, "prompt": asked, "output": text}
+    return entry | {"prompt_ids": tokenizer.encode(asked).ids, "output_ids": tokenizer.encode(text).ids}
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+class _Plain:
+    """A sample as the plain pipeline makes it."""
+
+    def __init__(self, tokenizer_path: Path) -> None:
+        self._tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(tokenizer_path), pad_token="<pad>")
+        self._counts: Counter[str] = Counter()
+
+    def __call__(self, sample: tuple[bytes, bytes]) -> dict[str, torch.Tensor]:
+        picture = Image.open(io.BytesIO(sample[0])).convert("RGB")
+        resized = picture.resize((_SIZE, _SIZE), Image.Resampling.BICUBIC)
+        pixels = torch.from_numpy(np.array(resized)).permute(2, 0, 1).contiguous().div(255)
+        pixels = pixels.sub_(_MEAN[:, None, None]).div_(_STD[:, None, None])
+        entry = self._chosen(json.loads(sample[1]))
+        found = {"pixel_values": pixels}
+        for name, text in (("input_ids", entry["prompt"]), ("labels", entry["output"])):
+            ids = self._tokenizer(text, truncation=True, max_length=_MAX_TOKENS, return_tensors="pt")["input_ids"][0]
+            found[name] = ids
+        return found
+
+    def _chosen(self, entries: list[dict[str, Any]]) -> dict[str, Any]:
+        total = self._counts.total()
+        cells = [f"{entry['type']}-{entry['lang']}" for entry in entries]
+        weights = [1 + 1e-6 if total / len(_COVERAGE.cells) >= self._counts[cell] else 1e-6 for cell in cells]
+        index = random.choices(range(len(entries)), weights)[0]
+        self._counts[cells[index]] += 1
+        return entries[index]
+
+
+def _collate(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    pad = torch.nn.utils.rnn.pad_sequence
+    ids = pad([sample["input_ids"] for sample in samples], batch_first=True)
+    labels = pad([sample["labels"] for sample in samples], batch_first=True, padding_value=-100)
+    images = torch.stack([sample["pixel_values"] for sample in samples])
+    return {"pixel_values": images, "input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def _plain(folder: Path, batch_size: int, num_workers: int) -> Iterator[int]:
+    wds = import_module("webdataset")
+
+    tars = sorted(map(str, (folder / "tars").glob("*.tar")))
+    dataset = wds.WebDataset(tars, resampled=True, shardshuffle=False, handler=wds.warn_and_continue)
+    dataset = dataset.shuffle(1000).to_tuple("jpg", "data").map(_Plain(folder / "tokenizer.json"))
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=_collate)
+    return (len(batch["labels"]) for batch in loader)
+
+
+def _mixture(folder: Path, batch_size: int) -> Mixture:
+    config = MixtureConfig(
+        batch_size=batch_size,
+        max_source_tokens=_MAX_TOKENS,
+        max_target_tokens=_MAX_TOKENS,
+        image_memory_bytes=0,  # as for data that does not fit
+        token_cache=folder,
+    )
+    tokenizer = load_tokenizer(folder / "tokenizer.json")
+    return Mixture(config, _COVERAGE, ShardReader(folder / "shards"), tokenizer, image_size=_SIZE, seed=0)
+
+
+def _ours(mixture: Mixture, num_steps: int, num_workers: int, *, floats: bool = False) -> Iterator[int]:
+    ahead = 2 * num_workers or 1
+    with Loader(
+        mixture,
+        first_step=0,
+        num_steps=num_steps,
+        indices=[0],
+        num=1,
+        num_workers=num_workers,
+        prefetch_batches=ahead,
+    ) as batches:
+        for _, _, batch in batches:
+            if floats:
+                pixel_values(batch.images)
+            yield len(batch.cell)
+
+
+def _rate(what: str, batches: Iterable[int], num_steps: int, warm_up: int, clock: Callable[[], float]) -> float:
+    """Samples per second after some batches that fill buffers and start processes."""
+    counts = iter(batches)
+    for _ in range(warm_up):
+        next(counts)
+    start = clock()
+    num_samples = sum(next(counts) for _ in range(num_steps))
+    rate = num_samples / (clock() - start)
+    print(f"{what:<58} {rate:>8,.0f} samples/s")
+    return rate
+
+
+def _bare(folder: Path, num_images: int, clock: Callable[[], float]) -> float:
+    """Images per second decoded in this process from memory, at the reduced size, and nothing else done with them."""
+    images = ShardReader(folder / "shards").images(range(num_images))
+    start = clock()
+    for image in images:
+        picture = Image.open(io.BytesIO(image))
+        picture.draft(None, (2 * _SIZE, 2 * _SIZE))
+        picture.load()
+    rate = num_images / (clock() - start)
+    print(f"{'bare decoding, one process':<58} {rate:>8,.0f} images/s")
+    return rate
+
+
+def _psnr(folder: Path, num_images: int) -> None:
+    """What reduced decoding does to the pixels."""
+    found = []
+    for image in ShardReader(folder / "shards").images(range(num_images)):
+        exact, reduced = (square_pixels(image, _SIZE, decode).astype(np.float64) for decode in ("exact", "reduced"))
+        found.append(10 * np.log10(255**2 / max(((exact - reduced) ** 2).mean(), 1e-6)))
+    print(f"reduced against exact pixels: PSNR {min(found):.1f} dB at least, {np.mean(found):.1f} dB on average")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=6000, help="images in the data set (default %(default)s)")
+    parser.add_argument("--sides", type=int, nargs=2, default=(64, 500), help="sides in pixels (default %(default)s)")
+    parser.add_argument("--batch-size", type=int, default=64, help="(default %(default)s)")
+    parser.add_argument("--steps", type=int, default=60, help="batches that are timed (default %(default)s)")
+    parser.add_argument("--workers", type=int, default=2, help="processes of each pipeline (default %(default)s)")
+    parser.add_argument("--cpu", action="store_true", help="no processes; rates per second of processor time")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.cpu:
+        os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    clock = process_time if arguments.cpu else perf_counter
+    workers = 0 if arguments.cpu else arguments.workers
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _write(folder, arguments.images, tuple(arguments.sides))
+        start = clock()
+        mixture, num_texts = _mixture(folder, arguments.batch_size), 7 * arguments.images
+        print(f"token cache, made once per data set: {num_texts / (clock() - start):,.0f} texts/s of {num_texts:,}")
+        _compare(folder, mixture, arguments.steps, workers, clock)
+        one = _rate("this project's loader, one process", _ours(mixture, 44, 0), 40, 4, clock)
+        print(f"(d) {one / _bare(folder, min(arguments.images, 1500), clock):.2f} of the rate of bare decoding")
+        _psnr(folder, 200)
+
+
+def _compare(folder: Path, mixture: Mixture, num_steps: int, workers: int, clock: Callable[[], float]) -> None:
+    batch_size, warm_up = mixture.config.batch_size, 2 * workers + 4
+    total = num_steps + warm_up
+    ours = _rate("this project's loader", _ours(mixture, total, workers), num_steps, warm_up, clock)
+    floats = _ours(mixture, total, workers, floats=True)
+    as_floats = _rate("this project's loader, with float images", floats, num_steps, warm_up, clock)
+    if find_spec("webdataset"):
+        # Half of its batches: it has to fill its buffer of 1,000 first.
+        batches = _plain(folder, batch_size, workers)
+        plain = _rate("plain webdataset pipeline", batches, num_steps // 2, 1000 // batch_size + warm_up, clock)
+        print(f"(a) {ours / plain:.2f} times the plain pipeline's rate, {as_floats / plain:.2f} with float images")
+
+
+if __name__ == "__main__":
+    main()

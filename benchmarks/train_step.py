@@ -1,0 +1,170 @@
+"""An optimiser step of a mid-size model with a vocabulary of 257,024: ours against the plain one.
+
+    python benchmarks/train_step.py
+
+Ours: loss in chunks, features of the frozen tower from a cache, parts of similar lengths, each padded to its longest.
+Plain: all logits at once, the tower run for every sample, prompts and targets padded to 128; what the published code
+does, short of its data loading and its eager attention. Same model, same samples with the published lengths (official
+code section 2.3), same AdamW, float32. Each in a process of its own, as a peak of memory cannot be reset. Times are
+CPU seconds of the second step.
+
+Then the limit: the multiply-accumulates that the model needs for the real tokens of our step, optimiser and padding
+not counted as work, over the rate of a plain large matrix product in the same process.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polyglance.mixture.collate import IGNORED, Batch, collate
+from polyglance.model.architecture import Polyglance
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.parts import PUBLISHED_TRAINED, freeze, train_mode
+from polyglance.model.sizes import size
+from polyglance.model.vision import pixel_values
+from polyglance.train.optim import OptimConfig
+from polyglance.train.step import CaptionObjective
+
+WIDTH, LAYERS, IMAGE_SIZE, MAX_TOKENS = 512, 4, 224, 128
+SAMPLES, PARTS, STEPS = 32, 2, 2
+MEAN_TOKENS = ((16, 61), (17, 58), (60, 55), (47, 40), (45, 32), (44, 41), (45, 41))
+"""Mean prompt and target tokens of the seven published cells."""
+
+
+def model_config() -> PolyglanceConfig:
+    """The 0.4B model, narrower and with fewer layers; tower and vocabulary as they are."""
+    config = size("0.4b")
+    for part in (config.encoder_config, config.decoder_config):
+        part.d_model, part.encoder_layers, part.decoder_layers = WIDTH, LAYERS, LAYERS
+        part.encoder_attention_heads = part.decoder_attention_heads = WIDTH // 64
+        part.encoder_ffn_dim = part.decoder_ffn_dim = 4 * WIDTH
+    config.vision_config.projection_dim = WIDTH
+    return config
+
+
+def parts(vocab_size: int, source_vocab_size: int, *, padded: bool) -> list[Batch]:
+    """The samples of a step, in parts of similar length, or in order and padded to the limit."""
+    random = np.random.default_rng(0)
+    means = np.array(MEAN_TOKENS)[np.arange(SAMPLES) % len(MEAN_TOKENS)]
+    lengths = np.clip(random.gamma(6, means / 6).round().astype(int), 4, MAX_TOKENS)
+    order = np.arange(SAMPLES) if padded else np.lexsort((lengths[:, 0], lengths[:, 1]))
+    made = []
+    for chosen in order.reshape(PARTS, -1):
+        batch = collate(
+            random.integers(0, 256, (len(chosen), IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8),
+            [random.integers(5, source_vocab_size, n).tolist() for n in lengths[chosen, 0]],
+            [random.integers(5, vocab_size, n).tolist() for n in lengths[chosen, 1]],
+            np.zeros(len(chosen), dtype=np.int64),
+        )
+        made.append(_to_limit(batch) if padded else batch)
+    return made
+
+
+def _to_limit(batch: Batch) -> Batch:
+    def wider(tensor: Tensor, value: int) -> Tensor:
+        return torch.nn.functional.pad(tensor, (0, MAX_TOKENS - tensor.shape[1]), value=value)
+
+    return replace(
+        batch,
+        input_ids=wider(batch.input_ids, 0),
+        attention_mask=wider(batch.attention_mask, 0),
+        labels=wider(batch.labels, IGNORED),
+    )
+
+
+class Plain(torch.nn.Module):
+    """All logits at once, over what the tower makes of the pixels."""
+
+    def __init__(self, model: Polyglance) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Batch, denominator: float) -> tuple[Tensor, None]:
+        loss = self.model(pixel_values(batch.images), batch.input_ids, batch.attention_mask, labels=batch.labels).loss
+        return loss * (batch.num_tokens / denominator), None
+
+
+def measure(variant: str) -> dict[str, float]:
+    """The whole of a process: seconds, peak bytes and, for ours, rates."""
+    torch.manual_seed(0)
+    config = model_config()
+    model = Polyglance(config)
+    trained = PUBLISHED_TRAINED["bart"]
+    freeze(model, trained)
+    train_mode(model)
+    optim = OptimConfig(lr=1e-4, warmup_steps=100)
+    optimizer = optim.build(model)
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    batches = parts(config.vocab_size, 50_000, padded=variant == "plain")
+    if variant == "ours":
+        side = config.num_image_tokens(IMAGE_SIZE) - 1
+        batches = [
+            replace(b, features=torch.randn(len(b.cell), side, 1024), images=b.images[:, :0, :0]) for b in batches
+        ]
+    objective = (CaptionObjective if variant == "ours" else Plain)(model)
+    num_tokens = sum(batch.num_tokens for batch in batches)
+    seconds = []
+    for step in range(STEPS):
+        since_s = time.process_time()
+        optim.set_lr(optimizer, step, 1000)
+        for batch in batches:
+            objective(batch, float(num_tokens))[0].backward()
+        torch.nn.utils.clip_grad_norm_(parameters, optim.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        seconds.append(time.process_time() - since_s)
+    found = {"seconds": min(seconds[1:]), "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    if variant == "ours":
+        prompts = sum(int(batch.attention_mask.sum()) for batch in batches)
+        lengths = {"source_tokens": round(prompts / SAMPLES), "target_tokens": round(num_tokens / SAMPLES)}
+        macs = training_macs(config, trained, image_size=IMAGE_SIZE, **lengths)
+        macs -= macs_by_part(on_meta(config), image_size=IMAGE_SIZE, **lengths)["vision"]
+        found |= {"macs_per_s": SAMPLES * macs / found["seconds"], "product_macs_per_s": product_macs_per_s()} | lengths
+    return found
+
+
+def product_macs_per_s(side: int = 4096) -> float:
+    """Of a plain matrix product, in CPU seconds as the steps."""
+    left, right = torch.randn(side, side), torch.randn(side, side)
+    best_s = float("inf")
+    for _ in range(4):
+        since_s = time.process_time()
+        left @ right
+        best_s = min(best_s, time.process_time() - since_s)
+    return side**3 / best_s
+
+
+def main() -> None:
+    found = {}
+    for variant in ("plain", "ours"):
+        done = subprocess.run([sys.executable, __file__, variant], check=True, capture_output=True, text=True)
+        found[variant] = json.loads(done.stdout.splitlines()[-1])
+    plain, ours = found["plain"], found["ours"]
+    print(
+        f"{SAMPLES} samples in {PARTS} parts, {ours['source_tokens']} prompt and {ours['target_tokens']} target tokens "
+        f"on average, width {WIDTH}, {LAYERS} + {LAYERS} layers, {torch.get_num_threads()} threads"
+    )
+    print(
+        f"CPU s per step: plain {plain['seconds']:.1f}, ours {ours['seconds']:.1f}: "
+        f"{plain['seconds'] / ours['seconds']:.2f} times as fast (goal 1.5)"
+    )
+    print(
+        f"peak memory, GB: plain {plain['bytes'] / 1e9:.2f}, ours {ours['bytes'] / 1e9:.2f}: "
+        f"{ours['bytes'] / plain['bytes']:.2f} of it (goal 0.5)"
+    )
+    print(
+        f"10^9 MAC per CPU s: step {ours['macs_per_s'] / 1e9:.1f}, matrix product "
+        f"{ours['product_macs_per_s'] / 1e9:.1f}: {ours['macs_per_s'] / ours['product_macs_per_s']:.2f} (goal 0.5)"
+    )
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1]))) if len(sys.argv) > 1 else main()

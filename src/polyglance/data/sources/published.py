@@ -1,0 +1,203 @@
+"""The paper's data in the forms in which it is published: read image by image, for `polyglance data import`.
+
+`read_cc12m`: CC12M as WebDataset shards (`<key>.jpg`), joined by key with the published annotations, one Parquet file
+of the same base name per shard (official code sections 2.1 and 2.3). `read_baked`: the shards that the published code
+makes of both (`<key>.jpg`, `<key>.data`), for pre-training and for fine-tuning. Both from a folder or an object store.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polyglance.coverage import Task
+from polyglance.data.build.annotate import AnnotateConfig, Description, MatchedPair, annotations_of
+from polyglance.data.location import Location
+from polyglance.data.sources.found import IMAGE_SUFFIXES
+from polyglance.data.sources.webdataset import Member, tar_members
+from polyglance.languages import LANGUAGES
+from polyglance.records import Annotation, Drops, Style
+
+__all__ = ["PublishedSample", "read_baked", "read_cc12m"]
+
+_ORIGIN = "spravil/cc12m_ccmatrix_captions_and_translations"
+_TABLE_SUFFIX = ".parquet"
+_PAIRS = re.compile(r"(caption|translation)_en_([a-z]+)")
+_REQUESTS: Mapping[str, Style] = {
+    "<CAPTION>": "short",
+    "<DETAILED_CAPTION>": "detailed",
+    "<MORE_DETAILED_CAPTION>": "paragraph",
+    "What does the image describe?": "short",
+    "Describe in detail what is shown in the image.": "detailed",
+    "Describe with a paragraph what is shown in the image.": "paragraph",
+}
+"""How a baked caption prompt ends: with a tag, or with the sentence it stands for."""
+_TRANSLATE = re.compile(r"(?:<TRANSLATE>|Translate the following text: )(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PublishedSample:
+    """An image as it was found and the annotations that came with it."""
+
+    where: str
+    key: str
+    image: bytes
+    annotations: tuple[Annotation, ...]
+
+
+def read_cc12m(images: Location, tables: Location, *, seed: int, drops: Drops) -> Iterator[PublishedSample]:
+    """Images of CC12M with the published annotations, shard by shard; one table in memory at a time.
+
+    The rules are those of official code section 2.3: pairs with more than 25 English characters; captions in English
+    and German as the first sentence and as the whole; translations of captions and of matched sentences, also of some
+    of them in random order. English keeps its capital letters (published: lower-cased after the first), and what is
+    drawn at random depends on the seed and the key alone.
+
+    Args:
+        images: folder with the shards.
+        tables: folder with `<shard>.parquet`.
+        seed: of the random selections of sentences.
+        drops: what is left out, by reason. Reasons that begin with `shard:` cost a part of a shard, others an image.
+
+    Raises:
+        ValueError: no such folder, or no shard in it.
+    """
+    for shard in _shards(images):
+        table = tables / (shard.name.partition(".")[0] + _TABLE_SUFFIX)
+        rows = _annotation_rows(table, drops)
+        for key, members in _samples(shard, drops):
+            where = f"{shard.name}:{key}"
+            image = _image(members, where, drops)
+            if image is None:
+                continue
+            row = rows.get(key)
+            if row is None:
+                drops.add("no annotation of this key", where)
+                continue
+            yield PublishedSample(where=where, key=key, image=image, annotations=_annotations(key, row, seed))
+
+
+def read_baked(images: Location, *, drops: Drops) -> Iterator[PublishedSample]:
+    """The shards of the published code; the token ids in them are passed over, the texts are what counts.
+
+    Args:
+        images: folder with the shards.
+        drops: as for `read_cc12m`; reasons that begin with `text:` cost an annotation.
+
+    Raises:
+        ValueError: no such folder, or no shard in it.
+    """
+    for shard in _shards(images):
+        for key, members in _samples(shard, drops):
+            where = f"{shard.name}:{key}"
+            image = _image(members, where, drops)
+            if image is None:
+                continue
+            data = next((member.data for member in members if member.suffix == "data"), None)
+            yield PublishedSample(where=where, key=key, image=image, annotations=_baked(data, where, drops))
+
+
+def _shards(folder: Location) -> list[Location]:
+    try:
+        found = sorted(path for path in folder.iterdir() if ".tar" in path.name)
+    except OSError as error:
+        raise ValueError(f"{folder}: cannot be read as a folder ({error.strerror or error})") from None
+    if not found:
+        raise ValueError(f"{folder}: no .tar file in it")
+    return found
+
+
+def _samples(shard: Location, drops: Drops) -> Iterator[tuple[str, list[Member]]]:
+    for key, members in groupby(tar_members(shard, drops), key=lambda member: member.key):
+        yield key.rpartition("/")[2], list(members)
+
+
+def _image(members: Sequence[Member], where: str, drops: Drops) -> bytes | None:
+    for member in members:
+        if f".{member.suffix}" in IMAGE_SUFFIXES:
+            return member.data
+    drops.add("image: a sample without one", where)
+    return None
+
+
+def _annotation_rows(table: Location, drops: Drops) -> dict[str, dict[str, Any]]:
+    """Key -> columns of pairs. A table that is missing or damaged costs its shard's images, each counted by itself."""
+    try:
+        with table.open("rb") as file:
+            parquet = pq.ParquetFile(file)
+            names = [name for name in parquet.schema_arrow.names if _PAIRS.fullmatch(name)]
+            key = next((name for name in ("__key__", "key") if name in parquet.schema_arrow.names), None)
+            if key is None:
+                raise pa.ArrowInvalid("no column __key__ or key")
+            values = parquet.read([key, *names]).to_pydict()
+    except (pa.ArrowException, OSError) as error:
+        drops.add("shard: no annotations to read", f"{table.name}: {error}".partition("\n")[0][:300])
+        return {}
+    keys = [f"{value:09d}" if isinstance(value, int) else str(value) for value in values[key]]
+    return {key: {name: values[name][i] for name in names} for i, key in enumerate(keys)}
+
+
+def _annotations(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, ...]:
+    config = AnnotateConfig()
+    descriptions, pairs = [], []
+    for name, value in row.items():
+        kind, code = cast(re.Match[str], _PAIRS.fullmatch(name)).groups()
+        for source, target in _pairs(value):
+            if len(source) < config.min_source_characters or code not in LANGUAGES:
+                continue
+            if kind == "caption":
+                translations = ((code, target, _ORIGIN),)
+                descriptions.append(Description(text=source, origin=_ORIGIN, translations=translations))
+            else:
+                pairs.append(MatchedPair(language=code, source=source, target=target, origin=_ORIGIN, score=0.0))
+    made = annotations_of(key, descriptions, pairs, config=config, seed=seed)
+    return tuple(replace(annotation, score=None) for annotation in made)  # the scores are not published
+
+
+def _pairs(value: Any) -> Iterator[tuple[str, str]]:
+    for pair in value if isinstance(value, list) else []:
+        if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair):
+            yield pair[0].strip(), pair[1].strip()
+
+
+def _baked(data: bytes | None, where: str, drops: Drops) -> tuple[Annotation, ...]:
+    try:
+        entries = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        entries = None
+    if not isinstance(entries, list):
+        drops.add("text: not a JSON list of annotations", where)
+        return ()
+    made: dict[Annotation, None] = {}
+    for entry in entries:
+        annotation = _baked_annotation(entry) if isinstance(entry, dict) else None
+        if annotation is None:
+            drops.add("text: not an annotation of a known form", f"{where}: {entry!r}"[:300])
+        else:
+            made[annotation] = None
+    return tuple(made)
+
+
+def _baked_annotation(entry: Mapping[str, Any]) -> Annotation | None:
+    task, code, asked, text = (entry.get(name) for name in ("type", "lang", "prompt", "output"))
+    if not all(isinstance(value, str) for value in (task, code, asked, text)) or str(code).lower() not in LANGUAGES:
+        return None
+    style = next((style for request, style in _REQUESTS.items() if str(asked).endswith(request)), None)
+    source = _TRANSLATE.search(str(asked))
+    if (task == "caption" and style is None) or (task == "translation" and source is None) or not str(text).strip():
+        return None
+    if task not in ("caption", "translation"):
+        return None
+    return Annotation(
+        task=cast(Task, task),
+        language=str(code).lower(),
+        text=str(text).strip(),
+        source=source[1].strip() if task == "translation" and source else None,
+        style=style if task == "caption" and style else "short",
+        origin="published code",
+    )

@@ -1,0 +1,94 @@
+"""WebDataset shards: plain tar files in which members that share a name up to the first dot are one sample.
+
+They are read front to back and only in memory: a member's name is a key, never a path. The standard library ends
+silently at a damaged header and at the end of a file that was cut short; here both are counted.
+"""
+
+import lzma
+import tarfile
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, Self
+
+from polyglance.data.location import Location
+from polyglance.data.sources.found import (
+    IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
+    FoundImage,
+    json_object,
+    text_or_none,
+    texts_of,
+)
+from polyglance.records import Drops
+
+__all__ = ["Member", "read_tar", "tar_members"]
+
+_MAX_TEXT_BYTES = 2**24
+
+
+class Member(NamedTuple):
+    """One file of a shard."""
+
+    key: str
+    suffix: str
+    """What follows the first dot, in lower case."""
+    data: bytes
+
+
+class _StrictInfo(tarfile.TarInfo):
+    """A header that is broken, or missing where the end should be marked, is an error wherever it stands."""
+
+    @classmethod
+    def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tarfile_)
+        except tarfile.EOFHeaderError:  # type: ignore[attr-defined]  # the two blocks of zeros
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from None
+
+
+def read_tar(path: Path, text_fields: Sequence[str], drops: Drops) -> Iterator[FoundImage]:
+    """The images of one shard (.tar, or compressed) in order, with the texts of their samples."""
+    for key, members in groupby(tar_members(path, drops), key=lambda member: member.key):
+        yield from _sample(f"{path.name}:{key}", list(members), text_fields, drops)
+
+
+def tar_members(path: Location, drops: Drops) -> Iterator[Member]:
+    """The files of one shard (.tar, or compressed), front to back, those of a sample one after the other."""
+    try:
+        with path.open("rb") as shard, tarfile.open(fileobj=shard, mode="r|*", tarinfo=_StrictInfo) as tar:
+            for info in tar:
+                tar.members = []  # type: ignore[attr-defined]  # or it would keep the headers of all members
+                name = PurePosixPath(info.name).name
+                if info.isdir() or name.startswith("."):
+                    continue
+                stem, _, suffix = name.partition(".")
+                suffix = suffix.lower()
+                limit = MAX_FILE_BYTES if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else _MAX_TEXT_BYTES
+                file = tar.extractfile(info) if info.isreg() and info.size <= limit else None
+                if file is None:
+                    reason = "image: too many bytes" if info.isreg() else "image: not a regular file in a tar"
+                    drops.add(reason, f"{path.name}:{info.name}"[:300])
+                    continue
+                yield Member(info.name[: len(info.name) - len(name)] + stem, suffix, file.read())
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        drops.add("shard: damaged or cut short, read up to there", f"{path.name}: {error}"[:300])
+
+
+def _sample(where: str, members: list[Member], text_fields: Sequence[str], drops: Drops) -> Iterator[FoundImage]:
+    values: dict[str, Any] = {}
+    for member in members:
+        if member.suffix == "json":
+            values.update(json_object(member.data, f"{where}.json", drops))
+    for member in members:
+        if member.suffix in text_fields:
+            text = text_or_none(member.data, f"{where}.{member.suffix}", drops)
+            values[member.suffix] = text.split("\n") if text is not None else None
+    images = [member for member in members if f".{member.suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+    if not images:
+        drops.add("image: a sample without one", where)
+    for image in images:
+        yield FoundImage(data=image.data, where=f"{where}.{image.suffix}", texts=texts_of(values, text_fields))

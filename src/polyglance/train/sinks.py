@@ -1,0 +1,89 @@
+"""Where else the rows of metrics.jsonl go: trackio, wandb, TensorBoard. Loaded only when asked for."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+__all__ = ["Sinks", "TrackingConfig"]
+
+Sink = Literal["trackio", "wandb", "tensorboard"]
+_MODULES: dict[Sink, str] = {
+    "trackio": "trackio",
+    "wandb": "wandb",
+    "tensorboard": "torch.utils.tensorboard",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingConfig:
+    """Who else is told of a run. metrics.jsonl is the record and is written in any case."""
+
+    sinks: tuple[Sink, ...] = ()
+    """`trackio`, `wandb`, `tensorboard`: any of them."""
+    project: str = "polyglance"
+    """Name of the project there; the run is called as its folder."""
+
+
+class Sinks(AbstractContextManager["Sinks"]):
+    """Passes rows on.
+
+    Args:
+        settings: the run's configuration, which is shown beside its curves.
+
+    Raises:
+        ValueError: a sink that is not installed.
+    """
+
+    def __init__(self, config: TrackingConfig, run_dir: Path, settings: Mapping[str, Any]) -> None:
+        self._writers: list[Callable[[int, dict[str, float]], None]] = []
+        self._closers = ExitStack()
+        for sink in config.sinks:
+            self._writers.append(self._open(sink, _module(sink), config, run_dir, dict(settings)))
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """A row of metrics.jsonl; tables within it become `cells/caption-de`."""
+        if self._writers:
+            values = dict(_flat(row))
+            for write in self._writers:
+                write(row["step"], values)
+
+    def __exit__(self, *error: object) -> None:
+        self._closers.close()
+
+    def _open(
+        self, sink: Sink, module: Any, config: TrackingConfig, run_dir: Path, settings: dict[str, Any]
+    ) -> Callable[[int, dict[str, float]], None]:
+        if sink == "tensorboard":
+            writer = self._closers.enter_context(module.SummaryWriter(run_dir / "tensorboard"))
+
+            def write(step: int, values: dict[str, float]) -> None:
+                for name, value in values.items():
+                    writer.add_scalar(name, value, step)
+
+            return write
+        more = {} if sink == "trackio" else {"id": run_dir.name, "dir": str(run_dir)}
+        module.init(project=config.project, name=run_dir.name, config=settings, resume="allow", **more)
+        self._closers.callback(module.finish)
+        return lambda step, values: module.log(values, step=step)
+
+
+def _module(sink: Sink) -> Any:
+    try:
+        return importlib.import_module(_MODULES[sink])
+    except ImportError as error:
+        raise ValueError(f"tracking by {sink}: {error}; pip install {sink}") from None
+
+
+def _flat(row: Mapping[str, Any], prefix: str = "") -> list[tuple[str, float]]:
+    values: list[tuple[str, float]] = []
+    for name, value in row.items():
+        if isinstance(value, Mapping):
+            values += _flat(value, f"{prefix}{name}/")
+        elif isinstance(value, list):
+            values += _flat({str(i): item for i, item in enumerate(value)}, f"{prefix}{name}/")
+        elif isinstance(value, (int, float)) and name != "step":
+            values.append((f"{prefix}{name}", float(value)))
+    return values

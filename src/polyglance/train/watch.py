@@ -1,0 +1,108 @@
+"""What can go wrong in a run that goes on for days: losses that are no numbers, losses that jump, a run that hangs."""
+
+import math
+import statistics
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+__all__ = ["LossWatch", "WatchConfig", "stall_notice"]
+
+_WINDOW_STEPS = 100
+"""Steps whose median a loss is compared with."""
+_FIRST_STEPS = 20
+"""Losses that are needed before one is called a jump."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WatchConfig:
+    """When a run says something, and when it gives up."""
+
+    max_bad_steps: int = 10
+    """A step whose gradient is not finite changes nothing and is counted; so many in a row stop the run."""
+    spike_factor: float = 3.0
+    """A step's loss of more than so many times the median of the last 100 steps is reported."""
+    stall_s: float = 600.0
+    """A run that has not finished a step for so long says so, and again after as long; in seconds."""
+
+    def __post_init__(self) -> None:
+        if self.max_bad_steps < 1 or self.spike_factor <= 1 or self.stall_s <= 0:
+            raise ValueError("max_bad_steps must be at least 1, spike_factor above 1 and stall_s positive")
+
+
+class LossWatch:
+    """The rule for losses, one step at a time."""
+
+    def __init__(self, config: WatchConfig, *, where: str) -> None:
+        self.config = config
+        self.where = where
+        self.num_spikes = 0
+        self._bad_in_a_row = 0
+        self._losses: deque[float] = deque(maxlen=_WINDOW_STEPS)
+
+    def bad(self, step: int, norm: float) -> None:
+        """A step was left out because its gradient was not finite.
+
+        Raises:
+            ValueError: it was one too many in a row.
+        """
+        self._bad_in_a_row += 1
+        if self._bad_in_a_row >= self.config.max_bad_steps:
+            raise ValueError(
+                f"{self.where}: the gradient was not finite ({norm}) in {self._bad_in_a_row} steps in a row, up to "
+                f"step {step}; the weights are those before them: try a lower lr, or bf16 or fp32 in place of fp16"
+            )
+
+    def good(self, loss_nats: float) -> float | None:
+        """A step was made. Returns the median of the losses before it if this one is a spike."""
+        self._bad_in_a_row = 0
+        median = None
+        # Most steps are below the largest loss that was ever usual: then no median has to be found.
+        if len(self._losses) >= _FIRST_STEPS and loss_nats > self.config.spike_factor * min(self._losses):
+            median = statistics.median(self._losses)
+            if not loss_nats > self.config.spike_factor * median:
+                median = None
+        if math.isfinite(loss_nats):
+            self._losses.append(loss_nats)
+        self.num_spikes += median is not None
+        return median
+
+
+class _Pulse:
+    """What a run does at the moment, for the thread that watches it."""
+
+    def __init__(self) -> None:
+        self.phase = "start"
+        self.step = 0
+        self.num_beats = 0
+
+    def __call__(self, step: int, phase: str) -> None:
+        self.step, self.phase = step, phase
+        self.num_beats += 1
+
+
+@contextmanager
+def stall_notice(stall_s: float, *, where: str) -> Iterator[_Pulse]:
+    """A function to call with (step, what is being done). When it has not been called for `stall_s` seconds, a line on
+    standard error says what the run has been doing since."""
+    pulse, finished = _Pulse(), threading.Event()
+
+    def watch() -> None:
+        seen, silent_s = -1, 0.0
+        while not finished.wait(stall_s):
+            silent_s = silent_s + stall_s if pulse.num_beats == seen else 0.0
+            if silent_s:
+                line = f"{where}: no progress for {silent_s:.0f} s; step {pulse.step}, {pulse.phase}"
+                print(line, file=sys.stderr, flush=True)
+            seen = pulse.num_beats
+
+    thread = threading.Thread(target=watch, name="stall-notice", daemon=True)
+    thread.start()
+    try:
+        yield pulse
+    finally:
+        finished.set()
+        thread.join()

@@ -1,0 +1,82 @@
+"""A study of models that start from checkpoints with two tokenizers, each run under torchrun on two processes."""
+
+import csv
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyglance.config import load
+from polyglance.mixture.tokenizer import EOS, load_tokenizer
+from polyglance.model.architecture import Polyglance
+from polyglance.model.micro import MicroConfig
+from polyglance.model.processor import Processor
+from polyglance.study.config import StudyConfig
+from polyglance.study.study import plan, run, status
+from tests.train.runs import write_tokenizer
+
+STUDY = """
+out = "{folder}/out"
+image_size = 32
+[data]
+path = "{world}"
+[coverage]
+caption = ["en"]
+translation = ["fr", "zh"]
+[mixture]
+batch_size = 16
+[[families]]
+name = "tiny"
+sizes = ["{folder}/model"]
+checkpoint = "{{size}}"
+samples = [32, 64]
+optim = {{ lr = 1e-3, warmup_steps = 1 }}
+[engine]
+device = "cpu"
+micro_batch_size = 4
+[machine]
+name = "2 processes"
+devices = 2
+peak_tflops = 0.01
+[evaluation]
+samples_per_cell = 8
+captions_per_cell = 4
+max_new_tokens = 8
+[laws]
+bootstrap = 0
+"""
+
+
+@pytest.fixture
+def config(world: Path, tmp_path: Path) -> StudyConfig:
+    tokenizer = load_tokenizer(write_tokenizer(world, tmp_path))
+    sizes = MicroConfig(width=16).build(tokenizer.get_vocab_size())
+    sizes.decoder_start_token_id = EOS  # as published: <eos>, then <bos>, which is the first label
+    torch.manual_seed(0)
+    Polyglance(sizes).save_pretrained(tmp_path / "model")
+    Processor.for_model(sizes, tokenizer, load_tokenizer(tmp_path / "tokenizer.json")).save(tmp_path / "model")
+    path = tmp_path / "study.toml"
+    path.write_text(STUDY.format(folder=tmp_path, world=world))
+    return load(StudyConfig, path)
+
+
+@pytest.mark.slow
+def test_a_published_size_from_checkpoint_to_table(config: StudyConfig) -> None:
+    planned = plan(config)
+    assert planned.machine.startswith("2 processes")
+    run(config)
+    assert set(status(config).jobs.values()) == {"done"}
+    rows = list(csv.DictReader((config.out / "runs.csv").read_text().splitlines()))
+    assert [(row["size"], row["S"]) for row in rows] == [("model", "32"), ("model", "64")]
+    assert [float(row["C"]) for row in rows] == pytest.approx([run.compute_gmac for run in planned.runs])
+    assert len({row["T"] for row in rows}) == 1, "both start from the same model"
+    for row in rows:
+        assert float(row["SC"]) != float(row["T"])
+    assert (config.out / "report" / "index.html").exists()
+
+
+def test_a_missing_checkpoint_is_one_line(config: StudyConfig, tmp_path: Path) -> None:
+    overrides = ["families.0.checkpoint='nowhere/{size}'", "machine.devices=1"]
+    with pytest.raises(ValueError, match=r"nowhere.*no model there") as caught:
+        run(load(StudyConfig, tmp_path / "study.toml", overrides=overrides))
+    assert "\n" not in str(caught.value)
