@@ -11,7 +11,7 @@ from PIL import Image
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.report.folder import CaptionRow, Run, StudyFolder, read_captions, read_images
 
-__all__ = ["CaptionLine", "Example", "Gallery", "galleries"]
+__all__ = ["CaptionLine", "Example", "Gallery", "data_uri", "galleries"]
 
 NUM_EXAMPLES = 6
 MAX_SIDE_PX = 384
@@ -136,13 +136,13 @@ def _images(study: StudyFolder, keys: Iterable[str], notes: list[str]) -> Mappin
     found = {}
     for key, content in encoded.items():
         try:
-            found[key] = _data_uri(content)
+            found[key] = data_uri(content)
         except ValueError as error:
             notes.append(f"The image {key} cannot be shown: {error}.")
     return found
 
 
-def _data_uri(content: bytes) -> tuple[str, bool]:
+def data_uri(content: bytes) -> tuple[str, bool]:
     """The image as a `data:` URI, made smaller where it is large, and whether it is a tiny one to enlarge.
 
     Raises:

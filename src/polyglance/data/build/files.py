@@ -1,0 +1,48 @@
+"""Files of a build's steps: Parquet for what is read whole, Arrow for texts that are looked up, .npy for vectors."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Float
+
+__all__ = ["read_rows", "replacing", "write_rows", "write_vectors"]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path to write to, which becomes `path` when the block ends without an exception. Two processes may write the
+    same file: a worker that outlives a killed build, and the one that does its part again. Each has its own path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
+    yield partial
+    partial.replace(path)
+
+
+def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as Parquet. Columns that hold images are left as they are: JPEG and PNG are compressed already."""
+    with replacing(path) as partial:
+        compressed = {name: "none" if schema.field(name).type == pa.binary() else "zstd" for name in schema.names}
+        flat = {name: how for name, how in compressed.items() if not pa.types.is_nested(schema.field(name).type)}
+        pq.write_table(
+            pa.Table.from_pylist(list(rows), schema=schema),
+            partial,
+            compression=flat if len(flat) == len(schema.names) else "zstd",
+            write_statistics=False,
+        )
+
+
+def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The rows of a Parquet file of the build."""
+    return pq.read_table(path, columns=None if columns is None else list(columns), use_threads=False).to_pylist()
+
+
+def write_vectors(path: Path, vectors: Float[np.ndarray, "N D"]) -> None:
+    """Write vectors as float16, which a memory map reads in place."""
+    with replacing(path) as partial, partial.open("wb") as file:
+        np.save(file, vectors.astype(np.float16))

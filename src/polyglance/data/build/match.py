@@ -1,0 +1,266 @@
+"""Steps that match bitext to images: vectors of both, the nearest sentences of each image, those that are kept."""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float
+
+from polyglance import __version__
+from polyglance.config import fingerprint
+from polyglance.data.align import AlignConfig, AlignResult, Embeddings, search, select
+from polyglance.data.align.approximate import build_index
+from polyglance.data.build.annotate import MatchedPair
+from polyglance.data.build.files import read_rows, replacing, write_rows, write_vectors
+from polyglance.data.build.ingest import BitextStep, SelectStep, kept_images, kept_keys, pair_parts, read_pairs
+from polyglance.data.build.tasks import Report, Task
+from polyglance.data.engines import EngineConfig
+from polyglance.data.engines.protocols import Embedder
+from polyglance.records import Drops
+
+__all__ = ["AlignStep", "HubsStep", "ImageVectorsStep", "IndexStep", "MatchConfig", "TextVectorsStep"]
+
+_PAIRS = pa.schema([("key", pa.string()), ("language", pa.string()), ("pair", pa.int64()), ("score", pa.float32())])
+"""A pair's number counts the pairs of its language through all parts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchConfig:
+    """Bitext sentences matched to images by what they show."""
+
+    engine: EngineConfig
+    """The embedder of images and English texts."""
+    align: AlignConfig = field(default_factory=AlignConfig)
+    """How the nearest sentences are searched, and which are kept: for each language on its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageVectorsStep:
+    """A vector of each image."""
+
+    work_dir: Path
+    select: SelectStep
+    engine: EngineConfig
+    name: str = "image-vectors"
+    unit: str = "images"
+    reads: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(__version__, self.name, self.engine, self.engine.weights, self.select.fingerprint)
+
+    def parts(self) -> Sequence[str]:
+        return self.select.image_parts()
+
+    def start(self) -> Embedder:
+        return self.engine.embedder()
+
+    def run(self, task: Task) -> Report:
+        engine: Embedder = task.engine
+        images = [image.image for image in kept_images(self.work_dir, task.part)]
+        started_s = time.perf_counter()
+        size = self.engine.batch_size
+        vectors = [engine.embed_images(images[first : first + size]) for first in range(0, len(images), size)]
+        engine_s = time.perf_counter() - started_s
+        write_vectors(task.out.with_suffix(".npy"), _joined(vectors, engine.dim))
+        return Report(num_in=len(images), num_out=len(images), engine_s=engine_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextVectorsStep:
+    """A vector of the English side of each pair."""
+
+    work_dir: Path
+    bitext: BitextStep
+    engine: EngineConfig
+    name: str = "text-vectors"
+    unit: str = "sentences"
+    reads: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(__version__, self.name, self.engine, self.engine.weights, self.bitext.fingerprint)
+
+    def parts(self) -> Sequence[str]:
+        return [f"{code}-{path.stem}" for code in self.bitext.parts() for path in pair_parts(self.work_dir, code)]
+
+    def start(self) -> Embedder:
+        return self.engine.embedder()
+
+    def run(self, task: Task) -> Report:
+        engine: Embedder = task.engine
+        code, _, number = task.part.rpartition("-")
+        texts = read_pairs(self.work_dir / "bitext" / code / f"{number}.arrow")["source"].to_pylist()
+        started_s = time.perf_counter()
+        size = self.engine.batch_size
+        vectors = [engine.embed_texts(texts[first : first + size]) for first in range(0, len(texts), size)]
+        engine_s = time.perf_counter() - started_s
+        write_vectors(task.out.with_suffix(".npy"), _joined(vectors, engine.dim))
+        return Report(num_in=len(texts), num_out=len(texts), engine_s=engine_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexStep:
+    """The index of an approximate search; a part is a language. An exact search has none."""
+
+    work_dir: Path
+    texts: TextVectorsStep
+    config: AlignConfig
+    name: str = "index"
+    unit: str = "sentences"
+    reads: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(__version__, self.name, self.config.faiss, self.config.seed, self.texts.fingerprint)
+
+    def parts(self) -> Sequence[str]:
+        """The languages that have pairs, where an index is used."""
+        codes = self.texts.bitext.parts() if self.config.method == "faiss" else ()
+        return [code for code in codes if pair_parts(self.work_dir, code)]
+
+    def start(self) -> None:
+        """Nothing to load."""
+
+    def run(self, task: Task) -> Report:
+        sentences = sentence_vectors(self.work_dir, task.part)
+        build_index(sentences, self.config.faiss, task.out, seed=self.config.seed)
+        return Report(num_in=len(sentences), num_out=len(sentences))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlignStep:
+    """The nearest sentences of each image in each language; a part is a part of images and a language."""
+
+    work_dir: Path
+    images: ImageVectorsStep
+    index: IndexStep
+    config: AlignConfig
+    name: str = "candidates"
+    unit: str = "images"
+    reads: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(__version__, self.name, self.config, self.images.fingerprint, self.index.fingerprint)
+
+    def parts(self) -> Sequence[str]:
+        """Every part of images with every language that has pairs."""
+        codes = [code for code in self.index.texts.bitext.parts() if pair_parts(self.work_dir, code)]
+        return [f"{part}-{code}" for code in codes for part in self.images.parts() if kept_keys(self.work_dir, part)]
+
+    def start(self) -> None:
+        """Nothing to load."""
+
+    def run(self, task: Task) -> Report:
+        part, _, code = task.part.rpartition("-")
+        images = Embeddings(self.work_dir / self.images.name / f"{part}.npy")
+        sentences = sentence_vectors(self.work_dir, code)
+        found = search(images, sentences, self.config, self.work_dir / self.index.name / code)
+        with replacing(task.out.with_suffix(".npz")) as partial, partial.open("wb") as file:
+            np.savez(file, image=found.image_index, sentence=found.sentence_id, score=found.score)
+        return Report(num_in=len(images), num_out=len(found.score), recall=found.recall)
+
+    def candidates(self, code: str) -> tuple[AlignResult, list[str]]:
+        """Candidates of all images for a language, and the parts of images in the order they are numbered in."""
+        parts = [part.rpartition("-")[0] for part in self.parts() if part.rpartition("-")[2] == code]
+        results = []
+        for part in parts:
+            with np.load(self.work_dir / self.name / f"{part}-{code}.npz") as arrays:
+                found = (arrays["image"], arrays["sentence"], arrays["score"])
+            results.append(
+                AlignResult(
+                    num_images=len(kept_keys(self.work_dir, part)),
+                    image_index=found[0],
+                    sentence_id=found[1],
+                    score=found[2],
+                )
+            )
+        return AlignResult.concatenate(results), parts
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubsStep:
+    """Which candidates are kept, seen over all images, so that no sentence wins without limit; a part is a language."""
+
+    work_dir: Path
+    align: AlignStep
+    name: str = "matches"
+    unit: str = "candidates"
+    reads: tuple[str, ...] = ()
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(__version__, self.name, self.align.fingerprint)
+
+    def parts(self) -> Sequence[str]:
+        return list(dict.fromkeys(part.rpartition("-")[2] for part in self.align.parts()))
+
+    def start(self) -> None:
+        """Nothing to load."""
+
+    def run(self, task: Task) -> Report:
+        candidates, parts = self.align.candidates(task.part)
+        vectors = [self.work_dir / self.align.images.name / f"{part}.npy" for part in parts]
+        sentences = sentence_vectors(self.work_dir, task.part)
+        kept = select(candidates, Embeddings(vectors), sentences, self.align.config)
+        drops = Drops()
+        num_dropped = len(candidates.score) - len(kept.score)
+        if num_dropped:
+            drops.add(f"{task.part}: candidate below the threshold, beyond top_n or of a hub", task.part, num_dropped)
+        start = 0
+        for part in parts:
+            keys = kept_keys(self.work_dir, part)
+            own = np.flatnonzero((kept.image_index >= start) & (kept.image_index < start + len(keys)))
+            rows = [
+                {"key": keys[image - start], "language": task.part, "pair": pair, "score": score}
+                for image, pair, score in zip(
+                    kept.image_index[own].tolist(),
+                    kept.sentence_id[own].tolist(),
+                    kept.score[own].tolist(),
+                    strict=True,
+                )
+            ]
+            write_rows(task.out / f"{part}.parquet", _PAIRS, rows)
+            start += len(keys)
+        return Report(num_in=len(candidates.score), num_out=len(kept.score), drops=drops.to_dict())
+
+    def matched_pairs(self, part: str) -> dict[str, list[MatchedPair]]:
+        """Key of an image of this part -> its pairs, the best first."""
+        found: defaultdict[str, list[MatchedPair]] = defaultdict(list)
+        for code in self.parts():
+            path = self.work_dir / self.name / code / f"{part}.parquet"
+            if not path.exists():  # no image of the part was kept
+                continue
+            rows = read_rows(path)
+            texts = _texts(self.work_dir, code, [row["pair"] for row in rows])
+            for row, (source, target) in zip(rows, texts, strict=True):
+                found[row["key"]].append(
+                    MatchedPair(language=code, source=source, target=target, origin="bitext", score=row["score"])
+                )
+        return found
+
+
+def sentence_vectors(work_dir: Path, code: str) -> Embeddings:
+    """Vectors of a language's English sentences, numbered as its pairs are."""
+    return Embeddings([work_dir / "text-vectors" / f"{code}-{path.stem}.npy" for path in pair_parts(work_dir, code)])
+
+
+def _texts(work_dir: Path, code: str, pairs: Sequence[int]) -> list[tuple[str, str]]:
+    """Source and target of pairs by number: only the pages they lie on are read."""
+    tables = [read_pairs(path) for path in pair_parts(work_dir, code)]
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+    found = []
+    for pair in pairs:
+        number = int(np.searchsorted(starts, pair, side="right")) - 1
+        row = pair - int(starts[number])
+        found.append((tables[number]["source"][row].as_py(), tables[number]["target"][row].as_py()))
+    return found
+
+
+def _joined(vectors: Sequence[Float[np.ndarray, "_ D"]], dim: int) -> Float[np.ndarray, "N D"]:
+    return np.concatenate(vectors) if vectors else np.empty((0, dim), dtype=np.float32)

@@ -1,0 +1,90 @@
+"""Models, tokenizers and image transforms of local folders through transformers: never from a network or a pickle."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoProcessor, AutoTokenizer
+
+from polyglance.data.engines.configuration import EngineConfig
+from polyglance.data.engines.weights import check_folder
+
+__all__ = ["load_model", "load_processor", "load_tokenizer", "placed"]
+
+_VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
+"""Where tokenizers keep their words. Without any, some are loaded with no words in them, and no complaint."""
+
+
+def load_model(cls: Any, config: EngineConfig) -> Any:
+    """The folder's model as transformers' class `cls`, on its device, ready to be asked.
+
+    Raises:
+        ValueError: weights that are missing, not safetensors, or do not fit, or no such device.
+    """
+    folder = check_folder(config.path)
+    _check_device(config.device)
+    try:
+        model, report = cls.from_pretrained(
+            folder,
+            dtype=getattr(torch, config.dtype),
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{folder}: {_first_line(error)}") from None
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
+    return model.to(config.device).eval()
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """The tokenizer in a folder.
+
+    Raises:
+        ValueError: there is none, or one that cannot be used here.
+    """
+    return _loaded(AutoTokenizer, folder, "tokenizer")
+
+
+def load_processor(folder: Path) -> Any:
+    """Tokenizer and image transform in a folder; images by Pillow, so that pixels are the same on every machine.
+
+    Raises:
+        ValueError: there is none, or one that cannot be used here.
+    """
+    processor = _loaded(AutoProcessor, folder, "processor", backend="pil")
+    if not hasattr(processor, "image_processor"):
+        raise ValueError(f"{folder}: it has no image processor")
+    return processor
+
+
+def placed(inputs: Any, config: EngineConfig) -> dict[str, Any]:
+    """Tensors on the engine's device, pixels in its precision."""
+    dtype = getattr(torch, config.dtype)
+    return {
+        name: tensor.to(config.device, dtype) if tensor.is_floating_point() else tensor.to(config.device)
+        for name, tensor in inputs.items()
+    }
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device is {name!r}, but there are {torch.cuda.device_count()} GPUs here")
+
+
+def _loaded(cls: Any, folder: Path, what: str, **options: Any) -> Any:
+    if not any(any(folder.glob(pattern)) for pattern in _VOCABULARIES):
+        raise ValueError(f"{folder}: no tokenizer in it ({' or '.join(_VOCABULARIES)})")
+    try:
+        return cls.from_pretrained(folder, local_files_only=True, **options)
+    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{folder}: its {what} cannot be loaded ({_first_line(error)})") from None
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0] or type(error).__name__

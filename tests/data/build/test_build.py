@@ -1,0 +1,129 @@
+"""Builds: what comes out, that kills and workers change nothing in it, and that nothing is lost silently."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from polyglance.config import load
+from polyglance.data.build.build import BuildResult, build
+from polyglance.data.build.executors import Processes
+from polyglance.data.build.recipe import Recipe
+from polyglance.data.shard import read_manifest, read_records
+from polyglance.data.world import attributes
+
+from .recipes import NUM_IMAGES, world_recipe
+
+POLYGLANCE = (sys.executable, "-m", "polyglance")
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def recipe_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return world_recipe(tmp_path_factory.mktemp("build"))
+
+
+@pytest.fixture(scope="module")
+def built(recipe_path: Path) -> BuildResult:
+    return build(load(Recipe, recipe_path))
+
+
+def elsewhere(recipe_path: Path, out: Path, *overrides: str) -> Recipe:
+    return load(Recipe, recipe_path, overrides=[f"out={out}", *overrides])
+
+
+def shards(out: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.glob("*/shards/*"))}
+
+
+def test_every_image_comes_out_with_its_translations(built: BuildResult) -> None:
+    assert sum(built.images.values()) == NUM_IMAGES
+    assert built.images["test"] > 0
+    for name in built.images:
+        for record in read_records(built.out / name):
+            texts = {(a.task, a.language, a.style): a for a in record.annotations}
+            source = texts["caption", "en", "detailed"].text
+            assert {code for task, code, _ in texts if task == "translation"} == {"de", "fr"}
+            for (task, code, _), annotation in texts.items():
+                if task == "translation" and annotation.source == source:
+                    assert attributes(annotation.text, code) == attributes(source, "en")
+                    assert annotation.origin == "world exact"
+    manifest = read_manifest(built.out / "train")
+    assert manifest.licence == "Apache-2.0"
+    assert manifest.rows_per_cell["caption-en"] == built.images["train"]
+
+
+def test_workers_change_nothing(built: BuildResult, recipe_path: Path, tmp_path: Path) -> None:
+    build(elsewhere(recipe_path, tmp_path), Processes(2))
+    assert shards(tmp_path) == shards(built.out)
+
+
+def test_what_is_done_is_not_done_again(built: BuildResult, recipe_path: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in built.out.rglob("*") if path.is_file()}
+    again = build(load(Recipe, recipe_path))
+    changed = {p.name for p, at in before.items() if p.stat().st_mtime_ns != at}
+    assert changed <= {"recipe.toml", ".lock"}
+    assert again == built
+
+
+def test_a_changed_setting_makes_again_what_depends_on_it(recipe_path: Path, tmp_path: Path) -> None:
+    build(elsewhere(recipe_path, tmp_path))
+    images = (tmp_path / "work" / "images" / "000.json").stat().st_mtime_ns
+    result = build(elsewhere(recipe_path, tmp_path, 'translate.languages=["ru"]'))
+    assert (tmp_path / "work" / "images" / "000.json").stat().st_mtime_ns == images
+    cells = Counter(str(a.cell) for record in read_records(result.out / "train") for a in record.annotations)
+    assert "translation-ru" in cells
+    assert "translation-de" not in cells
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("images=[]", "name at least one source"),
+        ("images.0.path=nowhere", "no such file or folder"),
+        ('translate.engine.kind="clip"', "needs path"),
+        ("output.test_fraction=1.5", "share below 1"),
+        ("translate.lanugages=1", "did you mean 'languages'?"),
+    ],
+)
+def test_mistakes_are_one_line(override: str, message: str, recipe_path: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="^[^\n]*" + message.replace("?", r"\?")):
+        build(elsewhere(recipe_path, tmp_path, override))
+
+
+def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult) -> None:
+    from polyglance.locking import locked
+
+    with locked(built.out, "polyglance data build"), pytest.raises(ValueError, match="another `polyglance data build`"):
+        build(load(Recipe, recipe_path))
+
+
+def killed_at_random(command: list[str], out: Path, expected: dict[str, bytes], *, kills: int, seconds: float) -> None:
+    """Run, kill at random moments, run to the end: the shards have to be the expected ones."""
+    moments, killed = random.Random(3), 0
+    while killed < kills:
+        process = subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            process.wait(timeout=moments.uniform(0.5, seconds))
+            assert shards(out) == expected
+            shutil.rmtree(out)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)  # the process alone: its workers have to notice by themselves
+            process.wait()
+            killed += 1
+    subprocess.run(command, check=True, env=ENV, capture_output=True)
+    assert shards(out) == expected
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_gives_the_same_shards(
+    built: BuildResult, recipe_path: Path, tmp_path: Path
+) -> None:
+    command = [*POLYGLANCE, "data", "build", str(recipe_path), "--set", f"out={tmp_path / 'out'}", "--workers", "2"]
+    killed_at_random(command, tmp_path / "out", shards(built.out), kills=10, seconds=8)

@@ -1,0 +1,279 @@
+"""Bitext in every form gives the same pairs, and every malformed line its own reason."""
+
+import bz2
+import gzip
+import lzma
+import tracemalloc
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyglance.data.sources.bitext import BitextPair, BitextSource, read_bitext
+from polyglance.data.sources.seen import SeenHashes
+from polyglance.records import Drops
+
+PAIRS = [("a dog runs", "un chien court"), ("two cats & a bird", "deux chats et un oiseau"), ("snow", "neige")]
+
+
+def read(path: Path, language: str = "fr", seen: SeenHashes | None = None, **options) -> tuple[list, dict[str, int]]:
+    drops = Drops()
+    pairs = list(read_bitext(BitextSource(path=path, language=language, **options), drops, seen=seen))
+    assert all(isinstance(pair, BitextPair) and pair.language == language and pair.where for pair in pairs)
+    return [(pair.source, pair.target) for pair in pairs], dict(drops)
+
+
+def lines(texts: list[str]) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def write_tsv(folder: Path, pairs: list) -> Path:
+    (folder / "pairs.tsv").write_bytes(lines(["\t".join(pair) for pair in pairs]))
+    return folder / "pairs.tsv"
+
+
+def write_moses(folder: Path, pairs: list) -> Path:
+    for side, code in enumerate(("en", "fr")):
+        (folder / f"corpus.en-fr.{code}").write_bytes(lines([pair[side] for pair in pairs]))
+    return folder / "corpus.en-fr"
+
+
+def write_opus(folder: Path, pairs: list) -> Path:
+    with zipfile.ZipFile(folder / "en-fr.txt.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("README", "see licence")
+        for side, code in enumerate(("en", "fr")):
+            archive.writestr(f"../../Corpus.en-fr.{code}", lines([pair[side] for pair in pairs]))
+    return folder / "en-fr.txt.zip"
+
+
+def tmx(units: str) -> bytes:
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n<!DOCTYPE tmx SYSTEM "tmx14.dtd">\n'
+    return f'{head}<tmx version="1.4"><header/><body>\n{units}</body></tmx>'.encode()
+
+
+def unit(english: str, other: str, tags: tuple[str, str] = ("en", "fr")) -> str:
+    sides = zip(tags, (english, other), strict=True)
+    return "<tu>" + "".join(f'<tuv xml:lang="{tag}"><seg>{text}</seg></tuv>' for tag, text in sides) + "</tu>\n"
+
+
+def write_tmx(folder: Path, pairs: list) -> Path:
+    units = "".join(unit(escape(english), escape(other)) for english, other in pairs)
+    (folder / "memory.tmx").write_bytes(tmx(units))
+    return folder / "memory.tmx"
+
+
+def write_parquet(folder: Path, pairs: list) -> Path:
+    rows = [{"translation": {"en": english, "fr": other}} for english, other in pairs]
+    pq.write_table(pa.Table.from_pylist(rows), folder / "train.parquet")
+    return folder / "train.parquet"
+
+
+FORMS = [write_tsv, write_moses, write_opus, write_tmx, write_parquet]
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_every_form_gives_the_same_pairs(write: Callable[[Path, list], Path], tmp_path: Path) -> None:
+    assert read(write(tmp_path, PAIRS)) == (PAIRS, {})
+    assert not (tmp_path.parent / "Corpus.en-fr.en").exists()
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_what_is_wrong_costs_its_own_pair_and_is_counted(write: Callable[[Path, list], Path], tmp_path: Path) -> None:
+    bad = {
+        "fr: an empty side": [("", "rien"), ("nothing", " \u200b ")],
+        "fr: a side that is too long": [("x" * 10**6, "long"), ("long", "y" * 1001)],
+        "fr: HTML tags": [("<b>bold</b>", "gras"), ("a line<br/>", "une ligne")],
+        "fr: both sides the same": [("Paris", "Paris")],
+        "fr: characters lost in an earlier conversion (U+FFFD)": [("caf\ufffd", "café")],
+        "fr: a pair for the second time": [PAIRS[0]],
+    }
+    pairs = [PAIRS[0], *(pair for group in bad.values() for pair in group), *PAIRS[1:]]
+    assert read(write(tmp_path, pairs)) == (PAIRS, {reason: len(group) for reason, group in bad.items()})
+
+
+@pytest.mark.parametrize("write", [write_tsv, write_moses, write_opus, write_tmx])
+def test_bytes_that_are_no_utf8_cost_their_line_and_not_the_file(
+    write: Callable[[Path, list], Path], tmp_path: Path
+) -> None:
+    marker = "LATIN"
+    path = write(tmp_path, [PAIRS[0], ("coffee", marker), *PAIRS[1:]])
+    if write is write_opus:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("c.en", lines([PAIRS[0][0], "coffee", *(pair[0] for pair in PAIRS[1:])]))
+            archive.writestr(
+                "c.fr", lines([PAIRS[0][1], marker, *(pair[1] for pair in PAIRS[1:])]).replace(b"LATIN", b"caf\xe9")
+            )
+    for file in tmp_path.iterdir():
+        if file != path or write is not write_opus:
+            file.write_bytes(file.read_bytes().replace(b"LATIN", b"caf\xe9"))
+    pairs, drops = read(path)
+    assert pairs == PAIRS
+    assert list(drops.values()) == [1]
+
+
+def test_texts_are_cleaned_but_not_changed_beyond_that(tmp_path: Path) -> None:
+    dirty = [
+        ("A\x0bB\x00\x1fC", "un\u2028deux\x85trois"),  # control characters, and line breaks that are none here
+        ("R&amp;D &lt;3 &#233;&nbsp;&copy &unknown; 1 < 2", "cafe\u0301 < the"),
+        ("it's\r", "c'est\u00a0?"),
+    ]
+    clean = [
+        ("A B C", "un deux trois"),
+        ("R&D <3 é\u00a0&copy &unknown; 1 < 2", "caf\u00e9 < the"),
+        ("it's", "c'est\u00a0?"),
+    ]
+    assert read(write_moses(tmp_path, dirty)) == (clean, {})
+
+
+def test_moses_with_unequal_line_counts_is_refused_before_the_first_pair(tmp_path: Path) -> None:
+    path = write_moses(tmp_path, PAIRS)
+    (tmp_path / "corpus.en-fr.fr").write_bytes(b"un chien court\nneige")
+    with pytest.raises(ValueError, match=r"corpus\.en-fr\.en has 3 lines and .*corpus\.en-fr\.fr has 2"):
+        read_bitext(BitextSource(path=path, language="fr"), Drops())
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
+def test_compressed_files_are_read_and_cut_ones_refused(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pairs = [(f"number {number}", f"numéro {number}") for number in rng.integers(0, 10**9, 5000)]
+    text = lines(["\t".join(pair) for pair in pairs])
+    compress = {".gz": gzip.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
+    compress[".zst"] = lambda data: pa.compress(data, codec="zstd", asbytes=True)
+    half = len(text) // 2  # two streams one after the other, as parallel compressors write them
+    content = compress[suffix](text[:half]) + compress[suffix](text[half:])
+    path = tmp_path / f"pairs.tsv{suffix}"
+    path.write_bytes(content)
+    assert read(path) == (pairs, {})
+    path.write_bytes(content[: len(content) * 3 // 4])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        read(path)
+
+
+def test_tsv_columns_by_header_by_number_and_either_way_round(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_bytes(b"\xef\xbb\xbfid\tFR\ten\n1\tneige\tsnow\n2\tpluie\n")
+    assert read(path) == ([("snow", "neige")], {"fr: too few columns": 1})
+    assert read(path, columns=("en", "id")) == ([("snow", "1")], {"fr: too few columns": 1})
+    path.write_bytes(b"neige\tsnow\n\npluie\train")
+    assert read(path, columns=("2", "1")) == ([("snow", "neige"), ("rain", "pluie")], {"fr: an empty line": 1})
+    with pytest.raises(ValueError, match=r"pairs\.tsv: there is no column 'english' in its first line"):
+        read(path, columns=("english", "french"))
+
+
+def test_tmx_variants_inline_codes_and_units_that_lack_a_side(tmp_path: Path) -> None:
+    path = tmp_path / "memory.tmx"
+    path.write_bytes(
+        tmx(
+            unit("colour", "couleur", ("en-GB", "fr-FR"))
+            + unit("click <bpt i='1'>{\\b</bpt><hi>here</hi><ept i='1'>}</ept>", "cliquez ici", ("EN_US", "FR"))
+            + unit("second", "deuxième", ("en-us", "fr")).replace(
+                "<tuv", '<tuv xml:lang="en-gb"><seg>2nd</seg></tuv><tuv', 1
+            )
+            + unit("only", "nur", ("en", "de"))
+            + unit("a&nbsp;b &#233;", "d", ("en", "fr"))
+            + unit("english", "eng", ("en", "french"))
+        )
+    )
+    pairs, drops = read(path)
+    assert pairs == [("colour", "couleur"), ("click here", "cliquez ici"), ("2nd", "deuxième"), ("a\u00a0b é", "d")]
+    assert drops == {"fr: no text in fr": 2}
+
+
+def test_tmx_in_utf16_and_latin1(tmp_path: Path) -> None:
+    path = tmp_path / "memory.tmx"
+    content = tmx(unit("summer", "été")).decode()
+    for encoding in ("utf-16", "latin-1"):
+        path.write_bytes(content.replace("UTF-8", encoding).encode(encoding))
+        assert read(path) == ([("summer", "été")], {})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "declares entities"),
+        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "declares entities"),
+        (tmx(unit("a", "b"))[:-20], "not well-formed XML"),
+        (b"", "not well-formed XML"),
+        (b'<?xml version="1.0" encoding="zip"?><tmx/>', "which it cannot be in"),
+        (b'<?xml version="1.0" encoding="none-such"?><tmx/>', "unknown encoding"),
+        (b"<tmx a='" + b"x" * 2**25, "a tag of more than"),
+    ],
+)
+def test_hostile_or_broken_tmx_is_refused_in_one_line(content: bytes, message: str, tmp_path: Path) -> None:
+    (tmp_path / "memory.tmx").write_bytes(content)
+    with pytest.raises(ValueError, match=message) as refusal:
+        read(tmp_path / "memory.tmx")
+    assert "\n" not in str(refusal.value)
+
+
+def test_parquet_columns_nulls_and_bytes_that_are_no_text(tmp_path: Path) -> None:
+    bad = pa.array([b"snow", b"caf\xe9", None, b"rain"]).cast(pa.binary()).view(pa.string())
+    pq.write_table(pa.table({"src": bad, "tgt": ["neige", "a", "b", "pluie"]}), tmp_path / "a.parquet")
+    pairs, drops = read(tmp_path, columns=("src", "tgt"))
+    assert pairs == [("snow", "neige"), ("rain", "pluie")]
+    assert drops == {"fr: not UTF-8": 1, "fr: an empty side": 1}
+    with pytest.raises(ValueError, match="no columns 'en' and 'fr'"):
+        read(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 half a zip", "missing member"])
+def test_opus_zips_that_cannot_be_read_are_refused(damage: bytes | str, tmp_path: Path) -> None:
+    path = write_opus(tmp_path, PAIRS)
+    if isinstance(damage, bytes):
+        path.write_bytes(damage)
+    with pytest.raises(ValueError, match="damaged or cut short" if isinstance(damage, bytes) else "should be one"):
+        read(path, language="fr" if isinstance(damage, bytes) else "de")
+
+
+def test_options_ratio_identical_duplicates(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path, [("no", "non certainement pas"), ("Rome", "Rome"), ("Rome", "Rome")])
+    pairs, drops = read(path, max_length_ratio=3.0, keep_identical=True, keep_duplicates=True)
+    assert pairs == [("Rome", "Rome")] * 2
+    assert drops == {"fr: sides of very different length": 1}
+    seen = SeenHashes()
+    assert len(read(path, keep_identical=True, seen=seen)[0]) == 2
+    assert read(path, keep_identical=True, seen=seen)[1] == {"fr: a pair for the second time": 3}
+    with pytest.raises(ValueError, match="not English"):
+        BitextSource(path=path, language="en")
+
+
+@given(st.binary(max_size=300))
+def test_no_bytes_make_a_traceback_or_lose_a_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.mktemp("wild") / "pairs.tsv"
+    path.write_bytes(content)
+    pairs, drops = read(path, columns=("1", "2"))
+    assert len(pairs) + sum(drops.values()) == content.count(b"\n") + (content[-1:] not in (b"", b"\n"))
+    for pair in pairs:
+        assert not any(break_ in text for text in pair for break_ in "\n\r\x0b\x0c\x85\u2028\u2029\x00")
+
+
+@given(st.lists(st.lists(st.integers(0, 30) | st.integers(0, 2**64 - 1), max_size=20), max_size=12))
+def test_seen_hashes_are_a_set(batches: list[list[int]]) -> None:
+    seen, expected = SeenHashes(), set()
+    for batch in batches:
+        is_new = seen.add(np.array(batch, dtype=np.uint64))
+        for value, new in zip(batch, is_new, strict=True):
+            assert new == (value not in expected)
+            expected.add(value)
+    assert len(seen) == len(expected)
+
+
+def test_a_line_without_end_and_a_long_file_fit_in_little_memory(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv.gz"
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(b"snow\tneige\n")
+        for _ in range(64):
+            file.write(b"x" * 2**20)
+        file.write(b"\nrain\tpluie\n")
+    tracemalloc.start()
+    assert read(path) == ([("snow", "neige"), ("rain", "pluie")], {"fr: a side that is too long": 1})
+    _, peak_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak_bytes < 8 * 2**20
