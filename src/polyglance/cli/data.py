@@ -106,17 +106,43 @@ def data_import(
 
 
 @data_app.command(name="stats")
-def data_stats(directory: Positional[Path], tokenizer: Path | None = None, json: bool = False) -> None:
+def data_stats(
+    directory: Positional[Path],
+    tokenizer: Path | None = None,
+    decoder_tokenizer: Path | None = None,
+    like_paper: bool = False,
+    json: bool = False,
+) -> None:
     """Print how many texts of which cell a data set holds, how long they are, and what was left out.
 
     Args:
         directory: A data set: the folder with manifest.json.
         tokenizer: A tokenizer.json, to count tokens with.
+        decoder_tokenizer: With --like-paper: the targets' tokenizer.json, where it is not the prompts'.
+        like_paper: Count as the paper counted its data: per cell samples, tokens of whole prompts and of targets.
         json: Print the result for machines.
     """
     from polyglance.data.stats import data_stats
 
-    show(data_stats(directory, tokenizer), json, _stats_tables)
+    if not like_paper:
+        show(data_stats(directory, tokenizer), json, _stats_tables)
+        return
+    if tokenizer is None:
+        raise ValueError("--like-paper counts tokens: give --tokenizer (and --decoder-tokenizer, where it is another)")
+    from polyglance.mixture.paper_counts import paper_counts
+
+    counts = paper_counts(directory, tokenizer, decoder_tokenizer)
+    show([asdict(cell) for cell in counts] if json else counts, json, _paper_table)
+
+
+def _paper_table(counts: Any) -> Table:
+    table = Table("cell", "samples", "encoder tokens, mean", "max", "decoder tokens, mean", "max")
+    for cell in counts:
+        encoder = (f"{cell.mean_encoder_tokens:.2f}", f"{cell.max_encoder_tokens:,}")
+        decoder = (f"{cell.mean_decoder_tokens:.2f}", f"{cell.max_decoder_tokens:,}")
+        table.add_row(cell.cell, f"{cell.samples:,}", *encoder, *decoder)
+    table.caption = f"{sum(cell.samples for cell in counts):,} samples"
+    return table
 
 
 def _list(text: str) -> list[str]:
