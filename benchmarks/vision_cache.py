@@ -24,18 +24,18 @@ from polyglance.data.shard import ShardReader
 from polyglance.data.world import WorldConfig, generate
 from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.flops import macs_by_part, on_meta, training_macs
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.features import cached_features
-from polyglance.train.run import initial_model, processor_for, train
+from polyglance.train.run import initial_model, mixture_for, processor_for, train
 from polyglance.train.runtime import EngineConfig, Runtime
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
-MODEL = MicroConfig(width=128, vision="vit", vision_width=144, vision_layers=3, image_size=IMAGE_SIZE)
+MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
 TRAINED = tuple(part for part in PARTS if part != "vision")
 COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "zh"))
 
@@ -83,22 +83,31 @@ def prepare(folder: Path, *, num_images: int, num_steps: int) -> TrainConfig:
     )
 
 
+def vocabulary(config: TrainConfig) -> int:
+    assert config.tokenizer is not None
+    return load_tokenizer(config.tokenizer).get_vocab_size()
+
+
 def make_cache(config: TrainConfig) -> None:
     """As the first run would."""
-    model = initial_model(config.start, vocab_size=VOCABULARY, seed=config.seed)
+    model = initial_model(config.start, vocab_size=vocabulary(config), seed=config.seed)
     cached_features(config, model, processor_for(config, model.config), Runtime(device=torch.device("cpu")))
 
 
-def print_shares(folder: Path, run: Path) -> None:
-    """How much of the work the tower is, for the mean lengths of the run's samples."""
-    row = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    lengths = {"source_tokens": round(row["source_tokens"]), "target_tokens": round(row["target_tokens"])}
-    config = Polyglance.config_class.from_pretrained(folder / "tower")
-    macs = macs_by_part(on_meta(config), image_size=IMAGE_SIZE, **lengths)
+def print_shares(config: TrainConfig) -> None:
+    """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
+    model = on_meta(MODEL.build(vocabulary(config)))
+    mixture = mixture_for(config, processor_for(config, model.config))
+    batches = [mixture.batch(step) for step in range(8)]
+    num_samples = len(batches) * BATCH_SIZE
+    source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)
+    target_tokens = round(sum(batch.num_tokens for batch in batches) / num_samples)
+    lengths = {"source_tokens": source_tokens, "target_tokens": target_tokens}
+    macs = macs_by_part(model, image_size=IMAGE_SIZE, **lengths)
     total, tower = sum(macs.values()), macs["vision"]
-    step = training_macs(config, TRAINED, image_size=IMAGE_SIZE, **lengths)
+    step = training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
     parts = ", ".join(f"{part} {value / total:.0%}" for part, value in macs.items())
-    print(f"forward pass of a sample: {total / 1e6:.1f} MMAC ({parts}), {lengths}")
+    print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({parts}); tokens: {source_tokens} + {target_tokens}")
     print(f"the tower is {tower / step:.1%} of a training step: at most {step / (step - tower):.2f} times as fast")
 
 
@@ -108,6 +117,7 @@ def losses(run: Path) -> list[float]:
 
 def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
     """Train every run both ways and print what each took."""
+    print_shares(without)
     cache = folder / "features"
     config = replace(without, vision_cache=VisionCacheConfig(use="always", folder=cache))
     train(replace(without, num_samples=2 * BATCH_SIZE), folder / "warm-up")
@@ -123,7 +133,6 @@ def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
         never, always = never + plain, always + cached
         differences += np.subtract(losses(folders["always"]), losses(folders["never"])).tolist()
         print(f"run {seed}   without {plain}   with {cached}", flush=True)
-    print_shares(folder, folder / "never-0")
     print(f"{num_runs} runs of {without.num_steps} steps of {BATCH_SIZE} samples, without the cache: {never}")
     print(f"{num_runs} runs with it, its making counted:         {making + always}")
     print(f"times as fast: wall {never.wall_s / (making + always).wall_s:.2f}, ", end="")

@@ -18,8 +18,10 @@ from polyglance.mixture.collate import IGNORED
 
 __all__ = ["IGNORED", "head_loss", "summed_loss", "token_nats"]
 
-_CHUNK_BYTES = 3 * 2**24
-"""Size of one chunk of logits in float32; two of them are alive at a time."""
+_CHUNK_BYTES = 9 * 2**23
+"""Size of one chunk of logits in float32; one is alive at a time. Matrix products of fewer rows are much slower."""
+_BLOCK = 2**13
+"""Columns of a chunk of which more than one copy is made at a time."""
 
 
 def head_loss(
@@ -83,7 +85,7 @@ def token_nats(
     kept_states, kept_labels = _kept(hidden_states, labels, len(head))
     nats = torch.zeros(labels.shape, dtype=torch.float32, device=labels.device)
     chunks = _chunks(kept_states, kept_labels, len(head))
-    found = [_cross_entropy(_logits(states, head, softcap), targets)[0] for states, targets in chunks]
+    found = [_chunk_loss(states, head, targets, softcap, 1.0, None, None) for states, targets in chunks]
     nats[labels != IGNORED] = torch.cat(found)
     return nats
 
@@ -138,14 +140,19 @@ def _chunk_loss(
     """Nats of one chunk's positions; its gradients, times `scale`, go into the tensors given. A function of its own, so
     that the buffers of one chunk are gone when the next begins."""
     logits = _logits(states, head, softcap)
-    nats, probabilities = _cross_entropy(logits, targets)
+    log_normaliser = _log_normaliser(logits, softcap)
+    nats = _nats(logits, log_normaliser, targets, softcap)
     if grad_states is not None or grad_head is not None:
-        grad_logits = _logits_gradient(logits, probabilities, targets, softcap).to(head.dtype)
+        grad_logits = _to_gradient(logits, log_normaliser, targets, softcap).to(head.dtype)
         if grad_states is not None:
             torch.mm(grad_logits, head, out=grad_states).mul_(scale)
         if grad_head is not None:
             _add_outer(grad_head, grad_logits, states, scale)
     return nats
+
+
+def _nats(logits: Tensor, log_normaliser: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
+    return (log_normaliser - logits.gather(1, targets[:, None]).mul_(softcap or 1.0))[:, 0]
 
 
 def _add_outer(grad_head: Tensor, grad_logits: Tensor, states: Tensor, scale: float) -> None:
@@ -176,23 +183,30 @@ def _chunks(hidden_states: Tensor, labels: Tensor, vocab_size: int) -> Iterator[
 
 
 def _logits(hidden_states: Tensor, head: Tensor, softcap: float | None) -> Tensor:
-    """Float32 logits [N, V], soft-capped in place."""
+    """Float32 logits [N, V]; with a cap, their tanh: `softcap` times it are the capped logits."""
     logits = (hidden_states @ head.T).float()
-    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+    return logits if softcap is None else logits.div_(softcap).tanh_()
 
 
-def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Nats [N] of the targets, and the softmax [N, V]: one buffer for it, where `logsumexp` would need another."""
-    largest = logits.amax(1, keepdim=True)
-    probabilities = (logits - largest).exp_()
-    normaliser = probabilities.sum(1, keepdim=True)
-    nats = normaliser.log() + largest - logits.gather(1, targets[:, None])
-    return nats[:, 0], probabilities.div_(normaliser)
+def _log_normaliser(logits: Tensor, softcap: float | None) -> Tensor:
+    """Log of the sum of the exponentials of what `_logits` gives [N, 1], a block of the vocabulary at a time."""
+    scale = softcap or 1.0
+    largest = logits.amax(1, keepdim=True).mul_(scale)
+    total = torch.zeros_like(largest)
+    for block in logits.split(_BLOCK, dim=1):
+        total += block.mul(scale).sub_(largest).exp_().sum(1, keepdim=True)
+    return total.log_().add_(largest)
 
 
-def _logits_gradient(logits: Tensor, probabilities: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
-    """d loss / d (logits before the cap): (softmax - one-hot) * (1 - (logits / softcap)^2). Reuses both buffers."""
-    probabilities[torch.arange(len(targets), device=targets.device), targets] -= 1
-    if softcap is not None:
-        probabilities.mul_(logits.div_(softcap).square_().neg_().add_(1))
-    return probabilities
+def _to_gradient(logits: Tensor, log_normaliser: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
+    """d loss / d (logits before the cap), in place of the logits: (softmax - one-hot) * (1 - tanh^2)."""
+    rows = torch.arange(len(targets), device=targets.device)
+    of_targets = logits[rows, targets]
+    for block in logits.split(_BLOCK, dim=1):
+        softmax = block.mul(softcap or 1.0).sub_(log_normaliser).exp_()
+        if softcap is None:
+            block.copy_(softmax)
+        else:
+            block.square_().neg_().add_(1).mul_(softmax)
+    logits[rows, targets] -= 1.0 if softcap is None else 1 - of_targets.square()
+    return logits
