@@ -107,6 +107,32 @@ def test_cc12m_is_joined_by_key_with_the_published_rules(cc12m: Path) -> None:
     assert (again, others) == (result, records)
 
 
+def test_held_out_tables_have_captions_of_their_own_and_single_pairs(tmp_path: Path) -> None:
+    """What UC is measured on: captions in languages that training has none in (paper section 5.1)."""
+    (tmp_path / "tars").mkdir()
+    (tmp_path / "tables").mkdir()
+    write_tar(tmp_path / "tars" / "2175.tar", {"000000007.jpg": picture(7)})
+    text, pair = pa.string(), pa.list_(pa.string())
+    source = "An English sentence that is long enough"
+    columns = {
+        "key": pa.array([7], pa.int64()),
+        "caption_es": pa.array(["Un perro. Corre."], text),
+        "caption_es_style": pa.array(["more_detailed"], text),
+        "caption_zh": pa.array(["一只狗"], text),
+        "caption_zh_style": pa.array(["short"], text),
+        "caption_de": pa.array([None], text),
+        "translation_en_es": pa.array([[source, "Una frase"]], pair),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "tables" / "2175.parquet")
+    paths = {"format": "cc12m-ccmatrix", "images": tmp_path / "tars", "table": tmp_path / "tables"}
+    _, records = imported(tmp_path / "out", **paths)
+    assert {(a.task, a.language, a.style, a.source, a.text) for a in records["000000007"].annotations} == {
+        ("caption", "es", "paragraph", None, "Un perro. Corre."),
+        ("caption", "zh", "short", None, "一只狗"),
+        ("translation", "es", "short", source, "Una frase"),
+    }
+
+
 def test_shards_come_from_an_object_store_too(cc12m: Path) -> None:
     filesystem = fsspec.filesystem("memory")
     for part in ("tars", "tables"):

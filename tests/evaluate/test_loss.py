@@ -127,6 +127,15 @@ def test_batches_change_nothing(model: Polyglance, processor: Processor, samples
         assert sizes[0][name].nats == pytest.approx(sizes[1][name].nats, rel=1e-6)
 
 
+def test_cells_without_held_out_data_are_left_out_but_not_all_of_uc() -> None:
+    """The paper has captions in two of its four unseen languages (section 5.1)."""
+    have = {"caption-en": 3, "translation-zh": 3, "caption-zh": 2, "caption-fr": 0}
+    cells = evaluated_cells(COVERAGE, have)
+    assert [str(cell) for cell in cells] == ["caption-en", "translation-zh", "caption-zh"]
+    with pytest.raises(ValueError, match="none of caption-fr, caption-zh, which UC is measured on"):
+        evaluated_cells(COVERAGE, {"caption-en": 3})
+
+
 def test_splits_weigh_their_cells_alike(model: Polyglance, processor: Processor, world: Path) -> None:
     reader = ShardReader(world / "test")
     cells = evaluated_cells(COVERAGE)

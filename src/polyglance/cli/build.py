@@ -42,6 +42,8 @@ def data_build(
     from polyglance.data.build.recipe import Recipe
     from polyglance.progress import progress
 
+    if gpus_per_worker and ray is None:
+        raise ValueError("--gpus-per-worker is for --ray; without it, workers take turns at CUDA_VISIBLE_DEVICES")
     config = load(Recipe, recipe, overrides=set_)
     executor: InProcess | Processes | RayCluster = InProcess() if workers == 1 else Processes(workers)
     if ray is not None:

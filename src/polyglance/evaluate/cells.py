@@ -1,6 +1,6 @@
 """The held-out samples of each cell: the first ones of the test data that have it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,9 +25,20 @@ class CellSamples:
     annotations: Sequence[Annotation]
 
 
-def evaluated_cells(coverage: Coverage) -> tuple[Cell, ...]:
-    """The trained cells and those of UC."""
-    return tuple(dict.fromkeys((*coverage.cells, *coverage.split("UC"))))
+def evaluated_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:
+    """The trained cells and those of UC; of these what held-out data has, where its `rows_per_cell` is given. The
+    paper measures UC on two of its four unseen languages (section 5.1).
+
+    Raises:
+        ValueError: the data has nothing of UC, though the coverage leaves something unseen.
+    """
+    cells = tuple(dict.fromkeys((*coverage.cells, *coverage.split("UC"))))
+    if rows_per_cell is None:
+        return cells
+    unseen = coverage.split("UC")
+    if unseen and not any(rows_per_cell.get(str(cell)) for cell in unseen):
+        raise ValueError(f"the held-out data has none of {', '.join(map(str, unseen))}, which UC is measured on")
+    return tuple(cell for cell in cells if rows_per_cell.get(str(cell)))
 
 
 def held_out_samples(

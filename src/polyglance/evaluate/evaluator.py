@@ -44,7 +44,7 @@ class Evaluator:
         examples: captions of each cell, with and without prefix, that are returned as examples.
 
     Raises:
-        ValueError: the test data lacks a cell.
+        ValueError: the test data has no cell of UC.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Evaluator:
         self.prefixes = prefixes
         self._samples = held_out_samples(
             reader,
-            evaluated_cells(coverage),
+            evaluated_cells(coverage, reader.manifest.rows_per_cell),
             image_size=processor.config.image_size,
             samples_per_cell=samples_per_cell,
         )

@@ -123,6 +123,7 @@ def _runs_of(config: StudyConfig, family: FamilyConfig, made: Mapping[str, Job])
                             {key: value for key, value in to_dict(family).items() if key in _RUN_SETTINGS},
                             (config.coverage, config.mixture, config.image_size, config.patch_size),
                             config.evaluation,
+                            *(() if config.is_micro else (config.engine.precision,)),
                         ),
                         family=family.name,
                         size=size,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS
@@ -98,7 +99,8 @@ def measured_run(
 
     model = train(settings, folder, before_first_step=measure_untrained, **options)
     if is_main:
-        _measure_trained(model, evaluator(), folder, run_id)
+        on_gpu = settings.engine.device != "cpu" and torch.cuda.is_available()
+        _measure_trained(model.to("cuda" if on_gpu else "cpu"), evaluator(), folder, run_id)
     return model
 
 

@@ -1,9 +1,12 @@
 """How each kind of job is done. A job that was interrupted is simply done again: what it had finished is kept."""
 
+import ctypes
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -13,12 +16,15 @@ from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
 from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.data.world import generate
+from polyglance.evaluate.cells import evaluated_cells
 from polyglance.mixture.collate import target_ids
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import cell_weights
 from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.model.card import card
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
+from polyglance.model.strategy import recommend
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.grid import Job
@@ -156,10 +162,13 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
     elif data.table is not None:
         import_data(ImportConfig(out=folder, overwrite=True, **vars(data.table)))
     train_dir, test_dir = data_dirs(config)
-    for directory, cells in ((train_dir, config.coverage.cells), (test_dir, config.coverage.split("UC"))):
-        have = read_manifest(directory).rows_per_cell
-        if missing := [str(cell) for cell in cells if not have.get(str(cell))]:
-            raise ValueError(f"{directory} has no {', '.join(missing)}; the coverage asks for it")
+    have = read_manifest(train_dir).rows_per_cell
+    if missing := [str(cell) for cell in config.coverage.cells if not have.get(str(cell))]:
+        raise ValueError(f"{train_dir} has no {', '.join(missing)}; the coverage asks for it")
+    try:
+        evaluated_cells(config.coverage, read_manifest(test_dir).rows_per_cell)
+    except ValueError as error:
+        raise ValueError(f"{test_dir}: {error}") from None
 
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
@@ -218,8 +227,30 @@ def published_run(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
         optim=family.optim,
         num_samples=job.samples,
         seed=job.seed,
-        engine=config.engine,
+        engine=_engine(config, job),
         save_every_steps=config.save_every_steps,
+    )
+
+
+def _engine(config: StudyConfig, job: Job) -> EngineConfig:
+    """The configured engine; what it leaves open as recommended for the size and the machine."""
+    engine, machine = config.engine, config.machine
+    if engine.micro_batch_size is not None or engine.strategy != "auto":
+        return engine
+    lengths = {"source_tokens": config.mixture.max_source_tokens, "target_tokens": config.mixture.max_target_tokens}
+    how = recommend(
+        card(job.size, image_size=config.image_size, **lengths),
+        devices=machine.devices,
+        device_bytes=int(machine.memory_gb * 1e9),
+        batch_size=config.mixture.batch_size,
+    )
+    if how is None:
+        raise ValueError(f"{job.size} does not fit into {machine.devices} devices of {machine.memory_gb:g} GB")
+    return replace(
+        engine,
+        strategy=how.strategy,
+        micro_batch_size=how.micro_batch_size,
+        activation_checkpointing=engine.activation_checkpointing or how.activation_checkpointing,
     )
 
 
@@ -229,7 +260,22 @@ def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
     save(published_run(config, job, folder), path)
     several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
     command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
-    done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    done = subprocess.run(
+        command,
+        check=False,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+    )
     if done.returncode or not (folder / "losses.json").exists():
         said = [line for line in done.stderr.splitlines() if line.startswith("polyglance: ")]
         raise ValueError(said[-1].removeprefix("polyglance: ") if said else f"`polyglance train {path}` did not finish")
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process, as a scheduler would (it saves and exits), when the study is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+_PR_SET_PDEATHSIG = 1

@@ -140,12 +140,12 @@ def train(
     with runtime(config.engine, num_bytes_per_replica=num_bytes) as here:
         if validate is not None and here.strategy == "fsdp":
             raise ValueError("losses on held-out data are measured of undivided models: use ddp, or leave them out")
+        model.to(here.device)
         if here.is_main:
             _describe(run_dir, config)
             if before_first_step is not None:
                 before_first_step(model.eval())
         here.barrier()
-        model.to(here.device)
         features = cached_features(config, model, processor, here)
         mixture = mixture_for(config, processor, features)
         if here.is_main:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -74,9 +75,9 @@ def test_what_is_done_is_not_done_again(built: BuildResult, recipe_path: Path) -
 
 def test_a_changed_setting_makes_again_what_depends_on_it(recipe_path: Path, tmp_path: Path) -> None:
     build(elsewhere(recipe_path, tmp_path))
-    images = (tmp_path / "work" / "images" / "000.json").stat().st_mtime_ns
+    images = (tmp_path / "work" / "images" / "00000.json").stat().st_mtime_ns
     result = build(elsewhere(recipe_path, tmp_path, 'translate.languages=["ru"]'))
-    assert (tmp_path / "work" / "images" / "000.json").stat().st_mtime_ns == images
+    assert (tmp_path / "work" / "images" / "00000.json").stat().st_mtime_ns == images
     cells = Counter(str(a.cell) for record in read_records(result.out / "train") for a in record.annotations)
     assert "translation-ru" in cells
     assert "translation-de" not in cells
@@ -95,6 +96,24 @@ def test_a_changed_setting_makes_again_what_depends_on_it(recipe_path: Path, tmp
 def test_mistakes_are_one_line(override: str, message: str, recipe_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^[^\n]*" + message.replace("?", r"\?")):
         build(elsewhere(recipe_path, tmp_path, override))
+
+
+def test_a_folder_of_shards_is_a_part_for_each(recipe_path: Path, tmp_path: Path, built: BuildResult) -> None:
+    """WebDataset tars are read side by side; what comes out is what the images as files give, in another order."""
+    images = sorted((recipe_path.parent / "images").iterdir())
+    (tmp_path / "tars").mkdir()
+    for number in range(3):
+        with tarfile.open(tmp_path / "tars" / f"{number}.tar", "w") as tar:
+            for path in images[40 * number : 40 * (number + 1)]:
+                tar.add(path, arcname=path.name)
+    recipe = elsewhere(recipe_path, tmp_path / "out", f"images.0.path={tmp_path / 'tars'}")
+    result = build(recipe)
+    assert {step.name: step.num_parts for step in result.steps}["images"] == 3
+
+    def records(out: Path) -> dict[str, object]:
+        return {record.key: record for name in ("train", "test") for record in read_records(out / name)}
+
+    assert records(recipe.out) == records(built.out)
 
 
 def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult) -> None:

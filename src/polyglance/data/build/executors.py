@@ -44,7 +44,8 @@ class InProcess:
 
 
 class Processes:
-    """In worker processes of this machine, each with its own engine.
+    """In worker processes of this machine, each with its own engine. They take turns at the GPUs that
+    CUDA_VISIBLE_DEVICES lists.
 
     Args:
         num_workers: how many.
@@ -99,7 +100,12 @@ _worker: _Worker
 
 
 def _start(step: Step, folder: Path) -> None:
-    """Make this process a worker, which does not outlive the one that started it."""
+    """Make this process a worker, which does not outlive the one that started it, and has a GPU of its own where
+    CUDA_VISIBLE_DEVICES names several."""
+    gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    if len(gpus) > 1:
+        number = multiprocessing.current_process()._identity[0]  # counts the processes that were started
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     threading.Thread(target=_die_with_parent, daemon=True).start()
     global _worker
     _worker = _Worker(step, folder)

@@ -1,8 +1,9 @@
 """Last steps: annotations of each image, and the data sets they become."""
 
+import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -26,6 +27,7 @@ _ANNOTATION = pa.struct(
     + [("score", pa.float64())]
 )
 _ANNOTATIONS = pa.schema([("key", pa.string()), ("annotations", pa.list_(_ANNOTATION))])
+_FIELDS = tuple(field.name for field in _ANNOTATION)
 _NO_TEXT = "image: no text is left for it"
 
 
@@ -69,7 +71,8 @@ class AnnotateStep:
             made = tuple(dict.fromkeys((*_given(image, self.config), *own)))
             if not made:
                 drops.add(_NO_TEXT, image.key)
-            rows.append({"key": image.key, "annotations": [asdict(annotation) for annotation in made]})
+            annotations = [{name: getattr(annotation, name) for name in _FIELDS} for annotation in made]
+            rows.append({"key": image.key, "annotations": annotations})
         write_rows(task.out.with_suffix(".parquet"), _ANNOTATIONS, rows)
         return Report(num_in=len(rows), num_out=len(rows) - drops.counts[_NO_TEXT], drops=drops.to_dict())
 
@@ -127,6 +130,8 @@ def write_data_sets(
     contents = [sha256(path.read_bytes()).hexdigest() for path in _annotation_paths(step)]
     mark = fingerprint(step.fingerprint, contents, test_fraction, rows_per_shard, source, licence)
     names = ("train", "test") if test_fraction else ("train",)
+    if not test_fraction and (out / "test" / "manifest.json").exists():  # of a build that held images out
+        shutil.rmtree(out / "test")
     written = {}
     for name in names:
         folder = out / name

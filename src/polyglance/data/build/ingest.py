@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -14,7 +15,8 @@ from polyglance.data.build.files import read_rows, replacing, write_rows
 from polyglance.data.build.tasks import Report, Task
 from polyglance.data.near_duplicates import ImageHash, NearDuplicates, NearDuplicatesConfig, hash_image
 from polyglance.data.sources.bitext import BitextSource, read_bitext
-from polyglance.data.sources.captioned import CaptionedSource, GivenText, ImagesSource, read_source
+from polyglance.data.sources.captioned import CaptionedSource, GivenText, ImagesSource, parts_of, read_source
+from polyglance.data.sources.images import SourceImage
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.records import Drops
 
@@ -72,7 +74,7 @@ class BuiltImage:
 
 @dataclass(frozen=True, kw_only=True)
 class ImagesStep:
-    """Images out of their sources; a part is a source, and makes files of `images_per_part` images each."""
+    """Images out of their sources; a part is a source, or a tar of one, and makes files of `images_per_part` images."""
 
     work_dir: Path
     sources: tuple[ImagesSource | CaptionedSource, ...]
@@ -86,7 +88,7 @@ class ImagesStep:
         return fingerprint(__version__, self.name, self.sources, self.images_per_part)
 
     def parts(self) -> Sequence[str]:
-        return [f"{number:03d}" for number in range(len(self.sources))]
+        return [f"{number:05d}" for number in range(len(self._units))]
 
     def start(self) -> None:
         """Nothing to load."""
@@ -94,16 +96,23 @@ class ImagesStep:
     def run(self, task: Task) -> Report:
         drops = Drops()
         num_out = 0
-        images = read_source(self.sources[int(task.part)], drops)
-        for number, chunk in enumerate(_chunks(images, self.images_per_part)):
-            rows = [
-                {"key": image.key, "image": image.image, "where": image.where, **hash_image(image.rgb)._asdict()}
-                | {"texts": [asdict(text) for text in texts]}
-                for image, texts in chunk
-            ]
-            num_out += len(rows)
-            write_rows(task.out / f"{number:05d}.parquet", _IMAGES, rows)
+        images = read_source(self._units[int(task.part)], drops)
+        # One at a time: pixels are let go before the next image is decoded.
+        rows = (_image_row(image, texts) for image, texts in images)
+        for number, chunk in enumerate(_chunks(rows, self.images_per_part)):
+            num_out += len(chunk)
+            write_rows(task.out / f"{number:05d}.parquet", _IMAGES, chunk)
         return Report(num_in=num_out + sum(drops.counts.values()), num_out=num_out, drops=drops.to_dict())
+
+    @cached_property
+    def _units(self) -> list[ImagesSource | CaptionedSource]:
+        return [unit for source in self.sources for unit in parts_of(source)]
+
+
+def _image_row(image: SourceImage, texts: Sequence[GivenText]) -> dict[str, Any]:
+    return {"key": image.key, "image": image.image, "where": image.where, **hash_image(image.rgb)._asdict()} | {
+        "texts": [asdict(text) for text in texts]
+    }
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -36,11 +36,12 @@ class Recipe:
     """
 
     out: Path
-    """Folder that gets the data sets `train` and `test`, the audit, and `work` with every step's files."""
+    """Folder that gets the data sets `train` and `test`, and `work` with every step's files."""
     seed: int = 0
     """Of what is drawn at random."""
     images_per_part: int = 1000
-    """Images of one task; a kill costs at most the tasks that were running."""
+    """Images of one task of every step but the first, which works on whole files; a kill costs at most the tasks that
+    were running."""
     pairs_per_part: int = 100_000
     """Bitext pairs of one task."""
     images: tuple[ImagesSource, ...] = ()

@@ -1,17 +1,18 @@
 """Images with the texts that they come with: what a build starts from."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from polyglance.data.benchmarks import benchmark
 from polyglance.data.sources.found import FoundImage
+from polyglance.data.sources.image_forms import form_of
 from polyglance.data.sources.images import ImageSource, SourceImage, read_images, usable_images
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
-__all__ = ["CaptionedSource", "GivenText", "ImagesSource", "read_source"]
+__all__ = ["CaptionedSource", "GivenText", "ImagesSource", "parts_of", "read_source"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +73,19 @@ class CaptionedSource:
     def licence(self) -> str:
         """As its publishers state it."""
         return benchmark(self.benchmark).licence
+
+
+def parts_of(source: ImagesSource | CaptionedSource) -> list[ImagesSource | CaptionedSource]:
+    """A source as several that can be read at the same time: each tar of a folder of WebDataset shards is one.
+
+    Raises:
+        ValueError: no such file or folder, or nothing of the form in it.
+    """
+    if isinstance(source, CaptionedSource) or not source.path.is_dir():
+        return [source]
+    form = form_of(source.path) if source.format == "auto" else source.format
+    tars = sorted(source.path.rglob("*.tar")) if form == "webdataset" else []
+    return [replace(source, path=path, format="webdataset") for path in tars] or [source]
 
 
 def read_source(

@@ -28,6 +28,9 @@ __all__ = ["PublishedSample", "read_baked", "read_cc12m"]
 _ORIGIN = "spravil/cc12m_ccmatrix_captions_and_translations"
 _TABLE_SUFFIX = ".parquet"
 _PAIRS = re.compile(r"(caption|translation)_en_([a-z]+)")
+_CAPTION = re.compile(r"caption_([a-z]{2})")
+"""Column of the held-out tables: one caption, whose style the column of the same name with `_style` says."""
+_STYLES: Mapping[str, Style] = {"short": "short", "detailed": "detailed", "more_detailed": "paragraph"}
 _REQUESTS: Mapping[str, Style] = {
     "<CAPTION>": "short",
     "<DETAILED_CAPTION>": "detailed",
@@ -130,7 +133,7 @@ def _annotation_rows(table: Location, drops: Drops) -> dict[str, dict[str, Any]]
     try:
         with table.open("rb") as file:
             parquet = pq.ParquetFile(file)
-            names = [name for name in parquet.schema_arrow.names if _PAIRS.fullmatch(name)]
+            names = [name for name in parquet.schema_arrow.names if _is_read(name)]
             key = next((name for name in ("__key__", "key") if name in parquet.schema_arrow.names), None)
             if key is None:
                 raise pa.ArrowInvalid("no column __key__ or key")
@@ -142,11 +145,17 @@ def _annotation_rows(table: Location, drops: Drops) -> dict[str, dict[str, Any]]
     return {key: {name: values[name][i] for name in names} for i, key in enumerate(keys)}
 
 
+def _is_read(column: str) -> bool:
+    return any(form.fullmatch(column.removesuffix("_style")) for form in (_PAIRS, _CAPTION))
+
+
 def _annotations(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, ...]:
     config = AnnotateConfig()
     descriptions, pairs = [], []
     for name, value in row.items():
-        kind, code = cast(re.Match[str], _PAIRS.fullmatch(name)).groups()
+        if (form := _PAIRS.fullmatch(name)) is None:
+            continue
+        kind, code = form.groups()
         for source, target in _pairs(value):
             if len(source) < config.min_source_characters or code not in LANGUAGES:
                 continue
@@ -156,11 +165,24 @@ def _annotations(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotatio
             else:
                 pairs.append(MatchedPair(language=code, source=source, target=target, origin=_ORIGIN, score=0.0))
     made = annotations_of(key, descriptions, pairs, config=config, seed=seed)
-    return tuple(replace(annotation, score=None) for annotation in made)  # the scores are not published
+    matched = tuple(replace(annotation, score=None) for annotation in made)  # the scores are not published
+    return (*_held_out_captions(row), *matched)
+
+
+def _held_out_captions(row: Mapping[str, Any]) -> Iterator[Annotation]:
+    """The captions of a held-out table, as they are: what UC and SC are measured on (paper section 5.1)."""
+    for name, value in row.items():
+        form = _CAPTION.fullmatch(name)
+        if form is None or form[1] not in LANGUAGES or not isinstance(value, str) or not value.strip():
+            continue
+        style = _STYLES.get(str(row.get(f"{name}_style")), "short")
+        yield Annotation(task="caption", language=form[1], text=value.strip(), style=style, origin=_ORIGIN)
 
 
 def _pairs(value: Any) -> Iterator[tuple[str, str]]:
-    for pair in value if isinstance(value, list) else []:
+    """The pairs of a column: a list of them or, in held-out tables, one."""
+    pairs = value if isinstance(value, list) else []
+    for pair in [pairs] if all(isinstance(text, str) for text in pairs) else pairs:
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair):
             yield pair[0].strip(), pair[1].strip()
 
