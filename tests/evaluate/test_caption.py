@@ -8,10 +8,10 @@ import torch
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.world import describe, sample_scene
+from polyglance.data.world.grammars import GRAMMARS
 from polyglance.evaluate.caption import attribute_accuracy, greedy_captions, score_captions
 from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.language_id import LanguageIdentifier
-from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
@@ -19,14 +19,14 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 
-TEXTS = [(code, describe(sample_scene("pairs", 0, i, "train"), code)) for i in range(50) for code in LANGUAGES]
+TEXTS = [(code, describe(sample_scene("pairs", 0, i, "train"), code)) for i in range(50) for code in GRAMMARS]
 IDENTIFIER = LanguageIdentifier.fit(TEXTS)
 
 
 def test_languages_of_new_texts_are_told() -> None:
     for index in range(50):
         scene = sample_scene("pairs", 1, index, "test")
-        for code in LANGUAGES:
+        for code in GRAMMARS:
             assert IDENTIFIER.identify(describe(scene, code)) == code
     assert IDENTIFIER.identify("") is None
     assert IDENTIFIER.identify("qwertz 123") is None

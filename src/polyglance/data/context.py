@@ -20,14 +20,27 @@ from polyglance.languages import language as language_of
 
 __all__ = ["Translated", "TranslationConfig", "flaw", "translate"]
 
-_LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31}
+_LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31, "ja": 0.5, "ko": 0.55}
 """Characters of a translation per character of its English text, as people translate captions and names of things
-(measured on Multi30K, CoMMuTE and CLDR)."""
+(measured on Multi30K, CoMMuTE and CLDR; Japanese and Korean are estimates, other languages count as English)."""
 _LENGTH_SLACK_CHARACTERS = 12
 """Added to both lengths, in English characters, so that short texts are free to differ."""
 _MAX_PERIOD_WORDS = 30
 """Longest piece that is looked for repeated."""
-_SCRIPTS = {"Latn": "LATIN", "Cyrl": "CYRILLIC", "Hans": "CJK"}
+_SCRIPTS = {
+    "Latn": ("LATIN",),
+    "Cyrl": ("CYRILLIC",),
+    "Hans": ("CJK",),
+    "Jpan": ("CJK", "HIRAGANA", "KATAKANA", "KATAKANA-HIRAGANA"),
+    "Hang": ("HANGUL",),
+    "Arab": ("ARABIC",),
+    "Beng": ("BENGALI",),
+    "Deva": ("DEVANAGARI",),
+    "Grek": ("GREEK",),
+    "Hebr": ("HEBREW",),
+    "Telu": ("TELUGU",),
+    "Thai": ("THAI",),
+}
 """ISO 15924 code -> first word of its letters' Unicode names."""
 _END_MARKS = tuple(".!?…。！？")
 _CLOSING = "\"'”’»)]」』）"
@@ -260,14 +273,14 @@ def _ended(text: str, language: str) -> str:
 
 def _other_script(candidate: str, source: str, language: str) -> float:
     """Share of a text's letters that are of another script than the language's; names of the source left aside."""
-    script = _SCRIPTS.get(language_of(language).script)
+    scripts = _SCRIPTS[language_of(language).script]
     text = candidate
     for name in {word for word in _WORD.findall(source) if not word.islower()}:
         text = re.sub(rf"(?<![A-Za-z]){re.escape(name)}(?![A-Za-z])", " ", text)
     letters = [sign for sign in text if sign.isalpha()]
     if not letters:  # nothing but names and numbers
         return float(len(_WORD.findall(candidate)) > _MAX_NAMES)
-    return sum(unicodedata.name(sign, "").split(" ")[0] != script for sign in letters) / len(letters)
+    return sum(unicodedata.name(sign, "").split(" ")[0] not in scripts for sign in letters) / len(letters)
 
 
 def _loops(text: str, max_repeats: int) -> bool:

@@ -2,9 +2,10 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +24,8 @@ from polyglance.data.engines.protocols import Embedder
 from polyglance.records import Drops
 
 __all__ = ["AlignStep", "HubsStep", "ImageVectorsStep", "IndexStep", "MatchConfig", "TextVectorsStep"]
+
+T = TypeVar("T")
 
 _PAIRS = pa.schema([("key", pa.string()), ("language", pa.string()), ("pair", pa.int64()), ("score", pa.float32())])
 """A pair's number counts the pairs of its language through all parts."""
@@ -62,12 +65,7 @@ class ImageVectorsStep:
     def run(self, task: Task) -> Report:
         engine: Embedder = task.engine
         images = [image.image for image in kept_images(self.work_dir, task.part)]
-        started_s = time.perf_counter()
-        size = self.engine.batch_size
-        vectors = [engine.embed_images(images[first : first + size]) for first in range(0, len(images), size)]
-        engine_s = time.perf_counter() - started_s
-        write_vectors(task.out.with_suffix(".npy"), _joined(vectors, engine.dim))
-        return Report(num_in=len(images), num_out=len(images), engine_s=engine_s)
+        return _write_embedded(task, engine.embed_images, images, self.engine.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,12 +93,7 @@ class TextVectorsStep:
         engine: Embedder = task.engine
         code, _, number = task.part.rpartition("-")
         texts = read_pairs(self.work_dir / "bitext" / code / f"{number}.arrow")["source"].to_pylist()
-        started_s = time.perf_counter()
-        size = self.engine.batch_size
-        vectors = [engine.embed_texts(texts[first : first + size]) for first in range(0, len(texts), size)]
-        engine_s = time.perf_counter() - started_s
-        write_vectors(task.out.with_suffix(".npy"), _joined(vectors, engine.dim))
-        return Report(num_in=len(texts), num_out=len(texts), engine_s=engine_s)
+        return _write_embedded(task, engine.embed_texts, texts, self.engine.batch_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,5 +255,13 @@ def _texts(work_dir: Path, code: str, pairs: Sequence[int]) -> list[tuple[str, s
     return found
 
 
-def _joined(vectors: Sequence[Float[np.ndarray, "_ D"]], dim: int) -> Float[np.ndarray, "N D"]:
-    return np.concatenate(vectors) if vectors else np.empty((0, dim), dtype=np.float32)
+def _write_embedded(
+    task: Task, embed: Callable[[Sequence[T]], Float[np.ndarray, "_ D"]], items: Sequence[T], batch_size: int
+) -> Report:
+    """Vectors of images or texts into the task's file, a batch at a time."""
+    started_s = time.perf_counter()
+    vectors = [embed(items[first : first + batch_size]) for first in range(0, len(items), batch_size)]
+    engine_s = time.perf_counter() - started_s
+    empty = np.empty((0, task.engine.dim), dtype=np.float32)
+    write_vectors(task.out.with_suffix(".npy"), np.concatenate(vectors) if vectors else empty)
+    return Report(num_in=len(items), num_out=len(items), engine_s=engine_s)

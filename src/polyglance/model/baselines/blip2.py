@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from transformers import Blip2ForConditionalGeneration
 
-from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.model.baselines.library import LibraryModel, load_library_model
 from polyglance.model.baselines.nllb import Nllb
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
-from polyglance.model.baselines.tongues import NLLB_CODES
 
 __all__ = ["Blip2Nllb", "cut_context"]
 
@@ -26,9 +25,9 @@ class Blip2Nllb(LibraryModel):
     text with it as context (official code section 4.3, type `base`)."""
 
     languages: Mapping[Task, frozenset[str] | None] = {
-        "caption": frozenset(NLLB_CODES),
-        "translation": frozenset(NLLB_CODES) - {SOURCE_LANGUAGE},
-        "disambiguation": frozenset(NLLB_CODES) - {SOURCE_LANGUAGE},
+        "caption": frozenset(LANGUAGES),
+        "translation": frozenset(LANGUAGES) - {SOURCE_LANGUAGE},
+        "disambiguation": frozenset(LANGUAGES) - {SOURCE_LANGUAGE},
     }
 
     def __init__(self, captioner: Path, translator: Path, config: ModelConfig) -> None:

@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
+from polyglance.languages import LANGUAGES
 from polyglance.model.baselines.library import LibraryModel, load_library_model, load_processor, text_losses
 from polyglance.model.baselines.protocol import TASKS, Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.baselines.requests import MAX_NEW_TOKENS, request
-from polyglance.model.baselines.tongues import NAMES
 
 __all__ = ["Chat"]
 
@@ -21,7 +21,7 @@ __all__ = ["Chat"]
 class Chat(LibraryModel):
     """A chat model with the chat template of its folder: greedy, 128 tokens (official code section 4.3)."""
 
-    languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(TASKS, frozenset(NAMES))
+    languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(TASKS, frozenset(LANGUAGES))
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         super().__init__(folder, config, beams=1, max_new_tokens=MAX_NEW_TOKENS)

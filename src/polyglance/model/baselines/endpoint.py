@@ -6,9 +6,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from polyglance.data.engines.http import ChatServer, NoAnswer, image_url
+from polyglance.languages import LANGUAGES
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.baselines.requests import MAX_NEW_TOKENS, request
-from polyglance.model.baselines.tongues import NAMES
 
 __all__ = ["Endpoint"]
 
@@ -36,7 +36,7 @@ class Endpoint:
     """
 
     reads_images = True
-    languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(("caption", "translation"), frozenset(NAMES))
+    languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(("caption", "translation"), frozenset(LANGUAGES))
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForSeq2SeqLM
 from transformers.modeling_outputs import BaseModelOutput
 
-from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.model.baselines.library import (
     LibraryModel,
@@ -21,7 +21,6 @@ from polyglance.model.baselines.library import (
     text_losses,
 )
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
-from polyglance.model.baselines.tongues import NLLB_CODES
 
 __all__ = ["Nllb"]
 
@@ -31,14 +30,14 @@ class Nllb(LibraryModel):
 
     reads_images = False
     languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(
-        ("translation", "disambiguation"), frozenset(NLLB_CODES) - {SOURCE_LANGUAGE}
+        ("translation", "disambiguation"), frozenset(LANGUAGES) - {SOURCE_LANGUAGE}
     )
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         super().__init__(folder, config, beams=4, max_new_tokens=128)
 
     def facts(self, task: Task, language: str) -> Mapping[str, Any]:
-        return {**super().facts(task, language), "prompt": f"{{source}} -> {NLLB_CODES[language]}"}
+        return {**super().facts(task, language), "prompt": f"{{source}} -> {LANGUAGES[language].nllb}"}
 
     def translations(
         self,
@@ -92,14 +91,14 @@ class Nllb(LibraryModel):
         return load_library_model(AutoModelForSeq2SeqLM, self.folder, self.config)
 
     def _code_id(self, language: str) -> int:
-        code = NLLB_CODES[language]
+        code = LANGUAGES[language].nllb
         found = self._tokenizer.convert_tokens_to_ids(code)
         if found is None or found == self._tokenizer.unk_token_id:
             raise ValueError(f"{self.folder}: its tokenizer has no language {code}")
         return int(found)
 
     def _encoded(self, sources: Sequence[str]) -> dict[str, Tensor]:
-        self._tokenizer.src_lang = NLLB_CODES[SOURCE_LANGUAGE]
+        self._tokenizer.src_lang = LANGUAGES[SOURCE_LANGUAGE].nllb
         encoded = self._tokenizer(list(sources), padding=True, return_tensors="pt")
         return {name: encoded[name].to(self.config.device) for name in ("input_ids", "attention_mask")}
 

@@ -1,8 +1,7 @@
 """What chat models are asked, in the words of one sentence per task."""
 
-from polyglance.languages import did_you_mean
+from polyglance.languages import language as language_of
 from polyglance.model.baselines.protocol import Task
-from polyglance.model.baselines.tongues import NAMES
 
 __all__ = ["MAX_NEW_TOKENS", "request"]
 
@@ -14,11 +13,9 @@ def request(task: Task, language: str, source: str = "") -> str:
     """The text beside the image.
 
     Raises:
-        ValueError: a language without a name here.
+        ValueError: an unknown language.
     """
-    if language not in NAMES:
-        raise ValueError(f"no name is known for the language {language!r}; {did_you_mean(language, NAMES)}")
-    name = NAMES[language]
+    name = language_of(language).name
     if task == "caption":
         return f"Describe the image in one short sentence in {name}. Answer with that sentence only."
     return (
