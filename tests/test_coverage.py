@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.coverage import Cell, Coverage
+from polyglance.data.benchmarks.xm3600 import XM3600_LANGUAGES
 from polyglance.languages import LANGUAGES, language
 
 
@@ -47,7 +48,7 @@ def test_splits_of_any_coverage(caption: tuple[str, ...], translation: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"), [("german", "did you mean 'de'?"), ("fre", "did you mean 'fr'?"), ("xx", "known: de, en, es")]
+    ("code", "hint"), [("german", "did you mean 'de'?"), ("fre", "did you mean 'fr'?"), ("xx", "known: ar, bn, cs")]
 )
 def test_an_unknown_language_is_answered_with_the_nearest(code: str, hint: str) -> None:
     with pytest.raises(ValueError, match="unknown language") as caught:
@@ -64,5 +65,7 @@ def test_every_language_has_what_others_need() -> None:
     for code in LANGUAGES:
         entry = language(code)
         assert entry.code == code
-        assert entry.prefix
+        assert entry.name
         assert entry.nllb.endswith(entry.script)
+    assert [code for code, entry in LANGUAGES.items() if entry.prefix] == ["en", "de", "fr", "es", "ru", "zh"]
+    assert set(XM3600_LANGUAGES) | {"cs"} == set(LANGUAGES)

@@ -182,7 +182,6 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["caption", "--benchmark", "xm3600", "--lang", "th"], "model does not know the language 'th'"),
         (["caption", "--benchmark", "commute-translation"], "is a benchmark of translation, not of caption"),
         (["translate", "--benchmark", "multi30k-task1", "--lang", "fr"], "multi30k"),
         (["caption", "--benchmark", "xm3600", "--lang", "fr", "--beams", "0"], "beams is 0"),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
 from polyglance.data.world import PREFIXES, describe, sample_scene
-from polyglance.languages import LANGUAGES
+from polyglance.data.world.grammars import GRAMMARS
 from polyglance.mixture.collate import target_ids
 from polyglance.mixture.tokenizer import (
     BOS,
@@ -23,7 +23,7 @@ from polyglance.mixture.tokenizer import (
     train_tokenizer,
 )
 
-TEXTS = [describe(sample_scene("pairs", 0, index, "train"), code) for index in range(60) for code in LANGUAGES]
+TEXTS = [describe(sample_scene("pairs", 0, index, "train"), code) for index in range(60) for code in GRAMMARS]
 
 
 @pytest.fixture(scope="module", params=[1024, 200], ids=["words", "pieces"])
@@ -42,7 +42,7 @@ def test_texts_come_back(tokenizer: Tokenizer) -> None:
 
 
 def test_a_prefix_is_the_same_tokens_alone_as_in_a_caption(tokenizer: Tokenizer) -> None:
-    for number, code in enumerate(LANGUAGES):
+    for number, code in enumerate(GRAMMARS):
         prefix = tokenizer.encode(PREFIXES[code]).ids
         assert tokenizer.encode(TEXTS[number]).ids[: len(prefix)] == prefix
 

@@ -28,7 +28,7 @@ SIZES = dict.fromkeys(TASK1_SIZES, 2)
 def write_lines(path: Path, lines: list[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = "".join(f"{line}\n" for line in lines).encode()
-    path.write_bytes(gzip.compress(content) if path.suffix == ".gz" else content)
+    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 @pytest.fixture(params=["multi30k/data", "multi30k"])
@@ -86,7 +86,7 @@ def test_malformed_files_are_named(root: Path) -> None:
     path.write_bytes(good[:-5])
     with pytest.raises(ValueError, match="truncated gzip"):
         load(root)
-    path.write_bytes(gzip.compress("eins\nGrüße\n".encode("latin-1")))
+    path.write_bytes(gzip.compress("eins\nGrüße\n".encode("latin-1"), mtime=0))
     with pytest.raises(ValueError, match=r"test_2016_flickr.de.gz:2: not UTF-8"):
         load(root)
     path.write_bytes(good)
