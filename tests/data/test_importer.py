@@ -167,7 +167,7 @@ def test_texts_are_brought_to_one_line_in_nfc(tmp_path, images):
         "fr": "\ufeffune cafe\u0301\u00a0: \u00ab\u202fc’est\u202f\u00bb",
         "de": "\u200b \u3000\n",
         "ru": "\ud800",
-        "it": ["ciao", "ciao"],
+        "eo": ["saluton", "saluton"],
         "es": None,
     }
     result = run(tmp_path, json_lines(tmp_path / "t.jsonl", [{"image": "0.png", "texts": texts}]), images)

@@ -74,7 +74,8 @@ def test_languages_can_be_chosen_without_english(tmp_path: Path) -> None:
         ({"languages": []}, r"languages is \[\]: name one or more, each once"),
         ({"styles": ["short", "short"]}, "styles is .*: name one or more, each once"),
         ({"styles": ["paragraph"]}, "styles.0: 'paragraph' is not a choice"),
-        ({"languages": ["de", "it"]}, "unknown language 'it'"),
+        ({"languages": ["de", "eo"]}, "unknown language 'eo'"),
+        ({"languages": ["de", "it"]}, "no grammar for Italian"),
     ],
 )
 def test_a_bad_config_is_refused(values: dict[str, object], message: str) -> None:

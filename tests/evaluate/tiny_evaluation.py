@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from polyglance.languages import LANGUAGES
+from polyglance.data.world.grammars import GRAMMARS
 from polyglance.mixture.prompts import prompt
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance
@@ -23,8 +23,8 @@ WORDS = tuple(_WORDS.split())
 
 def tiny_model(folder: Path, *, texts: tuple[str, ...] = (), seed: int = 0) -> Path:
     """A model whose texts differ from image to image."""
-    prompts = [prompt("caption", code) for code in LANGUAGES] + [prompt("translation", "de", source="a")]
-    prefixes = [entry.prefix for entry in LANGUAGES.values()]
+    prompts = [prompt("caption", code) for code in GRAMMARS] + [prompt("translation", "de", source="a")]
+    prefixes = [entry.prefix for entry in GRAMMARS.values()]
     tokenizer = train_tokenizer([*WORDS, *prompts, *prefixes, *texts], vocab_size=400)
     torch.manual_seed(seed)
     model = Polyglance(MicroConfig(width=32, max_tokens=96).build(tokenizer.get_vocab_size()))
