@@ -44,7 +44,7 @@ def test_loss_and_gradients_equal_the_plain_ones(
     labels = torch.randint(53, (rows, tokens), generator=generator)
     labels.view(-1)[: min(ignored, labels.numel() - 1)] = IGNORED
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loss, "_CHUNK_BYTES", 4 * 53 * chunk_tokens)
+        patch.setattr(loss, "_CHUNK_BYTES", (4 * 53 * chunk_tokens,) * 2)
         found = head_loss(hidden, head, labels, softcap=softcap, reduction=reduction)
     found_gradients = torch.autograd.grad(found * upstream, (hidden, head))
     expected = plain(hidden, head, labels, softcap, reduction)

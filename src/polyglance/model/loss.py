@@ -18,8 +18,9 @@ from polyglance.mixture.collate import IGNORED
 
 __all__ = ["IGNORED", "head_loss", "summed_loss", "token_nats"]
 
-_CHUNK_BYTES = 9 * 2**23
-"""Size of one chunk of logits in float32; one is alive at a time. Matrix products of fewer rows are much slower."""
+_CHUNK_BYTES = (9 * 2**23, 2**28)
+"""Least and largest size of a chunk of logits in float32; one is alive at a time. Between the two a chunk is a seventh
+of the logits: matrix products of few rows are slow, and the plain computation would hold five times all of them."""
 _BLOCK = 2**13
 """Columns of a chunk of which more than one copy is made at a time."""
 
@@ -178,7 +179,8 @@ def _kept(hidden_states: Tensor, labels: Tensor, vocab_size: int) -> tuple[Tenso
 
 
 def _chunks(hidden_states: Tensor, labels: Tensor, vocab_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    size = max(1, _CHUNK_BYTES // (4 * vocab_size))
+    least, largest = (num_bytes // (4 * vocab_size) for num_bytes in _CHUNK_BYTES)
+    size = max(1, least, min(largest, len(labels) // 7))
     return zip(hidden_states.split(size), labels.split(size), strict=True)
 
 
