@@ -221,7 +221,7 @@ def test_broken_folders(fault: str, folders: dict[str, Path], pictures: Sequence
         case "no tokenizer":
             for name in ("tokenizer.json", "tokenizer_config.json"):
                 (tmp_path / name).unlink()
-            message = "its processor cannot be loaded"
+            message = "no tokenizer in it"
         case "no chat template":
             (tmp_path / "chat_template.jinja").unlink()
             message = "it has no chat template: not a chat model"

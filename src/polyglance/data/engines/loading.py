@@ -9,7 +9,7 @@ from transformers import AutoProcessor, AutoTokenizer
 from polyglance.data.engines.configuration import EngineConfig
 from polyglance.data.engines.weights import check_folder
 
-__all__ = ["load_model", "load_processor", "load_tokenizer", "placed"]
+__all__ = ["first_line", "load_model", "load_processor", "load_tokenizer", "load_weights", "placed"]
 
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 """Where tokenizers keep their words. Without any, some are loaded with no words in them, and no complaint."""
@@ -19,23 +19,32 @@ def load_model(cls: Any, config: EngineConfig) -> Any:
     """The folder's model as transformers' class `cls`, on its device, ready to be asked.
 
     Raises:
-        ValueError: weights that are missing, not safetensors, or do not fit, or no such device.
+        ValueError: as `load_weights`, or no such device.
     """
     folder = check_folder(config.path)
     _check_device(config.device)
+    return load_weights(cls, folder, config.dtype).to(config.device).eval()
+
+
+def load_weights(cls: Any, folder: Path, dtype: str) -> Any:
+    """The folder's model as transformers' class `cls`, in this precision (`float32`, `bfloat16`, ...).
+
+    Raises:
+        ValueError: weights that are missing, not safetensors, or do not fit.
+    """
     try:
         model, report = cls.from_pretrained(
             folder,
-            dtype=getattr(torch, config.dtype),
+            dtype=getattr(torch, dtype),
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder}: {_first_line(error)}") from None
+        raise ValueError(f"{folder}: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
-    return model.to(config.device).eval()
+    return model
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -83,8 +92,9 @@ def _loaded(cls: Any, folder: Path, what: str, **options: Any) -> Any:
     try:
         return cls.from_pretrained(folder, local_files_only=True, **options)
     except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder}: its {what} cannot be loaded ({_first_line(error)})") from None
+        raise ValueError(f"{folder}: its {what} cannot be loaded ({first_line(error)})") from None
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
+    """What a library says of a problem, cut to its first line."""
     return str(error).strip().split("\n")[0] or type(error).__name__

@@ -1,5 +1,6 @@
 """Captions by checkpoints of transformers: Florence-2, and chat models that see images."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ _FLORENCE_TASKS: dict[Style, str] = {
 }
 
 
-class _Captioner:
+class _Captioner(ABC):
     """What captioners have in common: images that cannot be read fail alone, the others go in batches.
 
     Args:
@@ -54,8 +55,9 @@ class _Captioner:
         )
         return [image if isinstance(image, Failed) else next(captions) for image in read]
 
+    @abstractmethod
     def _captions(self, images: Sequence[Image.Image], style: Style) -> list[str]:
-        raise NotImplementedError
+        """Captions of a batch."""
 
     def _decoded(self, ids: torch.Tensor) -> list[str]:
         return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]

@@ -1,5 +1,6 @@
 """What translators of a local folder have in common, whatever runs them."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -29,7 +30,7 @@ class Tongue:
     """Token that every translation is made to begin with."""
 
 
-class LocalTranslator:
+class LocalTranslator(ABC):
     """A translator from English with the tokenizer in its folder; subclasses run the model.
 
     Raises:
@@ -56,9 +57,9 @@ class LocalTranslator:
         """The second of the beam (of two beams at least) for each text."""
         return self._translated(texts, language, 1)
 
+    @abstractmethod
     def hypotheses(self, texts: list[str], tongue: Tongue, nth: int) -> list[str]:
         """The nth hypothesis of the beam for each text, `tongue.before` already before it."""
-        raise NotImplementedError
 
     def beams(self, nth: int) -> int:
         """How many beams the nth hypothesis is taken from."""

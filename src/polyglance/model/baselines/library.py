@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
-from transformers import AutoProcessor, AutoTokenizer
 
+from polyglance.data.engines.loading import first_line, load_processor, load_tokenizer, load_weights
 from polyglance.mixture.collate import IGNORED
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.checkpoint import Checkpoint, read_json
@@ -64,42 +64,7 @@ def load_library_model(cls: Any, folder: Path, config: ModelConfig) -> Any:
         ValueError: weights that are missing, not safetensors, or do not fit.
     """
     Checkpoint(folder)  # refuses pickles and broken shards
-    try:
-        model, report = cls.from_pretrained(
-            folder, dtype=getattr(torch, config.dtype), local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder}: {_first_line(error)}") from None
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
-    return model.to(config.device).eval()
-
-
-def load_processor(folder: Path) -> Any:
-    """Tokenizer and image transform in a folder; images by Pillow, so that pixels are the same on every machine.
-
-    Raises:
-        ValueError: there is none, or one that cannot be used here.
-    """
-    try:
-        processor = AutoProcessor.from_pretrained(folder, local_files_only=True, backend="pil")
-    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder}: its processor cannot be loaded ({_first_line(error)})") from None
-    if not hasattr(processor, "image_processor"):
-        raise ValueError(f"{folder}: it has no image processor")
-    return processor
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The tokenizer in a folder.
-
-    Raises:
-        ValueError: there is none, or one that cannot be used here.
-    """
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder}: its tokenizer cannot be loaded ({_first_line(error)})") from None
+    return load_weights(cls, folder, config.dtype).to(config.device).eval()
 
 
 def check_device(device: str) -> None:
@@ -111,7 +76,7 @@ def check_device(device: str) -> None:
     try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise ValueError(f"the device {device!r} cannot be used: {_first_line(error)}") from None
+        raise ValueError(f"the device {device!r} cannot be used: {first_line(error)}") from None
 
 
 class LibraryModel:
@@ -200,7 +165,3 @@ def grouped(losses: Sequence[TextLoss], sizes: Sequence[int]) -> list[tuple[Text
     """A flat list of losses in groups of these sizes."""
     rest = iter(losses)
     return [tuple(next(rest) for _ in range(size)) for size in sizes]
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__
