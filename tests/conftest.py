@@ -1,8 +1,12 @@
 """What all tests share: where the reference data is, and a small data set of the built-in world."""
 
+import random
+from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 # No deadlines: they would measure the machine. Derandomised, so that a red run can be repeated.
@@ -10,6 +14,25 @@ settings.register_profile("polyglance", deadline=None, derandomize=True)
 settings.load_profile("polyglance")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Generator[None, object, object]:
+    """Every fixture and every test starts from the same seeds: neither knows what ran before it in its process."""
+    seed_all()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    seed_all()
+    return (yield)
+
+
+def seed_all() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

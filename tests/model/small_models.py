@@ -10,6 +10,8 @@ from transformers import BartConfig, Florence2Config, Florence2ForConditionalGen
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model import Polyglance, PolyglanceConfig
+from polyglance.model.assemble import AssembleConfig, assemble
+from polyglance.model.generate import load_model
 from polyglance.model.micro import MicroConfig
 
 IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
@@ -103,6 +105,20 @@ def tiny_sources(folder: Path) -> tuple[Path, Path]:
         str(gemma / "tokenizer.json")
     )
     return florence, gemma
+
+
+def assembled_folder(sources: tuple[Path, Path], out: Path) -> Path:
+    """A model assembled from tiny checkpoints that says something else to almost every image and prompt."""
+    assemble(AssembleConfig(florence=str(sources[0]), gemma=str(sources[1])), out)
+    model = load_model(out)
+    torch.manual_seed(0)
+    for layer in model.decoder.layers:
+        attention = layer.encoder_attn
+        torch.nn.init.constant_(layer.encoder_attn_gate, 2.0)
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj):
+            torch.nn.init.normal_(projection.weight, std=3.0 if projection is attention.v_proj else 1.0)
+    model.save_pretrained(out)
+    return out
 
 
 def tiny_tokenizer(specials: list[str], vocab_size: int, splitter: Any) -> Tokenizer:

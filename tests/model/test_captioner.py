@@ -6,13 +6,12 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small_models import tiny_model
+from small_models import assembled_folder, tiny_model
 
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Captioner, Polyglance
-from polyglance.model.assemble import AssembleConfig, assemble
-from polyglance.model.generate import GenerateConfig, load_model
+from polyglance.model.generate import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 
@@ -21,14 +20,7 @@ CONFIG = GenerateConfig(max_new_tokens=6, batch_size=3)
 
 @pytest.fixture(scope="module")
 def folder(sources: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("captioner") / "model"
-    assemble(AssembleConfig(florence=str(sources[0]), gemma=str(sources[1])), out)
-    model = load_model(out)
-    for layer in model.decoder.layers:
-        torch.nn.init.constant_(layer.encoder_attn_gate, 2.0)
-        torch.nn.init.normal_(layer.encoder_attn.v_proj.weight)
-    model.save_pretrained(out)
-    return out
+    return assembled_folder(sources, tmp_path_factory.mktemp("captioner") / "model")
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from small_models import assembled_folder
 
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
@@ -13,11 +14,10 @@ from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.folder_loss import LossConfig, folder_losses
 from polyglance.mixture.prompts import prompt
 from polyglance.model import Captioner
-from polyglance.model.assemble import AssembleConfig, assemble
 from polyglance.model.baselines import ModelConfig, Picture, open_model
 from polyglance.model.baselines.own import OwnModel
 from polyglance.model.baselines.protocol import Failure, TextLoss
-from polyglance.model.generate import GenerateConfig, generate_ids, load_model
+from polyglance.model.generate import GenerateConfig, generate_ids
 
 SOURCES = ["the dog runs", "cat", "a cat sits on the mat"]
 CANDIDATES = [["eine Katze", "der Hund"], ["auf der Matte", "a"], ["the", "the mat the mat"]]
@@ -25,14 +25,7 @@ CANDIDATES = [["eine Katze", "der Hund"], ["auf der Matte", "a"], ["the", "the m
 
 @pytest.fixture(scope="module")
 def folder(sources: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("own") / "model"
-    assemble(AssembleConfig(florence=str(sources[0]), gemma=str(sources[1])), out)
-    model = load_model(out)
-    for layer in model.decoder.layers:
-        torch.nn.init.constant_(layer.encoder_attn_gate, 2.0)
-        torch.nn.init.normal_(layer.encoder_attn.v_proj.weight)
-    model.save_pretrained(out)
-    return out
+    return assembled_folder(sources, tmp_path_factory.mktemp("own") / "model")
 
 
 def opened(folder: Path, **settings: object) -> OwnModel:
