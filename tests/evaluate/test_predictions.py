@@ -41,6 +41,17 @@ def test_every_format_holds_the_same_texts(tmp_path: Path, name: str, zipped: bo
     assert read_texts(path).by_id() == TEXTS
 
 
+def test_coco_captions_come_in_the_order_of_their_images(tmp_path: Path) -> None:
+    content = {
+        "images": [{"id": 3}, {"id": 1}],
+        "annotations": [
+            {"image_id": i, "id": 0, "caption": text} for i, text in [(1, "a"), (2, "b"), (3, "c"), (3, "d")]
+        ],
+    }
+    path = written(tmp_path / "coco.json", json.dumps(content))
+    assert list(read_texts(path).by_id().items()) == [("3", ["c", "d"]), ("1", ["a"]), ("2", ["b"])]
+
+
 def test_ids_are_kept_as_found_and_compared_as_strings(tmp_path: Path) -> None:
     path = written(tmp_path / "a.jsonl", '{"id": 7, "text": "a"}\n{"id": "7", "text": "b"}')
     texts = read_texts(path)

@@ -164,12 +164,22 @@ def _json(values: Any, path: Path) -> tuple[Layout, list[tuple[Id, tuple[str, ..
         records = values["annotations"]
         if not isinstance(records, list):
             raise ValueError(f"{path}: `annotations` is {_kind(records)}, not a list")
-        return "coco captions", [_record(entry, f"{path}: annotation {i}") for i, entry in enumerate(records, 1)]
+        captions = [_record(entry, f"{path}: annotation {i}") for i, entry in enumerate(records, 1)]
+        return "coco captions", _in_order_of_images(captions, values.get("images"))
     if isinstance(values, list):
         return "records", [_record(entry, f"{path}: item {i}") for i, entry in enumerate(values, 1)]
     if isinstance(values, dict):
         return "texts by id", [(key, _texts(value, f"{path}: {key!r}")) for key, value in values.items()]
     raise ValueError(f"{path}: expected COCO captions, COCO results or an object of id -> texts, got {_kind(values)}")
+
+
+def _in_order_of_images(captions: list[tuple[Id, tuple[str, ...]]], images: Any) -> list[tuple[Id, tuple[str, ...]]]:
+    """Captions as coco-caption goes through them: its tokeniser looks into the next caption in a few places."""
+    rows = images if isinstance(images, list) else []
+    place = {
+        row["id"]: i for i, row in enumerate(rows) if isinstance(row, dict) and isinstance(row.get("id"), int | str)
+    }
+    return sorted(captions, key=lambda caption: place.get(caption[0], len(place)))
 
 
 def _record(record: Any, where: str) -> tuple[Id, tuple[str, ...]]:

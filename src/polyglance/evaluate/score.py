@@ -207,10 +207,8 @@ def _on_tokens(
     """Measurements of metrics that read a protocol's tokens."""
     tokenizer = made.tokenizer(options.language)
     warnings += check_tokenizer(", ".join(one.name for one in metrics), tokenizer.name, options.language)
-    texts = [*segments.hypotheses, *chain.from_iterable(segments.references)]
-    tokens = iter(tokenizer.tokenize(texts))
-    hypotheses = [next(tokens) for _ in segments.hypotheses]
-    references = [[next(tokens) for _ in texts] for texts in segments.references]
+    hypotheses = tokenizer.tokenize(segments.hypotheses)
+    references = _cut(segments.references, tokenizer)
     parts = {"proto": made.name, "tok": f"{tokenizer.name}-{tokenizer.version}", "case": made.case(options.language)}
     for one in metrics:
         ready = _with_document_frequency(one, options.df, segments, tokenizer) if one.name == "cider" else one
@@ -246,9 +244,13 @@ def _with_document_frequency(cider: Metric, df: str, segments: Segments, tokeniz
         return cider
     if df != "all":
         return replace(cider, df=DocumentFrequency.load(df))
-    tokens = iter(tokenizer.tokenize(list(chain.from_iterable(segments.all_references))))
-    references = [[next(tokens) for _ in texts] for texts in segments.all_references]
-    return replace(cider, df=DocumentFrequency.of(references, name="all"))
+    return replace(cider, df=DocumentFrequency.of(_cut(segments.all_references, tokenizer), name="all"))
+
+
+def _cut(references: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[list[str]]:
+    """References into words, in one go: a tokeniser knows what it has seen."""
+    tokens = iter(tokenizer.tokenize(list(chain.from_iterable(references))))
+    return [[next(tokens) for _ in texts] for texts in references]
 
 
 def _signature_parts(

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections import defaultdict
+from itertools import zip_longest
 from pathlib import Path
 
 import pytest
@@ -206,10 +207,30 @@ def test_pieces_met_before_do_not_change_what_depends_on_the_next_word() -> None
     assert ptb_tokenize(texts[::-1]) == expected[::-1]
 
 
+@pytest.mark.parametrize(
+    ("text", "following", "expected"),
+    [
+        ("This is plan B.", "", "this is plan b."),
+        ("This is plan B.", "the dog", "this is plan b."),
+        ("This is plan B.", "The dog", "this is plan b"),
+        ("This is plan B. ", "\u2028A dog", "this is plan b"),
+        ("(B.", "<b> bold", "-lrb- b"),
+        ("U.S.", "A dog", "u.s."),
+        ("Eine neue Art.", "Ein Hund", "eine neue art"),
+        ("Eine neue Art.", "3 Hunde", "eine neue art."),
+        ("Eine neue Art.", " 3 Hunde", "eine neue art"),
+    ],
+)
+def test_next_text_decides_about_the_full_stop_of_some_last_words(text: str, following: str, expected: str) -> None:
+    """As the original, which reads all texts as one file."""
+    assert ptb_tokenize([text, following])[0] == expected
+
+
 @given(st.lists(wild_texts, max_size=5))
-@example(["B.", "B. The"])
-def test_each_text_stands_for_itself(texts: list[str]) -> None:
-    assert ptb_tokenize(texts) == [ptb_tokenize([text])[0] for text in texts]
+@example(["B.", "B. The", "Art.", "5"])
+def test_each_text_stands_for_itself_but_for_the_one_after_it(texts: list[str]) -> None:
+    pairs = zip_longest(texts, texts[1:], fillvalue="")
+    assert ptb_tokenize(texts) == [ptb_tokenize([text, following])[0] for text, following in pairs]
 
 
 @given(wild_texts)

@@ -5,7 +5,9 @@ punctuation tokens and join the rest by spaces. `ptb_tokenize` returns the same 
 becomes the word `-lrb-` (the list of deleted tokens is in capitals, the text is not), `cannot` becomes `can not`, `£`
 becomes `#`, characters newer than Unicode 6 vanish. It differs in one respect: a text is one text. The original hands
 all texts over as the lines of one file, and a line-break character inside a text shifts every later one. Here a line
-break is a space.
+break is a space. What remains of that file: after a single letter at the end of a text (`vitamin C.`) the full stop is
+taken for an initial's (`c.`) unless the next text begins as sentences do (`A`, `The`, ...), after an `Art` or `No` for
+an abbreviation's if the next text begins with a number.
 
 Source: D. Klein, C. Manning et al., Stanford CoreNLP 3.4.1 (2014); X. Chen et al., "Microsoft COCO Captions: Data
 Collection and Evaluation Server", arXiv:1504.00325, section 3.
@@ -13,9 +15,10 @@ Collection and Evaluation Server", arXiv:1504.00325, section 3.
 
 import re
 from collections.abc import Sequence
+from itertools import zip_longest
 
 from polyglance.evaluate.tokenization.ptb_characters import LETTER, shape
-from polyglance.evaluate.tokenization.ptb_rules import RULES, Rule
+from polyglance.evaluate.tokenization.ptb_rules import BEFORE_NUMBER, RULES, Rule
 from polyglance.evaluate.tokenization.tokenizer import Tokenizer
 
 __all__ = ["PTB", "REMOVED_TOKENS", "ptb_tokenize"]
@@ -28,6 +31,8 @@ REMOVED_TOKENS = frozenset(
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _ACROSS_SPACES = re.compile(r"<[^>]*>|[\d).] \d|\. \.|(?i:[eoy]\. l)")
 """Where a token may hold a space or depend on the next: markup, `2 1/2`, telephone numbers, `No. 5`, `Co. Ltd`."""
+_OPEN_END = re.compile(rf"(?<![A-Za-z])(?:[A-Za-z]|{BEFORE_NUMBER})\.\s*$")
+"""Where the next text decides about the full stop: `plan B.`, `diese Art.`"""
 _PLAIN_WORD = re.compile(f"[A-Za-z{LETTER}]+,?")
 _INNER_SIGMA = re.compile(r"(?<=\w)Σ(?=(?:[-\u2010_]|\d+)[^\W\d_])")
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])([-\u2010_]|\d+)Σ(?!\w)")
@@ -38,27 +43,30 @@ _SPLIT_WORDS = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna")
 def ptb_tokenize(texts: Sequence[str]) -> list[str]:
     """Texts -> their lower-cased tokens without punctuation, joined by single spaces; an empty string if none is left.
 
-    Each text is tokenised by itself. No output holds a line break.
+    Each text is tokenised by itself, but for the full stop of such a last word. No output holds a line break.
     """
     known: dict[str, str] = {}
-    return [_tokenize(text, known) for text in texts]
+    return [_tokenize(text, following, known) for text, following in zip_longest(texts, texts[1:], fillvalue="")]
 
 
 PTB = Tokenizer(name="ptb", version="corenlp-3.4.1", tokenize=ptb_tokenize)
 """Whatever the language, as the original: texts written without spaces come out as they are."""
 
 
-def _tokenize(text: str, known: dict[str, str]) -> str:
+def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
     """One text; `known` keeps what became of the pieces between spaces seen so far."""
     text = _LINE_BREAKS.sub(" ", text)
-    words = None if _ACROSS_SPACES.search(text) else _by_pieces(text.split(" "), known)
-    if words is None:
+    if _OPEN_END.search(text):
+        words = _words(text, "\n" + shape(_LINE_BREAKS.sub(" ", following)))
+    elif _ACROSS_SPACES.search(text):
         words = _words(text)
+    else:
+        words = _by_pieces(text.split(" "), known)
     return words.rstrip() if text[-1:].isspace() else words
 
 
-def _by_pieces(pieces: list[str], known: dict[str, str]) -> str | None:
-    """The words of a text cut at its spaces, or None where a piece cannot decide for itself."""
+def _by_pieces(pieces: list[str], known: dict[str, str]) -> str:
+    """The words of a text cut at its spaces."""
     kept = []
     for piece in pieces:
         words = known.get(piece)
@@ -67,15 +75,16 @@ def _by_pieces(pieces: list[str], known: dict[str, str]) -> str | None:
         if words:
             kept.append(words)
             if words[-1] == "." and words[-3:-2] in ("", " ") and words != ".":
-                return None  # an initial, or the end of a sentence (`plan B.`): the next word tells
+                return _words(" ".join(pieces))  # an initial or the end of a sentence: the next word tells
     return " ".join(kept)
 
 
-def _words(text: str) -> str:
+def _words(text: str, lookahead: str = " ") -> str:
+    """The words of a text before what some rules look ahead at."""
     outline = shape(text)
     if _PLAIN_WORD.fullmatch(outline) and (word := text.rstrip(",").lower()) not in _SPLIT_WORDS:
         return word
-    tokens = " ".join(_tokens(text, outline + " "))
+    tokens = " ".join(_tokens(text, outline + lookahead))
     if "Σ" in tokens:
         tokens = _FINAL_SIGMA.sub(r"\1ς", _INNER_SIGMA.sub("σ", tokens))
     tokens = tokens.lower()
@@ -83,7 +92,7 @@ def _words(text: str) -> str:
 
 
 def _tokens(text: str, outline: str) -> list[str]:
-    """The tokens of a text, given its shape with a space behind, which some rules look ahead at."""
+    """The tokens of a text, given its shape and that of what stands behind it."""
     tokens: list[str] = []
     position = 0
     while position < len(text):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from polyglance.evaluate.tokenization.ptb_characters import DIGIT, LETTER, MARK, MONEY, SYMBOL
 
-__all__ = ["RULES", "Rule"]
+__all__ = ["BEFORE_NUMBER", "RULES", "Rule"]
 
 _SOFT_HYPHEN = "\u00ad"
 _NO_BREAK_SPACE = "\u00a0"
@@ -145,7 +145,8 @@ _TITLE = _one_of(
     """
 )
 """Abbreviations that do not end a sentence."""
-_BEFORE_NUMBER = _one_of("Art Bldg Ca Figs? Nos? Op Pp Prop")
+BEFORE_NUMBER = _one_of("Art Bldg Ca Figs? Nos? Op Pp Prop")
+"""Abbreviations before a number, words otherwise."""
 _OPENING = _capitalised(
     r"""
     About According Additionally After An As At But Earlier Here However Her He If In It Last Many More Mr\. Ms\. Now
@@ -226,7 +227,7 @@ RULES: tuple[Rule, ...] = (
     _rule(f"({_CAPITALS_AND})", _ampersand),
     _rule(rf"({_CAPITALS_AND}\.){_INSIDE_SENTENCE}", _ampersand),
     # Abbreviations with their period
-    _rule(rf"({_BEFORE_NUMBER}\.){_SPACE_OR_LINE}?{_D}"),
+    _rule(rf"({BEFORE_NUMBER}\.){_SPACE_OR_LINE}?{_D}"),
     _rule(rf"((?i:pt[ey]|co)\.)[{_SPACES}](?i:ltd|lim)"),
     _rule(rf"((?:{_CLOSING}|{_CLOSING_STATE})\.)(?s:..)?"),
     _rule(rf"({_TITLE}\.)"),
