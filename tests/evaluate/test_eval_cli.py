@@ -8,6 +8,7 @@ import pytest
 import tiny_evaluation
 import torch
 
+from polyglance.cli import main
 from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
@@ -177,6 +178,8 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     assert rows["commute-disambiguation"]["task"] == "disambiguation"
     eval_app.cli(prog="polyglance eval", args=["list", "--benchmark", "xm3600"])
     assert "xm3600/captions.jsonl" in capsys.readouterr().out
+    main(["eval", "--list", "--json"])
+    assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(rows)
 
 
 @pytest.mark.parametrize(

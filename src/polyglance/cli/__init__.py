@@ -40,8 +40,11 @@ app.command(study_app, name="study")
 
 def main(args: Sequence[str] | None = None) -> None:
     """Entry point. A user's mistake is one line on standard error and exit code 2."""
+    given = list(sys.argv[1:] if args is None else args)
+    if given[:2] == ["eval", "--list"]:  # as other evaluators have it
+        given[1] = "list"
     try:
-        app.cli(prog="polyglance", description=f"{__doc__.splitlines()[0]} Version {__version__}.", args=args)
+        app.cli(prog="polyglance", description=f"{__doc__.splitlines()[0]} Version {__version__}.", args=given)
     except ValueError as error:
         print(f"polyglance: {error}", file=sys.stderr)
         raise SystemExit(2) from None
