@@ -215,6 +215,7 @@ def test_pieces_met_before_do_not_change_what_depends_on_the_next_word() -> None
         ("This is plan B.", "The dog", "this is plan b"),
         ("This is plan B. ", "\u2028A dog", "this is plan b"),
         ("(B.", "<b> bold", "-lrb- b"),
+        ("(B.", "<b>", "-lrb- b"),
         ("U.S.", "A dog", "u.s."),
         ("Eine neue Art.", "Ein Hund", "eine neue art"),
         ("Eine neue Art.", "3 Hunde", "eine neue art."),

@@ -57,7 +57,7 @@ def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
     """One text; `known` keeps what became of the pieces between spaces seen so far."""
     text = _LINE_BREAKS.sub(" ", text)
     if _OPEN_END.search(text):
-        words = _words(text, "\n" + shape(_LINE_BREAKS.sub(" ", following)))
+        words = _words(text, f"\n{shape(_LINE_BREAKS.sub(' ', following))}\n")
     elif _ACROSS_SPACES.search(text):
         words = _words(text)
     else:
