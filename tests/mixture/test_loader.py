@@ -7,6 +7,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from polyglance.records import ImageRecord, annotations_from_texts
 
 COVERAGE = Coverage(caption=("en", "de"), translation=("de",))
 NUM_IMAGES = 96
+IMAGE_BYTES = 24 * 24 * 3
 
 
 def texts(number: int) -> dict[str, str]:
@@ -121,12 +123,12 @@ def test_a_batch_counts_its_tokens(tmp_path: Path, tokenizer: Tokenizer) -> None
     assert same(batch, moved)
 
 
-def test_processes_change_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    drawn = mixture(
-        write(tmp_path / "set", {5: b"no image"}), tokenizer, source_masking=SourceMasking(samples=0.5),
-        token_cache=tmp_path / "tokens",
-    )  # fmt: skip
-    expected = [(step, index, drawn.micro_batch(step, index, 3)) for step in (2, 3, 4) for index in (0, 2)]
+def test_processes_and_kept_images_change_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    data = write(tmp_path / "set", {5: b"no image"})
+    settings = {"source_masking": SourceMasking(samples=0.5), "token_cache": tmp_path / "tokens"}
+    drawn = mixture(data, tokenizer, image_memory_bytes=10 * IMAGE_BYTES, **settings)
+    fresh = mixture(data, tokenizer, **settings)
+    expected = [(step, index, fresh.micro_batch(step, index, 3)) for step in (2, 3, 4) for index in (0, 2)]
     for num_workers in (0, 1, 4):
         found = loaded(drawn, num_workers=num_workers)
         assert [entry[:2] for entry in found] == [entry[:2] for entry in expected]
@@ -233,6 +235,23 @@ def test_a_damaged_shard_costs_its_own_images_only(tmp_path: Path, tokenizer: To
         assert all("00002.parquet" in bad.where for bad in batch.bad)
         assert sum(a != b for a, b in zip(samples(batch), samples(expected), strict=True)) == len(batch.bad)
     assert num_bad == 3 * len(lost)
+
+
+@pytest.mark.parametrize("num_kept", [16, 95])  # a window, and nearly all
+def test_an_image_is_read_once_for_all_cells_of_its_window(tmp_path: Path, tokenizer: Tokenizer, num_kept: int) -> None:
+    class Counted(ShardReader):
+        rows: ClassVar[list[int]] = []
+
+        def images(self, rows: Sequence[int]) -> list[bytes]:
+            self.rows.extend(rows)
+            return super().images(rows)
+
+    data = write(tmp_path / "set", {})
+    fresh = mixture(data, tokenizer)
+    drawn = mixture(Counted(data), tokenizer, image_memory_bytes=num_kept * IMAGE_BYTES)
+    for step in range(24):  # every image once by each cell
+        assert same(drawn.batch(step), fresh.batch(step))
+    assert sorted(Counted.rows) == list(range(NUM_IMAGES))
 
 
 def test_images_kept_in_memory_are_looked_at_once_and_bad_ones_replaced(tmp_path: Path, tokenizer: Tokenizer) -> None:

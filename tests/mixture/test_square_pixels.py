@@ -34,6 +34,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
         ((100, 90), "JPEG", 55),
         ((640, 512), "PNG", 55),
         ((48, 48), "PNG", 55),
+        ((2400, 2000), "PNG", 55),  # so large that Pillow holds it in several pieces
     ],
 )
 def test_reduced_pixels_are_nearly_the_published_ones(size: tuple[int, int], kind: str, least_db: float) -> None:
@@ -44,6 +45,16 @@ def test_reduced_pixels_are_nearly_the_published_ones(size: tuple[int, int], kin
     assert psnr(exact, reduced) > least_db
     expected = Image.open(io.BytesIO(image)).resize((64, 64), Image.Resampling.BICUBIC)
     assert np.array_equal(exact, np.asarray(expected))
+
+
+@pytest.mark.parametrize("size", [(100, 90), (48, 40), (500, 49), (64, 500), (1, 1), (2400, 2000)])
+def test_the_fast_filter_is_pillows_to_two_levels(size: tuple[int, int]) -> None:
+    colours = np.random.default_rng(size[0]).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(colours).save(file, "PNG", compress_level=0)
+    exact, reduced = (square_pixels(file.getvalue(), 64, decode).astype(int) for decode in ("exact", "reduced"))
+    assert abs(exact - reduced).max() <= 2
+    assert abs(exact - reduced).mean() <= 0.2
 
 
 def test_pixels_of_the_asked_size_are_not_touched() -> None:

@@ -188,7 +188,7 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
             canvas = Image.new("RGB", flat.size, background)
             canvas.paste(flat, mask=flat.getchannel("A"))
             flat = canvas
-        rgb = flat.convert("RGB")
+        rgb = flat if flat.mode == "RGB" else flat.convert("RGB")
     except _DECODER_ERRORS as error:
         raise ImageError("unsupported pixels", f"mode {image.mode} cannot be read as RGB ({error})") from None
     turn = _UPRIGHT.get(_orientation(image))

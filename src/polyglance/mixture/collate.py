@@ -81,7 +81,7 @@ def collate(
     input_ids = pad(prompts, prompt_pad)
     lengths = torch.tensor([len(ids) for ids in prompts])
     return Batch(
-        images=torch.from_numpy(np.ascontiguousarray(images)),
+        images=torch.from_numpy(images),
         input_ids=input_ids,
         attention_mask=(torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
         labels=pad(targets, IGNORED),

@@ -41,7 +41,8 @@ class MixtureConfig:
     max_target_tokens: int = 64
     """Targets are cut to this length, the end token included."""
     image_memory_bytes: int = 2**31
-    """Images are decoded once and kept where all of them, resized, take no more than this."""
+    """Images are decoded once and kept where all of them, resized, take no more than this. Where they take more, those
+    of one window are kept for the other cells that show them, as far as this goes; loader processes divide it."""
     shuffle_window_images: int | None = None
     """Images are shuffled within windows of about so many, which are made of row groups from anywhere in the data, so
     that few row groups are read at a time, and kept (by each loader process, for each cell); 0: the whole data set is

@@ -157,6 +157,8 @@ class Mixture:
         order = WindowOrder(rows, self._texts.group_starts(), window_images=window_images, seed=self.seed)
         # Cells go through the data at different speeds, so each has a window of its own, and one begins a new one.
         self._reader.keep_groups(order.groups_per_window * (len(pools) + 1))
+        # Cells that keep step show the same images within a window: each is decoded once for all of them.
+        self._images.keep(order.images_per_window)
         return order
 
     def _samples(self, step: int) -> _Samples:

@@ -4,10 +4,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
+import pyarrow as pa
 import torch
 import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image
+from torch import Tensor
+from torch.utils.data import get_worker_info
+from torch.utils.dlpack import from_dlpack
 
 from polyglance.data.images import ImageError, to_reduced_rgb, to_rgb
 from polyglance.data.shard import ShardReader
@@ -45,20 +49,28 @@ def _reduced_pixels(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
     picture, (width, height) = to_reduced_rgb(image, _SPARE * size)
     if picture.size == (size, size):
         return np.asarray(picture, dtype=np.uint8)
-    # On bytes torch computes Pillow's filter with vector instructions, here without reordering them (channels last).
-    pixels = torch.from_numpy(np.array(picture))[None].permute(0, 3, 1, 2)
     # Scales rather than sizes, as width and height may be fractions; a little more, as the product is rounded down.
     scales = tuple(size / side * (1 + 1e-9) for side in (height, width))
-    resized = F.interpolate(pixels, scale_factor=scales, mode="bicubic", antialias=True)
+    # On bytes torch computes Pillow's filter with vector instructions, here without reordering them (channels last).
+    resized = F.interpolate(_pixels(picture), scale_factor=scales, mode="bicubic", antialias=True)
     assert resized.shape[2:] == (size, size), (picture.size, width, height)
-    return resized.permute(0, 2, 3, 1)[0].numpy()
+    return resized[0, :3].permute(1, 2, 0).numpy()
+
+
+def _pixels(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
+    """An RGB image as it lies in Pillow's memory: channels last, with a fourth byte that means nothing."""
+    try:
+        pixels = from_dlpack(pa.array(picture).flatten())
+    except ValueError:  # a large image is in several pieces, which have to be copied together
+        pixels = torch.from_numpy(np.array(picture.convert("RGBX")))
+    return pixels.view(1, picture.height, picture.width, 4).permute(0, 3, 1, 2)
 
 
 class ImageStore:
     """Images of a data set by row, resized to one square size.
 
     Where all of them fit into memory they are decoded at the first use, and kept for all stores of this process over
-    the same data; otherwise they are decoded as they are asked for.
+    the same data; otherwise they are decoded as they are asked for, and the last ones kept (`keep`).
 
     Args:
         size: side of the squares, in pixels.
@@ -77,6 +89,16 @@ class ImageStore:
         self.size = size
         self.in_memory = len(reader) * size**2 * 3 <= memory_bytes
         self.decode: Decode = decode or ("exact" if self.in_memory else "reduced")
+        self._memory_bytes = memory_bytes
+        self._num_to_keep = 0
+        self._kept: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
+
+    def keep(self, num_images: int) -> None:
+        """Keep so many of the images that were decoded last, where `memory_bytes` allows it.
+
+        Loader processes, which each have a store, share that memory equally.
+        """
+        self._num_to_keep = num_images
 
     def __getitem__(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B H W 3"]:
         """The images of these rows, in this order.
@@ -100,50 +122,71 @@ class ImageStore:
         digests = tuple(shard.sha256 for shard in self.reader.manifest.shards)
         pixels, problems = _all_pixels(str(self.reader.directory), digests, self.size, self.decode)
         found = {position: problems[row] for position, row in enumerate(rows) if row in problems} if problems else {}
-        return pixels[np.asarray(rows)], found
+        return _last_axis_channels(pixels[np.asarray(rows)]), found
 
     def _decoded(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "B H W 3"], Mapping[int, Problem]]:
-        encoded, problems = _encoded(self.reader, rows)
-        pixels = np.empty((len(rows), self.size, self.size, 3), dtype=np.uint8)
-        for position, image in encoded.items():
+        new = [row for row in dict.fromkeys(rows) if row not in self._kept]
+        encoded, problems = _encoded(self.reader, new)
+        pixels = _last_axis_channels(np.zeros((len(rows), 3, self.size, self.size), dtype=np.uint8))
+        for position, row in enumerate(rows):
+            if row in problems:
+                continue
+            if row in self._kept:
+                pixels[position] = self._kept[row]
+                continue
             try:
-                pixels[position] = square_pixels(image, self.size, self.decode)
+                pixels[position] = square_pixels(encoded[row], self.size, self.decode)
             except ImageError as error:
-                problems[position] = (f"image: {error.code}", str(error))
-        for position in problems:
-            pixels[position] = 0
-        return pixels, problems
+                problems[row] = (f"image: {error.code}", str(error))
+                continue
+            if self._num_to_keep:
+                self._kept[row] = pixels[position].copy("K")
+        self._forget()
+        return pixels, {position: problems[row] for position, row in enumerate(rows) if row in problems}
+
+    def _forget(self) -> None:
+        """Drop those images that were kept first, down to the number that may be kept."""
+        worker = get_worker_info()
+        share_bytes = self._memory_bytes // (1 if worker is None else worker.num_workers)
+        limit = min(self._num_to_keep, share_bytes // (self.size**2 * 3))
+        for row in list(self._kept)[: max(0, len(self._kept) - limit)]:
+            del self._kept[row]
+
+
+def _last_axis_channels(planes: UInt8[np.ndarray, "B 3 H W"]) -> UInt8[np.ndarray, "B H W 3"]:
+    """The same pixels: in memory they lie as the model takes them, so that turning a batch to floats moves none."""
+    return planes.transpose(0, 2, 3, 1)
 
 
 def _encoded(reader: ShardReader, rows: Sequence[int]) -> tuple[dict[int, bytes], dict[int, Problem]]:
-    """The image files of rows by position, and the positions whose row group or shard cannot be read."""
+    """The image files of rows, and what is wrong with those whose row group or shard cannot be read; both by row."""
     try:
-        return dict(enumerate(reader.images(rows))), {}
+        return dict(zip(rows, reader.images(rows), strict=True)), {}
     except ValueError:  # a damaged or missing shard: find out which of the rows it costs
         encoded: dict[int, bytes] = {}
         problems: dict[int, Problem] = {}
-    for position, row in enumerate(rows):
+    for row in rows:
         try:
-            encoded[position] = reader.images([row])[0]
+            encoded[row] = reader.images([row])[0]
         except ValueError as error:
-            problems[position] = ("shard: cannot be read", str(error))
+            problems[row] = ("shard: cannot be read", str(error))
     return encoded, problems
 
 
 @lru_cache(maxsize=2)
 def _all_pixels(
     directory: str, digests: tuple[str, ...], size: int, decode: Decode
-) -> tuple[UInt8[np.ndarray, "N H W 3"], Mapping[int, Problem]]:
+) -> tuple[UInt8[np.ndarray, "N 3 H W"], Mapping[int, Problem]]:
     """Every image of a data set, and the rows that have none; `digests` of its shards stand for its content."""
     reader = ShardReader(directory)
     assert digests == tuple(shard.sha256 for shard in reader.manifest.shards)
-    pixels = np.zeros((len(reader), size, size, 3), dtype=np.uint8)
+    pixels = np.zeros((len(reader), 3, size, size), dtype=np.uint8)
     problems: dict[int, Problem] = {}
     for first in range(0, len(reader), _CHUNK):  # in the order of the file: a row group is read once
         rows = range(first, min(first + _CHUNK, len(reader)))
         for row, image in zip(rows, reader.images(rows), strict=True):
             try:
-                pixels[row] = square_pixels(image, size, decode)
+                pixels[row] = square_pixels(image, size, decode).transpose(2, 0, 1)
             except ImageError as error:
                 problems[row] = (f"image: {error.code}", str(error))
     return pixels, problems

@@ -5,6 +5,7 @@ are in memory. `WindowOrder` is for data on disk: what webdataset's shuffle buff
 of the visit's number, so that a run can be continued anywhere.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -54,6 +55,10 @@ class WindowOrder:
         pools: of each cell, the rows of its images, in ascending order.
         group_starts: first row of each row group of the data set, and the number of rows.
         window_images: images of a window, on average.
+
+    Attributes:
+        groups_per_window: row groups of a window.
+        images_per_window: images of a window, on average.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class WindowOrder:
         self.groups_per_window = min(
             self._num_groups, max(1, round(window_images * self._num_groups / group_starts[-1]))
         )
+        self.images_per_window = math.ceil(self.groups_per_window * group_starts[-1] / self._num_groups)
         # Of each cell, the first of its items that lies in each row group.
         self._first_items = [np.searchsorted(rows, group_starts) for rows in pools.values()]
         self._groups = lru_cache(maxsize=4)(self._groups_of_epoch)
