@@ -1,5 +1,6 @@
 """Checkpoints are whole, or they are not checkpoints; and what is on the disk is never lost for what is not."""
 
+import math
 import os
 import shutil
 import subprocess
@@ -88,11 +89,11 @@ def test_a_half_written_one_is_not_a_checkpoint(config: TrainConfig, whole: Path
 
 def test_the_last_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> None:
     """Validation losses fall, then rise: the step with the lowest is kept, and becomes a model of its own."""
-    losses = iter([3.0, 1.0, 2.0, 2.5, 2.2])
+    losses = iter([math.nan, 1.0, 2.0, 2.5, 2.2])
     config = replace(config, best="UC", keep_last=1)
     asked = count(1)
 
-    def validate(model: object) -> dict[str, float]:
+    def validate(model: object, here: object) -> dict[str, float]:
         return {"UC": next(losses)}
 
     with pytest.raises(Stopped):
@@ -101,7 +102,7 @@ def test_the_last_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> 
     asked = count(1)
     with pytest.raises(Stopped):
         train(replace(config, best=None), tmp_path / "until-4", should_stop=lambda: next(asked) == 4)
-    train(config, tmp_path, validate=lambda model: {"UC": 9.0})
+    train(config, tmp_path, validate=lambda model, here: {"UC": 9.0})
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best", "final"}
     best = load_file(tmp_path / "checkpoints" / "best" / "model.safetensors")
     there = load_file(tmp_path / "until-4" / "checkpoints" / "step-00000004" / "model.safetensors")

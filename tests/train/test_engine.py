@@ -1,6 +1,5 @@
 """Configuration of a run: how steps are divided, rates, the optimiser, what is asked wrongly."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,6 @@ from polyglance.model.micro import MicroConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import layers
 from polyglance.train.runtime import EngineConfig, Runtime, runtime
-from polyglance.train.sinks import Sinks, TrackingConfig
 from tests.train.runs import small_run
 
 
@@ -72,9 +70,3 @@ def test_a_configuration_survives_its_file(world: Path, tmp_path: Path) -> None:
         assert load(type(config), tmp_path / "run.toml", overrides=[same]).settings == config.settings, same
     for other in ("seed=1", "num_samples=99", "engine.precision=bf16", "start.model.width=24"):
         assert load(type(config), tmp_path / "run.toml", overrides=[other]).settings != config.settings, other
-
-
-def test_a_sink_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(ValueError, match=r"tracking by wandb: .*; pip install wandb"):
-        Sinks(TrackingConfig(sinks=("wandb",)), tmp_path, {})

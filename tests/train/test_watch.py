@@ -4,6 +4,7 @@ import json
 import math
 import threading
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from polyglance.train.loop import LossScale
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
 from polyglance.train.runtime import EngineConfig
+from polyglance.train.signals import Stopped
 from polyglance.train.step import CaptionObjective
 from polyglance.train.watch import LossWatch, WatchConfig, stall_notice
 from tests.train.runs import small_run, weights, write_tokenizer
@@ -64,6 +66,22 @@ def test_a_spike_is_a_loss_far_above_the_median() -> None:
     assert watch.good(5.9) is None
     assert watch.good(6.5) == pytest.approx(2.03, abs=0.02)
     assert watch.num_spikes == 1
+
+
+def test_what_is_usual_is_known_after_a_new_start(config: TrainConfig, tmp_path: Path) -> None:
+    """Losses that do not fall and scatter, so that there are spikes before the stop and soon after it."""
+    config = replace(config, num_samples=8 * 40, optim=OptimConfig(lr=1e-9), watch=WatchConfig(spike_factor=1.001))
+    train(config, tmp_path / "whole")
+    asked = count(1)
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "stopped", should_stop=lambda: next(asked) == 30)
+    train(config, tmp_path / "stopped")
+    whole, stopped = (
+        [json.loads(line)["num_spikes"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
+        for run in ("whole", "stopped")
+    )
+    assert stopped == whole
+    assert 0 < whole[29] < whole[39]
 
 
 def test_a_run_that_hangs_says_so(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.evaluate.caption import greedy_captions, score_captions
 from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
 from polyglance.evaluate.language_id import LanguageIdentifier
-from polyglance.evaluate.loss import VARIANTS, cell_losses, losses_to_dict
+from polyglance.evaluate.loss import ALONE, VARIANTS, Processes, cell_losses, losses_to_dict
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 
@@ -32,7 +33,8 @@ class Caption:
 
 
 class Evaluator:
-    """Measures models of one study on the same held-out samples.
+    """Measures models of one study on the same held-out samples. Several processes can share the measuring of losses:
+    each of them then asks for the same losses at the same time, and gets all of them.
 
     Args:
         test_dir: held-out data set.
@@ -73,24 +75,29 @@ class Evaluator:
             samples_per_cell=samples_per_cell,
         )
         self._in_world = reader.manifest.source.startswith("polyglance world")
-        self._identifier = _identifier(train_dir, coverage)
+        self._train_dir = train_dir
         self._limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
         self._captions_per_cell = captions_per_cell
         self._examples = examples
         self._max_new_tokens = max_new_tokens
 
-    def losses(self, model: Polyglance) -> dict[str, Any]:
+    def losses(self, model: Polyglance, processes: Processes = ALONE) -> dict[str, Any]:
         """Losses of every trained and every unseen cell, as losses.json holds them under `cells`: captions in all
         variants, translations whole and with the right image."""
-        return self._losses(
-            model, {s.cell: VARIANTS if s.cell.task == "caption" else ("plain",) for s in self._samples}
-        )
+        variants = {s.cell: VARIANTS if s.cell.task == "caption" else ("plain",) for s in self._samples}
+        return self._losses(model, variants, processes)
 
-    def initial_losses(self, model: Polyglance) -> dict[str, Any]:
+    def plain_losses(self, model: Polyglance, processes: Processes = ALONE) -> dict[str, Any]:
+        """Of `losses` the variant that UC, ST and SC are taken from."""
+        return self._losses(model, {s.cell: ("plain",) for s in self._samples}, processes)
+
+    def initial_losses(self, model: Polyglance, processes: Processes = ALONE) -> dict[str, Any]:
         """Losses of an untrained model on the unseen cells, which is what T is taken from."""
-        return self._losses(model, dict.fromkeys(self.coverage.split("UC"), ("plain", "prefix")))
+        return self._losses(model, dict.fromkeys(self.coverage.split("UC"), ("plain", "prefix")), processes)
 
-    def _losses(self, model: Polyglance, variants: Mapping[Cell, Sequence[str]]) -> dict[str, Any]:
+    def _losses(
+        self, model: Polyglance, variants: Mapping[Cell, Sequence[str]], processes: Processes
+    ) -> dict[str, Any]:
         losses = {
             str(samples.cell): cell_losses(
                 model,
@@ -99,6 +106,7 @@ class Evaluator:
                 prefix=self.prefixes.get(samples.cell.language, ""),
                 **self._limits,
                 variants=variants[samples.cell],
+                processes=processes,
             )
             for samples in self._samples
             if samples.cell in variants
@@ -125,12 +133,12 @@ class Evaluator:
                 ]
         return kept, scores
 
-
-def _identifier(train_dir: Path, coverage: Coverage) -> LanguageIdentifier:
-    table = ShardReader(train_dir).annotations()
-    languages = set(coverage.languages)
-    texts = zip(table.language, table.text, strict=True)
-    return LanguageIdentifier.fit(dict.fromkeys((code, text) for code, text in texts if code in languages))
+    @cached_property
+    def _identifier(self) -> LanguageIdentifier:
+        table = ShardReader(self._train_dir).annotations()
+        languages = set(self.coverage.languages)
+        texts = zip(table.language, table.text, strict=True)
+        return LanguageIdentifier.fit(dict.fromkeys((code, text) for code, text in texts if code in languages))
 
 
 def _first(samples: CellSamples, number: int) -> CellSamples:

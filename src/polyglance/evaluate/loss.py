@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,7 +19,16 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 
-__all__ = ["VARIANTS", "CellLoss", "cell_losses", "losses_to_dict", "scored_text", "split_loss"]
+__all__ = [
+    "ALONE",
+    "VARIANTS",
+    "CellLoss",
+    "Processes",
+    "cell_losses",
+    "losses_to_dict",
+    "scored_text",
+    "split_loss",
+]
 
 VARIANTS = ("plain", "prefix", "shuffled", "prefix_shuffled")
 """`plain`: every token of the target. `prefix`: the tokens after the language prefix, which is given. `shuffled`: as
@@ -43,6 +52,35 @@ class CellLoss:
     """Mean cross-entropy of the first token that counts. Without a prefix it chooses the language."""
 
 
+@runtime_checkable
+class Processes(Protocol):
+    """Those that measure a model together; all have to measure the same at the same time."""
+
+    @property
+    def rank(self) -> int:
+        """Number of this process, from 0."""
+
+    @property
+    def world_size(self) -> int:
+        """Processes."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in order of rank, in every process."""
+
+
+@dataclass(frozen=True)
+class _Alone:
+    rank: int = 0
+    world_size: int = 1
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value]
+
+
+ALONE: Processes = _Alone()
+"""One process, which measures by itself."""
+
+
 @torch.no_grad()
 def cell_losses(
     model: Polyglance,
@@ -54,8 +92,10 @@ def cell_losses(
     max_target_tokens: int,
     batch_size: int = 128,
     variants: Sequence[str] = VARIANTS,
+    processes: Processes = ALONE,
 ) -> dict[str, CellLoss]:
-    """The loss of a cell in each of the `variants`.
+    """The loss of a cell in each of the `variants`; with several processes the same in all, to the precision of the
+    model's numbers.
 
     A target that begins with its language's prefix is scored from where the prefix ends; one that does not is scored
     whole, after a prefix put before it. Prefix and rest are tokens of their own, as when a caption is generated.
@@ -64,21 +104,32 @@ def cell_losses(
         prefix: of the cell's language.
         max_source_tokens: prompts are cut to this length, as in training; None: to what the encoder has positions for.
         max_target_tokens: targets are cut to this length, as in training.
+        batch_size: samples at a time, of all processes together.
+        processes: share the rows of every batch between them, each with as many passes through the model as the
+            others: a model that is divided over processes is passed through by all of them at once or not at all.
     """
     texts = [annotation.text for annotation in samples.annotations]
     positions = model.config.decoder_config.max_position_embeddings
     limits = (max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1))
-    found: dict[str, list[tuple[Float[np.ndarray, "_ _"], int]]] = {name: [] for name in variants}
+    own: dict[str, list[tuple[int, _Row]]] = {name: [] for name in variants}
     for first in range(0, len(texts), batch_size):
-        chosen = slice(first, first + batch_size)
-        losses = _batch_losses(model, processor, samples, chosen, prefix, limits, variants)
-        for name, value in losses.items():
-            found[name].append(value)
+        size = min(batch_size, len(texts) - first)
+        share = np.arange(processes.rank, size, processes.world_size)
+        # A process for which there is no row goes through the first one, which counts for another.
+        rows = share if len(share) else np.zeros(1, dtype=np.int64)
+        losses = _batch_losses(model, processor, samples, slice(first, first + size), rows, prefix, limits, variants)
+        for name, found in losses.items():
+            own[name] += zip((first + share).tolist(), found, strict=False)
+    parts = processes.gather(own)
     num_bytes = {
         name: sum(len(scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
         for name in variants
     }
-    return {name: _summary(found[name], num_bytes[name]) for name in variants}
+    return {name: _summary([row for part in parts for row in part[name]], num_bytes[name]) for name in variants}
+
+
+_Row = Float[np.ndarray, "_"]
+"""Cross-entropies of the tokens of one sample that count."""
 
 
 def split_loss(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage, split: Split, variant: str) -> float:
@@ -105,31 +156,34 @@ def _batch_losses(
     processor: Processor,
     samples: CellSamples,
     chosen: slice,
+    rows: Int[np.ndarray, "R"],
     prefix: str,
     limits: tuple[int, int],
     variants: Sequence[str],
-) -> dict[str, tuple[Float[np.ndarray, "B T"], int]]:
-    """Variant -> token losses and the number of leading tokens that do not count, for one batch."""
-    annotations = samples.annotations[chosen]
+) -> dict[str, list[_Row]]:
+    """Variant -> what the tokens that count cost, for some rows of the batch that is `chosen`. How often the model is
+    called does not depend on which rows they are."""
+    annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
-    input_ids, mask = _prompts(processor, [prompt_of(annotation) for annotation in annotations], limits[0])
-    images = pixel_values(torch.from_numpy(samples.images[chosen]))
+    input_ids, mask = _prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
     whole = _targets(processor, texts, "", limits[1])
     rest = _targets(processor, [scored_text(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
     result = {}
-    for suffix, pixels in (("", images), ("shuffled", images.roll(1, dims=0))):
+    for suffix, shown in (("", rows), ("shuffled", rows - 1)):
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        encoded = model.encode(pixels.to(model.device, model.dtype), input_ids.to(model.device), mask.to(model.device))
-        known: dict[bool, Float[np.ndarray, "_ _"]] = {}
+        pixels = pixel_values(torch.from_numpy(images[shown])).to(model.device, model.dtype)
+        encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
+        known: dict[bool, list[_Row]] = {}
         for name in wanted:
             is_after = name.startswith("prefix")
             if is_after not in known:  # where every text begins with the prefix, both are the same tokens
                 same = known.get(not is_after) if whole == rest else None
-                known[is_after] = _token_losses(model, encoded, rest if is_after else whole) if same is None else same
-            result[name] = (known[is_after], num_given if is_after else 0)
+                targets = [(rest if is_after else whole)[row] for row in rows]
+                known[is_after] = _token_losses(model, encoded, targets) if same is None else same
+            result[name] = [row[num_given if is_after else 0 :] for row in known[is_after]]
     return result
 
 
@@ -151,8 +205,8 @@ def _targets(processor: Processor, texts: Sequence[str], prefix: str, max_tokens
 
 def _token_losses(
     model: Polyglance, encoded: tuple[Tensor, Tensor | None], targets: Sequence[Sequence[int]]
-) -> Float[np.ndarray, "B T"]:
-    """Cross-entropy of each target token; NaN where there is none."""
+) -> list[_Row]:
+    """Cross-entropy of each token of each target."""
     states, mask = encoded
     labels = pad(targets, IGNORED).to(model.device)
     start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
@@ -164,13 +218,13 @@ def _token_losses(
         use_cache=False,
     ).last_hidden_state
     logits = model.logits(hidden).float().transpose(1, 2)
-    losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
-    return losses.double().masked_fill(labels == IGNORED, float("nan")).cpu().numpy()
+    losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none").double().cpu().numpy()
+    return [row[: len(target)] for row, target in zip(losses, targets, strict=True)]
 
 
-def _summary(batches: Sequence[tuple[Float[np.ndarray, "_ _"], int]], num_bytes: int) -> CellLoss:
-    """The loss of a cell from the cross-entropies of its targets' tokens, a number of which is given in every row."""
-    counted = [row[num_given:][~np.isnan(row[num_given:])] for rows, num_given in batches for row in rows]
+def _summary(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
+    """The loss of a cell from its samples, given with their numbers: added up in the same order by every process."""
+    counted = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
     return CellLoss(
         samples=len(counted),
         tokens=sum(map(len, counted)),

@@ -9,6 +9,7 @@ that would have to be kept: all of it is a function of seed and step.
 
 import hashlib
 import json
+import math
 import re
 import shutil
 import sys
@@ -138,9 +139,10 @@ class Checkpoints:
         self._read(path, tensors, is_sharded=manifest["is_sharded"])
 
     def note_best(self, step: int, name: str, value: float) -> None:
-        """Keep the checkpoint of this step from now on if the loss called `name` is lower than at all before."""
+        """Keep the checkpoint of this step from now on if the loss called `name` is lower than at all before; one that
+        is no number is not."""
         best = self.best()
-        if self.runtime.is_main and (best is None or value < best["value"]):
+        if self.runtime.is_main and value < (math.inf if best is None else best["value"]):
             record = {"step": step, "name": name, "value": value}
             write_atomically(self.folder / _BEST, json.dumps(record) + "\n")
 

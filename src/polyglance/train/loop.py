@@ -17,7 +17,7 @@ from polyglance.progress import Show, progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.metrics import Meter, MetricsLog, gate_openings, memory_bytes
 from polyglance.train.optim import OptimConfig
-from polyglance.train.parallel import parallel, synchronising, whole
+from polyglance.train.parallel import parallel, part_by_part, synchronising, whole
 from polyglance.train.phases import Phases
 from polyglance.train.runtime import Runtime
 from polyglance.train.signals import Stopped
@@ -58,7 +58,7 @@ class Training:
     should_stop: Callable[[], bool] = lambda: False
     """Asked once a step; where it says yes in any process, all stop after the step."""
     validate: Callable[[], Mapping[str, float]] | None = None
-    """Losses on held-out data, measured at every checkpoint; one process or replicas only."""
+    """Losses on held-out data, measured at every checkpoint by all processes together; the same in all of them."""
     mfu: Callable[[float, float, float], float] | None = None
     """(samples/s of all processes, mean prompt and target tokens) -> share of the peak."""
     on_row: Callable[[dict[str, Any]], None] | None = None
@@ -142,7 +142,7 @@ class _Loop:
         # A part of a row is handed on by the first process; the others begin with nothing.
         self.meter = Meter(training.cells, runtime.device, state.get("meter") if runtime.is_main else None)
         self.num_skipped, self.last_row = state.get("num_skipped", 0), state.get("last_row", {})
-        self.watch = LossWatch(training.watch, where=str(training.run_dir))
+        self.watch = LossWatch(training.watch, where=str(training.run_dir), state=state.get("watch"))
         self.log = MetricsLog(training.run_dir, from_step=self.first_step) if runtime.is_main else None
         self.waited_s = 0.0
 
@@ -242,16 +242,11 @@ class _Loop:
 
     def _save(self, done: int, *, must: bool) -> None:
         """Write a checkpoint. One that cannot be written is reported; it ends the run only if it `must` be there."""
-        losses = dict(self.last_row)
-        if self.training.validate is not None:
-            self.model.eval()
-            measured = self.runtime.from_main(dict(self.training.validate()) if self.runtime.is_main else None)
-            train_mode(self.model)
-            losses |= measured
-            self._record({"step": done, "validation": measured})
         with self.phases("checkpoint"):
+            losses = {**self.last_row, **self._held_out_losses(done)}
             state = {
                 "scale": self.scale.state(),
+                "watch": self.watch.state(),
                 "meter": self.meter.state(self.runtime),
                 "num_skipped": self.num_skipped,
                 "last_row": self.last_row,
@@ -265,6 +260,16 @@ class _Loop:
             if best not in losses:
                 raise ValueError(f"best = {best!r} is not a loss that this run knows; it has {', '.join(losses)}")
             self.checkpoints.note_best(done, best, losses[best])
+
+    def _held_out_losses(self, done: int) -> dict[str, float]:
+        if self.training.validate is None:
+            return {}
+        self.model.eval()
+        with part_by_part(self.module, self.runtime):
+            losses = dict(self.training.validate())
+        train_mode(self.model)
+        self._record({"step": done, "validation": losses})
+        return losses
 
     def _say(self, text: str) -> None:
         if self.runtime.is_main:

@@ -1,18 +1,28 @@
 """A model divided over processes: replicas (DDP) or shards (FSDP2), with or without recomputed activations."""
 
 import functools
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from polyglance.train.runtime import Precision, Runtime
 
-__all__ = ["copy_into", "layers", "parallel", "recompute_activations", "replica_bytes", "synchronising", "whole"]
+__all__ = [
+    "copy_into",
+    "layers",
+    "parallel",
+    "part_by_part",
+    "recompute_activations",
+    "replica_bytes",
+    "synchronising",
+    "whole",
+]
 
 _DTYPES: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -42,6 +52,25 @@ def parallel(objective: nn.Module, runtime: Runtime) -> nn.Module:
         fully_shard(module, mesh=runtime.mesh, mp_policy=policy)
     fully_shard(objective, mesh=runtime.mesh)
     return objective
+
+
+@contextmanager
+def part_by_part(module: nn.Module, runtime: Runtime) -> Iterator[None]:
+    """Within it the model inside what `parallel` gave can be called without gradient in its parts (`encode`, `decoder`,
+    `logits`), and not only through `module`, which has to have been called before.
+
+    Shards: a layer is gathered whenever it is called, so that all processes have to make the same calls. What is left
+    is gathered here, once; it computes in the run's precision, as in training, because the layers do.
+    """
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    module.unshard()
+    try:
+        with runtime.autocast():
+            yield
+    finally:
+        module.reshard()
 
 
 def recompute_activations(model: nn.Module) -> None:

@@ -110,8 +110,8 @@ def train(
     *,
     show_progress: bool = False,
     should_stop: Callable[[], bool] = lambda: False,
-    before_first_step: Callable[[Polyglance], None] | None = None,
-    validate: Callable[[Polyglance], Mapping[str, float]] | None = None,
+    before_first_step: Callable[[Polyglance, Runtime], None] | None = None,
+    validate: Callable[[Polyglance, Runtime], Mapping[str, float]] | None = None,
     on_phases: Callable[[Mapping[str, float]], None] | None = None,
 ) -> Polyglance:
     """Train a model and leave its record in `run_dir`; goes on from a checkpoint there. Under torchrun every process
@@ -122,8 +122,9 @@ def train(
 
     Args:
         should_stop: asked once a step; at yes the step is finished and saved, and `Stopped` is raised.
-        before_first_step: called by the first process, at every start, with the model before training.
-        validate: losses on held-out data, by name, of the model as it is; measured at every checkpoint.
+        before_first_step: called at every start, in every process, with the model before training, undivided.
+        validate: losses on held-out data, by name; called at every checkpoint, in every process, with the model as it
+            is divided. All have to pass through it equally often, and to get the same losses.
         on_phases: called in the end with the seconds of each phase, which are then taken exactly.
 
     Raises:
@@ -138,13 +139,11 @@ def train(
     processor = processor_for(config, model.config)
     num_bytes = replica_bytes(model, config.engine.precision)
     with runtime(config.engine, num_bytes_per_replica=num_bytes) as here:
-        if validate is not None and here.strategy == "fsdp":
-            raise ValueError("losses on held-out data are measured of undivided models: use ddp, or leave them out")
         model.to(here.device)
         if here.is_main:
             _describe(run_dir, config)
-            if before_first_step is not None:
-                before_first_step(model.eval())
+        if before_first_step is not None:
+            before_first_step(model.eval(), here)
         here.barrier()
         features = cached_features(config, model, processor, here)
         mixture = mixture_for(config, processor, features)
@@ -159,7 +158,7 @@ def train(
             show_progress=show_progress,
             is_timed=on_phases is not None,
             should_stop=should_stop,
-            validate=None if validate is None else partial(validate, model),
+            validate=None if validate is None else partial(validate, model, here),
             mfu=_mfu(config, model, processor, here, is_cached=features is not None),
         )
         seconds = _optimise(CaptionObjective(model), partial(_loaded, config, mixture, here), training, config, here)
@@ -220,7 +219,8 @@ def _optimise(
         recompute_activations(objective)
     if not here.is_main or not config.tracking.sinks:
         return optimise(objective, batches, training, here)
-    with Sinks(config.tracking, training.run_dir, to_dict(config)) as sinks:
+    name = f"{training.run_dir.name}-{training.settings}"
+    with Sinks(config.tracking, training.run_dir, name=name, settings=to_dict(config)) as sinks:
         return optimise(objective, batches, replace(training, on_row=sinks.write), here)
 
 

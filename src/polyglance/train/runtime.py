@@ -180,7 +180,7 @@ def runtime(engine: EngineConfig, *, num_bytes_per_replica: int = 0) -> Iterator
 
 
 _TIMEOUT_S = 3600
-"""A process waits so long for the others: the first may be measuring, or writing a checkpoint."""
+"""A process waits so long for the others: the first may be writing a checkpoint."""
 _REPLICA_SHARE = 0.6
 """Share of a GPU's memory that a replica may take before the model is sharded; the rest is for activations."""
 

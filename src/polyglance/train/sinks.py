@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-__all__ = ["Sinks", "TrackingConfig"]
+__all__ = ["Sink", "Sinks", "TrackingConfig"]
 
 Sink = Literal["trackio", "wandb", "tensorboard"]
 _MODULES: dict[Sink, str] = {
@@ -24,48 +24,51 @@ class TrackingConfig:
     sinks: tuple[Sink, ...] = ()
     """`trackio`, `wandb`, `tensorboard`: any of them."""
     project: str = "polyglance"
-    """Name of the project there; the run is called as its folder."""
+    """Name of the project there; the run is called as its folder, followed by what stands for its settings."""
 
 
 class Sinks(AbstractContextManager["Sinks"]):
     """Passes rows on.
 
     Args:
+        name: of the run. A sink adds to what it has under this name already, as for a run that goes on.
         settings: the run's configuration, which is shown beside its curves.
 
     Raises:
-        ValueError: a sink that is not installed.
+        ValueError: a sink that is not installed, or does not want to begin.
     """
 
-    def __init__(self, config: TrackingConfig, run_dir: Path, settings: Mapping[str, Any]) -> None:
+    def __init__(self, config: TrackingConfig, run_dir: Path, *, name: str, settings: Mapping[str, Any]) -> None:
         self._writers: list[Callable[[int, dict[str, float]], None]] = []
         self._closers = ExitStack()
         for sink in config.sinks:
-            self._writers.append(self._open(sink, _module(sink), config, run_dir, dict(settings)))
+            self._writers.append(self._open(sink, _module(sink), run_dir, config.project, name, dict(settings)))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl; tables within it become `cells/caption-de`."""
-        if self._writers:
-            values = dict(_flat(row))
-            for write in self._writers:
-                write(row["step"], values)
+        values = dict(_flat(row))
+        for write in self._writers:
+            write(row["step"], values)
 
     def __exit__(self, *error: object) -> None:
         self._closers.close()
 
     def _open(
-        self, sink: Sink, module: Any, config: TrackingConfig, run_dir: Path, settings: dict[str, Any]
+        self, sink: Sink, module: Any, run_dir: Path, project: str, name: str, settings: dict[str, Any]
     ) -> Callable[[int, dict[str, float]], None]:
         if sink == "tensorboard":
             writer = self._closers.enter_context(module.SummaryWriter(run_dir / "tensorboard"))
 
             def write(step: int, values: dict[str, float]) -> None:
-                for name, value in values.items():
-                    writer.add_scalar(name, value, step)
+                for column, value in values.items():
+                    writer.add_scalar(column, value, step)
 
             return write
-        more = {} if sink == "trackio" else {"id": run_dir.name, "dir": str(run_dir)}
-        module.init(project=config.project, name=run_dir.name, config=settings, resume="allow", **more)
+        more = {} if sink == "trackio" else {"id": name, "dir": str(run_dir)}
+        try:
+            module.init(project=project, name=name, config=settings, resume="allow", **more)
+        except getattr(module, "Error", ()) as error:  # wandb's: nobody is logged in, or the network is away
+            raise ValueError(f"tracking by {sink}: {error}") from None
         self._closers.callback(module.finish)
         return lambda step, values: module.log(values, step=step)
 

@@ -5,9 +5,10 @@ import statistics
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ["LossWatch", "WatchConfig", "stall_notice"]
 
@@ -34,14 +35,22 @@ class WatchConfig:
 
 
 class LossWatch:
-    """The rule for losses, one step at a time."""
+    """The rule for losses, one step at a time.
 
-    def __init__(self, config: WatchConfig, *, where: str) -> None:
+    Args:
+        state: what `state` gave when a checkpoint was made, to go on with.
+    """
+
+    def __init__(self, config: WatchConfig, *, where: str, state: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self.where = where
-        self.num_spikes = 0
-        self._bad_in_a_row = 0
-        self._losses: deque[float] = deque(maxlen=_WINDOW_STEPS)
+        self.num_spikes = int(state["num_spikes"]) if state else 0
+        self._bad_in_a_row = int(state["bad_in_a_row"]) if state else 0
+        self._losses: deque[float] = deque(state["losses"] if state else (), maxlen=_WINDOW_STEPS)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next judgement depends on, as JSON."""
+        return {"num_spikes": self.num_spikes, "bad_in_a_row": self._bad_in_a_row, "losses": list(self._losses)}
 
     def bad(self, step: int, norm: float) -> None:
         """A step was left out because its gradient was not finite.

@@ -1,0 +1,49 @@
+"""What each of two processes does that torchrun starts for test_measure.py: `-m tests.study.measuring FOLDER`."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+
+from polyglance.config import load
+from polyglance.evaluate.evaluator import Evaluator
+from polyglance.model.architecture import Polyglance
+from polyglance.study.measure import RunConfig, evaluator_for, measured_run, split_losses
+from polyglance.train.run import train
+from polyglance.train.runtime import EngineConfig, Runtime
+
+
+def evaluator_of(config: RunConfig) -> Evaluator:
+    assert config.evaluation is not None
+    assert config.test is not None
+    return evaluator_for(config.training, config.evaluation, config.test)
+
+
+def measure_and_train(config: RunConfig, folder: Path) -> None:
+    """A run whose losses on held-out data are measured at every checkpoint; all processes have to get the same."""
+    evaluator = evaluator_of(config)
+
+    def validate(model: Polyglance, here: Runtime) -> dict[str, Any]:
+        losses = evaluator.losses(model, here)
+        assert here.gather(losses) == [losses] * here.world_size
+        return split_losses(losses) | {"cells": losses}
+
+    measured_run(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
+
+
+def main(folder: Path) -> None:
+    dist.init_process_group("gloo")  # once for all runs: a second group would meet the first one's traces
+    config = load(RunConfig, folder / "run.toml")
+    replicas = EngineConfig(strategy="ddp", device="cpu", micro_batch_size=2)
+    shards = replace(replicas, strategy="fsdp")
+    measure_and_train(replace(config, engine=replicas), folder / "ddp")
+    measure_and_train(replace(config, engine=shards), folder / "fsdp")
+    measure_and_train(replace(config, engine=replace(shards, precision="bf16")), folder / "fsdp-bf16")
+    train(replace(config.training, engine=shards, best=None), folder / "fsdp-not-measured")
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
