@@ -66,6 +66,16 @@ def test_groups_can_share_parameters_in_one_joint_fit():
         apart["UCC"]
 
 
+def test_predictor_that_is_constant_in_each_group_is_known_only_where_groups_share_its_term():
+    table = Table.from_columns(product_table())  # T as the group, too
+    own = fit(FitConfig(group="T", share=("b_P", "b_T"), bootstrap=50), table)
+    assert own["3.0"].unidentified == ("b_T",)
+    assert "constant-predictor" in {warning.code for warning in own["3.0"].warnings}
+    whole_term = fit(FitConfig(group="T", share=("b0", "b_P", "b_S", "b_T"), bootstrap=50), table)
+    assert whole_term["3.0"].unidentified == ()
+    assert whole_term["3.0"].parameters["b_T"] == pytest.approx(TRUTH["b_T"], abs=0.05)
+
+
 def test_weights_and_an_asymmetric_objective():
     columns = product_table(noise=0.05)
     heavy = np.where(np.arange(36) < 18, 1.0, 1e-6)

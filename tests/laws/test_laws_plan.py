@@ -67,6 +67,20 @@ def test_the_cheapest_of_several_within_the_caps(law):
         assert answer.cheapest not in {option.name for option in blocked}
 
 
+@pytest.mark.parametrize(
+    ("budget", "candidates", "message"),
+    [
+        (Budget(max_hours=3), (SMALL,), r"max_hours cannot be judged \('small'\): it needs gmac_per_gpu_s"),
+        (Budget(price_per_gpu_hour=3), (replace(SMALL, samples_per_s=9.0), LARGE), r"price_per_gpu_hour .*\('large'\)"),
+        (Budget(max_memory_bytes=3), (replace(SMALL, memory_bytes=None),), "candidates with memory_bytes"),
+        (Budget(max_hours=3, gmac_per_gpu_s=1e5), (), "no candidates are given"),
+    ],
+)
+def test_a_cap_that_cannot_be_judged_is_refused(law, budget, candidates, message):
+    with pytest.raises(ValueError, match=message):
+        PlanConfig(law=law, target=2.0, candidates=candidates, budget=budget)
+
+
 def test_hours_and_money_follow_from_throughput_and_price(law):
     budget = Budget(num_gpus=8, gmac_per_gpu_s=1e5, price_per_gpu_hour=2.5)
     (option,) = plan(PlanConfig(law=law, target=2.5, candidates=(LARGE,), budget=budget)).options

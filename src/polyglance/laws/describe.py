@@ -75,6 +75,7 @@ def describe(
         residuals=residuals,
         r2_log=r_squared(np.log(rows.y), log_mean, rows.weights),
         constant=layout.constant,
+        told_across=layout.told_across,
         solver=report,
         frontier=None if frontier is None else everything.indices[frontier],
         on_frontier=config.frontier,

@@ -74,6 +74,8 @@ class Evidence:
     residuals: Floats
     r2_log: float
     constant: tuple[str, ...]
+    told_across: frozenset[str]
+    """Predictors whose effect all groups share, so that the rows of one group are not all there is."""
     solver: SolverReport
     frontier: NDArray[np.int64] | None
     """Table indices of the group's frontier; None for laws in several predictors."""
@@ -163,9 +165,16 @@ def _levels(evidence: Evidence) -> Iterator[Warning]:
     z = evidence.rows.inputs(form)
     for i, predictor in enumerate(form.predictors):
         exponent = _exponent_of(form, predictor)
-        if exponent in evidence.constant:
+        if exponent in evidence.constant or predictor in evidence.told_across:
             continue
         levels = len(np.unique(z[:, i]))
+        if levels == 1:
+            yield Warning(
+                "constant-predictor",
+                "error",
+                f"{predictor} is the same in these rows: they say nothing about {exponent}.",
+            )
+            continue
         if levels < 3:
             yield Warning(
                 "few-levels",
@@ -185,7 +194,11 @@ def _levels(evidence: Evidence) -> Iterator[Warning]:
 
 def _confounding(evidence: Evidence) -> Iterator[Warning]:
     form, z = evidence.form, evidence.rows.inputs(evidence.form)
-    varying = [i for i in range(z.shape[1]) if _exponent_of(form, form.predictors[i]) not in evidence.constant]
+    varying = [
+        i
+        for i, predictor in enumerate(form.predictors)
+        if _exponent_of(form, predictor) not in evidence.constant and np.ptp(z[:, i]) > 0
+    ]
     if len(varying) < 2:
         return
     centred = z - z.mean(axis=0)
@@ -449,6 +462,8 @@ def _unidentified(evidence: Evidence) -> Iterator[str]:
     z = evidence.rows.inputs(form)
     for i, predictor in enumerate(form.predictors):
         exponent = _exponent_of(form, predictor)
+        if predictor in evidence.told_across:
+            continue
         if np.ptp(z[:, i]) < 0.1 * np.log(10) and exponent in evidence.intervals:
             bad |= {exponent, _term_of(form, exponent)}
     for term in form.terms:

@@ -57,6 +57,21 @@ class PlanConfig:
         for name, value in (("target", self.target), ("target score", self.target_score)):
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"the {name} is {value:g}, must be positive")
+        self._check_caps_can_be_judged()
+
+    def _check_caps_can_be_judged(self) -> None:
+        """A cap that nothing is known about would pass for one that is kept."""
+        budget = self.budget
+        slow = [one.name for one in self.candidates if budget.hours(one, 1.0) is None]
+        large = [one.name for one in self.candidates if one.memory_bytes is None]
+        for cap, value, unknown, wanted in (
+            ("max_hours", budget.max_hours, slow, "gmac_per_gpu_s, or candidates with samples_per_s"),
+            ("price_per_gpu_hour", budget.price_per_gpu_hour, slow, "gmac_per_gpu_s, or candidates with samples_per_s"),
+            ("max_memory_bytes", budget.max_memory_bytes, large, "candidates with memory_bytes"),
+        ):
+            if value is not None and (unknown or not self.candidates):
+                whom = ", ".join(map(repr, unknown)) or "no candidates are given"
+                raise ValueError(f"{cap} cannot be judged ({whom}): it needs {wanted}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,7 @@ meaning.
 Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -48,6 +48,8 @@ class Layout:
     """Amplitudes that are free at the origin."""
     constant: tuple[str, ...]
     """Exponents fixed at zero because their predictor never changes."""
+    told_across: frozenset[str]
+    """Predictors whose effect all groups share."""
 
     @cached_property
     def y(self) -> Floats:
@@ -119,9 +121,10 @@ def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows], referen
     z = np.concatenate([rows.inputs(form) for rows in groups.values()])
     log_y = np.log(np.concatenate([rows.y for rows in groups.values()]))
     reference = form.reference(z) if reference is None else reference
-    constant = _constant_exponents(form, z)
-    fixed = {**dict.fromkeys(constant, 0.0), **config.fix}
     shared = set(config.share) if len(groups) > 1 else set()
+    told_across = _told_across(form, shared)
+    constant = _constant_exponents(form, [rows.inputs(form) for rows in groups.values()], told_across)
+    fixed = {**dict.fromkeys(constant, 0.0), **config.fix}
     free = tuple(
         (name, None if name in shared else label)
         for label in groups
@@ -150,6 +153,7 @@ def lay_out(config: "FitConfig", form: Form, groups: Mapping[str, Rows], referen
         free=free,
         anchored=anchored,
         constant=tuple(constant),
+        told_across=told_across,
     )
 
 
@@ -179,14 +183,27 @@ def _check_names(config: "FitConfig", form: Form) -> None:
             raise ValueError(f"bounds: {name} from {low:g} to {high:g} leaves nothing between")
 
 
-def _constant_exponents(form: Form, z: Floats) -> list[str]:
-    """Exponents that cannot be found because their predictor is constant."""
-    spans = np.ptp(z, axis=0) if len(z) else np.zeros(len(form.predictors))
-    constant = [name for name, span in zip(form.predictors, spans, strict=True) if span <= 1e-9]
+def _told_across(form: Form, shared: Set[str]) -> frozenset[str]:
+    """Predictors whose whole term all groups have in common: differences between groups tell of their effect, too."""
+    terms = form.terms if isinstance(form, PowerSum) else ()
+    return frozenset(
+        name for term in terms for name, exponent in term.exponents if {term.amplitude, exponent} <= shared
+    )
+
+
+def _constant_exponents(form: Form, groups: Sequence[Floats], told_across: Set[str]) -> list[str]:
+    """Exponents that cannot be found because their predictor is constant, in every group that has its own law."""
+    within = np.max([np.ptp(z, axis=0) for z in groups if len(z)], axis=0, initial=0.0)
+    across = np.ptp(np.concatenate(groups), axis=0) if any(map(len, groups)) else within
+    constant = [
+        name for i, name in enumerate(form.predictors) if (across if name in told_across else within)[i] <= 1e-9
+    ]
     if not constant:
         return []
-    if not isinstance(form, PowerSum) or form.name not in ("product", "product-v1") or len(constant) == len(spans):
-        raise ValueError(f"{constant[0]} is the same in all {len(z)} rows; a law in {constant[0]} needs it to vary")
+    num_rows = sum(map(len, groups))
+    if not isinstance(form, PowerSum) or form.name not in ("product", "product-v1") or len(constant) == len(within):
+        where = f"in all {num_rows} rows" if len(groups) == 1 else "in all rows of each group"
+        raise ValueError(f"{constant[0]} is the same {where}; a law in {constant[0]} needs it to vary")
     return [f"b_{name}" for name in constant]
 
 
