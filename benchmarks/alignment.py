@@ -1,7 +1,7 @@
 """Alignment of images with sentences: rate, peak memory and recall of exact and approximate search.
 
     OMP_NUM_THREADS=2 python benchmarks/alignment.py exact [--images 100000] [--sentences 1000000]
-    OMP_NUM_THREADS=2 python benchmarks/alignment.py faiss [--data isotropic] [--probes 64] ...
+    OMP_NUM_THREADS=2 python benchmarks/alignment.py faiss [--data isotropic] [--recall 0.95] [--probes 64] ...
     OMP_NUM_THREADS=2 python benchmarks/alignment.py hubs
 
 `clustered` embeddings are points around 20,000 centres whose numbers of points follow Zipf's law, images and sentences
@@ -14,12 +14,22 @@ import argparse
 import resource
 import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
 
-from polyglance.data.align import AlignConfig, AlignResult, Embeddings, FaissConfig, HubConfig, search, select
+from polyglance.data.align import (
+    AlignConfig,
+    AlignResult,
+    Embeddings,
+    FaissConfig,
+    HubConfig,
+    search,
+    select,
+    tune_search,
+)
 from polyglance.data.align.approximate import build_index
 
 _NUM_CENTRES = 20_000
@@ -69,11 +79,24 @@ def _search(folder: Path, config: AlignConfig) -> AlignResult:
     if config.method == "faiss":
         build_index(sentences, config.faiss, folder / "index", seed=config.seed)
         size_mb = sum(path.stat().st_size for path in (folder / "index").iterdir()) / 2**20
-        print(f"index: {clock}, {size_mb:,.0f} MB on disk, peak {_peak_mb():,.0f} MB")
+        print(f"index: {clock}, {size_mb:,.0f} MB on disk, peak {_peak_mb():,.0f} MB", flush=True)
+        config = _tuned(images, sentences, config, folder / "index")
     clock = _Clock()
     result = search(images, sentences, config, folder / "index")
     print(f"search: {clock}, {len(images) / clock.wall_s:,.0f} images/s, peak {_peak_mb():,.0f} MB")
     return result
+
+
+def _tuned(images: Embeddings, sentences: Embeddings, config: AlignConfig, index: Path) -> AlignConfig:
+    """The search as thorough as it has to be."""
+    clock = _Clock()
+    measured = tune_search(images, sentences, config, index)
+    sizes = f"{measured.config.num_probes} probes, {measured.config.refine_factor} candidates a neighbour"
+    print(f"tuning: {clock}, {sizes}, peak {_peak_mb():,.0f} MB")
+    print(
+        f"recall@{config.top_n} {measured.recall:.4f} on {measured.num_images:,} others; {measured.warning}", flush=True
+    )
+    return replace(config, faiss=measured.config, num_recall_images=0)
 
 
 def _embeddings(folder: Path) -> tuple[Embeddings, Embeddings]:
@@ -84,6 +107,7 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
     method = arguments.method
     faiss = FaissConfig(
         num_lists=arguments.lists,
+        recall=arguments.recall or None,
         num_probes=arguments.probes,
         code_bytes=arguments.code_bytes,
         num_train=arguments.train,
@@ -92,13 +116,14 @@ def _run(arguments: argparse.Namespace, folder: Path) -> None:
     config = AlignConfig(
         method="faiss" if method == "faiss" else "exact",
         faiss=faiss,
-        num_recall_images=1000 if method == "faiss" else 0,
+        num_recall_images=arguments.recall_images if method == "faiss" else 0,
         hubs=HubConfig(max_per_sentence=20, rescaling="csls") if method == "hubs" else HubConfig(),
     )
-    print(f"{arguments.data}: {arguments.images:,} images, {arguments.sentences:,} sentences, {arguments.dim} numbers")
+    print(
+        f"{arguments.data}: {arguments.images:,} images, {arguments.sentences:,} sentences, {arguments.dim} numbers",
+        flush=True,
+    )
     result = _search(folder, config)
-    if method == "faiss":
-        print(f"recall@{config.top_n} {result.recall:.4f}, measured on 1,000 images within the search time; {faiss}")
     if method == "hubs":
         clock = _Clock()
         selected = select(result, *_embeddings(folder), config)
@@ -115,6 +140,8 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=128)
     for name in ("lists", "code-bytes", "train"):
         parser.add_argument(f"--{name}", type=int, help="chosen by the library if not given")
+    parser.add_argument("--recall", type=float, default=FaissConfig().recall, help="0: the search is not tuned")
+    parser.add_argument("--recall-images", type=int, default=AlignConfig().num_recall_images)
     parser.add_argument("--probes", type=int, default=FaissConfig().num_probes)
     parser.add_argument("--refine", type=int, default=FaissConfig().refine_factor)
     arguments = parser.parse_args()

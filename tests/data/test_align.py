@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from polyglance.data.align import (
     search,
     select,
     threshold_curve,
+    tune_search,
 )
 from polyglance.data.align import exact as exact_module
 from polyglance.data.align.hubs import best_within_caps, rescale
@@ -243,7 +245,7 @@ def test_approximate_search_finds_nearly_all_with_exact_scores(tmp_path: Path, m
     monkeypatch.setattr("polyglance.data.align.approximate._BLOCK_ROWS", 1000)
     sentences = as_parts(clustered(8000, 16, 60, 1).astype(np.float16), [2500, 2500, 7000], tmp_path)
     images = Embeddings(clustered(300, 16, 60, 2))
-    faiss_config = FaissConfig(num_lists=32, num_probes=8, code_bytes=8, num_train=4000)
+    faiss_config = FaissConfig(num_lists=32, num_probes=8, code_bytes=8, num_train=4000, recall=None)
     config = AlignConfig(method="faiss", faiss=faiss_config, num_recall_images=300)
     result = search(images, sentences, config, tmp_path / "index")
     truth = search(images, sentences, AlignConfig())
@@ -252,12 +254,49 @@ def test_approximate_search_finds_nearly_all_with_exact_scores(tmp_path: Path, m
     assert all(true[pair] == score for pair, score in found.items() if pair in true)
     assert result.recall == pytest.approx(len(set(found) & set(true)) / len(true))
     assert result.recall >= 0.95
-    poor = AlignConfig(method="faiss", faiss=FaissConfig(num_lists=32, num_probes=1, code_bytes=8, num_train=4000))
+    poor = AlignConfig(method="faiss", faiss=replace(faiss_config, num_probes=1))
     worse = search(images, sentences, poor, tmp_path / "index")
     assert worse.recall is not None
     assert worse.recall < result.recall
     starts = [int(path.stem.removeprefix("shard-")) for path in sorted((tmp_path / "index").glob("shard-*"))]
     assert starts == [0, 3500, 6500]
+
+
+@needs_faiss
+def test_a_search_is_made_thorough_enough_and_measured_on_other_images(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Isotropic vectors, the worst case: nothing is near anything, so that lists and codes tell little."""
+    rng = np.random.default_rng(0)
+    sentences, images = (Embeddings(rng.standard_normal((n, 32), dtype=np.float32)) for n in (6000, 400))
+    faiss_config = FaissConfig(num_lists=64, num_probes=2, code_bytes=8, refine_factor=1, recall=None)
+    config = AlignConfig(method="faiss", faiss=faiss_config)
+    poor = search(images, sentences, config, tmp_path / "index")
+    assert poor.recall is not None
+    assert poor.recall < 0.5
+    tuned = tune_search(images, sentences, asking(config, 0.95), tmp_path / "index")
+    assert tuned.num_images == 200
+    assert tuned.config.num_probes > 2
+    assert tuned.config.refine_factor > 1
+    found = search(images, sentences, asking(config, 0.95), tmp_path / "index")
+    truth = search(images, sentences, AlignConfig())
+    pairs, true = (set(zip(r.image_index.tolist(), r.sentence_id.tolist(), strict=True)) for r in (found, truth))
+    assert len(pairs & true) / len(true) >= 0.95
+    assert found.recall == tuned.recall
+    assert found.recall == pytest.approx(len(pairs & true) / len(true), abs=0.02)
+    (message,) = caplog.messages
+    assert "of 64 lists: the exact search may well be faster" in message
+
+    few = Embeddings(images.all()[:30])
+    assert tune_search(few, sentences, asking(config, 0.95), tmp_path / "index").num_images == 15
+    lists = FaissConfig(num_lists=64, code_bytes=1, num_probes=64)
+    search(few, sentences, replace(config, faiss=lists), tmp_path / "poor-index")
+    assert "asked are 0.95" in caplog.messages[-1]
+    assert "\n" not in caplog.messages[-1]
+
+
+def asking(config: AlignConfig, recall: float) -> AlignConfig:
+    return replace(config, faiss=replace(config.faiss, recall=recall))
 
 
 @needs_faiss

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.sources.bitext import BitextPair, BitextSource, read_bitext
+from polyglance.data.sources.bitext import BitextPair, BitextSource, bitext_pieces, read_bitext, read_bitext_piece
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.records import Drops
 
@@ -277,3 +277,40 @@ def test_a_line_without_end_and_a_long_file_fit_in_little_memory(tmp_path: Path)
     _, peak_bytes = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak_bytes < 8 * 2**20
+
+
+def write_tsv_gz(folder: Path, pairs: list) -> Path:
+    path = folder / "pairs.tsv.gz"
+    path.write_bytes(gzip.compress(write_tsv(folder, pairs).read_bytes()))
+    return path
+
+
+def write_groups(folder: Path, pairs: list) -> Path:
+    table = pa.table({"en": [english for english, _ in pairs], "fr": [other for _, other in pairs]})
+    (folder / "groups").mkdir()
+    pq.write_table(table.slice(0, 25), folder / "groups" / "a.parquet", row_group_size=4)
+    pq.write_table(table.slice(25), folder / "groups" / "b.parquet", row_group_size=30)
+    return folder / "groups"
+
+
+@pytest.mark.parametrize(("write", "num_pieces"), [(write_tsv, 21), (write_tsv_gz, 11), (write_moses, 21),
+                                                  (write_opus, 11), (write_groups, 9), (write_tmx, 1)])  # fmt: skip
+def test_pieces_are_the_whole_in_order_with_the_same_places(
+    write: Callable, num_pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyglance.data.sources.bitext_forms._BUFFER_BYTES", 50)  # pieces begin inside and between
+    pairs = [(f"number {n} " + "e" * (n % 7), f"nombre {n}" + "\u2028x" * (n % 3)) for n in range(61)]
+    pairs[30] = ("", "nothing")
+    source = BitextSource(path=write(tmp_path, pairs), language="fr")
+    whole_drops, drops = Drops(), Drops()
+    whole = list(read_bitext(source, whole_drops))
+    pieces = bitext_pieces(source, num_pairs=3)
+    assert [pair for piece in pieces for pair in read_bitext_piece(source, piece, drops)] == whole
+    assert drops.to_dict() == whole_drops.to_dict()
+    assert len(whole) == 60
+    assert len(pieces) == num_pieces
+
+
+def test_a_compressed_file_is_cut_into_few_pieces(tmp_path: Path) -> None:
+    source = BitextSource(path=write_tsv_gz(tmp_path, [(f"n {n}", f"m {n}") for n in range(1000)]), language="fr")
+    assert len(bitext_pieces(source, num_pairs=3)) == 16

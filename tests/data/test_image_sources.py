@@ -5,6 +5,7 @@ import io
 import json
 import os
 import tarfile
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from polyglance.data.sources.images import ImageSource, SourceImage, read_images
+from polyglance.data.sources.images import ImageSource, SourceImage, image_pieces, read_image_piece, read_images
 from polyglance.records import Drops
 
 
@@ -233,3 +234,46 @@ def test_a_shard_with_any_bytes_changed_never_makes_a_traceback(
     found, _ = read(path)
     assert len(found) <= 6
     assert os.listdir(path.parent) == ["a.tar"]  # noqa: PTH208
+
+
+def write_pictures(folder: Path, number: int) -> Path:
+    (folder / "pictures" / "more").mkdir(parents=True)
+    for n in range(number):
+        (folder / "pictures" / ("more" if n % 2 else "") / f"{n}.png").write_bytes(picture(n))
+        (folder / "pictures" / ("more" if n % 2 else "") / f"{n}.txt").write_text(f"text {n}")
+    return folder / "pictures"
+
+
+def write_groups(folder: Path, number: int) -> Path:
+    values = rows([picture(n) for n in range(number)])
+    pq.write_table(pa.Table.from_pylist(values), folder / "a.parquet", row_group_size=4)
+    return folder / "a.parquet"
+
+
+def write_batches(folder: Path, number: int) -> Path:
+    write_arrow(folder / "saved", [])
+    path = folder / "saved" / "data-00001-of-00002.arrow"
+    table = pa.Table.from_pylist(rows([picture(n) for n in range(number)]))
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=4)
+    (folder / "saved" / "state.json").write_text(json.dumps({"_data_files": [{"filename": path.name}]}))
+    return folder / "saved"
+
+
+@pytest.mark.parametrize(("write", "num_pieces"), [(write_pictures, 5), (write_groups, 3), (write_batches, 3)])
+def test_pieces_are_the_whole_in_order(write: Callable, num_pieces: int, tmp_path: Path) -> None:
+    source = ImageSource(path=write(tmp_path, 22))
+    pieces = image_pieces(source, num_images=5, drops=Drops())
+    found = [image for piece in pieces for image in read_image_piece(source, piece, Drops())]
+    whole = list(read_images(source, Drops()))
+    assert [(i.image, i.where, i.texts) for i in found] == [(i.image, i.where, i.texts) for i in whole]
+    assert len({image.key for image in found}) == 22
+    assert len(pieces) == num_pieces
+
+
+def test_a_name_that_is_not_text_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(GOOD[0])
+    (tmp_path / os.fsdecode(b"\xff.png")).write_bytes(GOOD[1])
+    found, drops = read(tmp_path)
+    assert [image.where for image in found] == ["a.png"]
+    assert drops == {"file: a name that is not UTF-8": 1}

@@ -1,5 +1,6 @@
 """Builds: what comes out, that kills and workers change nothing in it, and that nothing is lost silently."""
 
+import itertools
 import os
 import random
 import shutil
@@ -8,14 +9,18 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from polyglance.config import load
-from polyglance.data.build.build import BuildResult, build
+from polyglance.data.build.build import BuildResult, build, steps_of
 from polyglance.data.build.executors import Processes
 from polyglance.data.build.recipe import Recipe
+from polyglance.data.build.tasks import Task
+from polyglance.data.engines.protocols import Failed
+from polyglance.data.engines.world import WorldTranslator
 from polyglance.data.shard import read_manifest, read_records
 from polyglance.data.world import attributes
 
@@ -75,12 +80,68 @@ def test_what_is_done_is_not_done_again(built: BuildResult, recipe_path: Path) -
 
 def test_a_changed_setting_makes_again_what_depends_on_it(recipe_path: Path, tmp_path: Path) -> None:
     build(elsewhere(recipe_path, tmp_path))
-    images = (tmp_path / "work" / "images" / "00000.json").stat().st_mtime_ns
+    images = (tmp_path / "work" / "images" / "000_00000.json").stat().st_mtime_ns
     result = build(elsewhere(recipe_path, tmp_path, 'translate.languages=["ru"]'))
-    assert (tmp_path / "work" / "images" / "00000.json").stat().st_mtime_ns == images
+    assert (tmp_path / "work" / "images" / "000_00000.json").stat().st_mtime_ns == images
     cells = Counter(str(a.cell) for record in read_records(result.out / "train") for a in record.annotations)
     assert "translation-ru" in cells
     assert "translation-de" not in cells
+
+
+def made_at(out: Path) -> dict[str, int]:
+    """Report of each part -> when it was written."""
+    reports = (path for path in (out / "work").glob("*/*.json") if path.name != "step.json")
+    return {f"{path.parent.name}/{path.stem}": path.stat().st_mtime_ns for path in reports}
+
+
+def changed_parts(recipe: Recipe, *, workers: int = 0) -> set[str]:
+    """Build again; what was done for it."""
+    before = made_at(recipe.out)
+    build(recipe, Processes(workers) if workers else None)
+    return {name for name, at in made_at(recipe.out).items() if before.get(name) != at}
+
+
+def test_a_changed_source_is_noticed_and_only_what_depends_on_it_is_made_again(tmp_path: Path) -> None:
+    recipe_path = world_recipe(tmp_path, num_images=40)
+    images = sorted((tmp_path / "images").glob("*.png"))
+    recipe = load(Recipe, recipe_path)
+    build(recipe)
+    assert changed_parts(recipe) == set()
+
+    text = images[20].with_suffix(".txt")
+    text.write_text(images[30].with_suffix(".txt").read_text())  # in the third of five pieces of eight images
+    third = {f"{step}/000_00002-00000" for step in ("descriptions", "translations", "annotations")}
+    assert changed_parts(recipe) == third | {"sources/000", "images/000_00002", "select/all"}
+
+    for path in images:
+        path.touch()
+    assert changed_parts(recipe) == {"sources/000"} | {f"images/000_{piece:05d}" for piece in range(5)}
+
+    images[39].unlink()
+    (tmp_path / "images" / "zzz.png").write_bytes(images[0].read_bytes() + b"another file, the same picture")
+    images[0].unlink()
+    changed_parts(recipe, workers=2)
+    new = elsewhere(recipe_path, tmp_path / "new")
+    build(new)
+    assert shards(recipe.out) == shards(new.out)
+
+    for path in images[8:39]:
+        path.unlink()
+    changed_parts(recipe)  # one piece where there were five: nothing of the others may be left
+    new = elsewhere(recipe_path, tmp_path / "newer")
+    assert sum(build(new).images.values()) == 7  # the other has no text
+    assert shards(recipe.out) == shards(new.out)
+
+
+def test_a_changed_evaluation_set_is_noticed(tmp_path: Path) -> None:
+    recipe_path = world_recipe(tmp_path, num_images=8)
+    (tmp_path / "exam").mkdir()
+    images = sorted((tmp_path / "images").glob("*.png"))
+    shutil.copy(images[0], tmp_path / "exam")
+    recipe = load(Recipe, recipe_path, overrides=[f'duplicates.exclude={{exam="{tmp_path / "exam"}"}}'])
+    assert sum(build(recipe).images.values()) == 7
+    shutil.copy(images[1], tmp_path / "exam")
+    assert sum(build(recipe).images.values()) == 6
 
 
 @pytest.mark.parametrize(
@@ -114,6 +175,31 @@ def test_a_folder_of_shards_is_a_part_for_each(recipe_path: Path, tmp_path: Path
         return {record.key: record for name in ("train", "test") for record in read_records(out / name)}
 
     assert records(recipe.out) == records(built.out)
+
+    with tarfile.open(tmp_path / "tars" / "0.tar", "w") as tar:
+        for path in images[:10]:  # one file of images where there were three
+            tar.add(path, arcname=path.name)
+    build(recipe)
+    assert len(records(recipe.out)) == NUM_IMAGES - 15
+
+
+def test_engine_seconds_are_those_of_the_engine_alone(
+    built: BuildResult, recipe_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves on by one whenever it is looked at: a call takes one, whatever is done around it."""
+    (step,) = (step for step in steps_of(load(Recipe, recipe_path)) if step.name == "translations")
+    num_calls = 0
+
+    class Counted(WorldTranslator):
+        def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+            nonlocal num_calls
+            num_calls += 1
+            return super().translate(texts, language=language)
+
+    monkeypatch.setattr("polyglance.data.build.describe.time.perf_counter", itertools.count().__next__)
+    task = Task(engine=Counted(), part=step.parts()[0], out=built.out / "elsewhere")
+    assert step.run(task).engine_s == num_calls > 0
+    (built.out / "elsewhere.parquet").unlink()
 
 
 def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult) -> None:

@@ -83,9 +83,9 @@ def test_from_pictures_and_bitext_to_shards(recipe_path: Path, tmp_path: Path) -
     steps = {step.name: step for step in result.steps}
     assert steps["images"].num_in == NUM_IMAGES + 1
     assert "image: undecodable" in " ".join(steps["images"].drops) or steps["images"].num_out == NUM_IMAGES
-    assert sum(entry["count"] for entry in steps["bitext"].drops.values()) >= 2
+    assert sum(entry["count"] for entry in steps["pairs"].drops.values()) >= 2
     manifest = read_manifest(recipe.out / "train")
-    assert manifest.drops.keys() >= steps["images"].drops.keys() | steps["bitext"].drops.keys()
+    assert manifest.drops.keys() >= steps["images"].drops.keys() | steps["pairs"].drops.keys()
     assert manifest.licence == "Apache-2.0; Unicode"
 
     work, pairs = recipe.out / "work", {}

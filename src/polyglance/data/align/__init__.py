@@ -12,6 +12,7 @@ from polyglance.data.align.alignment import (
     search,
     select,
     threshold_curve,
+    tune_search,
 )
 from polyglance.data.align.approximate import FaissConfig
 from polyglance.data.align.embeddings import Embeddings
@@ -28,4 +29,5 @@ __all__ = [
     "search",
     "select",
     "threshold_curve",
+    "tune_search",
 ]

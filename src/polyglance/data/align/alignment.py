@@ -1,5 +1,6 @@
 """Which sentences fit which images: search, hub control, threshold."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +11,14 @@ from jaxtyping import Float32, Int64
 
 from polyglance.data.align.approximate import FaissConfig, build_index, search_index
 from polyglance.data.align.embeddings import Embeddings
-from polyglance.data.align.exact import Neighbours, search_exact
+from polyglance.data.align.exact import search_exact
 from polyglance.data.align.hubs import HubConfig, best_within_caps, rescale
+from polyglance.data.align.recall import Measured, tune
 
-__all__ = ["AlignConfig", "AlignResult", "ThresholdRow", "align", "search", "select", "threshold_curve"]
+__all__ = ["AlignConfig", "AlignResult", "ThresholdRow", "align", "search", "select", "threshold_curve", "tune_search"]
 
 _CANDIDATES_PER_PLACE = 4
-_PURPOSE = 70
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +40,8 @@ class AlignConfig:
     num_candidates: int | None = None
     """Sentences per image that hub control chooses from; 4 times `top_n` if None."""
     num_recall_images: int = 200
-    """Images, drawn at random, on which an approximate search is compared with the exact one; 0 for none."""
+    """Images, drawn at random, on which an approximate search is compared with the exact one, and as many others on
+    which it is tuned (`faiss.recall`); 0 for neither."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -107,8 +110,10 @@ def search(images: Embeddings, sentences: Embeddings, config: AlignConfig, index
         if index is None:
             raise ValueError("an approximate search needs a folder for its index")
         build_index(sentences, config.faiss, index, seed=config.seed)
-        found = search_index(index, images, sentences, config.num_searched, config.faiss)
-        recall = _recall(found, images, sentences, config)
+        measured = tune_search(images, sentences, config, index)
+        if measured.warning:
+            _log.warning(measured.warning)
+        found, recall = search_index(index, images, sentences, config.num_searched, measured.config), measured.recall
     image_index, place = np.nonzero(found.ids >= 0)
     return AlignResult(
         num_images=len(images),
@@ -119,18 +124,18 @@ def search(images: Embeddings, sentences: Embeddings, config: AlignConfig, index
     )
 
 
-def _recall(found: Neighbours, images: Embeddings, sentences: Embeddings, config: AlignConfig) -> float | None:
-    """Share of the true nearest sentences among those that were found, over a sample of the images."""
-    size = min(config.num_recall_images, len(images))
-    if size == 0:
-        return None
-    rng = np.random.default_rng([config.seed, 0, _PURPOSE])
-    sample = np.sort(rng.choice(len(images), size, replace=False))
-    exact = search_exact(Embeddings(images.take(sample).astype(np.float32)), sentences, found.ids.shape[1])
-    num_hits = sum(
-        len(np.intersect1d(row, found.ids[image])) for row, image in zip(exact.ids, sample.tolist(), strict=True)
+def tune_search(images: Embeddings, sentences: Embeddings, config: AlignConfig, index: Path) -> Measured:
+    """How thorough the search of an index is to be, and its recall. For images in several parts call it for all of them
+    together, and `search` each with the `config` that it found and `num_recall_images=0`."""
+    return tune(
+        index,
+        images,
+        sentences,
+        config.num_searched,
+        config.faiss,
+        num_images=config.num_recall_images,
+        seed=config.seed,
     )
-    return num_hits / exact.ids.size
 
 
 def select(candidates: AlignResult, images: Embeddings, sentences: Embeddings, config: AlignConfig) -> AlignResult:

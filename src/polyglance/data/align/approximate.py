@@ -22,7 +22,7 @@ from polyglance.config import write_atomically
 from polyglance.data.align.embeddings import Embeddings
 from polyglance.data.align.exact import Neighbours, rescore
 
-__all__ = ["FaissConfig", "build_index", "search_index"]
+__all__ = ["FaissConfig", "build_index", "num_lists", "search_index"]
 
 _ABOUT = "index.json"
 _BLOCK_ROWS = 2**16
@@ -43,6 +43,9 @@ class FaissConfig:
 
     num_lists: int | None = None
     """Lists the sentences are sorted into; about 4 times the root of their number if None."""
+    recall: float | None = 0.95
+    """Share of the exact search's pairs to be found: `num_probes` and `refine_factor` are raised until it is, as far as
+    a sample of images tells. None: both stay as they are."""
     num_probes: int = 32
     """Lists looked through for an image: more find more and take longer."""
     code_bytes: int | None = None
@@ -57,6 +60,8 @@ class FaissConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1")
+        if self.recall is not None and not 0 < self.recall <= 1:
+            raise ValueError(f"recall is {self.recall}; it must be a share, above 0 and at most 1")
 
 
 def build_index(sentences: Embeddings, config: FaissConfig, folder: Path, *, seed: int) -> None:
@@ -91,16 +96,14 @@ def _faiss() -> Any:
 
 
 def _sizes(num_sentences: int, dim: int, config: FaissConfig) -> dict[str, int]:
-    num_lists = config.num_lists or 2 ** max(0, round(np.log2(4 * np.sqrt(max(num_sentences, 1)))))
+    lists = config.num_lists or 2 ** max(0, round(np.log2(4 * np.sqrt(max(num_sentences, 1)))))
     code_bytes = config.code_bytes or max(1, dim // 2)
-    num_train = min(config.num_train or max(_TRAIN_PER_LIST * num_lists, 2**16), num_sentences)
+    num_train = min(config.num_train or max(_TRAIN_PER_LIST * lists, 2**16), num_sentences)
     if dim % code_bytes:
         raise ValueError(f"code_bytes is {code_bytes}; it must divide the width of the embeddings, {dim}")
-    if num_train < max(num_lists, 256):
-        raise ValueError(
-            f"{num_train} sentences to train {num_lists} lists and 256 codes on are too few; use exact search"
-        )
-    return {"num_lists": num_lists, "code_bytes": code_bytes, "num_train": num_train}
+    if num_train < max(lists, 256):
+        raise ValueError(f"{num_train} sentences to train {lists} lists and 256 codes on are too few; use exact search")
+    return {"num_lists": lists, "code_bytes": code_bytes, "num_train": num_train}
 
 
 def _check(folder: Path, about: dict[str, int]) -> None:
@@ -144,6 +147,11 @@ def _write_shards(faiss: Any, trained: Any, sentences: Embeddings, folder: Path)
         if end - first >= _SHARD_ROWS or end == len(sentences):
             faiss.write_index(shard, str(folder / f"shard-{first:012d}.faiss"))
             shard, first = faiss.clone_index(trained), end
+
+
+def num_lists(folder: Path) -> int:
+    """Lists of the index in `folder`, which is there."""
+    return int(json.loads((folder / _ABOUT).read_bytes())["num_lists"])
 
 
 def search_index(

@@ -1,5 +1,6 @@
 """`polyglance data build`: from a recipe to data sets, step by step, each step part by part."""
 
+import logging
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,24 +11,25 @@ from polyglance.config import save
 from polyglance.data.build.describe import DescribeStep, TranslateStep
 from polyglance.data.build.executors import Executor, InProcess
 from polyglance.data.build.finish import AnnotateStep, write_data_sets
-from polyglance.data.build.ingest import BitextStep, ImagesStep, SelectStep
-from polyglance.data.build.match import AlignStep, HubsStep, ImageVectorsStep, IndexStep, TextVectorsStep
+from polyglance.data.build.ingest import BitextStep, ImagesStep, PairsStep, SelectStep
+from polyglance.data.build.match import AlignStep, HubsStep, ImageVectorsStep, IndexStep, TextVectorsStep, TuneStep
+from polyglance.data.build.plan import PlanStep, Source
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.build.tasks import (
     Report,
     Step,
     finished_parts,
-    input_digests,
     merged_drops,
     open_step,
     read_report,
+    remove_other_parts,
 )
-from polyglance.data.sources.bitext import BitextSource
-from polyglance.data.sources.captioned import CaptionedSource, ImagesSource
 from polyglance.locking import locked
 from polyglance.progress import Show
 
 __all__ = ["BuildResult", "StepResult", "build", "steps_of"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,10 +92,13 @@ def _do_steps(
         folder = work_dir / step.name
         open_step(step, folder)
         parts = step.parts()
+        remove_other_parts(folder, parts)
         done = finished_parts(folder, parts)
         todo = [part for part in parts if part not in done or _is_due_again(step, folder, part, retry_failed)]
         num_done, num_records, started_s = len(parts) - len(todo), 0, time.monotonic()
         for _, report in executor.run(step, folder, todo):
+            if report.warning:
+                _log.warning("%s: %s", step.name, report.warning)
             num_done, num_records = num_done + 1, num_records + report.num_in
             rate = num_records / max(time.monotonic() - started_s, 1e-9)
             if on_progress is not None:
@@ -103,7 +108,7 @@ def _do_steps(
 def _is_due_again(step: Step, folder: Path, part: str, retry_failed: bool) -> bool:
     """Whether a finished part has failed records to try again, or what it was made of has changed."""
     report = read_report(folder, part)
-    return (retry_failed and report.num_failed > 0) or report.inputs != input_digests(step, folder.parent, part)
+    return (retry_failed and report.num_failed > 0) or report.inputs != step.inputs(part)
 
 
 def _write(recipe: Recipe, annotate: Step, results: Sequence[StepResult]) -> dict[str, int]:
@@ -113,8 +118,8 @@ def _write(recipe: Recipe, annotate: Step, results: Sequence[StepResult]) -> dic
         recipe.out,
         test_fraction=recipe.output.test_fraction,
         rows_per_shard=recipe.output.rows_per_shard,
-        source=_listed(str(place) for place, _ in _origins(recipe)),
-        licence=_listed(licence for _, licence in _origins(recipe)),
+        source=_listed(str(source.path) for source in _sources(recipe)),
+        licence=_listed(source.licence for source in _sources(recipe)),
         drops=merged_drops([Report(num_in=0, num_out=0, drops=result.drops) for result in results]),
     )
 
@@ -122,23 +127,30 @@ def _write(recipe: Recipe, annotate: Step, results: Sequence[StepResult]) -> dic
 def steps_of(recipe: Recipe) -> list[Step]:
     """The recipe's steps, each after those it reads; annotations come last."""
     work_dir = recipe.out / "work"
-    sources: list[ImagesSource | CaptionedSource] = [*recipe.images, *recipe.captioned]
-    images = ImagesStep(work_dir=work_dir, sources=tuple(sources), images_per_part=recipe.images_per_part)
+    plan = PlanStep(
+        work_dir=work_dir,
+        sources=_sources(recipe),
+        images_per_part=recipe.images_per_part,
+        pairs_per_part=recipe.pairs_per_part,
+    )
+    images = ImagesStep(work_dir=work_dir, plan=plan)
     select = SelectStep(work_dir=work_dir, images=images, config=recipe.duplicates)
     describe = DescribeStep(work_dir=work_dir, select=select, config=recipe.recaption)
-    steps: list[Step] = [images, select, describe]
+    steps: list[Step] = [plan, images, select, describe]
     translate = hubs = None
     if recipe.translate is not None:
         translate = TranslateStep(work_dir=work_dir, describe=describe, config=recipe.translate)
         steps.append(translate)
     if recipe.match is not None:
-        bitext = BitextStep(work_dir=work_dir, sources=recipe.bitext, pairs_per_part=recipe.pairs_per_part)
+        pairs = PairsStep(work_dir=work_dir, plan=plan)
+        bitext = BitextStep(work_dir=work_dir, pairs=pairs)
         image_vectors = ImageVectorsStep(work_dir=work_dir, select=select, engine=recipe.match.engine)
         text_vectors = TextVectorsStep(work_dir=work_dir, bitext=bitext, engine=recipe.match.engine)
         index = IndexStep(work_dir=work_dir, texts=text_vectors, config=recipe.match.align)
-        align = AlignStep(work_dir=work_dir, images=image_vectors, index=index, config=recipe.match.align)
+        tune = TuneStep(work_dir=work_dir, images=image_vectors, index=index, config=recipe.match.align)
+        align = AlignStep(work_dir=work_dir, tune=tune)
         hubs = HubsStep(work_dir=work_dir, align=align)
-        steps += [bitext, image_vectors, text_vectors, index, align, hubs]
+        steps += [pairs, bitext, image_vectors, text_vectors, index, tune, align, hubs]
     annotate = AnnotateStep(
         work_dir=work_dir,
         describe=describe,
@@ -164,10 +176,8 @@ def _result(step: Step, folder: Path, parts: Sequence[str]) -> StepResult:
 _SUMMED = ("num_in", "num_out", "num_failed", "seconds", "engine_s")
 
 
-def _origins(recipe: Recipe) -> list[tuple[Path, str]]:
-    """Path and licence of every source."""
-    sources: list[ImagesSource | CaptionedSource | BitextSource] = [*recipe.images, *recipe.captioned, *recipe.bitext]
-    return [(source.path, source.licence) for source in sources]
+def _sources(recipe: Recipe) -> tuple[Source, ...]:
+    return (*recipe.images, *recipe.captioned, *recipe.bitext)
 
 
 def _listed(values: Iterable[str]) -> str:

@@ -13,7 +13,7 @@ from polyglance import __version__
 from polyglance.config import fingerprint
 from polyglance.data.build.files import read_rows, write_rows
 from polyglance.data.build.ingest import BuiltImage, SelectStep, kept_images
-from polyglance.data.build.tasks import Report, Task
+from polyglance.data.build.tasks import Report, Task, output_digests
 from polyglance.data.context import Translated, TranslationConfig, translate
 from polyglance.data.engines import EngineConfig
 from polyglance.data.engines.protocols import Captioner, Failed, Translator
@@ -74,7 +74,6 @@ class DescribeStep:
     config: RecaptionConfig | None
     name: str = "descriptions"
     unit: str = "texts"
-    reads: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -83,6 +82,9 @@ class DescribeStep:
 
     def parts(self) -> Sequence[str]:
         return self.select.image_parts()
+
+    def inputs(self, part: str) -> tuple[str, ...]:
+        return self.select.kept_digests(part)
 
     def start(self) -> Captioner | None:
         return None if self.config is None else self.config.engine.captioner()
@@ -140,7 +142,6 @@ class TranslateStep:
     config: TranslateConfig
     name: str = "translations"
     unit: str = "translations"
-    reads: tuple[str, ...] = ("descriptions",)
 
     @property
     def fingerprint(self) -> str:
@@ -150,12 +151,15 @@ class TranslateStep:
     def parts(self) -> Sequence[str]:
         return self.describe.parts()
 
+    def inputs(self, part: str) -> tuple[str, ...]:
+        return tuple(output_digests(self.work_dir / self.describe.name, part).values())
+
     def start(self) -> Translator:
         return self.config.engine.translator()
 
     def run(self, task: Task) -> Report:
         path = task.out.with_suffix(".parquet")
-        engine: Translator = task.engine
+        engine = _Timed(task.engine)
         described = read_rows(self.work_dir / "descriptions" / f"{task.part}.parquet")
         described = [row for row in described if row["text"] is not None]
         contexts = _contexts(described)
@@ -163,30 +167,51 @@ class TranslateStep:
         usable = [n for n, row in enumerate(described) if not self.describe.is_context_only(row)]
         before = {_id(row): _result(row) for row in _made_before(path, task)}
         made: list[Row] = []
-        engine_s = 0.0
         for code in self.config.languages:
             asked = [n for n in usable if not (skipped and code in described[n]["captioned"])]
             rows = [described[n] for n in asked]
             blank = [{"key": r["key"], "source": r["text"], "language": code, "origin": _origin(engine)} for r in rows]
-            outcomes, seconds = in_batches(
+            outcomes, _ = in_batches(
                 [(described[n], contexts[n]) for n in asked],
                 [_id(row) for row in blank],
                 partial(self._translate, engine, code),
                 batch_size=self.config.engine.batch_size,
                 before=before,
             )
-            engine_s += seconds
             made += [row | _outcome(result) for row, result in zip(blank, outcomes, strict=True)]
         write_rows(path, _TRANSLATIONS, made)
         drops, num_failed = _failures(made)
         num_out = sum(row["text"] is not None for row in made)
         return Report(
-            num_in=len(made), num_out=num_out, drops=drops.to_dict(), num_failed=num_failed, engine_s=engine_s
+            num_in=len(made), num_out=num_out, drops=drops.to_dict(), num_failed=num_failed, engine_s=engine.seconds
         )
 
     def _translate(self, engine: Translator, code: str, batch: Sequence[tuple[Row, str]]) -> list[Translated | Failed]:
         sources, contexts = [row["text"] for row, _ in batch], [context for _, context in batch]
         return translate(engine, sources, contexts, language=code, config=self.config.context)
+
+
+class _Timed:
+    """A translator, and the seconds spent in it: without those of the checks between its calls."""
+
+    def __init__(self, engine: Translator) -> None:
+        self.name, self.version = engine.name, engine.version
+        self.seconds = 0.0
+        self._engine = engine
+
+    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+        return self._timed(self._engine.translate, texts, language)
+
+    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+        return self._timed(self._engine.alternatives, texts, language)
+
+    def _timed(
+        self, call: Callable[..., list[str | Failed]], texts: Sequence[str], language: str
+    ) -> list[str | Failed]:
+        started_s = time.perf_counter()
+        made = call(texts, language=language)
+        self.seconds += time.perf_counter() - started_s
+        return made
 
 
 def in_batches(

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-__all__ = ["read_rows", "replacing", "write_rows", "write_vectors"]
+__all__ = ["read_rows", "replacing", "write_rows", "write_table", "write_vectors"]
 
 
 @contextmanager
@@ -40,6 +40,16 @@ def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]])
 def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The rows of a Parquet file of the build."""
     return pq.read_table(path, columns=None if columns is None else list(columns), use_threads=False).to_pylist()
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write a table as one Arrow batch, which a memory map reads in place."""
+    with (
+        replacing(path) as partial,
+        pa.OSFile(str(partial), "wb") as file,
+        pa.ipc.new_file(file, table.schema) as writer,
+    ):
+        writer.write_table(table.combine_chunks())
 
 
 def write_vectors(path: Path, vectors: Float[np.ndarray, "N D"]) -> None:

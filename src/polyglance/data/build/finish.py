@@ -16,7 +16,7 @@ from polyglance.data.build.describe import DescribeStep, TranslateStep
 from polyglance.data.build.files import read_rows, write_rows
 from polyglance.data.build.ingest import BuiltImage, kept_images
 from polyglance.data.build.match import HubsStep
-from polyglance.data.build.tasks import Report, Task
+from polyglance.data.build.tasks import Report, Task, output_digests
 from polyglance.data.shard import ShardWriter, read_manifest
 from polyglance.records import Annotation, Drops, ImageRecord
 
@@ -43,7 +43,6 @@ class AnnotateStep:
     seed: int
     name: str = "annotations"
     unit: str = "images"
-    reads: tuple[str, ...] = ("descriptions", "translations")
 
     @property
     def fingerprint(self) -> str:
@@ -52,6 +51,12 @@ class AnnotateStep:
 
     def parts(self) -> Sequence[str]:
         return self.describe.parts()
+
+    def inputs(self, part: str) -> tuple[str, ...]:
+        texts = [step.name for step in (self.describe, self.translate) if step is not None]
+        digests = [d for name in texts for d in output_digests(self.work_dir / name, part).values()]
+        matched = self.match.matched_digests(part) if self.match is not None else ()
+        return (*self.describe.select.kept_digests(part), *digests, *matched)
 
     def start(self) -> None:
         """Nothing to load."""

@@ -40,10 +40,9 @@ class Recipe:
     seed: int = 0
     """Of what is drawn at random."""
     images_per_part: int = 1000
-    """Images of one task of every step but the first, which works on whole files; a kill costs at most the tasks that
-    were running."""
+    """Images of one task, as near as a source's form allows; a kill costs at most the tasks that were running."""
     pairs_per_part: int = 100_000
-    """Bitext pairs of one task."""
+    """Bitext pairs of one task, likewise."""
     images: tuple[ImagesSource, ...] = ()
     """Where images are from."""
     captioned: tuple[CaptionedSource, ...] = ()

@@ -3,14 +3,18 @@
 A task reads what earlier steps wrote and writes its own output under a `.partial` name, renames it, and last writes a
 report beside it. A part with a report is done; whatever else a kill left is written over. So where tasks run, in which
 order and how often they are tried changes nothing in what comes out.
+
+A report holds digests of what its part was made of. Where these are others now, the part is made again; where what it
+then writes is the same as before, nothing after it is.
 """
 
 import json
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from hashlib import sha256
+from functools import lru_cache
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,12 +27,18 @@ __all__ = [
     "Task",
     "do_part",
     "finished_parts",
-    "input_digests",
     "merged_drops",
     "open_step",
+    "output_digests",
     "read_report",
+    "remove_other_parts",
     "report_path",
 ]
+
+_LAYOUT = 2
+"""Of folders and reports; what was made in another one is made again."""
+_SUFFIXES = (".parquet", ".npy", ".npz")
+"""Of a part's output, where that is one file and not a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +59,12 @@ class Report:
     """Seconds spent inside the engine; the rest of `seconds` is the pipeline's own."""
     seconds: float = 0.0
     """Wall time of the task."""
-    digest: str = ""
-    """Of the output, where other steps are told by it that their part has to be made again."""
+    warning: str = ""
+    """What the user should know, in one line."""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Each file that it wrote, below the step's folder -> digest."""
     inputs: tuple[str, ...] = ()
-    """Digests of the parts it was made of."""
+    """Digests of what it was made of (`Step.inputs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,17 +94,16 @@ class Step(Protocol):
         ...
 
     @property
-    def reads(self) -> tuple[str, ...]:
-        """Steps of whose part of the same name a part is made."""
-        ...
-
-    @property
     def fingerprint(self) -> str:
-        """Of its settings and of the steps it reads; another fingerprint means that its parts are made again."""
+        """Of its settings and those of the steps it reads; another one means that all its parts are made again."""
         ...
 
     def parts(self) -> Sequence[str]:
-        """Names of its parts; known once the steps that it reads are done."""
+        """Names of its parts, without dots; known once the steps that it reads are done."""
+        ...
+
+    def inputs(self, part: str) -> tuple[str, ...]:
+        """Digests of the files that a part is made of, as they are now; others mean that it is made again."""
         ...
 
     def start(self) -> Any:
@@ -106,12 +117,28 @@ class Step(Protocol):
 
 def open_step(step: Step, folder: Path) -> None:
     """Make the step's folder ready; what was made there with other settings, or half made, is removed."""
-    for path in folder.rglob("*.partial"):
-        path.unlink()
+    for path in list(folder.rglob("*.partial")):
+        _remove(path)
     mark = folder / "step.json"
-    if not mark.exists() or json.loads(mark.read_text())["fingerprint"] != step.fingerprint:
-        shutil.rmtree(folder, ignore_errors=True)
-        write_atomically(mark, json.dumps({"step": step.name, "fingerprint": step.fingerprint}) + "\n")
+    about = {"step": step.name, "layout": _LAYOUT, "fingerprint": step.fingerprint}
+    if not mark.exists() or json.loads(mark.read_text()) != about:
+        _remove(folder)
+        write_atomically(mark, json.dumps(about) + "\n")
+
+
+def remove_other_parts(folder: Path, parts: Collection[str]) -> None:
+    """Remove what was made of sources that are there no more."""
+    known = {"step", *parts}
+    for path in folder.iterdir():
+        if path.name.partition(".")[0] not in known:
+            _remove(path)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def report_path(folder: Path, part: str) -> Path:
@@ -121,14 +148,20 @@ def report_path(folder: Path, part: str) -> Path:
 
 def read_report(folder: Path, part: str) -> Report:
     """The report of a part that is done."""
-    values = json.loads(report_path(folder, part).read_text())
+    path = report_path(folder, part)
+    found = path.stat()
+    return _read_report(path, found.st_ino, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _read_report(path: Path, _file: int, _changed_ns: int) -> Report:
+    values = json.loads(path.read_text())
     return Report(**{**values, "inputs": tuple(values["inputs"])})
 
 
-def input_digests(step: Step, work_dir: Path, part: str) -> tuple[str, ...]:
-    """Digests of the outputs that a part is made of, as they are now."""
-    folders = [work_dir / name for name in step.reads]
-    return tuple(read_report(folder, part).digest for folder in folders if report_path(folder, part).exists())
+def output_digests(folder: Path, part: str) -> Mapping[str, str]:
+    """The files that a part wrote, below the step's folder, with their digests; none where it is not done."""
+    return read_report(folder, part).outputs if report_path(folder, part).exists() else {}
 
 
 def finished_parts(folder: Path, parts: Sequence[str]) -> set[str]:
@@ -138,17 +171,27 @@ def finished_parts(folder: Path, parts: Sequence[str]) -> set[str]:
 
 def do_part(step: Step, engine: Any, folder: Path, part: str) -> Report:
     """Do a part and report it. Where it has been done before, what is good in its output is used again."""
-    done = report_path(folder, part)
     started_s = time.monotonic()
-    report = step.run(Task(engine=engine, part=part, out=folder / part, reuse=done.exists()))
-    output = done.with_suffix(".parquet")
-    noted = {
-        "seconds": time.monotonic() - started_s,
-        "digest": sha256(output.read_bytes()).hexdigest() if output.exists() else "",
-        "inputs": input_digests(step, folder.parent, part),
-    }
-    write_atomically(done, json.dumps({**asdict(report), **noted}, ensure_ascii=False) + "\n")
+    inputs = step.inputs(part)  # before they are read: what changes meanwhile is noticed the next time
+    report_path(folder, part).unlink(missing_ok=True)
+    before = {path: path.stat().st_ino for path in _output_files(folder, part)}
+    report = step.run(Task(engine=engine, part=part, out=folder / part, reuse=bool(before)))
+    outputs = {}
+    for path in _output_files(folder, part):
+        if path.stat().st_ino == before.get(path):  # not written anew, so of files that are there no more
+            path.unlink()
+        else:
+            with path.open("rb") as file:
+                outputs[path.relative_to(folder).as_posix()] = file_digest(file, "sha256").hexdigest()[:16]
+    noted = {"seconds": time.monotonic() - started_s, "outputs": outputs, "inputs": inputs}
+    write_atomically(report_path(folder, part), json.dumps({**asdict(report), **noted}, ensure_ascii=False) + "\n")
     return read_report(folder, part)
+
+
+def _output_files(folder: Path, part: str) -> list[Path]:
+    """What a part has written: one file, or those of a folder."""
+    beside = [path for suffix in _SUFFIXES if (path := folder / f"{part}{suffix}").exists()]
+    return beside + sorted(path for path in (folder / part).rglob("*") if path.is_file())
 
 
 def merged_drops(reports: Sequence[Report], *, max_examples: int = 20) -> Drops:

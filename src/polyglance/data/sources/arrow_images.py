@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyglance.data.sources.found import MAX_FILE_BYTES, FoundImage, texts_of
+from polyglance.data.sources.pieces import blocks_between, cut
 from polyglance.records import Drops
 
-__all__ = ["arrow_files", "read_image_table"]
+__all__ = ["arrow_files", "read_image_table", "table_pieces"]
 
 _BATCH_ROWS = 64
 
@@ -50,15 +51,54 @@ def _json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_image_table(path: Path, column: str | None, text_fields: Sequence[str], drops: Drops) -> Iterator[FoundImage]:
+def table_pieces(path: Path, column: str | None, num_rows: int) -> list[tuple[int, int | None]]:
+    """One Arrow stream or Parquet file cut between its batches or row groups: first row and number of rows of each.
+
+    Raises:
+        ValueError: as `read_image_table`.
+    """
+    _columns(path, column, ())
+    sizes: list[int] = []
+    try:
+        if path.suffix == ".parquet":
+            sizes = _group_sizes(pq.read_metadata(path))
+        else:
+            with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:  # maps the rows, reads none
+                sizes.extend(batch.num_rows for batch in reader)
+    except (pa.ArrowException, OSError):  # cut short: the last piece goes on from there, and counts it
+        pass
+    return cut(sizes, num_rows)
+
+
+def _group_sizes(about: pq.FileMetaData) -> list[int]:
+    return [about.row_group(number).num_rows for number in range(about.num_row_groups)]
+
+
+def read_image_table(
+    path: Path,
+    column: str | None,
+    text_fields: Sequence[str],
+    drops: Drops,
+    *,
+    first: int = 0,
+    count: int | None = None,
+) -> Iterator[FoundImage]:
     """The images of one Arrow stream or Parquet file, in order of its rows.
 
     Args:
         column: of images (structs with `bytes`, or binary); the only one there is if None.
+        first: rows that are passed over, as `table_pieces` says it.
+        count: rows that are read; all that follow if None.
 
     Raises:
         ValueError: not such a file, or no single column of images. Before the first image.
     """
+    name, texts = _columns(path, column, text_fields)
+    return _rows(path, name, texts, drops, first, count)
+
+
+def _columns(path: Path, column: str | None, text_fields: Sequence[str]) -> tuple[str, list[str]]:
+    """The column of images, and those of texts that are there."""
     try:
         schema = pq.read_schema(path) if path.suffix == ".parquet" else pa.ipc.open_stream(pa.OSFile(str(path))).schema
     except (pa.ArrowException, OSError) as error:
@@ -66,8 +106,7 @@ def read_image_table(path: Path, column: str | None, text_fields: Sequence[str],
     name = column if column is not None else _image_column(path, schema)
     if name not in schema.names or not _is_image(schema.field(name).type):
         raise ValueError(f"{path}: no column {name!r} of images; the columns are: {', '.join(map(repr, schema.names))}")
-    texts = [field for field in text_fields if field in schema.names and field != name]
-    return _rows(path, name, texts, drops)
+    return name, [field for field in text_fields if field in schema.names and field != name]
 
 
 def _image_column(path: Path, schema: pa.Schema) -> str:
@@ -83,21 +122,30 @@ def _is_image(kind: pa.DataType) -> bool:
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
 
 
-def _batches(path: Path, columns: list[str]) -> Iterator[pa.RecordBatch]:
+def _batches(path: Path, columns: list[str], first: int, count: int | None) -> Iterator[pa.RecordBatch]:
     if path.suffix == ".parquet":
         with pq.ParquetFile(path) as file:
-            yield from file.iter_batches(_BATCH_ROWS, columns=columns, use_threads=False)
+            groups = list(blocks_between(_group_sizes(file.metadata), first, count))
+            yield from file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns, use_threads=False)
         return
+    end = float("inf") if count is None else first + count
+    start = 0
     with pa.memory_map(str(path)) as file, pa.ipc.open_stream(file) as reader:
         for batch in reader:
-            for start in range(0, batch.num_rows, _BATCH_ROWS):
-                yield batch.select(columns).slice(start, _BATCH_ROWS)
+            if start >= end:
+                return
+            if start >= first:
+                for row in range(0, batch.num_rows, _BATCH_ROWS):
+                    yield batch.select(columns).slice(row, _BATCH_ROWS)
+            start += batch.num_rows
 
 
-def _rows(path: Path, column: str, text_columns: list[str], drops: Drops) -> Iterator[FoundImage]:
-    number = 1
+def _rows(
+    path: Path, column: str, text_columns: list[str], drops: Drops, first: int, count: int | None
+) -> Iterator[FoundImage]:
+    number = first + 1
     try:
-        for batch in _batches(path, [column, *text_columns]):
+        for batch in _batches(path, [column, *text_columns], first, count):
             images = batch.column(column).to_pylist()
             for cell, texts in zip(images, _texts(batch, text_columns, path, number, drops), strict=True):
                 where = f"{path.name}: row {number}"

@@ -24,13 +24,24 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from polyglance.data.sources.bitext_forms import RawPair, form_of, read_pairs
+from polyglance.data.sources.bitext_forms import RawPair, find_files, find_pieces, form_of, read_piece
+from polyglance.data.sources.pieces import Piece, folder_of, stamp
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops
 
-__all__ = ["BitextPair", "BitextSource", "clean_text", "read_bitext"]
+__all__ = [
+    "SECOND_TIME",
+    "BitextPair",
+    "BitextSource",
+    "bitext_pieces",
+    "clean_text",
+    "read_bitext",
+    "read_bitext_piece",
+    "stamp_of",
+]
 
+SECOND_TIME = "a pair for the second time"
 _BATCH_PAIRS = 4096
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028\u2029]*")
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -88,6 +99,12 @@ class BitextPair(NamedTuple):
     where: str
     """File and line (TSV, Moses, TMX) or row (Parquet)."""
 
+    @property
+    def hash(self) -> int:
+        """64 bits of its texts, by which pairs are told to be the same."""
+        content = f"{self.language}\n{self.source}\n{self.target}".encode()
+        return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+
 
 def read_bitext(source: BitextSource, drops: Drops, *, seen: SeenHashes | None = None) -> Iterator[BitextPair]:
     """The good pairs of a bitext, in its order.
@@ -100,28 +117,58 @@ def read_bitext(source: BitextSource, drops: Drops, *, seen: SeenHashes | None =
         ValueError: no such file, a form that does not fit, missing columns, sides with unequal numbers of lines, or a
             file that is damaged. All but the last come before the first pair.
     """
-    name = form_of(source.path) if source.format == "auto" else source.format
-    raw_pairs = read_pairs(name, source.path, source.columns, (SOURCE_LANGUAGE, source.language))
-    return _read(source, raw_pairs, drops, seen if seen is not None else SeenHashes())
+    pieces = bitext_pieces(source)
+    good = (pair for piece in pieces for pair in read_bitext_piece(source, piece, drops))
+    return good if source.keep_duplicates else _distinct(good, drops, seen if seen is not None else SeenHashes())
 
 
-def _read(source: BitextSource, raw_pairs: Iterable[RawPair], drops: Drops, seen: SeenHashes) -> Iterator[BitextPair]:
-    good = _good_pairs(source, raw_pairs, drops)
-    if source.keep_duplicates:
-        yield from good
-        return
-    while batch := list(islice(good, _BATCH_PAIRS)):
-        is_new = seen.add(np.array([_hash(pair) for pair in batch], dtype=np.uint64))
+def bitext_pieces(source: BitextSource, *, num_pairs: int | None = None) -> list[Piece]:
+    """A bitext cut into pieces that can be read side by side.
+
+    Args:
+        num_pairs: pairs of a piece, as near as the form allows; each file whole if None.
+
+    Raises:
+        ValueError: as `read_bitext`, before the first pair.
+    """
+    must_name = source.columns is not None
+    return find_pieces(_form(source), source.path, _columns(source), must_name=must_name, num_pairs=num_pairs)
+
+
+def read_bitext_piece(source: BitextSource, piece: Piece, drops: Drops) -> Iterator[BitextPair]:
+    """The good pairs of a piece in order, also those that were there before.
+
+    Raises:
+        ValueError: a file that is damaged.
+    """
+    return _good_pairs(source, read_piece(_form(source), source.path, _columns(source), piece), drops)
+
+
+def stamp_of(source: BitextSource) -> str:
+    """What changes when the bitext's files do.
+
+    Raises:
+        ValueError: no such file.
+    """
+    return stamp(folder_of(source.path), find_files(_form(source), source.path, _columns(source)))
+
+
+def _form(source: BitextSource) -> str:
+    return form_of(source.path) if source.format == "auto" else source.format
+
+
+def _columns(source: BitextSource) -> tuple[str, str]:
+    return source.columns or (SOURCE_LANGUAGE, source.language)
+
+
+def _distinct(pairs: Iterator[BitextPair], drops: Drops, seen: SeenHashes) -> Iterator[BitextPair]:
+    while batch := list(islice(pairs, _BATCH_PAIRS)):
+        is_new = seen.add(np.array([pair.hash for pair in batch], dtype=np.uint64))
         for pair, new in zip(batch, is_new.tolist(), strict=True):
             if new:
                 yield pair
             else:
-                drops.add(f"{source.language}: a pair for the second time", pair.where)
-
-
-def _hash(pair: BitextPair) -> int:
-    content = f"{pair.language}\n{pair.source}\n{pair.target}".encode()
-    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
+                drops.add(f"{pair.language}: {SECOND_TIME}", pair.where)
 
 
 def _good_pairs(source: BitextSource, raw_pairs: Iterable[RawPair], drops: Drops) -> Iterator[BitextPair]:

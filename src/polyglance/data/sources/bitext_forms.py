@@ -1,4 +1,4 @@
-"""The forms of bitext, each brought to raw pairs: `polyglance.data.sources.bitext` cleans them.
+"""The forms of bitext, each cut into pieces, which are read to raw pairs: `polyglance.data.sources.bitext` cleans them.
 
 A line ends at \\n and nowhere else: other readers also split at U+2028, U+0085, form feed and the like, which the
 other side does not have in the same place, and from there on nothing fits.
@@ -8,27 +8,34 @@ import bz2
 import gzip
 import io
 import lzma
+import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import IO, NamedTuple, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from polyglance.data.sources.pieces import Piece, blocks_between, cut, folder_of, stamp
 from polyglance.data.sources.tmx import read_tmx
 from polyglance.languages import did_you_mean
 
-__all__ = ["RawPair", "form_of", "read_pairs"]
+__all__ = ["RawPair", "find_files", "find_pieces", "form_of", "read_piece"]
 
 _MAX_LINE_BYTES = 2**20
 """A longer line is skipped without being held in memory."""
 _BUFFER_BYTES = 2**20
 _BATCH_ROWS = 4096
+_MAX_PACKED_PIECES = 16
+"""Of a compressed file, which has to be unpacked from its beginning for every piece; that takes about a twentieth of
+the time of reading its pairs."""
 _BOM = b"\xef\xbb\xbf"
 _COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", ".tmx": "tmx", ".zip": "opus", ".parquet": "parquet"}
@@ -83,25 +90,93 @@ def _damaged(name: object, error: Exception) -> ValueError:
     return ValueError(f"{name}: cannot be read to its end, it is damaged or cut short ({detail})")
 
 
-def _lines(file: IO[bytes], name: str) -> Iterator[bytes | None]:
-    """Lines without their end; None for one that is too long."""
-    first = True
+Side = tuple[str, str, Callable[[], IO[bytes]]]
+"""A file of lines: full name, name for places, and what opens it."""
+
+
+def _side(path: Path) -> Side:
+    return str(path), path.name, partial(_open, _checked(path))
+
+
+def _lines(side: Side, offset: int = 0) -> Iterator[bytes | None]:
+    """Lines without their end, from the one that begins at `offset`; None for one that is too long."""
+    name, _, opener = side
+    at_start = offset == 0
     try:
-        while line := file.readline(_MAX_LINE_BYTES):
-            if len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
-                while (rest := file.readline(_MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                    pass
-                yield None
-            else:
-                yield (line.removeprefix(_BOM) if first else line).removesuffix(b"\n")
-            first = False
+        with opener() as file:
+            _skip(file, offset)
+            while line := file.readline(_MAX_LINE_BYTES):
+                if len(line) == _MAX_LINE_BYTES and not line.endswith(b"\n"):
+                    while (rest := file.readline(_MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                        pass
+                    yield None
+                else:
+                    yield (line.removeprefix(_BOM) if at_start else line).removesuffix(b"\n")
+                at_start = False
     except _DAMAGE as error:
         raise _damaged(name, error) from None
 
 
-def _read_tsv(path: Path, columns: Columns, *, must_name: bool) -> Iterator[RawPair]:
-    with _open(_checked(path)) as file:
-        first = next(_lines(file, str(path)), None)
+def _skip(file: IO[bytes], num_bytes: int) -> None:
+    if file.seekable():
+        file.seek(num_bytes)
+        return
+    while num_bytes > 0 and (chunk := file.read(min(num_bytes, _BUFFER_BYTES))):
+        num_bytes -= len(chunk)
+
+
+def _line_starts(side: Side, every: int) -> tuple[int, list[int]]:
+    """How many lines there are, and where each `every`-th begins, in bytes."""
+    name, _, opener = side
+    num_lines, num_bytes, starts, last = 0, 0, [0], b"\n"
+    try:
+        with opener() as file:
+            while chunk := file.read(_BUFFER_BYTES):
+                found = chunk.count(b"\n")
+                if (num_lines + found) // every > num_lines // every:
+                    ends = np.flatnonzero(np.frombuffer(chunk, dtype=np.uint8) == ord("\n"))
+                    starts += (num_bytes + 1 + ends[every - num_lines % every - 1 :: every]).tolist()
+                num_lines, num_bytes, last = num_lines + found, num_bytes + len(chunk), chunk[-1:]
+    except (*_DAMAGE, NotImplementedError) as error:  # the latter: a compression that zipfile does not know
+        raise _damaged(name, error) from None
+    num_lines += last != b"\n"
+    return num_lines, starts[: max(1, -(-num_lines // every))]
+
+
+def _line_pieces(sides: list[Side], files: tuple[str, ...], num_lines: int, *, is_packed: bool) -> list[Piece]:
+    """Pieces of files that belong together line by line, which are read once to find where the pieces begin.
+
+    Unequal counts of lines mean that a line is missing somewhere, mostly in the middle: all pairs after it are wrong,
+    and no check of ours would notice. So this is an error and not a drop of the tail.
+    """
+    counts, starts = zip(*(_line_starts(side, num_lines) for side in sides), strict=True)
+    if len(set(counts)) > 1:
+        raise ValueError(
+            f"{sides[0][0]} has {counts[0]} lines and {sides[1][0]} has {counts[1]}: they must be equal, "
+            "from a missing line on all pairs are wrong"
+        )
+    every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if is_packed else 1
+    offsets = list(zip(*starts, strict=True))[::every]
+    size = num_lines * every
+    return [
+        Piece(files=files, first=number * size, count=size, offsets=offset) for number, offset in enumerate(offsets)
+    ]
+
+
+def _is_packed(path: Path) -> bool:
+    return path.suffix.lower() in _COMPRESSIONS
+
+
+def _tsv_pieces(path: Path, columns: Columns, num_pairs: int | None, *, must_name: bool) -> list[Piece]:
+    _tsv_columns(path, columns, must_name=must_name)
+    if num_pairs is None:
+        return [Piece(files=(path.name,))]
+    return _line_pieces([_side(path)], (path.name,), num_pairs, is_packed=_is_packed(path))
+
+
+def _tsv_columns(path: Path, columns: Columns, *, must_name: bool) -> tuple[list[int], bool]:
+    """Indices of both columns, and whether the first line is a header."""
+    first = next(_lines(_side(path)), None)
     header = [cell.strip().decode("utf-8", "replace") for cell in (first or b"").split(b"\t")]
     numbered = all(column.isdecimal() and int(column) > 0 for column in columns)
     lowered = [cell.lower() for cell in header]
@@ -110,32 +185,29 @@ def _read_tsv(path: Path, columns: Columns, *, must_name: bool) -> Iterator[RawP
         missing = next(column for column in columns if column.lower() not in lowered)
         raise ValueError(f"{path}: there is no column {missing!r} in its first line; {did_you_mean(missing, header)}")
     if has_header:
-        indices = [lowered.index(column.lower()) for column in columns]
-    else:
-        indices = [int(column) - 1 for column in columns] if numbered else [0, 1]
-    return _tsv_rows(path, indices, has_header=has_header)
+        return [lowered.index(column.lower()) for column in columns], True
+    return [int(column) - 1 for column in columns] if numbered else [0, 1], False
 
 
-def _tsv_rows(path: Path, indices: list[int], *, has_header: bool) -> Iterator[RawPair]:
-    english, other = indices
-    with _open(path) as file:
-        for number, line in enumerate(_lines(file, str(path)), 1):
-            where = f"{path.name}:{number}"
-            if number == 1 and has_header:
-                continue
-            if line is None:
-                yield RawPair(where, b"", b"", "a side that is too long")
-                continue
-            cells = line.split(b"\t")
-            try:
-                yield RawPair(where, cells[english], cells[other])
-            except IndexError:
-                yield RawPair(where, b"", b"", "too few columns" if line.strip() else "an empty line")
+def _tsv_rows(path: Path, piece: Piece, columns: Columns) -> Iterator[RawPair]:
+    (english, other), has_header = _tsv_columns(path, columns, must_name=False)
+    lines = islice(_lines(_side(path), *piece.offsets), piece.count)
+    for number, line in enumerate(lines, piece.first + 1):
+        where = f"{path.name}:{number}"
+        if number == 1 and has_header:
+            continue
+        if line is None:
+            yield RawPair(where, b"", b"", "a side that is too long")
+            continue
+        cells = line.split(b"\t")
+        try:
+            yield RawPair(where, cells[english], cells[other])
+        except IndexError:
+            yield RawPair(where, b"", b"", "too few columns" if line.strip() else "an empty line")
 
 
-def _read_moses(path: Path, columns: Columns) -> Iterator[RawPair]:
-    sides = [_moses_side(path, column) for column in columns]
-    return _read_parallel([(str(side), side.name, partial(_open, side)) for side in sides])
+def _moses_sides(path: Path, columns: Columns) -> list[Path]:
+    return [_moses_side(path, column) for column in columns]
 
 
 def _moses_side(path: Path, ending: str) -> Path:
@@ -147,15 +219,15 @@ def _moses_side(path: Path, ending: str) -> Path:
     return found
 
 
-def _read_opus(path: Path, columns: Columns) -> Iterator[RawPair]:
+def _opus_sides(path: Path, columns: Columns) -> list[Side]:
     try:
         archive = zipfile.ZipFile(_checked(path))
     except (zipfile.BadZipFile, OSError) as error:
         raise _damaged(path, error) from None
     members = [_opus_member(path, archive, column) for column in columns]
-    return _read_parallel(
-        [(f"{path}: {member}", f"{path.name}:{member}", partial(_open_member, archive, member)) for member in members]
-    )
+    return [
+        (f"{path}: {member}", f"{path.name}:{member}", partial(_open_member, archive, member)) for member in members
+    ]
 
 
 def _opus_member(path: Path, archive: zipfile.ZipFile, ending: str) -> str:
@@ -173,50 +245,14 @@ def _open_member(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
     return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, archive.open(member)), _BUFFER_BYTES))
 
 
-Side = tuple[str, str, Callable[[], IO[bytes]]]
-"""Full name, name for places, and what opens it."""
-
-
-def _read_parallel(sides: list[Side]) -> Iterator[RawPair]:
-    """Pairs of two line files, counted before the first is handed out.
-
-    Unequal counts mean that a line is missing somewhere, mostly in the middle: all pairs after it are wrong, and no
-    check of ours would notice. So this is an error and not a drop of the tail.
-    """
-    counts = [_num_lines(full, opener) for full, _, opener in sides]
-    if counts[0] != counts[1]:
-        raise ValueError(
-            f"{sides[0][0]} has {counts[0]} lines and {sides[1][0]} has {counts[1]}: they must be equal, "
-            "from a missing line on all pairs are wrong"
-        )
-    return _parallel_rows(sides)
-
-
-def _num_lines(name: str, opener: Callable[[], IO[bytes]]) -> int:
-    count, last = 0, b"\n"
-    try:
-        with opener() as file:
-            while chunk := file.read(_BUFFER_BYTES):
-                count += chunk.count(b"\n")
-                last = chunk[-1:]
-    except (*_DAMAGE, NotImplementedError) as error:  # the latter: a compression that zipfile does not know
-        raise _damaged(name, error) from None
-    return count + (last != b"\n")
-
-
-def _parallel_rows(sides: list[Side]) -> Iterator[RawPair]:
-    with ExitStack() as stack:
-        english, other = (_lines(stack.enter_context(opener()), full) for full, _, opener in sides)
-        name = sides[0][1]
-        for number, (first, second) in enumerate(zip(english, other, strict=True), 1):
-            if first is None or second is None:
-                yield RawPair(f"{name}:{number}", b"", b"", "a side that is too long")
-            else:
-                yield RawPair(f"{name}:{number}", first, second)
-
-
-def _read_tmx(path: Path, columns: Columns) -> Iterator[RawPair]:
-    return _tmx_rows(_checked(path), columns)
+def _parallel_rows(sides: list[Side], piece: Piece) -> Iterator[RawPair]:
+    name = sides[0][1]
+    pairs = zip(*(_lines(side, offset) for side, offset in zip(sides, piece.offsets, strict=True)), strict=True)
+    for number, (first, second) in enumerate(islice(pairs, piece.count), piece.first + 1):
+        if first is None or second is None:
+            yield RawPair(f"{name}:{number}", b"", b"", "a side that is too long")
+        else:
+            yield RawPair(f"{name}:{number}", first, second)
 
 
 def _tmx_rows(path: Path, columns: Columns) -> Iterator[RawPair]:
@@ -228,11 +264,21 @@ def _tmx_rows(path: Path, columns: Columns) -> Iterator[RawPair]:
             raise _damaged(path, error) from None
 
 
-def _read_parquet(path: Path, columns: Columns) -> Iterator[RawPair]:
+def _parquet_files(path: Path) -> list[Path]:
     paths = sorted(path.glob("*.parquet")) if path.is_dir() else [_checked(path)]
     if not paths:
         raise ValueError(f"{path}: the folder has no .parquet file")
-    return _parquet_rows({part: _parquet_struct(part, columns) for part in paths}, columns)
+    return paths
+
+
+def _parquet_pieces(path: Path, columns: Columns, num_pairs: int | None) -> list[Piece]:
+    _parquet_struct(path, columns)
+    cuts = [(0, None)] if num_pairs is None else cut(_group_sizes(pq.read_metadata(path)), num_pairs)
+    return [Piece(files=(path.name,), first=first, count=count) for first, count in cuts]
+
+
+def _group_sizes(about: pq.FileMetaData) -> list[int]:
+    return [about.row_group(number).num_rows for number in range(about.num_row_groups)]
 
 
 def _parquet_struct(path: Path, columns: Columns) -> str | None:
@@ -256,18 +302,18 @@ def _parquet_struct(path: Path, columns: Columns) -> str | None:
     )
 
 
-def _parquet_rows(structs: Mapping[Path, str | None], columns: Columns) -> Iterator[RawPair]:
-    for path, struct in structs.items():
-        number = 1
-        try:
-            with pq.ParquetFile(path) as file:
-                wanted = columns if struct is None else [f"{struct}.{column}" for column in columns]
-                for batch in file.iter_batches(_BATCH_ROWS, columns=wanted, use_threads=False):
-                    for english, other in zip(*_parquet_sides(batch, struct, columns), strict=True):
-                        yield RawPair(f"{path.name}: row {number}", english or b"", other or b"")
-                        number += 1
-        except _DAMAGE as error:
-            raise _damaged(path, error) from None
+def _parquet_rows(path: Path, piece: Piece, columns: Columns) -> Iterator[RawPair]:
+    struct, number = _parquet_struct(path, columns), piece.first + 1
+    try:
+        with pq.ParquetFile(path) as file:
+            wanted = columns if struct is None else [f"{struct}.{column}" for column in columns]
+            groups = list(blocks_between(_group_sizes(file.metadata), piece.first, piece.count))
+            for batch in file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=wanted, use_threads=False):
+                for english, other in zip(*_parquet_sides(batch, struct, columns), strict=True):
+                    yield RawPair(f"{path.name}: row {number}", english or b"", other or b"")
+                    number += 1
+    except _DAMAGE as error:
+        raise _damaged(path, error) from None
 
 
 def _parquet_sides(batch: pa.RecordBatch, struct: str | None, columns: Columns) -> list[list[bytes | None]]:
@@ -278,21 +324,64 @@ def _parquet_sides(batch: pa.RecordBatch, struct: str | None, columns: Columns) 
     return [array.cast(pa.large_binary()).to_pylist() for array in arrays]
 
 
-_READERS: Mapping[str, Callable[[Path, Columns], Iterator[RawPair]]] = {
-    "moses": _read_moses,
-    "tmx": _read_tmx,
-    "opus": _read_opus,
-    "parquet": _read_parquet,
-}
+def find_files(form: str, path: Path, columns: Columns) -> list[str]:
+    """Names of the files that a bitext is in, below the folder that its pieces' names start from.
+
+    Raises:
+        ValueError: there are none.
+    """
+    match form:
+        case "moses":
+            return [side.name for side in _moses_sides(path, columns)]
+        case "parquet":
+            return [file.name for file in _parquet_files(path)]
+        case _:
+            return [_checked(path).name]
 
 
-def read_pairs(form: str, path: Path, columns: Columns | None, default_columns: Columns) -> Iterator[RawPair]:
-    """The pairs of a file, good and bad, in order.
+def find_pieces(form: str, path: Path, columns: Columns, *, must_name: bool, num_pairs: int | None) -> list[Piece]:
+    """The pieces of a bitext, in order, each with the stamp of its files.
 
     Args:
-        columns: what the English and the other side are called, where the user said so.
-        default_columns: what they are called otherwise; a TSV may then be without a header.
+        columns: what the English and the other side are called.
+        must_name: a TSV has to have a header with these names, unless they are numbers.
+        num_pairs: pairs of a piece, as near as the form allows (a TMX is one piece); each file whole if None.
+
+    Raises:
+        ValueError: no such file, a form that does not fit, missing columns, unequal numbers of lines, or damage.
     """
-    if form == "tsv":
-        return _read_tsv(path, columns or default_columns, must_name=columns is not None)
-    return _READERS[form](path, columns or default_columns)
+    folder = folder_of(path)
+    files = find_files(form, path, columns)
+    match form:
+        case "tsv":
+            pieces = _tsv_pieces(path, columns, num_pairs, must_name=must_name)
+        case "moses":
+            sides = [folder / name for name in files]
+            is_packed = any(_is_packed(side) for side in sides)
+            pieces = _line_pieces(list(map(_side, sides)), tuple(files), num_pairs or sys.maxsize, is_packed=is_packed)
+        case "opus":
+            sizes = num_pairs or sys.maxsize
+            pieces = _line_pieces(_opus_sides(path, columns), tuple(files), sizes, is_packed=True)
+        case "parquet":
+            pieces = [piece for name in files for piece in _parquet_pieces(folder / name, columns, num_pairs)]
+        case _:
+            assert form == "tmx", form
+            pieces = [Piece(files=tuple(files))]
+    return [replace(piece, stamp=stamp(folder, piece.files)) for piece in pieces]
+
+
+def read_piece(form: str, path: Path, columns: Columns, piece: Piece) -> Iterator[RawPair]:
+    """The pairs of a piece, good and bad, in order."""
+    files = [folder_of(path) / name for name in piece.files]
+    match form:
+        case "tsv":
+            return _tsv_rows(files[0], piece, columns)
+        case "moses":
+            return _parallel_rows(list(map(_side, files)), piece)
+        case "opus":
+            return _parallel_rows(_opus_sides(path, columns), piece)
+        case "parquet":
+            return _parquet_rows(files[0], piece, columns)
+        case _:
+            assert form == "tmx", form
+            return _tmx_rows(files[0], columns)

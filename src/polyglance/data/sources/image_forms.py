@@ -1,5 +1,6 @@
-"""The forms of image data sets, each brought to `FoundImage`: which files to read, in which order, and with what."""
+"""The forms of image data sets, each cut into pieces, which are read to `FoundImage`: in which order, and with what."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polyglance.data.sources.arrow_images import arrow_files, read_image_table
+from polyglance.data.sources.arrow_images import arrow_files, read_image_table, table_pieces
 from polyglance.data.sources.found import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
@@ -17,10 +18,11 @@ from polyglance.data.sources.found import (
     text_or_none,
     texts_of,
 )
+from polyglance.data.sources.pieces import Piece, folder_of, stamp, walk
 from polyglance.data.sources.webdataset import read_tar
 from polyglance.records import Drops
 
-__all__ = ["find_images", "form_of"]
+__all__ = ["find_pieces", "form_of", "read_piece"]
 
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _TABLE_SUFFIXES = (".parquet", ".arrow")
@@ -43,25 +45,50 @@ def form_of(path: Path) -> str:
     return "huggingface" if any(name.lower().endswith(_TABLE_SUFFIXES) for name in names) else "folder"
 
 
-def _read_folder(path: Path, fields: Fields, drops: Drops) -> Iterator[FoundImage]:
+def _folder_pieces(path: Path, num_images: int, drops: Drops) -> list[Piece]:
     if not path.is_dir():
         raise ValueError(f"{path}: not a folder")
-    files = sorted(file.relative_to(path) for file in path.rglob("*") if not file.is_dir())
-    if not any(file.suffix.lower() in IMAGE_SUFFIXES for file in files):
+    names = walk(path)
+    present = set(names)
+    images = _images_of(names, drops)
+    if not images:
         raise ValueError(f"{path}: no image in the folder, known are {', '.join(IMAGE_SUFFIXES)}")
-    return _folder_images(path.resolve(), files, fields, drops)
+    pieces = []
+    for first in range(0, len(images), num_images):
+        own = images[first : first + num_images]
+        beside = [text for name in own for text in _beside(name) if text in present]
+        pieces.append(Piece(files=tuple(own), stamp=stamp(path, [*own, *beside])))
+    return pieces
 
 
-def _folder_images(root: Path, files: list[Path], fields: Fields, drops: Drops) -> Iterator[FoundImage]:
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    stems = {file.with_suffix("") for file in images}
-    for file in files:
-        if file.suffix.lower() not in IMAGE_SUFFIXES and not (file.suffix in _BESIDE and file.with_suffix("") in stems):
-            drops.add("file: neither an image nor the text of one", file.as_posix())
-    for file in images:
+def _images_of(names: Sequence[str], drops: Drops) -> list[str]:
+    """The images among a folder's files; what is neither an image nor an image's text is counted."""
+    images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
+    used = {text for name in images for text in (name, *_beside(name))}
+    for name in names:
+        if name not in used:
+            drops.add("file: neither an image nor the text of one", _shown(name))
+        elif name != _shown(name):
+            drops.add("file: a name that is not UTF-8", _shown(name))
+    return [name for name in images if name == _shown(name)]
+
+
+def _shown(name: str) -> str:
+    """A file's name as text: bytes that are none in UTF-8 are replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _beside(image: str) -> list[str]:
+    """Names of the files that may hold an image's texts."""
+    return [os.path.splitext(image)[0] + suffix for suffix in _BESIDE]  # noqa: PTH122 - for 10^6 names
+
+
+def _folder_images(root: Path, images: Sequence[str], fields: Fields, drops: Drops) -> Iterator[FoundImage]:
+    for name in images:
+        file = Path(name)
         data = _read_inside(root, file, drops)
         if data is not None:
-            yield FoundImage(data=data, where=file.as_posix(), texts=_texts_beside(root, file, fields, drops))
+            yield FoundImage(data=data, where=name, texts=_texts_beside(root, file, fields, drops))
 
 
 def _read_inside(root: Path, file: Path, drops: Drops) -> bytes | None:
@@ -102,24 +129,42 @@ def _files(path: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return files
 
 
-def _read_webdataset(path: Path, fields: Fields, drops: Drops) -> Iterator[FoundImage]:
-    shards = _files(path, _TAR_SUFFIXES)
-    return (image for shard in shards for image in read_tar(shard, fields, drops))
+def _tar_pieces(path: Path) -> list[Piece]:
+    """Each shard is one; those in subfolders count only where there are none beside them."""
+    root = folder_of(path)
+    tars = [name for name in walk(path) if name.lower().endswith(_TAR_SUFFIXES)] if path.is_dir() else [path.name]
+    beside = [name for name in tars if "/" not in name]
+    if not tars:
+        raise ValueError(f"{path}: no file in it ends in {', '.join(_TAR_SUFFIXES)}")
+    return [Piece(files=(name,), stamp=stamp(root, [name])) for name in beside or tars]
 
 
-def _read_huggingface(path: Path, column: str | None, fields: Fields, drops: Drops) -> Iterator[FoundImage]:
+def _huggingface_pieces(path: Path, column: str | None, num_images: int) -> list[Piece]:
+    root = folder_of(path)
     is_saved = any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
     files = arrow_files(path) if is_saved else _files(path, _TABLE_SUFFIXES)
-    tables = [read_image_table(file, column, fields, drops) for file in files]  # all are looked into before the first
-    return (image for table in tables for image in table)
+    pieces = []
+    for file in files:
+        name = file.relative_to(root).as_posix()
+        own = stamp(root, [name])
+        cuts = table_pieces(file, column, num_images)
+        pieces += [Piece(files=(name,), first=first, count=count, stamp=own) for first, count in cuts]
+    return pieces
 
 
-def _read_img2dataset(path: Path, column: str | None, fields: Fields, drops: Drops) -> Iterator[FoundImage]:
+def _img2dataset_pieces(path: Path, drops: Drops) -> list[Piece]:
+    """Each shard is one: its table of what was downloaded has to be seen beside all its images."""
     stems = [file.name.removesuffix(_STATS) for file in _files(path, (_STATS,))]
     begun = {file.stem for file in path.iterdir() if file.suffix in (".tar", ".parquet")}
     for stem in sorted(begun - set(stems)):
         drops.add("shard: without its _stats.json, so not finished", stem)
-    return (image for stem in stems for image in _img2dataset_shard(path, stem, column, fields, drops))
+    own = {stem: [stem + _STATS, *_shard_files(path, stem)] for stem in stems}
+    return [Piece(files=(names[0],), stamp=stamp(path, names)) for names in own.values()]
+
+
+def _shard_files(folder: Path, stem: str) -> list[str]:
+    names = [name for name in (f"{stem}.parquet", f"{stem}.tar") if (folder / name).is_file()]
+    return names + [f"{stem}/{name}" for name in walk(folder / stem)]
 
 
 def _img2dataset_shard(
@@ -142,8 +187,8 @@ def _img2dataset_images(
     if (tar := folder / f"{stem}.tar").is_file():
         yield from read_tar(tar, fields, drops)
     elif (files := folder / stem).is_dir():
-        images = _folder_images(files.resolve(), sorted(f.relative_to(files) for f in files.iterdir()), fields, drops)
-        yield from (FoundImage(data=image.data, where=f"{stem}/{image.where}", texts=image.texts) for image in images)
+        for image in _folder_images(files.resolve(), _images_of(walk(files), drops), fields, drops):
+            yield FoundImage(data=image.data, where=f"{stem}/{image.where}", texts=image.texts)
     elif table.is_file() and (name := column or _picture_column(table)) is not None:
         silent = Drops()  # rows without bytes are the failures, which are counted by their status
         yield from read_image_table(table, name, fields, silent)
@@ -182,20 +227,45 @@ def _count_failures(folder: Path, stem: str, table: Path, drops: Drops) -> int:
     return num_downloaded
 
 
-def find_images(form: str, path: Path, column: str | None, fields: Fields, drops: Drops) -> Iterator[FoundImage]:
-    """The images of a data set of this form, undecoded.
+def find_pieces(form: str, path: Path, column: str | None, *, num_images: int, drops: Drops) -> list[Piece]:
+    """The pieces of a data set of this form, in order.
 
     Args:
         column: of images, where they are in tables.
-        fields: where to look for texts.
+        num_images: images of a piece, as near as the form allows: a tar and a shard of img2dataset are one piece.
+        drops: gets files that are in no piece.
+
+    Raises:
+        ValueError: nothing of the form there, or no column of images.
     """
     match form:
         case "folder":
-            return _read_folder(path, fields, drops)
+            return _folder_pieces(path, num_images, drops)
         case "webdataset":
-            return _read_webdataset(path, fields, drops)
+            return _tar_pieces(path)
         case "huggingface":
-            return _read_huggingface(path, column, fields, drops)
+            return _huggingface_pieces(path, column, num_images)
         case _:
             assert form == "img2dataset", form
-            return _read_img2dataset(path, column, fields, drops)
+            return _img2dataset_pieces(path, drops)
+
+
+def read_piece(
+    form: str, path: Path, column: str | None, fields: Fields, piece: Piece, drops: Drops
+) -> Iterator[FoundImage]:
+    """The images of a piece, undecoded.
+
+    Args:
+        fields: where to look for texts.
+    """
+    file = folder_of(path) / piece.files[0]
+    match form:
+        case "folder":
+            return _folder_images(path.resolve(), piece.files, fields, drops)
+        case "webdataset":
+            return read_tar(file, fields, drops)
+        case "huggingface":
+            return read_image_table(file, column, fields, drops, first=piece.first, count=piece.count)
+        case _:
+            assert form == "img2dataset", form
+            return _img2dataset_shard(path, piece.files[0].removesuffix(_STATS), column, fields, drops)

@@ -20,10 +20,13 @@ from PIL import Image
 
 from polyglance.data.images import MAX_PIXELS, ImageError, encode
 from polyglance.data.sources.found import FoundImage
-from polyglance.data.sources.image_forms import find_images, form_of
+from polyglance.data.sources.image_forms import find_pieces, form_of, read_piece
+from polyglance.data.sources.pieces import Piece
 from polyglance.records import Drops
 
-__all__ = ["ImageSource", "SourceImage", "read_images", "usable_images"]
+__all__ = ["ImageSource", "SourceImage", "image_pieces", "read_image_piece", "read_images", "usable_images"]
+
+_PIECE_IMAGES = 1000
 
 _TEXT_FIELDS = ("txt", "text", "caption", "captions", "alt", "alt_text")
 
@@ -84,10 +87,33 @@ def read_images(source: ImageSource, drops: Drops) -> Iterator[SourceImage]:
     Raises:
         ValueError: no such file or folder, nothing of the form in it, or no column of images. Before the first image.
     """
+    pieces = image_pieces(source, num_images=_PIECE_IMAGES, drops=drops)
+    return (image for piece in pieces for image in read_image_piece(source, piece, drops))
+
+
+def image_pieces(source: ImageSource, *, num_images: int, drops: Drops) -> list[Piece]:
+    """A data set cut into pieces that can be read side by side; one after the other they are `read_images`.
+
+    Args:
+        num_images: images of a piece, as near as the form allows.
+        drops: gets files that are in no piece.
+
+    Raises:
+        ValueError: as `read_images`.
+    """
+    return find_pieces(_form(source), source.path, source.image_column, num_images=num_images, drops=drops)
+
+
+def read_image_piece(source: ImageSource, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
+    """The usable images of a piece."""
+    found = read_piece(_form(source), source.path, source.image_column, source.text_fields, piece, drops)
+    return usable_images(source, found, drops)
+
+
+def _form(source: ImageSource) -> str:
     if not source.path.exists():
         raise ValueError(f"{source.path}: no such file or folder")
-    form = form_of(source.path) if source.format == "auto" else source.format
-    return usable_images(source, find_images(form, source.path, source.image_column, source.text_fields, drops), drops)
+    return form_of(source.path) if source.format == "auto" else source.format
 
 
 def usable_images(source: ImageSource, found: Iterator[FoundImage], drops: Drops) -> Iterator[SourceImage]:
