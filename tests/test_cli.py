@@ -67,6 +67,19 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["data", "import", "--out", "x"], "give a table, or a folder of images"),
         (["study", "status", "absent.toml"], "absent.toml: no such file"),
         (["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"], "expected three numbers"),
+        (["caption", "--model", "x"], "no image was given"),
+        (["caption", "a.png", "--model", "x", "--lang", " ,"], "--lang names no language"),
+        (["caption", "a.png", "--model", "x", "--beams", "0"], "num_beams is 0"),
+        (["caption", "a.png", "--model", "x", "--device", "tpu"], "the device 'tpu' cannot be used"),
+        (["translate", "--image", "a.png", "--model", "x", "--lang", "de"], "no text was given"),
+        (["model", "card", "--size", "micro-32", "--image-size", "-1"], "image_size is -1"),
+        (["model", "card", "--size", "micro-32", "--devices", "0"], "devices, their memory and the batch size"),
+        (["train", "x.toml", "--dry-run", "--profile"], "give one of them"),
+        (["train", "x.toml", "--steps", "0"], "--steps is 0"),
+        (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--bootstrap", "1"], "20 and more"),
+        (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--metrics", "CIDEr"], "did you mean 'cider'?"),
+        (["score", "--hyps", "x", "--refs", "x", "--lang", "cz"], "did you mean 'cs'?"),
+        (["data", "world", "--out", "x", "--languages", "zh-CN"], "did you mean 'zh'?"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(
@@ -77,6 +90,16 @@ def test_a_mistake_is_one_line_and_exit_code_two(
     assert caught.value.code == 2
     error = capsys.readouterr().err
     assert message in error
+    assert error.count("\n") == 1
+
+
+def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SystemExit) as caught:
+        main(["data", "world", "--out", str(tmp_path / "file"), "--num-train-images", "2", "--num-test-images", "1"])
+    assert caught.value.code == 1
+    error = capsys.readouterr().err
+    assert error.startswith("polyglance: Not a directory: ")
     assert error.count("\n") == 1
 
 

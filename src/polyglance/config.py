@@ -14,6 +14,7 @@ A wrong key or value is a `ValueError` that names the file, the line and the nea
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import tomllib
 import types
@@ -165,6 +166,8 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if isinstance(value, float) and math.isnan(value):
+        raise _Misfit(path, "nan is not a number that anything can be set to")
     if hint is Path and isinstance(value, str):
         return Path(value)
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):

@@ -1,15 +1,20 @@
 """The languages polyglance knows. Adding one is one entry here."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["LANGUAGES", "SOURCE_LANGUAGE", "Language", "did_you_mean", "language"]
+__all__ = ["LANGUAGES", "MISTAKEN_CODES", "SOURCE_LANGUAGE", "Language", "did_you_mean", "language"]
 
 SOURCE_LANGUAGE = "en"
 """Translations go from this language to the others (paper section 2)."""
+MISTAKEN_CODES: Mapping[str, str] = MappingProxyType(
+    {"cn": "zh", "cz": "cs", "deutsch": "de", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "se": "sv", "ua": "uk"}
+)
+"""What is written for a language, most often its country -> its code."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +122,7 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     """The second half of an error message: the nearest right name, or all of them where none is near."""
     names = sorted(set(right))
     near = get_close_matches(wrong, names, n=1, cutoff=0.6)
+    near = near or [name for name in names if name.lower() == wrong.lower()]
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
@@ -127,8 +133,9 @@ def language(code: str) -> Language:
         ValueError: the code is not known; the message names the nearest one.
     """
     if code not in LANGUAGES:
-        names = {entry.name.lower(): entry.code for entry in LANGUAGES.values()}
-        near = get_close_matches(code.lower(), names, n=1, cutoff=0.7)
-        hint = f"did you mean {names[near[0]]!r}?" if near else did_you_mean(code, LANGUAGES)
+        names = {**MISTAKEN_CODES, **{entry.name.lower(): entry.code for entry in LANGUAGES.values()}}
+        main = re.split("[-_]", code.lower())[0]  # zh-CN, pt_BR
+        near = [main] if main in names.keys() | LANGUAGES.keys() else get_close_matches(main, names, n=1, cutoff=0.7)
+        hint = f"did you mean {names.get(near[0], near[0])!r}?" if near else did_you_mean(code, LANGUAGES)
         raise ValueError(f"unknown language {code!r}: {hint}")
     return LANGUAGES[code]

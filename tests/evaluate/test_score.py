@@ -286,7 +286,7 @@ def test_wild_texts_are_scored(references: dict[str, list[str]], texts: list[str
         language="th",
         metrics=("cider", "bleu", "rouge", "chrf"),
         protocols=("coco", "characters", "whitespace"),
-        num_bootstrap=2,
+        num_bootstrap=20,
     )
     assert all(math.isfinite(one.value) and one.value >= 0 for one in made.scores)
     json.dumps(as_dict(made)).encode()

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from polyglance.cli import main
+from polyglance.model.processor import Processor
 from tests.train.runs import write_tokenizer
 
 TOML = """
@@ -71,6 +73,26 @@ def test_a_run_is_measured_before_and_after(train: Train, tmp_path: Path) -> Non
     before = (run / "checkpoints" / "final" / "model.safetensors").stat().st_mtime_ns
     assert train(evaluated=True)["losses"] == result["losses"]
     assert (run / "checkpoints" / "final" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_a_micro_run_makes_the_tokenizer_it_is_not_given(
+    world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = TOML.format(out=tmp_path / "run", world=world, tokenizer="")
+    (tmp_path / "run.toml").write_text(text.replace('tokenizer = ""\n', ""))
+    command = ["train", str(tmp_path / "run.toml"), "--json"]
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "make it with one process first" in capsys.readouterr().err
+    monkeypatch.delenv("WORLD_SIZE")
+    main([*command, "--dry-run"])
+    made = (tmp_path / "run" / "tokenizer.json").read_bytes()
+    capsys.readouterr()
+    main(command)
+    model = Path(json.loads(capsys.readouterr().out)["model"])
+    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == made
+    assert Processor.load(model).decoder_tokenizer.get_vocab() == Tokenizer.from_str(made.decode()).get_vocab()
 
 
 def test_a_trained_model_captions(train: Train, tmp_path: Path, world: Path) -> None:

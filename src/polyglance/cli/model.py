@@ -133,9 +133,12 @@ def caption(
     """
     from polyglance.model.generate import Captioner, GenerateConfig
 
+    if not images:
+        raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    languages = _languages(lang)
     captioner = Captioner.load(model, device=device)
-    _print_lines(captioner.caption(images, _languages(lang), prefix=prefix, style=style, config=config))
+    _print_lines(captioner.caption(images, languages, prefix=prefix, style=style, config=config))
 
 
 def translate(
@@ -162,13 +165,21 @@ def translate(
     """
     from polyglance.model.generate import Captioner, GenerateConfig
 
+    if not texts:
+        raise ValueError(
+            "no text was given: polyglance translate TEXT [TEXT ...] --image FILE --model FOLDER --lang es"
+        )
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
+    languages = _languages(lang)
     captioner = Captioner.load(model, device=device)
-    _print_lines(captioner.translate([image] * len(texts), texts, _languages(lang), config=config))
+    _print_lines(captioner.translate([image] * len(texts), texts, languages, config=config))
 
 
 def _languages(comma_separated: str) -> list[str]:
-    return [code.strip() for code in comma_separated.split(",") if code.strip()]
+    codes = [code.strip() for code in comma_separated.split(",") if code.strip()]
+    if not codes:
+        raise ValueError("--lang names no language; for example: --lang es,zh")
+    return codes
 
 
 def _print_lines(results: Iterable[Any]) -> None:

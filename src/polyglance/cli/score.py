@@ -65,7 +65,7 @@ def score(
         bootstrap: Draws for intervals and tests; 0 for no intervals.
         seed: Of the draws.
         scores: A scores.json to print again, with other ids or draws, instead of files to score.
-        compare: A scores.json to compare with.
+        compare: A scores.json to compare with; with --scores and --ids on these ids.
         test: Paired test of comparisons.
         out: Folder to write scores.json to.
         list_protocols: Print the protocols and stop.
@@ -78,12 +78,14 @@ def score(
     from polyglance.evaluate.score import Resampling, ScoreConfig, load_scores, subset, write_scores
     from polyglance.evaluate.score import score as score_files
 
+    compared = [load_scores(path) for path in compare]
     if scores is not None:
         if hyps or refs:
             raise ValueError("give either --scores, or --hyps and --refs")
-        loaded = load_scores(scores)
         chosen = None if ids is None else _ids(ids)
-        reports = [subset(loaded, chosen, Resampling(num_samples=bootstrap, seed=seed))]
+        resampling = Resampling(num_samples=bootstrap, seed=seed)
+        reports = [subset(load_scores(scores), chosen, resampling)]
+        compared = [subset(one, chosen, resampling) for one in compared]
     else:
         _check_given(hyps, refs, lang)
         options: dict[str, Any] = {
@@ -108,7 +110,7 @@ def score(
     if out is not None:
         for folder, report in zip(_folders(out, reports), reports, strict=True):
             write_scores(report, folder)
-    others = [*reports[1:], *(load_scores(path) for path in compare)]
+    others = [*reports[1:], *compared]
     num_samples = bootstrap or 1000
     comparisons = [
         one

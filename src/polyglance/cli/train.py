@@ -43,9 +43,14 @@ def train(
         json: Print the result for machines.
     """
     from polyglance.config import load
-    from polyglance.study.measure import RunConfig
+    from polyglance.study.measure import RunConfig, make_tokenizer
 
+    if dry_run and profile:
+        raise ValueError("--dry-run looks at the data alone, --profile trains: give one of them")
+    if steps < 2:
+        raise ValueError(f"--steps is {steps}; 2 or more is right")
     settings = load(RunConfig, config, overrides=set_)
+    make_tokenizer(settings)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too: a bar for every file saved
     if dry_run:
         from polyglance.train.dry_run import dry_run as run_dry

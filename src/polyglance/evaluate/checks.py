@@ -91,6 +91,9 @@ def pair(
     chosen = [found.get(name, [""])[0] for name in wanted]
     _check_empty([found[name][0] for name in wanted if name in found], hypotheses, warnings)
     cleaned = _cleaned([chosen], hypotheses.source, warnings)[0]
+    num_blank = sum(not text.strip() for name in wanted for text in expected[name])
+    if num_blank:
+        warnings.append(f"{references.source}: {num_blank:,} references are empty; nothing can match them")
     all_references = _cleaned(list(expected.values()), references.source, warnings)
     by_id = dict(zip(expected, all_references, strict=True))
     return Segments(

@@ -15,11 +15,11 @@ import torch
 
 from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS, Cell, Coverage
+from polyglance.data.engines.loading import check_device
 from polyglance.data.shard import ShardReader
 from polyglance.evaluate.cells import evaluated_cells, held_out_samples
 from polyglance.evaluate.loss import CellLoss, cell_losses, losses_to_dict, split_loss
 from polyglance.languages import language
-from polyglance.model.baselines.library import check_device
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
 from polyglance.progress import progress

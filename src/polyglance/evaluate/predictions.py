@@ -7,6 +7,7 @@ let them shift every later text to the wrong image.
 import gzip
 import json
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -211,12 +212,21 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=lambda pairs: _object(pairs, where))
     except json.JSONDecodeError as error:
         place = where if "\n" not in text else f"{where}:{error.lineno}"
         raise ValueError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
     except RecursionError:
         raise ValueError(f"{where}: not valid JSON (nested too deeply)") from None
+
+
+def _object(pairs: list[tuple[str, Any]], where: str) -> dict[str, Any]:
+    """An object whose keys are all different: of two texts with the same id one would be lost without a word."""
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        repeated = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"{where}: the key {repeated!r} stands more than once in an object")
+    return values
 
 
 def _kind(value: Any) -> str:

@@ -25,6 +25,7 @@ from polyglance.evaluate.checks import (
     pair,
 )
 from polyglance.evaluate.metrics import METRICS, Metric, metric
+from polyglance.evaluate.metrics.resampling import MIN_SAMPLES
 from polyglance.evaluate.predictions import read_ids, read_texts, text_set
 from polyglance.evaluate.protocols import DEFAULT, Protocol, protocol
 from polyglance.evaluate.score_report import (
@@ -106,8 +107,10 @@ class ScoreOptions:
                 raise ValueError(f"unknown metric {name!r}: {did_you_mean(name, known)}")
         if "external" in self.metrics and not self.external:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
-        if self.num_bootstrap < 0:
-            raise ValueError(f"num_bootstrap is {self.num_bootstrap}; 0 (no intervals) or more is right")
+        if self.num_bootstrap != 0 and self.num_bootstrap < MIN_SAMPLES:
+            raise ValueError(
+                f"num_bootstrap is {self.num_bootstrap}; 0 (no intervals), or {MIN_SAMPLES} and more, is right"
+            )
         if not self.metrics or not self.protocols:
             raise ValueError("nothing to measure: name at least one metric and one protocol")
 

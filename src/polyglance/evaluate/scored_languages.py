@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from polyglance.languages import did_you_mean
+from polyglance.languages import MISTAKEN_CODES, did_you_mean
 
 __all__ = ["SCORED_LANGUAGES", "XM3600_LANGUAGES", "ScoredLanguage", "scored_language"]
 
@@ -60,6 +60,6 @@ def scored_language(code: str) -> ScoredLanguage:
     if code.lower() in by_name:
         raise ValueError(f"unknown language {code!r}: did you mean {by_name[code.lower()]!r}?")
     base = code.replace("_", "-").split("-")[0].lower()
-    near = repr(base) if base in SCORED_LANGUAGES else None
-    hint = f"did you mean {near}?" if near else did_you_mean(code, SCORED_LANGUAGES)
+    near = base if base in SCORED_LANGUAGES else MISTAKEN_CODES.get(base)
+    hint = f"did you mean {near!r}?" if near else did_you_mean(code, SCORED_LANGUAGES)
     raise ValueError(f"unknown language {code!r}: {hint}")

@@ -68,6 +68,10 @@ def card(
     Raises:
         ValueError: an unknown size, or lengths that it has no positions for.
     """
+    asked = {"image_size": image_size, "source_tokens": source_tokens, "target_tokens": target_tokens, "beams": beams}
+    for option, value in asked.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{option} is {value}; 1 or more is right")
     config = size(name)
     model = on_meta(config)
     image_size = image_size or config.image_size

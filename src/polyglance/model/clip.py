@@ -12,13 +12,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModel
 
-from polyglance.model.baselines.library import (
-    check_device,
-    folder_digest,
-    load_library_model,
-    load_processor,
-    model_type,
-)
+from polyglance.data.engines.loading import check_device, load_processor
+from polyglance.model.baselines.library import folder_digest, load_library_model, model_type
 from polyglance.model.baselines.protocol import ModelConfig
 
 __all__ = ["ClipModel"]

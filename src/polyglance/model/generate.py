@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from polyglance.data.engines.loading import check_device
 from polyglance.mixture.prompts import prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
@@ -41,6 +42,11 @@ class GenerateConfig:
     """No sequence of so many tokens comes twice in a text (published: 3); 0 allows it."""
     batch_size: int = 8
     """Texts decoded at a time."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_beams", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more is right")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +92,9 @@ class Captioner:
         """The model and the processor in a folder.
 
         Raises:
-            ValueError: no such folder, or a file in it that is missing, cut short or does not fit the others.
+            ValueError: no such device or folder, or a file in it that is missing, cut short or does not fit the others.
         """
+        check_device(device)
         return cls(load_model(folder).to(device), Processor.load(folder))
 
     def caption(

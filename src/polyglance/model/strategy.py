@@ -55,6 +55,8 @@ def recommend(
     Returns:
         None where not even one sample per device fits.
     """
+    if devices < 1 or device_bytes <= 0 or batch_size < 1:
+        raise ValueError("devices, their memory and the batch size have to be positive")
     config = size(card.size)
     saved = card.activation_bytes[policy][precision]
     replica = card.training_bytes[policy][precision] - saved

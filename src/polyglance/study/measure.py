@@ -1,7 +1,8 @@
 """A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
 
 import json
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,30 @@ from typing import Any
 import numpy as np
 
 from polyglance.config import write_atomically
-from polyglance.coverage import SPLITS
-from polyglance.data.shard import read_manifest
+from polyglance.coverage import SPLITS, Coverage
+from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.languages import LANGUAGES
-from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.records import Annotation
 from polyglance.study.config import EvaluationConfig
 from polyglance.train.config import TrainConfig
 from polyglance.train.run import processor_for, train
 from polyglance.train.runtime import Runtime, runtime
 
-__all__ = ["RunConfig", "evaluator_for", "measured_run", "prefixes_for", "split_losses"]
+__all__ = [
+    "RunConfig",
+    "evaluator_for",
+    "make_tokenizer",
+    "measured_run",
+    "prefixes_for",
+    "split_losses",
+    "texts_of",
+    "training_annotations",
+]
 
 _SIZES = ("samples_per_cell", "captions_per_cell", "examples", "max_new_tokens")
 
@@ -32,20 +44,53 @@ class RunConfig(TrainConfig):
 
     out: Path
     """The run's folder."""
+    vocab_size: int = 1024
+    """Entries, at most, of the tokenizer that a micro model gets where it is given none."""
     test: Path | None = None
-    """Held-out data set, for `evaluation`."""
+    """Held-out data set that the model is measured on before the first step (T) and after the last; None: it is not."""
     evaluation: EvaluationConfig | None = None
-    """What is measured before the first step (T) and after the last; None: nothing."""
+    """How it is measured there."""
 
     def __post_init__(self) -> None:
+        if self.tokenizer is None and self.start.checkpoint is None:
+            object.__setattr__(self, "tokenizer", self.out / "tokenizer.json")
+        if self.test is not None and self.evaluation is None:
+            object.__setattr__(self, "evaluation", EvaluationConfig())
         super().__post_init__()
-        if (self.test is None) != (self.evaluation is None):
-            raise ValueError("test (a held-out data set) and evaluation go together: give both or neither")
+        if self.evaluation is not None and self.test is None:
+            raise ValueError("evaluation needs test, the held-out data set that it measures on")
 
     @property
     def training(self) -> TrainConfig:
         """The run alone."""
         return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+
+def make_tokenizer(settings: RunConfig) -> None:
+    """Train the tokenizer in the run's folder, where that is the one that is used and it is not there.
+
+    Raises:
+        ValueError: there are several processes, which would not wait for it.
+    """
+    path = settings.out / "tokenizer.json"
+    if settings.tokenizer != path or path.exists():
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")
+    annotations = training_annotations(settings.data, settings.coverage)
+    made = train_tokenizer(texts_of(annotations), vocab_size=settings.vocab_size)
+    write_atomically(path, made.to_str(pretty=True))
+
+
+def training_annotations(data: Path, coverage: Coverage) -> list[Annotation]:
+    """All annotations of a data set in the languages of the coverage."""
+    languages = set(coverage.languages)
+    return [a for of_image in ShardReader(data).annotations() for a in of_image if a.language in languages]
+
+
+def texts_of(annotations: Iterable[Annotation]) -> Iterator[str]:
+    """What a tokenizer is trained on: targets and prompts."""
+    return (text for annotation in annotations for text in (annotation.text, prompt_of(annotation)))
 
 
 def prefixes_for(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer
 from polyglance.config import save, write_atomically
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
-from polyglance.data.shard import ShardReader, read_manifest
+from polyglance.data.shard import read_manifest
 from polyglance.data.world import generate
 from polyglance.evaluate.cells import evaluated_cells
 from polyglance.mixture.collate import target_ids
@@ -28,7 +28,14 @@ from polyglance.model.strategy import recommend
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.grid import Job
-from polyglance.study.measure import RunConfig, evaluator_for, measured_run, prefixes_for
+from polyglance.study.measure import (
+    RunConfig,
+    evaluator_for,
+    measured_run,
+    prefixes_for,
+    texts_of,
+    training_annotations,
+)
 from polyglance.study.store import begin, finish, is_done
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.run import train, train_language_model
@@ -173,11 +180,8 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer and note how long prompts and targets are with it."""
-    table = ShardReader(data_dirs(config)[0]).annotations()
-    languages = set(config.coverage.languages)
-    annotations = [a for of_image in table for a in of_image if a.language in languages]
-    texts = (text for a in annotations for text in (a.text, prompt_of(a)))
-    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
+    annotations = training_annotations(data_dirs(config)[0], config.coverage)
+    tokenizer = train_tokenizer(texts_of(annotations), vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     lengths = _mean_lengths(config, tokenizer, annotations)
     write_atomically(folder / "lengths.json", json.dumps(lengths, indent=2) + "\n")

@@ -43,9 +43,9 @@ def test_intervals_are_those_of_scores_of_drawn_segments(name: str) -> None:
 @given(segments(words="abcd"))
 def test_resampled_document_frequencies_are_those_of_the_drawn_images(texts: tuple[list[str], list[list[str]]]) -> None:
     cider = Cider(df_resampled=True)
-    found = bootstrap_intervals(cider, cider.statistics(*texts), num_samples=5, level=0.5)["CIDEr"]
+    found = bootstrap_intervals(cider, cider.statistics(*texts), num_samples=20, level=0.5)["CIDEr"]
     hypotheses, references = texts
-    drawn = [drawn_indices(draw, len(hypotheses), 0) for draw in range(5)]
+    drawn = [drawn_indices(draw, len(hypotheses), 0) for draw in range(20)]
     scores = [np.mean(plain_metrics.cider([hypotheses[i] for i in ids], [references[i] for i in ids])) for ids in drawn]
     assert found == pytest.approx(np.quantile(scores, [0.25, 0.75]), abs=1e-9)
 

@@ -9,7 +9,7 @@ from transformers import AutoProcessor, AutoTokenizer
 from polyglance.data.engines.configuration import EngineConfig
 from polyglance.data.engines.weights import check_folder
 
-__all__ = ["first_line", "load_model", "load_processor", "load_tokenizer", "load_weights", "placed"]
+__all__ = ["check_device", "first_line", "load_model", "load_processor", "load_tokenizer", "load_weights", "placed"]
 
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
 """Where tokenizers keep their words. Without any, some are loaded with no words in them, and no complaint."""
@@ -22,7 +22,7 @@ def load_model(cls: Any, config: EngineConfig) -> Any:
         ValueError: as `load_weights`, or no such device.
     """
     folder = check_folder(config.path)
-    _check_device(config.device)
+    check_device(config.device)
     return load_weights(cls, folder, config.dtype).to(config.device).eval()
 
 
@@ -77,13 +77,18 @@ def placed(inputs: Any, config: EngineConfig) -> dict[str, Any]:
     }
 
 
-def _check_device(name: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before anything is read.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
     try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ValueError(f"device is {name!r}; expected cpu, cuda or cuda:N") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device is {name!r}, but there are {torch.cuda.device_count()} GPUs here")
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise ValueError(
+            f"the device {device!r} cannot be used ({first_line(error)}); right are cpu, and cuda or cuda:N with a GPU"
+        ) from None
 
 
 def _loaded(cls: Any, folder: Path, what: str, **options: Any) -> Any:

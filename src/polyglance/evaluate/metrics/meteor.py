@@ -36,7 +36,7 @@ class Meteor:
 
     def __post_init__(self) -> None:
         if self.jar is None:
-            raise ValueError("meteor: needs Java and METEOR's jar; give its path as the option jar")
+            raise ValueError("meteor: needs Java and METEOR's jar; give its path (jar, or --meteor-jar)")
         if not Path(self.jar).is_file():
             raise ValueError(f"meteor: there is no jar at {self.jar}")
         if which("java") is None:

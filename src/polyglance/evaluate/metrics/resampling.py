@@ -19,9 +19,11 @@ from jaxtyping import Float, Int
 from polyglance.evaluate.metrics.metric import Metric, Statistics
 from polyglance.languages import did_you_mean
 
-__all__ = ["PairedMethod", "PairedResult", "bootstrap_intervals", "paired_test"]
+__all__ = ["MIN_SAMPLES", "PairedMethod", "PairedResult", "bootstrap_intervals", "paired_test"]
 
 PairedMethod = Literal["bootstrap", "permutation"]
+MIN_SAMPLES = 20
+"""Fewer draws may leave the score itself outside its interval."""
 
 _BOOTSTRAP, _PERMUTATION = 0, 1  # what random numbers are for
 _CHUNK_VALUES = 4_000_000
@@ -121,8 +123,8 @@ def paired_test(
 
 
 def _check_draws(num_samples: int, statistics: Statistics) -> None:
-    if num_samples < 1:
-        raise ValueError(f"num_samples is {num_samples}; at least 1 is right")
+    if num_samples < MIN_SAMPLES:
+        raise ValueError(f"{num_samples} draws say nothing about an interval; at least {MIN_SAMPLES} are right")
     if not len(statistics.values):
         raise ValueError("no segments to draw from")
 

@@ -12,14 +12,13 @@ from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from polyglance.data.engines.loading import first_line, load_processor, load_tokenizer, load_weights
+from polyglance.data.engines.loading import check_device, load_processor, load_tokenizer, load_weights
 from polyglance.mixture.collate import IGNORED
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.checkpoint import Checkpoint, read_json
 
 __all__ = [
     "LibraryModel",
-    "check_device",
     "folder_digest",
     "grouped",
     "load_library_model",
@@ -65,18 +64,6 @@ def load_library_model(cls: Any, folder: Path, config: ModelConfig) -> Any:
     """
     Checkpoint(folder)  # refuses pickles and broken shards
     return load_weights(cls, folder, config.dtype).to(config.device).eval()
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is read.
-
-    Raises:
-        ValueError: torch cannot use it.
-    """
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise ValueError(f"the device {device!r} cannot be used: {first_line(error)}") from None
 
 
 class LibraryModel:

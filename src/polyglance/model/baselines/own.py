@@ -13,11 +13,12 @@ from PIL import Image
 from torch import Tensor
 
 from polyglance.config import from_dict
+from polyglance.data.engines.loading import check_device
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import prompt
 from polyglance.model.architecture import Polyglance
-from polyglance.model.baselines.library import check_device, folder_digest, grouped, text_losses
+from polyglance.model.baselines.library import folder_digest, grouped, text_losses
 from polyglance.model.baselines.protocol import TASKS, Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.checkpoint import read_json
 from polyglance.model.generate import GenerateConfig, generate_ids, load_model
