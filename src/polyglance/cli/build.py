@@ -53,6 +53,8 @@ def data_build(
     show(result, json, _build_tables)
     if failed := sum(step.num_failed for step in result.steps):
         print(f"{failed} records failed; --retry-failed tries them again", file=sys.stderr)
+    if not any(result.images.values()):
+        raise ValueError(f"{config.out}: not a single image is left; what was left out, and why, is printed above")
 
 
 @data_app.command(name="audit")

@@ -41,6 +41,10 @@ class AuditConfig:
     seed: int = 0
     """Of what is drawn."""
 
+    def __post_init__(self) -> None:
+        if self.num_images < 0 or self.texts_per_cell < 1:
+            raise ValueError("an audit shows 0 images or more, and looks at 1 text of each cell or more")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CellAudit:

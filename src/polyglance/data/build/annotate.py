@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyglance.data.sentences import join_sentences, sentences
-from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Annotation, Style
 
 __all__ = ["AnnotateConfig", "Description", "MatchedPair", "annotations_of"]
@@ -34,6 +34,8 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         if self.min_source_characters < 0:
             raise ValueError("min_source_characters must not be negative")
+        for code in self.captions:
+            language(code)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

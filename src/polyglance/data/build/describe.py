@@ -17,7 +17,7 @@ from polyglance.data.build.tasks import Report, Task, output_digests
 from polyglance.data.context import Translated, TranslationConfig, translate
 from polyglance.data.engines import EngineConfig
 from polyglance.data.engines.protocols import Captioner, Failed, Translator
-from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
 __all__ = ["DescribeStep", "RecaptionConfig", "TranslateConfig", "TranslateStep"]
@@ -51,6 +51,11 @@ class TranslateConfig:
     """Do not translate the captions of an image into languages in which people wrote some of it."""
     context: TranslationConfig = field(default_factory=TranslationConfig)
     """How an image's description helps to translate its captions."""
+
+    def __post_init__(self) -> None:
+        for code in self.languages:
+            if language(code).code == SOURCE_LANGUAGE:
+                raise ValueError(f"languages has {code!r}, which is what is translated from")
 
 
 _DESCRIPTIONS = pa.schema(
