@@ -39,6 +39,7 @@ import torch
 from PIL import Image
 from torch.nn.functional import interpolate
 from torch.utils.data import DataLoader
+from torch.utils.dlpack import from_dlpack
 from transformers import PreTrainedTokenizerFast
 
 from polyglance.coverage import Coverage
@@ -218,7 +219,7 @@ def _bare(images: Sequence[bytes], *, resize: bool, clock: Callable[[], float]) 
         picture.draft(None, (2 * _SIZE, 2 * _SIZE))
         picture.load()
         if resize:  # by the fastest filter at hand, on Pillow's own memory
-            pixels = torch.from_dlpack(pa.array(picture).flatten()).view(1, picture.height, picture.width, 4)
+            pixels = from_dlpack(pa.array(picture).flatten()).view(1, picture.height, picture.width, 4)
             interpolate(pixels.permute(0, 3, 1, 2), (_SIZE, _SIZE), mode="bicubic", antialias=True)
     return len(images) / (clock() - start)
 

@@ -111,7 +111,7 @@ def test_the_last_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> 
 
 def test_other_settings_are_refused_and_another_division_is_not(config: TrainConfig, tmp_path: Path) -> None:
     stop_after(config, tmp_path, 4)
-    with pytest.raises(ValueError, match="belongs to a run with other settings"):
+    with pytest.raises(ValueError, match="holds a run with other settings"):
         train(replace(config, optim=OptimConfig(lr=1e-4)), tmp_path)
     train(replace(config, engine=replace(config.engine, micro_batch_size=2), keep_last=5), tmp_path)
 

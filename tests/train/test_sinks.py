@@ -102,3 +102,18 @@ def test_a_sink_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch: p
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(ValueError, match=r"tracking by wandb: .*; pip install wandb"):
         Sinks(TrackingConfig(sinks=("wandb",)), tmp_path, name="x", settings={})
+
+
+def test_a_sink_that_fails_on_the_way_is_left_and_the_run_goes_on(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    prepared(world, tmp_path, "tensorboard")
+    writer = importlib.import_module("torch.utils.tensorboard").SummaryWriter
+
+    def no_room(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(writer, "add_scalar", no_room)
+    main(tmp_path)
+    assert len(column(tmp_path, "loss_nats")) == 6
+    assert capfd.readouterr().err.count("tracking by tensorboard has ended") == 2  # once in each start

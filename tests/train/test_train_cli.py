@@ -95,6 +95,19 @@ def test_a_micro_run_makes_the_tokenizer_it_is_not_given(
     assert Processor.load(model).decoder_tokenizer.get_vocab() == Tokenizer.from_str(made.decode()).get_vocab()
 
 
+def test_a_folder_of_another_run_is_left_as_it_is(
+    train: Train, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train()
+    files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(SystemExit):
+        train("--set", "optim.lr=0.5", "--set", "seed=7", "--set", "save_every_steps=3")
+    error = capsys.readouterr().err
+    assert "optim.lr is 0.0015 there and 0.5 now, seed is 0 there and 7 now)" in error
+    assert {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()} == files
+    train("--set", "save_every_steps=3", "--set", "engine.num_workers=1")
+
+
 def test_a_trained_model_captions(train: Train, tmp_path: Path, world: Path) -> None:
     from polyglance.data.shard import ShardReader
     from polyglance.model.generate import Captioner

@@ -15,7 +15,25 @@ from polyglance.train.runtime import EngineConfig
 from polyglance.train.sinks import TrackingConfig
 from polyglance.train.watch import WatchConfig
 
-__all__ = ["LanguageModelConfig", "StartConfig", "TrainConfig", "VisionCacheConfig"]
+__all__ = ["LanguageModelConfig", "StartConfig", "TrainConfig", "VisionCacheConfig", "may_change"]
+
+_MAY_CHANGE = (
+    "engine",
+    "vision_cache",
+    "save_every_steps",
+    "keep_last",
+    "best",
+    "log_every_steps",
+    "watch",
+    "tracking",
+    "mixture.max_bad_share",
+    "mixture.token_cache",
+)
+
+
+def may_change(key: str) -> bool:
+    """Whether a setting (`optim.lr`) may be another one when a run goes on, because no weight depends on it."""
+    return key != "engine.precision" and any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +137,7 @@ class TrainConfig:
         """Stands for everything that the weights depend on. How a run is divided, watched and saved may change while
         it goes on; this may not."""
         plain = TrainConfig(data=Path(), tokenizer=Path(), coverage=self.coverage)
-        names = ("engine", "vision_cache", "save_every_steps", "keep_last", "best", "log_every_steps", "watch")
-        same = {name: getattr(plain, name) for name in (*names, "tracking")}
+        same = {name: getattr(plain, name) for name in _MAY_CHANGE if "." not in name}
         mixture = replace(self.mixture, max_bad_share=0.0, token_cache=None)
         return fingerprint(replace(self, mixture=mixture, **same), self.engine.precision)
 

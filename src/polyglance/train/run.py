@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -31,7 +32,7 @@ from polyglance.model.flops import macs_by_part, on_meta, training_macs
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, freeze, part_of
 from polyglance.model.processor import Processor
 from polyglance.train.checkpoint import Checkpoints
-from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig, may_change
 from polyglance.train.environment import environment
 from polyglance.train.features import cached_features
 from polyglance.train.loop import Training, optimise
@@ -132,6 +133,7 @@ def train(
         Stopped: the run was asked to stop and has saved where it was.
     """
     run_dir = Path(run_dir)
+    _check_same_run(run_dir, config)
     if _is_trained(run_dir, config.settings):
         return Polyglance.from_pretrained(run_dir / "checkpoints" / "final").eval()
     vocab_size = 0 if config.tokenizer is None else load_tokenizer(config.tokenizer).get_vocab_size()
@@ -307,6 +309,35 @@ def _is_trained(run_dir: Path, settings: str) -> bool:
     """Whether the run is finished already: killed after that, in whatever came next, it need not be made again."""
     path = run_dir / "checkpoints" / "final" / _TRAINED
     return path.exists() and json.loads(path.read_text())["settings"] == settings
+
+
+def _check_same_run(run_dir: Path, config: TrainConfig) -> None:
+    """Refuse a folder that another run has left something in, before any of it is written over.
+
+    Raises:
+        ValueError: names the settings that differ.
+    """
+    path = run_dir / "config.toml"
+    if not path.exists() or not any(run_dir.glob("checkpoints/*")):
+        return
+    there, here = (dict(_flat(values)) for values in (tomllib.loads(path.read_text()), to_dict(config)))
+    other = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key) and not may_change(key)]
+    if other:
+        told = ", ".join(
+            f"{key} is {there.get(key, 'not set')} there and {here.get(key, 'not set')} now" for key in other[:3]
+        )
+        more = f", and {len(other) - 3} more" if len(other) > 3 else ""
+        raise ValueError(
+            f"{run_dir} holds a run with other settings ({told}{more}): go on with its own, or give another folder"
+        )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _describe(run_dir: Path, config: TrainConfig | LanguageModelConfig) -> None:

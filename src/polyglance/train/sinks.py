@@ -1,6 +1,7 @@
 """Where else the rows of metrics.jsonl go: trackio, wandb, TensorBoard. Loaded only when asked for."""
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
@@ -39,16 +40,20 @@ class Sinks(AbstractContextManager["Sinks"]):
     """
 
     def __init__(self, config: TrackingConfig, run_dir: Path, *, name: str, settings: Mapping[str, Any]) -> None:
-        self._writers: list[Callable[[int, dict[str, float]], None]] = []
+        self._writers: dict[Sink, Callable[[int, dict[str, float]], None]] = {}
         self._closers = ExitStack()
         for sink in config.sinks:
-            self._writers.append(self._open(sink, _module(sink), run_dir, config.project, name, dict(settings)))
+            self._writers[sink] = self._open(sink, _module(sink), run_dir, config.project, name, dict(settings))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """A row of metrics.jsonl; tables within it become `cells/caption-de`."""
         values = dict(_flat(row))
-        for write in self._writers:
-            write(row["step"], values)
+        for sink, write in list(self._writers.items()):
+            try:
+                write(row["step"], values)
+            except Exception as error:  # noqa: BLE001 - whatever happens to a tracker, the run goes on
+                del self._writers[sink]
+                print(f"tracking by {sink} has ended, metrics.jsonl goes on: {error!r}", file=sys.stderr, flush=True)
 
     def __exit__(self, *error: object) -> None:
         self._closers.close()
