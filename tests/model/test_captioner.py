@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small_models import assembled_folder, tiny_model
+from small_models import assembled_folder, tiny_model, tiny_tokenizer
+from tokenizers import pre_tokenizers
 
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
@@ -139,3 +140,25 @@ def test_one_tokenizer_for_both_sides(images: list[Path], tmp_path: Path) -> Non
     assert captioner.processor.start_ids("a red") == [2, *tokenizer.encode("a red").ids]
     (result,) = captioner.caption(images[:1], ["en"], prefix="a red", config=CONFIG)
     assert (result.text or "").startswith("a red")
+
+
+def test_a_published_checkpoint_captions_once_it_has_its_tokenizers(
+    golden: Path,
+    sources: tuple[Path, Path],
+    images: list[Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    florence, command = tmp_path / "florence", ["model", "convert", "--from-published", str(golden), "--out"]
+    florence.mkdir()
+    tiny_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 90, pre_tokenizers.ByteLevel(add_prefix_space=False)).save(
+        str(florence / "tokenizer.json")
+    )
+    main([*command, str(tmp_path / "bare")])
+    assert "no tokenizers: give --florence and --gemma" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*command, str(tmp_path / "half"), "--florence", str(florence)])
+    assert "give both" in capsys.readouterr().err
+    main([*command, str(tmp_path / "whole"), "--florence", str(florence), "--gemma", str(sources[1])])
+    main(["caption", str(images[0]), "--model", str(tmp_path / "whole"), "--lang", "en,zh", "--max-new-tokens", "4"])
+    assert [json.loads(line)["language"] for line in capsys.readouterr().out.splitlines()] == ["en", "zh"]

@@ -87,7 +87,12 @@ def assemble(
 
 
 def convert(
-    out: Path, from_published: Path | None = None, to_published: Path | None = None, unsafe_pickle: bool = False
+    out: Path,
+    from_published: Path | None = None,
+    to_published: Path | None = None,
+    florence: str | None = None,
+    gemma: str | None = None,
+    unsafe_pickle: bool = False,
 ) -> None:
     """Convert a checkpoint of the published code to ours, or one of ours back.
 
@@ -95,14 +100,21 @@ def convert(
         out: Folder for the result.
         from_published: Folder with a checkpoint of the published code.
         to_published: Folder with one of our models.
+        florence: Florence-2 with the tokenizer.json that prompts are read with: a folder, or a name on the hub.
+        gemma: Gemma-2 with the tokenizer.json that the model writes with, likewise.
         unsafe_pickle: Also read pickle files (tensors only, never code).
     """
     from polyglance.model.convert import convert_from_published, convert_to_published
 
     if (from_published is None) == (to_published is None):
         raise ValueError("give either --from-published or --to-published")
+    if (florence is None) != (gemma is None):
+        raise ValueError("give both --florence and --gemma: a model reads with one tokenizer and writes with the other")
     if from_published is not None:
-        convert_from_published(from_published, out, unsafe_pickle=unsafe_pickle)
+        tokenizers = None if florence is None or gemma is None else (florence, gemma)
+        convert_from_published(from_published, out, tokenizers=tokenizers, unsafe_pickle=unsafe_pickle)
+        if tokenizers is None:
+            print(f"{out} has no tokenizers: give --florence and --gemma for a model that captions", file=sys.stderr)
     elif to_published is not None:
         convert_to_published(to_published, out)
 

@@ -13,9 +13,11 @@ from torch import Tensor
 from transformers import BartConfig, Gemma2Config, GenerationConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, write_json, write_weights, writing
+from polyglance.model.checkpoint import Checkpoint, local_folder, write_json, write_weights, writing
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.processor import Processor
 
 __all__ = [
     "config_from_published",
@@ -71,16 +73,28 @@ def _replace(key: str, old: str, new: str) -> str:
 
 
 def convert_from_published(
-    folder: str | Path, out: str | Path | None = None, *, unsafe_pickle: bool = False
+    folder: str | Path,
+    out: str | Path | None = None,
+    *,
+    tokenizers: tuple[str, str] | None = None,
+    unsafe_pickle: bool = False,
 ) -> Polyglance | None:
     """A checkpoint of the published code as ours: written to `out` tensor by tensor, or built where `out` is None.
 
+    Args:
+        tokenizers: Florence-2 and Gemma-2 (folders, or names on the hub) whose tokenizer.json the model was trained
+            with; the published checkpoints bring none. Without them `out` has no processor.
+
     Raises:
         ValueError: an unreadable folder, a key that is missing or unknown, a shape that does not fit the configuration,
-            a head that is not the embedding it is tied to.
+            a head that is not the embedding it is tied to, a tokenizer that does not fit.
     """
     source = Checkpoint(folder, unsafe_pickle=unsafe_pickle)
     config = config_from_published(source.config(), where=str(source.folder / "config.json"))
+    processor = None
+    if tokenizers is not None:
+        found = [load_tokenizer(local_folder(name) / "tokenizer.json") for name in tokenizers]
+        processor = Processor.for_model(config, *found)
     names = _names_from_published(source, config)
     tensors = ((name, _transposed(source[published], name)) for name, published in names.items())
     if out is not None:
@@ -89,6 +103,8 @@ def convert_from_published(
             config.architectures = [Polyglance.__name__]
             config.save_pretrained(partial)
             GenerationConfig.from_model_config(config).save_pretrained(partial)
+            if processor is not None:
+                processor.save(partial)
         return None
     model = Polyglance(config)
     model.load_state_dict({**dict(tensors), _HEAD: model.lm_head.weight}, strict=True)
