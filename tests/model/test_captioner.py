@@ -6,8 +6,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
-from small_models import assembled_folder, tiny_model, tiny_tokenizer
-from tokenizers import pre_tokenizers
+from small_models import assembled_folder, tiny_model
 
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
@@ -143,22 +142,20 @@ def test_one_tokenizer_for_both_sides(images: list[Path], tmp_path: Path) -> Non
 
 
 def test_a_published_checkpoint_captions_once_it_has_its_tokenizers(
-    golden: Path,
-    sources: tuple[Path, Path],
-    images: list[Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, sources: tuple[Path, Path], images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    florence, command = tmp_path / "florence", ["model", "convert", "--from-published", str(golden), "--out"]
-    florence.mkdir()
-    tiny_tokenizer(["<s>", "<pad>", "</s>", "<unk>"], 90, pre_tokenizers.ByteLevel(add_prefix_space=False)).save(
-        str(florence / "tokenizer.json")
-    )
-    main([*command, str(tmp_path / "bare")])
+    published, convert = tmp_path / "published", ["model", "convert", "--out"]
+    main([*convert, str(published), "--to-published", str(folder)])
+    back = ["--from-published", str(published)]
+    main([*convert, str(tmp_path / "bare"), *back])
     assert "no tokenizers: give --florence and --gemma" in capsys.readouterr().err
     with pytest.raises(SystemExit):
-        main([*command, str(tmp_path / "half"), "--florence", str(florence)])
+        main([*convert, str(tmp_path / "half"), *back, "--florence", str(sources[0])])
     assert "give both" in capsys.readouterr().err
-    main([*command, str(tmp_path / "whole"), "--florence", str(florence), "--gemma", str(sources[1])])
-    main(["caption", str(images[0]), "--model", str(tmp_path / "whole"), "--lang", "en,zh", "--max-new-tokens", "4"])
-    assert [json.loads(line)["language"] for line in capsys.readouterr().out.splitlines()] == ["en", "zh"]
+    main([*convert, str(tmp_path / "whole"), *back, "--florence", str(sources[0]), "--gemma", str(sources[1])])
+    for model in (folder, tmp_path / "whole"):
+        main(["caption", str(images[0]), "--model", str(model), "--lang", "en,zh", "--max-new-tokens", "4"])
+    first, *_, last = (lines := capsys.readouterr().out.splitlines())
+    assert json.loads(first)["text"]
+    assert lines[:2] == lines[2:]
+    assert json.loads(last)["language"] == "zh"
