@@ -161,6 +161,8 @@ def _stats_tables(stats: Any) -> Group:
     rows = stats.rows()
     columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
     cells = Table(*(name.replace("_", " ") for name in columns), title=f"{stats.num_images:,} images")
+    for column in cells.columns[:1]:  # a cell's name stays whole however narrow the terminal is
+        column.no_wrap = True
     for row in rows:
         cells.add_row(*(_cell(row[name]) for name in columns))
     drops = Table("left out because", "count", "first places")

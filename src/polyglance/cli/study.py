@@ -105,7 +105,7 @@ def _plan_table(plan: Any) -> Table:
         )
     left = f"{plan.seconds / 3600:.0f} hours" if large else f"{plan.seconds / 60:.1f} minutes"
     table.caption = (
-        f"about {left} on {plan.machine}, {plan.memory_bytes / 2**30:.1f} GiB{' per device' if large else ''}; "
+        f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
     )
     return table

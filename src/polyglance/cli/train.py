@@ -141,7 +141,7 @@ def _profile_table(result: Mapping[str, Any]) -> Table:
     mfu = f", MFU {row['mfu']:.1%}" if "mfu" in row else ""
     table.caption = (
         f"{result['steps']} steps, the device waited for at every phase; {row['samples_per_s']:,.1f} samples/s, "
-        f"{row['tokens_per_s']:,.0f} target tokens/s{mfu}, {row['memory_bytes'] / 2**30:.2f} GiB"
+        f"{row['tokens_per_s']:,.0f} target tokens/s{mfu}, {row['memory_bytes'] / 1e9:.2f} GB"
     )
     return table
 
