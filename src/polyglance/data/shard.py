@@ -176,7 +176,10 @@ class ShardWriter:
     def __enter__(self) -> Self:
         manifest = self.out_dir / MANIFEST_NAME
         if manifest.exists() and not self._overwrite:
-            raise ValueError(f"{self.out_dir}: there is a finished data set already; remove it, or overwrite it (`data import --overwrite`)")
+            raise ValueError(
+                f"{self.out_dir}: there is a finished data set already; remove it, or overwrite it "
+                "(`data import --overwrite`)"
+            )
         manifest.unlink(missing_ok=True)
         shards_dir = self.out_dir / "shards"
         shards_dir.mkdir(parents=True, exist_ok=True)

@@ -138,7 +138,10 @@ def _account(table: Table, config: "FitConfig", bad: Mapping[int, str], num_kept
     more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
     count = f"{len(order)} of {len(table)} rows cannot be used"
     if config.bad_rows == "error":
-        raise ValueError(f"{table.source}: {count}: {examples}{more} (repair them, or leave them out: bad_rows='drop', --drop-bad-rows)")
+        raise ValueError(
+            f"{table.source}: {count}: {examples}{more} "
+            "(repair them, or leave them out: bad_rows='drop', --drop-bad-rows)"
+        )
     if num_kept == 0:
         raise ValueError(f"{table.source}: none of the {len(table)} rows can be used: {examples}{more}")
     return [Warning("rows-dropped", "warning", f"{count} and were left out ({listed(order)}): {examples}{more}.")]
