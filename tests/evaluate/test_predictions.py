@@ -39,6 +39,8 @@ def test_every_format_holds_the_same_texts(tmp_path: Path, name: str, zipped: bo
     content = FORMATS[name].encode()
     path = written(tmp_path / f"{name}{'.gz' * zipped}", gzip.compress(content, mtime=0) if zipped else content)
     assert read_texts(path).by_id() == TEXTS
+    if zipped:
+        assert read_texts(path.rename(tmp_path / name)).by_id() == TEXTS
 
 
 def test_coco_captions_come_in_the_order_of_their_images(tmp_path: Path) -> None:

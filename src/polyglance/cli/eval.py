@@ -222,7 +222,7 @@ def _scores(results: list[dict[str, Any]]) -> Table:
         errors, folder = str(result["num_errors"]), str(result["folder"])
         for score in result["scores"]:
             interval = score["interval"]
-            shown = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else ""
+            shown = f"{interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
             cells = (score["name"], f"{score['value']:.4f}", shown, score["protocol"])
             table.add_row(result["language"], *cells, errors, folder)
         if not result["scores"]:

@@ -119,7 +119,7 @@ def _suffix(path: Path) -> str:
 def _text(path: Path) -> str:
     try:
         content = path.read_bytes()
-        if path.suffix == ".gz":
+        if path.suffix == ".gz" or content.startswith(b"\x1f\x8b"):  # how gzip begins, and no text
             content = gzip.decompress(content)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from None
