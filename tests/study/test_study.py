@@ -21,6 +21,7 @@ from polyglance.evaluate.loss import VARIANTS
 from polyglance.laws import Law
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import jobs, runs
+from polyglance.study.measure import RunConfig
 from polyglance.study.study import plan, report, run, status
 from polyglance.study.table import COLUMNS
 from tests.study.tiny import write_tiny_study
@@ -191,6 +192,8 @@ def test_shipped_examples_load() -> None:
     for path in sorted((Path(__file__).parents[2] / "examples").glob("*.toml")):
         if path.stem.endswith("-mix"):
             assert load(Recipe, path).out
+        elif path.stem == "run":
+            assert load(RunConfig, path).evaluation
         else:
             config = load(StudyConfig, path)
             assert len(runs(config)) == len({job.id for job in runs(config)})

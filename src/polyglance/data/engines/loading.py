@@ -84,11 +84,14 @@ def check_device(device: str) -> None:
         ValueError: torch cannot use it.
     """
     try:
+        torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"the device {device!r} cannot be used: expected cpu, cuda or cuda:N") from None
+    try:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        raise ValueError(
-            f"the device {device!r} cannot be used ({first_line(error)}); right are cpu, and cuda or cuda:N with a GPU"
-        ) from None
+        num_gpus = torch.cuda.device_count()
+        raise ValueError(f"the device {device!r} cannot be used: {first_line(error)} ({num_gpus} GPUs here)") from None
 
 
 def _loaded(cls: Any, folder: Path, what: str, **options: Any) -> Any:

@@ -124,7 +124,7 @@ def paired_test(
 
 def _check_draws(num_samples: int, statistics: Statistics) -> None:
     if num_samples < MIN_SAMPLES:
-        raise ValueError(f"{num_samples} draws say nothing about an interval; at least {MIN_SAMPLES} are right")
+        raise ValueError(f"num_samples is {num_samples}; at least {MIN_SAMPLES} draws make an interval")
     if not len(statistics.values):
         raise ValueError("no segments to draw from")
 
