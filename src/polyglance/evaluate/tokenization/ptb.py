@@ -31,8 +31,10 @@ REMOVED_TOKENS = frozenset(
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _ACROSS_SPACES = re.compile(r"<[^>]*>|[\d).] \d|\. \.|(?i:[eoy]\. l)")
 """Where a token may hold a space or depend on the next: markup, `2 1/2`, telephone numbers, `No. 5`, `Co. Ltd`."""
-_OPEN_END = re.compile(rf"(?<![A-Za-z])(?:[A-Za-z]|{BEFORE_NUMBER})\.\s*$")
+_OPEN_END = re.compile(rf"(?<![A-Za-z])(?:[A-Za-z]|{BEFORE_NUMBER})\.$")
 """Where the next text decides about the full stop: `plan B.`, `diese Art.`"""
+_END_CHARACTERS = len("-Figs.")
+"""The longest of these, with the character before it."""
 _PLAIN_WORD = re.compile(f"[A-Za-z{LETTER}]+,?")
 _INNER_SIGMA = re.compile(r"(?<=\w)Σ(?=(?:[-\u2010_]|\d+)[^\W\d_])")
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])([-\u2010_]|\d+)Σ(?!\w)")
@@ -56,7 +58,7 @@ PTB = Tokenizer(name="ptb", version="corenlp-3.4.1", tokenize=ptb_tokenize)
 def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
     """One text; `known` keeps what became of the pieces between spaces seen so far."""
     text = _LINE_BREAKS.sub(" ", text)
-    if _OPEN_END.search(text):
+    if _OPEN_END.search(text.rstrip()[-_END_CHARACTERS:]):
         words = _words(text, f"\n{shape(_LINE_BREAKS.sub(' ', following))}\n")
     elif _ACROSS_SPACES.search(text):
         words = _words(text)
