@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --ja
 .PHONY: help install install-dev demo test test-fast check style clean
 
 help:
-	@echo "make demo       a study from nothing to out/micro/report/index.html (about 10 minutes on two cores)"
+	@echo "make demo       a study from nothing to out/micro/report/index.html (about 8 minutes on two cores)"
 	@echo "make test       all tests        make test-fast  without the slow ones"
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
 
