@@ -19,7 +19,7 @@ from polyglance.data.build.ingest import kept_keys, pair_parts, read_pairs
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.shard import read_manifest, read_records
 
-from .test_build import shards
+from .test_build import POLYGLANCE, killed_at_random, shards
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
 
@@ -117,3 +117,12 @@ def test_from_pictures_and_bitext_to_shards(recipe_path: Path, tmp_path: Path) -
 
 def steps_parts(work: Path) -> list[str]:
     return [f"{path.parent.name}-{path.stem}" for path in sorted((work / "images").glob("*/*.parquet"))]
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments_the_bitext_comes_out_the_same(recipe_path: Path, tmp_path: Path) -> None:
+    """Every step that a build can have, killed ten times."""
+    recipe = load(Recipe, recipe_path)
+    build(recipe)
+    command = [*POLYGLANCE, "data", "build", str(recipe_path), "--set", f"out={tmp_path / 'out'}", "--workers", "2"]
+    killed_at_random(command, tmp_path / "out", shards(recipe.out), kills=10, seconds=30)
