@@ -1,6 +1,7 @@
 """Builds on a Ray cluster of this machine: the same shards, whoever is killed."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,7 +43,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = Path("/tmp") / f"polyglance-ray-{os.getpid()}"  # short: sockets lie in it, whose paths have a limit
     command = [*RAY, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
     more = ["--include-dashboard=false", "--object-store-memory=100000000", f"--temp-dir={folder}"]
-    subprocess.run([*command, *more], check=True, env=RAY_ENV, capture_output=True)
+    started = subprocess.run([*command, *more], check=False, env=RAY_ENV, capture_output=True, text=True)
+    if started.returncode:
+        pytest.skip(f"Ray cannot start a cluster on this machine: {started.stderr.strip()[-300:]}")
     yield f"127.0.0.1:{port}"
     subprocess.run([*RAY, "stop", "--force"], check=False, env=RAY_ENV, capture_output=True)
 
@@ -66,7 +69,7 @@ def test_a_killed_worker_costs_no_record_and_makes_no_duplicate(
     killed = 0
     with subprocess.Popen(command(recipe_path, out, cluster), env=RAY_ENV, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None:
-            if killed < 2 and list((out / "work" / "translations").glob("*.parquet")):
+            if killed < 2 and list((out / "work").glob("*/*.parquet")):
                 killed += kill_an_actor()
             time.sleep(0.05)  # looks at what another process does; nothing is timed
     assert process.returncode == 0
@@ -86,8 +89,12 @@ def test_no_cluster_is_one_line(recipe_path: Path, tmp_path: Path) -> None:
 
 def kill_an_actor() -> int:
     """Kill a worker process of the build, as the out-of-memory killer would; how many were found."""
-    found = subprocess.run(["pgrep", "-f", r"ray::.*(MapWorker|_Worker)"], capture_output=True, text=True, check=False)
-    for pid in found.stdout.split()[:1]:
-        os.kill(int(pid), signal.SIGKILL)
-        return 1
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            is_worker = re.match(rb"ray::.*(MapWorker|_Worker)", path.read_bytes())
+            if is_worker:
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                return 1
+        except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            continue
     return 0
