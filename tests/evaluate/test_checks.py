@@ -132,6 +132,11 @@ def test_empty_predictions_are_counted() -> None:
     assert segments.warnings == ("hyps: 1 of 3 predictions are empty",)
 
 
+def test_empty_references_are_counted() -> None:
+    segments = paired(references={**REFERENCES, "2": ["", "d"]})
+    assert segments.warnings == ("refs: 1 of 6 references are empty",)
+
+
 def test_cider_of_one_image_is_refused() -> None:
     with pytest.raises(ValueError, match="CIDEr of one image is 0"):
         check_document_frequency(1, 1, "references")

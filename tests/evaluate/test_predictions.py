@@ -113,6 +113,8 @@ def test_several_files_hold_one_reference_each(tmp_path: Path) -> None:
         ("a.json", '{"annotations": {}}', "`annotations` is an object, not a list"),
         ("a.json", '{\n"annotations": [\n}', r"a\.json:3: not valid JSON"),
         ("a.json", "3", "got a number"),
+        ("a.json", '{"7": "one", "8": "two", "7": "other"}', r"a\.json: the key '7' stands more than once"),
+        ("a.jsonl", '{"id": 1, "text": "a", "id": 2}', r"a\.jsonl:1: the key 'id' stands more than once"),
         ("a.json", "[" * 100_000, "nested too deeply"),
         ("a.json", '[{"image_id": 1, "caption": "a"}, {"image_id": 2}]', r"a\.json: item 2: the key"),
         ("a.txt", b"one\ntw\xff\n", r"a\.txt:2: not UTF-8 \(byte 0xff\)"),

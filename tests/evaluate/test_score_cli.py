@@ -70,6 +70,21 @@ def test_systems_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert first["difference"] < 0
 
 
+def test_a_part_of_what_was_scored_is_compared_with_the_same_part(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, refs = files(tmp_path)
+    bad, _ = files(tmp_path, "bad", {"1": "Ein Hund.", "2": "Hund", "3": "Haus"})
+    run("--hyps", bad, "--hyps", good, "--refs", refs, "--lang", "de", "--out", tmp_path)
+    ids = tmp_path / "ids.txt"
+    ids.write_text("1\n3\n")
+    capsys.readouterr()
+    run("--scores", tmp_path / "hyps", "--ids", ids, "--compare", tmp_path / "bad", "--json")
+    (cider, *_) = json.loads(capsys.readouterr().out)["comparisons"]
+    assert (cider["num_segments"], cider["num_ties"]) == (2, 1)
+    assert cider["difference"] < 0
+
+
 def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     run("--list-protocols")
     out = capsys.readouterr().out

@@ -87,12 +87,17 @@ def test_a_micro_run_makes_the_tokenizer_it_is_not_given(
     assert "make it with one process first" in capsys.readouterr().err
     monkeypatch.delenv("WORLD_SIZE")
     main([*command, "--dry-run"])
-    made = (tmp_path / "run" / "tokenizer.json").read_bytes()
+    path = tmp_path / "run" / "tokenizer-1024.json"
+    made = path.read_bytes()
+    path.write_bytes(b"of other data")  # nothing depends on it yet: it is made again
     capsys.readouterr()
     main(command)
     model = Path(json.loads(capsys.readouterr().out)["model"])
-    assert (tmp_path / "run" / "tokenizer.json").read_bytes() == made
+    assert path.read_bytes() == made
     assert Processor.load(model).decoder_tokenizer.get_vocab() == Tokenizer.from_str(made.decode()).get_vocab()
+    with pytest.raises(SystemExit):
+        main([*command, "--set", "vocab_size=30"])
+    assert "holds a run with other settings (tokenizer is " in capsys.readouterr().err
 
 
 def test_a_folder_of_another_run_is_left_as_it_is(

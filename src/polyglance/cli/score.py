@@ -11,7 +11,7 @@ from tyro.conf import UseAppendAction, arg
 
 if TYPE_CHECKING:
     from polyglance.evaluate.compare import Comparison
-    from polyglance.evaluate.score import Score, ScoreReport
+    from polyglance.evaluate.score import Resampling, Score, ScoreReport
 
 __all__ = ["score"]
 
@@ -74,18 +74,14 @@ def score(
     if list_protocols:
         _print_protocols()
         return
-    from polyglance.evaluate.compare import compare as compare_reports
-    from polyglance.evaluate.score import Resampling, ScoreConfig, load_scores, subset, write_scores
+    from polyglance.evaluate.score import Resampling, ScoreConfig, load_scores, write_scores
     from polyglance.evaluate.score import score as score_files
 
-    compared = [load_scores(path) for path in compare]
     if scores is not None:
         if hyps or refs:
             raise ValueError("give either --scores, or --hyps and --refs")
-        chosen = None if ids is None else _ids(ids)
-        resampling = Resampling(num_samples=bootstrap, seed=seed)
-        reports = [subset(load_scores(scores), chosen, resampling)]
-        compared = [subset(one, chosen, resampling) for one in compared]
+        again = _subsets((scores, *compare), ids, Resampling(num_samples=bootstrap, seed=seed))
+        reports, compared = again[:1], again[1:]
     else:
         _check_given(hyps, refs, lang)
         options: dict[str, Any] = {
@@ -107,16 +103,11 @@ def score(
             "seed": seed,
         }
         reports = [score_files(ScoreConfig(hypotheses=path, **options)) for path in hyps]
+        compared = [load_scores(path) for path in compare]
     if out is not None:
         for folder, report in zip(_folders(out, reports), reports, strict=True):
             write_scores(report, folder)
-    others = [*reports[1:], *compared]
-    num_samples = bootstrap or 1000
-    comparisons = [
-        one
-        for other in others
-        for one in compare_reports(reports[0], other, method=test, num_samples=num_samples, seed=seed)
-    ]
+    comparisons = _comparisons([*reports, *compared], method=test, num_samples=bootstrap or 1000, seed=seed)
     _print(reports, comparisons, as_json=json)
 
 
@@ -130,10 +121,20 @@ def _check_given(hyps: Sequence[Path], refs: Sequence[Path], lang: str) -> None:
             raise ValueError(f"{option} is missing: {example}")
 
 
-def _ids(path: Path) -> list[str]:
+def _subsets(paths: Sequence[Path], ids: Path | None, resampling: "Resampling") -> list["ScoreReport"]:
+    """Scores that were written before, of some of their ids or all."""
     from polyglance.evaluate.predictions import read_ids
+    from polyglance.evaluate.score import load_scores, subset
 
-    return read_ids(path)
+    chosen = None if ids is None else read_ids(ids)
+    return [subset(load_scores(path), chosen, resampling) for path in paths]
+
+
+def _comparisons(reports: Sequence["ScoreReport"], **how: Any) -> list["Comparison"]:
+    """The first with each of the others."""
+    from polyglance.evaluate.compare import compare
+
+    return [one for other in reports[1:] for one in compare(reports[0], other, **how)]
 
 
 def _split(comma_separated: str) -> tuple[str, ...]:

@@ -89,11 +89,9 @@ def pair(
         raise ValueError(f"{hypotheses.source}: no id is also in {references.source}; they belong to different data")
     spelled = {str(name): name for name, _ in references.entries}
     chosen = [found.get(name, [""])[0] for name in wanted]
-    _check_empty([found[name][0] for name in wanted if name in found], hypotheses, warnings)
+    _check_empty([found[name][0] for name in wanted if name in found], hypotheses.source, "predictions", warnings)
+    _check_empty([text for name in wanted for text in expected[name]], references.source, "references", warnings)
     cleaned = _cleaned([chosen], hypotheses.source, warnings)[0]
-    num_blank = sum(not text.strip() for name in wanted for text in expected[name])
-    if num_blank:
-        warnings.append(f"{references.source}: {num_blank:,} references are empty; nothing can match them")
     all_references = _cleaned(list(expected.values()), references.source, warnings)
     by_id = dict(zip(expected, all_references, strict=True))
     return Segments(
@@ -236,10 +234,10 @@ def _check_extra(
     warnings.append(f"{message}; left out")
 
 
-def _check_empty(chosen: Sequence[str], hypotheses: TextSet, warnings: list[str]) -> None:
-    num_empty = sum(not text.strip() for text in chosen)
+def _check_empty(texts: Sequence[str], source: str, what: str, warnings: list[str]) -> None:
+    num_empty = sum(not text.strip() for text in texts)
     if num_empty:
-        warnings.append(f"{hypotheses.source}: {num_empty:,} of {len(chosen):,} predictions are empty")
+        warnings.append(f"{source}: {num_empty:,} of {len(texts):,} {what} are empty")
 
 
 def _cleaned(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) -> list[tuple[str, ...]]:

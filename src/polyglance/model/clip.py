@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import AutoModel
 
-from polyglance.data.engines.loading import check_device, load_processor
+from polyglance.data.engines.loading import check_device, load_processor, placed
 from polyglance.model.baselines.library import folder_digest, load_library_model, model_type
 from polyglance.model.baselines.protocol import ModelConfig
 
@@ -49,7 +49,7 @@ class ClipModel:
     def cosines(self, images: Sequence[Image.Image], texts: Sequence[str]) -> Float[Tensor, " B"]:
         """Cosine of each image and the text of the same place. Texts are cut to what the text tower reads."""
         pixels = self._processor.image_processor(list(images), return_tensors="pt")
-        image = self._model.get_image_features(**self._placed(pixels))
+        image = self._model.get_image_features(**placed(pixels, self._config))
         words = self._processor.tokenizer(
             list(texts),
             padding="max_length" if self.kind in _FULL_LENGTH else True,
@@ -59,7 +59,7 @@ class ClipModel:
         )
         names = ("input_ids",) if self.kind in _FULL_LENGTH else ("input_ids", "attention_mask")
         kept = {name: words[name] for name in names}
-        text = self._model.get_text_features(**self._placed(kept))
+        text = self._model.get_text_features(**placed(kept, self._config))
         return F.cosine_similarity(_pooled(image).float(), _pooled(text).float()).cpu()
 
     @property
@@ -67,13 +67,6 @@ class ClipModel:
         config = self._model.config.text_config
         reserved = config.pad_token_id + 1 if config.model_type in ("xlm-roberta", "altclip_text_model") else 0
         return int(config.max_position_embeddings) - reserved  # RoBERTa's positions begin after the padding id
-
-    def _placed(self, inputs: Any) -> dict[str, Any]:
-        dtype = getattr(torch, self._config.dtype)
-        return {
-            name: tensor.to(self._config.device, dtype if tensor.is_floating_point() else None)
-            for name, tensor in inputs.items()
-        }
 
     @cached_property
     def _processor(self) -> Any:

@@ -53,12 +53,22 @@ class RunConfig(TrainConfig):
 
     def __post_init__(self) -> None:
         if self.tokenizer is None and self.start.checkpoint is None:
-            object.__setattr__(self, "tokenizer", self.out / "tokenizer.json")
+            object.__setattr__(self, "tokenizer", self._own_tokenizer)
         if self.test is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationConfig())
         super().__post_init__()
         if self.evaluation is not None and self.test is None:
             raise ValueError("evaluation needs test, the held-out data set that it measures on")
+
+    @property
+    def _own_tokenizer(self) -> Path:
+        """Its name tells its size, so that a run with another one is another run."""
+        return self.out / f"tokenizer-{self.vocab_size}.json"
+
+    @property
+    def makes_tokenizer(self) -> bool:
+        """Whether the run has a tokenizer of its own, and none of its weights depends on it yet."""
+        return self.tokenizer == self._own_tokenizer and not any(self.out.glob("checkpoints/*"))
 
     @property
     def training(self) -> TrainConfig:
@@ -67,19 +77,20 @@ class RunConfig(TrainConfig):
 
 
 def make_tokenizer(settings: RunConfig) -> None:
-    """Train the tokenizer in the run's folder, where that is the one that is used and it is not there.
+    """Train the tokenizer in the run's folder from the data as it is now, until a checkpoint depends on it.
 
     Raises:
-        ValueError: there are several processes, which would not wait for it.
+        ValueError: it is not there, and there are several processes, which would not wait for it.
     """
-    path = settings.out / "tokenizer.json"
-    if settings.tokenizer != path or path.exists():
+    path = settings.tokenizer
+    if path is None or not settings.makes_tokenizer:
         return
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        annotations = training_annotations(settings.data, settings.coverage)
+        made = train_tokenizer(texts_of(annotations), vocab_size=settings.vocab_size)
+        write_atomically(path, made.to_str(pretty=True))
+    elif not path.exists():
         raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")
-    annotations = training_annotations(settings.data, settings.coverage)
-    made = train_tokenizer(texts_of(annotations), vocab_size=settings.vocab_size)
-    write_atomically(path, made.to_str(pretty=True))
 
 
 def training_annotations(data: Path, coverage: Coverage) -> list[Annotation]:

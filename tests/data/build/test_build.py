@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from polyglance.cli import main
 from polyglance.config import load
 from polyglance.data.build.build import BuildResult, build, steps_of
 from polyglance.data.build.executors import Processes
@@ -152,11 +153,28 @@ def test_a_changed_evaluation_set_is_noticed(tmp_path: Path) -> None:
         ('translate.engine.kind="clip"', "needs path"),
         ("output.test_fraction=1.5", "share below 1"),
         ("translate.lanugages=1", "did you mean 'languages'?"),
+        ('translate.languages=["cz"]', "did you mean 'cs'?"),
+        ('translate.languages=["en"]', "which is what is translated from"),
+        ('annotate.captions=["en", "klingon"]', "unknown language 'klingon'"),
     ],
 )
 def test_mistakes_are_one_line(override: str, message: str, recipe_path: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="^[^\n]*" + message.replace("?", r"\?")):
         build(elsewhere(recipe_path, tmp_path, override))
+
+
+def test_a_build_that_leaves_no_image_says_so(
+    recipe_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "images").mkdir()
+    shutil.copy(next((recipe_path.parent / "images").glob("*.png")), tmp_path / "images")
+    command = ["data", "build", str(recipe_path), "--set", f"out={tmp_path / 'out'}"]
+    with pytest.raises(SystemExit) as caught:  # an image without a text
+        main([*command, "--set", f"images.0.path={tmp_path / 'images'}"])
+    assert caught.value.code == 2
+    printed = capsys.readouterr()
+    assert "no text is left for it" in printed.out
+    assert "not a single image is left" in printed.err
 
 
 def test_a_folder_of_shards_is_a_part_for_each(recipe_path: Path, tmp_path: Path, built: BuildResult) -> None:
@@ -209,8 +227,11 @@ def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult)
         build(load(Recipe, recipe_path))
 
 
-def killed_at_random(command: list[str], out: Path, expected: dict[str, bytes], *, kills: int, seconds: float) -> None:
-    """Run, kill at random moments, run to the end: the shards have to be the expected ones."""
+def shards_after_kills(
+    command: list[str], out: Path, expected: dict[str, bytes], *, kills: int, seconds: float
+) -> dict[str, bytes]:
+    """What is there after so many kills of a running build, at random moments, and a run to the end. A build that ends
+    before its moment has come has to give what is `expected`, and is begun again."""
     moments, killed = random.Random(3), 0
     while killed < kills:
         process = subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -223,7 +244,7 @@ def killed_at_random(command: list[str], out: Path, expected: dict[str, bytes], 
             process.wait()
             killed += 1
     subprocess.run(command, check=True, env=ENV, capture_output=True)
-    assert shards(out) == expected
+    return shards(out)
 
 
 @pytest.mark.slow
@@ -231,4 +252,5 @@ def test_killed_at_ten_random_moments_gives_the_same_shards(
     built: BuildResult, recipe_path: Path, tmp_path: Path
 ) -> None:
     command = [*POLYGLANCE, "data", "build", str(recipe_path), "--set", f"out={tmp_path / 'out'}", "--workers", "2"]
-    killed_at_random(command, tmp_path / "out", shards(built.out), kills=10, seconds=8)
+    expected = shards(built.out)
+    assert shards_after_kills(command, tmp_path / "out", expected, kills=10, seconds=8) == expected

@@ -1,7 +1,8 @@
 """Models, tokenizers and image transforms of local folders through transformers: never from a network or a pickle."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from transformers import AutoProcessor, AutoTokenizer
@@ -68,12 +69,21 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
-def placed(inputs: Any, config: EngineConfig) -> dict[str, Any]:
-    """Tensors on the engine's device, pixels in its precision."""
-    dtype = getattr(torch, config.dtype)
+class Placement(Protocol):
+    """Settings that say where a model is: an engine's, or those of a model that is evaluated."""
+
+    @property
+    def device(self) -> str: ...
+
+    @property
+    def dtype(self) -> str: ...
+
+
+def placed(inputs: Mapping[str, Any], where: Placement) -> dict[str, Any]:
+    """Tensors on the model's device, pixels in its precision."""
+    dtype = getattr(torch, where.dtype)
     return {
-        name: tensor.to(config.device, dtype) if tensor.is_floating_point() else tensor.to(config.device)
-        for name, tensor in inputs.items()
+        name: tensor.to(where.device, dtype if tensor.is_floating_point() else None) for name, tensor in inputs.items()
     }
 
 

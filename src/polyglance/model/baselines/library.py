@@ -6,13 +6,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from PIL import Image
 from torch import Tensor
 
-from polyglance.data.engines.loading import check_device, load_processor, load_tokenizer, load_weights
+from polyglance.data.engines.loading import check_device, load_processor, load_tokenizer, load_weights, placed
 from polyglance.mixture.collate import IGNORED
 from polyglance.model.baselines.protocol import Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.model.checkpoint import Checkpoint, read_json
@@ -121,11 +120,7 @@ class LibraryModel:
 
     def placed(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Tensors on the model's device, pixels in its precision."""
-        dtype = getattr(torch, self.config.dtype)
-        return {
-            name: tensor.to(self.config.device, dtype) if tensor.is_floating_point() else tensor.to(self.config.device)
-            for name, tensor in inputs.items()
-        }
+        return placed(inputs, self.config)
 
     def decoded(self, ids: Int[Tensor, "B T"]) -> list[str]:
         """Texts of generated ids."""
