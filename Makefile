@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Packages whose tensor shapes are checked while tests run.
-SHAPED := polyglance.mixture,polyglance.model,polyglance.train,polyglance.evaluate
+SHAPED := polyglance.engines,polyglance.mixture,polyglance.model,polyglance.train,polyglance.evaluate
 # One thread per test worker; more would fight over the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --jaxtyping-packages=$(SHAPED),beartype.beartype
 

@@ -37,10 +37,10 @@ from polyglance.data.build.executors import InProcess
 from polyglance.data.build.finish import AnnotateStep, write_data_sets
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.build.tasks import Report, Step, open_step
-from polyglance.data.engines.protocols import Failed, Translator
-from polyglance.data.engines.world import WorldTranslator
 from polyglance.data.shard import read_records
 from polyglance.data.world import describe, sample_scene
+from polyglance.data.world.translator import WorldTranslator
+from polyglance.engines.protocol import Failure, Translator
 from polyglance.records import Drops
 
 _SIDES = (256, 500)
@@ -216,16 +216,16 @@ class ComputingTranslator:
         self._matrix = np.random.default_rng(0).standard_normal((64, 64))
         self.wall_s = self.cpu_s = 0.0
 
-    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         wall, cpu = perf_counter(), process_time()
         made = [self._one(text, language) for text in texts]
         self.wall_s, self.cpu_s = self.wall_s + perf_counter() - wall, self.cpu_s + process_time() - cpu
         return made
 
-    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         return self.translate(texts, language=language)
 
-    def _one(self, text: str, language: str) -> str | Failed:
+    def _one(self, text: str, language: str) -> str | Failure:
         until_s = thread_time() + self._record_s
         (made,) = self._world.translate([text], language=language)
         while thread_time() < until_s:

@@ -16,10 +16,10 @@ from time import process_time
 import numpy as np
 from PIL import Image
 
-from polyglance.data.images import to_rgb
 from polyglance.data.near_duplicates import ImageHash, NearDuplicates, NearDuplicatesConfig, hash_image
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import LevelName, sample_scene
+from polyglance.images import to_rgb
 
 _SETTINGS = (
     NearDuplicatesConfig(max_distance=8, max_colour_difference=255),

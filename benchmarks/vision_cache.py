@@ -22,6 +22,7 @@ import torch
 from polyglance.coverage import Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.data.world import WorldConfig, generate
+from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
@@ -32,7 +33,6 @@ from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.features import cached_features
 from polyglance.train.run import initial_model, mixture_for, processor_for, train
-from polyglance.train.runtime import EngineConfig, Runtime
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
@@ -76,7 +76,7 @@ def prepare(folder: Path, *, num_images: int, num_steps: int) -> TrainConfig:
         coverage=COVERAGE,
         start=StartConfig(model=MODEL, vision_tower=folder / "tower", trained=TRAINED),
         mixture=MixtureConfig(batch_size=BATCH_SIZE),
-        engine=EngineConfig(device="cpu"),
+        engine=RuntimeConfig(device="cpu"),
         vision_cache=VisionCacheConfig(use="never"),
         num_samples=num_steps * BATCH_SIZE,
         save_every_steps=num_steps,

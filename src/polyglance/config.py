@@ -25,9 +25,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 import tomli_w
 
+from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["fingerprint", "from_dict", "load", "save", "to_dict", "write_atomically"]
+__all__ = ["fingerprint", "from_dict", "load", "save", "to_dict"]
 
 T = TypeVar("T")
 
@@ -98,18 +99,6 @@ def fingerprint(*parts: Any) -> str:
     """12 hexadecimal digits that change when any part (dataclasses, plain values) changes."""
     text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def write_atomically(path: str | Path, content: str | bytes) -> None:
-    """Write a file under a `.partial` name and rename it when whole, so that no reader ever sees half of it."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    if isinstance(content, str):
-        partial.write_text(content, encoding="utf-8")
-    else:
-        partial.write_bytes(content)
-    partial.replace(path)
 
 
 def _plain(value: Any) -> Any:

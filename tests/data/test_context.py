@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.data.context import Translated, TranslationConfig, flaw, translate
-from polyglance.data.engines import Failed
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
+from polyglance.engines import Failure
 from polyglance.languages import LANGUAGES
 
 CHECKED = TranslationConfig()
@@ -190,16 +190,16 @@ class Scripted:
     name, version = "scripted", "1"
 
     def __init__(
-        self, first: Callable[[str], str | Failed], second: Callable[[str], str | Failed] = lambda text: ""
+        self, first: Callable[[str], str | Failure], second: Callable[[str], str | Failure] = lambda text: ""
     ) -> None:
         self._first, self._second = first, second
         self.calls: list[list[str]] = []
 
-    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         self.calls.append(list(texts))
         return [self._first(text) for text in texts]
 
-    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         self.calls.append(list(texts))
         return [self._second(text) for text in texts]
 
@@ -222,16 +222,16 @@ UFER = "Ein Hund am Ufer."
         ("### (Das Bild)", None),
         ("(Das Bild)", None),
         ("", None),
-        (Failed("broken"), None),
+        (Failure("broken"), None),
     ],
 )
-def test_the_published_cut(answer: str | Failed, text: str | None) -> None:
+def test_the_published_cut(answer: str | Failure, text: str | None) -> None:
     engine = Scripted(lambda asked: answer if asked == PROMPT else "Ein Hund auf der Bank")
     (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=PUBLISHED)
     assert isinstance(made, Translated)
     assert (made.text, made.used_context) == (text or BARE, text is not None)
     assert engine.calls == ([[PROMPT]] if text else [[PROMPT], [CAPTION]])
-    wrong = "broken" if isinstance(answer, Failed) else "nothing was cut off"
+    wrong = "broken" if isinstance(answer, Failure) else "nothing was cut off"
     assert made.rejected == (() if text else (f"with context: {wrong}",))
 
 
@@ -261,10 +261,10 @@ def test_published_full_stops_and_texts_without_context() -> None:
         ("河边的狗 ### (图)", "wrong script"),
         ("Hund Hund Hund Hund ### (Das Bild)", "repetition"),
         (f"{UFER[:-1]} mit vielen bunten Booten und Häusern und Bäumen im Licht. ### (Das Bild)", "too long"),
-        (Failed("broken"), "broken"),
+        (Failure("broken"), "broken"),
     ],
 )
-def test_what_is_wrong_with_context_is_tried_again(answer: str | Failed, reason: str) -> None:
+def test_what_is_wrong_with_context_is_tried_again(answer: str | Failure, reason: str) -> None:
     """By the second candidate first, then without context; each pass asks for all texts at once."""
     second = f"{UFER} ### (Das Bild)"
     engine = Scripted(lambda asked: answer if asked == PROMPT else BARE, lambda asked: second)
@@ -318,12 +318,12 @@ def test_what_no_candidate_is_good_for() -> None:
     (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     lost = ("with context: separator lost",) * 2
     assert made == Translated(text=None, used_context=False, rejected=(*lost, "alone: wrong script"))
-    broken = Scripted(lambda asked: Failed("timed out"), lambda asked: Failed("timed out"))
+    broken = Scripted(lambda asked: Failure("timed out"), lambda asked: Failure("timed out"))
     for config in (CHECKED, PUBLISHED, NONE):
-        assert translate(broken, [CAPTION], [CONTEXT], language="de", config=config) == [Failed("timed out")]
-    half = Scripted(lambda asked: Failed("timed out") if "dog" in asked else "Ein Mann sitzt am Fluss.")
+        assert translate(broken, [CAPTION], [CONTEXT], language="de", config=config) == [Failure("timed out")]
+    half = Scripted(lambda asked: Failure("timed out") if "dog" in asked else "Ein Mann sitzt am Fluss.")
     (made,) = translate(half, [ENGLISH], [""], language="de", config=NONE)
-    assert made == Failed("timed out"), "a sentence that failed is not left out"
+    assert made == Failure("timed out"), "a sentence that failed is not left out"
 
 
 def test_context_is_cut_and_kept_apart() -> None:

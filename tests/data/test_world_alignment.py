@@ -13,8 +13,8 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokeniz
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from polyglance.data.align import AlignConfig, Embeddings, align
-from polyglance.data.engines import EngineConfig
 from polyglance.data.world import Scene, describe, render, sample_scene
+from polyglance.engines import EngineConfig
 
 SIDE, NUM_TEST, BATCH_SIZE, PEAK_LR = 32, 200, 64, 2e-3
 

@@ -12,12 +12,12 @@ from polyglance.cli import main
 from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
+from polyglance.engines.clip import ClipModel
 from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.folder_loss import LossConfig, folder_losses
 from polyglance.evaluate.loss import cell_losses
 from polyglance.evaluate.score import load_scores
 from polyglance.languages import LANGUAGES
-from polyglance.model.clip import ClipModel
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
 
@@ -89,10 +89,10 @@ def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
     """And an image-blind scorer, for which every row ties, is at 0, 100 and 50."""
     from test_predict import Stub
 
+    from polyglance.engines.evaluated import TextLoss
+    from polyglance.engines.open import ModelConfig
     from polyglance.evaluate.predict import PredictConfig, predict
     from polyglance.evaluate.score_predictions import score_prediction
-    from polyglance.model.baselines import ModelConfig
-    from polyglance.model.baselines.protocol import TextLoss
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
     config = PredictConfig(

@@ -1,6 +1,7 @@
 """Predictions survive kills, do not depend on the number of processes, and are never taken for others."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -13,11 +14,11 @@ from typing import Any
 import pytest
 import tiny_evaluation
 
+from polyglance.engines.evaluated import Failure, TextLoss
+from polyglance.engines.open import ModelConfig, Picture, open_model
 from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge
 from polyglance.evaluate.predict import SIDECAR, PredictConfig, Prediction, _Work, predict
-from polyglance.locking import locked
-from polyglance.model.baselines import ModelConfig, Picture, open_model
-from polyglance.model.baselines.protocol import Failure, TextLoss
+from polyglance.files import locked
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +88,7 @@ def test_killed_and_resumed_is_uninterrupted(
     script = tmp_path / "killed.py"
     values = {"made": str(made), "out": str(out), "processes": processes, "module": Path(__file__).stem}
     script.write_text(KILLED.format(**values, **chosen))
-    code = {"PYTHONPATH": str(Path(__file__).parent)}
+    code = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=_env(code))
     assert done.returncode == -9, done.stderr
     (folder,) = out.iterdir()
@@ -98,8 +99,6 @@ def test_killed_and_resumed_is_uninterrupted(
 
 
 def _env(changes: dict[str, str]) -> dict[str, str]:
-    import os
-
     return {**os.environ, **changes}
 
 

@@ -50,13 +50,13 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, row, message):
     [
         ("", "a.csv", "empty"),
         (HEADER, "a.csv", "no rows"),
-        ("P,P,y\n1,2,3\n", "a.csv", "given twice: 'P'"),
-        ("P,S,y\n1,2\n", "a.csv", "row 1 has 2 cells, the header has 3"),
-        ('{"P": 1}\nnonsense\n', "a.jsonl", "line 2 is not JSON"),
-        ("[1, 2]\n", "a.jsonl", "line 1 is not an object"),
+        ("P,P,y\n1,2,3\n", "a.csv", "the column 'P' is there twice"),
+        ("P,S,y\n1,2\n", "a.csv", "a.csv:2: wrong number of cells .2 cells, the header has 3"),
+        ('{"P": 1}\nnonsense\n', "a.jsonl", "a.jsonl:2: broken JSON"),
+        ("[1, 2]\n", "a.jsonl", "a.jsonl:1: not a JSON object"),
         ("P,params,loss\n1,2,3\n", "a.csv", "no column 'S'"),
-        ("x", "a.xlsx", "tables are read from"),
-        ("not parquet", "a.parquet", "not a readable Parquet file"),
+        ("x", "a.xlsx", "unknown kind of table"),
+        ("not parquet", "a.parquet", "not a Parquet file"),
     ],
 )
 def test_broken_tables_are_refused_in_one_line(tmp_path, text, name, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from polyglance.data.images import ImageError, to_reduced_rgb
+from polyglance.images import ImageError, to_reduced_rgb
 from polyglance.mixture.images import square_pixels
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import torch.distributed as dist
 
 from polyglance.config import load
+from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.model.architecture import Polyglance
-from polyglance.study.measure import RunConfig, evaluator_for, measured_run, split_losses
+from polyglance.study.measure import evaluator_for, measured_run, split_losses
 from polyglance.train.run import train
-from polyglance.train.runtime import EngineConfig, Runtime
+from polyglance.train.run_config import RunConfig
 
 
 def evaluator_of(config: RunConfig) -> Evaluator:
@@ -36,7 +37,7 @@ def measure_and_train(config: RunConfig, folder: Path) -> None:
 def main(folder: Path) -> None:
     dist.init_process_group("gloo")  # once for all runs: a second group would meet the first one's traces
     config = load(RunConfig, folder / "run.toml")
-    replicas = EngineConfig(strategy="ddp", device="cpu", micro_batch_size=2)
+    replicas = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2)
     shards = replace(replicas, strategy="fsdp")
     measure_and_train(replace(config, engine=replicas), folder / "ddp")
     measure_and_train(replace(config, engine=shards), folder / "fsdp")

@@ -18,14 +18,14 @@ from safetensors.torch import load_file
 
 from polyglance.config import save
 from polyglance.coverage import Coverage
+from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.loss import ALONE
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.study.config import EvaluationConfig
-from polyglance.study.measure import RunConfig
 from polyglance.train.config import StartConfig
 from polyglance.train.optim import OptimConfig
-from polyglance.train.runtime import EngineConfig
+from polyglance.train.run_config import RunConfig
 from tests.study.measuring import evaluator_of, measure_and_train
 from tests.train.runs import write_checkpoint, write_tokenizer
 
@@ -43,7 +43,7 @@ def config(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         start=StartConfig(checkpoint=write_checkpoint(folder / "model", write_tokenizer(world, folder))),
         mixture=MixtureConfig(batch_size=4),
         optim=OptimConfig(eps=1e-2, lr=1e-2),
-        engine=EngineConfig(device="cpu", micro_batch_size=2),
+        engine=RuntimeConfig(device="cpu", micro_batch_size=2),
         num_samples=4 * 6,
         save_every_steps=2,
         log_every_steps=1,

@@ -21,9 +21,9 @@ from polyglance.evaluate.loss import VARIANTS
 from polyglance.laws import Law
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import jobs, runs
-from polyglance.study.measure import RunConfig
 from polyglance.study.study import plan, report, run, status
 from polyglance.study.table import COLUMNS
+from polyglance.train.run_config import RunConfig
 from tests.study.tiny import write_tiny_study
 
 
@@ -181,7 +181,7 @@ def test_the_command_line_answers_mistakes_in_one_line(config_path: Path, tmp_pa
 
 
 def test_two_processes_do_not_work_on_one_study(config_path: Path, tmp_path: Path) -> None:
-    from polyglance.locking import locked
+    from polyglance.files import locked
 
     hold = partial(locked, tmp_path, "polyglance study run")
     with hold(), pytest.raises(ValueError, match="another `polyglance study run`"), hold():

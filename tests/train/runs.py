@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from polyglance.coverage import Coverage
 from polyglance.data.shard import ShardReader
+from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
@@ -16,7 +17,6 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.train.config import StartConfig, TrainConfig
-from polyglance.train.runtime import EngineConfig
 
 LARGE_VOCABULARY = 20_000
 """So many that the loss is computed in chunks."""
@@ -48,7 +48,7 @@ def small_run(world: Path, tokenizer_path: Path | None, **settings: Any) -> Trai
         coverage=Coverage(caption=("en",), translation=("fr", "zh")),
         start=StartConfig(model=MicroConfig(width=16)),
         mixture=MixtureConfig(batch_size=8),
-        engine=EngineConfig(device="cpu"),
+        engine=RuntimeConfig(device="cpu"),
         num_samples=8 * 12,
         save_every_steps=5,
     )

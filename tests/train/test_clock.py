@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from polyglance.config import save
+from polyglance.distributed import RuntimeConfig
 from polyglance.train.config import VisionCacheConfig
 from polyglance.train.run import train
-from polyglance.train.runtime import EngineConfig
 from polyglance.train.watch import WatchConfig
 from tests.train.runs import small_run, weights, write_tokenizer
 
@@ -27,14 +27,14 @@ def test_the_wall_clock_jumps_by_days(world: Path, tmp_path: Path) -> None:
         world,
         write_tokenizer(world, tmp_path),
         vision_cache=VisionCacheConfig(use="never"),
-        engine=EngineConfig(device="cpu", num_workers=1),
+        engine=RuntimeConfig(device="cpu", num_workers=1),
         watch=WatchConfig(stall_s=86_400 / 2),
         log_every_steps=1,
     )
     save(config, tmp_path / "run.toml")
     (tmp_path / "site").mkdir()
     shutil.copy(Path(__file__).with_name("jumping.py"), tmp_path / "site" / "sitecustomize.py")
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path / "site")}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *sys.path])}
     command = [sys.executable, str(SCRIPT), str(tmp_path)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -17,12 +17,12 @@ import pytest
 import torch
 
 from polyglance.config import save
+from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.train.config import StartConfig, VisionCacheConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import TrainConfig, train
-from polyglance.train.runtime import EngineConfig
 from polyglance.train.signals import Stopped
 from tests.train.runs import small_run, weights, write_checkpoint, write_tokenizer
 
@@ -41,7 +41,7 @@ def config(world: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig
         start=StartConfig(checkpoint=checkpoint, trained="published"),
         mixture=MixtureConfig(batch_size=8),
         optim=OptimConfig(eps=1e-2, lr=1e-2),
-        engine=EngineConfig(device="cpu", micro_batch_size=2),
+        engine=RuntimeConfig(device="cpu", micro_batch_size=2),
         vision_cache=VisionCacheConfig(use="never"),
         log_every_steps=1,
     )
@@ -120,7 +120,7 @@ def test_in_one_pass_or_in_four(config: TrainConfig, world: Path, tmp_path: Path
     checkpoint = write_checkpoint(tmp_path / "model", write_tokenizer(world, tmp_path), dropout=0.0)
     config = replace(config, start=StartConfig(checkpoint=checkpoint, trained="published"))
     train(config, tmp_path / "four")
-    train(replace(config, engine=EngineConfig(device="cpu")), tmp_path / "one")
+    train(replace(config, engine=RuntimeConfig(device="cpu")), tmp_path / "one")
     assert_same(config, tmp_path / "four", tmp_path / "one")
 
 

@@ -6,32 +6,32 @@ import pytest
 import torch
 
 from polyglance.config import load, save
+from polyglance.distributed import Runtime, RuntimeConfig, runtime
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import layers
-from polyglance.train.runtime import EngineConfig, Runtime, runtime
 from tests.train.runs import small_run
 
 
 def test_parts_of_a_step_are_shared_out_once_each() -> None:
     for world_size in (1, 2, 4):
-        engine = EngineConfig(micro_batch_size=8)
+        engine = RuntimeConfig(micro_batch_size=8)
         assert (num := engine.num_parts(64, world_size)) == 8  # the same parts whatever the number of processes
         processes = [Runtime(rank=r, world_size=world_size, device=torch.device("cpu")) for r in range(world_size)]
         assert [index for process in processes for index in process.indices(num)] == list(range(8))
-    assert EngineConfig().num_parts(64, 4) == 4
+    assert RuntimeConfig().num_parts(64, 4) == 4
     with pytest.raises(ValueError, match="64 samples cannot be divided over 3 processes in micro-batches of 8"):
-        EngineConfig(micro_batch_size=8).num_parts(64, 3)
+        RuntimeConfig(micro_batch_size=8).num_parts(64, 3)
 
 
 def test_strategies_that_do_not_fit_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with runtime(EngineConfig(device="cpu")) as here:
+    with runtime(RuntimeConfig(device="cpu")) as here:
         assert (here.strategy, here.world_size, here.is_main) == ("single", 1, True)
-    with pytest.raises(ValueError, match="needs torchrun"), runtime(EngineConfig(strategy="fsdp", device="cpu")):
+    with pytest.raises(ValueError, match="needs torchrun"), runtime(RuntimeConfig(strategy="fsdp", device="cpu")):
         pass
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="'single' is for one process"), runtime(EngineConfig(strategy="single")):
+    with pytest.raises(ValueError, match="'single' is for one process"), runtime(RuntimeConfig(strategy="single")):
         pass
 
 
@@ -60,7 +60,7 @@ def test_layers_are_what_is_sharded_and_recomputed() -> None:
 
 
 def test_a_configuration_survives_its_file(world: Path, tmp_path: Path) -> None:
-    config = small_run(world, tmp_path / "tokenizer.json", engine=EngineConfig(peak_tflops="measured"))
+    config = small_run(world, tmp_path / "tokenizer.json", engine=RuntimeConfig(peak_tflops="measured"))
     save(config, tmp_path / "run.toml")
     assert load(type(config), tmp_path / "run.toml") == config
     changed = load(type(config), tmp_path / "run.toml", overrides=["optim.lr=3e-4", "engine.strategy=fsdp"])

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from polyglance.distributed import RuntimeConfig
 from polyglance.train.config import TrainConfig, VisionCacheConfig
 from polyglance.train.loop import LossScale
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
-from polyglance.train.runtime import EngineConfig
 from polyglance.train.signals import Stopped
 from polyglance.train.step import CaptionObjective
 from polyglance.train.watch import LossWatch, WatchConfig, stall_notice
@@ -115,7 +115,7 @@ def test_half_precision_learns_nearly_the_same(config: TrainConfig, tmp_path: Pa
     """fp16 begins with overflows, which are skipped until the scale fits; then both follow float32."""
     steps = replace(config, num_samples=8 * 40, optim=OptimConfig(lr=3e-3), log_every_steps=20)
     train(steps, tmp_path / "fp32")
-    model = train(replace(steps, engine=EngineConfig(device="cpu", precision=precision)), tmp_path / "half")  # type: ignore[arg-type]
+    model = train(replace(steps, engine=RuntimeConfig(device="cpu", precision=precision)), tmp_path / "half")  # type: ignore[arg-type]
     full, half = (
         [json.loads(line)["loss_nats"] for line in (tmp_path / run / "metrics.jsonl").read_text().splitlines()]
         for run in ("fp32", "half")

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch.distributed as dist
 
 from polyglance.config import load
+from polyglance.distributed import RuntimeConfig
 from polyglance.train.config import TrainConfig
 from polyglance.train.run import train
-from polyglance.train.runtime import EngineConfig
 from polyglance.train.signals import Stopped
 
 
@@ -18,10 +18,10 @@ def main(folder: Path) -> None:
     dist.init_process_group("gloo")  # once for all runs: a second group would meet the first one's traces
     config = load(TrainConfig, folder / "run.toml")
     engines = {
-        "ddp": EngineConfig(strategy="ddp", device="cpu", micro_batch_size=2),
-        "fsdp": EngineConfig(strategy="fsdp", device="cpu", micro_batch_size=2),
-        "recomputed": EngineConfig(strategy="fsdp", device="cpu", micro_batch_size=2, activation_checkpointing=True),
-        "bf16": EngineConfig(
+        "ddp": RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2),
+        "fsdp": RuntimeConfig(strategy="fsdp", device="cpu", micro_batch_size=2),
+        "recomputed": RuntimeConfig(strategy="fsdp", device="cpu", micro_batch_size=2, activation_checkpointing=True),
+        "bf16": RuntimeConfig(
             strategy="fsdp", device="cpu", micro_batch_size=2, activation_checkpointing=True, precision="bf16"
         ),
     }

@@ -23,7 +23,7 @@ def results(
         format: How it is written.
         out: Write it to this file.
     """
-    from polyglance.config import write_atomically
+    from polyglance.files import write_atomically
     from polyglance.report.result_tables import FORMATS, result_tables
     from polyglance.report.score_folders import read_models
 

@@ -15,7 +15,7 @@ from rich.table import Table
 from tyro.conf import Positional, UseAppendAction, arg
 
 from polyglance.cli.output import show
-from polyglance.locking import locked
+from polyglance.files import locked
 
 __all__ = ["train"]
 
@@ -43,7 +43,8 @@ def train(
         json: Print the result for machines.
     """
     from polyglance.config import load
-    from polyglance.study.measure import RunConfig, make_tokenizer
+    from polyglance.study.measure import make_tokenizer
+    from polyglance.train.run_config import RunConfig
 
     if dry_run and profile:
         raise ValueError("--dry-run looks at the data alone, --profile trains: give one of them")

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Literal
 
-from polyglance.data.engines.protocols import Failed, Translator
 from polyglance.data.sentences import join_sentences, sentences
+from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.languages import language as language_of
 
@@ -109,11 +109,11 @@ class _Job:
     """What the translator reads beside it; emptied when it is tried alone."""
     text: str | None = None
     used_context: bool = False
-    failed: Failed | None = None
+    failed: Failure | None = None
     """Set while the last candidate is one that the engine could not make."""
     rejected: list[str] = field(default_factory=list)
 
-    def result(self) -> Translated | Failed:
+    def result(self) -> Translated | Failure:
         if self.text is None and self.failed is not None:
             return self.failed
         return Translated(text=self.text, used_context=self.used_context, rejected=tuple(self.rejected))
@@ -126,7 +126,7 @@ def translate(
     *,
     language: str,
     config: TranslationConfig,
-) -> list[Translated | Failed]:
+) -> list[Translated | Failure]:
     """English texts in another language, in at most three calls of the translator for all of them.
 
     Args:
@@ -190,11 +190,11 @@ def _publish(translator: Translator, jobs: Sequence[_Job], language: str) -> Non
         if not job.context:
             _settle(job, answer, language)
             continue
-        kept = answer if isinstance(answer, Failed) else answer.split("(")[0].split("#")[0].strip()
+        kept = answer if isinstance(answer, Failure) else answer.split("(")[0].split("#")[0].strip()
         if isinstance(kept, str) and kept not in ("", answer):
             _settle(job, kept, language)
         else:
-            _reject(job, answer if isinstance(answer, Failed) else "nothing was cut off")
+            _reject(job, answer if isinstance(answer, Failure) else "nothing was cut off")
             alone.append(job)
     for job, answer in zip(alone, _ask(translator.translate, [job.source for job in alone], language), strict=True):
         job.context = ""
@@ -216,14 +216,14 @@ def _check(translator: Translator, jobs: Sequence[_Job], language: str, config: 
         _consider(job, _joined(own, list(islice(answers, len(own))), language), language, config)
 
 
-def _ask(call: Callable[..., list[str | Failed]], texts: list[str], language: str) -> list[str | Failed]:
+def _ask(call: Callable[..., list[str | Failure]], texts: list[str], language: str) -> list[str | Failure]:
     answers = call(texts, language=language) if texts else []
-    return [answer if isinstance(answer, Failed) else answer.strip() for answer in answers]
+    return [answer if isinstance(answer, Failure) else answer.strip() for answer in answers]
 
 
-def _consider(job: _Job, answer: str | Failed, language: str, config: TranslationConfig) -> None:
+def _consider(job: _Job, answer: str | Failure, language: str, config: TranslationConfig) -> None:
     """Take an answer, or note what is wrong with it."""
-    if isinstance(answer, Failed):
+    if isinstance(answer, Failure):
         _reject(job, answer)
         return
     candidate = answer
@@ -239,24 +239,24 @@ def _consider(job: _Job, answer: str | Failed, language: str, config: Translatio
         _reject(job, wrong)
 
 
-def _settle(job: _Job, answer: str | Failed, language: str) -> None:
-    if isinstance(answer, Failed):
+def _settle(job: _Job, answer: str | Failure, language: str) -> None:
+    if isinstance(answer, Failure):
         _reject(job, answer)
     else:
         job.text, job.used_context = _ended(answer, language), bool(job.context)
 
 
-def _reject(job: _Job, reason: str | Failed) -> None:
-    job.failed = reason if isinstance(reason, Failed) else None
-    words = reason.reason if isinstance(reason, Failed) else reason
+def _reject(job: _Job, reason: str | Failure) -> None:
+    job.failed = reason if isinstance(reason, Failure) else None
+    words = reason.reason if isinstance(reason, Failure) else reason
     job.rejected.append(f"{'with context' if job.context else 'alone'}: {words}")
 
 
-def _joined(parts: Sequence[str], answers: Sequence[str | Failed], language: str) -> str | Failed:
+def _joined(parts: Sequence[str], answers: Sequence[str | Failure], language: str) -> str | Failure:
     """Translations of single sentences as one text."""
     made = [answer for answer in answers if isinstance(answer, str)]
     for answer in answers:
-        if isinstance(answer, Failed):
+        if isinstance(answer, Failure):
             return answer
     if len(parts) == 1 or not all(made):  # an empty one is found by the checks
         return join_sentences(made, language)

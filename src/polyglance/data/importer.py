@@ -1,6 +1,6 @@
 """A user's own images and texts as a data set: `polyglance data import`.
 
-One row per image, with texts by language; the forms are those of `polyglance.data.tables`, and those in which the
+One row per image, with texts by language; the forms are those of `polyglance.data.raw_rows`, and those in which the
 paper's data is published (`polyglance.data.sources.published`). Real data is dirty, so every row and every text is read
 right or dropped with a reason that is counted, with the first places, in the manifests. Reasons that begin with `text:`
 cost one text, those that begin with `shard:` an unknown part of a shard, all others cost a row.
@@ -23,13 +23,15 @@ from typing import Any, Literal, TypeVar, cast
 
 from polyglance import __version__
 from polyglance import config as configs
-from polyglance.data.images import MAX_PIXELS, ImageError, encode
 from polyglance.data.location import location
+from polyglance.data.raw_rows import read_caption_table, read_folder
 from polyglance.data.shard import ShardWriter
 from polyglance.data.sources.published import read_baked, read_cc12m
-from polyglance.data.tables import RawRow, read_folder, read_table
+from polyglance.files import file_sha256
+from polyglance.images import MAX_PIXELS, ImageError, encode
 from polyglance.languages import LANGUAGES, language
 from polyglance.records import STYLES, Annotation, Drops, ImageRecord, Style, annotations_from_texts
+from polyglance.tables import TableRow
 
 __all__ = ["ImportConfig", "ImportResult", "import_data"]
 
@@ -183,8 +185,7 @@ def _writer(config: ImportConfig, part: str, drops: Drops) -> ShardWriter:
     assert source is not None
     table_sha256 = ""
     if config.table is not None and config.format == "table":
-        with config.table.open("rb") as file:
-            table_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        table_sha256 = file_sha256(config.table)
     return ShardWriter(
         config.out / part,
         source=f"import of {source.name}, {part} part (test_fraction {config.test_fraction}, seed {config.seed})",
@@ -197,7 +198,7 @@ def _writer(config: ImportConfig, part: str, drops: Drops) -> ShardWriter:
 
 def _table_rows(config: ImportConfig, drops: _RowDrops) -> Iterator[_Row]:
     """The rows of a table, or of a folder of images with texts, whose values are in order."""
-    raw_rows = read_folder(cast(Path, config.images)) if config.table is None else read_table(config.table)
+    raw_rows = read_folder(cast(Path, config.images)) if config.table is None else read_caption_table(config.table)
     images = (config.images or cast(Path, config.table).parent).resolve()
     return (row for raw in raw_rows if (row := _check(raw, images, config.languages, drops)) is not None)
 
@@ -288,7 +289,7 @@ def _fraction_of(digest: bytes, seed: int) -> float:
     return int.from_bytes(mixed[:6], "big") / 2**48
 
 
-def _check(raw: RawRow, images: Path, languages: Sequence[str], drops: _RowDrops) -> _Row | None:
+def _check(raw: TableRow, images: Path, languages: Sequence[str], drops: _RowDrops) -> _Row | None:
     """The row with its values in order, or None after counting why it is dropped."""
     if raw.problem:
         drops.drop(raw.problem, raw.where, raw.detail, raw.num_rows)
@@ -339,7 +340,7 @@ def _path(image: str, images: Path) -> tuple[Path | None, str]:
     return None, "no such image"
 
 
-def _texts(raw: RawRow, languages: Sequence[str], drops: _RowDrops) -> dict[str, list[str | None]]:
+def _texts(raw: TableRow, languages: Sequence[str], drops: _RowDrops) -> dict[str, list[str | None]]:
     """Clean texts by language. A dropped one leaves a None, so that the others keep their partners."""
     texts = raw.values.get("texts")
     if texts is None:

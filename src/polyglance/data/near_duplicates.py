@@ -25,9 +25,9 @@ from jaxtyping import Float, Int64, UInt8, UInt64
 from PIL import Image
 from scipy.fft import dctn
 
-from polyglance.config import write_atomically
-from polyglance.data.images import ImageError, to_rgb
 from polyglance.data.sources.found import IMAGE_SUFFIXES
+from polyglance.files import write_atomically
+from polyglance.images import ImageError, to_rgb
 from polyglance.records import Drops
 
 __all__ = ["ImageHash", "Near", "NearDuplicates", "NearDuplicatesConfig", "hash_folder", "hash_image", "write_hashes"]

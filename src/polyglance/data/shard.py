@@ -13,7 +13,6 @@ groups, so that a batch of any rows costs only the row groups it touches, and an
 A directory without a manifest is not a data set: its writer did not finish.
 """
 
-import hashlib
 import json
 import re
 from bisect import bisect_right
@@ -34,6 +33,7 @@ import pyarrow.parquet as pq
 from polyglance import __version__, config
 from polyglance.coverage import Task
 from polyglance.data.location import Location, location
+from polyglance.files import file_sha256, write_atomically
 from polyglance.records import Annotation, Drops, ImageRecord, Style
 
 __all__ = [
@@ -196,7 +196,7 @@ class ShardWriter:
                 self._file.close()
             return
         self._finish_shard()
-        config.write_atomically(
+        write_atomically(
             self.out_dir / MANIFEST_NAME,
             json.dumps(config.to_dict(self._manifest()), ensure_ascii=False, indent=2) + "\n",
         )
@@ -248,8 +248,7 @@ class ShardWriter:
         self._file = None
         path = self._shard_path
         partial = path.with_name(path.name + ".partial")
-        with partial.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_sha256(partial)
         partial.replace(path)
         self._shards.append(ShardInfo(name=path.name, rows=self._shard_rows, sha256=sha256))
         self._shard_rows = 0

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from polyglance.engines.clip import ClipModel
+from polyglance.engines.open import Picture
 from polyglance.evaluate.metrics.means import ClipScore
 from polyglance.evaluate.predict import PredictConfig, Prediction, load_examples
 from polyglance.evaluate.score_predictions import measured_with_model
 from polyglance.evaluate.score_report import Measurement
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.model.baselines import Picture
-from polyglance.model.clip import ClipModel
 from polyglance.progress import progress
 
 __all__ = ["ClipConfig", "clip_score"]

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import torch
 
-from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS, Cell, Coverage
-from polyglance.data.engines.loading import check_device
 from polyglance.data.shard import ShardReader
+from polyglance.engines.loading import check_device
 from polyglance.evaluate.cells import evaluated_cells, held_out_samples
 from polyglance.evaluate.loss import CellLoss, cell_losses, losses_to_dict, split_loss
+from polyglance.files import write_atomically
 from polyglance.languages import language
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor

@@ -5,14 +5,13 @@ its rows are there; the rest of what a killed run left is dropped and made again
 company of the same other rows.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from polyglance.config import write_atomically
+from polyglance.files import lock, replacing, write_atomically
 
 __all__ = ["PREDICTIONS", "Part", "keep_whole_batches", "merge", "num_lines", "read_rows"]
 
@@ -25,7 +24,7 @@ class Part:
 
     def __init__(self, folder: Path, process: int) -> None:
         self._file = _path(folder, process).open("ab")
-        _lock(self._file)
+        lock(self._file)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Write a batch; when this returns, it is on the disk."""
@@ -55,7 +54,7 @@ def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[in
     rows: dict[str, Row] = {}
     for path in paths:
         with path.open("rb") as file:
-            _lock(file)
+            lock(file)
             rows |= read_rows(path)
     done = {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
     write_atomically(_path(folder, 0), _lines([rows[name] for number in sorted(done) for name in batches[number]]))
@@ -72,12 +71,11 @@ def merge(folder: Path, ids: Sequence[str]) -> list[Row]:
     for part in parts:
         rows |= read_rows(part)
     ordered = [rows[name] for name in ids]
-    whole = folder / "predictions.whole"
-    with whole.open("wb") as file:
+    # A name of its own: the usual one is the first process's part.
+    with replacing(folder / PREDICTIONS, several_writers=True) as partial, partial.open("wb") as file:
         file.write(_lines(ordered))
         file.flush()
         os.fsync(file.fileno())
-    whole.replace(folder / PREDICTIONS)
     for part in parts:
         part.unlink()
     return ordered
@@ -102,10 +100,6 @@ def num_lines(folder: Path) -> int:
 
 def _path(folder: Path, process: int) -> Path:
     return folder / (f"{PREDICTIONS}.partial" + (f"-{process}" if process else ""))
-
-
-def _lock(file: IO[bytes]) -> None:
-    fcntl.flock(file, fcntl.LOCK_EX)
 
 
 def _lines(rows: Sequence[Row]) -> bytes:

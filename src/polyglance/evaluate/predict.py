@@ -24,13 +24,14 @@ from typing import Any
 
 import torch
 
-from polyglance.config import fingerprint, write_atomically
+from polyglance.config import fingerprint
 from polyglance.data.benchmarks import benchmark
 from polyglance.data.benchmarks.benchmark import EvaluationTask, Example
+from polyglance.engines.evaluated import Failure, TextLoss
+from polyglance.engines.open import EvaluatedModel, ModelConfig, Picture, check_capability, open_model
 from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge, num_lines, read_rows
-from polyglance.locking import locked
-from polyglance.model.baselines import EvaluatedModel, ModelConfig, Picture, check_capability, open_model
-from polyglance.model.baselines.protocol import Failure, TextLoss
+from polyglance.files import locked, write_atomically
+from polyglance.processes import parent_is_alive
 from polyglance.progress import progress
 
 __all__ = ["SIDECAR", "PredictConfig", "Prediction", "load_examples", "predict"]
@@ -229,11 +230,10 @@ def _make(work: _Work, folder: Path, batches: Sequence[int], *, process: int) ->
     if not batches:
         return
     examples, size = work.examples_to_ask(), work.config.batch_size
-    main = multiprocessing.parent_process()
     with Part(folder, process) as part:
         for number in batches:
             rows = _ask(work, examples[number * size : (number + 1) * size])
-            if main is not None and not main.is_alive():
+            if not parent_is_alive():
                 return
             part.append(rows)
             yield rows

@@ -14,10 +14,10 @@ from typing import Any, cast
 
 import numpy as np
 
-from polyglance.config import write_atomically
 from polyglance.evaluate.metrics import Metric, Statistics, metric
 from polyglance.evaluate.metrics.resampling import bootstrap_intervals
 from polyglance.evaluate.predictions import Id
+from polyglance.files import write_atomically
 
 __all__ = [
     "Measurement",

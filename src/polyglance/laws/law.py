@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from polyglance.config import write_atomically
+from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 from polyglance.laws.forms import FORMS, Form, bounded_exp, make_form
 from polyglance.laws.intervals import Interval, widened_interval

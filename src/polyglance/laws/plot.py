@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyglance.config import write_atomically
+from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.table import Table

@@ -4,7 +4,6 @@ Rows are numbered from 1 in every message (the first row under a CSV's header is
 `numbers` turns a column into floats and says of each bad cell what is wrong with it.
 """
 
-import csv
 import hashlib
 import json
 import math
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.languages import did_you_mean
+from polyglance.tables import read_table, table_columns
 
 __all__ = ["Table", "listed"]
 
@@ -54,17 +54,21 @@ class Table:
         Raises:
             ValueError: no such file, unknown kind, or broken content, with the row.
         """
-        path = Path(path)
-        readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
-        reader = readers.get(path.suffix.lower())
-        if reader is None:
-            raise ValueError(f"{path}: tables are read from {', '.join(readers)}, not {path.suffix or 'no suffix'!r}")
-        try:
-            return cls(reader(path), source=str(path))
-        except FileNotFoundError:
-            raise ValueError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: cannot be read ({error})") from None
+        names = table_columns(path)
+        cells: dict[str, list[Any]] = {name: [] for name in names or ()}
+        for number, row in enumerate(read_table(path)):
+            if row.problem:
+                raise ValueError(
+                    f"{Path(path).with_name(row.where)}: {row.problem}{f' ({row.detail})' if row.detail else ''}"
+                )
+            if names is None:  # JSON lines: a column may begin in any row
+                for name in row.values:
+                    cells.setdefault(name, [None] * number)
+            for name, column in cells.items():
+                column.append(row.values.get(name))
+        if not cells:
+            raise ValueError(f"{path}: empty; a table needs columns and rows")
+        return cls(cells, source=str(path))
 
     def column(self, name: str) -> Sequence[Any] | NDArray[Any]:
         """A column as it was read.
@@ -128,56 +132,3 @@ def _parsed(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str
 def _short(cell: Any) -> str:
     text = repr(cell)
     return text if len(text) <= 30 else text[:27] + "..."
-
-
-def _csv(path: Path) -> dict[str, list[str]]:
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, delimiter="\t" if path.suffix.lower() == ".tsv" else ",")
-        try:
-            header = [name.strip() for name in next(reader, [])]
-            rows = [row for row in reader if row]
-        except csv.Error as error:
-            raise ValueError(f"{path}: line {reader.line_num}: {error}") from None
-    _check_header(path, header)
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise ValueError(f"{path}: row {number} has {len(row)} cells, the header has {len(header)}")
-    columns = list(zip(*rows, strict=True)) or [()] * len(header)
-    return {name: list(column) for name, column in zip(header, columns, strict=True)}
-
-
-def _jsonl(path: Path) -> dict[str, list[Any]]:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{path}: line {number} is not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise ValueError(f"{path}: line {number} is not an object of column: value")
-        rows.append(row)
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    _check_header(path, names)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _parquet(path: Path) -> dict[str, Any]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except pyarrow.ArrowException as error:
-        raise ValueError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
-    _check_header(path, table.column_names)
-    return {name: table.column(name).to_pylist() for name in table.column_names}
-
-
-def _check_header(path: Path, names: Sequence[str]) -> None:
-    if not names:
-        raise ValueError(f"{path}: empty; a table needs a header and rows")
-    doubled = sorted({name for name in names if list(names).count(name) > 1})
-    if doubled:
-        raise ValueError(f"{path}: column name given twice: {', '.join(map(repr, doubled))}")

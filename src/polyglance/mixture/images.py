@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 from torch.utils.dlpack import from_dlpack
 
-from polyglance.data.images import ImageError, to_reduced_rgb, to_rgb
 from polyglance.data.shard import ShardReader
+from polyglance.images import ImageError, to_reduced_rgb, to_rgb
 from polyglance.mixture.config import Decode
 
 __all__ = ["ImageStore", "Problem", "square_pixels"]

@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Int, Integer
 from tokenizers import Tokenizer
 
-from polyglance.config import fingerprint, from_dict, to_dict, write_atomically
+from polyglance.config import fingerprint, from_dict, to_dict
 from polyglance.coverage import Cell
 from polyglance.data.shard import AnnotationTable, ShardReader
+from polyglance.files import locked, write_atomically
 from polyglance.languages import LANGUAGES
-from polyglance.locking import locked
 from polyglance.mixture.prompts import prompt, prompt_of
 from polyglance.mixture.texts import CellPool, Tokens
 from polyglance.mixture.tokenizer import encode

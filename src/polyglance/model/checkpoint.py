@@ -7,7 +7,6 @@ with writing("out") as folder:
 
 import json
 import pickle
-import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +16,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+
+from polyglance.files import replacing_folder
 
 __all__ = ["Checkpoint", "local_folder", "read_json", "write_json", "write_weights", "writing"]
 
@@ -141,13 +142,8 @@ def writing(out: str | Path) -> Iterator[Path]:
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already and is not an empty folder")
-    partial = out.with_name(out.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    if out.exists():
-        out.rmdir()
-    partial.rename(out)
+    with replacing_folder(out) as partial:
+        yield partial
 
 
 def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_shard_bytes: int = 2 * 10**9) -> None:

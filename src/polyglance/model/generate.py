@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polyglance.data.engines.loading import check_device
+from polyglance.engines.loading import check_device
 from polyglance.mixture.prompts import prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint

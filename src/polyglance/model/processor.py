@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from polyglance.config import from_dict, to_dict
-from polyglance.data.images import ImageError
+from polyglance.images import ImageError
 from polyglance.languages import language
 from polyglance.mixture.collate import pad
 from polyglance.mixture.images import square_pixels

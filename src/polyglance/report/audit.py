@@ -12,10 +12,10 @@ from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from polyglance import __version__
-from polyglance.config import write_atomically
 from polyglance.coverage import TASKS, Cell, Coverage
 from polyglance.data.shard import AnnotationTable, Manifest, ShardReader
 from polyglance.evaluate.metrics.off_target import OffTarget
+from polyglance.files import write_atomically
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.config import Balance
 from polyglance.mixture.sampler import cell_weights

@@ -13,7 +13,8 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from polyglance import __version__, config
+from polyglance import __version__
+from polyglance.files import write_atomically
 from polyglance.languages import language
 from polyglance.report import laws, plots, wording
 from polyglance.report.comparisons import best_run, best_runs, families, headline_column, image_gain
@@ -73,8 +74,8 @@ def write_report(study_dir: Path) -> ReportResult:
     numbers = results(study, column, notes)
     folder = study.path / "report"
     text = json.dumps(numbers, indent=1, ensure_ascii=False, allow_nan=False)
-    config.write_atomically(folder / "results.json", f"{text}\n")
-    config.write_atomically(folder / "index.html", html)
+    write_atomically(folder / "results.json", f"{text}\n")
+    write_atomically(folder / "index.html", html)
     best = best_run(study.runs, column)
     losses = {name: best[name] for name in ("UC_prefix", "UC", "ST", "SC")} if best else {}
     return ReportResult(

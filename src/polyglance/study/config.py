@@ -7,14 +7,14 @@ from typing import Literal
 
 from polyglance.coverage import Coverage
 from polyglance.data.world import WorldConfig
+from polyglance.distributed import RuntimeConfig
 from polyglance.languages import did_you_mean, language
 from polyglance.mixture.config import MixtureConfig
+from polyglance.train.evaluation_config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
-from polyglance.train.runtime import EngineConfig
 
 __all__ = [
     "DataConfig",
-    "EvaluationConfig",
     "FamilyConfig",
     "LanguageModelStart",
     "LawsConfig",
@@ -60,26 +60,6 @@ class DataConfig:
         given = [name for name in ("world", "table", "path") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of world, table and path, not {', '.join(given) or 'none'}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """What is measured of each run."""
-
-    samples_per_cell: int = 256
-    """Held-out samples of each cell for its loss."""
-    captions_per_cell: int = 64
-    """Held-out images of each caption cell that are captioned, with and without prefix."""
-    examples: int = 6
-    """Captions of each cell that are kept for the report."""
-    max_new_tokens: int = 48
-    """Captions are cut off here."""
-    prefixes: Mapping[str, str] = field(default_factory=dict)
-    """Language code -> prefix, where it is not the data set's own nor the language's."""
-
-    def __post_init__(self) -> None:
-        for code in self.prefixes:
-            language(code)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +197,7 @@ class StudyConfig:
     """Steps between checkpoints: what a kill costs at most."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Published sizes: what they are trained on."""
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: RuntimeConfig = field(default_factory=RuntimeConfig)
     """Published sizes: how a step is divided and computed."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """What is measured."""

@@ -12,8 +12,9 @@ from heapq import heappop, heappush
 import torch
 from torch import Tensor, nn
 
-from polyglance.config import fingerprint, write_atomically
+from polyglance.config import fingerprint
 from polyglance.data.shard import ShardReader
+from polyglance.files import write_atomically
 from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
@@ -24,8 +25,9 @@ from polyglance.model.flops import training_macs
 from polyglance.model.parts import PUBLISHED_TRAINED, freeze
 from polyglance.model.sizes import size
 from polyglance.model.strategy import recommend
+from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
-from polyglance.study.executors import num_cores, urgency
+from polyglance.study.executors import urgency
 from polyglance.study.grid import Job
 from polyglance.study.table import lengths
 from polyglance.study.work import data_dirs, language_model_config, train_config

@@ -1,22 +1,17 @@
 """Where jobs are done: in worker processes on this machine, each with one thread, as many as there are cores."""
 
 import os
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection, get_context, parent_process
+from multiprocessing import get_context
 
+from polyglance.processes import end_with_parent
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job
 
-__all__ = ["num_cores", "run_local", "urgency"]
-
-
-def num_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+__all__ = ["run_local", "urgency"]
 
 
 def urgency(jobs: Sequence[Job], cost_s: Mapping[str, float]) -> dict[str, float]:
@@ -88,15 +83,8 @@ def _do(config: StudyConfig, job: Job) -> float:
 
 def _start_worker() -> None:
     """One thread per worker; and a worker does not outlive the process that started it."""
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # of transformers too: a bar for every small file saved
     import torch
 
     torch.set_num_threads(1)
-
-
-def _die_with_parent() -> None:
-    parent = parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)

@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from polyglance.config import write_atomically
+from polyglance.files import write_atomically
 from polyglance.study.grid import Job
 
 __all__ = ["begin", "finish", "is_done", "state"]

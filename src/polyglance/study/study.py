@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyglance.config import save
-from polyglance.locking import locked
+from polyglance.files import locked
+from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
-from polyglance.study.executors import num_cores, run_local
+from polyglance.study.executors import run_local
 from polyglance.study.grid import Job, jobs, runs
 from polyglance.study.store import is_done, state
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from polyglance.config import write_atomically
 from polyglance.coverage import SPLITS, Split
+from polyglance.files import write_atomically
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.flops import Counts, count
 from polyglance.model.parts import PUBLISHED_TRAINED

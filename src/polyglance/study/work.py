@@ -1,9 +1,6 @@
 """How each kind of job is done. A job that was interrupted is simply done again: what it had finished is kept."""
 
-import ctypes
 import json
-import signal
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,12 +8,14 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from polyglance.config import save, write_atomically
+from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
 from polyglance.data.shard import read_manifest
 from polyglance.data.world import generate
+from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.cells import evaluated_cells
+from polyglance.files import write_atomically
 from polyglance.mixture.collate import target_ids
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import cell_weights
@@ -25,11 +24,11 @@ from polyglance.model.card import card
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
 from polyglance.model.strategy import recommend
+from polyglance.processes import run_program
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.grid import Job
 from polyglance.study.measure import (
-    RunConfig,
     evaluator_for,
     measured_run,
     prefixes_for,
@@ -39,7 +38,7 @@ from polyglance.study.measure import (
 from polyglance.study.store import begin, finish, is_done
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.run import train, train_language_model
-from polyglance.train.runtime import EngineConfig
+from polyglance.train.run_config import RunConfig
 
 __all__ = ["data_dirs", "do", "language_model_config", "prefixes", "published_run", "start_of", "train_config"]
 
@@ -142,7 +141,7 @@ def train_config(config: StudyConfig, job: Job) -> TrainConfig:
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,
-        engine=EngineConfig(strategy="single", device="cpu"),  # a worker of the study is one core
+        engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
         vision_cache=VisionCacheConfig(use="never"),
         save_every_steps=config.save_every_steps,
     )
@@ -236,7 +235,7 @@ def published_run(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
     )
 
 
-def _engine(config: StudyConfig, job: Job) -> EngineConfig:
+def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
     """The configured engine; what it leaves open as recommended for the size and the machine."""
     engine, machine = config.engine, config.machine
     if engine.micro_batch_size is not None or engine.strategy != "auto":
@@ -264,22 +263,7 @@ def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
     save(published_run(config, job, folder), path)
     several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
     command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
-    done = subprocess.run(
-        command,
-        check=False,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
-    )
+    done = run_program(command)
     if done.returncode or not (folder / "losses.json").exists():
         said = [line for line in done.stderr.splitlines() if line.startswith("polyglance: ")]
         raise ValueError(said[-1].removeprefix("polyglance: ") if said else f"`polyglance train {path}` did not finish")
-
-
-def _end_with_parent() -> None:
-    """Ask the kernel to end this process, as a scheduler would (it saves and exits), when the study is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
-_PR_SET_PDEATHSIG = 1

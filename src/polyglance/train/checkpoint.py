@@ -7,7 +7,6 @@ and holds size and SHA-256 of every file; the folder is given its name when all 
 that would have to be kept: all of it is a function of seed and step.
 """
 
-import hashlib
 import json
 import math
 import re
@@ -26,9 +25,9 @@ from torch import Tensor, nn
 from torch.distributed.checkpoint import state_dict_loader, state_dict_saver
 from torch.distributed.checkpoint.api import CheckpointException
 
-from polyglance.config import write_atomically
+from polyglance.distributed import Runtime
+from polyglance.files import file_sha256, write_atomically
 from polyglance.train.parallel import copy_into
-from polyglance.train.runtime import Runtime
 
 __all__ = ["Checkpoints", "training_tensors"]
 
@@ -182,7 +181,7 @@ class Checkpoints:
         """Hash the files, each process some of them; write the manifest; rename; remove what is no longer kept."""
         names = self.runtime.from_main(sorted(path.name for path in partial.iterdir()) if self.runtime.is_main else [])
         own = names[self.runtime.rank :: self.runtime.world_size]
-        files = [{"name": n, "bytes": (partial / n).stat().st_size, "sha256": _digest(partial / n)} for n in own]
+        files = [{"name": n, "bytes": (partial / n).stat().st_size, "sha256": file_sha256(partial / n)} for n in own]
         files = [entry for entries in self.runtime.gather(files) for entry in entries]
         problem = None
         if self.runtime.is_main:
@@ -219,7 +218,7 @@ class Checkpoints:
             files = sorted(manifest["files"], key=lambda entry: entry["name"])
             for entry in files[self.runtime.rank :: self.runtime.world_size]:
                 file = path / Path(entry["name"]).name
-                if file.stat().st_size != entry["bytes"] or _digest(file) != entry["sha256"]:
+                if file.stat().st_size != entry["bytes"] or file_sha256(file) != entry["sha256"]:
                     problem = f"{file.name} is damaged"
         except FileNotFoundError as error:
             problem = f"{Path(error.filename).name} is missing"
@@ -240,8 +239,3 @@ class Checkpoints:
                 for name, target in tensors.items():
                     if name.startswith(part):
                         copy_into(target, file.get_tensor(name))
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

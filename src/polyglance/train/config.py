@@ -7,11 +7,11 @@ from typing import Literal
 
 from polyglance.config import fingerprint
 from polyglance.coverage import Coverage
+from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, Part
 from polyglance.train.optim import OptimConfig
-from polyglance.train.runtime import EngineConfig
 from polyglance.train.sinks import TrackingConfig
 from polyglance.train.watch import WatchConfig
 
@@ -101,7 +101,7 @@ class TrainConfig:
     """S: samples seen, rounded down to whole batches."""
     seed: int = 0
     """Of initial weights, sample order and dropout."""
-    engine: EngineConfig = field(default_factory=EngineConfig)
+    engine: RuntimeConfig = field(default_factory=RuntimeConfig)
     """How the work is divided and computed."""
     vision_cache: VisionCacheConfig = field(default_factory=VisionCacheConfig)
     """Features of a frozen tower."""

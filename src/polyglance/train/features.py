@@ -18,9 +18,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from polyglance.config import fingerprint, write_atomically
+from polyglance.config import fingerprint
 from polyglance.data.shard import ShardReader
-from polyglance.locking import locked
+from polyglance.distributed import Runtime
+from polyglance.files import locked, replacing, write_atomically
 from polyglance.mixture.features import FEATURES_NAME, FeatureStore
 from polyglance.mixture.images import ImageStore
 from polyglance.model.architecture import Polyglance
@@ -28,7 +29,6 @@ from polyglance.model.flops import macs_by_part, on_meta
 from polyglance.model.processor import Processor
 from polyglance.model.vision import feature_width, pixel_values
 from polyglance.train.config import TrainConfig
-from polyglance.train.runtime import Runtime
 
 __all__ = ["CachePlan", "cached_features", "make_features", "plan_cache"]
 
@@ -174,8 +174,7 @@ def _write_file(
     folder: Path, name: str, model: Polyglance, images: ImageStore, rows: range, dtype: str, runtime: Runtime
 ) -> dict[str, object]:
     digest = hashlib.sha256()
-    partial = folder / f"{name}.partial"
-    with partial.open("wb") as file:
+    with replacing(folder / name) as partial, partial.open("wb") as file:
         for first in range(rows.start, rows.stop, _BATCH):
             chosen = range(first, min(first + _BATCH, rows.stop))
             pixels, problems = images.load(chosen)
@@ -184,7 +183,6 @@ def _write_file(
             content = _stored(_tower(model, pixels, runtime), dtype)
             digest.update(content)
             file.write(content)
-    partial.replace(folder / name)
     return {"name": name, "rows": len(rows), "sha256": digest.hexdigest()}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
 from polyglance.model.parts import train_mode
 from polyglance.progress import Show, progress
@@ -19,7 +20,6 @@ from polyglance.train.metrics import Meter, MetricsLog, gate_openings, memory_by
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import parallel, part_by_part, synchronising, whole
 from polyglance.train.phases import Phases
-from polyglance.train.runtime import Runtime
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import LossWatch, WatchConfig, stall_notice
 
@@ -41,7 +41,7 @@ class Training:
     cells: Sequence[str]
     """Names of what `Batch.cell` counts."""
     num_parts: int = 1
-    """Parts that a step's samples are divided into (`EngineConfig.num_parts`)."""
+    """Parts that a step's samples are divided into (`RuntimeConfig.num_parts`)."""
     seed: int = 0
     """Of dropout."""
     settings: str = ""

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from polyglance.config import write_atomically
+from polyglance.distributed import Runtime
+from polyglance.files import write_atomically
 from polyglance.mixture.collate import IGNORED, Batch
 from polyglance.train.parallel import whole
-from polyglance.train.runtime import Runtime
 
 __all__ = ["Meter", "MetricsLog", "gate_openings", "measured_peak_tflops", "memory_bytes", "tokens_per_cell"]
 

@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from polyglance.train.runtime import Precision, Runtime
+from polyglance.distributed import Precision, Runtime
 
 __all__ = [
     "copy_into",

@@ -1,7 +1,6 @@
 """Training runs: a model on a mixture, and a language model on texts alone."""
 
 import json
-import shutil
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,10 @@ from tokenizers import Tokenizer
 from torch import nn
 from transformers import Gemma2ForCausalLM
 
-from polyglance.config import fingerprint, save, to_dict, write_atomically
+from polyglance.config import fingerprint, save, to_dict
 from polyglance.data.shard import ShardReader
+from polyglance.distributed import Runtime, runtime
+from polyglance.files import replacing_folder, write_atomically, write_json
 from polyglance.mixture.collate import IGNORED, Batch, pad, target_ids
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
@@ -38,7 +39,6 @@ from polyglance.train.features import cached_features
 from polyglance.train.loop import Training, optimise
 from polyglance.train.metrics import measured_peak_tflops
 from polyglance.train.parallel import recompute_activations, replica_bytes, whole
-from polyglance.train.runtime import Runtime, runtime
 from polyglance.train.sinks import Sinks
 from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
@@ -383,16 +383,12 @@ def _save_model(
                 state[name] = gathered.cpu()
     if not here.is_main:
         return
-    unfinished = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
     try:
-        model.save_pretrained(unfinished, state_dict=state)
-        if processor is not None:
-            processor.save(unfinished)
-        write_atomically(unfinished / _TRAINED, json.dumps({"settings": settings}) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.replace(folder)
+        with replacing_folder(folder) as partial:
+            model.save_pretrained(partial, state_dict=state)
+            if processor is not None:
+                processor.save(partial)
+            write_json(partial / _TRAINED, {"settings": settings})
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(unfinished, ignore_errors=True)
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{folder}: the model cannot be written ({reason}); its last checkpoint is kept") from None

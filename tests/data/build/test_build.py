@@ -20,10 +20,10 @@ from polyglance.data.build.build import BuildResult, build, steps_of
 from polyglance.data.build.executors import Processes
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.build.tasks import Task
-from polyglance.data.engines.protocols import Failed
-from polyglance.data.engines.world import WorldTranslator
 from polyglance.data.shard import read_manifest, read_records
 from polyglance.data.world import attributes
+from polyglance.data.world.translator import WorldTranslator
+from polyglance.engines.protocol import Failure
 
 from .recipes import NUM_IMAGES, world_recipe
 
@@ -209,7 +209,7 @@ def test_engine_seconds_are_those_of_the_engine_alone(
     num_calls = 0
 
     class Counted(WorldTranslator):
-        def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+        def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
             nonlocal num_calls
             num_calls += 1
             return super().translate(texts, language=language)
@@ -221,7 +221,7 @@ def test_engine_seconds_are_those_of_the_engine_alone(
 
 
 def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult) -> None:
-    from polyglance.locking import locked
+    from polyglance.files import locked
 
     with locked(built.out, "polyglance data build"), pytest.raises(ValueError, match="another `polyglance data build`"):
         build(load(Recipe, recipe_path))

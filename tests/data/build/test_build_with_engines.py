@@ -21,7 +21,7 @@ from polyglance.data.shard import read_manifest, read_records
 
 from .test_build import POLYGLANCE, shards, shards_after_kills
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "engines"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "engines"))
 
 NUM_IMAGES = 40
 

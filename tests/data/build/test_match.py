@@ -16,8 +16,8 @@ from polyglance.data.build.match import AlignStep, HubsStep, ImageVectorsStep, I
 from polyglance.data.build.plan import PlanStep
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.build.tasks import Report, Step, open_step, output_digests, read_report
-from polyglance.data.engines import EngineConfig
 from polyglance.data.sources.bitext import BitextSource
+from polyglance.engines import EngineConfig
 
 from .recipes import world_recipe
 

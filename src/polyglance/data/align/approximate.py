@@ -9,7 +9,6 @@ Needs the extra `search` (faiss-cpu).
 """
 
 import json
-import shutil
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from polyglance.config import write_atomically
 from polyglance.data.align.embeddings import Embeddings
 from polyglance.data.align.exact import Neighbours, rescore
+from polyglance.files import replacing_folder, write_json
 
 __all__ = ["FaissConfig", "build_index", "num_lists", "search_index"]
 
@@ -80,12 +79,9 @@ def build_index(sentences: Embeddings, config: FaissConfig, folder: Path, *, see
         _check(folder, about)
         return
     faiss = _faiss()
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_shards(faiss, _train(faiss, sentences, sizes, seed), sentences, partial)
-    write_atomically(partial / _ABOUT, json.dumps(about))
-    partial.replace(folder)
+    with replacing_folder(folder) as partial:
+        _write_shards(faiss, _train(faiss, sentences, sizes, seed), sentences, partial)
+        write_json(partial / _ABOUT, about)
 
 
 def _faiss() -> Any:

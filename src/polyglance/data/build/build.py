@@ -24,7 +24,7 @@ from polyglance.data.build.tasks import (
     read_report,
     remove_other_parts,
 )
-from polyglance.locking import locked
+from polyglance.files import locked
 from polyglance.progress import Show
 
 __all__ = ["BuildResult", "StepResult", "build", "steps_of"]

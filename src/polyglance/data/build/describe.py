@@ -15,8 +15,8 @@ from polyglance.data.build.files import read_rows, write_rows
 from polyglance.data.build.ingest import BuiltImage, SelectStep, kept_images
 from polyglance.data.build.tasks import Report, Task, output_digests
 from polyglance.data.context import Translated, TranslationConfig, translate
-from polyglance.data.engines import EngineConfig
-from polyglance.data.engines.protocols import Captioner, Failed, Translator
+from polyglance.engines import EngineConfig
+from polyglance.engines.protocol import Captioner, Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
@@ -191,7 +191,7 @@ class TranslateStep:
             num_in=len(made), num_out=num_out, drops=drops.to_dict(), num_failed=num_failed, engine_s=engine.seconds
         )
 
-    def _translate(self, engine: Translator, code: str, batch: Sequence[tuple[Row, str]]) -> list[Translated | Failed]:
+    def _translate(self, engine: Translator, code: str, batch: Sequence[tuple[Row, str]]) -> list[Translated | Failure]:
         sources, contexts = [row["text"] for row, _ in batch], [context for _, context in batch]
         return translate(engine, sources, contexts, language=code, config=self.config.context)
 
@@ -204,15 +204,15 @@ class _Timed:
         self.seconds = 0.0
         self._engine = engine
 
-    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         return self._timed(self._engine.translate, texts, language)
 
-    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failed]:
+    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         return self._timed(self._engine.alternatives, texts, language)
 
     def _timed(
-        self, call: Callable[..., list[str | Failed]], texts: Sequence[str], language: str
-    ) -> list[str | Failed]:
+        self, call: Callable[..., list[str | Failure]], texts: Sequence[str], language: str
+    ) -> list[str | Failure]:
         started_s = time.perf_counter()
         made = call(texts, language=language)
         self.seconds += time.perf_counter() - started_s
@@ -222,11 +222,11 @@ class _Timed:
 def in_batches(
     items: Sequence[T],
     ids: Sequence[str],
-    call: Callable[[list[T]], Sequence[R | Failed]],
+    call: Callable[[list[T]], Sequence[R | Failure]],
     *,
     batch_size: int,
     before: Mapping[str, R],
-) -> tuple[list[R | Failed], float]:
+) -> tuple[list[R | Failure], float]:
     """What an engine makes of each item, and the seconds it took.
 
     Args:
@@ -234,7 +234,7 @@ def in_batches(
         before: results that are there already, by id.
     """
     todo = [place for place, name in enumerate(ids) if name not in before]
-    results: list[R | Failed] = [before.get(name, Failed("not tried")) for name in ids]
+    results: list[R | Failure] = [before.get(name, Failure("not tried")) for name in ids]
     engine_s = 0.0
     for first in range(0, len(todo), batch_size):
         places = todo[first : first + batch_size]
@@ -252,9 +252,9 @@ def _made_before(path: Path, task: Task) -> list[Row]:
     return [row for row in read_rows(path) if row["failed"] is None] if task.reuse else []
 
 
-def _outcome(result: Translated | Failed) -> Row:
+def _outcome(result: Translated | Failure) -> Row:
     """The columns that say what a translation came to."""
-    if isinstance(result, Failed):
+    if isinstance(result, Failure):
         return {"text": None, "failed": result.reason, "used_context": False, "rejected": []}
     return {"failed": None, **asdict(result), "rejected": list(result.rejected)}
 

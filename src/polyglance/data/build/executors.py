@@ -4,15 +4,14 @@ import logging
 import multiprocessing
 import os
 import socket
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Protocol
 
 from polyglance.data.build.tasks import Report, Step, do_part, read_report
+from polyglance.processes import end_with_parent
 
 __all__ = ["Executor", "InProcess", "Processes", "RayCluster"]
 
@@ -106,16 +105,9 @@ def _start(step: Step, folder: Path) -> None:
     if len(gpus) > 1:
         number = multiprocessing.current_process()._identity[0]  # counts the processes that were started
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    end_with_parent()
     global _worker
     _worker = _Worker(step, folder)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    connection.wait([parent.sentinel])
-    os._exit(1)
 
 
 def _do(part: str) -> None:

@@ -1,32 +1,22 @@
 """Files of a build's steps: Parquet for what is read whole, Arrow for texts that are looked up, .npy for vectors."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
-__all__ = ["read_rows", "replacing", "write_rows", "write_table", "write_vectors"]
+from polyglance.files import replacing
 
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A path to write to, which becomes `path` when the block ends without an exception. Two processes may write the
-    same file: a worker that outlives a killed build, and the one that does its part again. Each has its own path."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial")
-    yield partial
-    partial.replace(path)
+__all__ = ["read_rows", "write_rows", "write_table", "write_vectors"]
 
 
 def write_rows(path: Path, schema: pa.Schema, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write rows as Parquet. Columns that hold images are left as they are: JPEG and PNG are compressed already."""
-    with replacing(path) as partial:
+    with replacing(path, several_writers=True) as partial:
         compressed = {name: "none" if schema.field(name).type == pa.binary() else "zstd" for name in schema.names}
         flat = {name: how for name, how in compressed.items() if not pa.types.is_nested(schema.field(name).type)}
         pq.write_table(
@@ -45,7 +35,7 @@ def read_rows(path: Path, columns: Sequence[str] | None = None) -> list[dict[str
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as one Arrow batch, which a memory map reads in place."""
     with (
-        replacing(path) as partial,
+        replacing(path, several_writers=True) as partial,
         pa.OSFile(str(partial), "wb") as file,
         pa.ipc.new_file(file, table.schema) as writer,
     ):
@@ -54,5 +44,5 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 def write_vectors(path: Path, vectors: Float[np.ndarray, "N D"]) -> None:
     """Write vectors as float16, which a memory map reads in place."""
-    with replacing(path) as partial, partial.open("wb") as file:
+    with replacing(path, several_writers=True) as partial, partial.open("wb") as file:
         np.save(file, vectors.astype(np.float16))

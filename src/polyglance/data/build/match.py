@@ -18,7 +18,7 @@ from polyglance.config import fingerprint
 from polyglance.data.align import AlignConfig, AlignResult, Embeddings, search, select, tune_search
 from polyglance.data.align.approximate import build_index
 from polyglance.data.build.annotate import MatchedPair
-from polyglance.data.build.files import read_rows, replacing, write_rows, write_vectors
+from polyglance.data.build.files import read_rows, write_rows, write_vectors
 from polyglance.data.build.ingest import (
     BitextStep,
     SelectStep,
@@ -29,8 +29,9 @@ from polyglance.data.build.ingest import (
     read_pairs,
 )
 from polyglance.data.build.tasks import Report, Task, output_digests
-from polyglance.data.engines import EngineConfig
-from polyglance.data.engines.protocols import Embedder
+from polyglance.engines import EngineConfig
+from polyglance.engines.protocol import Embedder
+from polyglance.files import replacing
 from polyglance.records import Drops
 
 __all__ = ["AlignStep", "HubsStep", "ImageVectorsStep", "IndexStep", "MatchConfig", "TextVectorsStep", "TuneStep"]
@@ -249,7 +250,10 @@ class AlignStep:
         images = Embeddings(self.work_dir / self.images.name / f"{part}.npy")
         sentences = sentence_vectors(self.work_dir, code)
         found = search(images, sentences, self.tune.tuned(code), self.work_dir / self.tune.index.name / code)
-        with replacing(task.out.with_suffix(".npz")) as partial, partial.open("wb") as file:
+        with (
+            replacing(task.out.with_suffix(".npz"), several_writers=True) as partial,
+            partial.open("wb") as file,
+        ):
             np.savez(file, image=found.image_index, sentence=found.sentence_id, score=found.score)
         return Report(num_in=len(images), num_out=len(found.score))
 

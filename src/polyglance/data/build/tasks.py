@@ -14,11 +14,10 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Protocol
 
-from polyglance.config import write_atomically
+from polyglance.files import file_sha256, write_atomically
 from polyglance.records import Drops
 
 __all__ = [
@@ -181,8 +180,7 @@ def do_part(step: Step, engine: Any, folder: Path, part: str) -> Report:
         if path.stat().st_ino == before.get(path):  # not written anew, so of files that are there no more
             path.unlink()
         else:
-            with path.open("rb") as file:
-                outputs[path.relative_to(folder).as_posix()] = file_digest(file, "sha256").hexdigest()[:16]
+            outputs[path.relative_to(folder).as_posix()] = file_sha256(path)[:16]
     noted = {"seconds": time.monotonic() - started_s, "outputs": outputs, "inputs": inputs}
     write_atomically(report_path(folder, part), json.dumps({**asdict(report), **noted}, ensure_ascii=False) + "\n")
     return read_report(folder, part)

@@ -18,10 +18,10 @@ from typing import Literal
 
 from PIL import Image
 
-from polyglance.data.images import MAX_PIXELS, ImageError, encode
 from polyglance.data.sources.found import FoundImage
 from polyglance.data.sources.image_forms import find_pieces, form_of, read_piece
 from polyglance.data.sources.pieces import Piece
+from polyglance.images import MAX_PIXELS, ImageError, encode
 from polyglance.records import Drops
 
 __all__ = ["ImageSource", "SourceImage", "image_pieces", "read_image_piece", "read_images", "usable_images"]
@@ -70,7 +70,7 @@ class SourceImage:
     key: str
     """First 16 hexadecimal digits of the SHA-256 of the bytes as they were found: the same file, the same key."""
     image: bytes
-    """A plain PNG or JPEG, fit to be stored (`polyglance.data.images.encode`)."""
+    """A plain PNG or JPEG, fit to be stored (`polyglance.images.encode`)."""
     rgb: Image.Image
     """Its pixels."""
     where: str

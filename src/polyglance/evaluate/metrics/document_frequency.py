@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from polyglance.config import fingerprint, write_atomically
+from polyglance.config import fingerprint
 from polyglance.evaluate.metrics.metric import check_segments
 from polyglance.evaluate.metrics.ngrams import Ngrams, Segments
+from polyglance.files import write_atomically
 
 __all__ = ["DocumentFrequency"]
 

@@ -1,0 +1,118 @@
+"""The world's translator: exact for captions, wrong without context where it is asked to be."""
+
+import zlib
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyglance.data.context import Translated, TranslationConfig, translate
+from polyglance.data.world import describe, sample_scene
+from polyglance.engines import EngineConfig, Failure
+
+LANGUAGES = ("de", "fr", "es", "ru", "zh")
+STYLES = ("short", "detailed")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_captions_are_translated_exactly(language: str) -> None:
+    translator = EngineConfig(kind="world").translator()
+    scenes = [sample_scene(level, 3, index) for level in ("pairs", "counts", "full") for index in range(60)]
+    for style in STYLES:
+        sources = [describe(scene, "en", style) for scene in scenes]
+        assert translator.translate(sources, language=language) == [describe(s, language, style) for s in scenes]
+    one, two = scenes[0], scenes[-1]
+    paragraph = f"{describe(one, 'en', 'detailed')} {describe(two, 'en')}"
+    space = "" if language == "zh" else " "
+    assert translator.translate([paragraph], language=language) == [
+        f"{describe(one, language, 'detailed')}{space}{describe(two, language)}"
+    ]
+
+
+def test_other_texts_go_word_by_word() -> None:
+    translator = EngineConfig(kind="world").translator()
+    assert translator.translate(["Two red hearts, a dog."], language="de") == ["zwei rote herz, a dog."]
+    assert translator.translate(["A red heart."], language="zh") == ["A 红色 爱心。"]
+    with pytest.raises(ValueError, match="unknown language"):
+        translator.translate(["A red heart."], language="eo")
+
+
+@given(st.text(max_size=80), st.sampled_from(LANGUAGES))
+def test_any_text_is_answered(text: str, language: str) -> None:
+    translator = EngineConfig(kind="world", ambiguous=True).translator()
+    first, second = translator.translate([text, f"{text} ### (The image shows.)"], language=language)
+    assert isinstance(first, str)
+    assert isinstance(second, str)
+    assert "###" in second
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_context_is_worth(language: str) -> None:
+    """Of captions with a word of two senses none is right without context, and all are with it."""
+    translator = EngineConfig(kind="world", ambiguous=True).translator()
+    scenes = [sample_scene("full", 0, index) for index in range(120)]
+    ambiguous = [any(group.shape in ("square", "diamond") for group in scene.groups) for scene in scenes]
+    sources, contexts = ([describe(scene, "en", style) for scene in scenes] for style in STYLES)
+    wanted = [describe(scene, language) for scene in scenes]
+    right = {}
+    for mode in ("none", "published", "checked"):
+        made = translate(translator, sources, contexts, language=language, config=TranslationConfig(mode=mode))
+        right[mode] = [isinstance(got, Translated) and got.text == text for got, text in zip(made, wanted, strict=True)]
+    assert right["none"] == [not word for word in ambiguous]
+    assert all(right["published"])
+    assert all(right["checked"])
+
+
+class Faulty:
+    """The ambiguous world's translator with the faults that machine translation has with several sentences: of what it
+    is given with context, one text in four comes out with one of them."""
+
+    name, version = "faulty", "1"
+
+    def __init__(self) -> None:
+        self._world = EngineConfig(kind="world", ambiguous=True).translator()
+
+    def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
+        return [self._spoilt(text, language, "first") for text in texts]
+
+    def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
+        return [self._spoilt(text, language, "second") for text in texts]
+
+    def _spoilt(self, text: str, language: str, which: str) -> str:
+        (made,) = self._world.translate([text], language=language)
+        assert isinstance(made, str)
+        number = zlib.crc32(f"{which} {language} {text}".encode())
+        caption, separator, context = made.partition(" ### ")
+        source = text.partition(" ### ")[0]
+        if not separator or number % 4:
+            return made
+        return [
+            f"{caption} {context}",  # the separator is lost, the bracket is not
+            f"{caption} {context.strip('()')}",
+            f"{source} ### {context}",  # the caption is left in English
+            f"{caption} {context.strip('()').split('.')[0].split('。')[0]}. ### {context}",  # context gets in
+            f"{caption[: len(caption) // 3]} ### {context}",
+            f"{caption} {caption} {caption} ### {context}",
+        ][number // 4 % 6]
+
+
+def shares(translator: Faulty, mode: str, language: str, num_scenes: int = 200) -> tuple[float, float]:
+    """Of all captions, how many come out right, and how many come out wrong without being found out."""
+    scenes = [sample_scene("full", 0, index) for index in range(num_scenes)]
+    sources, contexts = ([describe(scene, "en", style) for scene in scenes] for style in STYLES)
+    config = TranslationConfig(mode=mode)  # type: ignore[arg-type]
+    made = translate(translator, sources, contexts, language=language, config=config)
+    texts = [got.text for got in made if isinstance(got, Translated)]
+    right = sum(text == describe(scene, language) for text, scene in zip(texts, scenes, strict=True))
+    return right / num_scenes, sum(text is not None for text in texts) / num_scenes - right / num_scenes
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_what_checks_are_worth(language: str) -> None:
+    """Measured with 400 scenes in each language: right 0.51 without context, 0.81 as published, 0.97 checked; wrong
+    and kept 0.49, 0.19 and 0.03 (where neither candidate with context was good, the text without it is kept)."""
+    bare, published, checked = (shares(Faulty(), mode, language) for mode in ("none", "published", "checked"))
+    assert bare[0] < published[0] < checked[0]
+    assert checked[0] > 0.93
+    assert checked[1] < published[1] / 2

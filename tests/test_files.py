@@ -1,0 +1,86 @@
+"""Files are written whole or not at all; JSON that would lose something is refused."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from polyglance.files import (
+    locked,
+    parse_json,
+    read_json,
+    replacing,
+    replacing_folder,
+    write_atomically,
+    write_json,
+)
+
+
+@pytest.mark.parametrize("several_writers", [False, True])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, several_writers: bool) -> None:
+    path = tmp_path / "a.txt"
+    write_atomically(path, "old")
+    with (
+        pytest.raises(FileNotFoundError),
+        replacing(path, several_writers=several_writers) as partial,
+    ):
+        partial.write_text("half" + (tmp_path / "absent").read_text())
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with replacing(path, several_writers=True) as first, replacing(path, several_writers=True) as second:
+        assert first != second
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first", "the outer block ends last"
+
+
+def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with replacing_folder(folder) as partial:
+        (partial / "old").write_text("")
+    with pytest.raises(RuntimeError), replacing_folder(folder) as partial:
+        raise RuntimeError
+    assert (folder / "old").exists()
+    with replacing_folder(folder) as partial:
+        (partial / "new").write_text("")
+    assert [path.name for path in folder.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    with (
+        locked(tmp_path, "polyglance train"),
+        pytest.raises(ValueError, match="another `polyglance train` works on it"),
+        locked(tmp_path, "polyglance train"),
+    ):
+        pass
+    with locked(tmp_path, "polyglance train"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"x\.json: not valid JSON"),
+        ('{"a": 1,\n "b": }', r"x\.json:2: not valid JSON"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands more than once"),
+        ("[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_json_that_cannot_be_trusted_is_refused_in_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_json(tmp_path / "x.json")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(ValueError, match="no such file"):
+        read_json(tmp_path / "absent.json")
+
+
+def test_json_comes_back(tmp_path: Path) -> None:
+    values = {"ü": [1, 2.5, None, {"b": "\u2028"}]}
+    write_json(tmp_path / "x.json", values)
+    assert read_json(tmp_path / "x.json") == values == parse_json(json.dumps(values), "text")
