@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from transformers import AutoProcessor, AutoTokenizer
@@ -69,6 +69,7 @@ def load_processor(folder: Path) -> Any:
     return processor
 
 
+@runtime_checkable
 class Placement(Protocol):
     """Settings that say where a model is: an engine's, or those of a model that is evaluated."""
 

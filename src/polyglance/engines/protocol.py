@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
@@ -20,6 +20,7 @@ class Failure:
     """In a few words, the same for the same cause, since reasons are counted: `endpoint: timed out`."""
 
 
+@runtime_checkable
 class Captioner(Protocol):
     """Writes English captions."""
 
@@ -33,6 +34,7 @@ class Captioner(Protocol):
         ...
 
 
+@runtime_checkable
 class Translator(Protocol):
     """Translates from English."""
 
@@ -49,6 +51,7 @@ class Translator(Protocol):
         ...
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Puts images and English texts into one space, in which what belongs together is near."""
 
