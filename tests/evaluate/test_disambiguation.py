@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.benchmarks import Example, benchmark
+from polyglance.data.benchmarks import BenchmarkExample, find_benchmark
 from polyglance.evaluate.disambiguation import Accuracy, disambiguation_accuracy, read_losses
 
 
@@ -18,7 +18,7 @@ def blind_loss(source: str | None, target: str | None) -> float:
 
 
 def blind_accuracy(root: Path, language: str) -> Accuracy:
-    rows = benchmark("commute-disambiguation").load(root, split="test", language=language, images=False)
+    rows = find_benchmark("commute-disambiguation").load(root, split="test", language=language, images=False)
     return disambiguation_accuracy(
         [blind_loss(row.source, row.references[0]) for row in rows],
         [blind_loss(row.source, row.incorrect) for row in rows],
@@ -54,8 +54,8 @@ def test_rules(rows: list[tuple[float, float]]) -> None:
     assert accuracy.identical is None
 
 
-def example(name: str, correct: str = "a", incorrect: str = "b") -> Example:
-    return Example(id=name, image=None, references=(correct,), incorrect=incorrect)
+def example(name: str, correct: str = "a", incorrect: str = "b") -> BenchmarkExample:
+    return BenchmarkExample(id=name, image=None, references=(correct,), incorrect=incorrect)
 
 
 def test_losses_of_the_official_script(tmp_path: Path) -> None:

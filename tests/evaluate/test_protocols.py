@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.evaluate.protocols import PROTOCOLS, protocol
-from polyglance.evaluate.scored_languages import SCORED_LANGUAGES, XM3600_LANGUAGES, scored_language
+from polyglance.evaluate.scored_languages import SCORED_LANGUAGES, scored_language
 from polyglance.evaluate.tokenization import TOKENIZERS, tokenizer
 from polyglance.evaluate.tokenization.normalise import PAPER_PUNCTUATION, delete_characters, normalise
+from polyglance.languages import XM3600_LANGUAGES
 
 
 def tokens(name: str, language: str, text: str) -> str:

@@ -260,7 +260,7 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
         ({"metrics": ("external",)}, "needs the command"),
         ({"metrics": ("meteor",)}, "needs Java and METEOR's jar"),
         ({"num_bootstrap": -1}, "num_bootstrap is -1"),
-        ({"benchmark": "coco"}, "unknown benchmark"),
+        ({"benchmark": "coco"}, "there is no benchmark 'coco'"),
         ({"df": "absent.json"}, r"absent\.json: cannot be read"),
         ({"protocols": ("jieba",)}, "protocol 'jieba' is for zh"),
     ],

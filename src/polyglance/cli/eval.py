@@ -163,10 +163,9 @@ def eval_list(benchmark: str = "", json: bool = False) -> None:
         benchmark: One of them, with its files; all if not given.
         json: Print the result for machines.
     """
-    from polyglance.data.benchmarks import BENCHMARKS
-    from polyglance.data.benchmarks import benchmark as find
+    from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
 
-    chosen = [find(benchmark)] if benchmark else list(BENCHMARKS.values())
+    chosen = [find_benchmark(benchmark)] if benchmark else list(BENCHMARKS.values())
     show([_listed(entry) for entry in chosen], json, lambda rows: _benchmarks(rows, files=bool(benchmark)))
 
 

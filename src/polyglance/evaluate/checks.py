@@ -7,16 +7,13 @@ arguments, CIDEr of one image, document frequencies of a subset, words where a l
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
 from polyglance.evaluate.predictions import Id, TextSet
 from polyglance.evaluate.scored_languages import scored_language
 from polyglance.evaluate.tokenization.normalise import has_line_break, without_line_breaks
-from polyglance.languages import did_you_mean
 
 __all__ = [
-    "BENCHMARK_SIZES",
     "Missing",
     "Segments",
     "check_benchmark_size",
@@ -32,19 +29,6 @@ empty text. `drop`: score the ids that both have, and the first of repeated pred
 _FEW_IMAGES = 1000
 """Below this many images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032 by
 their own and 0.896 by those of all."""
-
-BENCHMARK_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {
-        "coco-karpathy": (5000,),
-        "xm3600": (3600,),
-        "multi30k-task1": (1000, 461, 1071),
-        "multi30k-task2": (1000,),
-        "commute-translation": (308, 300, 324),
-        "docci": (5000,),
-        "image-paragraphs": (2489,),
-    }
-)
-"""Segments that the test splits of a benchmark have, in any of its languages."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,12 +135,17 @@ def check_benchmark_size(benchmark: str, num_segments: int) -> list[str]:
     Raises:
         ValueError: there is no such benchmark.
     """
-    if benchmark not in BENCHMARK_SIZES:
-        raise ValueError(f"unknown benchmark {benchmark!r}: {did_you_mean(benchmark, BENCHMARK_SIZES)}")
-    sizes = BENCHMARK_SIZES[benchmark]
+    from polyglance.data.benchmarks import find_benchmark  # loads pyarrow, which scoring does without
+
+    known = find_benchmark(benchmark)
+    tests = [split for split in known.splits if split.startswith("test")] or known.splits[:1]
+    published = [known.num_examples(split, language) for split in tests for language in known.languages(split)]
+    sizes = {size for size in published if size is not None}
+    if not sizes:
+        raise ValueError(f"{benchmark} has no fixed size that the number of segments could be compared with")
     if num_segments in sizes:
         return []
-    right = " or ".join(f"{size:,}" for size in sizes)
+    right = " or ".join(f"{size:,}" for size in sorted(sizes, reverse=True))
     return [f"{num_segments:,} segments were scored, but a test split of {benchmark} has {right}"]
 
 

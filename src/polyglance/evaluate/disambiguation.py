@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyglance.data.benchmarks.benchmark import Example
-from polyglance.data.benchmarks.files import check_unique, read_json_lines, read_lines, text_field
+from polyglance.data.benchmarks import BenchmarkExample
+from polyglance.data.benchmarks.files import check_unique, get_text, read_json_lines, read_lines
 
 __all__ = ["Accuracy", "Losses", "disambiguation_accuracy", "read_losses"]
 
@@ -87,7 +87,7 @@ class Losses:
     correct: tuple[float, ...]
     incorrect: tuple[float, ...]
 
-    def accuracy(self, examples: Sequence[Example] | None = None) -> Accuracy:
+    def accuracy(self, examples: Sequence[BenchmarkExample] | None = None) -> Accuracy:
         """Accuracy of these losses.
 
         Args:
@@ -102,7 +102,7 @@ class Losses:
         texts = [(example.references[0], example.incorrect or "") for example in examples]
         return disambiguation_accuracy(self.correct, self.incorrect, texts=texts)
 
-    def _check_rows(self, examples: Sequence[Example]) -> None:
+    def _check_rows(self, examples: Sequence[BenchmarkExample]) -> None:
         if self.ids is None:
             if len(self.correct) != len(examples):
                 raise ValueError(f"{self.source}: {len(self.correct)} losses, but the benchmark has {len(examples)}")
@@ -130,7 +130,7 @@ def read_losses(path: Path, incorrect_path: Path | None = None) -> Losses:
     ids, pairs = [], []
     for where, record in read_json_lines(path):
         name = record.get("id")
-        ids.append(str(name) if isinstance(name, int) else text_field(record, "id", where))
+        ids.append(str(name) if isinstance(name, int) else get_text(record, "id", where))
         pairs.append(tuple(_number(record.get(key), f"{where}: {key!r}") for key in ("correct", "incorrect")))
     check_unique(ids, path)
     return Losses(

@@ -25,8 +25,7 @@ from typing import Any
 import torch
 
 from polyglance.config import fingerprint
-from polyglance.data.benchmarks import benchmark
-from polyglance.data.benchmarks.benchmark import EvaluationTask, Example
+from polyglance.data.benchmarks import BenchmarkExample, EvaluationTask, find_benchmark
 from polyglance.engines.evaluated import Failure, TextLoss
 from polyglance.engines.open import EvaluatedModel, ModelConfig, Picture, check_capability, open_model
 from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge, num_lines, read_rows
@@ -77,7 +76,7 @@ class Prediction:
     folder: Path
     sidecar: Mapping[str, Any]
     """What prediction.json holds."""
-    examples: Sequence[Example]
+    examples: Sequence[BenchmarkExample]
     """The benchmark's, without images."""
     rows: Sequence[Mapping[str, Any]]
     """What predictions.jsonl holds: `id` and `text`, or `correct` and `incorrect` (mean nats per token) and numbers of
@@ -116,13 +115,13 @@ def predict(config: PredictConfig, model: EvaluatedModel | None = None) -> Predi
     return Prediction(folder=work.folder, sidecar=sidecar, examples=work.examples, rows=rows)
 
 
-def load_examples(config: PredictConfig, *, images: bool) -> Sequence[Example]:
+def load_examples(config: PredictConfig, *, images: bool) -> Sequence[BenchmarkExample]:
     """The examples that a configuration is about.
 
     Raises:
         ValueError: an unknown benchmark, split or language, files that are missing, or no examples.
     """
-    chosen = benchmark(config.benchmark)
+    chosen = find_benchmark(config.benchmark)
     split = config.split or chosen.splits[0]
     found = chosen.load(config.root, split=split, language=config.language, images=images)
     if not found:
@@ -135,7 +134,7 @@ class _Work:
 
     def __init__(self, config: PredictConfig, model: EvaluatedModel) -> None:
         self.config, self.model = config, model
-        chosen = benchmark(config.benchmark)
+        chosen = find_benchmark(config.benchmark)
         if chosen.task != config.task:
             raise ValueError(f"{config.benchmark} is a benchmark of {chosen.task}, not of {config.task}")
         self.split = config.split or chosen.splits[0]
@@ -183,7 +182,7 @@ class _Work:
             return False
         return sidecar.get("fingerprint") == self.fingerprint and (self.folder / PREDICTIONS).exists()
 
-    def examples_to_ask(self) -> Sequence[Example]:
+    def examples_to_ask(self) -> Sequence[BenchmarkExample]:
         """With images, where the model looks at them."""
         return load_examples(self.config, images=True) if self.model.reads_images else self.examples
 
@@ -303,11 +302,11 @@ def _on_own_device(config: PredictConfig, process: int) -> PredictConfig:
     return replace(config, model=replace(config.model, device=device))
 
 
-def _ask(work: _Work, examples: Sequence[Example]) -> list[dict[str, Any]]:
+def _ask(work: _Work, examples: Sequence[BenchmarkExample]) -> list[dict[str, Any]]:
     """The rows of one batch. An image that cannot be read is a row with an error; the model is asked the others."""
     answers: dict[str, Any] = {}
     pictures: list[Picture] = []
-    asked: list[Example] = []
+    asked: list[BenchmarkExample] = []
     for example in examples:
         try:
             if work.model.reads_images:
@@ -325,7 +324,7 @@ def _ask(work: _Work, examples: Sequence[Example]) -> list[dict[str, Any]]:
     return [_row(work.config.task, example.id, answers[example.id]) for example in examples]
 
 
-def _answers(work: _Work, pictures: Sequence[Picture], examples: Sequence[Example]) -> Sequence[Any]:
+def _answers(work: _Work, pictures: Sequence[Picture], examples: Sequence[BenchmarkExample]) -> Sequence[Any]:
     language = work.config.language
     if work.config.task == "caption":
         return work.model.captions(pictures, language)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.benchmarks import benchmark
+from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines.open import EvaluatedModel, open_model
 from polyglance.evaluate.predict import PredictConfig, Prediction, predict
 from polyglance.evaluate.score_predictions import score_prediction
@@ -61,7 +61,7 @@ def evaluate(config: PredictConfig, languages: Sequence[str], scoring: ScoringCo
 
 
 def _all_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
-    chosen = benchmark(config.benchmark)
+    chosen = find_benchmark(config.benchmark)
     known = chosen.languages(config.split or chosen.splits[0])
     able = model.languages.get(config.task)
     left = [code for code in known if able is not None and code not in able]

@@ -6,13 +6,7 @@ from types import MappingProxyType
 
 from polyglance.languages import MISTAKEN_CODES, did_you_mean
 
-__all__ = ["SCORED_LANGUAGES", "XM3600_LANGUAGES", "ScoredLanguage", "scored_language"]
-
-_XM3600 = (
-    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
-)
-XM3600_LANGUAGES = tuple(_XM3600.split())
-"""The 36 languages of Crossmodal-3600."""
+__all__ = ["SCORED_LANGUAGES", "ScoredLanguage", "scored_language"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

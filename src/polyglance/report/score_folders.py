@@ -10,9 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.benchmarks.coco import COCO_SIZES
-from polyglance.data.benchmarks.commute import COMMUTE_SIZES
-from polyglance.data.benchmarks.multi30k import TASK1_SIZES, TASK2_SIZES
+from polyglance.data.benchmarks import BENCHMARKS
 from polyglance.report.published_results import PREFIXED, PUBLISHED_SCALES, Place
 
 __all__ = ["SCORES_NAME", "SIDECAR_NAME", "ModelScores", "UserScore", "read_models"]
@@ -172,15 +170,10 @@ def _notes(place: Place, score: UserScore) -> list[str]:
 
 
 def _split_size(place: Place) -> int | None:
-    if place.benchmark.startswith("commute"):
-        return COMMUTE_SIZES.get(place.split, {}).get(place.language)
-    sizes: Mapping[str, Mapping[str, int]] = {
-        "coco-karpathy": COCO_SIZES,
-        "multi30k-task1": TASK1_SIZES,
-        "multi30k-task2": TASK2_SIZES,
-        "xm3600": {"all": 3600},
-    }
-    return sizes.get(place.benchmark, {}).get(place.split)
+    known = BENCHMARKS.get(place.benchmark)
+    if known is None or place.split not in known.splits or place.language not in known.languages(place.split):
+        return None
+    return known.num_examples(place.split, place.language)
 
 
 def _read_object(path: Path) -> Mapping[str, Any]:

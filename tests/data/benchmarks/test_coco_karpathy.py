@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from polyglance.data.benchmarks import benchmark
-from polyglance.data.benchmarks.coco import COCO_SIZES, CocoKarpathy
+from polyglance.data.benchmarks.coco import CocoKarpathy
 
 SIZES = {"test": 2, "val": 1, "train": 3, "restval": 1}
 
@@ -65,11 +64,6 @@ def test_images_and_references_of_each_split(tmp_path: Path, name: str) -> None:
     assert [example.id for example in load(tmp_path, "restval")] == ["7"]
 
 
-def test_known_sizes_are_those_of_the_paper() -> None:
-    assert dict(COCO_SIZES) == {"test": 5000, "val": 5000, "train": 82783, "restval": 30504}
-    assert benchmark("coco-karpathy").languages("test") == ("en",)
-
-
 def test_the_split_of_neuraltalk2_is_noticed(tmp_path: Path) -> None:
     write(tmp_path, rows({"test": 2, "val": 1, "train": 4}))
     with pytest.raises(ValueError, match=r"neuraltalk2's kind \(test 2, train 4, val 1\)"):
@@ -80,10 +74,6 @@ def test_a_part_of_the_file_is_refused(tmp_path: Path) -> None:
     write(tmp_path, rows()[1:])
     with pytest.raises(ValueError, match=r"images per split are .*test 1, .* but Karpathy's are restval 1, test 2"):
         load(tmp_path)
-
-
-def change_cocoid(row: dict[str, Any]) -> None:
-    row["cocoid"] = 2
 
 
 def change_filepath(row: dict[str, Any]) -> None:
@@ -117,7 +107,6 @@ def drop_split(row: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (change_cocoid, "coco_karpathy.json: 1 ids occur more than once, the first is '2'"),
         (change_filepath, "image 1: images of test are in val2014, not in 'train2014'"),
         (empty_reference, "image 1: reference 3 of 7 is empty"),
         (drop_references, "image 1: 3 references, but each image has at least 5"),
@@ -143,13 +132,3 @@ def test_captions_of_coco_are_not_a_split_file(tmp_path: Path) -> None:
     path.write_text('{"images": [3]}')
     with pytest.raises(ValueError, match="image 1: the field 'split' is missing"):
         load(tmp_path)
-
-
-def test_missing_images_are_counted(tmp_path: Path) -> None:
-    write(tmp_path, rows())
-    (tmp_path / "coco/val2014/COCO_val2014_000000000002.jpg").unlink()
-    with pytest.raises(
-        ValueError, match=r"coco-karpathy test: 1 of 2 images are missing .*000000000002.jpg.*cocodataset"
-    ):
-        load(tmp_path)
-    assert len(CocoKarpathy(sizes=SIZES).load(tmp_path, split="test", language="en", images=False)) == 2

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float
 
 from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
-from polyglance.evaluate.scored_languages import XM3600_LANGUAGES
+from polyglance.languages import XM3600_LANGUAGES
 
 __all__ = ["OffTarget"]
 
