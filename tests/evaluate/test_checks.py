@@ -5,24 +5,24 @@ import json
 import pytest
 
 from polyglance.evaluate.checks import (
-    Segments,
+    SegmentTexts,
     check_benchmark_size,
     check_document_frequency,
     check_tokenizer,
-    pair,
+    pair_texts,
 )
-from polyglance.evaluate.predictions import TextSet, text_set
+from polyglance.evaluate.text_files import TextSet, make_text_set
 
 REFERENCES = {"1": ["a", "b"], "2": ["c", "d"], "3": ["e", "f"]}
 HYPOTHESES = {"1": "x", "2": "y", "3": "z"}
 
 
-def paired(hypotheses: object = HYPOTHESES, references: object = REFERENCES, **options: object) -> Segments:
+def paired(hypotheses: object = HYPOTHESES, references: object = REFERENCES, **options: object) -> SegmentTexts:
     sets = [
-        texts if isinstance(texts, TextSet) else text_set(texts, name)  # type: ignore[arg-type]
+        texts if isinstance(texts, TextSet) else make_text_set(texts, name)  # type: ignore[arg-type]
         for texts, name in ((hypotheses, "hyps"), (references, "refs"))
     ]
-    return pair(*sets, **options)  # type: ignore[arg-type]
+    return pair_texts(*sets, **options)  # type: ignore[arg-type]
 
 
 def refused(message: str, hypotheses: object = HYPOTHESES, references: object = REFERENCES, **options: object) -> None:

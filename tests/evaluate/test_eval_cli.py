@@ -16,7 +16,7 @@ from polyglance.engines.clip import ClipModel
 from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.folder_loss import LossConfig, folder_losses
 from polyglance.evaluate.loss import cell_losses
-from polyglance.evaluate.score import load_scores
+from polyglance.evaluate.score_report import read_scores
 from polyglance.languages import LANGUAGES
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
@@ -54,7 +54,7 @@ def test_caption(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "prefix-beams2-32px-first6" in french["folder"]
     sidecar = json.loads((Path(french["folder"]) / "prediction.json").read_text())
     assert (sidecar["prefix"], sidecar["benchmark"], sidecar["split"]) == ("La photo montre", "xm3600", "all")
-    kept = load_scores(french["folder"])
+    kept = read_scores(french["folder"])
     assert kept.scores[0].value == french["scores"][0]["value"]
 
 
@@ -82,7 +82,7 @@ def test_disambiguate(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (strict["name"], strict["value"], strict["scale"]) == ("accuracy", pytest.approx(100 * wins / 6), "0-100")
     assert lenient["value"] == half["value"] == strict["value"], "no ties"
     assert strict["interval"][0] <= strict["value"] <= strict["interval"][1]
-    assert load_scores(result["folder"]).measurements[0].metric.name == "accuracy"
+    assert read_scores(result["folder"]).measurements[0].metric.name == "accuracy"
 
 
 def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
@@ -91,14 +91,15 @@ def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
 
     from polyglance.engines.evaluated import TextLoss
     from polyglance.engines.open import ModelConfig
-    from polyglance.evaluate.predict import PredictConfig, predict
-    from polyglance.evaluate.score_predictions import score_prediction
+    from polyglance.evaluate.predict import predict_benchmark
+    from polyglance.evaluate.prediction_job import PredictConfig
+    from polyglance.evaluate.score_predictions import score_predictions
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
     config = PredictConfig(
         model=ModelConfig(model="stub"), root=made / "root", out=tmp_path / "a", **values, limit=4, batch_size=4
     )
-    report = score_prediction(predict(config, Stub()))
+    report = score_predictions(predict_benchmark(config, Stub()))
     assert [score.value for score in report.scores] == [25.0, 25.0, 25.0], "one right, three without an answer"
     assert "3 of 4 rows have no answer and count as wrong or empty" in report.warnings[-1]
 
@@ -106,7 +107,7 @@ def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
         def losses(self, images: Any, *args: Any) -> Any:
             return [(TextLoss(nats=1.0, num_tokens=1), TextLoss(nats=1.0, num_tokens=1))] * len(images)
 
-    blind = score_prediction(predict(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
+    blind = score_predictions(predict_benchmark(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
     assert [score.value for score in blind.scores] == [0.0, 100.0, 50.0]
     assert "4 ties in 4 rows" in blind.warnings[0]
     assert "|ties:4|" in blind.scores[0].signature
@@ -135,7 +136,7 @@ def test_clip_score_joins_the_scores(
     assert "|model:clip-" in score["signature"]
     assert "|prefix:A photo depicts|weight:2.5|" in score["signature"]
     assert all(text.startswith("A photo depicts ") for text in asked)
-    kept = load_scores(result["folder"])
+    kept = read_scores(result["folder"])
     assert [one.name for one in kept.scores] == ["CIDEr", "MCLIPScore"]
 
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyglance.evaluate.score import ScoreConfig, ScoreReport, load_scores, score, score_texts, subset, write_scores
-from polyglance.evaluate.score_report import Resampling, as_dict
+from polyglance.evaluate.metrics.resampling import Resampling
+from polyglance.evaluate.score import ScoreConfig, score_files, score_texts
+from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
 
 COCO = {
     "CIDEr": 0.5997905185184199,
@@ -35,11 +36,11 @@ def fakecap(shared: Path) -> tuple[Path, Path]:
 
 def scored(hypotheses: Path, references: Path, **options: Any) -> ScoreReport:
     chosen = {"language": "en", "metrics": ("cider", "bleu", "rouge"), "protocols": ("coco",), "num_bootstrap": 0}
-    return score(ScoreConfig(hypotheses=hypotheses, references=(references,), **{**chosen, **options}))
+    return score_files(ScoreConfig(hypotheses=hypotheses, references=(references,), **{**chosen, **options}))
 
 
 def values(report: ScoreReport, protocol: str = "coco") -> dict[str, float]:
-    return as_dict(report)["scores"][protocol]
+    return report.as_dict()["scores"][protocol]
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +159,7 @@ def test_protocols_side_by_side_and_their_scales() -> None:
     hypotheses, references = small()
     names = ("coco", "paligemma-xm3600", "characters")
     made = score_texts(hypotheses, references, language="en", protocols=names, num_bootstrap=50)
-    found = as_dict(made)["scores"]
+    found = made.as_dict()["scores"]
     assert tuple(found) == names
     assert found["paligemma-xm3600"]["CIDEr"] == pytest.approx(100 * found["coco"]["CIDEr"])
     low, high = next(one.interval for one in made.scores if one.protocol == "paligemma-xm3600" and one.interval)
@@ -174,7 +175,7 @@ def test_the_default_is_coco_or_characters() -> None:
         language="zh",
         num_bootstrap=0,
     )
-    found = as_dict(chinese)["scores"]["characters"]
+    found = chinese.as_dict()["scores"]["characters"]
     assert found["Bleu_1"] == pytest.approx(11 / 12)  # nine of nine, W, i and i apart, and two of three
     assert not any("means little" in warning for warning in chinese.warnings)
 
@@ -212,7 +213,7 @@ def test_document_frequencies_of_all_references(fakecap: tuple[Path, Path], tmp_
     own = scored(*fakecap, metrics=("cider",), ids=ids)
     assert "100 scored of 1,000 images" in own.warnings[0]
     assert values(own) != values(part)
-    kept = subset(whole, chosen, Resampling(num_samples=0))
+    kept = select_segments(whole, chosen, Resampling(num_samples=0))
     assert values(kept) == pytest.approx(values(part))
     assert "imgs:100/1000" in kept.scores[0].signature
 
@@ -222,12 +223,12 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     metrics = ("cider", "bleu", "rouge", "sacrebleu", "chrf++")
     made = score_texts(hypotheses, references, language="en", metrics=metrics, num_bootstrap=50)
     path = write_scores(made, tmp_path / "out")
-    read = load_scores(path)
+    read = read_scores(path)
     assert read.scores == made.scores
     assert read.warnings == made.warnings
-    assert subset(read, None, Resampling(num_samples=50)).scores == made.scores
+    assert select_segments(read, None, Resampling(num_samples=50)).scores == made.scores
     written = json.loads(path.read_text())
-    assert written["scores"] == as_dict(made)["scores"]
+    assert written["scores"] == made.as_dict()["scores"]
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["scores.json", "scores.npz"]
 
 
@@ -237,17 +238,18 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
     for content, message in (
         (good[:100], "not valid JSON"),
         ("{}", "not a file of scores"),
-        (good.replace('"details"', '"detail"'), "damaged file of scores"),
+        (good.replace('"details"', '"detail"'), "no list 'details'"),
+        (good.replace('"measurements"', '"measured"'), "damaged file of scores"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
-            load_scores(path)
+            read_scores(path)
     path.write_text(good)
     (tmp_path / "scores.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match="statistics of scores that cannot be read"):
-        load_scores(path)
-    with pytest.raises(ValueError, match="cannot be read"):
-        load_scores(tmp_path / "absent.json")
+        read_scores(path)
+    with pytest.raises(ValueError, match="no such file"):
+        read_scores(tmp_path / "absent.json")
 
 
 @pytest.mark.parametrize(
@@ -261,7 +263,7 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
         ({"metrics": ("meteor",)}, "needs Java and METEOR's jar"),
         ({"num_bootstrap": -1}, "num_bootstrap is -1"),
         ({"benchmark": "coco"}, "there is no benchmark 'coco'"),
-        ({"df": "absent.json"}, r"absent\.json: cannot be read"),
+        ({"df": "absent.json"}, r"absent\.json: no such file"),
         ({"protocols": ("jieba",)}, "protocol 'jieba' is for zh"),
     ],
 )
@@ -289,7 +291,7 @@ def test_wild_texts_are_scored(references: dict[str, list[str]], texts: list[str
         num_bootstrap=20,
     )
     assert all(math.isfinite(one.value) and one.value >= 0 for one in made.scores)
-    json.dumps(as_dict(made)).encode()
+    json.dumps(made.as_dict()).encode()
 
 
 def test_off_target_rate(shared: Path) -> None:
@@ -336,7 +338,7 @@ def test_an_external_command(answer: str, tmp_path: Path) -> None:
     )
     assert values(made, "raw") == {"COMET": 1.0}
     assert "command:python metric.py --gpus 0" in re.sub(r"python[0-9.]*", "python", made.scores[0].signature)
-    written = load_scores(write_scores(made, tmp_path / "out"))
+    written = read_scores(write_scores(made, tmp_path / "out"))
     assert written.scores == made.scores
 
 

@@ -104,7 +104,7 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
             ["--hyps", "HYPS", "--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--out", "OUT"],
             "different file names",
         ),
-        (["--scores", "absent.json"], "absent.json: cannot be read"),
+        (["--scores", "absent.json"], "absent.json: no such file"),
     ],
 )
 def test_a_mistake_is_one_line(args: list[str], message: str, tmp_path: Path) -> None:

@@ -171,8 +171,8 @@ def eval_list(benchmark: str = "", json: bool = False) -> None:
 
 def _evaluate(task: str, benchmark: str, asked: Asked, texts: dict[str, Any], scoring: dict[str, Any]) -> None:
     from polyglance.config import from_dict
-    from polyglance.evaluate.predict import PredictConfig
-    from polyglance.evaluate.run import ScoringConfig, evaluate
+    from polyglance.evaluate.prediction_job import PredictConfig
+    from polyglance.evaluate.run import ScoringConfig, evaluate_benchmark
 
     model = {"model": asked.model, "device": asked.device, "dtype": asked.dtype, "resolution": asked.resolution}
     values = {
@@ -188,7 +188,7 @@ def _evaluate(task: str, benchmark: str, asked: Asked, texts: dict[str, Any], sc
         "num_processes": asked.processes,
     }
     config = from_dict(PredictConfig, values)
-    results = evaluate(config, _list(asked.lang), from_dict(ScoringConfig, {**scoring, "score": asked.score}))
+    results = evaluate_benchmark(config, _list(asked.lang), from_dict(ScoringConfig, {**scoring, "score": asked.score}))
     show([asdict(result) for result in results], asked.json, _scores)
 
 

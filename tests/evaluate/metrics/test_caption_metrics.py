@@ -4,13 +4,12 @@ import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import plain_metrics
 import pytest
 from hypothesis import given
 from plain_metrics import segments
 
-from polyglance.evaluate.metrics import metric
+from polyglance.evaluate.metrics import make_metric
 from polyglance.evaluate.metrics.cider import Cider
 
 COCO = {
@@ -36,8 +35,8 @@ def coco(shared: Path) -> tuple[list[str], list[str], list[list[str]]]:
 
 
 def corpus_scores(name: str, hypotheses: list[str], references: list[list[str]]) -> dict[str, float]:
-    values = metric(name).statistics(hypotheses, references).values
-    return {key: float(score) for key, score in metric(name).scores(values.sum(axis=0), len(values)).items()}
+    values = make_metric(name).statistics(hypotheses, references).values
+    return {key: float(score) for key, score in make_metric(name).scores(values.sum(axis=0), len(values)).items()}
 
 
 @pytest.mark.parametrize("name", COCO)
@@ -52,8 +51,7 @@ def test_cider_of_each_image_of_the_coco_example(
     with gzip.open(shared / "data/eval/ptb/cider_per_image_fakecap_en.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for line in lines]
     gold = {str(row["image_id"]): row["cider"] for row in rows}
-    cider = metric("cider")
-    per_image = cider.segment_scores(cider.statistics(hypotheses, references).values)["CIDEr"]
+    per_image = make_metric("cider").statistics(hypotheses, references).values[:, 0]
     assert dict(zip(ids, per_image, strict=True)) == pytest.approx(gold, abs=1e-12)
 
 
@@ -66,15 +64,11 @@ def test_cider_is_the_plain_formula(texts: tuple[list[str], list[list[str]]]) ->
 @given(segments())
 def test_bleu_is_the_plain_formula(texts: tuple[list[str], list[list[str]]]) -> None:
     assert list(corpus_scores("bleu", *texts).values()) == pytest.approx(plain_metrics.bleu(*texts), abs=1e-12)
-    bleu = metric("bleu")
-    per_segment = bleu.segment_scores(bleu.statistics(*texts).values)
-    plain = [plain_metrics.bleu([text], [references]) for text, references in zip(*texts, strict=True)]
-    assert np.stack(list(per_segment.values()), axis=1).tolist() == [pytest.approx(row, abs=1e-12) for row in plain]
 
 
 @given(segments(words="abcdef", max_words=70))
 def test_rouge_is_the_plain_formula(texts: tuple[list[str], list[list[str]]]) -> None:
-    values = metric("rouge").statistics(*texts).values
+    values = make_metric("rouge").statistics(*texts).values
     plain = [plain_metrics.rouge_l(text, references) for text, references in zip(*texts, strict=True)]
     assert values[:, 0] == pytest.approx(plain, abs=1e-12)
 
@@ -112,4 +106,4 @@ def test_words_are_split_at_every_blank_as_in_pycocoevalcap() -> None:
 )
 def test_segments_that_cannot_be_scored(name: str, hypotheses: list[str], references: list, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        metric(name).statistics(hypotheses, references)
+        make_metric(name).statistics(hypotheses, references)
