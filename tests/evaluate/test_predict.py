@@ -30,7 +30,7 @@ from polyglance.files import locked
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and benchmarks."""
     folder = tmp_path_factory.mktemp("evaluation")
     tiny_evaluation.tiny_model(folder / "model")
@@ -39,11 +39,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(made: Path, out: Path, **changes: Any) -> PredictConfig:
+def config(inputs: Path, out: Path, **changes: Any) -> PredictConfig:
     values = {"task": "caption", "benchmark": "xm3600", "language": "fr", "batch_size": 2, "limit": 11, **changes}
     model = values.pop("model", {})
-    settings = ModelConfig(model=str(made / "model"), **{"max_new_tokens": 5, "beams": 2, **model})
-    return PredictConfig(model=settings, root=made / "root", out=out, **values)
+    settings = ModelConfig(model=str(inputs / "model"), **{"max_new_tokens": 5, "beams": 2, **model})
+    return PredictConfig(model=settings, root=inputs / "root", out=out, **values)
 
 
 def files(prediction: PredictionSet) -> tuple[bytes, bytes]:
@@ -77,7 +77,7 @@ if __name__ == "__main__":
     else:
         predict.count_rows = count_rows
     from pathlib import Path
-    predict.predict_benchmark(config(Path({made!r}), Path({out!r}), num_processes={processes}, task={task!r},
+    predict.predict_benchmark(config(Path({inputs!r}), Path({out!r}), num_processes={processes}, task={task!r},
         benchmark={benchmark!r}, language={language!r}))
 """
 
@@ -88,13 +88,13 @@ if __name__ == "__main__":
     [("caption", "xm3600", "fr", 1), ("disambiguation", "commute-disambiguation", "de", 2)],
 )
 def test_killed_and_resumed_is_uninterrupted(
-    task: str, benchmark: str, language: str, processes: int, made: Path, tmp_path: Path
+    task: str, benchmark: str, language: str, processes: int, inputs: Path, tmp_path: Path
 ) -> None:
     chosen = {"task": task, "benchmark": benchmark, "language": language}
-    whole = files(predict_benchmark(config(made, tmp_path / "whole", **chosen)))
+    whole = files(predict_benchmark(config(inputs, tmp_path / "whole", **chosen)))
     out = tmp_path / "killed"
     script = tmp_path / "killed.py"
-    values = {"made": str(made), "out": str(out), "processes": processes, "module": Path(__file__).stem}
+    values = {"inputs": str(inputs), "out": str(out), "processes": processes, "module": Path(__file__).stem}
     script.write_text(KILLED.format(**values, **chosen))
     code = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=_env(code))
@@ -103,25 +103,25 @@ def test_killed_and_resumed_is_uninterrupted(
     assert not (folder / PREDICTIONS_NAME).exists()
     left = [line for part in folder.glob("*.partial*") for line in part.read_bytes().split(b"\n") if line]
     assert left, "something was done before the kill"
-    assert files(predict_benchmark(config(made, out, **chosen, num_processes=3 - processes))) == whole
+    assert files(predict_benchmark(config(inputs, out, **chosen, num_processes=3 - processes))) == whole
 
 
 def _env(changes: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def test_finished_predictions_are_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = predict_benchmark(config(made, tmp_path))
+def test_finished_predictions_are_read(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = predict_benchmark(config(inputs, tmp_path))
     assert len(first.rows) == len(first.examples) == 11
     assert len({row.text for row in first.rows}) > 5, "or a mix-up would not show"
     monkeypatch.setattr("polyglance.evaluate.predict_batches.predict_batch", None)
-    again = predict_benchmark(config(made, tmp_path))
+    again = predict_benchmark(config(inputs, tmp_path))
     assert again.rows == first.rows
     assert again.info == first.info
 
 
-def test_batches_that_are_done_are_not_made_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = predict_benchmark(config(made, tmp_path))
+def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = predict_benchmark(config(inputs, tmp_path))
     lines = (first.folder / PREDICTIONS_NAME).read_bytes().splitlines(keepends=True)
     (first.folder / INFO_NAME).unlink()
     (first.folder / PREDICTIONS_NAME).write_bytes(b"".join(lines[:7]) + b'{"id": "half')
@@ -130,20 +130,20 @@ def test_batches_that_are_done_are_not_made_again(made: Path, tmp_path: Path, mo
     asked: list[int] = []
     ask = predict_batches._ask
     monkeypatch.setattr(predict_batches, "_ask", lambda *args: asked.append(len(args[2])) or ask(*args))
-    assert predict_benchmark(config(made, tmp_path)).rows == first.rows
-    assert asked == [2, 2, 1], "the fourth batch was half done and is made again"
+    assert predict_benchmark(config(inputs, tmp_path)).rows == first.rows
+    assert asked == [2, 2, 1], "the fourth batch was half done and is inputs again"
 
 
-def test_other_settings_go_to_other_folders(made: Path, tmp_path: Path) -> None:
-    base = config(made, tmp_path, limit=1)
+def test_other_settings_go_to_other_folders(inputs: Path, tmp_path: Path) -> None:
+    base = config(inputs, tmp_path, limit=1)
     changed = [
         base,
-        config(made, tmp_path, limit=1, model={"prefix": "auto"}),
-        config(made, tmp_path, limit=1, model={"beams": 1}),
-        config(made, tmp_path, limit=1, model={"max_new_tokens": 4}),
-        config(made, tmp_path, limit=1, batch_size=1),
-        config(made, tmp_path, limit=2),
-        config(made, tmp_path, limit=1, language="zh"),
+        config(inputs, tmp_path, limit=1, model={"prefix": "auto"}),
+        config(inputs, tmp_path, limit=1, model={"beams": 1}),
+        config(inputs, tmp_path, limit=1, model={"max_new_tokens": 4}),
+        config(inputs, tmp_path, limit=1, batch_size=1),
+        config(inputs, tmp_path, limit=2),
+        config(inputs, tmp_path, limit=1, language="zh"),
     ]
     tiny_evaluation.tiny_model(tmp_path / "retrained", seed=1)
     changed.append(replace(base, model=replace(base.model, model=str(tmp_path / "retrained"))))
@@ -153,25 +153,25 @@ def test_other_settings_go_to_other_folders(made: Path, tmp_path: Path) -> None:
     assert names[1].startswith("xm3600-all-fr-prefix-beams2-32px-first1-")
 
 
-def test_changed_sources_are_predicted_again(made: Path, tmp_path: Path) -> None:
+def test_changed_sources_are_predicted_again(inputs: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    shutil.copytree(made / "root" / "CoMMuTE", root / "CoMMuTE")
+    shutil.copytree(inputs / "root" / "CoMMuTE", root / "CoMMuTE")
     chosen = {"task": "translation", "benchmark": "commute-translation", "language": "de", "limit": 2}
-    ask = replace(config(made, tmp_path / "out", **chosen), root=root)
+    ask = replace(config(inputs, tmp_path / "out", **chosen), root=root)
     first = predict_benchmark(ask)
     sources = root / "CoMMuTE" / "CoMMuTE" / "en-de" / "src.en"
     sources.write_text(sources.read_text().replace("bank", "river"))
     assert predict_benchmark(ask).folder != first.folder
 
 
-def test_images_that_cannot_be_read_are_rows_with_an_error(made: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_rows_with_an_error(inputs: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    shutil.copytree(made / "root" / "xm3600", root / "xm3600", copy_function=_link)
+    shutil.copytree(inputs / "root" / "xm3600", root / "xm3600", copy_function=_link)
     broken = root / "xm3600" / "images" / f"{3:016x}.jpg"
     broken.unlink()
     broken.write_bytes(b"no image")
-    prediction = predict_benchmark(replace(config(made, tmp_path / "out"), root=root))
-    good = predict_benchmark(config(made, tmp_path / "good"))
+    prediction = predict_benchmark(replace(config(inputs, tmp_path / "out"), root=root))
+    good = predict_benchmark(config(inputs, tmp_path / "good"))
     assert prediction.rows[3].text == ""
     assert "not an image" in str(prediction.rows[3].error)
     assert prediction.info.num_errors == prediction.count_errors().total() == 1
@@ -184,7 +184,7 @@ def _link(source: str, target: str) -> None:
 
 
 class Stub:
-    """A model whose answers are made up."""
+    """A model whose answers are inputs up."""
 
     name = "stub"
     reads_images = True
@@ -205,12 +205,12 @@ class Stub:
         return [*answers, *[Failure("too long")] * (len(images) - 2)]
 
 
-def test_what_models_answer(made: Path, tmp_path: Path) -> None:
-    captions = predict_benchmark(config(made, tmp_path, limit=3, batch_size=3), Stub())
+def test_what_models_answer(inputs: Path, tmp_path: Path) -> None:
+    captions = predict_benchmark(config(inputs, tmp_path, limit=3, batch_size=3), Stub())
     assert captions.rows[0] == PredictionRow(id=f"{0:016x}", text="", error="too hard")
     assert captions.rows[1].text == "half ? a \u2028 text"
     chosen = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
-    losses = predict_benchmark(config(made, tmp_path, **chosen, limit=3, batch_size=3), Stub())
+    losses = predict_benchmark(config(inputs, tmp_path, **chosen, limit=3, batch_size=3), Stub())
     row = PredictionRow(id="1", correct=1.0, incorrect=1.3, correct_tokens=4, incorrect_tokens=3)
     assert losses.rows[0] == row, "losses are means: the shorter text is not favoured"
     assert losses.rows[1:] == [
@@ -230,14 +230,14 @@ def test_what_models_answer(made: Path, tmp_path: Path) -> None:
         ({"num_processes": 0}, "num_processes is 0; expected at least 1"),
     ],
 )
-def test_mistakes(changes: dict[str, Any], message: str, made: Path, tmp_path: Path) -> None:
+def test_mistakes(changes: dict[str, Any], message: str, inputs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        predict_benchmark(config(made, tmp_path / "out", **changes))
+        predict_benchmark(config(inputs, tmp_path / "out", **changes))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
-def test_one_process_at_a_time(made: Path, tmp_path: Path) -> None:
+def test_one_process_at_a_time(inputs: Path, tmp_path: Path) -> None:
     hold = partial(locked, tmp_path, "polyglance eval")
     with hold(), pytest.raises(ValueError, match="another `polyglance eval`"), hold():
         pass
@@ -281,13 +281,13 @@ def test_damaged_predictions_are_named(content: str, message: str, tmp_path: Pat
         read_prediction_rows(tmp_path)
 
 
-def test_predictions_of_other_rows_are_refused(made: Path, tmp_path: Path) -> None:
+def test_predictions_of_other_rows_are_refused(inputs: Path, tmp_path: Path) -> None:
     """A finished file that somebody has shortened since."""
-    whole = predict_benchmark(config(made, tmp_path, limit=2))
+    whole = predict_benchmark(config(inputs, tmp_path, limit=2))
     path = whole.folder / PREDICTIONS_NAME
     path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
     with pytest.raises(ValueError, match="its rows are not those of the benchmark"):
-        predict_benchmark(config(made, tmp_path, limit=2))
+        predict_benchmark(config(inputs, tmp_path, limit=2))
 
 
 def test_information_comes_back(tmp_path: Path) -> None:

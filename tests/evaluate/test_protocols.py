@@ -1,4 +1,4 @@
-"""Protocols do what they say, in every language they are for, and say what they need where it is not installed."""
+"""Protocols make the published tokens in every language they are for; a missing library is an error with its name."""
 
 import importlib.util
 import re
@@ -130,10 +130,10 @@ def test_segmenters_that_are_installed(
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    made = make_tokenizer(name, language)
-    assert made.tokenize([text, "", "  "]) == [cut, "", ""]
-    assert made.name == name
-    assert any(digit.isdigit() for digit in made.version)
+    tokenizer = make_tokenizer(name, language)
+    assert tokenizer.tokenize([text, "", "  "]) == [cut, "", ""]
+    assert tokenizer.name == name
+    assert any(character.isdigit() for character in tokenizer.version)
 
 
 def test_names_of_languages_are_their_own() -> None:

@@ -201,8 +201,12 @@ def _listed(entry: Any) -> dict[str, Any]:
     for split in entry.splits:
         languages = entry.languages(split)
         files = entry.expected_files(split, languages[0])
-        splits[split] = {"languages": list(languages), "files": [asdict(file) for file in files]}
+        splits[split] = {"languages": list(languages), "files": [_expected(file) for file in files]}
     return {"name": entry.name, "task": entry.task, "licence": entry.licence, "splits": splits}
+
+
+def _expected(file: Any) -> dict[str, str]:
+    return {"path": file.path, "published_at": file.published_at}
 
 
 def _benchmarks(rows: list[dict[str, Any]], *, files: bool) -> Table:

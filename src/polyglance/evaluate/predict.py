@@ -1,4 +1,4 @@
-"""A model's predictions for a benchmark: resumable, in batches, by one process or several.
+"""A model's predictions for a benchmark: resumable, in batches, the same ones by one process or several.
 
     predictions = predict_benchmark(PredictConfig(
         model=ModelConfig(model="out"), task="caption", benchmark="xm3600", language="th",
@@ -8,15 +8,22 @@
 Their folder holds predictions.jsonl and, written last, prediction.json with everything they depend on.
 """
 
-from collections.abc import Sequence
+import multiprocessing
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
 
 from polyglance.engines.open import EvaluatedModel, open_model
 from polyglance.evaluate.predict_batches import write_batches
-from polyglance.evaluate.predict_processes import write_batches_in_processes
 from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
 from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
 from polyglance.files import locked
+from polyglance.processes import end_with_parent
 from polyglance.progress import progress
 
 __all__ = ["predict_benchmark"]
@@ -57,8 +64,81 @@ def _write_batches(job: PredictionJob, batches: Sequence[int]) -> None:
 
         show_done(done)
         if num_processes > 1:
-            write_batches_in_processes(job.config, batches, num_processes, lambda: show_done(count_rows(job.folder)))
+            _write_in_processes(job.config, batches, num_processes, lambda: show_done(count_rows(job.folder)))
         elif batches:
             for num_rows in write_batches(job, batches):
                 done += num_rows
                 show_done(done)
+
+
+def _write_in_processes(
+    config: PredictConfig, batches: Sequence[int], num_processes: int, show_progress: Callable[[], None]
+) -> None:
+    """Predict batches in processes that put them on the disk.
+
+    Args:
+        batches: numbers of the batches.
+        show_progress: called every second, and when a process ends.
+
+    Raises:
+        ValueError: a process failed; the others are stopped.
+    """
+    context = multiprocessing.get_context("spawn")
+    running: dict[Connection, SpawnProcess] = {}
+    try:
+        for number in range(num_processes):
+            receiver, sender = context.Pipe(duplex=False)
+            share = list(batches[number::num_processes])
+            process = context.Process(target=_run_process, args=(config, share, number, num_processes, sender))
+            process.start()
+            running[receiver] = process
+            sender.close()
+        while running:
+            for ended in wait(list(running), timeout=1.0):
+                assert isinstance(ended, Connection)
+                _check_end(ended, running.pop(ended))
+            show_progress()
+    finally:
+        for process in running.values():
+            process.terminate()
+            process.join()
+
+
+def _check_end(receiver: Connection, process: SpawnProcess) -> None:
+    """Receive the last message of a process: None, or its mistake. A process that was killed sends none."""
+    try:
+        problem = receiver.recv()
+    except EOFError:
+        process.join()
+        raise ValueError(
+            f"a process ended with code {process.exitcode} (was there too little memory?); "
+            "the same command goes on from here"
+        ) from None
+    process.join()
+    if problem is not None:
+        raise ValueError(problem)
+
+
+def _run_process(
+    config: PredictConfig, batches: list[int], number: int, num_processes: int, sender: Connection
+) -> None:
+    """Predict batches in a process of its own, with its own model."""
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
+    torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
+    try:
+        config = _choose_device(config, number)
+        for _ in write_batches(PredictionJob(config, open_model(config.model)), batches, process=number):
+            pass
+    except ValueError as error:
+        sender.send(str(error))
+    else:
+        sender.send(None)
+
+
+def _choose_device(config: PredictConfig, number: int) -> PredictConfig:
+    """Give each process one of the GPUs, in turn."""
+    if config.model.device != "cuda":
+        return config
+    device = f"cuda:{number % max(1, torch.cuda.device_count())}"
+    return replace(config, model=replace(config.model, device=device))

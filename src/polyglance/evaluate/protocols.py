@@ -35,7 +35,7 @@ OTHERS = "*"
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringProtocol:
-    """From raw texts to tokens: Unicode form, words by language, punctuation, case; and the scale that is printed."""
+    """Steps from raw texts to tokens (Unicode form, words by language, punctuation, case), and the scale of scores."""
 
     name: str
     summary: str

@@ -1,4 +1,4 @@
-"""From model and benchmark to scores: predict, score, write, for one language after the other."""
+"""Evaluation of a model on a benchmark: predict, score, write, for one language after the other."""
 
 import sys
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ __all__ = ["LanguageResult", "ScoringConfig", "evaluate_benchmark"]
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """How predictions are scored."""
+    """Metrics and protocols of predictions."""
 
     score: bool = True
     """Score the predictions."""

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from polyglance import __version__
@@ -167,17 +168,8 @@ def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[s
         if metric.reads == "text":
             warnings += check_tokenizer(metric.name, metric.signature().get("tok", ""), options.language)
             statistics = metric.statistics(segments.hypotheses, segments.references)
-            parts = _make_signature(metric, segments, options, factor=1.0, tokens={})
-            measurements.append(
-                Measurement(
-                    metric=metric,
-                    protocol=RAW,
-                    language=options.language,
-                    factor=1.0,
-                    statistics=statistics,
-                    parts=parts,
-                )
-            )
+            parts = _make_signature(metric, segments, options)
+            measurements.append(Measurement(metric=metric, statistics=statistics, parts=parts))
     resampling = Resampling(num_samples=options.num_bootstrap, seed=options.seed, level=options.level)
     return make_report(measurements, ids=segments.ids, warnings=warnings, resampling=resampling, source=source)
 
@@ -196,13 +188,8 @@ def _make_metric(name: str, options: ScoreOptions, segments: SegmentTexts, sourc
     elif name == "language":
         given = {"language": entry.code}
     elif name == "external":
-        ids = tuple(str(one) for one in segments.ids)
-        given = {
-            "command": options.external,
-            "score_name": options.external_name,
-            "ids": ids,
-            "sources": tuple(sources),
-        }
+        given = {"command": options.external, "score_name": options.external_name}
+        given |= {"ids": tuple(map(str, segments.ids)), "sources": tuple(sources)}
     return make_metric(name, **given)
 
 
@@ -225,14 +212,9 @@ def _measure_tokens(
     }
     for metric in metrics:
         ready = _set_document_frequency(metric, options.df, segments, tokenizer) if metric.name == "cider" else metric
-        yield Measurement(
-            metric=ready,
-            protocol=protocol.name,
-            language=options.language,
-            factor=protocol.factor,
-            statistics=ready.statistics(hypotheses, references),
-            parts=_make_signature(ready, segments, options, factor=protocol.factor, tokens=tokens),
-        )
+        parts = _make_signature(ready, segments, options, tokens, factor=protocol.factor)
+        statistics = ready.statistics(hypotheses, references)
+        yield Measurement(metric=ready, statistics=statistics, parts=parts, factor=protocol.factor)
 
 
 def _set_document_frequency(cider: Metric, df: str, segments: SegmentTexts, tokenizer: Tokenizer) -> Metric:
@@ -255,9 +237,19 @@ def _tokenize_references(references: Sequence[Sequence[str]], tokenizer: Tokeniz
 
 
 def _make_signature(
-    metric: Metric, segments: SegmentTexts, options: ScoreOptions, *, factor: float, tokens: Mapping[str, str]
+    metric: Metric,
+    segments: SegmentTexts,
+    options: ScoreOptions,
+    tokens: Mapping[str, str] = MappingProxyType({}),
+    *,
+    factor: float = 1.0,
 ) -> dict[str, str]:
-    """Collect everything that moves the number, in a fixed order: tokens, data, then the metric's parts."""
+    """Collect everything that moves the number, in a fixed order: tokens, data, then the metric's parts.
+
+    Args:
+        tokens: `proto`, `tok` and `case` of the protocol; empty for metrics that read texts as they are.
+        factor: the protocol's.
+    """
     of_metric = dict(metric.signature())
     num_references = sum(map(len, segments.references))
     first = {key: of_metric.pop(key, tokens.get(key)) for key in ("tok", "df", "case")}

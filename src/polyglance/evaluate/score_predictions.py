@@ -79,9 +79,7 @@ def make_measurement(
         "version": __version__,
         **_subset_part(predictions),
     }
-    return Measurement(
-        metric=metric, protocol=RAW, language=parts["lang"], factor=1.0, statistics=statistics, parts=parts
-    )
+    return Measurement(metric=metric, statistics=statistics, parts=parts)
 
 
 def _score_disambiguation(predictions: PredictionSet, resampling: Resampling, warnings: Sequence[str]) -> ScoreReport:

@@ -50,7 +50,7 @@ class MetricScore:
     """Name of the number: `Bleu_4`."""
     value: float
     scale: str
-    """From 0 to the score of a perfect text, roughly: `0-1`, `0-100`; CIDEr `0-10`."""
+    """Range from 0 to the score of a perfect text, roughly: `0-1`, `0-100`; CIDEr `0-10`."""
     protocol: str
     """Protocol that made the tokens; `raw` for metrics that read texts as they are."""
     language: str
@@ -93,18 +93,17 @@ class Measurement:
     """A metric's statistics of every segment under one protocol."""
 
     metric: Metric
-    protocol: str
-    language: str
-    factor: float
-    """Factor that the protocol multiplies scores with."""
     statistics: Statistics
     parts: Mapping[str, str]
-    """Key -> value of the signature, in order, without the key that says how intervals were made."""
+    """Key -> value of the signature, in order, without the key that says how intervals were made: `proto` (the
+    protocol), `lang`, `imgs` (number of segments), `scale` and more."""
+    factor: float = 1.0
+    """Factor that the protocol multiplies scores with."""
 
     @property
     def key(self) -> tuple[str, str]:
         """Metric and protocol: each pair stands once in a report."""
-        return self.metric.name, self.protocol
+        return self.metric.name, self.parts["proto"]
 
     def scores(self, resampling: Resampling) -> list[MetricScore]:
         """Compute the scores with their intervals, on the protocol's scale."""
@@ -119,8 +118,8 @@ class Measurement:
                 name=name,
                 value=float(value) * self.factor,
                 scale=self.parts["scale"],
-                protocol=self.protocol,
-                language=self.language,
+                protocol=self.parts["proto"],
+                language=self.parts["lang"],
                 signature="|".join([name, *(f"{key}:{part}" for key, part in keys.items())]),
                 interval=scale_interval(intervals.get(name), self.factor),
                 num_segments=len(values),
@@ -291,8 +290,8 @@ def _describe_measurement(measurement: Measurement) -> dict[str, Any]:
     return {
         "metric": measurement.metric.name,
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
-        "protocol": measurement.protocol,
-        "language": measurement.language,
+        "protocol": measurement.parts["proto"],
+        "language": measurement.parts["lang"],
         "factor": measurement.factor,
         "names": list(measurement.statistics.names),
         "signature": dict(measurement.parts),
@@ -303,8 +302,6 @@ def _make_measurement(described: Mapping[str, Any], values: np.ndarray) -> Measu
     """Make a measurement from its description and its statistics."""
     return Measurement(
         metric=make_metric(described["metric"], **described["options"]),
-        protocol=described["protocol"],
-        language=described["language"],
         factor=float(described["factor"]),
         statistics=Statistics(values=np.asarray(values, dtype=np.float64), names=tuple(described["names"])),
         parts=described["signature"],

@@ -12,16 +12,16 @@ SIZES = {"test": 2, "val": 1, "train": 3, "restval": 1}
 
 
 def rows(sizes: dict[str, int] = SIZES) -> list[dict[str, Any]]:
-    made = []
+    images: list[dict[str, Any]] = []
     for split, size in sizes.items():
         part = "train2014" if split == "train" else "val2014"
         for _ in range(size):
-            number = len(made) + 1
+            number = len(images) + 1
             texts = [f"{split} caption {number}.{k} \n" for k in range(7 if number == 1 else 5)]
             sentences = [
                 {"tokens": text.split(), "raw": text, "imgid": number, "sentid": k} for k, text in enumerate(texts)
             ]
-            made.append(
+            images.append(
                 {
                     "filepath": part,
                     "sentids": list(range(len(texts))),
@@ -32,7 +32,7 @@ def rows(sizes: dict[str, int] = SIZES) -> list[dict[str, Any]]:
                     "cocoid": number,
                 }
             )
-    return made
+    return images
 
 
 def write(root: Path, images: list[dict[str, Any]], name: str = "coco/annotations/coco_karpathy.json") -> Path:

@@ -1,11 +1,14 @@
 """Benchmarks: sets of examples (image, source, references) that models are compared on."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal
 
-__all__ = ["Benchmark", "BenchmarkExample", "EvaluationTask", "ExpectedFile"]
+from polyglance.data.benchmarks.files import PublishedFile
+
+__all__ = ["Benchmark", "BenchmarkExample", "EvaluationTask"]
 
 EvaluationTask = Literal["caption", "translation", "disambiguation"]
 
@@ -26,18 +29,7 @@ class BenchmarkExample:
     """Disambiguation: the translation that does not fit the image."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExpectedFile:
-    """A file that a benchmark needs."""
-
-    path: str
-    """Path below the benchmarks' root folder; may hold a pattern such as `<key>.jpg`."""
-    published_at: str
-    """Address where its publishers offer it."""
-
-
-@runtime_checkable
-class Benchmark(Protocol):
+class Benchmark(ABC):
     """A set of examples that models are compared on."""
 
     name: str
@@ -46,31 +38,31 @@ class Benchmark(Protocol):
     licence: str
 
     @property
+    @abstractmethod
     def splits(self) -> tuple[str, ...]:
         """Names of the splits. The first is the default."""
-        ...
 
+    @abstractmethod
     def languages(self, split: str) -> tuple[str, ...]:
-        """Codes of the languages of a split."""
-        ...
+        """Return the codes of the languages of a split."""
 
+    @abstractmethod
     def num_examples(self, split: str, language: str) -> int | None:
-        """Published number of examples; None where it is not fixed."""
-        ...
+        """Return the published number of examples; None where it is not fixed."""
 
-    def expected_files(self, split: str, language: str) -> tuple[ExpectedFile, ...]:
-        """Files that `load` needs."""
-        ...
+    @abstractmethod
+    def expected_files(self, split: str, language: str) -> tuple[PublishedFile, ...]:
+        """Return the files that `load` needs."""
 
+    @abstractmethod
     def load(self, root: Path, *, split: str, language: str, images: bool = True) -> Sequence[BenchmarkExample]:
         """Read the examples, in the order of the files.
 
         Args:
             root: folder of all benchmarks (`eval_datasets_root` of the published code; official code section 4.3).
-            images: find the image file of each example, too. Images that are missing are an error then.
+            images: find the image of each example, too. Images that are missing are an error then.
 
         Raises:
             ValueError: an unknown split or language; files that are missing (all of them, with where they are
                 published); rows that do not fit each other; a split of the wrong size: one line with file and row.
         """
-        ...

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.benchmarks.benchmark import ExpectedFile
 from polyglance.files import parse_json, read_text
 from polyglance.languages import did_you_mean
 
@@ -44,10 +43,9 @@ class PublishedFile:
     """For a folder: the name of its files, such as `<key>.jpg`."""
 
     @property
-    def expected(self) -> ExpectedFile:
-        """The file for lists and messages, at its first path."""
-        path = f"{self.paths[0]}/{self.each}" if self.each else self.paths[0]
-        return ExpectedFile(path=path, published_at=self.published_at)
+    def path(self) -> str:
+        """First path, for lists and messages; of a folder with the name of its files."""
+        return f"{self.paths[0]}/{self.each}" if self.each else self.paths[0]
 
     def find(self, root: Path) -> list[Path]:
         """Return the paths that exist below `root`, in order. A `.gz` file may also be unpacked, without `.gz`."""
@@ -67,7 +65,7 @@ def find_files(root: Path, label: str, files: Sequence[PublishedFile]) -> list[P
         ValueError: some are missing; the message lists all of them, with where they are published.
     """
     existing = [file.find(root) for file in files]
-    missing = [file.expected for file, paths in zip(files, existing, strict=True) if not paths]
+    missing = [file for file, paths in zip(files, existing, strict=True) if not paths]
     if missing:
         by_address: dict[str, list[str]] = {}
         for file in missing:

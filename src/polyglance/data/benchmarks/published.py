@@ -14,12 +14,12 @@ A new benchmark is one class that names its files and yields its rows:
 `text_files`, `image_folders` and `language_codes` are overridden where they depend on split or language.
 """
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polyglance.data.benchmarks.benchmark import BenchmarkExample, EvaluationTask, ExpectedFile
+from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample
 from polyglance.data.benchmarks.files import (
     PublishedFile,
     check_choice,
@@ -44,16 +44,13 @@ class PublishedRow:
     incorrect: str | None = None
 
 
-class PublishedBenchmark(ABC):
+class PublishedBenchmark(Benchmark):
     """A benchmark in the layout that its publishers offer.
 
     Args:
         sizes: split -> number of examples (or language -> number), where not the published ones.
     """
 
-    name: str
-    task: EvaluationTask
-    licence: str
     sizes: Mapping[str, int | Mapping[str, int]]
     """Split -> number of examples, or language -> number of examples where it depends on the language. The first split
     is the default."""
@@ -91,27 +88,22 @@ class PublishedBenchmark(ABC):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Names of the splits. The first is the default."""
         return tuple(self.sizes)
 
     def languages(self, split: str) -> tuple[str, ...]:
-        """Codes of the languages of a split."""
         check_choice(self.name, "split", split, self.splits)
         return self.language_codes(split)
 
     def num_examples(self, split: str, language: str) -> int:
-        """Published number of examples."""
         check_choice(self.name, "language", language, self.languages(split))
         size = self.sizes[split]
         return size if isinstance(size, int) else size[language]
 
-    def expected_files(self, split: str, language: str) -> tuple[ExpectedFile, ...]:
-        """Files that `load` needs."""
+    def expected_files(self, split: str, language: str) -> tuple[PublishedFile, ...]:
         check_choice(self.name, "language", language, self.languages(split))
-        return tuple(file.expected for file in (*self.text_files(split, language), *self.image_folders(split)))
+        return (*self.text_files(split, language), *self.image_folders(split))
 
     def load(self, root: Path, *, split: str, language: str, images: bool = True) -> Sequence[BenchmarkExample]:
-        """Read the examples: see `Benchmark.load`."""
         size = self.num_examples(split, language)
         texts, folders = self.text_files(split, language), self.image_folders(split)
         label = f"{self.name} {split} {language}"

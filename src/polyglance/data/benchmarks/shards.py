@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import overload
 
 from polyglance.coverage import Task
-from polyglance.data.benchmarks.benchmark import BenchmarkExample, EvaluationTask, ExpectedFile
-from polyglance.data.benchmarks.files import check_choice
+from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample, EvaluationTask
+from polyglance.data.benchmarks.files import PublishedFile, check_choice
 from polyglance.data.shard import MANIFEST_NAME, ShardReader, read_annotations
 from polyglance.languages import LANGUAGES, did_you_mean
 from polyglance.records import Annotation, Style
@@ -15,7 +15,7 @@ from polyglance.records import Annotation, Style
 __all__ = ["ShardBenchmark", "ShardExamples"]
 
 
-class ShardBenchmark:
+class ShardBenchmark(Benchmark):
     """One cell of a data set below the root, read as an evaluation set. Images stay in the shards until asked for.
 
     A split is the folder of a data set (`polyglance data world` writes `test` and `train`; any other folder's name is
@@ -27,7 +27,6 @@ class ShardBenchmark:
         style: style of the captions that are references; the others answer another prompt.
     """
 
-    splits: tuple[str, ...] = ("test", "val", "train")
     licence = "as its manifest.json says"
 
     def __init__(self, cell_task: Task, *, style: Style = "short") -> None:
@@ -36,24 +35,26 @@ class ShardBenchmark:
         self._task: Task = cell_task
         self._style: Style = style
 
+    @property
+    def splits(self) -> tuple[str, ...]:
+        return ("test", "val", "train")
+
     def languages(self, split: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Codes of all languages that polyglance knows; `load` takes any that the data set has."""
+        """Return the codes of all languages that polyglance knows; `load` takes any that the data set has."""
         return tuple(LANGUAGES)
 
     def num_examples(self, split: str, language: str) -> int | None:  # noqa: ARG002
-        """Return None: the size of a data set is not fixed."""
         return None
 
-    def expected_files(self, split: str, language: str) -> tuple[ExpectedFile, ...]:  # noqa: ARG002
-        """Files that `load` needs."""
+    def expected_files(self, split: str, language: str) -> tuple[PublishedFile, ...]:  # noqa: ARG002
         made_by = "`polyglance data import` or `polyglance data world`"
         return tuple(
-            ExpectedFile(path=f"{split}/{path}", published_at=made_by)
+            PublishedFile(paths=(f"{split}/{path}",), published_at=made_by)
             for path in (MANIFEST_NAME, "shards/<number, 5 digits>.parquet")
         )
 
     def load(self, root: Path, *, split: str, language: str, images: bool = True) -> "ShardExamples":
-        """Read the examples: see `Benchmark.load`. The image of an example is read when the example is looked at."""
+        """Read the examples. The image of an example is read when the example is looked at."""
         directory = root / split
         if not directory.is_dir():
             known = sorted(path.parent.name for path in root.glob(f"*/{MANIFEST_NAME}"))

@@ -34,7 +34,7 @@ _EQUAL = 1e-10
 
 @dataclass(frozen=True, kw_only=True)
 class Resampling:
-    """How intervals and paired tests draw segments."""
+    """Number, seed and level of the draws that intervals and paired tests make."""
 
     num_samples: int = 1000
     """Number of draws. 0: no intervals."""
