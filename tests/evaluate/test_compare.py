@@ -44,8 +44,10 @@ def test_a_better_system_scores_higher(method: Any) -> None:
 
 @pytest.mark.parametrize("method", ["bootstrap", "permutation"])
 def test_equal_systems_are_all_ties(method: Any) -> None:
-    report = scored(GOOD, metrics=("cider", "bleu", "rouge", "sacrebleu", "chrf"))
-    for one in compare(report, report, method=method):
+    report = scored(GOOD, metrics=("cider", "bleu", "rouge", "sacrebleu", "chrf", "chrf++"))
+    comparisons = compare(report, report, method=method)
+    assert [one.name for one in comparisons] == [score.name for score in report.scores]
+    for one in comparisons:
         assert (one.difference, one.p_value, one.num_ties) == (0, 1, one.num_segments)
 
 

@@ -64,7 +64,7 @@ def _compare(
     return [
         SystemComparison(
             name=name,
-            protocol=one.key[1],
+            protocol=one.parts["proto"],
             system_a=systems[0],
             system_b=systems[1],
             score_a=result.score_b * one.factor,

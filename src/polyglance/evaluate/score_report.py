@@ -101,9 +101,9 @@ class Measurement:
     """Factor that the protocol multiplies scores with."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """Metric and protocol: each pair stands once in a report."""
-        return self.metric.name, self.parts["proto"]
+    def key(self) -> tuple[str, ...]:
+        """Protocol, metric and names of its statistics (chrF and chrF++ are one metric): unique in a report."""
+        return (self.parts["proto"], self.metric.name, *self.statistics.names)
 
     def scores(self, resampling: Resampling) -> list[MetricScore]:
         """Compute the scores with their intervals, on the protocol's scale."""
