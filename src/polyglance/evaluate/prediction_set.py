@@ -62,7 +62,10 @@ class PredictionRow:
                 right = name in known and isinstance(value, known[name])
             if not right:
                 raise ValueError(f"{where}: {name!r} is {value!r}, which no row of predictions holds")
-        return cls(**values)
+        row = cls(**values)
+        if row.text is None and row.error is None and (row.correct is None or row.incorrect is None):
+            raise ValueError(f"{where}: neither a text, nor two losses, nor an error")
+        return row
 
 
 def read_prediction_rows(folder: Path) -> list[PredictionRow]:

@@ -76,49 +76,25 @@ def test_a_part_of_the_file_is_refused(tmp_path: Path) -> None:
         load(tmp_path)
 
 
-def change_filepath(row: dict[str, Any]) -> None:
-    row["filepath"] = "train2014"
-
-
-def empty_reference(row: dict[str, Any]) -> None:
-    row["sentences"][2]["raw"] = " \n"
-
-
-def drop_references(row: dict[str, Any]) -> None:
-    del row["sentences"][3:]
-
-
-def drop_raw(row: dict[str, Any]) -> None:
-    del row["sentences"][0]["raw"]
-
-
-def drop_sentences(row: dict[str, Any]) -> None:
-    del row["sentences"]
-
-
-def drop_id(row: dict[str, Any]) -> None:
-    del row["cocoid"]
-
-
-def drop_split(row: dict[str, Any]) -> None:
-    del row["split"]
+def sentences(*texts: str) -> dict[str, Any]:
+    return {"sentences": [{"raw": text} for text in texts]}
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("changes", "message"),
     [
-        (change_filepath, "image 1: images of test are in val2014, not in 'train2014'"),
-        (empty_reference, "image 1: reference 3 of 7 is empty"),
-        (drop_references, "image 1: 3 references, but each image has at least 5"),
-        (drop_raw, "image 1: the field 'raw' is missing"),
-        (drop_sentences, "image 1: the field 'sentences' is missing or not a list"),
-        (drop_id, "image 1: the field 'cocoid' is missing or not a number"),
-        (drop_split, "image 1: the field 'split' is missing"),
+        ({"filepath": "train2014"}, "image 1: images of test are in val2014, not in 'train2014'"),
+        (sentences("a", "b", " \n", "d", "e"), "image 1: reference 3 of 5 is empty"),
+        (sentences("a", "b", "c"), "image 1: 3 references, but each image has at least 5"),
+        ({"sentences": [{"tokens": ["a"]}]}, "image 1: the field 'raw' is missing"),
+        ({"sentences": None}, "image 1: the field 'sentences' is missing or not a list"),
+        ({"cocoid": None}, "image 1: the field 'cocoid' is missing or not a number"),
+        ({"split": None}, "image 1: the field 'split' is missing"),
     ],
 )
-def test_malformed_rows_are_named(tmp_path: Path, change: Any, message: str) -> None:
+def test_malformed_rows_are_named(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
     images = rows()
-    change(images[0])
+    images[0] |= changes
     write(tmp_path, images)
     with pytest.raises(ValueError, match=message):
         load(tmp_path)
