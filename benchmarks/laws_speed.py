@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyglance.laws import FitConfig, Table, fit
+from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.laws.objectives import ObjectiveName
 
 Columns = dict[str, NDArray[np.float64]]
@@ -70,7 +70,7 @@ def measure_ours() -> None:
         for objective, num_draws, what in cases:
             predictors = {name: name for name in columns if name != "y"}
             config = FitConfig(form=form, columns=predictors, objective=objective, bootstrap=num_draws)
-            report(f"polyglance ({objective})", form, len(table), what, seconds(partial(fit, config, table)))
+            report(f"polyglance ({objective})", form, len(table), what, seconds(partial(fit_law, config, table)))
 
 
 def measure_import() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polyglance.laws import CompareConfig, FitConfig, Table, compare
+from polyglance.laws import CompareConfig, FitConfig, Table, compare_laws
 
 LSQ = FitConfig(objective="log-lsq", bootstrap=0)
 
@@ -19,7 +19,7 @@ def runs(noise=0.003, eps=1.0, b_t=0.4):
 
 def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
     config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0), language="language")
-    result = compare(config, Table.from_columns(runs()))["all"]
+    result = compare_laws(config, Table.from_columns(runs()))["all"]
     protocols = {score.protocol for score in result.scores}
     assert protocols == {
         "expanding window",
@@ -44,10 +44,10 @@ def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
 def test_no_held_out_row_touches_its_own_prediction():
     columns = runs()
     config = CompareConfig(fit=LSQ)
-    before = compare(config, Table.from_columns(columns))["all"]
+    before = compare_laws(config, Table.from_columns(columns))["all"]
     y = columns["y"].copy()
     y[columns["P"] == columns["P"].max()] *= 3
-    after = compare(config, Table.from_columns({**columns, "y": y}))["all"]
+    after = compare_laws(config, Table.from_columns({**columns, "y": y}))["all"]
 
     def predicted(result, factor):
         score = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S, T)", "largest P"))
@@ -61,7 +61,7 @@ def test_splits_that_cannot_determine_a_law_are_skipped_and_counted():
     two = {name: np.asarray(column)[np.asarray(columns["T"]) != 6.0] for name, column in columns.items()}
     two["size"] = np.where(two["T"] == 2.0, "a", "b")
     config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0))
-    result = compare(config, Table.from_columns(two))["all"]
+    result = compare_laws(config, Table.from_columns(two))["all"]
     full = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S, T)", "leave one model out"))
     assert (full.num_splits, full.num_skipped, full.mean_relative_error) == (0, 2, None)
     without = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S)", "leave one model out"))
@@ -71,4 +71,4 @@ def test_splits_that_cannot_determine_a_law_are_skipped_and_counted():
 def test_what_cannot_be_compared_is_said_in_one_line():
     few = {"P": [1e8, 1e9, 1e10], "S": [1e5, 1e7, 1e6], "T": [2.0, 3.0, 4.0], "y": [3.0, 2.0, 1.5]}
     with pytest.raises(ValueError, match="nothing to compare"):
-        compare(CompareConfig(fit=LSQ), Table.from_columns(few))
+        compare_laws(CompareConfig(fit=LSQ), Table.from_columns(few))
