@@ -1,4 +1,4 @@
-"""Fitting: recovery, fixed, bounded and shared parameters, own forms, artefacts, groups, prediction."""
+"""Fitting: recovery, fixed, bounded and shared parameters, custom forms, law files, groups, prediction."""
 
 import json
 from dataclasses import dataclass
@@ -6,21 +6,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from synthetic_runs import TRUTH, grid, product_runs
 
 from polyglance.laws import FitConfig, Form, Law, Table, fit_law
 from polyglance.laws.objectives import OBJECTIVES
 
-TRUTH = {"b0": 60.0, "b_P": -0.12, "b_S": -0.2, "b_T": 0.4, "eps": 0.8}
 
-
-def product_table(noise=0.01, seed=0, truth=TRUTH):
-    """36 runs of the product law, all combinations of four P, three S and three T."""
-    p, s, t = np.array(np.meshgrid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0])).reshape(
-        3, -1
-    )
-    mean = truth["b0"] * p ** truth["b_P"] * s ** truth["b_S"] * t ** truth["b_T"] + truth["eps"]
-    y = mean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(p)))
-    return {"P": p, "S": s, "T": t, "y": y}
+def product_table(**options):
+    """36 runs: all combinations of four P, three S and three T."""
+    return product_runs(*grid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0]), **options)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -30,7 +24,7 @@ def test_exact_data_give_back_the_truth(objective):
     assert law.only.r2_log > 1 - 1e-9
 
 
-def test_fixed_and_bounded_parameters_are_obeyed_in_their_own_units():
+def test_fixed_and_bounded_parameters_are_kept_in_reported_units():
     table = Table.from_columns(product_table())
     free = fit_law(FitConfig(bootstrap=0), table).only
     fixed = fit_law(FitConfig(fix={"eps": 0.5, "b_T": 0.4}, bootstrap=50), table).only
@@ -67,11 +61,11 @@ def test_groups_can_share_parameters_in_one_joint_fit():
         apart["UCC"]
 
 
-def test_predictor_that_is_constant_in_each_group_is_known_only_where_groups_share_its_term():
+def test_a_predictor_constant_within_groups_needs_a_shared_term():
     table = Table.from_columns(product_table())  # T as the group, too
-    own = fit_law(FitConfig(group="T", share=("b_P", "b_T"), bootstrap=50), table)
-    assert own["3.0"].unidentified == ("b_T",)
-    assert "constant-predictor" in {warning.code for warning in own["3.0"].warnings}
+    partly = fit_law(FitConfig(group="T", share=("b_P", "b_T"), bootstrap=50), table)
+    assert partly["3.0"].unidentified == ("b_T",)
+    assert "constant-predictor" in {warning.code for warning in partly["3.0"].warnings}
     whole_term = fit_law(FitConfig(group="T", share=("b0", "b_P", "b_S", "b_T"), bootstrap=50), table)
     assert whole_term["3.0"].unidentified == ()
     assert whole_term["3.0"].parameters["b_T"] == pytest.approx(TRUTH["b_T"], abs=0.05)
@@ -128,7 +122,7 @@ def test_prediction_bands_are_nested_and_extrapolation_is_in_decades():
 
 @dataclass(frozen=True)
 class Shifted(Form):
-    """A form of one's own: y = a / (x + shift)."""
+    """A form that is not built in: y = a / (x + shift)."""
 
     name = "shifted"
     predictors = ("x",)
@@ -142,7 +136,7 @@ class Shifted(Form):
         return np.array([[0.0, 0.0], [1.0, 1.0]])
 
 
-def test_a_form_of_ones_own_needs_three_things(tmp_path):
+def test_a_custom_form_needs_names_log_mean_and_starts(tmp_path):
     x = np.linspace(1, 20, 25)
     y = 7 / (x + 3) * np.exp(0.01 * np.random.default_rng(0).standard_normal(25))
     law = fit_law(FitConfig(bootstrap=50), Table.from_columns({"x": x, "y": y}), form=Shifted())

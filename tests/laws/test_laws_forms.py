@@ -1,4 +1,4 @@
-"""Forms and objectives: derivatives against finite differences, published shapes, names, sharing of parameters."""
+"""Forms and objectives: derivatives against finite differences, equations, names, inverse."""
 
 import numpy as np
 import pytest

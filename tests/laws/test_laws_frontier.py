@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.laws import FitConfig, FrontierConfig, Table, fit_law, pareto_frontier
+from polyglance.laws import FitConfig, FrontierConfig, Table, find_pareto_frontier, fit_law
 
 POINTS = st.lists(
     st.tuples(st.sampled_from([1.0, 2.0, 3.0, 5.0, 8.0, 13.0]), st.sampled_from([1.0, 1.5, 2.0, 2.5, 3.0])), max_size=20
@@ -15,7 +15,7 @@ POINTS = st.lists(
 @given(points=POINTS)
 def test_the_frontier_agrees_with_its_definition(points):
     compute, loss = np.array(points).reshape(-1, 2).T
-    frontier = pareto_frontier(compute, loss)
+    frontier = find_pareto_frontier(compute, loss)
     expected = {(c, y) for c, y in points if not any((c2 <= c and y2 < y) or (c2 < c and y2 <= y) for c2, y2 in points)}
     assert {(compute[i], loss[i]) for i in frontier} == expected
     assert len(frontier) == len(expected)  # of equal runs one is kept
@@ -27,14 +27,14 @@ def test_options_of_the_frontier():
     compute = np.array([1.0, 2.0, 3.0, 1.5, 3.5, 20.0])
     loss = np.array([5.0, 3.0, 4.0, 4.5, 2.0, 1.0])
     runs = ["a", "a", "a", "b", "b", "b"]
-    assert pareto_frontier(compute, loss).tolist() == [0, 3, 1, 4, 5]
-    final = pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(final_only=True))
+    assert find_pareto_frontier(compute, loss).tolist() == [0, 3, 1, 4, 5]
+    final = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(final_only=True))
     assert final.tolist() == [2, 5]
-    assert pareto_frontier(compute, loss, config=FrontierConfig(min_gap_decades=0.5)).tolist() == [0, 4, 5]
-    smooth = pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(window=3))
+    assert find_pareto_frontier(compute, loss, config=FrontierConfig(min_gap_decades=0.5)).tolist() == [0, 4, 5]
+    smooth = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(window=3))
     assert 1 not in smooth.tolist() or loss[1] == 3.0
     with pytest.raises(ValueError, match="name its column as cluster"):
-        pareto_frontier(compute, loss, config=FrontierConfig(final_only=True))
+        find_pareto_frontier(compute, loss, config=FrontierConfig(final_only=True))
 
 
 def runs_table():

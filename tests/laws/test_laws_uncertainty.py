@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic_runs import grid
 
 from polyglance.laws import FitConfig, Table, fit_law, make_form
 from polyglance.laws.uncertainty import resample_clusters
@@ -12,10 +13,6 @@ TRUTHS = {
     "compute": {"a0": 60.0, "a1": -0.2, "eps": 1.0},
     "product": {"b0": 300.0, "b_P": -0.15, "b_S": -0.12, "eps": 0.8},
 }
-
-
-def grid(*axes):
-    return np.array(np.meshgrid(*axes)).reshape(len(axes), -1)
 
 
 def coverage(form_name, inputs, noise, *, runs=None, run_noise=0.0, num_tables=150, **options):

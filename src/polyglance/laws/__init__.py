@@ -25,7 +25,7 @@ from polyglance.laws.costs import Candidate, read_candidates
 from polyglance.laws.fit import fit_law
 from polyglance.laws.form import Form, Term
 from polyglance.laws.forms import make_form
-from polyglance.laws.frontier import pareto_frontier
+from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law, LawWarning, Prediction
 from polyglance.laws.plan import LawPlan, plan_with_law
@@ -54,10 +54,10 @@ __all__ = [
     "Table",
     "Term",
     "compare_laws",
+    "find_pareto_frontier",
     "fit_law",
     "load_law",
     "make_form",
-    "pareto_frontier",
     "plan_with_law",
     "predict_new_group",
     "predict_with_law",

@@ -17,7 +17,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats, Labels, Mask, bounded_exp
 from polyglance.laws.form import Form
 from polyglance.laws.layout import Layout, minimise_from_starts
-from polyglance.laws.rows import Rows, distinct_labels
+from polyglance.laws.rows import Rows, list_labels
 
 __all__ = ["FormScore", "HeldOutSplit", "make_splits", "predict_held_out", "predict_nearest", "r_squared", "score"]
 
@@ -94,7 +94,7 @@ def make_splits(form: Form, rows: Rows, scale: Floats, languages: Labels | None)
         ("leave one language out", languages),
     ):
         if labels is not None:
-            for label in distinct_labels(labels):
+            for label in list_labels(labels):
                 yield HeldOutSplit(protocol=protocol, train=labels != label, test=labels == label)
 
 
@@ -160,13 +160,13 @@ def score(
                 mean_relative_error=float(np.abs(error).mean()) if len(error) else None,
                 bias=float(error.mean()) if len(error) else None,
                 largest_error=float(np.abs(error).max()) if len(error) else None,
-                by_distance=_mean_by_distance(error, distance),
+                by_distance=_average_by_distance(error, distance),
             )
         )
     return scores
 
 
-def _mean_by_distance(error: Floats, distance: Floats) -> dict[str, float]:
+def _average_by_distance(error: Floats, distance: Floats) -> dict[str, float]:
     result = {}
     for low, high in pairwise(DISTANCES):
         inside = (distance > low) & (distance <= high)

@@ -30,7 +30,7 @@ class CandidateForm:
     name: str
     num_parameters: int
     r2_log: float
-    """R^2 of log y."""
+    """R^2 of log y; 1 where there are only as many rows as parameters."""
     r2_raw: float
     """R^2 of y."""
     aicc: float | None
@@ -141,12 +141,12 @@ def _list_candidates(form: Form) -> list[Form]:
 def _describe_candidate(layout: Layout, log_lsq: Layout) -> CandidateForm:
     """Return scores of the fit to all rows; the second layout is the same law by log least squares."""
     (rows,) = layout.groups.values()
-    everything = [np.ones(len(rows), dtype=bool)]
-    (predicted,), (likely,) = predict_held_out(layout, everything), predict_held_out(log_lsq, everything)
+    all_rows = [np.ones(len(rows), dtype=bool)]
+    (predicted,), (by_log_lsq,) = predict_held_out(layout, all_rows), predict_held_out(log_lsq, all_rows)
     num, k = len(rows), len(layout.free) + 1  # the variance of the noise is a parameter, too
     aicc = None
-    if num - k - 1 > 0 and np.isfinite(likely).all():
-        squares = float(((np.log(likely) - np.log(rows.y)) ** 2).sum())
+    if num - k - 1 > 0 and np.isfinite(by_log_lsq).all():
+        squares = float(((np.log(by_log_lsq) - np.log(rows.y)) ** 2).sum())
         aicc = num * float(np.log(max(squares, 1e-300) / num)) + 2 * k + 2 * k * (k + 1) / (num - k - 1)
     fitted = predicted if np.isfinite(predicted).all() else rows.y
     return CandidateForm(

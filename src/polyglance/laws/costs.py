@@ -13,7 +13,7 @@ from polyglance.files import read_json
 from polyglance.laws.config import Budget
 from polyglance.laws.table import Table
 
-__all__ = ["Candidate", "read_candidates", "training_hours", "training_price"]
+__all__ = ["Candidate", "estimate_hours", "estimate_price", "read_candidates"]
 
 _ALIASES: Mapping[str, tuple[tuple[str, int], ...]] = {  # field -> (accepted name, power of ten to the unit)
     "P": (("P", 0), ("num_parameters", 0), ("parameters", 0), ("params", 0)),
@@ -56,7 +56,7 @@ class Candidate:
         return training_compute(samples * self.F_gmac, num_trained=self.P_t, num_parameters=self.P)
 
 
-def training_hours(budget: Budget, candidate: Candidate, samples: float) -> float | None:
+def estimate_hours(budget: Budget, candidate: Candidate, samples: float) -> float | None:
     """Return wall-clock hours for that many samples; None if no speed is known."""
     if candidate.samples_per_s is not None:
         return samples / candidate.samples_per_s / 3600
@@ -65,7 +65,7 @@ def training_hours(budget: Budget, candidate: Candidate, samples: float) -> floa
     return candidate.compute_gmac(samples) / (budget.gmac_per_gpu_s * budget.num_gpus) / 3600
 
 
-def training_price(budget: Budget, hours: float | None) -> float | None:
+def estimate_price(budget: Budget, hours: float | None) -> float | None:
     """Return the price of all GPUs for that many hours; None if hours or price are not known."""
     if hours is None or budget.price_per_gpu_hour is None:
         return None

@@ -154,14 +154,14 @@ def _check_levels(evidence: Evidence) -> Iterator[LawWarning]:
             )
 
 
-def _varying_predictors(evidence: Evidence) -> list[int]:
+def _list_varying(evidence: Evidence) -> list[int]:
     """Return the positions of the predictors that vary and have a free exponent."""
     names, x = evidence.form.predictors, evidence.rows.x
     return [i for i, name in enumerate(names) if name not in evidence.layout.constant and np.ptp(x[:, i]) > 0]
 
 
 def _check_confounding(evidence: Evidence) -> Iterator[LawWarning]:
-    form, varying = evidence.form, _varying_predictors(evidence)
+    form, varying = evidence.form, _list_varying(evidence)
     if len(varying) < 2:
         return
     z = evidence.rows.inputs(form)
@@ -184,7 +184,7 @@ def _check_confounding(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _check_nesting(evidence: Evidence) -> Iterator[LawWarning]:
-    x, varying = evidence.rows.x, _varying_predictors(evidence)
+    x, varying = evidence.rows.x, _list_varying(evidence)
     codes = {i: np.unique(x[:, i], return_inverse=True)[1] for i in varying}
     levels = {i: int(codes[i].max()) + 1 for i in varying}
     for a in varying:

@@ -16,7 +16,7 @@ from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_sta
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, read_rows, resolve_form
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
-from polyglance.laws.uncertainty import draw_replicates, leave_one_out_shifts, parameter_intervals, small_sample_spread
+from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals, leave_one_out
 
 __all__ = ["fit_law"]
 
@@ -102,7 +102,7 @@ def _describe_group(
         theta=theta,
         reference=layout.reference,
         draws=block.theta(usable),
-        spread=small_sample_spread(config, layout),
+        spread=compute_spread(config, layout),
         confidence=config.confidence,
         seed=config.seed,
         objective=float(polished.best.value[0]),
@@ -115,7 +115,7 @@ def _describe_group(
         intervals={},
         solver=_report_solver(layout, label, polished),
     )
-    intervals = parameter_intervals(
+    intervals = find_parameter_intervals(
         form, fit.at_origin(theta), fit.at_origin(fit.draws), fit.spread, fit.confidence, float(rows.y.min())
     )
     is_free = {name: layout.position(name, label) is not None for name in form.parameters}
@@ -127,7 +127,7 @@ def _describe_group(
         layout=layout,
         has_clusters=config.cluster is not None,
         num_failed=int((~replicates.converged).sum()),
-        influence=_influence(layout, fit, free[0]),
+        influence=_measure_influence(layout, fit, free[0]),
         on_frontier=config.frontier,
     )
     warnings, unidentified = diagnose(evidence)
@@ -151,7 +151,7 @@ def _report_solver(layout: Layout, label: str, polished: Solution) -> SolverRepo
     )
 
 
-def _influence(layout: Layout, fit: Fit, optimum: Floats) -> Floats | None:
+def _measure_influence(layout: Layout, fit: Fit, optimum: Floats) -> Floats | None:
     """Return the shift (clusters, p) of the parameters when a cluster is left out, in bootstrap standard errors.
 
     None for joint fits, for more than `MANY_ROWS` rows, and without a bootstrap.
@@ -159,12 +159,12 @@ def _influence(layout: Layout, fit: Fit, optimum: Floats) -> Floats | None:
     if len(fit.draws) == 0 or len(layout.groups) > 1 or len(layout.y) > MANY_ROWS:
         return None
     (block,) = layout.problem.blocks
-    moved = fit.at_origin(leave_one_out_shifts(layout, optimum) @ block.matrix.T)
-    errors = _outlier_share(fit.residuals) * fit.at_origin(fit.draws).std(axis=0)
+    moved = fit.at_origin(leave_one_out(layout, optimum) @ block.matrix.T)
+    errors = _measure_outliers(fit.residuals) * fit.at_origin(fit.draws).std(axis=0)
     return np.asarray(np.divide(moved, errors, out=np.zeros_like(moved), where=errors > 1e-12))
 
 
-def _outlier_share(residuals: Floats) -> float:
+def _measure_outliers(residuals: Floats) -> float:
     """Return the robust over the usual scale of the residuals, at most 1.
 
     A standard error times this factor is roughly the one without the outliers that made it large.

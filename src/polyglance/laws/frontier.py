@@ -12,10 +12,10 @@ import numpy as np
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.config import FrontierConfig
 
-__all__ = ["pareto_frontier"]
+__all__ = ["find_pareto_frontier"]
 
 
-def pareto_frontier(
+def find_pareto_frontier(
     compute: Floats, loss: Floats, *, runs: Sequence[Any] | None = None, config: FrontierConfig | None = None
 ) -> Indices:
     """Return the indices of the strictly non-dominated runs, by increasing compute.

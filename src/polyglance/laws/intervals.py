@@ -7,7 +7,7 @@ import numpy as np
 
 from polyglance.laws.arrays import Floats
 
-__all__ = ["Estimate", "Interval", "make_estimate", "widened_interval"]
+__all__ = ["Estimate", "Interval", "make_estimate", "widen_interval"]
 
 Interval = tuple[float | None, float | None]
 """Low and high end; None where an end is open."""
@@ -32,7 +32,7 @@ class Estimate:
         return value if self.low is None and self.high is None else f"{value} [{low}, {high}]"
 
 
-def widened_interval(
+def widen_interval(
     estimate: Floats, draws: Floats, spread: float, confidence: float, noise: Floats | None = None
 ) -> tuple[Floats, Floats]:
     """Return the percentile interval (n,), (n,) of draws (R, n), spread about the estimate (n,) by a factor.

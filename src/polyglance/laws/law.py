@@ -17,7 +17,7 @@ from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.form import Form
 from polyglance.laws.forms import FORMS, make_form
-from polyglance.laws.intervals import Estimate, Interval, make_estimate, widened_interval
+from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 
 __all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
@@ -152,8 +152,8 @@ class Fit:
         ends: dict[str, Floats] = {}
         if len(self.draws):
             draws = self.log_mean(values, self.draws)
-            low, high = widened_interval(log_mean, draws, self.spread, self.confidence)
-            low_new, high_new = widened_interval(log_mean, draws, self.spread, self.confidence, self.noise())
+            low, high = widen_interval(log_mean, draws, self.spread, self.confidence)
+            low_new, high_new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
             logs = {"low": low, "high": high, "low_new": low_new, "high_new": high_new}
             ends = {name: bounded_exp(log) for name, log in logs.items()}
         return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **ends)

@@ -168,12 +168,12 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
     at_origin = frozenset(amplitudes & (set(config.fix) | set(config.bounds) | shared))
     blocks, begin = [], 0
     for label, z in inputs.items():
-        matrix, shift = _affine(form, reference, free, label, fixed, at_origin)
+        matrix, shift = _map_parameters(form, reference, free, label, fixed, at_origin)
         rows = np.arange(begin, begin + len(z))
         blocks.append(Block(form=form, design=form.design(z - reference), rows=rows, matrix=matrix, shift=shift))
         begin += len(z)
     log_y = np.log(np.concatenate([rows.y for rows in groups.values()]))
-    lower, upper = _bounds(config, form, free, at_origin, log_y)
+    lower, upper = _make_bounds(config, form, free, at_origin, log_y)
     problem = FitProblem(blocks=tuple(blocks), objective=config.make_objective(), lower=lower, upper=upper)
     return Layout(
         form=form,
@@ -226,7 +226,7 @@ def _find_constant_predictors(form: Form, groups: Sequence[Floats], shared_predi
     return removable
 
 
-def _affine(
+def _map_parameters(
     form: Form,
     reference: Floats,
     free: Sequence[FreeParameter],
@@ -248,7 +248,7 @@ def _affine(
     return np.where(moved[:, None], centring @ matrix, matrix), np.where(moved, centring @ shift, shift)
 
 
-def _bounds(
+def _make_bounds(
     config: FitConfig, form: Form, free: Sequence[FreeParameter], at_origin: Set[str], log_y: Floats
 ) -> tuple[Floats, Floats]:
     """Return the box (q,), (q,): the form's own bounds, narrowed by the user's, which are in reported units."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from polyglance.laws.arrays import Floats, Mask
 from polyglance.laws.config import Budget, PlanConfig
-from polyglance.laws.costs import Candidate, training_hours, training_price
+from polyglance.laws.costs import Candidate, estimate_hours, estimate_price
 from polyglance.laws.forms import Downstream
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
@@ -148,7 +148,7 @@ def plan_with_law(
 
 def _check_limits(budget: Budget, candidates: Sequence[Candidate]) -> None:
     """Refuse a limit that cannot be checked; it would pass for one that is kept."""
-    slow = [one.name for one in candidates if training_hours(budget, one, 1.0) is None]
+    slow = [one.name for one in candidates if estimate_hours(budget, one, 1.0) is None]
     large = [one.name for one in candidates if one.memory_bytes is None]
     speed = "gmac_per_gpu_s, or candidates with samples_per_s"
     for limit, value, unknown, needed in (
@@ -222,7 +222,7 @@ class _Question:
         """Wall-clock hours per unit of the predictor asked for."""
         if self.candidate is None or self.config.solve_for != "S":
             return None
-        return training_hours(self.config.budget, self.candidate, 1.0)
+        return estimate_hours(self.config.budget, self.candidate, 1.0)
 
     def scale(self, factor: float | None) -> Estimate | None:
         """Return the needed amount times a cost per unit."""
@@ -254,7 +254,7 @@ class _Question:
             compute_gmac=self.scale(self.gmac),
             hours=self.scale(self.hours),
             gpu_hours=self.scale(None if self.hours is None else self.hours * budget.num_gpus),
-            money=self.scale(training_price(budget, self.hours)),
+            money=self.scale(estimate_price(budget, self.hours)),
             loss_at_cap=None if samples is None else self.loss_with(samples),
             share_reached=float(np.isfinite(self.log_draws).mean()) if len(self.log_draws) else float(reachable),
             share_cheapest=share_cheapest,

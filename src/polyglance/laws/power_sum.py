@@ -206,7 +206,7 @@ class PowerSum(Form):
     def _starts_by_grid(self, z: Floats, log_y: Floats, powers: Sequence[int]) -> Floats:
         """Return a grid of exponents; amplitudes for each by non-negative least squares on relative errors."""
         if any(len(self.terms[i].exponents) != 1 for i in powers):
-            raise ValueError(f"{self.name}: a sum of terms with several predictors each needs a `starts` of its own")
+            raise ValueError(f"{self.name}: a sum of terms with several predictors each needs another `starts` method")
         grids = np.meshgrid(*[np.array(EXPONENT_GRID)] * len(powers), indexing="ij")
         exponents = np.stack([grid.ravel() for grid in grids], axis=1)
         logs = [

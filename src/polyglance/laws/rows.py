@@ -9,11 +9,11 @@ from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
-from polyglance.laws.frontier import pareto_frontier
+from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
 from polyglance.laws.table import Table, list_rows
 
-__all__ = ["ALL", "Rows", "choose_rows", "distinct_labels", "find_frontier", "read_rows", "resolve_form"]
+__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "read_rows", "resolve_form"]
 
 ALL = "all"
 """Name of the only group of a table without groups."""
@@ -62,7 +62,7 @@ class Rows:
 
     def split_groups(self) -> dict[str, "Rows"]:
         """Return group -> its rows, in order of appearance."""
-        return {label: self.take(self.groups == label) for label in distinct_labels(self.groups)}
+        return {label: self.take(self.groups == label) for label in list_labels(self.groups)}
 
 
 def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str]]:
@@ -135,10 +135,10 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
 def find_frontier(config: FitConfig, rows: Rows) -> Indices:
     """Return the positions of a group's non-dominated rows. The first predictor is the compute."""
     runs = rows.clusters.tolist() if config.cluster else None
-    return pareto_frontier(rows.x[:, 0], rows.y, runs=runs, config=config.frontier_options)
+    return find_pareto_frontier(rows.x[:, 0], rows.y, runs=runs, config=config.frontier_options)
 
 
-def distinct_labels(labels: Sequence[str] | Labels) -> list[str]:
+def list_labels(labels: Sequence[str] | Labels) -> list[str]:
     """Return the distinct labels, in order of appearance."""
     return list(dict.fromkeys(map(str, labels)))
 

@@ -17,18 +17,18 @@ from scipy import stats
 from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
-from polyglance.laws.intervals import Interval, widened_interval
+from polyglance.laws.intervals import Interval, widen_interval
 from polyglance.laws.layout import MANY_ROWS, Layout
 from polyglance.laws.objectives import FitObjective
 from polyglance.laws.solve import REFIT, Solution, minimise, pick_best
 
 __all__ = [
     "choose_method",
+    "compute_spread",
     "draw_replicates",
-    "leave_one_out_shifts",
-    "parameter_intervals",
+    "find_parameter_intervals",
+    "leave_one_out",
     "resample_clusters",
-    "small_sample_spread",
 ]
 
 BLOCKS = 4_000
@@ -65,7 +65,9 @@ def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats) -> Solut
         y = _draw_wild(config, layout, optimum)
     else:
         weights = weights * resample_clusters(layout.num_clusters, config)[:, layout.clusters]
-    starts = [np.repeat(start[None], config.bootstrap, axis=0) for start in (optimum, _second_start(layout, optimum))]
+    starts = [
+        np.repeat(start[None], config.bootstrap, axis=0) for start in (optimum, _choose_second_start(layout, optimum))
+    ]
     return pick_best([minimise(layout.problem, start, y, weights, REFIT) for start in starts])
 
 
@@ -88,40 +90,40 @@ def _draw_wild(config: FitConfig, layout: Layout, optimum: Floats) -> Floats:
     smooth = replace(layout.problem, objective=FitObjective(name="log-lsq"))
     centre = minimise(smooth, optimum[None], layout.y[None], layout.weights[None]).free[0]
     residuals = np.log(layout.y) - layout.problem.log_mean(centre[None], num_rows)[0]
-    residuals /= 1 - _leverage(layout.problem.jacobian(centre, num_rows))
+    residuals /= 1 - _compute_leverage(layout.problem.jacobian(centre, num_rows))
     rng = np.random.default_rng([config.seed, 2])
     signs = rng.choice([-1.0, 1.0], size=(config.bootstrap, layout.num_clusters))
     return bounded_exp(log_mean + residuals * signs[:, layout.clusters])
 
 
-def _leverage(jacobian: Floats) -> Floats:
+def _compute_leverage(jacobian: Floats) -> Floats:
     """Return the diagonal of the hat matrix of the linearised law, (n,), at most 0.9."""
     basis, values, _ = np.linalg.svd(jacobian, full_matrices=False)
     kept = basis[:, values > 1e-9 * max(values.max(initial=0.0), 1e-300)]
     return np.minimum((kept**2).sum(axis=1), 0.9)
 
 
-def _second_start(layout: Layout, optimum: Floats) -> Floats:
+def _choose_second_start(layout: Layout, optimum: Floats) -> Floats:
     """Return a start (q,) unlike the optimum: the best start from the data with other offsets (if the form has one)."""
     starts = layout.starts()
     offsets = [i for i, (name, _) in enumerate(layout.free) if name == layout.form.offset]
     values = layout.problem.value(starts, layout.y[None], layout.weights[None])
-    elsewhere = (np.abs(starts[:, offsets] - optimum[offsets]) > SECOND_OFFSET).all(axis=1)
-    ranked = np.where(elsewhere & np.isfinite(values), values, np.inf)
+    differs = (np.abs(starts[:, offsets] - optimum[offsets]) > SECOND_OFFSET).all(axis=1)
+    ranked = np.where(differs & np.isfinite(values), values, np.inf)
     return np.asarray(starts[int(np.argmin(ranked))])
 
 
 def _step_replicates(config: FitConfig, layout: Layout, optimum: Floats) -> Solution:
     """Return replicates by pairs of blocks of clusters, each one Newton step from the optimum."""
     blocks = layout.clusters % BLOCKS
-    shifts = _newton_shifts(layout, optimum, blocks)
+    shifts = _shift_by_newton(layout, optimum, blocks)
     counts = resample_clusters(int(blocks.max()) + 1, config)
     free = np.clip(optimum - (counts - 1) @ shifts, layout.problem.lower, layout.problem.upper)
     unknown = np.full(len(free), np.nan)
     return Solution(free=free, value=unknown, decrement=unknown, converged=np.ones(len(free), dtype=bool))
 
 
-def small_sample_spread(config: FitConfig, layout: Layout) -> float:
+def compute_spread(config: FitConfig, layout: Layout) -> float:
     """Return the factor that widens percentile intervals.
 
     It is the ratio of Student to normal quantile, for pairs times sqrt(n / (n - q)), with n clusters.
@@ -133,7 +135,7 @@ def small_sample_spread(config: FitConfig, layout: Layout) -> float:
     return factor * np.sqrt(num / degrees) if choose_method(config, layout) == "pairs" else factor
 
 
-def parameter_intervals(
+def find_parameter_intervals(
     form: Form, estimate: Floats, draws: Floats, spread: float, confidence: float, smallest: float
 ) -> dict[str, Interval]:
     """Return the widened percentile intervals of the reported parameters.
@@ -151,7 +153,7 @@ def parameter_intervals(
     offset = form.parameters.index(form.offset) if form.offset else None
     if offset is not None:
         estimate[offset], draws[:, offset] = bounded_exp(estimate[offset]), bounded_exp(draws[:, offset])
-    ends = np.stack(widened_interval(estimate, draws, spread, confidence))
+    ends = np.stack(widen_interval(estimate, draws, spread, confidence))
     reported = form.to_reported(ends)
     if offset is not None:
         reported[:, offset] = np.where(ends[:, offset] < 1e-6 * smallest, 0.0, ends[:, offset])
@@ -159,12 +161,12 @@ def parameter_intervals(
     return dict(zip(form.parameters, zip(low, high, strict=True), strict=True))
 
 
-def leave_one_out_shifts(layout: Layout, optimum: Floats, *, num_refitted: int = 30) -> Floats:
+def leave_one_out(layout: Layout, optimum: Floats, *, num_refitted: int = 30) -> Floats:
     """Return the shift (clusters, q) of the free parameters when each cluster is left out.
 
     Shifts are estimated by one Newton step; the clusters with the largest are refitted, the others are reported as 0.
     """
-    shifts = _newton_shifts(layout, optimum, layout.clusters)
+    shifts = _shift_by_newton(layout, optimum, layout.clusters)
     size = np.abs(shifts / np.maximum(shifts.std(axis=0), 1e-300)).max(axis=1)
     chosen = np.argsort(-size, kind="stable")[:num_refitted]
     without = layout.weights * (layout.clusters[None] != chosen[:, None])
@@ -174,7 +176,7 @@ def leave_one_out_shifts(layout: Layout, optimum: Floats, *, num_refitted: int =
     return result
 
 
-def _newton_shifts(layout: Layout, optimum: Floats, clusters: Indices) -> Floats:
+def _shift_by_newton(layout: Layout, optimum: Floats, clusters: Indices) -> Floats:
     """Return H^-1 times the gradient of each cluster, (clusters, q)."""
     problem, y, weights = layout.problem, layout.y[None], layout.weights[None]
     _, slope, _ = problem.objective.evaluate(problem.log_mean(optimum[None], y.shape[1]), y)
