@@ -13,7 +13,7 @@ from polyglance.data.sentences import join_sentences, sentences
 from polyglance.data.world import attributes
 from polyglance.data.world.grammars import grammar
 from polyglance.data.world.scene import Group, Scene
-from polyglance.engines.protocol import Failure
+from polyglance.engines import EngineConfig, Failure
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 
 __all__ = ["WorldTranslator"]
@@ -39,6 +39,11 @@ class WorldTranslator:
         self.name = "world"
         self.version = "ambiguous" if ambiguous else "exact"
         self._ambiguous = ambiguous
+
+    @classmethod
+    def for_recipe(cls, config: EngineConfig) -> "WorldTranslator":
+        """Return the translator of a recipe."""
+        return cls(ambiguous=config.ambiguous)
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         """Each text in the language. What stands around `###` and in brackets is translated for itself.
