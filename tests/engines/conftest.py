@@ -6,7 +6,7 @@ import tiny_checkpoints
 
 from polyglance.engines import Picture
 
-DUAL_ENCODERS = ("clip", "siglip", "metaclip_2", "altclip")
+DUAL_ENCODERS = ("clip", "siglip", "metaclip_2", "altclip", "vision-text-dual-encoder")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from transformers import AutoModel, AutoProcessor
 from polyglance.engines import EngineConfig, Picture, open_embedder, open_scorer
 
 TEXTS = ["a cat sits on the bank", "the dog", "a bank ### ( the river in a photo )", "money", "two the the cat"]
-KINDS = ["clip", "siglip", "metaclip_2", "altclip"]
+KINDS = ["clip", "siglip", "metaclip_2", "altclip", "vision-text-dual-encoder"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

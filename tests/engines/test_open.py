@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from polyglance.engines import (
     open_translator,
 )
 from polyglance.engines.protocol import check_capability
+from polyglance.engines.registry import CHAT_MODEL, ENGINES, MODEL_TYPES, SPECIFICATIONS
 
 OPEN = {
     "captioner": open_captioner,
@@ -71,6 +73,18 @@ def test_settings_are_read_as_they_were_written(tmp_path: Path) -> None:
     ):
         save(config, tmp_path / "engine.toml")
         assert load(EngineConfig, tmp_path / "engine.toml") == config
+
+
+@pytest.mark.parametrize("target", sorted({*MODEL_TYPES.values(), *SPECIFICATIONS.values(), CHAT_MODEL}))
+def test_every_evaluated_class_is_there(target: str) -> None:
+    module, _, name = target.partition(":")
+    assert callable(getattr(import_module(module), name).for_evaluation)
+
+
+@pytest.mark.parametrize("target", sorted({target for kinds in ENGINES.values() for target in kinds.values()}))
+def test_every_engine_class_is_there(target: str) -> None:
+    module, _, name = target.partition(":")
+    assert callable(getattr(import_module(module), name).for_recipe)
 
 
 def test_naming_engines_imports_no_library() -> None:

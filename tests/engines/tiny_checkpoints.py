@@ -18,6 +18,7 @@ from transformers import (
     CLIPConfig,
     CLIPModel,
     CLIPProcessor,
+    CLIPVisionConfig,
     Florence2Config,
     Florence2ForConditionalGeneration,
     Florence2Processor,
@@ -39,12 +40,16 @@ from transformers import (
     PaliGemmaForConditionalGeneration,
     PaliGemmaProcessor,
     PreTrainedTokenizerFast,
+    RobertaConfig,
     SiglipConfig,
     SiglipModel,
     SiglipProcessor,
     T5Config,
     T5ForConditionalGeneration,
     T5Tokenizer,
+    VisionTextDualEncoderConfig,
+    VisionTextDualEncoderModel,
+    VisionTextDualEncoderProcessor,
 )
 from transformers.models.blip.image_processing_pil_blip import BlipImageProcessorPil
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -294,7 +299,7 @@ def marian(folder: Path, *, target: str | None = "de", tokens: tuple[str, ...] =
 
 
 def dual_encoder(folder: Path, kind: str) -> Path:
-    """Make a `clip`, `siglip`, `metaclip_2` or `altclip`, whose text tower reads 20 tokens (altclip: 18)."""
+    """Make a model of this type. Its text tower reads 20 tokens, altclip and RoBERTa (the dual encoder) 18."""
     words, images = word_tokenizer([], ending=True), clip_images()
     ids = {"vocab_size": VOCAB_SIZE, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
     text = {**TOWER, **ids, "max_position_embeddings": 20}
@@ -305,6 +310,11 @@ def dual_encoder(folder: Path, kind: str) -> Path:
     elif kind == "altclip":
         config = AltCLIPConfig(text_config={**text, "project_dim": 12}, vision_config=vision, projection_dim=12)
         model, processor = AltCLIPModel(config), AltCLIPProcessor(images, words)
+    elif kind == "vision-text-dual-encoder":
+        towers = (CLIPVisionConfig(**vision), RobertaConfig(**text))
+        config = VisionTextDualEncoderConfig.from_vision_text_configs(*towers, projection_dim=12)
+        model = VisionTextDualEncoderModel(config)
+        processor = VisionTextDualEncoderProcessor(images, words)
     else:
         cls, settings = (CLIPModel, CLIPConfig) if kind == "clip" else (MetaClip2Model, MetaClip2Config)
         model = cls(settings(text_config=text, vision_config=vision, projection_dim=12))

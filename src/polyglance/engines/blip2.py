@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from transformers import Blip2ForConditionalGeneration
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.checkpoints import WritingCheckpoint
 from polyglance.engines.config import ModelConfig
-from polyglance.engines.protocol import Failure, Picture, TextLoss
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Picture, TaskLanguages
 from polyglance.engines.translators import Nllb
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 
@@ -30,11 +31,7 @@ class Blip2Nllb(WritingCheckpoint):
     context (official code section 4.3, type `base`)."""
 
     model_class = Blip2ForConditionalGeneration
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = {
-        "caption": frozenset(LANGUAGES),
-        "translation": frozenset(LANGUAGES) - {SOURCE_LANGUAGE},
-        "disambiguation": frozenset(LANGUAGES) - {SOURCE_LANGUAGE},
-    }
+    languages: TaskLanguages = MappingProxyType({"caption": frozenset(LANGUAGES), **Nllb.languages})
 
     def __init__(self, captioner: Path, translator: Path, config: ModelConfig) -> None:
         super().__init__(captioner, config)
@@ -55,13 +52,11 @@ class Blip2Nllb(WritingCheckpoint):
         translator = {**self.translator.facts(task, language), "prompt": _TRANSLATOR_PROMPTS[task]}
         return {**super().facts(task, language), "translator": translator}
 
-    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
         captions = self.describe(images)
         return captions if language == SOURCE_LANGUAGE else self.translator.translate_batch(captions, language)
 
-    def write_translations(
-        self, images: Sequence[Picture], sources: Sequence[str], language: str
-    ) -> Sequence[str | Failure]:
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:
         with_context = [
             f"{source} ### ({caption})" for source, caption in zip(sources, self.describe(images), strict=True)
         ]
@@ -72,12 +67,8 @@ class Blip2Nllb(WritingCheckpoint):
         return [repaired[row] if text is None else text for row, text in enumerate(texts)]
 
     def measure_losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
         with_context = [f"{source} {caption}" for source, caption in zip(sources, self.describe(images), strict=True)]
         return self.translator.measure_losses((), with_context, candidates, language)
 

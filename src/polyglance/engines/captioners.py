@@ -1,7 +1,7 @@
 """Checkpoints that write texts about images: Florence-2, and chat models."""
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cached_property
 from typing import Any, get_args
@@ -14,7 +14,7 @@ from polyglance.coverage import EvaluationTask
 from polyglance.engines.batches import in_batches
 from polyglance.engines.checkpoints import WritingCheckpoint, load_processor, text_losses
 from polyglance.engines.prompts import caption_prompt, evaluation_prompt
-from polyglance.engines.protocol import Failure, Picture, TextLoss
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.images import ImageError, to_rgb
 from polyglance.languages import LANGUAGES
 from polyglance.records import Style
@@ -52,7 +52,7 @@ class CaptioningCheckpoint(WritingCheckpoint):
         )
         return [image if isinstance(image, Failure) else next(captions) for image in decoded]
 
-    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Sequence[str | Failure]:
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
         return self.write([image.rgb for image in images], prompts)
 
 
@@ -61,7 +61,7 @@ class Florence2(CaptioningCheckpoint):
     evaluation the short ones."""
 
     model_class = Florence2ForConditionalGeneration
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = {"caption": frozenset({"en"})}
+    languages: TaskLanguages = dict.fromkeys(("caption",), frozenset({"en"}))
 
     def style_prompt(self, style: Style) -> str:
         return _FLORENCE_TASKS[style]
@@ -84,9 +84,7 @@ class ChatModel(CaptioningCheckpoint):
 
     model_class = AutoModelForImageTextToText
     num_beams = 1
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = dict.fromkeys(
-        get_args(EvaluationTask), frozenset(LANGUAGES)
-    )
+    languages: TaskLanguages = dict.fromkeys(get_args(EvaluationTask), frozenset(LANGUAGES))
 
     def style_prompt(self, style: Style) -> str:
         return caption_prompt(style, self.recipe.prompt)
@@ -100,12 +98,8 @@ class ChatModel(CaptioningCheckpoint):
         return self.decode(self.model.generate(**inputs, **self.generation)[:, inputs["input_ids"].shape[1] :])
 
     def measure_losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
         """Measure row by row: the prompt is read once, and its keys and values are kept for every candidate. All tokens
         of an answer count, the first and the end token among them."""
         prompts = [self.prompt("disambiguation", language, source) for source in sources]

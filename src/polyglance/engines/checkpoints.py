@@ -172,18 +172,22 @@ class CheckpointModel:
 
     @cached_property
     def version(self) -> str:
+        """Digest of the weights."""
         return weights_version(self.folder)
 
     @cached_property
     def digest(self) -> str:
+        """Digest of all files that the answers depend on."""
         return folder_digest(self.folder)
 
     @cached_property
     def processor(self) -> Any:
+        """Tokenizer and image transform."""
         return load_processor(self.folder)
 
     @cached_property
     def model(self) -> Any:
+        """The model on its device."""
         return _load_model(self.model_class, self.folder, self.config)
 
     def to_device(self, inputs: Mapping[str, Any]) -> dict[str, Any]:

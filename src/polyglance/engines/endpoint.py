@@ -1,14 +1,14 @@
 """Chat models behind an OpenAI-compatible server, such as vLLM's: captioner and translator of recipes, and model under
 evaluation. Several requests are sent at a time; one that gets no answer fails alone."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.prompts import PromptedModel, caption_prompt, evaluation_prompt, translation_prompt
-from polyglance.engines.protocol import Failure, Picture
+from polyglance.engines.protocol import Answers, Failure, Picture, TaskLanguages
 from polyglance.engines.server import ChatServer, NoAnswer, image_content
 from polyglance.images import ImageError
 from polyglance.languages import LANGUAGES
@@ -88,9 +88,7 @@ class EndpointModel(PromptedModel):
         num_parallel: requests at a time, at most; there are no more than a batch has rows.
     """
 
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = dict.fromkeys(
-        ("caption", "translation"), frozenset(LANGUAGES)
-    )
+    languages: TaskLanguages = dict.fromkeys(("caption", "translation"), frozenset(LANGUAGES))
 
     def __init__(self, server: ChatServer, *, num_parallel: int = 32) -> None:
         self.name = server.model
@@ -119,7 +117,7 @@ class EndpointModel(PromptedModel):
             "max_new_tokens": self._server.max_new_tokens,
         }
 
-    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Sequence[str | Failure]:
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
         contents = [image_content(image.encoded, prompt) for image, prompt in zip(images, prompts, strict=True)]
         return _ask_all(self._server, contents, self._failure, num_parallel=self._num_parallel)
 

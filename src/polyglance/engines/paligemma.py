@@ -10,7 +10,7 @@ from transformers import PaliGemmaForConditionalGeneration
 
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.checkpoints import WritingCheckpoint
-from polyglance.engines.protocol import Failure, Picture
+from polyglance.engines.protocol import Answers, Picture, TaskLanguages
 
 __all__ = ["PaliGemma", "remove_spaces_in_chinese"]
 
@@ -23,7 +23,7 @@ class PaliGemma(WritingCheckpoint):
 
     model_class = PaliGemmaForConditionalGeneration
     num_beams, max_new_tokens = 1, 100
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = {"caption": None}
+    languages: TaskLanguages = dict.fromkeys(("caption",))
 
     def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:  # noqa: ARG002 - captions only
         return f"caption {language}"
@@ -32,12 +32,12 @@ class PaliGemma(WritingCheckpoint):
         output = {"output": "no spaces between Han characters"} if language == "zh" else {}
         return {**super().facts(task, language), **output}
 
-    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
         texts = super().write_captions(images, language)
         return [remove_spaces_in_chinese(str(text)) for text in texts] if language == "zh" else texts
 
     @torch.no_grad()
-    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Sequence[str | Failure]:
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
         inputs = self.process([image.rgb for image in images], [f"<image>{prompt}" for prompt in prompts])
         return self.decode(self.model.generate(**inputs, **self.generation)[:, inputs["input_ids"].shape[1] :])
 

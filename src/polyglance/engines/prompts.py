@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polyglance.coverage import EvaluationTask
-from polyglance.engines.protocol import Failure, Picture, TextLoss
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Picture, TaskLanguages
 from polyglance.languages import language as language_of
 from polyglance.records import Style
 
@@ -71,7 +71,7 @@ class PromptedModel(ABC):
 
     name: str
     reads_images = True
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = {}
+    languages: TaskLanguages
 
     @abstractmethod
     def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
@@ -85,26 +85,20 @@ class PromptedModel(ABC):
     def settings(self, task: EvaluationTask) -> dict[str, Any]:
         """Return the facts that do not depend on the language."""
 
-    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Sequence[str | Failure]:
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
         """Write a text for each image and prompt."""
         raise NotImplementedError
 
     def facts(self, task: EvaluationTask, language: str) -> Mapping[str, Any]:
         return {**self.settings(task), "prompt": self.prompt(task, language, "{source}")}
 
-    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
         return self.answer(images, [self.prompt("caption", language)] * len(images))
 
-    def write_translations(
-        self, images: Sequence[Picture], sources: Sequence[str], language: str
-    ) -> Sequence[str | Failure]:
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:
         return self.answer(images, [self.prompt("translation", language, source) for source in sources])
 
     def measure_losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
         raise NotImplementedError

@@ -17,12 +17,16 @@ from polyglance.images import ImageError, to_rgb
 from polyglance.records import Style
 
 __all__ = [
+    "Answers",
+    "CandidateLosses",
+    "Candidates",
     "Captioner",
     "Embedder",
     "EvaluatedModel",
     "Failure",
     "Picture",
     "Scorer",
+    "TaskLanguages",
     "TextLoss",
     "Translator",
     "check_capability",
@@ -134,6 +138,15 @@ class Scorer(Protocol):
         ...
 
 
+TaskLanguages = Mapping[EvaluationTask, frozenset[str] | None]
+"""Tasks that a model can do -> language codes, None for any."""
+Candidates = Sequence[Sequence[str]]
+"""For each row the candidate translations."""
+Answers = Sequence[str | Failure]
+CandidateLosses = Sequence[Sequence[TextLoss] | Failure]
+"""For each row the losses of its candidates, in their order."""
+
+
 @runtime_checkable
 class EvaluatedModel(Protocol):
     """A model under evaluation. It is cheap to open; its weights are read when it is first used."""
@@ -142,31 +155,24 @@ class EvaluatedModel(Protocol):
     """Name in tables and messages."""
     reads_images: bool
     """Whether it looks at the images; if not, they may be left out (an empty sequence)."""
-    languages: Mapping[EvaluationTask, frozenset[str] | None]
-    """Tasks that it can do -> language codes, None for any."""
+    languages: TaskLanguages
 
     def facts(self, task: EvaluationTask, language: str) -> Mapping[str, Any]:
         """Return everything about model and settings that changes its answers: weights, prompt, prefix, beams,
         resolution, post-processing of texts. Plain values; they are part of the fingerprint of predictions."""
         ...
 
-    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
         """Caption each image."""
         ...
 
-    def write_translations(
-        self, images: Sequence[Picture], sources: Sequence[str], language: str
-    ) -> Sequence[str | Failure]:
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:
         """Translate each English text, which is about the image at the same place, into the language."""
         ...
 
     def measure_losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
         """Return for each image and source the loss of each candidate translation, in their order. What depends on
         image and source alone is computed once for all candidates."""
         ...

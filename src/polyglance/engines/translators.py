@@ -17,7 +17,7 @@ from polyglance.engines.batches import by_length
 from polyglance.engines.checkpoints import WritingCheckpoint, load_tokenizer, pad_ids, text_losses
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.folders import weights_version
-from polyglance.engines.protocol import Failure, Picture, TextLoss
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, language
 
 __all__ = ["CheckpointTranslator", "ConvertedTranslator", "Nllb"]
@@ -168,16 +168,11 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
 class Nllb(CheckpointTranslator):
     """NLLB-200 of any size under evaluation, from English (official code section 4.3). It reads no images."""
 
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = dict.fromkeys(
+    languages: TaskLanguages = dict.fromkeys(
         ("translation", "disambiguation"), frozenset(LANGUAGES) - {SOURCE_LANGUAGE}
     )
 
-    def write_translations(
-        self,
-        images: Sequence[Picture],  # noqa: ARG002
-        sources: Sequence[str],
-        language: str,
-    ) -> Sequence[str | Failure]:
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:  # noqa: ARG002
         return self.translate_batch(sources, language)
 
     def translate_batch(self, sources: Sequence[str], language: str) -> list[str]:
@@ -187,11 +182,11 @@ class Nllb(CheckpointTranslator):
     @torch.no_grad()
     def measure_losses(
         self,
-        images: Sequence[Picture],  # noqa: ARG002
+        images: Sequence[Picture],
         sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        candidates: Candidates,
+        language: str,  # noqa: ARG002
+    ) -> CandidateLosses:
         """Tokens that count: the language's code, the text and the end, as the decoder writes them."""
         encoded = self.encode(sources)
         states = self.model.get_encoder()(**encoded).last_hidden_state

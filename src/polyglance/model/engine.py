@@ -18,7 +18,7 @@ from polyglance.engines.checkpoints import check_device, pad_ids, text_losses
 from polyglance.engines.config import ModelConfig
 from polyglance.engines.folders import folder_digest
 from polyglance.engines.prompts import PromptedModel
-from polyglance.engines.protocol import Failure, Picture, TextLoss
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt
@@ -40,9 +40,7 @@ class PolyglanceEngine(PromptedModel):
         ValueError: a folder without its processor, or a resolution that the model does not take.
     """
 
-    languages: Mapping[EvaluationTask, frozenset[str] | None] = dict.fromkeys(
-        get_args(EvaluationTask), frozenset(LANGUAGES)
-    )
+    languages: TaskLanguages = dict.fromkeys(get_args(EvaluationTask), frozenset(LANGUAGES))
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         check_device(config.device)
@@ -83,21 +81,17 @@ class PolyglanceEngine(PromptedModel):
         facts = super().facts(task, language)
         return facts if task == "disambiguation" else {**facts, "prefix": self._prefix(task, language)}
 
-    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
         prompts = [self.prompt("caption", language)] * len(images)
         return self._write(images, prompts, self._prefix("caption", language))
 
-    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Sequence[str | Failure]:
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
         return self._write(images, prompts, "")
 
     @torch.no_grad()
     def measure_losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
         prompts = [self.prompt("disambiguation", language, source) for source in sources]
         answers, rows = self._refuse(prompts, candidates)
         if rows:
@@ -143,9 +137,7 @@ class PolyglanceEngine(PromptedModel):
             answers |= {row: text[:1].upper() + text[1:] for row, text in zip(rows, texts, strict=True)}
         return [answers[row] for row in range(len(prompts))]
 
-    def _refuse(
-        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]] = ()
-    ) -> tuple[dict[int, Any], list[int]]:
+    def _refuse(self, prompts: Sequence[str], candidates: Candidates = ()) -> tuple[dict[int, Any], list[int]]:
         """Return row -> failure for prompts or candidates that are too long, and the other rows."""
         refused: dict[int, Any] = {}
         for row, text in enumerate(prompts):
@@ -171,7 +163,7 @@ class PolyglanceEngine(PromptedModel):
         return model.encode_image(pixels.to(model.device, model.dtype))
 
     def _losses(
-        self, features: Float[Tensor, "B I E"], prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+        self, features: Float[Tensor, "B I E"], prompts: Sequence[str], candidates: Candidates
     ) -> list[tuple[TextLoss, ...]]:
         model, processor = self.captioner.model, self.captioner.processor
         ids, mask = processor.prompts(prompts)
