@@ -185,7 +185,7 @@ class Nllb(CheckpointTranslator):
         images: Sequence[Picture],
         sources: Sequence[str],
         candidates: Candidates,
-        language: str,  # noqa: ARG002
+        language: str,
     ) -> CandidateLosses:
         """Tokens that count: the language's code, the text and the end, as the decoder writes them."""
         encoded = self.encode(sources)
