@@ -232,7 +232,7 @@ def nllb(folder: Path) -> Path:
     names = dict.fromkeys([*SPECIALS.values(), *pieces()])
     vocabulary = {name: number for number, name in enumerate(names)}
     words = NllbTokenizer(vocab=vocabulary, merges=[], extra_special_tokens=["eng_Latn", "deu_Latn", "zho_Hans"])
-    words.model_max_length = 64
+    words.model_max_length, words.src_lang = 64, "zho_Hans"  # not what is translated from
     config = M2M100Config(vocab_size=len(words), d_model=16, max_position_embeddings=256, **SEQ2SEQ)
     lively(M2M100ForConditionalGeneration(config), std=1.5).save_pretrained(folder)
     words.save_pretrained(folder)

@@ -182,12 +182,12 @@ class Nllb(CheckpointTranslator):
     @torch.no_grad()
     def measure_losses(
         self,
-        images: Sequence[Picture],
+        images: Sequence[Picture],  # noqa: ARG002
         sources: Sequence[str],
         candidates: Candidates,
         language: str,
     ) -> CandidateLosses:
-        """Tokens that count: the language's code, the text and the end, as the decoder writes them."""
+        """Count the tokens as the decoder writes them: the language's code, the text and the end."""
         encoded = self.encode(sources)
         states = self.model.get_encoder()(**encoded).last_hidden_state
         sizes = [len(texts) for texts in candidates]
