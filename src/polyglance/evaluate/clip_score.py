@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from polyglance.engines.clip import ClipModel
-from polyglance.engines.open import Picture
+from polyglance.engines import EngineConfig, Picture, Scorer, open_scorer
 from polyglance.evaluate.metrics.means import ClipScore
 from polyglance.evaluate.predict import PredictConfig, Prediction, load_examples
 from polyglance.evaluate.score_predictions import measured_with_model
@@ -45,7 +44,7 @@ def clip_score(prediction: Prediction, predicted: PredictConfig, config: ClipCon
     """
     if prediction.sidecar["task"] != "caption":
         raise ValueError(f"CLIPScore is of captions; {prediction.folder} holds {prediction.sidecar['task']}")
-    model = ClipModel(config.folder, device=config.device, dtype=config.dtype)
+    model = open_scorer(EngineConfig(kind="clip", path=config.folder, device=config.device, dtype=config.dtype))
     examples = load_examples(predicted, images=True)
     values: list[float] = []
     with progress() as show:
@@ -56,7 +55,7 @@ def clip_score(prediction: Prediction, predicted: PredictConfig, config: ClipCon
     english = prediction.sidecar["language"] == SOURCE_LANGUAGE
     metric = ClipScore(score="CLIPScore" if english else "MCLIPScore")
     facts = {
-        "model": f"{model.kind}-{model.digest[:8]}",
+        "model": f"{model.model_type}-{model.digest[:8]}",
         "prefix": config.prefix.strip() or "none",
         "weight": f"{config.weight:g}",
         "dtype": config.dtype,
@@ -64,12 +63,12 @@ def clip_score(prediction: Prediction, predicted: PredictConfig, config: ClipCon
     return measured_with_model(metric, metric.of({"CLIPScore": values}), prediction, facts)
 
 
-def _batch(model: ClipModel, examples: Sequence[Any], rows: Sequence[Any], config: ClipConfig) -> list[float]:
+def _batch(model: Scorer, examples: Sequence[Any], rows: Sequence[Any], config: ClipConfig) -> list[float]:
     values = [0.0] * len(rows)
     kept = [number for number, row in enumerate(rows) if "error" not in row]
     if kept:
-        images = [Picture.read(examples[number].image).rgb for number in kept]
+        images = [Picture.read(examples[number].image) for number in kept]
         cosines = model.cosines(images, [config.prefix + rows[number]["text"] for number in kept])
-        for number, cosine in zip(kept, cosines.tolist(), strict=True):
+        for number, cosine in zip(kept, cosines, strict=True):
             values[number] = config.weight * max(cosine, 0.0)
     return values

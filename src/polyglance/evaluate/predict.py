@@ -27,8 +27,8 @@ import torch
 from polyglance.config import fingerprint
 from polyglance.data.benchmarks import benchmark
 from polyglance.data.benchmarks.benchmark import EvaluationTask, Example
-from polyglance.engines.evaluated import Failure, TextLoss
-from polyglance.engines.open import EvaluatedModel, ModelConfig, Picture, check_capability, open_model
+from polyglance.engines import EvaluatedModel, Failure, ModelConfig, Picture, open_model
+from polyglance.engines.protocol import TextLoss, check_capability
 from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge, num_lines, read_rows
 from polyglance.files import locked, write_atomically
 from polyglance.processes import parent_is_alive
@@ -328,12 +328,12 @@ def _ask(work: _Work, examples: Sequence[Example]) -> list[dict[str, Any]]:
 def _answers(work: _Work, pictures: Sequence[Picture], examples: Sequence[Example]) -> Sequence[Any]:
     language = work.config.language
     if work.config.task == "caption":
-        return work.model.captions(pictures, language)
+        return work.model.write_captions(pictures, language)
     sources = [example.source or "" for example in examples]
     if work.config.task == "translation":
-        return work.model.translations(pictures, sources, language)
+        return work.model.write_translations(pictures, sources, language)
     candidates = [(example.references[0], example.incorrect or "") for example in examples]
-    return work.model.losses(pictures, sources, candidates, language)
+    return work.model.measure_losses(pictures, sources, candidates, language)
 
 
 def _row(task: EvaluationTask, name: str, answer: str | Failure | Sequence[TextLoss]) -> dict[str, Any]:

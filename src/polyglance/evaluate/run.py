@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.data.benchmarks import benchmark
-from polyglance.engines.open import EvaluatedModel, open_model
+from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.predict import PredictConfig, Prediction, predict
 from polyglance.evaluate.score_predictions import score_prediction
 from polyglance.evaluate.score_report import Resampling, Score, ScoreReport, make_report, write_scores

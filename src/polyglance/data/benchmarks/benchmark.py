@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
+
+from polyglance.coverage import EvaluationTask
 
 __all__ = ["Benchmark", "EvaluationTask", "Example", "ExpectedFile"]
-
-EvaluationTask = Literal["caption", "translation", "disambiguation"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
