@@ -2,12 +2,18 @@
 
 import random
 from collections.abc import Generator
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from PIL import Image
+
+if TYPE_CHECKING:
+    from polyglance.engines import Picture
 
 # No deadlines: they would measure the machine. Derandomised, so that a red run can be repeated.
 settings.register_profile("polyglance", deadline=None, derandomize=True)
@@ -51,3 +57,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("world")
     generate(WorldConfig(languages=("en", "fr", "zh"), num_train_images=200, num_test_images=40), out)
     return out
+
+
+@pytest.fixture(scope="session")
+def pictures() -> "list[Picture]":
+    """Three images of noise: a PNG, a JPEG and a BMP."""
+    from polyglance.engines import Picture
+
+    noisy = []
+    for seed, kind in enumerate(("PNG", "JPEG", "BMP")):
+        file = BytesIO()
+        noise = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(file, kind)
+        noisy.append(Picture.read(file.getvalue()))
+    return noisy

@@ -10,9 +10,10 @@ from typing import Literal, NamedTuple, Self, get_args
 
 from polyglance.languages import SOURCE_LANGUAGE, did_you_mean, language
 
-__all__ = ["SPLITS", "TASKS", "Cell", "Coverage", "Split", "Task"]
+__all__ = ["SPLITS", "TASKS", "Cell", "Coverage", "EvaluationTask", "Split", "Task"]
 
 Task = Literal["caption", "translation"]
+EvaluationTask = Literal[Task, "disambiguation"]
 Split = Literal["UC", "ST", "SC"]
 TASKS: tuple[Task, ...] = get_args(Task)
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -14,7 +14,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from polyglance.data.align import AlignConfig, Embeddings, align
 from polyglance.data.world import Scene, describe, render, sample_scene
-from polyglance.engines import EngineConfig
+from polyglance.engines import EngineConfig, open_embedder
 
 SIDE, NUM_TEST, BATCH_SIZE, PEAK_LR = 32, 200, 64, 2e-3
 
@@ -78,7 +78,7 @@ def train_clip(folder: Path, *, num_scenes: int, num_steps: int) -> Path:
 
 def aligned_share(folder: Path) -> float:
     """Share of held-out images whose best sentence, of the bitext of all of them, has the image's own translation."""
-    embedder = EngineConfig(kind="clip", path=folder).embedder()
+    embedder = open_embedder(EngineConfig(kind="clip", path=folder))
     test = scenes("test", NUM_TEST)
     bitext = [(describe(scene, "en"), describe(scene, "de")) for scene in test]
     np.save(folder / "images.npy", embedder.embed_images([png(scene) for scene in test]))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from polyglance.data.context import Translated, TranslationConfig, translate
 from polyglance.data.world import describe, sample_scene
-from polyglance.engines import EngineConfig, Failure
+from polyglance.engines import EngineConfig, Failure, open_translator
 
 LANGUAGES = ("de", "fr", "es", "ru", "zh")
 STYLES = ("short", "detailed")
@@ -17,7 +17,7 @@ STYLES = ("short", "detailed")
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_captions_are_translated_exactly(language: str) -> None:
-    translator = EngineConfig(kind="world").translator()
+    translator = open_translator(EngineConfig(kind="world"))
     scenes = [sample_scene(level, 3, index) for level in ("pairs", "counts", "full") for index in range(60)]
     for style in STYLES:
         sources = [describe(scene, "en", style) for scene in scenes]
@@ -31,7 +31,7 @@ def test_captions_are_translated_exactly(language: str) -> None:
 
 
 def test_other_texts_go_word_by_word() -> None:
-    translator = EngineConfig(kind="world").translator()
+    translator = open_translator(EngineConfig(kind="world"))
     assert translator.translate(["Two red hearts, a dog."], language="de") == ["zwei rote herz, a dog."]
     assert translator.translate(["A red heart."], language="zh") == ["A 红色 爱心。"]
     with pytest.raises(ValueError, match="unknown language"):
@@ -40,7 +40,7 @@ def test_other_texts_go_word_by_word() -> None:
 
 @given(st.text(max_size=80), st.sampled_from(LANGUAGES))
 def test_any_text_is_answered(text: str, language: str) -> None:
-    translator = EngineConfig(kind="world", ambiguous=True).translator()
+    translator = open_translator(EngineConfig(kind="world", ambiguous=True))
     first, second = translator.translate([text, f"{text} ### (The image shows.)"], language=language)
     assert isinstance(first, str)
     assert isinstance(second, str)
@@ -50,7 +50,7 @@ def test_any_text_is_answered(text: str, language: str) -> None:
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_what_context_is_worth(language: str) -> None:
     """Of captions with a word of two senses none is right without context, and all are with it."""
-    translator = EngineConfig(kind="world", ambiguous=True).translator()
+    translator = open_translator(EngineConfig(kind="world", ambiguous=True))
     scenes = [sample_scene("full", 0, index) for index in range(120)]
     ambiguous = [any(group.shape in ("square", "diamond") for group in scene.groups) for scene in scenes]
     sources, contexts = ([describe(scene, "en", style) for scene in scenes] for style in STYLES)
@@ -71,7 +71,7 @@ class Faulty:
     name, version = "faulty", "1"
 
     def __init__(self) -> None:
-        self._world = EngineConfig(kind="world", ambiguous=True).translator()
+        self._world = open_translator(EngineConfig(kind="world", ambiguous=True))
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         return [self._spoilt(text, language, "first") for text in texts]

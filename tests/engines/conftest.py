@@ -1,21 +1,32 @@
-from io import BytesIO
+from collections.abc import Callable
+from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+import tiny_checkpoints
 
-from polyglance.engines.open import Picture
+from polyglance.engines import Picture
 
-
-def picture(seed: int, kind: str = "PNG") -> Picture:
-    """An image of noise."""
-    file = BytesIO()
-    noise = np.random.default_rng(seed).integers(0, 256, (40, 50, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(file, kind)
-    return Picture.read(file.getvalue())
+DUAL_ENCODERS = ("clip", "siglip", "metaclip_2", "altclip", "vision-text-dual-encoder")
 
 
 @pytest.fixture(scope="session")
-def pictures() -> list[Picture]:
-    """Three images, in formats that are sent as they are and one that is not."""
-    return [picture(0, "PNG"), picture(1, "JPEG"), picture(2, "BMP")]
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Checkpoint folders by kind, each made once."""
+    root = tmp_path_factory.mktemp("checkpoints")
+
+    def get(kind: str) -> Path:
+        folder = root / f"tiny-{kind}"
+        if not folder.exists():
+            if kind in DUAL_ENCODERS:
+                tiny_checkpoints.dual_encoder(folder, kind)
+            else:
+                getattr(tiny_checkpoints, kind)(folder)
+        return folder
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def images(pictures: list[Picture]) -> list[bytes]:
+    """The pictures' files, with one among them that is no image."""
+    return [pictures[0].encoded, b"no image", *(picture.encoded for picture in pictures[1:])]

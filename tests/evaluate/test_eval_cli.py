@@ -12,7 +12,6 @@ from polyglance.cli import main
 from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
-from polyglance.engines.clip import ClipModel
 from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.folder_loss import LossConfig, folder_losses
 from polyglance.evaluate.loss import cell_losses
@@ -89,8 +88,8 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
     """And an image-blind scorer, for which every row ties, is at 0, 100 and 50."""
     from test_predict import Stub
 
-    from polyglance.engines.evaluated import TextLoss
-    from polyglance.engines.open import ModelConfig
+    from polyglance.engines import ModelConfig
+    from polyglance.engines.protocol import TextLoss
     from polyglance.evaluate.predict import predict_benchmark
     from polyglance.evaluate.prediction_job import PredictConfig
     from polyglance.evaluate.score_predictions import score_predictions
@@ -104,7 +103,7 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
     assert "3 of 4 rows have no answer and count as wrong or empty" in report.warnings[-1]
 
     class Blind(Stub):
-        def losses(self, images: Any, *args: Any) -> Any:
+        def measure_losses(self, images: Any, *args: Any) -> Any:
             return [(TextLoss(nats=1.0, num_tokens=1), TextLoss(nats=1.0, num_tokens=1))] * len(images)
 
     blind = score_predictions(predict_benchmark(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
@@ -116,24 +115,24 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
 def test_clip_score_joins_the_scores(
     inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """2.5 times the cosine, not below 0, times 100, averaged (the model's cosines are tested in tests/model)."""
+    """2.5 times the cosine, not below 0, times 100, averaged (the cosines themselves are tested in tests/engines)."""
     asked: list[str] = []
 
-    def cosines(self: ClipModel, images: Any, texts: Any) -> Any:
-        asked.extend(texts)
-        return torch.linspace(-0.2, 0.3, len(texts))
+    class StubScorer:
+        model_type, digest = "clip", "0123456789"
 
-    monkeypatch.setattr(ClipModel, "cosines", cosines)
-    clip = tmp_path / "clip"
-    clip.mkdir()
-    (clip / "config.json").write_text('{"model_type": "clip"}')
-    few = ["--max-new-tokens", 5, "--beams", 1, "--clip", clip, "--clip-prefix", "A photo depicts "]
+        def cosines(self, images: Any, texts: Any) -> list[float]:
+            asked.extend(texts)
+            return torch.linspace(-0.2, 0.3, len(texts)).tolist()
+
+    monkeypatch.setattr("polyglance.evaluate.clip_score.open_scorer", lambda config: StubScorer())
+    few = ["--max-new-tokens", 5, "--beams", 1, "--clip", tmp_path / "clip", "--clip-prefix", "A photo depicts "]
     verb = ["caption", "--benchmark", "xm3600", "--lang", "fr", *few]
     (result,) = run(capsys, *verb, *options(inputs, tmp_path / "out"))
     cider, score = result["scores"]
     assert (cider["name"], score["name"]) == ("CIDEr", "MCLIPScore")
     assert score["value"] == pytest.approx(100 * 2.5 * (0.1 + 0.2 + 0.3) / 6, rel=1e-5)
-    assert "|model:clip-" in score["signature"]
+    assert "|model:clip-01234567|" in score["signature"]
     assert "|prefix:A photo depicts|weight:2.5|" in score["signature"]
     assert all(text.startswith("A photo depicts ") for text in asked)
     kept = read_scores(result["folder"])

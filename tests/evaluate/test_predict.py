@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import tiny_evaluation
 
-from polyglance.engines.evaluated import Failure, TextLoss
-from polyglance.engines.open import ModelConfig, Picture, open_model
+from polyglance.engines import Failure, ModelConfig, Picture, open_model
+from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.predict import predict_benchmark
 from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
 from polyglance.evaluate.prediction_set import (
@@ -193,13 +193,13 @@ class Stub:
     def facts(self, task: str, language: str) -> dict[str, Any]:
         return {"weights": "none"}
 
-    def captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
+    def write_captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
         return [Failure("too hard"), *["half \ud83d a \u2028 text"] * (len(images) - 1)]
 
-    def translations(self, images: Any, sources: Any, language: str) -> Sequence[str | Failure]:
+    def write_translations(self, images: Any, sources: Any, language: str) -> Sequence[str | Failure]:
         raise NotImplementedError
 
-    def losses(self, images: Any, sources: Any, candidates: Any, language: str) -> Sequence[Any]:
+    def measure_losses(self, images: Any, sources: Any, candidates: Any, language: str) -> Sequence[Any]:
         right = TextLoss(nats=4.0, num_tokens=4)
         answers = [(right, TextLoss(nats=3.9, num_tokens=3)), (TextLoss(nats=float("nan"), num_tokens=1), right)]
         return [*answers, *[Failure("too long")] * (len(images) - 2)]

@@ -10,7 +10,7 @@ from small_models import assembled_folder, tiny_model
 
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
-from polyglance.model import Captioner, Polyglance
+from polyglance.model import Polyglance, PolyglanceCaptioner
 from polyglance.model.generate import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
@@ -35,7 +35,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_five_lines(folder: Path, images: list[Path]) -> None:
-    captioner = Captioner.load(folder)
+    captioner = PolyglanceCaptioner.load(folder)
     results = captioner.caption(images, ["es", "zh"], config=CONFIG)
     assert [(r.image, r.language) for r in results] == [(str(i), code) for i in images for code in ("es", "zh")]
     assert all(r.text is not None and r.error is None for r in results)
@@ -43,7 +43,7 @@ def test_five_lines(folder: Path, images: list[Path]) -> None:
 
 
 def test_batching_changes_nothing(folder: Path, images: list[Path]) -> None:
-    captioner = Captioner.load(folder)
+    captioner = PolyglanceCaptioner.load(folder)
     sources = ["the dog runs", "cat", "eine Katze auf der Matte the mat", "a", "the mat sits"]
     together = captioner.translate(images, sources, ["de", "zh"], config=CONFIG)
     assert [(r.source, r.language) for r in together] == [(s, code) for s in sources for code in ("de", "zh")]
@@ -55,7 +55,7 @@ def test_batching_changes_nothing(folder: Path, images: list[Path]) -> None:
 
 def test_bad_images_are_reported_where_they_stand(folder: Path, images: list[Path], tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"no image")
-    results = Captioner.load(folder).caption(
+    results = PolyglanceCaptioner.load(folder).caption(
         [tmp_path / "broken.png", images[0], tmp_path / "none.png"], ["en"], config=CONFIG
     )
     assert "broken.png: not an image" in (results[0].error or "")
@@ -64,7 +64,7 @@ def test_bad_images_are_reported_where_they_stand(folder: Path, images: list[Pat
 
 
 def test_what_cannot_be_asked(folder: Path, images: list[Path]) -> None:
-    captioner = Captioner.load(folder)
+    captioner = PolyglanceCaptioner.load(folder)
     with pytest.raises(ValueError, match="unknown language 'eo'"):
         captioner.caption(images, ["eo"], prefix="none")
     with pytest.raises(ValueError, match=r"has \d+ tokens; the encoder takes \d+ beside an image of 224 pixels"):
@@ -108,7 +108,7 @@ def test_bad_folders(fault: str, folder: Path, tmp_path: Path) -> None:
             save_file(state, weights, {"format": "pt"})
             message = f"missing: {name}"
     with pytest.raises(ValueError, match=message) as error:
-        Captioner.load(tmp_path)
+        PolyglanceCaptioner.load(tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -133,7 +133,7 @@ def test_one_tokenizer_for_both_sides(images: list[Path], tmp_path: Path) -> Non
     model = Polyglance(MicroConfig(width=32, max_tokens=64).build(tokenizer.get_vocab_size()))
     model.save_pretrained(tmp_path)
     Processor.for_model(model.config, tokenizer).save(tmp_path)
-    captioner = Captioner.load(tmp_path)
+    captioner = PolyglanceCaptioner.load(tmp_path)
     ids = captioner.processor.prompt_ids("a red circle")
     assert ids == [*tokenizer.encode("a red circle").ids, 1]
     assert captioner.processor.start_ids("a red") == [2, *tokenizer.encode("a red").ids]

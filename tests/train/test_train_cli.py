@@ -115,11 +115,11 @@ def test_a_folder_of_another_run_is_left_as_it_is(
 
 def test_a_trained_model_captions(train: Train, tmp_path: Path, world: Path) -> None:
     from polyglance.data.shard import ShardReader
-    from polyglance.model.generate import Captioner
+    from polyglance.model import PolyglanceCaptioner
 
     result = train()
     (tmp_path / "image.png").write_bytes(ShardReader(world / "test").images([0])[0])
-    (caption,) = Captioner.load(result["model"]).caption([tmp_path / "image.png"], ["fr"])
+    (caption,) = PolyglanceCaptioner.load(result["model"]).caption([tmp_path / "image.png"], ["fr"])
     assert caption.error is None
 
 

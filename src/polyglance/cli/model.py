@@ -143,13 +143,13 @@ def caption(
         batch_size: Captions decoded at a time.
         device: Where to run.
     """
-    from polyglance.model.generate import Captioner, GenerateConfig
+    from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner
 
     if not images:
         raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
     languages = _languages(lang)
-    captioner = Captioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device)
     _print_lines(captioner.caption(images, languages, prefix=prefix, style=style, config=config))
 
 
@@ -175,7 +175,7 @@ def translate(
         batch_size: Texts translated at a time.
         device: Where to run.
     """
-    from polyglance.model.generate import Captioner, GenerateConfig
+    from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner
 
     if not texts:
         raise ValueError(
@@ -183,7 +183,7 @@ def translate(
         )
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
     languages = _languages(lang)
-    captioner = Captioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device)
     _print_lines(captioner.translate([image] * len(texts), texts, languages, config=config))
 
 

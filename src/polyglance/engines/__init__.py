@@ -1,12 +1,26 @@
-"""Engines that write, translate and compare texts: checkpoint folders, a server, or the built-in world's grammars.
+"""Engines: models that write, translate, compare and score texts, in checkpoint folders, on a server, or built in.
 
-    translator = EngineConfig(kind="nllb", path=Path("nllb-200-3.3B")).translator()
-    translator.translate(["A dog sits on the bank."], language="de")
-
-What they can be asked is in `polyglance.engines.protocol`. Importing this loads neither torch nor transformers.
+`polyglance.engines.protocol` says what they can be asked, `polyglance.engines.open` opens them. Importing this loads
+neither torch nor transformers.
 """
 
-from polyglance.engines.config import EngineConfig
-from polyglance.engines.protocol import Captioner, Embedder, Failure, Translator
+from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.engines.open import open_captioner, open_embedder, open_model, open_scorer, open_translator
+from polyglance.engines.protocol import Captioner, Embedder, EvaluatedModel, Failure, Picture, Scorer, Translator
 
-__all__ = ["Captioner", "Embedder", "EngineConfig", "Failure", "Translator"]
+__all__ = [
+    "Captioner",
+    "Embedder",
+    "EngineConfig",
+    "EvaluatedModel",
+    "Failure",
+    "ModelConfig",
+    "Picture",
+    "Scorer",
+    "Translator",
+    "open_captioner",
+    "open_embedder",
+    "open_model",
+    "open_scorer",
+    "open_translator",
+]

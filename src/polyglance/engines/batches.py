@@ -1,4 +1,4 @@
-"""Many records in batches, with results in the order of the records."""
+"""Records in batches, with results in the order of the records."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -10,14 +10,15 @@ R = TypeVar("R")
 
 
 def in_batches(items: Sequence[T], call: Callable[[list[T]], Sequence[R]], *, batch_size: int) -> list[R]:
-    """What `call` makes of each item, given `batch_size` at a time."""
+    """Return the results of `call` for all items, `batch_size` at a time."""
     return [
-        made for first in range(0, len(items), batch_size) for made in call(list(items[first : first + batch_size]))
+        result for first in range(0, len(items), batch_size) for result in call(list(items[first : first + batch_size]))
     ]
 
 
 def by_length(texts: Sequence[str], call: Callable[[list[str]], Sequence[R]], *, batch_size: int) -> list[R]:
-    """The same for texts, of which those of like length are given together: it pads least."""
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-    made = dict(zip(order, in_batches([texts[place] for place in order], call, batch_size=batch_size), strict=True))
-    return [made[place] for place in range(len(texts))]
+    """Do the same for texts, those of like length together, which needs the least padding."""
+    order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
+    results = in_batches([texts[row] for row in order], call, batch_size=batch_size)
+    by_row = dict(zip(order, results, strict=True))
+    return [by_row[row] for row in range(len(texts))]

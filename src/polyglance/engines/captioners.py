@@ -1,22 +1,25 @@
-"""Captions by checkpoints of transformers: Florence-2, and chat models that see images."""
+"""Checkpoints that write texts about images: Florence-2, and chat models."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from copy import deepcopy
+from functools import cached_property
+from typing import Any, get_args
 
 import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText, Florence2ForConditionalGeneration
 
-from polyglance.engines.config import EngineConfig
-from polyglance.engines.loading import load_model, load_processor, placed
-from polyglance.engines.prompts import caption_prompt
-from polyglance.engines.protocol import Failure
-from polyglance.engines.weights import check_folder, weights_version
+from polyglance.coverage import EvaluationTask
+from polyglance.engines.batches import in_batches
+from polyglance.engines.checkpoints import WritingCheckpoint, load_processor, text_losses
+from polyglance.engines.prompts import caption_prompt, evaluation_prompt
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.images import ImageError, to_rgb
+from polyglance.languages import LANGUAGES
 from polyglance.records import Style
 
-__all__ = ["ChatCaptioner", "Florence2Captioner"]
+__all__ = ["ChatModel", "Florence2"]
 
 _FLORENCE_TASKS: dict[Style, str] = {
     "short": "<CAPTION>",
@@ -25,90 +28,136 @@ _FLORENCE_TASKS: dict[Style, str] = {
 }
 
 
-class _Captioner(ABC):
-    """What captioners have in common: images that cannot be read fail alone, the others go in batches.
-
-    Args:
-        num_beams: where the configuration leaves it open.
-    """
-
-    def __init__(self, config: EngineConfig, model: Any, *, num_beams: int) -> None:
-        folder = check_folder(config.path)
-        self.name, self.version = folder.resolve().name, weights_version(folder)
-        self._config = config
-        self._processor = load_processor(folder)
-        self._model = load_model(model, config)
-        self._generation = {
-            "do_sample": False,
-            "num_beams": config.num_beams or num_beams,
-            "max_new_tokens": config.max_new_tokens,
-            "length_penalty": config.length_penalty,
-        }
-
-    def caption(self, images: Sequence[bytes], *, style: Style) -> list[str | Failure]:
-        """A caption of each encoded image."""
-        read = [_read(image) for image in images]
-        good = [image for image in read if not isinstance(image, Failure)]
-        size = self._config.batch_size
-        captions = iter(
-            [text for first in range(0, len(good), size) for text in self._captions(good[first : first + size], style)]
-        )
-        return [image if isinstance(image, Failure) else next(captions) for image in read]
+class CaptioningCheckpoint(WritingCheckpoint):
+    """A checkpoint that writes a text for an image and a prompt, for recipes and under evaluation."""
 
     @abstractmethod
-    def _captions(self, images: Sequence[Image.Image], style: Style) -> list[str]:
-        """Captions of a batch."""
+    def style_prompt(self, style: Style) -> str:
+        """Return the prompt of a recipe for an English caption."""
 
-    def _decoded(self, ids: torch.Tensor) -> list[str]:
-        return [text.strip() for text in self._processor.batch_decode(ids, skip_special_tokens=True)]
+    @abstractmethod
+    def write(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[str]:
+        """Write a text for each image and prompt, as one batch."""
+
+    def caption(self, images: Sequence[bytes], *, style: Style) -> list[str | Failure]:
+        """Caption each encoded image. An image that cannot be decoded fails alone."""
+        decoded = [_decode(image) for image in images]
+        prompt = self.style_prompt(style)
+        captions = iter(
+            in_batches(
+                [image for image in decoded if not isinstance(image, Failure)],
+                lambda batch: self.write(batch, [prompt] * len(batch)),
+                batch_size=self.recipe.batch_size,
+            )
+        )
+        return [image if isinstance(image, Failure) else next(captions) for image in decoded]
+
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
+        return self.write([image.rgb for image in images], prompts)
 
 
-class Florence2Captioner(_Captioner):
-    """Florence-2 as transformers has it, asked for the caption of its three lengths: 4 beams."""
+class Florence2(CaptioningCheckpoint):
+    """Florence-2 as transformers has it (not the hub's remote code): English captions of three lengths; under
+    evaluation the short ones."""
 
-    def __init__(self, config: EngineConfig) -> None:
-        super().__init__(config, Florence2ForConditionalGeneration, num_beams=4)
+    model_class = Florence2ForConditionalGeneration
+    languages: TaskLanguages = dict.fromkeys(("caption",), frozenset({"en"}))
+
+    def style_prompt(self, style: Style) -> str:
+        return _FLORENCE_TASKS[style]
+
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:  # noqa: ARG002 - English captions only
+        return _FLORENCE_TASKS["short"]
 
     @torch.no_grad()
-    def _captions(self, images: Sequence[Image.Image], style: Style) -> list[str]:
-        prompts = [_FLORENCE_TASKS[style]] * len(images)
-        inputs = self._processor(images=list(images), text=prompts, return_tensors="pt", padding=True)
-        return self._decoded(self._model.generate(**placed(inputs, self._config), **self._generation))
+    def write(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[str]:
+        return self.decode(self.model.generate(**self.process(images, prompts), **self.generation))
 
 
-class ChatCaptioner(_Captioner):
-    """A model of images and text with a chat template, such as LLaVA-NeXT: greedy.
+class ChatModel(CaptioningCheckpoint):
+    """A model of images and text with the chat template of its folder: LLaVA-NeXT, Gemma-3, Pixtral, Qwen-VL. Greedy
+    (official code section 4.3).
 
     Raises:
-        ValueError: the folder has no chat template.
+        ValueError: on first use, a folder without a chat template.
     """
 
-    def __init__(self, config: EngineConfig) -> None:
-        super().__init__(config, AutoModelForImageTextToText, num_beams=1)
-        if not getattr(self._processor, "chat_template", None):
-            raise ValueError(f"{config.path}: it has no chat template: not a chat model")
-        self._processor.tokenizer.padding_side = "left"  # answers begin where prompts end
+    model_class = AutoModelForImageTextToText
+    num_beams = 1
+    languages: TaskLanguages = dict.fromkeys(get_args(EvaluationTask), frozenset(LANGUAGES))
+
+    def style_prompt(self, style: Style) -> str:
+        return caption_prompt(style, self.recipe.prompt)
+
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
+        return evaluation_prompt(task, language, source)
 
     @torch.no_grad()
-    def _captions(self, images: Sequence[Image.Image], style: Style) -> list[str]:
-        prompt = caption_prompt(style, self._config.prompt)
-        chats = [
-            [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": prompt}]}]
-            for image in images
+    def write(self, images: Sequence[Image.Image], prompts: Sequence[str]) -> list[str]:
+        inputs = self.process(images, prompts)
+        return self.decode(self.model.generate(**inputs, **self.generation)[:, inputs["input_ids"].shape[1] :])
+
+    def measure_losses(
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
+        """Measure row by row: the prompt is read once, and its keys and values are kept for every candidate. All tokens
+        of an answer count, the first and the end token among them."""
+        prompts = [self.prompt("disambiguation", language, source) for source in sources]
+        return [
+            self._row_losses(image, prompt, texts)
+            for image, prompt, texts in zip(images, prompts, candidates, strict=True)
         ]
-        made = self._processor.apply_chat_template(
-            chats,
+
+    @torch.no_grad()
+    def _row_losses(self, image: Picture, prompt: str, texts: Sequence[str]) -> tuple[TextLoss, ...]:
+        inputs = self.process([image.rgb], [prompt])
+        read = self.model(**inputs, use_cache=True)
+        losses: list[TextLoss] = []
+        for text in texts:
+            ids = [*self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id]
+            logits = [read.logits[:, -1:]]
+            if len(ids) > 1:
+                written = torch.tensor([ids[:-1]], device=self.config.device)
+                mask = written.new_ones(1, inputs["input_ids"].shape[1] + len(ids) - 1)
+                cache = deepcopy(read.past_key_values)
+                logits.append(self.model(input_ids=written, attention_mask=mask, past_key_values=cache).logits)
+            losses += text_losses(torch.cat(logits, dim=1), [ids])
+        return tuple(losses)
+
+    def process(self, images: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Any]:
+        """Return the model's inputs for one conversation of one question per row, ready for the answer."""
+        conversations = [
+            [{"role": "user", "content": [{"type": "image", "image": image}, {"type": "text", "text": text}]}]
+            for image, text in zip(images, texts, strict=True)
+        ]
+        encoded = self.processor.apply_chat_template(
+            conversations,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True},
         )
-        inputs = placed(made, self._config)
-        return self._decoded(self._model.generate(**inputs, **self._generation)[:, inputs["input_ids"].shape[1] :])
+        return self.to_device(encoded)
+
+    @cached_property
+    def end_id(self) -> int:
+        """Token that ends an answer: of several end tokens the first that does not end a document."""
+        ends = self.model.generation_config.eos_token_id
+        document = self.processor.tokenizer.eos_token_id
+        ends = [ends] if isinstance(ends, int) else list(ends or [document])
+        return next((end for end in ends if end != document), document)
+
+    @cached_property
+    def processor(self) -> Any:
+        processor = load_processor(self.folder)
+        if not getattr(processor, "chat_template", None):
+            raise ValueError(f"{self.folder}: it has no chat template: not a chat model")
+        processor.tokenizer.padding_side = "left"  # answers begin where prompts end
+        return processor
 
 
-def _read(image: bytes) -> Image.Image | Failure:
+def _decode(image: bytes) -> Image.Image | Failure:
     try:
         return to_rgb(image)
     except ImageError as error:

@@ -1,45 +1,47 @@
-"""Which engine, and how it is run, as a recipe says it."""
+"""Settings of a recipe's engines and of a model under evaluation. Engines are opened in `polyglance.engines.open`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-from polyglance.engines.protocol import Captioner, Embedder, Translator
-from polyglance.engines.weights import weights_version
+from polyglance.engines.folders import weights_version
+from polyglance.engines.registry import KINDS
+from polyglance.languages import did_you_mean
 
-__all__ = ["EngineConfig", "EngineKind"]
+__all__ = ["EngineConfig", "EngineKind", "ModelConfig"]
 
-EngineKind = Literal["florence2", "llava", "nllb", "madlad", "marian", "ctranslate2", "clip", "endpoint", "world"]
-_ROLES: dict[EngineKind, tuple[str, ...]] = {
-    "florence2": ("captioner",),
-    "llava": ("captioner",),
-    "nllb": ("translator",),
-    "madlad": ("translator",),
-    "marian": ("translator",),
-    "ctranslate2": ("translator",),
-    "clip": ("embedder",),
-    "endpoint": ("captioner", "translator"),
-    "world": ("translator",),
+if TYPE_CHECKING:
+    EngineKind = str
+else:
+    EngineKind = Literal[KINDS]
+
+_ONLY_FOR = {
+    "url": ("endpoint",),
+    "model": ("endpoint",),
+    "prompt": ("llava", "endpoint"),
+    "ambiguous": ("world",),
 }
-assert set(_ROLES) == set(get_args(EngineKind))
+"""Settings that would have no effect with other kinds."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
-    """An engine. What a kind does not use may stay unset.
+    """An engine of a recipe. Settings that a kind does not use stay unset.
 
     Raises:
-        ValueError: a kind without what it needs, a setting that it does not have, or a value out of range.
+        ValueError: a kind without a setting that it needs, a setting that the kind does not use, or a value out of
+            range.
     """
 
     kind: EngineKind
     """`florence2`; `llava`: any model of images and text with a chat template; `nllb`, `madlad`, `marian` through
-    transformers; `ctranslate2`: any of these three, converted; `clip`: CLIP, SigLIP, SigLIP 2, MetaCLIP 2, told by the
-    folder; `endpoint`: an OpenAI-compatible server; `world`: the grammars of the built-in world."""
+    transformers; `ctranslate2`: any of these three, converted; `clip`: CLIP, SigLIP, SigLIP 2, MetaCLIP 2, AltCLIP, as
+    the folder's config.json says; `endpoint`: an OpenAI-compatible server; `world`: the grammars of the built-in
+    world."""
     path: Path | None = None
     """Folder of the checkpoint, with its tokenizer."""
     device: str = "cpu"
-    """Where to run: `cpu`, `cuda`, `cuda:1`."""
+    """Device of the model: `cpu`, `cuda`, `cuda:1`."""
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """Precision of the weights; int8 with ctranslate2 only."""
     batch_size: int = 32
@@ -51,24 +53,26 @@ class EngineConfig:
     length_penalty: float = 1.0
     """Exponent of the length by which a beam's log-probability is divided."""
     url: str = ""
-    """Address of the server up to and with `/v1`."""
+    """Address of the server, up to and including `/v1`."""
     model: str = ""
-    """Name that the server gives the model."""
+    """Name of the model on the server."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable of the server's key; none is sent where it is not set."""
+    """Environment variable with the server's key; no key is sent where it is not set."""
     concurrency: int = 8
-    """Requests at a time."""
+    """Requests to the server at a time."""
     timeout_s: float = 120.0
-    """How long an answer of the server may take, in seconds."""
+    """Longest wait for an answer of the server, in seconds."""
     attempts: int = 5
-    """How often a request is tried."""
+    """Number of times that a request is tried."""
     prompt: str = ""
-    """What llava and endpoint are asked instead of their own words; `{language}` and `{text}` are filled in for
+    """Prompt for llava and endpoint, instead of the default one; `{language}` and `{text}` are filled in for
     translations."""
     ambiguous: bool = False
-    """Of the world: English words with two senses get the wrong one unless a description tells the right one."""
+    """Only for world: English words with two senses get the wrong one unless a description shows the right one."""
 
     def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"{self.kind!r} is not a kind of engine; {did_you_mean(self.kind, KINDS)}")
         for name in ("batch_size", "num_beams", "max_new_tokens", "concurrency", "attempts"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -81,65 +85,40 @@ class EngineConfig:
             raise ValueError(f"{self.kind} needs path, the folder of its checkpoint")
         if self.dtype == "int8" and self.kind != "ctranslate2":
             raise ValueError(f"int8 is for ctranslate2; {self.kind} runs in float32, float16 or bfloat16")
+        for field in fields(self):
+            kinds = _ONLY_FOR.get(field.name, (self.kind,))
+            if self.kind not in kinds and getattr(self, field.name) != field.default:
+                raise ValueError(f"{field.name} is a setting of {' and '.join(kinds)} only; {self.kind} has none")
 
     @property
     def weights(self) -> str:
-        """Stands for the weights in `path`, which may change while the path stays; empty without a path."""
+        """Digest of the weights in `path`, which may change while the path stays; empty without a path."""
         return "" if self.path is None else weights_version(self.path)
 
-    def captioner(self) -> Captioner:
-        """The engine as a captioner, loaded.
 
-        Raises:
-            ValueError: the kind is none, or its checkpoint cannot be used.
-        """
-        self._check("captioner")
-        if self.kind == "endpoint":
-            from polyglance.engines.endpoint import EndpointCaptioner
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A model under evaluation, and how it is run."""
 
-            return EndpointCaptioner(self)
-        from polyglance.engines.captioners import ChatCaptioner, Florence2Captioner
+    model: str
+    """A folder (this project's, Florence-2, PaliGemma, NLLB, a chat model), `nllb:FOLDER`, `blip2+nllb:FOLDER,FOLDER`,
+    or `endpoint:http://HOST:PORT/v1#NAME`."""
+    device: str = "cpu"
+    """Device of the model: `cpu`, `cuda`, `cuda:1`."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision of the weights. Half precision makes more ties in disambiguation."""
+    prefix: str = "none"
+    """First words of every caption, which are not scored: `auto` the language's own, `none` none, else the words. Only
+    for models of this project."""
+    beams: int | None = None
+    """Beams of the search; None: as published for the model."""
+    max_new_tokens: int | None = None
+    """Longest text after prompt and prefix, in tokens; None: as published for the model."""
+    resolution: int | None = None
+    """Side of the square image, in pixels; None: as in the model's folder. Only for models of this project."""
 
-        return Florence2Captioner(self) if self.kind == "florence2" else ChatCaptioner(self)
-
-    def translator(self) -> Translator:
-        """The engine as a translator, loaded.
-
-        Raises:
-            ValueError: the kind is none, or its checkpoint cannot be used.
-        """
-        self._check("translator")
-        if self.kind == "world":
-            from polyglance.data.world.translator import WorldTranslator
-
-            return WorldTranslator(ambiguous=self.ambiguous)
-        if self.kind == "endpoint":
-            from polyglance.engines.endpoint import EndpointTranslator
-
-            return EndpointTranslator(self)
-        if self.kind == "ctranslate2":
-            from polyglance.engines.converted import ConvertedTranslator
-
-            return ConvertedTranslator(self)
-        from polyglance.engines.transformers_translators import TransformersTranslator
-
-        return TransformersTranslator(self)
-
-    def embedder(self) -> Embedder:
-        """The engine as an embedder, loaded.
-
-        Raises:
-            ValueError: the kind is none, or its checkpoint cannot be used.
-        """
-        self._check("embedder")
-        from polyglance.engines.embedders import TransformersEmbedder
-
-        return TransformersEmbedder(self)
-
-    def _check(self, role: str) -> None:
-        if role not in _ROLES[self.kind]:
-            able = [kind for kind, roles in _ROLES.items() if role in roles]
-            raise ValueError(
-                f"the engine {self.kind} is no {role} but a {' and a '.join(_ROLES[self.kind])}; "
-                f"{role}s are: {', '.join(able)}"
-            )
+    def __post_init__(self) -> None:
+        for name in ("beams", "max_new_tokens", "resolution"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")

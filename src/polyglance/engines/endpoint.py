@@ -1,102 +1,162 @@
-"""Captions and translations by a chat model behind an OpenAI-compatible server, such as vLLM's."""
+"""Chat models behind an OpenAI-compatible server, such as vLLM's: captioner and translator of recipes, and model under
+evaluation. Several requests are sent at a time; one that gets no answer fails alone."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from polyglance.engines.config import EngineConfig
-from polyglance.engines.prompts import caption_prompt, translation_prompt
-from polyglance.engines.protocol import Failure
-from polyglance.engines.server import ChatServer, NoAnswer, image_url
+from polyglance.coverage import EvaluationTask
+from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.engines.prompts import PromptedModel, caption_prompt, evaluation_prompt, translation_prompt
+from polyglance.engines.protocol import Answers, Failure, Picture, TaskLanguages
+from polyglance.engines.server import ChatServer, NoAnswer, image_content
 from polyglance.images import ImageError
+from polyglance.languages import LANGUAGES
 from polyglance.records import Style
 
-__all__ = ["EndpointCaptioner", "EndpointTranslator"]
-
+__all__ = ["EndpointEngine", "EndpointModel"]
 
 _UNREACHABLE = Failure("endpoint: cannot be reached")
 
 
-class _Endpoint:
-    """Several requests at a time; one that gets no answer fails alone.
+class EndpointEngine:
+    """Captions and translations for recipes.
 
     Args:
-        first_wait_s: pause before a request is tried a second time; doubled before every further attempt.
+        num_parallel: requests at a time.
+        prompt: the recipe's prompt; the default one if empty.
     """
 
-    def __init__(self, config: EngineConfig, *, first_wait_s: float = 1.0) -> None:
-        self.name, self.version = "endpoint", config.model
-        self._config = config
-        self._server = ChatServer(
+    name = "endpoint"
+
+    def __init__(self, server: ChatServer, *, num_parallel: int, prompt: str = "") -> None:
+        self.version = server.model
+        self._server, self._num_parallel, self._prompt = server, num_parallel, prompt
+
+    @classmethod
+    def for_recipe(cls, config: EngineConfig) -> "EndpointEngine":
+        """Open the engine of a recipe."""
+        server = ChatServer(
             config.url,
-            key_variable=config.api_key_env,
+            config.model,
+            max_new_tokens=config.max_new_tokens,
             attempts=config.attempts,
             timeout_s=config.timeout_s,
-            first_wait_s=first_wait_s,
+            key_variable=config.api_key_env,
         )
-
-    def _ask_all(self, contents: Sequence[Any], **settings: Any) -> list[str | Failure]:
-        """An answer to each message that is not failed already.
-
-        Raises:
-            ValueError: the server does not know what it is asked for, or cannot be reached for any of them.
-        """
-        with ThreadPoolExecutor(self._config.concurrency) as pool:
-            answers = list(pool.map(lambda content: self._ask(content, settings), contents))
-        if answers and all(answer == _UNREACHABLE for answer in answers):
-            raise ValueError(f"{self._server.url}: cannot be reached, after {self._config.attempts} attempts each")
-        return answers
-
-    def _ask(self, content: Any, settings: dict[str, Any]) -> str | Failure:
-        if isinstance(content, Failure):
-            return content
-        body = {
-            "model": self._config.model,
-            "messages": [{"role": "user", "content": content}],
-            "max_tokens": self._config.max_new_tokens,
-            **settings,
-        }
-        try:
-            return self._server.complete(body)
-        except NoAnswer as problem:
-            return Failure(f"endpoint: {problem.reason}")
-
-
-class EndpointCaptioner(_Endpoint):
-    """Captions at temperature 0."""
+        return cls(server, num_parallel=config.concurrency, prompt=config.prompt)
 
     def caption(self, images: Sequence[bytes], *, style: Style) -> list[str | Failure]:
-        """A caption of each encoded image.
+        """Caption each encoded image, at temperature 0.
 
         Raises:
-            ValueError: the server does not know the model, the address or the key, or there is none.
+            ValueError: the server does not know the address, the model or the key, or cannot be reached at all.
         """
-        prompt = caption_prompt(style, self._config.prompt)
-        return self._ask_all([_content(image, prompt) for image in images], temperature=0)
-
-
-class EndpointTranslator(_Endpoint):
-    """Translations at temperature 0, and second candidates at 0.7."""
+        prompt = caption_prompt(style, self._prompt)
+        return self._ask_all([_content(image, prompt) for image in images])
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        """Each text in the language.
+        """Translate each text into the language, at temperature 0.
 
         Raises:
-            ValueError: the server does not know the model, the address or the key, or there is none.
+            ValueError: as `caption`, or an unknown language.
         """
-        return self._ask_all(self._prompts(texts, language), temperature=0)
+        return self._ask_all([translation_prompt(text, language, self._prompt) for text in texts])
 
     def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        """A sample for each text, with a fixed seed."""
-        return self._ask_all(self._prompts(texts, language), temperature=0.7, seed=1)
+        """Sample a translation of each text at temperature 0.7, with a fixed seed."""
+        prompts = [translation_prompt(text, language, self._prompt) for text in texts]
+        return self._ask_all(prompts, temperature=0.7, seed=1)
 
-    def _prompts(self, texts: Sequence[str], language: str) -> list[str]:
-        return [translation_prompt(text, language, self._config.prompt) for text in texts]
+    def _ask_all(self, contents: Sequence[Any], **options: Any) -> list[str | Failure]:
+        answers = _ask_all(self._server, contents, self._failure, num_parallel=self._num_parallel, **options)
+        if answers and all(answer == _UNREACHABLE for answer in answers):
+            raise ValueError(f"{self._server.url}: cannot be reached, after {self._server.attempts} attempts each")
+        return answers
+
+    def _failure(self, problem: NoAnswer) -> Failure:
+        return Failure(f"endpoint: {problem.reason}")
 
 
-def _content(image: bytes, prompt: str) -> list[dict[str, Any]] | Failure:
+class EndpointModel(PromptedModel):
+    """A model under evaluation, at temperature 0, 128 tokens (official code section 4.3).
+
+    A request that the server refuses, or whose answer is no text, fails alone. A server that cannot be reached, or is
+    busy or broken after all attempts, ends the run, which goes on from there when it is started again.
+
+    Args:
+        num_parallel: requests at a time, at most; there are no more than a batch has rows.
+    """
+
+    languages: TaskLanguages = dict.fromkeys(("caption", "translation"), frozenset(LANGUAGES))
+
+    def __init__(self, server: ChatServer, *, num_parallel: int = 32) -> None:
+        self.name = server.model
+        self._server, self._num_parallel = server, num_parallel
+
+    @classmethod
+    def for_evaluation(cls, where: str, config: ModelConfig) -> "EndpointModel":
+        """Open the model `URL#NAME`.
+
+        Raises:
+            ValueError: not an http(s) address with a name, or beams.
+        """
+        url, _, name = where.partition("#")
+        if (config.beams or 1) > 1:
+            raise ValueError(f"{name}: beams is no setting of an endpoint")
+        max_new_tokens = config.max_new_tokens or 128
+        return cls(ChatServer(url, name, max_new_tokens=max_new_tokens, attempts=6, timeout_s=300.0))
+
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
+        return evaluation_prompt(task, language, source)
+
+    def settings(self, task: EvaluationTask) -> dict[str, Any]:  # noqa: ARG002 - the same for all tasks
+        return {
+            "weights": f"{self.name} at {self._server.url}",
+            "temperature": 0,
+            "max_new_tokens": self._server.max_new_tokens,
+        }
+
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
+        contents = [image_content(image.encoded, prompt) for image, prompt in zip(images, prompts, strict=True)]
+        return _ask_all(self._server, contents, self._failure, num_parallel=self._num_parallel)
+
+    def _failure(self, problem: NoAnswer) -> Failure:
+        if problem.exhausted:
+            where = f"{self._server.url}: no answer in {self._server.attempts} attempts"
+            raise ValueError(f"{where}, the last time: {problem}") from None
+        return Failure(str(problem))
+
+
+def _ask_all(
+    server: ChatServer,
+    contents: Sequence[Any],
+    failure: Callable[[NoAnswer], Failure],
+    *,
+    num_parallel: int,
+    **options: Any,
+) -> list[str | Failure]:
+    """Return the answer to each message, several at a time.
+
+    Args:
+        contents: messages; a `Failure` in place of one is returned as it is.
+        failure: makes a `Failure` of a request without an answer, or raises.
+    """
+
+    def ask(content: Any) -> str | Failure:
+        if isinstance(content, Failure):
+            return content
+        try:
+            return server.complete(content, **options)
+        except NoAnswer as problem:
+            return failure(problem)
+
+    with ThreadPoolExecutor(num_parallel) as pool:
+        return list(pool.map(ask, contents))
+
+
+def _content(image: bytes, prompt: str) -> Any:
     try:
-        url = image_url(image)
+        return image_content(image, prompt)
     except ImageError as error:
         return Failure(f"image: {error.code}")
-    return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]

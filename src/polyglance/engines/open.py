@@ -1,69 +1,96 @@
-"""Models that are evaluated, this project's and others', behind one interface.
+"""Open engines of recipes and models under evaluation by their kind.
 
-model = open_model(ModelConfig(model="blip2+nllb:blip2-opt-2.7b-coco,nllb-200-3.3B"))
-model.captions([Picture.read(Path("cat.jpg"))], "de")
+    translator = open_translator(EngineConfig(kind="nllb", path=Path("nllb-200-3.3B")))
+    translator.translate(["A dog sits on the bank."], language="de")
+
+    model = open_model(ModelConfig(model="blip2+nllb:blip2-opt-2.7b-coco,nllb-200-3.3B"))
+    model.write_captions([Picture.read(Path("cat.jpg"))], "de")
+
+Classes are imported when they are opened; `polyglance.engines.registry` lists them.
 """
 
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from polyglance.engines.evaluated import EvaluatedModel, ModelConfig, Picture, check_capability
+from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.engines.folders import model_type
+from polyglance.engines.protocol import Captioner, Embedder, EvaluatedModel, Scorer, Translator
+from polyglance.engines.registry import CHAT_MODEL, ENGINES, MODEL_TYPES, SPECIFICATIONS
+from polyglance.languages import did_you_mean
 
-__all__ = ["EvaluatedModel", "ModelConfig", "Picture", "check_capability", "open_model"]
+__all__ = ["open_captioner", "open_embedder", "open_model", "open_scorer", "open_translator"]
+
+
+def open_captioner(config: EngineConfig) -> Captioner:
+    """Load the engine as a captioner.
+
+    Raises:
+        ValueError: the kind is no captioner, or its checkpoint cannot be used.
+    """
+    return _open("captioner", config)
+
+
+def open_translator(config: EngineConfig) -> Translator:
+    """Load the engine as a translator.
+
+    Raises:
+        ValueError: the kind is no translator, or its checkpoint cannot be used.
+    """
+    return _open("translator", config)
+
+
+def open_embedder(config: EngineConfig) -> Embedder:
+    """Load the engine as an embedder.
+
+    Raises:
+        ValueError: the kind is no embedder, or its checkpoint cannot be used.
+    """
+    return _open("embedder", config)
+
+
+def open_scorer(config: EngineConfig) -> Scorer:
+    """Load the engine as a scorer of texts for images.
+
+    Raises:
+        ValueError: the kind is no scorer, or its checkpoint cannot be used.
+    """
+    return _open("scorer", config)
 
 
 def open_model(config: ModelConfig) -> EvaluatedModel:
-    """The model that `config.model` names; its weights are read when it is first asked something.
-
-    A folder is what its config.json says: this project's, Florence-2, PaliGemma, NLLB, or else a chat model. Beside
-    that: `nllb:FOLDER`, `blip2+nllb:FOLDER,FOLDER` and `endpoint:URL#NAME`, a model that an OpenAI-compatible server
-    has.
+    """Open the model that `config.model` specifies; its weights are read when it is first used.
 
     Raises:
-        ValueError: a specification that is none of these, a folder that is not there, an option the model has not.
+        ValueError: not a folder or a known specification, or a setting that the model does not have.
     """
-    kind, separator, rest = config.model.partition(":")
-    if separator and kind == "endpoint":
-        from polyglance.engines.endpoint_model import Endpoint
-
-        url, _, name = rest.partition("#")
-        return Endpoint(url, name, config)
-    if separator and kind == "nllb":
-        from polyglance.engines.nllb import Nllb
-
-        return Nllb(Path(rest), config)
-    if separator and kind == "blip2+nllb":
-        from polyglance.engines.blip2 import Blip2Nllb
-
-        captioner, comma, translator = rest.partition(",")
-        if not comma:
-            raise ValueError(f"{config.model}: expected blip2+nllb:FOLDER,FOLDER")
-        return Blip2Nllb(Path(captioner), Path(translator), config)
-    return _open_folder(Path(config.model), config)
+    kind, separator, where = config.model.partition(":")
+    if separator and kind in SPECIFICATIONS:
+        target = SPECIFICATIONS[kind]
+    elif separator and not Path(config.model).exists():
+        raise ValueError(
+            f"{config.model}: no such folder, and no kind of model {kind!r}: {did_you_mean(kind, SPECIFICATIONS)}"
+        )
+    else:
+        kind, where = model_type(Path(config.model)), config.model
+        target = MODEL_TYPES.get(kind, CHAT_MODEL)
+    if kind != "polyglance":
+        for name, default in (("prefix", "none"), ("resolution", None)):
+            if getattr(config, name) != default:
+                raise ValueError(f"{config.model}: {name} is a setting of this project's models only")
+    return _load_class(target).for_evaluation(where, config)
 
 
-def _open_folder(folder: Path, config: ModelConfig) -> EvaluatedModel:
-    from polyglance.engines.library import model_type
+def _open(role: str, config: EngineConfig) -> Any:
+    kinds = ENGINES[role]
+    if config.kind not in kinds:
+        roles = [name for name in ENGINES if config.kind in ENGINES[name]]
+        raise ValueError(
+            f"the engine {config.kind} is no {role} but: {', '.join(roles)}; {role}s are: {', '.join(kinds)}"
+        )
+    return _load_class(kinds[config.kind]).for_recipe(config)
 
-    match model_type(folder):
-        case "polyglance":
-            from polyglance.model.engine import OwnModel
 
-            return OwnModel(folder, config)
-        case "florence2":
-            from polyglance.engines.florence import Florence2
-
-            return Florence2(folder, config)
-        case "paligemma":
-            from polyglance.engines.paligemma import PaliGemma
-
-            return PaliGemma(folder, config)
-        case "m2m_100":
-            from polyglance.engines.nllb import Nllb
-
-            return Nllb(folder, config)
-        case "blip-2":
-            raise ValueError(f"{folder}: BLIP-2 needs a translator: give blip2+nllb:{folder},FOLDER_OF_NLLB")
-        case _:
-            from polyglance.engines.chat import Chat
-
-            return Chat(folder, config)
+def _load_class(target: str) -> Any:
+    module, _, name = target.partition(":")
+    return getattr(import_module(module), name)

@@ -1,9 +1,15 @@
-"""What chat models are asked."""
+"""Prompts of data builds and of evaluations, and the base of models that are evaluated by prompts."""
 
-from polyglance.languages import language
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from polyglance.coverage import EvaluationTask
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Picture, TaskLanguages
+from polyglance.languages import language as language_of
 from polyglance.records import Style
 
-__all__ = ["caption_prompt", "translation_prompt"]
+__all__ = ["PromptedModel", "caption_prompt", "evaluation_prompt", "translation_prompt"]
 
 _CAPTIONS: dict[Style, str] = {
     "short": "Describe the image in one short sentence. Answer with that sentence only.",
@@ -14,26 +20,85 @@ _TRANSLATION = (
     "Translate this English text into {language}. Keep every sentence, bracket and sign. "
     "Answer with the translation only.\n\n{text}"
 )
+_EVALUATED_CAPTION = "Describe the image in one short sentence in {language}. Answer with that sentence only."
+_EVALUATED_TRANSLATION = (
+    "Translate this English text about the image into {language}. Answer with the translation only, "
+    "in one line.\n\n{text}"
+)
 
 
-def caption_prompt(style: Style, own: str = "") -> str:
-    """The words beside an image.
+def caption_prompt(style: Style, custom: str = "") -> str:
+    """Return the prompt of a data build for an English caption.
 
     Args:
-        own: words to be used for all styles.
+        custom: the recipe's prompt, for all styles; the default one if empty.
     """
-    return own or _CAPTIONS[style]
+    return custom or _CAPTIONS[style]
 
 
-def translation_prompt(text: str, code: str, own: str = "") -> str:
-    """A text and what is to be done with it.
+def translation_prompt(text: str, language: str, custom: str = "") -> str:
+    """Return the prompt of a data build for a translation.
 
     Args:
-        own: words to be used instead, with `{language}` and `{text}`.
+        custom: the recipe's prompt, with `{language}` and `{text}`; the default one if empty.
 
     Raises:
-        ValueError: an unknown language, or own words that leave the text out.
+        ValueError: an unknown language, or a `custom` without `{text}`.
     """
-    if own and "{text}" not in own:
+    if custom and "{text}" not in custom:
         raise ValueError("the prompt of a translator must say where the text goes: {text}")
-    return (own or _TRANSLATION).replace("{language}", language(code).name).replace("{text}", text)
+    return _filled(custom or _TRANSLATION, text, language)
+
+
+def evaluation_prompt(task: EvaluationTask, language: str, text: str = "") -> str:
+    """Return the prompt of an evaluation, which goes with the image.
+
+    Args:
+        text: English text, for other tasks than `caption`.
+
+    Raises:
+        ValueError: an unknown language.
+    """
+    return _filled(_EVALUATED_CAPTION if task == "caption" else _EVALUATED_TRANSLATION, text, language)
+
+
+def _filled(prompt: str, text: str, language: str) -> str:
+    return prompt.replace("{language}", language_of(language).name).replace("{text}", text)
+
+
+class PromptedModel(ABC):
+    """Base of models under evaluation: for each task a prompt, which is part of the model's facts."""
+
+    name: str
+    reads_images = True
+    languages: TaskLanguages
+
+    @abstractmethod
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
+        """Return what the model is asked beside the image.
+
+        Args:
+            source: the English text to translate.
+        """
+
+    @abstractmethod
+    def settings(self, task: EvaluationTask) -> dict[str, Any]:
+        """Return the facts that do not depend on the language."""
+
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
+        """Write a text for each image and prompt."""
+        raise NotImplementedError
+
+    def facts(self, task: EvaluationTask, language: str) -> Mapping[str, Any]:
+        return {**self.settings(task), "prompt": self.prompt(task, language, "{source}")}
+
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
+        return self.answer(images, [self.prompt("caption", language)] * len(images))
+
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:
+        return self.answer(images, [self.prompt("translation", language, source) for source in sources])
+
+    def measure_losses(
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
+        raise NotImplementedError

@@ -1,5 +1,4 @@
-"""Requests to an OpenAI-compatible server over HTTP, without any library: several at a time, tried again while it is
-busy."""
+"""Chat completions of an OpenAI-compatible server over HTTP, without a client library, tried again while it is busy."""
 
 import base64
 import json
@@ -7,7 +6,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from io import BytesIO
 from typing import Any
@@ -15,7 +14,7 @@ from urllib.parse import urlsplit
 
 from polyglance.images import to_rgb
 
-__all__ = ["ChatServer", "NoAnswer", "image_url"]
+__all__ = ["ChatServer", "NoAnswer", "image_content"]
 
 _MAX_ANSWER_BYTES = 2**20
 _TO_RETRY = frozenset({408, 409, 429, 500, 502, 503, 504})
@@ -24,52 +23,73 @@ _SENT_AS_THEY_ARE = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 
 class NoAnswer(Exception):
-    """There is no answer to one request."""
+    """A request that got no answer."""
 
     def __init__(self, reason: str, detail: str = "", *, exhausted: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
-        """In a few words, the same for the same cause."""
+        """Few words, the same for the same cause."""
         self.exhausted = exhausted
-        """Whether all attempts were used up, so that the server rather than the request is at fault."""
+        """All attempts were used up: the server rather than the request is at fault."""
 
 
 class ChatServer:
-    """`POST <url>/chat/completions`.
+    """A model behind `POST <url>/chat/completions`.
 
     Args:
-        url: up to and with `/v1`.
-        key_variable: environment variable of the key, which is sent where it is set and written nowhere.
-        attempts: how often a request is tried.
-        first_wait_s: pause before the second attempt; doubled before every further one.
-        timeout_s: how long an answer may take.
+        url: address, up to and including `/v1`.
+        model: name of the model on the server.
+        max_new_tokens: longest answer, in tokens.
+        attempts: number of times that a request is tried.
+        timeout_s: longest wait for an answer, in seconds.
+        key_variable: environment variable with the server's key, which is sent where it is set, and written nowhere.
+        first_wait_s: pause before the second attempt, in seconds; doubled before every further one.
 
     Raises:
-        ValueError: not an http(s) address.
+        ValueError: not an http(s) address, or no model.
     """
 
     def __init__(
-        self, url: str, *, key_variable: str, attempts: int, timeout_s: float, first_wait_s: float = 1.0
+        self,
+        url: str,
+        model: str,
+        *,
+        max_new_tokens: int,
+        attempts: int,
+        timeout_s: float,
+        key_variable: str = "OPENAI_API_KEY",
+        first_wait_s: float = 1.0,
     ) -> None:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url}: expected an address such as http://HOST:PORT/v1")
-        self.url = url.rstrip("/") + "/chat/completions"
-        self._key_variable, self._attempts = key_variable, attempts
-        self._timeout_s, self._first_wait_s = timeout_s, first_wait_s
+        if parts.scheme not in ("http", "https") or not parts.hostname or not model:
+            raise ValueError(f"{url}#{model}: expected an address and a model such as http://HOST:PORT/v1#MODEL")
+        self.url, self.model, self.attempts = url.rstrip("/") + "/chat/completions", model, attempts
+        self.max_new_tokens = max_new_tokens
+        self._timeout_s, self._key_variable, self._first_wait_s = timeout_s, key_variable, first_wait_s
 
-    def complete(self, body: Mapping[str, Any]) -> str:
-        """The text of the answer to a request for a chat completion.
+    def complete(self, content: str | Sequence[Mapping[str, Any]], *, temperature: float = 0, **options: Any) -> str:
+        """Return the answer to one message of a user.
+
+        Args:
+            content: text, or pieces of text and images.
+            options: further fields of the request.
 
         Raises:
-            NoAnswer: none after all attempts, a refusal of this request, or an answer that holds no text.
+            NoAnswer: none after all attempts, a refusal of this request, or an answer without text.
             ValueError: the server does not know the address, the model or the key.
         """
-        return _text_of(self._post(json.dumps(body).encode()))
+        body = {
+            "model": self.model,
+            "messages": [{"role": "user", "content": content}],
+            "max_tokens": self.max_new_tokens,
+            "temperature": temperature,
+            **options,
+        }
+        return _answer_text(self._post(json.dumps(body).encode()))
 
     def _post(self, body: bytes) -> bytes:
         problem = NoAnswer("not asked")
-        for attempt in range(self._attempts):
+        for attempt in range(self.attempts):
             if attempt:
                 time.sleep(self._first_wait_s * 2 ** (attempt - 1))
             try:
@@ -96,21 +116,22 @@ class ChatServer:
         return urllib.request.Request(self.url, data=body, headers=headers, method="POST")
 
 
-def image_url(image: bytes) -> str:
-    """An image as a data URL: JPEG and PNG files as they are, anything else as a PNG.
+def image_content(image: bytes, prompt: str) -> list[dict[str, Any]]:
+    """Return the content of a message with an image: JPEG and PNG files as they are, others as a PNG.
 
     Raises:
         ImageError: not an image.
     """
-    for start, kind in _SENT_AS_THEY_ARE.items():
-        if image.startswith(start):
-            return f"data:{kind};base64,{base64.b64encode(image).decode()}"
-    file = BytesIO()
-    to_rgb(image).save(file, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
+    kind = next((kind for start, kind in _SENT_AS_THEY_ARE.items() if image.startswith(start)), None)
+    if kind is None:
+        file = BytesIO()
+        to_rgb(image).save(file, "PNG")
+        image, kind = file.getvalue(), "image/png"
+    url = f"data:{kind};base64,{base64.b64encode(image).decode()}"
+    return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
 
 
-def _text_of(answer: bytes) -> str:
+def _answer_text(answer: bytes) -> str:
     try:
         text = json.loads(answer)["choices"][0]["message"]["content"]
     except (ValueError, LookupError, TypeError):

@@ -1,109 +1,265 @@
-"""What translators of a local folder have in common, whatever runs them."""
+"""Translators from English in checkpoint folders: NLLB, MADLAD and Marian, through transformers or ctranslate2."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
 
+import torch
+from torch import Tensor
+from transformers import AutoModelForSeq2SeqLM
+from transformers.modeling_outputs import BaseModelOutput
+
+from polyglance.coverage import EvaluationTask
 from polyglance.engines.batches import by_length
-from polyglance.engines.config import EngineConfig
-from polyglance.engines.loading import load_tokenizer
-from polyglance.engines.protocol import Failure
-from polyglance.engines.weights import check_folder, weights_version
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.engines.checkpoints import WritingCheckpoint, load_tokenizer, pad_ids, text_losses
+from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.engines.folders import weights_version
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, language
 
-__all__ = ["Family", "LocalTranslator", "Tongue"]
+__all__ = ["CheckpointTranslator", "ConvertedTranslator", "Nllb"]
 
-Family = Literal["nllb", "madlad", "marian"]
+TranslatorFamily = Literal["nllb", "madlad", "marian"]
+_FAMILIES: Mapping[str, TranslatorFamily] = {
+    "m2m_100": "nllb",
+    "nllb-moe": "nllb",
+    "t5": "madlad",
+    "marian": "marian",
+}
+"""`model_type` in config.json -> family."""
 _MARIAN_CODES = {"zh": ("cmn_Hans", "zho_Hans", "cmn", "zho", "zh")}
 """Language -> names of its token, where they are not the two usual codes."""
-_DEFAULT_BEAMS = 4
+_ENGLISH = language(SOURCE_LANGUAGE).nllb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Tongue:
-    """How a model is told what language to write."""
+class TargetLanguage:
+    """How a model learns which language to write."""
 
-    before: str = ""
-    """Text that goes before every source text."""
+    source_prefix: str = ""
+    """Text before every source text."""
     first_token: str = ""
-    """Token that every translation is made to begin with."""
+    """Token that every translation begins with."""
 
 
 class LocalTranslator(ABC):
-    """A translator from English with the tokenizer in its folder; subclasses run the model.
+    """A translator from English with the tokenizer in its folder; subclasses run the model."""
 
-    Raises:
-        ValueError: no such folder, no weights in it, or no tokenizer.
-    """
+    folder: Path
 
-    def __init__(self, config: EngineConfig) -> None:
-        self.config, self.folder = config, check_folder(config.path)
-        self.name, self.version = self.folder.resolve().name, weights_version(self.folder)
-        self.tokenizer = load_tokenizer(self.folder)
-        self.family = self._family()
-        if self.family == "nllb":
-            self.tokenizer.src_lang = language(SOURCE_LANGUAGE).nllb
+    @property
+    @abstractmethod
+    def recipe(self) -> EngineConfig:
+        """Settings of a recipe's engine."""
+
+    @abstractmethod
+    def hypotheses(self, texts: Sequence[str], target: TargetLanguage, nth: int) -> list[str]:
+        """Return the nth hypothesis of the beam for each text, which has `target.source_prefix` already."""
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        """Each text in the language: the best of the beam.
+        """Translate each text into the language: the best of the beam. A text that is too long fails alone.
 
         Raises:
             ValueError: the checkpoint does not know the language.
         """
-        return self._translated(texts, language, 0)
+        return self._translate(texts, language, 0)
 
     def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        """The second of the beam (of two beams at least) for each text."""
-        return self._translated(texts, language, 1)
+        """Return the second of the beam (of two beams at least) for each text."""
+        return self._translate(texts, language, 1)
 
-    @abstractmethod
-    def hypotheses(self, texts: list[str], tongue: Tongue, nth: int) -> list[str]:
-        """The nth hypothesis of the beam for each text, `tongue.before` already before it."""
+    def target(self, code: str) -> TargetLanguage:
+        """Return how the model is asked for a language.
 
-    def beams(self, nth: int) -> int:
-        """How many beams the nth hypothesis is taken from."""
-        return max(self.config.num_beams or _DEFAULT_BEAMS, nth + 1)
-
-    def _translated(self, texts: Sequence[str], code: str, nth: int) -> list[str | Failure]:
-        tongue = self._tongue(code)
-        sources = [tongue.before + text for text in texts]
-        fits = [len(self.tokenizer(text)["input_ids"]) <= self.tokenizer.model_max_length for text in sources]
-        made = by_length(
-            [text for text, whole in zip(sources, fits, strict=True) if whole],
-            lambda batch: self.hypotheses(batch, tongue, nth),
-            batch_size=self.config.batch_size,
-        )
-        rest = iter(made)
-        return [next(rest).strip() if whole else Failure("text longer than the translator reads") for whole in fits]
-
-    def _family(self) -> Family:
-        """As configured; of a converted model, whose configuration does not say it, by the tokens it knows."""
-        if self.config.kind in ("nllb", "madlad", "marian"):
-            return self.config.kind
-        if self._knows(language(SOURCE_LANGUAGE).nllb):
-            return "nllb"
-        return "madlad" if self._knows(f"<2{SOURCE_LANGUAGE}>") else "marian"
-
-    def _tongue(self, code: str) -> Tongue:
+        Raises:
+            ValueError: the checkpoint does not know the language.
+        """
         entry = language(code)
         if self.family == "nllb":
-            return Tongue(first_token=self._known([entry.nllb]))
+            return TargetLanguage(first_token=self._known_token(entry.nllb))
         if self.family == "madlad":
-            return Tongue(before=f"{self._known([f'<2{code}>'])} ")
-        if not getattr(self.tokenizer, "supported_language_codes", ()):  # made for one language, which it may name
-            target = getattr(self.tokenizer, "target_lang", None)
-            if target not in (None, code):
-                raise ValueError(f"{self.folder}: it translates into {target}, not into {code}")
-            return Tongue()
+            return TargetLanguage(source_prefix=f"{self._known_token(f'<2{code}>')} ")
+        if not getattr(self.tokenizer, "supported_language_codes", ()):  # trained for one language, which it may name
+            only = getattr(self.tokenizer, "target_lang", None)
+            if only not in (None, code):
+                raise ValueError(f"{self.folder}: it translates into {only}, not into {code}")
+            return TargetLanguage()
         names = _MARIAN_CODES.get(code, (entry.nllb.split("_")[0], code))
-        return Tongue(before=f"{self._known([f'>>{name}<<' for name in names])} ")
+        return TargetLanguage(source_prefix=f"{self._known_token(*(f'>>{name}<<' for name in names))} ")
 
-    def _known(self, tokens: list[str]) -> str:
+    @cached_property
+    def tokenizer(self) -> Any:
+        tokenizer = load_tokenizer(self.folder)
+        if _knows(tokenizer, _ENGLISH):
+            tokenizer.src_lang = _ENGLISH
+        return tokenizer
+
+    @property
+    def family(self) -> TranslatorFamily:
+        """Family of the model, by the tokens that it knows: the configuration of a converted model does not say it."""
+        if _knows(self.tokenizer, _ENGLISH):
+            return "nllb"
+        return "madlad" if _knows(self.tokenizer, f"<2{SOURCE_LANGUAGE}>") else "marian"
+
+    def _translate(self, texts: Sequence[str], code: str, nth: int) -> list[str | Failure]:
+        target = self.target(code)
+        sources = [target.source_prefix + text for text in texts]
+        fits = [len(self.tokenizer(text)["input_ids"]) <= self.tokenizer.model_max_length for text in sources]
+        translations = iter(
+            by_length(
+                [text for text, fit in zip(sources, fits, strict=True) if fit],
+                lambda batch: self.hypotheses(batch, target, nth),
+                batch_size=self.recipe.batch_size,
+            )
+        )
+        return [next(translations).strip() if fit else Failure("text longer than the translator reads") for fit in fits]
+
+    def _known_token(self, *tokens: str) -> str:
         for token in tokens:
-            if self._knows(token):
+            if _knows(self.tokenizer, token):
                 return token
         raise ValueError(f"{self.folder}: its tokenizer has no language {' or '.join(tokens)}")
 
-    def _knows(self, token: str) -> bool:
-        return self.tokenizer.convert_tokens_to_ids(token) not in (None, self.tokenizer.unk_token_id)
+
+class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
+    """NLLB, MADLAD or Marian in a checkpoint folder of transformers.
+
+    Raises:
+        ValueError: a folder without such a model.
+    """
+
+    model_class = AutoModelForSeq2SeqLM
+    reads_images = False
+
+    def __init__(self, folder: Path, config: EngineConfig | ModelConfig) -> None:
+        super().__init__(folder, config)
+        wanted = config.kind if isinstance(config, EngineConfig) else "nllb"
+        if _FAMILIES.get(self.model_type) != wanted:
+            types = " or ".join(name for name, family in _FAMILIES.items() if family == wanted)
+            raise ValueError(f"{folder}: a {self.model_type} model; {wanted} is {types}")
+
+    def load(self) -> None:
+        _ = self.tokenizer, self.model
+
+    @property
+    def family(self) -> TranslatorFamily:
+        return _FAMILIES[self.model_type]
+
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:  # noqa: ARG002 - the same for all tasks
+        return f"{source} -> {LANGUAGES[language].nllb}"
+
+    @torch.no_grad()
+    def hypotheses(self, texts: Sequence[str], target: TargetLanguage, nth: int) -> list[str]:
+        options: dict[str, Any] = {**self.generation, "num_beams": max(self.generation["num_beams"], nth + 1)}
+        if target.first_token:
+            options["forced_bos_token_id"] = self.tokenizer.convert_tokens_to_ids(target.first_token)
+        ids = self.model.generate(**self.encode(texts), **options, num_return_sequences=nth + 1)
+        return self.tokenizer.batch_decode(ids[nth :: nth + 1], skip_special_tokens=True)
+
+    def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
+        """Return ids and mask of texts, padded on the right, on the model's device."""
+        encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        return self.to_device({name: encoded[name] for name in ("input_ids", "attention_mask")})
+
+
+class Nllb(CheckpointTranslator):
+    """NLLB-200 of any size under evaluation, from English (official code section 4.3). It reads no images."""
+
+    languages: TaskLanguages = dict.fromkeys(
+        ("translation", "disambiguation"), frozenset(LANGUAGES) - {SOURCE_LANGUAGE}
+    )
+
+    def write_translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Answers:  # noqa: ARG002
+        return self.translate_batch(sources, language)
+
+    def translate_batch(self, sources: Sequence[str], language: str) -> list[str]:
+        """Translate texts of any length as one batch."""
+        return [text.strip() for text in self.hypotheses(sources, self.target(language), 0)]
+
+    @torch.no_grad()
+    def measure_losses(
+        self,
+        images: Sequence[Picture],  # noqa: ARG002
+        sources: Sequence[str],
+        candidates: Candidates,
+        language: str,
+    ) -> CandidateLosses:
+        """Count the tokens as the decoder writes them: the language's code, the text and the end."""
+        encoded = self.encode(sources)
+        states = self.model.get_encoder()(**encoded).last_hidden_state
+        sizes = [len(texts) for texts in candidates]
+        repeats = torch.tensor(sizes, device=self.config.device)
+        code = self.tokenizer.convert_tokens_to_ids(self.target(language).first_token)
+        texts = self.tokenizer([text for texts in candidates for text in texts], add_special_tokens=False)
+        rows = [[code, *ids, self.tokenizer.eos_token_id] for ids in texts["input_ids"]]
+        start = self.model.config.decoder_start_token_id
+        logits = self.model(
+            encoder_outputs=BaseModelOutput(last_hidden_state=states.repeat_interleave(repeats, dim=0)),
+            attention_mask=encoded["attention_mask"].repeat_interleave(repeats, dim=0),
+            decoder_input_ids=pad_ids([[start, *row[:-1]] for row in rows], 0).to(self.config.device),
+        ).logits
+        losses = iter(text_losses(logits, rows))
+        return [tuple(next(losses) for _ in range(size)) for size in sizes]
+
+
+class ConvertedTranslator(LocalTranslator):
+    """An NLLB, MADLAD or Marian that `ct2-transformers-converter` wrote, with its tokenizer's files beside it. Faster
+    on a CPU.
+
+    Raises:
+        ValueError: ctranslate2 is not installed, or the folder cannot be used.
+    """
+
+    def __init__(self, folder: Path, config: EngineConfig) -> None:
+        try:
+            from ctranslate2 import Translator as Ctranslate2Model
+        except ImportError:
+            raise ValueError("ctranslate2 is not installed; it comes with polyglance[mt]") from None
+        if not (folder / "model.bin").exists():
+            raise ValueError(f"{folder}: no such folder" if not folder.is_dir() else f"{folder}: no model.bin in it")
+        self.name, self.version = folder.resolve().name, weights_version(folder)
+        self.folder, self._config = folder, config
+        device, _, index = config.device.partition(":")
+        _ = self.tokenizer  # a folder without one is refused before the model is read
+        try:
+            self._model = Ctranslate2Model(
+                str(folder), device=device, device_index=int(index or 0), compute_type=config.dtype
+            )
+        except (RuntimeError, ValueError) as error:  # a device that is not there, a file that is not a model's
+            raise ValueError(f"{folder}: {str(error).splitlines()[0]}") from None
+
+    @classmethod
+    def for_recipe(cls, config: EngineConfig) -> "ConvertedTranslator":
+        """Load the engine of a recipe."""
+        assert config.path is not None, "a kind with a checkpoint has a path"
+        return cls(config.path, config)
+
+    @property
+    def recipe(self) -> EngineConfig:
+        return self._config
+
+    def hypotheses(self, texts: Sequence[str], target: TargetLanguage, nth: int) -> list[str]:
+        sources = [self.tokenizer.convert_ids_to_tokens(ids) for ids in self.tokenizer(list(texts))["input_ids"]]
+        first = [target.first_token] if target.first_token else []
+        results = self._model.translate_batch(
+            sources,
+            target_prefix=[first] * len(texts),
+            beam_size=max(self.recipe.num_beams or WritingCheckpoint.num_beams, nth + 1),
+            num_hypotheses=nth + 1,
+            max_input_length=0,
+            max_decoding_length=self.recipe.max_new_tokens,
+            length_penalty=self.recipe.length_penalty,
+        )
+        special = set(self.tokenizer.all_special_tokens)
+        written = [result.hypotheses[nth][len(first) :] for result in results]
+        return [
+            self.tokenizer.convert_tokens_to_string([token for token in tokens if token not in special])
+            for tokens in written
+        ]
+
+
+def _knows(tokenizer: Any, token: str) -> bool:
+    return tokenizer.convert_tokens_to_ids(token) not in (None, tokenizer.unk_token_id)

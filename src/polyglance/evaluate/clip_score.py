@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from polyglance.data.benchmarks import BenchmarkExample
-from polyglance.engines.clip import ClipModel
-from polyglance.engines.open import Picture
+from polyglance.engines import EngineConfig, Picture, Scorer, open_scorer
 from polyglance.evaluate.metrics.model_based import ClipScore
 from polyglance.evaluate.prediction_job import PredictConfig, load_examples
 from polyglance.evaluate.prediction_set import PredictionRow, PredictionSet
@@ -52,7 +51,7 @@ def measure_clip_score(predictions: PredictionSet, predicted: PredictConfig, con
     """
     if predictions.info.task != "caption":
         raise ValueError(f"CLIPScore is of captions; {predictions.folder} holds {predictions.info.task}")
-    model = ClipModel(config.folder, device=config.device, dtype=config.dtype)
+    model = open_scorer(EngineConfig(kind="clip", path=config.folder, device=config.device, dtype=config.dtype))
     examples = load_examples(predicted, images=True)
     values: list[float] = []
     with progress() as show:
@@ -63,7 +62,7 @@ def measure_clip_score(predictions: PredictionSet, predicted: PredictConfig, con
     english = predictions.info.language == SOURCE_LANGUAGE
     metric = ClipScore(score="CLIPScore" if english else "MCLIPScore")
     facts = {
-        "model": f"{model.kind}-{model.digest[:8]}",
+        "model": f"{model.model_type}-{model.digest[:8]}",
         "prefix": config.prefix.strip() or "none",
         "weight": f"{config.weight:g}",
         "dtype": config.dtype,
@@ -72,7 +71,7 @@ def measure_clip_score(predictions: PredictionSet, predicted: PredictConfig, con
 
 
 def _score_batch(
-    model: ClipModel, examples: Sequence[BenchmarkExample], rows: Sequence[PredictionRow], config: ClipConfig
+    model: Scorer, examples: Sequence[BenchmarkExample], rows: Sequence[PredictionRow], config: ClipConfig
 ) -> list[float]:
     """Compute the weighted cosine of each row, not below 0."""
     values = [0.0] * len(rows)
@@ -81,9 +80,9 @@ def _score_batch(
     for number in answered:
         image = examples[number].image
         assert image is not None
-        images.append(Picture.read(image).rgb)
+        images.append(Picture.read(image))
     if answered:
         cosines = model.cosines(images, [f"{config.prefix}{rows[number].text}" for number in answered])
-        for number, cosine in zip(answered, cosines.tolist(), strict=True):
+        for number, cosine in zip(answered, cosines, strict=True):
             values[number] = config.weight * max(cosine, 0.0)
     return values

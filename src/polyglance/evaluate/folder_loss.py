@@ -15,7 +15,7 @@ import torch
 
 from polyglance.coverage import SPLITS, Cell, Coverage
 from polyglance.data.shard import ShardReader
-from polyglance.engines.loading import check_device
+from polyglance.engines.checkpoints import check_device
 from polyglance.evaluate.cells import evaluated_cells, held_out_samples
 from polyglance.evaluate.loss import CellLoss, cell_losses, losses_to_dict, split_loss
 from polyglance.files import write_atomically

@@ -17,7 +17,7 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from polyglance.engines.open import EvaluatedModel, open_model
+from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows

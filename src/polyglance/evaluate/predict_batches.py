@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
-from polyglance.data.benchmarks import BenchmarkExample, EvaluationTask
-from polyglance.engines.evaluated import EvaluatedModel, Failure, Picture, TextLoss
+from polyglance.coverage import EvaluationTask
+from polyglance.data.benchmarks import BenchmarkExample
+from polyglance.engines import EvaluatedModel, Failure, Picture
+from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import PredictionRow
 from polyglance.evaluate.row_files import RowFile
@@ -67,12 +69,12 @@ def _ask(
     language: str,
 ) -> Sequence[Any]:
     if task == "caption":
-        return model.captions(pictures, language)
+        return model.write_captions(pictures, language)
     sources = [example.source or "" for example in examples]
     if task == "translation":
-        return model.translations(pictures, sources, language)
+        return model.write_translations(pictures, sources, language)
     candidates = [(example.references[0], example.incorrect or "") for example in examples]
-    return model.losses(pictures, sources, candidates, language)
+    return model.measure_losses(pictures, sources, candidates, language)
 
 
 def _make_row(task: EvaluationTask, name: str, answer: str | Failure | Sequence[TextLoss]) -> PredictionRow:

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.config import fingerprint
-from polyglance.data.benchmarks import BenchmarkExample, EvaluationTask, find_benchmark
-from polyglance.engines.open import EvaluatedModel, ModelConfig, check_capability
+from polyglance.coverage import EvaluationTask
+from polyglance.data.benchmarks import BenchmarkExample, find_benchmark
+from polyglance.engines import EvaluatedModel, ModelConfig
+from polyglance.engines.protocol import check_capability
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
 
 __all__ = ["PredictConfig", "PredictionJob", "load_examples"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polyglance.data.benchmarks import find_benchmark
-from polyglance.engines.open import EvaluatedModel, open_model
+from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.predict import predict_benchmark
 from polyglance.evaluate.prediction_job import PredictConfig

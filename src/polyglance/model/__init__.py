@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from polyglance.model.architecture import Polyglance
     from polyglance.model.configuration import PolyglanceConfig
-    from polyglance.model.generate import Captioner
+    from polyglance.model.generate import PolyglanceCaptioner
 
-__all__ = ["Captioner", "Polyglance", "PolyglanceConfig"]
+__all__ = ["Polyglance", "PolyglanceCaptioner", "PolyglanceConfig"]
 
-_MODULES = {"Captioner": "generate", "Polyglance": "architecture", "PolyglanceConfig": "configuration"}
+_MODULES = {"Polyglance": "architecture", "PolyglanceCaptioner": "generate", "PolyglanceConfig": "configuration"}
 
 
 def __getattr__(name: str) -> Any:

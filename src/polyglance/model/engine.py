@@ -1,46 +1,46 @@
-"""Models of this project as evaluations ask them (official code section 4.3)."""
+"""Models of this project under evaluation (official code section 4.3)."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
 from polyglance.config import from_dict
-from polyglance.engines.evaluated import TASKS, Failure, ModelConfig, Picture, Task, TextLoss
-from polyglance.engines.library import folder_digest, grouped, text_losses
-from polyglance.engines.loading import check_device
+from polyglance.coverage import EvaluationTask
+from polyglance.engines.checkpoints import check_device, pad_ids, text_losses
+from polyglance.engines.config import ModelConfig
+from polyglance.engines.folders import folder_digest
+from polyglance.engines.prompts import PromptedModel
+from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
+from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
-from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import prompt
-from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import read_json
-from polyglance.model.generate import GenerateConfig, generate_ids, load_model
+from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner, load_model
 from polyglance.model.processor import Processor, ProcessorConfig, language_prefix
 from polyglance.model.vision import pixel_values
 
-__all__ = ["OwnModel"]
+__all__ = ["PolyglanceEngine"]
 
 
-class OwnModel:
+class PolyglanceEngine(PromptedModel):
     """A folder with a Polyglance and its processor.
 
     As published: 4 beams, 128 tokens after the prefix, no sequence of 3 tokens twice, texts stripped and their first
-    letter upper-cased; the prefix, given to captions only, is not part of them. For a loss every token counts that the
-    decoder writes, the first and the end token among them.
+    letter upper-cased; the prefix, which only captions have, is cut off. For a loss every token counts that the decoder
+    writes, the first and the end token among them.
 
     Raises:
         ValueError: a folder without its processor, or a resolution that the model does not take.
     """
 
-    reads_images = True
-    languages: Mapping[Task, frozenset[str] | None] = dict.fromkeys(TASKS, frozenset(LANGUAGES))
+    languages: TaskLanguages = dict.fromkeys(get_args(EvaluationTask), frozenset(LANGUAGES))
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
         check_device(config.device)
@@ -49,48 +49,55 @@ class OwnModel:
         self._generate = GenerateConfig(num_beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)
         if not (folder / "processor.json").exists():
             raise ValueError(f"{folder}: no processor.json: this model was saved without its processor")
-        self._image_size = from_dict(ProcessorConfig, read_json(folder / "processor.json")).image_size
-        if config.resolution is not None:
-            self._image_size = config.resolution
+        saved = from_dict(ProcessorConfig, read_json(folder / "processor.json"))
+        self._image_size = config.resolution or saved.image_size
 
-    def facts(self, task: Task, language: str) -> Mapping[str, Any]:
-        facts: dict[str, Any] = {
+    @classmethod
+    def for_evaluation(cls, where: str, config: ModelConfig) -> "PolyglanceEngine":
+        """Open the model in the folder `where`."""
+        return cls(Path(where), config)
+
+    def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
+        if task == "caption":
+            return prompt("caption", language)
+        return prompt("translation", language, source=source)
+
+    def settings(self, task: EvaluationTask) -> dict[str, Any]:
+        settings: dict[str, Any] = {
             "weights": self._digest,
             "dtype": self._config.dtype,
             "resolution": self._image_size,
-            "prompt": _prompt(task, language, "{source}"),
         }
         if task != "disambiguation":
-            facts |= {
-                "prefix": self._prefix(task, language),
+            settings |= {
                 "beams": self._generate.num_beams,
                 "max_new_tokens": self._generate.max_new_tokens,
                 "no_repeat_ngram_size": self._generate.no_repeat_ngram_size,
                 "output": "prefix cut, stripped, first letter upper-cased",
             }
-        return facts
+        return settings
 
-    def captions(self, images: Sequence[Picture], language: str) -> Sequence[str | Failure]:
-        prompts = [_prompt("caption", language, "")] * len(images)
+    def facts(self, task: EvaluationTask, language: str) -> Mapping[str, Any]:
+        facts = super().facts(task, language)
+        return facts if task == "disambiguation" else {**facts, "prefix": self._prefix(task, language)}
+
+    def write_captions(self, images: Sequence[Picture], language: str) -> Answers:
+        prompts = [self.prompt("caption", language)] * len(images)
         return self._write(images, prompts, self._prefix("caption", language))
 
-    def translations(self, images: Sequence[Picture], sources: Sequence[str], language: str) -> Sequence[str | Failure]:
-        return self._write(images, [_prompt("translation", language, source) for source in sources], "")
+    def answer(self, images: Sequence[Picture], prompts: Sequence[str]) -> Answers:
+        return self._write(images, prompts, "")
 
     @torch.no_grad()
-    def losses(
-        self,
-        images: Sequence[Picture],
-        sources: Sequence[str],
-        candidates: Sequence[Sequence[str]],
-        language: str,
-    ) -> Sequence[Sequence[TextLoss] | Failure]:
-        prompts = [_prompt("disambiguation", language, source) for source in sources]
-        answers, rows = self._refusals(prompts, candidates)
+    def measure_losses(
+        self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
+    ) -> CandidateLosses:
+        prompts = [self.prompt("disambiguation", language, source) for source in sources]
+        answers, rows = self._refuse(prompts, candidates)
         if rows:
             features = self._features([images[row] for row in rows])
-            found = self._losses(features, [prompts[row] for row in rows], [candidates[row] for row in rows])
-            answers |= dict(zip(rows, found, strict=True))
+            losses = self._losses(features, [prompts[row] for row in rows], [candidates[row] for row in rows])
+            answers |= dict(zip(rows, losses, strict=True))
         return [answers[row] for row in range(len(prompts))]
 
     @cached_property
@@ -98,52 +105,47 @@ class OwnModel:
         return folder_digest(self._folder)
 
     @cached_property
-    def _model(self) -> Polyglance:
-        model = load_model(self._folder).to(device=self._config.device, dtype=getattr(torch, self._config.dtype)).eval()
-        tower = model.config.vision_config.model_type
-        if tower != "florence_vision" and self._image_size != model.config.image_size:
-            raise ValueError(f"{self.name}: its vision tower takes images of {model.config.image_size} pixels only")
-        return model
+    def captioner(self) -> PolyglanceCaptioner:
+        """The model and its processor, for images of the asked resolution."""
+        model = load_model(self._folder).to(device=self._config.device, dtype=getattr(torch, self._config.dtype))
+        size, config = self._image_size, model.config
+        if config.vision_config.model_type != "florence_vision" and size != config.image_size:
+            raise ValueError(f"{self.name}: its vision tower takes images of {config.image_size} pixels only")
+        processor = Processor.load(self._folder)
+        if size != processor.config.image_size:
+            room = config.encoder_config.max_position_embeddings - config.num_image_tokens(size)
+            if room < 1:
+                raise ValueError(f"{self.name}: an image of {size} pixels leaves no place for a prompt")
+            settings = replace(processor.config, image_size=size, max_prompt_tokens=room)
+            processor = Processor(settings, processor.encoder_tokenizer, processor.decoder_tokenizer)
+        return PolyglanceCaptioner(model, processor)
 
-    @cached_property
-    def _processor(self) -> Processor:
-        """The folder's, for images of the resolution that was asked for."""
-        processor, model = Processor.load(self._folder), self._model.config
-        processor.check_vocabularies(model)
-        if self._image_size == processor.config.image_size:
-            return processor
-        room = model.encoder_config.max_position_embeddings - model.num_image_tokens(self._image_size)
-        if room < 1:
-            raise ValueError(f"{self.name}: an image of {self._image_size} pixels leaves no place for a prompt")
-        settings = replace(processor.config, image_size=self._image_size, max_prompt_tokens=room)
-        return Processor(settings, processor.encoder_tokenizer, processor.decoder_tokenizer)
-
-    def _prefix(self, task: Task, language: str) -> str:
+    def _prefix(self, task: EvaluationTask, language: str) -> str:
         return language_prefix(language, self._config.prefix) if task == "caption" else ""
 
     @torch.no_grad()
     def _write(self, images: Sequence[Picture], prompts: Sequence[str], prefix: str) -> list[str | Failure]:
-        refused, rows = self._refusals(prompts)
-        answers: dict[int, Any] = dict(refused)
+        answers, rows = self._refuse(prompts)
         if rows:
-            features = self._features([images[row] for row in rows])
-            asked = [prompts[row] for row in rows]
-            ids = generate_ids(self._model, self._processor, asked, features, prefix=prefix, config=self._generate)
-            written = self._processor.texts(ids[:, len(self._processor.start_ids(prefix)) :])
-            answers |= {row: text[:1].upper() + text[1:] for row, text in zip(rows, written, strict=True)}
+            texts = self.captioner.write(
+                [prompts[row] for row in rows],
+                self._features([images[row] for row in rows]),
+                prefix=prefix,
+                config=self._generate,
+                keep_prefix=False,
+            )
+            answers |= {row: text[:1].upper() + text[1:] for row, text in zip(rows, texts, strict=True)}
         return [answers[row] for row in range(len(prompts))]
 
-    def _refusals(
-        self, prompts: Sequence[str], candidates: Sequence[Sequence[str]] = ()
-    ) -> tuple[dict[int, Any], list[int]]:
-        """Row -> why its prompt or candidates cannot be read, and the rows of those that can."""
+    def _refuse(self, prompts: Sequence[str], candidates: Candidates = ()) -> tuple[dict[int, Any], list[int]]:
+        """Return row -> failure for prompts or candidates that are too long, and the other rows."""
         refused: dict[int, Any] = {}
         for row, text in enumerate(prompts):
             try:
-                self._processor.prompt_ids(text)
+                self.captioner.processor.prompt_ids(text)
             except ValueError as error:
                 refused[row] = Failure(str(error))
-        room = self._model.config.decoder_config.max_position_embeddings
+        room = self.captioner.model.config.decoder_config.max_position_embeddings
         for row, texts in enumerate(candidates):
             longest = max(len(self._target(text)) - 1 for text in texts)
             if longest > room:
@@ -151,38 +153,33 @@ class OwnModel:
         return refused, [row for row in range(len(prompts)) if row not in refused]
 
     def _features(self, images: Sequence[Picture]) -> Float[Tensor, "B I E"]:
-        pixels = pixel_values(torch.from_numpy(np.stack([self._square(image.rgb) for image in images])))
-        return self._model.encode_image(pixels.to(self._model.device, self._model.dtype))
-
-    def _square(self, image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
-        """As in training: bicubic, the aspect ratio not kept."""
-        size = (self._image_size, self._image_size)
-        return np.array(image if image.size == size else image.resize(size, Image.Resampling.BICUBIC))
+        """Encode images as in training: bicubic, the aspect ratio not kept."""
+        size, model = (self._image_size, self._image_size), self.captioner.model
+        squares = [
+            image.rgb if image.rgb.size == size else image.rgb.resize(size, Image.Resampling.BICUBIC)
+            for image in images
+        ]
+        pixels = pixel_values(torch.from_numpy(np.stack([np.array(square) for square in squares])))
+        return model.encode_image(pixels.to(model.device, model.dtype))
 
     def _losses(
-        self, features: Float[Tensor, "B I E"], prompts: Sequence[str], candidates: Sequence[Sequence[str]]
+        self, features: Float[Tensor, "B I E"], prompts: Sequence[str], candidates: Candidates
     ) -> list[tuple[TextLoss, ...]]:
-        model, processor = self._model, self._processor
+        model, processor = self.captioner.model, self.captioner.processor
         ids, mask = processor.prompts(prompts)
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
         repeats = torch.tensor(sizes, device=model.device)
         rows = [self._target(text) for texts in candidates for text in texts]
         hidden = model.decoder(
-            input_ids=pad([row[:-1] for row in rows], model.config.pad_token_id).to(model.device),
+            input_ids=pad_ids([row[:-1] for row in rows], model.config.pad_token_id).to(model.device),
             encoder_hidden_states=states.repeat_interleave(repeats, dim=0),
             encoder_attention_mask=None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
             use_cache=False,
         ).last_hidden_state
-        labels = pad([row[1:] for row in rows], IGNORED).to(model.device)
-        return grouped(text_losses(model.logits(hidden), labels), sizes)
+        losses = iter(text_losses(model.logits(hidden), [row[1:] for row in rows]))
+        return [tuple(next(losses) for _ in range(size)) for size in sizes]
 
     def _target(self, text: str) -> list[int]:
-        """Ids that the decoder starts with, those of the text, and the end."""
-        return [*self._processor.start_ids(text), self._model.config.eos_token_id]
-
-
-def _prompt(task: Task, language: str, source: str) -> str:
-    if task == "caption":
-        return prompt("caption", language)
-    return prompt("translation", language, source=source)
+        """Return the ids that the decoder starts with, those of the text, and the end."""
+        return [*self.captioner.processor.start_ids(text), self.captioner.model.config.eos_token_id]

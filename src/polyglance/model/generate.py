@@ -1,7 +1,7 @@
 """Captions and translations from image files.
 
-from polyglance.model.generate import Captioner
-captioner = Captioner.load("out")
+from polyglance.model import PolyglanceCaptioner
+captioner = PolyglanceCaptioner.load("out")
 for result in captioner.caption(["a.jpg", "b.jpg"], ["es", "zh"]):
     print(result.image, result.language, result.text)
 """
@@ -16,14 +16,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polyglance.engines.loading import check_device
+from polyglance.engines.checkpoints import check_device
 from polyglance.mixture.prompts import prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.processor import Processor, language_prefix
 from polyglance.records import Style
 
-__all__ = ["Captioner", "GenerateConfig", "Generated", "generate_ids", "load_model"]
+__all__ = ["GenerateConfig", "Generated", "PolyglanceCaptioner", "generate_ids", "load_model"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ class _Request:
     order: int
 
 
-class Captioner:
+class PolyglanceCaptioner:
     """A model with its processor: image files in, texts out.
 
     Args:
@@ -88,7 +88,7 @@ class Captioner:
         self.processor = processor
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "cpu") -> "Captioner":
+    def load(cls, folder: str | Path, *, device: str = "cpu") -> "PolyglanceCaptioner":
         """The model and the processor in a folder.
 
         Raises:
@@ -193,15 +193,28 @@ class Captioner:
         return errors
 
     def _decode(self, batch: Sequence[_Request], features: dict[str, Tensor], config: GenerateConfig) -> list[str]:
-        generated = generate_ids(
-            self.model,
-            self.processor,
-            [request.prompt for request in batch],
-            torch.stack([features[request.result.image] for request in batch]),
-            prefix=batch[0].result.prefix,
-            config=config,
-        )
-        return self.processor.texts(generated[:, len(self.processor.config.target_start_ids) :])
+        images = torch.stack([features[request.result.image] for request in batch])
+        return self.write([request.prompt for request in batch], images, prefix=batch[0].result.prefix, config=config)
+
+    def write(
+        self,
+        prompts: Sequence[str],
+        image_features: Float[Tensor, "B I E"],
+        *,
+        prefix: str,
+        config: GenerateConfig,
+        keep_prefix: bool = True,
+    ) -> list[str]:
+        """Write a text for each prompt and image, as one batch.
+
+        Args:
+            image_features: `encode_image` of the pixels.
+            prefix: words that every text is started with.
+            keep_prefix: return the prefix as a part of the texts.
+        """
+        ids = generate_ids(self.model, self.processor, prompts, image_features, prefix=prefix, config=config)
+        start = self.processor.config.target_start_ids if keep_prefix else self.processor.start_ids(prefix)
+        return self.processor.texts(ids[:, len(start) :])
 
 
 def generate_ids(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from polyglance.laws import FitConfig, Law, Table, fit
+from polyglance.laws import FitConfig, Law, Table, fit_law
 from polyglance.study.config import StudyConfig
 
 __all__ = ["fit_laws"]
@@ -34,7 +34,7 @@ def fit_laws(config: StudyConfig) -> tuple[dict[str, Law], list[str]]:
             fits: list[Law] = []
             for group in (None, "family") if len(config.families) > 1 else (None,):
                 try:
-                    fits.append(fit(replace(settings, group=group), table))
+                    fits.append(fit_law(replace(settings, group=group), table))
                 except ValueError as error:
                     problems.append(f"{name}{f' by {group}' if group else ''}: {error}")
             if fits:

@@ -28,7 +28,7 @@ NUM_IMAGES = 40
 
 @pytest.fixture(scope="module")
 def recipe_path(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tiny_engines
+    import tiny_checkpoints
 
     folder = tmp_path_factory.mktemp("engines")
     rows = [json.loads(line) for line in (shared / "data/emoji/captions.jsonl").read_text().splitlines()]
@@ -42,7 +42,8 @@ def recipe_path(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for code in ("fr", "zh"):  # bitext of other pictures' names as well: twice as many as there are images
         lines = [f"the picture of {row['texts']['en']}\t{row['texts'][code]}\n" for row in rows]
         (folder / f"en-{code}.tsv").write_text("".join([*lines, "only one side\t\n"]))
-    checkpoints = {kind: getattr(tiny_engines, kind)(folder / kind) for kind in ("florence2", "nllb", "clip")}
+    checkpoints = {kind: getattr(tiny_checkpoints, kind)(folder / kind) for kind in ("florence2", "nllb")}
+    checkpoints["clip"] = tiny_checkpoints.dual_encoder(folder / "clip", "clip")
     path = folder / "recipe.toml"
     path.write_text(
         f"""

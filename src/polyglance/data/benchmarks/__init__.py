@@ -9,7 +9,7 @@ class (`published.py` says how) and its line in the list below.
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample, EvaluationTask
+from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample
 from polyglance.data.benchmarks.coco import CocoKarpathy
 from polyglance.data.benchmarks.commute import CommuteDisambiguation, CommuteTranslation
 from polyglance.data.benchmarks.docci import Docci
@@ -19,7 +19,7 @@ from polyglance.data.benchmarks.shards import ShardBenchmark
 from polyglance.data.benchmarks.xm3600 import XM3600
 from polyglance.languages import did_you_mean
 
-__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkExample", "EvaluationTask", "find_benchmark"]
+__all__ = ["BENCHMARKS", "Benchmark", "BenchmarkExample", "find_benchmark"]
 
 _ALL: tuple[Benchmark, ...] = (
     CocoKarpathy(),

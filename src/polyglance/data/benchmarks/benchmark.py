@@ -4,13 +4,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
+from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile
 
-__all__ = ["Benchmark", "BenchmarkExample", "EvaluationTask"]
-
-EvaluationTask = Literal["caption", "translation", "disambiguation"]
+__all__ = ["Benchmark", "BenchmarkExample"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from polyglance.data.benchmarks.benchmark import EvaluationTask
+from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile, check_references, get_text
 from polyglance.data.benchmarks.published import PublishedBenchmark, PublishedRow
 from polyglance.files import read_json

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
-from polyglance.data.benchmarks.benchmark import EvaluationTask
+from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile, read_parallel_lines
 from polyglance.data.benchmarks.published import PublishedBenchmark, PublishedRow
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import overload
 
-from polyglance.coverage import Task
-from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample, EvaluationTask
+from polyglance.coverage import EvaluationTask, Task
+from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample
 from polyglance.data.benchmarks.files import PublishedFile, check_choice
 from polyglance.data.shard import MANIFEST_NAME, ShardReader, read_annotations
 from polyglance.languages import LANGUAGES, did_you_mean

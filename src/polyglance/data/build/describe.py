@@ -15,8 +15,7 @@ from polyglance.data.build.files import read_rows, write_rows
 from polyglance.data.build.ingest import BuiltImage, SelectStep, kept_images
 from polyglance.data.build.tasks import Report, Task, output_digests
 from polyglance.data.context import Translated, TranslationConfig, translate
-from polyglance.engines import EngineConfig
-from polyglance.engines.protocol import Captioner, Failure, Translator
+from polyglance.engines import Captioner, EngineConfig, Failure, Translator, open_captioner, open_translator
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
@@ -92,7 +91,7 @@ class DescribeStep:
         return self.select.kept_digests(part)
 
     def start(self) -> Captioner | None:
-        return None if self.config is None else self.config.engine.captioner()
+        return None if self.config is None else open_captioner(self.config.engine)
 
     def run(self, task: Task) -> Report:
         path = task.out.with_suffix(".parquet")
@@ -160,7 +159,7 @@ class TranslateStep:
         return tuple(output_digests(self.work_dir / self.describe.name, part).values())
 
     def start(self) -> Translator:
-        return self.config.engine.translator()
+        return open_translator(self.config.engine)
 
     def run(self, task: Task) -> Report:
         path = task.out.with_suffix(".parquet")

@@ -29,8 +29,7 @@ from polyglance.data.build.ingest import (
     read_pairs,
 )
 from polyglance.data.build.tasks import Report, Task, output_digests
-from polyglance.engines import EngineConfig
-from polyglance.engines.protocol import Embedder
+from polyglance.engines import Embedder, EngineConfig, open_embedder
 from polyglance.files import replacing
 from polyglance.records import Drops
 
@@ -78,7 +77,7 @@ class ImageVectorsStep:
         return [part for part in self.parts() if num_kept(self.work_dir, part)]
 
     def start(self) -> Embedder:
-        return self.engine.embedder()
+        return open_embedder(self.engine)
 
     def run(self, task: Task) -> Report:
         engine: Embedder = task.engine
@@ -124,7 +123,7 @@ class TextVectorsStep:
         return {code: fingerprint(digests) for code, digests in found.items()}
 
     def start(self) -> Embedder:
-        return self.engine.embedder()
+        return open_embedder(self.engine)
 
     def run(self, task: Task) -> Report:
         engine: Embedder = task.engine

@@ -1,0 +1,156 @@
+"""Options of verbs, made by tyro from functions and config dataclasses.
+
+A verb is a function. A parameter that is a config dataclass gives one option for each of its fields; the docstring
+under a field is the option's help. Here is the one place where option texts are parsed: `A=B,...` for mappings,
+`A,B,...` for lists. An error that a config raises reaches the user as one line, as any other mistake does.
+"""
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+    StructConstructorSpec,
+    StructTypeInfo,
+)
+
+__all__ = ["REGISTRY", "MistakeError", "Options", "Settings", "parse_list", "parse_mapping"]
+
+T = TypeVar("T")
+Options = Annotated[T, OmitArgPrefixes]
+"""A config dataclass as options of a verb, without a prefix before their names."""
+Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
+"""Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
+
+REGISTRY = ConstructorRegistry()
+"""How values of options are parsed, for `tyro`."""
+
+
+class MistakeError(Exception):
+    """A mistake of the user in the options, in one line. No `ValueError`, which tyro would show in a box of its own."""
+
+
+def parse_list(text: str) -> tuple[str, ...]:
+    """Split a comma-separated list; blanks around the entries and empty entries are dropped."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
+    """Split `A=B,C=D`.
+
+    Args:
+        value_type: `str`; `float`; or `tuple[float, float]`, written `0:1`.
+
+    Raises:
+        MistakeError: an entry without `=`, a name that stands twice, or a value that is no number where one is needed.
+    """
+    values: dict[str, Any] = {}
+    for entry in parse_list(text):
+        name, separator, value = (piece.strip() for piece in entry.partition("="))
+        if not separator or not name or not value:
+            raise MistakeError(f"{text!r}: expected entries such as A=B, separated by commas; got {entry!r}")
+        if name in values:
+            raise MistakeError(f"{text!r}: {name!r} stands twice")
+        values[name] = _parse_value(value, value_type, entry)
+    return values
+
+
+def _parse_value(value: str, value_type: Any, entry: str) -> Any:
+    if value_type is str:
+        return value
+    if value_type is float:
+        return _parse_number(value, entry)
+    low, separator, high = value.partition(":")
+    if not separator:
+        raise MistakeError(f"{entry!r}: expected a lowest and a highest value, as in {entry.partition('=')[0]}=0:1")
+    return (_parse_number(low, entry), _parse_number(high, entry))
+
+
+def _parse_number(text: str, entry: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise MistakeError(f"{entry!r}: {text!r} is not a number") from None
+
+
+@REGISTRY.primitive_rule
+def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument `A=B,...` for a mapping."""
+    if get_origin(info.type) is not Mapping:
+        return None
+    value_type = get_args(info.type)[1]
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar={str: "A=B,...", float: "A=1,..."}.get(value_type, "A=0:1,..."),
+        instance_from_str=lambda arguments: parse_mapping(arguments[0], value_type),
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda values: [",".join(f"{name}={value}" for name, value in values.items())],
+    )
+
+
+@REGISTRY.primitive_rule
+def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument `A,B,...` for a tuple of texts or choices, unless the option is one that is repeated."""
+    arguments = get_args(info.type)
+    if get_origin(info.type) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
+        return None
+    if UseAppendAction in info.markers or not (arguments[0] is str or get_origin(arguments[0]) is Literal):
+        return None
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="A,B,...",
+        instance_from_str=lambda given: parse_list(given[0]),
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [",".join(values)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """`X | None` as X: leaving the option out is how None is said."""
+    if get_origin(info.type) not in (Union, types.UnionType):
+        return None
+    choices = [choice for choice in get_args(info.type) if choice is not types.NoneType]
+    if len(choices) != 1 or len(choices) == len(get_args(info.type)):
+        return None
+    spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(choices[0], info.markers))
+    if not isinstance(spec, PrimitiveConstructorSpec):
+        return None
+    inner = spec
+    return dataclasses.replace(
+        inner,
+        is_instance=lambda value: value is None or inner.is_instance(value),
+        str_from_instance=lambda value: ["none"] if value is None else inner.str_from_instance(value),
+    )
+
+
+_is_wrapping = False
+
+
+@REGISTRY.struct_rule
+def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
+    """A config dataclass as tyro reads it; a `ValueError` of its checks becomes a `MistakeError`."""
+    global _is_wrapping
+    if _is_wrapping or not dataclasses.is_dataclass(info.type):
+        return None
+    _is_wrapping = True
+    try:
+        spec = ConstructorRegistry.get_struct_spec(info)
+    finally:
+        _is_wrapping = False
+    if not isinstance(spec, StructConstructorSpec):
+        return None
+    build = spec.instantiate
+
+    def build_or_say(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return build(*args, **kwargs)
+        except ValueError as error:
+            raise MistakeError(str(error)) from None
+
+    return dataclasses.replace(spec, instantiate=build_or_say)
