@@ -91,7 +91,7 @@ def vocabulary(config: TrainConfig) -> int:
 def make_cache(config: TrainConfig) -> None:
     """As the first run would."""
     model = initial_model(config.start, vocab_size=vocabulary(config), seed=config.seed)
-    cached_features(config, model, processor_for(config, model.config), Runtime(device=torch.device("cpu")))
+    cached_features(config, model, processor_for(config, model.config), Runtime.single())
 
 
 def print_shares(config: TrainConfig) -> None:

@@ -26,9 +26,9 @@ def measure_and_train(config: RunConfig, folder: Path) -> None:
     """A run whose losses on held-out data are measured at every checkpoint; all processes have to get the same."""
     evaluator = evaluator_of(config)
 
-    def validate(model: Polyglance, here: Runtime) -> dict[str, Any]:
-        losses = evaluator.losses(model, here)
-        assert here.gather(losses) == [losses] * here.world_size
+    def validate(model: Polyglance, runtime: Runtime) -> dict[str, Any]:
+        losses = evaluator.losses(model, runtime)
+        assert runtime.gather(losses) == [losses] * runtime.world_size
         return split_losses(losses) | {"cells": losses}
 
     measured_run(config.training, folder, lambda: evaluator, run_id="run", validate=validate)

@@ -93,7 +93,7 @@ def test_the_last_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> 
     config = replace(config, best="UC", keep_last=1)
     asked = count(1)
 
-    def validate(model: object, here: object) -> dict[str, float]:
+    def validate(model: object, runtime: object) -> dict[str, float]:
         return {"UC": next(losses)}
 
     with pytest.raises(Stopped):
@@ -102,7 +102,7 @@ def test_the_last_and_the_best_are_kept(config: TrainConfig, tmp_path: Path) -> 
     asked = count(1)
     with pytest.raises(Stopped):
         train(replace(config, best=None), tmp_path / "until-4", should_stop=lambda: next(asked) == 4)
-    train(config, tmp_path, validate=lambda model, here: {"UC": 9.0})
+    train(config, tmp_path, validate=lambda model, runtime: {"UC": 9.0})
     assert {p.name for p in (tmp_path / "checkpoints").iterdir()} == {"best", "final"}
     best = load_file(tmp_path / "checkpoints" / "best" / "model.safetensors")
     there = load_file(tmp_path / "until-4" / "checkpoints" / "step-00000004" / "model.safetensors")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from polyglance.config import load, save
-from polyglance.distributed import Runtime, RuntimeConfig, runtime
+from polyglance.distributed import Runtime, RuntimeConfig, join_processes
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.train.optim import OptimConfig
@@ -17,21 +17,27 @@ from tests.train.runs import small_run
 def test_parts_of_a_step_are_shared_out_once_each() -> None:
     for world_size in (1, 2, 4):
         engine = RuntimeConfig(micro_batch_size=8)
-        assert (num := engine.num_parts(64, world_size)) == 8  # the same parts whatever the number of processes
+        assert (num := engine.num_micro_batches(64, world_size)) == 8  # the same parts whatever the number of processes
         processes = [Runtime(rank=r, world_size=world_size, device=torch.device("cpu")) for r in range(world_size)]
-        assert [index for process in processes for index in process.indices(num)] == list(range(8))
-    assert RuntimeConfig().num_parts(64, 4) == 4
+        assert [index for process in processes for index in process.local_micro_batches(num)] == list(range(8))
+    assert RuntimeConfig().num_micro_batches(64, 4) == 4
     with pytest.raises(ValueError, match="64 samples cannot be divided over 3 processes in micro-batches of 8"):
-        RuntimeConfig(micro_batch_size=8).num_parts(64, 3)
+        RuntimeConfig(micro_batch_size=8).num_micro_batches(64, 3)
 
 
 def test_strategies_that_do_not_fit_the_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    with runtime(RuntimeConfig(device="cpu")) as here:
-        assert (here.strategy, here.world_size, here.is_main) == ("single", 1, True)
-    with pytest.raises(ValueError, match="needs torchrun"), runtime(RuntimeConfig(strategy="fsdp", device="cpu")):
+    with join_processes(RuntimeConfig(device="cpu")) as runtime:
+        assert (runtime.strategy, runtime.world_size, runtime.is_main) == ("single", 1, True)
+    with (
+        pytest.raises(ValueError, match="needs torchrun"),
+        join_processes(RuntimeConfig(strategy="fsdp", device="cpu")),
+    ):
         pass
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ValueError, match="'single' is for one process"), runtime(RuntimeConfig(strategy="single")):
+    with (
+        pytest.raises(ValueError, match="'single' is for one process"),
+        join_processes(RuntimeConfig(strategy="single")),
+    ):
         pass
 
 

@@ -95,7 +95,7 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
         return evaluator_for(settings.training, settings.evaluation, settings.test)
 
     if settings.best in ("UC", "ST", "SC"):
-        options["validate"] = lambda model, here: split_losses(evaluator().plain_losses(model, here))
+        options["validate"] = lambda model, runtime: split_losses(evaluator().plain_losses(model, runtime))
     measured_run(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
     if _is_main():
         result["losses"] = split_losses(json_module.loads((settings.out / "losses.json").read_text())["cells"])

@@ -11,7 +11,7 @@ import numpy as np
 
 from polyglance.coverage import SPLITS, Coverage
 from polyglance.data.shard import ShardReader, read_manifest
-from polyglance.distributed import Runtime, runtime
+from polyglance.distributed import Runtime, join_processes
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.files import write_atomically
 from polyglance.languages import LANGUAGES
@@ -110,17 +110,17 @@ def measured_run(
     """
     initial = folder / "initial.json"
 
-    def measure_untrained(model: Polyglance, here: Runtime) -> None:
-        if here.from_main(initial.exists()):
+    def measure_untrained(model: Polyglance, runtime: Runtime) -> None:
+        if runtime.from_main(initial.exists()):
             return
-        losses = evaluator().initial_losses(model, here)
-        if here.is_main:
+        losses = evaluator().initial_losses(model, runtime)
+        if runtime.is_main:
             write_atomically(initial, json.dumps(losses) + "\n")
 
-    with runtime(settings.engine) as here:  # the processes stay together when `train` has ended
-        model = train(settings, folder, before_first_step=measure_untrained, **options).to(here.device)
-        losses = evaluator().losses(model, here)
-    if here.is_main:
+    with join_processes(settings.engine) as runtime:  # the processes stay together when `train` has ended
+        model = train(settings, folder, before_first_step=measure_untrained, **options).to(runtime.device)
+        losses = evaluator().losses(model, runtime)
+    if runtime.is_main:
         _record_trained(model, losses, evaluator(), folder, run_id)
     return model
 

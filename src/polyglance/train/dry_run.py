@@ -49,7 +49,7 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
         assert config.tokenizer is not None
         model_config = config.start.model.build(load_tokenizer(config.tokenizer).get_vocab_size())
     mixture = mixture_for(config, processor_for(config, model_config))
-    num_parts = config.engine.num_parts(config.mixture.batch_size, 1)
+    num_parts = config.engine.num_micro_batches(config.mixture.batch_size, 1)
     cells: Counter[str] = Counter()
     lengths: dict[str, list[int]] = {"source": [], "target": []}
     num_positions = 0

@@ -41,7 +41,7 @@ class Training:
     cells: Sequence[str]
     """Names of what `Batch.cell` counts."""
     num_parts: int = 1
-    """Parts that a step's samples are divided into (`RuntimeConfig.num_parts`)."""
+    """Parts that a step's samples are divided into (`RuntimeConfig.num_micro_batches`)."""
     seed: int = 0
     """Of dropout."""
     settings: str = ""
@@ -150,8 +150,10 @@ class _Loop:
         """One optimiser step, and what is due after it."""
         training, self.step = self.training, step
         with self.phases("data wait"):
-            parts = [next(stream) for _ in self.runtime.indices(training.num_parts)]
-            assert [entry[:2] for entry in parts] == [(step, i) for i in self.runtime.indices(training.num_parts)]
+            parts = [next(stream) for _ in self.runtime.local_micro_batches(training.num_parts)]
+            assert [entry[:2] for entry in parts] == [
+                (step, i) for i in self.runtime.local_micro_batches(training.num_parts)
+            ]
             num_tokens, stop = self._agree([batch for _, _, batch in parts])
         lr_share = training.optim.set_lr(self.optimizer, step, training.num_steps)
         step_nats = self._backward(parts, num_tokens)

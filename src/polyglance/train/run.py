@@ -19,7 +19,7 @@ from transformers import Gemma2ForCausalLM
 
 from polyglance.config import fingerprint, save, to_dict
 from polyglance.data.shard import ShardReader
-from polyglance.distributed import Runtime, runtime
+from polyglance.distributed import Runtime, join_processes
 from polyglance.files import replacing_folder, write_atomically, write_json
 from polyglance.mixture.collate import IGNORED, Batch, pad, target_ids
 from polyglance.mixture.dataset import Mixture
@@ -140,34 +140,36 @@ def train(
     model = initial_model(config.start, vocab_size=vocab_size, seed=config.seed)
     processor = processor_for(config, model.config)
     num_bytes = replica_bytes(model, config.engine.precision)
-    with runtime(config.engine, num_bytes_per_replica=num_bytes) as here:
-        model.to(here.device)
-        if here.is_main:
+    with join_processes(config.engine, num_bytes_per_replica=num_bytes) as runtime:
+        model.to(runtime.device)
+        if runtime.is_main:
             _describe(run_dir, config)
         if before_first_step is not None:
-            before_first_step(model.eval(), here)
-        here.barrier()
-        features = cached_features(config, model, processor, here)
+            before_first_step(model.eval(), runtime)
+        runtime.barrier()
+        features = cached_features(config, model, processor, runtime)
         mixture = mixture_for(config, processor, features)
-        if here.is_main:
+        if runtime.is_main:
             counts = mixture.samples_per_cell(config.num_steps)
             write_atomically(run_dir / "samples.json", json.dumps(counts, indent=2) + "\n")
         training = _training(
             config,
             run_dir,
-            here,
+            runtime,
             cells=[str(cell) for cell in mixture.cells],
             show_progress=show_progress,
             is_timed=on_phases is not None,
             should_stop=should_stop,
-            validate=None if validate is None else partial(validate, model, here),
-            mfu=_mfu(config, model, processor, here, is_cached=features is not None),
+            validate=None if validate is None else partial(validate, model, runtime),
+            mfu=_mfu(config, model, processor, runtime, is_cached=features is not None),
         )
-        seconds = _optimise(CaptionObjective(model), partial(_loaded, config, mixture, here), training, config, here)
+        seconds = _optimise(
+            CaptionObjective(model), partial(_loaded, config, mixture, runtime), training, config, runtime
+        )
         if on_phases is not None:
             on_phases(seconds)
-        _keep_final(run_dir, model, here, config.settings, processor)
-        if here.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
+        _keep_final(run_dir, model, runtime, config.settings, processor)
+        if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
             return Polyglance.from_pretrained(run_dir / "checkpoints" / "final").eval()
     return model.cpu().eval()
 
@@ -180,7 +182,7 @@ def train_language_model(
     tokenizer = load_tokenizer(config.tokenizer)
     torch.manual_seed(config.seed)
     model = language_model(config.model.build(tokenizer.get_vocab_size()))
-    here = Runtime(device=torch.device("cpu"))
+    runtime = Runtime.single()
     _describe(run_dir, config)
     training = Training(
         optim=config.optim,
@@ -192,17 +194,17 @@ def train_language_model(
         save_every_steps=config.save_every_steps,
         show_progress=show_progress,
     )
-    optimise(LanguageModelObjective(model), partial(_text_batches, config, tokenizer), training, here)
-    _keep_final(run_dir, model, here, training.settings)
+    optimise(LanguageModelObjective(model), partial(_text_batches, config, tokenizer), training, runtime)
+    _keep_final(run_dir, model, runtime, training.settings)
     return model.eval()
 
 
-def _training(config: TrainConfig, run_dir: Path, here: Runtime, **more: Any) -> Training:
+def _training(config: TrainConfig, run_dir: Path, runtime: Runtime, **more: Any) -> Training:
     """What the loop needs to know of the configuration."""
     same = ("optim", "num_steps", "seed", "settings", "save_every_steps", "keep_last", "best", "log_every_steps")
     return Training(
         run_dir=run_dir,
-        num_parts=config.engine.num_parts(config.mixture.batch_size, here.world_size),
+        num_parts=config.engine.num_micro_batches(config.mixture.batch_size, runtime.world_size),
         watch=config.watch,
         **{name: getattr(config, name) for name in same},
         **more,
@@ -214,30 +216,30 @@ def _optimise(
     batches: Callable[[int], AbstractContextManager[Iterator[tuple[int, int, Batch]]]],
     training: Training,
     config: TrainConfig,
-    here: Runtime,
+    runtime: Runtime,
 ) -> dict[str, float]:
     """`optimise`, with what the configuration puts around it."""
     if config.engine.activation_checkpointing:
         recompute_activations(objective)
-    if not here.is_main or not config.tracking.sinks:
-        return optimise(objective, batches, training, here)
+    if not runtime.is_main or not config.tracking.sinks:
+        return optimise(objective, batches, training, runtime)
     name = f"{training.run_dir.name}-{training.settings}"
     with Sinks(config.tracking, training.run_dir, name=name, settings=to_dict(config)) as sinks:
-        return optimise(objective, batches, replace(training, on_row=sinks.write), here)
+        return optimise(objective, batches, replace(training, on_row=sinks.write), runtime)
 
 
 @contextmanager
-def _loaded(config: TrainConfig, mixture: Mixture, here: Runtime, first_step: int) -> Iterator[Any]:
+def _loaded(config: TrainConfig, mixture: Mixture, runtime: Runtime, first_step: int) -> Iterator[Any]:
     """The micro-batches of this process, made ahead; samples that could not be used are listed in the end."""
-    num_parts = config.engine.num_parts(config.mixture.batch_size, here.world_size)
+    num_parts = config.engine.num_micro_batches(config.mixture.batch_size, runtime.world_size)
     with Loader(
         mixture,
         first_step=first_step,
         num_steps=config.num_steps,
-        indices=here.indices(num_parts),
+        indices=runtime.local_micro_batches(num_parts),
         num=num_parts,
         num_workers=config.engine.num_workers,
-        pin_memory=here.device.type == "cuda",
+        pin_memory=runtime.device.type == "cuda",
     ) as loader:
         try:
             yield iter(loader)
@@ -247,14 +249,14 @@ def _loaded(config: TrainConfig, mixture: Mixture, here: Runtime, first_step: in
 
 
 def _mfu(
-    config: TrainConfig, model: Polyglance, processor: Processor, here: Runtime, *, is_cached: bool
+    config: TrainConfig, model: Polyglance, processor: Processor, runtime: Runtime, *, is_cached: bool
 ) -> Callable[[float, float, float], float] | None:
     """(samples/s, mean prompt tokens, mean target tokens) -> share of the peak of all devices that the model's own
     operations take; recomputed activations and padding are not among them, nor is a tower whose features are kept."""
     peak = config.engine.peak_tflops
     if peak is None:
         return None
-    peak_flops = (measured_peak_tflops(here) if peak == "measured" else float(peak)) * 1e12 * here.world_size
+    peak_flops = (measured_peak_tflops(runtime) if peak == "measured" else float(peak)) * 1e12 * runtime.world_size
     trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
     parts = tuple(part for part in PARTS if part in trained)
 
@@ -320,11 +322,11 @@ def _check_same_run(run_dir: Path, config: TrainConfig) -> None:
     path = run_dir / "config.toml"
     if not path.exists() or not any(run_dir.glob("checkpoints/*")):
         return
-    there, here = (dict(_flat(values)) for values in (tomllib.loads(path.read_text()), to_dict(config)))
-    other = [key for key in sorted({*there, *here}) if there.get(key) != here.get(key) and not may_change(key)]
+    there, now = (dict(_flat(values)) for values in (tomllib.loads(path.read_text()), to_dict(config)))
+    other = [key for key in sorted({*there, *now}) if there.get(key) != now.get(key) and not may_change(key)]
     if other:
         told = ", ".join(
-            f"{key} is {there.get(key, 'not set')} there and {here.get(key, 'not set')} now" for key in other[:3]
+            f"{key} is {there.get(key, 'not set')} there and {now.get(key, 'not set')} now" for key in other[:3]
         )
         more = f", and {len(other) - 3} more" if len(other) > 3 else ""
         raise ValueError(
@@ -348,40 +350,40 @@ def _describe(run_dir: Path, config: TrainConfig | LanguageModelConfig) -> None:
 def _keep_final(
     run_dir: Path,
     model: Polyglance | Gemma2ForCausalLM,
-    here: Runtime,
+    runtime: Runtime,
     settings: str,
     processor: Processor | None = None,
 ) -> None:
     """Save the trained model under its final name, the best one beside it, and drop the checkpoints that led there."""
-    checkpoints = Checkpoints(run_dir, here)
+    checkpoints = Checkpoints(run_dir, runtime)
     best = checkpoints.best()
     if best is not None:
         kept = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
         checkpoints.load_weights(best["step"], model)
-        _save_model(run_dir / "checkpoints" / "best", model, here, settings, processor)
+        _save_model(run_dir / "checkpoints" / "best", model, runtime, settings, processor)
         with torch.no_grad():
             for name, parameter in model.named_parameters():
                 if name in kept:
                     parameter.copy_(kept[name])
-    _save_model(run_dir / "checkpoints" / "final", model, here, settings, processor)
-    here.barrier()
-    if here.is_main:
+    _save_model(run_dir / "checkpoints" / "final", model, runtime, settings, processor)
+    runtime.barrier()
+    if runtime.is_main:
         checkpoints.remove_all()
-    here.barrier()
+    runtime.barrier()
 
 
 def _save_model(
-    folder: Path, model: Polyglance | Gemma2ForCausalLM, here: Runtime, settings: str, processor: Processor | None
+    folder: Path, model: Polyglance | Gemma2ForCausalLM, runtime: Runtime, settings: str, processor: Processor | None
 ) -> None:
     """Write what `from_pretrained` reads, whole or not at all. Sharded parameters are gathered one at a time."""
     state = None
-    if here.strategy == "fsdp":
+    if runtime.strategy == "fsdp":
         state = {}
         for name, tensor in model.state_dict().items():
             gathered = whole(tensor)
-            if here.is_main:
+            if runtime.is_main:
                 state[name] = gathered.cpu()
-    if not here.is_main:
+    if not runtime.is_main:
         return
     try:
         with replacing_folder(folder) as partial:
