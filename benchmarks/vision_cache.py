@@ -31,8 +31,8 @@ from polyglance.model.flops import macs_by_part, on_meta, training_macs
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.features import cached_features
 from polyglance.train.run import initial_model, mixture_for, processor_for, train
+from polyglance.train.vision_cache import open_features
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
@@ -91,7 +91,7 @@ def vocabulary(config: TrainConfig) -> int:
 def make_cache(config: TrainConfig) -> None:
     """As the first run would."""
     model = initial_model(config.start, vocab_size=vocabulary(config), seed=config.seed)
-    cached_features(config, model, processor_for(config, model.config), Runtime.single())
+    open_features(config, model, processor_for(config, model.config), Runtime.single())
 
 
 def print_shares(config: TrainConfig) -> None:

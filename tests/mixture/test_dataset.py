@@ -14,7 +14,7 @@ from polyglance.mixture.collate import IGNORED, Batch
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.images import square_pixels
-from polyglance.mixture.prompts import prompt, prompt_of
+from polyglance.mixture.prompts import prompt_of, write_prompt
 from polyglance.mixture.tokenizer import EOS, MASK, train_tokenizer
 from polyglance.records import Annotation, ImageRecord
 
@@ -44,12 +44,14 @@ def same(a: Batch, b: Batch) -> bool:
 
 
 def test_prompts_are_the_published_sentences() -> None:
-    assert prompt("caption", "zh") == "The target language is simplified Chinese. What does the image describe?"
+    assert write_prompt("caption", "zh") == "The target language is simplified Chinese. What does the image describe?"
     expected = "The target language is Russian. Translate the following text: a dog"
-    assert prompt("translation", "ru", source="a dog") == expected
-    assert prompt("caption", "en", style="paragraph").endswith("Describe with a paragraph what is shown in the image.")
+    assert write_prompt("translation", "ru", source="a dog") == expected
+    assert write_prompt("caption", "en", style="paragraph").endswith(
+        "Describe with a paragraph what is shown in the image."
+    )
     with pytest.raises(ValueError, match="needs the text to translate"):
-        prompt("translation", "ru")
+        write_prompt("translation", "ru")
 
 
 def test_samples_belong_together(world: Path, tokenizer: Tokenizer) -> None:
@@ -67,7 +69,7 @@ def test_samples_belong_together(world: Path, tokenizer: Tokenizer) -> None:
         if cell.task == "translation":
             assert (batch.images[row].numpy() == known[pair]).all()
         else:
-            assert pair[0] == prompt("caption", cell.language)
+            assert pair[0] == write_prompt("caption", cell.language)
     assert (batch.attention_mask.sum(1) == (batch.input_ids != 0).sum(1)).all()
     lengths = (batch.labels != IGNORED).sum(1)
     assert (batch.labels[torch.arange(24), lengths - 1] == EOS).all()

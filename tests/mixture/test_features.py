@@ -14,7 +14,7 @@ from polyglance.coverage import Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.dataset import Mixture
-from polyglance.mixture.features import FEATURES_NAME, FeatureStore
+from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.tokenizer import train_tokenizer
 
 
@@ -28,7 +28,7 @@ def store(folder: Path, features: Tensor, sizes: tuple[int, ...]) -> Path:
         files.append({"name": f"{number:05d}.bin", "rows": len(part), "sha256": hashlib.sha256(data).hexdigest()})
     info = {"format": 1, "fingerprint": "abc", "num_images": len(features), "image_tokens": features.shape[1]}
     info |= {"width": features.shape[2], "dtype": str(features.dtype).partition(".")[2], "files": files}
-    (folder / FEATURES_NAME).write_text(json.dumps(info))
+    (folder / "features.json").write_text(json.dumps(info))
     return folder
 
 
@@ -84,8 +84,8 @@ def test_what_does_not_fit_is_one_line(tmp_path: Path) -> None:
     (folder / "00000.bin").unlink()
     with pytest.raises(ValueError, match=r"00000.bin: missing"):
         FeatureStore(folder)
-    info = json.loads((folder / FEATURES_NAME).read_text())
+    info = json.loads((folder / "features.json").read_text())
     info["files"][0]["name"] = "../../secret.bin"
-    (folder / FEATURES_NAME).write_text(json.dumps(info))
+    (folder / "features.json").write_text(json.dumps(info))
     with pytest.raises(ValueError, match="is not the name of a file of features"):
         FeatureStore(folder)

@@ -84,7 +84,7 @@ def same(one: Batch, other: Batch) -> bool:
 
 
 def loaded(drawn: Mixture, num_steps: int = 5, **settings: object) -> list[tuple[int, int, Batch]]:
-    usual = {"first_step": 2, "num_steps": num_steps, "indices": [0, 2], "num": 3, "num_workers": 0}
+    usual = {"first_step": 2, "num_steps": num_steps, "micro_batches": [0, 2], "num_micro_batches": 3, "num_workers": 0}
     with Loader(drawn, **{**usual, **settings}) as batches:  # type: ignore[arg-type]
         return list(batches)
 
@@ -110,7 +110,7 @@ def test_the_parts_of_a_step_are_its_samples(tmp_path: Path, tokenizer: Tokenize
         if num == 3:  # parts of similar lengths: their ranges do not overlap
             lengths = sorted([len(target) for _, _, target, _ in samples(part)] for part in parts)
             assert all(max(a) <= min(b) for a, b in zip(map(sorted, lengths), map(sorted, lengths[1:]), strict=False))
-    with pytest.raises(ValueError, match="12 samples does not divide into 5 parts"):
+    with pytest.raises(ValueError, match="12 samples does not divide into 5 micro-batches"):
         drawn.micro_batch(0, 0, 5)
 
 
@@ -140,11 +140,13 @@ def test_a_process_that_is_killed_costs_nothing(tmp_path: Path, tokenizer: Token
     drawn = mixture(write(tmp_path / "set", {}), tokenizer)
     expected = [drawn.micro_batch(step, index, 3) for step in range(10) for index in range(3)]
     found = []
-    with Loader(drawn, first_step=0, num_steps=10, indices=[0, 1, 2], num=3, num_workers=2) as batches:
+    with Loader(
+        drawn, first_step=0, num_steps=10, micro_batches=[0, 1, 2], num_micro_batches=3, num_workers=2
+    ) as batches:
         for step, index, batch in batches:
             found.append(batch)
             if (step, index) in ((0, 1), (5, 0)):
-                os.kill(batches._answers._workers[0].pid, signal.SIGKILL)  # type: ignore[union-attr]
+                os.kill(batches._results._workers[0].pid, signal.SIGKILL)  # type: ignore[union-attr]
     assert len(found) == 30
     assert all(map(same, found, expected))
 
@@ -155,10 +157,10 @@ class Deadly(Mixture):
     def __reduce__(self) -> tuple[object, ...]:
         return _deadly, super().__reduce__()[1]
 
-    def micro_batch(self, step: int, index: int, num: int) -> Batch:
+    def micro_batch(self, step: int, index: int, num_micro_batches: int) -> Batch:
         if step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().micro_batch(step, index, num)
+        return super().micro_batch(step, index, num_micro_batches)
 
 
 def _deadly(parts: tuple[object, ...], keywords: dict[str, object]) -> Deadly:
@@ -192,7 +194,7 @@ def test_bad_samples_are_replaced_counted_and_change_no_other(tmp_path: Path, to
         assert same(batch, again)
     assert seen == {"image: truncated", "image: not an image", "image: too many pixels", "text: empty"}
     assert num_bad > 12
-    with Loader(drawn, first_step=0, num_steps=40, indices=[0, 1], num=2, num_workers=0) as batches:
+    with Loader(drawn, first_step=0, num_steps=40, micro_batches=[0, 1], num_micro_batches=2, num_workers=0) as batches:
         assert len(list(batches)) == 80
         assert batches.bad_samples.counts.total() == num_bad
         [where] = {place.partition(": ")[0].partition(", ")[2] for place in batches.bad_samples.examples["text: empty"]}

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from polyglance.data.world import PREFIXES, describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
-from polyglance.mixture.collate import target_ids
+from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.tokenizer import (
     BOS,
     EOS,
@@ -84,7 +84,7 @@ def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:
 
 @given(texts=st.lists(st.text(min_size=1), min_size=1))
 def test_any_text_has_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
-    for ids in target_ids(tokenizer, texts, 8):
+    for ids in encode_targets(tokenizer, texts, 8):
         assert len(ids) <= 8
         assert ids[-1] == EOS
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 
 from polyglance.data.shard import ShardReader
+from polyglance.mixture import features
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.images import ImageStore
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS
 from polyglance.model.vision import pixel_values
-from polyglance.train import features
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.features import CachePlan
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
+from polyglance.train.vision_cache import CachePlan
 from tests.train.runs import small_run, weights, write_tokenizer
 
 FROZEN = tuple(part for part in PARTS if part != "vision")

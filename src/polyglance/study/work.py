@@ -16,9 +16,9 @@ from polyglance.data.world import generate
 from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.cells import evaluated_cells
 from polyglance.files import write_atomically
-from polyglance.mixture.collate import target_ids
+from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.sampler import cell_weights
+from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model.card import card
 from polyglance.model.micro import MicroConfig
@@ -194,10 +194,10 @@ def _mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterab
         if found is not None and len(found) < _LENGTH_SAMPLES:
             found.append(annotation)
     sources = targets = 0.0
-    for cell, weight in cell_weights(config.coverage, config.mixture.balance).items():
+    for cell, weight in compute_cell_weights(config.coverage, config.mixture.balance).items():
         chosen = by_cell[str(cell)]
-        prompts = target_ids(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
-        texts = target_ids(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
+        prompts = encode_targets(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
+        texts = encode_targets(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
         sources += weight * sum(map(len, prompts)) / len(chosen)
         targets += weight * sum(map(len, texts)) / len(chosen)
     return {"source_tokens": round(sources), "target_tokens": round(targets)}

@@ -57,8 +57,8 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
         mixture,
         first_step=0,
         num_steps=num_steps,
-        indices=range(num_parts),
-        num=num_parts,
+        micro_batches=range(num_parts),
+        num_micro_batches=num_parts,
         num_workers=config.engine.num_workers,
     ) as loader:
         since_s = time.monotonic()

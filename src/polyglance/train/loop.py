@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
 from polyglance.model.parts import train_mode
-from polyglance.progress import Show, progress
+from polyglance.progress import Show, track_progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.metrics import Meter, MetricsLog, gate_openings, memory_bytes
 from polyglance.train.optim import OptimConfig
@@ -83,7 +83,7 @@ def optimise(objective: nn.Module, batches: Batches, training: Training, runtime
     loop = _Loop(objective, training, runtime)
     with (
         stall_notice(training.watch.stall_s, where=training.run_dir.name) as pulse,
-        progress(show=training.show_progress and runtime.is_main) as loop.show,
+        track_progress(show=training.show_progress and runtime.is_main) as loop.show,
         batches(loop.first_step) as stream,
     ):
         loop.phases = Phases(lambda phase: pulse(loop.step, phase), runtime.synchronise if training.is_timed else None)

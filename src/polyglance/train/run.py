@@ -21,7 +21,7 @@ from polyglance.config import fingerprint, save, to_dict
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime, join_processes
 from polyglance.files import replacing_folder, write_atomically, write_json
-from polyglance.mixture.collate import IGNORED, Batch, pad, target_ids
+from polyglance.mixture.collate import IGNORED, Batch, encode_targets, pad
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.loader import Loader
@@ -35,12 +35,12 @@ from polyglance.model.processor import Processor
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig, may_change
 from polyglance.train.environment import environment
-from polyglance.train.features import cached_features
 from polyglance.train.loop import Training, optimise
 from polyglance.train.metrics import measured_peak_tflops
 from polyglance.train.parallel import recompute_activations, replica_bytes, whole
 from polyglance.train.sinks import Sinks
 from polyglance.train.step import CaptionObjective, LanguageModelObjective
+from polyglance.train.vision_cache import open_features
 
 __all__ = [
     "LanguageModelConfig",
@@ -147,7 +147,7 @@ def train(
         if before_first_step is not None:
             before_first_step(model.eval(), runtime)
         runtime.barrier()
-        features = cached_features(config, model, processor, runtime)
+        features = open_features(config, model, processor, runtime)
         mixture = mixture_for(config, processor, features)
         if runtime.is_main:
             counts = mixture.samples_per_cell(config.num_steps)
@@ -236,8 +236,8 @@ def _loaded(config: TrainConfig, mixture: Mixture, runtime: Runtime, first_step:
         mixture,
         first_step=first_step,
         num_steps=config.num_steps,
-        indices=runtime.local_micro_batches(num_parts),
-        num=num_parts,
+        micro_batches=runtime.local_micro_batches(num_parts),
+        num_micro_batches=num_parts,
         num_workers=config.engine.num_workers,
         pin_memory=runtime.device.type == "cuda",
     ) as loader:
@@ -279,7 +279,7 @@ def _text_batches(config: LanguageModelConfig, tokenizer: Tokenizer, first_step:
         random = np.random.default_rng([config.seed, 4, step])
         chosen = random.choice(len(codes), size=config.batch_size, p=shares / shares.sum())
         drawn = [texts[codes[c]][random.integers(len(texts[codes[c]]))] for c in chosen.tolist()]
-        ids = target_ids(tokenizer, drawn, config.model.max_tokens - 1)
+        ids = encode_targets(tokenizer, drawn, config.model.max_tokens - 1)
         rows = pad([[BOS, *row] for row in ids], IGNORED)
         return Batch(
             images=torch.empty(len(rows), 0, 0, 3, dtype=torch.uint8),
