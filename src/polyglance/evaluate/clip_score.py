@@ -16,7 +16,7 @@ from polyglance.evaluate.predict import PredictConfig, Prediction, load_examples
 from polyglance.evaluate.score_predictions import measured_with_model
 from polyglance.evaluate.score_report import Measurement
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["ClipConfig", "clip_score"]
 
@@ -48,7 +48,7 @@ def clip_score(prediction: Prediction, predicted: PredictConfig, config: ClipCon
     model = ClipModel(config.folder, device=config.device, dtype=config.dtype)
     examples = load_examples(predicted, images=True)
     values: list[float] = []
-    with progress() as show:
+    with track_progress() as show:
         for first in range(0, len(examples), config.batch_size):
             chosen = slice(first, first + config.batch_size)
             values += _batch(model, examples[chosen], prediction.rows[chosen], config)

@@ -22,7 +22,7 @@ from polyglance.files import write_atomically
 from polyglance.languages import language
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["LossConfig", "folder_losses", "summary_rows"]
 
@@ -110,7 +110,7 @@ def _losses(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[str
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size
     losses = {}
-    with progress() as show:
+    with track_progress() as show:
         for number, cell in enumerate(cells, 1):
             (samples,) = held_out_samples(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
             losses[str(cell)] = cell_losses(

@@ -32,7 +32,7 @@ from polyglance.engines.open import EvaluatedModel, ModelConfig, Picture, check_
 from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge, num_lines, read_rows
 from polyglance.files import locked, write_atomically
 from polyglance.processes import parent_is_alive
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["SIDECAR", "PredictConfig", "Prediction", "load_examples", "predict"]
 
@@ -211,7 +211,7 @@ def _run(work: _Work, batches: Sequence[int]) -> None:
     """Make these batches, here or in processes of their own."""
     num_processes = min(work.config.num_processes, len(batches))
     done = num_lines(work.folder)
-    with progress() as show:
+    with track_progress() as show:
 
         def say(num_done: int) -> None:
             show(f"{work.config.benchmark} {work.config.language}", num_done, len(work.examples))

@@ -53,8 +53,8 @@ class MixtureConfig:
     decode: Decode | None = None
     """`exact`: the published transform, full decoding and Pillow's bicubic filter. `reduced`: a JPEG of more than four
     times the asked size is decoded at a half, quarter or eighth of its size, never below twice the asked size, and
-    torch computes the same filter, in a third of the time. If not given: `exact` if all images fit into memory, because each
-    is then decoded only once, else `reduced`."""
+    torch computes the same filter, in a third of the time. If not given: `exact` if all images fit into memory,
+    because each is then decoded only once, else `reduced`."""
     max_bad_share: float = 0.01
     """A run stops when more than this share of its samples (of at least 1,000) had to be replaced by others."""
     token_cache: Path | None = None
