@@ -105,6 +105,13 @@ class Runtime:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
+    @property
+    def dtype(self) -> "torch.dtype":
+        """torch's name of the precision."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
     def local_micro_batches(self, num_micro_batches: int) -> range:
         """Return the numbers of the micro-batches of every optimiser step that this process computes."""
         num_passes = num_micro_batches // self.world_size
@@ -145,8 +152,7 @@ class Runtime:
             return nullcontext()
         import torch
 
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
     def synchronise(self) -> None:
         """Wait until the device has finished its queue; call it before a clock is read."""

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
-from polyglance.data.shard import read_manifest
+from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.data.world import generate
 from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.cells import evaluated_cells
@@ -19,7 +19,7 @@ from polyglance.files import write_atomically
 from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import compute_cell_weights
-from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.mixture.tokenizer import read_texts, train_tokenizer
 from polyglance.model.card import card
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
@@ -32,13 +32,11 @@ from polyglance.study.measure import (
     evaluator_for,
     measured_run,
     prefixes_for,
-    texts_of,
-    training_annotations,
 )
 from polyglance.study.store import begin, finish, is_done
-from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.run import train, train_language_model
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.language_model import train_language_model
+from polyglance.train.run import train
 
 __all__ = ["data_dirs", "do", "language_model_config", "prefixes", "published_run", "start_of", "train_config"]
 
@@ -179,9 +177,11 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer and note how long prompts and targets are with it."""
-    annotations = training_annotations(data_dirs(config)[0], config.coverage)
-    tokenizer = train_tokenizer(texts_of(annotations), vocab_size=config.vocab_size)
+    data = data_dirs(config)[0]
+    texts = read_texts(data, set(config.coverage.languages))
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    annotations = (a for of_image in ShardReader(data).annotations() for a in of_image)
     lengths = _mean_lengths(config, tokenizer, annotations)
     write_atomically(folder / "lengths.json", json.dumps(lengths, indent=2) + "\n")
 
