@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Precision", "Runtime", "RuntimeConfig", "join_processes"]
 
+T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _TIMEOUT_S = 3600
@@ -141,6 +142,10 @@ class Runtime:
     def from_main(self, value: Any) -> Any:
         """Return the first process's value, in every process."""
         return self.gather(value)[0]
+
+    def first(self, value: T | None) -> T | None:
+        """Return the first process's value that is not None, in every process; None if there is none."""
+        return next((other for other in self.gather(value) if other is not None), None)
 
     def barrier(self) -> None:
         """Wait until all processes have called this."""

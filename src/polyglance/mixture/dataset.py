@@ -1,9 +1,9 @@
 """Batches of a data set under a coverage, an endless sequence."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
@@ -18,8 +18,8 @@ from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
-from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Texts, Tokens
-from polyglance.mixture.token_cache import open_token_cache
+from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
+from polyglance.mixture.token_cache import Texts, open_token_cache
 from polyglance.mixture.tokenizer import encode_with_gaps
 from polyglance.records import Annotation
 
@@ -33,27 +33,15 @@ _MAX_TRIES = 64
 _EMPTY = Defect("text: empty", "no tokens")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Samples:
-    """Samples of a step, before their images are read; the fields are as in `Draw`."""
+class _Samples(NamedTuple):
+    """Samples of a step, before their images are read: cell and visit as in `Draw`, row and annotation of the data set,
+    and the sample's number within the step."""
 
     cell: Int[np.ndarray, "B"]
     visit: Int[np.ndarray, "B"]
     row: Int[np.ndarray, "B"]
-    """Row of the data set."""
     annotation: Int[np.ndarray, "B"]
-    """Number of the annotation."""
-    place: Int[np.ndarray, "B"]
-    """Number of the sample within the step."""
-
-    def __getitem__(self, chosen: Int[np.ndarray, " K"]) -> "_Samples":
-        return _Samples(
-            cell=self.cell[chosen],
-            visit=self.visit[chosen],
-            row=self.row[chosen],
-            annotation=self.annotation[chosen],
-            place=self.place[chosen],
-        )
+    number: Int[np.ndarray, "B"]
 
 
 class Mixture:
@@ -143,7 +131,8 @@ class Mixture:
         assert 0 <= index < num_micro_batches, (index, num_micro_batches)
         samples = self._draw(step)
         if num_micro_batches > 1:
-            samples = samples[self._divide(step, samples, num_micro_batches)[index]]
+            chosen = self._divide(step, samples, num_micro_batches)[index]
+            samples = _Samples(*(values[chosen] for values in samples))
         return self._load(step, samples)
 
     def samples_per_cell(self, num_steps: int) -> dict[str, int]:
@@ -171,8 +160,7 @@ class Mixture:
         for cell in range(len(self.cells)):
             chosen = draw.cell == cell
             row[chosen], annotation[chosen] = self._entries(cell, draw.item[chosen], draw.visit[chosen])
-        place = np.arange(len(row))
-        return _Samples(cell=draw.cell, visit=draw.visit, row=row, annotation=annotation, place=place)
+        return _Samples(draw.cell, draw.visit, row, annotation, np.arange(len(row)))
 
     def _entries(
         self, cell: int, item: Int[np.ndarray, " K"], visit: Int[np.ndarray, " K"]
@@ -244,7 +232,7 @@ class Mixture:
         for position, cell in enumerate(samples.cell.tolist()):
             if self.cells[cell].task == "caption":
                 continue
-            random = np.random.default_rng([self.seed, 3, step, int(samples.place[position])])
+            random = np.random.default_rng([self.seed, 3, step, int(samples.number[position])])
             if random.random() < masking.samples:
                 entry = self._texts.annotation(int(samples.row[position]), int(samples.annotation[position]))
                 texts = _split_at_gaps(entry, masking.words, random)

@@ -39,14 +39,11 @@ _BATCH_SIZE = 64
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureFile:
-    """One file of features."""
+    """Name, number of images and digest of one file of features."""
 
     name: str
-    """File name."""
     rows: int
-    """Images in it."""
     sha256: str
-    """Hexadecimal digest of the file."""
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name or not self.name.endswith(".bin"):  # names become paths
@@ -58,19 +55,15 @@ class FeaturesInfo:
     """Content of features.json."""
 
     format: int = _FORMAT
-    """Version of the format."""
     fingerprint: str
     """Fingerprint of the tower's weights, the image transform, the precision and the data set."""
     num_images: int
-    """Images of the data set."""
     image_tokens: int
     """Positions of an image's features."""
     width: int
     """Channels of each position."""
     dtype: FeatureType
-    """Number format of the files."""
     files: tuple[FeatureFile, ...]
-    """Files in the order of the rows."""
 
     def __post_init__(self) -> None:
         if self.format != _FORMAT:
@@ -191,8 +184,8 @@ def write_features(
                 problem = str(error)
                 break
             local_files.append((number, file, shape))
-        if problems := [text for text in runtime.gather(problem) if text is not None]:
-            raise UnusableImagesError(problems[0])
+        if (problem := runtime.first(problem)) is not None:
+            raise UnusableImagesError(problem)
         files = sorted(entry for entries in runtime.gather(local_files) for entry in entries)
         if runtime.is_main:
             image_tokens, width = files[0][2] if files else (0, 0)

@@ -8,7 +8,7 @@ samples, and the only state is the step.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -51,16 +51,13 @@ def compute_cell_weights(coverage: Coverage, balance: Balance | Mapping[str, flo
     return {cell: weights[cell] / total for cell in cells}
 
 
-@dataclass(frozen=True)
-class Draw:
-    """The samples of one step."""
+class Draw(NamedTuple):
+    """The samples of one step: index into the sampler's cells, index into the cell's pool of images, and number of the
+    sample within its cell, from 0 over the whole run."""
 
     cell: Int[np.ndarray, "B"]
-    """Index into the sampler's cells."""
     item: Int[np.ndarray, "B"]
-    """Index into the cell's pool of images."""
     visit: Int[np.ndarray, "B"]
-    """Number of the sample within its cell, from 0 over the whole run."""
 
 
 class CellSampler:

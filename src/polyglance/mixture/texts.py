@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -14,7 +13,7 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import EOS, PAD, encode
 from polyglance.records import Annotation
 
-__all__ = ["CellPool", "Frames", "MemoryTexts", "Texts", "Tokens", "make_cell_pools"]
+__all__ = ["CellPool", "Frames", "MemoryTexts", "Tokens", "make_cell_pools"]
 
 Tokens = tuple[Sequence[int], Sequence[int]]
 """Token ids of a prompt and of its target, without the frames of a model."""
@@ -60,28 +59,9 @@ class CellPool:
     """Numbers of the annotations in the data set."""
 
 
-@runtime_checkable
-class Texts(Protocol):
-    """Texts of a data set as a mixture needs them. Annotations are numbered in the order of the images."""
-
-    def group_starts(self) -> Int[np.ndarray, " _"]:
-        """Return the first row of each row group of the data set, and the number of rows."""
-
-    def pools(self, cells: Sequence[Cell]) -> dict[Cell, CellPool]:
-        """Return the images that can show each cell."""
-
-    def tokens(self, annotations: Integer[np.ndarray, " N"]) -> list[Tokens]:
-        """Return the token ids of prompt and target of annotations."""
-
-    def lengths(self, annotations: Integer[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
-        """Return the number of tokens of prompt and target of each annotation."""
-
-    def annotation(self, row: int, annotation: int) -> Annotation:
-        """Return an annotation as it is written in the data set; `row` is its image's."""
-
-
 class MemoryTexts:
-    """Texts with all annotations in memory; each is tokenised when it is first asked for. Methods as in `Texts`."""
+    """Texts of a data set with all annotations in memory; each is tokenised when it is first asked for. Annotations are
+    numbered in the order of the images."""
 
     def __init__(self, reader: ShardReader, prompt_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
         self._reader = reader
@@ -90,12 +70,15 @@ class MemoryTexts:
         self._tokens: dict[int, Tokens] = {}
 
     def group_starts(self) -> Int[np.ndarray, " _"]:
+        """Return the first row of each row group of the data set, and the number of rows."""
         return self._reader.group_starts()
 
     def pools(self, cells: Sequence[Cell]) -> dict[Cell, CellPool]:
+        """Return the images that can show each cell."""
         return make_cell_pools(self._table, tuple(cells))
 
     def tokens(self, annotations: Integer[np.ndarray, " N"]) -> list[Tokens]:
+        """Return the token ids of prompt and target of annotations."""
         new = [index for index in dict.fromkeys(annotations.tolist()) if index not in self._tokens]
         if new:
             entries = [self._table.annotation(index) for index in new]
@@ -105,9 +88,11 @@ class MemoryTexts:
         return [self._tokens[index] for index in annotations.tolist()]
 
     def lengths(self, annotations: Integer[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
+        """Return the number of tokens of prompt and target of each annotation."""
         return np.array([[len(prompt), len(target)] for prompt, target in self.tokens(annotations)])
 
     def annotation(self, row: int, annotation: int) -> Annotation:  # noqa: ARG002
+        """Return an annotation as it is written in the data set; `row` is its image's."""
         return self._table.annotation(annotation)
 
 

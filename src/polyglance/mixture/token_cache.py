@@ -21,11 +21,11 @@ from polyglance.data.shard import AnnotationTable, ShardReader
 from polyglance.files import locked, read_json, replacing_folder, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of, write_prompt
-from polyglance.mixture.texts import CellPool, Tokens
+from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
 from polyglance.mixture.tokenizer import encode
 from polyglance.records import STYLES, Annotation
 
-__all__ = ["CachedTexts", "TokensInfo", "open_token_cache"]
+__all__ = ["CachedTexts", "Texts", "TokensInfo", "open_token_cache"]
 
 _FORMAT = 1
 _INFO_NAME = "tokens.json"
@@ -45,9 +45,7 @@ class TokensInfo:
     """Content of tokens.json."""
 
     format: int = _FORMAT
-    """Version of the format."""
     cells: tuple[str, ...]
-    """Cells of the data set."""
     sizes_bytes: dict[str, int]
     """File name -> size, to notice a folder that was copied incompletely."""
 
@@ -73,7 +71,7 @@ class TokensInfo:
 
 
 class CachedTexts:
-    """Texts of a data set from its token cache. Methods as in `Texts`.
+    """Texts of a data set from its token cache; methods as in `MemoryTexts`.
 
     Args:
         folder: a finished cache.
@@ -126,6 +124,9 @@ class CachedTexts:
         if not self._info.sizes_bytes[path.name]:
             return np.zeros(0, dtype)  # an empty file cannot be mapped
         return np.asarray(np.memmap(path, dtype, "r"))  # a plain array is indexed several times faster
+
+
+Texts = MemoryTexts | CachedTexts
 
 
 def open_token_cache(

@@ -45,14 +45,11 @@ _RESERVE_BYTES = 16 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointFile:
-    """One file of a checkpoint."""
+    """Name, size and digest of one file of a checkpoint."""
 
     name: str
-    """File name."""
     bytes: int
-    """Size."""
     sha256: str
-    """Hexadecimal digest."""
 
     @classmethod
     def of(cls, path: Path) -> "CheckpointFile":
@@ -65,7 +62,6 @@ class CheckpointManifest:
     """Content of checkpoint.json."""
 
     format: int = _FORMAT
-    """Version of the format."""
     step: int
     """Optimiser steps done."""
     is_sharded: bool
@@ -75,7 +71,6 @@ class CheckpointManifest:
     state: Mapping[str, Any]
     """State of the loop beside the tensors, as JSON."""
     files: tuple[CheckpointFile, ...]
-    """All other files of the folder."""
 
     def __post_init__(self) -> None:
         if self.format != _FORMAT:
@@ -84,14 +79,11 @@ class CheckpointManifest:
 
 @dataclass(frozen=True, kw_only=True)
 class BestCheckpoint:
-    """Content of best.json: the checkpoint with the lowest value of a loss so far."""
+    """Content of best.json: the step with the lowest value of a loss so far, name and value of the loss in nats."""
 
     step: int
-    """Optimiser steps done."""
     name: str
-    """Name of the loss."""
     value: float
-    """Its value, in nats."""
 
 
 class _DamagedError(Exception):
@@ -142,7 +134,7 @@ class Checkpoints:
             return str(error)
         except OSError as error:
             problem = f"{partial_name}: {error.strerror}"
-        return self._first_problem(problem)
+        return self.runtime.first(problem)
 
     def load_newest(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, Mapping[str, Any]] | None:
         """Load the newest whole checkpoint into model and optimiser; damaged ones are named on standard error.
@@ -207,13 +199,9 @@ class Checkpoints:
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*"))
         return [int(match[1]) for match in names if match and not match[2]]
 
-    def _first_problem(self, problem: str | None) -> str | None:
-        """Return a problem of any of the processes, the same in all; each passes its own."""
-        return next((text for text in self.runtime.gather(problem) if text is not None), None)
-
     def _raise_any(self, problem: str | None) -> None:
         """Raise in all processes if there is a problem in one."""
-        if (problem := self._first_problem(problem)) is not None:
+        if (problem := self.runtime.first(problem)) is not None:
             raise _NotWrittenError(problem)
 
     def _check_space(self, partial: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
@@ -286,7 +274,7 @@ class Checkpoints:
             problem = f"{Path(error.filename).name} is missing"
         except (OSError, ValueError) as error:
             problem = f"{_MANIFEST} cannot be read ({error})"
-        if (problem := self._first_problem(problem)) is not None:
+        if (problem := self.runtime.first(problem)) is not None:
             raise _DamagedError(problem)
         return manifest
 

@@ -21,9 +21,7 @@ class DryRun:
     """The batches of the first steps of a run."""
 
     num_steps: int
-    """Optimiser steps."""
     num_samples: int
-    """Samples of these steps."""
     samples_per_s: float
     """Samples per second of one process with its loader processes; training cannot be faster."""
     source_tokens: Mapping[str, float]
@@ -33,7 +31,6 @@ class DryRun:
     padding_share: float
     """Share of the positions of prompts and targets that are padding."""
     samples_per_cell: Mapping[str, int]
-    """Cell -> samples."""
     bad_samples: Mapping[str, Any]
     """Samples that could not be used and were replaced: reason -> count and first places."""
 

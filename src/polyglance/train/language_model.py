@@ -68,10 +68,8 @@ def _open_batches(config: LanguageModelConfig, tokenizer: Tokenizer, first_step:
 
 def _read_texts_by_language(config: LanguageModelConfig) -> dict[str, list[str]]:
     table = ShardReader(config.data).annotations()
-    texts: dict[str, list[str]] = {code: [] for code in config.languages}
-    for task, code, text in zip(table.task, table.language, table.text, strict=True):
-        if task == "caption" and code in texts:
-            texts[code].append(text)
-    if empty := [code for code, texts_of_language in texts.items() if not texts_of_language]:
+    captions = [(c, text) for t, c, text in zip(table.task, table.language, table.text, strict=True) if t == "caption"]
+    texts = {code: [text for language, text in captions if language == code] for code in config.languages}
+    if empty := [code for code in texts if not texts[code]]:
         raise ValueError(f"{config.data}: no texts in {', '.join(empty)} for a language model")
     return texts

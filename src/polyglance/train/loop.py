@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from polyglance.config import to_dict
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
 from polyglance.model.architecture import Polyglance
@@ -18,8 +19,7 @@ from polyglance.model.parts import train_mode
 from polyglance.progress import Show, track_progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
-from polyglance.train.metrics import Meter, MetricsLog, MetricsRow, gate_openings, memory_bytes
-from polyglance.train.mfu import Mfu
+from polyglance.train.metrics import Meter, MetricsLog, MetricsRow, Mfu, gate_openings, memory_bytes
 from polyglance.train.optim import LossScale
 from polyglance.train.parallel import allow_submodule_calls, distribute, gather_full, synchronise_gradients
 from polyglance.train.phases import Phases
@@ -198,25 +198,30 @@ class _Loop:
     def _write_row(self, done: int, lr: float, norm: float) -> None:
         """Write a row of metrics.jsonl about the steps since the last one, and show the progress."""
         totals = self.meter.take(self.runtime)
+        num_tokens, num_samples = float(totals.tokens.sum()), float(totals.samples.sum())
+        samples_per_s = num_samples / totals.seconds
+        mfu = None
+        if self.mfu is not None:
+            mfu = self.mfu(samples_per_s, float(totals.source_tokens.sum()) / num_samples, num_tokens / num_samples)
         waited_s, self.waited_s = self.phases.seconds["data wait"] - self.waited_s, self.phases.seconds["data wait"]
         row = MetricsRow(
             step=done,
-            loss_nats=totals.loss_nats,
+            loss_nats=float(totals.nats.sum()) / num_tokens,
             lr=lr,
             grad_norm=norm,
-            cells=totals.cell_losses(self.cells),
-            tokens_per_s=float(totals.tokens.sum() / totals.seconds),
-            samples_per_s=totals.samples_per_s,
-            num_bad_samples=totals.num_bad,
+            cells={c: float(n / t) for c, n, t in zip(self.cells, totals.nats, totals.tokens, strict=True) if t},
+            tokens_per_s=num_tokens / totals.seconds,
+            samples_per_s=samples_per_s,
+            num_bad_samples=int(totals.bad_samples[0]),
             data_wait_share=waited_s / totals.seconds,
             memory_bytes=memory_bytes(self.runtime.device),
             num_skipped=self.num_skipped,
             num_spikes=self.watch.num_spikes,
-            mfu=None if self.mfu is None else self.mfu(totals.samples_per_s, totals.mean_tokens),
+            mfu=mfu,
             gates=gate_openings(self.model) or None,
         )
         self.last_losses = {"loss_nats": row.loss_nats, **row.cells}
-        self._record(row.to_dict())
+        self._record(to_dict(row))
         text = f"loss {row.loss_nats:.3f}, {row.samples_per_s:.0f} samples/s"
         text += "" if row.mfu is None else f", MFU {row.mfu:.0%}"
         self.show(self.run_dir.name, done, self.config.num_steps, text)

@@ -1,31 +1,36 @@
-"""The record of a run, metrics.jsonl: loss per cell, rates, memory, gradient norm and gates."""
+"""The record of a run, metrics.jsonl: loss per cell, rates, MFU, memory, gradient norm and gates."""
 
 import json
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from polyglance.config import to_dict
 from polyglance.distributed import Runtime
 from polyglance.files import write_atomically
 from polyglance.mixture.collate import IGNORED, Batch
+from polyglance.model.architecture import Polyglance
+from polyglance.model.component_names import PARTS
+from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.parts import part_of
 from polyglance.train.parallel import gather_full
 
-__all__ = ["Meter", "MetricsLog", "MetricsRow", "Totals", "gate_openings", "memory_bytes"]
+__all__ = ["Meter", "MetricsLog", "MetricsRow", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricsRow:
-    """One row of metrics.jsonl about training. Losses, rates and bad samples are those since the last row."""
+    """A row of metrics.jsonl about training. Losses, rates and bad samples are those since the row before, of all
+    processes."""
 
     step: int
     """Optimiser steps done."""
@@ -34,31 +39,26 @@ class MetricsRow:
     lr: float
     """Learning rate of the last step."""
     grad_norm: float
-    """Gradient norm of the last step over all parameters and processes, before clipping."""
+    """Gradient norm of the last step over all parameters, before clipping."""
     cells: Mapping[str, float]
     """Cell -> mean loss per target token, in nats."""
     tokens_per_s: float
-    """Target tokens per second, all processes."""
+    """Target tokens per second."""
     samples_per_s: float
-    """Samples per second, all processes."""
     num_bad_samples: int
     """Samples that could not be used and were replaced."""
     data_wait_share: float
     """Share of the time in which the first process waited for batches."""
     memory_bytes: int
-    """Peak memory (`memory_bytes`)."""
+    """Peak memory of the first process (`memory_bytes`)."""
     num_skipped: int
     """Steps since the start whose gradient was not finite."""
     num_spikes: int
     """Steps since the start with a loss far above the median."""
     mfu: float | None = None
-    """Model operations per second over the peak; None if no peak is configured."""
-    gates: tuple[float, ...] | None = None
+    """Rate of the model's operations over the peak; None if no peak is configured."""
+    gates: list[float] | None = None
     """tanh of each cross-attention gate; None if the model has none."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the row as JSON; what is None is left out."""
-        return to_dict(self)
 
 
 class MetricsLog:
@@ -79,42 +79,16 @@ class MetricsLog:
             print(f"{self.path}: the row of step {row['step']} is lost: {error.strerror}", file=sys.stderr, flush=True)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Totals:
-    """Sums since the last row, over all processes. C cells."""
+class Totals(NamedTuple):
+    """Sums over all processes since the last row, by cell, and the seconds that they took."""
 
     nats: Float[np.ndarray, "C"]
-    """Sum of the cross-entropies."""
     tokens: Float[np.ndarray, "C"]
-    """Target tokens that count."""
     samples: Float[np.ndarray, "C"]
-    """Samples."""
     source_tokens: Float[np.ndarray, "C"]
-    """Prompt tokens."""
-    num_bad: int
-    """Samples that were replaced."""
+    bad_samples: Float[np.ndarray, "C"]
+    """All bad samples are counted in the first place."""
     seconds: float
-    """Time of this process."""
-
-    @property
-    def loss_nats(self) -> float:
-        """Mean loss per token."""
-        return float(self.nats.sum() / self.tokens.sum())
-
-    @property
-    def samples_per_s(self) -> float:
-        """Samples per second."""
-        return float(self.samples.sum() / self.seconds)
-
-    @property
-    def mean_tokens(self) -> tuple[float, float]:
-        """Mean prompt and target tokens of a sample."""
-        num_samples = self.samples.sum()
-        return float(self.source_tokens.sum() / num_samples), float(self.tokens.sum() / num_samples)
-
-    def cell_losses(self, cells: Sequence[str]) -> dict[str, float]:
-        """Return cell -> mean loss per token, for the cells that had a sample."""
-        return {c: float(n / t) for c, n, t in zip(cells, self.nats, self.tokens, strict=True) if t}
 
 
 class Meter:
@@ -128,8 +102,7 @@ class Meter:
     def __init__(self, num_cells: int, device: torch.device, state: Mapping[str, Any] | None = None) -> None:
         self._num_cells = num_cells
         self._nats = torch.zeros(num_cells, dtype=torch.float64, device=device)
-        self._counts = np.zeros((4, num_cells))
-        """Tokens, samples, prompt tokens; and in the first place of the last row, bad samples."""
+        self._counts = np.zeros((4, num_cells))  # the other arrays of `Totals`
         self._since_s = time.monotonic()
         if state is not None:
             self._nats += torch.tensor(state["nats"], dtype=torch.float64, device=device)
@@ -137,12 +110,7 @@ class Meter:
             self._since_s -= state["seconds"]
 
     def add(self, batch: Batch, nats: Float[Tensor, " B"]) -> None:
-        """Count a micro-batch.
-
-        Args:
-            batch: the micro-batch in main memory.
-            nats: each sample's sum of cross-entropies, on the device.
-        """
+        """Count a micro-batch, given in main memory, and its samples' sums of cross-entropies, on the device."""
         cell = torch.from_numpy(batch.cell)
         self._nats.index_add_(0, cell.to(nats.device, non_blocking=True), nats.double())
         target_tokens = (batch.labels != IGNORED).sum(1).numpy()
@@ -153,35 +121,28 @@ class Meter:
 
     def state(self, runtime: Runtime) -> dict[str, Any]:
         """Return the sums of all processes, as JSON."""
-        nats, *counts = self._sum_over_processes(runtime).tolist()
+        nats, *counts = self._all_sum(runtime).tolist()
         return {"nats": nats, "counts": counts, "seconds": time.monotonic() - self._since_s}
 
     def take(self, runtime: Runtime) -> Totals:
         """Return the sums of all processes since the last call, and begin anew."""
-        nats, tokens, samples, source_tokens, bad = self._sum_over_processes(runtime)
+        nats, tokens, samples, source_tokens, bad_samples = self._all_sum(runtime)
         now_s = time.monotonic()
-        totals = Totals(
-            nats=nats,
-            tokens=tokens,
-            samples=samples,
-            source_tokens=source_tokens,
-            num_bad=int(bad[0]),
-            seconds=now_s - self._since_s,
-        )
+        totals = Totals(nats, tokens, samples, source_tokens, bad_samples, now_s - self._since_s)
         self._nats.zero_()
         self._counts[:] = 0
         self._since_s = now_s
         return totals
 
-    def _sum_over_processes(self, runtime: Runtime) -> Float[np.ndarray, "5 C"]:
+    def _all_sum(self, runtime: Runtime) -> Float[np.ndarray, "5 C"]:
         return runtime.all_sum(np.vstack([self._nats.cpu().numpy(), self._counts]))
 
 
-def gate_openings(model: nn.Module) -> tuple[float, ...]:
+def gate_openings(model: nn.Module) -> list[float]:
     """Return tanh of each cross-attention gate, layer by layer: how much of the image the decoder takes in. All
     processes must call this together."""
     gates = [p for name, p in model.named_parameters() if name.endswith("encoder_attn_gate")]
-    return tuple(float(gather_full(gate).tanh()) for gate in gates)
+    return [float(gather_full(gate).tanh()) for gate in gates]
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -190,3 +151,51 @@ def memory_bytes(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
+
+
+Mfu = Callable[[float, float, float], float]
+"""(samples/s of all processes, mean prompt tokens of a sample, mean target tokens) -> MFU."""
+
+
+def make_mfu(model: Polyglance, runtime: Runtime, *, peak_tflops: float | str, image_size: int, is_cached: bool) -> Mfu:
+    """Return a function that computes the MFU of a model in training.
+
+    Recomputed activations and padding do not count as operations, nor does a vision tower whose features are cached.
+
+    Args:
+        peak_tflops: as in `RuntimeConfig`, but not None.
+        image_size: side of the square images, in pixels.
+        is_cached: the tower's features are cached.
+    """
+    per_device = _measure_peak_tflops(runtime) if peak_tflops == "measured" else float(peak_tflops)
+    peak_flops_per_s = per_device * 1e12 * runtime.world_size
+    trained_parts = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = tuple(part for part in PARTS if part in trained_parts)
+
+    @lru_cache
+    def count_macs(source_tokens: int, target_tokens: int) -> int:
+        sizes = {"image_size": image_size, "source_tokens": source_tokens, "target_tokens": target_tokens}
+        total = training_macs(model.config, trained, **sizes)
+        return total - (macs_by_part(on_meta(model.config), **sizes)["vision"] if is_cached else 0)
+
+    return lambda samples_per_s, source, target: (
+        2 * count_macs(round(source), round(target)) * samples_per_s / peak_flops_per_s
+    )
+
+
+def _measure_peak_tflops(runtime: Runtime, *, size: int = 0) -> float:
+    """Measure the rate of a large matrix product on this device in the run's precision, in 10^12 FLOP/s; best of three.
+
+    Args:
+        size: rows and columns; 0: 8192 on a GPU, 2048 on a CPU.
+    """
+    size = size or (8192 if runtime.device.type == "cuda" else 2048)
+    left, right = (torch.ones(size, size, dtype=runtime.dtype, device=runtime.device) for _ in range(2))
+    best_s = float("inf")
+    for _ in range(4):  # the first warms up
+        runtime.synchronise()
+        since_s = time.perf_counter()
+        left @ right
+        runtime.synchronise()
+        best_s = min(best_s, time.perf_counter() - since_s)
+    return 2 * size**3 / best_s / 1e12

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from polyglance.distributed import Precision, Runtime
+from polyglance.model.parts import num_parameters
 
 __all__ = [
     "allow_submodule_calls",
@@ -105,6 +106,5 @@ def copy_into(target: Tensor, source: Tensor) -> None:
 def count_replica_bytes(model: nn.Module, precision: Precision) -> int:
     """Return the memory of an undivided model in training without its activations, in bytes: weights, gradients, two
     moments, and weights in the run's precision."""
-    total = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return total * (4 if precision == "fp32" else 6) + 12 * trained
+    cast_bytes = 0 if precision == "fp32" else 2
+    return (4 + cast_bytes) * num_parameters(model) + 12 * num_parameters(model, trained_only=True)

@@ -15,7 +15,7 @@ from polyglance.model.architecture import Polyglance
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.loop import BatchSource, Hooks, MicroBatches, optimise
-from polyglance.train.mfu import make_mfu
+from polyglance.train.metrics import make_mfu
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
 from polyglance.train.start import make_mixture, make_model, make_processor

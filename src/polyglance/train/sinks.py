@@ -1,12 +1,12 @@
 """Experiment trackers that the rows of metrics.jsonl are sent to: trackio, wandb, TensorBoard.
 
-Each adapter is a context manager that opens a run and gives a function `write(step, values)`. A tracker's library is
-imported only if it is asked for.
+Each adapter opens a run in a tracker and gives a function `write(step, values)`; it imports the tracker's library only
+then.
 """
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,7 @@ from typing import Any, Literal
 __all__ = ["Sink", "TrackingConfig", "open_sinks"]
 
 Sink = Literal["trackio", "wandb", "tensorboard"]
-Write = Callable[[int, Mapping[str, float]], None]
+Write = Callable[[int, dict[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,23 +28,13 @@ class TrackingConfig:
     settings."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _TrackedRun:
-    """A run as trackers know it."""
-
-    project: str
-    name: str
-    folder: Path
-    settings: Mapping[str, Any]
-
-
 @contextmanager
 def open_sinks(
     config: TrackingConfig, folder: Path, *, name: str, settings: Mapping[str, Any]
 ) -> Iterator[Callable[[Mapping[str, Any]], None]]:
     """Open the trackers and give a function that sends them a row of metrics.jsonl.
 
-    Tables in a row become columns such as `cells/caption-de`. A tracker that fails is closed with a line on standard
+    Tables in a row become columns such as `cells/caption-de`. A tracker that fails is left with a line on standard
     error, and the run goes on.
 
     Args:
@@ -54,70 +44,58 @@ def open_sinks(
     Raises:
         ValueError: a tracker that is not installed, or that does not start.
     """
-    run = _TrackedRun(project=config.project, name=name, folder=folder, settings=dict(settings))
     writers: dict[Sink, Write] = {}
+
+    def send(row: Mapping[str, Any]) -> None:
+        values = dict(_flatten(row))
+        for sink, write in list(writers.items()):
+            try:
+                write(row["step"], values)
+            except Exception as error:  # noqa: BLE001 - whatever happens to a tracker, the run goes on
+                del writers[sink]
+                print(f"tracking by {sink} has ended, metrics.jsonl goes on: {error!r}", file=sys.stderr, flush=True)
+
     with ExitStack() as stack:
         for sink in config.sinks:
             try:
-                writers[sink] = stack.enter_context(_ADAPTERS[sink](run))
+                writers[sink] = _ADAPTERS[sink](stack, folder, project=config.project, name=name, config=dict(settings))
             except ImportError as error:
                 raise ValueError(f"tracking by {sink}: {error}; pip install {sink}") from None
-
-        def send(row: Mapping[str, Any]) -> None:
-            values = dict(_flatten(row))
-            for sink, write in list(writers.items()):
-                try:
-                    write(row["step"], values)
-                except Exception as error:  # noqa: BLE001 - whatever happens to a tracker, the run goes on
-                    del writers[sink]
-                    print(
-                        f"tracking by {sink} has ended, metrics.jsonl goes on: {error!r}", file=sys.stderr, flush=True
-                    )
-
         yield send
 
 
-@contextmanager
-def _open_trackio(run: _TrackedRun) -> Iterator[Write]:
+def _open_trackio(stack: ExitStack, folder: Path, **run: Any) -> Write:  # noqa: ARG001
     import trackio
 
-    trackio.init(project=run.project, name=run.name, config=run.settings, resume="allow")
-    try:
-        yield lambda step, values: trackio.log(values, step=step)
-    finally:
-        trackio.finish()
+    trackio.init(**run, resume="allow")
+    stack.callback(trackio.finish)
+    return lambda step, values: trackio.log(values, step=step)
 
 
-@contextmanager
-def _open_wandb(run: _TrackedRun) -> Iterator[Write]:
+def _open_wandb(stack: ExitStack, folder: Path, **run: Any) -> Write:
     import wandb
 
     try:
-        wandb.init(
-            project=run.project, name=run.name, id=run.name, dir=str(run.folder), config=run.settings, resume="allow"
-        )
+        wandb.init(**run, id=run["name"], dir=str(folder), resume="allow")
     except wandb.Error as error:  # nobody is logged in, or there is no network
         raise ValueError(f"tracking by wandb: {error}") from None
-    try:
-        yield lambda step, values: wandb.log(values, step=step)
-    finally:
-        wandb.finish()
+    stack.callback(wandb.finish)
+    return lambda step, values: wandb.log(values, step=step)
 
 
-@contextmanager
-def _open_tensorboard(run: _TrackedRun) -> Iterator[Write]:
+def _open_tensorboard(stack: ExitStack, folder: Path, **run: Any) -> Write:  # noqa: ARG001
     from torch.utils.tensorboard import SummaryWriter
 
-    with SummaryWriter(run.folder / "tensorboard") as writer:
+    writer = stack.enter_context(SummaryWriter(folder / "tensorboard"))
 
-        def write(step: int, values: Mapping[str, float]) -> None:
-            for column, value in values.items():
-                writer.add_scalar(column, value, step)
+    def write(step: int, values: dict[str, float]) -> None:
+        for column, value in values.items():
+            writer.add_scalar(column, value, step)
 
-        yield write
+    return write
 
 
-_ADAPTERS: dict[Sink, Callable[[_TrackedRun], AbstractContextManager[Write]]] = {
+_ADAPTERS: dict[Sink, Callable[..., Write]] = {
     "trackio": _open_trackio,
     "wandb": _open_wandb,
     "tensorboard": _open_tensorboard,
@@ -129,7 +107,7 @@ def _flatten(row: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, fl
     for name, value in row.items():
         if isinstance(value, Mapping):
             yield from _flatten(value, f"{prefix}{name}/")
-        elif isinstance(value, (list, tuple)):
+        elif isinstance(value, list):
             yield from _flatten({str(i): item for i, item in enumerate(value)}, f"{prefix}{name}/")
         elif isinstance(value, (int, float)) and name != "step":
             yield f"{prefix}{name}", float(value)

@@ -31,18 +31,17 @@ _DISK_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class CachePlan:
-    """Costs and savings of a cache of features in one run."""
+    """Costs and savings of a cache of features in one run: it saves a pass of the tower for each sample of the run, and
+    costs one for each image of the data set."""
 
     num_images: int
-    """Images of the data set."""
+    num_samples: int
+    tower_gmac: float
+    """Forward pass of the tower over one image, in GMAC."""
     size_bytes: int
     """Size of the cache on disk."""
     free_bytes: int
     """Free space on that disk."""
-    tower_gmac: float
-    """Forward pass of the tower over one image, in GMAC."""
-    num_samples: int
-    """Samples of the run: it saves as many forward passes, and pays one for each image of the data."""
 
     @property
     def saved_gmac(self) -> float:

@@ -69,16 +69,12 @@ class LossWatch:
     def note_loss(self, loss_nats: float) -> float | None:
         """Record the loss of a step. Returns the median of the losses before it if this one is a spike."""
         self._bad_in_a_row = 0
-        median = None
-        # Most losses are below `spike_factor` times the smallest: then the median need not be computed.
-        if len(self._losses) >= _FIRST_STEPS and loss_nats > self.config.spike_factor * min(self._losses):
-            median = statistics.median(self._losses)
-            if not loss_nats > self.config.spike_factor * median:
-                median = None
+        median = statistics.median(self._losses) if len(self._losses) >= _FIRST_STEPS else math.inf
+        is_spike = loss_nats > self.config.spike_factor * median
         if math.isfinite(loss_nats):
             self._losses.append(loss_nats)
-        self.num_spikes += median is not None
-        return median
+        self.num_spikes += is_spike
+        return median if is_spike else None
 
 
 class _Pulse:
