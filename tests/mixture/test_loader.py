@@ -101,27 +101,18 @@ def samples(batch: Batch) -> list[tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("window", [0, 16])
-def test_the_parts_of_a_step_are_its_samples(tmp_path: Path, tokenizer: Tokenizer, window: int) -> None:
+def test_the_micro_batches_of_a_step_are_its_samples(tmp_path: Path, tokenizer: Tokenizer, window: int) -> None:
     drawn = mixture(write(tmp_path / "set", {}), tokenizer, shuffle_window_images=window)
     for step, num in ((0, 1), (4, 2), (5, 3), (6, 12)):
-        parts = [drawn.micro_batch(step, index, num) for index in range(num)]
-        assert {len(part.cell) for part in parts} == {12 // num}
-        found = [sample for part in parts for sample in samples(part)]
+        batches = [drawn.micro_batch(step, index, num) for index in range(num)]
+        assert {len(batch.cell) for batch in batches} == {12 // num}
+        found = [sample for batch in batches for sample in samples(batch)]
         assert sorted(found, key=repr) == sorted(samples(drawn.batch(step)), key=repr)
-        if num == 3:  # parts of similar lengths: their ranges do not overlap
-            lengths = sorted([len(target) for _, _, target, _ in samples(part)] for part in parts)
+        if num == 3:  # samples of similar lengths: the ranges do not overlap
+            lengths = sorted([len(target) for _, _, target, _ in samples(batch)] for batch in batches)
             assert all(max(a) <= min(b) for a, b in zip(map(sorted, lengths), map(sorted, lengths[1:]), strict=False))
     with pytest.raises(ValueError, match="12 samples does not divide into 5 micro-batches"):
         drawn.micro_batch(0, 0, 5)
-
-
-def test_a_batch_counts_its_tokens(tmp_path: Path, tokenizer: Tokenizer) -> None:
-    batch = mixture(write(tmp_path / "set", {}), tokenizer).batch(0)
-    assert (
-        batch.num_tokens == sum(len(target) for _, _, target, _ in samples(batch)) == int((batch.labels != -100).sum())
-    )
-    moved = batch.to("cpu")
-    assert same(batch, moved)
 
 
 def test_processes_and_kept_images_change_nothing(tmp_path: Path, tokenizer: Tokenizer) -> None:
@@ -164,8 +155,8 @@ class Deadly(Mixture):
         return super().micro_batch(step, index, num_micro_batches)
 
 
-def _deadly(parts: tuple[object, ...], keywords: dict[str, object]) -> Deadly:
-    return Deadly(*parts, **keywords)  # type: ignore[arg-type]
+def _deadly(arguments: tuple[object, ...], keywords: dict[str, object]) -> Deadly:
+    return Deadly(*arguments, **keywords)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

@@ -13,18 +13,16 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
-from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.texts import Frames, MemoryTexts
 from polyglance.mixture.token_cache import open_token_cache
-from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.mixture.tokenizer import read_texts, train_tokenizer
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer(world: Path) -> Tokenizer:
-    table = ShardReader(world / "train").annotations()
-    return train_tokenizer((t for a in table for x in a for t in (x.text, prompt_of(x))), vocab_size=200)
+    return train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=200)
 
 
 def test_batches_are_the_same_with_tokens_in_memory_and_on_disk(

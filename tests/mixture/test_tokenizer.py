@@ -71,6 +71,15 @@ def test_special_tokens_spelt_out_in_a_text_are_text(tokenizer: Tokenizer, tmp_p
     assert [trained.decode(ids) for ids in encode(trained, texts)] == texts
 
 
+def test_a_tokenizer_never_cuts_or_pads(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Whatever its file says: a text that is cut silently would be a wrong number of tokens."""
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.enable_truncation(2)
+    cutting.enable_padding()
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    assert encode(load_tokenizer(tmp_path / "tokenizer.json"), TEXTS[:2]) == encode(tokenizer, TEXTS[:2])
+
+
 def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:
     """Between pieces, tokens are what they were when `<mask>` itself stood in the text."""
     spelling = Tokenizer.from_str(tokenizer.to_str())  # reads special tokens that are spelt out
