@@ -12,8 +12,8 @@ import re
 import shutil
 import sys
 import warnings
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,7 +125,7 @@ class Checkpoints:
         problem = None
         try:
             with replacing_folder(folder) if self.runtime.is_main else nullcontext(partial_name) as partial:
-                self._check_space(partial, step, tensors)
+                self._check_space(partial, tensors)
                 self._write_tensors(partial, tensors)
                 self._write_manifest(partial, step, state)
             if self.runtime.is_main:
@@ -199,49 +199,43 @@ class Checkpoints:
         names = (_NAME.fullmatch(path.name) for path in self.folder.glob("step-*"))
         return [int(match[1]) for match in names if match and not match[2]]
 
-    def _raise_any(self, problem: str | None) -> None:
-        """Raise in all processes if there is a problem in one."""
+    @contextmanager
+    def _agree_on_errors(self, folder: Path) -> Iterator[None]:
+        """Raise an error of any of the processes in all of them; every process must enter the block."""
+        problem = None
+        try:
+            yield
+        except (OSError, SafetensorError, CheckpointException) as error:
+            problem = f"{folder}: {str(error).strip().splitlines()[0]}"
         if (problem := self.runtime.first(problem)) is not None:
             raise _NotWrittenError(problem)
 
-    def _check_space(self, partial: Path, step: int, tensors: Mapping[str, Tensor]) -> None:
-        problem = None
+    def _check_space(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
         needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) + _RESERVE_BYTES
-        if self.runtime.is_main and (free := shutil.disk_usage(partial).free) < needed:
-            problem = f"{self.folder}: step {step} needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB"
-        self._raise_any(problem)
+        with self._agree_on_errors(folder):
+            if self.runtime.is_main and (free := shutil.disk_usage(folder).free) < needed:
+                raise OSError(f"the checkpoint needs {needed / 1e9:.2f} GB and the disk has {free / 1e9:.2f} GB")
 
     def _write_tensors(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
-        problem = None
-        try:
+        with self._agree_on_errors(folder):
             if self.runtime.strategy == "fsdp":
                 state_dict_saver.save(dict(tensors), checkpoint_id=folder)
             elif self.runtime.is_main:
                 for kind in _KINDS:
                     chosen = {name: t.contiguous() for name, t in tensors.items() if name.startswith(kind)}
                     save_file(chosen, folder / f"{kind}.safetensors")
-        except (OSError, SafetensorError, CheckpointException) as error:
-            problem = f"{folder}: {str(error).strip().splitlines()[0]}"
-        self._raise_any(problem)
 
     def _write_manifest(self, folder: Path, step: int, state: Mapping[str, Any]) -> None:
         """Hash the files, each process some of them, and write the manifest."""
         names = self.runtime.from_main(sorted(path.name for path in folder.iterdir()) if self.runtime.is_main else [])
-        local_files: list[CheckpointFile] = []
-        problem = None
-        try:
-            local_files += (CheckpointFile.of(folder / n) for n in names[self.runtime.rank :: self.runtime.world_size])
-        except OSError as error:
-            problem = f"{folder}: {error.strerror}"
-        self._raise_any(problem)
-        files = self.runtime.gather(local_files)
+        with self._agree_on_errors(folder):
+            local_names = names[self.runtime.rank :: self.runtime.world_size]
+            local_files = [CheckpointFile.of(folder / name) for name in local_names]
+        files = tuple(file for some in self.runtime.gather(local_files) for file in some)
         if self.runtime.is_main:
+            is_sharded = self.runtime.strategy == "fsdp"
             manifest = CheckpointManifest(
-                step=step,
-                is_sharded=self.runtime.strategy == "fsdp",
-                settings=self.settings,
-                state=state,
-                files=tuple(file for some in files for file in some),
+                step=step, is_sharded=is_sharded, settings=self.settings, state=state, files=files
             )
             write_json(folder / _MANIFEST, to_dict(manifest))
 

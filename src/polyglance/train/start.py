@@ -1,4 +1,4 @@
-"""What a run begins with: tokenizer, model, processor and batches, made from its configuration."""
+"""Tokenizer, model, processor and batches that a run begins with, made from its configuration."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Whether a run trains on cached features of its frozen vision tower, and the making of them (`mixture.features`)."""
+"""Decision to train on cached features of a frozen vision tower, and their computation (`mixture.features`)."""
 
 import hashlib
 import shutil
