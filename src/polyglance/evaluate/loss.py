@@ -6,7 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -208,18 +207,8 @@ def _token_losses(
 ) -> list[_Row]:
     """Cross-entropy of each token of each target."""
     states, mask = encoded
-    labels = pad(targets, IGNORED).to(model.device)
-    start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
-    inputs = torch.cat([start, labels[:, :-1]], dim=1)
-    hidden = model.decoder(
-        input_ids=inputs.masked_fill(inputs == IGNORED, model.config.pad_token_id),
-        encoder_hidden_states=states,
-        encoder_attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
-    logits = model.logits(hidden).float().transpose(1, 2)
-    losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none").double().cpu().numpy()
-    return [row[: len(target)] for row, target in zip(losses, targets, strict=True)]
+    nats = model.nats(states, mask, pad(targets, IGNORED).to(model.device)).double().cpu().numpy()
+    return [row[: len(target)] for row, target in zip(nats, targets, strict=True)]
 
 
 def _summary(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:

@@ -1,11 +1,17 @@
-"""The keys and values kept while decoding: written in place, and shared by the beams of an image."""
+"""Keys and values kept while decoding: written in place, and shared by the beams of an image."""
+
+from dataclasses import fields
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
-__all__ = ["GrowingLayer", "ImageCache"]
+__all__ = ["CACHE_ARGUMENT", "GrowingLayer", "ImageCache"]
+
+CACHE_ARGUMENT = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
+"""Name under which transformers' layers take a cache and give it back: `cache` from 5.24 on."""
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]

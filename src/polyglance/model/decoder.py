@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig
 from transformers import initialization as init
-from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.bart.modeling_bart import BartDecoder
@@ -19,7 +18,7 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
 
 from polyglance.model.attention import ATTENTION
-from polyglance.model.cache import ImageCache
+from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.linear import use_few_rows_linear
 
 __all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder"]
@@ -59,23 +58,23 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Float[Tensor, "B T D"]:
+        cache = kwargs.pop(CACHE_ARGUMENT, None)
         attended, _ = self.self_attn(
             hidden_states=self.input_layernorm(hidden_states),
             position_embeddings=position_embeddings,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=None if past_key_values is None else past_key_values.self_attention_cache,
+            **{CACHE_ARGUMENT: None if cache is None else cache.self_attention_cache},
             **kwargs,
         )
         hidden_states = hidden_states + self.post_attention_layernorm(attended)
         if self.has_cross_attention:
             seen, _ = self.encoder_attn(
-                hidden_states, encoder_attention_mask, encoder_hidden_states, past_key_values=past_key_values, **kwargs
+                hidden_states, encoder_attention_mask, encoder_hidden_states, **{CACHE_ARGUMENT: cache}, **kwargs
             )
             hidden_states = hidden_states + self.encoder_attn_gate.tanh() * self.post_encoder_attention_layernorm(seen)
         transformed = self.mlp(self.pre_feedforward_layernorm(hidden_states))
@@ -98,15 +97,11 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        use_cache: bool = False,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         if encoder_hidden_states is None:
             raise ValueError("the decoder needs encoder_hidden_states: its layers read the image through them")
         inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = ImageCache()
         cross_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
@@ -116,8 +111,6 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         return super().forward(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=cross_mask,
             **kwargs,

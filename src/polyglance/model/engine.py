@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polyglance.config import from_dict
 from polyglance.engines.evaluated import TASKS, Failure, ModelConfig, Picture, Task, TextLoss
-from polyglance.engines.library import folder_digest, grouped, text_losses
+from polyglance.engines.library import folder_digest, grouped
 from polyglance.engines.loading import check_device
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
@@ -167,15 +167,15 @@ class OwnModel:
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
         repeats = torch.tensor(sizes, device=model.device)
-        rows = [self._target(text) for texts in candidates for text in texts]
-        hidden = model.decoder(
-            input_ids=pad([row[:-1] for row in rows], model.config.pad_token_id).to(model.device),
-            encoder_hidden_states=states.repeat_interleave(repeats, dim=0),
-            encoder_attention_mask=None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
-            use_cache=False,
-        ).last_hidden_state
-        labels = pad([row[1:] for row in rows], IGNORED).to(model.device)
-        return grouped(text_losses(model.logits(hidden), labels), sizes)
+        labels = [self._target(text)[1:] for texts in candidates for text in texts]
+        nats = model.nats(
+            states.repeat_interleave(repeats, dim=0),
+            None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
+            pad(labels, IGNORED).to(model.device),
+        )
+        sums = nats.double().sum(dim=1).tolist()
+        losses = [TextLoss(nats=total, num_tokens=len(row)) for total, row in zip(sums, labels, strict=True)]
+        return grouped(losses, sizes)
 
     def _target(self, text: str) -> list[int]:
         """Ids that the decoder starts with, those of the text, and the end."""

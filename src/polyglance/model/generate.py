@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +19,7 @@ from polyglance.engines.loading import check_device
 from polyglance.mixture.prompts import prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
+from polyglance.model.decoding import decode_ids
 from polyglance.model.processor import Processor, language_prefix
 from polyglance.records import Style
 
@@ -204,6 +204,7 @@ class Captioner:
         return self.processor.texts(generated[:, len(self.processor.config.target_start_ids) :])
 
 
+@torch.no_grad()
 def generate_ids(
     model: Polyglance,
     processor: Processor,
@@ -220,20 +221,20 @@ def generate_ids(
         image_features: `encode_image` of the pixels.
         prefix: words that every text is started with.
     """
-    ids, mask = processor.prompts(prompts)
+    prompt_ids, prompt_mask = processor.prompts(prompts)
     start, device = processor.start_ids(prefix), model.device
     room = model.config.decoder_config.max_position_embeddings - len(start)
-    beams: dict[str, Any] = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
-    return model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        image_features=image_features,
-        decoder_input_ids=torch.tensor([start] * len(prompts), device=device),
-        do_sample=False,
+    states, mask = model.encode(None, prompt_ids.to(device), prompt_mask.to(device), image_features)
+    return decode_ids(
+        model,
+        states,
+        mask,
+        torch.tensor([start] * len(prompts), device=device),
         max_new_tokens=max(1, min(config.max_new_tokens, room)),
         num_beams=config.num_beams,
-        no_repeat_ngram_size=config.no_repeat_ngram_size or None,
-        **(beams if config.num_beams > 1 else {}),
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+        no_repeat_ngram_size=config.no_repeat_ngram_size,
     )
 
 

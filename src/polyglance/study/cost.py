@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 
 import torch
@@ -31,7 +31,7 @@ from polyglance.study.executors import urgency
 from polyglance.study.grid import Job
 from polyglance.study.table import lengths
 from polyglance.study.work import data_dirs, language_model_config, train_config
-from polyglance.train.step import caption_loss, language_model_loss
+from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
 __all__ = ["Costs", "expected_costs", "schedule_s"]
 
@@ -150,8 +150,7 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     times_s = []
     for _ in range(1 + _TIMED_STEPS):
         started_s = time.perf_counter()
-        total, tokens = loss()
-        (total / tokens).backward()
+        loss().backward()
         if optimizer is not None:
             optimizer.step()
         model.zero_grad(set_to_none=True)
@@ -159,16 +158,17 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     return statistics.median(times_s[1:])
 
 
-def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
         lm = language_model(language_model_config(config, job).model.build(vocab_size))
-        return lm, lambda: language_model_loss(lm, batch.labels)
+        texts = replace(batch, input_ids=batch.labels[:, :-1].clamp(min=0), labels=batch.labels[:, 1:])
+        return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
     start = train_config(config, job).start
     assert not isinstance(start.trained, str)
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)
-    return model, lambda: caption_loss(model, batch)
+    return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
 
 
 def _peak_memory_bytes() -> int:
