@@ -1,22 +1,13 @@
-"""The model family: a vision tower and encoder that read image and prompt, a decoder that writes.
+"""The model family: a vision tower and an encoder read image and prompt, a decoder writes.
 
-Names are loaded when they are asked for, so that the command line can list its verbs without importing torch.
+Importing this package registers the model with transformers' Auto classes; it takes seconds, because it imports torch.
+
+import polyglance.model
+model = AutoModel.from_pretrained("out")
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from polyglance.model.architecture import Polyglance
-    from polyglance.model.configuration import PolyglanceConfig
-    from polyglance.model.generate import Captioner
+from polyglance.model.architecture import Polyglance
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.generate import Captioner
 
 __all__ = ["Captioner", "Polyglance", "PolyglanceConfig"]
-
-_MODULES = {"Captioner": "generate", "Polyglance": "architecture", "PolyglanceConfig": "configuration"}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
