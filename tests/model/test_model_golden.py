@@ -126,7 +126,8 @@ def test_command_then_auto_model(golden: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from polyglance.cli import main; main()", "model", "convert"]
     subprocess.run([*command, "--from-published", golden, "--out", tmp_path / "out"], check=True)
     program = """
-import sys, torch, polyglance.model
+import sys, torch
+from polyglance.model import Polyglance
 from transformers import AutoModel
 from safetensors.torch import load_file, save_file
 model, io = AutoModel.from_pretrained(sys.argv[1]).eval(), load_file(sys.argv[2])
