@@ -16,8 +16,8 @@ from torch import Tensor
 from transformers import BartConfig, ViTConfig
 
 from polyglance.model import Polyglance, PolyglanceConfig
+from polyglance.model.components import count_parameters
 from polyglance.model.decoding import decode_ids
-from polyglance.model.parts import num_parameters
 
 BEAMS, NEW_TOKENS, IMAGES = 4, 64, 4
 
@@ -62,7 +62,12 @@ def generate(network: Polyglance, images: int, new_tokens: int = NEW_TOKENS, bea
 
 def published_way(network: Polyglance, images: int) -> Tensor:
     network.set_attn_implementation({"decoder_config": "eager"})
-    options = {"max_new_tokens": NEW_TOKENS, "min_new_tokens": NEW_TOKENS, "num_beams": BEAMS, "do_sample": False}
+    options: dict[str, Any] = {
+        "max_new_tokens": NEW_TOKENS,
+        "min_new_tokens": NEW_TOKENS,
+        "num_beams": BEAMS,
+        "do_sample": False,
+    }
     ids = network.generate(**inputs(images), **options, use_cache=False)
     network.set_attn_implementation({"decoder_config": "polyglance"})
     return ids
@@ -123,7 +128,7 @@ def compare_with_limits(network: Polyglance) -> None:
 
 def main() -> None:
     network = model()
-    print(f"{num_parameters(network):,} parameters, {torch.get_num_threads()} thread(s)")
+    print(f"{count_parameters(network):,} parameters, {torch.get_num_threads()} thread(s)")
     compare_with_published(network, 1)
     compare_with_published(network, IMAGES)
     half = NEW_TOKENS // 2

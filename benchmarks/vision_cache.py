@@ -27,16 +27,16 @@ from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.components import COMPONENTS
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.features import cached_features
 from polyglance.train.run import initial_model, mixture_for, processor_for, train
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
-TRAINED = tuple(part for part in PARTS if part != "vision")
+TRAINED = tuple(part for part in COMPONENTS if part != "vision")
 COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "zh"))
 
 
@@ -96,16 +96,16 @@ def make_cache(config: TrainConfig) -> None:
 
 def print_shares(config: TrainConfig) -> None:
     """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
-    model = on_meta(MODEL.build(vocabulary(config)))
+    model = build_on_meta(MODEL.build(vocabulary(config)))
     mixture = mixture_for(config, processor_for(config, model.config))
     batches = [mixture.batch(step) for step in range(8)]
     num_samples = len(batches) * BATCH_SIZE
     source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)
     target_tokens = round(sum(batch.num_tokens for batch in batches) / num_samples)
     lengths = {"source_tokens": source_tokens, "target_tokens": target_tokens}
-    macs = macs_by_part(model, image_size=IMAGE_SIZE, **lengths)
+    macs = count_macs(model, image_size=IMAGE_SIZE, **lengths)
     total, tower = sum(macs.values()), macs["vision"]
-    step = training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
+    step = count_training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
     parts = ", ".join(f"{part} {value / total:.0%}" for part, value in macs.items())
     print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({parts}); tokens: {source_tokens} + {target_tokens}")
     print(f"the tower is {tower / step:.1%} of a training step: at most {step / (step - tower):.2f} times as fast")

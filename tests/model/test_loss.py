@@ -108,7 +108,9 @@ def test_labels_outside_the_vocabulary() -> None:
 def test_large_vocabularies_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     chunk_nats = loss._chunk_nats
-    monkeypatch.setattr(loss, "_chunk_nats", lambda states, *args: rows.append(len(states)) or chunk_nats(states, *args))
+    monkeypatch.setattr(
+        loss, "_chunk_nats", lambda states, *args: rows.append(len(states)) or chunk_nats(states, *args)
+    )
     monkeypatch.setattr(loss, "_CHUNK_BYTES", (1, 4 * 2**14 * 5))
     for vocab_size, chunks in ((2**14 - 1, []), (2**14, [5] * 8 + [4])):
         token_nats(torch.randn(4, 11, 8), torch.randn(vocab_size, 8), torch.ones(4, 11, dtype=torch.long))
@@ -116,9 +118,7 @@ def test_large_vocabularies_are_chunked(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("decoder", ["bart", "gemma2"])
-def test_losses_of_a_model_are_the_same_with_and_without_logits(
-    decoder: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_losses_of_a_model_are_the_same_with_and_without_logits(decoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loss, "_LARGE_VOCABULARY", 1)
     model = tiny_model(decoder)
     labels = torch.tensor([[5, 6, 1], [7, 1, IGNORED]])

@@ -73,9 +73,7 @@ def test_generations(golden: Path, model: Polyglance, use_cache: bool) -> None:
         if use_cache:
             states, mask = model.encode(*inputs)
             assert torch.equal(decode_ids(model, states, mask, start_ids, **options), io[f"generate_{name}"]), name
-        ids = model.generate(
-            *inputs, decoder_input_ids=start_ids, do_sample=False, use_cache=use_cache, **options
-        )
+        ids = model.generate(*inputs, decoder_input_ids=start_ids, do_sample=False, use_cache=use_cache, **options)
         assert torch.equal(ids, io[f"generate_{name}"]), name
 
 
@@ -86,9 +84,7 @@ def test_cached_logits(golden: Path, model: Polyglance, chunk: int) -> None:
     states, mask = model.encode(io["pixel_values"], io["input_ids"], io["attention_mask"])
     found, cache = [], None
     for ids in io["nopad_decoder_input_ids"].split(chunk, dim=1):
-        step = model(
-            encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=ids, cache=cache, use_cache=True
-        )
+        step = model(encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=ids, cache=cache, use_cache=True)
         found.append(step.logits)
         cache = step[CACHE_ARGUMENT]
     whole = model(encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=io["nopad_decoder_input_ids"])

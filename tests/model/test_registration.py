@@ -19,6 +19,8 @@ def test_auto_classes_know_the_model(order: str, name: str, tmp_path: Path) -> N
 
 
 def test_import_is_light() -> None:
-    program = "import sys, polyglance.model, polyglance.cli; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    program = (
+        "import sys, polyglance.model, polyglance.cli; print(sorted({'torch', 'transformers'} & set(sys.modules)))"
+    )
     ran = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ran.stdout.strip() == "[]"

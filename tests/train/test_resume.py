@@ -13,8 +13,8 @@ from polyglance.data.shard import ShardReader
 from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.model.components import COMPONENTS
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import (
     LanguageModelConfig,
@@ -94,16 +94,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(
 def test_training_moves_what_is_trained_and_nothing_else(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
     frozen = ("vision", "decoder")
     start = StartConfig(
-        model=MicroConfig(decoder="gemma2", width=16), trained=tuple(part for part in PARTS if part not in frozen)
+        model=MicroConfig(decoder="gemma2", width=16), trained=tuple(part for part in COMPONENTS if part not in frozen)
     )
     settings = config(world, tokenizer_path, start=start, optim=OptimConfig(lr=1e-2))
     from polyglance.mixture.tokenizer import load_tokenizer
-    from polyglance.model.parts import part_of
+    from polyglance.model.components import find_component
 
     before = initial_model(start, vocab_size=load_tokenizer(tokenizer_path).get_vocab_size(), seed=settings.seed)
     after = train(settings, tmp_path / "run")
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
-        assert torch.equal(old, new) == (part_of(name) in frozen), name
+        assert torch.equal(old, new) == (find_component(name) in frozen), name
 
 
 def test_the_loss_falls_and_samples_are_counted(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import torch
 from polyglance.data.shard import ShardReader
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.images import ImageStore
+from polyglance.model.components import COMPONENTS
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.train import features
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.features import CachePlan
@@ -21,7 +21,7 @@ from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
 from tests.train.runs import small_run, weights, write_tokenizer
 
-FROZEN = tuple(part for part in PARTS if part != "vision")
+FROZEN = tuple(part for part in COMPONENTS if part != "vision")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_a_run_on_kept_features_is_the_run_on_pixels(
     assert [file.rows for file in store.info.files] == [64, 64, 64, 8]
     images = ImageStore(ShardReader(world / "train"), 32)[[0, 63, 64, 199]]
     with torch.no_grad():
-        grid = model.vision_tower(pixel_values(torch.from_numpy(images)))
+        grid = model.vision_tower(normalise_pixels(torch.from_numpy(images)))
     torch.testing.assert_close(store[[0, 63, 64, 199]], grid.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 

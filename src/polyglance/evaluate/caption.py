@@ -12,7 +12,7 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
 from polyglance.model.generate import GenerateConfig, generate_ids
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 __all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
 
@@ -36,7 +36,7 @@ def greedy_captions(
 ) -> list[str]:
     """The model's captions of a cell's images, the prefix included."""
     prompts = [prompt_of(annotation) for annotation in samples.annotations]
-    features = model.encode_image(pixel_values(torch.from_numpy(samples.images)).to(model.device, model.dtype))
+    features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
     config = GenerateConfig(num_beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
     ids = generate_ids(model, processor, prompts, features, prefix=prefix, config=config)
     return processor.texts(ids[:, len(processor.config.target_start_ids) :])

@@ -16,7 +16,7 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import encode
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 __all__ = [
     "ALONE",
@@ -173,7 +173,7 @@ def _batch_losses(
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        pixels = pixel_values(torch.from_numpy(images[shown])).to(model.device, model.dtype)
+        pixels = normalise_pixels(torch.from_numpy(images[shown])).to(model.device, model.dtype)
         encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
         known: dict[bool, list[_Row]] = {}
         for name in wanted:

@@ -1,4 +1,4 @@
-"""The model: image and prompt in, text out. Its components are the library's; this file joins them."""
+"""The model: image and prompt in, text out. Its components are transformers' own; this file joins them."""
 
 import math
 from typing import Any, ClassVar
@@ -13,10 +13,10 @@ from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_rig
 
 from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.decoder import decoder
+from polyglance.model.decoder import build_decoder
 from polyglance.model.linear import FewRowsLinear
 from polyglance.model.loss import IGNORED, capped_logits, logit_nats, token_nats
-from polyglance.model.vision import ImageProjector, vision_tower
+from polyglance.model.vision import ImageProjector, build_vision_tower
 
 __all__ = ["IGNORED", "Polyglance"]
 
@@ -38,12 +38,12 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     def __init__(self, config: PolyglanceConfig) -> None:
         super().__init__(config)
-        self.vision_tower = vision_tower(config.vision_config)
+        self.vision_tower = build_vision_tower(config.vision_config)
         self.projector = ImageProjector(
             config.vision_config, width=config.encoder_config.d_model, max_grid=config.max_image_grid
         )
         self.encoder = BartEncoder(config.encoder_config)
-        self.decoder = decoder(config.decoder_config)
+        self.decoder = build_decoder(config.decoder_config)
         self.lm_head = FewRowsLinear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
@@ -59,12 +59,16 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         image_features: Float[Tensor, "B I E"] | None = None,
         tower_features: Float[Tensor, "B J F"] | None = None,
     ) -> tuple[Float[Tensor, "B N E"], Int[Tensor, "B N"] | None]:
-        """Encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all are).
+        """Compute encoder states of image and prompt, the image's tokens first, and their mask (1 = real; None = all).
 
         Args:
-            image_features: `encode_image` of the pixels, where they are computed once and kept.
-            tower_features: `vision_tower` of the pixels as a sequence of J grid places, row by row, of a square grid:
-                what can be kept while the projector is still trained.
+            attention_mask: 1 where `input_ids` are real; None: all are.
+            image_features: `encode_image` of the pixels, where it was computed before.
+            tower_features: `vision_tower` of the pixels, where it was computed before: J places of a square grid, row
+                by row. They stay valid while the projector is trained.
+
+        Raises:
+            ValueError: no image, or more tokens than the encoder has positions for.
         """
         if image_features is None and tower_features is not None:
             side = math.isqrt(tower_features.shape[1])
@@ -99,7 +103,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Args:
             ids: the decoder's input, after the tokens that `cache` holds. R is B, or a multiple of it where several
                 rows read the same image (`polyglance.model.attention`).
-            states, mask: what `encode` returns.
+            states, mask: as `encode` returns them.
             ids_mask: 1 where `ids` are real; None: all are, or padding is on the right, which no real token sees.
             cache: keys and values of earlier tokens; those of `ids` are written into it.
         """
@@ -114,18 +118,19 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return decoded.last_hidden_state
 
     def logits(self, hidden_states: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch V"]:
-        """Logits by the tied head, soft-capped as published."""
+        """Compute logits by the tied head, soft-capped as published."""
         return capped_logits(self.lm_head(hidden_states), self.config.final_logit_softcapping)
 
     def nats(
         self, states: Float[Tensor, "B N E"], mask: Int[Tensor, "B N"] | None, labels: Int[Tensor, "B T"]
     ) -> Float[Tensor, "B T"]:
-        """Cross-entropy of each target token in nats, 0 where the label is `IGNORED`: every loss of this model.
+        """Compute the cross-entropy of each target token in nats, 0 where the label is `IGNORED`.
 
-        With a large vocabulary the logits of all tokens are never held at once (`polyglance.model.loss`).
+        Training and evaluation take all losses of this model from here. With a large vocabulary the logits of all
+        tokens are never held at once (`polyglance.model.loss`).
 
         Args:
-            states, mask: what `encode` returns.
+            states, mask: as `encode` returns them.
         """
         return self._token_nats(self.decode(self._shift(labels), states, mask), labels)
 
@@ -145,17 +150,17 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return_logits: bool = True,
         **kwargs: Any,  # noqa: ARG002 - what `generate` passes along
     ) -> Seq2SeqLMOutput:
-        """Logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
+        """Compute logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
 
         Args:
-            return_logits: False computes the loss alone, as `nats` does: for training, where the logits of a batch
-                would take more memory than the rest of the model.
-            decoder_input_ids: the target shifted right; made from `labels` where it is left out.
-            image_features: `encode_image` of the pixels, where they are computed once and kept.
+            decoder_input_ids: the target shifted right; None: made from `labels`.
+            image_features: `encode_image` of the pixels, where it was computed before.
             encoder_outputs: states of `encode`; `attention_mask` is then the mask over image and prompt.
-            cache: keys and values of the tokens before `decoder_input_ids`, which are written into it; one is made
-                where `use_cache` asks for it.
-            past_key_values: the same by its name in transformers before 5.24.
+            cache: keys and values of the tokens before `decoder_input_ids`, to which those of `decoder_input_ids` are
+                added; None: a new one if `use_cache`.
+            past_key_values: the cache by its name in transformers before 5.24.
+            return_logits: False computes the loss alone, as `nats` does. In training the logits of a batch would take
+                more memory than the rest of the model.
 
         Raises:
             ValueError: no image, no prompt or no target given, or too many tokens for the encoder.
@@ -180,9 +185,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if labels is not None:
             nats = self._token_nats(hidden_states, labels) if logits is None else logit_nats(logits, labels)
             loss = nats.sum() / (labels != IGNORED).sum()
-        return Seq2SeqLMOutput(
-            loss=loss, logits=logits, encoder_last_hidden_state=states, **{CACHE_ARGUMENT: cache}
-        )
+        return Seq2SeqLMOutput(loss=loss, logits=logits, encoder_last_hidden_state=states, **{CACHE_ARGUMENT: cache})
 
     @torch.no_grad()
     def generate(
@@ -195,11 +198,12 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     ) -> Any:
         """Decode with transformers' `generate`, all its options included; `polyglance.model.decoding` is faster.
 
-        Image and prompt are encoded here: transformers would take the prompt's ids for the decoder's, mask the prompt
-        by the decoder's padding id, and cut the encoder's keys to Gemma-2's sliding window.
+        This method only encodes image and prompt and makes the cache. Left to itself transformers would take the
+        prompt's ids for the decoder's, mask the prompt by the decoder's padding id, and cut the encoder's keys to
+        Gemma-2's sliding window.
 
         Args:
-            kwargs: what transformers' generate takes: `decoder_input_ids` (a language prefix), `num_beams`, ...
+            kwargs: arguments of transformers' `generate`: `decoder_input_ids` (start ids), `num_beams`, ...
         """
         if input_ids is None:
             raise ValueError("give input_ids: the prompt says which task and language is asked for")
@@ -223,7 +227,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return self.lm_head
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
-        """The decoder's input: the target one place later, after the start token (official code section 1.9)."""
+        """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
     def _token_nats(self, hidden_states: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
@@ -232,7 +236,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
 
 def _new_cache() -> EncoderDecoderCache:
-    """A cache for transformers' own loops: it holds every token, and masks cut out what a sliding window hides."""
+    """Make a cache for transformers' loops. It keeps every token; masks apply Gemma-2's sliding window."""
     return EncoderDecoderCache(DynamicCache(), DynamicCache())
 
 

@@ -1,7 +1,7 @@
 """Gemma-2 with gated cross-attention inserted into its layers (paper section 1; official code section 1.6).
 
-Inserted, not forked: the layers are the library's, with three members more, and their checkpoint names are those of
-Gemma-2 and of the published code. With the gates at zero the model computes exactly what Gemma-2 computes.
+The layers are the library's, with three more members; the names in a checkpoint are those of Gemma-2 and of the
+published code. With the gates at zero the decoder computes exactly what Gemma-2 computes.
 """
 
 from typing import Any, ClassVar
@@ -21,11 +21,11 @@ from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.linear import use_few_rows_linear
 
-__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder"]
+__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "build_decoder"]
 
 
-def decoder(config: PreTrainedConfig) -> nn.Module:
-    """The decoder of a configuration: `bart` or `gemma2`; both take ids and encoder states, both give hidden states.
+def build_decoder(config: PreTrainedConfig) -> nn.Module:
+    """Build a decoder, `bart` or `gemma2`: from ids and encoder states to hidden states.
 
     Its attention is `polyglance.model.attention` unless the configuration names another.
     """
@@ -73,16 +73,17 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
         )
         hidden_states = hidden_states + self.post_attention_layernorm(attended)
         if self.has_cross_attention:
-            seen, _ = self.encoder_attn(
+            crossed, _ = self.encoder_attn(
                 hidden_states, encoder_attention_mask, encoder_hidden_states, **{CACHE_ARGUMENT: cache}, **kwargs
             )
-            hidden_states = hidden_states + self.encoder_attn_gate.tanh() * self.post_encoder_attention_layernorm(seen)
+            gate = self.encoder_attn_gate.tanh()
+            hidden_states = hidden_states + gate * self.post_encoder_attention_layernorm(crossed)
         transformed = self.mlp(self.pre_feedforward_layernorm(hidden_states))
         return hidden_states + self.post_feedforward_layernorm(transformed)
 
 
 class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
-    """Gemma-2 that also reads an encoder."""
+    """Gemma-2 with cross-attention to an encoder's states."""
 
     _no_split_modules: ClassVar = ["GatedGemma2Layer"]
 
@@ -120,7 +121,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, GatedGemma2Layer) and module.has_cross_attention:
-            init.zeros_(module.encoder_attn_gate)  # the library does not know a bare parameter
+            init.zeros_(module.encoder_attn_gate)  # the library does not initialise a bare parameter
         if isinstance(module, T5GemmaCrossAttention):
             deviation = getattr(self.config, "cross_attention_initializer_range", self.config.initializer_range)
             for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):

@@ -19,12 +19,12 @@ from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.assemble import language_model
-from polyglance.model.card import card
-from polyglance.model.flops import training_macs
-from polyglance.model.parts import PUBLISHED_TRAINED, freeze
-from polyglance.model.sizes import size
-from polyglance.model.strategy import recommend
+from polyglance.model.assemble import build_language_model
+from polyglance.model.card import make_card
+from polyglance.model.components import PUBLISHED_TRAINED, freeze
+from polyglance.model.flops import count_training_macs
+from polyglance.model.sizes import resolve_size
+from polyglance.model.training_setup import recommend_setup
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
 from polyglance.study.executors import urgency
@@ -79,11 +79,11 @@ def _reckoned_costs(config: StudyConfig, jobs: Sequence[Job]) -> Costs:
     runs = [job for job in jobs if job.kind == "run"]
     macs, strategies = {}, {}
     for name in dict.fromkeys(job.size for job in runs):
-        model = size(name)
+        model = resolve_size(name)
         trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
-        macs[name] = training_macs(model, trained, image_size=config.image_size, **lengths(config))
-        strategies[name] = recommend(
-            card(name, image_size=config.image_size, **lengths(config)),
+        macs[name] = count_training_macs(model, trained, image_size=config.image_size, **lengths(config))
+        strategies[name] = recommend_setup(
+            make_card(name, image_size=config.image_size, **lengths(config)),
             devices=machine.devices,
             device_bytes=int(machine.memory_gb * 1e9),
             batch_size=config.mixture.batch_size,
@@ -161,7 +161,7 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
 def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
-        lm = language_model(language_model_config(config, job).model.build(vocab_size))
+        lm = build_language_model(language_model_config(config, job).model.build(vocab_size))
         texts = replace(batch, input_ids=batch.labels[:, :-1].clamp(min=0), labels=batch.labels[:, 1:])
         return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
     start = train_config(config, job).start

@@ -9,8 +9,8 @@ from polyglance.config import fingerprint
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
+from polyglance.model.components import COMPONENTS, Component
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, Part
 from polyglance.train.optim import OptimConfig
 from polyglance.train.sinks import TrackingConfig
 from polyglance.train.watch import WatchConfig
@@ -49,7 +49,7 @@ class StartConfig:
     """Folder of a trained Gemma-2 to put into the decoder; None: random weights."""
     vision_tower: Path | None = None
     """Folder of a model whose vision tower is taken; None: random weights."""
-    trained: tuple[Part, ...] | Literal["published"] = PARTS
+    trained: tuple[Component, ...] | Literal["published"] = COMPONENTS
     """Parts that training updates; the others stay as they start. `published`: as published for its decoder's kind."""
 
     def __post_init__(self) -> None:

@@ -25,9 +25,9 @@ from polyglance.files import locked, replacing, write_atomically
 from polyglance.mixture.features import FEATURES_NAME, FeatureStore
 from polyglance.mixture.images import ImageStore
 from polyglance.model.architecture import Polyglance
-from polyglance.model.flops import macs_by_part, on_meta
+from polyglance.model.flops import build_on_meta, count_macs
 from polyglance.model.processor import Processor
-from polyglance.model.vision import feature_width, pixel_values
+from polyglance.model.vision import count_channels, normalise_pixels
 from polyglance.train.config import TrainConfig
 
 __all__ = ["CachePlan", "cached_features", "make_features", "plan_cache"]
@@ -73,8 +73,8 @@ class CachePlan:
 def plan_cache(config: TrainConfig, model: Polyglance, processor: Processor, folder: Path) -> CachePlan:
     """What keeping the tower's features would cost and save."""
     size = processor.config.image_size
-    macs = macs_by_part(on_meta(model.config), image_size=size, source_tokens=1, target_tokens=1)
-    values = (model.config.num_image_tokens(size) - 1) * feature_width(model.config.vision_config)
+    macs = count_macs(build_on_meta(model.config), image_size=size, source_tokens=1, target_tokens=1)
+    values = (model.config.num_image_tokens(size) - 1) * count_channels(model.config.vision_config)
     num_images = len(ShardReader(config.data))
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return CachePlan(
@@ -156,7 +156,7 @@ def make_features(
             raise _BadImages(problems[0])
         files = [entry for _, entry in sorted((e for found in runtime.gather(own) for e in found), key=lambda e: e[0])]
         if runtime.is_main:
-            width, side = feature_width(model.config.vision_config), model.config.num_image_tokens(images.size) - 1
+            width, side = count_channels(model.config.vision_config), model.config.num_image_tokens(images.size) - 1
             info = {
                 "format": 1,
                 "fingerprint": mark,
@@ -189,7 +189,7 @@ def _write_file(
 @torch.no_grad()
 def _tower(model: Polyglance, pixels: np.ndarray, runtime: Runtime) -> Float[Tensor, "B I E"]:
     with runtime.autocast():
-        grid = model.vision_tower.eval()(pixel_values(torch.from_numpy(pixels).to(runtime.device)))
+        grid = model.vision_tower.eval()(normalise_pixels(torch.from_numpy(pixels).to(runtime.device)))
     return grid.flatten(2).transpose(1, 2).cpu()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
-from polyglance.model.parts import train_mode
+from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.metrics import Meter, MetricsLog, gate_openings, memory_bytes
@@ -131,7 +131,7 @@ class _Loop:
         self.model: nn.Module = objective.get_submodule("model")
         self.module = parallel(objective, runtime)
         self.optimizer = training.optim.build(self.model)
-        train_mode(self.model)
+        set_train_mode(self.model)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.checkpoints = Checkpoints(
             training.run_dir, runtime, keep_last=training.keep_last, settings=training.settings
@@ -267,7 +267,7 @@ class _Loop:
         self.model.eval()
         with part_by_part(self.module, self.runtime):
             losses = dict(self.training.validate())
-        train_mode(self.model)
+        set_train_mode(self.model)
         self._record({"step": done, "validation": losses})
         return losses
 

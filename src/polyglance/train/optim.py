@@ -51,10 +51,10 @@ class OptimConfig:
         import torch  # here, so that reading a configuration takes no seconds
 
         from polyglance.model import Polyglance
-        from polyglance.model.parts import optimizer_groups
+        from polyglance.model.components import group_parameters
 
         if isinstance(model, Polyglance):
-            groups = optimizer_groups(
+            groups = group_parameters(
                 model,
                 lr=self.lr,
                 weight_decay=self.weight_decay,

@@ -27,10 +27,10 @@ from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.loader import Loader
 from polyglance.mixture.tokenizer import BOS, load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.assemble import language_model, with_language_model, with_vision_tower
+from polyglance.model.assemble import build_language_model, insert_language_model, insert_vision_tower
+from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, find_component, freeze
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, freeze, part_of
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.model.processor import Processor
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig, may_change
@@ -67,9 +67,9 @@ def initial_model(start: StartConfig, *, vocab_size: int, seed: int) -> Polyglan
         torch.manual_seed(seed)
         model = Polyglance(start.model.build(vocab_size))
     if start.language_model is not None:
-        with_language_model(model, start.language_model)
+        insert_language_model(model, start.language_model)
     if start.vision_tower is not None:
-        with_vision_tower(model, start.vision_tower)
+        insert_vision_tower(model, start.vision_tower)
     kind = model.config.decoder_config.model_type
     freeze(model, PUBLISHED_TRAINED[kind] if start.trained == "published" else start.trained)
     return model
@@ -179,7 +179,7 @@ def train_language_model(
     run_dir = Path(run_dir)
     tokenizer = load_tokenizer(config.tokenizer)
     torch.manual_seed(config.seed)
-    model = language_model(config.model.build(tokenizer.get_vocab_size()))
+    model = build_language_model(config.model.build(tokenizer.get_vocab_size()))
     here = Runtime(device=torch.device("cpu"))
     _describe(run_dir, config)
     training = Training(
@@ -255,14 +255,14 @@ def _mfu(
     if peak is None:
         return None
     peak_flops = (measured_peak_tflops(here) if peak == "measured" else float(peak)) * 1e12 * here.world_size
-    trained = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    parts = tuple(part for part in PARTS if part in trained)
+    trained = {find_component(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    parts = tuple(part for part in COMPONENTS if part in trained)
 
     @lru_cache
     def macs(source: int, target: int) -> int:
         sizes = {"image_size": processor.config.image_size, "source_tokens": source, "target_tokens": target}
-        total = training_macs(model.config, parts, **sizes)
-        return total - (macs_by_part(on_meta(model.config), **sizes)["vision"] if is_cached else 0)
+        total = count_training_macs(model.config, parts, **sizes)
+        return total - (count_macs(build_on_meta(model.config), **sizes)["vision"] if is_cached else 0)
 
     return lambda samples_per_s, source, target: 2 * macs(round(source), round(target)) * samples_per_s / peak_flops
 

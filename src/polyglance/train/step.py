@@ -7,7 +7,7 @@ from transformers import Gemma2ForCausalLM
 from polyglance.mixture.collate import Batch
 from polyglance.model.architecture import Polyglance
 from polyglance.model.loss import token_nats
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 __all__ = ["CaptionObjective", "LanguageModelObjective"]
 
@@ -26,7 +26,7 @@ class CaptionObjective(nn.Module):
 
     def forward(self, batch: Batch, denominator: float) -> tuple[Float[Tensor, ""], Float[Tensor, " B"]]:
         states, mask = self.model.encode(
-            None if batch.features is not None else pixel_values(batch.images),
+            None if batch.features is not None else normalise_pixels(batch.images),
             batch.input_ids,
             batch.attention_mask,
             tower_features=batch.features,
