@@ -20,10 +20,10 @@ from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.mixture.tokenizer import read_texts, train_tokenizer
-from polyglance.model.card import card
+from polyglance.model.card import make_card
+from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, Component
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
-from polyglance.model.strategy import recommend
+from polyglance.model.training_setup import recommend_setup
 from polyglance.processes import run_program
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
@@ -94,15 +94,15 @@ def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> Micro
     )
 
 
-def trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
+def trained_parts(family: FamilyConfig) -> tuple[Component, ...]:
     """Parts that the family's runs update.
 
     As published for its kind of decoder, except that the image projection, which is random here, is trained too, and
     that where no trained vision tower is given the tower is trained along.
     """
-    published = PARTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
+    published = COMPONENTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
     own = {"projection", *(() if family.tower else ("vision",))}
-    return tuple(part for part in PARTS if part in published or part in own)
+    return tuple(part for part in COMPONENTS if part in published or part in own)
 
 
 def start_of(config: StudyConfig, job: Job) -> StartConfig:
@@ -241,8 +241,8 @@ def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
     if engine.micro_batch_size is not None or engine.strategy != "auto":
         return engine
     lengths = {"source_tokens": config.mixture.max_source_tokens, "target_tokens": config.mixture.max_target_tokens}
-    how = recommend(
-        card(job.size, image_size=config.image_size, **lengths),
+    how = recommend_setup(
+        make_card(job.size, image_size=config.image_size, **lengths),
         devices=machine.devices,
         device_bytes=int(machine.memory_gb * 1e9),
         batch_size=config.mixture.batch_size,
