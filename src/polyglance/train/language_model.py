@@ -17,7 +17,7 @@ from polyglance.mixture.tokenizer import BOS, load_tokenizer
 from polyglance.model.assemble import build_language_model
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.folder import RunFolder
-from polyglance.train.loop import BatchSource, MicroBatches, optimise
+from polyglance.train.loop import BatchSource, Loop, MicroBatches
 from polyglance.train.step import LanguageModelObjective
 
 __all__ = ["train_language_model"]
@@ -38,7 +38,7 @@ def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, sh
     batches = BatchSource(
         cells=tuple(config.languages), num_micro_batches=1, open=partial(_open_batches, config, tokenizer)
     )
-    optimise(LanguageModelObjective(model), batches, config, folder.path, runtime, show_progress=show_progress)
+    Loop(LanguageModelObjective(model), batches, config, folder.path, runtime).run(show_progress=show_progress)
     folder.save_final(model, runtime)
     return model.eval()
 

@@ -26,7 +26,7 @@ from polyglance.train.phases import Phases
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import LossWatch, watch_for_stalls
 
-__all__ = ["BatchSource", "Hooks", "optimise"]
+__all__ = ["BatchSource", "Hooks", "Loop"]
 
 MicroBatches = Iterator[tuple[int, int, Batch]]
 """(step, number of the micro-batch within the step, micro-batch) of this process, in order."""
@@ -62,18 +62,8 @@ class Hooks:
     the device at every phase, so that the seconds are exact, which costs a little."""
 
 
-def optimise(
-    objective: nn.Module,
-    batches: BatchSource,
-    config: LoopConfig,
-    run_dir: Path,
-    runtime: Runtime,
-    *,
-    hooks: Hooks = Hooks(),
-    mfu: Mfu | None = None,
-    show_progress: bool = False,
-) -> None:
-    """Train `objective.model` in place, going on from the newest whole checkpoint in the run's folder.
+class Loop:
+    """Train `objective.model` in place, from the newest whole checkpoint in the run's folder to the last step.
 
     The gradient of a step is that of the mean over all target tokens of the step, of all its micro-batches in all
     processes.
@@ -84,25 +74,8 @@ def optimise(
         mfu: computes the MFU of a row.
 
     Raises:
-        ValueError: gradients that are not finite, too many steps in a row; or all checkpoints are damaged.
-        Stopped: the run was asked to stop and is saved.
+        ValueError: a checkpoint of other settings, or only damaged ones.
     """
-    loop = _Loop(objective, batches, config, run_dir, runtime, hooks, mfu)
-    with (
-        watch_for_stalls(config.watch.stall_s, where=run_dir.name) as pulse,
-        track_progress(show=show_progress and runtime.is_main) as loop.show,
-        batches.open(loop.first_step) as stream,
-    ):
-        is_timed = hooks.on_phases is not None
-        loop.phases = Phases(lambda phase: pulse(loop.step, phase), runtime.synchronise if is_timed else None)
-        for step in range(loop.first_step, config.num_steps):
-            loop.run_step(step, stream)
-    if hooks.on_phases is not None:
-        hooks.on_phases(loop.phases.seconds)
-
-
-class _Loop:
-    """A run in progress."""
 
     show: Show
     phases: Phases
@@ -114,11 +87,12 @@ class _Loop:
         config: LoopConfig,
         run_dir: Path,
         runtime: Runtime,
-        hooks: Hooks,
-        mfu: Mfu | None,
+        *,
+        hooks: Hooks = Hooks(),
+        mfu: Mfu | None = None,
     ) -> None:
+        self.batches = batches
         self.config, self.run_dir, self.runtime, self.hooks, self.mfu = config, run_dir, runtime, hooks, mfu
-        self.cells = batches.cells
         self.local_indices = runtime.local_micro_batches(batches.num_micro_batches)
         self.model: Any = objective.get_submodule("model")
         self.module = distribute(objective, runtime)
@@ -130,11 +104,30 @@ class _Loop:
         self.step = self.first_step
         self.scale = LossScale(enabled=runtime.precision == "fp16", state=state.get("scale"))
         # The sums of an unfinished row are those of all processes: the first process continues them.
-        self.meter = Meter(len(self.cells), runtime.device, state.get("meter") if runtime.is_main else None)
+        self.meter = Meter(len(batches.cells), runtime.device, state.get("meter") if runtime.is_main else None)
         self.num_skipped, self.last_losses = state.get("num_skipped", 0), state.get("last_row", {})
         self.watch = LossWatch(config.watch, where=str(run_dir), state=state.get("watch"))
         self.log = MetricsLog(run_dir, from_step=self.first_step) if runtime.is_main else None
         self.waited_s = 0.0
+
+    def run(self, *, show_progress: bool = False) -> None:
+        """Make all steps.
+
+        Raises:
+            ValueError: gradients that are not finite, too many steps in a row.
+            Stopped: the run was asked to stop and is saved.
+        """
+        synchronise = None if self.hooks.on_phases is None else self.runtime.synchronise
+        with (
+            watch_for_stalls(self.config.watch.stall_s, where=self.run_dir.name) as pulse,
+            track_progress(show=show_progress and self.runtime.is_main) as self.show,
+            self.batches.open(self.first_step) as stream,
+        ):
+            self.phases = Phases(lambda phase: pulse(self.step, phase), synchronise)
+            for step in range(self.first_step, self.config.num_steps):
+                self.run_step(step, stream)
+        if self.hooks.on_phases is not None:
+            self.hooks.on_phases(self.phases.seconds)
 
     def run_step(self, step: int, stream: MicroBatches) -> None:
         """Compute one optimiser step; then log, save and stop if that is due."""
@@ -209,7 +202,9 @@ class _Loop:
             loss_nats=float(totals.nats.sum()) / num_tokens,
             lr=lr,
             grad_norm=norm,
-            cells={c: float(n / t) for c, n, t in zip(self.cells, totals.nats, totals.tokens, strict=True) if t},
+            cells={
+                c: float(n / t) for c, n, t in zip(self.batches.cells, totals.nats, totals.tokens, strict=True) if t
+            },
             tokens_per_s=num_tokens / totals.seconds,
             samples_per_s=samples_per_s,
             num_bad_samples=int(totals.bad_samples[0]),

@@ -14,7 +14,7 @@ from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
-from polyglance.train.loop import BatchSource, Hooks, MicroBatches, optimise
+from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
@@ -77,16 +77,9 @@ def train(
                 if hooks.on_row is not None:
                     hooks.on_row(row)
 
-            optimise(
-                objective,
-                batches,
-                config,
-                folder.path,
-                runtime,
-                hooks=replace(hooks, on_row=on_row),
-                mfu=mfu,
-                show_progress=show_progress,
-            )
+            hooks_of_loop = replace(hooks, on_row=on_row)
+            loop = Loop(objective, batches, config, folder.path, runtime, hooks=hooks_of_loop, mfu=mfu)
+            loop.run(show_progress=show_progress)
         folder.save_final(model, runtime, processor)
         if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
             return Polyglance.from_pretrained(folder.final).eval()
