@@ -1,11 +1,11 @@
-"""What the cache of a frozen vision tower's features saves in a study: the same runs with it and without it.
+"""Time that cached features of a frozen vision tower save in a study: the same runs with the cache and without it.
 
     OMP_NUM_THREADS=1 python benchmarks/vision_cache.py [--runs 4] [--steps 200] [--images 2000]
 
 The runs differ in their seed only and share a ViT that is about 40 % of a forward pass (published: 5 to 48 %), over the
-built-in world at 64 pixels. With and without the cache take turns, so that a busy machine is busy for both; what making
-the cache takes is counted. Most is saved where the tower is large beside what is trained: a frozen tower has no
-backward pass, the rest has, so the limit that is printed is the tower's share of a whole training step.
+built-in world at 64 pixels. Runs with and without the cache alternate, so that a busy machine is busy for both; the
+time to make the cache is counted. The larger the tower is beside what is trained, the more is saved: a frozen tower
+has no backward pass, the rest has, so the printed limit is the tower's share of a whole training step.
 """
 
 import argparse
@@ -43,7 +43,7 @@ COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "zh"))
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a piece of work took."""
+    """Time that a piece of work took."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -56,14 +56,14 @@ class Seconds:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """Do it, in this process."""
+    """Do the work in this process and return its time."""
     wall_s, cpu_s = perf_counter(), process_time()
     work()
     return Seconds(perf_counter() - wall_s, process_time() - cpu_s)
 
 
 def prepare(folder: Path, *, num_images: int, num_steps: int) -> TrainConfig:
-    """Data, tokenizer and the tower that all runs share; a run without the cache."""
+    """Make data, tokenizer and the tower that all runs share; return a run without the cache."""
     config = WorldConfig(level="full", image_size=IMAGE_SIZE, num_train_images=num_images, num_test_images=1)
     generate(config, folder / "world")
     table = ShardReader(folder / "world" / "train").annotations()
@@ -90,13 +90,13 @@ def vocabulary(config: TrainConfig) -> int:
 
 
 def make_cache(config: TrainConfig) -> None:
-    """As the first run would."""
+    """Make the cache as the first run would."""
     model = make_model(config)
     open_features(config, model, make_processor(config, model.config), Runtime.single())
 
 
 def print_shares(config: TrainConfig) -> None:
-    """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
+    """Print the tower's share of the work, for the mean lengths of a few of the run's batches."""
     model = build_on_meta(MODEL.build(vocabulary(config)))
     mixture = make_mixture(config, make_processor(config, model.config))
     batches = [mixture.batch(step) for step in range(8)]
@@ -117,7 +117,7 @@ def losses(run: Path) -> list[float]:
 
 
 def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
-    """Train every run both ways and print what each took."""
+    """Train every run both ways and print the times."""
     print_shares(without)
     cache = folder / "features"
     config = replace(without, vision_cache=VisionCacheConfig(use="always", folder=cache))
@@ -143,7 +143,7 @@ def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=4, help="runs that share the tower (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=4, help="number of runs that share the tower (default %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each (default %(default)s)")
     parser.add_argument("--images", type=int, default=2_000, help="images of the data set (default %(default)s)")
     arguments = parser.parse_args()
