@@ -1,4 +1,4 @@
-"""Samples per second from files to batches, beside a plain webdataset pipeline, and beside bare JPEG decoding.
+"""Samples per second from files to batches, compared with a plain webdataset pipeline and with bare JPEG decoding.
 
     OMP_NUM_THREADS=1 python benchmarks/input_pipeline.py [--images 6000] [--workers 2] [--sides 64 500] [--cpu]
 
@@ -6,16 +6,16 @@ With `--cpu` everything runs in this process and rates are per second of process
 
 The data: JPEGs of noise in blocks, with sides between two bounds, and seven annotations an image (captions in two
 languages, translations into five). It is written once as this project's shards and once as the shards that the
-published code bakes. The plain pipeline does what that code does (webdataset with a shuffle buffer of 1,000, Pillow,
+published code makes. The plain pipeline does what that code does (webdataset with a shuffle buffer of 1,000, Pillow,
 one annotation drawn by weights, both texts tokenised by a transformers tokenizer, float images, padding); it is left
 out where webdataset is not installed. Both run one after the other with equally many processes. The plain pipeline's
-images are normalised floats, ours bytes, which the training step turns into floats: the second line of ours has that
-done by the consumer too.
+images are normalised floats. Ours are bytes, which the training step turns into floats; the second line of ours
+includes that step.
 
 Ours keeps the decoded images of a window, which the seven cells show at about the same time, so that an image is
-decoded less often than it is shown: once in seven times by one process, more often by several, as each makes other
-batches. It is timed over a whole window. What it comes to with nothing kept is timed as well, and set beside decoding
-and resizing alone, which is then the most that can be had.
+decoded less often than it is shown: once in seven times by one process, more often by several, because each makes other
+batches. It is timed over a whole window. It is timed with nothing kept, too, and compared with decoding and resizing
+alone, which is then the upper limit.
 """
 
 import argparse
@@ -51,7 +51,7 @@ from polyglance.mixture.images import square_pixels
 from polyglance.mixture.loader import Loader
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.records import Annotation, ImageRecord
 
 _SIZE, _MAX_TOKENS = 224, 128
@@ -88,7 +88,7 @@ def _annotations(number: int) -> tuple[Annotation, ...]:
 
 
 def _write(folder: Path, num_images: int, sides: tuple[int, int]) -> None:
-    """The data in both forms, and a tokenizer for both pipelines."""
+    """Write the data in both forms, and a tokenizer for both pipelines."""
     different = min(num_images, 1500)
     pictures = [_jpeg(number, sides) for number in range(different)]
     texts = [_annotations(number) for number in range(different)]
@@ -169,7 +169,7 @@ def _plain(folder: Path, num_workers: int) -> Iterator[int]:
 
 
 def _mixture(folder: Path, num_processes: int) -> Mixture:
-    """As for data that does not fit into memory; with 0 processes nothing is kept decoded."""
+    """Make the batches as for data that does not fit into memory; with 0 processes nothing is kept decoded."""
     config = MixtureConfig(
         batch_size=_BATCH_SIZE,
         max_source_tokens=_MAX_TOKENS,
@@ -188,19 +188,19 @@ def _ours(mixture: Mixture, num_steps: int, num_workers: int, *, floats: bool = 
         mixture,
         first_step=0,
         num_steps=num_steps,
-        indices=[0],
-        num=1,
+        micro_batches=[0],
+        num_micro_batches=1,
         num_workers=num_workers,
         prefetch_batches=ahead,
     ) as batches:
         for _, _, batch in batches:
             if floats:
-                pixel_values(batch.images)
+                normalise_pixels(batch.images)
             yield len(batch.cell)
 
 
 def _rate(what: str, batches: Iterable[int], num_steps: int, warm_up: int, clock: Callable[[], float]) -> float:
-    """Samples per second after some batches that fill buffers and start processes."""
+    """Measure samples per second, after some batches that fill buffers and start processes."""
     counts = iter(batches)
     for _ in range(warm_up):
         next(counts)
@@ -212,7 +212,7 @@ def _rate(what: str, batches: Iterable[int], num_steps: int, warm_up: int, clock
 
 
 def _bare(images: Sequence[bytes], *, resize: bool, clock: Callable[[], float]) -> float:
-    """Images per second decoded in this process from memory, at the reduced size, and perhaps resized."""
+    """Measure images per second decoded in this process from memory, at the reduced size, and perhaps resized."""
     start = clock()
     for image in images:
         picture = Image.open(io.BytesIO(image))
@@ -225,7 +225,7 @@ def _bare(images: Sequence[bytes], *, resize: bool, clock: Callable[[], float]) 
 
 
 def _psnr(folder: Path, num_images: int) -> None:
-    """What reduced decoding does to the pixels."""
+    """Print the difference between reduced and exact pixels."""
     found = []
     for image in ShardReader(folder / "shards").images(range(num_images)):
         exact, reduced = (square_pixels(image, _SIZE, decode).astype(np.float64) for decode in ("exact", "reduced"))
@@ -259,7 +259,8 @@ def main() -> None:
 
 
 def _beside_decoding(folder: Path, num_steps: int, clock: Callable[[], float]) -> None:
-    """One process beside decoding alone: medians of turns, as a shared machine's pace changes."""
+    """Compare one process with decoding alone: medians of several turns, because the speed of a shared machine
+    varies."""
     mixtures = {"kept": _mixture(folder, 1), "not kept": _mixture(folder, 0)}
     batches = {name: iter(_ours(mixture, 4 + num_steps, 0)) for name, mixture in mixtures.items()}
     images = ShardReader(folder / "shards").images(range(300))

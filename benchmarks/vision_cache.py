@@ -1,11 +1,11 @@
-"""What the cache of a frozen vision tower's features saves in a study: the same runs with it and without it.
+"""Time that cached features of a frozen vision tower save in a study: the same runs with the cache and without it.
 
     OMP_NUM_THREADS=1 python benchmarks/vision_cache.py [--runs 4] [--steps 200] [--images 2000]
 
 The runs differ in their seed only and share a ViT that is about 40 % of a forward pass (published: 5 to 48 %), over the
-built-in world at 64 pixels. With and without the cache take turns, so that a busy machine is busy for both; what making
-the cache takes is counted. Most is saved where the tower is large beside what is trained: a frozen tower has no
-backward pass, the rest has, so the limit that is printed is the tower's share of a whole training step.
+built-in world at 64 pixels. Runs with and without the cache alternate, so that a busy machine is busy for both; the
+time to make the cache is counted. The larger the tower is beside what is trained, the more is saved: a frozen tower
+has no backward pass, the rest has, so the printed limit is the tower's share of a whole training step.
 """
 
 import argparse
@@ -27,22 +27,23 @@ from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.components import COMPONENTS
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.features import cached_features
-from polyglance.train.run import initial_model, mixture_for, processor_for, train
+from polyglance.train.run import train
+from polyglance.train.start import make_mixture, make_model, make_processor
+from polyglance.train.vision_cache import open_features
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
-TRAINED = tuple(part for part in PARTS if part != "vision")
+TRAINED = tuple(component for component in COMPONENTS if component != "vision")
 COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "zh"))
 
 
 @dataclass(frozen=True)
 class Seconds:
-    """What a piece of work took."""
+    """Time that a piece of work took."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -55,14 +56,14 @@ class Seconds:
 
 
 def timed(work: Callable[[], object]) -> Seconds:
-    """Do it, in this process."""
+    """Do the work in this process and return its time."""
     wall_s, cpu_s = perf_counter(), process_time()
     work()
     return Seconds(perf_counter() - wall_s, process_time() - cpu_s)
 
 
 def prepare(folder: Path, *, num_images: int, num_steps: int) -> TrainConfig:
-    """Data, tokenizer and the tower that all runs share; a run without the cache."""
+    """Make data, tokenizer and the tower that all runs share; return a run without the cache."""
     config = WorldConfig(level="full", image_size=IMAGE_SIZE, num_train_images=num_images, num_test_images=1)
     generate(config, folder / "world")
     table = ShardReader(folder / "world" / "train").annotations()
@@ -89,25 +90,25 @@ def vocabulary(config: TrainConfig) -> int:
 
 
 def make_cache(config: TrainConfig) -> None:
-    """As the first run would."""
-    model = initial_model(config.start, vocab_size=vocabulary(config), seed=config.seed)
-    cached_features(config, model, processor_for(config, model.config), Runtime(device=torch.device("cpu")))
+    """Make the cache as the first run would."""
+    model = make_model(config)
+    open_features(config, model, make_processor(config, model.config), Runtime.single())
 
 
 def print_shares(config: TrainConfig) -> None:
-    """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
-    model = on_meta(MODEL.build(vocabulary(config)))
-    mixture = mixture_for(config, processor_for(config, model.config))
+    """Print the tower's share of the work, for the mean lengths of a few of the run's batches."""
+    model = build_on_meta(MODEL.build(vocabulary(config)))
+    mixture = make_mixture(config, make_processor(config, model.config))
     batches = [mixture.batch(step) for step in range(8)]
     num_samples = len(batches) * BATCH_SIZE
     source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)
     target_tokens = round(sum(batch.num_tokens for batch in batches) / num_samples)
     lengths = {"source_tokens": source_tokens, "target_tokens": target_tokens}
-    macs = macs_by_part(model, image_size=IMAGE_SIZE, **lengths)
+    macs = count_macs(model, image_size=IMAGE_SIZE, **lengths)
     total, tower = sum(macs.values()), macs["vision"]
-    step = training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
-    parts = ", ".join(f"{part} {value / total:.0%}" for part, value in macs.items())
-    print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({parts}); tokens: {source_tokens} + {target_tokens}")
+    step = count_training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
+    shares = ", ".join(f"{component} {value / total:.0%}" for component, value in macs.items())
+    print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({shares}); tokens: {source_tokens} + {target_tokens}")
     print(f"the tower is {tower / step:.1%} of a training step: at most {step / (step - tower):.2f} times as fast")
 
 
@@ -116,7 +117,7 @@ def losses(run: Path) -> list[float]:
 
 
 def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
-    """Train every run both ways and print what each took."""
+    """Train every run both ways and print the times."""
     print_shares(without)
     cache = folder / "features"
     config = replace(without, vision_cache=VisionCacheConfig(use="always", folder=cache))
@@ -142,7 +143,7 @@ def compare(folder: Path, without: TrainConfig, num_runs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=4, help="runs that share the tower (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=4, help="number of runs that share the tower (default %(default)s)")
     parser.add_argument("--steps", type=int, default=200, help="optimiser steps of each (default %(default)s)")
     parser.add_argument("--images", type=int, default=2_000, help="images of the data set (default %(default)s)")
     arguments = parser.parse_args()

@@ -1,11 +1,16 @@
-"""Where a training run happens: processes, devices, precision. One process is the same code without the messages."""
+"""Processes, devices and precision of a training run or a measurement. One process runs the same code without messages.
+
+with join_processes(RuntimeConfig(strategy="ddp")) as runtime:      # under torchrun: one of its processes
+    total = runtime.all_sum(np.array([1.0]))                        # the number of processes
+Runtime.single()                                                    # one process on the CPU
+"""
 
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -13,10 +18,15 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Precision", "Runtime", "RuntimeConfig", "runtime"]
+__all__ = ["Precision", "Runtime", "RuntimeConfig", "join_processes"]
 
-Strategy = Literal["single", "ddp", "fsdp"]
+T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
+
+_TIMEOUT_S = 3600
+"""Longest wait for the other processes: the first one may be writing a checkpoint."""
+_REPLICA_SHARE = 0.6
+"""Largest share of a GPU's memory that a replica may take before the model is sharded; the rest is for activations."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,22 +34,25 @@ class RuntimeConfig:
     """How the work of an optimiser step is divided and computed. Nothing here changes which samples a step sees."""
 
     strategy: Literal["auto", "single", "ddp", "fsdp"] = "auto"
-    """`single`: one process. `ddp`: a replica per process. `fsdp`: parameters, gradients and optimiser sharded over the
-    processes. `auto`: `single`, or under torchrun `ddp` if a replica fits into a GPU and else `fsdp`."""
+    """`single`: one process. `ddp`: each process holds a replica. `fsdp`: parameters, gradients and optimiser state are
+    sharded over the processes. `auto`: `single` in one process; under torchrun `ddp` if a replica fits into a GPU, else
+    `fsdp`."""
     precision: Precision = "fp32"
-    """Of matrix products; weights, gradients and optimiser stay float32. `fp16` scales the loss, `bf16` need not."""
+    """Number format of matrix products; weights, gradients and optimiser state stay in float32. `fp16` scales the loss,
+    `bf16` does not need it."""
     micro_batch_size: int | None = None
-    """Samples of one forward pass in one process; the others of its share follow in further passes of the same
-    optimiser step. If not given, its whole share at once."""
+    """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
+    before the weights are updated. If not given, the whole share is one pass."""
     activation_checkpointing: bool = False
-    """Keep of each layer its input only, and compute it again in the backward pass: less memory, a third more time."""
+    """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
+    more time."""
     num_workers: int = 0
-    """Processes, per rank, that decode images and make batches; 0: the training process does it itself."""
+    """Processes, per rank, that decode images and make batches. 0: the training process makes them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to compute; `auto`: on a GPU where there is one."""
+    """Device to compute on. `auto`: a GPU if there is one."""
     peak_tflops: float | Literal["measured"] | None = None
-    """Peak of one device in 10^12 FLOP/s, for the MFU (H100, bf16, dense: 989); `measured`: that of a large matrix
-    product, timed at the start; if not given, no MFU is logged."""
+    """Peak rate of one device in 10^12 FLOP/s, for the MFU (H100, bf16, dense: 989). `measured`: the rate of a large
+    matrix product, timed at the start. If not given, no MFU is logged."""
 
     def __post_init__(self) -> None:
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
@@ -49,50 +62,64 @@ class RuntimeConfig:
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
             raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
 
-    def num_parts(self, batch_size: int, world_size: int) -> int:
-        """Parts that an optimiser step's samples are divided into: processes times passes of each.
+    def num_micro_batches(self, batch_size: int, world_size: int) -> int:
+        """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
 
         Raises:
             ValueError: the samples cannot be divided evenly.
         """
-        micro = self.micro_batch_size or max(1, batch_size // world_size)
-        if batch_size % (micro * world_size):
+        micro_batch_size = self.micro_batch_size or max(1, batch_size // world_size)
+        if batch_size % (micro_batch_size * world_size):
             raise ValueError(
                 f"a batch of {batch_size} samples cannot be divided over {world_size} processes in micro-batches of "
-                f"{micro}: micro_batch_size x processes must divide batch_size"
+                f"{micro_batch_size}: micro_batch_size x processes must divide batch_size"
             )
-        return batch_size // micro
+        return batch_size // micro_batch_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """One process of a run and what it needs to know of the others."""
+    """One process of a run, its device, and its messages to the other processes."""
 
     rank: int = 0
     """Number of this process, from 0."""
     world_size: int = 1
-    """Processes."""
+    """Number of processes."""
     device: "torch.device"
-    """Where this process computes."""
-    strategy: Strategy = "single"
-    """How the model is divided."""
+    """Device that this process computes on."""
+    strategy: Literal["single", "ddp", "fsdp"] = "single"
+    """How the model is divided over the processes (`RuntimeConfig.strategy`)."""
     precision: Precision = "fp32"
-    """Of matrix products."""
+    """Number format of matrix products."""
     mesh: "DeviceMesh | None" = None
     """The processes as torch.distributed sees them; None for one process."""
 
+    @classmethod
+    def single(cls, device: str = "cpu") -> "Runtime":
+        """Return the runtime of one process that works alone, in float32."""
+        import torch
+
+        return cls(device=torch.device(device))
+
     @property
     def is_main(self) -> bool:
-        """Whether this process is the one that writes files and talks."""
+        """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
-    def indices(self, num_parts: int) -> range:
-        """The parts of every optimiser step that this process works on."""
-        passes = num_parts // self.world_size
-        return range(self.rank * passes, (self.rank + 1) * passes)
+    @property
+    def dtype(self) -> "torch.dtype":
+        """torch's name of the precision."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
+    def local_micro_batches(self, num_micro_batches: int) -> range:
+        """Return the numbers of the micro-batches of every optimiser step that this process computes."""
+        num_passes = num_micro_batches // self.world_size
+        return range(self.rank * num_passes, (self.rank + 1) * num_passes)
 
     def all_sum(self, values: np.ndarray) -> np.ndarray:
-        """Sums over all processes, elementwise. Counts stay exact: they travel as float64."""
+        """Add up the arrays of all processes, elementwise, as float64: counts stay exact."""
         if self.world_size == 1:
             return values
         import torch
@@ -102,12 +129,8 @@ class Runtime:
         dist.all_reduce(tensor)  # a tensor in main memory goes by gloo: no GPU is waited for
         return tensor.numpy()
 
-    def all_true(self, value: bool) -> bool:
-        """Whether it is true in every process."""
-        return int(self.all_sum(np.array([not value]))[0]) == 0
-
     def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in order of rank, in every process. For small ones, now and then."""
+        """Return the values of all processes, in order of rank, in every process. For small values, now and then."""
         if self.world_size == 1:
             return [value]
         import torch.distributed as dist
@@ -117,24 +140,27 @@ class Runtime:
         return values
 
     def from_main(self, value: Any) -> Any:
-        """The first process's value, in every process."""
+        """Return the first process's value, in every process."""
         return self.gather(value)[0]
 
+    def first(self, value: T | None) -> T | None:
+        """Return the first process's value that is not None, in every process; None if there is none."""
+        return next((other for other in self.gather(value) if other is not None), None)
+
     def barrier(self) -> None:
-        """Wait until all processes are here."""
+        """Wait until all processes have called this."""
         self.all_sum(np.zeros(1))
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix products in the run's precision."""
+        """Compute the matrix products of a block in the run's precision."""
         if self.precision == "fp32":
             return nullcontext()
         import torch
 
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
     def synchronise(self) -> None:
-        """Wait until the device has done what it was given, so that a clock says something."""
+        """Wait until the device has finished its queue; call it before a clock is read."""
         if self.device.type == "cuda":
             import torch
 
@@ -142,27 +168,27 @@ class Runtime:
 
 
 @contextmanager
-def runtime(engine: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> Iterator[Runtime]:
-    """Join the other processes that torchrun has started, if it has; leave them in the end.
+def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> Iterator[Runtime]:
+    """Join the processes that torchrun has started, if it has, for the length of the block.
 
     Args:
         num_bytes_per_replica: memory of an undivided model in training, for `strategy = "auto"`.
 
     Raises:
-        ValueError: a strategy that does not fit the number of processes, or no GPU where one is asked for.
+        ValueError: a strategy that does not fit the number of processes, or no GPU although one is asked for.
     """
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = _device(engine, local_rank)
-    strategy = _strategy(engine, world_size, device, num_bytes_per_replica)
+    device = _choose_device(config, local_rank)
+    strategy = _choose_strategy(config, world_size, device, num_bytes_per_replica)
     if strategy == "single":
-        yield Runtime(device=device, precision=engine.precision)
+        yield Runtime(device=device, precision=config.precision)
         return
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    if started := not dist.is_initialized():
+    if is_first := not dist.is_initialized():
         dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S))
     try:
         mesh = init_device_mesh(device.type, (world_size,))
@@ -171,24 +197,18 @@ def runtime(engine: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> Iterato
             world_size=world_size,
             device=device,
             strategy=strategy,
-            precision=engine.precision,
+            precision=config.precision,
             mesh=mesh,
         )
     finally:
-        if started:
+        if is_first:
             dist.destroy_process_group()
 
 
-_TIMEOUT_S = 3600
-"""A process waits so long for the others: the first may be writing a checkpoint."""
-_REPLICA_SHARE = 0.6
-"""Share of a GPU's memory that a replica may take before the model is sharded; the rest is for activations."""
-
-
-def _device(engine: RuntimeConfig, local_rank: int) -> "torch.device":
+def _choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
     import torch
 
-    if engine.device == "cpu" or (engine.device == "auto" and not torch.cuda.is_available()):
+    if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
         raise ValueError(f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}")
@@ -196,20 +216,22 @@ def _device(engine: RuntimeConfig, local_rank: int) -> "torch.device":
     return torch.device("cuda", local_rank)
 
 
-def _strategy(engine: RuntimeConfig, world_size: int, device: "torch.device", replica_bytes: int) -> Strategy:
-    if engine.strategy == "auto":
+def _choose_strategy(
+    config: RuntimeConfig, world_size: int, device: "torch.device", num_bytes_per_replica: int
+) -> Literal["single", "ddp", "fsdp"]:
+    if config.strategy == "auto":
         if world_size == 1:
             return "single"
         if device.type == "cpu":
             return "ddp"
         import torch
 
-        room = _REPLICA_SHARE * torch.cuda.get_device_properties(device).total_memory
-        return "fsdp" if replica_bytes > room else "ddp"
-    if engine.strategy == "single" and world_size > 1:
+        room_bytes = _REPLICA_SHARE * torch.cuda.get_device_properties(device).total_memory
+        return "fsdp" if num_bytes_per_replica > room_bytes else "ddp"
+    if config.strategy == "single" and world_size > 1:
         raise ValueError(f"strategy 'single' is for one process; torchrun has started {world_size}: use ddp or fsdp")
-    if engine.strategy != "single" and "WORLD_SIZE" not in os.environ:
+    if config.strategy != "single" and "WORLD_SIZE" not in os.environ:
         raise ValueError(
-            f"strategy {engine.strategy!r} needs torchrun: torchrun --nproc-per-node 8 -m polyglance train ..."
+            f"strategy {config.strategy!r} needs torchrun: torchrun --nproc-per-node 8 -m polyglance train ..."
         )
-    return engine.strategy
+    return config.strategy

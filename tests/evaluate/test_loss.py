@@ -16,7 +16,7 @@ from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 PREFIX = "La photo montre"
@@ -57,7 +57,7 @@ def by_hand(
     target = [*tokenizer.encode(text).ids, EOS]
     with torch.no_grad():
         logits = model(
-            pixel_values(torch.from_numpy(image[None])),
+            normalise_pixels(torch.from_numpy(image[None])),
             torch.tensor([[*tokenizer.encode(prompt).ids, EOS]]),
             decoder_input_ids=torch.tensor([[*given, *target[:-1]]]),
         ).logits[0]

@@ -14,7 +14,7 @@ from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.cells import held_out_samples
 from polyglance.evaluate.folder_loss import LossConfig, folder_losses
-from polyglance.mixture.prompts import prompt
+from polyglance.mixture.prompts import write_prompt
 from polyglance.model import PolyglanceCaptioner
 from polyglance.model.engine import PolyglanceEngine
 from polyglance.model.generate import GenerateConfig, generate_ids
@@ -68,7 +68,7 @@ def test_loss_is_that_of_training(folder: Path, pictures: Sequence[Picture]) -> 
     model = opened(folder)
     ((loss, _),) = model.measure_losses(pictures[:1], SOURCES[:1], CANDIDATES[:1], "de")
     polyglance, processor = model.captioner.model, model.captioner.processor
-    ids, mask = processor.prompts([prompt("translation", "de", source=SOURCES[0])])
+    ids, mask = processor.prompts([write_prompt("translation", "de", source=SOURCES[0])])
     words = processor.decoder_tokenizer.encode(CANDIDATES[0][0], add_special_tokens=False).ids
     labels = torch.tensor([[2, *words, 1]])
     with torch.no_grad():

@@ -12,8 +12,9 @@ from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.model.architecture import Polyglance
 from polyglance.study.measure import evaluator_for, measured_run, split_losses
+from polyglance.train.config import RunConfig
+from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.run_config import RunConfig
 
 
 def evaluator_of(config: RunConfig) -> Evaluator:
@@ -26,12 +27,12 @@ def measure_and_train(config: RunConfig, folder: Path) -> None:
     """A run whose losses on held-out data are measured at every checkpoint; all processes have to get the same."""
     evaluator = evaluator_of(config)
 
-    def validate(model: Polyglance, here: Runtime) -> dict[str, Any]:
-        losses = evaluator.losses(model, here)
-        assert here.gather(losses) == [losses] * here.world_size
+    def validate(model: Polyglance, runtime: Runtime) -> dict[str, Any]:
+        losses = evaluator.losses(model, runtime)
+        assert runtime.gather(losses) == [losses] * runtime.world_size
         return split_losses(losses) | {"cells": losses}
 
-    measured_run(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
+    measured_run(config.training, folder, lambda: evaluator, run_id="run", hooks=Hooks(validate=validate))
 
 
 def main(folder: Path) -> None:

@@ -23,9 +23,8 @@ from polyglance.evaluate.loss import ALONE
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.study.config import EvaluationConfig
-from polyglance.train.config import StartConfig
+from polyglance.train.config import RunConfig, StartConfig
 from polyglance.train.optim import OptimConfig
-from polyglance.train.run_config import RunConfig
 from tests.study.measuring import evaluator_of, measure_and_train
 from tests.train.runs import write_checkpoint, write_tokenizer
 

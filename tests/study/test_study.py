@@ -23,7 +23,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid import jobs, runs
 from polyglance.study.study import plan, report, run, status
 from polyglance.study.table import COLUMNS
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import RunConfig
 from tests.study.tiny import write_tiny_study
 
 

@@ -112,6 +112,7 @@ class ChatModel(CaptioningCheckpoint):
     def _row_losses(self, image: Picture, prompt: str, texts: Sequence[str]) -> tuple[TextLoss, ...]:
         inputs = self.process([image.rgb], [prompt])
         read = self.model(**inputs, use_cache=True)
+        cache_name = "cache" if "cache" in read else "past_key_values"  # renamed in transformers 5.24
         losses: list[TextLoss] = []
         for text in texts:
             ids = [*self.processor.tokenizer(text, add_special_tokens=False)["input_ids"], self.end_id]
@@ -119,8 +120,8 @@ class ChatModel(CaptioningCheckpoint):
             if len(ids) > 1:
                 written = torch.tensor([ids[:-1]], device=self.config.device)
                 mask = written.new_ones(1, inputs["input_ids"].shape[1] + len(ids) - 1)
-                cache = deepcopy(read.past_key_values)
-                logits.append(self.model(input_ids=written, attention_mask=mask, past_key_values=cache).logits)
+                cache = {cache_name: deepcopy(read[cache_name])}
+                logits.append(self.model(input_ids=written, attention_mask=mask, **cache).logits)
             losses += text_losses(torch.cat(logits, dim=1), [ids])
         return tuple(losses)
 

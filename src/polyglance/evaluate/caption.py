@@ -10,8 +10,9 @@ from polyglance.evaluate.cells import CellSamples
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
+from polyglance.model.generate import GenerateConfig, generate_ids
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 __all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
 
@@ -29,20 +30,15 @@ class CaptionScores:
     """In the built-in world: attribute -> share of the reference's values that stand at the same place."""
 
 
+@torch.no_grad()
 def greedy_captions(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
     """The model's captions of a cell's images, the prefix included."""
-    input_ids, mask = processor.prompts([prompt_of(annotation) for annotation in samples.annotations])
-    start = processor.start_ids(prefix)
-    ids = model.generate(
-        pixel_values(torch.from_numpy(samples.images)).to(model.device, model.dtype),
-        input_ids.to(model.device),
-        mask.to(model.device),
-        decoder_input_ids=torch.tensor([start] * len(samples.annotations), device=model.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-    )
+    prompts = [prompt_of(annotation) for annotation in samples.annotations]
+    features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
+    config = GenerateConfig(num_beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
+    ids = generate_ids(model, processor, prompts, features, prefix=prefix, config=config)
     return processor.texts(ids[:, len(processor.config.target_start_ids) :])
 
 

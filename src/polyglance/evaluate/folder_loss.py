@@ -20,9 +20,9 @@ from polyglance.evaluate.cells import evaluated_cells, held_out_samples
 from polyglance.evaluate.loss import CellLoss, cell_losses, losses_to_dict, split_loss
 from polyglance.files import write_atomically
 from polyglance.languages import language
-from polyglance.model.generate import load_model
+from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["LossConfig", "folder_losses", "summary_rows"]
 
@@ -105,12 +105,12 @@ def _cells(data: Path) -> list[Cell]:
 
 def _losses(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[str, dict[str, CellLoss]]:
     check_device(config.device)
-    model = load_model(folder).to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
+    model = load_polyglance(folder).to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
     processor = Processor.load(folder)
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size
     losses = {}
-    with progress() as show:
+    with track_progress() as show:
         for number, cell in enumerate(cells, 1):
             (samples,) = held_out_samples(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
             losses[str(cell)] = cell_losses(

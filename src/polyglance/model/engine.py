@@ -14,17 +14,18 @@ from torch import Tensor
 
 from polyglance.config import from_dict
 from polyglance.coverage import EvaluationTask
-from polyglance.engines.checkpoints import check_device, pad_ids, text_losses
+from polyglance.engines.checkpoints import check_device
 from polyglance.engines.config import ModelConfig
 from polyglance.engines.folders import folder_digest
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
-from polyglance.mixture.prompts import prompt
-from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner, load_model
-from polyglance.model.processor import Processor, ProcessorConfig, language_prefix
-from polyglance.model.vision import pixel_values
+from polyglance.mixture.collate import IGNORED, pad
+from polyglance.mixture.prompts import write_prompt
+from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner, load_polyglance
+from polyglance.model.processor import Processor, ProcessorConfig, resolve_prefix
+from polyglance.model.vision import normalise_pixels
 
 __all__ = ["PolyglanceEngine"]
 
@@ -59,8 +60,8 @@ class PolyglanceEngine(PromptedModel):
 
     def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
         if task == "caption":
-            return prompt("caption", language)
-        return prompt("translation", language, source=source)
+            return write_prompt("caption", language)
+        return write_prompt("translation", language, source=source)
 
     def settings(self, task: EvaluationTask) -> dict[str, Any]:
         settings: dict[str, Any] = {
@@ -107,7 +108,7 @@ class PolyglanceEngine(PromptedModel):
     @cached_property
     def captioner(self) -> PolyglanceCaptioner:
         """The model and its processor, for images of the asked resolution."""
-        model = load_model(self._folder).to(device=self._config.device, dtype=getattr(torch, self._config.dtype))
+        model = load_polyglance(self._folder).to(device=self._config.device, dtype=getattr(torch, self._config.dtype))
         size, config = self._image_size, model.config
         if config.vision_config.model_type != "florence_vision" and size != config.image_size:
             raise ValueError(f"{self.name}: its vision tower takes images of {config.image_size} pixels only")
@@ -121,7 +122,7 @@ class PolyglanceEngine(PromptedModel):
         return PolyglanceCaptioner(model, processor)
 
     def _prefix(self, task: EvaluationTask, language: str) -> str:
-        return language_prefix(language, self._config.prefix) if task == "caption" else ""
+        return resolve_prefix(language, self._config.prefix) if task == "caption" else ""
 
     @torch.no_grad()
     def _write(self, images: Sequence[Picture], prompts: Sequence[str], prefix: str) -> list[str | Failure]:
@@ -159,7 +160,7 @@ class PolyglanceEngine(PromptedModel):
             image.rgb if image.rgb.size == size else image.rgb.resize(size, Image.Resampling.BICUBIC)
             for image in images
         ]
-        pixels = pixel_values(torch.from_numpy(np.stack([np.array(square) for square in squares])))
+        pixels = normalise_pixels(torch.from_numpy(np.stack([np.array(square) for square in squares])))
         return model.encode_image(pixels.to(model.device, model.dtype))
 
     def _losses(
@@ -170,14 +171,14 @@ class PolyglanceEngine(PromptedModel):
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
         repeats = torch.tensor(sizes, device=model.device)
-        rows = [self._target(text) for texts in candidates for text in texts]
-        hidden = model.decoder(
-            input_ids=pad_ids([row[:-1] for row in rows], model.config.pad_token_id).to(model.device),
-            encoder_hidden_states=states.repeat_interleave(repeats, dim=0),
-            encoder_attention_mask=None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
-            use_cache=False,
-        ).last_hidden_state
-        losses = iter(text_losses(model.logits(hidden), [row[1:] for row in rows]))
+        labels = [self._target(text)[1:] for texts in candidates for text in texts]
+        nats = model.nats(
+            states.repeat_interleave(repeats, dim=0),
+            None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
+            pad(labels, IGNORED).to(model.device),
+        )
+        sums = nats.double().sum(dim=1).tolist()
+        losses = iter([TextLoss(nats=total, num_tokens=len(row)) for total, row in zip(sums, labels, strict=True)])
         return [tuple(next(losses) for _ in range(size)) for size in sizes]
 
     def _target(self, text: str) -> list[int]:

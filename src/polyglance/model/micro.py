@@ -1,35 +1,35 @@
 """Micro sizes of the family: the same classes at widths of 32 to a few hundred, from one dial."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import BartConfig, Gemma2Config, PreTrainedConfig, ViTConfig
+from typing import TYPE_CHECKING, Any, Literal
 
 from polyglance.mixture.tokenizer import BOS, EOS, PAD
-from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.vision import ConvStemConfig
+
+if TYPE_CHECKING:
+    import polyglance.model.configuration
 
 __all__ = ["MicroConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroConfig:
-    """A model small enough to train on a CPU in minutes. `width` is the dial; the rest follows from it.
+    """A model small enough to train on a CPU in minutes. `width` sets its size; the defaults of the rest fit it.
 
     Raises:
         ValueError: a width that the heads do not divide.
     """
 
     decoder: Literal["bart", "gemma2"] = "bart"
-    """`bart`: trained from scratch with the rest. `gemma2`: a language model with gated cross-attention."""
+    """Kind of decoder. `bart` is trained from scratch with the rest; `gemma2` is a language model with gated
+    cross-attention."""
     width: int = 96
     """Hidden size of encoder and decoder."""
     layers: int = 2
     """Layers of the encoder, and of the decoder."""
     heads: int = 4
-    """Attention heads."""
+    """Attention heads of each layer."""
     vision_width: int | None = None
-    """Hidden size of the vision tower; None: the model's width. A tower shared between sizes has its own."""
+    """Hidden size of the vision tower; None: the model's width. A tower that several sizes share needs its own."""
     vision: Literal["conv_stem", "vit"] = "conv_stem"
     """Kind of vision tower. A ViT of one layer learns the built-in world more slowly than convolutions."""
     vision_layers: int = 1
@@ -37,11 +37,11 @@ class MicroConfig:
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
-    """Pixels a side that one image token stands for; a power of two for the convolutional stem."""
+    """Side of the square that one image token covers, in pixels; a power of two for the convolutional stem."""
     max_tokens: int = 128
-    """Longest sequence: image and prompt together, and target."""
+    """Longest sequence in tokens, of image and prompt together and of the target."""
     cross_attention_every: int = 1
-    """A cross-attention block in every k-th decoder layer (gemma2 only)."""
+    """Distance of cross-attention blocks: one in every k-th decoder layer (gemma2 only)."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:
@@ -52,8 +52,10 @@ class MicroConfig:
         if self.vision == "conv_stem" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size {self.patch_size} is not a power of two, which the convolutional stem needs")
 
-    def build(self, vocab_size: int) -> PolyglanceConfig:
+    def build(self, vocab_size: int) -> "polyglance.model.configuration.PolyglanceConfig":
         """The configuration of the model, for a tokenizer with `vocab_size` entries shared by both sides."""
+        from polyglance.model.configuration import PolyglanceConfig  # imports torch; run files are read without it
+
         return PolyglanceConfig(
             self._vision(),
             self._bart(vocab_size),
@@ -63,7 +65,11 @@ class MicroConfig:
             initializer_range=_deviation(self.width),
         )
 
-    def _vision(self) -> PreTrainedConfig:
+    def _vision(self) -> Any:
+        from transformers import ViTConfig
+
+        from polyglance.model.vision import ConvStemConfig
+
         width = self.vision_width or self.width
         if self.vision == "conv_stem":
             return ConvStemConfig(hidden_size=width, num_layers=self.patch_size.bit_length() - 1)
@@ -77,7 +83,9 @@ class MicroConfig:
             initializer_range=_deviation(width),
         )
 
-    def _bart(self, vocab_size: int) -> BartConfig:
+    def _bart(self, vocab_size: int) -> Any:
+        from transformers import BartConfig
+
         return BartConfig(
             vocab_size=vocab_size,
             d_model=self.width,
@@ -97,7 +105,9 @@ class MicroConfig:
             use_cache=False,
         )
 
-    def _gemma2(self, vocab_size: int) -> Gemma2Config:
+    def _gemma2(self, vocab_size: int) -> Any:
+        from transformers import Gemma2Config
+
         head_dim = self.width // self.heads
         return Gemma2Config(
             vocab_size=vocab_size,
@@ -121,6 +131,7 @@ class MicroConfig:
 
 
 def _deviation(width: int) -> float:
-    """Standard deviation of initial weights that keeps a layer's output as large as its input. The published 0.02
-    does so for widths in the thousands; here it would leave attention and image unheard for all of a short run."""
+    """Return the standard deviation of initial weights that keeps a layer's output as large as its input. The published
+    0.02 does so for widths in the thousands; at micro widths attention and image would have no effect for a whole short
+    run."""
     return width**-0.5

@@ -18,7 +18,7 @@ from polyglance.evaluate.metrics.off_target import OffTarget
 from polyglance.files import write_atomically
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.config import Balance
-from polyglance.mixture.sampler import cell_weights
+from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.records import Annotation
 from polyglance.report.examples import data_uri
 from polyglance.report.svg import SERIES, drawing, panel, render
@@ -128,7 +128,7 @@ def _cells(table: AnnotationTable, config: AuditConfig, random: np.random.Genera
         for cell in (Cell(task, code) for task in TASKS for code in LANGUAGES)
     ]
     found = [(cell, places) for cell, places in found if len(places)]
-    weights = cell_weights(_coverage([cell for cell, _ in found]), config.balance)
+    weights = compute_cell_weights(_coverage([cell for cell, _ in found]), config.balance)
     return [_cell(table, cell, places, rows, weights[cell], config, random) for cell, places in found]
 
 

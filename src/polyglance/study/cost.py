@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 
 import torch
@@ -19,19 +19,19 @@ from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.assemble import language_model
-from polyglance.model.card import card
-from polyglance.model.flops import training_macs
-from polyglance.model.parts import PUBLISHED_TRAINED, freeze
-from polyglance.model.sizes import size
-from polyglance.model.strategy import recommend
+from polyglance.model.assemble import build_language_model
+from polyglance.model.card import make_card
+from polyglance.model.components import PUBLISHED_TRAINED, freeze
+from polyglance.model.flops import count_training_macs
+from polyglance.model.sizes import resolve_size
+from polyglance.model.training_setup import recommend_setup
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
 from polyglance.study.executors import urgency
 from polyglance.study.grid import Job
 from polyglance.study.table import lengths
 from polyglance.study.work import data_dirs, language_model_config, train_config
-from polyglance.train.step import caption_loss, language_model_loss
+from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
 __all__ = ["Costs", "expected_costs", "schedule_s"]
 
@@ -79,11 +79,11 @@ def _reckoned_costs(config: StudyConfig, jobs: Sequence[Job]) -> Costs:
     runs = [job for job in jobs if job.kind == "run"]
     macs, strategies = {}, {}
     for name in dict.fromkeys(job.size for job in runs):
-        model = size(name)
+        model = resolve_size(name)
         trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
-        macs[name] = training_macs(model, trained, image_size=config.image_size, **lengths(config))
-        strategies[name] = recommend(
-            card(name, image_size=config.image_size, **lengths(config)),
+        macs[name] = count_training_macs(model, trained, image_size=config.image_size, **lengths(config))
+        strategies[name] = recommend_setup(
+            make_card(name, image_size=config.image_size, **lengths(config)),
             devices=machine.devices,
             device_bytes=int(machine.memory_gb * 1e9),
             batch_size=config.mixture.batch_size,
@@ -150,8 +150,7 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     times_s = []
     for _ in range(1 + _TIMED_STEPS):
         started_s = time.perf_counter()
-        total, tokens = loss()
-        (total / tokens).backward()
+        loss().backward()
         if optimizer is not None:
             optimizer.step()
         model.zero_grad(set_to_none=True)
@@ -159,16 +158,17 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     return statistics.median(times_s[1:])
 
 
-def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
-        lm = language_model(language_model_config(config, job).model.build(vocab_size))
-        return lm, lambda: language_model_loss(lm, batch.labels)
+        lm = build_language_model(language_model_config(config, job).model.build(vocab_size))
+        texts = replace(batch, input_ids=batch.labels[:, :-1].clamp(min=0), labels=batch.labels[:, 1:])
+        return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
     start = train_config(config, job).start
     assert not isinstance(start.trained, str)
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)
-    return model, lambda: caption_loss(model, batch)
+    return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
 
 
 def _peak_memory_bytes() -> int:

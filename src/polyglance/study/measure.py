@@ -1,69 +1,33 @@
 """A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
 
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from polyglance.coverage import SPLITS, Coverage
-from polyglance.data.shard import ShardReader, read_manifest
-from polyglance.distributed import Runtime, runtime
+from polyglance.coverage import SPLITS
+from polyglance.data.shard import read_manifest
+from polyglance.distributed import Runtime, join_processes
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.files import write_atomically
 from polyglance.languages import LANGUAGES
-from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.configuration import PolyglanceConfig
-from polyglance.records import Annotation
-from polyglance.train.config import TrainConfig
-from polyglance.train.evaluation_config import EvaluationConfig
-from polyglance.train.run import processor_for, train
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import EvaluationConfig, TrainConfig
+from polyglance.train.loop import Hooks
+from polyglance.train.run import train
+from polyglance.train.start import make_model_config, make_processor
 
 __all__ = [
     "evaluator_for",
-    "make_tokenizer",
     "measured_run",
     "prefixes_for",
     "split_losses",
-    "texts_of",
-    "training_annotations",
 ]
 
 _SIZES = ("samples_per_cell", "captions_per_cell", "examples", "max_new_tokens")
-
-
-def make_tokenizer(settings: RunConfig) -> None:
-    """Train the tokenizer in the run's folder from the data as it is now, until a checkpoint depends on it.
-
-    Raises:
-        ValueError: it is not there, and there are several processes, which would not wait for it.
-    """
-    path = settings.tokenizer
-    if path is None or not settings.makes_tokenizer:
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        annotations = training_annotations(settings.data, settings.coverage)
-        made = train_tokenizer(texts_of(annotations), vocab_size=settings.vocab_size)
-        write_atomically(path, made.to_str(pretty=True))
-    elif not path.exists():
-        raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")
-
-
-def training_annotations(data: Path, coverage: Coverage) -> list[Annotation]:
-    """All annotations of a data set in the languages of the coverage."""
-    languages = set(coverage.languages)
-    return [a for of_image in ShardReader(data).annotations() for a in of_image if a.language in languages]
-
-
-def texts_of(annotations: Iterable[Annotation]) -> Iterator[str]:
-    """What a tokenizer is trained on: targets and prompts."""
-    return (text for annotation in annotations for text in (annotation.text, prompt_of(annotation)))
 
 
 def prefixes_for(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:
@@ -74,16 +38,11 @@ def prefixes_for(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]
 
 def evaluator_for(settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path) -> Evaluator:
     """What measures the models of a run, on texts cut as in its training."""
-    if (folder := settings.start.checkpoint_folder()) is not None:
-        model = PolyglanceConfig.from_pretrained(folder)
-    else:
-        assert settings.tokenizer is not None
-        model = settings.start.model.build(load_tokenizer(settings.tokenizer).get_vocab_size())
     return Evaluator(
         settings.coverage,
         test_dir,
         settings.data,
-        processor_for(settings, model),
+        make_processor(settings, make_model_config(settings)),
         prefixes=prefixes_for(test_dir, evaluation),
         max_source_tokens=settings.mixture.max_source_tokens,
         max_target_tokens=settings.mixture.max_target_tokens,
@@ -97,7 +56,8 @@ def measured_run(
     evaluator: Callable[[], Evaluator],
     *,
     run_id: str,
-    **options: Any,
+    hooks: Hooks = Hooks(),  # noqa: B008  frozen
+    show_progress: bool = False,
 ) -> Polyglance:
     """Measure the untrained model, train it, measure it again; leaves initial.json, losses.json and captions.jsonl
     beside what `train` leaves. Where there are several processes each measures its share of the losses, with the
@@ -106,21 +66,22 @@ def measured_run(
     Args:
         evaluator: makes the evaluator, in every process.
         run_id: what the record calls the run.
-        options: passed to `train`.
+        hooks, show_progress: passed to `train`.
     """
     initial = folder / "initial.json"
 
-    def measure_untrained(model: Polyglance, here: Runtime) -> None:
-        if here.from_main(initial.exists()):
+    def measure_untrained(model: Polyglance, runtime: Runtime) -> None:
+        if runtime.from_main(initial.exists()):
             return
-        losses = evaluator().initial_losses(model, here)
-        if here.is_main:
+        losses = evaluator().initial_losses(model, runtime)
+        if runtime.is_main:
             write_atomically(initial, json.dumps(losses) + "\n")
 
-    with runtime(settings.engine) as here:  # the processes stay together when `train` has ended
-        model = train(settings, folder, before_first_step=measure_untrained, **options).to(here.device)
-        losses = evaluator().losses(model, here)
-    if here.is_main:
+    with join_processes(settings.engine) as runtime:  # the processes stay together when `train` has ended
+        hooks = replace(hooks, before_first_step=measure_untrained)
+        model = train(settings, folder, hooks=hooks, show_progress=show_progress).to(runtime.device)
+        losses = evaluator().losses(model, runtime)
+    if runtime.is_main:
         _record_trained(model, losses, evaluator(), folder, run_id)
     return model
 

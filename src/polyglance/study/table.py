@@ -11,9 +11,9 @@ from typing import Any
 from polyglance.coverage import SPLITS, Split
 from polyglance.files import write_atomically
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.flops import Counts, count
-from polyglance.model.parts import PUBLISHED_TRAINED
-from polyglance.model.sizes import size
+from polyglance.model.components import PUBLISHED_TRAINED
+from polyglance.model.flops import Counts, count_model
+from polyglance.model.sizes import resolve_size
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid import Job, runs
 from polyglance.study.work import micro_config, trained_parts
@@ -77,12 +77,12 @@ def counts_of(config: StudyConfig, job: Job, vocab_size: int) -> Counts:
         vocab_size: as `vocab_size_of` gives it.
     """
     if not config.is_micro:
-        model = size(job.size)
+        model = resolve_size(job.size)
         trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
-        return count(model, trained, image_size=config.image_size, **lengths(config))
+        return count_model(model, trained, image_size=config.image_size, **lengths(config))
     family = next(family for family in config.families if family.name == job.family)
     model = micro_config(config, family, job.width).build(vocab_size)
-    return count(model, trained_parts(family), image_size=config.image_size, **lengths(config))
+    return count_model(model, trained_parts(family), image_size=config.image_size, **lengths(config))
 
 
 def write_table(config: StudyConfig) -> Path:

@@ -11,19 +11,19 @@ from tokenizers import Tokenizer
 from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
-from polyglance.data.shard import read_manifest
+from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.data.world import generate
 from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.cells import evaluated_cells
 from polyglance.files import write_atomically
-from polyglance.mixture.collate import target_ids
+from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.sampler import cell_weights
-from polyglance.mixture.tokenizer import train_tokenizer
-from polyglance.model.card import card
+from polyglance.mixture.sampler import compute_cell_weights
+from polyglance.mixture.tokenizer import read_texts, train_tokenizer
+from polyglance.model.card import make_card
+from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, Component
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
-from polyglance.model.strategy import recommend
+from polyglance.model.training_setup import recommend_setup
 from polyglance.processes import run_program
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
@@ -32,13 +32,11 @@ from polyglance.study.measure import (
     evaluator_for,
     measured_run,
     prefixes_for,
-    texts_of,
-    training_annotations,
 )
 from polyglance.study.store import begin, finish, is_done
-from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.run import train, train_language_model
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.language_model import train_language_model
+from polyglance.train.run import train
 
 __all__ = ["data_dirs", "do", "language_model_config", "prefixes", "published_run", "start_of", "train_config"]
 
@@ -96,15 +94,15 @@ def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> Micro
     )
 
 
-def trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
+def trained_parts(family: FamilyConfig) -> tuple[Component, ...]:
     """Parts that the family's runs update.
 
     As published for its kind of decoder, except that the image projection, which is random here, is trained too, and
     that where no trained vision tower is given the tower is trained along.
     """
-    published = PARTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
+    published = COMPONENTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
     own = {"projection", *(() if family.tower else ("vision",))}
-    return tuple(part for part in PARTS if part in published or part in own)
+    return tuple(part for part in COMPONENTS if part in published or part in own)
 
 
 def start_of(config: StudyConfig, job: Job) -> StartConfig:
@@ -179,9 +177,11 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer and note how long prompts and targets are with it."""
-    annotations = training_annotations(data_dirs(config)[0], config.coverage)
-    tokenizer = train_tokenizer(texts_of(annotations), vocab_size=config.vocab_size)
+    data = data_dirs(config)[0]
+    texts = read_texts(data, set(config.coverage.languages))
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    annotations = (a for of_image in ShardReader(data).annotations() for a in of_image)
     lengths = _mean_lengths(config, tokenizer, annotations)
     write_atomically(folder / "lengths.json", json.dumps(lengths, indent=2) + "\n")
 
@@ -194,10 +194,10 @@ def _mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterab
         if found is not None and len(found) < _LENGTH_SAMPLES:
             found.append(annotation)
     sources = targets = 0.0
-    for cell, weight in cell_weights(config.coverage, config.mixture.balance).items():
+    for cell, weight in compute_cell_weights(config.coverage, config.mixture.balance).items():
         chosen = by_cell[str(cell)]
-        prompts = target_ids(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
-        texts = target_ids(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
+        prompts = encode_targets(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
+        texts = encode_targets(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
         sources += weight * sum(map(len, prompts)) / len(chosen)
         targets += weight * sum(map(len, texts)) / len(chosen)
     return {"source_tokens": round(sources), "target_tokens": round(targets)}
@@ -241,8 +241,8 @@ def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
     if engine.micro_batch_size is not None or engine.strategy != "auto":
         return engine
     lengths = {"source_tokens": config.mixture.max_source_tokens, "target_tokens": config.mixture.max_target_tokens}
-    how = recommend(
-        card(job.size, image_size=config.image_size, **lengths),
+    how = recommend_setup(
+        make_card(job.size, image_size=config.image_size, **lengths),
         devices=machine.devices,
         device_bytes=int(machine.memory_gb * 1e9),
         batch_size=config.mixture.batch_size,
