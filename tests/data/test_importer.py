@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from polyglance.data.importer import ImportConfig, ImportResult, import_data
-from polyglance.data.shard import read_annotations, read_manifest, read_records
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_annotations, read_records
 from polyglance.records import Annotation, ImageRecord, annotations_from_texts
 
 EMOJI = Path(__file__).parents[3] / "shared" / "data" / "emoji"

@@ -12,14 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.data import shard
-from polyglance.data.shard import (
-    AnnotationTable,
-    ShardReader,
-    ShardWriter,
-    read_annotations,
-    read_manifest,
-    read_records,
-)
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader, ShardWriter, read_annotations, read_records
+from polyglance.data.shard_table import AnnotationTable
 from polyglance.languages import LANGUAGES
 from polyglance.records import STYLES, Annotation, Drops, ImageRecord, annotations_from_texts
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from polyglance.coverage import SPLITS, Coverage
-from polyglance.data.shard import ShardReader, read_manifest
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime, runtime
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.files import write_atomically

@@ -9,8 +9,8 @@ worth can be measured.
 import re
 from collections.abc import Sequence
 
-from polyglance.data.sentences import join_sentences, sentences
-from polyglance.data.world import attributes
+from polyglance.data.sentences import join_sentences, split_sentences
+from polyglance.data.world import read_attributes
 from polyglance.data.world.grammars import grammar
 from polyglance.data.world.scene import Group, Scene
 from polyglance.engines.protocol import Failure
@@ -54,7 +54,7 @@ class WorldTranslator:
         return self.translate(texts, language=language)
 
     def _translated(self, text: str, language: str) -> str:
-        wrong = self._ambiguous and not attributes(text, SOURCE_LANGUAGE)["zone"]
+        wrong = self._ambiguous and not read_attributes(text, SOURCE_LANGUAGE)["zone"]
         pieces = [
             piece if _SEPARATOR.fullmatch(piece) else _passage(piece, language)
             for piece in _SEPARATOR.split(text)
@@ -66,7 +66,7 @@ class WorldTranslator:
 
 def _passage(text: str, language: str) -> str:
     """Captions, one after the other; the longest run of sentences that is one is taken first."""
-    rest, made = sentences(text, SOURCE_LANGUAGE), []
+    rest, made = split_sentences(text, SOURCE_LANGUAGE), []
     while rest:
         for size in range(min(_MAX_SENTENCES, len(rest)), 0, -1):
             told = _caption(" ".join(rest[:size]), language)
@@ -81,8 +81,8 @@ def _passage(text: str, language: str) -> str:
 
 def _caption(text: str, language: str) -> str | None:
     """A caption told in another language, or None where the text is none of the world's."""
-    first, *others = sentences(text, SOURCE_LANGUAGE)
-    shown, said = attributes(first, SOURCE_LANGUAGE), attributes(text, SOURCE_LANGUAGE)
+    first, *others = split_sentences(text, SOURCE_LANGUAGE)
+    shown, said = read_attributes(first, SOURCE_LANGUAGE), read_attributes(text, SOURCE_LANGUAGE)
     kinds = [shown[name] for name in ("number", "size", "colour", "shape")]
     if not kinds[0] or len({len(values) for values in kinds}) > 1 or len(said["relation"]) != len(kinds[0]) - 1:
         return None

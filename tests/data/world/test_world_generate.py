@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from polyglance import config as configs
-from polyglance.data.shard import read_manifest, read_records
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_records
 from polyglance.data.world import PREFIXES, WorldConfig, describe, generate, render, sample_scene
 
 CONFIG = WorldConfig(level="full", styles=("short", "detailed"), num_train_images=20, num_test_images=5, seed=3)
