@@ -19,7 +19,7 @@ __all__ = ["AnnotateConfig", "Description", "MatchedPair", "make_annotations"]
 
 @dataclass(frozen=True, kw_only=True)
 class AnnotateConfig:
-    """Which annotations are made from texts.
+    """Rules by which texts become annotations.
 
     Raises:
         ValueError: an unknown language, or a negative length.

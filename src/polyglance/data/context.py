@@ -53,7 +53,7 @@ _SIGN_LOOP = re.compile(r"([^\s\d]{1,12}?)\1{5,}")
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationConfig:
-    """How texts are translated, and which translations are accepted.
+    """Translation of texts with context, and limits of what is accepted.
 
     Raises:
         ValueError: a limit out of range, or a separator of spaces only.
@@ -67,14 +67,14 @@ class TranslationConfig:
     max_context_words: int = 64
     """Words of the context that the translator reads (no gain beyond 64 to 128 in the paper's table 1)."""
     length_tolerance: float = 2.0
-    """How many times longer or shorter a translation may be than is usual for the language."""
+    """Factor by which a translation may be longer or shorter than is usual for the language."""
     max_other_script: float = 0.2
     """Share of a translation's letters that may belong to another script than the language's; names of the source do
     not count."""
     max_copied_words: int = 2
     """Words in a row that may be copied from the English text or context; names and numbers do not count."""
     max_repeats: int = 2
-    """How often in a row the same words may appear, unless they also do in the source."""
+    """Number of times in a row that the same words may appear, unless they also do in the source."""
 
     def __post_init__(self) -> None:
         if not self.separator.strip():

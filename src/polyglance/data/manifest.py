@@ -58,7 +58,7 @@ class Manifest:
     format_version: int = FORMAT_VERSION
     polyglance_version: str = __version__
     source: str
-    """Where the data comes from, in words."""
+    """Source of the data, in words."""
     licence: str
     """Licence of images and texts, as stated by the person who built the data set; empty if none was stated."""
     prefixes: Mapping[str, str]

@@ -14,13 +14,13 @@ no such hash holds: of 3,786 emoji 21 % are found near another one. For such dat
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8, UInt64
+from jaxtyping import Float, Int64
 from PIL import Image
 from scipy.fft import dctn
 
@@ -103,12 +103,15 @@ class NearDuplicates:
 
     def __init__(self, config: NearDuplicatesConfig | None = None) -> None:
         self._config = config or NearDuplicatesConfig()
-        self._images = _Images()
+        self._keys: list[str] = []
+        self._sets: list[str] = []
+        self._bits = array("Q")
+        self._colours = bytearray()
         self._bands: list[dict[int, array[int]]] = [{} for _ in range(_NUM_BANDS)]
         self._flips = _flips((self._config.max_distance or 0) // _NUM_BANDS)
 
     def __len__(self) -> int:
-        return len(self._images.keys)
+        return len(self._keys)
 
     def add(self, key: str, hashed: ImageHash) -> Near | None:
         """Add an image, unless one is known that is nearly the same: then return that one and add nothing."""
@@ -144,20 +147,24 @@ class NearDuplicates:
         candidates = self._candidates(hashed.bits) if limit is not None else np.empty(0, dtype=np.int64)
         if limit is None or not len(candidates):
             return None
-        distances = np.bitwise_count(self._images.bits[candidates] ^ np.uint64(hashed.bits))
+        distances = np.bitwise_count(np.frombuffer(self._bits, dtype=np.uint64)[candidates] ^ np.uint64(hashed.bits))
         is_near = distances <= limit
         candidates, distances = candidates[is_near], distances[is_near]
         colours = np.frombuffer(hashed.colours, dtype=np.uint8).astype(np.int16)
-        differences = np.abs(self._images.colours[candidates] - colours).mean(axis=1)
+        all_colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(-1, _NUM_COLOURS)
+        differences = np.abs(all_colours[candidates] - colours).mean(axis=1)
         is_near = differences <= self._config.max_colour_difference
         if not is_near.any():
             return None
         distance, index = min(zip(distances[is_near].tolist(), candidates[is_near].tolist(), strict=True))
-        return Near(self._images.keys[index], self._images.sets[index], distance)
+        return Near(self._keys[index], self._sets[index], distance)
 
     def _insert(self, key: str, evaluation_set: str, hashed: ImageHash) -> None:
         index = len(self)
-        self._images.append(key, evaluation_set, hashed)
+        self._keys.append(key)
+        self._sets.append(evaluation_set)
+        self._bits.append(hashed.bits)
+        self._colours += hashed.colours
         for band, value in zip(self._bands, _band_values(hashed.bits), strict=True):
             band.setdefault(value, array("I")).append(index)
 
@@ -181,26 +188,6 @@ def _flips(radius: int) -> list[int]:
     return [
         sum(1 << bit for bit in bits) for count in range(radius + 1) for bits in combinations(range(_BAND_BITS), count)
     ]
-
-
-@dataclass(kw_only=True)
-class _Images:
-    """Growing arrays of hashes; rows beyond the last key are spare."""
-
-    keys: list[str] = field(default_factory=list)
-    sets: list[str] = field(default_factory=list)
-    bits: UInt64[np.ndarray, "n"] = field(default_factory=lambda: np.zeros(1024, dtype=np.uint64))
-    colours: UInt8[np.ndarray, "n 48"] = field(default_factory=lambda: np.zeros((1024, _NUM_COLOURS), dtype=np.uint8))
-
-    def append(self, key: str, evaluation_set: str, hashed: ImageHash) -> None:
-        index = len(self.keys)
-        if index == len(self.bits):
-            self.bits = np.concatenate((self.bits, np.zeros_like(self.bits)))
-            self.colours = np.concatenate((self.colours, np.zeros_like(self.colours)))
-        self.bits[index] = hashed.bits
-        self.colours[index] = np.frombuffer(hashed.colours, dtype=np.uint8)
-        self.keys.append(key)
-        self.sets.append(evaluation_set)
 
 
 def hash_folder(folder: Path, drops: Drops) -> Iterator[tuple[str, ImageHash]]:

@@ -1,4 +1,4 @@
-"""Which sentences fit which images: search, then hub control and threshold."""
+"""Matching of sentences to images: search, then hub control and threshold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

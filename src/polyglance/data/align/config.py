@@ -50,7 +50,7 @@ class HubConfig:
     max_per_sentence: int | None = None
     """Largest number of images that one sentence is matched to. None: no limit."""
     rescaling: Literal["none", "csls", "inverted_softmax"] = "none"
-    """How scores are made comparable between sentences. The score of a pair remains its cosine similarity."""
+    """Method that makes scores comparable between sentences. The score of a pair remains its cosine similarity."""
     num_neighbours: int = 10
     """Nearest images whose mean similarity CSLS subtracts (published: 10)."""
     inverse_temperature: float = 30.0
@@ -72,7 +72,7 @@ class HubConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignConfig:
-    """How sentences are matched to images.
+    """Settings of the matching of sentences to images.
 
     Raises:
         ValueError: a value outside its range.

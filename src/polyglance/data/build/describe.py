@@ -51,7 +51,7 @@ class TranslateConfig:
     skip_captioned: bool = True
     """Do not translate an image's captions into a language in which the image has captions already."""
     context: TranslationConfig = field(default_factory=TranslationConfig)
-    """How an image's description is used in the translation of its captions."""
+    """Use of an image's description in the translation of its captions."""
 
     def __post_init__(self) -> None:
         for code in self.languages:
@@ -70,7 +70,7 @@ class EnglishText:
     """Style of a given text; None: a description by an engine."""
     origin: str
     failed: str | None = None
-    """Why the engine failed; None if it did not."""
+    """Reason of the engine's failure; None if it did not fail."""
     captioned: Sequence[str] = ()
     """Other languages in which the image has captions, with each given text."""
 
@@ -86,7 +86,7 @@ class TranslatedText:
     """None: the engine failed, or no candidate was good enough."""
     origin: str
     failed: str | None = None
-    """Why the engine failed; None if it did not."""
+    """Reason of the engine's failure; None if it did not fail."""
     used_context: bool = False
     rejected: Sequence[str] = ()
     """Flaws of rejected candidates."""

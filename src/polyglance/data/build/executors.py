@@ -17,7 +17,7 @@ __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
 _CONNECT_S = 10.0
 _MAX_BROKEN = 3
-"""How often a pool with dead workers is replaced; then a part that is left, perhaps the cause, is named."""
+"""Number of pools whose workers die before the build stops and names a part that is left, perhaps the cause."""
 
 _Inputs = Mapping[PartId, tuple[str, ...]]
 """Part -> digests of what it is made from."""

@@ -1,5 +1,6 @@
 """Steps that read the sources: images and bitext from their pieces, and the choice of those that are kept."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -15,6 +16,7 @@ from polyglance.data.build.pieces import BitextPiecesStep, ImagePiecesStep
 from polyglance.data.build.row_files import read_rows, read_text_table, write_rows, write_text_table
 from polyglance.data.build.step import Step
 from polyglance.data.near_duplicates import ImageHash, NearDuplicates, NearDuplicatesConfig, hash_image
+from polyglance.data.sources.bitext import BitextPair
 from polyglance.data.sources.images import GivenText, SourceImage
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.data.sources.source import list_files, stamp_files
@@ -46,7 +48,7 @@ class DuplicatesConfig:
     """Images that are left out: duplicates, and images on which models will be evaluated."""
 
     near: NearDuplicatesConfig = field(default_factory=NearDuplicatesConfig)
-    """When two images are the same picture. The default suits photographs; for icons and drawings, which are alike
+    """Limits within which two images are the same picture. The default suits photographs; for icons and drawings, which are alike
     without being the same, `max_distance = 0` leaves out identical pictures only."""
     exclude: Mapping[str, Path] = field(default_factory=dict)
     """Name of an evaluation set -> folder of its images, or file of their hashes. Its images are left out, however they
@@ -63,42 +65,59 @@ class BuiltImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesStep(Step):
-    """Images from their sources; a part is a piece of a source, and makes files of `images_per_part` images."""
+class _RecordsStep(Step, ABC):
+    """Records of sources; a part is a piece of a source, and makes files of as many records as a piece should have."""
 
-    name = "images"
-    unit = "images"
+    pieces: ImagePiecesStep | BitextPiecesStep
 
-    pieces: ImagePiecesStep
+    @abstractmethod
+    def write(self, path: Path, records: Sequence[Any]) -> None:
+        """Write a file of records."""
 
     def parts(self) -> Sequence[PartId]:
         return self.pieces.folder.list_files()
 
     def run(self, work: PartWork) -> PartReport:
         drops, num_out = Drops(), 0
-        piece = self.pieces.read_piece(work.part)
-        images = self.pieces.source_of(work.part).read_piece(piece, drops)
-        rows = map(_image_row, images)  # one at a time: the pixels are freed before the next image is decoded
-        for number, chunk in enumerate(_chunks(rows, self.pieces.records_per_piece)):
-            with work.writing(PartId(images=(*work.part.images, number))) as path:
-                write_rows(path, _IMAGES, chunk)
+        source, piece = self.pieces.source_of(work.part), self.pieces.read_piece(work.part)
+        records: Iterator[Any] = source.read_piece(piece, drops)
+        for number, chunk in enumerate(_chunks(map(self.prepare, records), self.pieces.records_per_piece)):
+            with work.writing(self.pieces.number(work.part, number)) as path:
+                self.write(path, chunk)
             num_out += len(chunk)
         return PartReport(num_in=num_out + sum(drops.counts.values()), num_out=num_out, drops=drops.to_dict())
+
+    def prepare(self, record: Any) -> Any:
+        """Convert a record before it is collected for a file."""
+        return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesStep(_RecordsStep):
+    """Images from their sources, with hashes."""
+
+    name = "images"
+    unit = "images"
+
+    pieces: ImagePiecesStep
+
+    def prepare(self, record: SourceImage) -> dict[str, Any]:
+        """Make a row, so that the pixels are freed before the next image is decoded."""
+        texts = [asdict(text) for text in record.texts]
+        hashes = hash_image(record.rgb)._asdict()
+        return {"key": record.key, "image": record.image, "where": record.where, **hashes, "texts": texts}
+
+    def write(self, path: Path, records: Sequence[dict[str, Any]]) -> None:
+        write_rows(path, _IMAGES, records)
 
     def read(self, file: PartId, columns: Sequence[str]) -> list[dict[str, Any]]:
         """Read columns of a file of images."""
         return read_rows(self.folder.file(file), columns)
 
 
-def _image_row(image: SourceImage) -> dict[str, Any]:
-    texts = [asdict(text) for text in image.texts]
-    hashes = hash_image(image.rgb)._asdict()
-    return {"key": image.key, "image": image.image, "where": image.where, **hashes, "texts": texts}
-
-
 @dataclass(frozen=True, kw_only=True)
 class SelectStep(Step):
-    """Which images are kept: each picture once, and none of an evaluation set. One part sees all images and makes
+    """Choice of the images to keep: each picture once, none of an evaluation set. One part sees all images and makes
     a file for each file of images."""
 
     name = "select"
@@ -162,8 +181,8 @@ class SelectStep(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairsStep(Step):
-    """Sentence pairs from their sources; a part is a piece of a source, and makes files of `pairs_per_part` pairs."""
+class PairsStep(_RecordsStep):
+    """Sentence pairs from their sources, with hashes."""
 
     name = "pairs"
     unit = "pairs"
@@ -171,19 +190,9 @@ class PairsStep(Step):
 
     pieces: BitextPiecesStep
 
-    def parts(self) -> Sequence[PartId]:
-        return self.pieces.folder.list_files()
-
-    def run(self, work: PartWork) -> PartReport:
-        drops, num_out = Drops(), 0
-        piece = self.pieces.read_piece(work.part)
-        pairs = self.pieces.source_of(work.part).read_piece(piece, drops)
-        for number, chunk in enumerate(_chunks(pairs, self.pieces.records_per_piece)):
-            columns = [[getattr(pair, name) for pair in chunk] for name in _HASHED_PAIRS.names]
-            with work.writing(PartId(language=work.part.language, pairs=(*work.part.pairs, number))) as path:
-                write_text_table(path, pa.table(columns, schema=_HASHED_PAIRS))
-            num_out += len(chunk)
-        return PartReport(num_in=num_out + sum(drops.counts.values()), num_out=num_out, drops=drops.to_dict())
+    def write(self, path: Path, records: Sequence[BitextPair]) -> None:
+        columns = [[getattr(pair, name) for pair in records] for name in _HASHED_PAIRS.names]
+        write_text_table(path, pa.table(columns, schema=_HASHED_PAIRS))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,10 +2,11 @@
 
 import shutil
 import time
+from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -39,8 +40,6 @@ __all__ = [
     "TuneStep",
 ]
 
-T = TypeVar("T")
-
 _MATCHES = pa.schema([("key", pa.string()), ("language", pa.string()), ("pair", pa.int64()), ("score", pa.float32())])
 """Pairs of a language are numbered through all its files."""
 _TUNED = ("num_probes", "refine_factor")
@@ -48,7 +47,7 @@ _TUNED = ("num_probes", "refine_factor")
 
 @dataclass(frozen=True, kw_only=True)
 class MatchConfig:
-    """How bitext sentences are matched to the images that show what they say."""
+    """Matching of bitext sentences to the images that show what they say."""
 
     engine: EngineConfig
     """The embedder of images and English texts."""
@@ -57,27 +56,56 @@ class MatchConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImageVectorsStep(Step):
-    """A vector of each image; a part is a file of images."""
+class _VectorsStep(Step, ABC):
+    """Vectors of images or texts; a part is a file of them."""
 
-    name = "image-vectors"
-    unit = "images"
     suffix = ".npy"
 
-    images: ImagesStep
-    select: SelectStep
     engine: EngineConfig
 
-    def parts(self) -> Sequence[PartId]:
-        return self.select.folder.list_files()
+    @abstractmethod
+    def read_items(self, part: PartId) -> Sequence[Any]:
+        """Read the images or texts of a part."""
+
+    @abstractmethod
+    def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
+        """Embed a batch."""
 
     def load_engine(self) -> Embedder:
         return self.engine.embedder()
 
     def run(self, work: PartWork) -> PartReport:
-        engine: Embedder = work.engine
-        images = [image.image for image in self.select.read_kept(work.part)]
-        return _embed(work, engine.embed_images, images, self.engine.batch_size)
+        items = self.read_items(work.part)
+        batches = [
+            items[first : first + self.engine.batch_size] for first in range(0, len(items), self.engine.batch_size)
+        ]
+        started_s = time.perf_counter()
+        vectors = [self.embed(work.engine, batch) for batch in batches]
+        engine_s = time.perf_counter() - started_s
+        empty = np.empty((0, work.engine.dim), dtype=np.float32)
+        with work.writing() as path:
+            write_vectors(path, np.concatenate(vectors) if vectors else empty)
+        return PartReport(num_in=len(items), num_out=len(items), engine_s=engine_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageVectorsStep(_VectorsStep):
+    """A vector of each image; a part is a file of images."""
+
+    name = "image-vectors"
+    unit = "images"
+
+    images: ImagesStep
+    select: SelectStep
+
+    def parts(self) -> Sequence[PartId]:
+        return self.select.folder.list_files()
+
+    def read_items(self, part: PartId) -> list[bytes]:
+        return [image.image for image in self.select.read_kept(part)]
+
+    def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
+        return engine.embed_images(items)
 
     def open_vectors(self, files: Sequence[PartId]) -> Embeddings:
         """Open the vectors of files of images, in this order."""
@@ -85,26 +113,22 @@ class ImageVectorsStep(Step):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextVectorsStep(Step):
+class TextVectorsStep(_VectorsStep):
     """A vector of the English side of each pair; a part is a file of pairs."""
 
     name = "text-vectors"
     unit = "sentences"
-    suffix = ".npy"
 
     bitext: BitextStep
-    engine: EngineConfig
 
     def parts(self) -> Sequence[PartId]:
         return self.bitext.folder.list_files()
 
-    def load_engine(self) -> Embedder:
-        return self.engine.embedder()
+    def read_items(self, part: PartId) -> list[str]:
+        return self.bitext.read_table(part)["source"].to_pylist()
 
-    def run(self, work: PartWork) -> PartReport:
-        engine: Embedder = work.engine
-        texts = self.bitext.read_table(work.part)["source"].to_pylist()
-        return _embed(work, engine.embed_texts, texts, self.engine.batch_size)
+    def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
+        return engine.embed_texts(items)
 
     def open_vectors(self, code: str) -> Embeddings:
         """Open the vectors of a language's English sentences, numbered as its pairs are."""
@@ -138,7 +162,7 @@ class IndexStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneStep(Step):
-    """How thorough the search of an index has to be, and its recall then; a part is a language."""
+    """Settings with which the search of an index is thorough enough, and its recall; a part is a language."""
 
     name = "tuning"
     unit = "images"
@@ -214,8 +238,8 @@ class CandidatesStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class MatchesStep(Step):
-    """Which candidates are kept, decided over all images so that no sentence is used without limit; a part is a
-    language, and makes a file for each file of images."""
+    """Choice of the candidates to keep, over all images so that no sentence is used without limit; a part is a language,
+    and makes a file for each file of images."""
 
     name = "matches"
     unit = "candidates"
@@ -287,16 +311,3 @@ class MatchesStep(Step):
             row = number - int(starts[place])
             texts.append((tables[place]["source"][row].as_py(), tables[place]["target"][row].as_py()))
         return texts
-
-
-def _embed(
-    work: PartWork, embed: Callable[[Sequence[T]], Float[np.ndarray, "_ D"]], items: Sequence[T], batch_size: int
-) -> PartReport:
-    """Write the vectors of images or texts, embedded in batches."""
-    started_s = time.perf_counter()
-    vectors: list[Any] = [embed(items[first : first + batch_size]) for first in range(0, len(items), batch_size)]
-    engine_s = time.perf_counter() - started_s
-    empty = np.empty((0, work.engine.dim), dtype=np.float32)
-    with work.writing() as path:
-        write_vectors(path, np.concatenate(vectors) if vectors else empty)
-    return PartReport(num_in=len(items), num_out=len(items), engine_s=engine_s)

@@ -33,8 +33,8 @@ class _PiecesStep(Step, ABC):
         """Source that a part, or a file about some of its records, belongs to."""
 
     @abstractmethod
-    def piece_id(self, part: PartId, number: int) -> PartId:
-        """Id of the file of a piece."""
+    def number(self, part: PartId, number: int) -> PartId:
+        """Id of the piece of a source with this number, or of the file of a piece."""
 
     def stamps(self, part: PartId) -> tuple[str, ...]:
         return (self.source_of(part).compute_stamp(),)
@@ -43,7 +43,7 @@ class _PiecesStep(Step, ABC):
         drops = Drops()
         pieces = self.source_of(work.part).find_pieces(self.records_per_piece, drops)
         for number, piece in enumerate(pieces):
-            with work.writing(self.piece_id(work.part, number)) as path:
+            with work.writing(self.number(work.part, number)) as path:
                 write_json(path, to_dict(piece), indent=None)
         return PartReport(num_in=len(pieces), num_out=len(pieces), drops=drops.to_dict())
 
@@ -66,7 +66,7 @@ class ImagePiecesStep(_PiecesStep):
     def source_of(self, part: PartId) -> ImagesSource | CaptionedSource:
         return self.sources[part.images[0]]
 
-    def piece_id(self, part: PartId, number: int) -> PartId:
+    def number(self, part: PartId, number: int) -> PartId:
         return PartId(images=(*part.images, number))
 
 
@@ -84,5 +84,5 @@ class BitextPiecesStep(_PiecesStep):
     def source_of(self, part: PartId) -> BitextSource:
         return self.sources[part.pairs[0]]
 
-    def piece_id(self, part: PartId, number: int) -> PartId:
+    def number(self, part: PartId, number: int) -> PartId:
         return PartId(language=part.language, pairs=(*part.pairs, number))

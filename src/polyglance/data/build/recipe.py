@@ -62,9 +62,9 @@ class Recipe:
     translate: TranslateConfig | None = None
     """Translations of descriptions and captions. None: no translations."""
     match: MatchConfig | None = None
-    """How bitext is matched to images. None: no bitext."""
+    """Matching of bitext to images. None: no bitext."""
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
-    """Which annotations are made from all texts."""
+    """Rules by which texts become annotations."""
     output: OutputConfig = field(default_factory=OutputConfig)
     """The data sets that are written."""
 

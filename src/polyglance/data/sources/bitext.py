@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 
 from polyglance.data.cleaning import is_blank, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
-from polyglance.data.sources.source import Piece
+from polyglance.data.sources.source import FormSource, Piece
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops
 
@@ -34,7 +34,7 @@ _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
 
 
 @dataclass(frozen=True, kw_only=True)
-class BitextSource:
+class BitextSource(FormSource):
     """One bitext: its files, their form, and which pairs are good enough.
 
     Raises:
@@ -72,22 +72,9 @@ class BitextSource:
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be at least 1")
 
-    def compute_stamp(self) -> str:
-        """Compute the stamp of the files (`Source.compute_stamp`)."""
-        return self._form().compute_stamp()
-
-    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
-        """Cut the bitext into pieces (`Source.find_pieces`); a TMX is one piece.
-
-        Raises:
-            ValueError: no such file, a form that does not fit, missing columns, sides with unequal numbers of lines, or
-                a damaged file.
-        """
-        return self._form().find_pieces(num_records, drops)
-
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
-        for where, english, other, problem in self._form().read_piece(piece, drops):
+        for where, english, other, problem in self.open_form().read_piece(piece, drops):
             if not problem:
                 first, problem = clean_text(english, max_characters=self.max_characters)
                 if not problem:
@@ -98,7 +85,7 @@ class BitextSource:
             else:
                 yield BitextPair(self.language, first, second, where)
 
-    def _form(self) -> BitextForm:
+    def open_form(self) -> BitextForm:
         name = detect_bitext_form(self.path) if self.format == "auto" else self.format
         columns = self.columns or (SOURCE_LANGUAGE, self.language)
         return BITEXT_FORMS[name](self.path, columns, must_name=self.columns is not None)

@@ -19,7 +19,7 @@ from PIL import Image
 
 from polyglance.data.sources.image_forms import IMAGE_FORMS, ImageForm, detect_image_form
 from polyglance.data.sources.raw_images import RawImage
-from polyglance.data.sources.source import Piece
+from polyglance.data.sources.source import FormSource, Piece
 from polyglance.images import MAX_PIXELS, ImageError, encode
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
@@ -55,7 +55,7 @@ class SourceImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesSource:
+class ImagesSource(FormSource):
     """An image data set, and the meaning of its texts.
 
     Raises:
@@ -94,22 +94,14 @@ class ImagesSource:
             raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
         language(self.text_language)
 
-    def compute_stamp(self) -> str:
-        """Compute the stamp of the files (`Source.compute_stamp`)."""
-        return self._form().compute_stamp()
-
-    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
-        """Cut the data set into pieces (`Source.find_pieces`)."""
-        return self._form().find_pieces(num_records, drops)
-
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
         """Yield the usable images of a piece, in order (`Source.read_piece`). The same image may come twice."""
-        raw_images = ((image, self._given_texts(image)) for image in self._form().read_piece(piece, drops))
+        raw_images = ((image, self._given_texts(image)) for image in self.open_form().read_piece(piece, drops))
         return decode_images(
             raw_images, drops, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side
         )
 
-    def _form(self) -> ImageForm:
+    def open_form(self) -> ImageForm:
         if not self.path.exists():
             raise ValueError(f"{self.path}: no such file or folder")
         name = detect_image_form(self.path) if self.format == "auto" else self.format

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from polyglance.records import Drops
 
 __all__ = [
+    "FormSource",
     "Piece",
     "Source",
     "SourceForm",
@@ -110,10 +111,6 @@ class SourceForm(ABC, Generic[Record]):
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[Record]:
         """Yield the records of a piece, not yet checked, in order."""
 
-    def compute_stamp(self) -> str:
-        """Compute the stamp of all files."""
-        return stamp_files(self.root, self.list_files())
-
     def make_piece(
         self,
         files: Sequence[str],
@@ -126,6 +123,27 @@ class SourceForm(ABC, Generic[Record]):
         """Make a piece with the stamp of its files and of those that are read beside them."""
         stamp = stamp_files(self.root, [*files, *beside])
         return Piece(files=tuple(files), first=first, count=count, offsets=tuple(offsets), stamp=stamp)
+
+
+class FormSource(ABC):
+    """A source whose files have a form: finds its pieces, which subclasses read."""
+
+    @abstractmethod
+    def open_form(self) -> SourceForm[Any]:
+        """Return the form with the source's files.
+
+        Raises:
+            ValueError: no such file or folder.
+        """
+
+    def compute_stamp(self) -> str:
+        """Compute the stamp of all files (`Source.compute_stamp`)."""
+        form = self.open_form()
+        return stamp_files(form.root, form.list_files())
+
+    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
+        """Cut the source into pieces (`Source.find_pieces`)."""
+        return self.open_form().find_pieces(num_records, drops)
 
 
 def list_files(folder: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""What French and Spanish share: two genders, adjectives with four forms, relations that end in "de"."""
+"""Base of French and Spanish: two genders, and adjectives with four forms."""
 
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
