@@ -1,4 +1,4 @@
-"""Translation with context: the published procedure, the checked one, and what the checks see."""
+"""Translation with context: the published procedure, the checked one, and the flaws that the checks find."""
 
 import gzip
 import json
@@ -263,7 +263,7 @@ def test_published_full_stops_and_texts_without_context() -> None:
         (Failure("broken"), "broken"),
     ],
 )
-def test_what_is_wrong_with_context_is_tried_again(answer: str | Failure, reason: str) -> None:
+def test_flaws_with_context_lead_to_another_try(answer: str | Failure, reason: str) -> None:
     """By the second candidate first, then without context; each pass asks for all texts at once."""
     second = f"{UFER} ### (Das Bild)"
     engine = Scripted(lambda asked: answer if asked == PROMPT else BARE, lambda asked: second)
@@ -312,7 +312,7 @@ def test_dropped_sentences_are_translated_one_by_one() -> None:
     assert engine.calls[-1] == list(parts)
 
 
-def test_what_no_candidate_is_good_for() -> None:
+def test_texts_without_a_good_candidate() -> None:
     engine = Scripted(lambda asked: "河", lambda asked: "河")
     (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     lost = ("with context: separator lost",) * 2

@@ -1,4 +1,4 @@
-"""Data in an object store is read as data in a folder is: the `memory://` filesystem stands for any."""
+"""Data in an object store is read like data in a folder; the `memory://` filesystem stands for any store."""
 
 import pickle
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_a_url_survives_a_path(remote: str) -> None:
     assert parse_location(Path("simplecache::s3:/bucket/a")) == RemotePath("simplecache::s3://bucket/a")
 
 
-def test_what_is_not_there_is_one_line(remote: str) -> None:
+def test_missing_remote_data_is_one_line(remote: str) -> None:
     with pytest.raises(ValueError, match=r"memory://bucket/absent: not a data set"):
         read_manifest("memory://bucket/absent")
     with pytest.raises(ValueError, match=r"nosuchthing://a/manifest.json: cannot be read"):

@@ -79,7 +79,7 @@ def test_whatever_is_written_is_read_back_in_every_way(records, sizes, data):
         assert {(cell, style): n for cell, counts in stored.items() for style, n in counts.items()} == by_style
 
 
-def test_a_table_of_annotations_can_be_made_of_a_part(tmp_path):
+def test_a_table_of_annotations_can_be_made_of_a_slice(tmp_path):
     path = write(tmp_path, [record(number) for number in range(6)]) / "shards" / "00000.parquet"
     column = pq.read_table(path)["annotations"].chunk(0)
     table = AnnotationTable(column.slice(4, 1))
@@ -87,7 +87,7 @@ def test_a_table_of_annotations_can_be_made_of_a_part(tmp_path):
     assert list(table) == [record(number).annotations for number in (4, 1, 2)]
 
 
-def test_the_manifest_says_what_there_is(tmp_path):
+def test_the_manifest_describes_the_data_set(tmp_path):
     drops = Drops()
     out = tmp_path / "set"
     options = {"prefixes": {"de": "Das Bild zeigt"}, "fingerprint": "abc", "rows_per_shard": 3}

@@ -94,7 +94,7 @@ def test_rows_are_flat_and_of_one_shape(data_set, tokenizer):
     assert rows[-1]["source_max_words"] == 3
 
 
-def test_what_cannot_be_used_is_one_line(data_set, tmp_path):
+def test_bad_inputs_are_one_line(data_set, tmp_path):
     with pytest.raises(ValueError, match="not a data set"):
         measure_data_set(tmp_path)
     with pytest.raises(ValueError, match="cannot be read as a tokenizer"):

@@ -29,10 +29,11 @@ from polyglance.data.import_rows import (
 )
 from polyglance.data.location import parse_location
 from polyglance.data.shard import ShardWriter
+from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
 from polyglance.files import file_sha256
-from polyglance.images import MAX_PIXELS, ImageError, encode
+from polyglance.images import ImageError
 from polyglance.languages import language
 from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
@@ -46,7 +47,7 @@ U = TypeVar("U")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImportConfig:
+class ImportConfig(ImageLimits):
     """Data to import, and the folder for the data sets.
 
     Raises:
@@ -67,12 +68,6 @@ class ImportConfig:
     """Share of the pictures in the test split, on average."""
     languages: tuple[str, ...] = ()
     """Languages to keep; empty: all."""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """Colour (red, green, blue; 0 to 255) behind transparent parts of an image."""
-    max_pixels: int = MAX_PIXELS
-    """Images with more pixels (width times height) are dropped undecoded."""
-    max_side: int | None = None
-    """Longest side in pixels; larger images are reduced to it. None: no limit."""
     licence: str = ""
     """Licence of images and texts, for the manifest."""
     seed: int = 0
@@ -81,6 +76,7 @@ class ImportConfig:
     """Replace data sets that are already there."""
 
     def __post_init__(self) -> None:
+        ImageLimits.__post_init__(self)
         for code in self.languages:
             language(code)
         if self.format == "table" and self.table is None and self.images is None:
@@ -95,10 +91,6 @@ class ImportConfig:
             raise ValueError("format baked takes no table: the annotations are in the shards")
         if not 0 <= self.test_fraction < 1:
             raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
-        if any(not 0 <= part <= 255 for part in self.background):
-            raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
-        if self.max_pixels < 1 or (self.max_side is not None and self.max_side < 1):
-            raise ValueError("max_pixels and max_side must be at least 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +222,7 @@ def _read_picture(row: ImportRow, config: ImportConfig) -> _Picture:
         size_bytes = row.image.stat().st_size if isinstance(row.image, Path) else len(row.image)
         if size_bytes > MAX_FILE_BYTES:
             return _Picture(row=row, problem="image: too many bytes", detail=f"{size_bytes}")
-        image, rgb = encode(
-            row.image.read_bytes() if isinstance(row.image, Path) else row.image,
-            background=config.background,
-            max_pixels=config.max_pixels,
-            max_side=config.max_side,
-        )
+        image, rgb = config.encode(row.image.read_bytes() if isinstance(row.image, Path) else row.image)
     except OSError as error:
         return _Picture(row=row, problem="image: cannot be read", detail=f"{name}: {error.strerror}")
     except ImageError as error:

@@ -149,6 +149,8 @@ class NearDuplicates:
             return None
         distances = np.bitwise_count(np.frombuffer(self._bits, dtype=np.uint64)[candidates] ^ np.uint64(hashed.bits))
         is_near = distances <= limit
+        if not is_near.any():
+            return None
         candidates, distances = candidates[is_near], distances[is_near]
         colours = np.frombuffer(hashed.colours, dtype=np.uint8).astype(np.int16)
         all_colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(-1, _NUM_COLOURS)

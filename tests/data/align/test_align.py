@@ -214,7 +214,7 @@ def test_a_capped_hub_goes_to_the_images_it_fits_best(hubs: tuple) -> None:
     assert set(hub.tolist()) == set(np.argsort(-fit)[:3].tolist())
 
 
-def test_image_parts_one_by_one_are_all_at_once(hubs: tuple) -> None:
+def test_sets_of_images_one_by_one_equal_all_at_once(hubs: tuple) -> None:
     images, sentences, _ = hubs
     config = AlignConfig(top_n=3, hubs=HubConfig(max_per_sentence=4, rescaling="csls"), min_score=0.1)
     rows = images.all()

@@ -25,7 +25,7 @@ from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_records
 from polyglance.data.world import read_attributes
 from polyglance.data.world.translator import WorldTranslator
-from polyglance.engines import Failure
+from polyglance.engines import EngineConfig, Failure
 from polyglance.files import locked
 
 from .recipes import ENV, NUM_IMAGES, POLYGLANCE, DeadlyStep, shards, with_out, world_recipe
@@ -134,7 +134,7 @@ def test_a_changed_setting_or_source_makes_again_what_depends_on_it(tmp_path: Pa
         ("output.test_fraction=1.5", "share below 1"),
         ("translate.lanugages=1", "did you mean 'languages'?"),
         ('translate.languages=["cz"]', "did you mean 'cs'?"),
-        ('translate.languages=["en"]', "which is what is translated from"),
+        ('translate.languages=["en"]', "the language that is translated from"),
         ('annotate.captions=["en", "klingon"]', "unknown language 'klingon'"),
     ],
 )
@@ -179,6 +179,57 @@ def test_a_part_may_make_several_files(recipe_path: Path, tmp_path: Path, built:
             tar.add(path, arcname=path.name)
     build(recipe)
     assert len(records(recipe.out)) == NUM_IMAGES - 15
+
+
+def test_failed_records_are_tried_again_and_no_others(
+    recipe_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    published = 'translate.context={mode="published"}'  # one try for each text
+    expected = shards(build(with_out(recipe_path, tmp_path / "expected", published)).out)
+    asked: list[str] = []
+
+    class Failing(WorldTranslator):
+        """Fails for one text in three, unless `works` is set."""
+
+        works = False
+
+        def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
+            asked.extend(texts)
+            answers = super().translate(texts, language=language)
+            return [
+                Failure("timed out") if len(text) % 3 == 0 and not self.works else answer
+                for text, answer in zip(texts, answers, strict=True)
+            ]
+
+        alternatives = translate
+
+    monkeypatch.setattr(EngineConfig, "translator", lambda self: Failing())
+    recipe = with_out(recipe_path, tmp_path / "out", published)
+    (step,) = (step for step in build(recipe).steps if step.name == "translations")
+    assert 0 < step.num_failed < step.num_in == 2 * NUM_IMAGES
+    assert step.drops["de: timed out"]["count"] + step.drops["fr: timed out"]["count"] == step.num_failed
+    asked.clear()
+    build(recipe)
+    assert asked == []
+    Failing.works = True
+    (step,) = (step for step in build(recipe, retry_failed=True).steps if step.name == "translations")
+    assert step.num_failed == 0
+    assert asked
+    assert all(len(text) % 3 == 0 for text in asked)
+    assert shards(recipe.out) == expected
+
+
+def test_other_weights_in_an_engines_folder_make_its_step_and_later_ones_again(
+    recipe_path: Path, tmp_path: Path
+) -> None:
+    engine = f'translate.engine={{kind="nllb", path="{tmp_path}"}}'
+    fingerprints = []
+    for weights in (b"weights", b"other weights"):
+        (tmp_path / "model.safetensors").write_bytes(weights)
+        last = make_steps(load(Recipe, recipe_path, overrides=[engine]))
+        fingerprints.append({step.name: step.fingerprint for step in order_steps(last)})
+    changed = {name for name in fingerprints[0] if fingerprints[0][name] != fingerprints[1][name]}
+    assert changed == {"translations", "annotations"}
 
 
 def test_engine_seconds_are_those_of_the_engine_alone(

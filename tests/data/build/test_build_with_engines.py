@@ -42,6 +42,7 @@ def built(recipe_path: Path) -> BuildResult:
 
 def test_from_pictures_and_bitext_to_shards(built: BuildResult, recipe_path: Path) -> None:
     steps = {step.name: step for step in built.steps}
+    assert list(steps)[:2] == ["image-pieces", "bitext-pieces"], "all sources are looked at before an engine is loaded"
     assert steps["images"].num_in == NUM_IMAGES + 1
     assert steps["images"].drops["image: not an image"]["count"] == 1
     assert sum(entry["count"] for entry in steps["pairs"].drops.values()) >= 2

@@ -1,4 +1,4 @@
-"""Image data sets in every published form give the same images, and what is lost is counted."""
+"""Image data sets in every published form give the same images, and lost ones are counted."""
 
 import hashlib
 import io

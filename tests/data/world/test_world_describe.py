@@ -1,4 +1,4 @@
-"""Captions: parallel in all languages, and read back into what they say."""
+"""Captions are parallel in all languages, and are read back into their attributes."""
 
 import re
 

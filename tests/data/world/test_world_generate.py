@@ -82,8 +82,3 @@ def test_languages_can_be_chosen_without_english(tmp_path: Path) -> None:
 def test_a_bad_config_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         configs.from_dict(WorldConfig, values)
-
-
-def test_a_config_survives_its_file(tmp_path: Path) -> None:
-    configs.save(CONFIG, tmp_path / "world.toml")
-    assert configs.load(WorldConfig, tmp_path / "world.toml") == CONFIG

@@ -56,7 +56,7 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         for code in self.languages:
             if language(code).code == SOURCE_LANGUAGE:
-                raise ValueError(f"languages has {code!r}, which is what is translated from")
+                raise ValueError(f"languages has {code!r}, the language that is translated from")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -48,8 +48,8 @@ class DuplicatesConfig:
     """Images that are left out: duplicates, and images on which models will be evaluated."""
 
     near: NearDuplicatesConfig = field(default_factory=NearDuplicatesConfig)
-    """Limits within which two images are the same picture. The default suits photographs; for icons and drawings, which are alike
-    without being the same, `max_distance = 0` leaves out identical pictures only."""
+    """Limits within which two images are the same picture. The default suits photographs; for icons and drawings, which
+    are alike without being the same, `max_distance = 0` leaves out identical pictures only."""
     exclude: Mapping[str, Path] = field(default_factory=dict)
     """Name of an evaluation set -> folder of its images, or file of their hashes. Its images are left out, however they
     were encoded or resized."""

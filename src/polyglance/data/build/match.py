@@ -238,8 +238,8 @@ class CandidatesStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class MatchesStep(Step):
-    """Choice of the candidates to keep, over all images so that no sentence is used without limit; a part is a language,
-    and makes a file for each file of images."""
+    """Choice of the candidates to keep, over all images so that no sentence is used without limit; a part is a
+    language, and makes a file for each file of images."""
 
     name = "matches"
     unit = "candidates"

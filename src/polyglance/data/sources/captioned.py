@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from polyglance.data.benchmarks import Benchmark, benchmark
-from polyglance.data.sources.images import GivenText, SourceImage, decode_images
+from polyglance.data.sources.images import GivenText, ImageLimits, SourceImage, decode_images
 from polyglance.data.sources.raw_images import RawImage
 from polyglance.data.sources.source import Piece, stamp_files
 from polyglance.languages import SOURCE_LANGUAGE
@@ -80,6 +80,7 @@ class CaptionedSource:
                 (RawImage(data=_read_image(image), where=self._place(number, image)), texts[image])
                 for number, image in enumerate(texts, piece.first)
             ),
+            ImageLimits(),
             drops,
         )
 

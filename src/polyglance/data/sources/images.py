@@ -24,7 +24,7 @@ from polyglance.images import MAX_PIXELS, ImageError, encode
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
-__all__ = ["GivenText", "ImagesSource", "SourceImage", "decode_images"]
+__all__ = ["GivenText", "ImageLimits", "ImagesSource", "SourceImage", "decode_images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,7 +55,33 @@ class SourceImage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ImagesSource(FormSource):
+class ImageLimits:
+    """Limits of images and background of transparent ones.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    max_pixels: int = MAX_PIXELS
+    """Images with more pixels (width times height) are dropped undecoded."""
+    max_side: int | None = None
+    """Longest side in pixels; larger images are reduced to it. None: no limit."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Colour (red, green, blue; 0 to 255) behind transparent areas of an image."""
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1 or (self.max_side is not None and self.max_side < 1):
+            raise ValueError("max_pixels and max_side must be at least 1")
+        if any(not 0 <= value <= 255 for value in self.background):
+            raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
+
+    def encode(self, data: bytes) -> tuple[bytes, Image.Image]:
+        """Convert an image file to one fit to be stored, and decode it (`polyglance.images.encode`)."""
+        return encode(data, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImagesSource(FormSource, ImageLimits):
     """An image data set, and the meaning of its texts.
 
     Raises:
@@ -72,12 +98,6 @@ class ImagesSource(FormSource):
     """Places of texts: columns of strings or lists of strings, extensions in a tar, keys in its `json`."""
     licence: str = ""
     """Licence of the images, for the manifest."""
-    max_pixels: int = MAX_PIXELS
-    """Images with more pixels (width times height) are dropped undecoded."""
-    max_side: int | None = None
-    """Longest side in pixels; larger images are reduced to it. None: no limit."""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """Colour (red, green, blue; 0 to 255) behind transparent parts of an image."""
     texts: Literal["ignore", "captions"] = "ignore"
     """Use of the texts beside the images: `ignore` (alt texts from the web, for example) or `captions`."""
     text_language: str = SOURCE_LANGUAGE
@@ -88,18 +108,13 @@ class ImagesSource(FormSource):
     """Author of the captions: `human`, or the name of an engine."""
 
     def __post_init__(self) -> None:
-        if self.max_pixels < 1 or (self.max_side is not None and self.max_side < 1):
-            raise ValueError("max_pixels and max_side must be at least 1")
-        if any(not 0 <= part <= 255 for part in self.background):
-            raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
+        ImageLimits.__post_init__(self)
         language(self.text_language)
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
         """Yield the usable images of a piece, in order (`Source.read_piece`). The same image may come twice."""
         raw_images = ((image, self._given_texts(image)) for image in self.open_form().read_piece(piece, drops))
-        return decode_images(
-            raw_images, drops, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side
-        )
+        return decode_images(raw_images, self, drops)
 
     def open_form(self) -> ImageForm:
         if not self.path.exists():
@@ -116,21 +131,12 @@ class ImagesSource(FormSource):
 
 
 def decode_images(
-    raw_images: Iterable[tuple[RawImage, tuple[GivenText, ...]]],
-    drops: Drops,
-    *,
-    background: tuple[int, int, int] = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
-    max_side: int | None = None,
+    raw_images: Iterable[tuple[RawImage, tuple[GivenText, ...]]], config: ImageLimits, drops: Drops
 ) -> Iterator[SourceImage]:
-    """Decode images and yield those that can be used, one at a time; others go to `drops`.
-
-    Args:
-        background, max_pixels, max_side: as in `ImagesSource`.
-    """
+    """Decode images and yield those that can be used, one at a time; others go to `drops`."""
     for raw, texts in raw_images:
         try:
-            stored, rgb = encode(raw.data, background=background, max_pixels=max_pixels, max_side=max_side)
+            stored, rgb = config.encode(raw.data)
         except ImageError as error:
             drops.add(f"image: {error.code}", f"{raw.where}: {error}"[:300])
             continue
