@@ -15,7 +15,7 @@ groups: a batch of any rows reads only the row groups it touches, and every tool
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from polyglance.data.location import Location, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardInfo, read_manifest, write_manifest
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
-from polyglance.files import file_sha256
+from polyglance.files import file_sha256, replacing
 from polyglance.records import Annotation, Drops, ImageRecord
 
 __all__ = ["ShardReader", "ShardWriter", "read_annotations", "read_records"]
@@ -87,6 +87,7 @@ class ShardWriter:
         self._group: list[ImageRecord] = []
         self._group_bytes = 0
         self._shard_rows = 0
+        self._open_files = ExitStack()
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
@@ -108,8 +109,7 @@ class ShardWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            if self._file is not None:
-                self._file.close()
+            self._open_files.__exit__(kind, error, trace)
             return
         self._finish_shard()
         write_manifest(self.out_dir, self._manifest())
@@ -142,7 +142,7 @@ class ShardWriter:
             return
         if self._file is None:
             self._file = pq.ParquetWriter(
-                f"{self._shard_path}.partial",
+                self._open_files.enter_context(replacing(self._shard_path)),
                 SHARD_SCHEMA,
                 compression={
                     leaf: "none" if leaf == "image" else "zstd" for leaf in SHARD_LEAVES
@@ -151,6 +151,7 @@ class ShardWriter:
                 write_statistics=False,
                 write_page_checksum=True,
             )
+            self._open_files.callback(self._file.close)
         self._file.write_table(table_of_records(self._group))
         self._group.clear()
         self._group_bytes = 0
@@ -159,13 +160,10 @@ class ShardWriter:
         self._finish_group()
         if self._file is None:
             return
-        self._file.close()
+        self._open_files.close()
         self._file = None
         path = self._shard_path
-        partial = path.with_name(path.name + ".partial")
-        sha256 = file_sha256(partial)
-        partial.replace(path)
-        self._shards.append(ShardInfo(name=path.name, rows=self._shard_rows, sha256=sha256))
+        self._shards.append(ShardInfo(name=path.name, rows=self._shard_rows, sha256=file_sha256(path)))
         self._shard_rows = 0
 
     def _manifest(self) -> Manifest:

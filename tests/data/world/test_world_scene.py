@@ -14,7 +14,6 @@ from polyglance.data.world import (
     LevelName,
     Scene,
     SplitName,
-    count_scenes,
     is_held_out,
     sample_scene,
 )
@@ -42,7 +41,7 @@ def all_contents(level: Level, max_groups: int) -> set[tuple[tuple[int | str, ..
 
 
 def test_num_scenes_is_what_enumeration_finds() -> None:
-    assert count_scenes("pairs") == len(all_contents(LEVELS["pairs"], 2)) == 12_560
+    assert LEVELS["pairs"].num_scenes == len(all_contents(LEVELS["pairs"], 2)) == 12_560
     tiny = Level(
         shapes=("circle", "star"),
         colours=("red", "blue"),

@@ -6,7 +6,6 @@ makes from both (`<key>.jpg`, `<key>.data`), for pre-training and for fine-tunin
 store.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ from polyglance.data.annotate import AnnotateConfig, Description, MatchedPair, m
 from polyglance.data.location import Location
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
 from polyglance.data.sources.webdataset import Member, read_samples
+from polyglance.files import parse_json
 from polyglance.languages import LANGUAGES
 from polyglance.records import Annotation, Drops, Style
 
@@ -181,8 +181,8 @@ def _parse_pairs(value: Any) -> Iterator[tuple[str, str]]:
 
 def _parse_baked(data: bytes | None, where: str, drops: Drops) -> tuple[Annotation, ...]:
     try:
-        entries = json.loads(data or b"")
-    except (ValueError, RecursionError):
+        entries = parse_json((data or b"").decode("utf-8-sig"), where)
+    except ValueError:
         entries = None
     if not isinstance(entries, list):
         drops.add("text: not a JSON list of annotations", where)

@@ -1,11 +1,11 @@
 """Encoded images with the texts beside them, before anything is decoded or checked."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyglance.files import parse_json
 from polyglance.records import Drops
 
 __all__ = [
@@ -55,8 +55,8 @@ def decode_text(data: bytes, where: str, drops: Drops) -> str | None:
 def parse_json_object(data: bytes, where: str, drops: Drops) -> dict[str, Any]:
     """Parse a JSON file that holds one object; empty, and a drop, if it does not."""
     try:
-        values = json.loads(data)
-    except (ValueError, RecursionError):
+        values = parse_json(data.decode("utf-8-sig"), where)
+    except ValueError:
         values = None
     if not isinstance(values, dict):
         drops.add("text: not a JSON object", where)

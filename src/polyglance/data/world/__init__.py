@@ -20,7 +20,6 @@ from polyglance.data.world.scene import (
     LevelName,
     Scene,
     SplitName,
-    count_scenes,
     is_held_out,
     sample_scene,
 )
@@ -36,7 +35,6 @@ __all__ = [
     "Scene",
     "SplitName",
     "WorldConfig",
-    "count_scenes",
     "describe",
     "generate",
     "is_held_out",

@@ -15,7 +15,7 @@ from polyglance.data.world.describe import PREFIXES, CaptionStyle, describe
 from polyglance.data.world.grammars import GRAMMARS, grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
-from polyglance.data.world.scene import LevelName, SplitName, count_scenes, find_level, sample_scene
+from polyglance.data.world.scene import LevelName, SplitName, find_level, sample_scene
 from polyglance.records import ImageRecord, annotations_from_texts
 
 __all__ = ["WorldConfig", "generate", "make_record"]
@@ -95,7 +95,7 @@ def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
     return {
         "out_dir": str(out_dir),
         "level": config.level,
-        "num_scenes": count_scenes(config.level),
+        "num_scenes": find_level(config.level).num_scenes,
         **{f"num_{split}_images": num_images for split, num_images in sizes.items()},
     }
 

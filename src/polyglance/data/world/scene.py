@@ -20,7 +20,6 @@ __all__ = [
     "LevelName",
     "Scene",
     "SplitName",
-    "count_scenes",
     "find_level",
     "is_held_out",
     "sample_scene",
@@ -60,7 +59,9 @@ class Level:
 
     @property
     def num_scenes(self) -> int:
-        """Number of scenes that differ in content; two wordings of one content (A left of B, B right of A) count once.
+        """Number of scenes that differ in content, train and test together.
+
+        Two wordings of one content (A left of B, B right of A) count once.
 
         Groups of a scene differ in shape or colour, so every ordered choice of groups excludes the `alike` groups of
         each earlier one. Two groups are related along one axis; three by two different relations in either order.
@@ -151,11 +152,6 @@ def find_level(name: str) -> Level:
     if name not in get_args(LevelName):
         raise ValueError(f"unknown level {name!r}: {did_you_mean(name, LEVELS)}")
     return LEVELS[cast(LevelName, name)]
-
-
-def count_scenes(level: LevelName) -> int:
-    """Count the scenes of a level that differ in content (train and test together)."""
-    return find_level(level).num_scenes
 
 
 def is_held_out(content: Content, share: float) -> bool:
