@@ -4,10 +4,10 @@
     OMP_NUM_THREADS=2 python benchmarks/alignment.py faiss [--data isotropic] [--recall 0.95] [--probes 64] ...
     OMP_NUM_THREADS=2 python benchmarks/alignment.py hubs
 
-`clustered` embeddings are points around 20,000 centres whose numbers of points follow Zipf's law, images and sentences
-around the same centres: what embeddings of real things are like. `isotropic` ones have no neighbours worth the name:
-all are nearly at right angles, which is the worst case for any index. Sentences are float16 in ten files. Embeddings
-are made by another process; the peak is that of the process that aligns.
+`clustered` embeddings are points around 20,000 centres whose numbers of points follow Zipf's law, with images and
+sentences around the same centres, as in embeddings of real data. `isotropic` ones have no near neighbours: all are
+nearly at right angles, which is the worst case for any index. Sentences are float16 in ten files. Another process
+makes the embeddings; the peak memory is that of the process that aligns.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from polyglance.data.align import (
     Embeddings,
     FaissConfig,
     HubConfig,
+    build_index,
     search,
     select,
     tune_search,
 )
-from polyglance.data.align.approximate import build_index
 
 _NUM_CENTRES = 20_000
-_NUM_PARTS = 10
+_NUM_FILES = 10
 
 
 def _rows(data: str, num_rows: int, dim: int, seed: int) -> np.ndarray:
@@ -49,9 +49,9 @@ def _rows(data: str, num_rows: int, dim: int, seed: int) -> np.ndarray:
 
 
 def _write(folder: Path, arguments: argparse.Namespace) -> None:
-    for part in range(_NUM_PARTS):
-        rows = _rows(arguments.data, arguments.sentences // _NUM_PARTS, arguments.dim, part + 1)
-        np.save(folder / f"sentences-{part}.npy", rows.astype(np.float16))
+    for number in range(_NUM_FILES):
+        rows = _rows(arguments.data, arguments.sentences // _NUM_FILES, arguments.dim, number + 1)
+        np.save(folder / f"sentences-{number}.npy", rows.astype(np.float16))
     np.save(folder / "images.npy", _rows(arguments.data, arguments.images, arguments.dim, 0).astype(np.float16))
 
 
@@ -60,7 +60,7 @@ def _peak_mb() -> float:
 
 
 class _Clock:
-    """Wall time, and processor time: the one that counts where others use the machine too."""
+    """Wall time and processor time; the latter counts on a machine that others use too."""
 
     def __init__(self) -> None:
         self._start, self._start_cpu = perf_counter(), process_time()
@@ -80,23 +80,21 @@ def _search(folder: Path, config: AlignConfig) -> AlignResult:
         build_index(sentences, config.faiss, folder / "index", seed=config.seed)
         size_mb = sum(path.stat().st_size for path in (folder / "index").iterdir()) / 2**20
         print(f"index: {clock}, {size_mb:,.0f} MB on disk, peak {_peak_mb():,.0f} MB", flush=True)
-        config = _tuned(images, sentences, config, folder / "index")
+        config = _tune(images, sentences, config, folder / "index")
     clock = _Clock()
     result = search(images, sentences, config, folder / "index")
     print(f"search: {clock}, {len(images) / clock.wall_s:,.0f} images/s, peak {_peak_mb():,.0f} MB")
     return result
 
 
-def _tuned(images: Embeddings, sentences: Embeddings, config: AlignConfig, index: Path) -> AlignConfig:
-    """The search as thorough as it has to be."""
+def _tune(images: Embeddings, sentences: Embeddings, config: AlignConfig, index: Path) -> AlignConfig:
+    """Make the search as thorough as it has to be."""
     clock = _Clock()
-    measured = tune_search(images, sentences, config, index)
-    sizes = f"{measured.config.num_probes} probes, {measured.config.refine_factor} candidates a neighbour"
+    tuned = tune_search(images, sentences, config, index)
+    sizes = f"{tuned.config.num_probes} probes, {tuned.config.refine_factor} candidates a neighbour"
     print(f"tuning: {clock}, {sizes}, peak {_peak_mb():,.0f} MB")
-    print(
-        f"recall@{config.top_n} {measured.recall:.4f} on {measured.num_images:,} others; {measured.warning}", flush=True
-    )
-    return replace(config, faiss=measured.config, num_recall_images=0)
+    print(f"recall@{config.top_n} {tuned.recall:.4f} on {tuned.num_images:,} others; {tuned.warning}", flush=True)
+    return replace(config, faiss=tuned.config)
 
 
 def _embeddings(folder: Path) -> tuple[Embeddings, Embeddings]:

@@ -1,17 +1,16 @@
-"""Records per second of every step of `polyglance data build`, of its last writing beside a plain loop, and its cost
-beside an engine's.
+"""Records per second of every step of `polyglance data build`; the last writing compared with a plain loop; overhead.
 
     OMP_NUM_THREADS=1 python benchmarks/build_rate.py [--images 2000] [--pairs 20000]
 
-The images are made-up JPEGs (blocks of colour under noise, ellipses, 256 to 500 pixels a side), each with the built-in
-world's caption of a scene; the bitext is the world's as well. Engines: the world's translator, and for vectors a tiny
-random CLIP with images of 224 pixels, so that what is timed there is decoding and tokenising. All in one process.
+The images are generated JPEGs (blocks of colour under noise, ellipses, 256 to 500 pixels per side), each with the
+built-in world's caption of a scene; the bitext is the world's too. Engines: the world's translator, and for vectors a
+tiny random CLIP with images of 224 pixels, so that its time is that of decoding and tokenising. All in one process.
 
-1. Every step: its records by its wall time and by its CPU time, and its seconds inside the engine.
-2. Sharding: the last writing against what scripts of the field do, a loop that decodes each image, encodes it again
+1. Every step: records per second of wall time and of CPU time, and seconds inside the engine.
+2. Sharding: the last writing compared with the usual script, a loop that decodes each image, encodes it again
    (quality 95) and adds it to a tar beside a JSON of its texts. The loop has the texts in memory. Asked: 2 times.
 3. Overhead: translations by a stand-in that computes for a set time per record. Seconds outside of it over seconds
-   inside. Asked: under 5 %. Then what all of a build costs an image beside its engines.
+   inside. Asked: under 5 %. Then the CPU time of a whole build per image outside its engines.
 """
 
 import argparse
@@ -19,7 +18,7 @@ import io
 import json
 import tarfile
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time, thread_time
@@ -31,16 +30,17 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor, PreTrainedTokeniz
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from polyglance.config import load
-from polyglance.data.build.build import steps_of
+from polyglance.data.build.build import do_step, make_steps
 from polyglance.data.build.describe import TranslateStep
 from polyglance.data.build.executors import InProcess
 from polyglance.data.build.finish import AnnotateStep, write_data_sets
+from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.recipe import Recipe
-from polyglance.data.build.tasks import Report, Step, open_step
+from polyglance.data.build.step import Step, order_steps
 from polyglance.data.shard import read_records
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.translator import WorldTranslator
-from polyglance.engines.protocol import Failure, Translator
+from polyglance.engines import Failure, Translator
 from polyglance.records import Drops
 
 _SIDES = (256, 500)
@@ -71,28 +71,28 @@ _RECIPE = """
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
-    """What a piece of work took."""
+    """Time of a piece of work."""
 
     wall: float
     cpu: float
     engine: float = 0.0
-    """Of the wall time, inside an engine."""
+    """Wall time inside an engine."""
 
     @property
-    def own_cpu(self) -> float:
-        """Of the CPU time, outside engines: the share that it is of the wall time."""
+    def cpu_outside(self) -> float:
+        """CPU time outside engines, by their share of the wall time."""
         return self.cpu * (1 - self.engine / self.wall)
 
 
-def timed(work: Callable[[], object]) -> Seconds:
-    """Do it, in this process."""
+def measure_time(work: Callable[[], object]) -> Seconds:
+    """Do some work in this process and measure its time."""
     wall, cpu = perf_counter(), process_time()
     work()
     return Seconds(wall=perf_counter() - wall, cpu=process_time() - cpu)
 
 
-def picture(number: int) -> bytes:
-    """A JPEG; a pure function of its number."""
+def make_picture(number: int) -> bytes:
+    """Generate a JPEG; a pure function of its number."""
     random = np.random.default_rng(number)
     width, height = (int(side) for side in random.integers(_SIDES[0], _SIDES[1] + 1, 2))
     blocks = Image.fromarray(random.integers(0, 256, (6, 6, 3), dtype=np.uint8))
@@ -108,11 +108,11 @@ def picture(number: int) -> bytes:
 
 
 def prepare(folder: Path, *, num_images: int, num_pairs: int) -> Recipe:
-    """Images, bitext, the CLIP and the recipe."""
+    """Write images, bitext, the CLIP and the recipe."""
     (folder / "images").mkdir()
     num_bytes = 0
     for number in range(num_images):
-        image = picture(number)
+        image = make_picture(number)
         num_bytes += len(image)
         (folder / "images" / f"{number:06d}.jpg").write_bytes(image)
         text = describe(sample_scene("full", 0, number, "train"), "en", "detailed")
@@ -129,7 +129,7 @@ def prepare(folder: Path, *, num_images: int, num_pairs: int) -> Recipe:
 
 
 def save_clip(folder: Path, text: str) -> None:
-    """A tiny random CLIP whose tokenizer knows the text's words."""
+    """Save a tiny random CLIP whose tokenizer has the text's words."""
     specials = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     vocabulary = {word: number for number, word in enumerate(dict.fromkeys([*specials.values(), *text.split()]))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
@@ -148,21 +148,23 @@ def save_clip(folder: Path, text: str) -> None:
     CLIPProcessor(CLIPImageProcessorPil(size={"shortest_edge": 224}), words).save_pretrained(folder)
 
 
-def run_parts(step: Step, work_dir: Path, parts: Sequence[str]) -> tuple[Seconds, list[Report]]:
-    """Do parts of a step, as a build does them."""
-    folder = work_dir / step.name
-    open_step(step, folder)
-    reports: list[Report] = []
-    took = timed(lambda: reports.extend(report for _, report in InProcess().run(step, folder, parts)))
-    return replace(took, engine=sum(report.engine_s for report in reports)), reports
+def run_step(step: Step, files: Mapping[str, Mapping[PartId, str]]) -> tuple[Seconds, dict[PartId, PartReport]]:
+    """Do a step, as a build does it."""
+    reports: dict[PartId, PartReport] = {}
+    took = measure_time(lambda: reports.update(do_step(step, files, InProcess())))
+    return replace(took, engine=sum(report.engine_s for report in reports.values())), reports
 
 
-def do_step(step: Step, work_dir: Path) -> Seconds:
-    """Do all of a step and print what it came to."""
-    took, reports = run_parts(step, work_dir, step.parts())
-    num_in, num_out = (sum(getattr(report, name) for report in reports) for name in ("num_in", "num_out"))
-    print_rates(step.name, step.unit, num_in, took, f"{num_out:>7,} out, {len(reports)} parts")
-    return took
+def run_steps(steps: Sequence[Step]) -> tuple[dict[str, Seconds], dict[str, dict[PartId, str]]]:
+    """Do all steps and print their rates; return the time of each, and its files with their digests."""
+    times: dict[str, Seconds] = {}
+    files: dict[str, dict[PartId, str]] = {}
+    for step in steps:
+        times[step.name], reports = run_step(step, files)
+        files[step.name] = step.folder.digests(reports.values())
+        num_in, num_out = (sum(getattr(r, name) for r in reports.values()) for name in ("num_in", "num_out"))
+        print_rates(step.name, step.unit, num_in, times[step.name], f"{num_out:>7,} out, {len(reports)} parts")
+    return times, files
 
 
 def print_rates(name: str, unit: str, number: int, took: Seconds, more: str) -> None:
@@ -174,7 +176,7 @@ def print_rates(name: str, unit: str, number: int, took: Seconds, more: str) -> 
 
 
 def write_sets(step: AnnotateStep, out: Path) -> None:
-    """The last writing, as a build does it."""
+    """Write the data sets, as a build does it."""
     write_data_sets(step, out, test_fraction=0.0, rows_per_shard=8192, source="benchmark", licence="", drops=Drops())
 
 
@@ -192,13 +194,13 @@ def write_plainly(sources: Sequence[tuple[Path, bytes]], path: Path) -> None:
 
 
 def compare_sharding(step: AnnotateStep, out: Path, images: Path) -> Seconds:
-    """Both ways of writing, from the same images and texts; what ours took."""
-    ours = timed(lambda: write_sets(step, out))
+    """Write the same images and texts in both ways; return the time of ours."""
+    ours = measure_time(lambda: write_sets(step, out))
     texts = [[asdict(annotation) for annotation in record.annotations] for record in read_records(out / "train")]
     print_rates("data sets", "images", len(texts), ours, f"{sum(map(len, texts)):>7,} annotations")
     paths = sorted(images.glob("*.jpg"))[: len(texts)]
-    sources = [(path, json.dumps(own).encode()) for path, own in zip(paths, texts, strict=True)]
-    plain = timed(lambda: write_plainly(sources, out / "plain.tar"))
+    sources = [(path, json.dumps(annotations).encode()) for path, annotations in zip(paths, texts, strict=True)]
+    plain = measure_time(lambda: write_plainly(sources, out / "plain.tar"))
     print_rates("plain loop", "images", len(texts), plain, "")
     faster = f"wall {plain.wall / ours.wall:.1f}, CPU {plain.cpu / ours.cpu:.1f}"
     print(f"sharding: times as fast as the plain loop: {faster} (asked 2)")
@@ -218,50 +220,55 @@ class ComputingTranslator:
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         wall, cpu = perf_counter(), process_time()
-        made = [self._one(text, language) for text in texts]
+        translations = [self._translate_one(text, language) for text in texts]
         self.wall_s, self.cpu_s = self.wall_s + perf_counter() - wall, self.cpu_s + process_time() - cpu
-        return made
+        return translations
 
     def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         return self.translate(texts, language=language)
 
-    def _one(self, text: str, language: str) -> str | Failure:
+    def _translate_one(self, text: str, language: str) -> str | Failure:
         until_s = thread_time() + self._record_s
-        (made,) = self._world.translate([text], language=language)
+        (translation,) = self._world.translate([text], language=language)
         while thread_time() < until_s:
             self._matrix @ self._matrix
-        return made
+        return translation
 
 
-@dataclass(frozen=True, kw_only=True)
-class GivenTranslateStep(TranslateStep):
-    """Translations by an engine that is there already."""
+def measure_overhead(
+    step: TranslateStep, files: Mapping[str, Mapping[PartId, str]], num_parts: int, record_s: float, others_s: float
+) -> None:
+    """Print the time of a build outside its engines.
 
-    translator: Translator
-
-    def start(self) -> Translator:
-        return self.translator
-
-
-def measure_overhead(step: TranslateStep, num_parts: int, record_s: float, others_s: float) -> None:
-    """What a build costs beside its engines: `others_s` is the CPU time per image of all but the translations."""
+    Args:
+        files: files of the finished steps, with their digests.
+        num_parts: parts that the stand-in translates.
+        others_s: CPU time per image of all steps but the translations.
+    """
     engine = ComputingTranslator(record_s)
-    slow = GivenTranslateStep(
-        work_dir=step.work_dir,
-        describe=step.describe,
-        config=step.config,
-        name="slow-translations",
-        translator=engine,
+
+    class SlowTranslateStep(TranslateStep):
+        """Some parts, translated by the stand-in."""
+
+        name = "slow-translations"
+
+        def parts(self) -> Sequence[PartId]:
+            return super().parts()[:num_parts]
+
+        def load_engine(self) -> Translator:
+            return engine
+
+    took, reports = run_step(
+        SlowTranslateStep(work_dir=step.work_dir, describe=step.describe, config=step.config), files
     )
-    took, reports = run_parts(slow, step.work_dir, slow.parts()[:num_parts])
-    num_records = sum(report.num_in for report in reports)
+    num_records = sum(report.num_in for report in reports.values())
     outside_s = took.cpu - engine.cpu_s
     shares = f"wall {took.wall / engine.wall_s - 1:.2%}, CPU {outside_s / engine.cpu_s:.2%}"
     print(f"overhead: {num_records:,} translations at {1e3 * engine.cpu_s / num_records:.1f} ms of CPU time each")
     print(f"seconds outside the engine over those inside, step of translations: {shares} (asked under 5 %)")
     whole_ms = 1e3 * (others_s + outside_s / num_records * len(step.config.languages))
-    print(f"whole build: {whole_ms:.1f} ms of CPU time an image outside engines, ", end="")
-    print(f"under 5 % where all engines together take {whole_ms / 0.05:.0f} ms an image or more")
+    print(f"whole build: {whole_ms:.1f} ms of CPU time per image outside engines, ", end="")
+    print(f"under 5 % where all engines together take {whole_ms / 0.05:.0f} ms per image or more")
 
 
 def main() -> None:
@@ -274,13 +281,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         recipe = prepare(folder, num_images=arguments.images, num_pairs=arguments.pairs)
-        steps = steps_of(recipe)
-        took = {step.name: do_step(step, recipe.out / "work") for step in steps}
-        (translate,) = (step for step in steps if isinstance(step, TranslateStep))
-        assert isinstance(steps[-1], AnnotateStep)
-        sets = compare_sharding(steps[-1], recipe.out, folder / "images")
-        others_s = sets.cpu + sum(seconds.own_cpu for step, seconds in took.items() if step != translate.name)
-        measure_overhead(translate, arguments.slow_parts, arguments.record_ms / 1e3, others_s / arguments.images)
+        last = make_steps(recipe)
+        assert last.translate is not None
+        times, files = run_steps(order_steps(last))
+        sets = compare_sharding(last, recipe.out, folder / "images")
+        others_s = sets.cpu + sum(took.cpu_outside for name, took in times.items() if name != last.translate.name)
+        per_image_s = others_s / arguments.images
+        measure_overhead(last.translate, files, arguments.slow_parts, arguments.record_ms / 1e3, per_image_s)
 
 
 if __name__ == "__main__":

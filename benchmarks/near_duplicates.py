@@ -1,10 +1,10 @@
-"""How many different images are taken for the same, and how many changed copies are found, by kind of image.
+"""Rates of different images taken for the same, and of changed copies that are found, by kind of image.
 
     OMP_NUM_THREADS=1 python benchmarks/near_duplicates.py [--folder IMAGES] [--images 1000] [--index 1000000]
 
-`taken` is the share of images of a set that are found near an earlier one of the set: false, as far as a set has no
-duplicates. `photographs` are noise with the spectrum of natural images (amplitude 1 / frequency). Copies: JPEG of
-quality 50, half the size, 3 % cut off on every side. Last, the rate of hashing and of searching a large index.
+`taken` is the share of images of a set that are found near an earlier one of the set; they are errors, as far as the
+set has no duplicates. `photographs` are noise with the spectrum of natural images (amplitude 1 / frequency). Copies:
+JPEG of quality 50, half the size, 3 % cut off on every side. Last, the rate of hashing and of searching a large index.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def _photograph(seed: int, side: int = 160) -> Image.Image:
 
 
 def _world(level: LevelName, num_images: int) -> Iterator[Image.Image]:
-    """Different scenes only: the same scene twice would rightly be found."""
+    """Yield different scenes only; the same scene twice would be found, and rightly."""
     seen: set[str] = set()
     for index in range(20 * num_images):
         scene = sample_scene(level, 0, index, "train", test_share=0.1)
@@ -74,13 +74,13 @@ def _study(name: str, images: list[Image.Image]) -> None:
     copies = {change: [hash_image(alter(image)) for image in images[::5]] for change, alter in _CHANGES.items()}
     for config in _SETTINGS:
         near = NearDuplicates(config)
-        num_taken = sum(near.add_hash(str(index), hashed) is not None for index, hashed in enumerate(hashes))
+        num_taken = sum(near.add(str(index), hashed) is not None for index, hashed in enumerate(hashes))
         recalls = []
         for change, copied in copies.items():
             num_found = 0
             for hashed, original in zip(copied, hashes[::5], strict=True):
                 alone = NearDuplicates(config)
-                alone.add_hash("original", original)
+                alone.add("original", original)
                 num_found += alone.find(hashed) is not None
             recalls.append(f"{change} {num_found / len(copied):6.1%}")
         limits = f"bits {config.max_distance:>2}, colours {config.max_colour_difference:>3g}"
@@ -100,7 +100,7 @@ def _rates(num_images: int) -> None:
     near = NearDuplicates()
     start = process_time()
     for index, value in enumerate(bits):
-        near.add_hash(str(index), ImageHash(value, colours[index].tobytes()))
+        near.add(str(index), ImageHash(value, colours[index].tobytes()))
     print(f"adding {num_images:,} (each searched for first): {num_images / (process_time() - start):,.0f} images/s")
     start = process_time()
     for value in bits[:2000]:
@@ -111,7 +111,7 @@ def _rates(num_images: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="a folder of images to study as well")
-    parser.add_argument("--images", type=int, default=1000, help="of each invented kind (default %(default)s)")
+    parser.add_argument("--images", type=int, default=1000, help="images of each generated kind (default %(default)s)")
     parser.add_argument("--index", type=int, default=1_000_000, help="hashes to search through (default %(default)s)")
     arguments = parser.parse_args()
     if arguments.folder:

@@ -36,11 +36,11 @@ def _texts(index: int) -> dict[str, str]:
     return {code: f"{language.prefix} {index} ..." for code, language in LANGUAGES.items()}
 
 
-def _report(what: str, num_images: int, work: Callable[[], object]) -> None:
+def _report(name: str, num_images: int, work: Callable[[], object]) -> None:
     start = perf_counter()
     work()
     elapsed_s = perf_counter() - start
-    print(f"{what:<32} {num_images / elapsed_s:>10,.0f} images/s   ({elapsed_s:.2f} s)")
+    print(f"{name:<32} {num_images / elapsed_s:>10,.0f} images/s   ({elapsed_s:.2f} s)")
 
 
 def _write(out: Path, pictures: list[bytes], num_images: int) -> None:

@@ -1,9 +1,9 @@
-"""How many images the built-in world makes in a second, on one core.
+"""Images per second that the built-in world makes, on one core.
 
     OMP_NUM_THREADS=1 python benchmarks/world_rate.py [--num-images 5000] [--image-size 32]
 
 Prints the rate of each step alone (describe: six short captions; read: the attributes of one), of rendering, describing
-and encoding together, and of whole records, scenes and annotations included.
+and encoding together, and of whole records with scenes and annotations.
 """
 
 import argparse
@@ -16,8 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from polyglance.data.world import LEVELS, PREFIXES, LevelName, WorldConfig, attributes, describe, render, sample_scene
-from polyglance.data.world.generate import record
+from polyglance.data.world import (
+    LEVELS,
+    PREFIXES,
+    LevelName,
+    WorldConfig,
+    describe,
+    read_attributes,
+    render,
+    sample_scene,
+)
+from polyglance.data.world.generate import make_record
 
 _NUM_WARM_UP = 100
 
@@ -48,9 +57,9 @@ def steps_of(level: LevelName, num_images: int, image_size: int) -> dict[str, Ca
         "render": lambda index: render(scenes[index], image_size),
         "png": lambda index: png(images[index]),
         "describe": described,
-        "read": lambda index: attributes(texts[index], "ru"),
+        "read": lambda index: read_attributes(texts[index], "ru"),
         "render+describe+png": lambda index: (png(render(scenes[index], image_size)), described(index)),
-        "record": lambda index: record(config, "train", index),
+        "record": lambda index: make_record(config, "train", index),
     }
 
 

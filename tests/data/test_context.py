@@ -1,4 +1,4 @@
-"""Translation with context: the published procedure, the checked one, and what the checks see."""
+"""Translation with context: the published procedure, the checked one, and the flaws that the checks find."""
 
 import gzip
 import json
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.context import Translated, TranslationConfig, flaw, translate
+from polyglance.data.context import Translated, TranslationConfig, find_flaw, translate
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
 from polyglance.engines import Failure
@@ -20,6 +20,11 @@ from polyglance.languages import LANGUAGES
 CHECKED = TranslationConfig()
 PUBLISHED = TranslationConfig(mode="published")
 NONE = TranslationConfig(mode="none")
+
+
+def flaw(candidate: str, source: str, code: str, context: str = "") -> str | None:
+    return find_flaw(candidate, source, language=code, context=context, config=CHECKED)
+
 
 ENGLISH = "A man is sitting on a bench by the river. His old brown dog is sleeping next to him."
 GOOD = {
@@ -41,7 +46,7 @@ def sentences_of(code: str) -> list[str]:
 
 @pytest.mark.parametrize("code", CODES)
 def test_good_translations_pass(code: str) -> None:
-    assert flaw(GOOD[code], ENGLISH, language=code, config=CHECKED, context="A bench in a park.") is None
+    assert flaw(GOOD[code], ENGLISH, code, "A bench in a park.") is None
 
 
 @pytest.mark.parametrize("code", CODES)
@@ -55,26 +60,22 @@ def test_sentences_dropped_merged_and_added(code: str) -> None:
         space.join([first, second, first.replace("A", "Ä")]): "more sentences",
     }
     for candidate, reason in reasons.items():
-        assert flaw(candidate, ENGLISH, language=code, config=CHECKED) == reason, candidate
+        assert flaw(candidate, ENGLISH, code) == reason, candidate
 
 
 @pytest.mark.parametrize("code", TARGETS)
 def test_texts_in_another_script_or_language(code: str) -> None:
     for other in ("de", "ru", "zh"):
         if LANGUAGES[other].script != LANGUAGES[code].script:
-            assert flaw(GOOD[other], ENGLISH, language=code, config=CHECKED) == "wrong script"
+            assert flaw(GOOD[other], ENGLISH, code) == "wrong script"
     untranslated = "wrong script" if code in ("ru", "zh") else "English words copied"
-    assert flaw(ENGLISH, ENGLISH, language=code, config=CHECKED) == untranslated
+    assert flaw(ENGLISH, ENGLISH, code) == untranslated
     first, second = sentences_of(code)
-    half = flaw(f"{first} His old brown dog is sleeping next to him.", ENGLISH, language=code, config=CHECKED)
+    half = flaw(f"{first} His old brown dog is sleeping next to him.", ENGLISH, code)
     assert half == untranslated
     context = "It was painted by a young artist in spring."
     copied = f"{first} {second[:-1]} painted by a young artist."
-    assert flaw(copied, ENGLISH, language=code, config=CHECKED, context=context) is not None
-    assert flaw(copied, ENGLISH, language=code, config=CHECKED, context=context) in (
-        "English words copied",
-        untranslated,
-    )
+    assert flaw(copied, ENGLISH, code, context) in ("English words copied", untranslated)
 
 
 @pytest.mark.parametrize(
@@ -89,17 +90,17 @@ def test_texts_in_another_script_or_language(code: str) -> None:
     ],
 )
 def test_names_numbers_and_shared_words_may_stay(code: str, source: str, candidate: str) -> None:
-    assert flaw(candidate, source, language=code, config=CHECKED) is None
+    assert flaw(candidate, source, code) is None
 
 
 def test_names_do_not_hide_copied_words() -> None:
     source = "The man with his dog Rex walks slowly."
-    assert flaw("Der Hund Rex walks slowly.", source, language="de", config=CHECKED) is None
-    assert flaw("Der Mann mit dog Rex walks slowly.", source, language="de", config=CHECKED) == "English words copied"
+    assert flaw("Der Hund Rex walks slowly.", source, "de") is None
+    assert flaw("Der Mann mit dog Rex walks slowly.", source, "de") == "English words copied"
 
 
 def test_names_alone_are_no_translation() -> None:
-    assert flaw("A Man Riding A Horse", "A Man Riding A Horse", language="ru", config=CHECKED) == "wrong script"
+    assert flaw("A Man Riding A Horse", "A Man Riding A Horse", "ru") == "wrong script"
 
 
 LOOPS = {
@@ -115,19 +116,19 @@ LOOPS = {
 @pytest.mark.parametrize("code", CODES)
 def test_loops(code: str) -> None:
     source = "An old fellow with his pet on a seat by the stream."
-    assert flaw(LOOPS[code], source, language=code, config=CHECKED) == "repetition"
+    assert flaw(LOOPS[code], source, code) == "repetition"
     looping = "A dog and a dog and a dog and a dog."
-    assert flaw(LOOPS[code], looping, language=code, config=CHECKED) != "repetition", "it is the source that repeats"
+    assert flaw(LOOPS[code], looping, code) != "repetition", "it is the source that repeats"
     signs = "哈哈" * 9 if code == "zh" else "ла" * 9 if code == "ru" else "ha" * 9
-    assert flaw(signs, source, language=code, config=CHECKED) == "repetition"
+    assert flaw(signs, source, code) == "repetition"
 
 
 def test_long_loops_whose_last_turn_is_cut_short() -> None:
     turn = "ein Mann auf einer Bank und"
     looping = f"{turn} {turn} {turn.removesuffix(' und')}".capitalize()
     source = "An old fellow with a grey beard rests quietly on some wooden seat beside the stream."
-    assert flaw(looping, source, language="de", config=CHECKED) == "repetition"
-    assert flaw(f"{turn} {turn}", source, language="de", config=CHECKED) is None
+    assert flaw(looping, source, "de") == "repetition"
+    assert flaw(f"{turn} {turn}", source, "de") is None
 
 
 @pytest.mark.parametrize("code", TARGETS)
@@ -135,11 +136,11 @@ def test_lengths(code: str) -> None:
     first, _ = sentences_of(code)
     short = "A man is sitting on a bench by the river."
     long = short.replace("by", "by the trees behind the wooden houses with their many small windows and flowers near")
-    assert flaw(first, short, language=code, config=CHECKED) is None
-    assert flaw(first, long, language=code, config=CHECKED) == "too short"
-    assert flaw(first, "A man.", language=code, config=CHECKED) == "too long"
-    assert flaw(first, long, language=code, config=replace(CHECKED, length_tolerance=9.0)) is None
-    assert flaw(" ", short, language=code, config=CHECKED) == "empty"
+    assert flaw(first, short, code) is None
+    assert flaw(first, long, code) == "too short"
+    assert flaw(first, "A man.", code) == "too long"
+    assert find_flaw(first, long, language=code, config=replace(CHECKED, length_tolerance=9.0)) is None
+    assert flaw(" ", short, code) == "empty"
 
 
 @pytest.mark.parametrize(
@@ -157,20 +158,18 @@ def test_few_of_peoples_translations_are_rejected(folder: str, code: str, shared
         sources, targets = (
             (pairs / name).read_text(encoding="utf-8").splitlines() for name in ("src.en", f"correct.{code}")
         )
-    found = [
-        flaw(target, source, language=code, config=CHECKED) for source, target in zip(sources, targets, strict=True)
-    ]
+    found = [flaw(target, source, code) for source, target in zip(sources, targets, strict=True)]
     assert sum(reason is not None for reason in found) < 0.01 * len(found)
     shifted = sources[1:] + sources[:1]
-    assert sum(flaw(t, s, language=code, config=CHECKED) is not None for s, t in zip(shifted, targets, strict=True)) > 0
-    untranslated = [flaw(source, source, language=code, config=CHECKED) for source in sources]
+    assert sum(flaw(t, s, code) is not None for s, t in zip(shifted, targets, strict=True)) > 0
+    untranslated = [flaw(source, source, code) for source in sources]
     assert None not in untranslated
 
 
 def test_peoples_names_of_things_in_chinese_are_not_rejected(shared: Path) -> None:
     rows = (shared / "data/emoji/captions.jsonl").read_text(encoding="utf-8").splitlines()
     texts = [json.loads(row)["texts"] for row in rows]
-    found = [flaw(row["zh"], row["en"], language="zh", config=CHECKED) for row in texts if {"en", "zh"} <= set(row)]
+    found = [flaw(row["zh"], row["en"], "zh") for row in texts if {"en", "zh"} <= set(row)]
     assert sum(reason is not None for reason in found) < 0.01 * len(found)
 
 
@@ -181,7 +180,7 @@ def test_the_worlds_translations_pass(code: str, style: Literal["short", "detail
         scene = sample_scene("full", 0, index)
         context = describe(scene, "en", "detailed")
         source = describe(scene, "en", style)
-        assert flaw(describe(scene, code, style), source, language=code, config=CHECKED, context=context) is None
+        assert flaw(describe(scene, code, style), source, code, context) is None
 
 
 class Scripted:
@@ -264,7 +263,7 @@ def test_published_full_stops_and_texts_without_context() -> None:
         (Failure("broken"), "broken"),
     ],
 )
-def test_what_is_wrong_with_context_is_tried_again(answer: str | Failure, reason: str) -> None:
+def test_flaws_with_context_lead_to_another_try(answer: str | Failure, reason: str) -> None:
     """By the second candidate first, then without context; each pass asks for all texts at once."""
     second = f"{UFER} ### (Das Bild)"
     engine = Scripted(lambda asked: answer if asked == PROMPT else BARE, lambda asked: second)
@@ -313,7 +312,7 @@ def test_dropped_sentences_are_translated_one_by_one() -> None:
     assert engine.calls[-1] == list(parts)
 
 
-def test_what_no_candidate_is_good_for() -> None:
+def test_texts_without_a_good_candidate() -> None:
     engine = Scripted(lambda asked: "河", lambda asked: "河")
     (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     lost = ("with context: separator lost",) * 2
@@ -355,7 +354,7 @@ def test_limits_out_of_range(values: dict[str, float], message: str) -> None:
 
 @given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=30), st.sampled_from(CODES))
 def test_any_text_can_be_checked(source: str, candidate: str, context: str, code: str) -> None:
-    reason = flaw(candidate, source, language=code, context=context, config=CHECKED)
+    reason = flaw(candidate, source, code, context)
     for config in (CHECKED, PUBLISHED, NONE):
         engine = Scripted(lambda asked: candidate, lambda asked: candidate)
         (made,) = translate(engine, [source], [context], language=code, config=config)

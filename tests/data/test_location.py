@@ -1,4 +1,4 @@
-"""Data in an object store is read as data in a folder is: the `memory://` filesystem stands for any."""
+"""Data in an object store is read like data in a folder; the `memory://` filesystem stands for any store."""
 
 import pickle
 from pathlib import Path
@@ -6,8 +6,9 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from polyglance.data.location import RemotePath, location
-from polyglance.data.shard import ShardReader, read_annotations, read_manifest, read_records
+from polyglance.data.location import RemotePath, parse_location
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader, read_annotations, read_records
 
 
 @pytest.fixture
@@ -33,13 +34,13 @@ def test_shards_are_read_from_an_object_store(world: Path, remote: str) -> None:
 
 
 def test_a_url_survives_a_path(remote: str) -> None:
-    assert location(Path(remote)) == location(remote) == RemotePath("memory://bucket/train")
+    assert parse_location(Path(remote)) == parse_location(remote) == RemotePath("memory://bucket/train")
     assert len(ShardReader(Path(remote))) == 200
-    assert location("data/train") == Path("data/train")
-    assert location(Path("simplecache::s3:/bucket/a")) == RemotePath("simplecache::s3://bucket/a")
+    assert parse_location("data/train") == Path("data/train")
+    assert parse_location(Path("simplecache::s3:/bucket/a")) == RemotePath("simplecache::s3://bucket/a")
 
 
-def test_what_is_not_there_is_one_line(remote: str) -> None:
+def test_missing_remote_data_is_one_line(remote: str) -> None:
     with pytest.raises(ValueError, match=r"memory://bucket/absent: not a data set"):
         read_manifest("memory://bucket/absent")
     with pytest.raises(ValueError, match=r"nosuchthing://a/manifest.json: cannot be read"):

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.sentences import join_sentences, sentences
+from polyglance.data.sentences import join_sentences, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -28,12 +28,12 @@ from polyglance.data.sentences import join_sentences, sentences
     ],
 )
 def test_sentences_end_where_readers_end_them(code: str, text: str, expected: list[str]) -> None:
-    assert sentences(text, code) == expected
+    assert split_sentences(text, code) == expected
 
 
 @given(st.text(alphabet='aB .!?。")\n', max_size=60), st.sampled_from(["en", "de", "zh"]))
 def test_no_letter_is_lost(text: str, code: str) -> None:
-    found = sentences(text, code)
+    found = split_sentences(text, code)
     assert "".join("".join(found).split()) == "".join(text.split())
     assert all(sentence == sentence.strip() and sentence for sentence in found)
 

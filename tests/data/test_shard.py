@@ -12,14 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.data import shard
-from polyglance.data.shard import (
-    AnnotationTable,
-    ShardReader,
-    ShardWriter,
-    read_annotations,
-    read_manifest,
-    read_records,
-)
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader, ShardWriter, read_annotations, read_records
+from polyglance.data.shard_table import AnnotationTable
 from polyglance.languages import LANGUAGES
 from polyglance.records import STYLES, Annotation, Drops, ImageRecord, annotations_from_texts
 
@@ -84,7 +79,7 @@ def test_whatever_is_written_is_read_back_in_every_way(records, sizes, data):
         assert {(cell, style): n for cell, counts in stored.items() for style, n in counts.items()} == by_style
 
 
-def test_a_table_of_annotations_can_be_made_of_a_part(tmp_path):
+def test_a_table_of_annotations_can_be_made_of_a_slice(tmp_path):
     path = write(tmp_path, [record(number) for number in range(6)]) / "shards" / "00000.parquet"
     column = pq.read_table(path)["annotations"].chunk(0)
     table = AnnotationTable(column.slice(4, 1))
@@ -92,7 +87,7 @@ def test_a_table_of_annotations_can_be_made_of_a_part(tmp_path):
     assert list(table) == [record(number).annotations for number in (4, 1, 2)]
 
 
-def test_the_manifest_says_what_there_is(tmp_path):
+def test_the_manifest_describes_the_data_set(tmp_path):
     drops = Drops()
     out = tmp_path / "set"
     options = {"prefixes": {"de": "Das Bild zeigt"}, "fingerprint": "abc", "rows_per_shard": 3}
@@ -135,14 +130,11 @@ def interrupted() -> Iterator[ImageRecord]:
 def test_an_unfinished_writer_leaves_no_data_set_and_the_next_one_cleans_up(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, interrupted(), rows_per_shard=4, rows_per_group=2)
-    assert {path.name for path in (tmp_path / "shards").iterdir()} == {
-        "00000.parquet",
-        "00001.parquet",
-        "00002.parquet.partial",
-    }
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "00001.parquet"}
     with pytest.raises(ValueError, match="not a data set"):
         read_manifest(tmp_path)
 
+    (tmp_path / "shards" / "00002.parquet.partial").write_text("left by a kill")
     (tmp_path / "shards" / "notes.txt").write_text("of someone else")
     write(tmp_path, [record(0)])
     assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "notes.txt"}

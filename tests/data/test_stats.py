@@ -3,7 +3,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardWriter
-from polyglance.data.stats import Length, TextStats, data_stats
+from polyglance.data.stats import Length, TextStats, measure_data_set
 from polyglance.records import Drops, ImageRecord, annotations_from_texts
 
 FIRST = {"en": "a dog runs", "de": "Ein Hund läuft schnell", "zh": "图为 一只狗。"}
@@ -38,7 +38,7 @@ def tokenizer(tmp_path):
 
 
 def test_texts_are_counted_and_measured(data_set):
-    stats = data_stats(data_set)
+    stats = measure_data_set(data_set)
     assert stats.num_images == 2
     assert stats.drops == {"broken": {"count": 2, "examples": ["t.jsonl:3"]}}
     assert [str(one.cell) for one in stats.cells] == [
@@ -74,7 +74,7 @@ def test_texts_are_counted_and_measured(data_set):
 
 
 def test_tokens_are_counted_whole_and_without_special_ones(data_set, tokenizer, monkeypatch):
-    whole = data_stats(data_set, tokenizer)
+    whole = measure_data_set(data_set, tokenizer)
     by_cell = {one.cell: one for one in whole.cells}
     assert by_cell[Cell("caption", "de")].text.tokens == Length(mean=19, max=19)
     chinese = by_cell[Cell("translation", "zh")]
@@ -82,11 +82,11 @@ def test_tokens_are_counted_whole_and_without_special_ones(data_set, tokenizer, 
     assert chinese.source is not None
     assert chinese.source.tokens == Length(mean=5.5, max=8)
     monkeypatch.setattr("polyglance.data.stats._TOKENIZER_BATCH", 1)
-    assert data_stats(data_set, tokenizer) == whole
+    assert measure_data_set(data_set, tokenizer) == whole
 
 
 def test_rows_are_flat_and_of_one_shape(data_set, tokenizer):
-    rows = data_stats(data_set, tokenizer).rows()
+    rows = measure_data_set(data_set, tokenizer).rows()
     assert len({tuple(row) for row in rows}) == 1
     assert rows[0]["cell"] == "caption-en"
     assert (rows[0]["texts"], rows[0]["mean_chars"], rows[0]["max_tokens"]) == (2, 6.5, 8)
@@ -94,12 +94,12 @@ def test_rows_are_flat_and_of_one_shape(data_set, tokenizer):
     assert rows[-1]["source_max_words"] == 3
 
 
-def test_what_cannot_be_used_is_one_line(data_set, tmp_path):
+def test_bad_inputs_are_one_line(data_set, tmp_path):
     with pytest.raises(ValueError, match="not a data set"):
-        data_stats(tmp_path)
+        measure_data_set(tmp_path)
     with pytest.raises(ValueError, match="cannot be read as a tokenizer"):
-        data_stats(data_set, tmp_path / "none.json")
+        measure_data_set(data_set, tmp_path / "none.json")
     (tmp_path / "bad.json").write_text('{"model": 1}')
     with pytest.raises(ValueError, match=r"bad\.json: not a tokenizer\.json") as error:
-        data_stats(data_set, tmp_path / "bad.json")
+        measure_data_set(data_set, tmp_path / "bad.json")
     assert "\n" not in str(error.value)

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from polyglance.cli import main
-from polyglance.data.shard import ShardReader, read_manifest
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader
 from polyglance.mixture.paper_counts import count_like_paper
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import train_tokenizer

@@ -38,14 +38,14 @@ def data_build(
     """
     from polyglance.config import load
     from polyglance.data.build.build import build
-    from polyglance.data.build.executors import InProcess, Processes, RayCluster
+    from polyglance.data.build.executors import InProcess, RayCluster, WorkerPool
     from polyglance.data.build.recipe import Recipe
     from polyglance.progress import track_progress
 
     if gpus_per_worker and ray is None:
         raise ValueError("--gpus-per-worker is for --ray; without it, workers take turns at CUDA_VISIBLE_DEVICES")
     config = load(Recipe, recipe, overrides=set_)
-    executor: InProcess | Processes | RayCluster = InProcess() if workers == 1 else Processes(workers)
+    executor: InProcess | WorkerPool | RayCluster = InProcess() if workers == 1 else WorkerPool(workers)
     if ray is not None:
         executor = RayCluster(ray, num_workers=workers, num_gpus=gpus_per_worker)
     with track_progress() as show_progress:

@@ -122,10 +122,10 @@ def data_stats(
         like_paper: Count as the paper counted its data: per cell samples, tokens of whole prompts and of targets.
         json: Print the result for machines.
     """
-    from polyglance.data.stats import data_stats
+    from polyglance.data.stats import measure_data_set
 
     if not like_paper:
-        show(data_stats(directory, tokenizer), json, _stats_tables)
+        show(measure_data_set(directory, tokenizer), json, _stats_tables)
         return
     if tokenizer is None:
         raise ValueError("--like-paper counts tokens: give --tokenizer (and --decoder-tokenizer, where it is another)")

@@ -1,32 +1,32 @@
-"""Translation of captions with the image's description as context, and checks of what comes out.
+"""Translation of captions with the image's description as context, and checks of the translations.
 
 A translator that reads the description beside the caption picks the right sense of ambiguous words (paper section 2,
-table 1). What it writes is then one text in which the caption's translation has to be found again, and translators that
+table 1). Its output is then one text in which the caption's translation has to be found again, and translators that
 read several sentences drop, merge and repeat some. `published` is the procedure of the fine-tuning mix (official code
-section 2.6); `checked` accepts a translation only when nothing of that kind is seen in it, and tries again where it is.
+section 2.6); `checked` accepts a translation only without such flaws, and tries again otherwise.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
-from polyglance.data.sentences import join_sentences, sentences
+from polyglance.data.sentences import join_sentences, split_sentences
 from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.languages import language as language_of
 
-__all__ = ["Translated", "TranslationConfig", "flaw", "translate"]
+__all__ = ["Translated", "TranslationConfig", "find_flaw", "translate"]
 
 _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31, "ja": 0.5, "ko": 0.55}
-"""Characters of a translation per character of its English text, as people translate captions and names of things
-(measured on Multi30K, CoMMuTE and CLDR; Japanese and Korean are estimates, other languages count as English)."""
+"""Characters of a human translation per character of its English text, for captions and names of things (measured on
+Multi30K, CoMMuTE and CLDR; Japanese and Korean are estimates, other languages count as English)."""
 _LENGTH_SLACK_CHARACTERS = 12
-"""Added to both lengths, in English characters, so that short texts are free to differ."""
+"""Added to both lengths, in English characters, so that short texts may differ."""
 _MAX_PERIOD_WORDS = 30
-"""Longest piece that is looked for repeated."""
+"""Longest repeated run of words that is searched for."""
 _SCRIPTS = {
     "Latn": ("LATIN",),
     "Cyrl": ("CYRILLIC",),
@@ -47,33 +47,34 @@ _CLOSING = "\"'”’»)]」』）"
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _TOKEN = re.compile(r"[A-Za-zÀ-ɏЀ-ӿ]+|\d+|[^\W\d_]")  # words; other signs, such as Chinese, one by one
 _MAX_NAMES = 3
-"""A text of more words that are all names of the source was not translated."""
+"""A text of more words than this that are all names of the source was not translated."""
 _SIGN_LOOP = re.compile(r"([^\s\d]{1,12}?)\1{5,}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslationConfig:
-    """How texts are translated, and what a translation has to be like.
+    """Translation of texts with context, and limits of what is accepted.
 
     Raises:
-        ValueError: a limit out of range, or a separator without a sign in it.
+        ValueError: a limit out of range, or a separator of spaces only.
     """
 
     mode: Literal["checked", "published", "none"] = "checked"
-    """`checked`: with context, then a second candidate, then without, each only where the one before has a flaw;
-    `published`: with context, and without where nothing was cut off; `none`: without context, but checked."""
+    """`checked`: with context, then a second candidate, then without context; each only if the one before has a flaw.
+    `published`: with context, and without it if nothing could be cut off. `none`: without context, but checked."""
     separator: str = " ### "
-    """Between a text and its context, which follows in brackets."""
+    """Text between a caption and its context, which follows in brackets."""
     max_context_words: int = 64
-    """Words of the context that are given (no gain beyond 64 to 128 in the paper's table 1)."""
+    """Words of the context that the translator reads (no gain beyond 64 to 128 in the paper's table 1)."""
     length_tolerance: float = 2.0
-    """How many times longer or shorter than usual for the language a translation may be."""
+    """Factor by which a translation may be longer or shorter than is usual for the language."""
     max_other_script: float = 0.2
-    """Share of letters that may be of another script than the language's, names of the source left aside."""
+    """Share of a translation's letters that may belong to another script than the language's; names of the source do
+    not count."""
     max_copied_words: int = 2
-    """Words in a row that may stand in the English text or context just so; names and numbers do not count."""
+    """Words in a row that may be copied from the English text or context; names and numbers do not count."""
     max_repeats: int = 2
-    """How often in a row the same words may stand, unless they do in the source."""
+    """Number of times in a row that the same words may appear, unless they also do in the source."""
 
     def __post_init__(self) -> None:
         if not self.separator.strip():
@@ -88,29 +89,29 @@ class TranslationConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Translated:
-    """What became of one text."""
+    """Outcome for one text."""
 
     text: str | None
-    """The translation; None where no candidate was good enough."""
+    """The translation; None if no candidate was good enough."""
     used_context: bool
     """Whether the translator read the context for it."""
     rejected: tuple[str, ...] = ()
-    """What was wrong with the candidates before it, in order: `with context: fewer sentences`."""
+    """Flaws of the candidates before it, in order: `with context: fewer sentences`."""
 
 
 @dataclass(kw_only=True, slots=True)
 class _Job:
-    """A text on its way through the passes."""
+    """State of one text between the calls of the translator."""
 
     source: str
     prompt: str
-    """What the translator is given first: the source, with its context where there is one."""
+    """First input of the translator: the source, with its context if it has one."""
     context: str
-    """What the translator reads beside it; emptied when it is tried alone."""
+    """Text that the translator reads beside the source; emptied when the source is tried alone."""
     text: str | None = None
     used_context: bool = False
     failed: Failure | None = None
-    """Set while the last candidate is one that the engine could not make."""
+    """Set while the last candidate is a failure of the engine."""
     rejected: list[str] = field(default_factory=list)
 
     def result(self) -> Translated | Failure:
@@ -127,44 +128,46 @@ def translate(
     language: str,
     config: TranslationConfig,
 ) -> list[Translated | Failure]:
-    """English texts in another language, in at most three calls of the translator for all of them.
+    """Translate English texts into another language, in at most three calls of the translator for all of them.
 
     Args:
-        contexts: for each text the description of its image, or "" where there is none.
+        contexts: for each text the description of its image, or "" if it has none.
 
     Returns:
-        For each text its translation, or what was wrong with every candidate, or that the engine failed in the end.
+        For each text its translation, or the flaws of every candidate, or the engine's failure at the last try.
 
     Raises:
         ValueError: an unknown language.
     """
     language_of(language)
-    jobs = [_job(source, context, config) for source, context in zip(sources, contexts, strict=True)]
+    jobs = [_prepare(source, context, config) for source, context in zip(sources, contexts, strict=True)]
     if config.mode == "published":
-        _publish(translator, jobs, language)
+        _translate_as_published(translator, jobs, language)
     else:
-        _check(translator, jobs, language, config)
+        _translate_checked(translator, jobs, language, config)
     return [job.result() for job in jobs]
 
 
-def flaw(candidate: str, source: str, *, language: str, context: str = "", config: TranslationConfig) -> str | None:
-    """What is wrong with a translation, as far as it shows without knowing the language; None: nothing.
+def find_flaw(
+    candidate: str, source: str, *, language: str, context: str = "", config: TranslationConfig
+) -> str | None:
+    """Find a flaw of a translation that shows without knowledge of the language; None: no such flaw.
 
     Args:
         candidate: the translation of `source` alone.
-        context: English text that the translator was given as well.
+        context: English text that the translator read beside it.
     """
     if not candidate.strip():
         return "empty"
-    if _other_script(candidate, source, language) > config.max_other_script:
+    if _share_of_other_scripts(candidate, source, language) > config.max_other_script:
         return "wrong script"
-    if _loops(candidate, config.max_repeats) and not _loops(source, config.max_repeats):
+    if _has_loop(candidate, config.max_repeats) and not _has_loop(source, config.max_repeats):
         return "repetition"
-    if language != SOURCE_LANGUAGE and _copies(candidate, source, context, config.max_copied_words):
+    if language != SOURCE_LANGUAGE and _has_copied_words(candidate, source, context, config.max_copied_words):
         return "English words copied"
     if context and any(candidate.count(sign) > source.count(sign) for sign in "(#"):
         return "context copied"
-    num_more = len(sentences(candidate, language)) - len(sentences(source, SOURCE_LANGUAGE))
+    num_more = len(split_sentences(candidate, language)) - len(split_sentences(source, SOURCE_LANGUAGE))
     if num_more:
         return "more sentences" if num_more > 0 else "fewer sentences"
     as_english = len(candidate) / _LENGTH_RATIOS.get(language, 1.0)
@@ -174,8 +177,8 @@ def flaw(candidate: str, source: str, *, language: str, context: str = "", confi
     return None
 
 
-def _job(source: str, context: str, config: TranslationConfig) -> _Job:
-    """A text that has the separator's sign in it goes without context: its translation could not be found again."""
+def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
+    """Prepare a text. One that contains the separator's sign gets no context: its translation could not be cut out."""
     source, sign = " ".join(source.split()), config.separator.strip()
     words = context.replace(sign, " ").split()[: config.max_context_words]
     context = " ".join(words) if config.mode != "none" and sign not in source else ""
@@ -183,37 +186,38 @@ def _job(source: str, context: str, config: TranslationConfig) -> _Job:
     return _Job(source=source, prompt=prompt, context=context)
 
 
-def _publish(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
-    """What stands before the first bracket or number sign; the bare text where that is all of it, or nothing."""
+def _translate_as_published(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
+    """Take the answer up to the first bracket or number sign. If that is all of it or nothing, translate without
+    context."""
     alone = []
     for job, answer in zip(jobs, _ask(translator.translate, [job.prompt for job in jobs], language), strict=True):
         if not job.context:
-            _settle(job, answer, language)
+            _accept(job, answer, language)
             continue
         kept = answer if isinstance(answer, Failure) else answer.split("(")[0].split("#")[0].strip()
         if isinstance(kept, str) and kept not in ("", answer):
-            _settle(job, kept, language)
+            _accept(job, kept, language)
         else:
             _reject(job, answer if isinstance(answer, Failure) else "nothing was cut off")
             alone.append(job)
     for job, answer in zip(alone, _ask(translator.translate, [job.source for job in alone], language), strict=True):
         job.context = ""
-        _settle(job, answer, language)
+        _accept(job, answer, language)
 
 
-def _check(translator: Translator, jobs: Sequence[_Job], language: str, config: TranslationConfig) -> None:
-    """The first candidate without a flaw: of the best, the second best, and sentence by sentence without context."""
+def _translate_checked(translator: Translator, jobs: Sequence[_Job], language: str, config: TranslationConfig) -> None:
+    """Take the first candidate without a flaw: the best, the second best, or sentence by sentence without context."""
     left = list(jobs)
     for call in (translator.translate, translator.alternatives):
         for job, answer in zip(left, _ask(call, [job.prompt for job in left], language), strict=True):
             _consider(job, answer, language, config)
         left = [job for job in left if job.text is None]
-    left = [job for job in left if job.context or len(sentences(job.source, SOURCE_LANGUAGE)) > 1]
-    parts = [sentences(job.source, SOURCE_LANGUAGE) for job in left]
-    answers = iter(_ask(translator.translate, [part for own in parts for part in own], language))
-    for job, own in zip(left, parts, strict=True):
+    left = [job for job in left if job.context or len(split_sentences(job.source, SOURCE_LANGUAGE)) > 1]
+    sentences = [split_sentences(job.source, SOURCE_LANGUAGE) for job in left]
+    answers = iter(_ask(translator.translate, list(chain.from_iterable(sentences)), language))
+    for job, of_job in zip(left, sentences, strict=True):
         job.context = ""
-        _consider(job, _joined(own, list(islice(answers, len(own))), language), language, config)
+        _consider(job, _join_answers(list(islice(answers, len(of_job))), language), language, config)
 
 
 def _ask(call: Callable[..., list[str | Failure]], texts: list[str], language: str) -> list[str | Failure]:
@@ -222,7 +226,7 @@ def _ask(call: Callable[..., list[str | Failure]], texts: list[str], language: s
 
 
 def _consider(job: _Job, answer: str | Failure, language: str, config: TranslationConfig) -> None:
-    """Take an answer, or note what is wrong with it."""
+    """Accept an answer, or note its flaw."""
     if isinstance(answer, Failure):
         _reject(job, answer)
         return
@@ -232,18 +236,18 @@ def _consider(job: _Job, answer: str | Failure, language: str, config: Translati
         if len(rest) != 1:
             _reject(job, "separator repeated" if rest else "separator lost")
             return
-    wrong = flaw(candidate, job.source, language=language, context=job.context, config=config)
-    if wrong is None:
-        _settle(job, candidate, language)
+    flaw = find_flaw(candidate, job.source, language=language, context=job.context, config=config)
+    if flaw is None:
+        _accept(job, candidate, language)
     else:
-        _reject(job, wrong)
+        _reject(job, flaw)
 
 
-def _settle(job: _Job, answer: str | Failure, language: str) -> None:
+def _accept(job: _Job, answer: str | Failure, language: str) -> None:
     if isinstance(answer, Failure):
         _reject(job, answer)
     else:
-        job.text, job.used_context = _ended(answer, language), bool(job.context)
+        job.text, job.used_context = _add_end_mark(answer, language), bool(job.context)
 
 
 def _reject(job: _Job, reason: str | Failure) -> None:
@@ -252,27 +256,28 @@ def _reject(job: _Job, reason: str | Failure) -> None:
     job.rejected.append(f"{'with context' if job.context else 'alone'}: {words}")
 
 
-def _joined(parts: Sequence[str], answers: Sequence[str | Failure], language: str) -> str | Failure:
-    """Translations of single sentences as one text."""
-    made = [answer for answer in answers if isinstance(answer, str)]
+def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Failure:
+    """Join the translations of single sentences to one text; a failure of one is a failure of all."""
+    texts: list[str] = []
     for answer in answers:
         if isinstance(answer, Failure):
             return answer
-    if len(parts) == 1 or not all(made):  # an empty one is found by the checks
-        return join_sentences(made, language)
-    return join_sentences([_ended(text, language) for text in made], language)
+        texts.append(answer)
+    if len(texts) == 1 or not all(texts):  # the checks find an empty one
+        return join_sentences(texts, language)
+    return join_sentences([_add_end_mark(text, language) for text in texts], language)
 
 
-def _ended(text: str, language: str) -> str:
-    """With a full stop, in Chinese its own, where there is no end mark."""
+def _add_end_mark(text: str, language: str) -> str:
+    """Add a full stop (in Chinese the full-width one) if the text has no end mark."""
     bare = text.rstrip(_CLOSING)
     if language == "zh" and bare.endswith("."):
         return f"{bare[:-1]}。{text[len(bare) :]}"
     return text if bare.endswith(_END_MARKS) else text + ("。" if language == "zh" else ".")
 
 
-def _other_script(candidate: str, source: str, language: str) -> float:
-    """Share of a text's letters that are of another script than the language's; names of the source left aside."""
+def _share_of_other_scripts(candidate: str, source: str, language: str) -> float:
+    """Share of a text's letters that belong to another script than the language's, without names of the source."""
     scripts = _SCRIPTS[language_of(language).script]
     text = candidate
     for name in {word for word in _WORD.findall(source) if not word.islower()}:
@@ -283,8 +288,8 @@ def _other_script(candidate: str, source: str, language: str) -> float:
     return sum(unicodedata.name(sign, "").split(" ")[0] not in scripts for sign in letters) / len(letters)
 
 
-def _loops(text: str, max_repeats: int) -> bool:
-    """Whether words or signs stand more than `max_repeats` times in a row; of long pieces the last may be cut short."""
+def _has_loop(text: str, max_repeats: int) -> bool:
+    """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
     if _SIGN_LOOP.search(text):
         return True
     tokens = _TOKEN.findall(text.lower())
@@ -297,9 +302,10 @@ def _loops(text: str, max_repeats: int) -> bool:
     return False
 
 
-def _copies(candidate: str, source: str, context: str, max_copied_words: int) -> bool:
-    """Whether a run of English words, names and numbers not counted, stands in a translation as in what was read."""
-    read = [_WORD.findall(sentence) for text in (source, context) for sentence in sentences(text, SOURCE_LANGUAGE)]
+def _has_copied_words(candidate: str, source: str, context: str, max_copied_words: int) -> bool:
+    """Whether a translation contains a run of English words from its input, names and numbers not counted."""
+    inputs = [sentence for text in (source, context) for sentence in split_sentences(text, SOURCE_LANGUAGE)]
+    read = [_WORD.findall(sentence) for sentence in inputs]
     names = {word.lower() for words in read for number, word in enumerate(words) if not word.islower() and number}
     plain = [[word.lower() for word in words if word.lower() not in names] for words in read]
     written = [word for word in _WORD.findall(candidate.lower()) if word not in names]

@@ -1,7 +1,7 @@
-"""Where data is: a folder of this machine, or one of an object store.
+"""Locations of data: a folder of this machine, or one of an object store.
 
-location("data/train")          # a pathlib.Path
-location("s3://bucket/train")   # a RemotePath: any URL that fsspec reads, chained ones (`simplecache::s3://`) too
+parse_location("data/train")          # a pathlib.Path
+parse_location("s3://bucket/train")   # a RemotePath: any URL that fsspec reads, also chained (`simplecache::s3://`)
 """
 
 import re
@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-__all__ = ["Location", "RemotePath", "location"]
+__all__ = ["Location", "RemotePath", "parse_location"]
 
 _URL = re.compile(r"((?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+):/{1,2}(.*)")
-"""One slash is enough: a URL that went through a `Path` has lost the other."""
+"""One slash is enough: a URL that was converted to a `Path` and back has lost the other."""
 
 
 @dataclass(frozen=True, order=True)
 class RemotePath:
-    """A file or folder in an object store, as much like a `Path` as readers of data need; only for reading.
+    """A file or folder in an object store, with the methods of `Path` that readers of data need. Read-only.
 
     Its methods raise `OSError`, as those of `Path` do.
     """
@@ -32,36 +32,36 @@ class RemotePath:
 
     @property
     def name(self) -> str:
-        """The last part."""
+        """Last component of the URL's path."""
         return self.url.rstrip("/").rpartition("/")[2]
 
     def read_bytes(self) -> bytes:
-        """The whole file."""
+        """Read the whole file."""
         with self.open("rb") as file:
             return file.read()
 
     def open(self, mode: str) -> BinaryIO:
-        """The file, for reading what is asked for and no more."""
+        """Open the file for random access; only the bytes asked for are fetched."""
         filesystem, path = self._filesystem()
         return filesystem.open(path, mode, cache_type="none")
 
     def is_dir(self) -> bool:
-        """There is a folder of this name."""
+        """Whether there is a folder of this name."""
         filesystem, path = self._filesystem()
         return filesystem.isdir(path)
 
     def is_file(self) -> bool:
-        """There is a file of this name."""
+        """Whether there is a file of this name."""
         filesystem, path = self._filesystem()
         return filesystem.isfile(path)
 
     def iterdir(self) -> "list[RemotePath]":
-        """What the folder holds."""
+        """List the files and folders in this folder."""
         filesystem, path = self._filesystem()
-        return [self / found.rstrip("/").rpartition("/")[2] for found in filesystem.ls(path, detail=False)]
+        return [self / entry.rstrip("/").rpartition("/")[2] for entry in filesystem.ls(path, detail=False)]
 
     def _filesystem(self) -> tuple[Any, str]:
-        from fsspec.core import url_to_fs  # only where it is needed
+        from fsspec.core import url_to_fs  # imported late: only remote data needs it
 
         try:
             return url_to_fs(self.url)
@@ -72,8 +72,8 @@ class RemotePath:
 Location = Path | RemotePath
 
 
-def location(where: "str | Path | RemotePath") -> Location:
-    """A folder or file, from a path or a URL."""
+def parse_location(where: "str | Path | RemotePath") -> Location:
+    """Return the file or folder that a path or URL names."""
     if isinstance(where, RemotePath):
         return where
     match = _URL.fullmatch(str(where))

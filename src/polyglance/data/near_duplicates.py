@@ -1,11 +1,10 @@
 """Images that are nearly the same: duplicates in a data set, and images of evaluation sets that leaked into it.
 
-An image is told by 64 bits, the signs of its lowest 8 x 8 DCT frequencies against their median (the "pHash" of
-Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010), and by the colours of its 4 x 4
-parts. The DCT hash and not the cheaper difference hash: to find 9 of 10 JPEG copies of images of the built-in
-world's `full` level it takes 0.6 % of different images for the same, the difference hash 34 %. The colours as well,
-since the hash sees only grey: without them half of the emoji and a quarter of the world's `pairs` level are taken for
-others of their set.
+An image is identified by 64 bits, the signs of its lowest 8 x 8 DCT frequencies against their median (the "pHash" of
+Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010), and by the mean colours of a 4 x 4
+grid. The cheaper difference hash is worse: set to find 9 of 10 JPEG copies of images of the built-in world's `full`
+level, it takes 34 % of different images for the same, the DCT hash 0.6 %. The colours are needed because the hash sees
+only grey: without them half of the emoji and a quarter of the world's `pairs` level are taken for another of their set.
 
 Two images are near when at most `max_distance` bits differ and the colours differ by `max_colour_difference` or less
 on average. This suits photographs. Simple graphics (icons, emoji) share their whole layout and differ in a detail that
@@ -15,17 +14,17 @@ no such hash holds: of 3,786 emoji 21 % are found near another one. For such dat
 
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64, UInt8, UInt64
+from jaxtyping import Float, Int64
 from PIL import Image
 from scipy.fft import dctn
 
-from polyglance.data.sources.found import IMAGE_SUFFIXES
+from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
 from polyglance.files import write_atomically
 from polyglance.images import ImageError, to_rgb
 from polyglance.records import Drops
@@ -36,43 +35,43 @@ _SIDE = 32
 _NUM_BANDS = 4
 _BAND_BITS = 16
 _MAX_DISTANCE = 11
-"""With four bands the nearest of them differs in 2 bits or less, which are 137 look-ups in each; 3 would be 697."""
+"""With four bands, the nearest band then differs in 2 bits or less: 137 look-ups per band; 3 bits would be 697."""
 _COLOUR_SIDE = 4
 _NUM_COLOURS = 3 * _COLOUR_SIDE**2
 _HEADER = "# polyglance image hashes 1: hash, colours, name"
 
 
 class ImageHash(NamedTuple):
-    """What is kept of an image: 56 bytes."""
+    """Hash of an image: 56 bytes."""
 
     bits: int
     """64 bits."""
     colours: bytes
-    """Mean red, green and blue of 4 x 4 parts, row by row: 48 bytes."""
+    """Mean red, green and blue of a 4 x 4 grid, row by row: 48 bytes."""
 
 
 class Near(NamedTuple):
-    """An image that is nearly the same as the one asked about."""
+    """A known image that is nearly the same as the one searched for."""
 
     key: str
     evaluation_set: str
-    """The named set it belongs to; empty for an image that was added."""
+    """Name of the evaluation set it belongs to; empty for an image that was added."""
     distance: int
-    """Bits that differ, of 64."""
+    """Number of bits that differ, of 64."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicatesConfig:
-    """When two images are nearly the same.
+    """Limits within which two images count as nearly the same.
 
     Raises:
         ValueError: a value outside its range.
     """
 
     max_distance: int | None = 8
-    """Bits of the hash, of 64, that may differ; None turns the search off."""
+    """Number of the hash's 64 bits that may differ. None: no search for near images."""
     max_colour_difference: float = 6.0
-    """Mean absolute difference of the colours of 4 x 4 parts that is allowed, in levels of 255."""
+    """Largest mean absolute difference of the colours of a 4 x 4 grid, in levels of 255."""
 
     def __post_init__(self) -> None:
         if self.max_distance is not None and not 0 <= self.max_distance <= _MAX_DISTANCE:
@@ -82,11 +81,11 @@ class NearDuplicatesConfig:
 
 
 def hash_image(image: Image.Image) -> ImageHash:
-    """The hash of an upright RGB image; the same for the same pixels."""
+    """Hash an upright RGB image; the hash depends on the pixels alone."""
     grey = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.LANCZOS)
     frequencies: Float[np.ndarray, "8 8"] = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:8, :8]
-    # The first is the mean brightness: it would only shift the median. Rounded, so that the noise of the transform
-    # does not decide the bits of an image of one colour.
+    # The first frequency is the mean brightness; it would only shift the median. Values are rounded, so that the noise
+    # of the transform does not decide the bits of an image of one colour.
     values = np.round(frequencies.ravel(), 3)
     bits = np.packbits(values > np.median(values[1:]))
     colours = image.convert("RGB").resize((_COLOUR_SIDE, _COLOUR_SIDE), Image.Resampling.BOX)
@@ -94,43 +93,42 @@ def hash_image(image: Image.Image) -> ImageHash:
 
 
 class NearDuplicates:
-    """All images so far, searched exactly.
+    """An index of image hashes with exact search.
 
     The hash is cut into four bands of 16 bits. Of two hashes that differ in k bits or less, one band differs in k // 4
-    or less (pigeonhole; Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with multi-index hashing",
-    2014), so that looking up each band with up to that many bits flipped finds every near image. About 100 bytes per
-    image beside its key.
+    bits or less (pigeonhole; Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with multi-index hashing",
+    2014), so looking up each band with up to that many bits flipped finds every near image. It takes about 100 bytes
+    per image beside its key.
     """
 
     def __init__(self, config: NearDuplicatesConfig | None = None) -> None:
         self._config = config or NearDuplicatesConfig()
-        self._images = _Images()
+        self._keys: list[str] = []
+        self._sets: list[str] = []
+        self._bits = array("Q")
+        self._colours = bytearray()
         self._bands: list[dict[int, array[int]]] = [{} for _ in range(_NUM_BANDS)]
         self._flips = _flips((self._config.max_distance or 0) // _NUM_BANDS)
 
     def __len__(self) -> int:
-        return len(self._images.keys)
+        return len(self._keys)
 
-    def add(self, key: str, image: Image.Image) -> Near | None:
-        """Add an image, unless one is there that is nearly the same: then that one is returned, and nothing added."""
-        return None if self._config.max_distance is None else self.add_hash(key, hash_image(image))
-
-    def add_hash(self, key: str, hashed: ImageHash) -> Near | None:
-        """As `add`, for an image that was hashed elsewhere."""
+    def add(self, key: str, hashed: ImageHash) -> Near | None:
+        """Add an image, unless one is known that is nearly the same: then return that one and add nothing."""
         near = self.find(hashed)
         if near is None:
             self._insert(key, "", hashed)
         return near
 
     def exclude(self, name: str, path: str | Path, drops: Drops) -> int:
-        """Add an evaluation set: a folder of images, or a file by `write_hashes`. Images near to its are then found.
+        """Add an evaluation set: a folder of images, or a file by `write_hashes`.
 
         Args:
-            name: what the set is called in `Near.evaluation_set`.
-            drops: gets images that cannot be read, against which nothing can be protected.
+            name: name of the set, for `Near.evaluation_set`.
+            drops: gets images that cannot be read; copies of them will not be found.
 
         Returns:
-            How many images were added.
+            Number of images added.
 
         Raises:
             ValueError: no such file or folder, an empty one, or a file of another kind.
@@ -144,30 +142,36 @@ class NearDuplicates:
         return len(self) - num_before
 
     def find(self, hashed: ImageHash) -> Near | None:
-        """The nearest image that is near enough (of several as near, the one that came first), or None."""
+        """Find the nearest image within the limits (of several equally near, the first added), or None."""
         limit = self._config.max_distance
         candidates = self._candidates(hashed.bits) if limit is not None else np.empty(0, dtype=np.int64)
         if limit is None or not len(candidates):
             return None
-        distances = np.bitwise_count(self._images.bits[candidates] ^ np.uint64(hashed.bits))
+        distances = np.bitwise_count(np.frombuffer(self._bits, dtype=np.uint64)[candidates] ^ np.uint64(hashed.bits))
         is_near = distances <= limit
+        if not is_near.any():
+            return None
         candidates, distances = candidates[is_near], distances[is_near]
-        own = np.frombuffer(hashed.colours, dtype=np.uint8).astype(np.int16)
-        differences = np.abs(self._images.colours[candidates] - own).mean(axis=1)
+        colours = np.frombuffer(hashed.colours, dtype=np.uint8).astype(np.int16)
+        all_colours = np.frombuffer(self._colours, dtype=np.uint8).reshape(-1, _NUM_COLOURS)
+        differences = np.abs(all_colours[candidates] - colours).mean(axis=1)
         is_near = differences <= self._config.max_colour_difference
         if not is_near.any():
             return None
         distance, index = min(zip(distances[is_near].tolist(), candidates[is_near].tolist(), strict=True))
-        return Near(self._images.keys[index], self._images.sets[index], distance)
+        return Near(self._keys[index], self._sets[index], distance)
 
     def _insert(self, key: str, evaluation_set: str, hashed: ImageHash) -> None:
         index = len(self)
-        self._images.append(key, evaluation_set, hashed)
+        self._keys.append(key)
+        self._sets.append(evaluation_set)
+        self._bits.append(hashed.bits)
+        self._colours += hashed.colours
         for band, value in zip(self._bands, _band_values(hashed.bits), strict=True):
             band.setdefault(value, array("I")).append(index)
 
     def _candidates(self, bits: int) -> Int64[np.ndarray, "n"]:
-        """Indices of all images of which one band is near enough; some stand there more than once."""
+        """Indices of all images with a band that is near enough; an index may occur more than once."""
         buckets = [
             bucket
             for band, value in zip(self._bands, _band_values(bits), strict=True)
@@ -182,34 +186,14 @@ def _band_values(bits: int) -> list[int]:
 
 
 def _flips(radius: int) -> list[int]:
-    """All values of 16 bits of which at most `radius` are set."""
+    """All 16-bit values with at most `radius` bits set."""
     return [
         sum(1 << bit for bit in bits) for count in range(radius + 1) for bits in combinations(range(_BAND_BITS), count)
     ]
 
 
-@dataclass(kw_only=True)
-class _Images:
-    """Growing arrays; rows beyond the last key are spare."""
-
-    keys: list[str] = field(default_factory=list)
-    sets: list[str] = field(default_factory=list)
-    bits: UInt64[np.ndarray, "n"] = field(default_factory=lambda: np.zeros(1024, dtype=np.uint64))
-    colours: UInt8[np.ndarray, "n 48"] = field(default_factory=lambda: np.zeros((1024, _NUM_COLOURS), dtype=np.uint8))
-
-    def append(self, key: str, evaluation_set: str, hashed: ImageHash) -> None:
-        index = len(self.keys)
-        if index == len(self.bits):
-            self.bits = np.concatenate((self.bits, np.zeros_like(self.bits)))
-            self.colours = np.concatenate((self.colours, np.zeros_like(self.colours)))
-        self.bits[index] = hashed.bits
-        self.colours[index] = np.frombuffer(hashed.colours, dtype=np.uint8)
-        self.keys.append(key)
-        self.sets.append(evaluation_set)
-
-
 def hash_folder(folder: Path, drops: Drops) -> Iterator[tuple[str, ImageHash]]:
-    """Names (from the folder on) and hashes of all images in a folder and its subfolders, in order of names."""
+    """Yield name (below the folder) and hash of all images in a folder and its subfolders, in the order of names."""
     for path in sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES):
         name = path.relative_to(folder).as_posix()
         try:
@@ -221,10 +205,10 @@ def hash_folder(folder: Path, drops: Drops) -> Iterator[tuple[str, ImageHash]]:
 
 
 def write_hashes(folder: str | Path, out: str | Path, drops: Drops) -> int:
-    """Write the hashes of a folder of images to a file, for `NearDuplicates.exclude` where the images may not go.
+    """Write the hashes of a folder of images to a file, for `NearDuplicates.exclude` on a machine without the images.
 
     Returns:
-        How many there are.
+        Number of images.
     """
     lines = [f"{hashed.bits:016x}\t{hashed.colours.hex()}\t{name}" for name, hashed in hash_folder(Path(folder), drops)]
     write_atomically(out, "\n".join([_HEADER, *lines, ""]))

@@ -1,8 +1,9 @@
-"""Sentences of a text: enough for captions and translations, with no model and nothing to download."""
+"""Sentences of a text: enough for captions and translations, without a model and without downloads."""
 
 import re
+from collections.abc import Sequence
 
-__all__ = ["join_sentences", "sentences"]
+__all__ = ["join_sentences", "split_sentences"]
 
 _ABBREVIATIONS = {
     "en": "mr mrs ms dr prof st no vs jr sr inc ltd co etc approx fig e.g i.e a.m p.m u.s u.k",
@@ -17,27 +18,27 @@ _FULL_WIDTH_END = re.compile(r"(?<=[。！？])[”’」』）]*\s*")
 _END = re.compile(r"([.!?…]+[\"'”’»)\]]*)\s+(?=[\"'“‘«(\[¿¡„]*[^\W_a-zа-яß])")
 
 
-def sentences(text: str, code: str) -> list[str]:
-    """The sentences of a text in the language `code`, without the space between them.
+def split_sentences(text: str, code: str) -> list[str]:
+    """Split a text in the language `code` into its sentences, without the space between them.
 
     A sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter or digit, unless an abbreviation stands
     there, and at `。`, `！`, `？` anywhere.
     """
-    found: list[str] = []
+    sentences: list[str] = []
     for piece in _split_full_width(text.strip()):
         start = 0
         for match in _END.finditer(piece):
             if not _is_abbreviation(piece[start : match.start()], match[1], code):
-                found.append(piece[start : match.end(1)])
+                sentences.append(piece[start : match.end(1)])
                 start = match.end()
         if piece[start:]:
-            found.append(piece[start:])
-    return found
+            sentences.append(piece[start:])
+    return sentences
 
 
-def join_sentences(parts: list[str], code: str) -> str:
-    """Sentences as one text: with spaces, but for languages written without them."""
-    return ("" if code in ("zh", "ja", "th") else " ").join(parts)
+def join_sentences(sentences: Sequence[str], code: str) -> str:
+    """Join sentences to one text, with spaces except in languages written without them."""
+    return ("" if code in ("zh", "ja", "th") else " ").join(sentences)
 
 
 def _split_full_width(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a data set holds: how many texts of which cell and style, and how long they are. `polyglance data stats`."""
+"""Statistics of a data set: texts per cell and style, and their lengths. `polyglance data stats`."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,17 +9,18 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from polyglance.coverage import TASKS, Cell
-from polyglance.data.shard import read_annotations, read_manifest
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_annotations
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, Language, language
 
-__all__ = ["CellStats", "DataStats", "Length", "TextStats", "count_words", "data_stats"]
+__all__ = ["CellStats", "DataStats", "Length", "TextStats", "count_words", "measure_data_set"]
 
 _TOKENIZER_BATCH = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
 class Length:
-    """Lengths of many texts in one unit."""
+    """Mean and maximum length of texts, in one unit."""
 
     mean: float
     max: int
@@ -27,15 +28,15 @@ class Length:
 
 @dataclass(frozen=True, kw_only=True)
 class TextStats:
-    """How long texts are."""
+    """Lengths of texts in several units."""
 
     chars: Length
     """Unicode code points."""
     utf8_bytes: Length
     words: Length
-    """By the language's own rule: between spaces, or each character that is not white space (Chinese)."""
+    """Words by the rule of the language: separated by spaces, or single characters (Chinese)."""
     tokens: Length | None
-    """Tokens without special ones; None where no tokenizer was given."""
+    """Tokens without special tokens; None without a tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,12 +49,12 @@ class CellStats:
     """Style -> number of texts."""
     text: TextStats
     source: TextStats | None
-    """The English texts that translations start from; None for captions."""
+    """English source texts of translations; None for captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataStats:
-    """A data set in numbers."""
+    """Statistics of a data set."""
 
     num_images: int
     cells: tuple[CellStats, ...]
@@ -62,7 +63,7 @@ class DataStats:
     """Reason -> count and first places, from the manifest."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """One flat row per cell, to print or to write as CSV; the columns are the same in every row."""
+        """Flat rows, one per cell, to print or to write as CSV; all rows have the same columns."""
         return [
             {"cell": str(stats.cell), "texts": stats.num_texts, "styles": dict(stats.styles)}
             | _flat("", stats.text)
@@ -71,12 +72,12 @@ class DataStats:
         ]
 
 
-def data_stats(directory: str | Path, tokenizer: str | Path | None = None) -> DataStats:
+def measure_data_set(directory: str | Path, tokenizer: str | Path | None = None) -> DataStats:
     """Count and measure the texts of a data set; images are not read.
 
     Args:
         directory: a data set (the folder with manifest.json).
-        tokenizer: a `tokenizer.json` of the tokenizers library, to count tokens with.
+        tokenizer: `tokenizer.json` of the tokenizers library that counts tokens.
 
     Raises:
         ValueError: not a data set, a damaged shard, or not a tokenizer file.
@@ -112,14 +113,14 @@ def data_stats(directory: str | Path, tokenizer: str | Path | None = None) -> Da
 
 
 def count_words(text: str, language: Language) -> int:
-    """Words of a text by the rule of its language: between spaces, or every character that is not white space."""
+    """Count the words of a text by the rule of its language: parts between spaces, or characters but white space."""
     if language.words == "characters":
         return len("".join(text.split()))
     return len(text.split())
 
 
 class _Lengths:
-    """Adds up how long the texts of one language are."""
+    """Sums and maxima of the lengths of texts in one language."""
 
     def __init__(self, language: Language, tokenizer: Tokenizer | None) -> None:
         self.num_texts = 0
@@ -131,9 +132,9 @@ class _Lengths:
 
     def add(self, text: str) -> None:
         self.num_texts += 1
-        self._measured("chars", len(text))
-        self._measured("utf8_bytes", len(text.encode()))
-        self._measured("words", count_words(text, self._language))
+        self._count("chars", len(text))
+        self._count("utf8_bytes", len(text.encode()))
+        self._count("words", count_words(text, self._language))
         if self._tokenizer is not None:
             self._untokenized.append(text)
             if len(self._untokenized) == _TOKENIZER_BATCH:
@@ -151,10 +152,10 @@ class _Lengths:
     def _tokenize(self) -> None:
         if self._tokenizer is not None:
             for encoding in self._tokenizer.encode_batch(self._untokenized, add_special_tokens=False):
-                self._measured("tokens", len(encoding.ids))
+                self._count("tokens", len(encoding.ids))
             self._untokenized.clear()
 
-    def _measured(self, unit: str, length: int) -> None:
+    def _count(self, unit: str, length: int) -> None:
         self._sums[unit] += length
         self._maxima[unit] = max(self._maxima[unit], length)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from polyglance.data.world import attributes
+from polyglance.data.world import read_attributes
 from polyglance.evaluate.cells import CellSamples
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
@@ -69,8 +69,8 @@ def attribute_accuracy(pairs: Sequence[tuple[str, str]], code: str) -> dict[str,
     right: dict[str, int] = {}
     total: dict[str, int] = {}
     for caption, reference in pairs:
-        said = attributes(caption, code)
-        for name, values in attributes(reference, code).items():
+        said = read_attributes(caption, code)
+        for name, values in read_attributes(reference, code).items():
             matches = sum(a == b for a, b in zip(values, said.get(name, ()), strict=False))
             right[name] = right.get(name, 0) + matches
             total[name] = total.get(name, 0) + len(values)

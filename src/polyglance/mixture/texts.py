@@ -8,7 +8,8 @@ from jaxtyping import Int, Integer
 from tokenizers import Tokenizer
 
 from polyglance.coverage import Cell
-from polyglance.data.shard import AnnotationTable, ShardReader
+from polyglance.data.shard import ShardReader
+from polyglance.data.shard_table import AnnotationTable
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import EOS, PAD, encode
 from polyglance.records import Annotation

@@ -17,7 +17,8 @@ from tokenizers import Tokenizer
 
 from polyglance.config import fingerprint, from_dict, to_dict
 from polyglance.coverage import Cell
-from polyglance.data.shard import AnnotationTable, ShardReader
+from polyglance.data.shard import ShardReader
+from polyglance.data.shard_table import AnnotationTable
 from polyglance.files import locked, read_json, replacing_folder, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of, write_prompt

@@ -13,7 +13,9 @@ from matplotlib.ticker import MaxNLocator
 
 from polyglance import __version__
 from polyglance.coverage import TASKS, Cell, Coverage
-from polyglance.data.shard import AnnotationTable, Manifest, ShardReader
+from polyglance.data.manifest import Manifest
+from polyglance.data.shard import ShardReader
+from polyglance.data.shard_table import AnnotationTable
 from polyglance.evaluate.metrics.off_target import OffTarget
 from polyglance.files import write_atomically
 from polyglance.languages import LANGUAGES

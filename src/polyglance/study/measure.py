@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from polyglance.coverage import SPLITS
-from polyglance.data.shard import read_manifest
+from polyglance.data.manifest import read_manifest
 from polyglance.distributed import Runtime, join_processes
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.files import write_atomically

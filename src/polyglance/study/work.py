@@ -11,7 +11,8 @@ from tokenizers import Tokenizer
 from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig, import_data
-from polyglance.data.shard import ShardReader, read_manifest
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import ShardReader
 from polyglance.data.world import generate
 from polyglance.distributed import RuntimeConfig
 from polyglance.evaluate.cells import evaluated_cells

@@ -1,130 +1,136 @@
-"""A whole build over real pictures: descriptions, translations and matched bitext by engines from local checkpoints.
+"""A whole build over real pictures with engines from local checkpoints: descriptions, translations, matched bitext.
 
-The engines are tiny and random, so what they write means nothing; that every record passes through them, in order,
-once, and comes out where it belongs, is what is looked at.
+Every record passes each engine once, in order, and comes out where it belongs; a kill in any step changes nothing.
 """
 
-import json
-import sys
+import os
+import shutil
+import signal
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from polyglance.config import load
-from polyglance.data.align import Embeddings
-from polyglance.data.build.build import build
-from polyglance.data.build.executors import Processes
-from polyglance.data.build.ingest import kept_keys, pair_parts, read_pairs
+from polyglance.data.build.build import BuildResult, build, make_steps
+from polyglance.data.build.executors import WorkerPool
+from polyglance.data.build.parts import PartId
 from polyglance.data.build.recipe import Recipe
-from polyglance.data.shard import read_manifest, read_records
+from polyglance.data.build.step import order_steps
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_records
 
-from .test_build import POLYGLANCE, shards, shards_after_kills
+from .recipes import engines_recipe, shards, with_out
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "engines"))
+faiss = pytest.importorskip("faiss", reason="the extra `search` is not installed")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
-NUM_IMAGES = 40
+NUM_IMAGES = 30
 
 
 @pytest.fixture(scope="module")
 def recipe_path(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    import tiny_checkpoints
-
-    folder = tmp_path_factory.mktemp("engines")
-    rows = [json.loads(line) for line in (shared / "data/emoji/captions.jsonl").read_text().splitlines()]
-    rows = [row for row in rows if {"en", "fr", "zh"} <= row["texts"].keys()][: 3 * NUM_IMAGES]
-    images = folder / "images"
-    images.mkdir()
-    for row in rows[:NUM_IMAGES]:
-        name = Path(row["image"]).name
-        (images / name).write_bytes((shared / "data/emoji" / row["image"]).read_bytes())
-    (images / "broken.png").write_bytes(b"not an image")
-    for code in ("fr", "zh"):  # bitext of other pictures' names as well: twice as many as there are images
-        lines = [f"the picture of {row['texts']['en']}\t{row['texts'][code]}\n" for row in rows]
-        (folder / f"en-{code}.tsv").write_text("".join([*lines, "only one side\t\n"]))
-    checkpoints = {kind: getattr(tiny_checkpoints, kind)(folder / kind) for kind in ("florence2", "nllb")}
-    checkpoints["clip"] = tiny_checkpoints.dual_encoder(folder / "clip", "clip")
-    path = folder / "recipe.toml"
-    path.write_text(
-        f"""
-        out = "{folder / "out"}"
-        images_per_part = 16
-        pairs_per_part = 50
-        [[images]]
-        path = "{images}"
-        licence = "Apache-2.0"
-        [[bitext]]
-        path = "{folder / "en-fr.tsv"}"
-        language = "fr"
-        licence = "Unicode"
-        [[bitext]]
-        path = "{folder / "en-zh.tsv"}"
-        language = "zh"
-        [duplicates]
-        near = {{ max_distance = 0, max_colour_difference = 1.0 }}
-        [recaption]
-        engine = {{ kind = "florence2", path = "{checkpoints["florence2"]}", max_new_tokens = 8, batch_size = 8 }}
-        [translate]
-        languages = ["de"]
-        engine = {{ kind = "nllb", path = "{checkpoints["nllb"]}", max_new_tokens = 8, batch_size = 8 }}
-        context = {{ mode = "published" }}
-        [match]
-        engine = {{ kind = "clip", path = "{checkpoints["clip"]}", batch_size = 8 }}
-        align = {{ top_n = 2, hubs = {{ max_per_sentence = 3 }} }}
-        """
-    )
-    return path
+    return engines_recipe(tmp_path_factory.mktemp("engines"), shared / "data/emoji", num_images=NUM_IMAGES)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_from_pictures_and_bitext_to_shards(recipe_path: Path, tmp_path: Path) -> None:
-    recipe = load(Recipe, recipe_path)
-    result = build(recipe)
-    steps = {step.name: step for step in result.steps}
+@pytest.fixture(scope="module")
+def built(recipe_path: Path) -> BuildResult:
+    return build(load(Recipe, recipe_path))
+
+
+def test_from_pictures_and_bitext_to_shards(built: BuildResult, recipe_path: Path) -> None:
+    steps = {step.name: step for step in built.steps}
+    assert list(steps)[:2] == ["image-pieces", "bitext-pieces"], "all sources are looked at before an engine is loaded"
     assert steps["images"].num_in == NUM_IMAGES + 1
-    assert "image: undecodable" in " ".join(steps["images"].drops) or steps["images"].num_out == NUM_IMAGES
+    assert steps["images"].drops["image: not an image"]["count"] == 1
     assert sum(entry["count"] for entry in steps["pairs"].drops.values()) >= 2
-    manifest = read_manifest(recipe.out / "train")
+    manifest = read_manifest(built.out / "train")
     assert manifest.drops.keys() >= steps["images"].drops.keys() | steps["pairs"].drops.keys()
     assert manifest.licence == "Apache-2.0; Unicode"
 
-    work, pairs = recipe.out / "work", {}
+    matches = make_steps(load(Recipe, recipe_path)).matches
+    assert matches is not None
+    files = matches.select.list_files_with_images()
+    vectors = matches.image_vectors.open_vectors(files).all()
+    keys = [key for file in files for key in matches.select.read_kept_keys(file)]
+    pairs = {}
     for code in ("fr", "zh"):
-        parts = [part for part in steps_parts(work) if kept_keys(work, part)]
-        vectors = Embeddings([work / "image-vectors" / f"{part}.npy" for part in parts]).all()
-        texts = Embeddings([work / "text-vectors" / f"{code}-{path.stem}.npy" for path in pair_parts(work, code)]).all()
-        lines = [row for path in pair_parts(work, code) for row in read_pairs(path).to_pylist()]
-        assert len(lines) == len(texts)
-        similar = vectors @ texts.T
-        for row, key in enumerate(key for part in parts for key in kept_keys(work, part)):
-            pairs[code, key] = (similar[row], lines)
-    taken: dict[tuple[str, str], int] = {}
-    for record in read_records(recipe.out / "train"):
+        similar = vectors @ matches.text_vectors.open_vectors(code).all().T
+        of_language = matches.bitext.folder.list_files(PartId(language=code))
+        lines = [row for file in of_language for row in matches.bitext.read_table(file).to_pylist()]
+        assert similar.shape == (len(keys), len(lines))
+        pairs.update({(code, key): (scores, lines) for key, scores in zip(keys, similar, strict=True)})
+    taken: Counter[tuple[str, str]] = Counter()
+    for record in read_records(built.out / "train"):
         for annotation in record.annotations:
-            if annotation.origin == "bitext" and "\n" not in annotation.text and annotation.style == "short":
+            if annotation.origin == "bitext" and annotation.style == "short":
                 scores, lines = pairs[annotation.language, record.key]
-                found = [n for n, line in enumerate(lines) if line["source"] == annotation.source]
-                assert any(lines[n]["target"] == annotation.text for n in found)
-                assert any(np.isclose(scores[n], annotation.score, atol=2e-3) for n in found)
-                taken[annotation.language, annotation.text] = taken.get((annotation.language, annotation.text), 0) + 1
+                same = [n for n, line in enumerate(lines) if line["source"] == annotation.source]
+                assert any(lines[n]["target"] == annotation.text for n in same)
+                assert any(np.isclose(scores[n], annotation.score, atol=2e-3) for n in same)
+                taken[annotation.language, annotation.text] += 1
     assert taken
-    assert max(taken.values()) <= 3, "no sentence is taken without limit"
-
-    again = load(Recipe, recipe_path, overrides=[f"out={tmp_path}"])
-    build(again, Processes(2))
-    assert shards(tmp_path) == shards(recipe.out)
+    assert max(taken.values()) <= 3, "no sentence is used without limit"
 
 
-def steps_parts(work: Path) -> list[str]:
-    return [f"{path.parent.name}-{path.stem}" for path in sorted((work / "images").glob("*/*.parquet"))]
+def build_until(recipe: Recipe, folder: str, *, kill: str, number: int) -> bool:
+    """Build in a child process that kills itself; return whether it did.
+
+    Args:
+        folder: the step, or `shards` and `train` of the data set, in which the kill happens.
+        kill: `file` or `report`: before the temporary file of which kind gets its name.
+        number: which of them, from 1.
+    """
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WIFSIGNALED(status)
+    try:
+        torch.set_num_threads(1)
+        faiss.omp_set_num_threads(1)
+        real, count = Path.replace, 0
+
+        def replace(self: Path, target: Path) -> Path:
+            nonlocal count
+            is_report = target.suffix == ".json"
+            if target.parent.name == folder and target.name != "step.json" and is_report == (kill == "report"):
+                count += 1
+                if count == number:
+                    os.kill(os.getpid(), signal.SIGKILL)
+            return real(self, target)
+
+        Path.replace = replace  # type: ignore[method-assign]
+        build(recipe)
+        os._exit(0)
+    finally:
+        os._exit(1)
 
 
-@pytest.mark.slow
-def test_killed_at_random_moments_the_bitext_comes_out_the_same(recipe_path: Path, tmp_path: Path) -> None:
-    """Every step that a build can have, killed ten times."""
-    recipe = load(Recipe, recipe_path)
-    build(recipe)
-    command = [*POLYGLANCE, "data", "build", str(recipe_path), "--set", f"out={tmp_path / 'out'}", "--workers", "2"]
-    expected = shards(recipe.out)
-    assert shards_after_kills(command, tmp_path / "out", expected, kills=10, seconds=30) == expected
+def test_killed_twice_in_every_step_the_shards_are_the_same(
+    built: BuildResult, recipe_path: Path, tmp_path: Path
+) -> None:
+    """First while the second file is written (if there is one), then with a file but without its report."""
+    recipe = with_out(recipe_path, tmp_path)
+    moments = [(step.name, *when) for step in built.steps for when in (("file", min(2, step.num_parts)), ("report", 1))]
+    for folder, kill, number in [*moments, ("shards", "file", 2), ("train", "report", 1)]:
+        assert build_until(recipe, folder, kill=kill, number=number), f"no {number}. {kill} of {folder}"
+        assert not (tmp_path / "train" / "manifest.json").exists()
+    assert not build_until(recipe, "nowhere", kill="file", number=1)
+    assert shards(tmp_path) == shards(built.out)
+    for step in order_steps(make_steps(recipe)):
+        inside = {path.name.partition(".")[0] for path in step.folder.path.iterdir()} - {"step"}
+        of_whole = built.out / "work" / step.name
+        assert inside == {path.name.partition(".")[0] for path in of_whole.iterdir()} - {"step"}, "nothing is left over"
+
+
+def test_worker_processes_change_nothing(built: BuildResult, recipe_path: Path, tmp_path: Path) -> None:
+    """Two steps again, one of them with an engine; the others are finished."""
+    recipe = with_out(recipe_path, tmp_path / "out")
+    shutil.copytree(built.out / "work", recipe.out / "work")
+    for step in ("descriptions", "matches"):
+        shutil.rmtree(recipe.out / "work" / step)
+    build(recipe, WorkerPool(2))
+    assert shards(recipe.out) == shards(built.out)

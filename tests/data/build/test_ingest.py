@@ -1,21 +1,23 @@
-"""Bitext read in pieces, side by side: what one reader gives, whoever reads them, and again only where it changed."""
+"""Bitext read in pieces equals bitext read at once, in any process, and only changed pieces are read again."""
 
 from pathlib import Path
 
 import pytest
 
-from polyglance.data.build.executors import Executor, InProcess, Processes
-from polyglance.data.build.ingest import BitextStep, PairsStep, pair_parts, read_pairs
-from polyglance.data.build.plan import PlanStep
-from polyglance.data.build.tasks import merged_drops, open_step, output_digests, read_report
-from polyglance.data.sources.bitext import BitextSource, read_bitext
-from polyglance.data.sources.seen import SeenHashes
-from polyglance.records import Drops
+from polyglance.data.build.build import do_step
+from polyglance.data.build.executors import Executor, InProcess, WorkerPool
+from polyglance.data.build.ingest import BitextStep, PairsStep
+from polyglance.data.build.parts import PartId, merge_drops
+from polyglance.data.build.pieces import BitextPiecesStep
+from polyglance.data.build.step import order_steps
+from polyglance.data.sources.bitext import BitextSource
+
+FRENCH = PartId(language="fr")
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> tuple[BitextSource, ...]:
-    """Two languages; of French two files, with pairs that come twice in one, and in both."""
+    """Two languages; French in two files, with pairs that come twice in one and in both, and in one that keeps them."""
     lines = [f"a line {n % 90}\tune ligne {n % 90}\n" for n in range(100)]
     (tmp_path / "a.tsv").write_text("".join(lines) + "one side\t\n")
     (tmp_path / "b.tsv").write_text("".join(f"b line {n}\tune ligne b {n}\n" for n in range(20)) + lines[5])
@@ -26,47 +28,43 @@ def sources(tmp_path: Path) -> tuple[BitextSource, ...]:
     return (*french, BitextSource(path=tmp_path / "de.tsv", language="de"), everything)
 
 
-def ingest(work_dir: Path, sources: tuple[BitextSource, ...], executor: Executor) -> BitextStep:
-    plan = PlanStep(work_dir=work_dir, sources=sources, images_per_part=1, pairs_per_part=8)
-    pairs = PairsStep(work_dir=work_dir, plan=plan)
-    bitext = BitextStep(work_dir=work_dir, pairs=pairs)
-    for step in (plan, pairs, bitext):
-        open_step(step, work_dir / step.name)
-        list(executor.run(step, work_dir / step.name, step.parts()))
-    return bitext
+def ingest(
+    work_dir: Path, sources: tuple[BitextSource, ...], executor: Executor
+) -> tuple[BitextStep, dict[PartId, str], dict[str, int]]:
+    """The last step, its files with their digests, and the drops of all steps."""
+    pieces = BitextPiecesStep(work_dir=work_dir, sources=sources, records_per_piece=8)
+    bitext = BitextStep(work_dir=work_dir, pairs=PairsStep(work_dir=work_dir, pieces=pieces))
+    files: dict[str, dict[PartId, str]] = {}
+    drops = []
+    for step in order_steps(bitext):
+        reports = do_step(step, files, executor)
+        files[step.name] = step.folder.digests(reports.values())
+        drops += [report.drops for report in reports.values()]
+    return bitext, files["bitext"], dict(merge_drops(drops))
 
 
-def texts(work_dir: Path, code: str) -> list[tuple[str, str, str]]:
-    rows = [row for path in pair_parts(work_dir, code) for row in read_pairs(path).to_pylist()]
-    return [(row["source"], row["target"], row["where"]) for row in rows]
+def rows(step: BitextStep, code: str) -> list[tuple[str, str, str]]:
+    files = step.folder.list_files(PartId(language=code))
+    return [tuple(row.values()) for file in files for row in step.read_table(file).to_pylist()]
 
 
-def test_pieces_give_what_one_reader_gives(sources: tuple[BitextSource, ...], tmp_path: Path) -> None:
-    bitext = ingest(tmp_path / "work", sources, InProcess())
-    drops, seen = Drops(), SeenHashes()
-    expected = [pair for source in sources if source.language == "fr" for pair in read_bitext(source, drops, seen=seen)]
-    assert texts(tmp_path / "work", "fr") == [pair[1:] for pair in expected]
-    assert len(expected) == 90 + 20 + 3
-    assert texts(tmp_path / "work", "de") == [("one", "eins", "de.tsv:1")]
-    reports = [read_report(tmp_path / "work" / s.name, part) for s in (bitext.pairs, bitext) for part in s.parts()]
-    assert dict(merged_drops(reports)) == dict(drops)
+def test_pieces_give_each_pair_once_in_any_process(sources: tuple[BitextSource, ...], tmp_path: Path) -> None:
+    bitext, files, drops = ingest(tmp_path / "work", sources, InProcess())
+    expected = [(f"a line {n}", f"une ligne {n}", f"a.tsv:{n + 1}") for n in range(90)]
+    expected += [(f"b line {n}", f"une ligne b {n}", f"b.tsv:{n + 1}") for n in range(20)]
+    expected += [("twice", "deux fois", "all.tsv:1"), ("twice", "deux fois", "all.tsv:2")]
+    assert rows(bitext, "fr") == [*expected, ("a line 7", "une ligne 7", "all.tsv:3")]
+    assert rows(bitext, "de") == [("one", "eins", "de.tsv:1")]
+    assert drops == {"fr: an empty side": 1, "fr: a pair for the second time": 11}
     assert len(bitext.pairs.parts()) == 13 + 3 + 1 + 1
-
-    others = ingest(tmp_path / "others", sources, Processes(2))
-    for step in (bitext.pairs, bitext):
-        for part in step.parts():
-            own, other = (output_digests(folder / step.name, part) for folder in (bitext.work_dir, others.work_dir))
-            assert own == other
-            assert own
+    assert ingest(tmp_path / "others", sources, WorkerPool(2))[1] == files
 
 
-def test_lines_that_are_added_change_the_files_of_no_others(sources: tuple[BitextSource, ...], tmp_path: Path) -> None:
-    ingest(tmp_path / "work", sources, InProcess())
-    before = output_digests(tmp_path / "work" / "bitext", "fr")
+def test_added_lines_change_the_files_of_no_other_piece(sources: tuple[BitextSource, ...], tmp_path: Path) -> None:
+    _, before, _ = ingest(tmp_path / "work", sources, InProcess())
     with sources[0].path.open("a") as file:
         file.write("new\tnouveau\n")
-    ingest(tmp_path / "work", sources, InProcess())
-    after = output_digests(tmp_path / "work" / "bitext", "fr")
-    assert ("new", "nouveau", "a.tsv:102") in texts(tmp_path / "work", "fr")
-    assert after.keys() - before.keys() == {"fr/000_00012_00000.arrow"}
-    assert {name for name in before if before[name] != after[name]} == set()
+    bitext, after, _ = ingest(tmp_path / "work", sources, InProcess())
+    assert ("new", "nouveau", "a.tsv:102") in rows(bitext, "fr")
+    assert after.keys() - before.keys() == {FRENCH._replace(pairs=(0, 12, 0))}
+    assert {file: after[file] for file in before} == before

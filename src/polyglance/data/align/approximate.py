@@ -1,15 +1,13 @@
-"""Nearest sentences out of hundreds of millions: an inverted file of product-quantised vectors (FAISS) on disk.
+"""Nearest sentences of hundreds of millions: an inverted file of product-quantised vectors (FAISS) on disk.
 
-Sentences are sorted into lists by the nearest of many centres, and kept there in a byte for every few dimensions
+Sentences are sorted into lists by the nearest of many centres, and stored there in a byte for every few dimensions
 (Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", 2011). A search looks through the lists
-nearest to the image and takes several times as many candidates as asked for, which are then scored from the embeddings
+nearest to the image and takes several times as many candidates as asked for, which are then scored with the embeddings
 themselves, in float64: scores are exact, only a neighbour may be missing.
 
 Needs the extra `search` (faiss-cpu).
 """
 
-import json
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,81 +15,46 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from polyglance.data.align.config import FaissConfig
 from polyglance.data.align.embeddings import Embeddings
 from polyglance.data.align.exact import Neighbours, rescore
-from polyglance.files import replacing_folder, write_json
+from polyglance.files import read_json, replacing_folder, write_json
 
-__all__ = ["FaissConfig", "build_index", "num_lists", "search_index"]
+__all__ = ["build_index", "count_lists", "search_index"]
 
-_ABOUT = "index.json"
+_INFO = "index.json"
 _BLOCK_ROWS = 2**16
 _SHARD_ROWS = 2**22
-"""Rows whose codes are held in memory while the index is built: 300 MB with codes of 64 bytes."""
+"""Rows per file of the index. Their codes are held in memory while it is built: 300 MB with codes of 64 bytes."""
 _BLOCK_IMAGES = 1024
 _TRAIN_PER_LIST = 64
 _PURPOSE = 71
-
-
-@dataclass(frozen=True, kw_only=True)
-class FaissConfig:
-    """Size and thoroughness of the index.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    num_lists: int | None = None
-    """Lists the sentences are sorted into; about 4 times the root of their number if None."""
-    recall: float | None = 0.95
-    """Share of the exact search's pairs to be found: `num_probes` and `refine_factor` are raised until it is, as far as
-    a sample of images tells. None: both stay as they are."""
-    num_probes: int = 32
-    """Lists looked through for an image: more find more and take longer."""
-    code_bytes: int | None = None
-    """Bytes that a sentence is kept in, a divisor of the embeddings' width; half the width if None."""
-    num_train: int | None = None
-    """Sentences, drawn at random, that centres and codes are trained on; 64 per list if None."""
-    refine_factor: int = 4
-    """Candidates per neighbour asked for, which are scored from the embeddings themselves."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_lists", "num_probes", "code_bytes", "num_train", "refine_factor"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
-        if self.recall is not None and not 0 < self.recall <= 1:
-            raise ValueError(f"recall is {self.recall}; it must be a share, above 0 and at most 1")
+"""Number of this module's random stream."""
 
 
 def build_index(sentences: Embeddings, config: FaissConfig, folder: Path, *, seed: int) -> None:
-    """Write an index of the sentences into `folder`, which comes into being when it is whole; one that is there stays.
+    """Write an index of the sentences into `folder`, whole or not at all; an index that is there is replaced.
 
-    Only sizes are compared with one that is there, so name the folder after a fingerprint of the embeddings. Memory:
-    the training sample, and the codes of 4 million sentences.
+    Memory: the training sample, and the codes of 4 million sentences.
 
     Raises:
-        ValueError: no FAISS, fewer sentences than it can be trained on, a code size that does not divide the width, or
-            an index of other sentences or another size in `folder`.
+        ValueError: no FAISS, fewer sentences than it can be trained on, or a code size that does not divide the width.
     """
-    sizes = _sizes(len(sentences), sentences.dim, config)
-    about = {"num_sentences": len(sentences), "dim": sentences.dim, "seed": seed, **sizes}
-    if folder.exists():
-        _check(folder, about)
-        return
-    faiss = _faiss()
+    sizes = _choose_sizes(len(sentences), sentences.dim, config)
+    faiss = _import_faiss()
     with replacing_folder(folder) as partial:
         _write_shards(faiss, _train(faiss, sentences, sizes, seed), sentences, partial)
-        write_json(partial / _ABOUT, about)
+        write_json(partial / _INFO, {"num_sentences": len(sentences), "dim": sentences.dim, "seed": seed, **sizes})
 
 
-def _faiss() -> Any:
+def _import_faiss() -> Any:
     try:
         return import_module("faiss")
     except ImportError:
         raise ValueError("approximate search needs FAISS: pip install 'polyglance[search]'") from None
 
 
-def _sizes(num_sentences: int, dim: int, config: FaissConfig) -> dict[str, int]:
+def _choose_sizes(num_sentences: int, dim: int, config: FaissConfig) -> dict[str, int]:
     lists = config.num_lists or 2 ** max(0, round(np.log2(4 * np.sqrt(max(num_sentences, 1)))))
     code_bytes = config.code_bytes or max(1, dim // 2)
     num_train = min(config.num_train or max(_TRAIN_PER_LIST * lists, 2**16), num_sentences)
@@ -102,30 +65,21 @@ def _sizes(num_sentences: int, dim: int, config: FaissConfig) -> dict[str, int]:
     return {"num_lists": lists, "code_bytes": code_bytes, "num_train": num_train}
 
 
-def _check(folder: Path, about: dict[str, int]) -> None:
-    try:
-        found = json.loads((folder / _ABOUT).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder}: is there, but holds no index ({error})") from None
-    if found != about:
-        raise ValueError(f"{folder}: holds an index of {found}, not of {about}; remove it or name another folder")
-
-
 def _train(faiss: Any, sentences: Embeddings, sizes: dict[str, int], seed: int) -> Any:
     rng = np.random.default_rng([seed, 0, _PURPOSE])
-    numbers = _sample(rng, len(sentences), sizes["num_train"])
+    numbers = _draw_rows(rng, len(sentences), sizes["num_train"])
     quantizer = faiss.IndexFlatIP(sentences.dim)
     index = faiss.IndexIVFPQ(
         quantizer, sentences.dim, sizes["num_lists"], sizes["code_bytes"], 8, faiss.METRIC_INNER_PRODUCT
     )
-    index.cp.min_points_per_centroid = 1  # or it warns on standard error
+    index.cp.min_points_per_centroid = 1  # otherwise it warns on standard error
     index.pq.cp.min_points_per_centroid = 1
     index.train(sentences.take(numbers).astype(np.float32))
     return index
 
 
-def _sample(rng: np.random.Generator, num_rows: int, num_wanted: int) -> Int64[np.ndarray, "n"]:
-    """Distinct numbers in order, without a permutation of all."""
+def _draw_rows(rng: np.random.Generator, num_rows: int, num_wanted: int) -> Int64[np.ndarray, "n"]:
+    """Draw distinct numbers below `num_rows`, in order, without a permutation of all."""
     if 2 * num_wanted >= num_rows:
         return np.sort(rng.permutation(num_rows)[:num_wanted])
     drawn = np.unique(rng.integers(0, num_rows, 2 * num_wanted))
@@ -135,7 +89,7 @@ def _sample(rng: np.random.Generator, num_rows: int, num_wanted: int) -> Int64[n
 
 
 def _write_shards(faiss: Any, trained: Any, sentences: Embeddings, folder: Path) -> None:
-    """Indices of 4 million sentences each, with the same centres and codes."""
+    """Write indices of 4 million sentences each, with the same centres and codes."""
     shard, first = faiss.clone_index(trained), 0
     for start, block in sentences.blocks(_BLOCK_ROWS):
         shard.add_with_ids(block, np.arange(start, start + len(block)))
@@ -145,25 +99,27 @@ def _write_shards(faiss: Any, trained: Any, sentences: Embeddings, folder: Path)
             shard, first = faiss.clone_index(trained), end
 
 
-def num_lists(folder: Path) -> int:
-    """Lists of the index in `folder`, which is there."""
-    return int(json.loads((folder / _ABOUT).read_bytes())["num_lists"])
+def count_lists(folder: Path) -> int:
+    """Number of lists of the index in `folder`."""
+    return int(read_json(folder / _INFO)["num_lists"])
 
 
 def search_index(
     folder: Path, images: Embeddings, sentences: Embeddings, num_neighbours: int, config: FaissConfig
 ) -> Neighbours:
-    """The nearest sentences of every image, as far as the index leads to them; scores are exact.
+    """Find the nearest sentences of every image; some may be missed, but scores are exact.
 
     Lists stay on disk: the shards are mapped one after the other.
 
     Args:
-        folder: an index by `build_index` of the same sentences.
+        folder: an index of the same sentences by `build_index`.
 
     Raises:
         ValueError: no FAISS.
     """
-    faiss = _faiss()
+    faiss = _import_faiss()
+    info = read_json(folder / _INFO)
+    assert (info["num_sentences"], info["dim"]) == (len(sentences), sentences.dim), "an index of other sentences"
     num_best = min(num_neighbours, len(sentences))
     num_candidates = min(num_best * config.refine_factor, len(sentences))
     ids = np.full((len(images), num_candidates), -1)

@@ -1,9 +1,9 @@
 """Nearest sentences of every image by comparing all with all, in blocks.
 
-The result does not depend on the blocks and is that of brute force in float64: matrix products in float32, whose last
-digits depend on how they are cut, only choose the candidates, a few more than asked for; those are then scored anew in
-float64 and put in order, equal scores by sentence number. (It would differ only where more than `_NUM_SPARE` sentences
-lie within rounding, about 1e-6, of the last place.)
+The result does not depend on the blocks and equals that of brute force in float64. Matrix products in float32, whose
+last digits depend on the blocks, only choose candidates, a few more than asked for. These are scored again in float64
+and sorted, equal scores by sentence number. (The result would differ only if more than `_NUM_SPARE` sentences lay
+within rounding, about 1e-6, of the last place.)
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ __all__ = ["Neighbours", "rescore", "search_exact"]
 
 _BLOCK_SENTENCES = 4096
 _BLOCK_IMAGES = 512
-"""Scores of 512 x 4096 are 8 MB: products run at full speed and what looks through them still finds them in cache."""
+"""Scores of 512 x 4096 are 8 MB: products run at full speed, and the next pass still finds them in the cache."""
 _NUM_SPARE = 16
 _RESCORE_BYTES = 2**26
 
@@ -27,19 +27,19 @@ class Neighbours:
     """The best sentences of every image, best first, equal scores by sentence number."""
 
     ids: Int64[np.ndarray, "images n"]
-    """Sentence numbers; -1 where an approximate search found fewer."""
+    """Sentence numbers; -1 if an approximate search found fewer."""
     scores: Float32[np.ndarray, "images n"]
-    """Cosine similarities; minus infinity where there is no sentence."""
+    """Cosine similarities; minus infinity for a missing sentence."""
 
 
 def search_exact(images: Embeddings, sentences: Embeddings, num_neighbours: int) -> Neighbours:
-    """The nearest sentences of every image.
+    """Find the nearest sentences of every image.
 
-    All image embeddings are held in memory (float32), of the sentences one block. Time is that of the matrix product
-    plus about a quarter.
+    Memory holds all image embeddings (float32) and one block of sentences. The time is that of the matrix product plus
+    about a quarter.
 
     Args:
-        num_neighbours: per image; fewer where there are fewer sentences.
+        num_neighbours: sentences per image; fewer if there are fewer sentences.
     """
     queries = images.all()
     num_kept = min(num_neighbours + _NUM_SPARE, len(sentences))
@@ -49,7 +49,7 @@ def search_exact(images: Embeddings, sentences: Embeddings, num_neighbours: int)
     for first_id, block in sentences.blocks(_BLOCK_SENTENCES):
         for start in range(0, len(queries), _BLOCK_IMAGES):
             rows = slice(start, start + _BLOCK_IMAGES)
-            # As one flat run, whatever the shape: what looks through it wants it contiguous.
+            # A contiguous view of any shape: `_merge` flattens it without a copy.
             out = products.ravel()[: len(queries[rows]) * len(block)].reshape(-1, len(block))
             np.matmul(queries[rows], block.T, out=out)
             _merge(scores[rows], ids[rows], out, first_id)
@@ -60,38 +60,38 @@ def _merge(
     best_scores: Float32[np.ndarray, "b n"], best_ids: Int64[np.ndarray, "b n"],
     scores: Float32[np.ndarray, "b s"], first_id: int,
 ) -> None:  # fmt: skip
-    """Bring the best of a block into the best so far (in place), which are in order and have smaller ids.
+    """Merge the best of a block into the best so far (in place), which are sorted and have smaller ids.
 
-    Few scores of a block are better than the worst that is kept, so only those are sorted. A score that is equal to
-    it belongs to a larger id and stays out.
+    Few scores of a block are better than the worst that is kept, so only those are sorted. A score equal to the worst
+    belongs to a larger id and is not taken.
     """
     num_kept = best_scores.shape[1]
     is_better = scores > best_scores[:, -1:]
-    found = np.flatnonzero(is_better)
-    if not len(found):
+    better = np.flatnonzero(is_better)
+    if not len(better):
         return
-    counts = np.bincount(found // scores.shape[1], minlength=len(scores))
+    counts = np.bincount(better // scores.shape[1], minlength=len(scores))
     crowded = np.flatnonzero(counts > num_kept)
     if len(crowded):
         is_better[crowded] = _is_among_best(scores[crowded], num_kept)
         counts[crowded] = num_kept
-        found = np.flatnonzero(is_better)
+        better = np.flatnonzero(is_better)
     touched = np.flatnonzero(counts)
     counts = counts[touched]
     rows = np.repeat(np.arange(len(touched)), counts)
-    slots = num_kept + np.arange(len(found)) - np.repeat(np.cumsum(counts) - counts, counts)
+    slots = num_kept + np.arange(len(better)) - np.repeat(np.cumsum(counts) - counts, counts)
     joined_scores = np.full((len(touched), num_kept + counts.max()), -np.inf, dtype=np.float32)
     joined_ids = np.full(joined_scores.shape, np.iinfo(np.int64).max)
     joined_scores[:, :num_kept], joined_ids[:, :num_kept] = best_scores[touched], best_ids[touched]
-    joined_scores[rows, slots] = scores.ravel()[found]
-    joined_ids[rows, slots] = first_id + found % scores.shape[1]
+    joined_scores[rows, slots] = scores.ravel()[better]
+    joined_ids[rows, slots] = first_id + better % scores.shape[1]
     order = np.argsort(-joined_scores, axis=1, kind="stable")[:, :num_kept]  # stable: equal scores stay in order of ids
     best_scores[touched] = np.take_along_axis(joined_scores, order, axis=1)
     best_ids[touched] = np.take_along_axis(joined_ids, order, axis=1)
 
 
 def _is_among_best(scores: Float32[np.ndarray, "b s"], num_best: int) -> Bool[np.ndarray, "b s"]:
-    """True for the best of each row, exactly `num_best`; of equal ones for those that come first."""
+    """True for exactly the `num_best` best of each row; of equal scores, for those that come first."""
     last = np.partition(scores, -num_best, axis=1)[:, -num_best, None]
     is_best = scores > last
     is_last = scores == last
@@ -102,7 +102,7 @@ def _is_among_best(scores: Float32[np.ndarray, "b s"], num_best: int) -> Bool[np
 def rescore(
     images: Embeddings, sentences: Embeddings, candidates: Int64[np.ndarray, "images m"], num_best: int
 ) -> Neighbours:
-    """The best of every image's candidates, scored in float64; negative candidates stand for none."""
+    """Score every image's candidates in float64 and return the best; a negative candidate means none."""
     ids = np.empty((len(candidates), num_best), dtype=np.int64)
     scores = np.empty((len(candidates), num_best), dtype=np.float32)
     chunk = max(1, _RESCORE_BYTES // (8 * sentences.dim * candidates.shape[1]))

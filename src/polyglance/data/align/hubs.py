@@ -1,69 +1,37 @@
-"""Hubs: sentences that are near to everything and would be taken for hundreds of images. Two remedies, to be combined.
+"""Measures against hubs: sentences that are near to every image and would be matched to hundreds of them.
 
 Rescaling lowers the scores of sentences that are near to many images: CSLS (Conneau et al., "Word translation without
 parallel data", 2018, section 2.3) or the inverted softmax (Smith et al., "Offline bilingual word vectors, orthogonal
-transformations and the inverted softmax", 2017, section 2.3). A cap lets each sentence be taken only so often, for the
-images it fits best.
+transformations and the inverted softmax", 2017, section 2.3). A cap limits how often a sentence is used, for the images
+that it fits best. Both can be combined.
 """
 
 from array import array
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int64
 from scipy.special import logsumexp
 
+from polyglance.data.align.config import HubConfig
 from polyglance.data.align.embeddings import Embeddings
 
-__all__ = ["HubConfig", "best_within_caps", "rescale"]
+__all__ = ["choose_within_caps", "rescale"]
 
 _BLOCK_SENTENCES = 4096
 _BLOCK_PAIRS = 2**16
 _PURPOSE = 72
-"""Sets the random numbers of this module apart from others with the same seed."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubConfig:
-    """How to keep hubs down; nothing is done by default.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    max_per_sentence: int | None = None
-    """Images that one sentence may be taken for; no limit if None."""
-    rescaling: Literal["none", "csls", "inverted_softmax"] = "none"
-    """How scores are compared between sentences. The cosine similarity stays on the pair either way."""
-    num_neighbours: int = 10
-    """Nearest images whose mean similarity CSLS takes off (the published 10)."""
-    inverse_temperature: float = 30.0
-    """Of the inverted softmax; larger looks at the nearest images only."""
-    num_reference_images: int = 4096
-    """Images, drawn at random, that stand for all of them when a sentence's nearness to many is measured."""
-
-    def __post_init__(self) -> None:
-        if self.max_per_sentence is not None and self.max_per_sentence < 1:
-            raise ValueError(f"max_per_sentence is {self.max_per_sentence}; it must be at least 1")
-        if self.num_neighbours < 1 or self.num_reference_images < 1 or self.inverse_temperature <= 0:
-            raise ValueError("num_neighbours, num_reference_images and inverse_temperature must be above 0")
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is to be done."""
-        return self.max_per_sentence is not None or self.rescaling != "none"
+"""Number of this module's random stream."""
 
 
 def rescale(
     image_index: Int64[np.ndarray, "p"], sentence_id: Int64[np.ndarray, "p"], score: Float32[np.ndarray, "p"],
     images: Embeddings, sentences: Embeddings, config: HubConfig, seed: int,
 ) -> Float32[np.ndarray, "p"]:  # fmt: skip
-    """Scores of pairs that can be compared between sentences, by `config.rescaling`; larger is better.
+    """Rescale scores so that they can be compared between sentences, by `config.rescaling`; larger is better.
 
-    CSLS: 2 cos - r(image) - r(sentence), r being the mean similarity to the nearest of the other side: for an image
-    its best pairs here, for a sentence the nearest reference images. Inverted softmax: cos less the log-mean-exp of the
-    sentence's similarities to the reference images over the temperature, which orders as the published ratio does.
+    CSLS: 2 cos - r(image) - r(sentence), where r is the mean similarity to the nearest of the other side: for an image
+    its best pairs here, for a sentence the nearest reference images. Inverted softmax: cos minus the log-mean-exp of
+    the sentence's similarities to the reference images over the temperature, which orders as the published ratio does.
     """
     if config.rescaling == "none" or not len(score):
         return score
@@ -77,7 +45,7 @@ def rescale(
 def _nearness(
     sentence_id: Int64[np.ndarray, "s"], images: Embeddings, sentences: Embeddings, config: HubConfig, seed: int
 ) -> Float32[np.ndarray, "s"]:
-    """How near each sentence is to images in general, in units of cosine."""
+    """Nearness of each sentence to images in general, in units of cosine."""
     rng = np.random.default_rng([seed, 0, _PURPOSE])
     num_references = min(config.num_reference_images, len(images))
     references = images.take(np.sort(rng.choice(len(images), num_references, replace=False))).astype(np.float32)
@@ -97,7 +65,7 @@ def _nearness(
 def _mean_of_best(
     image_index: Int64[np.ndarray, "p"], score: Float32[np.ndarray, "p"], num_best: int
 ) -> Float32[np.ndarray, "p"]:
-    """For every pair the mean score of its image's best pairs."""
+    """Mean score of the best pairs of each pair's image."""
     order = np.lexsort((-score, image_index))
     _, first, at, counts = np.unique(image_index[order], return_index=True, return_inverse=True, return_counts=True)
     is_best = np.arange(len(order)) - first[at] < num_best
@@ -107,14 +75,16 @@ def _mean_of_best(
     return means
 
 
-def best_within_caps(
+def choose_within_caps(
     image_index: Int64[np.ndarray, "p"], sentence_id: Int64[np.ndarray, "p"], score: Float32[np.ndarray, "p"],
     *, max_per_image: int, max_per_sentence: int | None,
 ) -> Int64[np.ndarray, "q"]:  # fmt: skip
-    """Which pairs to take: the best first (equal ones by image, then sentence), each unless a cap is reached.
+    """Choose pairs: the best first (equal ones by image, then sentence), each unless a cap is reached.
 
-    No pair that is left out could be added, and none that is taken stands for one with a better score. Returns numbers
-    of pairs, by image and best first.
+    No pair that is left out could be added, and no chosen pair blocks one with a better score.
+
+    Returns:
+        Numbers of the chosen pairs, by image and best first.
     """
     if max_per_sentence is None:
         order = np.lexsort((sentence_id, -score, image_index))
@@ -128,12 +98,12 @@ def best_within_caps(
 def _greedy(
     image_index: Int64[np.ndarray, "p"], sentence_id: Int64[np.ndarray, "p"], max_per_image: int, max_per_sentence: int
 ) -> Bool[np.ndarray, "p"]:
-    """Which pairs, offered in this order, find room on both sides."""
+    """True for each pair, taken in this order, for which neither the image's nor the sentence's cap is reached."""
     num_images, images = _numbered(image_index)
     num_sentences, sentences = _numbered(sentence_id)
     on_image, on_sentence = array("I", bytes(4 * num_images)), array("I", bytes(4 * num_sentences))
     taken = bytearray(len(image_index))
-    for start in range(0, len(images), _BLOCK_PAIRS):  # lists are fast to walk through, but eight times as large
+    for start in range(0, len(images), _BLOCK_PAIRS):  # lists are fast to iterate, but eight times as large
         block = slice(start, start + _BLOCK_PAIRS)
         pairs = zip(images[block].tolist(), sentences[block].tolist(), strict=True)
         for pair, (image, sentence) in enumerate(pairs, start):
@@ -145,6 +115,6 @@ def _greedy(
 
 
 def _numbered(values: Int64[np.ndarray, "p"]) -> tuple[int, Int64[np.ndarray, "p"]]:
-    """How many different values there are, and each value's number among them."""
+    """Number of distinct values, and the number of each value among them."""
     distinct, numbers = np.unique(values, return_inverse=True)
     return len(distinct), numbers

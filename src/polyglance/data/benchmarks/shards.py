@@ -8,7 +8,8 @@ from typing import overload
 from polyglance.coverage import EvaluationTask, Task
 from polyglance.data.benchmarks.benchmark import Benchmark, BenchmarkExample
 from polyglance.data.benchmarks.files import PublishedFile, check_choice
-from polyglance.data.shard import MANIFEST_NAME, ShardReader, read_annotations
+from polyglance.data.manifest import MANIFEST_NAME
+from polyglance.data.shard import ShardReader, read_annotations
 from polyglance.languages import LANGUAGES, did_you_mean
 from polyglance.records import Annotation, Style
 

@@ -1,7 +1,7 @@
-"""Steps with text engines: descriptions of images, and their translations."""
+"""Steps with text engines: descriptions of images, and translations."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -9,194 +9,252 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from polyglance import __version__
-from polyglance.config import fingerprint
-from polyglance.data.build.files import read_rows, write_rows
-from polyglance.data.build.ingest import BuiltImage, SelectStep, kept_images
-from polyglance.data.build.tasks import Report, Task, output_digests
+from polyglance.data.build.ingest import BuiltImage, ImagesStep, SelectStep
+from polyglance.data.build.parts import PartId, PartReport, PartWork
+from polyglance.data.build.row_files import read_rows, write_records
+from polyglance.data.build.step import Step
 from polyglance.data.context import Translated, TranslationConfig, translate
 from polyglance.engines import Captioner, EngineConfig, Failure, Translator, open_captioner, open_translator
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
-__all__ = ["DescribeStep", "RecaptionConfig", "TranslateConfig", "TranslateStep"]
+__all__ = ["DescribeStep", "EnglishText", "RecaptionConfig", "TranslateConfig", "TranslateStep"]
 
 T = TypeVar("T")
 R = TypeVar("R")
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecaptionConfig:
-    """English descriptions written by an engine."""
+    """English descriptions of the images, written by an engine."""
 
     engine: EngineConfig
     """The captioner."""
     style: Style = "paragraph"
-    """What is asked of it; which styles of captions its text becomes is told by its sentences."""
+    """Style that the engine is asked for. The number of sentences of its text decides which captions are made of it."""
     context_only: bool = False
-    """The descriptions only help to translate the captions that images come with, and become no captions themselves."""
+    """Use the descriptions only as context for the translation of given captions; they become no captions."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateConfig:
-    """Descriptions and captions, translated."""
+    """Translations of descriptions and captions.
+
+    Raises:
+        ValueError: an unknown language, or English.
+    """
 
     engine: EngineConfig
     """The translator."""
     languages: tuple[str, ...] = ("de",)
-    """Languages translated into."""
+    """Target languages."""
     skip_captioned: bool = True
-    """Do not translate the captions of an image into languages in which people wrote some of it."""
+    """Do not translate an image's captions into a language in which the image has captions already."""
     context: TranslationConfig = field(default_factory=TranslationConfig)
-    """How an image's description helps to translate its captions."""
+    """Use of an image's description in the translation of its captions."""
 
     def __post_init__(self) -> None:
         for code in self.languages:
             if language(code).code == SOURCE_LANGUAGE:
-                raise ValueError(f"languages has {code!r}, which is what is translated from")
+                raise ValueError(f"languages has {code!r}, the language that is translated from")
 
 
-_DESCRIPTIONS = pa.schema(
-    [(name, pa.string()) for name in ("key", "style", "text", "origin", "failed")]
-    + [("captioned", pa.list_(pa.string()))]
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnglishText:
+    """An English text of an image: a row of the files of `DescribeStep`."""
+
+    key: str
+    text: str
+    """Empty if the engine failed."""
+    style: Style | None = None
+    """Style of a given text; None: a description by an engine."""
+    origin: str
+    failed: str | None = None
+    """Reason of the engine's failure; None if it did not fail."""
+    captioned: Sequence[str] = ()
+    """Other languages in which the image has captions, with each given text."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TranslatedText:
+    """A translation of an `EnglishText`: a row of the files of `TranslateStep`."""
+
+    key: str
+    source: str
+    language: str
+    text: str | None
+    """None: the engine failed, or no candidate was good enough."""
+    origin: str
+    failed: str | None = None
+    """Reason of the engine's failure; None if it did not fail."""
+    used_context: bool = False
+    rejected: Sequence[str] = ()
+    """Flaws of rejected candidates."""
+
+    @property
+    def id(self) -> tuple[str, str, str]:
+        """Fields by which a translation is found again."""
+        return self.key, self.language, self.source
+
+
+_STRING, _STRINGS = pa.string(), pa.list_(pa.string())
+_ENGLISH_TEXTS = pa.schema(
+    [(name, _STRING) for name in ("key", "text", "style", "origin", "failed")] + [("captioned", _STRINGS)]
 )
 _TRANSLATIONS = pa.schema(
-    [(name, pa.string()) for name in ("key", "source", "language", "text", "origin", "failed")]
-    + [("used_context", pa.bool_()), ("rejected", pa.list_(pa.string()))]
+    [(name, _STRING) for name in ("key", "source", "language", "text", "origin", "failed")]
+    + [("used_context", pa.bool_()), ("rejected", _STRINGS)]
 )
-"""Both hold a row for every record, also where there is no text: `failed` says why an engine could not make it,
-`rejected` what was wrong with what it made."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribeStep:
-    """English texts of each image: those it came with, and an engine's description."""
+class DescribeStep(Step):
+    """English texts of each image: those that it came with, and an engine's description; a part is a file of images."""
 
-    work_dir: Path
+    name = "descriptions"
+    unit = "texts"
+
+    images: ImagesStep
     select: SelectStep
     config: RecaptionConfig | None
-    name: str = "descriptions"
-    unit: str = "texts"
 
-    @property
-    def fingerprint(self) -> str:
-        weights = "" if self.config is None else self.config.engine.weights
-        return fingerprint(__version__, self.name, self.config, weights, self.select.fingerprint)
+    def parts(self) -> Sequence[PartId]:
+        return self.select.folder.list_files()
 
-    def parts(self) -> Sequence[str]:
-        return self.select.image_parts()
-
-    def inputs(self, part: str) -> tuple[str, ...]:
-        return self.select.kept_digests(part)
-
-    def start(self) -> Captioner | None:
+    def load_engine(self) -> Captioner | None:
         return None if self.config is None else open_captioner(self.config.engine)
 
-    def run(self, task: Task) -> Report:
-        path = task.out.with_suffix(".parquet")
-        images = list(kept_images(self.work_dir, task.part))
-        rows = [
-            {"key": image.key, "style": text.style, "text": text.text, "origin": text.origin, "failed": None}
-            | {"captioned": _captioned_in(image)}
+    def run(self, work: PartWork) -> PartReport:
+        images = list(self.select.read_kept(work.part))
+        given = [
+            EnglishText(
+                key=image.key, text=text.text, style=text.style, origin=text.origin, captioned=_captioned_in(image)
+            )
             for image in images
             for text in image.texts
             if text.language == SOURCE_LANGUAGE and text.source is None
         ]
-        num_given, engine_s = len(rows), 0.0
-        if self.config is not None:
-            made, engine_s = self._describe(task, images, path)
-            rows += made
-        write_rows(path, _DESCRIPTIONS, rows)
-        drops, num_failed = _failures(rows[num_given:])
-        num_out = sum(row["text"] is not None for row in rows)
-        return Report(
-            num_in=len(images), num_out=num_out, drops=drops.to_dict(), num_failed=num_failed, engine_s=engine_s
+        described, engine_s = ([], 0.0) if self.config is None else self._describe(work, images, self.config)
+        with work.writing() as path:
+            write_records(path, _ENGLISH_TEXTS, [*given, *described])
+        drops = Drops()
+        for text in described:
+            if text.failed is not None:
+                drops.add(text.failed, text.key)
+        num_failed = sum(drops.counts.values())
+        return PartReport(
+            num_in=len(images),
+            num_out=len(given) + len(described) - num_failed,
+            drops=drops.to_dict(),
+            num_failed=num_failed,
+            engine_s=engine_s,
         )
 
-    def is_context_only(self, row: Row) -> bool:
-        """Whether a row of this step is a description that becomes no caption."""
-        return row["style"] is None and self.config is not None and self.config.context_only
-
-    def _describe(self, task: Task, images: Sequence[BuiltImage], path: Path) -> tuple[list[Row], float]:
-        assert self.config is not None
-        engine: Captioner = task.engine
-        style, origin = self.config.style, _origin(engine)
-        written, engine_s = in_batches(
+    def _describe(
+        self, work: PartWork, images: Sequence[BuiltImage], config: RecaptionConfig
+    ) -> tuple[list[EnglishText], float]:
+        engine: Captioner = work.engine
+        origin = f"{engine.name} {engine.version}"
+        earlier = self._read(work.earlier_file) if work.earlier_file else []
+        answers, engine_s = _ask_in_batches(
             images,
             [image.key for image in images],
-            lambda batch: engine.caption([image.image for image in batch], style=style),
-            batch_size=self.config.engine.batch_size,
-            before={r["key"]: r["text"] for r in _made_before(path, task) if r["origin"] == origin},
+            lambda batch: engine.caption([image.image for image in batch], style=config.style),
+            batch_size=config.engine.batch_size,
+            earlier={text.key: text.text for text in earlier if text.style is None and text.failed is None},
         )
-        rows: list[Row] = []
-        for image, text in zip(images, written, strict=True):
-            good = isinstance(text, str)
-            rows.append({"key": image.key, "style": None, "text": text if good else None, "origin": origin})
-            rows[-1] |= {"failed": None if good else text.reason, "captioned": []}
-        return rows, engine_s
+        texts = []
+        for image, answer in zip(images, answers, strict=True):
+            failed = answer.reason if isinstance(answer, Failure) else None
+            text = "" if isinstance(answer, Failure) else answer
+            texts.append(EnglishText(key=image.key, text=text, origin=origin, failed=failed))
+        return texts, engine_s
+
+    def read_texts(self, file: PartId) -> list[EnglishText]:
+        """Read the texts of a file of images, without those for which the engine failed."""
+        return [text for text in self._read(self.folder.file(file)) if text.failed is None]
+
+    def is_context_only(self, text: EnglishText) -> bool:
+        """Whether a text is a description that becomes no caption."""
+        return text.style is None and self.config is not None and self.config.context_only
+
+    def _read(self, path: Path) -> list[EnglishText]:
+        return [EnglishText(**row) for row in read_rows(path)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class TranslateStep:
-    """Every English text of an image in every asked language; an image's description is the context of its captions."""
+class TranslateStep(Step):
+    """Translations of every English text; an image's description is the context of its captions. A part is a file of
+    images."""
 
-    work_dir: Path
+    name = "translations"
+    unit = "translations"
+
     describe: DescribeStep
     config: TranslateConfig
-    name: str = "translations"
-    unit: str = "translations"
 
-    @property
-    def fingerprint(self) -> str:
-        weights = self.config.engine.weights
-        return fingerprint(__version__, self.name, self.config, weights, self.describe.fingerprint)
+    def parts(self) -> Sequence[PartId]:
+        return self.describe.folder.list_files()
 
-    def parts(self) -> Sequence[str]:
-        return self.describe.parts()
-
-    def inputs(self, part: str) -> tuple[str, ...]:
-        return tuple(output_digests(self.work_dir / self.describe.name, part).values())
-
-    def start(self) -> Translator:
+    def load_engine(self) -> Translator:
         return open_translator(self.config.engine)
 
-    def run(self, task: Task) -> Report:
-        path = task.out.with_suffix(".parquet")
-        engine = _Timed(task.engine)
-        described = read_rows(self.work_dir / "descriptions" / f"{task.part}.parquet")
-        described = [row for row in described if row["text"] is not None]
-        contexts = _contexts(described)
-        skipped = self.config.skip_captioned
-        usable = [n for n, row in enumerate(described) if not self.describe.is_context_only(row)]
-        before = {_id(row): _result(row) for row in _made_before(path, task)}
-        made: list[Row] = []
+    def run(self, work: PartWork) -> PartReport:
+        engine = _TimedTranslator(work.engine)
+        texts = self.describe.read_texts(work.part)
+        with_contexts = list(zip(texts, _find_contexts(texts), strict=True))
+        earlier = self._read(work.earlier_file) if work.earlier_file else []
+        good = {
+            translation.id: Translated(
+                text=translation.text,
+                used_context=translation.used_context,
+                rejected=tuple(translation.rejected),
+            )
+            for translation in earlier
+            if translation.failed is None
+        }
+        translations: list[TranslatedText] = []
         for code in self.config.languages:
-            asked = [n for n in usable if not (skipped and code in described[n]["captioned"])]
-            rows = [described[n] for n in asked]
-            blank = [{"key": r["key"], "source": r["text"], "language": code, "origin": _origin(engine)} for r in rows]
-            outcomes, _ = in_batches(
-                [(described[n], contexts[n]) for n in asked],
-                [_id(row) for row in blank],
+            wanted = [(text, context) for text, context in with_contexts if self._is_wanted(text, code)]
+            outcomes, _ = _ask_in_batches(
+                wanted,
+                [(text.key, code, text.text) for text, _ in wanted],
                 partial(self._translate, engine, code),
                 batch_size=self.config.engine.batch_size,
-                before=before,
+                earlier=good,
             )
-            made += [row | _outcome(result) for row, result in zip(blank, outcomes, strict=True)]
-        write_rows(path, _TRANSLATIONS, made)
-        drops, num_failed = _failures(made)
-        num_out = sum(row["text"] is not None for row in made)
-        return Report(
-            num_in=len(made), num_out=num_out, drops=drops.to_dict(), num_failed=num_failed, engine_s=engine.seconds
+            for (text, _), outcome in zip(wanted, outcomes, strict=True):
+                translations.append(_translated_text(text, code, engine, outcome))
+        with work.writing() as path:
+            write_records(path, _TRANSLATIONS, translations)
+        return PartReport(
+            num_in=len(translations),
+            num_out=sum(translation.text is not None for translation in translations),
+            drops=_count_missing(translations).to_dict(),
+            num_failed=sum(translation.failed is not None for translation in translations),
+            engine_s=engine.seconds,
         )
 
-    def _translate(self, engine: Translator, code: str, batch: Sequence[tuple[Row, str]]) -> list[Translated | Failure]:
-        sources, contexts = [row["text"] for row, _ in batch], [context for _, context in batch]
+    def read_translations(self, file: PartId) -> list[TranslatedText]:
+        """Read the translations of a file of images, also those without a text."""
+        return self._read(self.folder.file(file))
+
+    def _read(self, path: Path) -> list[TranslatedText]:
+        return [TranslatedText(**row) for row in read_rows(path)]
+
+    def _is_wanted(self, text: EnglishText, code: str) -> bool:
+        is_captioned = self.config.skip_captioned and code in text.captioned
+        return not is_captioned and not self.describe.is_context_only(text)
+
+    def _translate(
+        self, engine: Translator, code: str, batch: Sequence[tuple[EnglishText, str]]
+    ) -> list[Translated | Failure]:
+        sources, contexts = [text.text for text, _ in batch], [context for _, context in batch]
         return translate(engine, sources, contexts, language=code, config=self.config.context)
 
 
-class _Timed:
-    """A translator, and the seconds spent in it: without those of the checks between its calls."""
+class _TimedTranslator:
+    """A translator that measures the seconds spent in it, without the checks between its calls."""
 
     def __init__(self, engine: Translator) -> None:
         self.name, self.version = engine.name, engine.version
@@ -204,94 +262,75 @@ class _Timed:
         self._engine = engine
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        return self._timed(self._engine.translate, texts, language)
+        return self._call(self._engine.translate, texts, language)
 
     def alternatives(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        return self._timed(self._engine.alternatives, texts, language)
+        return self._call(self._engine.alternatives, texts, language)
 
-    def _timed(
-        self, call: Callable[..., list[str | Failure]], texts: Sequence[str], language: str
+    def _call(
+        self, function: Callable[..., list[str | Failure]], texts: Sequence[str], language: str
     ) -> list[str | Failure]:
         started_s = time.perf_counter()
-        made = call(texts, language=language)
+        answers = function(texts, language=language)
         self.seconds += time.perf_counter() - started_s
-        return made
+        return answers
 
 
-def in_batches(
+def _ask_in_batches(
     items: Sequence[T],
-    ids: Sequence[str],
-    call: Callable[[list[T]], Sequence[R | Failure]],
+    ids: Sequence[Hashable],
+    ask: Callable[[list[T]], Sequence[R | Failure]],
     *,
     batch_size: int,
-    before: Mapping[str, R],
+    earlier: Mapping[Any, R],
 ) -> tuple[list[R | Failure], float]:
-    """What an engine makes of each item, and the seconds it took.
+    """Ask an engine about each item that has no earlier answer; return all answers, and the seconds it took.
 
     Args:
-        ids: of the items.
-        before: results that are there already, by id.
+        ids: id of each item.
+        earlier: good answers from an earlier try, by id.
     """
-    todo = [place for place, name in enumerate(ids) if name not in before]
-    results: list[R | Failure] = [before.get(name, Failure("not tried")) for name in ids]
+    answers: list[R | Failure] = [earlier.get(id_, Failure("not tried")) for id_ in ids]
+    places = [place for place, id_ in enumerate(ids) if id_ not in earlier]
     engine_s = 0.0
-    for first in range(0, len(todo), batch_size):
-        places = todo[first : first + batch_size]
+    for first in range(0, len(places), batch_size):
+        batch = places[first : first + batch_size]
         started_s = time.perf_counter()
-        made = call([items[place] for place in places])
+        new_answers = ask([items[place] for place in batch])
         engine_s += time.perf_counter() - started_s
-        assert len(made) == len(places), "an engine answers for each item"
-        for place, result in zip(places, made, strict=True):
-            results[place] = result
-    return results, engine_s
+        assert len(new_answers) == len(batch), "an engine answers for each item"
+        for place, answer in zip(batch, new_answers, strict=True):
+            answers[place] = answer
+    return answers, engine_s
 
 
-def _made_before(path: Path, task: Task) -> list[Row]:
-    """Rows of an earlier try that did not fail."""
-    return [row for row in read_rows(path) if row["failed"] is None] if task.reuse else []
+def _translated_text(text: EnglishText, code: str, engine: Translator, outcome: Translated | Failure) -> TranslatedText:
+    origin = f"{engine.name} {engine.version}"
+    failed = outcome.reason if isinstance(outcome, Failure) else None
+    values = {"text": None} if isinstance(outcome, Failure) else asdict(outcome)
+    return TranslatedText(key=text.key, source=text.text, language=code, origin=origin, failed=failed, **values)
 
 
-def _outcome(result: Translated | Failure) -> Row:
-    """The columns that say what a translation came to."""
-    if isinstance(result, Failure):
-        return {"text": None, "failed": result.reason, "used_context": False, "rejected": []}
-    return {"failed": None, **asdict(result), "rejected": list(result.rejected)}
+def _find_contexts(texts: Sequence[EnglishText]) -> list[str]:
+    """Find the context of each text: the engine's description of its image, unless the text is that description."""
+    described = {text.key: text.text for text in texts if text.style is None}
+    return ["" if text.style is None else described.get(text.key, "") for text in texts]
 
 
-def _result(row: Row) -> Translated:
-    """The translation that `_outcome` made columns of."""
-    names = ("text", "used_context")
-    return Translated(**{name: row[name] for name in names}, rejected=tuple(row["rejected"]))
-
-
-def _contexts(rows: Sequence[Row]) -> list[str]:
-    """For each text the description that an engine wrote of its image, unless the text is that description."""
-    described = {row["key"]: row["text"] for row in rows if row["style"] is None}
-    return ["" if row["style"] is None else described.get(row["key"], "") for row in rows]
-
-
-def _failures(rows: Sequence[Row]) -> tuple[Drops, int]:
-    """What is missing, counted by reason, and how many records can be tried again."""
+def _count_missing(translations: Sequence[TranslatedText]) -> Drops:
+    """Count failures, rejected candidates and texts without translation, by language and reason."""
     drops = Drops()
-    for row in rows:
-        which = f"{row['language']}: " if "language" in row else ""
-        if row["failed"] is not None:
-            drops.add(f"{which}{row['failed']}", row["key"])
-        for reason in row.get("rejected", ()):
-            drops.add(f"{which}candidate rejected, {reason}", row["key"])
-        if row["text"] is None and row["failed"] is None:
-            drops.add(f"{which}no candidate was good enough", row["key"])
-    return drops, sum(row["failed"] is not None for row in rows)
-
-
-def _id(row: Row) -> str:
-    return f"{row['key']}:{row['language']}:{row['source']}"
+    for translation in translations:
+        code = translation.language
+        if translation.failed is not None:
+            drops.add(f"{code}: {translation.failed}", translation.key)
+        for reason in translation.rejected:
+            drops.add(f"{code}: candidate rejected, {reason}", translation.key)
+        if translation.text is None and translation.failed is None:
+            drops.add(f"{code}: no candidate was good enough", translation.key)
+    return drops
 
 
 def _captioned_in(image: BuiltImage) -> list[str]:
-    """Languages other than English that the image has captions in."""
+    """Languages other than English in which the image has captions."""
     return sorted({text.language for text in image.texts if text.source is None} - {SOURCE_LANGUAGE})
-
-
-def _origin(engine: Captioner | Translator) -> str:
-    return f"{engine.name} {engine.version}"

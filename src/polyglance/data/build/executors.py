@@ -1,53 +1,62 @@
-"""Where tasks run: in this process, in several, or on a Ray cluster. The files that come out are the same."""
+"""Executors of a build: this process, several processes, or a Ray cluster. The files that come out are the same."""
 
 import logging
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from pathlib import Path
 from typing import Any, Protocol
 
-from polyglance.data.build.tasks import Report, Step, do_part, read_report
+from polyglance.data.build.parts import PartId, PartReport
+from polyglance.data.build.step import Step, do_part
 from polyglance.processes import end_with_parent
 
-__all__ = ["Executor", "InProcess", "Processes", "RayCluster"]
+__all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
 _CONNECT_S = 10.0
 _MAX_BROKEN = 3
-"""A pool whose workers die is started anew so often; a part that kills every worker is then named."""
+"""Number of pools whose workers die before the build stops and names a part that is left, perhaps the cause."""
+
+_Inputs = Mapping[PartId, tuple[str, ...]]
+"""Part -> digests of what it is made from."""
 
 
 class Executor(Protocol):
-    """Runs the parts of a step, in any order."""
+    """Does the parts of a step, in any order."""
 
-    def run(self, step: Step, folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, Report]]:
-        """Each part with its report, as they are finished.
+    def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
+        """Do parts and yield each with its report as it is finished.
+
+        Args:
+            inputs: the parts to do, each with the digests of what it is made from.
 
         Raises:
-            ValueError: a part cannot be done; what is finished stays.
+            ValueError: a part cannot be done; finished parts stay.
         """
         ...
 
 
 class InProcess:
-    """One after the other, here."""
+    """Does one part after the other in this process."""
 
-    def run(self, step: Step, folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, Report]]:
-        if parts:
-            engine = step.start()
-            for part in parts:
-                yield part, do_part(step, engine, folder, part)
+    def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
+        engine = step.load_engine() if inputs else None
+        for part, digests in inputs.items():
+            do_part(step, engine, part, digests)
+            yield part, step.folder.read_report(part)
 
 
-class Processes:
-    """In worker processes of this machine, each with its own engine. They take turns at the GPUs that
+class WorkerPool:
+    """Does parts in worker processes of this machine, each with its own engine. Workers take turns at the GPUs that
     CUDA_VISIBLE_DEVICES lists.
 
     Args:
-        num_workers: how many.
+        num_workers: number of processes.
+
+    Raises:
+        ValueError: less than one worker.
     """
 
     def __init__(self, num_workers: int) -> None:
@@ -55,67 +64,68 @@ class Processes:
             raise ValueError(f"workers must be at least 1, not {num_workers}")
         self.num_workers = num_workers
 
-    def run(self, step: Step, folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, Report]]:
-        left = list(parts)
+    def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
+        left = dict(inputs)
         for _ in range(_MAX_BROKEN):
             if not left:
                 return
             try:
-                for part, report in self._run_once(step, folder, left):
-                    left.remove(part)
+                for part, report in self._run_once(step, dict(left)):
+                    del left[part]
                     yield part, report
             except BrokenProcessPool:
-                continue  # the parts that were running are done again by a new pool
+                continue  # a new pool does the parts again that were running
             return
-        raise ValueError(f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory?); first left: {left[0]}")
+        folder, part = step.folder.path, next(iter(left))
+        raise ValueError(f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory?); first left: {part}")
 
-    def _run_once(self, step: Step, folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, Report]]:
+    def _run_once(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
         context = multiprocessing.get_context("spawn")
-        workers = min(self.num_workers, len(parts))
-        with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(step, folder)) as pool:
-            futures: dict[Future[None], str] = {pool.submit(_do, part): part for part in parts}
+        num_workers = min(self.num_workers, len(inputs))
+        with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(step,)) as pool:
+            futures: dict[Future[None], PartId] = {pool.submit(_do, *item): item[0] for item in inputs.items()}
             try:
                 for future in as_completed(futures):
                     future.result()
-                    yield (part := futures[future]), read_report(folder, part)
+                    yield (part := futures[future]), step.folder.read_report(part)
             finally:
                 for future in futures:
                     future.cancel()
 
 
 class _Worker:
-    """A step with its engine, in the process that it works in."""
+    """A step with its engine, in the process that does its parts."""
 
-    def __init__(self, step: Step, folder: Path) -> None:
-        self.step, self.folder = step, folder
-        self.engine: Any = step.start()
+    def __init__(self, step: Step) -> None:
+        self.step = step
+        self.engine: Any = step.load_engine()
 
-    def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        do_part(self.step, self.engine, self.folder, row["part"])
-        return row
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """Do the part of a row of a Ray data set."""
+        do_part(self.step, self.engine, PartId.parse(row["part"]), tuple(map(str, row["inputs"])))
+        return {"part": row["part"]}
 
 
 _worker: _Worker
 
 
-def _start(step: Step, folder: Path) -> None:
-    """Make this process a worker, which does not outlive the one that started it, and has a GPU of its own where
-    CUDA_VISIBLE_DEVICES names several."""
+def _start_worker(step: Step) -> None:
+    """Make this process a worker: it ends with its parent, and uses one of the GPUs that CUDA_VISIBLE_DEVICES lists."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if len(gpus) > 1:
         number = multiprocessing.current_process()._identity[0]  # counts the processes that were started
         os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
     end_with_parent()
     global _worker
-    _worker = _Worker(step, folder)
+    _worker = _Worker(step)
 
 
-def _do(part: str) -> None:
-    _worker({"part": part})
+def _do(part: PartId, inputs: tuple[str, ...]) -> None:
+    do_part(_worker.step, _worker.engine, part, inputs)
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself goes on asking a port where nobody is for many minutes."""
+    """Check that something listens at the address; Ray itself would try for many minutes."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdecimal():
         try:
@@ -125,13 +135,13 @@ def _check_reachable(address: str) -> None:
 
 
 class RayCluster:
-    """On a Ray cluster, as a Ray Data pipeline with a pool of actors, each with its own engine. Ray starts dead actors
-    again and gives their part to another; a part that was half done is simply done again.
+    """Does parts on a Ray cluster, as a Ray Data pipeline with a pool of actors, each with its own engine. Ray restarts
+    dead actors and gives their part to another one; a half-finished part is done again from its beginning.
 
     The build's folder has to be on a file system that all nodes see.
 
     Args:
-        address: of the cluster (`auto`, `127.0.0.1:6379`, `ray://host:10001`).
+        address: address of the cluster (`auto`, `127.0.0.1:6379`, `ray://host:10001`).
         num_workers: actors of a step.
         num_gpus: GPUs of each actor; may be a fraction.
 
@@ -151,19 +161,19 @@ class RayCluster:
             raise ValueError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
         self.num_workers, self.num_gpus = num_workers, num_gpus
 
-    def run(self, step: Step, folder: Path, parts: Sequence[str]) -> Iterator[tuple[str, Report]]:
-        if not parts:
+    def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
+        if not inputs:
             return
         import ray.data
         from ray.exceptions import RayError
 
-        logging.getLogger("ray.data").setLevel(logging.WARNING)  # its report of every step
+        logging.getLogger("ray.data").setLevel(logging.WARNING)  # no report of every step
         ray.data.DataContext.get_current().enable_progress_bars = False
-        rows = ray.data.from_items([{"part": part} for part in parts], override_num_blocks=len(parts))
-        done = rows.map(
+        rows = [{"part": str(part), "inputs": list(digests)} for part, digests in inputs.items()]
+        done = ray.data.from_items(rows, override_num_blocks=len(rows)).map(
             _Worker,
-            fn_constructor_args=(step, folder.resolve()),
-            compute=ray.data.ActorPoolStrategy(size=min(self.num_workers, len(parts))),
+            fn_constructor_args=(step,),
+            compute=ray.data.ActorPoolStrategy(size=min(self.num_workers, len(rows))),
             num_cpus=1,
             num_gpus=self.num_gpus or None,
             max_restarts=-1,
@@ -171,7 +181,8 @@ class RayCluster:
         )
         try:
             for row in done.iter_rows():
-                yield row["part"], read_report(folder, row["part"])
+                part = PartId.parse(row["part"])
+                yield part, step.folder.read_report(part)
         except RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ValueError):

@@ -1,24 +1,29 @@
-"""What a data set is built of, as a recipe's TOML file says it."""
+"""Recipe of a data set: the TOML file of `polyglance data build`."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polyglance.data.build.annotate import AnnotateConfig
+from polyglance.data.annotate import AnnotateConfig
 from polyglance.data.build.describe import RecaptionConfig, TranslateConfig
 from polyglance.data.build.ingest import DuplicatesConfig
 from polyglance.data.build.match import MatchConfig
 from polyglance.data.sources.bitext import BitextSource
-from polyglance.data.sources.captioned import CaptionedSource, ImagesSource
+from polyglance.data.sources.captioned import CaptionedSource
+from polyglance.data.sources.images import ImagesSource
 
 __all__ = ["OutputConfig", "Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutputConfig:
-    """The data sets that come out."""
+    """The data sets that are written.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
 
     test_fraction: float = 0.0
-    """Share of the images that are held out, told by their content."""
+    """Share of the images that is held out as `test`, chosen by their content. 0: no `test`."""
     rows_per_shard: int = 8192
     """Images per shard file."""
 
@@ -32,35 +37,36 @@ class Recipe:
     """A data set from images, bitext and engines.
 
     Raises:
-        ValueError: no images, or bitext without a way to match it, or the reverse.
+        ValueError: no images, or only one of bitext and match.
     """
 
     out: Path
-    """Folder that gets the data sets `train` and `test`, and `work` with every step's files."""
+    """Folder that gets the data sets `train` and `test`, and `work` with the files of every step."""
     seed: int = 0
-    """Of what is drawn at random."""
+    """Seed of all random choices."""
     images_per_part: int = 1000
-    """Images of one task, as near as a source's form allows; a kill costs at most the tasks that were running."""
+    """Images per part of the work, as near as a source's form allows. A kill costs at most the parts that were
+    running."""
     pairs_per_part: int = 100_000
-    """Bitext pairs of one task, likewise."""
+    """Bitext pairs per part of the work, as near as a source's form allows."""
     images: tuple[ImagesSource, ...] = ()
-    """Where images are from."""
+    """Sources of images."""
     captioned: tuple[CaptionedSource, ...] = ()
-    """Published sets of images with human captions or translations; the same image in several of them is one image."""
+    """Published sets of images with human captions or translations. The same image in several of them is one image."""
     bitext: tuple[BitextSource, ...] = ()
-    """Where sentence pairs are from."""
+    """Sources of sentence pairs."""
     duplicates: DuplicatesConfig = field(default_factory=DuplicatesConfig)
-    """Which images are left out because they are there already, or belong to an evaluation set."""
+    """Images that are left out because they are duplicates or belong to an evaluation set."""
     recaption: RecaptionConfig | None = None
-    """Descriptions by an engine; None: only the texts that images come with."""
+    """Descriptions by an engine. None: only the texts that images come with."""
     translate: TranslateConfig | None = None
-    """Translations of descriptions and captions; None: none."""
+    """Translations of descriptions and captions. None: no translations."""
     match: MatchConfig | None = None
-    """How bitext is matched to images."""
+    """Matching of bitext to images. None: no bitext."""
     annotate: AnnotateConfig = field(default_factory=AnnotateConfig)
-    """Which annotations are made of all that."""
+    """Rules by which texts become annotations."""
     output: OutputConfig = field(default_factory=OutputConfig)
-    """What is written."""
+    """The data sets that are written."""
 
     def __post_init__(self) -> None:
         if not self.images and not self.captioned:

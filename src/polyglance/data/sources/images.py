@@ -1,129 +1,144 @@
-"""Images, and the texts beside them, out of the forms in which image data sets are published.
+"""Images, and the texts beside them, in the forms in which image data sets are published.
 
-    folder       image files in folders, each with its texts in `<name>.txt` (one a line) where there is one
-    webdataset   .tar shards, members of one sample share their name up to its first dot
+    folder       image files in folders, each with its texts in `<name>.txt` (one per line) if there is such a file
+    webdataset   .tar shards; members of one sample share their name up to its first dot
     huggingface  a folder of `datasets.save_to_disk` (Arrow), or Parquet files with a column of images
-    img2dataset  what img2dataset wrote from a list of URLs: webdataset, files or parquet, with its tables of failures
+    img2dataset  output of img2dataset: webdataset, files or parquet, with its tables of failures
 
-Every image is decoded once, here. What cannot be used is counted in `Drops` under `image: <reason>`, and what was
-never downloaded as `image: <status>`, so that the number of images in the source is the number of those that come out
-and of those that are counted.
+Every image is decoded once, here. Images that cannot be used are counted in `Drops` under `image: <reason>`, and images
+that were never downloaded under `image: <status>`, so that used and counted images add up to all images of the source.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
-from polyglance.data.sources.found import FoundImage
-from polyglance.data.sources.image_forms import find_pieces, form_of, read_piece
-from polyglance.data.sources.pieces import Piece
+from polyglance.data.sources.image_forms import IMAGE_FORMS, ImageForm, detect_image_form
+from polyglance.data.sources.raw_images import RawImage
+from polyglance.data.sources.source import FormSource, Piece
 from polyglance.images import MAX_PIXELS, ImageError, encode
-from polyglance.records import Drops
+from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.records import Drops, Style
 
-__all__ = ["ImageSource", "SourceImage", "image_pieces", "read_image_piece", "read_images", "usable_images"]
-
-_PIECE_IMAGES = 1000
-
-_TEXT_FIELDS = ("txt", "text", "caption", "captions", "alt", "alt_text")
+__all__ = ["GivenText", "ImageLimits", "ImagesSource", "SourceImage", "decode_images"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImageSource:
-    """One image data set on disk: where it is and what it is in.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GivenText:
+    """A text that comes with an image."""
 
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    path: Path
-    """A folder, or one .tar, .parquet or .arrow file."""
-    format: Literal["auto", "folder", "webdataset", "huggingface", "img2dataset"] = "auto"
-    """`auto` goes by the names of the files found in `path`."""
-    image_column: str | None = None
-    """Column of the images (Arrow and Parquet only); the only one that holds images if None."""
-    text_fields: tuple[str, ...] = _TEXT_FIELDS
-    """Where texts are looked for: columns of strings or lists of strings, extensions in a tar, keys in its `json`."""
-    licence: str = ""
-    """Licence of the images, for the manifest."""
-    max_pixels: int = MAX_PIXELS
-    """Images with more pixels (width times height) are dropped undecoded."""
-    max_side: int | None = None
-    """Larger images are reduced until their longer side is this, in pixels."""
-    background: tuple[int, int, int] = (255, 255, 255)
-    """Colour (red, green, blue; 0 to 255) that shows through where an image is transparent."""
-
-    def __post_init__(self) -> None:
-        if self.max_pixels < 1 or (self.max_side is not None and self.max_side < 1):
-            raise ValueError("max_pixels and max_side must be at least 1")
-        if any(not 0 <= part <= 255 for part in self.background):
-            raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
+    language: str
+    text: str
+    style: Style | None = "short"
+    origin: str = "human"
+    source: str | None = None
+    """For a translation by people: the English text. None: a caption."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SourceImage:
-    """An image that can be used."""
+    """A decoded image that can be used."""
 
     key: str
-    """First 16 hexadecimal digits of the SHA-256 of the bytes as they were found: the same file, the same key."""
+    """First 16 hexadecimal digits of the SHA-256 of the source's bytes: the same file has the same key."""
     image: bytes
     """A plain PNG or JPEG, fit to be stored (`polyglance.images.encode`)."""
     rgb: Image.Image
     """Its pixels."""
     where: str
     """File, and row or member in it."""
-    texts: tuple[str, ...]
-    """What stood beside it: alt texts or captions, in any language, unchecked."""
+    texts: tuple[GivenText, ...]
 
 
-def read_images(source: ImageSource, drops: Drops) -> Iterator[SourceImage]:
-    """The usable images of a data set, in the order of its files' names.
-
-    The same image may come twice; who keeps images keeps their keys.
+@dataclass(frozen=True, kw_only=True)
+class ImageLimits:
+    """Limits of images and background of transparent ones.
 
     Raises:
-        ValueError: no such file or folder, nothing of the form in it, or no column of images. Before the first image.
+        ValueError: a value outside its range.
     """
-    pieces = image_pieces(source, num_images=_PIECE_IMAGES, drops=drops)
-    return (image for piece in pieces for image in read_image_piece(source, piece, drops))
+
+    max_pixels: int = MAX_PIXELS
+    """Images with more pixels (width times height) are dropped undecoded."""
+    max_side: int | None = None
+    """Longest side in pixels; larger images are reduced to it. None: no limit."""
+    background: tuple[int, int, int] = (255, 255, 255)
+    """Colour (red, green, blue; 0 to 255) behind transparent areas of an image."""
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1 or (self.max_side is not None and self.max_side < 1):
+            raise ValueError("max_pixels and max_side must be at least 1")
+        if any(not 0 <= value <= 255 for value in self.background):
+            raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
+
+    def encode(self, data: bytes) -> tuple[bytes, Image.Image]:
+        """Convert an image file to one fit to be stored, and decode it (`polyglance.images.encode`)."""
+        return encode(data, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side)
 
 
-def image_pieces(source: ImageSource, *, num_images: int, drops: Drops) -> list[Piece]:
-    """A data set cut into pieces that can be read side by side; one after the other they are `read_images`.
-
-    Args:
-        num_images: images of a piece, as near as the form allows.
-        drops: gets files that are in no piece.
+@dataclass(frozen=True, kw_only=True)
+class ImagesSource(FormSource, ImageLimits):
+    """An image data set, and the meaning of its texts.
 
     Raises:
-        ValueError: as `read_images`.
+        ValueError: a value outside its range, or an unknown language.
     """
-    return find_pieces(_form(source), source.path, source.image_column, num_images=num_images, drops=drops)
+
+    path: Path
+    """A folder, or one .tar, .parquet or .arrow file."""
+    format: Literal["auto", "folder", "webdataset", "huggingface", "img2dataset"] = "auto"
+    """Form of the files; `auto`: derived from the names of the files in `path`."""
+    image_column: str | None = None
+    """Column of the images (Arrow and Parquet only). None: the only column that holds images."""
+    text_fields: tuple[str, ...] = ("txt", "text", "caption", "captions", "alt", "alt_text")
+    """Places of texts: columns of strings or lists of strings, extensions in a tar, keys in its `json`."""
+    licence: str = ""
+    """Licence of the images, for the manifest."""
+    texts: Literal["ignore", "captions"] = "ignore"
+    """Use of the texts beside the images: `ignore` (alt texts from the web, for example) or `captions`."""
+    text_language: str = SOURCE_LANGUAGE
+    """Language of the captions."""
+    text_style: Style = "short"
+    """Style of the captions."""
+    text_origin: str = "human"
+    """Author of the captions: `human`, or the name of an engine."""
+
+    def __post_init__(self) -> None:
+        ImageLimits.__post_init__(self)
+        language(self.text_language)
+
+    def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
+        """Yield the usable images of a piece, in order (`Source.read_piece`). The same image may come twice."""
+        raw_images = ((image, self._given_texts(image)) for image in self.open_form().read_piece(piece, drops))
+        return decode_images(raw_images, self, drops)
+
+    def open_form(self) -> ImageForm:
+        if not self.path.exists():
+            raise ValueError(f"{self.path}: no such file or folder")
+        name = detect_image_form(self.path) if self.format == "auto" else self.format
+        return IMAGE_FORMS[name](self.path, self.image_column, self.text_fields)
+
+    def _given_texts(self, image: RawImage) -> tuple[GivenText, ...]:
+        texts = image.texts if self.texts == "captions" else ()
+        return tuple(
+            GivenText(language=self.text_language, text=text, style=self.text_style, origin=self.text_origin)
+            for text in texts
+        )
 
 
-def read_image_piece(source: ImageSource, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
-    """The usable images of a piece."""
-    found = read_piece(_form(source), source.path, source.image_column, source.text_fields, piece, drops)
-    return usable_images(source, found, drops)
-
-
-def _form(source: ImageSource) -> str:
-    if not source.path.exists():
-        raise ValueError(f"{source.path}: no such file or folder")
-    return form_of(source.path) if source.format == "auto" else source.format
-
-
-def usable_images(source: ImageSource, found: Iterator[FoundImage], drops: Drops) -> Iterator[SourceImage]:
-    for image in found:
+def decode_images(
+    raw_images: Iterable[tuple[RawImage, tuple[GivenText, ...]]], config: ImageLimits, drops: Drops
+) -> Iterator[SourceImage]:
+    """Decode images and yield those that can be used, one at a time; others go to `drops`."""
+    for raw, texts in raw_images:
         try:
-            stored, rgb = encode(
-                image.data, background=source.background, max_pixels=source.max_pixels, max_side=source.max_side
-            )
+            stored, rgb = config.encode(raw.data)
         except ImageError as error:
-            drops.add(f"image: {error.code}", f"{image.where}: {error}"[:300])
+            drops.add(f"image: {error.code}", f"{raw.where}: {error}"[:300])
             continue
-        key = hashlib.sha256(image.data).hexdigest()[:16]
-        yield SourceImage(key=key, image=stored, rgb=rgb, where=image.where, texts=image.texts)
+        key = hashlib.sha256(raw.data).hexdigest()[:16]
+        yield SourceImage(key=key, image=stored, rgb=rgb, where=raw.where, texts=texts)

@@ -1,25 +1,25 @@
-"""The paper's data in the forms in which it is published: read image by image, for `polyglance data import`.
+"""Readers of the paper's data in the forms in which it is published, image by image, for `polyglance data import`.
 
 `read_cc12m`: CC12M as WebDataset shards (`<key>.jpg`), joined by key with the published annotations, one Parquet file
 of the same base name per shard (official code sections 2.1 and 2.3). `read_baked`: the shards that the published code
-makes of both (`<key>.jpg`, `<key>.data`), for pre-training and for fine-tuning. Both from a folder or an object store.
+makes from both (`<key>.jpg`, `<key>.data`), for pre-training and for fine-tuning. Both read a folder or an object
+store.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polyglance.coverage import Task
-from polyglance.data.build.annotate import AnnotateConfig, Description, MatchedPair, annotations_of
+from polyglance.data.annotate import AnnotateConfig, Description, MatchedPair, make_annotations
 from polyglance.data.location import Location
-from polyglance.data.sources.found import IMAGE_SUFFIXES
-from polyglance.data.sources.webdataset import Member, tar_members
+from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
+from polyglance.data.sources.webdataset import Member, read_samples
+from polyglance.files import parse_json
 from polyglance.languages import LANGUAGES
 from polyglance.records import Annotation, Drops, Style
 
@@ -29,7 +29,7 @@ _ORIGIN = "spravil/cc12m_ccmatrix_captions_and_translations"
 _TABLE_SUFFIX = ".parquet"
 _PAIRS = re.compile(r"(caption|translation)_en_([a-z]+)")
 _CAPTION = re.compile(r"caption_([a-z]{2})")
-"""Column of the held-out tables: one caption, whose style the column of the same name with `_style` says."""
+"""Column of the held-out tables: one caption; its style is in the column of the same name with `_style`."""
 _STYLES: Mapping[str, Style] = {"short": "short", "detailed": "detailed", "more_detailed": "paragraph"}
 _REQUESTS: Mapping[str, Style] = {
     "<CAPTION>": "short",
@@ -39,13 +39,13 @@ _REQUESTS: Mapping[str, Style] = {
     "Describe in detail what is shown in the image.": "detailed",
     "Describe with a paragraph what is shown in the image.": "paragraph",
 }
-"""How a baked caption prompt ends: with a tag, or with the sentence it stands for."""
+"""End of a baked caption prompt (a tag, or the sentence it stands for) -> style."""
 _TRANSLATE = re.compile(r"(?:<TRANSLATE>|Translate the following text: )(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PublishedSample:
-    """An image as it was found and the annotations that came with it."""
+    """An encoded image as published, and its annotations."""
 
     where: str
     key: str
@@ -54,39 +54,36 @@ class PublishedSample:
 
 
 def read_cc12m(images: Location, tables: Location, *, seed: int, drops: Drops) -> Iterator[PublishedSample]:
-    """Images of CC12M with the published annotations, shard by shard; one table in memory at a time.
+    """Yield the images of CC12M with the published annotations, shard by shard; one table in memory at a time.
 
     The rules are those of official code section 2.3: pairs with more than 25 English characters; captions in English
     and German as the first sentence and as the whole; translations of captions and of matched sentences, also of some
-    of them in random order. English keeps its capital letters (published: lower-cased after the first), and what is
-    drawn at random depends on the seed and the key alone.
+    of them in random order. English keeps its capital letters (published: lower-cased after the first), and random
+    choices depend on the seed and the key alone.
 
     Args:
         images: folder with the shards.
         tables: folder with `<shard>.parquet`.
-        seed: of the random selections of sentences.
-        drops: what is left out, by reason. Reasons that begin with `shard:` cost a part of a shard, others an image.
+        seed: seed of the random selections of sentences.
+        drops: counts of everything left out. A reason that begins with `shard:` costs the rest of a shard, others cost
+            an image.
 
     Raises:
         ValueError: no such folder, or no shard in it.
     """
-    for shard in _shards(images):
+    for shard in _list_shards(images):
         table = tables / (shard.name.partition(".")[0] + _TABLE_SUFFIX)
-        rows = _annotation_rows(table, drops)
-        for key, members in _samples(shard, drops):
-            where = f"{shard.name}:{key}"
-            image = _image(members, where, drops)
-            if image is None:
-                continue
+        rows = _read_annotation_table(table, drops)
+        for where, key, image, _ in _read_samples(shard, drops):
             row = rows.get(key)
             if row is None:
                 drops.add("no annotation of this key", where)
                 continue
-            yield PublishedSample(where=where, key=key, image=image, annotations=_annotations(key, row, seed))
+            yield PublishedSample(where=where, key=key, image=image, annotations=_annotate(key, row, seed))
 
 
 def read_baked(images: Location, *, drops: Drops) -> Iterator[PublishedSample]:
-    """The shards of the published code; the token ids in them are passed over, the texts are what counts.
+    """Yield the images in shards of the published code with their texts; the token ids in them are not used.
 
     Args:
         images: folder with the shards.
@@ -95,45 +92,40 @@ def read_baked(images: Location, *, drops: Drops) -> Iterator[PublishedSample]:
     Raises:
         ValueError: no such folder, or no shard in it.
     """
-    for shard in _shards(images):
-        for key, members in _samples(shard, drops):
-            where = f"{shard.name}:{key}"
-            image = _image(members, where, drops)
-            if image is None:
-                continue
+    for shard in _list_shards(images):
+        for where, key, image, members in _read_samples(shard, drops):
             data = next((member.data for member in members if member.suffix == "data"), None)
-            yield PublishedSample(where=where, key=key, image=image, annotations=_baked(data, where, drops))
+            yield PublishedSample(where=where, key=key, image=image, annotations=_parse_baked(data, where, drops))
 
 
-def _shards(folder: Location) -> list[Location]:
+def _list_shards(folder: Location) -> list[Location]:
     try:
-        found = sorted(path for path in folder.iterdir() if ".tar" in path.name)
+        shards = sorted(path for path in folder.iterdir() if ".tar" in path.name)
     except OSError as error:
         raise ValueError(f"{folder}: cannot be read as a folder ({error.strerror or error})") from None
-    if not found:
+    if not shards:
         raise ValueError(f"{folder}: no .tar file in it")
-    return found
+    return shards
 
 
-def _samples(shard: Location, drops: Drops) -> Iterator[tuple[str, list[Member]]]:
-    for key, members in groupby(tar_members(shard, drops), key=lambda member: member.key):
-        yield key.rpartition("/")[2], list(members)
+def _read_samples(shard: Location, drops: Drops) -> Iterator[tuple[str, str, bytes, Sequence[Member]]]:
+    """Yield place, key, image and all files of each sample that has an image."""
+    for path, members in read_samples(shard, drops):
+        key = path.rpartition("/")[2]
+        where = f"{shard.name}:{key}"
+        image = next((member.data for member in members if f".{member.suffix}" in IMAGE_SUFFIXES), None)
+        if image is None:
+            drops.add("image: a sample without one", where)
+        else:
+            yield where, key, image, members
 
 
-def _image(members: Sequence[Member], where: str, drops: Drops) -> bytes | None:
-    for member in members:
-        if f".{member.suffix}" in IMAGE_SUFFIXES:
-            return member.data
-    drops.add("image: a sample without one", where)
-    return None
-
-
-def _annotation_rows(table: Location, drops: Drops) -> dict[str, dict[str, Any]]:
-    """Key -> columns of pairs. A table that is missing or damaged costs its shard's images, each counted by itself."""
+def _read_annotation_table(table: Location, drops: Drops) -> dict[str, dict[str, Any]]:
+    """Read a table: key -> columns of pairs. If it is missing or damaged, each image of its shard is dropped."""
     try:
         with table.open("rb") as file:
             parquet = pq.ParquetFile(file)
-            names = [name for name in parquet.schema_arrow.names if _is_read(name)]
+            names = [name for name in parquet.schema_arrow.names if _is_annotation_column(name)]
             key = next((name for name in ("__key__", "key") if name in parquet.schema_arrow.names), None)
             if key is None:
                 raise pa.ArrowInvalid("no column __key__ or key")
@@ -145,18 +137,18 @@ def _annotation_rows(table: Location, drops: Drops) -> dict[str, dict[str, Any]]
     return {key: {name: values[name][i] for name in names} for i, key in enumerate(keys)}
 
 
-def _is_read(column: str) -> bool:
-    return any(form.fullmatch(column.removesuffix("_style")) for form in (_PAIRS, _CAPTION))
+def _is_annotation_column(column: str) -> bool:
+    return any(pattern.fullmatch(column.removesuffix("_style")) for pattern in (_PAIRS, _CAPTION))
 
 
-def _annotations(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, ...]:
+def _annotate(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, ...]:
     config = AnnotateConfig()
     descriptions, pairs = [], []
     for name, value in row.items():
-        if (form := _PAIRS.fullmatch(name)) is None:
+        if (match := _PAIRS.fullmatch(name)) is None:
             continue
-        kind, code = form.groups()
-        for source, target in _pairs(value):
+        kind, code = match.groups()
+        for source, target in _parse_pairs(value):
             if len(source) < config.min_source_characters or code not in LANGUAGES:
                 continue
             if kind == "caption":
@@ -164,53 +156,53 @@ def _annotations(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotatio
                 descriptions.append(Description(text=source, origin=_ORIGIN, translations=translations))
             else:
                 pairs.append(MatchedPair(language=code, source=source, target=target, origin=_ORIGIN, score=0.0))
-    made = annotations_of(key, descriptions, pairs, config=config, seed=seed)
-    matched = tuple(replace(annotation, score=None) for annotation in made)  # the scores are not published
-    return (*_held_out_captions(row), *matched)
+    annotations = make_annotations(key, descriptions, pairs, config=config, seed=seed)
+    without_scores = (replace(annotation, score=None) for annotation in annotations)  # the scores are not published
+    return (*_held_out_captions(row), *without_scores)
 
 
 def _held_out_captions(row: Mapping[str, Any]) -> Iterator[Annotation]:
-    """The captions of a held-out table, as they are: what UC and SC are measured on (paper section 5.1)."""
+    """Yield the captions of a held-out table unchanged: UC and SC are measured on them (paper section 5.1)."""
     for name, value in row.items():
-        form = _CAPTION.fullmatch(name)
-        if form is None or form[1] not in LANGUAGES or not isinstance(value, str) or not value.strip():
+        match = _CAPTION.fullmatch(name)
+        if match is None or match[1] not in LANGUAGES or not isinstance(value, str) or not value.strip():
             continue
         style = _STYLES.get(str(row.get(f"{name}_style")), "short")
-        yield Annotation(task="caption", language=form[1], text=value.strip(), style=style, origin=_ORIGIN)
+        yield Annotation(task="caption", language=match[1], text=value.strip(), style=style, origin=_ORIGIN)
 
 
-def _pairs(value: Any) -> Iterator[tuple[str, str]]:
-    """The pairs of a column: a list of them or, in held-out tables, one."""
+def _parse_pairs(value: Any) -> Iterator[tuple[str, str]]:
+    """Yield the pairs of a cell: a list of pairs or, in held-out tables, one pair."""
     pairs = value if isinstance(value, list) else []
     for pair in [pairs] if all(isinstance(text, str) for text in pairs) else pairs:
         if isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) and text.strip() for text in pair):
             yield pair[0].strip(), pair[1].strip()
 
 
-def _baked(data: bytes | None, where: str, drops: Drops) -> tuple[Annotation, ...]:
+def _parse_baked(data: bytes | None, where: str, drops: Drops) -> tuple[Annotation, ...]:
     try:
-        entries = json.loads(data or b"")
-    except (ValueError, RecursionError):
+        entries = parse_json((data or b"").decode("utf-8-sig"), where)
+    except ValueError:
         entries = None
     if not isinstance(entries, list):
         drops.add("text: not a JSON list of annotations", where)
         return ()
-    made: dict[Annotation, None] = {}
+    annotations: dict[Annotation, None] = {}
     for entry in entries:
-        annotation = _baked_annotation(entry) if isinstance(entry, dict) else None
+        annotation = _parse_baked_entry(entry) if isinstance(entry, dict) else None
         if annotation is None:
             drops.add("text: not an annotation of a known form", f"{where}: {entry!r}"[:300])
         else:
-            made[annotation] = None
-    return tuple(made)
+            annotations[annotation] = None
+    return tuple(annotations)
 
 
-def _baked_annotation(entry: Mapping[str, Any]) -> Annotation | None:
-    task, code, asked, text = (entry.get(name) for name in ("type", "lang", "prompt", "output"))
-    if not all(isinstance(value, str) for value in (task, code, asked, text)) or str(code).lower() not in LANGUAGES:
+def _parse_baked_entry(entry: Mapping[str, Any]) -> Annotation | None:
+    task, code, prompt, text = (entry.get(name) for name in ("type", "lang", "prompt", "output"))
+    if not all(isinstance(value, str) for value in (task, code, prompt, text)) or str(code).lower() not in LANGUAGES:
         return None
-    style = next((style for request, style in _REQUESTS.items() if str(asked).endswith(request)), None)
-    source = _TRANSLATE.search(str(asked))
+    style = next((style for request, style in _REQUESTS.items() if str(prompt).endswith(request)), None)
+    source = _TRANSLATE.search(str(prompt))
     if (task == "caption" and style is None) or (task == "translation" and source is None) or not str(text).strip():
         return None
     if task not in ("caption", "translation"):

@@ -1,4 +1,4 @@
-"""What was there before, in 8 bytes a thing."""
+"""A set of 64-bit hashes in 8 bytes each."""
 
 import numpy as np
 from jaxtyping import Bool, UInt64
@@ -9,10 +9,10 @@ __all__ = ["SeenHashes"]
 class SeenHashes:
     """A growing set of 64-bit hashes in sorted arrays: 8 bytes each, 16 while two arrays are merged.
 
-    (A Python set takes some 90.) Two different things share a hash with a chance of n^2 / 2^65 in n: at 10^8 things,
-    in one such set of 3,700 a single one is wrongly taken for seen.
+    (A Python set takes about 90.) Among n different items the probability that two share a hash is n^2 / 2^65: with
+    10^8 items, one of 3,700 such sets takes a single item wrongly for seen.
 
-    Arrays are merged when the younger has grown to half of the older, so that there are at most log2(n) of them and
+    Arrays are merged when the newer one has grown to half of the older one, so there are at most log2(n) arrays and
     a hash is moved log2(n) times.
     """
 
@@ -23,7 +23,7 @@ class SeenHashes:
         return sum(len(run) for run in self._runs)
 
     def add(self, hashes: UInt64[np.ndarray, "n"]) -> Bool[np.ndarray, "n"]:
-        """Add them all; True where one was not there yet, neither in the set nor earlier in `hashes`."""
+        """Add all hashes; True for each that was new, neither in the set nor earlier in `hashes`."""
         unique, first = np.unique(hashes, return_index=True)
         is_unknown = np.ones(len(unique), dtype=bool)
         for run in self._runs:
@@ -38,8 +38,8 @@ class SeenHashes:
     def _append(self, run: UInt64[np.ndarray, "n"]) -> None:
         self._runs.append(run)
         while len(self._runs) > 1 and 2 * len(self._runs[-1]) >= len(self._runs[-2]):
-            younger, older = self._runs.pop(), self._runs.pop()
-            merged = np.concatenate((older, younger))
-            del older, younger
-            merged.sort(kind="stable")  # two sorted runs: the sort sees them and merges
+            newer, older = self._runs.pop(), self._runs.pop()
+            merged = np.concatenate((older, newer))
+            del older, newer
+            merged.sort(kind="stable")  # the sort detects the two sorted runs and merges them
             self._runs.append(merged)

@@ -1,7 +1,7 @@
-"""Translation Memory eXchange 1.4 (LISA, 2005), streamed: two languages out of a file with any number.
+"""Reader of Translation Memory eXchange 1.4 (LISA, 2005), streamed: two languages of a file with any number.
 
-The parser is expat, event by event. A file that declares entities is refused, so there is nothing to expand; external
-DTDs are not read; a file without an end to one of its tags is refused before it fills the memory.
+The parser is expat, event by event. A file that declares entities is refused, so none are expanded. External DTDs are
+not read. A file with a tag that does not end is refused before it fills the memory.
 """
 
 import codecs
@@ -17,17 +17,17 @@ __all__ = ["TranslationUnit", "read_tmx"]
 
 _CHUNK_BYTES = 2**18
 _MAX_TAG_BYTES = 2**24
-"""More than this without a single event is not a translation memory."""
+"""A file with more bytes than this without a parser event is no translation memory."""
 _MAX_TEXT_CHARACTERS = 2**20
 _CODE_ELEMENTS = frozenset({"bpt", "ept", "it", "ph", "ut"})
-"""Inline elements that hold codes of the format the text was in; `hi` and `sub` hold text."""
+"""Inline elements that hold codes of the text's original format; `hi` and `sub` hold text."""
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _DECLARED = re.compile(rb"""^\s*<\?xml[^>]*?encoding\s*=\s*["']([A-Za-z0-9._-]+)["']""")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TranslationUnit:
-    """One `tu`, as far as the two languages are concerned."""
+    """One `tu`: its texts in the two languages, or the problem."""
 
     line: int
     english: str = ""
@@ -36,14 +36,14 @@ class TranslationUnit:
 
 
 def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterator[TranslationUnit]:
-    """The translation units of a file in order, each with its two texts or why there are none.
+    """Yield the translation units of a file in order, each with its two texts or a problem.
 
-    Bytes that are no characters in the file's encoding become U+FFFD and characters that XML forbids become blanks, so
-    that they cost their own unit and not the file.
+    Bytes that are no characters in the file's encoding become U+FFFD, and characters that XML forbids become spaces,
+    so that they cost their own unit and not the file.
 
     Args:
-        path: for messages.
-        languages: values of `xml:lang`; "en" takes "en-US" and "EN_GB" as well. Of several, the first is read.
+        path: name of the file, for error messages.
+        languages: values of `xml:lang`; "en" also matches "en-US" and "EN_GB". The first of several variants is read.
 
     Raises:
         ValueError: not well-formed, in an unknown encoding, or with declarations of entities.
@@ -80,7 +80,7 @@ def _encoding(start: bytes, path: Path) -> str:
         codec = codecs.lookup(name)
     except LookupError:
         raise ValueError(f"{path}: unknown encoding {name!r}") from None
-    # What names itself UTF-16 in single bytes is not; and only codecs of text will do (not "zip" or "rot13").
+    # A declaration in single bytes rules out UTF-16; and only codecs of text are allowed (not "zip" or "rot13").
     is_text = getattr(codec, "_is_text_encoding", True)
     if not is_text or codec.name.startswith(("utf-16", "utf-32")) or codec.incrementaldecoder is None:
         raise ValueError(f"{path}: declares the encoding {name!r}, which it cannot be in")
@@ -101,12 +101,12 @@ def _parser(units: "_Units", path: Path) -> expat.XMLParserType:
     parser.EndElementHandler = units.end
     parser.CharacterDataHandler = units.text
     parser.EntityDeclHandler = refuse
-    # Entities of an external DTD, which is not read: those of HTML are known all the same.
-    parser.SkippedEntityHandler = lambda name, is_parameter: None if is_parameter else units.text(_named(name))
+    # Entities of an external DTD, which is not read; those of HTML are resolved.
+    parser.SkippedEntityHandler = lambda name, is_parameter: None if is_parameter else units.text(_resolve(name))
     return parser
 
 
-def _named(entity: str) -> str:
+def _resolve(entity: str) -> str:
     reference = f"&{entity};"
     resolved = html.unescape(reference)
     return "\ufffd" if resolved == reference else resolved
@@ -114,19 +114,19 @@ def _named(entity: str) -> str:
 
 @dataclass(kw_only=True)
 class _Units:
-    """What the parser's events add up to."""
+    """Collects translation units from the parser's events."""
 
     languages: tuple[str, str]
     done: list[TranslationUnit] = field(default_factory=list)
     line: int = 0
     texts: dict[int, str] = field(default_factory=dict)
-    """Side (0 or 1) -> text, of the unit that is open."""
+    """Side (0 or 1) -> text, of the open unit."""
     side: int | None = None
-    """Side of the `tuv` that is open, None for another language or a second variant."""
+    """Side of the open `tuv`; None for another language or a second variant."""
     num_codes: int = 0
     """Open inline elements that hold codes."""
     pieces: list[str] | None = None
-    """Of the `seg` that is open."""
+    """Texts of the open `seg`; None if none is open."""
     num_characters: int = 0
 
     def take(self) -> list[TranslationUnit]:
@@ -137,13 +137,13 @@ class _Units:
         if name == "tu":
             self.line, self.texts = line, {}
         elif name == "tuv":
-            self.side = self._side(attributes.get("xml:lang") or attributes.get("lang") or "")
+            self.side = self._find_side(attributes.get("xml:lang") or attributes.get("lang") or "")
         elif name == "seg" and self.side is not None:
             self.pieces, self.num_characters = [], 0
         elif name in _CODE_ELEMENTS:
             self.num_codes += 1
 
-    def _side(self, tag: str) -> int | None:
+    def _find_side(self, tag: str) -> int | None:
         tag = tag.replace("_", "-").lower()
         for side, name in enumerate(self.languages):
             name = name.replace("_", "-").lower()

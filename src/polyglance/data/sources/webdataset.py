@@ -1,6 +1,6 @@
 """WebDataset shards: plain tar files in which members that share a name up to the first dot are one sample.
 
-They are read front to back and only in memory: a member's name is a key, never a path. The standard library ends
+They are read front to back and only in memory: a member's name is a key, never a path. The standard library stops
 silently at a damaged header and at the end of a file that was cut short; here both are counted.
 """
 
@@ -13,17 +13,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
 from polyglance.data.location import Location
-from polyglance.data.sources.found import (
+from polyglance.data.sources.raw_images import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
-    FoundImage,
-    json_object,
-    text_or_none,
-    texts_of,
+    RawImage,
+    collect_texts,
+    decode_text,
+    parse_json_object,
 )
 from polyglance.records import Drops
 
-__all__ = ["Member", "read_tar", "tar_members"]
+__all__ = ["Member", "read_samples", "read_tar"]
 
 _MAX_TEXT_BYTES = 2**24
 
@@ -33,12 +33,12 @@ class Member(NamedTuple):
 
     key: str
     suffix: str
-    """What follows the first dot, in lower case."""
+    """Text after the first dot, in lower case."""
     data: bytes
 
 
 class _StrictInfo(tarfile.TarInfo):
-    """A header that is broken, or missing where the end should be marked, is an error wherever it stands."""
+    """Makes a broken header, or a missing one at the end, an error anywhere in the file."""
 
     @classmethod
     def fromtarfile(cls, tarfile_: tarfile.TarFile) -> Self:
@@ -50,14 +50,19 @@ class _StrictInfo(tarfile.TarInfo):
             raise tarfile.ReadError(str(error)) from None
 
 
-def read_tar(path: Path, text_fields: Sequence[str], drops: Drops) -> Iterator[FoundImage]:
-    """The images of one shard (.tar, or compressed) in order, with the texts of their samples."""
-    for key, members in groupby(tar_members(path, drops), key=lambda member: member.key):
-        yield from _sample(f"{path.name}:{key}", list(members), text_fields, drops)
+def read_tar(path: Path, text_fields: Sequence[str], drops: Drops) -> Iterator[RawImage]:
+    """Yield the images of one shard (.tar, or compressed) in order, with the texts of their samples."""
+    for key, members in read_samples(path, drops):
+        yield from _read_images(f"{path.name}:{key}", members, text_fields, drops)
 
 
-def tar_members(path: Location, drops: Drops) -> Iterator[Member]:
-    """The files of one shard (.tar, or compressed), front to back, those of a sample one after the other."""
+def read_samples(path: Location, drops: Drops) -> Iterator[tuple[str, list[Member]]]:
+    """Yield the samples of one shard (.tar, or compressed) in order: key and files of each."""
+    for key, members in groupby(_read_members(path, drops), key=lambda member: member.key):
+        yield key, list(members)
+
+
+def _read_members(path: Location, drops: Drops) -> Iterator[Member]:
     try:
         with path.open("rb") as shard, tarfile.open(fileobj=shard, mode="r|*", tarinfo=_StrictInfo) as tar:
             for info in tar:
@@ -67,7 +72,7 @@ def tar_members(path: Location, drops: Drops) -> Iterator[Member]:
                     continue
                 stem, _, suffix = name.partition(".")
                 suffix = suffix.lower()
-                limit = MAX_FILE_BYTES if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES else _MAX_TEXT_BYTES
+                limit = MAX_FILE_BYTES if _is_image(suffix) else _MAX_TEXT_BYTES
                 file = tar.extractfile(info) if info.isreg() and info.size <= limit else None
                 if file is None:
                     reason = "image: too many bytes" if info.isreg() else "image: not a regular file in a tar"
@@ -78,17 +83,21 @@ def tar_members(path: Location, drops: Drops) -> Iterator[Member]:
         drops.add("shard: damaged or cut short, read up to there", f"{path.name}: {error}"[:300])
 
 
-def _sample(where: str, members: list[Member], text_fields: Sequence[str], drops: Drops) -> Iterator[FoundImage]:
+def _is_image(suffix: str) -> bool:
+    return f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES
+
+
+def _read_images(where: str, members: list[Member], text_fields: Sequence[str], drops: Drops) -> Iterator[RawImage]:
     values: dict[str, Any] = {}
     for member in members:
         if member.suffix == "json":
-            values.update(json_object(member.data, f"{where}.json", drops))
+            values.update(parse_json_object(member.data, f"{where}.json", drops))
     for member in members:
         if member.suffix in text_fields:
-            text = text_or_none(member.data, f"{where}.{member.suffix}", drops)
+            text = decode_text(member.data, f"{where}.{member.suffix}", drops)
             values[member.suffix] = text.split("\n") if text is not None else None
-    images = [member for member in members if f".{member.suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES]
+    images = [member for member in members if _is_image(member.suffix)]
     if not images:
         drops.add("image: a sample without one", where)
     for image in images:
-        yield FoundImage(data=image.data, where=f"{where}.{image.suffix}", texts=texts_of(values, text_fields))
+        yield RawImage(data=image.data, where=f"{where}.{image.suffix}", texts=collect_texts(values, text_fields))

@@ -1,16 +1,16 @@
-"""The built-in world: rendered scenes of simple objects, described in every language by a grammar of its own.
+"""The built-in world: rendered scenes of simple objects, described in each language by its grammar.
 
     scene = sample_scene("pairs", seed=0, index=7)
     render(scene, 32)                   # uint8 [32, 32, 3]
     describe(scene, "fr")               # "La photo montre un petit cercle rouge à gauche d'un grand carré bleu."
-    attributes(text, "fr")["colour"]    # ("red", "blue")
+    read_attributes(text, "fr")["colour"]   # ("red", "blue")
     generate(WorldConfig(level="pairs"), "out")
 
-Nothing is downloaded and there is no end to it: a scene is a pure function of (level, seed, index, split). One tenth of
-all contents is held out: no test image shows what a training image shows, whatever the seeds.
+Nothing is downloaded and the number of images is unlimited: a scene is a pure function of (level, seed, index, split).
+One tenth of all contents is held out: no test image shows the content of a training image, whatever the seeds.
 """
 
-from polyglance.data.world.describe import ATTRIBUTES, PREFIXES, CaptionStyle, attributes, describe
+from polyglance.data.world.describe import ATTRIBUTES, PREFIXES, CaptionStyle, describe, read_attributes
 from polyglance.data.world.generate import WorldConfig, generate
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import (
@@ -21,7 +21,6 @@ from polyglance.data.world.scene import (
     Scene,
     SplitName,
     is_held_out,
-    num_scenes,
     sample_scene,
 )
 
@@ -36,11 +35,10 @@ __all__ = [
     "Scene",
     "SplitName",
     "WorldConfig",
-    "attributes",
     "describe",
     "generate",
     "is_held_out",
-    "num_scenes",
+    "read_attributes",
     "render",
     "sample_scene",
 ]

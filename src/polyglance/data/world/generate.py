@@ -1,4 +1,4 @@
-"""The world as a data set: train and test shards, rendered and described."""
+"""The built-in world as data sets: training and test shards, rendered and described."""
 
 import io
 from dataclasses import dataclass
@@ -9,23 +9,24 @@ from PIL import Image
 
 from polyglance import __version__
 from polyglance.config import fingerprint
-from polyglance.data.shard import MANIFEST_NAME, ShardWriter, read_manifest
+from polyglance.data.manifest import is_finished
+from polyglance.data.shard import ShardWriter
 from polyglance.data.world.describe import PREFIXES, CaptionStyle, describe
 from polyglance.data.world.grammars import GRAMMARS, grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
-from polyglance.data.world.scene import LevelName, SplitName, level_named, num_scenes, sample_scene
+from polyglance.data.world.scene import LevelName, SplitName, find_level, sample_scene
 from polyglance.records import ImageRecord, annotations_from_texts
 
-__all__ = ["LICENCE", "WorldConfig", "generate", "record"]
+__all__ = ["WorldConfig", "generate", "make_record"]
 
-LICENCE = "Apache-2.0"
+_LICENCE = "Apache-2.0"
 _ORIGIN = "world"
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorldConfig:
-    """Which world to draw, how much of it, and in which languages.
+    """Difficulty, size and languages of data sets of the built-in world.
 
     Raises:
         ValueError: a value outside its range, or a language without grammar.
@@ -34,20 +35,22 @@ class WorldConfig:
     level: LevelName = "pairs"
     """Difficulty: which attributes vary (`LEVELS`)."""
     image_size: int = 32
-    """Side of the square images in pixels; `full` wants 64 or more."""
+    """Side of the square images in pixels; level `full` needs 64 or more to be legible."""
     languages: tuple[str, ...] = tuple(GRAMMARS)
-    """Languages every image is described in."""
+    """Languages in which every image is described."""
     styles: tuple[CaptionStyle, ...] = ("short",)
-    """Captions per language: one of each style."""
+    """Styles of captions; every image has one caption of each style per language."""
     num_train_images: int = 20_000
+    """Images of the training data set."""
     num_test_images: int = 1_000
+    """Images of the test data set."""
     seed: int = 0
-    """Of scenes and their rendering; what is held out for the test does not depend on it."""
+    """Seed of scenes and their rendering. The choice of held-out contents does not depend on it."""
     test_share: float = 0.1
     """Share of all contents that is held out for the test."""
 
     def __post_init__(self) -> None:
-        level_named(self.level)
+        find_level(self.level)
         if self.image_size < MIN_IMAGE_SIZE:
             raise ValueError(f"image_size is {self.image_size}: the world needs {MIN_IMAGE_SIZE} pixels or more")
         if not 0 < self.test_share < 1:
@@ -66,11 +69,10 @@ class WorldConfig:
 def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
     """Write `out_dir/train` and `out_dir/test`, two data sets of shards.
 
-    A pure function of the config. Each data set's manifest comes last; one that is finished already, with the same
-    config, is left as it is.
+    The result is a pure function of the config. A data set with the same config that is finished already stays.
 
     Returns:
-        What was asked for and written, as plain values.
+        Folder, level and numbers of scenes and images, as plain values.
 
     Raises:
         ValueError: there is a finished data set of another origin.
@@ -79,27 +81,27 @@ def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
     for split, num_images in sizes.items():
         mark = fingerprint("world", __version__, split, config)
         directory = Path(out_dir) / split
-        if _is_finished(directory, mark):
+        if is_finished(directory, mark):
             continue
         with ShardWriter(
             directory,
             source=f"polyglance world, level {config.level}, {split}",
-            licence=LICENCE,
+            licence=_LICENCE,
             prefixes={code: PREFIXES[code] for code in config.languages},
             fingerprint=mark,
         ) as writer:
             for index in range(num_images):
-                writer.write(record(config, split, index))
+                writer.write(make_record(config, split, index))
     return {
         "out_dir": str(out_dir),
         "level": config.level,
-        "num_scenes": num_scenes(config.level),
+        "num_scenes": find_level(config.level).num_scenes,
         **{f"num_{split}_images": num_images for split, num_images in sizes.items()},
     }
 
 
-def record(config: WorldConfig, split: SplitName, index: int) -> ImageRecord:
-    """The image with this index and all its captions and translations; a pure function of the arguments."""
+def make_record(config: WorldConfig, split: SplitName, index: int) -> ImageRecord:
+    """Make the image with this index, with all its captions and translations; a pure function of the arguments."""
     scene = sample_scene(config.level, config.seed, index, split, test_share=config.test_share)
     annotations = [
         annotation
@@ -111,7 +113,3 @@ def record(config: WorldConfig, split: SplitName, index: int) -> ImageRecord:
     buffer = io.BytesIO()
     Image.fromarray(render(scene, config.image_size)).save(buffer, "PNG", compress_level=1)
     return ImageRecord(key=f"{split}-{index:08d}", image=buffer.getvalue(), annotations=tuple(annotations))
-
-
-def _is_finished(directory: Path, mark: str) -> bool:
-    return (directory / MANIFEST_NAME).exists() and read_manifest(directory).fingerprint == mark

@@ -1,4 +1,4 @@
-"""Scenes as pixels: anti-aliased shapes on a mildly varying grey."""
+"""Pixels of scenes: anti-aliased shapes on a slightly varying grey."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from polyglance.data.world.layout import MIN_IMAGE_SIZE, layout
+from polyglance.data.world.layout import MIN_IMAGE_SIZE, place_groups
 from polyglance.data.world.scene import Scene
 
 __all__ = ["PALETTE", "render"]
@@ -27,29 +27,29 @@ PALETTE: Mapping[str, tuple[int, int, int]] = MappingProxyType(
         "brown": (115, 65, 30),
     }
 )
-"""Colour -> sRGB. A rendered object stays nearer to its own entry than to any other."""
+"""Colour -> sRGB. A rendered object is nearer to its own entry than to any other."""
 
 _COLOUR_JITTER = 12  # no entry of the palette is nearer to 0 or 255
-_GREY = (118, 158)  # of backgrounds, on which both black and white stand out
+_GREY = (118, 158)  # range of backgrounds, on which both black and white stand out
 _TINT = 8
 _SLOPE = 10
 _SUPERSAMPLING = 8
-_RENDER = 11  # purpose number of the random stream
+_PURPOSE = 11  # number of the random stream
 
 _Points = list[tuple[float, float]]
 
 
 def render(scene: Scene, image_size: int = MIN_IMAGE_SIZE) -> NDArray[np.uint8]:
-    """The image of a scene: uint8 [image_size, image_size, 3], a pure function of the arguments.
+    """Render a scene: uint8 [image_size, image_size, 3], a pure function of the arguments.
 
     Raises:
-        ValueError: an image too small for objects to stay apart.
+        ValueError: the image is too small for a gap between objects.
     """
     if image_size < MIN_IMAGE_SIZE:
         raise ValueError(f"image_size is {image_size}: the world needs {MIN_IMAGE_SIZE} pixels or more")
-    rng = np.random.default_rng([scene.seed, _RENDER])
-    canvas = _background(rng, image_size)
-    for group, placed in zip(scene.groups, layout(scene), strict=True):
+    rng = np.random.default_rng([scene.seed, _PURPOSE])
+    canvas = _draw_background(rng, image_size)
+    for group, placed in zip(scene.groups, place_groups(scene), strict=True):
         colour = np.asarray(PALETTE[group.colour] + rng.uniform(-_COLOUR_JITTER, _COLOUR_JITTER, 3), np.float32)
         diameter = int(placed.diameter * image_size)  # rounded down, so that the gap of a pixel is never lost
         mask = _mask(group.shape, diameter)
@@ -60,8 +60,8 @@ def render(scene: Scene, image_size: int = MIN_IMAGE_SIZE) -> NDArray[np.uint8]:
     return (canvas + 0.5).astype(np.uint8)
 
 
-def _background(rng: np.random.Generator, image_size: int) -> NDArray[np.float32]:
-    """A grey with a slight tint and slope, float32 [image_size, image_size, 3]."""
+def _draw_background(rng: np.random.Generator, image_size: int) -> NDArray[np.float32]:
+    """Draw a grey with a slight tint and slope, float32 [image_size, image_size, 3]."""
     colour = rng.uniform(*_GREY) + rng.uniform(-_TINT, _TINT, 3)
     slope_x, slope_y = rng.uniform(-_SLOPE, _SLOPE, 2).astype(np.float32)
     ramp = _ramp(image_size)[:, None]
@@ -76,7 +76,7 @@ def _ramp(image_size: int) -> NDArray[np.float32]:
 
 @cache
 def _mask(shape: str, diameter: int) -> NDArray[np.float32]:
-    """How much of each pixel the shape covers, float32 [diameter, diameter, 1]."""
+    """Share of each pixel that the shape covers, float32 [diameter, diameter, 1]."""
     fine = diameter * _SUPERSAMPLING
     image = Image.new("L", (fine, fine))
     outline = [((1 + x) * fine / 2 - 0.5, (1 + y) * fine / 2 - 0.5) for x, y in _OUTLINES[shape]]

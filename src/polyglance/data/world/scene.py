@@ -1,4 +1,4 @@
-"""What a scene is: groups of like objects, related in space; levels of difficulty; sampling; what is held out."""
+"""Scenes: groups of equal objects with relations in space; levels of difficulty, sampling, held-out contents."""
 
 import hashlib
 import math
@@ -20,9 +20,8 @@ __all__ = [
     "LevelName",
     "Scene",
     "SplitName",
+    "find_level",
     "is_held_out",
-    "level_named",
-    "num_scenes",
     "sample_scene",
 ]
 
@@ -34,36 +33,38 @@ _SHAPES = ("circle", "square", "triangle", "star", "heart", "cross", "diamond", 
 _COLOURS = ("red", "blue", "green", "yellow", "orange", "purple", "black", "white", "pink", "brown")
 RELATIONS = ("left of", "above", "right of", "below")
 _CONVERSE = {"right of": "left of", "below": "above"}
-_STREAM = {"train": 0, "test": 1}  # the purpose number of a scene's random stream
+_PURPOSES = {"train": 0, "test": 1}  # numbers of the random streams of scenes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """How hard a world is: the values its attributes take."""
+    """Difficulty of a world: the values of its attributes."""
 
     shapes: tuple[str, ...]
     colours: tuple[str, ...]
     diameters: Mapping[str, float]
     """Size -> diameter of an object, as a fraction of the image's side. Chosen so that the largest groups still fit."""
     numbers: tuple[int, ...]
-    """How many objects a group may have."""
+    """Possible numbers of objects in a group."""
     relations: tuple[str, ...]
     group_shares: tuple[float, ...]
-    """Share of scenes with one, two, three groups; adds up to one."""
+    """Shares of scenes with one, two, three groups; they add up to one."""
     freedom: float = 1.0
-    """How far objects stray from the middle of the room they have, as a share of the way there is."""
+    """Largest distance of objects from the middle of their room, as a share of the possible distance."""
 
     @property
     def num_kinds(self) -> int:
-        """How many different groups there are."""
+        """Number of different groups."""
         return len(self.shapes) * len(self.colours) * len(self.diameters) * len(self.numbers)
 
     @property
     def num_scenes(self) -> int:
-        """How many scenes differ in content; two ways to say the same (A left of B, B right of A) count once.
+        """Number of scenes that differ in content, train and test together.
 
-        Groups of a scene differ in shape or colour, so every ordered choice of groups excludes the `alike` of the ones
-        before. Two groups are related along one of the axes; three by two different relations in either order.
+        Two wordings of one content (A left of B, B right of A) count once.
+
+        Groups of a scene differ in shape or colour, so every ordered choice of groups excludes the `alike` groups of
+        each earlier one. Two groups are related along one axis; three by two different relations in either order.
         """
         kinds, alike = self.num_kinds, len(self.diameters) * len(self.numbers)
         num_axes = len({_CONVERSE.get(relation, relation) for relation in self.relations})
@@ -104,12 +105,12 @@ LEVELS: Mapping[LevelName, Level] = MappingProxyType(
         ),
     }
 )
-"""`pairs` is what the reference figures are for and reads well at 32 pixels; `full` wants 64 or more."""
+"""The reference figures are measured on `pairs`, which is legible at 32 pixels; `full` needs 64 or more."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Group:
-    """One to four objects that look the same and lie together."""
+    """One to four equal objects that lie together."""
 
     number: int
     size: str
@@ -123,18 +124,18 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scene:
-    """What an image shows. The first group is the one that the relations are told from."""
+    """Content of an image. Relations are those of the first group to the others."""
 
     level: LevelName
     groups: tuple[Group, ...]
     relations: tuple[str, ...]
-    """How the first group lies to each of the others: groups[0] is relations[i] groups[i + 1]. All different."""
+    """Relation of the first group to each other one: groups[0] is relations[i] groups[i + 1]. All differ."""
     seed: int
-    """Of everything that is not content: exact places, sizes, shades, background."""
+    """Seed of everything that is not content: exact places, sizes, shades, background."""
 
     @property
     def content(self) -> Content:
-        """All attributes and relations, in one canonical order: equal for scenes that show the same facts."""
+        """All attributes and relations, in a canonical order: equal for scenes that show the same facts."""
         attributes = [(group.number, group.size, group.colour, group.shape) for group in self.groups]
         if len(attributes) == 2 and self.relations[0] in _CONVERSE:
             return (attributes[1], (_CONVERSE[self.relations[0]], *attributes[0]))
@@ -142,8 +143,8 @@ class Scene:
         return (attributes[0], *sorted((relation, *group) for relation, group in others))
 
 
-def level_named(name: str) -> Level:
-    """The level of that name.
+def find_level(name: str) -> Level:
+    """Find the level of this name.
 
     Raises:
         ValueError: there is none; the message names the nearest.
@@ -153,16 +154,11 @@ def level_named(name: str) -> Level:
     return LEVELS[cast(LevelName, name)]
 
 
-def num_scenes(level: LevelName) -> int:
-    """How many scenes of a level differ in content (train and test together)."""
-    return level_named(level).num_scenes
-
-
 def is_held_out(content: Content, share: float) -> bool:
     """Whether a content belongs to the test split.
 
-    A hash of the content decides, so that the same content is held out whatever the seed, index or level, and a larger
-    share holds out a superset.
+    A hash of the content decides, so the same content is held out whatever the seed, index or level, and a larger share
+    holds out a superset.
     """
     digest = hashlib.blake2b(repr(content).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") < share * 2**64
@@ -171,10 +167,10 @@ def is_held_out(content: Content, share: float) -> bool:
 def sample_scene(
     level: LevelName, seed: int, index: int, split: SplitName = "train", *, test_share: float = 0.1
 ) -> Scene:
-    """The scene with this index: a pure function of the arguments.
+    """Sample the scene with this index; a pure function of the arguments.
 
-    Train and test scenes have no content in common (`is_held_out`), whatever their seeds. Contents are drawn
-    again until one falls on the asked side.
+    Train and test scenes have no content in common (`is_held_out`), whatever their seeds. Contents are drawn again
+    until one belongs to the split.
 
     Args:
         test_share: share of all contents that is held out for the test split; 0 < test_share < 1.
@@ -182,8 +178,8 @@ def sample_scene(
     Raises:
         ValueError: unknown level.
     """
-    rules = level_named(level)
-    rng = np.random.default_rng([seed, index, _STREAM[split]])
+    rules = find_level(level)
+    rng = np.random.default_rng([seed, index, _PURPOSES[split]])
     scene_seed = int(rng.integers(2**63))
     while True:
         groups, relations = _draw(rules, rng.random(9).tolist())
@@ -195,10 +191,10 @@ def sample_scene(
 
 
 def _draw(level: Level, uniforms: list[float]) -> tuple[tuple[Group, ...], tuple[str, ...]]:
-    """Groups and relations from nine numbers in [0, 1); the groups may still look alike."""
-    how_many, first_relation, second_relation, *kinds = uniforms
+    """Draw groups and relations from nine numbers in [0, 1); the groups may still look alike."""
+    number, first_relation, second_relation, *kinds = uniforms
     num_groups, share = 1, level.group_shares[0]
-    while how_many >= share and num_groups < len(level.group_shares):
+    while number >= share and num_groups < len(level.group_shares):
         share += level.group_shares[num_groups]
         num_groups += 1
     relations = list(level.relations)

@@ -9,8 +9,8 @@ measured.
 import re
 from collections.abc import Sequence
 
-from polyglance.data.sentences import join_sentences, sentences
-from polyglance.data.world import attributes
+from polyglance.data.sentences import join_sentences, split_sentences
+from polyglance.data.world import read_attributes
 from polyglance.data.world.grammars import grammar
 from polyglance.data.world.scene import Group, Scene
 from polyglance.engines import EngineConfig, Failure
@@ -59,7 +59,7 @@ class WorldTranslator:
         return self.translate(texts, language=language)
 
     def _translate(self, text: str, language: str) -> str:
-        wrong = self._ambiguous and not attributes(text, SOURCE_LANGUAGE)["zone"]
+        wrong = self._ambiguous and not read_attributes(text, SOURCE_LANGUAGE)["zone"]
         pieces = [
             piece if _SEPARATOR.fullmatch(piece) else _translate_passage(piece, language)
             for piece in _SEPARATOR.split(text)
@@ -71,7 +71,7 @@ class WorldTranslator:
 
 def _translate_passage(text: str, language: str) -> str:
     """Translate captions one after the other; the longest run of sentences that is a caption is taken first."""
-    rest, translations = sentences(text, SOURCE_LANGUAGE), []
+    rest, translations = split_sentences(text, SOURCE_LANGUAGE), []
     while rest:
         for size in range(min(_MAX_SENTENCES, len(rest)), 0, -1):
             translation = _translate_caption(" ".join(rest[:size]), language)
@@ -86,8 +86,8 @@ def _translate_passage(text: str, language: str) -> str:
 
 def _translate_caption(text: str, language: str) -> str | None:
     """Translate a caption of the world; None where the text is none."""
-    first, *others = sentences(text, SOURCE_LANGUAGE)
-    of_first, of_text = attributes(first, SOURCE_LANGUAGE), attributes(text, SOURCE_LANGUAGE)
+    first, *others = split_sentences(text, SOURCE_LANGUAGE)
+    of_first, of_text = read_attributes(first, SOURCE_LANGUAGE), read_attributes(text, SOURCE_LANGUAGE)
     kinds = [of_first[name] for name in ("number", "size", "colour", "shape")]
     if not kinds[0] or len({len(values) for values in kinds}) > 1 or len(of_text["relation"]) != len(kinds[0]) - 1:
         return None

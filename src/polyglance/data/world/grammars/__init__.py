@@ -1,4 +1,4 @@
-"""The languages the world can describe. Adding one is one module with a `Grammar` and one entry here."""
+"""Languages in which the world can be described. To add one, write a module with a `Grammar` and enter it here."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -20,12 +20,12 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
 
 
 def grammar(code: str) -> Grammar:
-    """The grammar of a language.
+    """Return the grammar of a language.
 
     Raises:
-        ValueError: the world has none for it; the message names the nearest.
+        ValueError: an unknown language, or one for which the world has no grammar.
     """
     if code not in GRAMMARS:
-        name = language(code).name  # an unknown language is answered there
+        name = language(code).name
         raise ValueError(f"the world has no grammar for {name}; it has: {', '.join(GRAMMARS)}")
     return GRAMMARS[code]

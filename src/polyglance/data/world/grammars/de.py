@@ -1,6 +1,6 @@
 """German: three genders, accusative and dative, strong, mixed and weak adjective endings."""
 
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from polyglance.data.world.grammars.grammar import Forms, Grammar
 from polyglance.data.world.scene import Group
@@ -27,7 +27,6 @@ _NOUNS = {
     "diamond": _Noun("f", "Raute", "Raute", "Rauten", "Rauten"),
     "arrow": _Noun("m", "Pfeil", "Pfeil", "Pfeile", "Pfeilen"),
 }
-_NUMBERS = {2: "zwei", 3: "drei", 4: "vier"}
 _SIZES = {"small": "klein", "medium": "mittelgroß", "large": "groß"}
 _COLOURS = {
     "red": "rot",
@@ -42,22 +41,10 @@ _COLOURS = {
     "brown": "braun",
 }
 _ENDINGS = ("e", "en", "es")
-_RELATIONS = {"left of": "links von", "right of": "rechts von", "above": "über", "below": "unter"}
 _A_ACCUSATIVE = {"m": ("einen", "en"), "f": ("eine", "e"), "n": ("ein", "es")}  # article, ending of adjectives
 _A_DATIVE = {"m": "einem", "f": "einer", "n": "einem"}
 _THE_NOMINATIVE = {"m": "der", "f": "die", "n": "das"}
 _THE_DATIVE = {"m": "dem", "f": "der", "n": "dem"}
-_ZONES = {
-    "top left": "oben links",
-    "top": "oben in der Mitte",
-    "top right": "oben rechts",
-    "left": "auf der linken Seite",
-    "centre": "in der Mitte",
-    "right": "auf der rechten Seite",
-    "bottom left": "unten links",
-    "bottom": "unten in der Mitte",
-    "bottom right": "unten rechts",
-}
 
 
 class German(Grammar):
@@ -65,43 +52,53 @@ class German(Grammar):
     prefix = LANGUAGES["de"].prefix
     conjunction = "und"
     clause_conjunction = " und"
+    verb = ("befindet sich", "befinden sich")
+    numbers: ClassVar = {2: "zwei", 3: "drei", 4: "vier"}
+    relations: ClassVar = {"left of": "links von", "right of": "rechts von", "above": "über", "below": "unter"}
+    zones: ClassVar = {
+        "top left": "oben links",
+        "top": "oben in der Mitte",
+        "top right": "oben rechts",
+        "left": "auf der linken Seite",
+        "centre": "in der Mitte",
+        "right": "auf der rechten Seite",
+        "bottom left": "unten links",
+        "bottom": "unten in der Mitte",
+        "bottom right": "unten rechts",
+    }
+    word_forms: ClassVar = {
+        "size": {size: [stem + ending for ending in _ENDINGS] for size, stem in _SIZES.items()},
+        "colour": {colour: [stem + ending for ending in _ENDINGS] for colour, stem in _COLOURS.items()},
+        "shape": {shape: [form.lower() for form in noun[1:]] for shape, noun in _NOUNS.items()},
+    }
 
-    def shown(self, group: Group) -> str:
+    def name_new(self, group: Group) -> str:
         noun = _NOUNS[group.shape]
         if group.number > 1:
-            return f"{_NUMBERS[group.number]} {_adjectives(group, 'e')} {noun.plural}"
+            return f"{self.numbers[group.number]} {_adjectives(group, 'e')} {noun.plural}"
         article, ending = _A_ACCUSATIVE[noun.gender]
         return f"{article} {_adjectives(group, ending)} {noun.singular}"
 
-    def known(self, group: Group) -> str:
+    def name_known(self, group: Group) -> str:
         noun, colour = _NOUNS[group.shape], _COLOURS[group.colour]
         if group.number > 1:
             return f"die {colour}en {noun.plural}"
         return f"{_THE_NOMINATIVE[noun.gender]} {colour}e {noun.singular}"
 
-    def beside(self, relation: str, group: Group, *, known: bool) -> str:
+    def say_relation(self, relation: str, group: Group, *, known: bool) -> str:
         noun, plural = _NOUNS[group.shape], group.number > 1
         if known:
             determiner = "den" if plural else _THE_DATIVE[noun.gender]
             adjectives = f"{_COLOURS[group.colour]}en"
         else:
-            determiner = _NUMBERS[group.number] if plural else _A_DATIVE[noun.gender]
+            determiner = self.numbers[group.number] if plural else _A_DATIVE[noun.gender]
             adjectives = _adjectives(group, "en")
-        phrase = f"{_RELATIONS[relation]} {determiner} {adjectives} {noun.dative_plural if plural else noun.dative}"
-        return phrase.replace("von dem ", "vom ")
-
-    def located(self, group: Group, zone: str) -> str:
-        return f"{'befindet' if group.number == 1 else 'befinden'} sich {_ZONES[zone]}"
+        noun_form = noun.dative_plural if plural else noun.dative
+        return f"{self.relations[relation]} {determiner} {adjectives} {noun_form}".replace("von dem ", "vom ")
 
     def forms(self) -> Forms:
-        return {
-            "number": {str(number): [form] for number, form in _NUMBERS.items()},
-            "size": {size: [stem + ending for ending in _ENDINGS] for size, stem in _SIZES.items()},
-            "colour": {colour: [stem + ending for ending in _ENDINGS] for colour, stem in _COLOURS.items()},
-            "shape": {shape: [form.lower() for form in noun[1:]] for shape, noun in _NOUNS.items()},
-            "relation": {relation: [form, form.replace("von", "vom")] for relation, form in _RELATIONS.items()},
-            "zone": {zone: [form.lower()] for zone, form in _ZONES.items()},
-        }
+        relations = {relation: [words, words.replace("von", "vom")] for relation, words in self.relations.items()}
+        return {**super().forms(), "relation": relations}
 
 
 def _adjectives(group: Group, ending: str) -> str:

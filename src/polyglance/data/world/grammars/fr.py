@@ -1,107 +1,87 @@
-"""French: two genders, size before and colour after the noun, elision and contraction after "de"."""
+"""French: size before and colour after the noun, elision, contraction after "de"."""
 
-from typing import NamedTuple
+from typing import ClassVar
 
-from polyglance.data.world.grammars.grammar import Forms, Grammar
+from polyglance.data.world.grammars.romance import RomanceGrammar, RomanceNoun
 from polyglance.data.world.scene import Group
 from polyglance.languages import LANGUAGES
 
 __all__ = ["French"]
 
-
-class _Noun(NamedTuple):
-    feminine: bool
-    singular: str
-    plural: str
-    the: str
-    """Definite article in the singular, with the space that follows it."""
-
-
-_NOUNS = {
-    "circle": _Noun(False, "cercle", "cercles", "le "),
-    "square": _Noun(False, "carré", "carrés", "le "),
-    "triangle": _Noun(False, "triangle", "triangles", "le "),
-    "star": _Noun(True, "étoile", "étoiles", "l'"),
-    "heart": _Noun(False, "cœur", "cœurs", "le "),
-    "cross": _Noun(True, "croix", "croix", "la "),
-    "diamond": _Noun(False, "losange", "losanges", "le "),
-    "arrow": _Noun(True, "flèche", "flèches", "la "),
-}
-_NUMBERS = {2: "deux", 3: "trois", 4: "quatre"}
-_ADJECTIVES = {  # masculine, feminine, masculine plural, feminine plural
+_SIZES = {  # masculine, feminine, masculine plural, feminine plural
     "small": ("petit", "petite", "petits", "petites"),
     "large": ("grand", "grande", "grands", "grandes"),
-    "red": ("rouge", "rouge", "rouges", "rouges"),
-    "blue": ("bleu", "bleue", "bleus", "bleues"),
-    "green": ("vert", "verte", "verts", "vertes"),
-    "yellow": ("jaune", "jaune", "jaunes", "jaunes"),
-    "orange": ("orange", "orange", "orange", "orange"),
-    "purple": ("violet", "violette", "violets", "violettes"),
-    "black": ("noir", "noire", "noirs", "noires"),
-    "white": ("blanc", "blanche", "blancs", "blanches"),
-    "pink": ("rose", "rose", "roses", "roses"),
-    "brown": ("marron", "marron", "marron", "marron"),
 }
-_A = ("un", "une")
-_MEDIUM = "de taille moyenne"  # said after the colour; there is no usual adjective for it
-_RELATIONS = {"left of": "à gauche", "right of": "à droite", "above": "au-dessus", "below": "en dessous"}
+_MEDIUM = "de taille moyenne"  # follows the colour; there is no usual adjective for it
 _CONTRACTIONS = {"de un": "d'un", "de le ": "du ", "de les ": "des "}
-_ZONES = {
-    "top left": "en haut à gauche",
-    "top": "en haut",
-    "top right": "en haut à droite",
-    "left": "sur la gauche",
-    "centre": "au centre",
-    "right": "sur la droite",
-    "bottom left": "en bas à gauche",
-    "bottom": "en bas",
-    "bottom right": "en bas à droite",
-}
 
 
-class French(Grammar):
+class French(RomanceGrammar):
     code = "fr"
     prefix = LANGUAGES["fr"].prefix
     conjunction = "et"
     clause_conjunction = " et"
+    verb = ("se trouve", "se trouvent")
+    articles = ("un", "une")
+    numbers: ClassVar = {2: "deux", 3: "trois", 4: "quatre"}
+    nouns: ClassVar = {
+        "circle": RomanceNoun(False, "cercle", "cercles"),
+        "square": RomanceNoun(False, "carré", "carrés"),
+        "triangle": RomanceNoun(False, "triangle", "triangles"),
+        "star": RomanceNoun(True, "étoile", "étoiles"),
+        "heart": RomanceNoun(False, "cœur", "cœurs"),
+        "cross": RomanceNoun(True, "croix", "croix"),
+        "diamond": RomanceNoun(False, "losange", "losanges"),
+        "arrow": RomanceNoun(True, "flèche", "flèches"),
+    }
+    colours: ClassVar = {
+        "red": ("rouge", "rouge", "rouges", "rouges"),
+        "blue": ("bleu", "bleue", "bleus", "bleues"),
+        "green": ("vert", "verte", "verts", "vertes"),
+        "yellow": ("jaune", "jaune", "jaunes", "jaunes"),
+        "orange": ("orange", "orange", "orange", "orange"),
+        "purple": ("violet", "violette", "violets", "violettes"),
+        "black": ("noir", "noire", "noirs", "noires"),
+        "white": ("blanc", "blanche", "blancs", "blanches"),
+        "pink": ("rose", "rose", "roses", "roses"),
+        "brown": ("marron", "marron", "marron", "marron"),
+    }
+    relations: ClassVar = {"left of": "à gauche", "right of": "à droite", "above": "au-dessus", "below": "en dessous"}
+    zones: ClassVar = {
+        "top left": "en haut à gauche",
+        "top": "en haut",
+        "top right": "en haut à droite",
+        "left": "sur la gauche",
+        "centre": "au centre",
+        "right": "sur la droite",
+        "bottom left": "en bas à gauche",
+        "bottom": "en bas",
+        "bottom right": "en bas à droite",
+    }
+    word_forms: ClassVar = {
+        "size": {**_SIZES, "medium": [_MEDIUM]},
+        "colour": colours,
+        "shape": {shape: noun[1:] for shape, noun in nouns.items()},
+    }
 
-    def shown(self, group: Group) -> str:
-        noun, colour = _noun_and_colour(group)
-        determiner = _NUMBERS[group.number] if group.number > 1 else _A[_NOUNS[group.shape].feminine]
+    def name_new(self, group: Group) -> str:
         if group.size == "medium":
-            return f"{determiner} {noun} {colour} {_MEDIUM}"
-        return f"{determiner} {_agreeing(group.size, group)} {noun} {colour}"
+            return f"{self.count(group)} {self.name_with_colour(group)} {_MEDIUM}"
+        return f"{self.count(group)} {self.agree(_SIZES[group.size], group)} {self.name_with_colour(group)}"
 
-    def known(self, group: Group) -> str:
-        noun, colour = _noun_and_colour(group)
-        return f"{_NOUNS[group.shape].the if group.number == 1 else 'les '}{noun} {colour}"
+    def name_known(self, group: Group) -> str:
+        noun = self.nouns[group.shape]
+        if group.number > 1:
+            article = "les "
+        elif noun.singular.startswith("é"):
+            article = "l'"
+        else:
+            article = "la " if noun.feminine else "le "
+        return f"{article}{self.name_with_colour(group)}"
 
-    def beside(self, relation: str, group: Group, *, known: bool) -> str:
-        phrase = f"de {self.known(group) if known else self.shown(group)}"
+    def say_relation(self, relation: str, group: Group, *, known: bool) -> str:
+        phrase = f"de {self.name_known(group) if known else self.name_new(group)}"
         for apart, together in _CONTRACTIONS.items():
             if phrase.startswith(apart):
                 phrase = together + phrase.removeprefix(apart)
-        return f"{_RELATIONS[relation]} {phrase}"
-
-    def located(self, group: Group, zone: str) -> str:
-        return f"se {'trouve' if group.number == 1 else 'trouvent'} {_ZONES[zone]}"
-
-    def forms(self) -> Forms:
-        sizes = ("small", "large")
-        return {
-            "number": {str(number): [form] for number, form in _NUMBERS.items()},
-            "size": {size: _ADJECTIVES[size] for size in sizes} | {"medium": [_MEDIUM]},
-            "colour": {value: forms for value, forms in _ADJECTIVES.items() if value not in sizes},
-            "shape": {shape: [noun.singular, noun.plural] for shape, noun in _NOUNS.items()},
-            "relation": {relation: [form] for relation, form in _RELATIONS.items()},
-            "zone": {zone: [form] for zone, form in _ZONES.items()},
-        }
-
-
-def _agreeing(adjective: str, group: Group) -> str:
-    return _ADJECTIVES[adjective][_NOUNS[group.shape].feminine + 2 * (group.number > 1)]
-
-
-def _noun_and_colour(group: Group) -> tuple[str, str]:
-    noun = _NOUNS[group.shape]
-    return noun.plural if group.number > 1 else noun.singular, _agreeing(group.colour, group)
+        return f"{self.relations[relation]} {phrase}"

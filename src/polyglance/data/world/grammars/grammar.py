@@ -1,6 +1,6 @@
-"""What the grammar of one language has to say. The frame of every text is here, all words are in the languages.
+"""Base of the languages' grammars. The frame of every text is here, all words are in the languages.
 
-For one scene, with what the languages supply in brackets:
+One scene, with the parts that a language supplies in brackets:
 
     short     [The image shows] [a small red circle] [to the left of a large blue square] [and] [above two small green
               stars].
@@ -8,7 +8,7 @@ For one scene, with what the languages supply in brackets:
               [The red circle] [is at the top left], [to the left of the blue square] [and] [above the green stars].
               [The blue square] [is at the top right][, and] [the green stars] [are on the left].
 
-Every language tells the same facts in the same order.
+Every language states the same facts in the same order.
 """
 
 from abc import ABC, abstractmethod
@@ -20,75 +20,95 @@ from polyglance.data.world.scene import Group, Scene
 __all__ = ["Forms", "Grammar"]
 
 Forms = Mapping[str, Mapping[str, Collection[str]]]
-"""Attribute -> value -> every form (in lower case) that says it. Numbers are valued "2", "3", "4"."""
+"""Attribute -> value -> every word form (in lower case) for it. The values of numbers are "2", "3", "4"."""
 
 
 class Grammar(ABC):
-    """One language's way to describe a scene."""
+    """One language's way to describe a scene.
+
+    A language supplies its words as class attributes and at least `name_new` and `name_known`.
+    """
 
     code: ClassVar[str]
-    """As in `polyglance.languages.LANGUAGES`."""
+    """Code in `polyglance.languages.LANGUAGES`."""
     prefix: ClassVar[str]
-    """The words with which all captions begin."""
+    """Words with which all captions begin."""
     conjunction: ClassVar[str] = ""
-    """Between the last two parts of a list."""
+    """Word between the last two items of a list."""
     clause_conjunction: ClassVar[str] = ""
-    """Between two main clauses, with the comma where the language wants one."""
+    """Text between two main clauses, with the comma if the language has one there."""
+    verb: ClassVar[tuple[str, str]]
+    """"is" and "are", before a zone."""
+    numbers: ClassVar[Mapping[int, str]]
+    """Number of objects -> numeral; 1 only if the language has one word for it."""
+    relations: ClassVar[Mapping[str, str]]
+    """Relation -> words before the other group."""
+    zones: ClassVar[Mapping[str, str]]
+    """Zone of the picture -> words for it."""
+    word_forms: ClassVar[Forms]
+    """Every form of the words for size, colour and shape."""
 
     @abstractmethod
-    def shown(self, group: Group) -> str:
-        """The group as something new: "a small red circle"."""
+    def name_new(self, group: Group) -> str:
+        """Name a group that is mentioned for the first time: "a small red circle"."""
 
     @abstractmethod
-    def known(self, group: Group) -> str:
-        """The group as the subject of a sentence, mentioned before: "the red circle"."""
+    def name_known(self, group: Group) -> str:
+        """Name a group that was mentioned before, as the subject of a sentence: "the red circle"."""
 
-    @abstractmethod
-    def beside(self, relation: str, group: Group, *, known: bool) -> str:
-        """A place told from a group: "to the left of a small red circle", of "the red circle" where known."""
+    def say_relation(self, relation: str, group: Group, *, known: bool) -> str:
+        """Say where something lies relative to a group: "to the left of a small red circle", of "the ..." if known."""
+        return f"{self.relations[relation]} {self.name_known(group) if known else self.name_new(group)}"
 
-    @abstractmethod
-    def located(self, group: Group, zone: str) -> str:
-        """What is said of the subject `known(group)`: "is at the top left"."""
+    def say_zone(self, group: Group, zone: str) -> str:
+        """Say in which zone the subject `name_known(group)` lies: "is at the top left"."""
+        return f"{self.verb[group.number > 1]} {self.zones[zone]}"
 
-    @abstractmethod
     def forms(self) -> Forms:
         """Every form of every word that carries an attribute: number, size, colour, shape, relation or zone."""
+        return {
+            "number": {str(number): [numeral] for number, numeral in self.numbers.items() if number > 1},
+            **self.word_forms,
+            "relation": {relation: [words] for relation, words in self.relations.items()},
+            "zone": {zone: [words.lower()] for zone, words in self.zones.items()},
+        }
 
-    def opening(self, groups: Sequence[Group]) -> str:  # noqa: ARG002 (Russian agrees with them)
-        """The words before the groups that are shown."""
+    def open_sentence(self, groups: Sequence[Group]) -> str:  # noqa: ARG002 (Russian agrees with them)
+        """Words before the groups that are shown."""
         return self.prefix
 
     def short(self, scene: Scene) -> str:
-        """One sentence: what there is and how it lies."""
+        """Describe a scene in one sentence: its groups and relations."""
         first = scene.groups[0]
-        words = [self.opening([first]), self.shown(first)]
+        words = [self.open_sentence([first]), self.name_new(first)]
         if scene.relations:
-            words.append(self._places(scene, known=False))
+            words.append(self._say_relations(scene, known=False))
         return " ".join(words) + "."
 
     def detailed(self, scene: Scene, zones: Sequence[str]) -> str:
-        """Two or three sentences: what there is, how it lies, and where in the picture each group is.
+        """Describe a scene in two or three sentences: its groups, their relations and their zones.
 
         Args:
             zones: zone of the picture, for each group.
         """
-        placed = [
-            f"{self.known(group)} {self.located(group, zone)}" for group, zone in zip(scene.groups, zones, strict=True)
+        clauses = [
+            f"{self.name_known(group)} {self.say_zone(group, zone)}"
+            for group, zone in zip(scene.groups, zones, strict=True)
         ]
-        sentences = [f"{self.opening(scene.groups)} {self.listed([self.shown(group) for group in scene.groups])}"]
+        names = [self.name_new(group) for group in scene.groups]
+        sentences = [f"{self.open_sentence(scene.groups)} {self.join_list(names)}"]
         if scene.relations:
-            sentences.append(f"{placed[0]}, {self._places(scene, known=True)}")
-            sentences.append(f"{self.clause_conjunction} ".join(placed[1:]))
+            sentences.append(f"{clauses[0]}, {self._say_relations(scene, known=True)}")
+            sentences.append(f"{self.clause_conjunction} ".join(clauses[1:]))
         else:
-            sentences += placed
+            sentences += clauses
         return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
 
-    def listed(self, parts: Sequence[str]) -> str:
-        """ "a", "a and b" or "a, b and c"."""
-        *most, last = parts
+    def join_list(self, items: Sequence[str]) -> str:
+        """Join items to "a", "a and b" or "a, b and c"."""
+        *most, last = items
         return f"{', '.join(most)} {self.conjunction} {last}" if most else last
 
-    def _places(self, scene: Scene, *, known: bool) -> str:
+    def _say_relations(self, scene: Scene, *, known: bool) -> str:
         related = zip(scene.relations, scene.groups[1:], strict=True)
-        return self.listed([self.beside(relation, group, known=known) for relation, group in related])
+        return self.join_list([self.say_relation(relation, group, known=known) for relation, group in related])

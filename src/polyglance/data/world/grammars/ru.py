@@ -1,7 +1,7 @@
 """Russian: three genders, three cases, numerals that govern case, a participle that agrees. Always е, never ё."""
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 from polyglance.data.world.grammars.grammar import Forms, Grammar
 from polyglance.data.world.scene import Group
@@ -20,7 +20,7 @@ class _Noun(NamedTuple):
 
 
 def _noun(gender: _Gender, forms: str) -> _Noun:
-    """From nominative, genitive and instrumental, first in the singular, then in the plural."""
+    """Make a noun from its forms: nominative, genitive and instrumental, first singular, then plural."""
     first, second, third, *plural = forms.split()
     singular: dict[_Case, str] = {"nominative": first, "genitive": second, "instrumental": third}
     return _Noun(gender, singular, dict(zip(singular, plural, strict=True)))
@@ -42,7 +42,7 @@ _NUMBERS: dict[int, dict[_Case, str]] = {
     4: {"nominative": "четыре", "genitive": "четырех", "instrumental": "четырьмя"},
 }
 _TWO_FEMININE = "две"
-_CELLS: dict[tuple[_Case, _Agreement], int] = {  # which ending of the rows below
+_ENDING_NUMBERS: dict[tuple[_Case, _Agreement], int] = {  # index into the rows of endings below
     ("nominative", "m"): 0,
     ("nominative", "f"): 1,
     ("nominative", "n"): 2,
@@ -61,7 +61,7 @@ _SOFT = ["ий", "яя", "ее", "его", "ей", "им", "ие", "их", "им
 _AFTER_VELAR = ["ий", "ая", "ое", "ого", "ой", "им", "ие", "их", "ими"]
 _STRESSED = ["ой", "ая", "ое", "ого", "ой", "им", "ие", "их", "ими"]
 _SIZES = {"small": ("маленьк", _AFTER_VELAR), "large": ("больш", _STRESSED)}
-_MEDIUM = "среднего размера"  # said after the noun: "средний круг" would be the one in the middle
+_MEDIUM = "среднего размера"  # follows the noun: "средний круг" would be the one in the middle
 _COLOURS = {
     "red": ("красн", _HARD),
     "blue": ("син", _SOFT),
@@ -82,17 +82,6 @@ _RELATIONS: dict[str, tuple[str, _Case]] = {
 }
 _SHOWN = {"m": "изображен", "f": "изображена", "n": "изображено"}
 _SHOWN_PLURAL = "изображены"
-_ZONES = {
-    "top left": "вверху слева",
-    "top": "вверху",
-    "top right": "вверху справа",
-    "left": "в левой части картинки",
-    "centre": "в центре",
-    "right": "в правой части картинки",
-    "bottom left": "внизу слева",
-    "bottom": "внизу",
-    "bottom right": "внизу справа",
-}
 
 
 class Russian(Grammar):
@@ -100,37 +89,48 @@ class Russian(Grammar):
     prefix = "На картинке"  # the participle that follows agrees with what is shown
     conjunction = "и"
     clause_conjunction = ", а"
+    verb = ("находится", "находятся")
+    numbers: ClassVar = {number: cases["nominative"] for number, cases in _NUMBERS.items()}
+    relations: ClassVar = {relation: preposition for relation, (preposition, _) in _RELATIONS.items()}
+    zones: ClassVar = {
+        "top left": "вверху слева",
+        "top": "вверху",
+        "top right": "вверху справа",
+        "left": "в левой части картинки",
+        "centre": "в центре",
+        "right": "в правой части картинки",
+        "bottom left": "внизу слева",
+        "bottom": "внизу",
+        "bottom right": "внизу справа",
+    }
+    word_forms: ClassVar = {
+        "size": {
+            **{size: [stem + ending for ending in endings] for size, (stem, endings) in _SIZES.items()},
+            "medium": [_MEDIUM],
+        },
+        "colour": {colour: [stem + ending for ending in endings] for colour, (stem, endings) in _COLOURS.items()},
+        "shape": {shape: [*noun.singular.values(), *noun.plural.values()] for shape, noun in _NOUNS.items()},
+    }
 
-    def opening(self, groups: Sequence[Group]) -> str:
+    def open_sentence(self, groups: Sequence[Group]) -> str:
         one = len(groups) == 1 and groups[0].number == 1
         participle = _SHOWN[_NOUNS[groups[0].shape].gender] if one else _SHOWN_PLURAL
         return f"{self.prefix} {participle}"
 
-    def shown(self, group: Group) -> str:
+    def name_new(self, group: Group) -> str:
         return _phrase(group, "nominative")
 
-    def known(self, group: Group) -> str:
+    def name_known(self, group: Group) -> str:
         return _definite(group, "nominative")
 
-    def beside(self, relation: str, group: Group, *, known: bool) -> str:
+    def say_relation(self, relation: str, group: Group, *, known: bool) -> str:
         preposition, case = _RELATIONS[relation]
         return f"{preposition} {_definite(group, case) if known else _phrase(group, case)}"
 
-    def located(self, group: Group, zone: str) -> str:
-        return f"{'находится' if group.number == 1 else 'находятся'} {_ZONES[zone]}"
-
     def forms(self) -> Forms:
-        numbers = {str(number): [*forms.values()] for number, forms in _NUMBERS.items()}
+        numbers = {str(number): [*cases.values()] for number, cases in _NUMBERS.items()}
         numbers["2"].append(_TWO_FEMININE)
-        sizes = {value: [stem + ending for ending in endings] for value, (stem, endings) in _SIZES.items()}
-        return {
-            "number": numbers,
-            "size": sizes | {"medium": [_MEDIUM]},
-            "colour": {value: [stem + ending for ending in endings] for value, (stem, endings) in _COLOURS.items()},
-            "shape": {shape: [*noun.singular.values(), *noun.plural.values()] for shape, noun in _NOUNS.items()},
-            "relation": {relation: [preposition] for relation, (preposition, _) in _RELATIONS.items()},
-            "zone": {zone: [form] for zone, form in _ZONES.items()},
-        }
+        return {**super().forms(), "number": numbers}
 
 
 def _phrase(group: Group, case: _Case) -> str:
@@ -146,20 +146,20 @@ def _phrase(group: Group, case: _Case) -> str:
         form, adjective_case = noun.singular["genitive"], "nominative" if feminine else "genitive"
     else:
         words, form = [_NUMBERS[group.number][case]], noun.plural[case]
-    colour = _agreeing(_COLOURS[group.colour], adjective_case, agreement)
+    colour = _agree(_COLOURS[group.colour], adjective_case, agreement)
     if group.size == "medium":
         return " ".join([*words, colour, form, _MEDIUM])
-    return " ".join([*words, _agreeing(_SIZES[group.size], adjective_case, agreement), colour, form])
+    return " ".join([*words, _agree(_SIZES[group.size], adjective_case, agreement), colour, form])
 
 
 def _definite(group: Group, case: _Case) -> str:
     """Colour and noun, without the number: "красный круг", "красные круги"."""
     noun = _NOUNS[group.shape]
     if group.number == 1:
-        return f"{_agreeing(_COLOURS[group.colour], case, noun.gender)} {noun.singular[case]}"
-    return f"{_agreeing(_COLOURS[group.colour], case, 'plural')} {noun.plural[case]}"
+        return f"{_agree(_COLOURS[group.colour], case, noun.gender)} {noun.singular[case]}"
+    return f"{_agree(_COLOURS[group.colour], case, 'plural')} {noun.plural[case]}"
 
 
-def _agreeing(adjective: tuple[str, list[str]], case: _Case, agreement: _Agreement) -> str:
+def _agree(adjective: tuple[str, list[str]], case: _Case, agreement: _Agreement) -> str:
     stem, endings = adjective
-    return stem + endings[_CELLS[case, agreement]]
+    return stem + endings[_ENDING_NUMBERS[case, agreement]]

@@ -1,8 +1,9 @@
-"""Simplified Chinese: no inflection, but measure words, places said after the noun and no spaces."""
+"""Simplified Chinese: no inflection, but measure words, places after the noun and no spaces."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
-from polyglance.data.world.grammars.grammar import Forms, Grammar
+from polyglance.data.world.grammars.grammar import Grammar
 from polyglance.data.world.scene import Group, Scene
 from polyglance.languages import LANGUAGES
 
@@ -20,7 +21,6 @@ _NOUNS = {
 }
 _MEASURE_WORDS = {"star": "颗", "heart": "颗"}
 _MEASURE_WORD = "个"
-_NUMBERS = {1: "一", 2: "两", 3: "三", 4: "四"}
 _SIZES = {"small": "小", "medium": "中等大小", "large": "大"}
 _COLOURS = {
     "red": "红色",
@@ -34,65 +34,61 @@ _COLOURS = {
     "pink": "粉色",
     "brown": "棕色",
 }
-_RELATIONS = {"left of": "左边", "right of": "右边", "above": "上方", "below": "下方"}
-_ZONES = {
-    "top left": "画面左上角",
-    "top": "画面顶部",
-    "top right": "画面右上角",
-    "left": "画面左侧",
-    "centre": "画面中央",
-    "right": "画面右侧",
-    "bottom left": "画面左下角",
-    "bottom": "画面底部",
-    "bottom right": "画面右下角",
-}
 
 
 class Chinese(Grammar):
     code = "zh"
     prefix = LANGUAGES["zh"].prefix
+    numbers: ClassVar = {1: "一", 2: "两", 3: "三", 4: "四"}
+    relations: ClassVar = {"left of": "左边", "right of": "右边", "above": "上方", "below": "下方"}
+    zones: ClassVar = {
+        "top left": "画面左上角",
+        "top": "画面顶部",
+        "top right": "画面右上角",
+        "left": "画面左侧",
+        "centre": "画面中央",
+        "right": "画面右侧",
+        "bottom left": "画面左下角",
+        "bottom": "画面底部",
+        "bottom right": "画面右下角",
+    }
+    word_forms: ClassVar = {
+        "size": {size: [form] for size, form in _SIZES.items()},
+        "colour": {colour: [form] for colour, form in _COLOURS.items()},
+        "shape": {shape: [form] for shape, form in _NOUNS.items()},
+    }
 
-    def shown(self, group: Group) -> str:
+    def name_new(self, group: Group) -> str:
         noun, size, colour = _NOUNS[group.shape], _SIZES[group.size], _COLOURS[group.colour]
-        counted = _NUMBERS[group.number] + _MEASURE_WORDS.get(group.shape, _MEASURE_WORD)
+        counted = self.numbers[group.number] + _MEASURE_WORDS.get(group.shape, _MEASURE_WORD)
         if group.size == "medium":
             return f"{counted}{size}的{colour}{noun}"
         return f"{counted}{colour}{size}{noun}"
 
-    def known(self, group: Group) -> str:
+    def name_known(self, group: Group) -> str:
         return _COLOURS[group.colour] + _NOUNS[group.shape]
 
-    def beside(self, relation: str, group: Group, *, known: bool) -> str:
-        return f"{self.known(group) if known else self.shown(group)}的{_RELATIONS[relation]}"
+    def say_relation(self, relation: str, group: Group, *, known: bool) -> str:
+        return f"{self.name_known(group) if known else self.name_new(group)}的{self.relations[relation]}"
 
-    def located(self, group: Group, zone: str) -> str:  # noqa: ARG002 (verbs do not agree)
-        return f"位于{_ZONES[zone]}"
+    def say_zone(self, group: Group, zone: str) -> str:  # noqa: ARG002 (verbs do not agree)
+        return f"位于{self.zones[zone]}"
 
     def short(self, scene: Scene) -> str:
-        sentence = self.prefix + self.shown(scene.groups[0])
+        sentence = self.prefix + self.name_new(scene.groups[0])
         if scene.relations:
-            sentence += f"，位于{self._places(scene, known=False)}"
+            sentence += f"，位于{self._say_relations(scene, known=False)}"
         return f"{sentence}。"
 
     def detailed(self, scene: Scene, zones: Sequence[str]) -> str:
-        *most, last = [self.shown(group) for group in scene.groups]
+        *most, last = [self.name_new(group) for group in scene.groups]
         first_sentence = self.prefix + (f"{'、'.join(most)}和{last}" if most else last)
-        placed = [
-            self.known(group) + self.located(group, zone) for group, zone in zip(scene.groups, zones, strict=True)
+        clauses = [
+            self.name_known(group) + self.say_zone(group, zone) for group, zone in zip(scene.groups, zones, strict=True)
         ]
         if not scene.relations:
-            return f"{first_sentence}。{placed[0]}。"
-        return f"{first_sentence}。{placed[0]}，在{self._places(scene, known=True)}。{'，'.join(placed[1:])}。"
+            return f"{first_sentence}。{clauses[0]}。"
+        return f"{first_sentence}。{clauses[0]}，在{self._say_relations(scene, known=True)}。{'，'.join(clauses[1:])}。"
 
-    def listed(self, parts: Sequence[str]) -> str:
-        return "、".join(parts)
-
-    def forms(self) -> Forms:
-        return {
-            "number": {str(number): [form] for number, form in _NUMBERS.items() if number > 1},
-            "size": {size: [form] for size, form in _SIZES.items()},
-            "colour": {colour: [form] for colour, form in _COLOURS.items()},
-            "shape": {shape: [form] for shape, form in _NOUNS.items()},
-            "relation": {relation: [form] for relation, form in _RELATIONS.items()},
-            "zone": {zone: [form] for zone, form in _ZONES.items()},
-        }
+    def join_list(self, items: Sequence[str]) -> str:
+        return "、".join(items)

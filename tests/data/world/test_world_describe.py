@@ -1,4 +1,4 @@
-"""Captions: parallel in all languages, and read back into what they say."""
+"""Captions are parallel in all languages, and are read back into their attributes."""
 
 import re
 
@@ -13,8 +13,8 @@ from polyglance.data.world import (
     CaptionStyle,
     Group,
     Scene,
-    attributes,
     describe,
+    read_attributes,
     sample_scene,
 )
 from polyglance.languages import LANGUAGES
@@ -43,17 +43,17 @@ def test_a_short_caption_says_the_whole_scene_in_every_language(scene: Scene) ->
         "zone": (),
     }
     for language in PREFIXES:
-        assert attributes(describe(scene, language), language) == expected, language
+        assert read_attributes(describe(scene, language), language) == expected, language
 
 
 @given(scene=SCENES)
 @settings(max_examples=200, deadline=None)
 def test_detailed_captions_are_parallel_and_say_more(scene: Scene) -> None:
-    english = attributes(describe(scene, "en", "detailed"), "en")
+    english = read_attributes(describe(scene, "en", "detailed"), "en")
     assert len(english["zone"]) == len(scene.groups)
     assert english["relation"] == scene.relations
     for language in PREFIXES:
-        assert attributes(describe(scene, language, "detailed"), language) == english, language
+        assert read_attributes(describe(scene, language, "detailed"), language) == english, language
 
 
 @given(scene=SCENES, style=st.sampled_from(["short", "detailed"]))
@@ -90,9 +90,9 @@ def test_prefixes_are_the_languages_own_but_for_the_russian_participle() -> None
 
 def test_any_text_can_be_read() -> None:
     nothing: dict[str, tuple[str, ...]] = dict.fromkeys(ATTRIBUTES, ())
-    assert attributes("", "fr") == nothing
-    assert attributes("Ein Hund läuft über die Straße", "en") == nothing
-    assert attributes("the red red the circles", "en") == nothing | {
+    assert read_attributes("", "fr") == nothing
+    assert read_attributes("Ein Hund läuft über die Straße", "en") == nothing
+    assert read_attributes("the red red the circles", "en") == nothing | {
         "number": ("1",),
         "colour": ("red", "red"),
         "shape": ("circle",),
@@ -124,19 +124,19 @@ def test_any_text_can_be_read() -> None:
     ],
 )
 def test_ungrammatical_texts_are_read(language: str, text: str, expected: dict[str, tuple[str, ...]]) -> None:
-    read = attributes(text, language)
+    read = read_attributes(text, language)
     assert {attribute: values for attribute, values in read.items() if attribute in expected} == expected
     assert any(read.values()) == bool(expected)
 
 
 def test_a_wrong_word_changes_the_reading() -> None:
     right = describe(SCENE, "es")
-    assert attributes(right.replace("rojo", "azul"), "es") != attributes(right, "es")
-    assert attributes(right.replace("tres", "dos"), "es") != attributes(right, "es")
+    assert read_attributes(right.replace("rojo", "azul"), "es") != read_attributes(right, "es")
+    assert read_attributes(right.replace("tres", "dos"), "es") != read_attributes(right, "es")
 
 
 def test_an_unknown_language_is_named() -> None:
     with pytest.raises(ValueError, match="unknown language 'eng': did you mean 'en'"):
         describe(SCENE, "eng")
     with pytest.raises(ValueError, match="unknown language 'xx'"):
-        attributes("", "xx")
+        read_attributes("", "xx")

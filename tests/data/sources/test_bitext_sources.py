@@ -1,4 +1,4 @@
-"""Bitext in every form gives the same pairs, and every malformed line its own reason."""
+"""Bitext in every form gives the same pairs, and every malformed line is counted with a reason."""
 
 import bz2
 import gzip
@@ -16,16 +16,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.sources.bitext import BitextPair, BitextSource, bitext_pieces, read_bitext, read_bitext_piece
+from polyglance.data.sources.bitext import BitextPair, BitextSource
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.records import Drops
 
 PAIRS = [("a dog runs", "un chien court"), ("two cats & a bird", "deux chats et un oiseau"), ("snow", "neige")]
 
 
-def read(path: Path, language: str = "fr", seen: SeenHashes | None = None, **options) -> tuple[list, dict[str, int]]:
+def read_pieces(source: BitextSource, drops: Drops, num_records: int = 10**6) -> list[BitextPair]:
+    return [pair for piece in source.find_pieces(num_records, drops) for pair in source.read_piece(piece, drops)]
+
+
+def read(path: Path, language: str = "fr", **options) -> tuple[list, dict[str, int]]:
     drops = Drops()
-    pairs = list(read_bitext(BitextSource(path=path, language=language, **options), drops, seen=seen))
+    pairs = read_pieces(BitextSource(path=path, language=language, **options), drops)
     assert all(isinstance(pair, BitextPair) and pair.language == language and pair.where for pair in pairs)
     return [(pair.source, pair.target) for pair in pairs], dict(drops)
 
@@ -85,23 +89,20 @@ def test_every_form_gives_the_same_pairs(write: Callable[[Path, list], Path], tm
 
 
 @pytest.mark.parametrize("write", FORMS)
-def test_what_is_wrong_costs_its_own_pair_and_is_counted(write: Callable[[Path, list], Path], tmp_path: Path) -> None:
+def test_a_bad_pair_is_counted_and_costs_no_other(write: Callable[[Path, list], Path], tmp_path: Path) -> None:
     bad = {
         "fr: an empty side": [("", "rien"), ("nothing", " \u200b ")],
         "fr: a side that is too long": [("x" * 10**6, "long"), ("long", "y" * 1001)],
         "fr: HTML tags": [("<b>bold</b>", "gras"), ("a line<br/>", "une ligne")],
         "fr: both sides the same": [("Paris", "Paris")],
         "fr: characters lost in an earlier conversion (U+FFFD)": [("caf\ufffd", "café")],
-        "fr: a pair for the second time": [PAIRS[0]],
     }
     pairs = [PAIRS[0], *(pair for group in bad.values() for pair in group), *PAIRS[1:]]
     assert read(write(tmp_path, pairs)) == (PAIRS, {reason: len(group) for reason, group in bad.items()})
 
 
 @pytest.mark.parametrize("write", [write_tsv, write_moses, write_opus, write_tmx])
-def test_bytes_that_are_no_utf8_cost_their_line_and_not_the_file(
-    write: Callable[[Path, list], Path], tmp_path: Path
-) -> None:
+def test_bytes_that_are_not_utf8_cost_one_line(write: Callable[[Path, list], Path], tmp_path: Path) -> None:
     marker = "LATIN"
     path = write(tmp_path, [PAIRS[0], ("coffee", marker), *PAIRS[1:]])
     if write is write_opus:
@@ -118,7 +119,7 @@ def test_bytes_that_are_no_utf8_cost_their_line_and_not_the_file(
     assert list(drops.values()) == [1]
 
 
-def test_texts_are_cleaned_but_not_changed_beyond_that(tmp_path: Path) -> None:
+def test_texts_are_cleaned_and_not_changed_otherwise(tmp_path: Path) -> None:
     dirty = [
         ("A\x0bB\x00\x1fC", "un\u2028deux\x85trois"),  # control characters, and line breaks that are none here
         ("R&amp;D &lt;3 &#233;&nbsp;&copy &unknown; 1 < 2", "cafe\u0301 < the"),
@@ -136,7 +137,7 @@ def test_moses_with_unequal_line_counts_is_refused_before_the_first_pair(tmp_pat
     path = write_moses(tmp_path, PAIRS)
     (tmp_path / "corpus.en-fr.fr").write_bytes(b"un chien court\nneige")
     with pytest.raises(ValueError, match=r"corpus\.en-fr\.en has 3 lines and .*corpus\.en-fr\.fr has 2"):
-        read_bitext(BitextSource(path=path, language="fr"), Drops())
+        BitextSource(path=path, language="fr").find_pieces(10, Drops())
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".bz2", ".xz", ".zst"])
@@ -232,14 +233,12 @@ def test_opus_zips_that_cannot_be_read_are_refused(damage: bytes | str, tmp_path
         read(path, language="fr" if isinstance(damage, bytes) else "de")
 
 
-def test_options_ratio_identical_duplicates(tmp_path: Path) -> None:
+def test_options(tmp_path: Path) -> None:
     path = write_tsv(tmp_path, [("no", "non certainement pas"), ("Rome", "Rome"), ("Rome", "Rome")])
-    pairs, drops = read(path, max_length_ratio=3.0, keep_identical=True, keep_duplicates=True)
+    pairs, drops = read(path, max_length_ratio=3.0, keep_identical=True)
     assert pairs == [("Rome", "Rome")] * 2
     assert drops == {"fr: sides of very different length": 1}
-    seen = SeenHashes()
-    assert len(read(path, keep_identical=True, seen=seen)[0]) == 2
-    assert read(path, keep_identical=True, seen=seen)[1] == {"fr: a pair for the second time": 3}
+    assert read(path, max_characters=2) == ([], {"fr: a side that is too long": 3})
     with pytest.raises(ValueError, match="not English"):
         BitextSource(path=path, language="en")
 
@@ -303,14 +302,13 @@ def test_pieces_are_the_whole_in_order_with_the_same_places(
     pairs[30] = ("", "nothing")
     source = BitextSource(path=write(tmp_path, pairs), language="fr")
     whole_drops, drops = Drops(), Drops()
-    whole = list(read_bitext(source, whole_drops))
-    pieces = bitext_pieces(source, num_pairs=3)
-    assert [pair for piece in pieces for pair in read_bitext_piece(source, piece, drops)] == whole
+    whole = read_pieces(source, whole_drops)
+    assert read_pieces(source, drops, 3) == whole
     assert drops.to_dict() == whole_drops.to_dict()
     assert len(whole) == 60
-    assert len(pieces) == num_pieces
+    assert len(source.find_pieces(3, Drops())) == num_pieces
 
 
 def test_a_compressed_file_is_cut_into_few_pieces(tmp_path: Path) -> None:
     source = BitextSource(path=write_tsv_gz(tmp_path, [(f"n {n}", f"m {n}") for n in range(1000)]), language="fr")
-    assert len(bitext_pieces(source, num_pairs=3)) == 16
+    assert len(source.find_pieces(3, Drops())) == 16

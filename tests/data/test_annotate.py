@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.build.annotate import AnnotateConfig, Description, MatchedPair, annotations_of
+from polyglance.data.annotate import AnnotateConfig, Description, MatchedPair, make_annotations
 from polyglance.records import Annotation
 
 THREE = "A dog runs on the beach. It is brown. The NASA logo is red."
@@ -13,7 +13,7 @@ DREI = "Ein Hund läuft am Strand. Er ist braun. Das NASA-Logo ist rot."
 def made(
     descriptions: list[Description], pairs: list[MatchedPair], config: AnnotateConfig | None = None, seed: int = 0
 ) -> tuple[Annotation, ...]:
-    return annotations_of("key", descriptions, pairs, config=config or AnnotateConfig(), seed=seed)
+    return make_annotations("key", descriptions, pairs, config=config or AnnotateConfig(), seed=seed)
 
 
 def described(text: str = THREE, **translations: str) -> Description:

@@ -7,8 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from polyglance.data.benchmarks.docci import Docci
-from polyglance.data.sources.captioned import CaptionedSource, pieces_of, read_source, stamp_of
-from polyglance.data.sources.pieces import Piece
+from polyglance.data.sources.captioned import CaptionedSource
+from polyglance.data.sources.source import Piece
 from polyglance.records import Drops
 
 NUM_IMAGES = Docci().num_examples("qual_dev", "en")
@@ -32,7 +32,7 @@ def write_docci(root: Path, *, changed: int | None = None) -> CaptionedSource:
 
 
 def pieces(source: CaptionedSource, num_images: int = 9) -> list[Piece]:
-    return pieces_of(source, num_images=num_images, drops=Drops())
+    return source.find_pieces(num_images, Drops())
 
 
 def test_pieces_are_the_whole_in_order(tmp_path: Path) -> None:
@@ -40,21 +40,21 @@ def test_pieces_are_the_whole_in_order(tmp_path: Path) -> None:
     cut = pieces(source)
     assert len(cut) == -(-NUM_IMAGES // 9)
     assert len(pieces(source, 1)) <= 16
-    found = [text.text for piece in cut for _, (text,) in read_source(source, piece, Drops())]
+    found = [text.text for piece in cut for image in source.read_piece(piece, Drops()) for text in image.texts]
     assert found == [f"Text {number}." for number in range(NUM_IMAGES)]
     (whole,) = pieces(source, NUM_IMAGES)
-    keys = [image.key for image, _ in read_source(source, whole, Drops())]
-    assert keys == [image.key for piece in cut for image, _ in read_source(source, piece, Drops())]
+    keys = [image.key for image in source.read_piece(whole, Drops())]
+    assert keys == [image.key for piece in cut for image in source.read_piece(piece, Drops())]
 
 
 def test_a_changed_text_or_image_changes_the_stamp_of_its_piece(tmp_path: Path) -> None:
     source = write_docci(tmp_path)
-    before, whole = pieces(source), stamp_of(source)
-    assert (pieces(source), stamp_of(source)) == (before, whole)
+    before, whole = pieces(source), source.compute_stamp()
+    assert (pieces(source), source.compute_stamp()) == (before, whole)
 
     write_docci(tmp_path, changed=12)
     after = pieces(source)
-    assert stamp_of(source) != whole
+    assert source.compute_stamp() != whole
     assert [old == new for old, new in zip(before, after, strict=True)] == [n != 1 for n in range(len(before))]
 
     picture = tmp_path / "docci/images/qual_dev_00030.jpg"

@@ -1,7 +1,6 @@
 """Alignment: exact search is brute force, the approximate one nearly so, and hubs are kept down."""
 
 import importlib.util
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,18 +15,22 @@ from polyglance.data.align import (
     Embeddings,
     FaissConfig,
     HubConfig,
-    align,
+    TunedSearch,
+    build_index,
     search,
     select,
-    threshold_curve,
     tune_search,
 )
 from polyglance.data.align import exact as exact_module
-from polyglance.data.align.hubs import best_within_caps, rescale
+from polyglance.data.align.hubs import choose_within_caps, rescale
 
 needs_faiss = pytest.mark.skipif(
     importlib.util.find_spec("faiss") is None, reason="the extra `search` is not installed"
 )
+
+
+def align(images: Embeddings, sentences: Embeddings, config: AlignConfig) -> AlignResult:
+    return select(search(images, sentences, config), images, sentences, config)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -77,7 +80,6 @@ def test_exact_search_is_brute_force_in_the_order_of_ties_too(
     assert np.array_equal(result.image_index, np.repeat(np.arange(61), 9))
     assert np.array_equal(result.sentence_id.reshape(61, 9), ids)
     assert np.array_equal(result.score.reshape(61, 9), scores)
-    assert result.recall is None
 
 
 @given(st.lists(st.integers(-2, 2), min_size=8, max_size=160), st.integers(1, 12))
@@ -112,8 +114,8 @@ def test_of_many_equal_sentences_the_first_are_taken(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        (np.zeros((2, 4), np.float32), "part 0: row 0 is zero or not finite"),
-        (np.array([[1, 0], [np.nan, 1]], np.float16), "part 0: row 1 is zero or not finite"),
+        (np.zeros((2, 4), np.float32), "table 0: row 0 is zero or not finite"),
+        (np.array([[1, 0], [np.nan, 1]], np.float16), "table 0: row 1 is zero or not finite"),
         (np.ones((2, 4), np.float64), "float64 of shape"),
         (np.ones(4, np.float32), "rows of float16 or float32 are needed"),
         (np.empty((0, 4), np.float32), "1 images and 0 sentences"),
@@ -145,7 +147,7 @@ def test_caps_hold_and_no_better_pair_is_left_out(
     pairs: list[tuple[int, int, int]], per_image: int, per_sentence: int | None
 ) -> None:
     images, sentences, scores = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in range(3))
-    taken = best_within_caps(
+    taken = choose_within_caps(
         images, sentences, scores.astype(np.float32), max_per_image=per_image, max_per_sentence=per_sentence
     ).tolist()
     limit = per_sentence or len(pairs)
@@ -212,7 +214,7 @@ def test_a_capped_hub_goes_to_the_images_it_fits_best(hubs: tuple) -> None:
     assert set(hub.tolist()) == set(np.argsort(-fit)[:3].tolist())
 
 
-def test_image_parts_one_by_one_are_all_at_once(hubs: tuple) -> None:
+def test_sets_of_images_one_by_one_equal_all_at_once(hubs: tuple) -> None:
     images, sentences, _ = hubs
     config = AlignConfig(top_n=3, hubs=HubConfig(max_per_sentence=4, rescaling="csls"), min_score=0.1)
     rows = images.all()
@@ -226,17 +228,16 @@ def test_image_parts_one_by_one_are_all_at_once(hubs: tuple) -> None:
     assert whole.score.min() >= 0.1
 
 
-def test_threshold_curve_is_what_min_score_leaves(hubs: tuple) -> None:
-    images, sentences, _ = hubs
-    result = align(images, sentences, AlignConfig(top_n=4))
-    curve = threshold_curve(result, num_rows=7)
-    assert (curve[0].share_pairs, curve[0].share_images) == (1, 1)
-    for row in curve:
-        kept = align(images, sentences, AlignConfig(top_n=4, min_score=row.score))
-        assert len(kept.score) == pytest.approx(row.share_pairs * 600)
-        assert len(np.unique(kept.image_index)) == pytest.approx(row.share_images * 150)
-    nothing = align(images, sentences, AlignConfig(min_score=2.0))
-    assert (len(nothing.score), threshold_curve(nothing)) == (0, [])
+def pairs_of(result: AlignResult) -> dict[tuple[int, int], float]:
+    columns = (values.tolist() for values in (result.image_index, result.sentence_id, result.score))
+    return {(image, sentence): score for image, sentence, score in zip(*columns, strict=True)}
+
+
+def tune_and_search(
+    images: Embeddings, sentences: Embeddings, config: AlignConfig, index: Path
+) -> tuple[TunedSearch, dict[tuple[int, int], float]]:
+    tuned = tune_search(images, sentences, config, index)
+    return tuned, pairs_of(search(images, sentences, replace(config, faiss=tuned.config), index))
 
 
 @needs_faiss
@@ -247,88 +248,70 @@ def test_approximate_search_finds_nearly_all_with_exact_scores(tmp_path: Path, m
     images = Embeddings(clustered(300, 16, 60, 2))
     faiss_config = FaissConfig(num_lists=32, num_probes=8, code_bytes=8, num_train=4000, recall=None)
     config = AlignConfig(method="faiss", faiss=faiss_config, num_recall_images=300)
-    result = search(images, sentences, config, tmp_path / "index")
-    truth = search(images, sentences, AlignConfig())
-    found = {(i, s): score for i, s, score in zip(result.image_index, result.sentence_id, result.score, strict=True)}
-    true = {(i, s): score for i, s, score in zip(truth.image_index, truth.sentence_id, truth.score, strict=True)}
+    build_index(sentences, faiss_config, tmp_path / "index", seed=0)
+    measured, found = tune_and_search(images, sentences, config, tmp_path / "index")
+    true = pairs_of(search(images, sentences, AlignConfig()))
     assert all(true[pair] == score for pair, score in found.items() if pair in true)
-    assert result.recall == pytest.approx(len(set(found) & set(true)) / len(true))
-    assert result.recall >= 0.95
-    poor = AlignConfig(method="faiss", faiss=replace(faiss_config, num_probes=1))
-    worse = search(images, sentences, poor, tmp_path / "index")
+    assert measured.config == faiss_config
+    assert measured.recall == pytest.approx(len(found.keys() & true.keys()) / len(true))
+    assert measured.recall >= 0.95
+    poor = replace(config, faiss=replace(faiss_config, num_probes=1))
+    worse = tune_search(images, sentences, poor, tmp_path / "index")
     assert worse.recall is not None
-    assert worse.recall < result.recall
+    assert worse.recall < measured.recall
     starts = [int(path.stem.removeprefix("shard-")) for path in sorted((tmp_path / "index").glob("shard-*"))]
     assert starts == [0, 3500, 6500]
 
 
 @needs_faiss
-def test_a_search_is_made_thorough_enough_and_measured_on_other_images(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    """Isotropic vectors, the worst case: nothing is near anything, so that lists and codes tell little."""
+def test_a_search_is_made_thorough_enough_and_measured_on_other_images(tmp_path: Path) -> None:
+    """Isotropic vectors, the worst case: nothing is near anything, so lists and codes are of little help."""
     rng = np.random.default_rng(0)
     sentences, images = (Embeddings(rng.standard_normal((n, 32), dtype=np.float32)) for n in (6000, 400))
-    faiss_config = FaissConfig(num_lists=64, num_probes=2, code_bytes=8, refine_factor=1, recall=None)
-    config = AlignConfig(method="faiss", faiss=faiss_config)
-    poor = search(images, sentences, config, tmp_path / "index")
-    assert poor.recall is not None
-    assert poor.recall < 0.5
-    tuned = tune_search(images, sentences, asking(config, 0.95), tmp_path / "index")
+    poor = FaissConfig(num_lists=64, num_probes=2, code_bytes=8, refine_factor=1, recall=None)
+    asked = AlignConfig(method="faiss", faiss=replace(poor, recall=0.95))
+    build_index(sentences, poor, tmp_path / "index", seed=0)
+    untuned = tune_search(images, sentences, replace(asked, faiss=poor), tmp_path / "index")
+    assert untuned.recall is not None
+    assert untuned.recall < 0.5
+    tuned, found = tune_and_search(images, sentences, asked, tmp_path / "index")
     assert tuned.num_images == 200
     assert tuned.config.num_probes > 2
     assert tuned.config.refine_factor > 1
-    found = search(images, sentences, asking(config, 0.95), tmp_path / "index")
-    truth = search(images, sentences, AlignConfig())
-    pairs, true = (set(zip(r.image_index.tolist(), r.sentence_id.tolist(), strict=True)) for r in (found, truth))
-    assert len(pairs & true) / len(true) >= 0.95
-    assert found.recall == tuned.recall
-    assert found.recall == pytest.approx(len(pairs & true) / len(true), abs=0.02)
-    (message,) = caplog.messages
-    assert "of 64 lists: the exact search may well be faster" in message
+    true = pairs_of(search(images, sentences, AlignConfig()))
+    assert len(found.keys() & true.keys()) / len(true) >= 0.95
+    assert tuned.recall == pytest.approx(len(found.keys() & true.keys()) / len(true), abs=0.02)
+    assert "of 64 lists: the exact search may well be faster" in tuned.warning
 
     few = Embeddings(images.all()[:30])
-    assert tune_search(few, sentences, asking(config, 0.95), tmp_path / "index").num_images == 15
-    lists = FaissConfig(num_lists=64, code_bytes=1, num_probes=64)
-    search(few, sentences, replace(config, faiss=lists), tmp_path / "poor-index")
-    assert "asked are 0.95" in caplog.messages[-1]
-    assert "\n" not in caplog.messages[-1]
-
-
-def asking(config: AlignConfig, recall: float) -> AlignConfig:
-    return replace(config, faiss=replace(config.faiss, recall=recall))
+    assert tune_search(few, sentences, asked, tmp_path / "index").num_images == 15
+    coarse = FaissConfig(num_lists=64, code_bytes=1, num_probes=64)
+    build_index(sentences, coarse, tmp_path / "coarse", seed=0)
+    warning = tune_search(few, sentences, replace(asked, faiss=coarse), tmp_path / "coarse").warning
+    assert "asked are 0.95" in warning
+    assert "\n" not in warning
 
 
 @needs_faiss
-def test_an_index_can_be_moved_is_used_again_and_fits_its_sentences_only(tmp_path: Path) -> None:
-    rows = clustered(2000, 8, 20, 1)
-    config = AlignConfig(method="faiss", faiss=FaissConfig(num_lists=8, num_probes=8, code_bytes=8))
-    images = Embeddings(clustered(20, 8, 20, 2))
-    (tmp_path / "index.partial").mkdir()
-    (tmp_path / "index.partial" / "rest-of-a-killed-run").touch()
-    first = search(images, Embeddings(rows), config, tmp_path / "index")
-    (tmp_path / "index").rename(tmp_path / "moved")
-    stamp = (tmp_path / "moved" / "shard-000000000000.faiss").stat().st_mtime_ns
-    second = search(images, Embeddings(rows), config, tmp_path / "moved")
-    assert np.array_equal(first.sentence_id, second.sentence_id)
-    assert (tmp_path / "moved" / "shard-000000000000.faiss").stat().st_mtime_ns == stamp
-    again = search(images, Embeddings(rows), config, tmp_path / "again")
-    assert np.array_equal(first.sentence_id, again.sentence_id)
-    (shard,) = (tmp_path / "again").glob("shard-*")
-    assert shard.read_bytes() == (tmp_path / "moved" / shard.name).read_bytes()
-    with pytest.raises(ValueError, match="holds an index of"):
-        search(images, Embeddings(rows[:1999]), config, tmp_path / "moved")
-    (tmp_path / "moved" / "index.json").write_text(json.dumps(None)[:2])
-    with pytest.raises(ValueError, match="holds no index"):
-        search(images, Embeddings(rows), config, tmp_path / "moved")
+def test_an_index_can_be_moved_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    rows, faiss_config = clustered(2000, 8, 20, 1), FaissConfig(num_lists=8, num_probes=8, code_bytes=8)
+    config, images = AlignConfig(method="faiss", faiss=faiss_config), Embeddings(clustered(20, 8, 20, 2))
+    (tmp_path / "first.partial").mkdir()
+    (tmp_path / "first.partial" / "left-by-a-kill").touch()
+    for name in ("first", "second"):
+        build_index(Embeddings(rows), faiss_config, tmp_path / name, seed=0)
+    contents = [[path.read_bytes() for path in sorted((tmp_path / name).iterdir())] for name in ("first", "second")]
+    assert contents[0] == contents[1]
+    assert len(contents[0]) == 2
+    found = search(images, Embeddings(rows), config, tmp_path / "first")
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert pairs_of(search(images, Embeddings(rows), config, tmp_path / "moved")) == pairs_of(found)
 
 
 @needs_faiss
-def test_what_faiss_cannot_do_is_said_in_one_line(tmp_path: Path) -> None:
+def test_sentences_that_cannot_be_indexed_are_one_line(tmp_path: Path) -> None:
     rows = Embeddings(clustered(200, 8, 20, 1))
     with pytest.raises(ValueError, match="use exact search"):
-        search(rows, rows, AlignConfig(method="faiss"), tmp_path / "a")
+        build_index(rows, FaissConfig(), tmp_path / "a", seed=0)
     with pytest.raises(ValueError, match="must divide the width"):
-        search(rows, rows, AlignConfig(method="faiss", faiss=FaissConfig(code_bytes=3)), tmp_path / "a")
-    with pytest.raises(ValueError, match="folder for its index"):
-        search(rows, rows, AlignConfig(method="faiss"))
+        build_index(rows, FaissConfig(code_bytes=3), tmp_path / "a", seed=0)

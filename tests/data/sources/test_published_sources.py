@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from polyglance.data.importer import ImportConfig, ImportResult, import_data
-from polyglance.data.shard import read_manifest, read_records
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_records
 from polyglance.records import Annotation, ImageRecord
 
 EN = "A brown dog in the park of NASA. It runs. It jumps."

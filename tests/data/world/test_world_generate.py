@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from polyglance import config as configs
-from polyglance.data.shard import read_manifest, read_records
+from polyglance.data.manifest import read_manifest
+from polyglance.data.shard import read_records
 from polyglance.data.world import PREFIXES, WorldConfig, describe, generate, render, sample_scene
 
 CONFIG = WorldConfig(level="full", styles=("short", "detailed"), num_train_images=20, num_test_images=5, seed=3)
@@ -81,8 +82,3 @@ def test_languages_can_be_chosen_without_english(tmp_path: Path) -> None:
 def test_a_bad_config_is_refused(values: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         configs.from_dict(WorldConfig, values)
-
-
-def test_a_config_survives_its_file(tmp_path: Path) -> None:
-    configs.save(CONFIG, tmp_path / "world.toml")
-    assert configs.load(WorldConfig, tmp_path / "world.toml") == CONFIG

@@ -1,0 +1,291 @@
+"""Rows of images and texts to import: read from a user's tables and folders or from published shards, and checked.
+
+Every form is brought to the same row, `{"image": ..., "texts": {language: ...}, "key": ..., "style": ...}`:
+
+    captions.jsonl     {"image": "a.png", "texts": {"en": "a dog", "de": ["ein Hund", "der Hund"]}}   one per line
+    captions.csv/.tsv  a header with `image` and one column per language code
+    captions.parquet   columns as in JSON lines or as in CSV
+    a folder           a.png, a.en.txt, a.de.txt (one text per line)
+
+`key` and `style` are optional columns beside `image`.
+"""
+
+import posixpath
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from polyglance.data.cleaning import is_blank, one_line
+from polyglance.data.sources.published import PublishedSample
+from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
+from polyglance.languages import LANGUAGES
+from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
+from polyglance.tables import TableRow, read_table, table_columns
+
+__all__ = ["ImportRow", "RowDrops", "check_samples", "check_table_rows", "read_caption_folder", "read_caption_table"]
+
+_FACTS = ("image", "key", "style")
+"""Columns that are not languages."""
+_BOM = b"\xef\xbb\xbf"
+_TEXT = "text: "
+"""Beginning of the reasons that cost a text and not a row."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImportRow:
+    """A row with checked values; its image has not been read."""
+
+    where: str
+    key: str
+    image: Path | bytes
+    annotations: tuple[Annotation, ...]
+
+
+class RowDrops(Drops):
+    """Drops whose places fit into a JSON file: one line, not too long, whatever bytes a file's name holds."""
+
+    def drop(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
+        place = f"{where}: {detail}" if detail else where
+        self.add(reason, one_line(place.encode("utf-8", "backslashreplace").decode())[:300], count)
+
+    def drop_texts(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
+        """Count texts that are left out."""
+        if count:
+            self.drop(_TEXT + reason, where, detail, count)
+
+    def summary(self) -> str:
+        """Every reason with its count and first place, on one line."""
+        return "; ".join(f"{reason}: {count}, first {self.examples[reason][0]}" for reason, count in self) or "no rows"
+
+
+def read_caption_table(path: str | Path) -> Iterator[TableRow]:
+    """Yield the rows of a table of images and texts, in order.
+
+    Raises:
+        ValueError: a file that is no table (`polyglance.tables`), no `image` column, or no column of texts; before the
+            first row.
+    """
+    columns = table_columns(path)
+    if columns is None:
+        return read_table(path)
+    is_parquet = Path(path).suffix.lower() == ".parquet"
+    has_texts = is_parquet and "texts" in columns
+    listed = f"the columns are: {', '.join(map(repr, columns))}"
+    if "image" not in columns:
+        raise ValueError(f"{path}: there is no column 'image'; {listed}")
+    if not has_texts and all(name in _FACTS for name in columns):
+        raise ValueError(f"{path}: there is no column named after a language, such as 'en'; {listed}")
+    return _read_columns(path, columns, empty=None if is_parquet else "", has_texts=has_texts)
+
+
+def _read_columns(path: str | Path, columns: list[str], *, empty: str | None, has_texts: bool) -> Iterator[TableRow]:
+    wanted = [name for name in columns if name in (*_FACTS, "texts")] if has_texts else columns
+    for row in read_table(path, columns=wanted):
+        filled = {name: cell for name, cell in row.values.items() if cell != empty}
+        if filled and not has_texts:
+            facts = {name: filled[name] for name in _FACTS if name in filled}
+            filled = facts | {"texts": {name: cell for name, cell in filled.items() if name not in _FACTS}}
+        yield replace(row, values=filled)
+
+
+def read_caption_folder(directory: str | Path) -> Iterator[TableRow]:
+    """Yield one row per image of a folder and its subfolders, with the texts of `<name>.<language>.txt` beside it.
+
+    Text files may be symbolic links only to files inside the folder.
+
+    Raises:
+        ValueError: no such folder, or an empty one.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ValueError(f"{directory}: no such folder")
+    files = sorted(path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
+    if not files:
+        raise ValueError(f"{directory}: the folder is empty")
+    return _read_files(directory.resolve(), files)
+
+
+def _read_files(root: Path, files: Sequence[Path]) -> Iterator[TableRow]:
+    """Yield rows of a folder's files (relative to `root`): images with their texts, and rows with a problem."""
+    images: list[Path] = []
+    texts: defaultdict[Path, dict[str, list[str | bytes]]] = defaultdict(dict)
+    for path in files:
+        where = path.as_posix()
+        stem, _, code = path.stem.rpartition(".")
+        if path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(path)
+        elif path.suffix.lower() != ".txt" or not stem:
+            yield TableRow(where=where, values={}, problem="neither an image nor <name>.<language>.txt")
+        elif (file := resolve_inside(root, where)) is None:
+            yield TableRow(where=where, values={}, problem="a path that leads out of the folder")
+        else:
+            texts[path.with_name(stem)][code] = _read_lines(file)
+    for path in images:
+        where = path.as_posix()
+        yield TableRow(where=where, values={"image": where, "texts": texts.pop(path.with_suffix(""), {})})
+    for path, lines in texts.items():
+        detail = f"no image beside the texts in {', '.join(lines)}"
+        yield TableRow(where=path.as_posix(), values={}, problem="texts without an image", detail=detail)
+
+
+def _read_lines(path: Path) -> list[str | bytes]:
+    """Read the lines that are not blank; as bytes if they are not UTF-8, so that each is refused on its own."""
+    lines: list[str | bytes] = []
+    for line in path.read_bytes().removeprefix(_BOM).split(b"\n"):
+        if line.strip():
+            try:
+                lines.append(line.decode("utf-8"))
+            except UnicodeDecodeError:
+                lines.append(line)
+    return lines
+
+
+def check_table_rows(
+    rows: Iterable[TableRow], images: Path, languages: Sequence[str], drops: RowDrops
+) -> Iterator[ImportRow]:
+    """Yield the rows whose values are in order.
+
+    Args:
+        images: resolved folder that image paths start from and may not lead out of.
+        languages: languages to keep; empty: all.
+    """
+    for raw in rows:
+        row = _check_table_row(raw, images, languages, drops)
+        if row is not None:
+            yield row
+
+
+def _check_table_row(raw: TableRow, images: Path, languages: Sequence[str], drops: RowDrops) -> ImportRow | None:
+    """Check a row; None after its drop is counted."""
+    if raw.problem:
+        drops.drop(raw.problem, raw.where, raw.detail, raw.num_rows)
+        return None
+    image, style = raw.values.get("image"), raw.values.get("style")
+    if style is None or style == "":
+        style = "short"
+    if not isinstance(image, str) or not image:
+        drops.drop("no image path", raw.where, repr(image))
+        return None
+    if style not in STYLES:
+        drops.drop("unknown style", raw.where, f"{style!r}; known: {', '.join(STYLES)}")
+        return None
+    key = _parse_key(raw.values.get("key"), image)
+    if key is None:
+        drops.drop("a key that is not text", raw.where, repr(raw.values.get("key")))
+        return None
+    path, problem = _find_image(image, images)
+    if path is None:
+        drops.drop(problem, raw.where, image)
+        return None
+    annotations = _annotate(_clean_texts(raw, languages, drops), style)
+    if not annotations:
+        drops.drop("no text", raw.where)
+        return None
+    return ImportRow(where=raw.where, key=key, image=path, annotations=annotations)
+
+
+def check_samples(samples: Iterable[PublishedSample], languages: Sequence[str], drops: RowDrops) -> Iterator[ImportRow]:
+    """Yield the images of published shards that have an annotation with clean texts.
+
+    Args:
+        languages: languages to keep; empty: all.
+    """
+    for sample in samples:
+        cleaned = (_clean_annotation(annotation, sample.where, languages, drops) for annotation in sample.annotations)
+        annotations = tuple(annotation for annotation in cleaned if annotation is not None)
+        if annotations:
+            yield ImportRow(where=sample.where, key=sample.key, image=sample.image, annotations=annotations)
+        else:
+            drops.drop("no text", sample.where)
+
+
+def _clean_annotation(
+    annotation: Annotation, where: str, languages: Sequence[str], drops: RowDrops
+) -> Annotation | None:
+    code = annotation.language
+    if languages and code not in languages:
+        drops.drop_texts("language not asked for", where, repr(code))
+        return None
+    text = _clean_text(annotation.text, where, code, drops)
+    source = annotation.source and _clean_text(annotation.source, where, code, drops)
+    if not text or (annotation.source is not None and not source):
+        return None
+    return replace(annotation, text=text, source=source)
+
+
+def _parse_key(key: Any, image: str) -> str | None:
+    """Return the key, or the image's path if there is none; None if it cannot be a key."""
+    if key is None or key == "":
+        key = posixpath.normpath(image)
+    if isinstance(key, int) and not isinstance(key, bool):
+        key = str(key)
+    return _normalize(key) or None if isinstance(key, str) else None
+
+
+def _find_image(image: str, images: Path) -> tuple[Path | None, str]:
+    """Find the image's file below the folder, or return None and the problem."""
+    try:
+        path = resolve_inside(images, image)
+        if path is None:
+            return None, "a path that leads out of the folder"
+        if path.is_file():
+            return path, ""
+    except (OSError, ValueError, RuntimeError):  # a name that is too long or has a zero byte in it, a loop of links
+        pass
+    return None, "no such image"
+
+
+def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> dict[str, list[str | None]]:
+    """Clean the texts of each language. A dropped text leaves a None, so that the others keep their partners."""
+    texts = raw.values.get("texts")
+    if texts is None:
+        return {}
+    if not isinstance(texts, Mapping):
+        drops.drop_texts("not a table of language and text", raw.where, repr(texts))
+        return {}
+    cleaned: dict[str, list[str | None]] = {}
+    for code, value in texts.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        num_given = sum(text is not None for text in values)
+        if code not in LANGUAGES:
+            drops.drop_texts("unknown language", raw.where, repr(code), num_given)
+        elif languages and code not in languages:
+            drops.drop_texts("language not asked for", raw.where, repr(code), num_given)
+        else:
+            cleaned[code] = [_clean_text(text, raw.where, code, drops) for text in values]
+    return cleaned
+
+
+def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None:
+    if text is None:
+        return None
+    clean = _normalize(text) if isinstance(text, str) else None
+    if clean is None:
+        reason = "not UTF-8" if isinstance(text, (str, bytes)) else "not a string"
+        drops.drop_texts(reason, where, f"{code}: {text!r}")
+    elif is_blank(clean):
+        drops.drop_texts("empty", where, code)
+        return None
+    return clean
+
+
+def _normalize(text: str) -> str | None:
+    """Return the text in NFC on one line; None if it holds half a surrogate pair, which no UTF-8 file can hold."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return None
+    return unicodedata.normalize("NFC", one_line(text))
+
+
+def _annotate(texts: Mapping[str, Sequence[str | None]], style: Style) -> tuple[Annotation, ...]:
+    """Make the annotations of all texts; the i-th English text is the source of the i-th of every other language."""
+    annotations: list[Annotation] = []
+    for index in range(max((len(values) for values in texts.values()), default=0)):
+        at_index = {code: values[index] for code, values in texts.items() if index < len(values)}
+        parallel = {code: text for code, text in at_index.items() if text is not None}
+        annotations += annotations_from_texts(parallel, style=style)
+    return tuple(annotations)

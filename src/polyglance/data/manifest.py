@@ -1,0 +1,117 @@
+"""`manifest.json`: what a data set holds. It is written last; a folder without it is not a data set.
+
+read_manifest("out/train").rows_per_cell        # {"caption-de": 12, ...}
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyglance import __version__, config
+from polyglance.data.location import Location, parse_location
+from polyglance.files import parse_json, write_json
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST_NAME",
+    "SHARD_NAME",
+    "Manifest",
+    "ShardInfo",
+    "is_finished",
+    "read_manifest",
+    "write_manifest",
+]
+
+FORMAT_VERSION = 1
+"""Raised when an older polyglance can no longer read what this one writes."""
+MANIFEST_NAME = "manifest.json"
+SHARD_NAME = re.compile(r"\d{5,}\.parquet")
+"""Pattern of the names of shard files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShardInfo:
+    """One shard file.
+
+    Raises:
+        ValueError: a name that is not a shard's. Names become paths, so no other name may pass.
+    """
+
+    name: str
+    """File name under `shards/`."""
+    rows: int
+    """Images in it."""
+    sha256: str
+    """Hexadecimal digest of the file."""
+
+    def __post_init__(self) -> None:
+        if not SHARD_NAME.fullmatch(self.name):
+            raise ValueError(f"{self.name!r} is not the name of a shard")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """Content of a data set, its source, and what was left out of it."""
+
+    format_version: int = FORMAT_VERSION
+    polyglance_version: str = __version__
+    source: str
+    """Source of the data, in words."""
+    licence: str
+    """Licence of images and texts, as stated by the person who built the data set; empty if none was stated."""
+    prefixes: Mapping[str, str]
+    """Language code -> words with which all its captions begin; empty if captions begin freely."""
+    num_images: int
+    shards: tuple[ShardInfo, ...]
+    rows_per_cell: Mapping[str, int]
+    """Annotations per cell (`caption-de`)."""
+    rows_per_cell_and_style: Mapping[str, Mapping[str, int]]
+    """Annotations per cell and style (`caption-de` -> `short`)."""
+    drops: Mapping[str, Any]
+    """Reason -> count and first places (`Drops.to_dict`)."""
+    fingerprint: str = ""
+    """Fingerprint of the step that built the data set. A data set with the same fingerprint is not built again."""
+
+
+def write_manifest(directory: Path, manifest: Manifest) -> None:
+    """Write `manifest.json` into the folder of a data set whose shards are complete."""
+    write_json(directory / MANIFEST_NAME, config.to_dict(manifest), indent=2)
+
+
+def read_manifest(directory: str | Location) -> Manifest:
+    """Read the manifest of a data set.
+
+    Raises:
+        ValueError: not a (finished) data set, written by a newer polyglance, or damaged.
+    """
+    path = parse_location(directory) / MANIFEST_NAME
+    try:
+        values = parse_json(path.read_bytes().decode(), MANIFEST_NAME)
+    except (FileNotFoundError, NotADirectoryError):
+        raise ValueError(
+            f"{directory}: not a data set (no {MANIFEST_NAME}: never written, or not to the end)"
+        ) from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # not UTF-8 or not JSON
+        raise ValueError(f"{path}: damaged ({error})") from None
+    version = values.get("format_version") if isinstance(values, dict) else None
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path}: format {version} is newer than this polyglance reads ({FORMAT_VERSION}); "
+            f"it was written by version {values.get('polyglance_version')}"
+        )
+    try:
+        manifest = config.from_dict(Manifest, values)
+    except ValueError as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+    if manifest.num_images != sum(shard.rows for shard in manifest.shards):
+        raise ValueError(f"{path}: damaged (num_images is not the sum of the shards' rows)")
+    return manifest
+
+
+def is_finished(directory: Path, fingerprint: str) -> bool:
+    """Whether the folder holds a finished data set with this fingerprint."""
+    return (directory / MANIFEST_NAME).exists() and read_manifest(directory).fingerprint == fingerprint
