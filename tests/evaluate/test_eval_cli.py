@@ -166,8 +166,8 @@ def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFix
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]
     assert record["UC_prefix"] == pytest.approx(sum(unseen) / 2)
     start = folder_losses(LossConfig(model=made / "start", data=data, samples_per_cell=5))
-    assert start["cells"]["caption-fr"]["split"] is None
-    untrained = [start["cells"][f"caption-{code}"]["losses"]["plain"]["mean_nats"] for code in ("fr", "zh")]
+    assert {cell.split for cell in start.cells.values()} == {None}
+    untrained = [start.cells[Cell("caption", code)].losses["plain"].mean_nats for code in ("fr", "zh")]
     assert record["T"] == pytest.approx(sum(untrained) / 2, rel=1e-5)
     assert "initial" in record
 

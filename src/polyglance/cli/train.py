@@ -81,7 +81,8 @@ def _train(settings: Any, json: bool) -> None:
 
 def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train, and measure if the file asks for it. Where the model is and, if measured, the losses of the splits."""
-    from polyglance.study.measure import evaluator_for, measured_run, split_losses
+    from polyglance.run_records import split_losses
+    from polyglance.study.measure import evaluator_for, measured_run
     from polyglance.train.run import train
 
     result: dict[str, Any] = {"run": str(settings.out), "model": str(settings.out / "checkpoints" / "final")}
@@ -95,10 +96,10 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
         return evaluator_for(settings.training, settings.evaluation, settings.test)
 
     if settings.best in ("UC", "ST", "SC"):
-        options["validate"] = lambda model, runtime: split_losses(evaluator().plain_losses(model, runtime))
-    measured_run(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
-    if _is_main():
-        result["losses"] = split_losses(json_module.loads((settings.out / "losses.json").read_text())["cells"])
+        options["validate"] = lambda model, runtime: split_losses(evaluator().plain_losses(model, runtime).values())
+    record = measured_run(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
+    if record is not None:
+        result["losses"] = split_losses(record.cells.values())
     return result
 
 

@@ -1,7 +1,6 @@
-"""Greedy captions of held-out images: are they in the asked language, are they right."""
+"""Greedy captions of held-out images, and their scores: language, exact match, attributes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 
@@ -12,27 +11,15 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
+from polyglance.run_records import CaptionScores
 
-__all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionScores:
-    """How the captions of one cell compare with their references, as shares of the samples."""
-
-    samples: int
-    right_language: float
-    """In the language that was asked for."""
-    exact_match: float
-    """The same as the reference, to the character."""
-    attributes: Mapping[str, float] = field(default_factory=dict)
-    """In the built-in world: attribute -> share of the reference's values that stand at the same place."""
+__all__ = ["attribute_accuracy", "greedy_captions", "score_captions"]
 
 
 def greedy_captions(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
-    """The model's captions of a cell's images, the prefix included."""
+    """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
     input_ids, mask = processor.prompts([prompt_of(annotation) for annotation in samples.annotations])
     start = processor.start_ids(prefix)
     ids = model.generate(
@@ -54,10 +41,10 @@ def score_captions(
     *,
     in_world: bool,
 ) -> CaptionScores:
-    """Compare captions with references of the language `code`.
+    """Compare captions with references in the language `code`.
 
     Args:
-        in_world: the data is the built-in world's, whose words can be read as attributes.
+        in_world: the data is the built-in world's, so that attributes can be read from the words.
     """
     pairs = list(zip(captions, references, strict=True))
     return CaptionScores(
@@ -69,13 +56,17 @@ def score_captions(
 
 
 def attribute_accuracy(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
-    """For each attribute the share of the references' values that captions name at the same place in the order."""
+    """Return attribute -> share of the references' values that the captions name at the same place in the order.
+
+    Args:
+        pairs: caption and reference, both in the language `code`.
+    """
     right: dict[str, int] = {}
     total: dict[str, int] = {}
     for caption, reference in pairs:
-        said = attributes(caption, code)
+        named = attributes(caption, code)
         for name, values in attributes(reference, code).items():
-            matches = sum(a == b for a, b in zip(values, said.get(name, ()), strict=False))
+            matches = sum(a == b for a, b in zip(values, named.get(name, ()), strict=False))
             right[name] = right.get(name, 0) + matches
             total[name] = total.get(name, 0) + len(values)
     return {name: right[name] / total[name] for name in sorted(total) if total[name]}
