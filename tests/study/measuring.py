@@ -1,4 +1,4 @@
-"""What each of two processes does that torchrun starts for test_measure.py: `-m tests.study.measuring FOLDER`."""
+"""Work of each of the two processes that torchrun starts for test_measure.py: `-m tests.study.measuring FOLDER`."""
 
 import sys
 from dataclasses import replace
@@ -9,27 +9,23 @@ import torch.distributed as dist
 
 from polyglance.config import load
 from polyglance.distributed import Runtime, RuntimeConfig
-from polyglance.evaluate.evaluator import Evaluator
 from polyglance.model.architecture import Polyglance
-from polyglance.study.measure import evaluator_for, measured_run, split_losses
+from polyglance.run_records import cells_to_json, split_losses
+from polyglance.study.measure import evaluator_for, measured_run
 from polyglance.train.run import train
 from polyglance.train.run_config import RunConfig
 
 
-def evaluator_of(config: RunConfig) -> Evaluator:
+def measure_and_train(config: RunConfig, folder: Path) -> None:
+    """Train a run that is measured at every checkpoint; all processes have to get the same losses."""
     assert config.evaluation is not None
     assert config.test is not None
-    return evaluator_for(config.training, config.evaluation, config.test)
-
-
-def measure_and_train(config: RunConfig, folder: Path) -> None:
-    """A run whose losses on held-out data are measured at every checkpoint; all processes have to get the same."""
-    evaluator = evaluator_of(config)
+    evaluator = evaluator_for(config.training, config.evaluation, config.test)
 
     def validate(model: Polyglance, runtime: Runtime) -> dict[str, Any]:
-        losses = evaluator.losses(model, runtime)
-        assert runtime.gather(losses) == [losses] * runtime.world_size
-        return split_losses(losses) | {"cells": losses}
+        cells = evaluator.losses(model, runtime)
+        assert runtime.gather(cells) == [cells] * runtime.world_size
+        return split_losses(cells.values()) | {"cells": cells_to_json(cells)}
 
     measured_run(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
 

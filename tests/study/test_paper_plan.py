@@ -7,8 +7,7 @@ import pytest
 
 from polyglance.cli import main
 from polyglance.config import load
-from polyglance.study.config import StudyConfig
-from polyglance.study.study import plan
+from polyglance.study import StudyConfig, plan_study
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -21,14 +20,14 @@ PUBLISHED = {  # P, P_t as really trained, F in GMAC, C at 10,240,000 samples in
 
 
 def test_the_published_grid(tmp_path: Path) -> None:
-    planned = plan(load(StudyConfig, EXAMPLES / "paper.toml", overrides=[f"out={tmp_path}"]))
-    assert len(planned.runs) == 16
-    for run in planned.runs:
+    plan = plan_study(load(StudyConfig, EXAMPLES / "paper.toml", overrides=[f"out={tmp_path}"]))
+    assert len(plan.runs) == 16
+    for run in plan.runs:
         num_parameters, num_trained, gmac, compute = PUBLISHED[run.id.split("-")[1]]
         assert (run.num_parameters, run.num_trained) == (num_parameters, num_trained)
         assert run.macs_per_sample / 1e9 == pytest.approx(gmac, rel=1e-3)
         assert run.compute_gmac == pytest.approx(compute * run.samples / 10_240_000, rel=1e-3)
-    assert {run.samples for run in planned.runs} == {512_000, 2_048_000, 5_120_000, 10_240_000}
+    assert {run.samples for run in plan.runs} == {512_000, 2_048_000, 5_120_000, 10_240_000}
 
 
 def test_hours_follow_from_peak_and_mfu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
