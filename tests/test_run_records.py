@@ -20,16 +20,16 @@ from polyglance.run_records import (
     GeneratedCaption,
     LossRecord,
     RunRow,
+    average_split,
+    average_splits,
     read_captions,
     read_runs,
-    split_losses,
-    split_mean,
     write_captions,
     write_runs,
 )
 
 numbers = st.floats(allow_nan=False, allow_infinity=False)
-cell_losses = st.builds(CellLoss, **dict.fromkeys(("nats", "mean_nats", "first_nats"), numbers))
+measure_cell = st.builds(CellLoss, **dict.fromkeys(("nats", "mean_nats", "first_nats"), numbers))
 scores = st.builds(
     CaptionScores,
     **dict.fromkeys(("right_language", "exact_match"), numbers),
@@ -38,7 +38,7 @@ scores = st.builds(
 cell_records = st.builds(
     CellRecord,
     split=st.sampled_from([*SPLITS, None]),
-    losses=st.dictionaries(st.sampled_from(VARIANTS), cell_losses),
+    losses=st.dictionaries(st.sampled_from(VARIANTS), measure_cell),
     generation=st.dictionaries(st.sampled_from(["plain", "prefix"]), scores),
 )
 cells = st.dictionaries(st.builds(Cell, st.sampled_from(["caption", "translation"]), st.just("fr")), cell_records)
@@ -72,11 +72,11 @@ def record() -> LossRecord:
 
 
 def test_splits_weigh_their_cells_alike_and_need_all_of_them() -> None:
-    assert split_losses(record().cells.values()) == {"UC": 2.5, "SC": 0.25}
+    assert average_splits(record().cells.values()) == {"UC": 2.5, "SC": 0.25}
     assert record().split_loss("UC", "prefix") is None
     assert record().split_loss("ST") is None
     assert record().summary() == {"UC": 2.5, "SC": 0.25, "T": 5.0, "SC_prefix": 0.125}
-    assert split_mean(record().cells.values(), "UC", lambda cell: cell.losses["plain"].first_nats) == 9.0
+    assert average_split(record().cells.values(), "UC", lambda cell: cell.losses["plain"].first_nats) == 9.0
     assert "T" not in LossRecord(run="r", cells=record().cells).summary()
 
 

@@ -31,12 +31,12 @@ __all__ = [
     "LossRecord",
     "RunRow",
     "Variant",
+    "average_split",
+    "average_splits",
     "cells_from_json",
     "cells_to_json",
     "read_captions",
     "read_runs",
-    "split_losses",
-    "split_mean",
     "write_captions",
     "write_runs",
 ]
@@ -92,7 +92,7 @@ class CaptionScores:
 
     @property
     def attribute_accuracy(self) -> float | None:
-        """Mean over the attributes, each alike; None where there are none."""
+        """Mean share over the attributes, each alike; None where there are none."""
         return fmean(self.attributes.values()) if self.attributes else None
 
 
@@ -108,15 +108,20 @@ class CellRecord:
     """`plain` and `prefix` -> scores of the captions generated without and with the prefix; empty where none were."""
 
     def loss(self, variant: Variant = "plain") -> float | None:
-        """Mean loss in nats per token; None where the variant was not measured."""
+        """Return the mean loss in nats per token; None where the variant was not measured."""
         return self.losses[variant].mean_nats if variant in self.losses else None
+
+    def score(self, name: str, variant: Variant = "plain") -> float | None:
+        """Return `right_language`, `exact_match` or `attribute_accuracy` of the generated captions; None where they
+        were not scored."""
+        return getattr(self.generation[variant], name) if variant in self.generation else None
 
 
 CellValue = Callable[[CellRecord], float | None]
 
 
-def split_mean(cells: Iterable[CellRecord], split: Split, value: CellValue = CellRecord.loss) -> float | None:
-    """Mean of a value over the cells of a split, each cell alike. The default value is the loss in nats per token.
+def average_split(cells: Iterable[CellRecord], split: Split, value: CellValue = CellRecord.loss) -> float | None:
+    """Average a value over the cells of a split, each cell alike. The default value is the loss in nats per token.
 
     Returns:
         None where no cell belongs to the split, or a cell of it has no such value.
@@ -125,10 +130,10 @@ def split_mean(cells: Iterable[CellRecord], split: Split, value: CellValue = Cel
     return fmean(v for v in values if v is not None) if values and None not in values else None
 
 
-def split_losses(cells: Iterable[CellRecord], variant: Variant = "plain") -> dict[Split, float]:
-    """Split -> mean loss of its cells in nats per token, for the splits that were measured."""
+def average_splits(cells: Iterable[CellRecord], variant: Variant = "plain") -> dict[Split, float]:
+    """Return split -> mean loss of its cells in nats per token, for the splits that were measured."""
     cells = list(cells)
-    means = {split: split_mean(cells, split, lambda cell: cell.loss(variant)) for split in SPLITS}
+    means = {split: average_split(cells, split, lambda cell: cell.loss(variant)) for split in SPLITS}
     return {split: mean for split, mean in means.items() if mean is not None}
 
 
@@ -144,15 +149,15 @@ class LossRecord:
     """What was measured of the untrained model on the cells of UC; None where it was not measured."""
 
     def split_loss(self, split: Split, variant: Variant = "plain") -> float | None:
-        """Mean loss of a split in nats per token; None where it was not measured."""
-        return split_mean(self.cells.values(), split, lambda cell: cell.loss(variant))
+        """Return the mean loss of a split in nats per token; None where it was not measured."""
+        return average_split(self.cells.values(), split, lambda cell: cell.loss(variant))
 
     def initial_loss(self, variant: Variant = "plain") -> float | None:
-        """T: loss of the untrained model on UC in nats per token; None where it was not measured."""
-        return split_mean((self.initial or {}).values(), "UC", lambda cell: cell.loss(variant))
+        """Return T, the loss of the untrained model on UC in nats per token; None where it was not measured."""
+        return average_split((self.initial or {}).values(), "UC", lambda cell: cell.loss(variant))
 
     def summary(self) -> dict[str, float]:
-        """UC, ST, SC and T, each also with the ending `_prefix`, in nats per token, as far as measured."""
+        """Return UC, ST, SC and T, each also with the ending `_prefix`, in nats per token, as far as measured."""
         losses: dict[str, float | None] = {}
         endings: dict[Variant, str] = {"plain": "", "prefix": "_prefix"}
         for variant, ending in endings.items():
@@ -161,7 +166,7 @@ class LossRecord:
         return {name: loss for name, loss in losses.items() if loss is not None}
 
     def to_json(self, *, summary: bool = False) -> dict[str, Any]:
-        """Plain values, as losses.json holds them.
+        """Return plain values, as losses.json holds them.
 
         Args:
             summary: add the numbers of `summary` at the top level, as `polyglance eval loss` does.
@@ -193,7 +198,7 @@ class LossRecord:
 
 
 def cells_to_json(cells: Mapping[Cell, CellRecord]) -> dict[str, Any]:
-    """Cells as plain values, as initial.json holds them: `{"caption-fr": {"split": "UC", "losses": {...}}}`."""
+    """Return cells as plain values, as initial.json holds them: `{"caption-fr": {"split": "UC", "losses": {...}}}`."""
     return {
         str(cell): {name: value for name, value in asdict(record).items() if name != "generation" or value}
         for cell, record in cells.items()
@@ -201,7 +206,7 @@ def cells_to_json(cells: Mapping[Cell, CellRecord]) -> dict[str, Any]:
 
 
 def cells_from_json(values: Any, where: str) -> dict[Cell, CellRecord]:
-    """Cells from the plain values of `cells_to_json`.
+    """Make cells from the plain values of `cells_to_json`.
 
     Args:
         where: file and key, for error messages.

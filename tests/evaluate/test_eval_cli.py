@@ -13,9 +13,9 @@ from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
 from polyglance.engines.clip import ClipModel
-from polyglance.evaluate.cells import held_out_samples
-from polyglance.evaluate.folder_loss import LossConfig, folder_losses
-from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.cells import read_held_out
+from polyglance.evaluate.folder_loss import LossConfig, measure_folder
+from polyglance.evaluate.loss import measure_cell
 from polyglance.evaluate.score import load_scores
 from polyglance.languages import LANGUAGES
 from polyglance.model.generate import load_model
@@ -157,15 +157,15 @@ def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFix
     prefixes = {code: entry.prefix for code, entry in LANGUAGES.items()}
     reader = ShardReader(data)
     for name, cell in record["cells"].items():
-        (samples,) = held_out_samples(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
+        (samples,) = read_held_out(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
         limits = {"max_source_tokens": 80, "max_target_tokens": 95}
         both = {"prefix": prefixes[samples.cell.language], "variants": ("plain", "prefix")}
-        expected = cell_losses(load_model(model), processor, samples, **limits, **both)
+        expected = measure_cell(load_model(model), processor, samples, **limits, **both)
         for variant, loss in expected.items():
             assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]
     assert record["UC_prefix"] == pytest.approx(sum(unseen) / 2)
-    start = folder_losses(LossConfig(model=made / "start", data=data, samples_per_cell=5))
+    start = measure_folder(LossConfig(model=made / "start", data=data, samples_per_cell=5))
     assert {cell.split for cell in start.cells.values()} == {None}
     untrained = [start.cells[Cell("caption", code)].losses["plain"].mean_nats for code in ("fr", "zh")]
     assert record["T"] == pytest.approx(sum(untrained) / 2, rel=1e-5)

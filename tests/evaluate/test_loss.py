@@ -15,8 +15,8 @@ from tokenizers import Tokenizer
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
-from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
-from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
+from polyglance.evaluate.loss import measure_cell
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
@@ -52,7 +52,7 @@ def processor(model: Polyglance, tokenizer: Tokenizer) -> Processor:
 @pytest.fixture(scope="module")
 def samples(world: Path) -> CellSamples:
     reader = ShardReader(world / "test")
-    return held_out_samples(reader, [Cell("caption", "fr")], image_size=32, samples_per_cell=7)[0]
+    return read_held_out(reader, [Cell("caption", "fr")], image_size=32, samples_per_cell=7)[0]
 
 
 def by_hand(
@@ -74,7 +74,7 @@ def by_hand(
 def test_every_variant_follows_its_definition(
     model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
-    losses = cell_losses(model, processor, samples, prefix=PREFIX, **LIMITS)
+    losses = measure_cell(model, processor, samples, prefix=PREFIX, **LIMITS)
     assert tuple(losses) == ("plain", "prefix", "shuffled", "prefix_shuffled")
     for name, loss in losses.items():
         images = np.roll(samples.images, 1, axis=0) if "shuffled" in name else samples.images
@@ -97,7 +97,7 @@ def test_every_variant_follows_its_definition(
 def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
     model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
-    loss = cell_losses(model, processor, samples, prefix="The image", **LIMITS)["prefix"]
+    loss = measure_cell(model, processor, samples, prefix="The image", **LIMITS)["prefix"]
     rows = [
         by_hand(model, tokenizer, image, prompt_of(annotation), "The image", annotation.text)
         for image, annotation in zip(samples.images, samples.annotations, strict=True)
@@ -107,7 +107,7 @@ def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
 
 def test_batches_change_nothing(model: Polyglance, processor: Processor, samples: CellSamples) -> None:
     options: dict[str, Any] = {"prefix": PREFIX, "variants": ("plain", "prefix"), **LIMITS}
-    pairs, whole = (cell_losses(model, processor, samples, batch_size=size, **options) for size in (2, 7))
+    pairs, whole = (measure_cell(model, processor, samples, batch_size=size, **options) for size in (2, 7))
     for name in ("plain", "prefix"):
         assert pairs[name].nats == pytest.approx(whole[name].nats, rel=1e-6)
 
@@ -148,7 +148,7 @@ def test_processes_share_the_work_and_all_get_the_result(
     def measure(runtime: Runtime, sizes: list[int]) -> Any:
         replica = copy.deepcopy(model)
         replica.decoder.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
-        return cell_losses(replica, processor, samples, prefix=PREFIX, runtime=runtime, **LIMITS)
+        return measure_cell(replica, processor, samples, prefix=PREFIX, runtime=runtime, **LIMITS)
 
     single_calls: list[int] = []
     expected = measure(Runtime.single(), single_calls)
@@ -167,10 +167,10 @@ def test_cells_without_held_out_data_are_left_out_but_not_all_of_uc(world: Path)
     """The paper has captions in two of its four unseen languages (section 5.1)."""
     coverage = Coverage(caption=("en",), translation=("en", "fr", "zh"))
     cells = ["caption-en", "translation-en", "translation-fr", "translation-zh", "caption-fr", "caption-zh"]
-    assert [str(cell) for cell in evaluated_cells(coverage)] == cells
+    assert [str(cell) for cell in choose_cells(coverage)] == cells
     rows = {"caption-en": 3, "translation-zh": 3, "caption-zh": 2, "caption-fr": 0}
-    assert [str(cell) for cell in evaluated_cells(coverage, rows)] == ["caption-en", "translation-zh", "caption-zh"]
+    assert [str(cell) for cell in choose_cells(coverage, rows)] == ["caption-en", "translation-zh", "caption-zh"]
     with pytest.raises(ValueError, match="none of caption-fr, caption-zh, which UC is measured on"):
-        evaluated_cells(coverage, {"caption-en": 3})
+        choose_cells(coverage, {"caption-en": 3})
     with pytest.raises(ValueError, match="no held-out image has caption-de"):
-        held_out_samples(ShardReader(world / "test"), [Cell("caption", "de")], image_size=32, samples_per_cell=5)
+        read_held_out(ShardReader(world / "test"), [Cell("caption", "de")], image_size=32, samples_per_cell=5)

@@ -10,8 +10,8 @@ import torch.distributed as dist
 from polyglance.config import load
 from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.model.architecture import Polyglance
-from polyglance.run_records import cells_to_json, split_losses
-from polyglance.study.measure import evaluator_for, measured_run
+from polyglance.run_records import average_splits, cells_to_json
+from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.train.run import train
 from polyglance.train.run_config import RunConfig
 
@@ -20,14 +20,14 @@ def measure_and_train(config: RunConfig, folder: Path) -> None:
     """Train a run that is measured at every checkpoint; all processes have to get the same losses."""
     assert config.evaluation is not None
     assert config.test is not None
-    evaluator = evaluator_for(config.training, config.evaluation, config.test)
+    evaluator = make_evaluator(config.training, config.evaluation, config.test)
 
     def validate(model: Polyglance, runtime: Runtime) -> dict[str, Any]:
-        cells = evaluator.losses(model, runtime)
+        cells = evaluator.measure(model, runtime)
         assert runtime.gather(cells) == [cells] * runtime.world_size
-        return split_losses(cells.values()) | {"cells": cells_to_json(cells)}
+        return average_splits(cells.values()) | {"cells": cells_to_json(cells)}
 
-    measured_run(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
+    train_and_measure(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
 
 
 def main(folder: Path) -> None:

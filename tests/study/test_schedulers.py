@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polyglance.study.costs import expected_s
+from polyglance.study.costs import estimate_s
 from polyglance.study.jobs import Job
 from polyglance.study.schedulers import EndedJob, run_jobs
 
@@ -53,5 +53,5 @@ def test_after_a_failure_no_job_is_started_and_running_ones_are_waited_for() -> 
 
 @pytest.mark.parametrize(("num_slots", "expected"), [(1, 17.0), (2, 11.0), (3, 11.0)])
 def test_expected_time_follows_the_order_of_the_jobs(num_slots: int, expected: float) -> None:
-    assert expected_s(JOBS, done=set(), seconds=SECONDS, num_slots=num_slots) == expected
-    assert expected_s(JOBS, done=set(SECONDS), seconds=SECONDS, num_slots=num_slots) == 0.0
+    assert estimate_s(JOBS, done=set(), seconds=SECONDS, num_slots=num_slots) == expected
+    assert estimate_s(JOBS, done=set(SECONDS), seconds=SECONDS, num_slots=num_slots) == 0.0

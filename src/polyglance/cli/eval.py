@@ -138,7 +138,7 @@ def eval_loss(
         out: File that gets the losses, such as losses.json.
         json: Print the result for machines.
     """
-    from polyglance.evaluate.folder_loss import LossConfig, folder_losses
+    from polyglance.evaluate.folder_loss import LossConfig, measure_folder
 
     config = LossConfig(
         model=model,
@@ -152,7 +152,7 @@ def eval_loss(
         device=device,
         dtype=dtype,
     )
-    show(folder_losses(config, out).to_json(summary=True), json, _losses)
+    show(measure_folder(config, out).to_json(summary=True), json, _losses)
 
 
 @eval_app.command(name="list")

@@ -81,8 +81,8 @@ def _train(settings: Any, json: bool) -> None:
 
 def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train, and measure if the file asks for it. Where the model is and, if measured, the losses of the splits."""
-    from polyglance.run_records import split_losses
-    from polyglance.study.measure import evaluator_for, measured_run
+    from polyglance.run_records import average_splits
+    from polyglance.study.measure import make_evaluator, train_and_measure
     from polyglance.train.run import train
 
     result: dict[str, Any] = {"run": str(settings.out), "model": str(settings.out / "checkpoints" / "final")}
@@ -93,13 +93,13 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
 
     @cache
     def evaluator() -> Any:
-        return evaluator_for(settings.training, settings.evaluation, settings.test)
+        return make_evaluator(settings.training, settings.evaluation, settings.test)
 
     if settings.best in ("UC", "ST", "SC"):
-        options["validate"] = lambda model, runtime: split_losses(evaluator().plain_losses(model, runtime).values())
-    record = measured_run(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
+        options["validate"] = lambda model, runtime: average_splits(evaluator().measure_plain(model, runtime).values())
+    record = train_and_measure(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
     if record is not None:
-        result["losses"] = split_losses(record.cells.values())
+        result["losses"] = average_splits(record.cells.values())
     return result
 
 

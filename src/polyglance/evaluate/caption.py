@@ -13,10 +13,10 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 from polyglance.run_records import CaptionScores
 
-__all__ = ["attribute_accuracy", "greedy_captions", "score_captions"]
+__all__ = ["caption_greedily", "compare_attributes", "score_captions"]
 
 
-def greedy_captions(
+def caption_greedily(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
     """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
@@ -51,11 +51,11 @@ def score_captions(
         samples=len(pairs),
         right_language=sum(identifier.identify(caption) == code for caption in captions) / len(pairs),
         exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
-        attributes=attribute_accuracy(pairs, code) if in_world else {},
+        attributes=compare_attributes(pairs, code) if in_world else {},
     )
 
 
-def attribute_accuracy(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
+def compare_attributes(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
     """Return attribute -> share of the references' values that the captions name at the same place in the order.
 
     Args:

@@ -12,7 +12,7 @@ from polyglance.mixture.dataset import cell_pools
 from polyglance.mixture.images import ImageStore
 from polyglance.records import Annotation
 
-__all__ = ["CellSamples", "evaluated_cells", "held_out_samples"]
+__all__ = ["CellSamples", "choose_cells", "read_held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class CellSamples:
         )
 
 
-def evaluated_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:
+def choose_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:
     """Return the trained cells and those of UC, in the coverage's order.
 
     Args:
@@ -55,7 +55,7 @@ def evaluated_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None 
     return tuple(cell for cell in cells if rows_per_cell.get(str(cell)))
 
 
-def held_out_samples(
+def read_held_out(
     reader: ShardReader, cells: Sequence[Cell], *, image_size: int, samples_per_cell: int
 ) -> list[CellSamples]:
     """Read for each cell the first images that have it, each with its first annotation.

@@ -7,10 +7,10 @@ from pathlib import Path
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
-from polyglance.evaluate.caption import greedy_captions, score_captions
-from polyglance.evaluate.cells import evaluated_cells, held_out_samples
+from polyglance.evaluate.caption import caption_greedily, score_captions
+from polyglance.evaluate.cells import choose_cells, read_held_out
 from polyglance.evaluate.language_id import LanguageIdentifier
-from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.loss import measure_cell
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.run_records import VARIANTS, CaptionScores, CellRecord, GeneratedCaption, Variant
@@ -59,9 +59,9 @@ class Evaluator:
         self.coverage = coverage
         self.processor = processor
         self.prefixes = prefixes
-        self._samples = held_out_samples(
+        self._samples = read_held_out(
             reader,
-            evaluated_cells(coverage, reader.manifest.rows_per_cell),
+            choose_cells(coverage, reader.manifest.rows_per_cell),
             image_size=processor.config.image_size,
             samples_per_cell=samples_per_cell,
         )
@@ -72,16 +72,16 @@ class Evaluator:
         self._examples = examples
         self._max_new_tokens = max_new_tokens
 
-    def losses(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
+    def measure(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
         """Measure every trained and every unseen cell: captions in all variants, translations in `plain` alone."""
         variants = {s.cell: VARIANTS if s.cell.task == "caption" else VARIANTS[:1] for s in self._samples}
         return self._measure(model, variants, runtime)
 
-    def plain_losses(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
+    def measure_plain(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
         """Measure the same cells in `plain` alone, which UC, ST and SC are taken from."""
         return self._measure(model, {s.cell: ("plain",) for s in self._samples}, runtime)
 
-    def initial_losses(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
+    def measure_initial(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
         """Measure the unseen cells of an untrained model, which T is taken from, with and without prefix."""
         return self._measure(model, dict.fromkeys(self.coverage.split("UC"), ("plain", "prefix")), runtime)
 
@@ -91,7 +91,7 @@ class Evaluator:
         records = {}
         for samples in self._samples:
             if samples.cell in variants:
-                losses = cell_losses(
+                losses = measure_cell(
                     model,
                     self.processor,
                     samples,
@@ -103,7 +103,7 @@ class Evaluator:
                 records[samples.cell] = CellRecord(split=self.coverage.split_of(samples.cell), losses=losses)
         return records
 
-    def captions(self, model: Polyglance) -> tuple[list[GeneratedCaption], dict[Cell, dict[Variant, CaptionScores]]]:
+    def caption(self, model: Polyglance) -> tuple[list[GeneratedCaption], dict[Cell, dict[Variant, CaptionScores]]]:
         """Caption the held-out images greedily, for every caption cell with and without prefix.
 
         Returns:
@@ -116,7 +116,7 @@ class Evaluator:
             references = [annotation.text for annotation in samples.annotations]
             starts: dict[Variant, str] = {"plain": "", "prefix": self.prefixes.get(code, "")}
             for variant, prefix in starts.items():
-                captions = greedy_captions(
+                captions = caption_greedily(
                     model, self.processor, samples, prefix=prefix, max_new_tokens=self._max_new_tokens
                 )
                 score = score_captions(captions, references, code, self._identifier, in_world=self._in_world)

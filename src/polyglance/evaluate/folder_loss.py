@@ -1,6 +1,6 @@
 """Losses per cell of a model in a folder on a data set: what laws are fitted to (paper section 5.1), for any model.
 
-    record = folder_losses(LossConfig(model=Path("out"), data=Path("data/test"), initial=Path("start")))
+    record = measure_folder(LossConfig(model=Path("out"), data=Path("data/test"), initial=Path("start")))
     record.summary()["UC"]
 
 Studies measure their models as they train them (`polyglance.evaluate.evaluator`).
@@ -16,15 +16,15 @@ import torch
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.engines.loading import check_device
-from polyglance.evaluate.cells import evaluated_cells, held_out_samples
-from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.cells import choose_cells, read_held_out
+from polyglance.evaluate.loss import measure_cell
 from polyglance.languages import language
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
 from polyglance.progress import progress
 from polyglance.run_records import CellRecord, LossRecord, Variant
 
-__all__ = ["LossConfig", "folder_losses"]
+__all__ = ["LossConfig", "measure_folder"]
 
 _VARIANTS: tuple[Variant, ...] = ("plain", "prefix")
 
@@ -70,7 +70,7 @@ class LossConfig:
         return Coverage(caption=self.captioned, translation=self.translated)
 
 
-def folder_losses(config: LossConfig, out: Path | None = None) -> LossRecord:
+def measure_folder(config: LossConfig, out: Path | None = None) -> LossRecord:
     """Measure the losses of a model.
 
     Args:
@@ -82,7 +82,7 @@ def folder_losses(config: LossConfig, out: Path | None = None) -> LossRecord:
     coverage = config.coverage
     record = LossRecord(
         run=config.model.resolve().name,
-        cells=_measure(config, config.model, evaluated_cells(coverage) if coverage else _cells(config.data)),
+        cells=_measure(config, config.model, choose_cells(coverage) if coverage else _cells(config.data)),
         initial=_measure(config, config.initial, coverage.split("UC")) if config.initial and coverage else None,
     )
     if out is not None:
@@ -104,8 +104,8 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
     records = {}
     with progress() as show:
         for number, cell in enumerate(cells, 1):
-            (samples,) = held_out_samples(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
-            losses = cell_losses(
+            (samples,) = read_held_out(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
+            losses = measure_cell(
                 model,
                 processor,
                 samples,

@@ -18,11 +18,11 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import pixel_values
 from polyglance.run_records import VARIANTS, CellLoss, Variant
 
-__all__ = ["cell_losses", "scored_text"]
+__all__ = ["cut_prefix", "measure_cell"]
 
 
 @torch.no_grad()
-def cell_losses(
+def measure_cell(
     model: Polyglance,
     processor: Processor,
     samples: CellSamples,
@@ -64,7 +64,7 @@ def cell_losses(
             local[name] += zip((first + share).tolist(), row_losses, strict=False)
     shares = runtime.gather(local)
     num_bytes = {
-        name: sum(len(scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
+        name: sum(len(cut_prefix(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
         for name in variants
     }
     return {name: _cell_loss([row for share in shares for row in share[name]], num_bytes[name]) for name in variants}
@@ -90,7 +90,7 @@ def _batch_losses(
     texts = [annotation.text for annotation in annotations]
     input_ids, mask = _prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
     whole = _targets(processor, texts, "", limits[1])
-    rest = _targets(processor, [scored_text(text, prefix) for text in texts], prefix, limits[1])
+    rest = _targets(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
     result = {}
     for suffix, image_rows in (("", rows), ("shuffled", rows - 1)):
@@ -159,6 +159,6 @@ def _cell_loss(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
     )
 
 
-def scored_text(text: str, prefix: str) -> str:
+def cut_prefix(text: str, prefix: str) -> str:
     """Return the part of a text that is scored: what follows the prefix where the text begins with it, else all."""
     return text.removeprefix(prefix)

@@ -23,13 +23,13 @@ from polyglance.model.assemble import language_model
 from polyglance.model.parts import freeze
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
-from polyglance.study.job_configs import language_model_config, train_config
+from polyglance.study.job_configs import make_language_model_config, make_train_config
 from polyglance.study.jobs import Job
-from polyglance.study.published import published_cost
+from polyglance.study.published import count_published
 from polyglance.study.schedulers import EndedJob, run_jobs
 from polyglance.train.step import caption_loss, language_model_loss
 
-__all__ = ["StudyCosts", "expected_costs", "expected_s"]
+__all__ = ["StudyCosts", "estimate_costs", "estimate_s"]
 
 _TIMED_STEPS = 4
 _EVALUATION_SHARE = 0.8
@@ -66,7 +66,7 @@ class StudyCosts:
             return None
 
 
-def expected_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
+def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
     """Return the expected costs of the jobs.
 
     Micro models: a few training steps of every model are timed, once; the result is kept in costs.json. Data and
@@ -89,7 +89,7 @@ def expected_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
 def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
     machine = config.machine
     flops_per_s = machine.devices * machine.peak_tflops * 1e12 * machine.mfu
-    costs = {job.size: published_cost(config, job.size) for job in jobs if job.kind == "run"}
+    costs = {job.size: count_published(config, job.size) for job in jobs if job.kind == "run"}
     seconds = {
         job.id: 2 * costs[job.size].training_macs * job.samples / flops_per_s if job.size in costs else 0.0
         for job in jobs
@@ -119,7 +119,7 @@ class _Simulation:
         return [EndedJob(job=job)]
 
 
-def expected_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_slots: int) -> float:
+def estimate_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_slots: int) -> float:
     """Return the expected seconds until all jobs are done, in the order in which `run_jobs` does them.
 
     Args:
@@ -167,7 +167,7 @@ def _first_batch(config: StudyConfig) -> Batch:
 def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     """Return the median seconds of a training step of the job's model, after one step to warm up."""
     model, loss = _model_and_loss(config, job, batch)
-    optimizer = train_config(config, job).optim.build(model) if job.kind != "language_model" else None
+    optimizer = make_train_config(config, job).optim.build(model) if job.kind != "language_model" else None
     times_s = []
     for _ in range(1 + _TIMED_STEPS):
         started_s = time.perf_counter()
@@ -183,9 +183,9 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
 def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
-        lm = language_model(language_model_config(config, job).model.build(vocab_size))
+        lm = language_model(make_language_model_config(config, job).model.build(vocab_size))
         return lm, lambda: language_model_loss(lm, batch.labels)
-    start = train_config(config, job).start
+    start = make_train_config(config, job).start
     assert not isinstance(start.trained, str)
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)

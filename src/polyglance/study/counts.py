@@ -16,11 +16,11 @@ from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.flops import Counts, count
 from polyglance.records import Annotation
 from polyglance.study.config import StudyConfig
-from polyglance.study.job_configs import micro_config, trained_parts
+from polyglance.study.job_configs import choose_trained_parts, make_micro_config
 from polyglance.study.jobs import Job
-from polyglance.study.published import published_cost
+from polyglance.study.published import count_published
 
-__all__ = ["TokenLengths", "count_models", "mean_lengths", "token_lengths"]
+__all__ = ["TokenLengths", "count_mean_lengths", "count_models", "find_lengths"]
 
 _LENGTH_SAMPLES = 2_000
 """Annotations of each cell that the mean lengths are taken over."""
@@ -45,7 +45,7 @@ class TokenLengths:
         return from_dict(cls, read_json(path))
 
 
-def token_lengths(config: StudyConfig) -> TokenLengths:
+def find_lengths(config: StudyConfig) -> TokenLengths:
     """Return the lengths at which F is counted: for micro models the mean of the data, which the tokenizer's job has
     written; for published sizes the longest, as published (official code section 4.2)."""
     if config.is_micro:
@@ -54,7 +54,7 @@ def token_lengths(config: StudyConfig) -> TokenLengths:
     return TokenLengths(source_tokens=mixture.max_source_tokens, target_tokens=mixture.max_target_tokens)
 
 
-def mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterable[Annotation]) -> TokenLengths:
+def count_mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterable[Annotation]) -> TokenLengths:
     """Return the mean prompt and target tokens of a training sample, rounded, each cell with its weight in training."""
     by_cell: dict[str, list[Annotation]] = {str(cell): [] for cell in config.coverage.cells}
     for annotation in annotations:
@@ -75,12 +75,12 @@ def count_models(config: StudyConfig, runs: Sequence[Job]) -> dict[tuple[str, st
     """Return (family, size) -> P, P_t and F, for the models of the runs."""
     models = {(job.family, job.size): job for job in runs}
     if not config.is_micro:
-        return {model: published_cost(config, job.size).counts for model, job in models.items()}
+        return {model: count_published(config, job.size).counts for model, job in models.items()}
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
-    lengths = asdict(token_lengths(config))
+    lengths = asdict(find_lengths(config))
     counts = {}
     for model, job in models.items():
         family = config.family(job.family)
-        sizes = micro_config(config, family, job.width).build(vocab_size)
-        counts[model] = count(sizes, trained_parts(family), image_size=config.image_size, **lengths)
+        sizes = make_micro_config(config, family, job.width).build(vocab_size)
+        counts[model] = count(sizes, choose_trained_parts(family), image_size=config.image_size, **lengths)
     return counts

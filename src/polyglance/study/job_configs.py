@@ -9,16 +9,22 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
-from polyglance.study.published import published_cost
+from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.run_config import RunConfig
 
-__all__ = ["language_model_config", "micro_config", "published_run_config", "train_config", "trained_parts"]
+__all__ = [
+    "choose_trained_parts",
+    "make_language_model_config",
+    "make_micro_config",
+    "make_run_config",
+    "make_train_config",
+]
 
 _FINAL = Path("checkpoints/final")
 
 
-def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
+def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
     """Return the sizes of a family's micro model, with positions for the longest prompt and target."""
     longest_prompt = (config.image_size // config.patch_size) ** 2 + 1 + config.mixture.max_source_tokens
     return MicroConfig(
@@ -32,7 +38,7 @@ def micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> Micro
     )
 
 
-def trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
+def choose_trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
     """Return the parts that a family's micro runs update.
 
     These are the published parts for its kind of decoder, and two more: the image projection, which starts from random
@@ -43,11 +49,13 @@ def trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
     return tuple(part for part in PARTS if part in published or part in random_parts)
 
 
-def train_config(config: StudyConfig, job: Job) -> TrainConfig:
+def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
     """Return the training run of a micro run or of the shared tower."""
     if job.kind == "tower":
         assert config.tower is not None
-        sizes = micro_config(config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width)
+        sizes = make_micro_config(
+            config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width
+        )
         coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
         start = StartConfig(model=sizes)
     else:
@@ -71,21 +79,21 @@ def train_config(config: StudyConfig, job: Job) -> TrainConfig:
 def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartConfig:
     starts = config.out / "starts"
     return StartConfig(
-        model=micro_config(config, family, job.width),
+        model=make_micro_config(config, family, job.width),
         language_model=None if job.start == "random" else starts / f"lm-{job.start}-d{job.width}" / _FINAL,
         vision_tower=starts / "tower" / _FINAL if family.tower else None,
-        trained=trained_parts(family),
+        trained=choose_trained_parts(family),
     )
 
 
-def language_model_config(config: StudyConfig, job: Job) -> LanguageModelConfig:
+def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelConfig:
     """Return the training of a language model that decoders start from."""
     start = config.language_models[job.start]
     family = next(family for family in config.families if job.start in family.starts)
     return LanguageModelConfig(
         data=config.train_dir,
         tokenizer=config.out / "tokenizer" / "tokenizer.json",
-        model=micro_config(config, family, job.width),
+        model=make_micro_config(config, family, job.width),
         languages=start.languages,
         optim=start.optim,
         num_steps=start.steps,
@@ -93,7 +101,7 @@ def language_model_config(config: StudyConfig, job: Job) -> LanguageModelConfig:
     )
 
 
-def published_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
+def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
     """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3).
 
     Args:
@@ -125,7 +133,7 @@ def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
     engine, machine = config.engine, config.machine
     if engine.micro_batch_size is not None or engine.strategy != "auto":
         return engine
-    recommended = published_cost(config, job.size).strategy
+    recommended = count_published(config, job.size).strategy
     if recommended is None:
         raise ValueError(f"{job.size} does not fit into {machine.devices} devices of {machine.memory_gb:g} GB")
     return replace(

@@ -24,11 +24,11 @@ from polyglance.train.run import processor_for, train
 from polyglance.train.run_config import RunConfig
 
 __all__ = [
-    "evaluator_for",
+    "choose_prefixes",
+    "make_evaluator",
     "make_tokenizer",
-    "measured_run",
-    "prefixes_for",
     "texts_of",
+    "train_and_measure",
     "training_annotations",
 ]
 
@@ -61,13 +61,13 @@ def texts_of(annotations: Iterable[Annotation]) -> Iterator[str]:
     return (text for annotation in annotations for text in (annotation.text, prompt_of(annotation)))
 
 
-def prefixes_for(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:
+def choose_prefixes(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:
     """Return language code -> prefix: the configuration's, else the data set's, else the language's."""
     usual = {code: entry.prefix for code, entry in LANGUAGES.items()}
     return {**usual, **read_manifest(test_dir).prefixes, **evaluation.prefixes}
 
 
-def evaluator_for(settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path) -> Evaluator:
+def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path) -> Evaluator:
     """Make the evaluator of a run's models. It cuts texts to the same lengths as the run's training."""
     if (folder := settings.start.checkpoint_folder()) is not None:
         model = PolyglanceConfig.from_pretrained(folder)
@@ -79,7 +79,7 @@ def evaluator_for(settings: TrainConfig, evaluation: EvaluationConfig, test_dir:
         test_dir,
         settings.data,
         processor_for(settings, model),
-        prefixes=prefixes_for(test_dir, evaluation),
+        prefixes=choose_prefixes(test_dir, evaluation),
         max_source_tokens=settings.mixture.max_source_tokens,
         max_target_tokens=settings.mixture.max_target_tokens,
         samples_per_cell=evaluation.samples_per_cell,
@@ -89,7 +89,7 @@ def evaluator_for(settings: TrainConfig, evaluation: EvaluationConfig, test_dir:
     )
 
 
-def measured_run(
+def train_and_measure(
     settings: TrainConfig,
     folder: Path,
     evaluator: Callable[[], Evaluator],
@@ -115,16 +115,16 @@ def measured_run(
     def measure_untrained(model: Polyglance, runtime: Runtime) -> None:
         if runtime.from_main(initial.exists()):
             return
-        cells = evaluator().initial_losses(model, runtime)
+        cells = evaluator().measure_initial(model, runtime)
         if runtime.is_main:
             write_json(initial, cells_to_json(cells), indent=None)
 
     with join_processes(settings.engine) as runtime:  # they stay together until the trained model is measured
         model = train(settings, folder, before_first_step=measure_untrained, **options).to(runtime.device)
-        cells = evaluator().losses(model, runtime)
+        cells = evaluator().measure(model, runtime)
     if not runtime.is_main:
         return None
-    captions, scores = evaluator().captions(model)
+    captions, scores = evaluator().caption(model)
     record = LossRecord(
         run=run_id,
         cells={cell: replace(losses, generation=scores.get(cell, {})) for cell, losses in cells.items()},

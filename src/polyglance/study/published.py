@@ -10,7 +10,7 @@ from polyglance.model.sizes import size
 from polyglance.model.strategy import Strategy, recommend
 from polyglance.study.config import StudyConfig
 
-__all__ = ["PublishedCost", "published_cost"]
+__all__ = ["PublishedCost", "count_published"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class PublishedCost:
     """Recommended way of training on the study's machine; None where not even one sample fits into it."""
 
 
-def published_cost(config: StudyConfig, name: str) -> PublishedCost:
+def count_published(config: StudyConfig, name: str) -> PublishedCost:
     """Count the cost of a published size at the longest prompts and targets, as published (official code section 4.2).
 
     Args:

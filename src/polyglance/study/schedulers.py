@@ -21,7 +21,7 @@ from polyglance.processes import end_with_parent
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
 
-__all__ = ["EndedJob", "LocalWorkers", "Scheduler", "longest_chains", "run_jobs"]
+__all__ = ["EndedJob", "LocalWorkers", "Scheduler", "run_jobs", "sum_longest_chains"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +52,7 @@ class Scheduler(Protocol):
         ...
 
 
-def longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str, float]:
+def sum_longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str, float]:
     """Return job id -> seconds from its start to the end of the longest chain of jobs that need it.
 
     Args:
@@ -86,7 +86,7 @@ def run_jobs(
     Raises:
         ValueError: a job failed; jobs that were at work are waited for first.
     """
-    chains = longest_chains(jobs, seconds)
+    chains = sum_longest_chains(jobs, seconds)
     waiting = sorted((job for job in jobs if job.id not in done), key=lambda job: -chains[job.id])
     done = set(done)
     num_running, problem = 0, ""

@@ -171,8 +171,8 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
 
 
 def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
-    from polyglance.study.costs import expected_costs, expected_s
-    from polyglance.study.counts import count_models, token_lengths
+    from polyglance.study.costs import estimate_costs, estimate_s
+    from polyglance.study.counts import count_models, find_lengths
     from polyglance.study.work import do_job
 
     jobs = list_jobs(config)
@@ -183,7 +183,7 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     else:
         num_slots = 1  # a run takes the whole machine
     runs = [job for job in jobs if job.kind == "run"]
-    costs = expected_costs(config, jobs)
+    costs = estimate_costs(config, jobs)
     counts = count_models(config, runs)
     planned = [
         PlannedRun(
@@ -200,10 +200,10 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     done = {job.id for job in jobs if is_done(config.out, job)}
     return StudyPlan(
         runs=tuple(planned),
-        seconds=expected_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
+        seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
         machine=f"{num_slots} cores" if config.is_micro else f"{config.machine.name} at MFU {config.machine.mfu:g}",
         memory_bytes=costs.memory_bytes * num_slots,
-        **asdict(token_lengths(config)),
+        **asdict(find_lengths(config)),
     )
 
 
@@ -212,16 +212,16 @@ def _say_nothing(line: str) -> None:
 
 
 def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) -> None:
-    from polyglance.study.costs import expected_costs, expected_s
+    from polyglance.study.costs import estimate_costs, estimate_s
 
     jobs = list_jobs(config)
-    seconds = expected_costs(config, jobs).seconds
+    seconds = estimate_costs(config, jobs).seconds
     done = {job.id for job in jobs if is_done(config.out, job)}
     finished = set(done)
 
     def report_done(job: Job, elapsed_s: float) -> None:
         finished.add(job.id)
-        left_s = expected_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
+        left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
         say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
 
     with LocalWorkers(config, num_slots=num_slots) as scheduler:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from polyglance.model.flops import Counts
-from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, split_mean, write_runs
+from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
 from polyglance.study.counts import count_models
 from polyglance.study.jobs import Job, list_runs
@@ -26,7 +26,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
     cells = record.cells.values()
     samples = job.samples // config.mixture.batch_size * config.mixture.batch_size
     scores = {
-        f"{name}{ending}": split_mean(cells, "UC", _caption_score(variant, name))
+        f"{name}{ending}": average_split(cells, "UC", _caption_score(name, variant))
         for variant, ending in _ENDINGS.items()
         for name in ("right_language", "exact_match", "attribute_accuracy")
     }
@@ -49,8 +49,8 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
         SC=record.split_loss("SC"),
         UC_shuffled=record.split_loss("UC", "shuffled"),
         UC_prefix_shuffled=record.split_loss("UC", "prefix_shuffled"),
-        UC_bits_per_byte=split_mean(cells, "UC", lambda cell: cell.losses["plain"].bits_per_byte),
-        UC_first=split_mean(cells, "UC", lambda cell: cell.losses["plain"].first_nats),
+        UC_bits_per_byte=average_split(cells, "UC", lambda cell: cell.losses["plain"].bits_per_byte),
+        UC_first=average_split(cells, "UC", lambda cell: cell.losses["plain"].first_nats),
         **scores,
     )
 
@@ -58,5 +58,5 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
 _ENDINGS: dict[Variant, str] = {"plain": "", "prefix": "_prefix"}
 
 
-def _caption_score(variant: Variant, name: str) -> Callable[[CellRecord], float | None]:
-    return lambda cell: getattr(cell.generation[variant], name) if variant in cell.generation else None
+def _caption_score(name: str, variant: Variant) -> Callable[[CellRecord], float | None]:
+    return lambda cell: cell.score(name, variant)

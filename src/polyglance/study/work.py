@@ -7,16 +7,16 @@ from polyglance.config import save
 from polyglance.data.importer import import_data
 from polyglance.data.shard import read_manifest
 from polyglance.data.world import generate
-from polyglance.evaluate.cells import evaluated_cells
+from polyglance.evaluate.cells import choose_cells
 from polyglance.files import write_atomically
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
-from polyglance.study.counts import mean_lengths
-from polyglance.study.job_configs import language_model_config, published_run_config, train_config
+from polyglance.study.counts import count_mean_lengths
+from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
 from polyglance.study.job_state import begin_job, finish_job, is_done
 from polyglance.study.jobs import Job
-from polyglance.study.measure import evaluator_for, measured_run, texts_of, training_annotations
+from polyglance.study.measure import make_evaluator, texts_of, train_and_measure, training_annotations
 from polyglance.train.run import train, train_language_model
 
 __all__ = ["do_job"]
@@ -38,13 +38,13 @@ def do_job(config: StudyConfig, job: Job) -> None:
             case "tokenizer":
                 _make_tokenizer(config, folder)
             case "tower":
-                train(train_config(config, job), folder)
+                train(make_train_config(config, job), folder)
             case "language_model":
-                train_language_model(language_model_config(config, job), folder)
+                train_language_model(make_language_model_config(config, job), folder)
             case "run" if config.is_micro:
-                settings = train_config(config, job)
-                evaluator = evaluator_for(settings, config.evaluation, config.test_dir)
-                measured_run(settings, folder, lambda: evaluator, run_id=job.id)
+                settings = make_train_config(config, job)
+                evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
+                train_and_measure(settings, folder, lambda: evaluator, run_id=job.id)
             case "run":
                 _launch_run(config, job, folder)
     except ValueError as error:
@@ -62,7 +62,7 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
     if missing := [str(cell) for cell in config.coverage.cells if not rows.get(str(cell))]:
         raise ValueError(f"{config.train_dir} has no {', '.join(missing)}; the coverage asks for it")
     try:
-        evaluated_cells(config.coverage, read_manifest(config.test_dir).rows_per_cell)
+        choose_cells(config.coverage, read_manifest(config.test_dir).rows_per_cell)
     except ValueError as error:
         raise ValueError(f"{config.test_dir}: {error}") from None
 
@@ -72,13 +72,13 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     annotations = training_annotations(config.train_dir, config.coverage)
     tokenizer = train_tokenizer(texts_of(annotations), vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
-    mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
+    count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
 
 
 def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
     """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
     path = folder / "run.toml"
-    save(published_run_config(config, job, folder), path)
+    save(make_run_config(config, job, folder), path)
     several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
     command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
     finished = run_program(command)
