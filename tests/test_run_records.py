@@ -106,7 +106,7 @@ PLAIN = "cells.caption-fr.losses.plain"
     [
         ("format", 9, "format 9; this version of polyglance reads format 1"),
         ("cells", [], "cells: expected an object, got []"),
-        ("cells.caption-xx", {}, "unknown language 'xx'"),
+        ("cells.caption-xx", {}, "losses.json: cells: caption-xx: unknown language 'xx'"),
         ("cells.caption-fr.split", "XX", "cells: caption-fr: split: expected one of UC, ST, SC or null, got 'XX'"),
         ("cells.caption-fr.losses.blind", {}, "unknown variant 'blind'; known: plain, prefix"),
         (f"{PLAIN}.bytes", ..., "losses: plain: the key 'bytes' is missing"),

@@ -214,15 +214,19 @@ def cells_from_json(values: Any, where: str) -> dict[Cell, CellRecord]:
     Raises:
         ValueError: an unknown cell, or a value missing or of another type: one line.
     """
-    return {Cell.parse(name): _cell(record, f"{where}: {name}") for name, record in _object(values, where).items()}
+    return dict(_cell(name, record, f"{where}: {name}") for name, record in _object(values, where).items())
 
 
-def _cell(values: Any, where: str) -> CellRecord:
+def _cell(name: str, values: Any, where: str) -> tuple[Cell, CellRecord]:
+    try:
+        cell = Cell.parse(name)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
     entry = _object(values, where)
     split = entry.get("split")
     if split is not None and split not in SPLITS:
         raise ValueError(f"{where}: split: expected one of {', '.join(SPLITS)} or null, got {split!r}")
-    return CellRecord(
+    return cell, CellRecord(
         split=split,
         losses=_by_variant(CellLoss, entry.get("losses"), f"{where}: losses"),
         generation=_by_variant(CaptionScores, entry.get("generation") or {}, f"{where}: generation"),
