@@ -105,13 +105,13 @@ PLAIN = "cells.caption-fr.losses.plain"
     ("path", "value", "message"),
     [
         ("format", 9, "format 9; this version of polyglance reads format 1"),
-        ("cells", [], "cells: expected an object, got []"),
-        ("cells.caption-xx", {}, "losses.json: cells: caption-xx: unknown language 'xx'"),
-        ("cells.caption-fr.split", "XX", "cells: caption-fr: split: expected one of UC, ST, SC or null, got 'XX'"),
-        ("cells.caption-fr.losses.blind", {}, "unknown variant 'blind'; known: plain, prefix"),
-        (f"{PLAIN}.bytes", ..., "losses: plain: the key 'bytes' is missing"),
-        (f"{PLAIN}.mean_nats", None, "plain: mean_nats: expected a number, got None"),
-        (f"{PLAIN}.nats", True, "plain: nats: expected a number, got True"),
+        ("cells", [], "cells: expected a table, got []"),
+        ("cells.caption-xx", {"split": None, "losses": {}}, "losses.json: unknown language 'xx'"),
+        ("cells.caption-fr.split", "XX", "cells.caption-fr.split: 'XX' is not a choice; known: SC, ST, UC"),
+        ("cells.caption-fr.losses.blind", {}, "losses.blind: 'blind' is not a choice; did you mean 'plain'?"),
+        (f"{PLAIN}.bytes", ..., "losses.plain: the key 'bytes' is missing"),
+        (f"{PLAIN}.mean_nats", None, "plain.mean_nats: expected float, got None"),
+        (f"{PLAIN}.nats", True, "plain.nats: expected float, got True"),
     ],
 )
 def test_damage_in_losses_json_is_one_line(tmp_path: Path, path: str, value: Any, message: str) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Literal, Self, TypeVar
 
+from polyglance.config import from_dict
 from polyglance.coverage import SPLITS, Cell, Split
 from polyglance.files import parse_json, read_json, write_atomically, write_json
 from polyglance.tables import read_table, table_columns
@@ -48,9 +49,9 @@ prefix, and only the tokens after it count. `shuffled`: as `plain`, with the ima
 prompt can help. `prefix_shuffled`: both."""
 
 _FORMAT = 1
+T = TypeVar("T")
 _MAX_NUMBER = 1e30
 """Bound on the numbers of runs.csv; no count, loss or compute comes near it."""
-_Record = TypeVar("_Record", "CellLoss", "CaptionScores", "GeneratedCaption")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,14 +188,27 @@ class LossRecord:
         Raises:
             ValueError: no such file, another format version, or a value missing or of another type: one line.
         """
-        values = _object(read_json(path), str(path))
-        if (version := values.get("format")) != _FORMAT:
+        values = read_json(path)
+        version = values.get("format") if isinstance(values, dict) else None
+        if version != _FORMAT:
             raise ValueError(f"{path}: format {version!r}; this version of polyglance reads format {_FORMAT}")
+        kept = {name: value for name, value in values.items() if name in _LossFile.__dataclass_fields__}
+        record = _read(_LossFile, kept, str(path))
         return cls(
-            run=str(values.get("run", "")),
-            cells=cells_from_json(values.get("cells"), f"{path}: cells"),
-            initial=cells_from_json(values["initial"], f"{path}: initial") if "initial" in values else None,
+            run=record.run,
+            cells=_parse_cells(record.cells, str(path)),
+            initial=None if record.initial is None else _parse_cells(record.initial, str(path)),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _LossFile:
+    """losses.json and initial.json as they are written, with cells by name."""
+
+    format: int = _FORMAT
+    run: str = ""
+    cells: Mapping[str, CellRecord]
+    initial: Mapping[str, CellRecord] | None = None
 
 
 def cells_to_json(cells: Mapping[Cell, CellRecord]) -> dict[str, Any]:
@@ -209,57 +223,26 @@ def cells_from_json(values: Any, where: str) -> dict[Cell, CellRecord]:
     """Make cells from the plain values of `cells_to_json`.
 
     Args:
-        where: file and key, for error messages.
+        where: file, for error messages.
 
     Raises:
         ValueError: an unknown cell, or a value missing or of another type: one line.
     """
-    return dict(_cell(name, record, f"{where}: {name}") for name, record in _object(values, where).items())
+    return _parse_cells(_read(_LossFile, {"cells": values}, where).cells, where)
 
 
-def _cell(name: str, values: Any, where: str) -> tuple[Cell, CellRecord]:
+def _parse_cells(cells: Mapping[str, CellRecord], where: str) -> dict[Cell, CellRecord]:
     try:
-        cell = Cell.parse(name)
+        return {Cell.parse(name): record for name, record in cells.items()}
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
-    entry = _object(values, where)
-    split = entry.get("split")
-    if split is not None and split not in SPLITS:
-        raise ValueError(f"{where}: split: expected one of {', '.join(SPLITS)} or null, got {split!r}")
-    return cell, CellRecord(
-        split=split,
-        losses=_by_variant(CellLoss, entry.get("losses"), f"{where}: losses"),
-        generation=_by_variant(CaptionScores, entry.get("generation") or {}, f"{where}: generation"),
-    )
 
 
-def _by_variant(cls: type[_Record], values: Any, where: str) -> dict[Variant, _Record]:
-    entries = _object(values, where)
-    if unknown := [name for name in entries if name not in VARIANTS]:
-        raise ValueError(f"{where}: unknown variant {unknown[0]!r}; known: {', '.join(VARIANTS)}")
-    return {name: _record(cls, entries[name], f"{where}: {name}") for name in VARIANTS if name in entries}
-
-
-def _record(cls: type[_Record], values: Any, where: str) -> _Record:
-    """Make a record of numbers and texts from a JSON object, with every value checked."""
-    entry = _object(values, where)
-    arguments: dict[str, Any] = {}
-    for f in fields(cls):
-        if f.name not in entry:
-            raise ValueError(f"{where}: the key {f.name!r} is missing")
-        value = arguments[f.name] = entry[f.name]
-        numbers = _object(value, f"{where}: {f.name}").values() if f.name == "attributes" else [value]
-        kind: Any = str if f.type is str else (int, float)
-        if wrong := [v for v in numbers if isinstance(v, bool) or not isinstance(v, kind)]:
-            expected = "a text" if f.type is str else "a number"
-            raise ValueError(f"{where}: {f.name}: expected {expected}, got {wrong[0]!r}")
-    return cls(**arguments)
-
-
-def _object(values: Any, where: str) -> Mapping[str, Any]:
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{where}: expected an object, got {values!r:.40}")
-    return values
+def _read(cls: type[T], values: Any, where: str) -> T:
+    try:
+        return from_dict(cls, values, allow_nan=True)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,7 +277,7 @@ def read_captions(path: Path) -> tuple[GeneratedCaption, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     places = ((f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    return tuple(_record(GeneratedCaption, parse_json(line, where), where) for where, line in places)
+    return tuple(_read(GeneratedCaption, parse_json(line, where), where) for where, line in places)
 
 
 @dataclass(frozen=True, kw_only=True)
