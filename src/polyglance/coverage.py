@@ -51,8 +51,8 @@ class Coverage:
     caption: tuple[str, ...] = ()
     """Languages with captions."""
     translation: tuple[str, ...] = ()
-    """Languages that English is translated into. English itself makes a reconstruction cell: the English text is copied,
-    so that the decoder learns to write English from the encoder's representation of it."""
+    """Languages that English is translated into. English itself makes a reconstruction cell: the English text is
+    copied, so that the decoder learns to write English from the encoder's representation of it."""
     cells: tuple[Cell, ...] = field(init=False, compare=False, repr=False, metadata={"derived": True})
 
     def __post_init__(self) -> None:

@@ -82,8 +82,8 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(
         )
     }
 )
-"""Code -> language: the six of the paper, then the others of Crossmodal-3600 and CoMMuTE. NLLB has no Cusco Quechua; its
-code here is that of Ayacucho Quechua, the nearest one."""
+"""Code -> language: the six of the paper, then the others of Crossmodal-3600 and CoMMuTE. NLLB has no Cusco Quechua;
+the code is that of Ayacucho Quechua, the nearest one."""
 
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:

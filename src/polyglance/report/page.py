@@ -3,9 +3,8 @@
 import base64
 import hashlib
 import json
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,12 @@ from markupsafe import Markup
 from polyglance.files import write_atomically
 from polyglance.languages import language
 from polyglance.report import plots
-from polyglance.report.comparisons import (
-    choose_headline,
-    find_best_run,
-    find_best_runs,
-    measure_image_gain,
-    runs_by_family,
-)
+from polyglance.report.comparisons import choose_headline, find_best_run, find_best_runs, runs_by_family
 from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
-from polyglance.report.results import collect_results, finite_or_none
+from polyglance.report.results import collect_results
 from polyglance.report.tables import make_language_tables, make_runs_columns
 from polyglance.report.templating import read_asset, render_page
 from polyglance.report.wording import format_share, name_language
@@ -51,19 +44,13 @@ _CONTENTS = (
 
 @dataclass(frozen=True, kw_only=True)
 class ReportResult:
-    """Files of a report, and the numbers that a person asks for first."""
+    """Files of a report."""
 
     page: Path
     """The HTML page."""
     results: Path
     """The same numbers as JSON."""
     num_runs: int
-    best_run: str | None
-    """Id of the run with the lowest headline loss; None where none was measured."""
-    best_losses_nats: Mapping[str, float]
-    """Its losses in nats per token, by column of runs.csv, as far as measured."""
-    image_gain_nats: float | None
-    """Its loss with the images of other samples minus its loss with the right ones, after the prefix."""
     notes: tuple[str, ...]
     """Files and numbers that are missing or could not be read, one sentence each."""
 
@@ -83,16 +70,8 @@ def write_report(study_dir: Path) -> ReportResult:
     text = json.dumps(collect_results(study, column, notes), indent=1, ensure_ascii=False, allow_nan=False)
     write_atomically(folder / "results.json", f"{text}\n")
     write_atomically(folder / "index.html", html)
-    best = find_best_run(study.runs, column)
-    losses = {name: best[name] for name in ("UC_prefix", "UC", "ST", "SC")} if best else {}
     return ReportResult(
-        page=folder / "index.html",
-        results=folder / "results.json",
-        num_runs=len(study.runs),
-        best_run=best.id if best else None,
-        best_losses_nats={name: value for name, value in losses.items() if math.isfinite(value)},
-        image_gain_nats=finite_or_none(measure_image_gain(best)) if best else None,
-        notes=tuple(notes),
+        page=folder / "index.html", results=folder / "results.json", num_runs=len(study.runs), notes=tuple(notes)
     )
 
 
@@ -116,7 +95,7 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         best_runs=best,
         summary=summarise(study, column),
         caveats=find_caveats(study, column),
-        markers=plots.make_legend(study.runs),
+        markers=plots.choose_marks(study.runs).values(),
         figures=_draw_figures(study, column, best),
         languages=make_language_tables(study, best),
         runs_columns=make_runs_columns(study.runs),

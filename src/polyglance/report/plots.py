@@ -14,6 +14,8 @@ from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from polyglance.coverage import TASKS, Cell
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.laws import Fit, Law
 from polyglance.report.comparisons import Ladder, Variable, find_ladders, list_series, runs_by_family
 from polyglance.report.folder import StudyFolder
@@ -27,7 +29,6 @@ from polyglance.report.svg import (
     render_svg,
     use_report_style,
 )
-from polyglance.report.tables import GridCell, make_coverage_grid
 from polyglance.report.wording import (
     COLUMN_NAMES,
     format_loss,
@@ -39,11 +40,11 @@ from polyglance.report.wording import (
     name_run,
     name_series,
 )
-from polyglance.run_records import CellRecord, RunRow
+from polyglance.run_records import CellRecord, RunRow, Variant
 
 __all__ = [
-    "LegendEntry",
-    "make_legend",
+    "SeriesMark",
+    "choose_marks",
     "plot_compute",
     "plot_first_token",
     "plot_grid",
@@ -58,83 +59,102 @@ _GLYPHS = dict(zip(MARKERS, "●■▲◆▼✚✖", strict=True))
 _MAX_LABELLED_LINES = 12
 _MAX_FITTED_LINES = 24
 _GRID_ROW_PX = 54
+
+
+class _CellStyle(NamedTuple):
+    colour: str
+    line: Any
+    """Line of the border."""
+    opacity: float
+    """Opacity of the ground."""
+    words: str
+    """Kind in words, for readers who do not see the figure."""
+
+
 _KINDS = {
-    "trained": ("s2", "-", 0.12),
-    "unseen": ("s1", (0, (4, 2.5)), 0.08),
-    "reconstruction": ("s0", (0, (1, 1.5)), 0.08),
-    "none": ("muted", (0, (1, 3)), 0.0),
+    "trained": _CellStyle("s2", "-", 0.12, "trained"),
+    "unseen": _CellStyle("s1", (0, (4, 2.5)), 0.08, "not trained, measured"),
+    "reconstruction": _CellStyle("s0", (0, (1, 1.5)), 0.08, "trained as reconstruction"),
+    "not trained": _CellStyle("muted", (0, (1, 3)), 0.0, ""),
 }
-"""Kind of cell -> colour, line of its border, opacity of its ground."""
 
 
-class LegendEntry(NamedTuple):
-    """Mark of a family with its starting point in the figures."""
+class SeriesMark(NamedTuple):
+    """Colour and marker of a family with its starting point, in every figure."""
 
     name: str
-    colour: str
-    """CSS variable."""
-    glyph: str
-
-
-class _Mark(NamedTuple):
-    colour: str
+    variable: str
+    """CSS variable of the colour."""
     marker: str
+    """Marker of matplotlib."""
+
+    @property
+    def colour(self) -> str:
+        """Colour that stands for the CSS variable while drawing."""
+        return COLOURS[self.variable]
+
+    @property
+    def glyph(self) -> str:
+        """Character that looks like the marker."""
+        return _GLYPHS[self.marker]
 
 
+Marks = Mapping[tuple[str, str], SeriesMark]
+"""(family, starting point) -> mark."""
 _Describe = Callable[[float], str]
 
 
-def make_legend(runs: Sequence[RunRow]) -> tuple[LegendEntry, ...]:
-    """Return the meaning of colours and markers."""
-    variables = {colour: name for name, colour in COLOURS.items()}
-    return tuple(
-        LegendEntry(name_series(family, start), variables[mark.colour], _GLYPHS[mark.marker])
-        for (family, start), mark in _choose_marks(runs).items()
-    )
+def choose_marks(runs: Sequence[RunRow]) -> Marks:
+    """Choose a colour and a marker for every family and starting point, in the order of runs.csv."""
+    return {
+        pair: SeriesMark(name_series(*pair), f"s{index % len(SERIES)}", MARKERS[index % len(MARKERS)])
+        for index, pair in enumerate(list_series(runs))
+    }
 
 
 def plot_grid(study: StudyFolder, run: RunRow | None) -> str:
-    """Draw Fig. 1: the trained and the unseen cells, with the loss of one run in each."""
-    rows = make_coverage_grid(study, run)
+    """Draw Fig. 1: the trained and the unseen cells, with the loss of one run in each. In UC it is the loss after the
+    prefix where that was measured."""
+    languages, records = study.coverage.languages, study.cells(run)
+    words = []
     with use_report_style():
-        height_px = 40 + _GRID_ROW_PX * len(rows)
-        axes = make_panel(400, height_px, left=118, right=2, top=32, bottom=6)
+        axes = make_panel(400, 40 + _GRID_ROW_PX * len(languages), left=118, right=2, top=32, bottom=6)
         axes.set_axis_off()
-        axes.set(xlim=(0, 2), ylim=(len(rows), 0))
-        for column, task in enumerate(("Captioning", "Translation")):
-            axes.text(column + 0.5, -0.22, task, ha="center", va="bottom", weight="bold")
-        for row, cells in enumerate(rows):
-            name = name_language(cells[0].cell.language)
-            axes.text(-0.06, row + 0.5, name, ha="right", va="center")
-            for column, cell in enumerate(cells):
-                _draw_cell(axes, column, row, cell)
-        return render_svg(axes, "grid", _describe_grid(rows), {})
+        axes.set(xlim=(0, 2), ylim=(len(languages), 0))
+        for column, task in enumerate(TASKS):
+            head = "Captioning" if task == "caption" else "Translation"
+            axes.text(column + 0.5, -0.22, head, ha="center", va="bottom", weight="bold")
+        for row, code in enumerate(languages):
+            axes.text(-0.06, row + 0.5, name_language(code), ha="right", va="center")
+            for column, task in enumerate(TASKS):
+                cell = Cell(task, code)
+                kind, split, record = _kind_of(study, cell), study.coverage.split_of(cell), records.get(cell)
+                variant: Variant = "prefix" if split == "UC" and record and "prefix" in record.losses else "plain"
+                loss = None if record is None else record.loss(variant)
+                _draw_cell(axes, column, row, kind, split or kind, loss)
+                if kind != "not trained":
+                    words.append(f"{task} {name_language(code)} {_KINDS[kind].words}, loss {format_loss(loss)}")
+        return render_svg(axes, "grid", f"Grid of tasks and languages: {'; '.join(words)}.", {})
 
 
-def _draw_cell(axes: Axes, column: int, row: int, cell: GridCell) -> None:
-    name, line, opacity = _KINDS[cell.kind]
+def _kind_of(study: StudyFolder, cell: Cell) -> str:
+    if cell in study.coverage.cells:
+        return "reconstruction" if cell == Cell("translation", SOURCE_LANGUAGE) else "trained"
+    return "unseen" if study.coverage.split_of(cell) == "UC" else "not trained"
+
+
+def _draw_cell(axes: Axes, column: int, row: int, kind: str, word: str, loss: float | None) -> None:
+    colour, line, opacity, _ = _KINDS[kind]
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.04", "mutation_aspect": 140 / _GRID_ROW_PX}
-    for kwargs in ({"fc": COLOURS[name], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[name]}):
+    for kwargs in ({"fc": COLOURS[colour], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[colour]}):
         axes.add_patch(FancyBboxPatch((column + 0.03, row + 0.06), 0.94, 0.88, ls=line, lw=1.4, **box, **kwargs))
-    word = cell.split or ("reconstruction" if cell.kind == "reconstruction" else "not trained")
     middle = column + 0.5
     small: dict[str, Any] = {"ha": "center", "size": 10.5, "color": COLOURS["muted"]}
-    if cell.loss_nats is not None and math.isfinite(cell.loss_nats):
-        axes.text(middle, row + 0.48, format_loss(cell.loss_nats), ha="center", va="bottom", weight="bold", size=15)
+    if loss is not None and math.isfinite(loss):
+        axes.text(middle, row + 0.48, format_loss(loss), ha="center", va="bottom", weight="bold", size=15)
         axes.text(middle, row + 0.6, word, va="top", **small)
     else:
         axes.text(middle, row + 0.5, word, va="center", **small)
-
-
-def _describe_grid(rows: Sequence[tuple[GridCell, GridCell]]) -> str:
-    kinds = {"trained": "trained", "unseen": "not trained, measured", "reconstruction": "trained as reconstruction"}
-    parts = [
-        f"{cell.cell.task} {name_language(cell.cell.language)} {kinds[cell.kind]}, loss {format_loss(cell.loss_nats)}"
-        for cells in rows
-        for cell in cells
-        if cell.kind in kinds
-    ]
-    return f"Grid of tasks and languages: {'; '.join(parts)}."
 
 
 def plot_compute(study: StudyFolder, column: str) -> str | None:
@@ -143,7 +163,7 @@ def plot_compute(study: StudyFolder, column: str) -> str | None:
     if not runs:
         return None
     law = study.laws.get(f"compute-{column}")
-    marks = _choose_marks(study.runs)
+    marks = choose_marks(study.runs)
     with use_report_style():
         axes = make_panel(360, 310)
         _set_titles(axes, f"{column.partition('_')[0]}: {COLUMN_NAMES[column]}", "compute C in GMAC")
@@ -157,9 +177,7 @@ def plot_compute(study: StudyFolder, column: str) -> str | None:
         return render_svg(axes, f"compute-{column}", label, titles)
 
 
-def _draw_compute_law(
-    axes: Axes, law: Law, runs: Sequence[RunRow], column: str, marks: Mapping[tuple[str, str], _Mark]
-) -> None:
+def _draw_compute_law(axes: Axes, law: Law, runs: Sequence[RunRow], column: str, marks: Marks) -> None:
     """Draw the law over all runs with its band; where there is none, the law of each family without bands."""
     groups = ["all"] if "all" in law.fits else list(law.fits)
     x = np.geomspace(*axes.get_xlim(), 60)
@@ -181,9 +199,7 @@ def _draw_band(axes: Axes, x: Floats, low: Floats | None, high: Floats | None, *
         axes.fill_between(x, low, high, color=COLOURS["ink"], alpha=opacity, lw=0)
 
 
-def _draw_runs(
-    axes: Axes, runs: Sequence[RunRow], marks: Mapping[tuple[str, str], _Mark], x: str, y: str, describe: _Describe
-) -> dict[str, str]:
+def _draw_runs(axes: Axes, runs: Sequence[RunRow], marks: Marks, x: str, y: str, describe: _Describe) -> dict[str, str]:
     """Draw one marker per run, the larger the larger the model.
 
     Args:
@@ -216,7 +232,7 @@ def plot_ladders(study: StudyFolder, family: str, variable: Variable, column: st
         _set_titles(axes, name_family(family), COLUMN_NAMES[variable])
         make_log_axis(axes, "x", [rung.x for ladder in lines for rung in ladder.rungs], format_magnitude)
         make_log_axis(axes, "y", [run[column] for run in _with_numbers(study.runs, column)], format_significant)
-        marks = _choose_marks(study.runs)
+        marks = choose_marks(study.runs)
         titles: dict[str, str] = {}
         for ladder in lines:
             titles |= _draw_ladder(axes, ladder, marks, column)
@@ -241,7 +257,7 @@ def _list_predictors(law: Law) -> tuple[str, ...]:
     return next(iter(law.fits.values())).form.predictors
 
 
-def _draw_ladder(axes: Axes, ladder: Ladder, marks: Mapping[tuple[str, str], _Mark], column: str) -> dict[str, str]:
+def _draw_ladder(axes: Axes, ladder: Ladder, marks: Marks, column: str) -> dict[str, str]:
     line = _line_colour(ladder, marks)
     axes.plot([rung.x for rung in ladder.rungs], [rung.y for rung in ladder.rungs], color=line, lw=1.2, alpha=0.75)
     titles = {}
@@ -271,13 +287,13 @@ def _draw_fit(axes: Axes, ladder: Ladder, fit: Fit, colour: str) -> None:
         axes.plot(x, fit.predict(inputs).mean, color=colour, lw=1.2, ls=(0, (4, 2)))
 
 
-def _line_colour(ladder: Ladder, marks: Mapping[tuple[str, str], _Mark]) -> str:
+def _line_colour(ladder: Ladder, marks: Marks) -> str:
     """Return the colour of the starting point; a neutral one where the starting point varies along the ladder."""
     first = ladder.rungs[0].runs[0]
     return COLOURS["muted"] if ladder.variable == "T" else marks[first.family, first.start].colour
 
 
-def _label_lines(axes: Axes, lines: Sequence[Ladder], marks: Mapping[tuple[str, str], _Mark]) -> None:
+def _label_lines(axes: Axes, lines: Sequence[Ladder], marks: Marks) -> None:
     """Write the settings that a line's runs share at its right end; labels that would overlap are moved apart."""
     if len(lines) > _MAX_LABELLED_LINES:
         return
@@ -348,7 +364,7 @@ def _plot_pairs(
     numbers = [number for rows in values.values() for pair in rows.values() for number in pair if math.isfinite(number)]
     if not numbers:
         return None
-    marks, label = _choose_marks(study.runs), []
+    marks, label = choose_marks(study.runs), []
     with use_report_style():
         axes = make_panel(360, max(300, 76 + 20 * len(languages) * len(runs)), left=90)
         _set_titles(axes, title, xlabel)
@@ -380,7 +396,7 @@ def plot_first_token(study: StudyFolder) -> str | None:
         axes.set(ylim=(-0.05, 1.05), xlim=_linear_limits([run["UC_first"] for run in runs]))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        marks = _choose_marks(study.runs)
+        marks = choose_marks(study.runs)
         words = "in the asked language"
         titles = _draw_runs(axes, runs, marks, "UC_first", "right_language", lambda y: f"{format_share(y)} {words}")
         label = f"Share of captions in the asked language against the loss of the first token, {len(runs)} runs."
@@ -415,10 +431,3 @@ def _with_numbers(runs: Sequence[RunRow], *columns: str, positive: bool = True) 
         for run in runs
         if all(math.isfinite(run[column]) and (run[column] > 0 or not positive) for column in columns)
     ]
-
-
-def _choose_marks(runs: Sequence[RunRow]) -> dict[tuple[str, str], _Mark]:
-    return {
-        pair: _Mark(SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)])
-        for index, pair in enumerate(list_series(runs))
-    }

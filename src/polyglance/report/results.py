@@ -11,7 +11,7 @@ from polyglance.report.findings import find_caveats, summarise
 from polyglance.report.folder import StudyFolder
 from polyglance.run_records import NUMBER_COLUMNS, RunRow
 
-__all__ = ["collect_results", "finite_or_none"]
+__all__ = ["collect_results"]
 
 RESULTS_FORMAT = 1
 
@@ -29,7 +29,7 @@ def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> di
         "title": study.title,
         "coverage": to_dict(study.coverage),
         "headline": column,
-        "seed_sd_nats": finite_or_none(spread),
+        "seed_sd_nats": _finite_or_none(spread),
         "seed_sd_settings": settings,
         "best": {run.family: run.id for run in find_best_runs(study.runs, column)},
         "summary": {finding.topic: finding.text for finding in summarise(study, column)},
@@ -43,20 +43,20 @@ def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> di
 def _run_values(run: RunRow) -> dict[str, Any]:
     names = {"id": run.id, "family": run.family, "size": run.size, "start": run.start}
     seed = "" if run.seed is None else str(run.seed)
-    return {**names, "seed": seed, **{column: finite_or_none(run[column]) for column in NUMBER_COLUMNS}}
+    return {**names, "seed": seed, **{column: _finite_or_none(run[column]) for column in NUMBER_COLUMNS}}
 
 
 def _law_values(law: Law) -> dict[str, Any]:
     fits = {
         group: {
             "parameters": {
-                name: None if name in fit.unidentified else finite_or_none(value)
+                name: None if name in fit.unidentified else _finite_or_none(value)
                 for name, value in fit.parameters.items()
             },
-            "intervals": {name: [finite_or_none(end) for end in ends] for name, ends in fit.intervals.items()},
-            "objective": finite_or_none(fit.objective),
-            "r2_log": finite_or_none(fit.r2_log),
-            "r2_raw": finite_or_none(fit.r2_raw),
+            "intervals": {name: [_finite_or_none(end) for end in ends] for name, ends in fit.intervals.items()},
+            "objective": _finite_or_none(fit.objective),
+            "r2_log": _finite_or_none(fit.r2_log),
+            "r2_raw": _finite_or_none(fit.r2_raw),
             "num_rows": fit.num_rows,
             "warnings": [vars(warning) for warning in fit.warnings],
         }
@@ -65,6 +65,6 @@ def _law_values(law: Law) -> dict[str, Any]:
     return {"form": law.form, "fits": fits, "warnings": [vars(warning) for warning in law.warnings]}
 
 
-def finite_or_none(value: float | None) -> float | None:
+def _finite_or_none(value: float | None) -> float | None:
     """Return the number, or None where it is missing or not finite (JSON has no NaN)."""
     return value if value is not None and math.isfinite(value) else None

@@ -1,24 +1,20 @@
-"""Tables of the page: columns that read a number or a text off each row's object, and the task-language grid."""
+"""Tables of the page: columns that read a number or a text off each row's object."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import itemgetter
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
-from polyglance.coverage import Cell, Split
-from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.report import wording
 from polyglance.report.comparisons import measure_image_gain
 from polyglance.report.folder import StudyFolder
 from polyglance.run_records import CellRecord, RunRow
 
 __all__ = [
-    "GridCell",
     "LanguageTable",
     "TableColumn",
-    "make_coverage_grid",
     "make_language_tables",
     "make_runs_columns",
     "number_column",
@@ -56,40 +52,6 @@ def number_column(
 def text_column(head: str, text: Callable[[T], str]) -> TableColumn[T]:
     """Make a column of texts."""
     return TableColumn(head=head, text=text)
-
-
-@dataclass(frozen=True, kw_only=True)
-class GridCell:
-    """One cell of the task-language grid."""
-
-    cell: Cell
-    kind: Literal["trained", "reconstruction", "unseen", "none"]
-    split: Split | None
-    loss_nats: float | None
-
-
-def make_coverage_grid(study: StudyFolder, run: RunRow | None) -> tuple[tuple[GridCell, GridCell], ...]:
-    """Return per language the caption cell and the translation cell, with the loss of one run in each. In UC it is the
-    loss after the prefix where that was measured."""
-    records = study.cells(run)
-
-    def make_grid_cell(cell: Cell) -> GridCell:
-        split, record = study.coverage.split_of(cell), records.get(cell)
-        loss = None
-        if record is not None:
-            loss = record.loss("prefix" if split == "UC" and "prefix" in record.losses else "plain")
-        return GridCell(cell=cell, kind=_kind(study, cell), split=split, loss_nats=loss)
-
-    return tuple(
-        (make_grid_cell(Cell("caption", code)), make_grid_cell(Cell("translation", code)))
-        for code in study.coverage.languages
-    )
-
-
-def _kind(study: StudyFolder, cell: Cell) -> Literal["trained", "reconstruction", "unseen", "none"]:
-    if cell in study.coverage.cells:
-        return "reconstruction" if cell == Cell("translation", SOURCE_LANGUAGE) else "trained"
-    return "unseen" if study.coverage.split_of(cell) == "UC" else "none"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_configs import make_language_model_config, make_train_config
 from polyglance.study.jobs import Job
-from polyglance.study.published import count_published
+from polyglance.study.models import count_published
 from polyglance.study.schedulers import EndedJob, run_jobs
 from polyglance.train.step import caption_loss, language_model_loss
 

@@ -5,48 +5,15 @@ from pathlib import Path
 
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
-from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
-from polyglance.study.published import count_published
+from polyglance.study.models import choose_trained_parts, count_published, make_micro_config
 from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.run_config import RunConfig
 
-__all__ = [
-    "choose_trained_parts",
-    "make_language_model_config",
-    "make_micro_config",
-    "make_run_config",
-    "make_train_config",
-]
+__all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
 
 _FINAL = Path("checkpoints/final")
-
-
-def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
-    """Return the sizes of a family's micro model, with positions for the longest prompt and target."""
-    longest_prompt = (config.image_size // config.patch_size) ** 2 + 1 + config.mixture.max_source_tokens
-    return MicroConfig(
-        decoder=family.decoder,
-        width=width,
-        layers=family.layers,
-        vision_width=config.tower.width if family.tower and config.tower else None,
-        image_size=config.image_size,
-        patch_size=config.patch_size,
-        max_tokens=max(MicroConfig.max_tokens, longest_prompt, config.mixture.max_target_tokens + 1),
-    )
-
-
-def choose_trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
-    """Return the parts that a family's micro runs update.
-
-    These are the published parts for its kind of decoder, and two more: the image projection, which starts from random
-    weights here, and the vision tower where no trained one is taken.
-    """
-    published = PARTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
-    random_parts = {"projection", *(() if family.tower else ("vision",))}
-    return tuple(part for part in PARTS if part in published or part in random_parts)
 
 
 def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:

@@ -172,7 +172,7 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
 
 def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     from polyglance.study.costs import estimate_costs, estimate_s
-    from polyglance.study.counts import count_models, find_lengths
+    from polyglance.study.models import count_models, find_lengths
     from polyglance.study.work import do_job
 
     jobs = list_jobs(config)

@@ -6,8 +6,8 @@ from pathlib import Path
 from polyglance.model.flops import Counts
 from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
-from polyglance.study.counts import count_models
 from polyglance.study.jobs import Job, list_runs
+from polyglance.study.models import count_models
 
 __all__ = ["write_table"]
 

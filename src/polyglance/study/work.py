@@ -12,11 +12,11 @@ from polyglance.files import write_atomically
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
-from polyglance.study.counts import count_mean_lengths
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
 from polyglance.study.job_state import begin_job, finish_job, is_done
 from polyglance.study.jobs import Job
 from polyglance.study.measure import make_evaluator, texts_of, train_and_measure, training_annotations
+from polyglance.study.models import count_mean_lengths
 from polyglance.train.run import train, train_language_model
 
 __all__ = ["do_job"]
