@@ -1,11 +1,11 @@
-"""Fitting laws: seconds on one core, beside the peers from the package index in the same run.
+"""Time to fit laws, in seconds on one core, beside two packages from the package index in the same run.
 
     OMP_NUM_THREADS=1 python benchmarks/laws_speed.py [--peers PYTHON]
 
-PYTHON is an interpreter that has `chinchilla` and `simple-scaling-laws` (which wants Python 3.12). All figures are CPU
-seconds of one process with one thread; every program fits the same rows. The tables are made up: 240 rows of
-E + A/N^alpha + B/D^beta, a frontier of 68 rows, 1,334 rows of the product law. Objectives differ by program and are
-named; the peers' intervals are theirs (`chinchilla` has none, so its row is a single fit from 32 starts).
+PYTHON is an interpreter with `chinchilla` and `simple-scaling-laws` installed (the latter needs Python 3.12). All
+figures are CPU seconds of one process with one thread, and every program fits the same generated rows: 240 rows of
+E + A/N^alpha + B/D^beta, a frontier of 68 rows, 1,334 rows of the product law. Objectives differ between programs and
+are printed. Intervals are those of each program (`chinchilla` has none; its row is a single fit from 32 starts).
 """
 
 import argparse
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from polyglance.laws import FitConfig, Table, fit
+from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.laws.objectives import ObjectiveName
 
 Columns = dict[str, NDArray[np.float64]]
@@ -70,7 +70,7 @@ def measure_ours() -> None:
         for objective, num_draws, what in cases:
             predictors = {name: name for name in columns if name != "y"}
             config = FitConfig(form=form, columns=predictors, objective=objective, bootstrap=num_draws)
-            report(f"polyglance ({objective})", form, len(table), what, seconds(partial(fit, config, table)))
+            report(f"polyglance ({objective})", form, len(table), what, seconds(partial(fit_law, config, table)))
 
 
 def measure_import() -> None:
@@ -87,7 +87,7 @@ def report(program: str, form: str, num_rows: int, what: str, spent: float) -> N
 PEER = """
 import logging, sys, time, numpy as np, pandas as pd
 folder = sys.argv[1]
-def told(program, form, num, what, start):
+def report(program, form, num, what, start):
     print(f"{program:42s} {form:9s} {num:5d} rows  {what:34s} {time.process_time() - start:7.2f} s", flush=True)
 import chinchilla
 from chinchilla._metrics import log_huber
@@ -96,7 +96,7 @@ grid = {"E": [1.1, 1.5], "A": [150, 1100], "B": [400, 3000], "alpha": [0.3, 0.5]
 law = chinchilla.Chinchilla(folder, grid, loss_fn=log_huber, log_level=logging.ERROR)
 law.database.df = frame.rename(columns={"y": "loss"}).assign(C=6 * frame.N * frame.D)[["C", "N", "D", "loss"]]
 start = time.process_time(); law.fit(parallel=False)
-told("chinchilla (log_huber, delta 1)", "additive", len(frame), "32 starts, no intervals", start)
+report("chinchilla (log_huber, delta 1)", "additive", len(frame), "32 starts, no intervals", start)
 import simple_scaling_laws as ssl
 for form, law in (("additive", "separable-power"), ("compute", "separable-power"), ("product", "multiplicative-power")):
     frame = pd.read_csv(f"{folder}/{form}.csv")
@@ -105,7 +105,7 @@ for form, law in (("additive", "separable-power"), ("compute", "separable-power"
     runs = [f"run{i}" for i in range(len(frame))]
     frame.rename(columns=renamed).assign(training_run_id=runs).to_csv(f"{folder}/ssl.csv", index=False)
     start = time.process_time(); ssl.fit(f"{folder}/ssl.csv", law=law, n_draws=1000)
-    told("simple-scaling-laws (raw least squares)", form, len(frame), "1000 draws", start)
+    report("simple-scaling-laws (raw least squares)", form, len(frame), "1000 draws", start)
 """
 
 

@@ -1,12 +1,12 @@
-"""The verbs: what they print, what they write, and that nothing heavy is loaded."""
+"""The verbs `polyglance law ...`: output, files, errors, imports."""
 
 import json
 import subprocess
 import sys
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
+from synthetic_runs import grid, product_runs
 
 from polyglance.cli import main
 from polyglance.laws import Law
@@ -14,7 +14,7 @@ from polyglance.laws import Law
 
 @pytest.fixture
 def run(capsys):
-    """A verb with its arguments -> exit code, standard output, standard error."""
+    """Return a function from a verb with its arguments to exit code, standard output and standard error."""
 
     def call(*arguments):
         code = 0
@@ -31,14 +31,10 @@ def run(capsys):
 @pytest.fixture(scope="module")
 def table(tmp_path_factory):
     path = tmp_path_factory.mktemp("laws") / "runs.csv"
-    rng = np.random.default_rng(0)
     lines = ["params,samples,t0,loss,split"]
-    for split, factor in (("UC", 1.0), ("SC", 0.6)):
-        for p in (4e8, 1e9, 4e9, 1e10):
-            for s in (5e5, 2e6, 1e7):
-                for t in (3.0, 6.0, 10.0):
-                    y = factor * (60 * p**-0.12 * s**-0.2 * t**0.4 + 0.8) * np.exp(0.01 * rng.standard_normal())
-                    lines.append(f"{p},{s},{t},{y},{split}")
+    for seed, (split, factor) in enumerate((("UC", 1.0), ("SC", 0.6))):
+        runs = product_runs(*grid([4e8, 1e9, 4e9, 1e10], [5e5, 2e6, 1e7], [3.0, 6.0, 10.0]), seed=seed)
+        lines += [f"{p},{s},{t},{factor * y},{split}" for p, s, t, y in zip(*runs.values(), strict=True)]
     path.write_text("\n".join(lines) + "\n")
     return path
 
@@ -77,7 +73,7 @@ def test_a_law_without_groups_has_its_fields_at_the_top(run, table):
     assert content["warnings"][0]["code"]
 
 
-def test_predict_plan_and_compare_speak_to_people_and_machines(run, table, tmp_path):
+def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
     law = tmp_path / "law.json"
     options = ("--columns", COLUMNS, "--group", "split", "--objective", "log-lsq")
     run("fit", table, *options, "--bootstrap", 50, "--out", law)

@@ -1,25 +1,23 @@
-"""Comparison by held-out error."""
+"""Comparison of forms by held-out error."""
 
 import numpy as np
 import pytest
+from synthetic_runs import grid, product_runs
 
-from polyglance.laws import CompareConfig, FitConfig, Table, compare
+from polyglance.laws import CompareConfig, FitConfig, Table, compare_laws, fit_law
 
 LSQ = FitConfig(objective="log-lsq", bootstrap=0)
 
 
-def runs(noise=0.003, eps=1.0, b_t=0.4):
-    p, s, t = np.array(np.meshgrid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e5, 1e8, 5), [2.0, 6.0, 12.0])).reshape(
-        3, -1
-    )
-    y = (60 * p**-0.12 * s**-0.2 * t**b_t + eps) * np.exp(noise * np.random.default_rng(0).standard_normal(len(p)))
+def runs():
+    p, s, t = grid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e5, 1e8, 5), [2.0, 6.0, 12.0])
     languages = np.array(["de", "fr", "ru"])[np.arange(len(p)) % 3]
-    return {"P": p, "S": s, "T": t, "y": y, "size": [f"{value:.0e}" for value in p], "language": languages}
+    return {**product_runs(p, s, t, noise=0.003), "size": [f"{value:.0e}" for value in p], "language": languages}
 
 
 def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
     config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0), language="language")
-    result = compare(config, Table.from_columns(runs()))["all"]
+    result = compare_laws(config, Table.from_columns(runs()))["all"]
     protocols = {score.protocol for score in result.scores}
     assert protocols == {
         "expanding window",
@@ -44,10 +42,10 @@ def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
 def test_no_held_out_row_touches_its_own_prediction():
     columns = runs()
     config = CompareConfig(fit=LSQ)
-    before = compare(config, Table.from_columns(columns))["all"]
+    before = compare_laws(config, Table.from_columns(columns))["all"]
     y = columns["y"].copy()
     y[columns["P"] == columns["P"].max()] *= 3
-    after = compare(config, Table.from_columns({**columns, "y": y}))["all"]
+    after = compare_laws(config, Table.from_columns({**columns, "y": y}))["all"]
 
     def predicted(result, factor):
         score = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S, T)", "largest P"))
@@ -61,14 +59,21 @@ def test_splits_that_cannot_determine_a_law_are_skipped_and_counted():
     two = {name: np.asarray(column)[np.asarray(columns["T"]) != 6.0] for name, column in columns.items()}
     two["size"] = np.where(two["T"] == 2.0, "a", "b")
     config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0))
-    result = compare(config, Table.from_columns(two))["all"]
+    result = compare_laws(config, Table.from_columns(two))["all"]
     full = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S, T)", "leave one model out"))
     assert (full.num_splits, full.num_skipped, full.mean_relative_error) == (0, 2, None)
     without = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S)", "leave one model out"))
     assert without.num_splits == 2
 
 
-def test_what_cannot_be_compared_is_said_in_one_line():
+def test_too_few_rows_to_compare_are_an_error():
     few = {"P": [1e8, 1e9, 1e10], "S": [1e5, 1e7, 1e6], "T": [2.0, 3.0, 4.0], "y": [3.0, 2.0, 1.5]}
     with pytest.raises(ValueError, match="nothing to compare"):
-        compare(CompareConfig(fit=LSQ), Table.from_columns(few))
+        compare_laws(CompareConfig(fit=LSQ), Table.from_columns(few))
+
+
+def test_the_r2_of_a_candidate_is_that_of_the_fit():
+    table = Table.from_columns({**runs(), "w": np.geomspace(0.1, 10, 60)})
+    config = FitConfig(objective="log-lsq", weight="w", bootstrap=0)
+    fit, candidate = fit_law(config, table).only, compare_laws(CompareConfig(fit=config), table)["all"].candidates[0]
+    assert (candidate.r2_log, candidate.r2_raw) == pytest.approx((fit.r2_log, fit.r2_raw), rel=1e-9)

@@ -1,48 +1,43 @@
-"""Fitting: recovery, fixed, bounded and shared parameters, own forms, artefacts, groups, prediction."""
+"""Fitting: recovery, fixed, bounded and shared parameters, custom forms, law files, groups, prediction."""
 
+import json
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from synthetic_runs import TRUTH, grid, product_runs
 
-from polyglance.laws import Downstream, FitConfig, Form, Law, Table, fit
+from polyglance.laws import FitConfig, Form, Law, Table, fit_law
 from polyglance.laws.objectives import OBJECTIVES
 
-TRUTH = {"b0": 60.0, "b_P": -0.12, "b_S": -0.2, "b_T": 0.4, "eps": 0.8}
 
-
-def product_table(noise=0.01, seed=0, truth=TRUTH):
-    """36 runs of the product law, all combinations of four P, three S and three T."""
-    p, s, t = np.array(np.meshgrid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0])).reshape(
-        3, -1
-    )
-    mean = truth["b0"] * p ** truth["b_P"] * s ** truth["b_S"] * t ** truth["b_T"] + truth["eps"]
-    y = mean * np.exp(noise * np.random.default_rng(seed).standard_normal(len(p)))
-    return {"P": p, "S": s, "T": t, "y": y}
+def product_table(**options):
+    """36 runs: all combinations of four P, three S and three T."""
+    return product_runs(*grid(np.geomspace(4e8, 1e10, 4), np.geomspace(1e6, 1e8, 3), [3.0, 6.0, 10.0]), **options)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_exact_data_give_back_the_truth(objective):
-    law = fit(FitConfig(objective=objective, bootstrap=0), Table.from_columns(product_table(noise=0)))
+    law = fit_law(FitConfig(objective=objective, bootstrap=0), Table.from_columns(product_table(noise=0)))
     assert law.only.parameters == pytest.approx(TRUTH, rel=1e-4)
     assert law.only.r2_log > 1 - 1e-9
 
 
-def test_fixed_and_bounded_parameters_are_obeyed_in_their_own_units():
+def test_fixed_and_bounded_parameters_are_kept_in_reported_units():
     table = Table.from_columns(product_table())
-    free = fit(FitConfig(bootstrap=0), table).only
-    fixed = fit(FitConfig(fix={"eps": 0.5, "b_T": 0.4}, bootstrap=50), table).only
+    free = fit_law(FitConfig(bootstrap=0), table).only
+    fixed = fit_law(FitConfig(fix={"eps": 0.5, "b_T": 0.4}, bootstrap=50), table).only
     assert (fixed.parameters["eps"], fixed.parameters["b_T"]) == pytest.approx((0.5, 0.4))
     assert set(fixed.intervals) == {"b0", "b_P", "b_S"}
     assert fixed.objective > free.objective
-    amplitude = fit(FitConfig(fix={"b0": TRUTH["b0"]}, bootstrap=0), table).only
+    amplitude = fit_law(FitConfig(fix={"b0": TRUTH["b0"]}, bootstrap=0), table).only
     assert amplitude.parameters["b0"] == pytest.approx(TRUTH["b0"], rel=1e-9)
     assert amplitude.parameters["b_P"] == pytest.approx(TRUTH["b_P"], abs=0.02)
-    bounded = fit(FitConfig(bounds={"b_T": (-np.inf, 0.0)}, bootstrap=0), table).only
+    bounded = fit_law(FitConfig(bounds={"b_T": (-np.inf, 0.0)}, bootstrap=0), table).only
     assert bounded.parameters["b_T"] == pytest.approx(0.0, abs=1e-12)
     assert bounded.solver.at_bound == ("b_T",)
-    without = fit(FitConfig(fix={"eps": 0}, bootstrap=0), table).only
+    without = fit_law(FitConfig(fix={"eps": 0}, bootstrap=0), table).only
     assert without.form.parameters == ("b0", "b_P", "b_S", "b_T")
 
 
@@ -52,8 +47,8 @@ def test_groups_can_share_parameters_in_one_joint_fit():
     both = {name: np.concatenate([columns[name], other[name]]) for name in columns}
     both["split"] = np.repeat(["UC", "SC"], len(columns["y"]))
     table = Table.from_columns(both)
-    apart = fit(FitConfig(group="split", bootstrap=0), table)
-    joint = fit(FitConfig(group="split", share=("b_P", "b_S", "b_T"), bootstrap=100), table)
+    apart = fit_law(FitConfig(group="split", bootstrap=0), table)
+    joint = fit_law(FitConfig(group="split", share=("b_P", "b_S", "b_T"), bootstrap=100), table)
     for name in ("b_P", "b_S", "b_T"):
         assert joint["UC"].parameters[name] == joint["SC"].parameters[name]
         assert apart["UC"].parameters[name] != apart["SC"].parameters[name]
@@ -66,12 +61,12 @@ def test_groups_can_share_parameters_in_one_joint_fit():
         apart["UCC"]
 
 
-def test_predictor_that_is_constant_in_each_group_is_known_only_where_groups_share_its_term():
+def test_a_predictor_constant_within_groups_needs_a_shared_term():
     table = Table.from_columns(product_table())  # T as the group, too
-    own = fit(FitConfig(group="T", share=("b_P", "b_T"), bootstrap=50), table)
-    assert own["3.0"].unidentified == ("b_T",)
-    assert "constant-predictor" in {warning.code for warning in own["3.0"].warnings}
-    whole_term = fit(FitConfig(group="T", share=("b0", "b_P", "b_S", "b_T"), bootstrap=50), table)
+    partly = fit_law(FitConfig(group="T", share=("b_P", "b_T"), bootstrap=50), table)
+    assert partly["3.0"].unidentified == ("b_T",)
+    assert "constant-predictor" in {warning.code for warning in partly["3.0"].warnings}
+    whole_term = fit_law(FitConfig(group="T", share=("b0", "b_P", "b_S", "b_T"), bootstrap=50), table)
     assert whole_term["3.0"].unidentified == ()
     assert whole_term["3.0"].parameters["b_T"] == pytest.approx(TRUTH["b_T"], abs=0.05)
 
@@ -79,18 +74,20 @@ def test_predictor_that_is_constant_in_each_group_is_known_only_where_groups_sha
 def test_weights_and_an_asymmetric_objective():
     columns = product_table(noise=0.05)
     heavy = np.where(np.arange(36) < 18, 1.0, 1e-6)
-    weighted = fit(FitConfig(weight="w", objective="log-lsq", bootstrap=0), Table.from_columns({**columns, "w": heavy}))
+    weighted = fit_law(
+        FitConfig(weight="w", objective="log-lsq", bootstrap=0), Table.from_columns({**columns, "w": heavy})
+    )
     half = {name: column[:18] for name, column in columns.items()}
-    alone = fit(FitConfig(objective="log-lsq", bootstrap=0), Table.from_columns(half))
+    alone = fit_law(FitConfig(objective="log-lsq", bootstrap=0), Table.from_columns(half))
     assert weighted.only.objective == pytest.approx(alone.only.objective, rel=1e-3)
-    below = fit(FitConfig(objective="asymmetric", bootstrap=0), Table.from_columns(columns)).only
+    below = fit_law(FitConfig(objective="asymmetric", bootstrap=0), Table.from_columns(columns)).only
     assert 0.05 < (below.residuals > 0).mean() < 0.2  # a tenth of the rows lie below a 10:1 envelope
 
 
 def test_the_same_seed_gives_the_same_law_and_a_reloaded_law_predicts_the_same_bits(tmp_path):
     table = Table.from_columns(product_table())
-    config = FitConfig(objective="log-lsq", bootstrap=100, profile=True)
-    first, second = fit(config, table), fit(config, table)
+    config = FitConfig(objective="log-lsq", bootstrap=100)
+    first, second = fit_law(config, table), fit_law(config, table)
     first.save(tmp_path / "law.json")
     second.save(tmp_path / "again.json")
     assert (tmp_path / "law.json").read_bytes() == (tmp_path / "again.json").read_bytes()
@@ -101,11 +98,16 @@ def test_the_same_seed_gives_the_same_law_and_a_reloaded_law_predicts_the_same_b
         assert (band == getattr(after, name)).all(), name
     loaded.save(tmp_path / "loaded.json")
     assert (tmp_path / "loaded.json").read_bytes() == (tmp_path / "law.json").read_bytes()
-    assert fit(FitConfig(objective="log-lsq", bootstrap=100, seed=1), table).only.intervals != first.only.intervals
+    content = json.loads((tmp_path / "law.json").read_text())
+    for older in content["fits"].values():  # fields that former versions wrote
+        older |= {"t_intervals": {"eps": [0.0, None]}, "profile_intervals": {}}
+    (tmp_path / "older.json").write_text(json.dumps(content | {"config": {"profile": False}}))
+    assert (Law.load(tmp_path / "older.json").only.predict(at).mean == before.mean).all()
+    assert fit_law(FitConfig(objective="log-lsq", bootstrap=100, seed=1), table).only.intervals != first.only.intervals
 
 
 def test_prediction_bands_are_nested_and_extrapolation_is_in_decades():
-    law = fit(FitConfig(bootstrap=100), Table.from_columns(product_table()))
+    law = fit_law(FitConfig(bootstrap=100), Table.from_columns(product_table()))
     prediction = law.only.predict({"P": [1e9, 1e11], "S": 1e7, "T": 6.0})
     bands = [prediction.low_new, prediction.low, prediction.mean, prediction.high, prediction.high_new]
     assert all((below < above).all() for below, above in pairwise(bands))
@@ -120,7 +122,7 @@ def test_prediction_bands_are_nested_and_extrapolation_is_in_decades():
 
 @dataclass(frozen=True)
 class Shifted(Form):
-    """A form of one's own: y = a / (x + shift)."""
+    """A form that is not built in: y = a / (x + shift)."""
 
     name = "shifted"
     predictors = ("x",)
@@ -134,10 +136,10 @@ class Shifted(Form):
         return np.array([[0.0, 0.0], [1.0, 1.0]])
 
 
-def test_a_form_of_ones_own_needs_three_things(tmp_path):
+def test_a_custom_form_needs_names_log_mean_and_starts(tmp_path):
     x = np.linspace(1, 20, 25)
     y = 7 / (x + 3) * np.exp(0.01 * np.random.default_rng(0).standard_normal(25))
-    law = fit(FitConfig(form=Shifted(), bootstrap=50), Table.from_columns({"x": x, "y": y}))
+    law = fit_law(FitConfig(bootstrap=50), Table.from_columns({"x": x, "y": y}), form=Shifted())
     assert np.exp(law.only.parameters["log_a"]) == pytest.approx(7, rel=0.03)
     assert np.exp(law.only.parameters["log_shift"]) == pytest.approx(3, rel=0.1)
     law.save(tmp_path / "own.json")
@@ -150,7 +152,7 @@ def test_a_score_falls_with_the_loss():
     loss = np.linspace(1.0, 4.0, 15)
     score = 90 / (1 + np.exp(2.0 * (loss - 2.0))) * np.exp(0.02 * np.random.default_rng(0).standard_normal(15))
     table = Table.from_columns({"loss": loss, "cider": score})
-    law = fit(FitConfig(form=Downstream(), columns={"y": "cider"}, objective="log-lsq", bootstrap=100), table)
+    law = fit_law(FitConfig(form="downstream", columns={"y": "cider"}, objective="log-lsq", bootstrap=100), table)
     assert law.only.parameters == pytest.approx({"top": 90, "slope": 2.0, "middle": 2.0}, rel=0.1)
     curve = law.only.predict({"loss": np.linspace(0.5, 6, 50)}).mean
     assert (np.diff(curve) < 0).all()
@@ -161,6 +163,7 @@ def test_a_score_falls_with_the_loss():
     [
         ({"fix": {"b_X": 1.0}}, "fix: 'b_X' is not a parameter"),
         ({"fix": {"b0": -1.0}}, "fix: b0 is -1; it must be positive"),
+        ({"form": "downstream", "columns": {"loss": "P"}, "fix": {"top": -1.0}}, "fix: top is -1; it must be positive"),
         ({"bounds": {"b_P": (1.0, 0.0)}}, "leaves nothing between"),
         ({"objective": "huber"}, "objective 'huber' is unknown"),
         ({"delta": 0.0}, "delta is 0.0"),
@@ -171,4 +174,4 @@ def test_a_score_falls_with_the_loss():
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        fit(FitConfig(**{"bootstrap": 0, **options}), Table.from_columns(product_table()))
+        fit_law(FitConfig(**{"bootstrap": 0, **options}), Table.from_columns(product_table()))

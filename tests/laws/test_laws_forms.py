@@ -1,19 +1,18 @@
-"""Forms and objectives: derivatives against finite differences, published shapes, names, sharing of parameters."""
+"""Forms and objectives: derivatives against finite differences, equations, names, inverse."""
 
 import numpy as np
 import pytest
 
-from polyglance.laws import Downstream, additive, compute, product
-from polyglance.laws.forms import make_form
-from polyglance.laws.objectives import OBJECTIVES, Objective
-from polyglance.laws.solve import Block, Problem
+from polyglance.laws import make_form
+from polyglance.laws.objectives import OBJECTIVES, FitObjective
+from polyglance.laws.solve import Block, FitProblem
 
 FORMS = {
-    "compute": compute(),
-    "compute without offset": compute(offset=False),
-    "product": product(),
-    "additive": additive(),
-    "downstream": Downstream(),
+    "compute": make_form("compute"),
+    "compute without offset": make_form("compute", offset=False),
+    "product": make_form("product"),
+    "additive": make_form("additive"),
+    "downstream": make_form("downstream"),
 }
 
 
@@ -53,7 +52,7 @@ def test_gradient_and_hessian_agree_with_finite_differences(name, objective):
     num = len(form.parameters)
     block = Block(form=form, design=form.design(z), rows=np.arange(20), matrix=np.eye(num), shift=np.zeros(num))
     wide = np.full(num, 50.0)
-    problem = Problem(blocks=(block,), objective=Objective(name=objective, delta=0.3), lower=-wide, upper=wide)
+    problem = FitProblem(blocks=(block,), objective=FitObjective(name=objective, delta=0.3), lower=-wide, upper=wide)
     weights = np.linspace(0.5, 2.0, 20)[None]
     smoothing = 0.3 if objective == "asymmetric" else None
     _, gradient, hessian = problem.derivatives(theta, y[None], weights, smoothing)
@@ -64,16 +63,16 @@ def test_gradient_and_hessian_agree_with_finite_differences(name, objective):
 
 
 def test_parameters_have_their_published_names():
-    assert compute().parameters == ("a0", "a1", "eps")
-    assert product().parameters == ("b0", "b_P", "b_S", "b_T", "eps")
-    assert product(("width", "epochs")).parameters == ("b0", "b_width", "b_epochs", "eps")
-    assert additive().parameters == ("A", "B", "E", "alpha", "beta")
+    assert make_form("compute").parameters == ("a0", "a1", "eps")
+    assert make_form("product").parameters == ("b0", "b_P", "b_S", "b_T", "eps")
+    assert make_form("product", ("width", "epochs")).parameters == ("b0", "b_width", "b_epochs", "eps")
+    assert make_form("additive").parameters == ("A", "B", "E", "alpha", "beta")
     assert make_form("product", ("P",), offset=False).parameters == ("b0", "b_P")
 
 
 def test_values_are_those_of_the_equations():
     x = np.array([[2e9, 3e7]])
-    law = additive()
+    law = make_form("additive")
     theta = law.to_internal({"A": 400.0, "B": 2000.0, "E": 1.7, "alpha": 0.34, "beta": 0.36})[None]
     expected = 1.7 + 400 / 2e9**0.34 + 2000 / 3e7**0.36
     assert np.exp(law.log_mean(theta, law.design(np.log(x)))[0, 0]) == pytest.approx(expected, rel=1e-12)
@@ -84,15 +83,15 @@ def test_values_are_those_of_the_equations():
 
 
 def test_centring_moves_parameters_to_the_reference_and_changes_no_prediction():
-    form = additive()
+    form = make_form("additive")
     z, _, theta = example(form)
     reference = np.array([0.7, -1.3])
     moved = theta @ form.centring(reference).T
     assert np.allclose(form.log_mean(theta, form.design(z)), form.log_mean(moved, form.design(z - reference)))
 
 
-def test_solve_for_inverts_the_law_and_says_when_it_cannot():
-    form = product(("P", "S"))
+def test_solve_for_inverts_the_law_where_it_can():
+    form = make_form("product", ("P", "S"))
     theta = form.to_internal({"b0": 40.0, "b_P": -0.1, "b_S": -0.2, "eps": 0.9})[None]
     z = np.log(np.array([1e9, 3e7]))
     target = form.log_mean(theta, form.design(z[None]))[0, 0]
@@ -100,16 +99,23 @@ def test_solve_for_inverts_the_law_and_says_when_it_cannot():
     assert form.solve_for("S", theta, z, np.log(0.89))[0] == np.inf  # below eps
     rising = form.to_internal({"b0": 40.0, "b_P": -0.1, "b_S": 0.2, "eps": 0.9})[None]
     assert form.solve_for("S", rising, z, target)[0] == np.inf  # more S makes it worse
+    scores = make_form("downstream")
+    theta = scores.to_internal({"top": 90.0, "slope": 2.0, "middle": 1.5})[None]
+    at_two = scores.log_mean(theta, np.array([[2.0]]))[0, 0]
+    assert scores.solve_for("loss", theta, np.zeros(1), at_two)[0] == pytest.approx(2.0, rel=1e-10)
+    assert np.isnan(scores.solve_for("loss", theta, np.zeros(1), np.log(91.0))[0])  # above the top
 
 
 @pytest.mark.parametrize(
-    ("name", "predictors", "message"),
+    ("name", "predictors", "offset", "message"),
     [
-        ("produkt", (), "did you mean 'product'"),
-        ("compute", ("C", "S"), "one predictor"),
-        ("additive", ("N",), "2 predictors"),
+        ("produkt", (), None, "did you mean 'product'"),
+        ("compute", ("C", "S"), None, "one predictor"),
+        ("additive", ("N",), None, "2 predictors"),
+        ("product-v1", (), True, "has no offset; use 'product' for one"),
+        ("downstream", (), True, "has no offset"),
     ],
 )
-def test_wrong_forms_are_named(name, predictors, message):
+def test_wrong_forms_are_named(name, predictors, offset, message):
     with pytest.raises(ValueError, match=message):
-        make_form(name, predictors)
+        make_form(name, predictors, offset=offset)

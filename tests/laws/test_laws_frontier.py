@@ -1,11 +1,11 @@
-"""The Pareto frontier keeps the real runs, and says on what it rests."""
+"""The Pareto frontier: definition, options, warnings."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.laws import FitConfig, FrontierConfig, Table, fit, pareto_frontier
+from polyglance.laws import FitConfig, FrontierConfig, Table, find_pareto_frontier, fit_law
 
 POINTS = st.lists(
     st.tuples(st.sampled_from([1.0, 2.0, 3.0, 5.0, 8.0, 13.0]), st.sampled_from([1.0, 1.5, 2.0, 2.5, 3.0])), max_size=20
@@ -13,30 +13,28 @@ POINTS = st.lists(
 
 
 @given(points=POINTS)
-def test_the_frontier_is_what_the_definition_says(points):
+def test_the_frontier_agrees_with_its_definition(points):
     compute, loss = np.array(points).reshape(-1, 2).T
-    frontier = pareto_frontier(compute, loss)
+    frontier = find_pareto_frontier(compute, loss)
     expected = {(c, y) for c, y in points if not any((c2 <= c and y2 < y) or (c2 < c and y2 <= y) for c2, y2 in points)}
     assert {(compute[i], loss[i]) for i in frontier} == expected
-    assert len(frontier) == len(expected)  # of equal runs one stays
+    assert len(frontier) == len(expected)  # of equal runs one is kept
     assert (np.diff(compute[frontier]) > 0).all()
     assert (np.diff(loss[frontier]) < 0).all()
 
 
-def test_options_thin_it_smooth_it_and_take_final_checkpoints_only():
+def test_options_of_the_frontier():
     compute = np.array([1.0, 2.0, 3.0, 1.5, 3.5, 20.0])
     loss = np.array([5.0, 3.0, 4.0, 4.5, 2.0, 1.0])
     runs = ["a", "a", "a", "b", "b", "b"]
-    assert pareto_frontier(compute, loss).tolist() == [0, 3, 1, 4, 5]
-    final = pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(final_only=True))
+    assert find_pareto_frontier(compute, loss).tolist() == [0, 3, 1, 4, 5]
+    final = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(final_only=True))
     assert final.tolist() == [2, 5]
-    assert pareto_frontier(compute, loss, config=FrontierConfig(min_gap_decades=0.5)).tolist() == [0, 4, 5]
-    smooth = pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(window=3))
+    assert find_pareto_frontier(compute, loss, config=FrontierConfig(min_gap_decades=0.5)).tolist() == [0, 4, 5]
+    smooth = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(window=3))
     assert 1 not in smooth.tolist() or loss[1] == 3.0
-    by_run = pareto_frontier(compute, loss, groups=runs)
-    assert by_run.tolist() == [0, 1, 3, 4, 5]
     with pytest.raises(ValueError, match="name its column as cluster"):
-        pareto_frontier(compute, loss, config=FrontierConfig(final_only=True))
+        find_pareto_frontier(compute, loss, config=FrontierConfig(final_only=True))
 
 
 def runs_table():
@@ -53,8 +51,8 @@ def runs_table():
 def test_a_compute_law_is_fitted_to_the_frontier_when_asked():
     table = runs_table()
     config = {"form": "compute", "columns": {"C": "C"}, "size": "model", "bootstrap": 50}
-    everything = fit(FitConfig(**config), table).only
-    frontier = fit(FitConfig(**config, frontier=True), table).only
+    everything = fit_law(FitConfig(**config), table).only
+    frontier = fit_law(FitConfig(**config, frontier=True), table).only
     assert everything.num_rows == 30
     assert "dominated-rows" in {warning.code for warning in everything.warnings}
     assert frontier.rows.tolist() == sorted(frontier.frontier.tolist())
@@ -62,11 +60,11 @@ def test_a_compute_law_is_fitted_to_the_frontier_when_asked():
     assert everything.frontier.tolist() == frontier.frontier.tolist()
 
 
-def test_a_frontier_of_one_model_or_few_runs_is_said():
+def test_a_frontier_of_one_model_or_few_runs_gives_warnings():
     table = runs_table()
     loss = np.array(table.columns["y"])
     loss[10:] += 5  # only the small model is left on the frontier
     one = Table.from_columns({**table.columns, "y": loss})
-    law = fit(FitConfig(form="compute", columns={"C": "C"}, size="model", frontier=True, bootstrap=50), one)
+    law = fit_law(FitConfig(form="compute", columns={"C": "C"}, size="model", frontier=True, bootstrap=50), one)
     codes = {warning.code for warning in law.only.warnings}
     assert {"frontier-one-size", "frontier-short"} <= codes

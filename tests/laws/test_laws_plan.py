@@ -1,21 +1,21 @@
-"""The planner: inverse questions, costs, caps, corners, what to run next."""
+"""The planner: needed amounts, costs, limits, corners, next runs, candidates, published laws."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from synthetic_runs import grid, product_loss, product_runs
 
 from polyglance.laws import (
     Budget,
     Candidate,
-    Downstream,
     FitConfig,
     PlanConfig,
     Table,
-    expected_new_group,
-    fit,
-    plan,
-    published,
+    fit_law,
+    load_law,
+    plan_with_law,
+    predict_new_group,
     read_candidates,
 )
 
@@ -23,23 +23,20 @@ SMALL = Candidate(name="small", P=4e8, P_t=3e8, F_gmac=50, inputs={"T": 10.0}, m
 LARGE = Candidate(name="large", P=4e9, P_t=1e9, F_gmac=500, inputs={"T": 6.0}, memory_bytes=80e9)
 
 
-def truth(p, s, t):
-    return 60 * p**-0.12 * s**-0.2 * t**0.4 + 0.8
+def ask(law, *, candidates=(), downstream=None, **question):
+    return plan_with_law(PlanConfig(**question), law, candidates=candidates, downstream=downstream)
 
 
 @pytest.fixture(scope="module")
 def law():
-    p, s, t = np.array(np.meshgrid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e5, 1e8, 5), [2.0, 6.0, 12.0])).reshape(
-        3, -1
-    )
-    y = truth(p, s, t) * np.exp(0.005 * np.random.default_rng(0).standard_normal(len(p)))
+    runs = grid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e5, 1e8, 5), [2.0, 6.0, 12.0])
     config = FitConfig(objective="log-lsq", bootstrap=200)
-    return fit(config, Table.from_columns({"P": p, "S": s, "T": t, "y": y}))
+    return fit_law(config, Table.from_columns(product_runs(*runs, noise=0.005)))
 
 
 def test_samples_needed_bring_the_loss_to_the_target(law):
-    target = float(truth(4e8, 2e7, 10.0))
-    (option,) = plan(PlanConfig(law=law, target=target, candidates=(SMALL,))).options
+    target = float(product_loss(4e8, 2e7, 10.0))
+    (option,) = ask(law, target=target, candidates=(SMALL,)).options
     assert option.needed.value == pytest.approx(2e7, rel=0.1)
     assert option.needed.low < 2e7 < option.needed.high
     predicted = law.only.predict({"P": 4e8, "S": option.needed.value, "T": 10.0}).mean[0]
@@ -48,9 +45,9 @@ def test_samples_needed_bring_the_loss_to_the_target(law):
     assert (option.status, option.share_reached, option.share_cheapest) == ("ok", 1.0, 1.0)
 
 
-def test_the_cheapest_of_several_within_the_caps(law):
-    config = PlanConfig(law=law, target=float(truth(4e8, 2e7, 10.0)), candidates=(SMALL, LARGE))
-    free = plan(config)
+def test_the_cheapest_of_several_within_the_limits(law):
+    question = {"target": float(product_loss(4e8, 2e7, 10.0)), "candidates": (SMALL, LARGE)}
+    free = ask(law, **question)
     costs = {option.name: option.compute_gmac.value for option in free.options}
     assert free.cheapest == min(costs, key=costs.get)
     assert sum(option.share_cheapest for option in free.options) == pytest.approx(1.0)
@@ -60,7 +57,7 @@ def test_the_cheapest_of_several_within_the_caps(law):
         "hours": Budget(max_hours=1e-3, gmac_per_gpu_s=1e5),
     }
     for word, budget in caps.items():
-        answer = plan(replace(config, budget=budget))
+        answer = ask(law, **question, budget=budget)
         blocked = [option for option in answer.options if option.status == "over a cap"]
         assert blocked
         assert all(word in option.reasons[0] for option in blocked)
@@ -76,24 +73,24 @@ def test_the_cheapest_of_several_within_the_caps(law):
         (Budget(max_hours=3, gmac_per_gpu_s=1e5), (), "no candidates are given"),
     ],
 )
-def test_a_cap_that_cannot_be_judged_is_refused(law, budget, candidates, message):
+def test_a_limit_that_cannot_be_checked_is_refused(law, budget, candidates, message):
     with pytest.raises(ValueError, match=message):
-        PlanConfig(law=law, target=2.0, candidates=candidates, budget=budget)
+        ask(law, target=2.0, candidates=candidates, budget=budget)
 
 
 def test_hours_and_money_follow_from_throughput_and_price(law):
     budget = Budget(num_gpus=8, gmac_per_gpu_s=1e5, price_per_gpu_hour=2.5)
-    (option,) = plan(PlanConfig(law=law, target=2.5, candidates=(LARGE,), budget=budget)).options
+    (option,) = ask(law, target=2.5, candidates=(LARGE,), budget=budget).options
     assert option.hours.value == pytest.approx(option.compute_gmac.value / 8e5 / 3600)
     assert option.gpu_hours.value == pytest.approx(8 * option.hours.value)
     assert option.money.value == pytest.approx(2.5 * option.gpu_hours.value)
     measured = replace(LARGE, samples_per_s=1000.0)
-    (option,) = plan(PlanConfig(law=law, target=2.5, candidates=(measured,), budget=budget)).options
+    (option,) = ask(law, target=2.5, candidates=(measured,), budget=budget).options
     assert option.hours.value == pytest.approx(option.needed.value / 1000 / 3600)
 
 
-def test_a_target_below_the_offset_cannot_be_reached_and_that_is_said(law):
-    answer = plan(PlanConfig(law=law, target=0.7, candidates=(SMALL, LARGE)))
+def test_a_target_below_the_offset_cannot_be_reached(law):
+    answer = ask(law, target=0.7, candidates=(SMALL, LARGE))
     assert {option.status for option in answer.options} == {"cannot be reached"}
     assert all(option.needed.value is None for option in answer.options)
     assert answer.cheapest is None
@@ -101,22 +98,22 @@ def test_a_target_below_the_offset_cannot_be_reached_and_that_is_said(law):
     assert "no candidate reaches the target within the caps" in answer.notes
 
 
-def test_a_target_near_the_offset_is_reached_in_some_draws_only(law):
+def test_a_target_near_the_offset_is_reached_in_some_draws(law):
     low, high = law.only.intervals["eps"]
-    (option,) = plan(PlanConfig(law=law, target=high, candidates=(LARGE,))).options
+    (option,) = ask(law, target=high, candidates=(LARGE,)).options
     assert 0.9 < option.share_reached < 1
-    answer = plan(PlanConfig(law=law, target=(low + high) / 2, candidates=(LARGE,)))
+    answer = ask(law, target=(low + high) / 2, candidates=(LARGE,))
     assert any("cannot be reached at all" in note for note in answer.notes)
 
 
-def test_the_corner_is_named_in_place_of_an_optimum(law):
-    (corner,) = [note for note in plan(PlanConfig(law=law, target=2.0, candidates=(SMALL,))).notes if "corner" in note]
+def test_the_corner_is_stated_in_place_of_an_optimum(law):
+    (corner,) = [note for note in ask(law, target=2.0, candidates=(SMALL,)).notes if "corner" in note]
     assert "smallest model" in corner  # b_S < b_P: samples are the better buy
     assert "100 % of the draws agree" in corner
 
 
 def test_gains_are_two_to_the_exponent_without_the_offset(law):
-    answer = plan(PlanConfig(law=law, target=2.5, candidates=(SMALL,), moves={"T": 5.0}))
+    answer = ask(law, target=2.5, candidates=(SMALL,), moves={"T": 5.0})
     gains = {gain.predictor: gain for gain in answer.gains}
     exponents = law.only.parameters
     assert gains["P"].reducible_ratio.value == pytest.approx(2 ** exponents["b_P"], rel=1e-6)
@@ -126,7 +123,7 @@ def test_gains_are_two_to_the_exponent_without_the_offset(law):
 
 
 def test_the_next_run_narrows_most_where_the_question_lies(law):
-    answer = plan(PlanConfig(law=law, target=1.9, candidates=(SMALL, LARGE)))
+    answer = ask(law, target=1.9, candidates=(SMALL, LARGE))
     assert all(0 <= run.narrowing <= 1 for run in answer.next_runs)
     rates = [run.narrowing_per_million_gmac for run in answer.next_runs]
     assert rates == sorted(rates, reverse=True)
@@ -134,9 +131,9 @@ def test_the_next_run_narrows_most_where_the_question_lies(law):
     assert max(chosen, key=lambda run: run.narrowing).samples == max(run.samples for run in chosen)
 
 
-def test_extrapolation_is_flagged_with_its_distance(law):
+def test_extrapolation_is_stated_with_its_distance(law):
     huge = Candidate(name="huge", P=1e12, P_t=1e11, F_gmac=1e5, inputs={"T": 6.0})
-    answer = plan(PlanConfig(law=law, target=1.5, candidates=(huge,)))
+    answer = ask(law, target=1.5, candidates=(huge,))
     assert answer.options[0].extrapolation == pytest.approx(2.0)
     assert "huge: extrapolates 2.00 decades beyond the data" in answer.notes
 
@@ -144,40 +141,34 @@ def test_extrapolation_is_flagged_with_its_distance(law):
 def test_a_plan_for_a_score_goes_through_the_loss(law):
     loss = np.linspace(1.2, 4.0, 25)
     score = 90 / (1 + np.exp(2.0 * (loss - 2.0))) * np.exp(0.01 * np.random.default_rng(0).standard_normal(25))
-    scores = fit(
-        FitConfig(form=Downstream(), columns={"y": "cider"}, objective="log-lsq", bootstrap=100),
+    scores = fit_law(
+        FitConfig(form="downstream", columns={"y": "cider"}, objective="log-lsq", bootstrap=100),
         Table.from_columns({"loss": loss, "cider": score}),
     )
-    answer = plan(PlanConfig(law=law, target_score=45.0, downstream=scores, candidates=(SMALL,)))
+    answer = ask(law, target_score=45.0, downstream=scores, candidates=(SMALL,))
     assert answer.target.value == pytest.approx(2.0, abs=0.05)
     assert answer.target.low < answer.target.value < answer.target.high
-    plain = plan(PlanConfig(law=law, target=answer.target.value, candidates=(SMALL,)))
+    plain = ask(law, target=answer.target.value, candidates=(SMALL,))
     assert answer.options[0].needed.value == pytest.approx(plain.options[0].needed.value)
     wide, narrow = answer.options[0].needed, plain.options[0].needed
     assert wide.high / wide.low > narrow.high / narrow.low
     with pytest.raises(ValueError, match="score 95 cannot be reached"):
-        plan(PlanConfig(law=law, target_score=95.0, downstream=scores, candidates=(SMALL,)))
+        ask(law, target_score=95.0, downstream=scores, candidates=(SMALL,))
 
 
-def test_a_new_language_is_expected_as_different_as_the_known_ones():
+def test_a_new_group_differs_from_the_known_ones_as_they_do():
     rng = np.random.default_rng(0)
-    columns = {"C": [], "y": [], "language": []}
-    for language, factor in (("de", 0.9), ("fr", 1.0), ("ru", 1.1), ("zh", 1.3)):
-        c = np.geomspace(1e3, 1e6, 12)
-        columns["C"] += c.tolist()
-        columns["y"] += (factor * (20 * c**-0.2 + 1) * np.exp(0.003 * rng.standard_normal(12))).tolist()
-        columns["language"] += [language] * 12
-    law = fit(
-        FitConfig(form="compute", columns={"C": "C"}, group="language", objective="log-lsq", bootstrap=50),
-        Table.from_columns(columns),
-    )
-    new = expected_new_group(law, {"C": 1e5})
+    c, factor = grid(np.geomspace(1e3, 1e6, 12), [0.9, 1.0, 1.1, 1.3])
+    y = factor * (20 * c**-0.2 + 1) * np.exp(0.003 * rng.standard_normal(48))
+    config = FitConfig(form="compute", columns={"C": "C"}, group="language", objective="log-lsq", bootstrap=50)
+    law = fit_law(config, Table.from_columns({"C": c, "y": y, "language": factor}))
+    new = predict_new_group(law, {"C": 1e5})
     known = [fit.predict({"C": 1e5}).mean[0] for fit in law.fits.values()]
     assert min(known) < new.value < max(known)
     assert new.low < min(known)
     assert new.high > max(known)
     with pytest.raises(ValueError, match="at least three"):
-        expected_new_group(replace(law, fits={"de": law["de"]}), {"C": 1e5})
+        predict_new_group(replace(law, fits={"1.0": law["1.0"]}), {"C": 1e5})
 
 
 def test_candidates_come_from_tables_and_model_cards(tmp_path):
@@ -198,6 +189,7 @@ def test_candidates_come_from_tables_and_model_cards(tmp_path):
     [
         ({"target": None}, "a target loss or a target score"),
         ({"target": -1.0}, "must be positive"),
+        ({"target": None, "target_score": 45.0}, "needs a downstream law"),
         ({"solve_for": "D"}, "no predictor 'D'"),
         ({"candidates": (Candidate(name="m", P=1e9, P_t=1e9, F_gmac=1),)}, "candidate 'm' has no T"),
         ({"moves": {"D": 1.0}}, "no predictor 'D'"),
@@ -205,17 +197,17 @@ def test_candidates_come_from_tables_and_model_cards(tmp_path):
 )
 def test_wrong_questions_are_named(law, options, message):
     with pytest.raises(ValueError, match=message):
-        plan(PlanConfig(**{"law": law, "target": 2.0, "candidates": (SMALL,), **options}))
+        ask(law, **{"target": 2.0, "candidates": (SMALL,), **options})
 
 
 def test_the_published_laws_are_the_papers():
-    law = published("paper-v1-product")
+    law = load_law("paper-v1-product")
     assert law["UC"].predict({"P": 0.4e9, "S": 1.024e7}).mean[0] == pytest.approx(4.4, abs=0.05)
     assert law["SC"].predict({"P": 11.2e9, "S": 1.024e7}).mean[0] == pytest.approx(0.70, abs=0.01)
     assert law["ST"].intervals["b_S"] == (-0.24, -0.15)
-    compute = published("paper-v1-compute")
+    compute = load_law("paper-v1-compute")
     assert compute["UC"].parameters == pytest.approx({"a0": 1.86, "a1": -0.15})
     assert compute["UC"].predict({"C": 1.8e10}).mean[0] == pytest.approx(2.1, abs=0.05)
     assert compute["UC"].predict({"C": 1.8e10}).low is None
-    with pytest.raises(ValueError, match="did you mean 'paper-v1-compute'"):
-        published("paper-v1-compte")
+    with pytest.raises(ValueError, match="no such file; published laws: paper-v1-compute, paper-v1-product"):
+        load_law("paper-v1-compte")

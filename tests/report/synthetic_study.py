@@ -15,7 +15,7 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardWriter
 from polyglance.files import write_json
 from polyglance.languages import LANGUAGES
-from polyglance.laws import FitConfig, Table, fit
+from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.records import ImageRecord, annotations_from_texts
 from polyglance.run_records import (
     VARIANTS,
@@ -113,9 +113,9 @@ def write_laws(path: Path, *, bootstrap: int = 20) -> None:
     table = Table.read(path / "runs.csv")
     for column in ("UC_prefix", "ST", "SC"):
         options = FitConfig(form="compute", columns={"y": column}, frontier=True, bootstrap=bootstrap)
-        fit(options, table).save(path / "laws" / f"compute-{column}.json")
+        fit_law(options, table).save(path / "laws" / f"compute-{column}.json")
     options = FitConfig(form="product", columns={"y": "UC_prefix"}, bootstrap=bootstrap)
-    law, by_family = fit(options, table), fit(dataclasses.replace(options, group="family"), table)
+    law, by_family = fit_law(options, table), fit_law(dataclasses.replace(options, group="family"), table)
     law = dataclasses.replace(law, fits={**law.fits, **by_family.fits})
     law.save(path / "laws" / "product-UC_prefix.json")
 

@@ -1,7 +1,6 @@
 """The verbs `polyglance law fit | compare | predict | plan`: arguments are parsed, results printed, no more."""
 
 import json as json_module
-from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -35,7 +34,6 @@ def fit(
     frontier_min_gap: float = 0.0,
     bootstrap: int = 1000,
     method: Literal["auto", "pairs", "wild"] = "auto",
-    profile: bool = False,
     confidence: float = 0.95,
     seed: int = 0,
     drop_bad_rows: bool = False,
@@ -67,7 +65,6 @@ def fit(
         frontier_min_gap: Least distance of frontier points, in decades.
         bootstrap: Number of bootstrap replicates; 0 gives no intervals.
         method: How replicates are drawn.
-        profile: Add profile likelihood intervals.
         confidence: Of all intervals.
         seed: Of the bootstrap.
         drop_bad_rows: Leave out rows that cannot be used, with a warning, instead of stopping.
@@ -76,12 +73,11 @@ def fit(
         plot_x: Predictor on the plot's horizontal axis.
         json: Print the result for machines.
     """
-    from polyglance.laws import Downstream, FitConfig, FrontierConfig, Table
-    from polyglance.laws import fit as fit_law
-    from polyglance.laws.text import law_text
+    from polyglance.laws import FitConfig, FrontierConfig, Table, fit_law
+    from polyglance.laws.text import format_law
 
     config = FitConfig(
-        form=Downstream() if form == Downstream.name else form,
+        form=form,
         columns=_pairs(columns, "--columns"),
         group=group,
         cluster=cluster,
@@ -100,7 +96,6 @@ def fit(
         ),
         bootstrap=bootstrap,
         method=method,
-        profile=profile,
         confidence=confidence,
         seed=seed,
         bad_rows="drop" if drop_bad_rows else "error",
@@ -113,7 +108,7 @@ def fit(
         from polyglance.laws.plot import plot_law
 
         plot_law(law, runs, plot, x=plot_x)
-    print(_dump(law.summary()) if json else law_text(law))
+    print(_dump(law.summary()) if json else format_law(law))
 
 
 def compare(
@@ -145,9 +140,8 @@ def compare(
         drop_bad_rows: Leave out rows that cannot be used, with a warning, instead of stopping.
         json: Print the result for machines.
     """
-    from polyglance.laws import CompareConfig, FitConfig, Table
-    from polyglance.laws import compare as compare_laws
-    from polyglance.laws.text import comparison_text
+    from polyglance.laws import CompareConfig, FitConfig, Table, compare_laws
+    from polyglance.laws.text import format_comparison
 
     config = FitConfig(
         form=form,
@@ -164,7 +158,7 @@ def compare(
         print(_dump({label: asdict(result) for label, result in results.items()}))
         return
     for label, result in results.items():
-        print(comparison_text(result) if len(results) == 1 else f"{label}\n{comparison_text(result)}\n")
+        print(format_comparison(result) if len(results) == 1 else f"{label}\n{format_comparison(result)}\n")
 
 
 def predict(
@@ -186,26 +180,21 @@ def predict(
         new_group: Expect the value of a group the law has not seen, from how the known ones differ.
         json: Print the result for machines.
     """
-    from polyglance.laws import Table, expected_new_group
-    from polyglance.laws.text import prediction_text
+    from polyglance.laws import Table, load_law, predict_new_group, predict_with_law
+    from polyglance.laws.text import format_predictions
 
-    loaded = _law(law)
+    loaded = load_law(law)
     if new_group:
-        estimate = expected_new_group(loaded, _numbers(at, "--at"))
-        print(_dump(asdict(estimate)) if json else f"new group: {estimate.text()}")
+        estimate = predict_new_group(loaded, _numbers(at, "--at"))
+        print(_dump(asdict(estimate)) if json else f"new group: {estimate}")
         return
-    fits = loaded.fits if group is None else {group: loaded[group]}
-    values: Mapping[str, Any] = _numbers(at, "--at")
-    if table is not None:
-        rows = Table.read(table)
-        predictors = next(iter(fits.values())).form.predictors
-        values = {name: _column(rows, loaded.columns, name) for name in predictors}
-    results = {label: one.predict(values) for label, one in fits.items()}
+    values = _numbers(at, "--at") if table is None else Table.read(table)
+    results = predict_with_law(loaded, values, group=group)
     if json:
         plain = {label: {k: v if v is None else v.tolist() for k, v in vars(p).items()} for label, p in results.items()}
         print(_dump(plain))
         return
-    print(prediction_text(results))
+    print(format_predictions(results))
 
 
 def plan(
@@ -247,21 +236,16 @@ def plan(
         price_per_gpu_hour: What a GPU-hour costs.
         json: Print the result for machines.
     """
-    from polyglance.laws import Budget, Law, PlanConfig, read_candidates
-    from polyglance.laws import plan as make_plan
-    from polyglance.laws.text import plan_text
+    from polyglance.laws import Budget, Law, PlanConfig, load_law, plan_with_law, read_candidates
+    from polyglance.laws.text import format_plan
 
-    loaded = _law(str(law))
-    predictors = next(iter(loaded.fits.values())).form.predictors
+    loaded = load_law(str(law))
     config = PlanConfig(
-        law=loaded,
         group=group,
         target=target,
         target_score=target_score,
-        downstream=Law.load(downstream) if downstream else None,
         solve_for=solve_for,
         at=_numbers(at, "--at"),
-        candidates=read_candidates(candidates, predictors) if candidates else (),
         budget=Budget(
             max_samples=max_samples,
             max_memory_bytes=None if max_memory_gb is None else max_memory_gb * 1e9,
@@ -272,22 +256,13 @@ def plan(
         ),
         moves=_numbers(moves, "--moves"),
     )
-    result = make_plan(config)
-    print(_dump(asdict(result)) if json else plan_text(result))
-
-
-def _law(name: str) -> Any:
-    from polyglance.laws import PUBLISHED, Law, published
-
-    return published(name) if name in PUBLISHED else Law.load(name)
-
-
-def _column(table: Any, columns: Mapping[str, str], name: str) -> Any:
-    values, problems = table.numbers(columns.get(name, name))
-    if problems:
-        index, problem = next(iter(problems.items()))
-        raise ValueError(f"{table.source}: row {index + 1}: {name} {problem}")
-    return values
+    result = plan_with_law(
+        config,
+        loaded,
+        candidates=read_candidates(candidates, loaded.first.form.predictors) if candidates else (),
+        downstream=Law.load(downstream) if downstream else None,
+    )
+    print(_dump(asdict(result)) if json else format_plan(result))
 
 
 def _pairs(text: str, option: str) -> dict[str, str]:

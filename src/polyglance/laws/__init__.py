@@ -1,54 +1,65 @@
 """Scaling laws from a table of runs: fit, compare, predict, plan. Needs numpy and scipy only, no torch.
 
-table = Table.read("runs.csv")
-law = fit(FitConfig(form="product", columns={"P": "params", "S": "samples", "T": "t0", "y": "loss"}), table)
-law["all"].predict({"P": 1e9, "S": 1e7, "T": 6.02})
+    table = Table.read("runs.csv")
+    law = fit_law(FitConfig(form="product", columns={"P": "params", "S": "samples", "T": "t0", "y": "loss"}), table)
+    predict_with_law(law, {"P": 1e9, "S": 1e7, "T": 6.02})
+
+Functions: `fit_law`, `compare_laws`, `predict_with_law`, `predict_new_group`, `plan_with_law`; their settings are the
+`...Config` classes and `Budget`. Inputs are a `Table` of runs and `Candidate` models (`read_candidates`). A `Law`
+has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of laws: `make_form` for the built-in ones, a
+`PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints results, `polyglance.laws.plot` draws.
+
+Files, from the lowest to the highest (imports point to earlier ones only):
+    arrays, table, form, power_sum, forms       types, tables of runs, equations
+    objectives, config, intervals, frontier     objectives, settings, intervals, Pareto frontier
+    law, rows                                   records and the law file; the rows that are fitted
+    solve, layout, uncertainty                  solver; free parameters; bootstrap
+    accuracy, diagnose, fit                     R^2 and held-out errors; warnings; `fit_law`
+    compare, predict, published, costs, plan    uses of a law
+    text, plot                                  output
 """
 
-from polyglance.laws.compare import CompareConfig, Comparison, Score, compare
-from polyglance.laws.costs import Budget, Candidate, read_candidates
-from polyglance.laws.downstream import Downstream
-from polyglance.laws.fit import FitConfig, fit
-from polyglance.laws.forms import Form, PowerSum, Term, additive, compute, product
-from polyglance.laws.frontier import FrontierConfig, pareto_frontier
+from polyglance.laws.compare import LawComparison, compare_laws
+from polyglance.laws.config import Budget, CompareConfig, FitConfig, FrontierConfig, PlanConfig
+from polyglance.laws.costs import Candidate, read_candidates
+from polyglance.laws.fit import fit_law
+from polyglance.laws.form import Form, Term
+from polyglance.laws.forms import make_form
+from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.intervals import Estimate
-from polyglance.laws.law import Fit, Law, Prediction, Warning
-from polyglance.laws.plan import Gain, NextRun, Option, Plan, PlanConfig, expected_new_group, plan
-from polyglance.laws.published import PUBLISHED, published
+from polyglance.laws.law import Fit, Law, LawWarning, Prediction
+from polyglance.laws.plan import LawPlan, plan_with_law
+from polyglance.laws.power_sum import PowerSum
+from polyglance.laws.predict import predict_new_group, predict_with_law
+from polyglance.laws.published import PUBLISHED_LAWS, load_law
 from polyglance.laws.table import Table
 
 __all__ = [
-    "PUBLISHED",
+    "PUBLISHED_LAWS",
     "Budget",
     "Candidate",
     "CompareConfig",
-    "Comparison",
-    "Downstream",
     "Estimate",
     "Fit",
     "FitConfig",
     "Form",
     "FrontierConfig",
-    "Gain",
     "Law",
-    "NextRun",
-    "Option",
-    "Plan",
+    "LawComparison",
+    "LawPlan",
+    "LawWarning",
     "PlanConfig",
     "PowerSum",
     "Prediction",
-    "Score",
     "Table",
     "Term",
-    "Warning",
-    "additive",
-    "compare",
-    "compute",
-    "expected_new_group",
-    "fit",
-    "pareto_frontier",
-    "plan",
-    "product",
-    "published",
+    "compare_laws",
+    "find_pareto_frontier",
+    "fit_law",
+    "load_law",
+    "make_form",
+    "plan_with_law",
+    "predict_new_group",
+    "predict_with_law",
     "read_candidates",
 ]

@@ -1,190 +1,152 @@
-"""Diagnosis: coded warnings about a fit, each with the sentence a user needs.
+"""Diagnosis of a fit: coded warnings, each with a sentence for the user.
 
-Severity: info is good to know; warning is to be read before a number is used; error says which number not to use.
-`CODES` lists them all; docs/laws.md explains what to do about each.
+Severity: info is good to know; warning is to be read before a number is used; error names a number not to use.
+docs/laws.md lists all codes with what to do about each.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy import stats
 
-from polyglance.laws.data import Rows
-from polyglance.laws.forms import Form, PowerSum
-from polyglance.laws.intervals import Interval
-from polyglance.laws.law import SolverReport, Warning
-from polyglance.laws.table import listed
+from polyglance.laws.accuracy import r_squared
+from polyglance.laws.arrays import Floats
+from polyglance.laws.form import Form
+from polyglance.laws.law import Fit, LawWarning
+from polyglance.laws.layout import Layout
+from polyglance.laws.rows import Rows
+from polyglance.laws.table import list_rows
 
-__all__ = ["CODES", "Evidence", "diagnose"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Evidence", "diagnose"]
 
 MOST_NESTED = 200
-"""A predictor with more levels than this is not looked at as a grouping of runs."""
-
-CODES: Mapping[str, str] = {
-    "rows-dropped": "rows that cannot be used were left out",
-    "too-few-rows": "fewer rows than parameters + 2",
-    "few-clusters": "fewer than ten independent clusters",
-    "checkpoints-as-rows": "rows look like checkpoints of a few runs, but no cluster column was named",
-    "duplicate-rows": "identical rows count as independent evidence",
-    "constant-predictor": "a predictor never changes; its exponent was left out",
-    "few-levels": "a predictor has fewer than three levels",
-    "narrow-range": "a predictor covers less than a factor of two",
-    "confounded": "predictors vary together; their effects cannot be told apart",
-    "nested": "one predictor has a single value per level of another",
-    "exponent-near-zero": "an exponent's interval contains zero",
-    "offset-at-zero": "the offset ended at zero; the data show none",
-    "offset-uncertain": "the offset's interval is wider than the range of y",
-    "offset-against-exponent": "offset and exponent trade off",
-    "bound-hit": "a parameter ended at a bound",
-    "term-vanished": "a power term's amplitude ended at zero",
-    "not-converged": "the solver stopped before the minimum was certain",
-    "starts-disagree": "few starts reached the best minimum",
-    "unmoved-start": "a parameter never left its start",
-    "failed-refits": "bootstrap refits that did not converge",
-    "influential-row": "one row (or cluster) moves a parameter by more than its standard error",
-    "lack-of-fit": "the law misses by more than repeated runs differ",
-    "poor-fit": "the law explains less than half of the variance of log y",
-    "dominated-rows": "a compute law was fitted to runs that others beat",
-    "frontier-short": "a frontier of fewer than five runs or 1.5 decades",
-    "frontier-one-size": "one model supplies more than half of the frontier",
-    "frontier-edge": "a model is on the frontier at the end of its training",
-}
+"""A predictor with more levels than this is not examined as a grouping of runs."""
+SEVERITIES = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What is known about one group's fit. Shapes: R draws, n rows, p parameters."""
+    """One group's fit, with what the diagnosis needs besides. Shapes: n rows, p parameters."""
 
-    form: Form
+    fit: Fit
+    """The fit, without warnings."""
     rows: Rows
-    num_free: int
-    clustered: bool
+    """Rows that were fitted."""
+    all_rows: Rows
+    """Rows of the group before the frontier was chosen."""
+    layout: Layout
+    has_clusters: bool
     """Whether the user named a cluster column."""
-    estimate: Mapping[str, float]
-    intervals: Mapping[str, Interval]
-    draws: Floats
-    """(R, p) at the origin, on the solver's scale."""
     num_failed: int
-    """Refits that did not converge."""
+    """Bootstrap refits that did not converge."""
     influence: Floats | None
     """(clusters, p) shift of each parameter when a cluster is left out, in standard errors."""
-    residuals: Floats
-    r2_log: float
-    constant: tuple[str, ...]
-    told_across: frozenset[str]
-    """Predictors whose effect all groups share, so that the rows of one group are not all there is."""
-    solver: SolverReport
-    frontier: NDArray[np.int64] | None
-    """Table indices of the group's frontier; None for laws in several predictors."""
     on_frontier: bool
     """Whether only the frontier was fitted."""
-    all_rows: Rows
-    """The group's rows before the frontier was chosen."""
+
+    @property
+    def form(self) -> Form:
+        return self.fit.form
+
+    def has_vanished(self, amplitude: str) -> bool:
+        """Whether an amplitude ended so low that its term adds nothing to the smallest y."""
+        if amplitude not in self.form.positive:
+            return False
+        if amplitude == self.form.offset:
+            return self.fit.parameters[amplitude] < 1e-6 * self.rows.y.min()
+        return amplitude in self.fit.solver.at_bound
 
 
-def diagnose(evidence: Evidence) -> tuple[tuple[Warning, ...], tuple[str, ...]]:
-    """All warnings about a fit, most severe first, and the parameters that are not identified."""
-    checks = (_size, _levels, _confounding, _offset, _exponents, _solver, _influence, _misfit, _frontier)
+def diagnose(evidence: Evidence) -> tuple[tuple[LawWarning, ...], tuple[str, ...]]:
+    """Return all warnings about a fit, most severe first, and the parameters that are not identified."""
+    checks = (
+        *(_check_size, _check_checkpoints, _check_duplicates, _check_levels, _check_confounding, _check_nesting),
+        *(_check_offset, _check_exponents, _check_solver, _check_influence, _check_misfit, _check_frontier),
+        _check_frontier_sizes,
+    )
     warnings = [warning for check in checks for warning in check(evidence)]
-    order = {"error": 0, "warning": 1, "info": 2}
-    return tuple(sorted(warnings, key=lambda warning: order[warning.severity])), tuple(_unidentified(evidence))
+    by_severity = sorted(warnings, key=lambda warning: SEVERITIES.index(warning.severity))
+    return tuple(by_severity), tuple(_list_unidentified(evidence))
 
 
-def _exponent_of(form: Form, predictor: str) -> str:
-    """The parameter of a predictor, for messages."""
-    if isinstance(form, PowerSum):
-        for term in form.terms:
-            for name, exponent in term.exponents:
-                if name == predictor:
-                    return exponent
-    return predictor
-
-
-def _term_of(form: PowerSum, exponent: str) -> str:
-    return next(term.amplitude for term in form.terms if exponent in [name for _, name in term.exponents])
-
-
-def _size(evidence: Evidence) -> Iterator[Warning]:
-    num, free = len(evidence.rows), evidence.num_free
+def _check_size(evidence: Evidence) -> Iterator[LawWarning]:
+    num, free = len(evidence.rows), len(evidence.layout.free)
     if num < free + 2:
-        yield Warning(
+        yield LawWarning(
             "too-few-rows",
             "error",
-            f"{num} rows for {free} parameters: the law follows its noise; at least {free + 2} are needed, better "
+            f"{num} rows for {free} parameters: the law follows the noise; at least {free + 2} rows are needed, better "
             f"{4 * free}.",
         )
     clusters = len(np.unique(evidence.rows.clusters))
     if clusters < 10 and clusters < num:
-        yield Warning(
+        yield LawWarning(
             "few-clusters",
             "warning",
             f"only {clusters} independent clusters: intervals are rough and probably too narrow.",
         )
-    yield from _checkpoints(evidence)
-    _, first, counts = np.unique(
-        np.column_stack([evidence.rows.x, evidence.rows.y]), axis=0, return_index=True, return_counts=True
-    )
+
+
+def _check_checkpoints(evidence: Evidence) -> Iterator[LawWarning]:
+    x = evidence.rows.x
+    if evidence.has_clusters or x.shape[1] < 2 or len(x) < 12:
+        return
+    levels = [len(np.unique(column)) for column in x.T]
+    most = int(np.argmax(levels))
+    runs = len(np.unique(np.delete(x, most, axis=1), axis=0))
+    if len(x) >= 6 * runs:
+        yield LawWarning(
+            "checkpoints-as-rows",
+            "warning",
+            f"the {len(x)} rows have only {runs} combinations of predictors besides {evidence.form.predictors[most]}: "
+            "if they are checkpoints of the same runs they are not independent; name the column of the run as cluster, "
+            "or the intervals are too narrow.",
+        )
+
+
+def _check_duplicates(evidence: Evidence) -> Iterator[LawWarning]:
+    rows = np.column_stack([evidence.rows.x, evidence.rows.y])
+    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
     if (counts > 1).any():
         doubled = evidence.rows.indices[np.sort(first[counts > 1])].tolist()
-        yield Warning(
+        yield LawWarning(
             "duplicate-rows",
             "warning",
-            f"{int((counts - 1).sum())} rows repeat another one exactly (see {listed(doubled)}); a copy is not "
+            f"{int((counts - 1).sum())} rows repeat another one exactly (see {list_rows(doubled)}); a copy is not "
             "independent evidence and makes intervals too narrow.",
         )
 
 
-def _checkpoints(evidence: Evidence) -> Iterator[Warning]:
-    x = evidence.rows.x
-    if evidence.clustered or evidence.frontier is not None or x.shape[1] < 2 or len(x) < 12:
-        return
-    levels = [len(np.unique(x[:, i])) for i in range(x.shape[1])]
-    others = np.delete(x, int(np.argmax(levels)), axis=1)
-    runs = len(np.unique(others, axis=0))
-    if len(x) >= 6 * runs:
-        varying = evidence.form.predictors[int(np.argmax(levels))]
-        yield Warning(
-            "checkpoints-as-rows",
-            "warning",
-            f"the {len(x)} rows have only {runs} combinations of predictors besides {varying}: if they are checkpoints "
-            "of the same runs they are not independent; name the run's column as cluster for honest intervals.",
-        )
-
-
-def _levels(evidence: Evidence) -> Iterator[Warning]:
-    form = evidence.form
-    for exponent in evidence.constant:
-        yield Warning(
+def _check_levels(evidence: Evidence) -> Iterator[LawWarning]:
+    form, layout, z = evidence.form, evidence.layout, evidence.rows.inputs(evidence.form)
+    for predictor, exponent in layout.constant.items():
+        yield LawWarning(
             "constant-predictor",
             "error",
-            f"{exponent.removeprefix('b_')} is the same in every row: {exponent} cannot be found and was left out.",
+            f"{predictor} is the same in every row: {exponent} cannot be determined and was left out.",
         )
-    z = evidence.rows.inputs(form)
-    for i, predictor in enumerate(form.predictors):
-        exponent = _exponent_of(form, predictor)
-        if exponent in evidence.constant or predictor in evidence.told_across:
+    for predictor, column in zip(form.predictors, z.T, strict=True):
+        if predictor in layout.constant or predictor in layout.shared_predictors:
             continue
-        levels = len(np.unique(z[:, i]))
+        exponent, levels = form.exponent_of(predictor), len(np.unique(column))
         if levels == 1:
-            yield Warning(
+            yield LawWarning(
                 "constant-predictor",
                 "error",
-                f"{predictor} is the same in these rows: they say nothing about {exponent}.",
+                f"{predictor} is the same in these rows: they do not determine {exponent}.",
             )
             continue
         if levels < 3:
-            yield Warning(
+            yield LawWarning(
                 "few-levels",
                 "warning",
                 f"{predictor} has only {levels} levels: {exponent} is a contrast between them, not evidence of a power "
                 "law; it cannot be trusted between or beyond them.",
             )
-        decades = np.ptp(z[:, i]) / np.log(10)
+        decades = np.ptp(column) / np.log(10)
         if form.logarithmic and decades < 0.3:
-            yield Warning(
+            yield LawWarning(
                 "narrow-range",
                 "error" if decades < 0.1 else "warning",
                 f"{predictor} covers a factor of only {10**decades:.2f}: {exponent} and its amplitude are not "
@@ -192,38 +154,37 @@ def _levels(evidence: Evidence) -> Iterator[Warning]:
             )
 
 
-def _confounding(evidence: Evidence) -> Iterator[Warning]:
-    form, z = evidence.form, evidence.rows.inputs(evidence.form)
-    varying = [
-        i
-        for i, predictor in enumerate(form.predictors)
-        if _exponent_of(form, predictor) not in evidence.constant and np.ptp(z[:, i]) > 0
-    ]
+def _list_varying(evidence: Evidence) -> list[int]:
+    """Return the positions of the predictors that vary and have a free exponent."""
+    names, x = evidence.form.predictors, evidence.rows.x
+    return [i for i, name in enumerate(names) if name not in evidence.layout.constant and np.ptp(x[:, i]) > 0]
+
+
+def _check_confounding(evidence: Evidence) -> Iterator[LawWarning]:
+    form, varying = evidence.form, _list_varying(evidence)
     if len(varying) < 2:
         return
-    centred = z - z.mean(axis=0)
-    explained = {a: _explained(centred, a, [i for i in varying if i != a]) for a in varying}
-    most = max(varying, key=lambda a: explained[a])
+    z = evidence.rows.inputs(form)
+    z = z - z.mean(axis=0)
+    explained = {}
+    for i in varying:
+        others = z[:, [j for j in varying if j != i]]
+        explained[i] = r_squared(z[:, i], others @ np.linalg.lstsq(others, z[:, i])[0])
+    most = max(varying, key=lambda i: explained[i])
     if explained[most] > 0.8:
         alike = [i for i in varying if i != most and explained[i] > 0.5]
         names = " and ".join(form.predictors[i] for i in alike)
-        exponents = ", ".join(_exponent_of(form, form.predictors[i]) for i in sorted((most, *alike)))
-        yield Warning(
+        exponents = ", ".join(form.exponent_of(form.predictors[i]) for i in sorted((most, *alike)))
+        yield LawWarning(
             "confounded",
             "error" if explained[most] > 1 - 1e-9 else "warning",
             f"{form.predictors[most]} is {100 * explained[most]:.0f} % determined by {names} in these rows (in logs): "
-            f"how the effect is divided among {exponents} is hardly known; trust their joint prediction only.",
+            f"the division of the effect among {exponents} is hardly known; trust their joint prediction only.",
         )
-    yield from _nesting(form, evidence.rows.x, varying)
 
 
-def _explained(centred: Floats, column: int, others: list[int]) -> float:
-    """R^2 of one column of inputs by others."""
-    left = centred[:, column] - centred[:, others] @ np.linalg.lstsq(centred[:, others], centred[:, column])[0]
-    return 1 - float((left**2).sum() / (centred[:, column] ** 2).sum())
-
-
-def _nesting(form: Form, x: Floats, varying: list[int]) -> Iterator[Warning]:
+def _check_nesting(evidence: Evidence) -> Iterator[LawWarning]:
+    x, varying = evidence.rows.x, _list_varying(evidence)
     codes = {i: np.unique(x[:, i], return_inverse=True)[1] for i in varying}
     levels = {i: int(codes[i].max()) + 1 for i in varying}
     for a in varying:
@@ -231,81 +192,68 @@ def _nesting(form: Form, x: Floats, varying: list[int]) -> Iterator[Warning]:
             continue
         for b in varying:
             if levels[b] < levels[a] and len(np.unique(codes[a] * levels[b] + codes[b])) == levels[a]:
-                outer, inner = form.predictors[a], form.predictors[b]
-                yield Warning(
+                outer, inner = evidence.form.predictors[a], evidence.form.predictors[b]
+                yield LawWarning(
                     "nested",
                     "warning",
                     f"{inner} has one value for each of the {levels[a]} values of {outer} ({levels[b]} in all): it "
-                    f"never changes while {outer} stays, so their effects are told apart only by the shape of the law.",
+                    f"never changes while {outer} stays, so only the shape of the law separates their effects.",
                 )
 
 
-def _offset(evidence: Evidence) -> Iterator[Warning]:
-    form = evidence.form
-    if not isinstance(form, PowerSum) or form.offset is None or form.offset not in evidence.intervals:
-        if isinstance(form, PowerSum) and form.offset and _vanished(evidence, form.offset):
-            yield _offset_at_zero(form.offset)
+def _check_offset(evidence: Evidence) -> Iterator[LawWarning]:
+    fit, name = evidence.fit, evidence.form.offset
+    if name is None:
         return
-    name = form.offset
-    low, high = evidence.intervals[name]
-    assert low is not None
-    assert high is not None
+    low, high = fit.intervals.get(name, (None, None))
     span = float(np.ptp(evidence.rows.y))
-    if _vanished(evidence, name):
-        yield _offset_at_zero(name)
-    elif high - low > span:
-        yield Warning(
+    if evidence.has_vanished(name):
+        yield LawWarning(
+            "offset-at-zero",
+            "warning",
+            f"{name} ended at zero: these data show no offset; the law without one fits as well and is to be "
+            "preferred.",
+        )
+    elif low is not None and high is not None and high - low > span:
+        yield LawWarning(
             "offset-uncertain",
             "warning",
-            f"{name} = {evidence.estimate[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of "
+            f"{name} = {fit.parameters[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of "
             f"y ({span:.4g}); predictions far beyond the data depend on it.",
         )
-    yield from _offset_trade(evidence, name)
+    if name in fit.intervals:
+        yield from _check_offset_correlation(evidence, name)
 
 
-def _offset_at_zero(name: str) -> Warning:
-    return Warning(
-        "offset-at-zero",
-        "warning",
-        f"{name} ended at zero: these data show no offset; the law without one fits as well and is to be preferred.",
-    )
-
-
-def _offset_trade(evidence: Evidence, name: str) -> Iterator[Warning]:
-    form = evidence.form
-    assert isinstance(form, PowerSum)
-    draws = form.to_reported(evidence.draws)
-    j = form.parameters.index(name)
-    exponents = [exponent for term in form.terms for _, exponent in term.exponents]
-    for exponent in exponents:
-        other = draws[:, form.parameters.index(exponent)]
-        if exponent in evidence.constant or np.ptp(other) == 0 or np.ptp(draws[:, j]) == 0:
+def _check_offset_correlation(evidence: Evidence, name: str) -> Iterator[LawWarning]:
+    form, fit = evidence.form, evidence.fit
+    draws = dict(zip(form.parameters, form.to_reported(fit.at_origin(fit.draws)).T, strict=True))
+    for predictor, exponent in (pair for term in form.terms for pair in term.exponents):
+        if predictor in evidence.layout.constant or np.ptp(draws[exponent]) == 0 or np.ptp(draws[name]) == 0:
             continue
-        correlation = float(np.corrcoef(other, draws[:, j])[0, 1])
+        correlation = float(np.corrcoef(draws[exponent], draws[name])[0, 1])
         if abs(correlation) > 0.9:
-            yield Warning(
+            yield LawWarning(
                 "offset-against-exponent",
                 "info",
-                f"{name} and {exponent} trade off (correlation {correlation:.2f} over the bootstrap): neither is to be "
-                "quoted without the other.",
+                f"{name} and {exponent} trade off (correlation {correlation:.2f} over the bootstrap): quote neither "
+                "without the other.",
             )
 
 
-def _exponents(evidence: Evidence) -> Iterator[Warning]:
-    if not isinstance(evidence.form, PowerSum):
-        return
+def _check_exponents(evidence: Evidence) -> Iterator[LawWarning]:
     for term in evidence.form.terms:
         for predictor, exponent in term.exponents:
-            low, high = evidence.intervals.get(exponent, (None, None))
+            low, high = evidence.fit.intervals.get(exponent, (None, None))
             if low is not None and high is not None and low <= 0 <= high and low < high:
-                yield Warning(
+                yield LawWarning(
                     "exponent-near-zero",
                     "warning",
-                    f"{exponent} = {evidence.estimate[exponent]:.3g} [{low:.3g}, {high:.3g}] contains zero: these data "
-                    f"do not show that {predictor} matters.",
+                    f"{exponent} = {evidence.fit.parameters[exponent]:.3g} [{low:.3g}, {high:.3g}] contains zero: "
+                    f"these data do not show that {predictor} matters.",
                 )
-        if term.exponents and _vanished(evidence, term.amplitude):
-            yield Warning(
+        if term.exponents and evidence.has_vanished(term.amplitude):
+            yield LawWarning(
                 "term-vanished",
                 "error",
                 f"the term of {term.amplitude} ended at zero: the data show no effect of "
@@ -313,160 +261,141 @@ def _exponents(evidence: Evidence) -> Iterator[Warning]:
             )
 
 
-def _solver(evidence: Evidence) -> Iterator[Warning]:
-    solver, draws = evidence.solver, len(evidence.draws)
+def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
+    solver, num_draws = evidence.fit.solver, len(evidence.fit.draws)
+    amplitudes = {term.amplitude for term in evidence.form.terms}
     for name in solver.at_bound:
-        if not (isinstance(evidence.form, PowerSum) and name in evidence.form.amplitudes):
-            yield Warning(
+        if name not in amplitudes:
+            yield LawWarning(
                 "bound-hit",
                 "error",
-                f"{name} ended at the bound {evidence.estimate[name]:.4g}: the data want it beyond, its value is the "
-                "bound's.",
+                f"{name} ended at the bound {evidence.fit.parameters[name]:.4g}: a better value lies beyond it; this "
+                "value is that of the bound.",
             )
     if not solver.converged:
-        yield Warning(
+        yield LawWarning(
             "not-converged",
             "error",
             f"the solver stopped while a step still promised {solver.decrement:.1e} of the objective: treat all "
             "numbers as approximate.",
         )
     if solver.agreement < 0.5:
-        yield Warning(
+        yield LawWarning(
             "starts-disagree",
             "warning",
             f"only {100 * solver.agreement:.0f} % of the polished starts reached the best minimum: the objective has "
             "several, and the parameters are poorly determined.",
         )
     for name in solver.unmoved:
-        yield Warning("unmoved-start", "error", f"{name} never left its start: its value is a guess, not a fit.")
-    if draws and evidence.num_failed > 0.05 * draws:
-        yield Warning(
+        yield LawWarning("unmoved-start", "error", f"{name} never left its start: its value is a guess, not a fit.")
+    if num_draws and evidence.num_failed > 0.05 * num_draws:
+        yield LawWarning(
             "failed-refits",
             "info",
-            f"{evidence.num_failed} of {draws} bootstrap refits did not converge fully (flat objective); their values "
-            "were kept.",
+            f"{evidence.num_failed} of {num_draws} bootstrap refits did not converge fully (flat objective); their "
+            "values were kept.",
         )
 
 
-def _influence(evidence: Evidence) -> Iterator[Warning]:
+def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
     if evidence.influence is None or evidence.influence.size == 0:
         return
     cluster, j = np.unravel_index(int(np.argmax(np.abs(evidence.influence))), evidence.influence.shape)
     shift = float(evidence.influence[cluster, j])
     if abs(shift) > 1:
         rows = evidence.rows.indices[evidence.rows.clusters == cluster].tolist()
-        yield Warning(
+        yield LawWarning(
             "influential-row",
             "warning",
-            f"leaving out {listed(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: look "
-            "at it before trusting the law.",
+            f"leaving out {list_rows(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: "
+            "examine it before trusting the law.",
         )
 
 
-def _misfit(evidence: Evidence) -> Iterator[Warning]:
-    if evidence.r2_log < 0.5:
-        yield Warning(
-            "poor-fit", "warning", f"R^2 of log y is {evidence.r2_log:.2f}: the law explains less than half of it."
-        )
+def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
+    r2, residuals = evidence.fit.r2_log, evidence.fit.residuals
+    if r2 < 0.5:
+        yield LawWarning("poor-fit", "warning", f"R^2 of log y is {r2:.2f}: the law explains less than half of it.")
     _, cells = np.unique(evidence.rows.x, axis=0, return_inverse=True)
     counts = np.bincount(cells.ravel())
-    repeats, others = int((counts - 1).sum()), int(len(counts) - evidence.num_free)
+    repeats, others = int((counts - 1).sum()), int(len(counts) - len(evidence.layout.free))
     if repeats < 3 or others < 1:
         return
-    means = np.bincount(cells.ravel(), evidence.residuals) / counts
-    pure = float(((evidence.residuals - means[cells.ravel()]) ** 2).sum()) / repeats
+    means = np.bincount(cells.ravel(), residuals) / counts
+    pure = float(((residuals - means[cells.ravel()]) ** 2).sum()) / repeats
     lack = float((counts * means**2).sum()) / others
-    if pure > 0 and lack > pure * _f_limit(others, repeats):
-        yield Warning(
+    if pure > 0 and lack > pure * float(stats.f.ppf(0.99, others, repeats)):
+        yield LawWarning(
             "lack-of-fit",
             "warning",
-            f"the law misses by {100 * np.sqrt(lack):.1f} %, repeated runs differ by {100 * np.sqrt(pure):.1f} %: a "
-            "real effect is not in the law.",
+            f"the law misses by {100 * np.sqrt(lack):.1f} %, repeated runs differ by {100 * np.sqrt(pure):.1f} %: the "
+            "law lacks a real effect.",
         )
 
 
-def _f_limit(upper: int, lower: int) -> float:
-    from scipy import stats
-
-    return float(stats.f.ppf(0.99, upper, lower))
-
-
-def _frontier(evidence: Evidence) -> Iterator[Warning]:
-    if evidence.frontier is None:
+def _check_frontier(evidence: Evidence) -> Iterator[LawWarning]:
+    num, num_all, compute = len(evidence.fit.frontier), len(evidence.all_rows), evidence.rows.x[:, 0]
+    if len(evidence.form.predictors) > 1:
         return
-    everything, num = evidence.all_rows, len(evidence.frontier)
-    if not evidence.on_frontier and num < len(everything):
-        yield Warning(
-            "dominated-rows",
-            "info",
-            f"{len(everything) - num} of {len(everything)} rows are beaten by a run of no more compute: this law is "
-            "the average of them, not the frontier; fit with frontier to get that.",
-        )
     if not evidence.on_frontier:
+        if num < num_all:
+            yield LawWarning(
+                "dominated-rows",
+                "info",
+                f"for {num_all - num} of {num_all} rows another run has a lower loss at no more compute: this law is "
+                "an average over all rows, not the frontier; fit the frontier to get that.",
+            )
         return
-    decades = float(np.log10(evidence.rows.x[:, 0].max() / evidence.rows.x[:, 0].min()))
+    decades = float(np.log10(compute.max() / compute.min()))
     if num < 5 or decades < 1.5:
-        yield Warning(
+        yield LawWarning(
             "frontier-short",
             "warning",
-            f"the frontier has {num} of {len(everything)} runs over {decades:.1f} decades of compute; five runs and "
-            "1.5 decades are the least for an exponent.",
+            f"the frontier has {num} of {num_all} runs over {decades:.1f} decades of compute; an exponent needs at "
+            "least five runs and 1.5 decades.",
         )
-    yield from _frontier_sizes(evidence)
 
 
-def _frontier_sizes(evidence: Evidence) -> Iterator[Warning]:
-    rows, everything = evidence.rows, evidence.all_rows
-    if rows.sizes is None or everything.sizes is None:
+def _check_frontier_sizes(evidence: Evidence) -> Iterator[LawWarning]:
+    rows, all_rows = evidence.rows, evidence.all_rows
+    if not evidence.on_frontier or rows.sizes is None or all_rows.sizes is None:
         return
     sizes, counts = np.unique(rows.sizes, return_counts=True)
     if len(rows) > 1 and counts.max() > len(rows) / 2:
-        yield Warning(
+        yield LawWarning(
             "frontier-one-size",
             "warning",
             f"{int(counts.max())} of the frontier's {len(rows)} runs are of model {sizes[int(counts.argmax())]}: the "
-            "law is that model's learning curve more than a law of compute.",
+            "law is the learning curve of that model more than a law of compute.",
         )
     edges = []
     for size in sizes.tolist():
-        end = everything.x[everything.sizes == size, 0].max()
+        end = all_rows.x[all_rows.sizes == size, 0].max()
         if rows.x[rows.sizes == size, 0].max() == end < rows.x[:, 0].max():
             edges.append(size)
     if edges:
-        yield Warning(
+        yield LawWarning(
             "frontier-edge",
             "info",
-            f"model {', '.join(edges)}: still on the frontier where its training ended; longer runs may "
-            "lower the frontier.",
+            f"model {', '.join(edges)}: still on the frontier at the end of its training; longer runs may lower the "
+            "frontier.",
         )
 
 
-def _vanished(evidence: Evidence, amplitude: str) -> bool:
-    """Whether an amplitude ended so low that its term is nothing beside the smallest y."""
-    form = evidence.form
-    assert isinstance(form, PowerSum)
-    term = next(term for term in form.terms if term.amplitude == amplitude)
-    if form.log10_amplitude:
-        return False
-    if not term.exponents:
-        return evidence.estimate[amplitude] < 1e-6 * evidence.rows.y.min()
-    return amplitude in evidence.solver.at_bound
-
-
-def _unidentified(evidence: Evidence) -> Iterator[str]:
-    form = evidence.form
-    if not isinstance(form, PowerSum):
-        yield from evidence.solver.at_bound
-        return
-    bad = {*evidence.constant, *evidence.solver.at_bound}
-    z = evidence.rows.inputs(form)
-    for i, predictor in enumerate(form.predictors):
-        exponent = _exponent_of(form, predictor)
-        if predictor in evidence.told_across:
-            continue
-        if np.ptp(z[:, i]) < 0.1 * np.log(10) and exponent in evidence.intervals:
-            bad |= {exponent, _term_of(form, exponent)}
+def _list_unidentified(evidence: Evidence) -> Iterator[str]:
+    """Return the parameters, in order, that are at a bound, or belong to a constant or narrow predictor or a vanished
+    term."""
+    form, layout, z = evidence.form, evidence.layout, evidence.rows.inputs(evidence.form)
+    unidentified = {*layout.constant.values(), *evidence.fit.solver.at_bound}
+    narrow = {
+        predictor
+        for predictor, column in zip(form.predictors, z.T, strict=True)
+        if predictor not in layout.shared_predictors and np.ptp(column) < 0.1 * np.log(10)
+    }
     for term in form.terms:
-        if _vanished(evidence, term.amplitude):
-            bad |= {term.amplitude, *(name for _, name in term.exponents)}
-    yield from (name for name in form.parameters if name in bad)
+        for predictor, exponent in term.exponents:
+            if predictor in narrow and exponent in evidence.fit.intervals:
+                unidentified |= {exponent, term.amplitude}
+        if evidence.has_vanished(term.amplitude):
+            unidentified |= {term.amplitude, *dict(term.exponents).values()}
+    yield from (name for name in form.parameters if name in unidentified)

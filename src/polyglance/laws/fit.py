@@ -1,120 +1,54 @@
-"""Fitting a law to a table of runs: `fit(FitConfig(...), table) -> Law`."""
+"""Fitting a law to a table of runs: rows, solver, bootstrap, intervals and warnings."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from dataclasses import replace
 
 import numpy as np
 import scipy
-from numpy.typing import NDArray
 
-from polyglance.laws.data import ALL, Rows, labels_in_order, read_rows, resolve_form
-from polyglance.laws.describe import describe, frontier_of
-from polyglance.laws.forms import Form
-from polyglance.laws.frontier import FrontierConfig
-from polyglance.laws.law import Fit, Law
-from polyglance.laws.objectives import Objective, ObjectiveName
-from polyglance.laws.setup import Layout, lay_out, second_start, thinned
-from polyglance.laws.solve import SCAN, Solution, minimise
+from polyglance.laws.accuracy import r_squared
+from polyglance.laws.arrays import Floats, bounded_exp
+from polyglance.laws.config import FitConfig
+from polyglance.laws.diagnose import Evidence, diagnose
+from polyglance.laws.form import Form
+from polyglance.laws.law import Fit, Law, SolverReport
+from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
+from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, read_rows, resolve_form
+from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
-from polyglance.laws.uncertainty import Method, bootstrap, choose_method
+from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals, leave_one_out
 
-__all__ = ["FitConfig", "fit"]
-
-Floats = NDArray[np.float64]
+__all__ = ["fit_law"]
 
 NUM_POLISHED = 8
-"""How many of the scanned starts are followed to the end."""
+"""Number of scanned starts that are followed to the end."""
+NUM_POLISHED_OF_MANY = 2
+"""The same with more than MANY_ROWS rows."""
+AGREEMENT = 1e-6
+"""Starts agree when their objectives differ by less than this, relative."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """What to fit, to which columns, and how."""
-
-    form: str | Form = "product"
-    """compute, product, additive, compute-v1, product-v1, or a form of your own."""
-    columns: Mapping[str, str] = field(default_factory=dict)
-    """Name in the law -> column of the table, as in {"P": "params", "y": "loss"}; same names need no entry."""
-    group: str | None = None
-    """Column whose values (a split, a language) each get a law of their own."""
-    cluster: str | None = None
-    """Column that tells which rows belong together, such as the run that checkpoints come from."""
-    weight: str | None = None
-    """Column of positive weights."""
-    size: str | None = None
-    """Column that names the model of a row; used by the frontier's diagnosis and by held-out scores."""
-    objective: ObjectiveName = "log-huber"
-    """What is minimised, summed over rows."""
-    delta: float = 1e-3
-    """Where log-huber turns linear, in log y."""
-    overestimate: float = 10.0
-    """How much more an overestimate counts, asymmetric objective only."""
-    offset: bool | None = None
-    """Whether the form has its offset (eps, E); None leaves it to the form."""
-    fix: Mapping[str, float] = field(default_factory=dict)
-    """Parameters that are given, in reported units."""
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Lowest and highest value of parameters, in reported units; {"b_T": (0, inf)} constrains a sign."""
-    share: tuple[str, ...] = ()
-    """Parameters that all groups have in common; the groups are then fitted jointly."""
-    frontier: bool = False
-    """Compute law only: fit the Pareto frontier of each group, not all rows."""
-    frontier_options: FrontierConfig = field(default_factory=FrontierConfig)
-    """Which runs may be on the frontier."""
-    bootstrap: int = 1000
-    """Number of bootstrap replicates; 0 gives no intervals."""
-    method: Method = "auto"
-    """pairs, wild, or auto: wild where clusters are few."""
-    profile: bool = False
-    """Whether to add profile likelihood intervals."""
-    confidence: float = 0.95
-    """Of all intervals."""
-    seed: int = 0
-    bad_rows: Literal["error", "drop"] = "error"
-    """Whether a row that cannot be used is an error, or is left out with a warning."""
-
-    def __post_init__(self) -> None:
-        if self.bootstrap < 0 or 0 < self.bootstrap < 20:
-            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
-        Objective(name=self.objective, delta=self.delta, overestimate=self.overestimate)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for the artefact; infinite bounds become null."""
-        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        plain["form"] = self.form.name if isinstance(self.form, Form) else self.form
-        plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
-        plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
-        plain["frontier_options"] = vars(self.frontier_options)
-        plain["share"] = list(self.share)
-        return plain
-
-
-def fit(config: FitConfig, table: Table) -> Law:
+def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law:
     """Fit a law, or one per group, with intervals and warnings.
+
+    Args:
+        form: a form that is not built in, in place of the config's.
 
     Raises:
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
-    form, columns = resolve_form(config)
+    form, columns = resolve_form(config, form)
     rows, table_warnings = read_rows(config, form, columns, table)
-    if config.frontier and len(form.predictors) != 1:
-        raise ValueError(f"a frontier is of loss against compute alone; form {form.name!r} has several predictors")
-    groups = {label: rows.take(rows.groups == label) for label in labels_in_order(rows.groups)}
-    chosen = _choose(config, groups)
-    if config.share and len(groups) > 1:
-        fits = _fit_together(config, form, chosen, groups)
-    else:
-        fits = {label: _fit_together(config, form, {label: part}, groups)[label] for label, part in chosen.items()}
+    groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
+    fits: dict[str, Fit] = {}
+    for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:
+        fits |= _fit_jointly(config, form, joint, groups)
     used = [name for name in (*columns.values(), config.group, config.cluster, config.weight, config.size) if name]
     return Law(
         form=form.name,
         columns=columns,
         fits=fits,
-        config=config.to_dict(),
+        config={**config.to_dict(), "form": form.name},
         data={
             "source": table.source,
             "fingerprint": table.fingerprint(used),
@@ -122,53 +56,118 @@ def fit(config: FitConfig, table: Table) -> Law:
             "dropped": {str(index + 1): reason for index, reason in rows.dropped.items()},
             "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         },
-        warnings=tuple(table_warnings),
+        warnings=table_warnings,
     )
 
 
-def _choose(config: FitConfig, groups: Mapping[str, Rows]) -> dict[str, Rows]:
-    """Per group the rows to fit: all of them, or the frontier."""
-    if not config.frontier:
-        return dict(groups)
-    return {label: rows.take(np.sort(frontier_of(config, rows))) for label, rows in groups.items()}
-
-
-def _fit_together(
-    config: FitConfig, form: Form, groups: Mapping[str, Rows], everything: Mapping[str, Rows]
+def _fit_jointly(
+    config: FitConfig, form: Form, groups: Mapping[str, Rows], all_groups: Mapping[str, Rows]
 ) -> dict[str, Fit]:
-    """One minimisation over the rows of all given groups."""
+    """Return the fits of one minimisation over the rows of the given groups.
+
+    Args:
+        all_groups: all rows of each group, before a frontier was chosen.
+    """
     layout = lay_out(config, form, groups)
     if len(layout.y) < len(layout.free):
         names = ", ".join(name for name, _ in layout.free)
         where = "" if ALL in groups else f"group {next(iter(groups))!r}: "
         raise ValueError(f"{where}{len(layout.y)} rows cannot determine {len(layout.free)} parameters ({names})")
-    polished, num_starts = solve_from_starts(config, layout)
-    best = polished[[int(np.argmin(polished.value))]]
-    draws = _draws(config, layout, best)
-    return {label: describe(config, layout, label, everything[label], polished, num_starts, draws) for label in groups}
+    num_polished = NUM_POLISHED if len(layout.y) <= MANY_ROWS else NUM_POLISHED_OF_MANY
+    polished = minimise_from_starts(layout, layout.weights[None], num_polished)
+    optimum = polished.best
+    draws = draw_replicates(config, layout, optimum.free[0]) if config.bootstrap else optimum[:0]
+    return {label: _describe_group(config, layout, label, all_groups[label], polished, draws) for label in groups}
 
 
-def solve_from_starts(config: FitConfig, layout: Layout) -> tuple[Solution, int]:
-    """Scan all data-driven starts, polish the best; the polished ones and the number scanned."""
-    starts = layout.starts()
-    part = thinned(config, layout)
-    scanned = minimise(part.problem, starts, part.y[None], part.weights[None], SCAN)
-    values = np.where(np.isfinite(scanned.value), scanned.value, np.inf)
-    best = np.argsort(values, kind="stable")[: NUM_POLISHED if part is layout else 2]
-    return minimise(layout.problem, scanned.free[best], layout.y[None], layout.weights[None]), len(starts)
+def _describe_group(
+    config: FitConfig, layout: Layout, label: str, all_rows: Rows, polished: Solution, replicates: Solution
+) -> Fit:
+    """Return the fit of one group, with intervals and warnings.
 
-
-def _draws(config: FitConfig, layout: Layout, best: Solution) -> Solution:
-    """Bootstrap replicates of the free parameters."""
-    if config.bootstrap == 0:
-        return best[:0]
-    return bootstrap(
-        layout.problem,
-        np.stack([best.free[0], second_start(layout, best.free[0])]),
-        layout.y[None],
-        layout.weights[None],
-        layout.clusters,
-        num_draws=config.bootstrap,
-        method=choose_method(config.method, int(layout.clusters.max()) + 1, layout.problem.objective),
+    Args:
+        all_rows: the group's rows, before a frontier was chosen.
+        polished: the polished starts, (starts, q).
+        replicates: the bootstrap replicates, (R, q).
+    """
+    form, rows, block = layout.form, layout.groups[label], layout.block(label)
+    free = polished.best.free
+    theta = block.theta(free)[0]
+    log_mean = form.log_mean(theta[None], block.design)[0]
+    usable = replicates.free[np.isfinite(replicates.free).all(axis=1)]
+    frontier = find_frontier(config, all_rows) if len(form.predictors) == 1 else np.empty(0, dtype=np.int64)
+    columns = {**dict(zip(form.predictors, rows.x.T, strict=True)), "y": rows.y}
+    fit = Fit(
+        form=form,
+        theta=theta,
+        reference=layout.reference,
+        draws=block.theta(usable),
+        spread=compute_spread(config, layout),
+        confidence=config.confidence,
         seed=config.seed,
+        objective=float(polished.best.value[0]),
+        r2_log=r_squared(np.log(rows.y), log_mean, rows.weights),
+        r2_raw=r_squared(rows.y, bounded_exp(log_mean), rows.weights),
+        rows=rows.indices,
+        frontier=all_rows.indices[frontier],
+        ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
+        residuals=log_mean - np.log(rows.y),
+        intervals={},
+        solver=_report_solver(layout, label, polished),
     )
+    intervals = find_parameter_intervals(
+        form, fit.at_origin(theta), fit.at_origin(fit.draws), fit.spread, fit.confidence, float(rows.y.min())
+    )
+    is_free = {name: layout.position(name, label) is not None for name in form.parameters}
+    fit = replace(fit, intervals={name: ends for name, ends in intervals.items() if is_free[name]})
+    evidence = Evidence(
+        fit=fit,
+        rows=rows,
+        all_rows=all_rows,
+        layout=layout,
+        has_clusters=config.cluster is not None,
+        num_failed=int((~replicates.converged).sum()),
+        influence=_measure_influence(layout, fit, free[0]),
+        on_frontier=config.frontier,
+    )
+    warnings, unidentified = diagnose(evidence)
+    return replace(fit, warnings=warnings, unidentified=unidentified)
+
+
+def _report_solver(layout: Layout, label: str, polished: Solution) -> SolverReport:
+    best, starts = polished.best, layout.starts()
+    free, lower, upper = best.free[0], layout.problem.lower, layout.problem.upper
+    near = np.isclose(free, lower, rtol=0, atol=1e-6) | np.isclose(free, upper, rtol=0, atol=1e-6)
+    still = (starts == free).any(axis=0) & (np.ptp(starts, axis=0) > 0) & ~near
+    positions = {name: layout.position(name, label) for name in layout.form.parameters}
+    rounding = 1e-24 * layout.weights.sum()
+    return SolverReport(
+        num_starts=len(starts),
+        agreement=float(np.mean(polished.value <= best.value[0] * (1 + AGREEMENT) + rounding)),
+        decrement=float(best.decrement[0]),
+        converged=bool(best.converged[0]),
+        at_bound=tuple(name for name, position in positions.items() if position is not None and near[position]),
+        unmoved=tuple(name for name, position in positions.items() if position is not None and still[position]),
+    )
+
+
+def _measure_influence(layout: Layout, fit: Fit, optimum: Floats) -> Floats | None:
+    """Return the shift (clusters, p) of the parameters when a cluster is left out, in bootstrap standard errors.
+
+    None for joint fits, for more than `MANY_ROWS` rows, and without a bootstrap.
+    """
+    if len(fit.draws) == 0 or len(layout.groups) > 1 or len(layout.y) > MANY_ROWS:
+        return None
+    (block,) = layout.problem.blocks
+    moved = fit.at_origin(leave_one_out(layout, optimum) @ block.matrix.T)
+    errors = _measure_outliers(fit.residuals) * fit.at_origin(fit.draws).std(axis=0)
+    return np.asarray(np.divide(moved, errors, out=np.zeros_like(moved), where=errors > 1e-12))
+
+
+def _measure_outliers(residuals: Floats) -> float:
+    """Return the robust over the usual scale of the residuals, at most 1.
+
+    A standard error times this factor is roughly the one without the outliers that made it large.
+    """
+    usual = float(residuals.std())
+    return min(1.4826 * float(np.median(np.abs(residuals))) / usual, 1.0) if usual > 0 else 1.0

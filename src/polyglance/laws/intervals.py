@@ -4,41 +4,41 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["Estimate", "Interval", "estimate_of", "widened_interval"]
+from polyglance.laws.arrays import Floats
 
-Floats = NDArray[np.float64]
+__all__ = ["Estimate", "Interval", "make_estimate", "widen_interval"]
+
 Interval = tuple[float | None, float | None]
 """Low and high end; None where an end is open."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its interval. None is beyond all bounds: a target out of reach, an open end."""
+    """A number with its interval. None stands for a target out of reach, or an open end."""
 
     value: float | None
     low: float | None = None
     high: float | None = None
 
     def map(self, function: Callable[[float], float]) -> "Estimate":
-        """The estimate on another, increasing scale."""
-        ends = [None if end is None else function(end) for end in (self.value, self.low, self.high)]
-        return Estimate(value=ends[0], low=ends[1], high=ends[2])
+        """Return the estimate on another scale; the function must be increasing."""
+        value, low, high = (None if end is None else function(end) for end in (self.value, self.low, self.high))
+        return Estimate(value=value, low=low, high=high)
 
-    def text(self) -> str:
-        """For people: `3.2 [2.9, 3.8]`, with a dash for what is out of reach."""
-        shown = ["-" if end is None else f"{end:.4g}" for end in (self.value, self.low, self.high)]
-        return shown[0] if self.low is None and self.high is None else f"{shown[0]} [{shown[1]}, {shown[2]}]"
+    def __str__(self) -> str:
+        """Return `3.2 [2.9, 3.8]`, with a dash for None."""
+        value, low, high = ("-" if end is None else f"{end:.4g}" for end in (self.value, self.low, self.high))
+        return value if self.low is None and self.high is None else f"{value} [{low}, {high}]"
 
 
-def widened_interval(
+def widen_interval(
     estimate: Floats, draws: Floats, spread: float, confidence: float, noise: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Percentile interval of draws (R, n), first spread about the estimate (n,) by the small-sample factor.
+    """Return the percentile interval (n,), (n,) of draws (R, n), spread about the estimate (n,) by a factor.
 
-    A bootstrap of n rows and p parameters is too narrow by about sqrt(n / (n - p)) and knows no t quantiles
-    (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` holds both.
+    A bootstrap of n rows and p parameters is too narrow by about sqrt(n / (n - p)), and its quantiles are normal, not
+    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both.
 
     Args:
         noise: (R, 1) or (R, n), added to the draws for the interval of a new observation.
@@ -51,13 +51,13 @@ def widened_interval(
     return low, high
 
 
-def estimate_of(estimate: float, draws: Floats, spread: float, confidence: float) -> Estimate:
-    """A single quantity with its widened interval; infinite draws (out of reach) give open ends."""
-    value = estimate if np.isfinite(estimate) else None
+def make_estimate(value: float, draws: Floats, spread: float, confidence: float) -> Estimate:
+    """Return a single quantity with its widened interval; infinite draws (out of reach) give open ends."""
+    known = value if np.isfinite(value) else None
     if draws.size == 0:
-        return Estimate(value=value)
-    wide = draws if value is None else np.where(np.isfinite(draws), value + spread * (draws - value), draws)
+        return Estimate(value=known)
+    wide = draws if known is None else np.where(np.isfinite(draws), known + spread * (draws - known), draws)
     tail = (1 - confidence) / 2
     ends = np.quantile(wide, [tail, 1 - tail], method="inverted_cdf").tolist()
     low, high = (end if np.isfinite(end) else None for end in ends)
-    return Estimate(value=value, low=low, high=high)
+    return Estimate(value=known, low=low, high=high)

@@ -1,6 +1,6 @@
-"""What a fit gives: `Fit` (one group's parameters, draws, warnings, predictions) and `Law` (the artefact of them all).
+"""Records of a fit: `Fit` (parameters, draws and warnings of one group; predictions) and `Law` (all groups, as a file).
 
-A law file is JSON and holds the solver's own numbers, so that a reloaded law predicts bit for bit what it predicted.
+A law file is JSON and holds the solver's own numbers, so that a law predicts the same bits after it is read again.
 """
 
 import json
@@ -11,47 +11,46 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from polyglance.files import write_atomically
+from polyglance.files import read_json, write_atomically
 from polyglance.languages import did_you_mean
-from polyglance.laws.forms import FORMS, Form, bounded_exp, make_form
-from polyglance.laws.intervals import Interval, widened_interval
+from polyglance.laws.arrays import Floats, Indices, bounded_exp
+from polyglance.laws.form import Form
+from polyglance.laws.forms import FORMS, make_form
+from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 
-__all__ = ["Fit", "Law", "Prediction", "Severity", "SolverReport", "Warning"]
+__all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
-Floats = NDArray[np.float64]
-Indices = NDArray[np.int64]
 Severity = Literal["info", "warning", "error"]
 
 FORMAT = "polyglance.law/1"
 
 
 @dataclass(frozen=True)
-class Warning:
-    """Something a user of the law has to know, with a code for machines."""
+class LawWarning:
+    """A limit of a law that its users must know, with a code for machines."""
 
     code: str
     severity: Severity
-    """info: good to know; warning: read before using the number; error: do not use the number."""
+    """info: good to know; warning: read it before using a number; error: names a number not to use."""
     message: str
-    """One sentence with the numbers in it."""
+    """One sentence, with the numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """Predicted y at n points. Bands are None where the law has no draws (bootstrap 0, published laws)."""
+    """Predicted y at n points. Intervals are None where the law has no draws (bootstrap 0, published laws)."""
 
     mean: Floats
     """(n,) in the unit of y."""
     low: Floats | None = None
-    """(n,) lower end of the interval of the mean curve; `high` the upper."""
+    """(n,) lower end of the interval of the mean curve; `high` is the upper end."""
     high: Floats | None = None
     low_new: Floats | None = None
-    """(n,) lower end of the interval of one new run, its own noise included; `high_new` the upper."""
+    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end."""
     high_new: Floats | None = None
     extrapolation: Floats
-    """(n,) how far outside the data, in decades, by the predictor that is furthest out; 0 inside."""
+    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +58,11 @@ class SolverReport:
     """How the minimum was found."""
 
     num_starts: int
+    """Starts that were scanned."""
     agreement: float
     """Share of the polished starts that ended at the best objective (to 1e-6 relative)."""
     decrement: float
-    """What a full Newton step still promises at the optimum, relative to the objective."""
+    """Decrease that a full Newton step still promises at the optimum, relative to the objective."""
     converged: bool
     at_bound: tuple[str, ...] = ()
     """Parameters that ended at a bound of the search, or at the user's."""
@@ -72,43 +72,41 @@ class SolverReport:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """One group's law."""
+    """Law of one group."""
 
     form: Form
     theta: Floats
     """(p,) the solver's parameters at `reference`: log amplitudes and exponents."""
     reference: Floats
-    """(k,) the point, in the form's inputs (log x), that `theta` is measured at."""
+    """(k,) point, in the form's inputs (log x), at which `theta` is measured."""
     draws: Floats
-    """(R, p) bootstrap replicates of `theta`; empty where there was no bootstrap."""
+    """(R, p) bootstrap replicates of `theta`; empty without a bootstrap."""
     spread: float = 1.0
-    """Small-sample factor that intervals are widened by, about the estimate."""
+    """Small-sample factor that widens intervals about the estimate."""
     confidence: float = 0.95
+    """Confidence level of the intervals."""
     seed: int = 0
+    """Seed of the bootstrap, also for the noise of new runs."""
     objective: float
-    """The minimum of the summed objective; of all groups together where they share parameters."""
+    """Minimum of the summed objective; over all groups where they share parameters."""
     r2_log: float
-    """R^2 of log y (share of its variance that the law explains)."""
+    """R^2 of log y: share of its variance that the law explains."""
     r2_raw: float
     """R^2 of y."""
     rows: Indices
-    """Indices (from 0) into the table of the rows used."""
+    """Indices (from 0) in the table of the rows used."""
     frontier: Indices
-    """Compute laws: indices into the table of the group's non-dominated rows. Else empty."""
+    """Indices in the table of the group's non-dominated rows; empty for laws with several predictors."""
     ranges: Mapping[str, tuple[float, float]]
-    """Smallest and largest value of each predictor (and of y) among the rows used."""
+    """Smallest and largest value of each predictor, and of y, among the rows used."""
     residuals: Floats
     """(n,) log prediction minus log observation."""
     intervals: Mapping[str, Interval]
-    """Per parameter, percentile interval of the bootstrap, widened for small samples."""
-    t_intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Per parameter, t interval from the bootstrap's standard deviation (amplitudes on the log scale)."""
-    profile_intervals: Mapping[str, Interval] = field(default_factory=dict)
-    """Per parameter, profile likelihood interval, where it was asked for; None is an open end."""
+    """Parameter -> percentile interval of the bootstrap, widened for small samples."""
     unidentified: tuple[str, ...] = ()
-    """Parameters that the data do not determine; the JSON has null for them, and a warning says why."""
+    """Parameters that the data do not determine; null in the law file, with a warning that says why."""
     solver: SolverReport
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[LawWarning, ...] = ()
 
     @property
     def num_rows(self) -> int:
@@ -116,22 +114,21 @@ class Fit:
 
     @cached_property
     def parameters(self) -> dict[str, float]:
-        """Values by their published names, at the origin (x = 1)."""
-        return dict(zip(self.form.parameters, self.reported(self.theta).tolist(), strict=True))
+        """Reported values, at the origin (x = 1)."""
+        reported = self.form.to_reported(self.at_origin(self.theta))
+        return dict(zip(self.form.parameters, reported.tolist(), strict=True))
 
-    def reported(self, theta: Floats) -> Floats:
-        """Solver parameters (..., p) at the reference, as reported values at the origin."""
-        to_origin = np.asarray(np.linalg.inv(self.form.centring(self.reference)), dtype=float)
-        at_origin = theta @ to_origin.T
-        return self.form.to_reported(at_origin)
+    def at_origin(self, theta: Floats) -> Floats:
+        """Return solver parameters (..., p) measured at the origin, from those measured at the reference."""
+        return theta @ np.asarray(np.linalg.inv(self.form.centring(self.reference)), dtype=float).T
 
     def log_mean(self, values: Mapping[str, Any], theta: Floats | None = None) -> Floats:
-        """Log predictions (R, n) for parameter sets (R, p); for the estimate, (1, n), where none are given."""
+        """Return log predictions (R, n) for parameter sets (R, p); by default for the estimate, (1, n)."""
         design = self.form.design(self.inputs(values) - self.reference)
         return self.form.log_mean(self.theta[None] if theta is None else theta, design)
 
     def inputs(self, values: Mapping[str, Any]) -> Floats:
-        """The form's inputs (n, k) from named predictors, each a number or an array of n.
+        """Return the form's inputs (n, k) for named predictors, each a number or an array of n.
 
         Raises:
             ValueError: a predictor is missing, unknown, or not positive where it must be.
@@ -150,22 +147,36 @@ class Fit:
         return np.log(x) if self.form.logarithmic else x
 
     def predict(self, values: Mapping[str, Any]) -> Prediction:
-        """Predicted y with its intervals, at values per predictor (numbers or arrays that broadcast)."""
+        """Return predicted y with intervals, at values per predictor (numbers, or arrays that broadcast)."""
         log_mean = self.log_mean(values)[0]
-        bands: dict[str, Floats] = {}
+        ends: dict[str, Floats] = {}
         if len(self.draws):
             draws = self.log_mean(values, self.draws)
-            bands["low"], bands["high"] = map(bounded_exp, self.interval_of(log_mean, draws))
-            new = self.interval_of(log_mean, draws, noise=self.noise())
-            bands["low_new"], bands["high_new"] = map(bounded_exp, new)
-        return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **bands)
+            low, high = widen_interval(log_mean, draws, self.spread, self.confidence)
+            low_new, high_new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
+            logs = {"low": low, "high": high, "low_new": low_new, "high_new": high_new}
+            ends = {name: bounded_exp(log) for name, log in logs.items()}
+        return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **ends)
 
-    def interval_of(self, estimate: Floats, draws: Floats, noise: Floats | None = None) -> tuple[Floats, Floats]:
-        """Interval (n,), (n,) of a quantity from its estimate (n,) and its value for each draw (R, n)."""
-        return widened_interval(estimate, draws, self.spread, self.confidence, noise)
+    def solve_for(
+        self, predictor: str, values: Mapping[str, float], log_y: float | Floats, theta: Floats | None = None
+    ) -> Floats:
+        """Return the input (R,), log x or x, at which the law reaches log y; not finite where it cannot.
+
+        Args:
+            values: the other predictors.
+            theta: (R, p) parameter sets; by default the estimate.
+        """
+        z = self.inputs({**values, predictor: 1.0})[0] - self.reference
+        shift = float(self.reference[self.form.predictors.index(predictor)])
+        return self.form.solve_for(predictor, self.theta[None] if theta is None else theta, z, log_y) + shift
+
+    def estimate(self, value: float, draws: Floats) -> Estimate:
+        """Return a quantity with its interval, from its value for the estimate and for each draw (R,)."""
+        return make_estimate(value, draws, self.spread, self.confidence)
 
     def noise(self) -> Floats:
-        """(R, 1) one residual per draw, widened for the parameters spent: what a new run adds to the mean, in log y."""
+        """Return (R, 1) one residual per draw, widened for the parameters spent: the noise of a new run in log y."""
         num = len(self.residuals)
         free = max(num - len(self.form.parameters), 1)
         rng = np.random.default_rng([self.seed, 3])
@@ -173,7 +184,7 @@ class Fit:
         return np.asarray(-picked * np.sqrt(num / free))[:, None]
 
     def extrapolation(self, values: Mapping[str, Any]) -> Floats:
-        """Decades outside the range of the data, by the furthest predictor, (n,)."""
+        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor."""
         furthest = np.zeros(1)
         for name in self.form.predictors:
             low, high = self.ranges[name]
@@ -186,15 +197,13 @@ class Fit:
         return furthest
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values: first what a person or a machine reads, then what `Law.load` rebuilds the fit from."""
+        """Return plain values: first the results, then the numbers that `from_dict` needs."""
         return {
             "parameters": {
                 name: None if name in self.unidentified else value for name, value in self.parameters.items()
             },
             "objective": self.objective,
             "intervals": {name: list(interval) for name, interval in self.intervals.items()},
-            "t_intervals": {name: list(interval) for name, interval in self.t_intervals.items()},
-            "profile_intervals": {name: list(interval) for name, interval in self.profile_intervals.items()},
             "unidentified": list(self.unidentified),
             "r2_log": self.r2_log,
             "r2_raw": self.r2_raw,
@@ -215,44 +224,46 @@ class Fit:
 
     @classmethod
     def from_dict(cls, form: Form, values: Mapping[str, Any]) -> "Fit":
-        """The inverse of `to_dict`."""
-        width = len(form.parameters)
+        """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
         solver = {**values["solver"]}
         solver["at_bound"], solver["unmoved"] = tuple(solver["at_bound"]), tuple(solver["unmoved"])
-        kept = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
+        numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
         return cls(
             form=form,
             theta=np.array(values["theta"], dtype=float),
             reference=np.array(values["reference"], dtype=float),
-            draws=np.array(values["draws"], dtype=float).reshape(-1, width),
+            draws=np.array(values["draws"], dtype=float).reshape(-1, len(form.parameters)),
             residuals=np.array(values["residuals"], dtype=float),
             rows=np.array(values["rows"], dtype=np.int64),
             frontier=np.array(values["frontier"], dtype=np.int64),
             ranges={name: (ends[0], ends[1]) for name, ends in values["ranges"].items()},
-            intervals=_intervals(values["intervals"]),
-            t_intervals=_intervals(values["t_intervals"]),
-            profile_intervals=_intervals(values["profile_intervals"]),
+            intervals={name: (ends[0], ends[1]) for name, ends in values["intervals"].items()},
             unidentified=tuple(values["unidentified"]),
             solver=SolverReport(**solver),
-            warnings=tuple(Warning(**warning) for warning in values["warnings"]),
-            **{name: values[name] for name in kept},
+            warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
+            **{name: values[name] for name in numbers},
         )
+
+
+BULK = ("draws", "residuals", "rows", "frontier", "theta", "reference")
+"""Fields of a fit that `Law.summary` leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Law:
-    """The artefact of a fit: one law per group, with where it came from."""
+    """Result of a fit: one law per group, with the options and the table it came from."""
 
     form: str
+    """Name of the form."""
     columns: Mapping[str, str]
     """Predictor (and `y`) -> column of the table."""
     fits: Mapping[str, Fit]
-    """Group -> fit; the one key is `all` where the table was not divided into groups."""
+    """Group -> fit; the only key is `all` where the table has no groups."""
     config: Mapping[str, Any] = field(default_factory=dict)
-    """The options of the fit, objective and delta among them."""
+    """Options of the fit, objective and delta among them."""
     data: Mapping[str, Any] = field(default_factory=dict)
-    """Source, fingerprint, rows read and rows dropped with their reasons."""
-    warnings: tuple[Warning, ...] = ()
+    """Source, fingerprint, number of rows, and the rows left out with their reasons."""
+    warnings: tuple[LawWarning, ...] = ()
     """Warnings about the table as a whole."""
 
     def __getitem__(self, group: str) -> Fit:
@@ -265,20 +276,24 @@ class Law:
         """The fit of a law with a single group.
 
         Raises:
-            ValueError: it has several.
+            ValueError: the law has several groups.
         """
         if len(self.fits) > 1:
             raise ValueError(f"the law has {len(self.fits)} groups, choose one: {', '.join(self.fits)}")
+        return self.first
+
+    @property
+    def first(self) -> Fit:
+        """The fit of the first group. All groups have the same form."""
         return next(iter(self.fits.values()))
 
     def to_dict(self) -> dict[str, Any]:
-        """The law file's content."""
-        first = next(iter(self.fits.values())).form
+        """Return the content of the law file."""
         return {
             "format": FORMAT,
             "form": self.form,
-            "predictors": list(first.predictors),
-            "parameter_names": list(first.parameters),
+            "predictors": list(self.first.form.predictors),
+            "parameter_names": list(self.first.form.parameters),
             "columns": dict(self.columns),
             "config": dict(self.config),
             "data": dict(self.data),
@@ -287,14 +302,13 @@ class Law:
         }
 
     def summary(self) -> dict[str, Any]:
-        """The law without its bulk (draws, residuals, row lists), for `--json`.
+        """Return the law without draws, residuals and row lists, for `--json`.
 
-        A law that is not divided into groups also has the fields of its one fit at the top.
+        A law without groups also has the fields of its only fit at the top.
         """
-        bulk = ("draws", "residuals", "rows", "frontier", "theta", "reference")
         content = self.to_dict()
         fits = {
-            group: {**{k: v for k, v in fit.items() if k not in bulk}, "num_frontier": len(fit["frontier"])}
+            group: {**{k: v for k, v in fit.items() if k not in BULK}, "num_frontier": len(fit["frontier"])}
             for group, fit in content.pop("fits").items()
         }
         if len(fits) > 1:
@@ -304,54 +318,38 @@ class Law:
 
     def save(self, path: str | Path) -> None:
         """Write the law file (JSON), whole or not at all."""
-        write_atomically(path, json.dumps(self.to_dict(), indent=None, allow_nan=False) + "\n")
+        write_atomically(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
 
     @classmethod
     def load(cls, path: str | Path, *, forms: Sequence[Form] = ()) -> "Law":
         """Read a law file.
 
         Args:
-            forms: your own forms, where the law was fitted with one.
+            forms: forms that are not built in, where the law was fitted with one.
 
         Raises:
             ValueError: no such file, not a law file, or a form that is not known.
         """
-        path = Path(path)
+        values = read_json(path)
+        if not isinstance(values, dict) or values.get("format") != FORMAT:
+            raise ValueError(f"{path}: not a law file (its format is not {FORMAT!r})")
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(values, dict) or values.get("format") != FORMAT:
-                raise ValueError(f"{path}: not a law file (its format is not {FORMAT!r})")
             return cls._from_dict(values, {form.name: form for form in forms})
-        except FileNotFoundError:
-            raise ValueError(f"{path}: no such file") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path}: cannot be read as a law file ({error})") from None
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error})") from None
 
     @classmethod
-    def _from_dict(cls, values: Mapping[str, Any], own: Mapping[str, Form]) -> "Law":
-        name = values["form"]
-        form = own.get(name) or _known_form(name, values["predictors"], values["parameter_names"])
+    def _from_dict(cls, values: Mapping[str, Any], forms: Mapping[str, Form]) -> "Law":
+        name, parameters = values["form"], values["parameter_names"]
+        if name not in forms and name not in FORMS:
+            raise ValueError(f"form {name!r} is not built in; pass it to load(forms=...)")
+        offset = bool({"eps", "E"} & set(parameters))
+        form = forms.get(name) or make_form(name, values["predictors"], offset=offset)
         return cls(
             form=name,
             columns=values["columns"],
             fits={group: Fit.from_dict(form, fit) for group, fit in values["fits"].items()},
             config=values["config"],
             data=values["data"],
-            warnings=tuple(Warning(**warning) for warning in values["warnings"]),
+            warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
         )
-
-
-def _known_form(name: str, predictors: Sequence[str], parameters: Sequence[str]) -> Form:
-    from polyglance.laws.downstream import Downstream  # a form that itself is built on fits
-
-    if name == Downstream.name:
-        return Downstream(predictors=tuple(predictors))
-    if name not in FORMS:
-        raise ValueError(f"form {name!r} is not built in; pass it to load(forms=...)")
-    return make_form(name, predictors, offset=bool({"eps", "E"} & set(parameters)))
-
-
-def _intervals(values: Mapping[str, Sequence[float | None]]) -> dict[str, Interval]:
-    return {name: (ends[0], ends[1]) for name, ends in values.items()}

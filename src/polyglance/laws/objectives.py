@@ -1,12 +1,13 @@
-"""What a fit minimises: a sum over rows of a function of the log prediction, with first and second derivative.
+"""Objectives of a fit: sums over rows of a function of the log prediction, with first and second derivative.
 
     log-huber    sum w Huber_delta(log yhat - log y)         Hoffmann et al. 2022, arXiv 2203.15556, equation 3; summed
     log-lsq      sum w (log yhat - log y)^2
     raw-lsq      sum w (yhat - y)^2
     asymmetric   sum w |yhat - y|, overestimates counted `overestimate` times: a lower envelope
 
-Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Sums, never means: a mean hides small gradients
-under a tolerance, which is how the first published fit of this kind went wrong (arXiv 2404.10102).
+Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Objectives are sums, not means: with a mean small
+gradients fall below the tolerance and the solver stops too early, the fault of the first published fit of this kind
+(arXiv 2404.10102).
 Shapes: R parameter sets, n rows.
 """
 
@@ -14,24 +15,24 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
-__all__ = ["OBJECTIVES", "Objective", "ObjectiveName"]
+from polyglance.laws.arrays import Floats
 
-Floats = NDArray[np.float64]
+__all__ = ["OBJECTIVES", "FitObjective", "ObjectiveName"]
+
 ObjectiveName = Literal["log-huber", "log-lsq", "raw-lsq", "asymmetric"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Objective:
-    """One of the objectives above. `smoothing` replaces delta on the solver's way to it."""
+class FitObjective:
+    """One of the objectives above. While the solver approaches the minimum, a `smoothing` takes the place of delta."""
 
     name: ObjectiveName = "log-huber"
     delta: float = 1e-3
-    """Where the log-Huber loss turns from square to linear, in log y (dimensionless)."""
+    """Residual, in log y, at which the log-Huber loss turns from square to linear."""
     overestimate: float = 10.0
-    """How much more an overestimate counts than an underestimate, asymmetric objective only."""
+    """Weight of an overestimate relative to an underestimate; asymmetric objective only."""
 
     def __post_init__(self) -> None:
         if self.name not in OBJECTIVES:
@@ -48,27 +49,28 @@ class Objective:
 
     @property
     def logarithmic(self) -> bool:
-        """Whether residuals live in log space."""
+        """Whether residuals are differences of logs."""
         return self.name.startswith("log-")
 
     def residuals(self, log_mean: Floats, y: Floats) -> Floats:
-        """Residuals in the space of the objective: prediction minus observation, of logs or of values."""
+        """Return prediction minus observation, (R, n): of logs, or of values, as the objective needs them."""
         with np.errstate(over="ignore"):
             return log_mean - np.log(y) if self.logarithmic else np.exp(log_mean) - y
 
     def final_smoothing(self, y: Floats) -> float:
-        """The smoothing at which the minimum is that of the objective itself (to rounding)."""
+        """Return the smoothing at which the minimum is that of the objective itself (to rounding)."""
         return self.delta if self.name == "log-huber" else 1e-10 * float(np.median(y))
 
     def evaluate(
         self, log_mean: Floats, y: Floats, smoothing: float | None = None, reach: float = 1.0
     ) -> tuple[Floats, Floats, Floats]:
-        """Per row the value, and its first and second derivative by the log prediction, all (R, n).
+        """Return per row the value and its first and second derivative by the log prediction, all (R, n).
 
         Args:
-            smoothing: half width of the kink in place of the objective's own.
-            reach: rows up to this many half widths away bend as if the kink were wider (the majorising weight of
-                reweighted least squares), so a step sees the kinks ahead; 1 is the exact derivative.
+            smoothing: half width of the kink; None: the objective's own.
+            reach: rows up to this many half widths away get the second derivative of a wider kink (the majorising
+                weight of reweighted least squares), so that a step takes the next kinks into account; 1 is the exact
+                derivative.
         """
         residual = self.residuals(log_mean, y)
         if self.name == "log-huber":
@@ -97,7 +99,7 @@ class Objective:
 
 
 def _bend(residual: Floats, slope: Floats, kink: Floats | float, inside: float, reach: float) -> Floats:
-    """`inside` within the kink, slope / residual (which continues it) as far as reach, 0 beyond."""
+    """Return the second derivative: `inside` within the kink, slope / residual up to `reach` kinks, 0 beyond."""
     size = np.abs(residual)
     beyond = np.abs(slope) / np.maximum(size, 1e-300) if reach > 1 else 0.0
     return np.where(size <= kink, inside, np.where(size <= reach * kink, beyond, 0.0))

@@ -1,4 +1,4 @@
-"""A law as a picture: log axes, the curve with its band, the runs, the frontier, held-out runs. Written as SVG."""
+"""Plot of a law as SVG: log axes, the curve with its interval, the runs, the frontier, runs that were not fitted."""
 
 import io
 from collections.abc import Mapping
@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
+from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.table import Table
 
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 __all__ = ["plot_law"]
-
-Floats = NDArray[np.float64]
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#4a4a4a")
 STYLE: dict[Any, Any] = {
@@ -33,14 +31,15 @@ STYLE: dict[Any, Any] = {
 def plot_law(
     law: Law, table: Table, path: str | Path, *, x: str | None = None, at: Mapping[str, float] | None = None
 ) -> None:
-    """Draw a law of one or several groups over the table it was fitted to.
+    """Draw all groups of a law over the table it was fitted to.
 
-    With several predictors the curve runs along `x`, the others stay at their geometric mean (or at `at`), and every
-    run is moved along the law to there, so that its distance from the curve is its residual.
+    With several predictors the curve runs along `x`. The others are held at their geometric mean (or at `at`), and
+    every run is moved along the law to these values, so that its distance from the curve is its residual.
 
     Args:
-        path: where to write, .svg.
-        x: predictor on the horizontal axis; the form's first unless said.
+        path: file to write, .svg.
+        x: predictor on the horizontal axis; None: the form's first one.
+        at: values of the other predictors.
 
     Raises:
         ValueError: unknown predictor, or a path that is not .svg.
@@ -48,10 +47,10 @@ def plot_law(
     path = Path(path)
     if path.suffix.lower() != ".svg":
         raise ValueError(f"{path}: plots are written as .svg")
-    predictors = next(iter(law.fits.values())).form.predictors
-    x = x or predictors[0]
-    if x not in predictors:
-        raise ValueError(f"no predictor {x!r} to plot against; {did_you_mean(x, predictors)}")
+    form = law.first.form
+    x = x or form.predictors[0]
+    if x not in form.predictors:
+        raise ValueError(f"no predictor {x!r} to plot against; {did_you_mean(x, form.predictors)}")
     import matplotlib
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
@@ -60,12 +59,12 @@ def plot_law(
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for i, (label, fit) in enumerate(law.fits.items()):
-            _draw(axes, fit, law.columns, table, x, at or {}, label if len(law.fits) > 1 else "", COLOURS[i % 6])
-        if next(iter(law.fits.values())).form.logarithmic:
+            _draw_group(axes, fit, law.columns, table, x, at or {}, label if len(law.fits) > 1 else "", COLOURS[i % 6])
+        if form.logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("log")
-            for place in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
-                place(FuncFormatter(lambda value, _: f"{value:g}"))
+            for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(f"{x} ({law.columns[x]})" if law.columns[x] != x else x)
         axes.set_ylabel(law.columns["y"])
         axes.legend(frameon=False, fontsize=8)
@@ -74,7 +73,7 @@ def plot_law(
     write_atomically(path, buffer.getvalue())
 
 
-def _draw(
+def _draw_group(
     axes: "Axes",
     fit: Fit,
     columns: Mapping[str, str],
@@ -90,7 +89,11 @@ def _draw(
         for name in fit.form.predictors
         if name != x
     }
-    moved = _moved(fit, used, x, fixed)
+    usable = np.all([np.isfinite(column) & (column > 0) for column in used.values()], axis=0)
+    moved = np.full(len(usable), np.nan)
+    runs = {name: used[name][usable] for name in fit.form.predictors}
+    shift = fit.log_mean({**fixed, x: runs[x]})[0] - fit.log_mean(runs)[0]
+    moved[usable] = used["y"][usable] * np.exp(shift)
     curve_x = _curve_x(fit, used[x][fit.rows])
     prediction = fit.predict({**fixed, x: curve_x})
     prefix = f"{label}: " if label else ""
@@ -101,7 +104,7 @@ def _draw(
         name = f"{prefix}{100 * fit.confidence:.0f} % of the mean curve"
         axes.fill_between(curve_x, prediction.low, prediction.high, color=colour, alpha=0.18, lw=0, label=name)
     axes.scatter(used[x][fit.rows], moved[fit.rows], s=14, color=colour, alpha=0.8, label=f"{prefix}runs fitted")
-    others = _held_out(fit, used)
+    others: Indices = np.setdiff1d(np.flatnonzero(usable), fit.rows)
     if label == "" and len(others):
         axes.scatter(
             used[x][others], moved[others], s=14, facecolors="none", edgecolors="#777777", label="runs not fitted"
@@ -113,23 +116,8 @@ def _draw(
         )
 
 
-def _moved(fit: Fit, used: Mapping[str, Floats], x: str, fixed: Mapping[str, float]) -> Floats:
-    """Each run's y, moved along the law to the fixed values of the other predictors; nan where it cannot be."""
-    usable = np.all([np.isfinite(column) & (column > 0) for column in used.values()], axis=0)
-    moved = np.full(len(usable), np.nan)
-    own = {name: used[name][usable] for name in fit.form.predictors}
-    there = fit.log_mean({**fixed, x: own[x]})[0]
-    moved[usable] = used["y"][usable] * np.exp(there - fit.log_mean(own)[0])
-    return moved
-
-
 def _curve_x(fit: Fit, values: Floats) -> Floats:
     low, high = float(values.min()), float(values.max())
     if not fit.form.logarithmic:
         return np.linspace(low, high, 200)
     return np.geomspace(low / 1.5, high * 10, 240)
-
-
-def _held_out(fit: Fit, used: Mapping[str, Floats]) -> NDArray[np.int64]:
-    usable = np.all([np.isfinite(column) & (column > 0) for column in used.values()], axis=0)
-    return np.setdiff1d(np.flatnonzero(usable), fit.rows)

@@ -1,7 +1,7 @@
-"""Tables of runs, as users bring them: CSV, TSV, JSON lines or Parquet, or columns from Python.
+"""Tables of runs: CSV, TSV, JSON lines or Parquet, or columns from Python.
 
-Rows are numbered from 1 in every message (the first row under a CSV's header is row 1). Reading keeps what was written;
-`numbers` turns a column into floats and says of each bad cell what is wrong with it.
+Rows are numbered from 1 in every message (the first row under the header of a CSV file is row 1). Cells are kept as
+they were read; `numbers` converts a column to floats and describes each cell that holds no finite number.
 """
 
 import hashlib
@@ -16,11 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.languages import did_you_mean
+from polyglance.laws.arrays import Floats
 from polyglance.tables import read_table, table_columns
 
-__all__ = ["Table", "listed"]
-
-Floats = NDArray[np.float64]
+__all__ = ["Table", "list_rows"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,7 @@ class Table:
 
     columns: Mapping[str, Sequence[Any] | NDArray[Any]]
     source: str = "table"
-    """Where the rows came from, for messages and provenance."""
+    """Origin of the rows, for messages and for the law file."""
 
     def __post_init__(self) -> None:
         lengths = {name: len(column) for name, column in self.columns.items()}
@@ -41,7 +40,7 @@ class Table:
 
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> "Table":
-        """A table of columns at hand (lists or one-dimensional arrays)."""
+        """Return a table of lists or one-dimensional arrays."""
         for name, column in columns.items():
             if np.ndim(column) != 1:
                 raise ValueError(f"column {name!r} is not one-dimensional")
@@ -49,10 +48,10 @@ class Table:
 
     @classmethod
     def read(cls, path: str | Path) -> "Table":
-        """Read .csv, .tsv, .jsonl (or .ndjson) or .parquet.
+        """Read a .csv, .tsv, .jsonl (or .ndjson) or .parquet file.
 
         Raises:
-            ValueError: no such file, unknown kind, or broken content, with the row.
+            ValueError: no such file, unknown kind of file, or broken content, with the row.
         """
         names = table_columns(path)
         cells: dict[str, list[Any]] = {name: [] for name in names or ()}
@@ -71,33 +70,33 @@ class Table:
         return cls(cells, source=str(path))
 
     def column(self, name: str) -> Sequence[Any] | NDArray[Any]:
-        """A column as it was read.
+        """Return a column as it was read.
 
         Raises:
-            ValueError: there is none of that name; the nearest is named.
+            ValueError: no column of that name; the message has the nearest one.
         """
         if name not in self.columns:
             raise ValueError(f"{self.source}: no column {name!r}; {did_you_mean(name, self.columns)}")
         return self.columns[name]
 
     def numbers(self, name: str) -> tuple[Floats, dict[int, str]]:
-        """A column as floats, and for each index that holds no finite number what it holds instead."""
+        """Return a column as floats (n,), and index -> problem for the cells without a finite number."""
         column = self.column(name)
         if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
             values = column.astype(float)
             problems: dict[int, str] = {}
         else:
-            values, problems = _parsed(column)
+            values, problems = _parse_cells(column)
         for index in np.flatnonzero(~np.isfinite(values)).tolist():
             problems.setdefault(index, "is not a number" if math.isnan(values[index]) else "is infinite")
         return values, problems
 
     def labels(self, name: str) -> list[str]:
-        """A column as text, for groups and clusters; empty cells are empty text."""
+        """Return a column as text, for groups and clusters; an empty cell is an empty text."""
         return ["" if value is None else str(value) for value in self.column(name)]
 
     def fingerprint(self, names: Sequence[str]) -> str:
-        """12 hexadecimal digits that change when any value of these columns does."""
+        """Return 12 hexadecimal digits of a SHA-256 over the values of these columns."""
         digest = hashlib.sha256()
         for name in names:
             column = self.column(name)
@@ -106,14 +105,14 @@ class Table:
         return digest.hexdigest()[:12]
 
 
-def listed(rows: Sequence[int], limit: int = 8) -> str:
-    """Row indices as numbers for a message: `rows 3, 5, 8 and 12 more`."""
+def list_rows(rows: Sequence[int], limit: int = 8) -> str:
+    """Return row indices as numbers for a message: `rows 3, 5, 8 and 12 more`."""
     numbers = [str(row + 1) for row in rows[:limit]]
     more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(numbers)}{more}"
 
 
-def _parsed(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
+def _parse_cells(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
     values = np.full(len(column), np.nan)
     problems = {}
     for index, cell in enumerate(column):
@@ -125,10 +124,10 @@ def _parsed(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str
             try:
                 values[index] = float(cell.replace("_", " ") if isinstance(cell, str) else cell)
             except (TypeError, ValueError, OverflowError):
-                problems[index] = f"is {_short(cell)}, not a number"
+                problems[index] = f"is {_shorten(cell)}, not a number"
     return values, problems
 
 
-def _short(cell: Any) -> str:
+def _shorten(cell: Any) -> str:
     text = repr(cell)
     return text if len(text) <= 30 else text[:27] + "..."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from polyglance.compute import training_compute
 from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.parts import Part, freeze, num_parameters
@@ -26,7 +27,8 @@ class Counts:
 
     def compute_gmac(self, samples: int) -> float:
         """C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
-        return samples * self.macs_per_sample / 1e9 * (1 + self.num_trained / self.num_parameters)
+        forward = samples * self.macs_per_sample / 1e9
+        return training_compute(forward, num_trained=self.num_trained, num_parameters=self.num_parameters)
 
 
 def count(

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from polyglance.laws import FitConfig, Law, Table, fit
+from polyglance.laws import FitConfig, Law, Table, fit_law
 from polyglance.study.config import StudyConfig
 
 __all__ = ["fit_laws"]
@@ -35,7 +35,7 @@ def fit_laws(config: StudyConfig) -> list[str]:
             laws: list[Law] = []
             for group in (None, "family") if len(config.families) > 1 else (None,):
                 try:
-                    laws.append(fit(replace(settings, group=group), table))
+                    laws.append(fit_law(replace(settings, group=group), table))
                 except ValueError as error:
                     problems.append(f"{name}{f' by {group}' if group else ''}: {error}")
             if laws:

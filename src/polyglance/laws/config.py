@@ -1,0 +1,172 @@
+"""Settings of the library's functions: `fit_law`, `compare_laws`, `plan_with_law`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+import numpy as np
+
+from polyglance.laws.objectives import FitObjective, ObjectiveName
+
+__all__ = ["BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "FrontierConfig", "PlanConfig"]
+
+BootstrapMethod = Literal["auto", "pairs", "wild"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierConfig:
+    """Which runs can be on a Pareto frontier, and how close together."""
+
+    window: int = 1
+    """Compare runs by the median over this many neighbouring checkpoints (odd; needs `cluster`). The law is fitted to
+    the measured losses, not to the medians."""
+    final_only: bool = False
+    """Use only the last checkpoint of each run (needs `cluster`)."""
+    min_gap_decades: float = 0.0
+    """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
+    always kept."""
+
+    def __post_init__(self) -> None:
+        if self.window < 1 or self.window % 2 == 0:
+            raise ValueError(f"frontier window is {self.window}; it must be an odd number of checkpoints, 1 or more")
+        if not 0 <= self.min_gap_decades < np.inf:
+            raise ValueError(f"frontier min_gap_decades is {self.min_gap_decades}; it must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """What to fit, to which columns, and how."""
+
+    form: str = "product"
+    """Form of the law: compute, product, additive, compute-v1, product-v1 or downstream."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Column of the table for each name in the law, as in P=params,S=samples,T=t0,y=loss. A name without an entry is
+    its own column. The predictors of the product law are the names given here, in this order."""
+    group: str | None = None
+    """Column with the group of a row (a split, a language). Each group gets its own law."""
+    cluster: str | None = None
+    """Column with the run of a row. Rows of one run, such as its checkpoints, are not independent; the bootstrap draws
+    them together."""
+    weight: str | None = None
+    """Column with the weight of a row; weights are positive."""
+    size: str | None = None
+    """Column with the model of a row, for warnings about the frontier and for leaving one model out."""
+    objective: ObjectiveName = "log-huber"
+    """What is minimised, summed over the rows."""
+    delta: float = 1e-3
+    """Residual, in log y, at which log-huber turns from square to linear."""
+    overestimate: float = 10.0
+    """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
+    offset: bool | None = None
+    """Whether the law has its offset (eps, E). By default the form decides."""
+    fix: Mapping[str, float] = field(default_factory=dict)
+    """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
+    share: tuple[str, ...] = ()
+    """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
+    frontier: bool = False
+    """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
+    frontier_options: FrontierConfig = field(default_factory=FrontierConfig)
+    """Which runs can be on the frontier."""
+    bootstrap: int = 1000
+    """Number of bootstrap replicates, at least 20; 0 gives no intervals."""
+    method: BootstrapMethod = "auto"
+    """How replicates are drawn: pairs draws runs with replacement, wild changes the signs of residuals; auto takes wild
+    for fewer than 60 runs."""
+    confidence: float = 0.95
+    """Confidence level of all intervals, from 0.5 to below 1."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+    bad_rows: Literal["error", "drop"] = "error"
+    """Rows that cannot be used: stop with an error, or leave them out with a warning."""
+
+    def __post_init__(self) -> None:
+        if self.bootstrap < 0 or 0 < self.bootstrap < 20:
+            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+        self.make_objective()
+
+    def make_objective(self) -> FitObjective:
+        """Return the objective.
+
+        Raises:
+            ValueError: unknown name, or a delta or overestimate that is not positive.
+        """
+        return FitObjective(name=self.objective, delta=self.delta, overestimate=self.overestimate)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for the law file; infinite bounds become null."""
+        plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
+        plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
+        plain["frontier_options"] = vars(self.frontier_options)
+        plain["share"] = list(self.share)
+        return plain
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What to compare, on which table."""
+
+    fit: FitConfig = field(default_factory=FitConfig)
+    """The most complete law and its columns. Its bootstrap is not used."""
+    language: str | None = None
+    """Column with the language of a row, for leaving one language out at a time."""
+    scale: str | None = None
+    """Column that orders runs from small to large, such as the compute. By default P times S (N times D)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Limits of a plan, and the price of computing. None is unlimited or unknown."""
+
+    max_samples: float | None = None
+    """Samples that there is data for."""
+    max_memory_bytes: float | None = None
+    """Memory that training can use, in bytes."""
+    max_hours: float | None = None
+    """Longest training time, in hours of wall-clock time."""
+    num_gpus: int = 1
+    """Number of GPUs."""
+    gmac_per_gpu_s: float | None = None
+    """Training throughput of one GPU, in GMAC per second."""
+    price_per_gpu_hour: float | None = None
+    """Price of one GPU for one hour, in any currency."""
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"budget: {name} is {value:g}, must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanConfig:
+    """Question to the planner: a target, what is given, and the limits."""
+
+    group: str | None = None
+    """Group of the law; needed where the law has several."""
+    target: float | None = None
+    """Loss to be reached."""
+    target_score: float | None = None
+    """Score to be reached, in place of a loss; needs a downstream law."""
+    solve_for: str = "S"
+    """Predictor whose needed amount is computed."""
+    at: Mapping[str, float] = field(default_factory=dict)
+    """Values of the other predictors, as in T=6.02, where the candidates do not have them. They are also the point
+    that gains are computed at."""
+    budget: Budget = field(default_factory=Budget)
+    """Limits and prices."""
+    moves: Mapping[str, float] = field(default_factory=dict)
+    """Predictors and the values to change them to, as in T=3.0; the plan states the gain of each change. A doubling of
+    each predictor except T is always included."""
+
+    def __post_init__(self) -> None:
+        if (self.target is None) == (self.target_score is None):
+            raise ValueError("give a target loss or a target score, one of them")
+        for name, value in (("target", self.target), ("target score", self.target_score)):
+            if value is not None and not 0 < value < np.inf:
+                raise ValueError(f"the {name} is {value:g}, must be positive")

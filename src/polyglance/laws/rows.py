@@ -1,0 +1,178 @@
+"""Rows that are fitted: a table, the names in a config, and an account of every row that is left out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from polyglance.laws.arrays import Floats, Indices, Labels, Mask
+from polyglance.laws.config import FitConfig
+from polyglance.laws.form import Form
+from polyglance.laws.forms import make_form
+from polyglance.laws.frontier import find_pareto_frontier
+from polyglance.laws.law import LawWarning
+from polyglance.laws.table import Table, list_rows
+
+__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "read_rows", "resolve_form"]
+
+ALL = "all"
+"""Name of the only group of a table without groups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The usable rows of a table, n of them."""
+
+    x: Floats
+    """(n, k) predictors, in the form's order."""
+    y: Floats
+    """(n,)"""
+    weights: Floats
+    """(n,)"""
+    clusters: Indices
+    """(n,) cluster of each row, numbered from 0 without gaps."""
+    groups: Labels
+    """(n,) group of each row; each group has its own law."""
+    sizes: Labels | None
+    """(n,) model of each row; None where the table has no such column."""
+    indices: Indices
+    """(n,) index of each row in the table."""
+    dropped: Mapping[int, str]
+    """Index in the table -> reason, for the rows that were left out."""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def take(self, chosen: Mask | Indices) -> "Rows":
+        """Return a subset, with clusters renumbered."""
+        return replace(
+            self,
+            x=self.x[chosen],
+            y=self.y[chosen],
+            weights=self.weights[chosen],
+            clusters=np.unique(self.clusters[chosen], return_inverse=True)[1],
+            groups=self.groups[chosen],
+            sizes=None if self.sizes is None else self.sizes[chosen],
+            indices=self.indices[chosen],
+        )
+
+    def inputs(self, form: Form) -> Floats:
+        """Return the inputs of the form, (n, k): log x, or x."""
+        return np.log(self.x) if form.logarithmic else self.x
+
+    def split_groups(self) -> dict[str, "Rows"]:
+        """Return group -> its rows, in order of appearance."""
+        return {label: self.take(self.groups == label) for label in list_labels(self.groups)}
+
+
+def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str]]:
+    """Return the form, and the column of the table for each of its predictors and for y.
+
+    Args:
+        form: a form in place of the config's.
+
+    Raises:
+        ValueError: unknown form, or a predictor that the form does not have.
+    """
+    columns = dict(config.columns)
+    target = columns.pop("y", "y")
+    if form is None:
+        form = make_form(config.form, tuple(columns), offset=config.offset)
+        if form.offset and config.fix.get(form.offset) == 0:
+            form = make_form(config.form, tuple(columns), offset=False)
+    for name in columns:
+        if name not in form.predictors:
+            raise ValueError(f"form {form.name!r} has no predictor {name!r}; it has {', '.join(form.predictors)}")
+    return form, {**{name: columns.get(name, name) for name in form.predictors}, "y": target}
+
+
+def read_rows(
+    config: FitConfig, form: Form, columns: Mapping[str, str], table: Table
+) -> tuple[Rows, tuple[LawWarning, ...]]:
+    """Return the usable rows, and a warning about the others.
+
+    Raises:
+        ValueError: a column is missing, a row cannot be used (unless the config says to drop such rows), or no row is
+            left.
+    """
+    if len(table) == 0:
+        raise ValueError(f"{table.source}: no rows")
+    bad: dict[int, str] = {}
+    x = np.column_stack(
+        [_read_column(table, columns[name], name, bad, positive=form.logarithmic) for name in form.predictors]
+    )
+    y = _read_column(table, columns["y"], "y", bad, positive=True)
+    weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
+    warnings = _report_bad_rows(table, config, bad)
+    clusters = table.labels(config.cluster) if config.cluster else range(len(table))
+    rows = Rows(
+        x=x,
+        y=y,
+        weights=weights,
+        clusters=np.unique(np.array(clusters), return_inverse=True)[1],
+        groups=np.array(table.labels(config.group) if config.group else [ALL] * len(table)),
+        sizes=np.array(table.labels(config.size)) if config.size else None,
+        indices=np.arange(len(table)),
+        dropped=dict(sorted(bad.items())),
+    )
+    return rows.take(np.setdiff1d(rows.indices, np.array(list(bad), dtype=np.int64))), warnings
+
+
+def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
+    """Return group -> the rows to fit: all of its rows, or its frontier.
+
+    Raises:
+        ValueError: a frontier for a form with several predictors.
+    """
+    groups = rows.split_groups()
+    if not config.frontier:
+        return groups
+    if len(form.predictors) != 1:
+        raise ValueError(f"a frontier is of loss against compute alone; form {form.name!r} has several predictors")
+    return {label: group.take(np.sort(find_frontier(config, group))) for label, group in groups.items()}
+
+
+def find_frontier(config: FitConfig, rows: Rows) -> Indices:
+    """Return the positions of a group's non-dominated rows. The first predictor is the compute."""
+    runs = rows.clusters.tolist() if config.cluster else None
+    return find_pareto_frontier(rows.x[:, 0], rows.y, runs=runs, config=config.frontier_options)
+
+
+def list_labels(labels: Sequence[str] | Labels) -> list[str]:
+    """Return the distinct labels, in order of appearance."""
+    return list(dict.fromkeys(map(str, labels)))
+
+
+def _read_column(table: Table, column: str, name: str, bad: dict[int, str], *, positive: bool) -> Floats:
+    """Return a column as floats (n,), and add the rows that cannot be used to `bad`, with the reason."""
+    values, problems = table.numbers(column)
+    label = name if name == column else f"{name} (column {column!r})"
+    for index, problem in problems.items():
+        bad.setdefault(index, f"{label} {problem}")
+    if positive:
+        for index in np.flatnonzero(np.isfinite(values) & (values <= 0)).tolist():
+            bad.setdefault(index, f"{label} is {values[index]:g}, must be positive")
+    extreme = np.isfinite(values) & (values != 0) & ((np.abs(values) > 1e150) | (np.abs(values) < 1e-150))
+    for index in np.flatnonzero(extreme).tolist():
+        bad.setdefault(index, f"{label} is {values[index]:g}, beyond 1e-150 to 1e150")
+    return values
+
+
+def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str]) -> tuple[LawWarning, ...]:
+    """Return a warning about the rows that are left out; raise ValueError where the config or the table forbids it."""
+    if not bad:
+        return ()
+    order = sorted(bad)
+    examples = "; ".join(f"row {index + 1}: {bad[index]}" for index in order[:5])
+    more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
+    count = f"{len(order)} of {len(table)} rows cannot be used"
+    if config.bad_rows == "error":
+        raise ValueError(
+            f"{table.source}: {count}: {examples}{more} "
+            "(repair them, or leave them out: bad_rows='drop', --drop-bad-rows)"
+        )
+    if len(bad) == len(table):
+        raise ValueError(f"{table.source}: none of the {len(table)} rows can be used: {examples}{more}")
+    return (
+        LawWarning("rows-dropped", "warning", f"{count} and were left out ({list_rows(order)}): {examples}{more}."),
+    )
