@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.coverage import Cell, Coverage
-from polyglance.data.benchmarks.xm3600 import XM3600_LANGUAGES
-from polyglance.languages import LANGUAGES, language
+from polyglance.languages import LANGUAGES, XM3600_LANGUAGES, language
 
 
 def names(cells: tuple[Cell, ...]) -> list[str]:

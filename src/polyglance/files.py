@@ -8,9 +8,11 @@ with locked(folder, "polyglance study run"):          # one process at a time
 """
 
 import fcntl
+import gzip
 import hashlib
 import json
 import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,11 +25,15 @@ __all__ = [
     "locked",
     "parse_json",
     "read_json",
+    "read_text",
     "replacing",
     "replacing_folder",
     "write_atomically",
     "write_json",
 ]
+
+_GZIP = b"\x1f\x8b"
+"""First bytes of a gzip file."""
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
@@ -108,21 +114,38 @@ def write_json(path: str | Path, values: Any, *, indent: int | None = 1) -> None
     write_atomically(path, json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
 
 
+def read_text(path: str | Path) -> str:
+    """Read a UTF-8 file. A gzip file (ends in `.gz`, or begins as gzip files do) is unpacked.
+
+    Raises:
+        ValueError: no such file, damaged, or not UTF-8: one line with file and line.
+    """
+    path = Path(path)
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz" or content.startswith(_GZIP):
+            content = gzip.decompress(content)
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such file") from None
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from None
+    except OSError as error:
+        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from None
+
+
 def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
+    """Read a JSON file, plain or gzip.
 
     Raises:
         ValueError: no such file, not UTF-8, not JSON, or a key that stands twice in one object: one line with file and
             place.
     """
-    path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    return parse_json(text, str(path))
+    return parse_json(read_text(path), str(path))
 
 
 def parse_json(text: str, where: str) -> Any:

@@ -7,10 +7,15 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Literal
 
-__all__ = ["LANGUAGES", "MISTAKEN_CODES", "SOURCE_LANGUAGE", "Language", "did_you_mean", "language"]
+__all__ = ["LANGUAGES", "MISTAKEN_CODES", "SOURCE_LANGUAGE", "XM3600_LANGUAGES", "Language", "did_you_mean", "language"]
 
 SOURCE_LANGUAGE = "en"
 """Translations go from this language to the others (paper section 2)."""
+_XM3600_CODES = (
+    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
+)
+XM3600_LANGUAGES = tuple(_XM3600_CODES.split())
+"""The 36 languages of Crossmodal-3600."""
 MISTAKEN_CODES: Mapping[str, str] = MappingProxyType(
     {"cn": "zh", "cz": "cs", "deutsch": "de", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "se": "sv", "ua": "uk"}
 )

@@ -6,12 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from polyglance.data.benchmarks.docci import DOCCI_SIZES
+from polyglance.data.benchmarks.docci import Docci
 from polyglance.data.sources.captioned import CaptionedSource, pieces_of, read_source, stamp_of
 from polyglance.data.sources.pieces import Piece
 from polyglance.records import Drops
 
-NUM_IMAGES = DOCCI_SIZES["qual_dev"]
+NUM_IMAGES = Docci().num_examples("qual_dev", "en")
 
 
 def write_docci(root: Path, *, changed: int | None = None) -> CaptionedSource:

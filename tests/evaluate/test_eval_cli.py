@@ -1,4 +1,4 @@
-"""From the command to scores, for every verb."""
+"""Each verb of `polyglance eval`, from the command to its scores."""
 
 import json
 from pathlib import Path
@@ -16,14 +16,14 @@ from polyglance.engines.clip import ClipModel
 from polyglance.evaluate.cells import read_held_out
 from polyglance.evaluate.folder_loss import LossConfig, measure_folder
 from polyglance.evaluate.loss import measure_cell
-from polyglance.evaluate.score import load_scores
+from polyglance.evaluate.score_report import read_scores
 from polyglance.languages import LANGUAGES
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
     folder = tmp_path_factory.mktemp("eval")
     texts = {one.text for _, annotations in read_annotations(world / "test") for one in annotations}
     tiny_evaluation.tiny_model(folder / "model", texts=tuple(sorted(texts)))
@@ -39,14 +39,14 @@ def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
     return json.loads(capsys.readouterr().out)
 
 
-def options(made: Path, out: Path, root: Path | None = None) -> list[object]:
-    return ["--model", made / "model", "--root", root or made / "root", "--out", out, "--limit", 6]
+def options(inputs: Path, out: Path, root: Path | None = None) -> list[object]:
+    return ["--model", inputs / "model", "--root", root or inputs / "root", "--out", out, "--limit", 6]
 
 
-def test_caption(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_caption(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--max-new-tokens", 5, "--beams", 2]
     verb = ["caption", "--benchmark", "xm3600", "--lang", "fr,zh", "--prefix", "auto", *few]
-    french, chinese = run(capsys, *verb, *options(made, tmp_path))
+    french, chinese = run(capsys, *verb, *options(inputs, tmp_path))
     assert (french["num_rows"], french["num_errors"]) == (6, 0)
     protocols = [one["protocol"] for result in (french, chinese) for one in result["scores"] if one["name"] == "CIDEr"]
     assert protocols in (["coco", "characters"], ["paper", "paper"]), "the paper's where stanza is installed"
@@ -54,51 +54,52 @@ def test_caption(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "prefix-beams2-32px-first6" in french["folder"]
     sidecar = json.loads((Path(french["folder"]) / "prediction.json").read_text())
     assert (sidecar["prefix"], sidecar["benchmark"], sidecar["split"]) == ("La photo montre", "xm3600", "all")
-    kept = load_scores(french["folder"])
+    kept = read_scores(french["folder"])
     assert kept.scores[0].value == french["scores"][0]["value"]
 
 
-def test_shards(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_shards(inputs: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     few = ["--max-new-tokens", 5, "--beams", 1, "--split", "test", "--lang", "fr"]
     (captions,) = run(
-        capsys, "caption", "--benchmark", "shards-caption", *few, *options(made, tmp_path, world), "--metrics", "bleu"
+        capsys, "caption", "--benchmark", "shards-caption", *few, *options(inputs, tmp_path, world), "--metrics", "bleu"
     )
     assert [one["name"] for one in captions["scores"]] == ["Bleu_1", "Bleu_2", "Bleu_3", "Bleu_4"]
     (translations,) = run(
-        capsys, "translate", "--benchmark", "shards-translation", *few, *options(made, tmp_path, world)
+        capsys, "translate", "--benchmark", "shards-translation", *few, *options(inputs, tmp_path, world)
     )
     assert [one["name"] for one in translations["scores"]] == ["BLEU", "chrF"]
     (unscored,) = run(
-        capsys, "translate", "--benchmark", "shards-translation", *few, *options(made, tmp_path, world), "--no-score"
+        capsys, "translate", "--benchmark", "shards-translation", *few, *options(inputs, tmp_path, world), "--no-score"
     )
     assert unscored["scores"] == []
 
 
-def test_disambiguate(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (result,) = run(capsys, "disambiguate", "--lang", "de", *options(made, tmp_path))
+def test_disambiguate(inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (result,) = run(capsys, "disambiguate", "--lang", "de", *options(inputs, tmp_path))
     rows = [json.loads(line) for line in (Path(result["folder"]) / "predictions.jsonl").read_text().splitlines()]
     wins = sum(row["correct"] < row["incorrect"] for row in rows)
     strict, lenient, half = result["scores"]
     assert (strict["name"], strict["value"], strict["scale"]) == ("accuracy", pytest.approx(100 * wins / 6), "0-100")
     assert lenient["value"] == half["value"] == strict["value"], "no ties"
     assert strict["interval"][0] <= strict["value"] <= strict["interval"][1]
-    assert load_scores(result["folder"]).measurements[0].metric.name == "accuracy"
+    assert read_scores(result["folder"]).measurements[0].metric.name == "accuracy"
 
 
-def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
+def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
     """And an image-blind scorer, for which every row ties, is at 0, 100 and 50."""
     from test_predict import Stub
 
     from polyglance.engines.evaluated import TextLoss
     from polyglance.engines.open import ModelConfig
-    from polyglance.evaluate.predict import PredictConfig, predict
-    from polyglance.evaluate.score_predictions import score_prediction
+    from polyglance.evaluate.predict import predict_benchmark
+    from polyglance.evaluate.prediction_job import PredictConfig
+    from polyglance.evaluate.score_predictions import score_predictions
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
     config = PredictConfig(
-        model=ModelConfig(model="stub"), root=made / "root", out=tmp_path / "a", **values, limit=4, batch_size=4
+        model=ModelConfig(model="stub"), root=inputs / "root", out=tmp_path / "a", **values, limit=4, batch_size=4
     )
-    report = score_prediction(predict(config, Stub()))
+    report = score_predictions(predict_benchmark(config, Stub()))
     assert [score.value for score in report.scores] == [25.0, 25.0, 25.0], "one right, three without an answer"
     assert "3 of 4 rows have no answer and count as wrong or empty" in report.warnings[-1]
 
@@ -106,14 +107,14 @@ def test_rows_without_an_answer_are_wrong(made: Path, tmp_path: Path) -> None:
         def losses(self, images: Any, *args: Any) -> Any:
             return [(TextLoss(nats=1.0, num_tokens=1), TextLoss(nats=1.0, num_tokens=1))] * len(images)
 
-    blind = score_prediction(predict(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
+    blind = score_predictions(predict_benchmark(PredictConfig(**{**vars(config), "out": tmp_path / "b"}), Blind()))
     assert [score.value for score in blind.scores] == [0.0, 100.0, 50.0]
     assert "4 ties in 4 rows" in blind.warnings[0]
     assert "|ties:4|" in blind.scores[0].signature
 
 
 def test_clip_score_joins_the_scores(
-    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """2.5 times the cosine, not below 0, times 100, averaged (the model's cosines are tested in tests/model)."""
     asked: list[str] = []
@@ -128,21 +129,21 @@ def test_clip_score_joins_the_scores(
     (clip / "config.json").write_text('{"model_type": "clip"}')
     few = ["--max-new-tokens", 5, "--beams", 1, "--clip", clip, "--clip-prefix", "A photo depicts "]
     verb = ["caption", "--benchmark", "xm3600", "--lang", "fr", *few]
-    (result,) = run(capsys, *verb, *options(made, tmp_path / "out"))
+    (result,) = run(capsys, *verb, *options(inputs, tmp_path / "out"))
     cider, score = result["scores"]
     assert (cider["name"], score["name"]) == ("CIDEr", "MCLIPScore")
     assert score["value"] == pytest.approx(100 * 2.5 * (0.1 + 0.2 + 0.3) / 6, rel=1e-5)
     assert "|model:clip-" in score["signature"]
     assert "|prefix:A photo depicts|weight:2.5|" in score["signature"]
     assert all(text.startswith("A photo depicts ") for text in asked)
-    kept = load_scores(result["folder"])
+    kept = read_scores(result["folder"])
     assert [one.name for one in kept.scores] == ["CIDEr", "MCLIPScore"]
 
 
-def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What studies measure of the same model."""
-    model, data, out = made / "model", world / "test", tmp_path / "losses.json"
-    parts = ["--captioned", "en", "--translated", "fr,zh", "--initial", made / "start", "--samples-per-cell", 5]
+def test_loss(inputs: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The losses are those that studies measure."""
+    model, data, out = inputs / "model", world / "test", tmp_path / "losses.json"
+    parts = ["--captioned", "en", "--translated", "fr,zh", "--initial", inputs / "start", "--samples-per-cell", 5]
     record = run(capsys, "loss", "--model", model, "--data", data, *parts, "--batch-size", 2, "--out", out)
     assert json.loads(out.read_text()) == record
     splits = {name: cell["split"] for name, cell in record["cells"].items()}
@@ -165,7 +166,7 @@ def test_loss(made: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureFix
             assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]
     assert record["UC_prefix"] == pytest.approx(sum(unseen) / 2)
-    start = measure_folder(LossConfig(model=made / "start", data=data, samples_per_cell=5))
+    start = measure_folder(LossConfig(model=inputs / "start", data=data, samples_per_cell=5))
     assert {cell.split for cell in start.cells.values()} == {None}
     untrained = [start.cells[Cell("caption", code)].losses["plain"].mean_nats for code in ("fr", "zh")]
     assert record["T"] == pytest.approx(sum(untrained) / 2, rel=1e-5)
@@ -191,6 +192,6 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["disambiguate", "--lang", "de", "--resolution", "64"], "takes images of 32 pixels only"),
     ],
 )
-def test_mistakes(arguments: list[str], message: str, made: Path, tmp_path: Path) -> None:
+def test_mistakes(arguments: list[str], message: str, inputs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message):
-        eval_app.cli(prog="polyglance eval", args=[*arguments, *map(str, options(made, tmp_path))])
+        eval_app.cli(prog="polyglance eval", args=[*arguments, *map(str, options(inputs, tmp_path))])

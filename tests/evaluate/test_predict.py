@@ -1,6 +1,5 @@
 """Predictions survive kills, do not depend on the number of processes, and are never taken for others."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -16,13 +15,22 @@ import tiny_evaluation
 
 from polyglance.engines.evaluated import Failure, TextLoss
 from polyglance.engines.open import ModelConfig, Picture, open_model
-from polyglance.evaluate.parts import PREDICTIONS, Part, keep_whole_batches, merge
-from polyglance.evaluate.predict import SIDECAR, PredictConfig, Prediction, _Work, predict
+from polyglance.evaluate.predict import predict_benchmark
+from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
+from polyglance.evaluate.prediction_set import (
+    INFO_NAME,
+    PREDICTIONS_NAME,
+    PredictionInfo,
+    PredictionRow,
+    PredictionSet,
+    read_prediction_rows,
+)
+from polyglance.evaluate.row_files import RowFile, join_row_files, keep_whole_batches
 from polyglance.files import locked
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a model and benchmarks."""
     folder = tmp_path_factory.mktemp("evaluation")
     tiny_evaluation.tiny_model(folder / "model")
@@ -31,45 +39,45 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def config(made: Path, out: Path, **changes: Any) -> PredictConfig:
+def config(inputs: Path, out: Path, **changes: Any) -> PredictConfig:
     values = {"task": "caption", "benchmark": "xm3600", "language": "fr", "batch_size": 2, "limit": 11, **changes}
     model = values.pop("model", {})
-    settings = ModelConfig(model=str(made / "model"), **{"max_new_tokens": 5, "beams": 2, **model})
-    return PredictConfig(model=settings, root=made / "root", out=out, **values)
+    settings = ModelConfig(model=str(inputs / "model"), **{"max_new_tokens": 5, "beams": 2, **model})
+    return PredictConfig(model=settings, root=inputs / "root", out=out, **values)
 
 
-def files(prediction: Prediction) -> tuple[bytes, bytes]:
-    assert sorted(path.name for path in prediction.folder.iterdir()) == [".lock", SIDECAR, PREDICTIONS]
-    return (prediction.folder / PREDICTIONS).read_bytes(), (prediction.folder / SIDECAR).read_bytes()
+def files(prediction: PredictionSet) -> tuple[bytes, bytes]:
+    assert sorted(path.name for path in prediction.folder.iterdir()) == [".lock", INFO_NAME, PREDICTIONS_NAME]
+    return (prediction.folder / PREDICTIONS_NAME).read_bytes(), (prediction.folder / INFO_NAME).read_bytes()
 
 
 KILLED = """
 import os, signal, sys
-from polyglance.evaluate import parts, predict
+from polyglance.evaluate import predict, row_files
 from {module} import config
 done = 0
-write = parts.Part.append
+write = row_files.RowFile.append
 def append(self, rows):
     global done
     if done == 3:
-        self._file.write(parts._lines(rows)[:-9])  # one line whole, one half
+        self._file.write(row_files._format_rows(rows)[:-9])  # one line whole, one half
         self._file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1
     write(self, rows)
-def num_lines(folder):
-    lines = counted(folder)
-    if lines >= 4:
+def count_rows(folder):
+    num_rows = counted(folder)
+    if num_rows >= 4:
         os.kill(os.getpid(), signal.SIGKILL)
-    return lines
-counted = parts.num_lines
+    return num_rows
+counted = row_files.count_rows
 if __name__ == "__main__":
     if {processes} == 1:
-        parts.Part.append = append
+        row_files.RowFile.append = append
     else:
-        predict.num_lines = num_lines
+        predict.count_rows = count_rows
     from pathlib import Path
-    predict.predict(config(Path({made!r}), Path({out!r}), num_processes={processes}, task={task!r},
+    predict.predict_benchmark(config(Path({inputs!r}), Path({out!r}), num_processes={processes}, task={task!r},
         benchmark={benchmark!r}, language={language!r}))
 """
 
@@ -80,94 +88,93 @@ if __name__ == "__main__":
     [("caption", "xm3600", "fr", 1), ("disambiguation", "commute-disambiguation", "de", 2)],
 )
 def test_killed_and_resumed_is_uninterrupted(
-    task: str, benchmark: str, language: str, processes: int, made: Path, tmp_path: Path
+    task: str, benchmark: str, language: str, processes: int, inputs: Path, tmp_path: Path
 ) -> None:
     chosen = {"task": task, "benchmark": benchmark, "language": language}
-    whole = files(predict(config(made, tmp_path / "whole", **chosen)))
+    whole = files(predict_benchmark(config(inputs, tmp_path / "whole", **chosen)))
     out = tmp_path / "killed"
     script = tmp_path / "killed.py"
-    values = {"made": str(made), "out": str(out), "processes": processes, "module": Path(__file__).stem}
+    values = {"inputs": str(inputs), "out": str(out), "processes": processes, "module": Path(__file__).stem}
     script.write_text(KILLED.format(**values, **chosen))
     code = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, env=_env(code))
     assert done.returncode == -9, done.stderr
     (folder,) = out.iterdir()
-    assert not (folder / PREDICTIONS).exists()
+    assert not (folder / PREDICTIONS_NAME).exists()
     left = [line for part in folder.glob("*.partial*") for line in part.read_bytes().split(b"\n") if line]
     assert left, "something was done before the kill"
-    assert files(predict(config(made, out, **chosen, num_processes=3 - processes))) == whole
+    assert files(predict_benchmark(config(inputs, out, **chosen, num_processes=3 - processes))) == whole
 
 
 def _env(changes: dict[str, str]) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
-def test_finished_predictions_are_read(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = predict(config(made, tmp_path))
+def test_finished_predictions_are_read(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = predict_benchmark(config(inputs, tmp_path))
     assert len(first.rows) == len(first.examples) == 11
-    assert len({row["text"] for row in first.rows}) > 5, "or a mix-up would not show"
-    monkeypatch.setattr("polyglance.evaluate.predict._ask", None)
-    again = predict(config(made, tmp_path))
+    assert len({row.text for row in first.rows}) > 5, "or a mix-up would not show"
+    monkeypatch.setattr("polyglance.evaluate.predict_batches.predict_batch", None)
+    again = predict_benchmark(config(inputs, tmp_path))
     assert again.rows == first.rows
-    assert again.sidecar == first.sidecar
+    assert again.info == first.info
 
 
-def test_batches_that_are_done_are_not_made_again(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = predict(config(made, tmp_path))
-    lines = (first.folder / PREDICTIONS).read_bytes().splitlines(keepends=True)
-    (first.folder / SIDECAR).unlink()
-    (first.folder / PREDICTIONS).write_bytes(b"".join(lines[:7]) + b'{"id": "half')
-    from polyglance.evaluate import predict as module
+def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = predict_benchmark(config(inputs, tmp_path))
+    lines = (first.folder / PREDICTIONS_NAME).read_bytes().splitlines(keepends=True)
+    (first.folder / INFO_NAME).unlink()
+    (first.folder / PREDICTIONS_NAME).write_bytes(b"".join(lines[:7]) + b'{"id": "half')
+    from polyglance.evaluate import predict_batches
 
     asked: list[int] = []
-    ask = module._ask
-    monkeypatch.setattr(module, "_ask", lambda work, examples: asked.append(len(examples)) or ask(work, examples))
-    assert predict(config(made, tmp_path)).rows == first.rows
-    assert asked == [2, 2, 1], "the fourth batch was half done and is made again"
+    ask = predict_batches._ask
+    monkeypatch.setattr(predict_batches, "_ask", lambda *args: asked.append(len(args[2])) or ask(*args))
+    assert predict_benchmark(config(inputs, tmp_path)).rows == first.rows
+    assert asked == [2, 2, 1], "the fourth batch was half done and is inputs again"
 
 
-def test_other_settings_go_to_other_folders(made: Path, tmp_path: Path) -> None:
-    base = config(made, tmp_path, limit=1)
+def test_other_settings_go_to_other_folders(inputs: Path, tmp_path: Path) -> None:
+    base = config(inputs, tmp_path, limit=1)
     changed = [
         base,
-        config(made, tmp_path, limit=1, model={"prefix": "auto"}),
-        config(made, tmp_path, limit=1, model={"beams": 1}),
-        config(made, tmp_path, limit=1, model={"max_new_tokens": 4}),
-        config(made, tmp_path, limit=1, batch_size=1),
-        config(made, tmp_path, limit=2),
-        config(made, tmp_path, limit=1, language="zh"),
+        config(inputs, tmp_path, limit=1, model={"prefix": "auto"}),
+        config(inputs, tmp_path, limit=1, model={"beams": 1}),
+        config(inputs, tmp_path, limit=1, model={"max_new_tokens": 4}),
+        config(inputs, tmp_path, limit=1, batch_size=1),
+        config(inputs, tmp_path, limit=2),
+        config(inputs, tmp_path, limit=1, language="zh"),
     ]
     tiny_evaluation.tiny_model(tmp_path / "retrained", seed=1)
     changed.append(replace(base, model=replace(base.model, model=str(tmp_path / "retrained"))))
-    names = [_Work(each, open_model(each.model)).folder.name for each in changed]
+    names = [PredictionJob(each, open_model(each.model)).folder.name for each in changed]
     assert len(set(names)) == len(changed)
     assert names[0].startswith("xm3600-all-fr-beams2-32px-first1-")
     assert names[1].startswith("xm3600-all-fr-prefix-beams2-32px-first1-")
 
 
-def test_changed_sources_are_predicted_again(made: Path, tmp_path: Path) -> None:
+def test_changed_sources_are_predicted_again(inputs: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    shutil.copytree(made / "root" / "CoMMuTE", root / "CoMMuTE")
+    shutil.copytree(inputs / "root" / "CoMMuTE", root / "CoMMuTE")
     chosen = {"task": "translation", "benchmark": "commute-translation", "language": "de", "limit": 2}
-    ask = replace(config(made, tmp_path / "out", **chosen), root=root)
-    first = predict(ask)
+    ask = replace(config(inputs, tmp_path / "out", **chosen), root=root)
+    first = predict_benchmark(ask)
     sources = root / "CoMMuTE" / "CoMMuTE" / "en-de" / "src.en"
     sources.write_text(sources.read_text().replace("bank", "river"))
-    assert predict(ask).folder != first.folder
+    assert predict_benchmark(ask).folder != first.folder
 
 
-def test_images_that_cannot_be_read_are_rows_with_an_error(made: Path, tmp_path: Path) -> None:
+def test_images_that_cannot_be_read_are_rows_with_an_error(inputs: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
-    shutil.copytree(made / "root" / "xm3600", root / "xm3600", copy_function=_link)
+    shutil.copytree(inputs / "root" / "xm3600", root / "xm3600", copy_function=_link)
     broken = root / "xm3600" / "images" / f"{3:016x}.jpg"
     broken.unlink()
     broken.write_bytes(b"no image")
-    prediction = predict(replace(config(made, tmp_path / "out"), root=root))
-    good = predict(config(made, tmp_path / "good"))
-    assert prediction.rows[3]["text"] == ""
-    assert "not an image" in prediction.rows[3]["error"]
-    assert prediction.sidecar["num_errors"] == 1
-    assert sum(prediction.errors.values()) == 1
+    prediction = predict_benchmark(replace(config(inputs, tmp_path / "out"), root=root))
+    good = predict_benchmark(config(inputs, tmp_path / "good"))
+    assert prediction.rows[3].text == ""
+    assert "not an image" in str(prediction.rows[3].error)
+    assert prediction.info.num_errors == prediction.count_errors().total() == 1
     others = [row for number, row in enumerate(prediction.rows) if number != 3]
     assert others == [row for number, row in enumerate(good.rows) if number != 3]
 
@@ -177,7 +184,7 @@ def _link(source: str, target: str) -> None:
 
 
 class Stub:
-    """A model whose answers are made up."""
+    """A model whose answers are inputs up."""
 
     name = "stub"
     reads_images = True
@@ -198,17 +205,17 @@ class Stub:
         return [*answers, *[Failure("too long")] * (len(images) - 2)]
 
 
-def test_what_models_answer(made: Path, tmp_path: Path) -> None:
-    captions = predict(config(made, tmp_path, limit=3, batch_size=3), Stub())
-    assert captions.rows[0] == {"id": f"{0:016x}", "text": "", "error": "too hard"}
-    assert captions.rows[1]["text"] == "half ? a \u2028 text"
+def test_what_models_answer(inputs: Path, tmp_path: Path) -> None:
+    captions = predict_benchmark(config(inputs, tmp_path, limit=3, batch_size=3), Stub())
+    assert captions.rows[0] == PredictionRow(id=f"{0:016x}", text="", error="too hard")
+    assert captions.rows[1].text == "half ? a \u2028 text"
     chosen = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
-    losses = predict(config(made, tmp_path, **chosen, limit=3, batch_size=3), Stub())
-    row = {"id": "1", "correct": 1.0, "incorrect": 1.3, "correct_tokens": 4, "incorrect_tokens": 3}
+    losses = predict_benchmark(config(inputs, tmp_path, **chosen, limit=3, batch_size=3), Stub())
+    row = PredictionRow(id="1", correct=1.0, incorrect=1.3, correct_tokens=4, incorrect_tokens=3)
     assert losses.rows[0] == row, "losses are means: the shorter text is not favoured"
     assert losses.rows[1:] == [
-        {"id": "2", "error": "the loss is not a finite number"},
-        {"id": "3", "error": "too long"},
+        PredictionRow(id="2", error="the loss is not a finite number"),
+        PredictionRow(id="3", error="too long"),
     ]
 
 
@@ -223,37 +230,68 @@ def test_what_models_answer(made: Path, tmp_path: Path) -> None:
         ({"num_processes": 0}, "num_processes is 0; expected at least 1"),
     ],
 )
-def test_mistakes(changes: dict[str, Any], message: str, made: Path, tmp_path: Path) -> None:
+def test_mistakes(changes: dict[str, Any], message: str, inputs: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message) as error:
-        predict(config(made, tmp_path / "out", **changes))
+        predict_benchmark(config(inputs, tmp_path / "out", **changes))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out").exists(), "nothing is left behind"
 
 
-def test_one_process_at_a_time(made: Path, tmp_path: Path) -> None:
+def test_one_process_at_a_time(inputs: Path, tmp_path: Path) -> None:
     hold = partial(locked, tmp_path, "polyglance eval")
     with hold(), pytest.raises(ValueError, match="another `polyglance eval`"), hold():
         pass
 
 
-def test_parts_of_any_run_are_joined(tmp_path: Path) -> None:
+def test_rows_of_any_run_are_joined(tmp_path: Path) -> None:
     """Left by three processes: whole batches, halves, damaged lines."""
     batches = [["a", "b"], ["c", "d"], ["e", "f"], ["g"]]
-    rows = {name: {"id": name, "text": name.upper() + "\u2028"} for name in "abcdefg"}
-    with Part(tmp_path, 0) as part:
-        part.append([rows["c"], rows["d"]])
-        part.append([rows["e"]])
-    with Part(tmp_path, 2) as part:
-        part.append([rows["a"], rows["b"]])
-    with (tmp_path / f"{PREDICTIONS}.partial-1").open("wb") as file:
-        file.write(b'\x00\x00\x00\n[1, 2]\n{"text": "x"}\n{"id": "g", "te')
+    rows = {name: PredictionRow(id=name, text=name.upper() + "\u2028") for name in "abcdefg"}
+    with RowFile(tmp_path, 0) as file:
+        file.append([rows["c"], rows["d"]])
+        file.append([rows["e"]])
+    with RowFile(tmp_path, 2) as file:
+        file.append([rows["a"], rows["b"]])
+    with (tmp_path / f"{PREDICTIONS_NAME}.partial-1").open("wb") as damaged:
+        damaged.write(b'\x00\x00\x00\n[1, 2]\n{"text": "x"}\n{"id": "g", "te')
     assert keep_whole_batches(tmp_path, batches) == {0, 1}
-    assert [path.name for path in tmp_path.iterdir()] == [f"{PREDICTIONS}.partial"]
-    with Part(tmp_path, 1) as part:
-        part.append([rows["g"]])
-    with Part(tmp_path, 0) as part:
-        part.append([rows["e"], rows["f"]])
-    assert merge(tmp_path, list("abcdefg")) == list(rows.values())
-    assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS]
-    lines = (tmp_path / PREDICTIONS).read_bytes().decode().rstrip("\n").split("\n")
-    assert [json.loads(line)["id"] for line in lines] == list("abcdefg")
+    assert [path.name for path in tmp_path.iterdir()] == [f"{PREDICTIONS_NAME}.partial"]
+    with RowFile(tmp_path, 1) as file:
+        file.append([rows["g"]])
+    with RowFile(tmp_path, 0) as file:
+        file.append([rows["e"], rows["f"]])
+    assert join_row_files(tmp_path, list("abcdefg")) == list(rows.values())
+    assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS_NAME]
+    assert read_prediction_rows(tmp_path) == list(rows.values())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"id": "a", "text": "x"}\n{"id": "b", "te', r"predictions\.jsonl:2: not valid JSON"),
+        ('{"id": "a", "text": 3}\n', r"predictions\.jsonl:1: 'text' is 3"),
+        ('{"id": "a", "correct": NaN}\n', "'correct' is nan"),
+        ('{"id": "a", "score": 1}\n', "'score' is 1"),
+        ('{"text": "a"}\n', "expected an object with an id"),
+        ('{"id": "a", "correct": 1.0}\n', "neither a text, nor two losses, nor an error"),
+    ],
+)
+def test_damaged_predictions_are_named(content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / PREDICTIONS_NAME).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read_prediction_rows(tmp_path)
+
+
+def test_predictions_of_other_rows_are_refused(inputs: Path, tmp_path: Path) -> None:
+    """A finished file that somebody has shortened since."""
+    whole = predict_benchmark(config(inputs, tmp_path, limit=2))
+    path = whole.folder / PREDICTIONS_NAME
+    path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+    with pytest.raises(ValueError, match="its rows are not those of the benchmark"):
+        predict_benchmark(config(inputs, tmp_path, limit=2))
+
+
+def test_information_comes_back(tmp_path: Path) -> None:
+    info = PredictionInfo(benchmark="xm3600", split="all", language="fr", model="m", facts={"beams": 4}, limit=3)
+    info.write(tmp_path)
+    assert PredictionInfo.read(tmp_path) == info

@@ -1,4 +1,4 @@
-"""Protocols do what they say, in every language they are for, and say what they need where it is not installed."""
+"""Protocols make the published tokens in every language they are for; a missing library is an error with its name."""
 
 import importlib.util
 import re
@@ -9,22 +9,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.evaluate.protocols import PROTOCOLS, protocol
-from polyglance.evaluate.scored_languages import SCORED_LANGUAGES, XM3600_LANGUAGES, scored_language
-from polyglance.evaluate.tokenization import TOKENIZERS, tokenizer
+from polyglance.evaluate.protocols import PROTOCOLS, find_protocol
+from polyglance.evaluate.scored_languages import SCORED_LANGUAGES, find_scored_language
+from polyglance.evaluate.tokenization import TOKENIZERS, make_tokenizer
 from polyglance.evaluate.tokenization.normalise import PAPER_PUNCTUATION, delete_characters, normalise
+from polyglance.languages import XM3600_LANGUAGES
 
 
 def tokens(name: str, language: str, text: str) -> str:
-    return protocol(name, language).tokenizer(language).tokenize([text])[0]
+    return find_protocol(name, language).make_tokenizer(language).tokenize([text])[0]
 
 
 def test_every_language_of_xm3600_has_a_default() -> None:
     assert len(set(XM3600_LANGUAGES)) == 36
-    characters = {code for code in XM3600_LANGUAGES if protocol("default", code).name == "characters"}
+    characters = {code for code in XM3600_LANGUAGES if find_protocol("default", code).name == "characters"}
     assert characters == {"zh", "ja", "th"}
     for code in XM3600_LANGUAGES:
-        assert protocol("default", code).tokenizer(code).tokenize(["a b"]) == ["a b"]
+        assert find_protocol("default", code).make_tokenizer(code).tokenize(["a b"]) == ["a b"]
 
 
 @pytest.mark.parametrize(
@@ -38,16 +39,16 @@ def test_every_language_of_xm3600_has_a_default() -> None:
 )
 def test_unknown_languages_answer_with_the_nearest(code: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        scored_language(code)
+        find_scored_language(code)
 
 
 def test_unknown_protocols_and_tokenisers_answer_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'characters'"):
-        protocol("character", "zh")
+        find_protocol("character", "zh")
     with pytest.raises(ValueError, match="did you mean 'whitespace'"):
-        tokenizer("whitespaces", "zh")
+        make_tokenizer("whitespaces", "zh")
     with pytest.raises(ValueError, match="protocol 'jieba' is for zh, not for 'fr'"):
-        protocol("jieba", "fr").tokenizer("fr")
+        find_protocol("jieba", "fr").make_tokenizer("fr")
 
 
 def test_characters() -> None:
@@ -82,7 +83,7 @@ def test_case_is_what_tokens_show() -> None:
     for entry in PROTOCOLS.values():
         code = "zh" if entry.name == "jieba" else "en"
         if entry.tokenizer_name(code) in ("ptb", "whitespace", "characters"):
-            lower = "A" not in entry.tokenizer(code).tokenize(["A b"])[0]
+            lower = "A" not in entry.make_tokenizer(code).tokenize(["A b"])[0]
             assert entry.case(code) == ("lower" if lower else "mixed"), entry.name
 
 
@@ -98,13 +99,13 @@ def test_a_library_that_is_not_installed_is_one_line(name: str, monkeypatch: pyt
     for module in ("jieba", "pythainlp", "pythainlp.tokenize", "sudachipy", "MeCab", "mecab_ko", "stanza"):
         monkeypatch.setitem(sys.modules, module, None)  # what Python takes for a failed import
     with pytest.raises(ValueError, match=f"tokeniser '{name}' needs a library .*pip install") as caught:
-        tokenizer(name, "en")
+        make_tokenizer(name, "en")
     assert "\n" not in str(caught.value)
 
 
 def test_stanza_has_no_model_for_some_languages() -> None:
     with pytest.raises(ValueError, match="tokeniser 'stanza' has no model for 'sw'; use another protocol"):
-        protocol("paper", "sw").tokenizer("sw")
+        find_protocol("paper", "sw").make_tokenizer("sw")
 
 
 @pytest.mark.parametrize(
@@ -129,10 +130,10 @@ def test_segmenters_that_are_installed(
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    made = tokenizer(name, language)
-    assert made.tokenize([text, "", "  "]) == [cut, "", ""]
-    assert made.name == name
-    assert any(digit.isdigit() for digit in made.version)
+    tokenizer = make_tokenizer(name, language)
+    assert tokenizer.tokenize([text, "", "  "]) == [cut, "", ""]
+    assert tokenizer.name == name
+    assert any(character.isdigit() for character in tokenizer.version)
 
 
 def test_names_of_languages_are_their_own() -> None:

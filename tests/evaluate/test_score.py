@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyglance.evaluate.score import ScoreConfig, ScoreReport, load_scores, score, score_texts, subset, write_scores
-from polyglance.evaluate.score_report import Resampling, as_dict
+from polyglance.evaluate.metrics.resampling import Resampling
+from polyglance.evaluate.score import ScoreConfig, score_files, score_texts
+from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
 
 COCO = {
     "CIDEr": 0.5997905185184199,
@@ -23,7 +24,7 @@ COCO = {
     "Bleu_4": 0.1908290437674253,
     "ROUGE_L": 0.39625269357570847,
 }
-"""What pycocoevalcap says about its own example."""
+"""Scores of coco-caption's example by pycocoevalcap."""
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +36,11 @@ def fakecap(shared: Path) -> tuple[Path, Path]:
 
 def scored(hypotheses: Path, references: Path, **options: Any) -> ScoreReport:
     chosen = {"language": "en", "metrics": ("cider", "bleu", "rouge"), "protocols": ("coco",), "num_bootstrap": 0}
-    return score(ScoreConfig(hypotheses=hypotheses, references=(references,), **{**chosen, **options}))
+    return score_files(ScoreConfig(hypotheses=hypotheses, references=(references,), **{**chosen, **options}))
 
 
 def values(report: ScoreReport, protocol: str = "coco") -> dict[str, float]:
-    return as_dict(report)["scores"][protocol]
+    return report.as_dict()["scores"][protocol]
 
 
 @pytest.fixture(scope="module")
@@ -47,13 +48,13 @@ def report(fakecap: tuple[Path, Path]) -> ScoreReport:
     return scored(*fakecap)
 
 
-def small(num_segments: int = 40, seed: int = 0) -> tuple[dict[str, str], dict[str, list[str]]]:
-    """Made-up captions, with other predictions for other seeds."""
+def small() -> tuple[dict[str, str], dict[str, list[str]]]:
+    """Return made-up predictions and references of 40 segments."""
     words = ["a", "man", "dog", "red", "bike", "on", "the", "street", "with", "two", "small", "cats", "near", "tree"]
-    rng, own = random.Random(1), random.Random(seed)
-    references = {str(i): [" ".join(rng.choices(words, k=9)) for _ in range(3)] for i in range(num_segments)}
+    rng = random.Random(1)
+    references = {str(i): [" ".join(rng.choices(words, k=9)) for _ in range(3)] for i in range(40)}
     hypotheses = {
-        name: " ".join([*texts[0].split()[:5], *own.choices(words, k=3)]) for name, texts in references.items()
+        name: " ".join([*texts[0].split()[:5], *rng.choices(words, k=3)]) for name, texts in references.items()
     }
     return hypotheses, references
 
@@ -73,9 +74,9 @@ def test_line_breaks_in_predictions_change_nothing_but_those_captions(
     rows[7]["caption"] += "\u2028"
     planted = tmp_path / "planted.json"
     planted.write_text(json.dumps(rows))
-    found = scored(planted, fakecap[1])
-    assert values(found) == pytest.approx(COCO, rel=0, abs=1e-9)
-    assert "11 texts hold line-break characters" in found.warnings[0]
+    result = scored(planted, fakecap[1])
+    assert values(result) == pytest.approx(COCO, rel=0, abs=1e-9)
+    assert "11 texts hold line-break characters" in result.warnings[0]
 
     rows[3]["caption"] = "\u2028"  # empties this caption and no other
     planted.write_text(json.dumps(rows))
@@ -92,21 +93,8 @@ def test_per_image_values(report: ScoreReport, shared: Path) -> None:
 
     published = shared / "data/eval/ptb/cider_per_image_fakecap_en.jsonl.gz"
     rows = [json.loads(line) for line in gzip.decompress(published.read_bytes()).decode().splitlines()]
-    found = dict(zip(report.ids, per_image(report), strict=True))
-    assert {row["image_id"]: row["cider"] for row in rows} == pytest.approx(found, rel=0, abs=1e-9)
-
-
-def test_every_format_gives_the_same(fakecap: tuple[Path, Path], tmp_path: Path) -> None:
-    hypotheses = {str(row["image_id"]): row["caption"] for row in json.loads(fakecap[0].read_text())}
-    references: dict[str, list[str]] = {}
-    for row in json.loads(fakecap[1].read_text())["annotations"]:
-        references.setdefault(str(row["image_id"]), []).append(row["caption"])
-    hyps, refs = tmp_path / "hyps.jsonl", tmp_path / "refs.jsonl"
-    hyps.write_text("\n".join(json.dumps({"id": name, "text": text}) for name, text in hypotheses.items()))
-    refs.write_text("\n".join(json.dumps({"id": int(name), "texts": texts}) for name, texts in references.items()))
-    assert values(scored(hyps, refs)) == pytest.approx(COCO, rel=0, abs=1e-9)
-    in_memory = score_texts(hypotheses, references, language="en", metrics=("cider",), num_bootstrap=0)
-    assert values(in_memory)["CIDEr"] == pytest.approx(COCO["CIDEr"], rel=0, abs=1e-9)
+    result = dict(zip(report.ids, per_image(report), strict=True))
+    assert {row["image_id"]: row["cider"] for row in rows} == pytest.approx(result, rel=0, abs=1e-9)
 
 
 def test_signatures_say_what_moves_the_number(report: ScoreReport) -> None:
@@ -133,9 +121,9 @@ def test_signatures_say_what_moves_the_number(report: ScoreReport) -> None:
 def test_settings_are_in_the_signature(options: dict[str, Any], part: str) -> None:
     hypotheses, references = small()
     chosen: dict[str, Any] = {"language": "en", "metrics": ("cider",), "num_bootstrap": 0, **options}
-    made = score_texts(hypotheses, references, **chosen)
+    report = score_texts(hypotheses, references, **chosen)
     plain = score_texts(hypotheses, references, language="en", metrics=("cider",), num_bootstrap=0)
-    assert part in made.scores[0].signature
+    assert part in report.scores[0].signature
     assert part not in plain.scores[0].signature
 
 
@@ -143,10 +131,10 @@ def test_the_data_hash_changes_with_any_reference_and_not_with_predictions_or_or
     hypotheses, references = small()
 
     def data(hypotheses: dict[str, str], references: dict[str, list[str]]) -> str:
-        made = score_texts(hypotheses, references, language="en", metrics=("bleu",), num_bootstrap=0)
-        found = re.search("data:([0-9a-f]+)", made.scores[0].signature)
-        assert found
-        return found[1]
+        report = score_texts(hypotheses, references, language="en", metrics=("bleu",), num_bootstrap=0)
+        result = re.search("data:([0-9a-f]+)", report.scores[0].signature)
+        assert result
+        return result[1]
 
     before = data(hypotheses, references)
     assert data(dict.fromkeys(hypotheses, "other"), dict(reversed(references.items()))) == before
@@ -157,12 +145,12 @@ def test_the_data_hash_changes_with_any_reference_and_not_with_predictions_or_or
 def test_protocols_side_by_side_and_their_scales() -> None:
     hypotheses, references = small()
     names = ("coco", "paligemma-xm3600", "characters")
-    made = score_texts(hypotheses, references, language="en", protocols=names, num_bootstrap=50)
-    found = as_dict(made)["scores"]
-    assert tuple(found) == names
-    assert found["paligemma-xm3600"]["CIDEr"] == pytest.approx(100 * found["coco"]["CIDEr"])
-    low, high = next(one.interval for one in made.scores if one.protocol == "paligemma-xm3600" and one.interval)
-    assert low < found["paligemma-xm3600"]["CIDEr"] < high
+    report = score_texts(hypotheses, references, language="en", protocols=names, num_bootstrap=50)
+    result = report.as_dict()["scores"]
+    assert tuple(result) == names
+    assert result["paligemma-xm3600"]["CIDEr"] == pytest.approx(100 * result["coco"]["CIDEr"])
+    low, high = next(one.interval for one in report.scores if one.protocol == "paligemma-xm3600" and one.interval)
+    assert low < result["paligemma-xm3600"]["CIDEr"] < high
 
 
 def test_the_default_is_coco_or_characters() -> None:
@@ -174,8 +162,8 @@ def test_the_default_is_coco_or_characters() -> None:
         language="zh",
         num_bootstrap=0,
     )
-    found = as_dict(chinese)["scores"]["characters"]
-    assert found["Bleu_1"] == pytest.approx(11 / 12)  # nine of nine, W, i and i apart, and two of three
+    result = chinese.as_dict()["scores"]["characters"]
+    assert result["Bleu_1"] == pytest.approx(11 / 12)  # nine of nine, W, i and i apart, and two of three
     assert not any("means little" in warning for warning in chinese.warnings)
 
 
@@ -184,14 +172,16 @@ def test_translations_are_scored_in_the_language_s_own_way() -> None:
     import sacrebleu
 
     hypotheses, references = small()
-    made = score_texts(hypotheses, references, language="de", metrics=("sacrebleu", "chrf", "chrf++"), num_bootstrap=0)
+    report = score_texts(
+        hypotheses, references, language="de", metrics=("sacrebleu", "chrf", "chrf++"), num_bootstrap=0
+    )
     streams = [list(stream) for stream in zip(*references.values(), strict=True)]
-    found = values(made, "raw")
-    assert found["BLEU"] == pytest.approx(sacrebleu.corpus_bleu(list(hypotheses.values()), streams).score)
-    assert found["chrF"] == pytest.approx(sacrebleu.corpus_chrf(list(hypotheses.values()), streams).score)
-    assert "chrF++" in found
-    assert "|proto:raw|tok:13a|lang:de|" in made.scores[0].signature
-    assert "scale:0-100" in made.scores[0].signature
+    result = values(report, "raw")
+    assert result["BLEU"] == pytest.approx(sacrebleu.corpus_bleu(list(hypotheses.values()), streams).score)
+    assert result["chrF"] == pytest.approx(sacrebleu.corpus_chrf(list(hypotheses.values()), streams).score)
+    assert "chrF++" in result
+    assert "|proto:raw|tok:13a|lang:de|" in report.scores[0].signature
+    assert "scale:0-100" in report.scores[0].signature
     chinese = score_texts({"1": "一个人"}, {"1": ["一个人"]}, language="zh", metrics=("sacrebleu",), num_bootstrap=0)
     assert "tok:zh" in chinese.scores[0].signature
     forced = score_texts(
@@ -209,10 +199,10 @@ def test_document_frequencies_of_all_references(fakecap: tuple[Path, Path], tmp_
     part = scored(*fakecap, metrics=("cider",), ids=ids, df="all")
     assert part.ids == whole.ids[::-10]
     assert per_image(part) == pytest.approx(per_image(whole)[::-10], rel=0, abs=1e-9)
-    own = scored(*fakecap, metrics=("cider",), ids=ids)
-    assert "100 scored of 1,000 images" in own.warnings[0]
-    assert values(own) != values(part)
-    kept = subset(whole, chosen, Resampling(num_samples=0))
+    subset = scored(*fakecap, metrics=("cider",), ids=ids)
+    assert "100 scored of 1,000 images" in subset.warnings[0]
+    assert values(subset) != values(part)
+    kept = select_segments(whole, chosen, Resampling(num_samples=0))
     assert values(kept) == pytest.approx(values(part))
     assert "imgs:100/1000" in kept.scores[0].signature
 
@@ -220,14 +210,14 @@ def test_document_frequencies_of_all_references(fakecap: tuple[Path, Path], tmp_
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     hypotheses, references = small()
     metrics = ("cider", "bleu", "rouge", "sacrebleu", "chrf++")
-    made = score_texts(hypotheses, references, language="en", metrics=metrics, num_bootstrap=50)
-    path = write_scores(made, tmp_path / "out")
-    read = load_scores(path)
-    assert read.scores == made.scores
-    assert read.warnings == made.warnings
-    assert subset(read, None, Resampling(num_samples=50)).scores == made.scores
+    report = score_texts(hypotheses, references, language="en", metrics=metrics, num_bootstrap=50)
+    path = write_scores(report, tmp_path / "out")
+    read = read_scores(path)
+    assert read.scores == report.scores
+    assert read.warnings == report.warnings
+    assert select_segments(read, None, Resampling(num_samples=50)).scores == report.scores
     written = json.loads(path.read_text())
-    assert written["scores"] == as_dict(made)["scores"]
+    assert written["scores"] == report.as_dict()["scores"]
     assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["scores.json", "scores.npz"]
 
 
@@ -237,17 +227,18 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
     for content, message in (
         (good[:100], "not valid JSON"),
         ("{}", "not a file of scores"),
-        (good.replace('"details"', '"detail"'), "damaged file of scores"),
+        (good.replace('"details"', '"detail"'), "no list 'details'"),
+        (good.replace('"measurements"', '"measured"'), "damaged file of scores"),
     ):
         path.write_text(content)
         with pytest.raises(ValueError, match=message):
-            load_scores(path)
+            read_scores(path)
     path.write_text(good)
     (tmp_path / "scores.npz").write_bytes(b"no")
     with pytest.raises(ValueError, match="statistics of scores that cannot be read"):
-        load_scores(path)
-    with pytest.raises(ValueError, match="cannot be read"):
-        load_scores(tmp_path / "absent.json")
+        read_scores(path)
+    with pytest.raises(ValueError, match="no such file"):
+        read_scores(tmp_path / "absent.json")
 
 
 @pytest.mark.parametrize(
@@ -260,8 +251,8 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
         ({"metrics": ("external",)}, "needs the command"),
         ({"metrics": ("meteor",)}, "needs Java and METEOR's jar"),
         ({"num_bootstrap": -1}, "num_bootstrap is -1"),
-        ({"benchmark": "coco"}, "unknown benchmark"),
-        ({"df": "absent.json"}, r"absent\.json: cannot be read"),
+        ({"benchmark": "coco"}, "there is no benchmark 'coco'"),
+        ({"df": "absent.json"}, r"absent\.json: no such file"),
         ({"protocols": ("jieba",)}, "protocol 'jieba' is for zh"),
     ],
 )
@@ -280,7 +271,7 @@ WILD = st.text(st.characters(exclude_categories=[]), max_size=12)  # halves of s
     texts=st.lists(WILD, min_size=4, max_size=4),
 )
 def test_wild_texts_are_scored(references: dict[str, list[str]], texts: list[str]) -> None:
-    made = score_texts(
+    report = score_texts(
         dict(zip(references, texts, strict=False)),
         references,
         language="th",
@@ -288,8 +279,8 @@ def test_wild_texts_are_scored(references: dict[str, list[str]], texts: list[str
         protocols=("coco", "characters", "whitespace"),
         num_bootstrap=20,
     )
-    assert all(math.isfinite(one.value) and one.value >= 0 for one in made.scores)
-    json.dumps(as_dict(made)).encode()
+    assert all(math.isfinite(one.value) and one.value >= 0 for one in report.scores)
+    json.dumps(report.as_dict()).encode()
 
 
 def test_off_target_rate(shared: Path) -> None:
@@ -301,9 +292,9 @@ def test_off_target_rate(shared: Path) -> None:
         "4": "",
     }
     references = {name: ["Ein Satz."] for name in hypotheses}
-    made = score_texts(hypotheses, references, language="de", metrics=("language",), num_bootstrap=0)
-    assert values(made, "raw") == {"off_target": 0.5}
-    assert made.measurements[0].statistics.values[:, 0].tolist() == [0, 1, 0, 1]
+    report = score_texts(hypotheses, references, language="de", metrics=("language",), num_bootstrap=0)
+    assert values(report, "raw") == {"off_target": 0.5}
+    assert report.measurements[0].statistics.values[:, 0].tolist() == [0, 1, 0, 1]
     empty = score_texts({"1": ""}, {"1": ["نص"]}, language="ar", metrics=("language",), num_bootstrap=0)
     assert values(empty, "raw") == {"off_target": 1.0}
     with pytest.raises(ValueError, match="'mi' is not among the languages"):
@@ -324,7 +315,7 @@ def test_an_external_command(answer: str, tmp_path: Path) -> None:
     script = tmp_path / "metric.py"
     script.write_text(LENGTHS.replace("ANSWER", answer))
     hypotheses, references = small()
-    made = score_texts(
+    report = score_texts(
         hypotheses,
         references,
         language="de",
@@ -334,10 +325,10 @@ def test_an_external_command(answer: str, tmp_path: Path) -> None:
         sources=dict.fromkeys(hypotheses, "a source"),
         num_bootstrap=20,
     )
-    assert values(made, "raw") == {"COMET": 1.0}
-    assert "command:python metric.py --gpus 0" in re.sub(r"python[0-9.]*", "python", made.scores[0].signature)
-    written = load_scores(write_scores(made, tmp_path / "out"))
-    assert written.scores == made.scores
+    assert values(report, "raw") == {"COMET": 1.0}
+    assert "command:python metric.py --gpus 0" in re.sub(r"python[0-9.]*", "python", report.scores[0].signature)
+    written = read_scores(write_scores(report, tmp_path / "out"))
+    assert written.scores == report.scores
 
 
 def test_an_external_command_may_answer_in_any_order(tmp_path: Path) -> None:
@@ -347,8 +338,8 @@ def test_an_external_command_may_answer_in_any_order(tmp_path: Path) -> None:
         "for row in reversed([json.loads(line) for line in sys.stdin]):\n"
         "    print(json.dumps({'id': row['id'], 'score': int(row['id'])}))\n"
     )
-    made = score_texts(*small(), language="de", metrics=("external",), external=f"{sys.executable} {script}")
-    assert made.measurements[0].statistics.values[:, 0].tolist() == [float(name) for name in made.ids]
+    report = score_texts(*small(), language="de", metrics=("external",), external=f"{sys.executable} {script}")
+    assert report.measurements[0].statistics.values[:, 0].tolist() == [float(name) for name in report.ids]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ import pytest
 
 from polyglance.cli.results import results
 from polyglance.data.benchmarks import BENCHMARKS
-from polyglance.evaluate.score import score_texts, write_scores
+from polyglance.evaluate.score import score_texts
+from polyglance.evaluate.score_report import write_scores
 from polyglance.report.published_results import Place, Setting, list_mean_parts, read_published_results
 from polyglance.report.result_tables import (
     TABLES,
@@ -154,9 +155,8 @@ def own_row(table: ResultTable, name: str = "mine") -> dict[str, float | None]:
 
 
 def test_own_scores_are_put_on_the_published_scale(tmp_path: Path) -> None:
-    write(
-        tmp_path / "a", {}, CIDER, {"name": "Bleu_4", "value": 0.416, "scale": "0-1"}, {"name": "Bleu_1", "value": 1.0}
-    )
+    bleu = [{"name": name, "value": value, "scale": "0-1"} for name, value in (("Bleu_4", 0.416), ("Bleu_1", 1.0))]
+    write(tmp_path / "a", {}, CIDER, *bleu)
     (table,) = make_result_tables("coco", read_models([tmp_path / "a"]))
     assert own_row(table) == {"BLEU-4": pytest.approx(41.6), "CIDEr": pytest.approx(123.4), "CLIPScore": None}
     assert table.rows[-1].model == "mine"
@@ -282,7 +282,8 @@ def no_details(folder: Path) -> None:
 
 
 def strange_details(folder: Path) -> None:
-    (folder / "scores.json").write_text('{"details": [{"name": "other"}, 3]}')
+    scores = json.loads((folder / "scores.json").read_text())
+    (folder / "scores.json").write_text(json.dumps({"details": [*scores["details"], 3]}))
 
 
 def not_an_object(folder: Path) -> None:

@@ -163,17 +163,16 @@ def eval_list(benchmark: str = "", json: bool = False) -> None:
         benchmark: One of them, with its files; all if not given.
         json: Print the result for machines.
     """
-    from polyglance.data.benchmarks import BENCHMARKS
-    from polyglance.data.benchmarks import benchmark as find
+    from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
 
-    chosen = [find(benchmark)] if benchmark else list(BENCHMARKS.values())
+    chosen = [find_benchmark(benchmark)] if benchmark else list(BENCHMARKS.values())
     show([_listed(entry) for entry in chosen], json, lambda rows: _benchmarks(rows, files=bool(benchmark)))
 
 
 def _evaluate(task: str, benchmark: str, asked: Asked, texts: dict[str, Any], scoring: dict[str, Any]) -> None:
     from polyglance.config import from_dict
-    from polyglance.evaluate.predict import PredictConfig
-    from polyglance.evaluate.run import ScoringConfig, evaluate
+    from polyglance.evaluate.prediction_job import PredictConfig
+    from polyglance.evaluate.run import ScoringConfig, evaluate_benchmark
 
     model = {"model": asked.model, "device": asked.device, "dtype": asked.dtype, "resolution": asked.resolution}
     values = {
@@ -189,7 +188,7 @@ def _evaluate(task: str, benchmark: str, asked: Asked, texts: dict[str, Any], sc
         "num_processes": asked.processes,
     }
     config = from_dict(PredictConfig, values)
-    results = evaluate(config, _list(asked.lang), from_dict(ScoringConfig, {**scoring, "score": asked.score}))
+    results = evaluate_benchmark(config, _list(asked.lang), from_dict(ScoringConfig, {**scoring, "score": asked.score}))
     show([asdict(result) for result in results], asked.json, _scores)
 
 
@@ -202,8 +201,12 @@ def _listed(entry: Any) -> dict[str, Any]:
     for split in entry.splits:
         languages = entry.languages(split)
         files = entry.expected_files(split, languages[0])
-        splits[split] = {"languages": list(languages), "files": [asdict(file) for file in files]}
+        splits[split] = {"languages": list(languages), "files": [_expected(file) for file in files]}
     return {"name": entry.name, "task": entry.task, "licence": entry.licence, "splits": splits}
+
+
+def _expected(file: Any) -> dict[str, str]:
+    return {"path": file.path, "published_at": file.published_at}
 
 
 def _benchmarks(rows: list[dict[str, Any]], *, files: bool) -> Table:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import UseAppendAction, arg
 
 if TYPE_CHECKING:
-    from polyglance.evaluate.compare import Comparison
-    from polyglance.evaluate.score import Resampling, Score, ScoreReport
+    from polyglance.evaluate.compare import SystemComparison
+    from polyglance.evaluate.metrics.resampling import Resampling
+    from polyglance.evaluate.score_report import MetricScore, ScoreReport
 
 __all__ = ["score"]
 
@@ -74,8 +75,9 @@ def score(
     if list_protocols:
         _print_protocols()
         return
-    from polyglance.evaluate.score import Resampling, ScoreConfig, load_scores, write_scores
-    from polyglance.evaluate.score import score as score_files
+    from polyglance.evaluate.metrics.resampling import Resampling
+    from polyglance.evaluate.score import ScoreConfig, score_files
+    from polyglance.evaluate.score_report import read_scores, write_scores
 
     if scores is not None:
         if hyps or refs:
@@ -103,11 +105,13 @@ def score(
             "seed": seed,
         }
         reports = [score_files(ScoreConfig(hypotheses=path, **options)) for path in hyps]
-        compared = [load_scores(path) for path in compare]
+        compared = [read_scores(path) for path in compare]
     if out is not None:
         for folder, report in zip(_folders(out, reports), reports, strict=True):
             write_scores(report, folder)
-    comparisons = _comparisons([*reports, *compared], method=test, num_samples=bootstrap or 1000, seed=seed)
+    comparisons = _comparisons(
+        [*reports, *compared], method=test, resampling=Resampling(num_samples=bootstrap or 1000, seed=seed)
+    )
     _print(reports, comparisons, as_json=json)
 
 
@@ -123,18 +127,18 @@ def _check_given(hyps: Sequence[Path], refs: Sequence[Path], lang: str) -> None:
 
 def _subsets(paths: Sequence[Path], ids: Path | None, resampling: "Resampling") -> list["ScoreReport"]:
     """Scores that were written before, of some of their ids or all."""
-    from polyglance.evaluate.predictions import read_ids
-    from polyglance.evaluate.score import load_scores, subset
+    from polyglance.evaluate.score_report import read_scores, select_segments
+    from polyglance.evaluate.text_files import read_ids
 
     chosen = None if ids is None else read_ids(ids)
-    return [subset(load_scores(path), chosen, resampling) for path in paths]
+    return [select_segments(read_scores(path), chosen, resampling) for path in paths]
 
 
-def _comparisons(reports: Sequence["ScoreReport"], **how: Any) -> list["Comparison"]:
+def _comparisons(reports: Sequence["ScoreReport"], **how: Any) -> list["SystemComparison"]:
     """The first with each of the others."""
-    from polyglance.evaluate.compare import compare
+    from polyglance.evaluate.compare import compare_systems
 
-    return [one for other in reports[1:] for one in compare(reports[0], other, **how)]
+    return [one for other in reports[1:] for one in compare_systems(reports[0], other, **how)]
 
 
 def _split(comma_separated: str) -> tuple[str, ...]:
@@ -166,7 +170,7 @@ def _print_protocols() -> None:
     Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
-def _print(reports: Sequence["ScoreReport"], comparisons: Sequence["Comparison"], *, as_json: bool) -> None:
+def _print(reports: Sequence["ScoreReport"], comparisons: Sequence["SystemComparison"], *, as_json: bool) -> None:
     if as_json:
         _print_json(reports, comparisons)
         return
@@ -184,11 +188,9 @@ def _print(reports: Sequence["ScoreReport"], comparisons: Sequence["Comparison"]
         print(f"warning: {line}")
 
 
-def _print_json(reports: Sequence["ScoreReport"], comparisons: Sequence["Comparison"]) -> None:
-    from polyglance.evaluate.score_report import as_dict
-
+def _print_json(reports: Sequence["ScoreReport"], comparisons: Sequence["SystemComparison"]) -> None:
     values: dict[str, Any] = (
-        as_dict(reports[0]) if len(reports) == 1 else {"systems": [as_dict(one) for one in reports]}
+        reports[0].as_dict() if len(reports) == 1 else {"systems": [one.as_dict() for one in reports]}
     )
     if comparisons:
         values["comparisons"] = [asdict(one) for one in comparisons]
@@ -216,7 +218,7 @@ def _signatures(report: "ScoreReport") -> list[str]:
     return [f"{','.join(same)}|{rest}" for rest, same in names.items()]
 
 
-def _cell(entry: "Score") -> str:
+def _cell(entry: "MetricScore") -> str:
     digits = 2 if entry.scale in ("0-100", "0-1000") else 4
     value = f"{entry.value:.{digits}f}"
     if entry.interval is None:
@@ -224,7 +226,7 @@ def _cell(entry: "Score") -> str:
     return f"{value} ({entry.interval[0]:.{digits}f} to {entry.interval[1]:.{digits}f})"
 
 
-def _sentence(one: "Comparison") -> str:
+def _sentence(one: "SystemComparison") -> str:
     between = "" if one.interval is None else f" ({one.interval[0]:+.4g} to {one.interval[1]:+.4g})"
     return (
         f"{one.name} ({one.protocol}): {one.system_b} minus {one.system_a} = {one.difference:+.4g}{between}, "

@@ -1,1 +1,1 @@
-"""What a model learned: losses per cell, captions, and whether they are in the right language."""
+"""Measuring models: losses and captions per cell, predictions for benchmarks, scores of texts."""

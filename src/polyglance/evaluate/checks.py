@@ -1,100 +1,88 @@
-"""What can be wrong with predictions and references, found before a number is made of them.
+"""Checks of predictions and references before a number is made of them.
 
 What would make the number wrong is refused with a `ValueError`; what a reader of the number has to know is a warning.
-Both are one line each. Every check stands for a mistake that other tools let pass: shifted lines, transposed or swapped
+Both are one line. Every check stands for a mistake that other tools let pass: shifted lines, transposed or swapped
 arguments, CIDEr of one image, document frequencies of a subset, words where a language has no spaces.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Literal
 
-from polyglance.evaluate.predictions import Id, TextSet
-from polyglance.evaluate.scored_languages import scored_language
+from polyglance.evaluate.scored_languages import find_scored_language
+from polyglance.evaluate.text_files import Id, TextSet
 from polyglance.evaluate.tokenization.normalise import has_line_break, without_line_breaks
-from polyglance.languages import did_you_mean
 
 __all__ = [
-    "BENCHMARK_SIZES",
     "Missing",
-    "Segments",
+    "SegmentTexts",
     "check_benchmark_size",
     "check_document_frequency",
     "check_tokenizer",
-    "pair",
+    "pair_texts",
 ]
 
 Missing = Literal["error", "empty", "drop"]
-"""Ids that only one side has, or that predictions repeat. `error`: refuse. `empty`: a missing prediction counts as an
-empty text. `drop`: score the ids that both have, and the first of repeated predictions."""
+"""Treatment of ids that only one side has, or that predictions repeat. `error`: refuse. `empty`: a missing prediction
+counts as an empty text. `drop`: score the ids that both have, and the first of repeated predictions."""
 
 _FEW_IMAGES = 1000
-"""Below this many images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032 by
-their own and 0.896 by those of all."""
-
-BENCHMARK_SIZES: Mapping[str, tuple[int, ...]] = MappingProxyType(
-    {
-        "coco-karpathy": (5000,),
-        "xm3600": (3600,),
-        "multi30k-task1": (1000, 461, 1071),
-        "multi30k-task2": (1000,),
-        "commute-translation": (308, 300, 324),
-        "docci": (5000,),
-        "image-paragraphs": (2489,),
-    }
-)
-"""Segments that the test splits of a benchmark have, in any of its languages."""
+"""Below this number of images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032
+by their own frequencies and 0.896 by those of all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segments:
+class SegmentTexts:
     """Predictions and references that belong together, ready to be tokenised: no text holds a line break."""
 
     ids: tuple[Id, ...]
-    """As the references spell them, in their order."""
+    """Ids as the references spell them, in their order."""
     hypotheses: tuple[str, ...]
     references: tuple[tuple[str, ...], ...]
-    """Those of each id; never empty."""
+    """References of each id; never empty."""
     all_references: tuple[tuple[str, ...], ...]
-    """Of every id of the reference file, scored or not."""
+    """References of every id of the reference file, scored or not."""
     warnings: tuple[str, ...]
 
 
-def pair(
+def pair_texts(
     hypotheses: TextSet, references: TextSet, *, ids: Sequence[str] | None = None, missing: Missing = "error"
-) -> Segments:
+) -> SegmentTexts:
     """Bring each prediction and its references together.
 
     Args:
-        ids: the ids to score, where not all of the references'.
-        missing: what to do about ids that only one side has.
+        ids: ids to score; None: all of the references'.
+        missing: treatment of ids that only one side has.
 
     Raises:
         ValueError: swapped or transposed arguments, ids missing, unknown or repeated: one line, with the first few.
     """
     _check_not_swapped(hypotheses, references)
     _check_not_transposed(hypotheses, references)
-    warnings: list[str] = []
-    found, expected = hypotheses.by_id(), references.by_id()
-    wanted = list(expected) if ids is None else _known(ids, expected, references)
-    _check_repeated({name: found[name] for name in wanted if name in found}, hypotheses, missing, warnings)
-    absent = [name for name in wanted if name not in found]
-    extra = [name for name in found if name not in expected]
-    _check_absent(absent, wanted, hypotheses, references, missing, warnings)
-    _check_extra(extra, hypotheses, references, missing if ids is None else "drop", warnings)
+    predicted, expected = hypotheses.by_id(), references.by_id()
+    if unknown := [name for name in ids or () if name not in expected]:
+        raise ValueError(f"{references.source}: {_count(unknown)} asked for, but not there")
+    wanted = list(expected) if ids is None else list(dict.fromkeys(ids))
+    warnings = _check_ids(predicted, wanted, hypotheses, references, missing)
+    extra = [name for name in predicted if name not in expected]
+    if extra:
+        message = f"{hypotheses.source}: {_count(extra)} not in {references.source}"
+        if ids is None and missing == "error":
+            raise ValueError(f"{message}; --missing drop leaves them out")
+        warnings.append(f"{message}; left out")
     if missing == "drop":
-        wanted = [name for name in wanted if name in found]
+        wanted = [name for name in wanted if name in predicted]
     if not wanted:
         raise ValueError(f"{hypotheses.source}: no id is also in {references.source}; they belong to different data")
-    spelled = {str(name): name for name, _ in references.entries}
-    chosen = [found.get(name, [""])[0] for name in wanted]
-    _check_empty([found[name][0] for name in wanted if name in found], hypotheses.source, "predictions", warnings)
-    _check_empty([text for name in wanted for text in expected[name]], references.source, "references", warnings)
-    cleaned = _cleaned([chosen], hypotheses.source, warnings)[0]
-    all_references = _cleaned(list(expected.values()), references.source, warnings)
+    given = [predicted[name][0] for name in wanted if name in predicted]
+    warnings += _count_empty(given, hypotheses.source, "predictions")
+    warnings += _count_empty([text for name in wanted for text in expected[name]], references.source, "references")
+    chosen = [predicted.get(name, [""])[0] for name in wanted]
+    (cleaned,) = _clean([chosen], hypotheses.source, warnings)
+    all_references = _clean(list(expected.values()), references.source, warnings)
     by_id = dict(zip(expected, all_references, strict=True))
-    return Segments(
+    spelled = {str(name): name for name, _ in references.entries}
+    return SegmentTexts(
         ids=tuple(spelled[name] for name in wanted),
         hypotheses=cleaned,
         references=tuple(by_id[name] for name in wanted),
@@ -104,12 +92,12 @@ def pair(
 
 
 def check_document_frequency(num_segments: int, num_references: int, df: str) -> list[str]:
-    """What document frequencies of few images do to CIDEr.
+    """Warn where CIDEr's document frequencies come from few images.
 
     Args:
-        num_segments: images that are scored.
-        num_references: images that there are references of.
-        df: `references` where they come from the scored images.
+        num_segments: number of scored images.
+        num_references: number of images with references.
+        df: `references` where the frequencies come from the scored images.
 
     Raises:
         ValueError: there is one image only: log(1) = 0, and so is every score.
@@ -135,8 +123,8 @@ def check_document_frequency(num_segments: int, num_references: int, df: str) ->
 
 
 def check_tokenizer(metric: str, tokenizer: str, language: str) -> list[str]:
-    """Whether the words that a metric counts are words of the language."""
-    entry = scored_language(language)
+    """Warn where the words that a metric counts are no words of the language."""
+    entry = find_scored_language(language)
     if entry.spaces or tokenizer not in ("ptb", "whitespace", "13a", "intl", "none"):
         return []
     return [
@@ -146,25 +134,30 @@ def check_tokenizer(metric: str, tokenizer: str, language: str) -> list[str]:
 
 
 def check_benchmark_size(benchmark: str, num_segments: int) -> list[str]:
-    """Whether the split is as large as the benchmark's.
+    """Warn where the number of segments is not that of a test split of the benchmark.
 
     Raises:
-        ValueError: there is no such benchmark.
+        ValueError: there is no such benchmark, or its size is not fixed.
     """
-    if benchmark not in BENCHMARK_SIZES:
-        raise ValueError(f"unknown benchmark {benchmark!r}: {did_you_mean(benchmark, BENCHMARK_SIZES)}")
-    sizes = BENCHMARK_SIZES[benchmark]
+    from polyglance.data.benchmarks import find_benchmark  # loads pyarrow, which scoring does without
+
+    known = find_benchmark(benchmark)
+    tests = [split for split in known.splits if split.startswith("test")] or known.splits[:1]
+    published = [known.num_examples(split, language) for split in tests for language in known.languages(split)]
+    sizes = {size for size in published if size is not None}
+    if not sizes:
+        raise ValueError(f"{benchmark} has no fixed size that the number of segments could be compared with")
     if num_segments in sizes:
         return []
-    right = " or ".join(f"{size:,}" for size in sizes)
+    right = " or ".join(f"{size:,}" for size in sorted(sizes, reverse=True))
     return [f"{num_segments:,} segments were scored, but a test split of {benchmark} has {right}"]
 
 
 def _check_not_swapped(hypotheses: TextSet, references: TextSet) -> None:
-    several = sum(len(texts) > 1 for texts in hypotheses.by_id().values())
+    num_several = sum(len(texts) > 1 for texts in hypotheses.by_id().values())
     references_have_several = any(len(texts) > 1 for texts in references.by_id().values())
-    as_files_say = hypotheses.layout == "coco captions" != references.layout
-    if as_files_say or (2 * several > len(hypotheses.by_id()) and not references_have_several):
+    files_are_swapped = hypotheses.layout == "coco captions" != references.layout
+    if files_are_swapped or (2 * num_several > len(hypotheses.by_id()) and not references_have_several):
         raise ValueError(
             f"predictions and references look swapped: {hypotheses.source} holds several texts per id, "
             f"{references.source} one"
@@ -187,79 +180,53 @@ def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
             )
 
 
-def _known(ids: Sequence[str], expected: Mapping[str, object], references: TextSet) -> list[str]:
-    unknown = [name for name in ids if name not in expected]
-    if unknown:
-        raise ValueError(f"{references.source}: {_some(unknown)} asked for, but not there")
-    return list(dict.fromkeys(ids))
-
-
-def _check_repeated(
-    found: Mapping[str, Sequence[str]], hypotheses: TextSet, missing: Missing, warnings: list[str]
-) -> None:
-    repeated = [name for name, texts in found.items() if len(texts) > 1]
-    if not repeated:
-        return
-    message = f"{hypotheses.source}: {_some(repeated)} predicted more than once"
-    if missing != "drop":
-        raise ValueError(f"{message}; --missing drop takes the first")
-    warnings.append(f"{message}; the first is scored")
-
-
-def _check_absent(
-    absent: Sequence[str],
+def _check_ids(
+    predicted: dict[str, list[str]],
     wanted: Sequence[str],
     hypotheses: TextSet,
     references: TextSet,
     missing: Missing,
-    warnings: list[str],
-) -> None:
-    if not absent:
-        return
-    message = f"{hypotheses.source}: {_some(absent)} missing of the {len(wanted):,} in {references.source}"
-    if missing == "error":
-        raise ValueError(f"{message}; --missing empty scores them as empty texts, --missing drop leaves them out")
-    done = "scored as empty texts" if missing == "empty" else "left out"
-    warnings.append(f"{message}; {done}")
+) -> list[str]:
+    """Refuse wanted ids that are predicted more than once or not at all, or warn of them where `missing` allows it."""
+    warnings = []
+    if repeated := [name for name in wanted if len(predicted.get(name, ())) > 1]:
+        message = f"{hypotheses.source}: {_count(repeated)} predicted more than once"
+        if missing != "drop":
+            raise ValueError(f"{message}; --missing drop takes the first")
+        warnings.append(f"{message}; the first is scored")
+    if absent := [name for name in wanted if name not in predicted]:
+        message = f"{hypotheses.source}: {_count(absent)} missing of the {len(wanted):,} in {references.source}"
+        if missing == "error":
+            raise ValueError(f"{message}; --missing empty scores them as empty texts, --missing drop leaves them out")
+        warnings.append(f"{message}; {'scored as empty texts' if missing == 'empty' else 'left out'}")
+    return warnings
 
 
-def _check_extra(
-    extra: Sequence[str], hypotheses: TextSet, references: TextSet, missing: Missing, warnings: list[str]
-) -> None:
-    if not extra:
-        return
-    message = f"{hypotheses.source}: {_some(extra)} not in {references.source}"
-    if missing == "error":
-        raise ValueError(f"{message}; --missing drop leaves them out")
-    warnings.append(f"{message}; left out")
-
-
-def _check_empty(texts: Sequence[str], source: str, what: str, warnings: list[str]) -> None:
+def _count_empty(texts: Sequence[str], source: str, kind: str) -> list[str]:
     num_empty = sum(not text.strip() for text in texts)
-    if num_empty:
-        warnings.append(f"{source}: {num_empty:,} of {len(texts):,} {what} are empty")
+    return [f"{source}: {num_empty:,} of {len(texts):,} {kind} are empty"] if num_empty else []
 
 
-def _cleaned(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) -> list[tuple[str, ...]]:
-    """The texts with spaces for line breaks, and U+FFFD for halves of characters, which UTF-8 cannot hold."""
-    broken = sum(has_line_break(text) for texts in groups for text in texts)
-    if broken:
+def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) -> list[tuple[str, ...]]:
+    """Replace line breaks by spaces, and halves of characters, which UTF-8 cannot hold, by U+FFFD. Warn of both."""
+    num_broken = sum(has_line_break(text) for texts in groups for text in texts)
+    if num_broken:
         warnings.append(
-            f"{source}: {broken:,} texts hold line-break characters (such as U+2028, CR, FF, VT); they count as spaces "
-            "here, and shift all later texts in tools that work line by line"
+            f"{source}: {num_broken:,} texts hold line-break characters (such as U+2028, CR, FF, VT); they count as "
+            "spaces here, and shift all later texts in tools that work line by line"
         )
-    cleaned = [tuple(_encodable(without_line_breaks(text)) for text in texts) for texts in groups]
-    halves = sum(
+    cleaned = [tuple(_replace_halves(without_line_breaks(text)) for text in texts) for texts in groups]
+    num_halves = sum(
         "\ufffd" in new and "\ufffd" not in old
         for olds, news in zip(groups, cleaned, strict=True)
         for old, new in zip(olds, news, strict=True)
     )
-    if halves:
-        warnings.append(f"{source}: {halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
+    if num_halves:
+        warnings.append(f"{source}: {num_halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
     return cleaned
 
 
-def _encodable(text: str) -> str:
+def _replace_halves(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -267,7 +234,7 @@ def _encodable(text: str) -> str:
     return text
 
 
-def _some(names: Sequence[str]) -> str:
-    """`2 ids (7, 9)`: how many, and the first few."""
+def _count(names: Sequence[str]) -> str:
+    """Return `2 ids (7, 9)`: how many, and the first few."""
     shown = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
     return f"{len(names):,} {'id' if len(names) == 1 else 'ids'} ({shown})"

@@ -1,22 +1,22 @@
-"""Whether two sets of predictions differ by more than chance, told from the statistics of their scores."""
+"""Comparison of two systems: whether their scores differ by more than chance, from the statistics of the scores."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from polyglance.evaluate.metrics.resampling import PairedMethod, paired_test
-from polyglance.evaluate.score_report import Measurement, ScoreReport
+from polyglance.evaluate.metrics.resampling import PairedMethod, Resampling, run_paired_test
+from polyglance.evaluate.score_report import Measurement, ScoreReport, scale_interval
 
-__all__ = ["Comparison", "compare"]
+__all__ = ["SystemComparison", "compare_systems"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison:
+class SystemComparison:
     """Two systems under one metric and protocol."""
 
     name: str
-    """Of the score: `CIDEr`."""
+    """Name of the score: `CIDEr`."""
     protocol: str
     system_a: str
     system_b: str
@@ -25,19 +25,19 @@ class Comparison:
     difference: float
     """Score of b minus score of a: above 0 where b has more."""
     interval: tuple[float, float] | None
-    """95 % interval of the difference; None after a permutation test."""
+    """Interval of the difference, 95 % by default; None after a permutation test."""
     p_value: float
-    """Two-sided."""
+    """Two-sided p-value."""
     num_ties: int
-    """Segments on which the two have the same statistics."""
+    """Number of segments on which the two have the same statistics."""
     num_segments: int
     method: PairedMethod
 
 
-def compare(
-    a: ScoreReport, b: ScoreReport, *, method: PairedMethod = "bootstrap", num_samples: int = 1000, seed: int = 0
-) -> tuple[Comparison, ...]:
-    """Paired tests of everything that both reports measured.
+def compare_systems(
+    a: ScoreReport, b: ScoreReport, *, method: PairedMethod = "bootstrap", resampling: Resampling
+) -> tuple[SystemComparison, ...]:
+    """Run paired tests of everything that both reports measured.
 
     Raises:
         ValueError: the two measured nothing in common, or not the same thing: other references, protocol, versions,
@@ -47,43 +47,32 @@ def compare(
     pairs = [(one, measured_b[one.key]) for one in a.measurements if one.key in measured_b]
     if not pairs:
         raise ValueError(f"{a.source} and {b.source} have no metric and protocol in common")
-    results = []
+    comparisons: list[SystemComparison] = []
     for one, other in pairs:
         _check_same(one, other, a, b)
-        results += _compared(one, _reordered(other, a, b), a, b, method=method, num_samples=num_samples, seed=seed)
-    return tuple(results)
+        comparisons += _compare(one, _reorder(other, a, b), (a.source, b.source), method, resampling)
+    return tuple(comparisons)
 
 
-def _compared(
-    one: Measurement,
-    other: Measurement,
-    a: ScoreReport,
-    b: ScoreReport,
-    *,
-    method: PairedMethod,
-    num_samples: int,
-    seed: int,
-) -> list[Comparison]:
+def _compare(
+    one: Measurement, other: Measurement, systems: tuple[str, str], method: PairedMethod, resampling: Resampling
+) -> list[SystemComparison]:
     # The second system goes first: differences are its score minus the first's.
-    tested = paired_test(
-        one.metric, other.statistics, one.statistics, method=method, num_samples=num_samples, seed=seed
-    )
+    tested = run_paired_test(one.metric, other.statistics, one.statistics, method=method, resampling=resampling)
     # Equal but for rounding, which depends on the order in which references were read.
-    ties = int(np.isclose(one.statistics.values, other.statistics.values, rtol=1e-9, atol=1e-12).all(axis=1).sum())
+    ties = np.isclose(one.statistics.values, other.statistics.values, rtol=1e-9, atol=1e-12).all(axis=1)
     return [
-        Comparison(
+        SystemComparison(
             name=name,
-            protocol=one.protocol,
-            system_a=a.source,
-            system_b=b.source,
+            protocol=one.parts["proto"],
+            system_a=systems[0],
+            system_b=systems[1],
             score_a=result.score_b * one.factor,
             score_b=result.score_a * one.factor,
             difference=result.difference * one.factor,
-            interval=None
-            if result.interval is None
-            else (result.interval[0] * one.factor, result.interval[1] * one.factor),
+            interval=scale_interval(result.interval, one.factor),
             p_value=result.p_value,
-            num_ties=ties,
+            num_ties=int(ties.sum()),
             num_segments=len(one.statistics.values),
             method=method,
         )
@@ -92,7 +81,8 @@ def _compared(
 
 
 def _check_same(one: Measurement, other: Measurement, a: ScoreReport, b: ScoreReport) -> None:
-    difference = _first_difference(one.parts, other.parts)
+    """Refuse measurements of different things."""
+    difference = _find_difference(one.parts, other.parts)
     if difference is not None:
         key, left, right = difference
         raise ValueError(
@@ -103,15 +93,16 @@ def _check_same(one: Measurement, other: Measurement, a: ScoreReport, b: ScoreRe
         raise ValueError(f"{a.source} and {b.source} cannot be compared: they are scores of different ids")
 
 
-def _first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, str, str] | None:
+def _find_difference(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, str, str] | None:
+    """Return key and both values of the first part of two signatures that differs."""
     for key in dict.fromkeys((*one, *other)):
         if one.get(key) != other.get(key):
             return key, one.get(key, "(none)"), other.get(key, "(none)")
     return None
 
 
-def _reordered(other: Measurement, a: ScoreReport, b: ScoreReport) -> Measurement:
-    """The second system's statistics in the order of the first's ids."""
+def _reorder(other: Measurement, a: ScoreReport, b: ScoreReport) -> Measurement:
+    """Bring the second system's statistics into the order of the first's ids."""
     rows = {str(name): row for row, name in enumerate(b.ids)}
     order = [rows[str(name)] for name in a.ids]
     if order == list(range(len(order))):

@@ -1,7 +1,8 @@
-"""Named protocols: how texts become tokens before a caption metric counts them, as published evaluations do it.
+"""Named scoring protocols: how texts become tokens before a caption metric counts them, as published evaluations do it.
 
 The choice moves the number more than most models do: the same Chinese captions score CIDEr 0.0008 under `coco`, 0.384
-under `jieba` and 0.652 under `characters`. So a protocol is data, has a name, and is part of every signature.
+under `jieba` and 0.652 under `characters`. So a protocol is data, has a name, and is part of every signature. A
+protocol is added by one entry in `PROTOCOLS`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,8 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from polyglance.evaluate.scored_languages import scored_language
-from polyglance.evaluate.tokenization import Tokenizer, tokenizer
+from polyglance.evaluate.scored_languages import find_scored_language
+from polyglance.evaluate.tokenization import Tokenizer, make_tokenizer
 from polyglance.evaluate.tokenization.normalise import (
     CAPTION_PUNCTUATION,
     PAPER_PUNCTUATION,
@@ -21,41 +22,44 @@ from polyglance.evaluate.tokenization.normalise import (
 )
 from polyglance.languages import did_you_mean
 
-__all__ = ["DEFAULT", "PROTOCOLS", "Protocol", "Removal", "protocol"]
+__all__ = ["DEFAULT", "PROTOCOLS", "RAW", "Removal", "ScoringProtocol", "find_protocol"]
 
 Removal = Literal["none", "tokens", "characters"]
 DEFAULT = "default"
-"""Stands for the protocol that a language is scored with where none is named."""
+"""Name for the protocol of a language where none is given."""
+RAW = "raw"
+"""Written in place of a protocol for metrics that read texts as they are."""
 OTHERS = "*"
-"""Stands for every language that a protocol does not name."""
+"""Key for every language that a protocol does not name."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Protocol:
-    """From raw texts to tokens: Unicode form, words by language, punctuation, case; and the scale that is printed."""
+class ScoringProtocol:
+    """Steps from raw texts to tokens (Unicode form, words by language, punctuation, case), and the scale of scores."""
 
     name: str
     summary: str
-    """One line for people, with where it comes from."""
+    """One line for people, with the source."""
     tokenizers: Mapping[str, str]
-    """Language code -> tokeniser; `*` stands for all others, and without it they are refused."""
+    """Language code -> tokeniser; `*` is for all other languages, which are refused without it."""
     normalisation: UnicodeForm = "none"
-    """Applied before the words are cut."""
+    """Unicode form of texts before they are cut into words."""
     then_ptb: bool = False
     """The cut words go through PTB as well (which lower-cases, and removes its own punctuation)."""
     removal: Removal = "none"
     """`tokens`: tokens of CAPTION_PUNCTUATION are left out. `characters`: those of PAPER_PUNCTUATION are deleted."""
     lowercase: bool = False
+    """Tokens are lower-cased at the end."""
     factor: float = 1.0
-    """What scores are multiplied with: 100 where the published tables say 78.1 for what pycocoevalcap calls 0.781."""
+    """Factor of scores: 100 where the published tables say 78.1 for what pycocoevalcap calls 0.781."""
 
     def tokenizer_name(self, language: str) -> str:
-        """Name of the tokeniser for a language.
+        """Return the name of the tokeniser for a language.
 
         Raises:
-            ValueError: the language is not known, or the protocol says nothing about it.
+            ValueError: the language is not known, or the protocol is not for it.
         """
-        scored_language(language)
+        find_scored_language(language)
         name = self.tokenizers.get(language, self.tokenizers.get(OTHERS))
         if name is None:
             raise ValueError(
@@ -65,30 +69,31 @@ class Protocol:
         return name
 
     def case(self, language: str) -> Literal["lower", "mixed"]:
-        """Whether upper and lower case are the same to it."""
+        """Return `lower` where upper and lower case give the same tokens, else `mixed`."""
         ptb = self.then_ptb or self.tokenizer_name(language) == "ptb"
         return "lower" if ptb or self.lowercase else "mixed"
 
-    def tokenizer(self, language: str) -> Tokenizer:
-        """All of the protocol's steps as one tokeniser, named after the one that cuts the words.
+    def make_tokenizer(self, language: str) -> Tokenizer:
+        """Make one tokeniser of all steps, named after the one that cuts the words.
 
         Raises:
             ValueError: as `tokenizer_name`; or a library or model that is needed is not installed.
         """
-        words = tokenizer(self.tokenizer_name(language), language)
-        ptb = tokenizer("ptb", language) if self.then_ptb and words.name != "ptb" else None
+        words = make_tokenizer(self.tokenizer_name(language), language)
+        ptb = make_tokenizer("ptb", language) if self.then_ptb and words.name != "ptb" else None
 
         def tokenize(texts: Sequence[str]) -> list[str]:
-            cut = words.tokenize([normalise(text, self.normalisation) for text in texts])
+            tokenized = words.tokenize([normalise(text, self.normalisation) for text in texts])
             if ptb is not None:
-                cut = ptb.tokenize(cut)
-            return [self._finish(text) for text in cut]
+                tokenized = ptb.tokenize(tokenized)
+            return [self._finish(text) for text in tokenized]
 
         name = words.name if ptb is None else f"{words.name}+{ptb.name}"
         version = words.version if ptb is None else f"{words.version}+{ptb.version}"
         return Tokenizer(name=name, version=version, tokenize=tokenize)
 
     def _finish(self, tokenized: str) -> str:
+        """Remove punctuation and case."""
         if self.removal == "tokens":
             tokenized = drop_tokens(tokenized, CAPTION_PUNCTUATION)
         elif self.removal == "characters":
@@ -96,77 +101,73 @@ class Protocol:
         return tokenized.lower() if self.lowercase else tokenized
 
 
-PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {
-        entry.name: entry
-        for entry in (
-            Protocol(
-                name="coco",
-                summary="PTB on the raw text, as pycocoevalcap and the COCO server do it",
-                tokenizers={OTHERS: "ptb"},
-            ),
-            Protocol(
-                name="paper",
-                summary="NFKC, stanza's words, punctuation deleted, lower case, x100: the paper's XM3600 evaluation",
-                tokenizers={OTHERS: "stanza"},
-                normalisation="NFKC",
-                removal="characters",
-                lowercase=True,
-                factor=100.0,
-            ),
-            Protocol(
-                name="paligemma-xm3600",
-                summary="PTB on the raw text in every language, x100: PaliGemma and big_vision on XM3600",
-                tokenizers={OTHERS: "ptb"},
-                factor=100.0,
-            ),
-            Protocol(
-                name="characters",
-                summary="NFKC, every character that is not white space a token, punctuation left out, case kept",
-                tokenizers={OTHERS: "characters"},
-                normalisation="NFKC",
-                removal="tokens",
-            ),
-            Protocol(
-                name="jieba",
-                summary="NFKC, jieba's words, punctuation left out, case kept; Chinese only",
-                tokenizers={"zh": "jieba"},
-                normalisation="NFKC",
-                removal="tokens",
-            ),
-            Protocol(
-                name="multicaptioneval",
-                summary="NFKC; zh characters, ja Sudachi, ko MeCab, th newmm, else PTB; punctuation left out",
-                tokenizers={"zh": "characters", "ja": "sudachi", "ko": "mecab-ko", "th": "newmm", OTHERS: "ptb"},
-                normalisation="NFKC",
-                removal="tokens",
-            ),
-            Protocol(
-                name="mblip",
-                summary="NFC; zh characters, ja Sudachi, th newmm; then PTB in every language: mBLIP and Centurio",
-                tokenizers={"zh": "characters", "ja": "sudachi", "th": "newmm", OTHERS: "ptb"},
-                normalisation="NFC",
-                then_ptb=True,
-            ),
-            Protocol(
-                name="whitespace",
-                summary="words between spaces as they are, nothing removed, case kept",
-                tokenizers={OTHERS: "whitespace"},
-            ),
-        )
-    }
+_ALL = (
+    ScoringProtocol(
+        name="coco",
+        summary="PTB on the raw text, as pycocoevalcap and the COCO server do it",
+        tokenizers={OTHERS: "ptb"},
+    ),
+    ScoringProtocol(
+        name="paper",
+        summary="NFKC, stanza's words, punctuation deleted, lower case, x100: the paper's XM3600 evaluation",
+        tokenizers={OTHERS: "stanza"},
+        normalisation="NFKC",
+        removal="characters",
+        lowercase=True,
+        factor=100.0,
+    ),
+    ScoringProtocol(
+        name="paligemma-xm3600",
+        summary="PTB on the raw text in every language, x100: PaliGemma and big_vision on XM3600",
+        tokenizers={OTHERS: "ptb"},
+        factor=100.0,
+    ),
+    ScoringProtocol(
+        name="characters",
+        summary="NFKC, every character that is not white space a token, punctuation left out, case kept",
+        tokenizers={OTHERS: "characters"},
+        normalisation="NFKC",
+        removal="tokens",
+    ),
+    ScoringProtocol(
+        name="jieba",
+        summary="NFKC, jieba's words, punctuation left out, case kept; Chinese only",
+        tokenizers={"zh": "jieba"},
+        normalisation="NFKC",
+        removal="tokens",
+    ),
+    ScoringProtocol(
+        name="multicaptioneval",
+        summary="NFKC; zh characters, ja Sudachi, ko MeCab, th newmm, else PTB; punctuation left out",
+        tokenizers={"zh": "characters", "ja": "sudachi", "ko": "mecab-ko", "th": "newmm", OTHERS: "ptb"},
+        normalisation="NFKC",
+        removal="tokens",
+    ),
+    ScoringProtocol(
+        name="mblip",
+        summary="NFC; zh characters, ja Sudachi, th newmm; then PTB in every language: mBLIP and Centurio",
+        tokenizers={"zh": "characters", "ja": "sudachi", "th": "newmm", OTHERS: "ptb"},
+        normalisation="NFC",
+        then_ptb=True,
+    ),
+    ScoringProtocol(
+        name="whitespace",
+        summary="words between spaces as they are, nothing removed, case kept",
+        tokenizers={OTHERS: "whitespace"},
+    ),
 )
-"""Every protocol, by the name that the command line takes."""
+PROTOCOLS: Mapping[str, ScoringProtocol] = MappingProxyType({entry.name: entry for entry in _ALL})
+"""Name on the command line -> protocol."""
 
 
-def protocol(name: str, language: str) -> Protocol:
-    """The protocol with this name; `default` is `coco` where words are written with spaces between, else `characters`.
+def find_protocol(name: str, language: str) -> ScoringProtocol:
+    """Return the protocol with this name; `default` is `coco` where words are separated by spaces, else `characters`.
 
     Raises:
         ValueError: there is no such protocol or language; the message names the nearest.
     """
     if name == DEFAULT:
-        name = "coco" if scored_language(language).spaces else "characters"
+        name = "coco" if find_scored_language(language).spaces else "characters"
     if name not in PROTOCOLS:
         raise ValueError(f"unknown protocol {name!r}: {did_you_mean(name, (DEFAULT, *PROTOCOLS))}")
     return PROTOCOLS[name]

@@ -1,102 +1,104 @@
-"""From model and benchmark to scores: predict, score, write, for one language after the other."""
+"""Evaluation of a model on a benchmark: predict, score, write, for one language after the other."""
 
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from polyglance.data.benchmarks import benchmark
+from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines.open import EvaluatedModel, open_model
-from polyglance.evaluate.predict import PredictConfig, Prediction, predict
-from polyglance.evaluate.score_predictions import score_prediction
-from polyglance.evaluate.score_report import Resampling, Score, ScoreReport, make_report, write_scores
+from polyglance.evaluate.metrics.resampling import Resampling
+from polyglance.evaluate.predict import predict_benchmark
+from polyglance.evaluate.prediction_job import PredictConfig
+from polyglance.evaluate.prediction_set import PredictionSet
+from polyglance.evaluate.score_predictions import score_predictions
+from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
 
-__all__ = ["Evaluated", "ScoringConfig", "evaluate"]
+__all__ = ["LanguageResult", "ScoringConfig", "evaluate_benchmark"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoringConfig:
-    """How predictions are scored."""
+    """Metrics and protocols of predictions."""
 
     score: bool = True
-    """Whether they are."""
+    """Score the predictions."""
     metrics: tuple[str, ...] = ()
-    """None given: those that the benchmark is published with."""
+    """Metrics; those that the benchmark is published with if none is given."""
     protocols: tuple[str, ...] = ()
-    """None given: those that the benchmark is published with."""
+    """Scoring protocols; those that the benchmark is published with if none is given."""
     clip: Path | None = None
-    """CLIP-like checkpoint that also scores captions; None: none does."""
+    """Folder of a CLIP-like checkpoint that also scores captions; no CLIPScore if not given."""
     clip_prefix: str = ""
-    """Words before every caption that it reads."""
+    """Words before every caption that the CLIP-like checkpoint reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluated:
-    """One language's result."""
+class LanguageResult:
+    """Result of a benchmark in one language."""
 
     language: str
     folder: str
-    """Where predictions.jsonl, prediction.json and scores.json are."""
+    """Folder of predictions.jsonl, prediction.json and scores.json."""
     num_rows: int
     num_errors: int
-    """Rows without an answer."""
-    scores: tuple[Score, ...]
+    """Number of rows without an answer."""
+    scores: tuple[MetricScore, ...]
     warnings: tuple[str, ...]
 
 
-def evaluate(config: PredictConfig, languages: Sequence[str], scoring: ScoringConfig) -> list[Evaluated]:
+def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring: ScoringConfig) -> list[LanguageResult]:
     """Predict and score a benchmark in these languages.
 
     Args:
-        config: `language` is put in for each.
+        config: its `language` is replaced by each.
         languages: none given: all of the benchmark's that the model knows.
 
     Raises:
-        ValueError: as `predict` and `score_prediction`.
+        ValueError: as `predict_benchmark` and `score_predictions`.
     """
     model = open_model(config.model)
-    asked = languages or _all_languages(config, model)
-    return [_evaluate(replace(config, language=code), model, scoring) for code in asked]
+    chosen = languages or _known_languages(config, model)
+    return [_evaluate_language(replace(config, language=code), model, scoring) for code in chosen]
 
 
-def _all_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
-    chosen = benchmark(config.benchmark)
-    known = chosen.languages(config.split or chosen.splits[0])
-    able = model.languages.get(config.task)
-    left = [code for code in known if able is not None and code not in able]
-    if left and len(left) < len(known):
-        print(f"{model.name} does not know {', '.join(left)}: left out", file=sys.stderr)
-        return [code for code in known if code not in left]
-    return list(known)
+def _known_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
+    """Return the benchmark's languages that the model knows; all where it knows none, which is refused later."""
+    languages = find_benchmark(config.benchmark).languages(config.used_split)
+    of_model = model.languages.get(config.task)
+    unknown = [code for code in languages if of_model is not None and code not in of_model]
+    if unknown and len(unknown) < len(languages):
+        print(f"{model.name} does not know {', '.join(unknown)}: left out", file=sys.stderr)
+        return [code for code in languages if code not in unknown]
+    return list(languages)
 
 
-def _evaluate(config: PredictConfig, model: EvaluatedModel, scoring: ScoringConfig) -> Evaluated:
-    prediction = predict(config, model)
-    report = _scored(prediction, config, scoring) if scoring.score else ScoreReport(scores=(), warnings=())
-    return Evaluated(
+def _evaluate_language(config: PredictConfig, model: EvaluatedModel, scoring: ScoringConfig) -> LanguageResult:
+    predictions = predict_benchmark(config, model)
+    report = _score(predictions, config, scoring) if scoring.score else ScoreReport(scores=(), warnings=())
+    return LanguageResult(
         language=config.language,
-        folder=str(prediction.folder),
-        num_rows=len(prediction.rows),
-        num_errors=sum(prediction.errors.values()),
+        folder=str(predictions.folder),
+        num_rows=len(predictions.rows),
+        num_errors=predictions.count_errors().total(),
         scores=report.scores,
         warnings=report.warnings,
     )
 
 
-def _scored(prediction: Prediction, config: PredictConfig, scoring: ScoringConfig) -> ScoreReport:
-    report = score_prediction(prediction, metrics=scoring.metrics, protocols=scoring.protocols)
+def _score(predictions: PredictionSet, config: PredictConfig, scoring: ScoringConfig) -> ScoreReport:
+    """Score predictions and write the scores beside them."""
+    report = score_predictions(predictions, metrics=scoring.metrics, protocols=scoring.protocols)
     if scoring.clip is not None:
-        from polyglance.evaluate.clip_score import ClipConfig, clip_score
+        from polyglance.evaluate.clip_score import ClipConfig, measure_clip_score
 
-        chosen: Any = {"folder": scoring.clip, "prefix": scoring.clip_prefix}
-        measured = clip_score(prediction, config, ClipConfig(**chosen, device=config.model.device))
+        clip = ClipConfig(folder=scoring.clip, prefix=scoring.clip_prefix, device=config.model.device)
         report = make_report(
-            [*report.measurements, measured],
+            [*report.measurements, measure_clip_score(predictions, config, clip)],
             ids=report.ids,
             warnings=report.warnings,
             resampling=Resampling(),
             source=report.source,
         )
-    write_scores(report, prediction.folder)
+    write_scores(report, predictions.folder)
     return report

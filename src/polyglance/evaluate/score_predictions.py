@@ -1,7 +1,7 @@
 """Scores of finished predictions, with the protocols and metrics that their benchmark is published with.
 
-report = score_prediction(predict(config))
-write_scores(report, prediction.folder)
+report = score_predictions(predict_benchmark(config))
+write_scores(report, predictions.folder)
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,26 +10,26 @@ from importlib.util import find_spec
 
 from polyglance import __version__
 from polyglance.config import fingerprint
-from polyglance.evaluate.disambiguation import disambiguation_accuracy
 from polyglance.evaluate.metrics import Statistics
-from polyglance.evaluate.metrics.means import DisambiguationAccuracy, SegmentMeans
-from polyglance.evaluate.predict import Prediction
-from polyglance.evaluate.protocols import DEFAULT, protocol
-from polyglance.evaluate.score import RAW, score_texts
-from polyglance.evaluate.score_report import Measurement, Resampling, ScoreReport, make_report
+from polyglance.evaluate.metrics.model_based import DisambiguationAccuracy, ModelBasedMetric
+from polyglance.evaluate.metrics.resampling import Resampling
+from polyglance.evaluate.prediction_set import PredictionSet
+from polyglance.evaluate.protocols import DEFAULT, RAW, find_protocol
+from polyglance.evaluate.score import score_texts
+from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 
-__all__ = ["measured_with_model", "score_prediction"]
+__all__ = ["make_measurement", "score_predictions"]
 
 _CAPTION_METRICS = ("cider", "bleu", "rouge")
 _TRANSLATION_METRICS = ("sacrebleu", "chrf")
 _COCO_BENCHMARKS = ("coco-karpathy", "multi30k-task2")
-"""Published with PTB tokens."""
+"""Benchmarks that are published with PTB tokens."""
 _WRONG, _RIGHT = 1.0, 0.0
-"""Losses of a row that has none: its wrong translation costs less."""
+"""Losses of a row without an answer: its incorrect translation costs less, so that it is decided wrongly."""
 
 
-def score_prediction(
-    prediction: Prediction,
+def score_predictions(
+    predictions: PredictionSet,
     *,
     metrics: Sequence[str] = (),
     protocols: Sequence[str] = (),
@@ -38,80 +38,78 @@ def score_prediction(
     """Score predictions. Rows without an answer count as empty texts, or as rows decided wrongly; a warning says so.
 
     Args:
-        metrics, protocols: None given: those of the benchmark.
+        metrics, protocols: none given: those that the benchmark is published with.
 
     Raises:
         ValueError: as `score_texts`.
     """
     resampling = resampling or Resampling()
-    task, language = str(prediction.sidecar["task"]), str(prediction.sidecar["language"])
-    warnings = _warnings(prediction)
-    if task == "disambiguation":
-        return _accuracy(prediction, resampling, warnings)
-    by_default, chosen = _defaults(str(prediction.sidecar["benchmark"]), task, language)
+    info, warnings = predictions.info, _warn_of_errors(predictions)
+    if info.task == "disambiguation":
+        return _score_disambiguation(predictions, resampling, warnings)
+    published_metrics, published_protocols = _choose_scoring(info.benchmark, info.task, info.language)
     report = score_texts(
-        {row["id"]: row["text"] for row in prediction.rows},
-        {example.id: example.references for example in prediction.examples},
-        language=language,
-        metrics=tuple(metrics) or by_default,
-        protocols=tuple(protocols) or chosen,
+        {row.id: row.text or "" for row in predictions.rows},
+        {example.id: example.references for example in predictions.examples},
+        language=info.language,
+        metrics=tuple(metrics) or published_metrics,
+        protocols=tuple(protocols) or published_protocols,
         num_bootstrap=0,
     )
     return make_report(
-        [replace(one, parts={**one.parts, **_subset(prediction)}) for one in report.measurements],
+        [replace(one, parts={**one.parts, **_subset_part(predictions)}) for one in report.measurements],
         ids=report.ids,
         warnings=[*report.warnings, *warnings],
         resampling=resampling,
-        source=str(prediction.folder),
+        source=str(predictions.folder),
     )
 
 
-def measured_with_model(
-    metric: SegmentMeans, statistics: Statistics, prediction: Prediction, facts: Mapping[str, str]
+def make_measurement(
+    metric: ModelBasedMetric, statistics: Statistics, predictions: PredictionSet, facts: Mapping[str, str]
 ) -> Measurement:
-    """A measurement that texts alone do not give, signed with `facts` and the predictions' data."""
+    """Make a measurement that texts alone do not give, signed with `facts` and the predictions' data."""
     parts = {
         "proto": RAW,
-        "lang": str(prediction.sidecar["language"]),
-        "imgs": str(len(prediction.rows)),
+        "lang": predictions.info.language,
+        "imgs": str(len(predictions.rows)),
         "scale": f"0-{metric.scale:g}",
         **facts,
-        "data": fingerprint([(one.id, one.references, one.incorrect) for one in prediction.examples])[:8],
+        "data": fingerprint([(one.id, one.references, one.incorrect) for one in predictions.examples])[:8],
         "version": __version__,
-        **_subset(prediction),
+        **_subset_part(predictions),
     }
-    return Measurement(
-        metric=metric, protocol=RAW, language=parts["lang"], factor=1.0, statistics=statistics, parts=parts
-    )
+    return Measurement(metric=metric, statistics=statistics, parts=parts)
 
 
-def _accuracy(prediction: Prediction, resampling: Resampling, warnings: Sequence[str]) -> ScoreReport:
-    """Disambiguation accuracy under every rule for ties; the first is the paper's."""
-    correct = [row.get("correct", _WRONG) for row in prediction.rows]
-    incorrect = [row.get("incorrect", _RIGHT) for row in prediction.rows]
-    texts = [(example.references[0], example.incorrect or "") for example in prediction.examples]
-    counted = disambiguation_accuracy(correct, incorrect, texts=texts)
-    pairs = list(zip(correct, incorrect, strict=True))
-    wins, ties = [float(a < b) for a, b in pairs], [float(a == b) for a, b in pairs]
-    metric = DisambiguationAccuracy()
-    columns = (
-        wins,
-        [w + t for w, t in zip(wins, ties, strict=True)],
-        [w + t / 2 for w, t in zip(wins, ties, strict=True)],
-    )
-    statistics = metric.of(dict(zip(metric.names, columns, strict=True)))
-    facts = {"loss": "mean", "ties": str(counted.ties)}
-    return make_report(
-        [measured_with_model(metric, statistics, prediction, facts)],
-        ids=[row["id"] for row in prediction.rows],
-        warnings=[counted.summary(), *warnings] if counted.ties else warnings,
+def _score_disambiguation(predictions: PredictionSet, resampling: Resampling, warnings: Sequence[str]) -> ScoreReport:
+    """Compute the accuracy under every rule for ties; the first is the paper's. Ties are a warning."""
+    metric, rows = DisambiguationAccuracy(), predictions.rows
+    losses = [(_WRONG, _RIGHT) if row.error is not None else (row.correct, row.incorrect) for row in rows]
+    correct, incorrect = ([float(loss) for loss in column if loss is not None] for column in zip(*losses, strict=True))
+    statistics = metric.count_decisions(correct, incorrect)
+    num_ties = sum(a == b for a, b in zip(correct, incorrect, strict=True))
+    measurement = make_measurement(metric, statistics, predictions, {"loss": "mean", "ties": str(num_ties)})
+    report = make_report(
+        [measurement],
+        ids=[row.id for row in rows],
+        warnings=warnings,
         resampling=resampling,
-        source=str(prediction.folder),
+        source=str(predictions.folder),
     )
+    if not num_ties:
+        return report
+    strict, lenient, half = (score.value for score in report.scores)
+    num_identical = sum(example.references[0] == example.incorrect for example in predictions.examples)
+    summary = (
+        f"{strict:.2f} % (ties wrong), {lenient:.2f} % (ties right), {half:.2f} % (ties half); "
+        f"{num_ties} ties in {len(rows)} rows, {num_identical} rows with identical texts"
+    )
+    return replace(report, warnings=(summary, *report.warnings))
 
 
-def _defaults(benchmark: str, task: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Metrics and protocols of a benchmark."""
+def _choose_scoring(benchmark: str, task: str, language: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the metrics and protocols that a benchmark is published with."""
     if task == "translation":
         return _TRANSLATION_METRICS, (DEFAULT,)
     if benchmark in _COCO_BENCHMARKS:
@@ -122,27 +120,27 @@ def _defaults(benchmark: str, task: str, language: str) -> tuple[tuple[str, ...]
 
 
 def _has_paper_words(language: str) -> bool:
-    """Whether stanza is here with its model of the language."""
+    """Tell whether stanza is installed with its model of the language."""
     if find_spec("stanza") is None:
         return False
     try:
-        protocol("paper", language).tokenizer(language)
+        find_protocol("paper", language).make_tokenizer(language)
     except ValueError:
         return False
     return True
 
 
-def _subset(prediction: Prediction) -> dict[str, str]:
-    limit = prediction.sidecar["limit"]
+def _subset_part(predictions: PredictionSet) -> dict[str, str]:
+    """Return the part of a signature that says that only the first examples were predicted."""
+    limit = predictions.info.limit
     return {"subset": f"first{limit}"} if limit else {}
 
 
-def _warnings(prediction: Prediction) -> list[str]:
-    errors = prediction.errors
+def _warn_of_errors(predictions: PredictionSet) -> list[str]:
+    errors = predictions.count_errors()
     if not errors:
         return []
-    first = next(iter(errors))
     return [
-        f"{sum(errors.values())} of {len(prediction.rows)} rows have no answer and count as wrong or empty; "
-        f"the first because: {first}"
+        f"{errors.total()} of {len(predictions.rows)} rows have no answer and count as wrong or empty; "
+        f"the first because: {next(iter(errors))}"
     ]

@@ -1,10 +1,11 @@
 """Scores with everything that says what they are: signatures, intervals, and the statistics they were made from.
 
 `scores.json` holds values, signatures and warnings, and `scores.npz` beside it the statistics of each segment, so that
-intervals, subsets and comparisons are made from the files alone.
+intervals, subsets and comparisons are made from the files alone. This module alone reads and writes both.
 """
 
 import json
+import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,59 +15,77 @@ from typing import Any, cast
 
 import numpy as np
 
-from polyglance.evaluate.metrics import Metric, Statistics, metric
-from polyglance.evaluate.metrics.resampling import bootstrap_intervals
-from polyglance.evaluate.predictions import Id
-from polyglance.files import write_atomically
+from polyglance.evaluate.metrics import Metric, Statistics, make_metric
+from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
+from polyglance.evaluate.text_files import Id
+from polyglance.files import read_json, write_atomically
 
 __all__ = [
+    "SCORES_NAME",
     "Measurement",
-    "Resampling",
-    "Score",
+    "MetricScore",
     "ScoreReport",
-    "as_dict",
-    "load_scores",
     "make_report",
-    "signature",
-    "subset",
+    "read_metric_scores",
+    "read_scores",
+    "scale_interval",
+    "select_segments",
     "write_scores",
 ]
 
+SCORES_NAME = "scores.json"
+_STATISTICS_NAME = "scores.npz"
 _FORMAT = "polyglance scores 1"
-_FILE, _STATISTICS_FILE = "scores.json", "scores.npz"
-_USED_UP = {"df", "df_resampled", "ids", "sources"}
-"""Options of metrics that matter to statistics only, and so not to what is kept of them."""
+_STATISTICS_OPTIONS = {"df", "df_resampled", "ids", "sources"}
+"""Options of metrics that only statistics depend on. They are not kept with the statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
+class MetricScore:
     """One number, and what it is the number of."""
 
     metric: str
-    """As asked for: `bleu`."""
+    """Name of the metric on the command line: `bleu`."""
     name: str
-    """Of the number: `Bleu_4`."""
+    """Name of the number: `Bleu_4`."""
     value: float
     scale: str
-    """From 0 to what a perfect text has, roughly: `0-1`, `0-100`; CIDEr `0-10`."""
+    """Range from 0 to the score of a perfect text, roughly: `0-1`, `0-100`; CIDEr `0-10`."""
     protocol: str
-    """What made the tokens; `raw` for metrics that read texts as they are."""
+    """Protocol that made the tokens; `raw` for metrics that read texts as they are."""
     language: str
     signature: str
     interval: tuple[float, float] | None
     """Bootstrap percentile interval; None where it was not asked for."""
     num_segments: int
 
+    @classmethod
+    def parse(cls, values: Any, where: str) -> "MetricScore":
+        """Check the fields of a score that was read from a file.
 
-@dataclass(frozen=True, kw_only=True)
-class Resampling:
-    """How intervals are made."""
-
-    num_samples: int = 1000
-    """Bootstrap draws of segments; 0 for no intervals."""
-    seed: int = 0
-    level: float = 0.95
-    """Share of draws inside an interval."""
+        Raises:
+            ValueError: not an object, or a field is missing or of the wrong type.
+        """
+        if not isinstance(values, dict):
+            raise ValueError(f"{where} is not an object")
+        texts = {key: values.get(key) for key in ("name", "metric", "scale", "protocol", "language", "signature")}
+        wrong = next((key for key, value in texts.items() if not isinstance(value, str)), None)
+        where = f"{where}, {texts['name']}"
+        if wrong is not None:
+            raise ValueError(f"{where}: the {wrong} is {texts[wrong]!r}, not text")
+        if not _is_finite(values.get("value")):
+            raise ValueError(f"{where}: the value is missing or not a finite number")
+        if type(values.get("num_segments")) is not int:
+            raise ValueError(f"{where}: num_segments is missing or not a whole number")
+        interval = values.get("interval")
+        if interval is not None and not (isinstance(interval, list) and [*map(_is_finite, interval)] == [True, True]):
+            raise ValueError(f"{where}: the interval is {interval!r}, not two numbers or null")
+        return cls(
+            value=float(values["value"]),
+            interval=None if interval is None else (float(interval[0]), float(interval[1])),
+            num_segments=values["num_segments"],
+            **cast(dict[str, str], texts),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,72 +93,66 @@ class Measurement:
     """A metric's statistics of every segment under one protocol."""
 
     metric: Metric
-    protocol: str
-    language: str
-    factor: float
-    """What the protocol multiplies scores with."""
     statistics: Statistics
     parts: Mapping[str, str]
-    """Key -> value of the signature, in order, without what says how intervals were made."""
+    """Key -> value of the signature, in order, without the key that says how intervals were made: `proto` (the
+    protocol), `lang`, `imgs` (number of segments), `scale` and more."""
+    factor: float = 1.0
+    """Factor that the protocol multiplies scores with."""
 
     @property
-    def key(self) -> tuple[str, str]:
-        """What tells measurements of one report apart."""
-        return self.metric.name, self.protocol
+    def key(self) -> tuple[str, ...]:
+        """Protocol, metric and names of its statistics (chrF and chrF++ are one metric): unique in a report."""
+        return (self.parts["proto"], self.metric.name, *self.statistics.names)
 
-    def values(self) -> dict[str, float]:
-        """Score name -> value, on the protocol's scale."""
-        sums = self.statistics.values.sum(axis=0)
-        found = self.metric.scores(sums, len(self.statistics.values))
-        return {name: float(value) * self.factor for name, value in found.items()}
-
-    def scores(self, resampling: Resampling) -> list[Score]:
-        """The measurement's scores with their intervals."""
-        intervals = self._intervals(resampling) if resampling.num_samples else {}
-        boot = {"boot": f"{resampling.num_samples},seed:{resampling.seed}"} if intervals else {}
+    def scores(self, resampling: Resampling) -> list[MetricScore]:
+        """Compute the scores with their intervals, on the protocol's scale."""
+        values, intervals = self.statistics.values, {}
+        keys = dict(self.parts)
+        if resampling.num_samples:
+            intervals = bootstrap_intervals(self.metric, self.statistics, resampling)
+            keys["boot"] = f"{resampling.num_samples},seed:{resampling.seed}"
         return [
-            Score(
+            MetricScore(
                 metric=self.metric.name,
                 name=name,
-                value=value,
+                value=float(value) * self.factor,
                 scale=self.parts["scale"],
-                protocol=self.protocol,
-                language=self.language,
-                signature=signature(name, {**self.parts, **boot}),
-                interval=intervals.get(name),
-                num_segments=len(self.statistics.values),
+                protocol=self.parts["proto"],
+                language=self.parts["lang"],
+                signature="|".join([name, *(f"{key}:{part}" for key, part in keys.items())]),
+                interval=scale_interval(intervals.get(name), self.factor),
+                num_segments=len(values),
             )
-            for name, value in self.values().items()
+            for name, value in self.metric.scores(values.sum(axis=0), len(values)).items()
         ]
 
-    def _intervals(self, resampling: Resampling) -> dict[str, tuple[float, float]]:
-        found = bootstrap_intervals(
-            self.metric,
-            self.statistics,
-            num_samples=resampling.num_samples,
-            seed=resampling.seed,
-            level=resampling.level,
-        )
-        return {name: (low * self.factor, high * self.factor) for name, (low, high) in found.items()}
+
+def scale_interval(interval: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
+    """Multiply both ends of an interval."""
+    return None if interval is None else (interval[0] * factor, interval[1] * factor)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreReport:
     """All scores of one set of predictions."""
 
-    scores: tuple[Score, ...]
+    scores: tuple[MetricScore, ...]
     warnings: tuple[str, ...]
-    """One line each: what a reader of the scores has to know."""
+    """Facts that a reader of the scores has to know, one line each."""
     ids: tuple[Id, ...] = ()
-    """Of the segments, as the references spell them; row i of every statistics is segment i."""
+    """Ids of the segments, as the references spell them; row i of every statistics is segment i."""
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
     source: str = "predictions"
-    """The file of predictions, for tables and messages."""
+    """File of predictions, for tables and messages."""
 
-
-def signature(name: str, parts: Mapping[str, str]) -> str:
-    """`CIDEr|proto:coco|tok:ptb-3.4.1|...`: all that moves the number, in the manner of sacrebleu."""
-    return "|".join([name, *(f"{key}:{value}" for key, value in parts.items())])
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report for machines: `scores` -> protocol -> name -> value, then details and warnings."""
+        values: dict[str, dict[str, float]] = {}
+        for score in self.scores:
+            values.setdefault(score.protocol, {})[score.name] = score.value
+        details = [asdict(score) for score in self.scores]
+        return {"source": self.source, "scores": values, "details": details, "warnings": list(self.warnings)}
 
 
 def make_report(
@@ -150,9 +163,9 @@ def make_report(
     resampling: Resampling,
     source: str,
 ) -> ScoreReport:
-    """The scores of measurements, with their intervals."""
+    """Compute the scores of measurements, with their intervals."""
     return ScoreReport(
-        scores=tuple(score for measured in measurements for score in measured.scores(resampling)),
+        scores=tuple(score for measurement in measurements for score in measurement.scores(resampling)),
         warnings=tuple(dict.fromkeys(warnings)),
         ids=tuple(ids),
         measurements=tuple(measurements),
@@ -160,8 +173,8 @@ def make_report(
     )
 
 
-def subset(report: ScoreReport, ids: Sequence[str] | None, resampling: Resampling | None = None) -> ScoreReport:
-    """The scores of some of the segments (of all: None), from the statistics alone.
+def select_segments(report: ScoreReport, ids: Sequence[str] | None, resampling: Resampling) -> ScoreReport:
+    """Compute the scores of some of the segments (None: of all) from the statistics alone.
 
     CIDEr keeps the document frequencies of the whole set, which makes it comparable with the whole set's; scoring the
     subset's files anew would take others.
@@ -172,77 +185,66 @@ def subset(report: ScoreReport, ids: Sequence[str] | None, resampling: Resamplin
     rows = {str(name): row for row, name in enumerate(report.ids)}
     unknown = [name for name in ids or () if name not in rows]
     if unknown or not report.measurements:
-        what = f"no segment {unknown[0]!r}" if unknown else "no statistics"
-        raise ValueError(f"{report.source}: its scores hold {what}")
+        missing = f"no segment {unknown[0]!r}" if unknown else "no statistics"
+        raise ValueError(f"{report.source}: its scores hold {missing}")
     chosen = list(range(len(rows))) if ids is None else [rows[name] for name in dict.fromkeys(ids)]
     return make_report(
-        [_rows(measured, chosen) for measured in report.measurements],
+        [_select_rows(measurement, chosen) for measurement in report.measurements],
         ids=[report.ids[row] for row in chosen],
         warnings=report.warnings,
-        resampling=resampling or Resampling(),
+        resampling=resampling,
         source=report.source,
     )
 
 
-def _rows(measured: Measurement, chosen: Sequence[int]) -> Measurement:
-    """The measurement of some segments; its signature says of how many."""
-    statistics, whole = measured.statistics, len(measured.statistics.values)
-    images = measured.parts["imgs"] if len(chosen) == whole else f"{len(chosen)}/{measured.parts['imgs']}"
+def _select_rows(measurement: Measurement, chosen: list[int]) -> Measurement:
+    """Keep some segments; the signature then says how many of how many."""
+    statistics, images = measurement.statistics, measurement.parts["imgs"]
+    if len(chosen) < len(statistics.values):
+        images = f"{len(chosen)}/{images}"
     return replace(
-        measured,
-        statistics=Statistics(values=statistics.values[list(chosen)], names=statistics.names),
-        parts={**measured.parts, "imgs": images},
+        measurement,
+        statistics=Statistics(values=statistics.values[chosen], names=statistics.names),
+        parts={**measurement.parts, "imgs": images},
     )
 
 
-def as_dict(report: ScoreReport) -> dict[str, Any]:
-    """The report for machines: `scores` -> protocol -> name -> value, then details and warnings."""
-    values: dict[str, dict[str, float]] = {}
-    for score in report.scores:
-        values.setdefault(score.protocol, {})[score.name] = score.value
-    details = [asdict(score) for score in report.scores]
-    return {"source": report.source, "scores": values, "details": details, "warnings": list(report.warnings)}
-
-
 def write_scores(report: ScoreReport, out_dir: str | Path) -> Path:
-    """Write `scores.npz`, then `scores.json`; returns the path of the second."""
+    """Write `scores.npz`, then `scores.json`; return the path of the second."""
     out_dir = Path(out_dir)
-    arrays = {str(i): measured.statistics.values for i, measured in enumerate(report.measurements)}
+    arrays = {str(i): measurement.statistics.values for i, measurement in enumerate(report.measurements)}
     content = BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     values = {
         "format": _FORMAT,
-        **as_dict(report),
-        "measurements": [_described(one) for one in report.measurements],
+        **report.as_dict(),
+        "measurements": [_describe_measurement(one) for one in report.measurements],
         "ids": list(report.ids),
     }
-    write_atomically(out_dir / _STATISTICS_FILE, content.getvalue())
-    write_atomically(out_dir / _FILE, json.dumps(values, indent=1) + "\n")
-    return out_dir / _FILE
+    write_atomically(out_dir / _STATISTICS_NAME, content.getvalue())
+    write_atomically(out_dir / SCORES_NAME, json.dumps(values, indent=1) + "\n")
+    return out_dir / SCORES_NAME
 
 
-def load_scores(path: str | Path) -> ScoreReport:
-    """Read what `write_scores` wrote: the file, or its folder.
+def read_scores(path: str | Path) -> ScoreReport:
+    """Read a report with its statistics.
+
+    Args:
+        path: scores.json, or its folder.
 
     Raises:
         ValueError: missing, damaged or written by something else.
     """
-    path = Path(path) / _FILE if Path(path).is_dir() else Path(path)
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except ValueError as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
+    path = Path(path) / SCORES_NAME if Path(path).is_dir() else Path(path)
+    values = read_json(path)
     if not isinstance(values, dict) or values.get("format") != _FORMAT:
         raise ValueError(f"{path}: not a file of scores (its `format` is not {_FORMAT!r})")
+    scores = _parse_details(values, path)
+    arrays = _read_arrays(path.with_name(_STATISTICS_NAME))
     try:
-        scores = [Score(**{**entry, "interval": _pair(entry["interval"])}) for entry in values["details"]]
-        arrays = _arrays(path.with_name(_STATISTICS_FILE))
-        described = values["measurements"]
-        measurements = [_measurement(one, arrays[str(i)]) for i, one in enumerate(described)]
+        measurements = [_make_measurement(one, arrays[str(i)]) for i, one in enumerate(values["measurements"])]
         return ScoreReport(
-            scores=tuple(scores),
+            scores=scores,
             warnings=tuple(values["warnings"]),
             ids=tuple(values["ids"]),
             measurements=tuple(measurements),
@@ -252,7 +254,28 @@ def load_scores(path: str | Path) -> ScoreReport:
         raise ValueError(f"{path}: damaged file of scores ({error!r})") from None
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def read_metric_scores(path: str | Path) -> tuple[MetricScore, ...]:
+    """Read the scores of scores.json, without the statistics.
+
+    Raises:
+        ValueError: missing, not JSON, or damaged: one line with file and entry.
+    """
+    values = read_json(path)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected a JSON object")
+    return _parse_details(values, path)
+
+
+def _parse_details(values: Mapping[str, Any], path: str | Path) -> tuple[MetricScore, ...]:
+    details = values.get("details")
+    if not isinstance(details, list):
+        raise ValueError(f"{path}: no list 'details'; was it written by `polyglance score`?")
+    return tuple(
+        MetricScore.parse(entry, f"{path}: entry {number} of 'details'") for number, entry in enumerate(details, 1)
+    )
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
@@ -260,31 +283,35 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         raise ValueError(f"{path}: statistics of scores that cannot be read ({error})") from None
 
 
-def _described(measured: Measurement) -> dict[str, Any]:
-    """What `_measurement` needs, beside the array."""
-    names = {option.name for option in fields(cast(Any, measured.metric))} - _USED_UP
-    options = {name: getattr(measured.metric, name) for name in sorted(names)}
+def _describe_measurement(measurement: Measurement) -> dict[str, Any]:
+    """Return plain values of a measurement, without the statistics."""
+    names = {option.name for option in fields(cast(Any, measurement.metric))} - _STATISTICS_OPTIONS
+    options = {name: getattr(measurement.metric, name) for name in sorted(names)}
     return {
-        "metric": measured.metric.name,
+        "metric": measurement.metric.name,
         "options": {name: str(value) if isinstance(value, Path) else value for name, value in options.items()},
-        "protocol": measured.protocol,
-        "language": measured.language,
-        "factor": measured.factor,
-        "names": list(measured.statistics.names),
-        "signature": dict(measured.parts),
+        "protocol": measurement.parts["proto"],
+        "language": measurement.parts["lang"],
+        "factor": measurement.factor,
+        "names": list(measurement.statistics.names),
+        "signature": dict(measurement.parts),
     }
 
 
-def _measurement(described: Mapping[str, Any], values: np.ndarray) -> Measurement:
+def _make_measurement(described: Mapping[str, Any], values: np.ndarray) -> Measurement:
+    """Make a measurement from its description and its statistics."""
     return Measurement(
-        metric=metric(described["metric"], **described["options"]),
-        protocol=described["protocol"],
-        language=described["language"],
+        metric=make_metric(described["metric"], **described["options"]),
         factor=float(described["factor"]),
         statistics=Statistics(values=np.asarray(values, dtype=np.float64), names=tuple(described["names"])),
         parts=described["signature"],
     )
 
 
-def _pair(interval: Any) -> tuple[float, float] | None:
-    return None if interval is None else (float(interval[0]), float(interval[1]))
+def _is_finite(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer of hundreds of digits
+        return False

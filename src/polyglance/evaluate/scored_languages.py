@@ -1,4 +1,4 @@
-"""The languages that outputs are scored in: more than the project trains on, with what scoring needs to know."""
+"""Languages that outputs can be scored in: more than the project trains on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,24 +6,19 @@ from types import MappingProxyType
 
 from polyglance.languages import MISTAKEN_CODES, did_you_mean
 
-__all__ = ["SCORED_LANGUAGES", "XM3600_LANGUAGES", "ScoredLanguage", "scored_language"]
-
-_XM3600 = (
-    "ar bn cs da de el en es fa fi fil fr he hi hr hu id it ja ko mi nl no pl pt quz ro ru sv sw te th tr uk vi zh"
-)
-XM3600_LANGUAGES = tuple(_XM3600.split())
-"""The 36 languages of Crossmodal-3600."""
+__all__ = ["SCORED_LANGUAGES", "ScoredLanguage", "find_scored_language"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoredLanguage:
-    """What the scorer needs to know about one language."""
+    """A language, and whether its words are separated by spaces."""
 
     code: str
-    """As XM3600 spells it, else ISO 639."""
+    """Code of XM3600, else ISO 639."""
     name: str
+    """English name."""
     spaces: bool
-    """Words are told apart by spaces. Where they are not, scores need characters or a word segmenter."""
+    """Words are separated by spaces. Where they are not, scores need characters or a word segmenter."""
 
 
 _UNSPACED = {"bo", "ja", "km", "lo", "my", "th", "yue", "zh"}
@@ -46,10 +41,11 @@ SCORED_LANGUAGES: Mapping[str, ScoredLanguage] = MappingProxyType(
         for code, _, name in (entry.strip().partition(" ") for entry in _NAMES.split(","))
     }
 )
+"""Code -> language."""
 
 
-def scored_language(code: str) -> ScoredLanguage:
-    """The language with this code.
+def find_scored_language(code: str) -> ScoredLanguage:
+    """Return the language with this code.
 
     Raises:
         ValueError: the code is not known; the message names the nearest one.
@@ -57,9 +53,7 @@ def scored_language(code: str) -> ScoredLanguage:
     if code in SCORED_LANGUAGES:
         return SCORED_LANGUAGES[code]
     by_name = {entry.name.lower(): entry.code for entry in SCORED_LANGUAGES.values()}
-    if code.lower() in by_name:
-        raise ValueError(f"unknown language {code!r}: did you mean {by_name[code.lower()]!r}?")
     base = code.replace("_", "-").split("-")[0].lower()
-    near = base if base in SCORED_LANGUAGES else MISTAKEN_CODES.get(base)
+    near = by_name.get(code.lower()) or (base if base in SCORED_LANGUAGES else MISTAKEN_CODES.get(base))
     hint = f"did you mean {near!r}?" if near else did_you_mean(code, SCORED_LANGUAGES)
     raise ValueError(f"unknown language {code!r}: {hint}")

@@ -4,21 +4,17 @@ Both are read as files, and neither is trusted: a number that is not on its scal
 is an error that names the file.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from polyglance.data.benchmarks.coco import COCO_SIZES
-from polyglance.data.benchmarks.commute import COMMUTE_SIZES
-from polyglance.data.benchmarks.multi30k import TASK1_SIZES, TASK2_SIZES
+from polyglance.data.benchmarks import BENCHMARKS
+from polyglance.evaluate.prediction_set import PredictionInfo
+from polyglance.evaluate.score_report import SCORES_NAME, MetricScore, read_metric_scores
 from polyglance.report.published_results import PREFIXED, PUBLISHED_SCALES, Place
 
-__all__ = ["SCORES_NAME", "SIDECAR_NAME", "ModelScores", "UserScore", "read_models"]
+__all__ = ["ModelScores", "UserScore", "read_models"]
 
-SCORES_NAME = "scores.json"
-SIDECAR_NAME = "prediction.json"
 _METRICS = {
     "bleu": "BLEU",
     "bleu4": "BLEU-4",
@@ -34,7 +30,6 @@ _METRICS = {
 }
 """Name of a score in small letters and digits only -> as the tables call it."""
 _TOLERANCE = 1e-6
-_LARGEST = 1e9
 _CHECKPOINTS = {
     "CLIPScore": "OpenAI's ViT-B/32",
     "mCLIPScore": "M-CLIP's XLM-Roberta-Large-ViT-B-16Plus",
@@ -77,10 +72,10 @@ def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
     for entry in folders:
         given, folder = _named(entry)
         for scored in _scored_folders(folder):
-            sidecar = _read_object(scored / SIDECAR_NAME)
-            name = given or _text(sidecar, "model", scored / SIDECAR_NAME)
+            info = PredictionInfo.read(scored)
+            name = given or info.model
             scores = found.setdefault(name, {})
-            for place, score in _folder_scores(scored, sidecar).items():
+            for place, score in _folder_scores(scored, info).items():
                 if place in scores:
                     raise ValueError(
                         f"{name} has {' '.join(place)} twice, in {scores[place].folder} and {scored}: "
@@ -105,47 +100,33 @@ def _scored_folders(folder: Path) -> list[Path]:
     return below
 
 
-def _folder_scores(folder: Path, sidecar: Mapping[str, Any]) -> dict[Place, UserScore]:
-    benchmark, split, language = (
-        _text(sidecar, key, folder / SIDECAR_NAME) for key in ("benchmark", "split", "language")
-    )
-    details = _read_object(folder / SCORES_NAME).get("details")
-    if not isinstance(details, list):
-        raise ValueError(f"{folder / SCORES_NAME}: no list 'details'; was it written by `polyglance score`?")
+def _folder_scores(folder: Path, info: PredictionInfo) -> dict[Place, UserScore]:
     by_metric: dict[str, dict[str, UserScore]] = {}
-    for number, detail in enumerate(details, 1):
-        if not isinstance(detail, dict):
-            raise ValueError(f"{folder / SCORES_NAME}: entry {number} of 'details' is not an object")
-        metric = _METRICS.get(_letters(str(detail.get("name"))))
+    for score in read_metric_scores(folder / SCORES_NAME):
+        metric = _METRICS.get(_letters(score.name))
         if metric is not None:
-            score = _score(detail, metric, folder)
-            name = f"{metric}{PREFIXED}" if sidecar.get("prefix") else metric
-            by_metric.setdefault(name, {})[score.protocol] = score
-    published = _published_protocol(benchmark)
+            name = f"{metric}{PREFIXED}" if info.prefix else metric
+            by_metric.setdefault(name, {})[score.protocol] = _score(score, metric, folder)
+    published = _published_protocol(info.benchmark)
     return {
-        Place(benchmark, split, language, metric): scores.get(published) or next(iter(scores.values()))
+        Place(info.benchmark, info.split, info.language, metric): scores.get(published) or next(iter(scores.values()))
         for metric, scores in by_metric.items()
     }
 
 
-def _score(detail: Mapping[str, Any], metric: str, folder: Path) -> UserScore:
-    where = f"{folder / SCORES_NAME}: {detail['name']}"
-    value = detail.get("value")
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not -_LARGEST < value < _LARGEST:
-        raise ValueError(f"{where}: the value is missing or not a finite number")
+def _score(score: MetricScore, metric: str, folder: Path) -> UserScore:
+    where = f"{folder / SCORES_NAME}: {score.name}"
     published = PUBLISHED_SCALES[metric]
     ends = {f"0-{end:g}": end for end in (published / 100, published)}
-    scale = detail.get("scale")
-    if not isinstance(scale, str) or scale not in ends:
-        raise ValueError(f"{where}: the scale is {scale!r}, but that of {metric} is {' or '.join(ends)}")
-    if value > ends[scale] * (1 + _TOLERANCE):
-        raise ValueError(f"{where}: {value:g} is not on the scale {scale}; one of the two is 100 times the other's")
-    segments = detail.get("num_segments")
+    if score.scale not in ends:
+        raise ValueError(f"{where}: the scale is {score.scale!r}, but that of {metric} is {' or '.join(ends)}")
+    end = ends[score.scale]
+    if score.value > end * (1 + _TOLERANCE):
+        raise ValueError(
+            f"{where}: {score.value:g} is not on the scale {score.scale}; one of the two is 100 times the other's"
+        )
     return UserScore(
-        value=value * published / ends[scale],
-        protocol=str(detail.get("protocol", "")),
-        num_segments=segments if isinstance(segments, int) else None,
-        folder=folder,
+        value=score.value * published / end, protocol=score.protocol, num_segments=score.num_segments, folder=folder
     )
 
 
@@ -172,36 +153,10 @@ def _notes(place: Place, score: UserScore) -> list[str]:
 
 
 def _split_size(place: Place) -> int | None:
-    if place.benchmark.startswith("commute"):
-        return COMMUTE_SIZES.get(place.split, {}).get(place.language)
-    sizes: Mapping[str, Mapping[str, int]] = {
-        "coco-karpathy": COCO_SIZES,
-        "multi30k-task1": TASK1_SIZES,
-        "multi30k-task2": TASK2_SIZES,
-        "xm3600": {"all": 3600},
-    }
-    return sizes.get(place.benchmark, {}).get(place.split)
-
-
-def _read_object(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file; it says which model, benchmark, split and language it is") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: expected a JSON object")
-    return content
-
-
-def _text(record: Mapping[str, Any], key: str, path: Path) -> str:
-    value = record.get(key)
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"{path}: the field {key!r} is missing or not text")
-    return value
+    known = BENCHMARKS.get(place.benchmark)
+    if known is None or place.split not in known.splits or place.language not in known.languages(place.split):
+        return None
+    return known.num_examples(place.split, place.language)
 
 
 def _letters(name: str) -> str:

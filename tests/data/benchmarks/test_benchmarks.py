@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polyglance.data.benchmarks import BENCHMARKS, benchmark
+from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
 from polyglance.data.benchmarks.shards import ShardBenchmark
 from polyglance.data.shard import ShardWriter, read_records
 from polyglance.records import Annotation, ImageRecord
@@ -13,14 +13,14 @@ from polyglance.records import Annotation, ImageRecord
 def test_names() -> None:
     assert all(entry.name == name for name, entry in BENCHMARKS.items())
     with pytest.raises(ValueError, match="say which: commute-translation, commute-disambiguation"):
-        benchmark("commute")
+        find_benchmark("commute")
     with pytest.raises(ValueError, match="did you mean 'xm3600'"):
-        benchmark("xm3006")
+        find_benchmark("xm3006")
 
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_says_what_it_needs(tmp_path: Path, name: str) -> None:
-    entry = benchmark(name)
+    entry = find_benchmark(name)
     for split in entry.splits:
         for language in entry.languages(split):
             files = entry.expected_files(split, language)
@@ -35,7 +35,7 @@ def test_every_benchmark_says_what_it_needs(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in BENCHMARKS if not name.startswith("shards")])
 def test_unknown_splits_and_languages_are_refused(tmp_path: Path, name: str) -> None:
-    entry = benchmark(name)
+    entry = find_benchmark(name)
     with pytest.raises(ValueError, match=f"{name} has no split 'tset'"):
         entry.load(tmp_path, split="tset", language=entry.languages(entry.splits[0])[0])
     with pytest.raises(ValueError, match=f"{name} has no language 'xx'"):
@@ -45,7 +45,7 @@ def test_unknown_splits_and_languages_are_refused(tmp_path: Path, name: str) -> 
 def test_cells_of_the_world(world: Path) -> None:
     records = {record.key: record for record in read_records(world / "test")}
     for task in ("caption", "translation"):
-        examples = benchmark(f"shards-{task}").load(world, split="test", language="fr")
+        examples = find_benchmark(f"shards-{task}").load(world, split="test", language="fr")
         assert len(examples) == 40
         for example in examples:
             record = records[example.id.partition("#")[0]]
@@ -53,7 +53,7 @@ def test_cells_of_the_world(world: Path) -> None:
             texts = [(a.source, a.text) for a in record.annotations if a.task == task and a.language == "fr"]
             assert [(example.source, text) for text in example.references] == texts
     assert examples[-1].image == examples[39].image == examples[38:][1].image
-    assert benchmark("shards-caption").load(world, split="test", language="fr", images=False)[0].image is None
+    assert find_benchmark("shards-caption").load(world, split="test", language="fr", images=False)[0].image is None
 
 
 def annotation(text: str, **fields: str) -> Annotation:

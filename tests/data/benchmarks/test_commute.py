@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from polyglance.data.benchmarks import benchmark
-from polyglance.data.benchmarks.commute import COMMUTE_SIZES, CommuteDisambiguation, CommuteTranslation
+from polyglance.data.benchmarks import find_benchmark
+from polyglance.data.benchmarks.commute import CommuteDisambiguation, CommuteTranslation
 
 ROWS = {
     "img.order": ["a.jpeg", "b.png", "c.jpg", "d.jpeg"],
@@ -58,23 +58,19 @@ def test_translation_has_the_fitting_text_as_its_reference(tmp_path: Path) -> No
 def test_development_rows_exist_in_french(tmp_path: Path) -> None:
     write(tmp_path, part="en-fr_dev")
     assert load(tmp_path, "dev", "fr")[0].image == tmp_path / "CoMMuTE/images_dev/a.jpeg"
-    assert benchmark("commute-translation").languages("dev") == ("fr",)
-    assert COMMUTE_SIZES["dev"]["fr"] == 60
+    assert find_benchmark("commute-translation").languages("dev") == ("fr",)
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"src.en": ROWS["src.en"][:3]}, "src.en: 3 lines, but img.order has 4"),
-        ({name: rows[:2] for name, rows in ROWS.items()}, "img.order: 2 lines, but this split has 4"),
+        ({name: rows[:3] for name, rows in ROWS.items()}, "src.en: 3 lines, but lines come in pairs"),
         ({"src.en": ["x", *ROWS["src.en"][:3]]}, "src.en:2: not the sentence of line 1, with which it is a pair"),
         ({"img.order": ["a.jpeg", "a.jpeg", "c.jpg", "d.jpeg"]}, "img.order:2: the image of line 1 again"),
         (
             {"incorrect": [*ROWS["incorrect"][1:], "x"]},
             "incorrect.de:1: does not belong to correct.de: in 2 of 2 pairs",
         ),
-        ({"correct": ["a", "", "b", "c"]}, "correct.de:2: this line is empty"),
-        ({"img.order": ["a.jpeg", "b.png", "../c.jpg", "d.jpeg"]}, r"1 of 4 images are missing .*\.\./c\.jpg"),
     ],
 )
 def test_malformed_files_are_named(tmp_path: Path, changed: dict[str, list[str]], message: str) -> None:
@@ -83,14 +79,11 @@ def test_malformed_files_are_named(tmp_path: Path, changed: dict[str, list[str]]
         load(tmp_path)
 
 
-def test_missing_files_are_listed(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"CoMMuTE/CoMMuTE/en-fr_dev/incorrect.fr .*MatthieuFP.*images_dev.tar.gz"):
-        load(tmp_path, "dev", "fr")
-
-
 @pytest.mark.parametrize(("language", "size", "identical"), [("de", 300, 0), ("ru", 324, 6)])
 def test_published_rows(shared: Path, language: str, size: int, identical: int) -> None:
-    rows = benchmark("commute-disambiguation").load(shared / "data/eval", split="test", language=language, images=False)
+    rows = find_benchmark("commute-disambiguation").load(
+        shared / "data/eval", split="test", language=language, images=False
+    )
     assert len(rows) == size
     assert sum(row.references == (row.incorrect,) for row in rows) == identical
     for first, second in zip(rows[::2], rows[1::2], strict=True):

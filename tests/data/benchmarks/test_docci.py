@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from polyglance.data.benchmarks import benchmark
-from polyglance.data.benchmarks.docci import DOCCI_SIZES, Docci
+from polyglance.data.benchmarks.docci import Docci
 
 SIZES = {"test": 2, "train": 1, "qual_dev": 0, "qual_test": 0}
 
@@ -38,28 +37,17 @@ def test_descriptions_of_a_split(tmp_path: Path) -> None:
     first, second = load(tmp_path)
     assert (first.id, first.references) == ("test_00000", ("test_00000.",))
     assert second.image == tmp_path / "docci/images/test_00001.jpg"
-    assert sum(DOCCI_SIZES.values()) == 14847
 
 
 @pytest.mark.parametrize(
     ("records", "message"),
     [
-        (rows()[:2], "1 descriptions of test, but this split has 2"),
-        ([*rows()[:2], row("test_00001", example_id="test_00000")], "the first is 'test_00000'"),
         ([*rows()[:2], row("test_00001", description=" ")], "jsonlines:3: reference 1 of 1 is empty"),
         ([*rows()[:2], row("test_00001", description=None)], "jsonlines:3: the field 'description' is missing"),
         ([*rows()[:2], row("test_00001", split="tests")], "jsonlines:3 has no split 'tests'; did you mean 'test'"),
-        ([*rows()[:2], row("test_00001", image_file="x.jpg")], "1 of 2 images are missing"),
     ],
 )
 def test_malformed_rows_are_named(tmp_path: Path, records: list[dict[str, Any]], message: str) -> None:
     write(tmp_path, records)
     with pytest.raises(ValueError, match=message):
         load(tmp_path)
-
-
-def test_missing_files_are_listed(tmp_path: Path) -> None:
-    with pytest.raises(
-        ValueError, match=r"docci_descriptions.jsonlines .*https://google.github.io/docci.*docci/images"
-    ):
-        benchmark("docci").load(tmp_path, split="qual_dev", language="en")

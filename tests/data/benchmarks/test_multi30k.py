@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from polyglance.data.benchmarks import benchmark
-from polyglance.data.benchmarks.multi30k import TASK1_SIZES, Multi30kTask1, Multi30kTask2
+from polyglance.data.benchmarks import find_benchmark
+from polyglance.data.benchmarks.multi30k import Multi30kTask1, Multi30kTask2
 
 NAMES = {
     "test_2016_flickr": ["1.jpg", "2.jpg"],
@@ -22,7 +22,7 @@ IMAGES = (
     "coco/train2014/COCO_train2014_000000000003.jpg",
     "coco/val2014/COCO_val2014_000000000004.jpg",
 )
-SIZES = dict.fromkeys(TASK1_SIZES, 2)
+SIZES = dict.fromkeys(Multi30kTask1().splits, 2)
 
 
 def write_lines(path: Path, lines: list[str]) -> None:
@@ -72,50 +72,15 @@ def test_five_captions_per_image(root: Path) -> None:
     assert examples[1].image == root / "multi30k/flickr30k-images/2.jpg"
 
 
-def data_folder(root: Path) -> Path:
-    return root / "multi30k/data" if (root / "multi30k/data").is_dir() else root / "multi30k"
-
-
-def test_malformed_files_are_named(root: Path) -> None:
-    data = data_folder(root)
-    path = data / "task1/raw/test_2016_flickr.de.gz"
-    good = path.read_bytes()
-    write_lines(path, ["one"])
-    with pytest.raises(ValueError, match=r"test_2016_flickr.de.gz: 1 lines, but test_2016_flickr.txt has 2"):
-        load(root)
-    path.write_bytes(good[:-5])
-    with pytest.raises(ValueError, match="truncated gzip"):
-        load(root)
-    path.write_bytes(gzip.compress("eins\nGrüße\n".encode("latin-1"), mtime=0))
-    with pytest.raises(ValueError, match=r"test_2016_flickr.de.gz:2: not UTF-8"):
-        load(root)
-    path.write_bytes(good)
-    with pytest.raises(ValueError, match=r"test_2016_flickr.txt: 2 lines, but this split has 1,000"):
-        benchmark("multi30k-task1").load(root, split="test_2016_flickr", language="de")
-    write_lines(data / "task1/image_splits/test_2016_flickr.txt", ["1.jpg", "1.jpg"])
-    with pytest.raises(ValueError, match=r"1 ids occur more than once, the first is '1.jpg'"):
-        load(root)
+def test_a_name_that_is_no_coco_image_is_missing(root: Path) -> None:
+    data = root / "multi30k/data" if (root / "multi30k/data").is_dir() else root / "multi30k"
     write_lines(data / "task1/image_splits/test_2017_mscoco.txt", ["COCO_train2014_000000000003.jpg#77", "1.jpg#5"])
-    with pytest.raises(ValueError, match=r"'1.jpg' is not the name of a COCO image of 2014"):
+    with pytest.raises(ValueError, match=r"1 of 2 images .*: 1\.jpg; looked in coco/train2014, coco/val2014"):
         load(root, "test_2017_mscoco")
-
-
-def test_missing_files_are_listed(root: Path) -> None:
-    data = data_folder(root)
-    (data / "task1/raw/test_2017_mscoco.de.gz").unlink()
-    (root / IMAGES[5]).unlink()
-    (root / "coco/val2014").rmdir()
-    with pytest.raises(ValueError, match="missing below") as error:
-        load(root, "test_2017_mscoco")
-    assert "multi30k/data/task1/raw/test_2017_mscoco.de.gz (published at https://github.com/multi30k" in str(
-        error.value
-    )
-    assert "coco/val2014" in str(error.value)
-    assert "coco/train2014" not in str(error.value)
 
 
 def test_czech_exists_for_some_years_only() -> None:
-    task = benchmark("multi30k-task1")
+    task = find_benchmark("multi30k-task1")
     assert task.languages("test_2018_flickr") == ("de", "fr", "cs")
     with pytest.raises(ValueError, match="no language 'cs'"):
         task.expected_files("test_2017_flickr", "cs")
@@ -132,14 +97,14 @@ def test_czech_exists_for_some_years_only() -> None:
 def test_published_test_set_of_2016(shared: Path) -> None:
     root = shared / "data/eval"
     de, fr = (
-        benchmark("multi30k-task1").load(root, split="test_2016_flickr", language=code, images=False)
+        find_benchmark("multi30k-task1").load(root, split="test_2016_flickr", language=code, images=False)
         for code in ("de", "fr")
     )
     assert len(de) == len(fr) == 1000
     assert [x.source for x in de] == [x.source for x in fr]
     assert de[0].id == "1007129816.jpg"
     assert de[0].references == ("Ein Mann mit einem orangefarbenen Hut, der etwas anstarrt.",)
-    captions = benchmark("multi30k-task2").load(root, split="test_2016", language="en", images=False)
+    captions = find_benchmark("multi30k-task2").load(root, split="test_2016", language="en", images=False)
     assert len(captions) == 1000
     assert {len(example.references) for example in captions} == {5}
     # Task 1's English sentence is one of task 2's five captions of the image: the two are read in the same order.

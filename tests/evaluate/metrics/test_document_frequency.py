@@ -16,7 +16,7 @@ from polyglance.evaluate.metrics.document_frequency import DocumentFrequency
 def test_cider_with_the_table_of_other_references(
     evaluated: tuple[list[str], list[list[str]]], others: tuple[list[str], list[list[str]]]
 ) -> None:
-    table = DocumentFrequency.of(others[1], name="others")
+    table = DocumentFrequency.count(others[1], name="others")
     values = Cider(df=table).statistics(*evaluated).values
     df = plain_metrics.document_frequencies(others[1])
     assert dict(table.counts) == {" ".join(gram): count for gram, count in df.items()}
@@ -28,11 +28,11 @@ def test_a_subset_scores_as_within_the_whole(tmp_path: Path) -> None:
     hypotheses = ["a red dog runs", "a blue cat sleeps here", "two dogs"]
     references = [["a red dog runs fast", "the dog"], ["a blue cat sleeps"], ["two dogs play", "dogs"]]
     whole = Cider().statistics(hypotheses, references).values
-    DocumentFrequency.of(references, name="whole/ptb").save(tmp_path / "df.json")
+    DocumentFrequency.count(references, name="whole/ptb").save(tmp_path / "df.json")
     table = DocumentFrequency.load(tmp_path / "df.json")
     assert Cider(df=table).statistics(hypotheses[:1], references[:1]).values[0, 0] == whole[0, 0] > 0
     assert Cider(df=table).signature()["df"] == f"whole/ptb/3/{table.fingerprint}"
-    assert DocumentFrequency.of(references[:2], name="whole/ptb").fingerprint != table.fingerprint
+    assert DocumentFrequency.count(references[:2], name="whole/ptb").fingerprint != table.fingerprint
 
 
 GOOD = {"format": "polyglance document frequency 1", "name": "x", "num_images": 2, "counts": {"a": 2}}
@@ -41,8 +41,7 @@ GOOD = {"format": "polyglance document frequency 1", "name": "x", "num_images": 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "not JSON"),
-        (b"\xff\xfe", "not JSON in UTF-8"),
+        ("{", "not valid JSON"),
         (json.dumps({"a": 1}), "not a document-frequency table"),
         (json.dumps(GOOD | {"num_images": "2"}), "expected name"),
         (json.dumps(GOOD | {"counts": {"a": 1.5}}), "not whole numbers"),
@@ -50,13 +49,11 @@ GOOD = {"format": "polyglance document frequency 1", "name": "x", "num_images": 
         (json.dumps(GOOD | {"num_images": 0}), "num_images is 0"),
     ],
 )
-def test_files_that_are_no_table(tmp_path: Path, content: str | bytes, message: str) -> None:
+def test_files_that_are_no_table(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "df.json"
-    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    path.write_text(content)
     with pytest.raises(ValueError, match=message):
         DocumentFrequency.load(path)
-    with pytest.raises(ValueError, match="cannot be read"):
-        DocumentFrequency.load(tmp_path / "none.json")
 
 
 def test_options_that_exclude_each_other() -> None:

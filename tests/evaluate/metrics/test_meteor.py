@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from polyglance.evaluate.metrics import metric
-from polyglance.evaluate.metrics.resampling import bootstrap_intervals
+from polyglance.evaluate.metrics import make_metric
+from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 
 
 def test_refused_without_jar_or_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match="needs Java and METEOR's jar"):
-        metric("meteor")
+        make_metric("meteor")
     with pytest.raises(ValueError, match="there is no jar at"):
-        metric("meteor", jar=tmp_path / "meteor-1.5.jar")
+        make_metric("meteor", jar=tmp_path / "meteor-1.5.jar")
     jar = tmp_path / "meteor-1.5.jar"
     jar.write_bytes(b"not a jar")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ValueError, match="'java' was not found"):
-        metric("meteor", jar=jar)
+        make_metric("meteor", jar=jar)
 
 
 @pytest.mark.skipif(not shutil.which("java"), reason="Java is not installed")
@@ -28,7 +28,7 @@ def test_a_jar_that_is_none(tmp_path: Path) -> None:
     jar = tmp_path / "meteor-1.5.jar"
     jar.write_bytes(b"not a jar")
     with pytest.raises(ValueError, match=r"gave 0 answers to 1 requests: .*jar"):
-        metric("meteor", jar=jar).statistics(["a dog"], [["a dog"]])
+        make_metric("meteor", jar=jar).statistics(["a dog"], [["a dog"]])
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_scores_are_the_jars_own() -> None:
     jar = os.environ["METEOR_JAR"]
     hypotheses = ["a dog runs ||| fast\u2028", "", "two cats sleep here"]
     references = [["a dog is running", "the dog runs"], ["nothing"], ["two cats sleep", "cats sleeping"]]
-    meteor = metric("meteor", jar=jar)
+    meteor = make_metric("meteor", jar=jar)
     statistics = meteor.statistics(hypotheses, references)
     score = meteor.scores(statistics.values.sum(axis=0), 3)["METEOR"]
     clean = ["a dog runs fast", *hypotheses[1:]]
@@ -50,6 +50,6 @@ def test_scores_are_the_jars_own() -> None:
 
     *per_segment, total = map(float, ask([" ||| ".join(["EVAL", *ask(lines)])]))
     assert float(score) == total > 0
-    assert meteor.segment_scores(statistics.values)["METEOR"].tolist() == per_segment
-    low, high = bootstrap_intervals(meteor, statistics, num_samples=20)["METEOR"]
+    assert meteor.scores(statistics.values, 1)["METEOR"].tolist() == per_segment
+    low, high = bootstrap_intervals(meteor, statistics, Resampling(num_samples=20))["METEOR"]
     assert 0 <= low < total < high <= 1

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Literal
 
-from polyglance.data.benchmarks import benchmark
+from polyglance.data.benchmarks import find_benchmark
 from polyglance.data.sources.found import FoundImage
 from polyglance.data.sources.images import (
     ImageSource,
@@ -72,7 +72,7 @@ class CaptionedSource:
     """Style of its captions."""
 
     def __post_init__(self) -> None:
-        if benchmark(self.benchmark).task == "disambiguation":
+        if find_benchmark(self.benchmark).task == "disambiguation":
             raise ValueError(f"{self.benchmark} has no captions or translations to train on")
 
     @property
@@ -83,7 +83,7 @@ class CaptionedSource:
     @property
     def licence(self) -> str:
         """As its publishers state it."""
-        return benchmark(self.benchmark).licence
+        return find_benchmark(self.benchmark).licence
 
 
 def stamp_of(source: ImagesSource | CaptionedSource) -> str:
@@ -139,7 +139,7 @@ def _captioned_texts(source: CaptionedSource) -> Texts:
     texts: dict[Path | bytes, list[GivenText]] = {}
     for split in source.splits:
         for code in source.languages:
-            examples = benchmark(source.benchmark).load(source.root, split=split, language=code)
+            examples = find_benchmark(source.benchmark).load(source.root, split=split, language=code)
             for example in examples:
                 assert example.image is not None
                 own = texts.setdefault(example.image, [])

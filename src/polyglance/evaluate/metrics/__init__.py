@@ -1,4 +1,8 @@
-"""Metrics by name: `metric("cider").statistics(hypotheses, references)`. Their modules are imported when asked for."""
+"""Metrics by name: `make_metric("cider").statistics(hypotheses, references)`.
+
+A metric is added by one class (metric.py says what it needs) and its line in `METRICS`. Its module is imported when it
+is asked for.
+"""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -9,7 +13,7 @@ from typing import Any, cast
 from polyglance.evaluate.metrics.metric import Metric, MetricInput, Statistics
 from polyglance.languages import did_you_mean
 
-__all__ = ["METRICS", "Metric", "MetricInput", "Statistics", "metric"]
+__all__ = ["METRICS", "Metric", "MetricInput", "Statistics", "make_metric"]
 
 METRICS: Mapping[str, str] = MappingProxyType(
     {
@@ -21,18 +25,18 @@ METRICS: Mapping[str, str] = MappingProxyType(
         "meteor": "meteor:Meteor",
         "language": "off_target:OffTarget",
         "external": "external:External",
-        "accuracy": "means:DisambiguationAccuracy",
-        "clipscore": "means:ClipScore",
+        "accuracy": "model_based:DisambiguationAccuracy",
+        "clipscore": "model_based:ClipScore",
     }
 )
 """Name -> module of this package and class in it."""
 
 
-def metric(name: str, **options: Any) -> Metric:
-    """The metric with this name.
+def make_metric(name: str, **options: Any) -> Metric:
+    """Make the metric with this name.
 
     Args:
-        options: fields of its class: `metric("sacrebleu", tokenize="zh")`, `metric("chrf", word_order=2)`.
+        options: fields of its class: `make_metric("sacrebleu", tokenize="zh")`, `make_metric("chrf", word_order=2)`.
 
     Raises:
         ValueError: unknown name or option (the message says what is near), or a value that the metric refuses.

@@ -12,18 +12,13 @@ import numpy as np
 from jaxtyping import Float
 
 from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
-from polyglance.evaluate.metrics.ngrams import Ngrams, Segments
+from polyglance.evaluate.metrics.ngrams import NgramCounts, SegmentWords
 
 __all__ = ["Bleu"]
 
-_MAX_ORDER = 4
-_TINY, _SMALL = 1e-15, 1e-9  # pycocoevalcap's: no match gives (almost) 0, no n-gram at all is no division by zero
-_NAMES = (
-    "hypothesis_length",
-    "reference_length",
-    *(f"total_{order}" for order in range(1, _MAX_ORDER + 1)),
-    *(f"correct_{order}" for order in range(1, _MAX_ORDER + 1)),
-)
+_ORDERS = range(1, 5)
+_TINY, _SMALL = 1e-15, 1e-9  # pycocoevalcap's: no match gives (almost) 0; no n-gram at all is no division by zero
+_COLUMNS = ("hypothesis_length", "reference_length", *(f"{kind}_{n}" for kind in ("total", "correct") for n in _ORDERS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,46 +30,35 @@ class Bleu:
     scale: ClassVar[float] = 1.0
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """Lengths, and n-grams in all and correct, of each segment."""
+        """Count words, n-grams and correct n-grams of each segment."""
         check_segments(hypotheses, references)
-        segments = Segments.of(hypotheses, references)
-        lengths = segments.hypothesis_lengths
-        totals = [np.maximum(lengths - order + 1, 0) for order in range(1, _MAX_ORDER + 1)]
-        correct = [_num_correct(ngrams, segments.num_segments) for ngrams in segments.ngrams(_MAX_ORDER)]
-        columns = [lengths, _closest_reference_lengths(segments), *totals, *correct]
-        return Statistics(values=np.stack(columns, axis=1).astype(np.float64), names=_NAMES)
+        words = SegmentWords.from_texts(hypotheses, references)
+        lengths = words.hypothesis_lengths
+        totals = [np.maximum(lengths - order + 1, 0) for order in _ORDERS]
+        correct = [_count_correct(ngrams, words.num_segments) for ngrams in words.count_ngrams(_ORDERS[-1])]
+        columns = [lengths, _closest_reference_lengths(words), *totals, *correct]
+        return Statistics(values=np.stack(columns, axis=1).astype(np.float64), names=_COLUMNS)
 
     def scores(
         self,
         statistics: Float[np.ndarray, "*draws K"],
         num_segments: int,  # noqa: ARG002  (counts are summed, not averaged)
     ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """BLEU 1 to 4 of summed counts."""
-        return _bleu(statistics)
-
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """The same formula on each segment's counts; about 0 where an n-gram length has no match."""
-        return _bleu(statistics)
+        """Compute BLEU 1 to 4 of summed counts."""
+        length, reference_length = statistics[..., 0], statistics[..., 1]
+        totals, correct = statistics[..., 2 : 2 + len(_ORDERS)], statistics[..., 2 + len(_ORDERS) :]
+        products = np.cumprod((correct + _TINY) / (totals + _SMALL), axis=-1)
+        ratio = (length + _TINY) / (reference_length + _SMALL)
+        penalty = np.exp(np.minimum(1 - 1 / ratio, 0.0))
+        return {f"Bleu_{n}": np.asarray(products[..., n - 1] ** (1 / n) * penalty) for n in _ORDERS}
 
     def signature(self) -> Mapping[str, str]:
-        """Variant, reference length and smoothing."""
-        return {"variant": "coco-caption", "n": str(_MAX_ORDER), "reflen": "closest", "smooth": "none"}
+        """Return variant, longest n-gram, reference length and smoothing."""
+        return {"variant": "coco-caption", "n": str(_ORDERS[-1]), "reflen": "closest", "smooth": "none"}
 
 
-def _bleu(statistics: Float[np.ndarray, "*draws K"]) -> dict[str, Float[np.ndarray, "*draws"]]:
-    length, reference_length = statistics[..., 0], statistics[..., 1]
-    totals, correct = statistics[..., 2 : 2 + _MAX_ORDER], statistics[..., 2 + _MAX_ORDER :]
-    products = np.cumprod((correct + _TINY) / (totals + _SMALL), axis=-1)
-    ratio = (length + _TINY) / (reference_length + _SMALL)
-    penalty = np.exp(np.minimum(1 - 1 / ratio, 0.0))
-    return {
-        f"Bleu_{order}": np.asarray(products[..., order - 1] ** (1 / order) * penalty)
-        for order in range(1, _MAX_ORDER + 1)
-    }
-
-
-def _num_correct(ngrams: Ngrams, num_segments: int) -> Float[np.ndarray, "N"]:
-    """Matches in each segment; an n-gram counts as often as the reference that has it most."""
+def _count_correct(ngrams: NgramCounts, num_segments: int) -> Float[np.ndarray, "N"]:
+    """Count the matches of each segment. An n-gram counts as often as in the reference that has most of it."""
     shared = ngrams.count_in_hypothesis > 0
     keys = ngrams.segment_of_entry[shared] * max(ngrams.num_grams, 1) + ngrams.reference_gram[shared]
     matches = np.minimum(ngrams.reference_count, ngrams.count_in_hypothesis)[shared]
@@ -85,10 +69,10 @@ def _num_correct(ngrams: Ngrams, num_segments: int) -> Float[np.ndarray, "N"]:
     return sums.astype(np.float64)  # numpy gives integers where there is nothing to add
 
 
-def _closest_reference_lengths(segments: Segments) -> Float[np.ndarray, "N"]:
-    """The length of the reference whose length is nearest the hypothesis's; of two as near, the shorter."""
-    lengths = segments.reference_lengths
-    distances = np.abs(lengths - segments.hypothesis_lengths[segments.segment_of_reference])
+def _closest_reference_lengths(words: SegmentWords) -> Float[np.ndarray, "N"]:
+    """Return the length of the reference nearest in length to each hypothesis; of two as near, the shorter."""
+    lengths = words.reference_lengths
+    distances = np.abs(lengths - words.hypothesis_lengths[words.segment_of_reference])
     radix = int(lengths.max()) + 1
-    nearest = np.minimum.reduceat(distances * radix + lengths, segments.first_reference)
+    nearest = np.minimum.reduceat(distances * radix + lengths, words.first_reference)
     return (nearest % radix).astype(np.float64)

@@ -1,24 +1,23 @@
-"""In how many images' references each n-gram stands: what CIDEr weighs n-grams by."""
+"""Document frequencies: in how many images' references each n-gram stands. CIDEr weighs n-grams by them."""
 
 import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int
 
 from polyglance.config import fingerprint
 from polyglance.evaluate.metrics.metric import check_segments
-from polyglance.evaluate.metrics.ngrams import Ngrams, Segments
-from polyglance.files import write_atomically
+from polyglance.evaluate.metrics.ngrams import NgramCounts, SegmentWords
+from polyglance.files import read_json, write_atomically
 
 __all__ = ["DocumentFrequency"]
 
 _FORMAT = "polyglance document frequency 1"
+_MAX_ORDER = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +26,7 @@ class DocumentFrequency:
     comparable with CIDEr of the whole."""
 
     name: str
-    """What it was made from, for signatures: `coco-karpathy-test/ptb`."""
+    """Name of the set, for signatures: `coco-karpathy-test/ptb`."""
     num_images: int
     """Images that were counted: the N of log(N / df)."""
     counts: Mapping[str, int]
@@ -42,13 +41,14 @@ class DocumentFrequency:
             raise ValueError(f"document frequency {self.name!r}: {wrong!r} stands in {images}")
 
     @classmethod
-    def of(cls, references: Sequence[Sequence[str]], *, name: str, max_order: int = 4) -> "DocumentFrequency":
+    def count(cls, references: Sequence[Sequence[str]], *, name: str) -> "DocumentFrequency":
         """Count the references of each image, tokenised as the texts that will be scored."""
-        check_segments([""] * len(references), references)
-        segments = Segments.of([""] * len(references), references)
+        no_hypotheses = [""] * len(references)
+        check_segments(no_hypotheses, references)
+        words = SegmentWords.from_texts(no_hypotheses, references)
         counts: dict[str, int] = {}
-        for ngrams in segments.ngrams(max_order):
-            counts.update(zip(segments.spelled(ngrams), ngrams.document_frequency().tolist(), strict=True))
+        for ngrams in words.count_ngrams(_MAX_ORDER):
+            counts.update(zip(words.spell(ngrams), ngrams.document_frequency().tolist(), strict=True))
         return cls(name=name, num_images=len(references), counts=counts)
 
     @cached_property
@@ -57,34 +57,27 @@ class DocumentFrequency:
         return fingerprint(self.num_images, self.counts)
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON."""
+        """Write the table as JSON."""
         values = {"format": _FORMAT, "name": self.name, "num_images": self.num_images, "counts": dict(self.counts)}
         write_atomically(path, json.dumps(values, ensure_ascii=False))
 
     @classmethod
     def load(cls, path: str | Path) -> "DocumentFrequency":
-        """Read what `save` wrote.
+        """Read a table that `save` wrote.
 
         Raises:
             ValueError: no such file, or not one of these.
         """
-        try:
-            values: Any = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-        except ValueError as error:
-            raise ValueError(f"{path}: not JSON in UTF-8 ({error})") from None
+        values = read_json(path)
         if not isinstance(values, dict) or values.get("format") != _FORMAT:
             raise ValueError(f'{path}: not a document-frequency table (its "format" is not {_FORMAT!r})')
         name, num_images, counts = (values.get(key) for key in ("name", "num_images", "counts"))
         if not (isinstance(name, str) and type(num_images) is int and isinstance(counts, dict)):
             raise ValueError(f"{path}: expected name (text), num_images (whole number) and counts (n-gram -> images)")
-        kinds = Counter(type(count) for count in counts.values())
-        if kinds.keys() - {int}:
+        if any(type(count) is not int for count in counts.values()):
             raise ValueError(f"{path}: some counts are not whole numbers")
         return cls(name=name, num_images=num_images, counts=counts)
 
-    def lookup(self, segments: Segments, ngrams: Ngrams) -> Int[np.ndarray, "grams"]:
-        """The frequency of each n-gram of the evaluated texts; 0 where it was not seen."""
-        found = map(self.counts.get, segments.spelled(ngrams))
-        return np.array([count or 0 for count in found], dtype=np.int64)
+    def look_up(self, words: SegmentWords, ngrams: NgramCounts) -> Int[np.ndarray, "grams"]:
+        """Return the frequency of each n-gram of the evaluated texts; 0 where the table has none."""
+        return np.array([self.counts.get(gram, 0) for gram in words.spell(ngrams)], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Any metric that does not install beside this project (COMET, BLEURT, SPICE), run as a command of the user's.
+"""Metrics that do not install beside this project (COMET, BLEURT, SPICE), run as a command that the user gives.
 
 The command reads JSON lines `{"id", "src", "mt", "refs"}` on its standard input and writes one line for each, in the
 same order or with ids: a number, or `{"id", "score"}`. It is started without a shell.
@@ -14,28 +14,28 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
-from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
+from polyglance.evaluate.metrics.metric import MeanMetric, MetricInput, Statistics, check_segments
 
 __all__ = ["External"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class External:
-    """The mean of a command's numbers, under the command's name (`--external-name comet`)."""
+class External(MeanMetric):
+    """The mean of a command's numbers, under a name that the user gives (`--external-name comet`)."""
 
     name: ClassVar[str] = "external"
     reads: ClassVar[MetricInput] = "text"
     scale: ClassVar[float] = 1.0
 
     command: str
-    """Program and arguments, as a shell would be given them; no shell interprets them."""
+    """Program and arguments, quoted as for a shell. No shell interprets them."""
     score_name: str = "external"
+    """Name of the score."""
     ids: tuple[str, ...] = ()
-    """Of the segments; their numbers from 1 where there are none."""
+    """Ids of the segments; none given: their numbers from 1."""
     sources: tuple[str, ...] = ()
-    """What was translated; none for captions."""
+    """Source text of each segment; none for captions."""
 
     def __post_init__(self) -> None:
         try:
@@ -45,8 +45,13 @@ class External:
         if not words:
             raise ValueError(f"{self.score_name}: the command is empty")
 
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Name of the score."""
+        return (self.score_name,)
+
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """The command's number for each segment.
+        """Run the command: a number for each segment.
 
         Raises:
             ValueError: the command cannot be started, fails, or answers with something else than a number for each.
@@ -58,21 +63,11 @@ class External:
             json.dumps({"id": name, "src": source, "mt": text, "refs": list(texts)})
             for name, source, text, texts in zip(ids, sources, hypotheses, references, strict=True)
         ]
-        numbers = _numbers(self._run("".join(f"{row}\n" for row in rows)), ids, self.score_name)
-        return Statistics(values=np.array(numbers)[:, None], names=(self.score_name,))
-
-    def scores(
-        self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
-    ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """The mean over segments."""
-        return {self.score_name: np.asarray(statistics[..., 0] / num_segments)}
-
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """The command's numbers."""
-        return {self.score_name: statistics[:, 0]}
+        numbers = _parse_numbers(self._run("".join(f"{row}\n" for row in rows)), ids, self.score_name)
+        return Statistics(values=np.array(numbers)[:, None], names=self.score_names)
 
     def signature(self) -> Mapping[str, str]:
-        """The command; paths by their file name, so that it says the same on every machine."""
+        """Return the command. Of paths it has the file name only, so that it is the same on every machine."""
         words = [Path(word).name if word.startswith(("/", "./", "../")) else word for word in shlex.split(self.command)]
         return {"command": " ".join(words).replace("|", "/")}
 
@@ -87,14 +82,15 @@ class External:
         return [line for line in done.stdout.decode(errors="replace").split("\n") if line.strip()]
 
 
-def _numbers(lines: Sequence[str], ids: Sequence[str], metric: str) -> list[float]:
+def _parse_numbers(lines: Sequence[str], ids: Sequence[str], metric: str) -> list[float]:
+    """Read the number of each segment from the lines that the command wrote."""
     if len(lines) != len(ids):
         raise ValueError(
             f"{metric}: the command wrote {len(lines):,} lines for {len(ids):,} segments; one each is right"
         )
     by_id: dict[str, float] = {}
     for number, (line, place) in enumerate(zip(lines, ids, strict=True), 1):
-        answer = _answer(line)
+        answer = _parse_answer(line)
         name, score = (str(answer.get("id")), answer.get("score")) if isinstance(answer, dict) else (place, answer)
         if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
             raise ValueError(f"{metric}: line {number} of the command's output is not a number: {line.strip()[:80]!r}")
@@ -107,7 +103,7 @@ def _numbers(lines: Sequence[str], ids: Sequence[str], metric: str) -> list[floa
     return [by_id[name] for name in ids]
 
 
-def _answer(line: str) -> Any:
+def _parse_answer(line: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError:

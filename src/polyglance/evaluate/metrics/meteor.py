@@ -30,7 +30,7 @@ class Meteor:
     scale: ClassVar[float] = 1.0
 
     jar: str | Path | None = None
-    """meteor-1.5.jar, with the paraphrase tables beside it in `data`."""
+    """Path of meteor-1.5.jar, with the paraphrase tables beside it in `data`."""
     language: str = "en"
     """METEOR's `-l`: `en`, `cz`, `de`, `es`, `fr`, `ru`, `ar` or `other`."""
 
@@ -43,10 +43,10 @@ class Meteor:
             raise ValueError("meteor: the program 'java' was not found; install a Java runtime or leave METEOR out")
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """METEOR's own statistics of each segment against its best reference."""
+        """Ask METEOR for its statistics of each segment against its best reference."""
         check_segments(hypotheses, references)
         requests = [
-            " ||| ".join(["SCORE", *map(_field, texts), _field(text)])
+            " ||| ".join(["SCORE", *map(_clean_field, texts), _clean_field(text)])
             for text, texts in zip(hypotheses, references, strict=True)
         ]
         answers = self._run(requests, num_answers=len(requests))
@@ -62,19 +62,15 @@ class Meteor:
         statistics: Float[np.ndarray, "*draws K"],
         num_segments: int,  # noqa: ARG002  (counts are summed, not averaged)
     ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """METEOR of summed statistics, by one call of the program for all draws."""
+        """Compute METEOR of summed statistics, by one call of the program for all draws."""
         rows = statistics.reshape(-1, statistics.shape[-1]).tolist()
         request = " ||| ".join(["EVAL", *(" ".join(map(str, row)) for row in rows)])
         # One answer for each row, and one for their sum.
         answers = self._run([request], num_answers=len(rows) + 1)[:-1]
         return {"METEOR": np.array([float(answer) for answer in answers]).reshape(statistics.shape[:-1])}
 
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """METEOR of each segment."""
-        return self.scores(statistics, len(statistics))
-
     def signature(self) -> Mapping[str, str]:
-        """The jar's name, the language and its normalisation."""
+        """Return the jar's file name, the language and its normalisation."""
         return {"jar": Path(str(self.jar)).name, "lang": self.language, "norm": "yes"}
 
     def _run(self, requests: Sequence[str], *, num_answers: int) -> list[str]:
@@ -88,6 +84,6 @@ class Meteor:
         return answers
 
 
-def _field(text: str) -> str:
-    """A text that can neither end the line nor the field."""
+def _clean_field(text: str) -> str:
+    """Remove from a text what would end the field or the line."""
     return " ".join(text.replace("|||", "").split())

@@ -1,18 +1,18 @@
-"""What a metric is: sufficient statistics of each segment, and scores from their sum or mean.
+"""The interface of a metric: sufficient statistics of each segment, and scores from their sum.
 
-A metric never sees files, languages or tokenisers: texts come in, tokenised by a protocol where it wants tokens. Its
+A metric never sees files, languages or tokenisers. It gets texts, tokenised by a protocol where it reads tokens. Its
 statistics are kept, so that subsets, intervals and comparisons need no second look at the texts (the design of
 sacrebleu's metrics).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, runtime_checkable
+from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["Metric", "MetricInput", "Statistics", "check_segments"]
+__all__ = ["MeanMetric", "Metric", "MetricInput", "Statistics", "check_segments"]
 
 MetricInput = Literal["tokens", "text"]
 """`tokens`: texts whose tokens are joined by single spaces, as the protocol's tokeniser makes them. `text`: texts as
@@ -26,7 +26,7 @@ class Statistics:
     values: Float[np.ndarray, "N K"]
     """One row per segment; scores are functions of the rows' sum and number."""
     names: tuple[str, ...]
-    """What each of the K columns is."""
+    """Name of each of the K columns."""
 
 
 @runtime_checkable
@@ -35,22 +35,22 @@ class Metric(Protocol):
 
     @property
     def name(self) -> str:
-        """As asked for on the command line: `cider`."""
+        """Name on the command line: `cider`."""
         ...
 
     @property
     def reads(self) -> MetricInput:
-        """What its texts have to be."""
+        """Kind of texts that it reads."""
         ...
 
     @property
     def scale(self) -> float:
-        """The score of a perfect text, roughly: 1, 10 (CIDEr) or 100. Printed in signatures, so that 0.6 is not read
-        as 0.6 %."""
+        """Score of a perfect text, roughly: 1, 10 (CIDEr) or 100. Printed in signatures, so that 0.6 is not read as
+        0.6 %."""
         ...
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """Statistics of N segments.
+        """Count the statistics of N segments.
 
         Args:
             references: the references of each segment: `references[i]` belong to `hypotheses[i]`.
@@ -63,17 +63,32 @@ class Metric(Protocol):
     def scores(
         self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
     ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """Score name (`Bleu_4`) -> value, from statistics summed over `num_segments` segments; for many sums at once,
-        so that a bootstrap is one call."""
-        ...
-
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """Score name -> value of each segment, where the metric has such; else an empty dictionary."""
+        """Compute score name (`Bleu_4`) -> value from statistics summed over `num_segments` segments. Takes many sums
+        at once, so that a bootstrap is one call."""
         ...
 
     def signature(self) -> Mapping[str, str]:
-        """Key -> value of everything about the metric itself that moves its number, in a fixed order."""
+        """Return key -> value of everything about the metric itself that moves its number, in a fixed order."""
         ...
+
+
+class MeanMetric:
+    """Base of metrics whose scores are means over segments: a column of the statistics for each score."""
+
+    percent: ClassVar[bool] = False
+    """Scores are printed in percent; the statistics are shares of 1."""
+
+    @property
+    def score_names(self) -> tuple[str, ...]:
+        """Name of the score of each column."""
+        raise NotImplementedError
+
+    def scores(
+        self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
+    ) -> dict[str, Float[np.ndarray, "*draws"]]:
+        """Compute the means."""
+        sums = 100 * statistics if self.percent else statistics
+        return {name: np.asarray(sums[..., column] / num_segments) for column, name in enumerate(self.score_names)}
 
 
 def check_segments(hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> None:

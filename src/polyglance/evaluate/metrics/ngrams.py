@@ -1,6 +1,6 @@
 """Word n-grams of many segments as integers: exact ids (never hashes) and counts, one n-gram length at a time.
 
-Words are what `str.split` makes of a text, as in pycocoevalcap's CIDEr and BLEU.
+Words are cut at white space by `str.split`, as in pycocoevalcap's CIDEr and BLEU.
 """
 
 from array import array
@@ -12,48 +12,48 @@ from itertools import chain
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-__all__ = ["Ngrams", "Segments"]
+__all__ = ["NgramCounts", "SegmentWords"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ngrams:
+class NgramCounts:
     """The n-grams of one length in N hypotheses and their R references: one entry per text and different n-gram,
     sorted by text, then n-gram."""
 
     order: int
     """Words per n-gram."""
     num_grams: int
-    """How many different ones there are; their ids are 0 ... num_grams - 1."""
+    """Number of different n-grams; their ids are 0 ... num_grams - 1."""
     places: Int[np.ndarray, "grams"]
-    """A place of each in `Segments.words`."""
+    """A place of each n-gram in `SegmentWords.words`."""
     hypothesis: Int[np.ndarray, "H"]
-    """Entries of hypotheses: which of the N."""
+    """Hypothesis (of N) of each entry of hypotheses."""
     hypothesis_gram: Int[np.ndarray, "H"]
     hypothesis_count: Float[np.ndarray, "H"]
     reference: Int[np.ndarray, "E"]
-    """Entries of references: which of the R."""
+    """Reference (of R) of each entry of references."""
     reference_gram: Int[np.ndarray, "E"]
     reference_count: Float[np.ndarray, "E"]
     count_in_hypothesis: Float[np.ndarray, "E"]
-    """How often the n-gram stands in the hypothesis that the reference belongs to; often 0."""
+    """Count of the n-gram in the hypothesis that the reference belongs to; often 0."""
     segment_of_entry: Int[np.ndarray, "E"]
-    """Which of the N segments the reference belongs to."""
+    """Segment (of N) that the reference belongs to."""
 
     def in_references(self) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
-        """Segment and n-gram of each different pair of the two where a reference of the segment holds the n-gram,
-        sorted."""
+        """Return segment and n-gram of each pair of which a reference of the segment holds the n-gram, sorted and
+        without repetitions."""
         num_grams = max(self.num_grams, 1)
         keys = np.sort(self.segment_of_entry * num_grams + self.reference_gram)
         segments, grams = np.divmod(keys[_is_first(keys)], num_grams)
         return segments, grams
 
     def document_frequency(self) -> Int[np.ndarray, "grams"]:
-        """The number of segments whose references hold each n-gram."""
+        """Count the segments whose references hold each n-gram."""
         return np.bincount(self.in_references()[1], minlength=self.num_grams)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Segments:
+class SegmentWords:
     """The words of N hypotheses, then those of their R references, one after another."""
 
     vocabulary: Sequence[str]
@@ -65,11 +65,11 @@ class Segments:
     segment_of_reference: Int[np.ndarray, "R"]
     """Ascending: references of one segment stand together."""
     first_reference: Int[np.ndarray, "N"]
-    """The first reference of each segment."""
+    """Place of the first reference of each segment."""
 
     @classmethod
-    def of(cls, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> "Segments":
-        """Read N hypotheses with their references (checked by `check_segments` before)."""
+    def from_texts(cls, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> "SegmentWords":
+        """Cut N hypotheses and their references (checked by `check_segments` before) into words."""
         ids: defaultdict[str, int] = defaultdict()
         ids.default_factory = ids.__len__  # a new word's id is the number of words before it
         words, lengths = array("q"), array("q")
@@ -97,13 +97,13 @@ class Segments:
         """Words of each reference."""
         return self.lengths[self.num_segments :]
 
-    def spelled(self, ngrams: Ngrams) -> list[str]:
-        """The n-grams as words joined by spaces, by id."""
+    def spell(self, ngrams: NgramCounts) -> list[str]:
+        """Return the n-grams as words joined by spaces, by id."""
         spans = ngrams.places[:, None] + np.arange(ngrams.order)
         return [" ".join([self.vocabulary[word] for word in span]) for span in self.words[spans].tolist()]
 
-    def ngrams(self, max_order: int) -> Iterator[Ngrams]:
-        """The n-grams of 1, 2, ... `max_order` words; one length at a time, to hold no more than one in memory."""
+    def count_ngrams(self, max_order: int) -> Iterator[NgramCounts]:
+        """Count the n-grams of 1, 2, ... `max_order` words; one length at a time, so that memory holds only one."""
         text_of_word = np.repeat(np.arange(len(self.lengths)), self.lengths)
         words_left = np.repeat(np.cumsum(self.lengths), self.lengths) - np.arange(len(self.words))
         # The id of the n-gram that begins at each word; left as it was where the text has too few words for one.
@@ -114,47 +114,49 @@ class Segments:
             if order > 1:
                 # An n-gram is the (n - 1)-gram that begins it and its last word: a pair, packed without loss.
                 pairs = grams[starts] * len(self.vocabulary) + self.words[starts + order - 1]
-                grams[starts], num_grams = _ranks(pairs)
+                grams[starts], num_grams = _rank(pairs)
             places = np.empty(num_grams, dtype=np.int64)
             places[grams[starts]] = starts
-            yield self._counted(order, places, text_of_word[starts], grams[starts])
+            yield self._count(order, places, text_of_word[starts], grams[starts])
 
-    def _counted(
+    def _count(
         self,
         order: int,
         places: Int[np.ndarray, "grams"],
         texts: Int[np.ndarray, "occurrences"],
         grams: Int[np.ndarray, "occurrences"],
-    ) -> Ngrams:
+    ) -> NgramCounts:
+        """Count the occurrences of n-grams of one length: text and n-gram of each."""
         num_grams = max(len(places), 1)
         occurrences = np.sort(texts * num_grams + grams)
         first = np.flatnonzero(_is_first(occurrences))
         keys, counts = occurrences[first], np.diff(first, append=len(occurrences))
         num_hypothesis = int(np.searchsorted(keys, self.num_segments * num_grams))
-        own, others = keys[:num_hypothesis], keys[num_hypothesis:] - self.num_segments * num_grams
-        reference, gram = np.divmod(others, num_grams)
+        hypothesis_keys = keys[:num_hypothesis]
+        hypothesis_counts = counts[:num_hypothesis].astype(np.float64)
+        reference, gram = np.divmod(keys[num_hypothesis:] - self.num_segments * num_grams, num_grams)
         segment = self.segment_of_reference[reference]
-        wanted = segment * num_grams + gram
-        found = np.searchsorted(own, wanted)
-        is_there = np.append(own, -1)[found] == wanted
-        own_counts = counts[:num_hypothesis].astype(np.float64)
-        return Ngrams(
+        # Look up each reference's n-gram among those of its hypothesis, which are sorted.
+        key_in_hypothesis = segment * num_grams + gram
+        place = np.searchsorted(hypothesis_keys, key_in_hypothesis)
+        in_hypothesis = np.append(hypothesis_keys, -1)[place] == key_in_hypothesis
+        return NgramCounts(
             order=order,
             num_grams=len(places),
             places=places,
-            hypothesis=own // num_grams,
-            hypothesis_gram=own % num_grams,
-            hypothesis_count=own_counts,
+            hypothesis=hypothesis_keys // num_grams,
+            hypothesis_gram=hypothesis_keys % num_grams,
+            hypothesis_count=hypothesis_counts,
             reference=reference,
             reference_gram=gram,
             reference_count=counts[num_hypothesis:].astype(np.float64),
-            count_in_hypothesis=np.where(is_there, np.append(own_counts, 0.0)[found], 0.0),
+            count_in_hypothesis=np.where(in_hypothesis, np.append(hypothesis_counts, 0.0)[place], 0.0),
             segment_of_entry=segment,
         )
 
 
-def _ranks(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
-    """Keys as 0, 1, 2, ... in their order, equal ones alike, and how many there are."""
+def _rank(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
+    """Return keys as 0, 1, 2, ... in their order, equal ones alike, and the number of different ones."""
     by_key = np.argsort(keys)
     is_first = _is_first(keys[by_key])
     ranks = np.empty_like(keys)
@@ -163,7 +165,7 @@ def _ranks(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
 
 
 def _is_first(keys: Int[np.ndarray, "K"]) -> Bool[np.ndarray, "K"]:
-    """Of sorted keys, which ones differ from the one before."""
+    """Mark the sorted keys that differ from the one before."""
     first = np.ones(len(keys), dtype=np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=first[1:])
     return first

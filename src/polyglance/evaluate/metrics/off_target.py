@@ -1,10 +1,9 @@
-"""How many outputs are in another language than asked for: the first thing that goes wrong without captions in it.
+"""Share of outputs in another language than asked for: the first error of models that learnt from no captions in it.
 
-Languages are told by py3langid (Lui and Baldwin's langid.py), whose 4.6 MB model is inside its package: nothing is
-downloaded. Of Multi30K's 1,000 human sentences it takes none for another language in English, French or German; texts
-of two or three words it does confuse. Guesses are limited to the languages of XM3600 and the asked one, since a hundred
-languages with near twins (Norwegian in two spellings, Serbian beside Croatian) are more than short captions can tell
-apart.
+py3langid (Lui and Baldwin's langid.py) identifies the languages. Its 4.6 MB model is inside its package, so nothing is
+downloaded. It takes none of Multi30K's 1,000 human sentences for another language in English, French or German; it does
+confuse texts of two or three words. It chooses among the languages of XM3600 and the asked one only: a hundred
+languages, some nearly the same (Norwegian in two spellings, Serbian and Croatian), are too many for short captions.
 """
 
 import warnings
@@ -17,61 +16,52 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
-from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
-from polyglance.evaluate.scored_languages import XM3600_LANGUAGES
+from polyglance.evaluate.metrics.metric import MeanMetric, MetricInput, Statistics, check_segments
+from polyglance.languages import XM3600_LANGUAGES
 
 __all__ = ["OffTarget"]
 
 _CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
-"""Codes that the identifier spells otherwise."""
+"""Language code -> code of py3langid, where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class OffTarget:
+class OffTarget(MeanMetric):
     """Off-target rate: score `off_target`, the share of outputs that are not in the language; 0 is best.
 
-    An empty output is in no language. References are not looked at.
+    An empty output is in no language. References have no effect.
     """
 
     name: ClassVar[str] = "language"
     reads: ClassVar[MetricInput] = "text"
     scale: ClassVar[float] = 1.0
+    score_names: ClassVar[tuple[str, ...]] = ("off_target",)
 
     language: str
+    """Code of the language that was asked for."""
 
     def __post_init__(self) -> None:
-        known = _identifier(None).labels
+        known = _load_identifier(None).labels
         if _CODES.get(self.language, self.language) not in known:
             raise ValueError(f"language: {self.language!r} is not among the languages that py3langid tells apart")
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """1 for each output in another language."""
+        """Mark each output in another language with 1, the others with 0."""
         check_segments(hypotheses, references)
-        wanted = _CODES.get(self.language, self.language)
-        identifier = _identifier(self.language)
-        off = [not text.strip() or identifier.classify(text)[0] != wanted for text in hypotheses]
-        return Statistics(values=np.array(off, dtype=np.float64)[:, None], names=("off_target",))
-
-    def scores(
-        self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
-    ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """The mean over outputs."""
-        return {"off_target": np.asarray(statistics[..., 0] / num_segments)}
-
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """1 for each output in another language."""
-        return {"off_target": statistics[:, 0]}
+        code = _CODES.get(self.language, self.language)
+        identifier = _load_identifier(self.language)
+        off_target = [not text.strip() or identifier.classify(text)[0] != code for text in hypotheses]
+        return Statistics(values=np.array(off_target, dtype=np.float64)[:, None], names=self.score_names)
 
     def signature(self) -> Mapping[str, str]:
-        """The identifier and its version."""
+        """Return the identifier and its version."""
         return {"by": f"py3langid-{version('py3langid')}"}
 
 
 @cache
-def _identifier(language: str | None) -> Any:
-    """py3langid's identifier for XM3600's languages and `language`; for all it knows where that is None."""
+def _load_identifier(language: str | None) -> Any:
+    """Load py3langid's identifier for XM3600's languages and `language`; None: for all languages that it knows."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -1,7 +1,7 @@
 """ROUGE-L as pycocoevalcap's `Rouge` computes it: F of the longest common subsequence, recall weighted by beta 1.2.
 
-Lin 2004, https://aclanthology.org/W04-1013. The best precision and the best recall over the references are combined,
-which may come from different ones. Words are what lies between single spaces, so that an empty text is one empty word.
+Lin 2004, https://aclanthology.org/W04-1013. The best precision and the best recall over the references are combined;
+they may come from different references. Words are cut at single spaces, so that an empty text is one empty word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float
 
-from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
+from polyglance.evaluate.metrics.metric import MeanMetric, MetricInput, Statistics, check_segments
 
 __all__ = ["Rouge"]
 
@@ -19,31 +18,22 @@ _BETA = 1.2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rouge:
+class Rouge(MeanMetric):
     """ROUGE-L: score `ROUGE_L`, 0 to 1, the mean over segments."""
 
     name: ClassVar[str] = "rouge"
     reads: ClassVar[MetricInput] = "tokens"
     scale: ClassVar[float] = 1.0
+    score_names: ClassVar[tuple[str, ...]] = ("ROUGE_L",)
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """ROUGE-L of each segment, one column."""
+        """Compute ROUGE-L of each segment, one column."""
         check_segments(hypotheses, references)
         scores = [_rouge_l(text, texts) for text, texts in zip(hypotheses, references, strict=True)]
-        return Statistics(values=np.array(scores)[:, None], names=("ROUGE_L",))
-
-    def scores(
-        self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
-    ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """The mean over segments."""
-        return {"ROUGE_L": np.asarray(statistics[..., 0] / num_segments)}
-
-    def segment_scores(self, statistics: Float[np.ndarray, "N K"]) -> dict[str, Float[np.ndarray, "N"]]:
-        """ROUGE-L of each segment."""
-        return {"ROUGE_L": statistics[:, 0]}
+        return Statistics(values=np.array(scores)[:, None], names=self.score_names)
 
     def signature(self) -> Mapping[str, str]:
-        """Variant and the weight of recall."""
+        """Return variant and weight of recall."""
         return {"variant": "L", "beta": f"{_BETA:g}"}
 
 
@@ -55,7 +45,7 @@ def _rouge_l(hypothesis: str, references: Sequence[str]) -> float:
     precision = recall = 0.0
     for reference in references:
         reference_words = reference.split(" ")
-        length = _longest_common_subsequence(places, len(words), reference_words)
+        length = _common_length(places, len(words), reference_words)
         precision = max(precision, length / len(words))
         recall = max(recall, length / len(reference_words))
     if not precision:
@@ -63,12 +53,14 @@ def _rouge_l(hypothesis: str, references: Sequence[str]) -> float:
     return (1 + _BETA**2) * precision * recall / (recall + _BETA**2 * precision)
 
 
-def _longest_common_subsequence(places: Mapping[str, int], num_words: int, others: Sequence[str]) -> int:
-    """Its length, one integer operation per word of the other text (Hyyrö 2004, bit-parallel LCS).
+def _common_length(places: Mapping[str, int], num_words: int, others: Sequence[str]) -> int:
+    """Compute the length of the longest common subsequence of two texts, with one integer operation per word of the
+    second (Hyyrö 2004, bit-parallel LCS).
 
     Args:
-        places: for each word of the one text, a bit set at each of its places.
-        num_words: of the one text.
+        places: word of the first text -> integer with a bit set for each place of the word.
+        num_words: words of the first text.
+        others: words of the second text.
     """
     row = (1 << num_words) - 1  # bit i is 0 where word i lengthened the common subsequence
     full = row

@@ -1,4 +1,4 @@
-"""What is done to texts before and after they are cut into words: line breaks, Unicode forms, punctuation."""
+"""Changes of texts before and after they are cut into words: line breaks, Unicode forms, punctuation."""
 
 import string
 import unicodedata
@@ -19,7 +19,7 @@ __all__ = [
 UnicodeForm = Literal["none", "NFC", "NFKC"]
 
 _LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-"""Everything that some tool takes for the end of a line (`str.splitlines`, Java's readers)."""
+"""Every character that some tool takes for the end of a line (`str.splitlines`, Java's readers)."""
 _TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
 
 CAPTION_PUNCTUATION = (
@@ -32,7 +32,7 @@ PAPER_PUNCTUATION = frozenset(string.punctuation) | frozenset("·。、《》，
 
 
 def has_line_break(text: str) -> bool:
-    """Whether a tool that works line by line would take the text for several.
+    """Tell whether a tool that works line by line would take the text for several.
 
     A line feed at the end does not count: COCO's own references have some, and every tool strips or replaces it.
     """
@@ -40,12 +40,12 @@ def has_line_break(text: str) -> bool:
 
 
 def without_line_breaks(text: str) -> str:
-    """The text with a space for each line-break character."""
+    """Replace each line-break character by a space."""
     return text.translate(_TO_SPACES)
 
 
 def normalise(text: str, form: UnicodeForm) -> str:
-    """The text in a Unicode normalisation form."""
+    """Bring a text into a Unicode normalisation form."""
     return text if form == "none" else unicodedata.normalize(form, text)
 
 
@@ -55,5 +55,5 @@ def drop_tokens(tokenized: str, unwanted: Iterable[str]) -> str:
 
 
 def delete_characters(tokenized: str, unwanted: Iterable[str]) -> str:
-    """Delete characters wherever they are; tokens that held nothing else go."""
+    """Delete characters wherever they are, and tokens that held nothing else."""
     return " ".join(tokenized.translate(str.maketrans("", "", "".join(unwanted))).split())

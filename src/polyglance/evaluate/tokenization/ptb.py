@@ -1,13 +1,18 @@
-"""The tokeniser behind published caption scores: CoreNLP 3.4.1's PTB tokeniser as coco-caption calls it, without Java.
+"""The PTB tokeniser behind published caption scores: CoreNLP 3.4.1's, as coco-caption calls it, without Java.
 
 coco-caption and pycocoevalcap run `edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase`, delete 17
-punctuation tokens and join the rest by spaces. `ptb_tokenize` returns the same strings, peculiarities included: `(`
-becomes the word `-lrb-` (the list of deleted tokens is in capitals, the text is not), `cannot` becomes `can not`, `£`
-becomes `#`, characters newer than Unicode 6 vanish. It differs in one respect: a text is one text. The original hands
-all texts over as the lines of one file, and a line-break character inside a text shifts every later one. Here a line
-break is a space. What remains of that file: after a single letter at the end of a text (`vitamin C.`) the full stop is
-taken for an initial's (`c.`) unless the next text begins as sentences do (`A`, `The`, ...), after an `Art` or `No` for
-an abbreviation's if the next text begins with a number.
+punctuation tokens and join the rest by spaces. `ptb_tokenize` returns the same strings, oddities included:
+
+- `(` becomes the word `-lrb-`, because the list of deleted tokens is in capitals and the text is not;
+- `cannot` becomes `can not`, `£` becomes `#`, characters newer than Unicode 6 vanish.
+
+There is one difference. The original hands all texts over as the lines of one file, so that a line-break character
+inside a text shifts every later text. Here a text is one text, and a line break in it is a space. One effect of that
+file remains, because scores depend on it: the next text decides about the full stop of some last words.
+
+- After a single letter (`vitamin C.`), the full stop is that of an initial (`c.`), unless the next text begins as
+  sentences do (`A`, `The`, ...).
+- After an `Art` or `No`, the full stop is that of an abbreviation if the next text begins with a number.
 
 Source: D. Klein, C. Manning et al., Stanford CoreNLP 3.4.1 (2014); X. Chen et al., "Microsoft COCO Captions: Data
 Collection and Evaluation Server", arXiv:1504.00325, section 3.
@@ -17,8 +22,8 @@ import re
 from collections.abc import Sequence
 from itertools import zip_longest
 
-from polyglance.evaluate.tokenization.ptb_characters import LETTER, shape
-from polyglance.evaluate.tokenization.ptb_rules import BEFORE_NUMBER, RULES, Rule
+from polyglance.evaluate.tokenization.ptb_characters import LETTER, replace_by_kinds
+from polyglance.evaluate.tokenization.ptb_rules import BEFORE_NUMBER, RULES, TokenRule
 from polyglance.evaluate.tokenization.tokenizer import Tokenizer
 
 __all__ = ["PTB", "REMOVED_TOKENS", "ptb_tokenize"]
@@ -30,88 +35,101 @@ REMOVED_TOKENS = frozenset(
 
 _LINE_BREAKS = re.compile("[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029]")
 _ACROSS_SPACES = re.compile(r"<[^>]*>|[\d).] \d|\. \.|(?i:[eoy]\. l)")
-"""Where a token may hold a space or depend on the next: markup, `2 1/2`, telephone numbers, `No. 5`, `Co. Ltd`."""
+"""Texts in which a token may hold a space or depend on the next word: markup, `2 1/2`, telephone numbers, `No. 5`,
+`Co. Ltd`."""
 _OPEN_END = re.compile(rf"(?<![A-Za-z])(?:[A-Za-z]|{BEFORE_NUMBER})\.$")
-"""Where the next text decides about the full stop: `plan B.`, `diese Art.`"""
-_END_CHARACTERS = len("-Figs.")
-"""The longest of these, with the character before it."""
+"""Ends of texts where the next text decides about the full stop: `plan B.`, `diese Art.`"""
+_OPEN_END_LENGTH = len("-Figs.")
+"""Length of the longest such end, with the character before it."""
 _PLAIN_WORD = re.compile(f"[A-Za-z{LETTER}]+,?")
+_SPLIT_WORDS = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))
+"""Plain words that are two tokens."""
+
+# Java looks beyond hyphens, low lines and digits for the end of a word when it lower-cases Σ, Python does not.
 _INNER_SIGMA = re.compile(r"(?<=\w)Σ(?=(?:[-\u2010_]|\d+)[^\W\d_])")
 _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])([-\u2010_]|\d+)Σ(?!\w)")
-"""Java looks beyond hyphens, low lines and digits for the ends of a word, Python does not."""
-_SPLIT_WORDS = frozenset(("cannot", "gimme", "gonna", "gotta", "lemme", "wanna"))
 
 
 def ptb_tokenize(texts: Sequence[str]) -> list[str]:
-    """Texts -> their lower-cased tokens without punctuation, joined by single spaces; an empty string if none is left.
+    """Turn each text into its lower-cased tokens without punctuation, joined by single spaces; an empty string if none
+    is left.
 
-    Each text is tokenised by itself, but for the full stop of such a last word. No output holds a line break.
+    Each text is tokenised by itself, but for the full stop of some last words. No output holds a line break.
     """
     known: dict[str, str] = {}
     return [_tokenize(text, following, known) for text, following in zip_longest(texts, texts[1:], fillvalue="")]
 
 
 PTB = Tokenizer(name="ptb", version="corenlp-3.4.1", tokenize=ptb_tokenize)
-"""Whatever the language, as the original: texts written without spaces come out as they are."""
+"""The same for every language, as the original. Texts that are written without spaces come out as they are."""
 
 
 def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
-    """One text; `known` keeps what became of the pieces between spaces seen so far."""
+    """Tokenise one text.
+
+    Args:
+        following: the next text.
+        known: piece between spaces -> its tokens; filled here.
+    """
     text = _LINE_BREAKS.sub(" ", text)
-    if _OPEN_END.search(text.rstrip()[-_END_CHARACTERS:]):
-        words = _words(text, f"\n{shape(_LINE_BREAKS.sub(' ', following))}\n")
+    if _OPEN_END.search(text.rstrip()[-_OPEN_END_LENGTH:]):
+        tokens = _join_tokens(text, f"\n{replace_by_kinds(_LINE_BREAKS.sub(' ', following))}\n")
     elif _ACROSS_SPACES.search(text):
-        words = _words(text)
+        tokens = _join_tokens(text)
     else:
-        words = _by_pieces(text.split(" "), known)
-    return words.rstrip() if text[-1:].isspace() else words
+        tokens = _tokenize_pieces(text.split(" "), known)
+    return tokens.rstrip() if text[-1:].isspace() else tokens
 
 
-def _by_pieces(pieces: list[str], known: dict[str, str]) -> str:
-    """The words of a text cut at its spaces."""
+def _tokenize_pieces(pieces: list[str], known: dict[str, str]) -> str:
+    """Tokenise a text that was cut at its spaces, piece by piece."""
     kept = []
     for piece in pieces:
-        words = known.get(piece)
-        if words is None:
-            words = known[piece] = _words(piece)
-        if words:
-            kept.append(words)
-            if words[-1] == "." and words[-3:-2] in ("", " ") and words != ".":
-                return _words(" ".join(pieces))  # an initial or the end of a sentence: the next word tells
+        tokens = known.get(piece)
+        if tokens is None:
+            tokens = known[piece] = _join_tokens(piece)
+        if tokens:
+            kept.append(tokens)
+            if tokens[-1] == "." and tokens[-3:-2] in ("", " ") and tokens != ".":
+                return _join_tokens(" ".join(pieces))  # an initial or the end of a sentence: the next word decides
     return " ".join(kept)
 
 
-def _words(text: str, lookahead: str = " ") -> str:
-    """The words of a text before what some rules look ahead at."""
-    outline = shape(text)
-    if _PLAIN_WORD.fullmatch(outline) and (word := text.rstrip(",").lower()) not in _SPLIT_WORDS:
+def _join_tokens(text: str, lookahead: str = " ") -> str:
+    """Tokenise a text or a piece of it by the rules.
+
+    Args:
+        lookahead: kinds of the characters behind the text, which some rules look at.
+    """
+    kinds = replace_by_kinds(text)
+    if _PLAIN_WORD.fullmatch(kinds) and (word := text.rstrip(",").lower()) not in _SPLIT_WORDS:
         return word
-    tokens = " ".join(_tokens(text, outline + lookahead))
+    tokens = " ".join(_find_tokens(text, kinds + lookahead))
     if "Σ" in tokens:
         tokens = _FINAL_SIGMA.sub(r"\1ς", _INNER_SIGMA.sub("σ", tokens))
     tokens = tokens.lower()
     return " ".join(token for token in tokens.split(" ") if token and token not in REMOVED_TOKENS)
 
 
-def _tokens(text: str, outline: str) -> list[str]:
-    """The tokens of a text, given its shape and that of what stands behind it."""
+def _find_tokens(text: str, kinds: str) -> list[str]:
+    """Cut a text into tokens, given the kinds of its characters and of those behind it."""
     tokens: list[str] = []
     position = 0
     while position < len(text):
-        match, rule = _longest(outline, position)
+        match, rule = _find_longest(kinds, position)
         if match is None:
             position += 1  # white space, or a character that the original drops
             continue
-        tokens.append(rule.token(text[position : match.end(1)]))
+        tokens.append(rule.format_token(text[position : match.end(1)]))
         position = match.end(1)
     return tokens
 
 
-def _longest(outline: str, position: int) -> tuple[re.Match[str] | None, Rule]:
-    """The first of the longest matches at a position, what is looked ahead at included."""
+def _find_longest(kinds: str, position: int) -> tuple[re.Match[str] | None, TokenRule]:
+    """Return the first of the longest matches at a position; characters that are only looked at count, too."""
     best, best_rule, best_end = None, RULES[0], position
     for rule in RULES:
-        match = rule.pattern.match(outline, position)
+        match = rule.pattern.match(kinds, position)
         if match is not None and match.end() > best_end:
             best, best_rule, best_end = match, rule, match.end()
     return best, best_rule

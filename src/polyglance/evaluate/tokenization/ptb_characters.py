@@ -1,14 +1,14 @@
-"""Which characters the PTB tokeniser takes for letters, digits, signs of money and other symbols.
+"""Kinds of characters in the PTB tokeniser: letters, marks, digits, signs of money, other symbols.
 
-The sets are those of CoreNLP 3.4.1, found by giving its tokeniser every code point of the basic plane. They follow
-the Unicode of their time (6.0, with gaps of their own), so they are written out: the tables of the running Python are
-newer and would keep characters that the original drops. No character outside the basic plane is in any set.
+The sets are those of CoreNLP 3.4.1, measured by giving its tokeniser every code point of the basic plane. They follow
+Unicode 6.0, with some gaps, so they are written out: the tables of the running Python are newer and would keep
+characters that the original drops. No character outside the basic plane is in any set.
 """
 
-__all__ = ["DIGIT", "LETTER", "MARK", "MONEY", "SYMBOL", "shape"]
+__all__ = ["DIGIT", "LETTER", "MARK", "MONEY", "SYMBOL", "replace_by_kinds"]
 
 LETTER, MARK, DIGIT, MONEY, SYMBOL, _OTHER = "é", "\u0301", "\u0663", "€", "©", "\ue000"
-"""The characters that stand for a kind in a shape. A mark is part of a word; what has no kind is dropped."""
+"""One character for each kind. A mark is part of a word; characters of no kind are dropped."""
 
 _KINDS = {
     LETTER: """
@@ -62,32 +62,32 @@ _KINDS = {
         214A-214D 214F 2190-2BFF 3001-3002 3012 30FB FF01-FF0F FF1A-FF20 FF3B-FF40 FF5B-FF65
     """,
 }
-"""Hexadecimal code points and inclusive ranges of each kind, without those of ASCII."""
+"""Kind -> its code points above ASCII, as hexadecimal numbers and inclusive ranges."""
 
 _THEMSELVES = """
     85 91-94 96-97 A0 AB AD B2-B3 B9 BB-BE 130-131 17F 58A 66B-66C 2000-200A 2010-2011 2013-2015 2018-201F 2026
     2039-203A 2044 2070 2074-207B 2080-208B 212A 2153-215E 3000-3001
 """
-"""Characters that rules name: spaces, dashes, quotation marks, fractions, letters like `i`, `k` and `s`."""
+"""Characters that rules name, so that they stay: spaces, dashes, quotation marks, fractions, special `i`, `k`, `s`."""
 
 
-def shape(text: str) -> str:
-    """The text with each character outside ASCII replaced by the one that stands for its kind; equally long."""
-    return text if text.isascii() else text.translate(_STAND_INS)
+def replace_by_kinds(text: str) -> str:
+    """Replace each character outside ASCII by the character of its kind. The length stays the same."""
+    return text if text.isascii() else text.translate(_TO_KINDS)
 
 
-def _code_points(ranges: str) -> list[range]:
-    ends = [[int(end, 16) for end in part.split("-")] for part in ranges.split()]
-    return [range(part[0], part[-1] + 1) for part in ends]
+def _parse_ranges(ranges: str) -> list[range]:
+    ends = [[int(end, 16) for end in entry.split("-")] for entry in ranges.split()]
+    return [range(entry[0], entry[-1] + 1) for entry in ends]
 
 
-class _StandIns(dict[int, int]):
-    """Code point -> what stands for it; filled as characters are met."""
+class _ToKinds(dict[int, int]):
+    """Code point -> code point of its kind, or itself; filled when a character is first looked up."""
 
     def __init__(self) -> None:
         super().__init__((code, code) for code in range(128))
-        self.update((code, code) for codes in _code_points(_THEMSELVES) for code in codes)
-        self._kinds = [(codes, ord(kind)) for kind, ranges in _KINDS.items() for codes in _code_points(ranges)]
+        self.update((code, code) for codes in _parse_ranges(_THEMSELVES) for code in codes)
+        self._kinds = [(codes, ord(kind)) for kind, ranges in _KINDS.items() for codes in _parse_ranges(ranges)]
 
     def __missing__(self, code: int) -> int:
         kind = next((kind for codes, kind in self._kinds if code in codes), ord(_OTHER))
@@ -95,4 +95,4 @@ class _StandIns(dict[int, int]):
         return kind
 
 
-_STAND_INS = _StandIns()
+_TO_KINDS = _ToKinds()

@@ -1,4 +1,4 @@
-"""What a tokeniser is: texts in, tokens joined by single spaces out, with a name and a version for the signature."""
+"""The interface of a tokeniser: texts in, tokens joined by single spaces out, with name and version for signatures."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ class Tokenizer:
     """A way to cut texts into words."""
 
     name: str
-    """As asked for on the command line: `ptb`, `characters`, `jieba`."""
+    """Name on the command line: `ptb`, `characters`, `jieba`."""
     version: str
     """Version of the rules, or of library and dictionary; another version may give another score."""
     tokenize: Callable[[Sequence[str]], list[str]]

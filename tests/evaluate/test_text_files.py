@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.evaluate.predictions import read_ids, read_texts
+from polyglance.evaluate.text_files import TextFile, read_ids, read_texts
 
 TEXTS = {"7": ["a cat"], "x9": ["ein Hund", "noch ein Hund"]}
 
@@ -77,12 +77,12 @@ def test_files_from_windows_have_no_carriage_returns_in_their_texts(tmp_path: Pa
 
 
 @given(st.lists(st.text(alphabet=st.characters(exclude_characters="\n", exclude_categories=["Cs"])), min_size=1))
-def test_as_many_lines_as_were_written(texts: list[str]) -> None:
-    from polyglance.evaluate.predictions import _lines
-
+def test_as_many_lines_as_were_written(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     if all(text.endswith("\r") for text in texts):
         texts = [f"{text}." for text in texts]
-    assert _lines("".join(f"{text}\n" for text in texts)) == texts
+    path = tmp_path_factory.mktemp("lines") / "x.txt"
+    path.write_bytes("".join(f"{text}\n" for text in texts).encode("utf-8-sig"))
+    assert TextFile(path).lines == texts
 
 
 def test_several_files_hold_one_reference_each(tmp_path: Path) -> None:
@@ -130,7 +130,7 @@ def test_a_mistake_is_one_line_with_its_place(tmp_path: Path, name: str, content
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"absent\.json: cannot be read"):
+    with pytest.raises(ValueError, match=r"absent\.json: no such file"):
         read_texts(tmp_path / "absent.json")
 
 

@@ -1,0 +1,151 @@
+"""A prediction job: a model and the examples that it is asked about, in batches, and the folder of the answers.
+
+The folder's name ends in a fingerprint of everything that the answers depend on, so that predictions of another model,
+prompt or setting are never taken for these.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from polyglance.config import fingerprint
+from polyglance.data.benchmarks import BenchmarkExample, EvaluationTask, find_benchmark
+from polyglance.engines.open import EvaluatedModel, ModelConfig, check_capability
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
+
+__all__ = ["PredictConfig", "PredictionJob", "load_examples"]
+
+_FORMAT = 1
+"""Raised where rows come to mean something else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """A model, a benchmark, and how the model is asked."""
+
+    model: ModelConfig
+    task: EvaluationTask
+    benchmark: str
+    """Name of the benchmark (`polyglance eval list`)."""
+    root: Path
+    """Folder of all benchmarks; for the project's own shards, of the data sets."""
+    out: Path
+    """Folder that gets a folder for the predictions."""
+    language: str
+    """Code of the language."""
+    split: str | None = None
+    """Split of the benchmark; its first if not given."""
+    batch_size: int = 8
+    """Number of rows at a time. Another one can change a prediction by rounding, so it is part of the fingerprint."""
+    limit: int | None = None
+    """Number of examples, the first ones; all if not given."""
+    num_processes: int = 1
+    """Number of processes. Each takes every n-th batch; on `cuda` they take the devices in turn."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "limit", "num_processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+
+    @property
+    def used_split(self) -> str:
+        """Split that is predicted."""
+        return self.split or find_benchmark(self.benchmark).splits[0]
+
+
+def load_examples(config: PredictConfig, *, images: bool) -> Sequence[BenchmarkExample]:
+    """Read the examples of a configuration.
+
+    Raises:
+        ValueError: an unknown benchmark, split or language, files that are missing, or no examples.
+    """
+    benchmark = find_benchmark(config.benchmark)
+    examples = benchmark.load(config.root, split=config.used_split, language=config.language, images=images)
+    if not examples:
+        raise ValueError(f"{config.benchmark} {config.used_split} {config.language}: holds no examples")
+    return examples if config.limit is None else examples[: config.limit]
+
+
+class PredictionJob:
+    """A configuration with its model, its examples and its folder.
+
+    Raises:
+        ValueError: the benchmark is of another task, the model cannot do the task or the language, or as
+            `load_examples`.
+    """
+
+    def __init__(self, config: PredictConfig, model: EvaluatedModel) -> None:
+        self.config, self.model = config, model
+        task = find_benchmark(config.benchmark).task
+        if task != config.task:
+            raise ValueError(f"{config.benchmark} is a benchmark of {task}, not of {config.task}")
+        check_capability(model, config.task, config.language)
+        self.examples = load_examples(config, images=False)
+        self.facts: dict[str, Any] = dict(model.facts(config.task, config.language))
+
+    @property
+    def batches(self) -> list[list[str]]:
+        """The ids of each batch."""
+        ids, size = [example.id for example in self.examples], self.config.batch_size
+        return [ids[first : first + size] for first in range(0, len(ids), size)]
+
+    @cached_property
+    def folder(self) -> Path:
+        """Folder of the predictions: `xm3600-all-th-prefix-beams4-768px-first100-1a2b3c4d`."""
+        config, facts = self.config, self.facts
+        words = [
+            config.benchmark,
+            config.used_split,
+            config.language,
+            "prefix" if facts.get("prefix") else "",
+            f"beams{facts['beams']}" if "beams" in facts else "",
+            f"{facts['resolution']}px" if "resolution" in facts else "",
+            f"first{config.limit}" if config.limit else "",
+            self.fingerprint[:8],
+        ]
+        return config.out / "-".join(word for word in words if word)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """12 hexadecimal digits that change with everything that the answers depend on."""
+        config = self.config
+        asked = config.task == "disambiguation"  # for other tasks the model does not see the references
+        texts = [(one.id, one.source, one.incorrect, one.references if asked else ()) for one in self.examples]
+        place = (config.benchmark, config.used_split, config.language, config.task)
+        return fingerprint(_FORMAT, place, config.limit, config.batch_size, self.facts, texts)
+
+    def is_done(self) -> bool:
+        """Tell whether the folder holds all predictions."""
+        try:
+            info = PredictionInfo.read(self.folder)
+        except ValueError:
+            return False
+        return info.fingerprint == self.fingerprint and (self.folder / PREDICTIONS_NAME).exists()
+
+    def load_examples_for_model(self) -> Sequence[BenchmarkExample]:
+        """Read the examples with images where the model looks at them."""
+        return load_examples(self.config, images=True) if self.model.reads_images else self.examples
+
+    def describe(self, rows: Sequence[PredictionRow]) -> PredictionInfo:
+        """Return the content of prediction.json for these rows."""
+        config = self.config
+        return PredictionInfo(
+            benchmark=config.benchmark,
+            split=config.used_split,
+            language=config.language,
+            task=config.task,
+            model=self.model.name,
+            prefix=self.facts.get("prefix", ""),
+            limit=config.limit,
+            batch_size=config.batch_size,
+            settings=asdict(config.model),
+            facts=self.facts,
+            fingerprint=self.fingerprint,
+            num_rows=len(rows),
+            num_errors=sum(row.error is not None for row in rows),
+            versions={name: version(name) for name in ("polyglance", "torch", "transformers", "tokenizers")},
+        )

@@ -1,0 +1,107 @@
+"""Rows of predictions while they are being made: files that grow batch by batch and survive a kill.
+
+Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
+its rows are there. The rest of what a killed run left is dropped and made again, so that a row is always made in the
+company of the same other rows.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import IO
+
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow
+from polyglance.files import lock, replacing, write_atomically
+
+__all__ = ["RowFile", "count_rows", "join_row_files", "keep_whole_batches"]
+
+
+class RowFile:
+    """The file that one process appends to, locked for as long as it is open."""
+
+    def __init__(self, folder: Path, process: int) -> None:
+        self._file = _row_path(folder, process).open("ab")
+        lock(self._file)
+
+    def append(self, rows: Sequence[PredictionRow]) -> None:
+        """Write a batch; when this returns, it is on the disk."""
+        self._file.write(_format_rows(rows))
+        _sync(self._file)
+
+    def __enter__(self) -> "RowFile":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:
+    """Put the rows of whole batches into one file; drop the other rows and files.
+
+    Waits for processes of a killed run that have not ended yet.
+
+    Args:
+        batches: the ids of each batch.
+
+    Returns:
+        Numbers of the batches that are done.
+    """
+    paths = sorted(folder.glob(f"{PREDICTIONS_NAME}*"))
+    rows: dict[str, PredictionRow] = {}
+    for path in paths:
+        with path.open("rb") as file:
+            lock(file)
+            rows |= _read_rows(path)
+    done = {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
+    kept = [rows[name] for number in sorted(done) for name in batches[number]]
+    write_atomically(_row_path(folder, 0), _format_rows(kept))
+    for path in paths:
+        if path != _row_path(folder, 0):
+            path.unlink(missing_ok=True)
+    return done
+
+
+def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
+    """Join the files in the order of the ids, under the final name; return the rows."""
+    paths = sorted(folder.glob(f"{PREDICTIONS_NAME}.partial*"))
+    rows: dict[str, PredictionRow] = {}
+    for path in paths:
+        rows |= _read_rows(path)
+    ordered = [rows[name] for name in ids]
+    # A name of its own: the usual partial name is the first process's file.
+    with replacing(folder / PREDICTIONS_NAME, several_writers=True) as partial, partial.open("wb") as file:
+        file.write(_format_rows(ordered))
+        _sync(file)
+    for path in paths:
+        path.unlink()
+    return ordered
+
+
+def count_rows(folder: Path) -> int:
+    """Count the rows that are done, for showing progress."""
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"))
+
+
+def _read_rows(path: Path) -> dict[str, PredictionRow]:
+    """Read id -> row. Lines that a kill left half-written are left out."""
+    rows: dict[str, PredictionRow] = {}
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = PredictionRow.parse_line(line.decode(), str(path))
+        except ValueError:  # UnicodeDecodeError is one
+            continue
+        rows[row.id] = row
+    return rows
+
+
+def _row_path(folder: Path, process: int) -> Path:
+    return folder / (f"{PREDICTIONS_NAME}.partial" + (f"-{process}" if process else ""))
+
+
+def _format_rows(rows: Iterable[PredictionRow]) -> bytes:
+    return "".join(row.format_line() for row in rows).encode()
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
