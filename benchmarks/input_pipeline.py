@@ -188,8 +188,8 @@ def _ours(mixture: Mixture, num_steps: int, num_workers: int, *, floats: bool = 
         mixture,
         first_step=0,
         num_steps=num_steps,
-        indices=[0],
-        num=1,
+        micro_batches=[0],
+        num_micro_batches=1,
         num_workers=num_workers,
         prefetch_batches=ahead,
     ) as batches:

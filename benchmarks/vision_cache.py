@@ -31,8 +31,9 @@ from polyglance.model.flops import macs_by_part, on_meta, training_macs
 from polyglance.model.micro import MicroConfig
 from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.features import cached_features
-from polyglance.train.run import initial_model, mixture_for, processor_for, train
+from polyglance.train.run import train
+from polyglance.train.start import make_mixture, make_model, make_processor
+from polyglance.train.vision_cache import open_features
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
@@ -90,14 +91,14 @@ def vocabulary(config: TrainConfig) -> int:
 
 def make_cache(config: TrainConfig) -> None:
     """As the first run would."""
-    model = initial_model(config.start, vocab_size=vocabulary(config), seed=config.seed)
-    cached_features(config, model, processor_for(config, model.config), Runtime.single())
+    model = make_model(config)
+    open_features(config, model, make_processor(config, model.config), Runtime.single())
 
 
 def print_shares(config: TrainConfig) -> None:
     """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
     model = on_meta(MODEL.build(vocabulary(config)))
-    mixture = mixture_for(config, processor_for(config, model.config))
+    mixture = make_mixture(config, make_processor(config, model.config))
     batches = [mixture.batch(step) for step in range(8)]
     num_samples = len(batches) * BATCH_SIZE
     source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)

@@ -16,7 +16,7 @@ MOVING = ("engines/config.py", "engines/library.py", "engines/nllb.py", "engines
 """Files of the engine room that still import from later folders."""
 SEPARATE = {("evaluate", "train"), *((name, "laws") for name in ORDER[1:-3])}
 """`laws` stands alone: only report, study and the command line use it."""
-TRANSFORMERS_IN = ("model", "engines", "train/step.py", "train/run.py")
+TRANSFORMERS_IN = ("model", "engines", "train/step.py")
 """Types of transformers' models are named where a language model is trained."""
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Precision", "Runtime", "RuntimeConfig", "join_processes"]
 
+T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
 
 _TIMEOUT_S = 3600
@@ -105,6 +106,13 @@ class Runtime:
         """Whether this is the process that writes files and prints."""
         return self.rank == 0
 
+    @property
+    def dtype(self) -> "torch.dtype":
+        """torch's name of the precision."""
+        import torch
+
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
+
     def local_micro_batches(self, num_micro_batches: int) -> range:
         """Return the numbers of the micro-batches of every optimiser step that this process computes."""
         num_passes = num_micro_batches // self.world_size
@@ -135,6 +143,10 @@ class Runtime:
         """Return the first process's value, in every process."""
         return self.gather(value)[0]
 
+    def first(self, value: T | None) -> T | None:
+        """Return the first process's value that is not None, in every process; None if there is none."""
+        return next((other for other in self.gather(value) if other is not None), None)
+
     def barrier(self) -> None:
         """Wait until all processes have called this."""
         self.all_sum(np.zeros(1))
@@ -145,8 +157,7 @@ class Runtime:
             return nullcontext()
         import torch
 
-        dtype = torch.bfloat16 if self.precision == "bf16" else torch.float16
-        return torch.autocast(self.device.type, dtype=dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
     def synchronise(self) -> None:
         """Wait until the device has finished its queue; call it before a clock is read."""

@@ -1,7 +1,7 @@
-"""Processes of this machine: how many cores there are, and children that end when their parent does.
+"""Processes of this machine: number of cores, and child processes that end when their parent does.
 
-Two kinds of children are started: workers of `multiprocessing` and `concurrent.futures` (`end_with_parent` is their
-initializer), and other programs (`run_program`).
+There are two kinds of children: workers of `multiprocessing` and `concurrent.futures`, whose initializer is
+`end_with_parent`, and other programs (`run_program`).
 """
 
 import ctypes
@@ -21,25 +21,25 @@ _PR_SET_PDEATHSIG = 1
 
 
 def num_cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def end_with_parent() -> None:
-    """In a worker process: end as soon as the process that started it ends, however that happens."""
+    """Make this worker process end as soon as the process that started it ends, in whatever way."""
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
 def parent_is_alive() -> bool:
-    """Whether the process that started this worker is there; True in a process that is no worker."""
+    """Tell whether the process that started this worker still runs; True in a process that is no worker."""
     parent = multiprocessing.parent_process()
     return parent is None or parent.is_alive()
 
 
 def run_program(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end, with its standard error kept and its standard output dropped.
+    """Run a program to its end; keep its standard error and drop its standard output.
 
-    Where the kernel is Linux it is sent SIGTERM when this process ends before it.
+    On Linux the program is sent SIGTERM if this process ends first.
     """
     return subprocess.run(
         command,

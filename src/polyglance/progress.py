@@ -1,4 +1,4 @@
-"""How far long work is: bars with rate and remaining time in a terminal, a line now and then elsewhere."""
+"""Progress of long work: bars with rate and remaining time in a terminal, a line now and then elsewhere."""
 
 import sys
 import time
@@ -9,28 +9,29 @@ from typing import Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-__all__ = ["Show", "progress"]
+__all__ = ["Show", "track_progress"]
 
 _LINE_EVERY_S = 10.0
 
 
 class Show(Protocol):
-    """Says how far something is."""
+    """Show how far some work is."""
 
     def __call__(self, name: str, done: int, total: int, text: str = "") -> None:
-        """`done` of `total` of what is called `name` are done; `text` is shown beside it."""
+        """Show that `done` of `total` units of the work called `name` are done; `text` is shown beside it."""
 
 
 @contextmanager
-def progress(*, show: bool = True) -> Iterator[Show]:
-    """Something to tell how far one thing or several things are. What is done when a name is first told does not count
-    for its rate: it was there before.
+def track_progress(*, show: bool = True) -> Iterator[Show]:
+    """Give a function that shows the progress of one or several pieces of work.
+
+    The rate counts only what is done after the first call with a name: the rest was there before.
 
     Args:
         show: False shows nothing.
     """
     if not show:
-        yield _nothing
+        yield _show_nothing
     elif not sys.stderr.isatty():
         yield _Lines()
     else:
@@ -39,12 +40,12 @@ def progress(*, show: bool = True) -> Iterator[Show]:
             yield _Bars(bars)
 
 
-def _nothing(name: str, done: int, total: int, text: str = "") -> None:
+def _show_nothing(name: str, done: int, total: int, text: str = "") -> None:
     """Show nothing."""
 
 
 class _Rates:
-    """Things per second by name."""
+    """Units per second, by name of the work."""
 
     def __init__(self) -> None:
         self._first: dict[str, tuple[float, int]] = {}
@@ -77,5 +78,5 @@ class _Lines:
         if time.monotonic() - self._last_s < _LINE_EVERY_S and done < total:
             return
         self._last_s = time.monotonic()
-        left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-        print(f"{name}: {done}/{total}, {text or f'{rate:.1f}/s'}{left}", file=sys.stderr, flush=True)
+        remaining = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+        print(f"{name}: {done}/{total}, {text or f'{rate:.1f}/s'}{remaining}", file=sys.stderr, flush=True)

@@ -131,7 +131,7 @@ def average_split(cells: Iterable[CellRecord], split: Split, value: CellValue = 
     return fmean(v for v in values if v is not None) if values and None not in values else None
 
 
-def average_splits(cells: Iterable[CellRecord], variant: Variant = "plain") -> dict[Split, float]:
+def average_splits(cells: Iterable[CellRecord], variant: Variant = "plain") -> dict[str, float]:
     """Return split -> mean loss of its cells in nats per token, for the splits that were measured."""
     cells = list(cells)
     means = {split: average_split(cells, split, lambda cell: cell.loss(variant)) for split in SPLITS}

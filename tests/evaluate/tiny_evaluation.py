@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from polyglance.data.world.grammars import GRAMMARS
-from polyglance.mixture.prompts import prompt
+from polyglance.mixture.prompts import write_prompt
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
@@ -23,7 +23,7 @@ WORDS = tuple(_WORDS.split())
 
 def tiny_model(folder: Path, *, texts: tuple[str, ...] = (), seed: int = 0) -> Path:
     """A model whose texts differ from image to image."""
-    prompts = [prompt("caption", code) for code in GRAMMARS] + [prompt("translation", "de", source="a")]
+    prompts = [write_prompt("caption", code) for code in GRAMMARS] + [write_prompt("translation", "de", source="a")]
     prefixes = [entry.prefix for entry in GRAMMARS.values()]
     tokenizer = train_tokenizer([*WORDS, *prompts, *prefixes, *texts], vocab_size=400)
     torch.manual_seed(seed)

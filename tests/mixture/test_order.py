@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.mixture.order import WindowOrder
-from polyglance.mixture.sampler import CellSampler, cell_weights
+from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 
 CELLS = (Cell("caption", "en"), Cell("translation", "fr"), Cell("caption", "de"))
 
@@ -64,7 +64,7 @@ def test_another_cell_changes_nothing_for_the_others() -> None:
 @pytest.mark.parametrize("window_images", [0, 256])
 def test_shares_are_kept_for_cells_a_hundred_times_as_frequent_as_others(window_images: int) -> None:
     """Within 0.5 % of the target after every thousand samples, and no image twice before all of its cell came."""
-    shares = cell_weights(Coverage(caption=("en", "de"), translation=("fr",)), "cell")
+    shares = compute_cell_weights(Coverage(caption=("en", "de"), translation=("fr",)), "cell")
     every = {cell: np.arange(0, 60_000, step) for cell, step in zip(shares, (1, 10, 100), strict=True)}
     sizes = {cell: len(rows) for cell, rows in every.items()}
     windows = WindowOrder(every, np.arange(0, 60_001, 32), window_images=window_images or 1, seed=1)

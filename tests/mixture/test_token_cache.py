@@ -13,18 +13,16 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
-from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.texts import Frames, MemoryTexts
-from polyglance.mixture.token_cache import cached_texts
-from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.mixture.token_cache import open_token_cache
+from polyglance.mixture.tokenizer import read_texts, train_tokenizer
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer(world: Path) -> Tokenizer:
-    table = ShardReader(world / "train").annotations()
-    return train_tokenizer((t for a in table for x in a for t in (x.text, prompt_of(x))), vocab_size=200)
+    return train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=200)
 
 
 def test_batches_are_the_same_with_tokens_in_memory_and_on_disk(
@@ -48,7 +46,7 @@ def test_batches_are_the_same_with_tokens_in_memory_and_on_disk(
 
 def test_the_cache_holds_what_the_memory_holds(world: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     reader = ShardReader(world / "train")
-    disk = cached_texts(reader, tokenizer, tokenizer, root=tmp_path)
+    disk = open_token_cache(reader, tokenizer, tokenizer, root=tmp_path)
     memory = MemoryTexts(reader, tokenizer, tokenizer)
     cells = (*COVERAGE.cells, Cell("caption", "de"))
     for cell, pool in memory.pools(cells).items():
@@ -74,7 +72,7 @@ def test_other_data_and_other_tokenizers_have_caches_of_their_own(
         ("test", tokenizer, tokenizer),
         ("train", tokenizer, other),
     ):
-        cached_texts(ShardReader(world / data), one, two, root=tmp_path)
+        open_token_cache(ShardReader(world / data), one, two, root=tmp_path)
     assert len(list(tmp_path.glob("tokens-*/tokens.json"))) == 3
 
 
@@ -82,21 +80,21 @@ def test_a_cache_that_was_not_finished_is_made_anew_and_a_damaged_one_is_named(
     world: Path, tokenizer: Tokenizer, tmp_path: Path
 ) -> None:
     reader = ShardReader(world / "train")
-    folder = cached_texts(reader, tokenizer, tokenizer, root=tmp_path).folder
+    folder = open_token_cache(reader, tokenizer, tokenizer, root=tmp_path).folder
     (folder / "tokens.json").unlink()
     shutil.copytree(folder, folder.with_name(folder.name + ".partial"))
     (folder / "targets.bin").write_bytes(b"")
-    assert cached_texts(reader, tokenizer, tokenizer, root=tmp_path).tokens(np.array([0]))[0][1]
+    assert open_token_cache(reader, tokenizer, tokenizer, root=tmp_path).tokens(np.array([0]))[0][1]
     assert not folder.with_name(folder.name + ".partial").exists()
     (folder / "targets.bin").write_bytes(b"1234")
     with pytest.raises(ValueError, match=r"a damaged token cache \(targets.bin is not of"):
-        cached_texts(reader, tokenizer, tokenizer, root=tmp_path)
+        open_token_cache(reader, tokenizer, tokenizer, root=tmp_path)
     (folder / "tokens.json").write_text(json.dumps({"format": 1}))
     with pytest.raises(ValueError, match="a damaged token cache"):
-        cached_texts(reader, tokenizer, tokenizer, root=tmp_path)
+        open_token_cache(reader, tokenizer, tokenizer, root=tmp_path)
 
 
 def test_a_place_that_cannot_be_written_to_is_named(world: Path, tokenizer: Tokenizer, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"cannot be written .*; set mixture.token_cache"):
-        cached_texts(ShardReader(world / "train"), tokenizer, tokenizer, root=tmp_path / "file")
+        open_token_cache(ShardReader(world / "train"), tokenizer, tokenizer, root=tmp_path / "file")

@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models
 
 from polyglance.data.world import PREFIXES, describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
-from polyglance.mixture.collate import target_ids
+from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.tokenizer import (
     BOS,
     EOS,
@@ -71,6 +71,15 @@ def test_special_tokens_spelt_out_in_a_text_are_text(tokenizer: Tokenizer, tmp_p
     assert [trained.decode(ids) for ids in encode(trained, texts)] == texts
 
 
+def test_a_tokenizer_never_cuts_or_pads(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """Whatever its file says: a text that is cut silently would be a wrong number of tokens."""
+    cutting = Tokenizer.from_str(tokenizer.to_str())
+    cutting.enable_truncation(2)
+    cutting.enable_padding()
+    cutting.save(str(tmp_path / "tokenizer.json"))
+    assert encode(load_tokenizer(tmp_path / "tokenizer.json"), TEXTS[:2]) == encode(tokenizer, TEXTS[:2])
+
+
 def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:
     """Between pieces, tokens are what they were when `<mask>` itself stood in the text."""
     spelling = Tokenizer.from_str(tokenizer.to_str())  # reads special tokens that are spelt out
@@ -84,7 +93,7 @@ def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:
 
 @given(texts=st.lists(st.text(min_size=1), min_size=1))
 def test_any_text_has_ids(tokenizer: Tokenizer, texts: list[str]) -> None:
-    for ids in target_ids(tokenizer, texts, 8):
+    for ids in encode_targets(tokenizer, texts, 8):
         assert len(ids) <= 8
         assert ids[-1] == EOS
 

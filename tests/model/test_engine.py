@@ -68,7 +68,7 @@ def test_loss_is_that_of_training(folder: Path, pictures: Sequence[Picture]) -> 
     model = opened(folder)
     ((loss, _),) = model.losses(pictures[:1], SOURCES[:1], CANDIDATES[:1], "de")
     own, processor = model._model, model._processor
-    ids, mask = processor.prompts([prompt("translation", "de", source=SOURCES[0])])
+    ids, mask = processor.prompts([write_prompt("translation", "de", source=SOURCES[0])])
     words = processor.decoder_tokenizer.encode(CANDIDATES[0][0], add_special_tokens=False).ids
     labels = torch.tensor([[2, *words, 1]])
     with torch.no_grad():

@@ -12,8 +12,9 @@ from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.run_records import average_splits, cells_to_json
 from polyglance.study.measure import make_evaluator, train_and_measure
+from polyglance.train.config import RunConfig
+from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.run_config import RunConfig
 
 
 def measure_and_train(config: RunConfig, folder: Path) -> None:
@@ -27,7 +28,7 @@ def measure_and_train(config: RunConfig, folder: Path) -> None:
         assert runtime.gather(cells) == [cells] * runtime.world_size
         return average_splits(cells.values()) | {"cells": cells_to_json(cells)}
 
-    train_and_measure(config.training, folder, lambda: evaluator, run_id="run", validate=validate)
+    train_and_measure(config.training, folder, lambda: evaluator, run_id="run", hooks=Hooks(validate=validate))
 
 
 def main(folder: Path) -> None:

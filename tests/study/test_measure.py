@@ -15,10 +15,8 @@ from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
-from polyglance.train.config import StartConfig
-from polyglance.train.evaluation_config import EvaluationConfig
+from polyglance.train.config import EvaluationConfig, RunConfig, StartConfig
 from polyglance.train.optim import OptimConfig
-from polyglance.train.run_config import RunConfig
 from tests.study.measuring import measure_and_train
 from tests.train.runs import write_checkpoint, write_tokenizer
 

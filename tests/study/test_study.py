@@ -20,7 +20,7 @@ from polyglance.laws import Law
 from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
 from polyglance.study.jobs import list_jobs, list_runs
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import RunConfig
 from tests.study.tiny import write_tiny_study
 
 POLYGLANCE = [sys.executable, "-m", "polyglance"]

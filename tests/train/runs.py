@@ -1,6 +1,8 @@
 """Small training runs, for tests and for the processes that tests start."""
 
+import json
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -8,30 +10,32 @@ import torch
 from safetensors.torch import load_file
 
 from polyglance.coverage import Coverage
-from polyglance.data.shard import ShardReader
 from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
-from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
+from polyglance.mixture.tokenizer import load_tokenizer, read_texts, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.train.config import StartConfig, TrainConfig
+from polyglance.train.loop import Hooks
 
 LARGE_VOCABULARY = 20_000
-"""So many that the loss is computed in chunks."""
+"""Entries from which on the loss is computed in chunks."""
+MACHINE_COLUMNS = ("tokens_per_s", "samples_per_s", "data_wait_share", "memory_bytes")
+"""Columns of metrics.jsonl that depend on the machine."""
 
 
 def write_tokenizer(world: Path, folder: Path) -> Path:
-    table = ShardReader(world / "train").annotations()
     path = folder / "tokenizer.json"
-    train_tokenizer((t for a in table for x in a for t in (x.text, prompt_of(x))), vocab_size=1024).save(str(path))
+    train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=1024).save(str(path))
     return path
 
 
-def write_checkpoint(folder: Path, tokenizer_path: Path, *, dropout: float = 0.1) -> Path:
-    """A model to start from, with a large vocabulary, and dropout where the library has it."""
-    config = MicroConfig(width=16).build(LARGE_VOCABULARY)
+def write_checkpoint(
+    folder: Path, tokenizer_path: Path, *, dropout: float = 0.1, vocab_size: int = LARGE_VOCABULARY
+) -> Path:
+    """Write a model to start from, with dropout in all of the library's layers."""
+    config = MicroConfig(width=16).build(vocab_size)
     for part in (config.encoder_config, config.decoder_config):
         part.dropout = part.attention_dropout = part.activation_dropout = dropout
     torch.manual_seed(3)
@@ -41,8 +45,8 @@ def write_checkpoint(folder: Path, tokenizer_path: Path, *, dropout: float = 0.1
 
 
 def small_run(world: Path, tokenizer_path: Path | None, **settings: Any) -> TrainConfig:
-    """Twelve steps of eight samples; replaced by what is given."""
-    usual = TrainConfig(
+    """Twelve steps of eight samples, with other settings where they are given."""
+    config = TrainConfig(
         data=world / "train",
         tokenizer=tokenizer_path or Path("unused"),
         coverage=Coverage(caption=("en",), translation=("fr", "zh")),
@@ -52,8 +56,34 @@ def small_run(world: Path, tokenizer_path: Path | None, **settings: Any) -> Trai
         num_samples=8 * 12,
         save_every_steps=5,
     )
-    return replace(usual, **settings)
+    return replace(config, **settings)
 
 
-def weights(run: Path) -> dict[str, torch.Tensor]:
+def stop_after(num_steps: int) -> Hooks:
+    """Ask a run to stop when it has made this many steps since its start."""
+    calls = count(1)
+    return Hooks(should_stop=lambda: next(calls) == num_steps)
+
+
+def read_rows(run: Path) -> list[dict[str, Any]]:
+    """Read metrics.jsonl."""
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / "final" / "model.safetensors")
+
+
+def assert_identical(run: Path, other: Path) -> None:
+    """Compare weights and rows of two finished runs, bit for bit."""
+    assert_same_tensors(read_weights(run), read_weights(other))
+    rows = [
+        [{name: value for name, value in row.items() if name not in MACHINE_COLUMNS} for row in read_rows(folder)]
+        for folder in (run, other)
+    ]
+    assert rows[0] == rows[1]
+
+
+def assert_same_tensors(tensors: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> None:
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in expected.items())

@@ -1,145 +1,120 @@
-"""A run that was stopped and gone on with is the run that was never stopped, bit for bit."""
+"""A run that is killed or asked to stop, and started again, gives the result of an uninterrupted run, bit for bit."""
 
+import itertools
 import json
-from dataclasses import replace
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from polyglance.coverage import Coverage
-from polyglance.data.shard import ShardReader
+from polyglance.cli import main
+from polyglance.config import save
 from polyglance.mixture.config import MixtureConfig
-from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import train_tokenizer
-from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
+from polyglance.train.config import StartConfig, VisionCacheConfig
+from polyglance.train.metrics import MetricsLog
 from polyglance.train.optim import OptimConfig
-from polyglance.train.run import (
-    LanguageModelConfig,
-    StartConfig,
-    TrainConfig,
-    initial_model,
-    train,
-    train_language_model,
-)
+from polyglance.train.run import train
+from polyglance.train.signals import Stopped
+from polyglance.train.watch import WatchConfig
+from tests.train.runs import assert_identical, read_rows, small_run, stop_after, write_checkpoint
+
+DAY_S = 86_400
 
 
-@pytest.fixture(scope="module")
-def tokenizer_path(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    table = ShardReader(world / "train").annotations()
-    path = tmp_path_factory.mktemp("tokenizer") / "tokenizer.json"
-    train_tokenizer((t for a in table for x in a for t in (x.text, prompt_of(x))), vocab_size=1024).save(str(path))
-    return path
-
-
-def config(world: Path, tokenizer_path: Path, **settings: object) -> TrainConfig:
-    usual = TrainConfig(
-        data=world / "train",
-        tokenizer=tokenizer_path,
-        coverage=Coverage(caption=("en",), translation=("fr", "zh")),
-        start=StartConfig(model=MicroConfig(width=16)),
-        mixture=MixtureConfig(batch_size=8),
-        num_samples=8 * 12,
-        save_every_steps=5,
+def test_a_run_killed_at_random_moments(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    """With dropout, and rows between the checkpoints."""
+    checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, vocab_size=1024)
+    config = small_run(
+        world,
+        None,
+        tokenizer=None,
+        start=StartConfig(checkpoint=checkpoint),
+        mixture=MixtureConfig(batch_size=4),
+        num_samples=4 * 40,
+        save_every_steps=3,
+        log_every_steps=1,
     )
-    return replace(usual, **settings)  # type: ignore[arg-type]
+    save(config, tmp_path / "run.toml")
+    command = [sys.executable, str(Path(__file__).with_name("killed.py")), str(tmp_path), "8"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    train(config, tmp_path / "whole")
+    assert_identical(tmp_path / "killed", tmp_path / "whole")
 
 
-class Killed(Exception):
-    pass
-
-
-def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """Make the run die, as a killed process does, when it sets the learning rate of that step."""
-    original = OptimConfig.set_lr
-
-    def set_lr(self: OptimConfig, optimizer: torch.optim.Optimizer, at: int, num_steps: int) -> float:
-        if at == step:
-            raise Killed
-        return original(self, optimizer, at, num_steps)
-
-    monkeypatch.setattr(OptimConfig, "set_lr", set_lr)
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "checkpoints" / "final" / "model.safetensors")
-
-
-def rows(run: Path) -> list[tuple[int, float]]:
-    return [(r["step"], r["lr"]) for r in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())]
-
-
-def test_a_stopped_run_goes_on_bit_for_bit(
-    world: Path, tokenizer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_sigterm_saves_the_step_and_the_same_command_goes_on(
+    world: Path,
+    tokenizer_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    settings = config(world, tokenizer_path)
-    train(settings, tmp_path / "whole")
-    for step in (3, 7, 10, 11):  # before any checkpoint, and after some
-        with monkeypatch.context() as patch:
-            stop_at(patch, step)
-            with pytest.raises(Killed):
-                train(settings, tmp_path / "stopped")
-    # A half-written checkpoint, as a kill in the middle of saving leaves it, is not a checkpoint.
-    (tmp_path / "stopped" / "checkpoints" / "step-00000011.partial").mkdir()
-    train(settings, tmp_path / "stopped")
-    whole, stopped = weights(tmp_path / "whole"), weights(tmp_path / "stopped")
-    assert whole.keys() == stopped.keys()
-    assert all(torch.equal(whole[name], stopped[name]) for name in whole)
-    assert rows(tmp_path / "whole") == rows(tmp_path / "stopped")
-    assert {path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()} == {"final"}
-
-
-def test_training_moves_what_is_trained_and_nothing_else(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
-    frozen = ("vision", "decoder")
-    start = StartConfig(
-        model=MicroConfig(decoder="gemma2", width=16), trained=tuple(part for part in PARTS if part not in frozen)
+    """Slurm's preemption, in the middle of a row. The losses scatter and do not fall, so that there are spikes before
+    the stop and soon after it: the watch goes on with the losses it knows."""
+    config = small_run(
+        world,
+        tokenizer_path,
+        num_samples=8 * 40,
+        save_every_steps=1000,
+        log_every_steps=4,
+        optim=OptimConfig(lr=1e-6),
+        watch=WatchConfig(spike_factor=1.001),
+        vision_cache=VisionCacheConfig(use="never"),
     )
-    settings = config(world, tokenizer_path, start=start, optim=OptimConfig(lr=1e-2))
-    from polyglance.mixture.tokenizer import load_tokenizer
-    from polyglance.model.parts import part_of
+    save(config, tmp_path / "run.toml")
+    command = ["train", str(tmp_path / "run.toml"), "--set", f"out={tmp_path / 'stopped'}"]
+    write = MetricsLog.write
 
-    before = initial_model(start, vocab_size=load_tokenizer(tokenizer_path).get_vocab_size(), seed=settings.seed)
-    after = train(settings, tmp_path / "run")
-    for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
-        assert torch.equal(old, new) == (part_of(name) in frozen), name
+    def write_and_stop(log: MetricsLog, row: Mapping[str, Any]) -> None:
+        write(log, row)
+        if row["step"] == 28:
+            signal.raise_signal(signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsLog, "write", write_and_stop)
+        main(command)
+    assert "stopped after step 29, which is saved; the same command goes on from there" in capsys.readouterr().err
+    (folder,) = (tmp_path / "stopped" / "checkpoints").iterdir()
+    assert json.loads((folder / "checkpoint.json").read_text())["step"] == 29
+    num_spikes = read_rows(tmp_path / "stopped")[-1]["num_spikes"]
+    main(command)
+    assert 0 < num_spikes < read_rows(tmp_path / "stopped")[-1]["num_spikes"]
+    train(config, tmp_path / "whole")
+    assert_identical(tmp_path / "stopped", tmp_path / "whole")
 
 
-def test_the_loss_falls_and_samples_are_counted(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
-    settings = config(world, tokenizer_path, optim=OptimConfig(lr=1e-2), num_samples=8 * 60)
-    train(settings, tmp_path / "run")
-    losses = [r["loss_nats"] for r in map(json.loads, (tmp_path / "run/metrics.jsonl").read_text().splitlines())]
-    assert losses[-1] < 0.7 * losses[0]
-    counts = json.loads((tmp_path / "run" / "samples.json").read_text())
-    assert counts == {"caption-en": 160, "translation-fr": 160, "translation-zh": 160}
-
-
-def test_a_language_model_becomes_the_start_of_a_decoder(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
-    """With its gates at zero the model is the language model, to the bit, whatever image and prompt say."""
-    sizes = MicroConfig(decoder="gemma2", width=16)
-    lm = train_language_model(
-        LanguageModelConfig(
-            data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"en": 3.0, "fr": 1.0}, num_steps=8
-        ),
-        tmp_path / "lm",
+def test_the_wall_clock_may_jump_by_days(
+    world: Path,
+    tokenizer_path: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Every reading is three days after the true time or before it; half a day without a step would be a stall."""
+    config = small_run(
+        world,
+        tokenizer_path,
+        vision_cache=VisionCacheConfig(use="never"),
+        watch=WatchConfig(stall_s=DAY_S / 2),
+        log_every_steps=1,
     )
-    start = StartConfig(model=sizes, language_model=tmp_path / "lm" / "checkpoints" / "final")
-    model = initial_model(start, vocab_size=lm.config.vocab_size, seed=1).eval()
-    ids = torch.randint(5, lm.config.vocab_size, (2, 7))
-    with torch.no_grad():
-        logits = model(torch.randn(2, 3, 32, 32), ids[:, :4], decoder_input_ids=ids).logits
-        assert torch.equal(logits, lm(input_ids=ids).logits)
-
-
-def test_mistakes_are_one_line(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="less than one batch"):
-        config(world, tokenizer_path, num_samples=3)
-    sizes = MicroConfig(decoder="gemma2", width=16)
-    lm = LanguageModelConfig(data=world / "train", tokenizer=tokenizer_path, model=sizes, languages={"de": 1.0})
-    with pytest.raises(ValueError, match="no texts in de"):
-        train_language_model(lm, tmp_path / "lm")
-    with pytest.raises(ValueError, match="a bart decoder does not start from a language model"):
-        replace(lm, model=MicroConfig(width=16))
-    with pytest.raises(ValueError, match="try a lower lr"):
-        train(config(world, tokenizer_path, optim=OptimConfig(lr=1e30, clip_norm=1e30)), tmp_path / "wild")
+    days, true_time = itertools.cycle((3, -3, -3, 3, 3)), time.time
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: true_time() + next(days) * DAY_S)
+        patch.setattr(time, "time_ns", lambda: int(time.time() * 1e9))
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "jumping", hooks=stop_after(6))
+        train(config, tmp_path / "jumping")
+    for row in read_rows(tmp_path / "jumping"):
+        assert row["tokens_per_s"] > row["samples_per_s"] > 1e-3
+        assert 0 <= row["data_wait_share"] <= 1
+    assert "no progress" not in capfd.readouterr().err
+    train(config, tmp_path / "steady")
+    assert_identical(tmp_path / "jumping", tmp_path / "steady")

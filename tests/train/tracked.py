@@ -1,20 +1,19 @@
-"""A run whose rows go to a sink, for test_sinks.py: `tracked.py FOLDER`. Stops half-way and goes on."""
+"""A run whose rows go to a tracker, for test_sinks.py: `tracked.py FOLDER`. It stops half-way and goes on."""
 
 import sys
-from itertools import count
 from pathlib import Path
 
 from polyglance.config import load
 from polyglance.train.config import TrainConfig
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
+from tests.train.runs import stop_after
 
 
 def main(folder: Path) -> None:
     config = load(TrainConfig, folder / "run.toml")
-    asked = count()
     try:
-        train(config, folder / "run", should_stop=lambda: next(asked) == 6)
+        train(config, folder / "run", hooks=stop_after(7))
     except Stopped:
         train(config, folder / "run")
 

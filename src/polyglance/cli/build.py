@@ -40,7 +40,7 @@ def data_build(
     from polyglance.data.build.build import build
     from polyglance.data.build.executors import InProcess, Processes, RayCluster
     from polyglance.data.build.recipe import Recipe
-    from polyglance.progress import progress
+    from polyglance.progress import track_progress
 
     if gpus_per_worker and ray is None:
         raise ValueError("--gpus-per-worker is for --ray; without it, workers take turns at CUDA_VISIBLE_DEVICES")
@@ -48,7 +48,7 @@ def data_build(
     executor: InProcess | Processes | RayCluster = InProcess() if workers == 1 else Processes(workers)
     if ray is not None:
         executor = RayCluster(ray, num_workers=workers, num_gpus=gpus_per_worker)
-    with progress() as show_progress:
+    with track_progress() as show_progress:
         result = build(config, executor, retry_failed=retry_failed, on_progress=show_progress)
     show(result, json, _build_tables)
     if failed := sum(step.num_failed for step in result.steps):

@@ -129,9 +129,9 @@ def data_stats(
         return
     if tokenizer is None:
         raise ValueError("--like-paper counts tokens: give --tokenizer (and --decoder-tokenizer, where it is another)")
-    from polyglance.mixture.paper_counts import paper_counts
+    from polyglance.mixture.paper_counts import count_like_paper
 
-    counts = paper_counts(directory, tokenizer, decoder_tokenizer)
+    counts = count_like_paper(directory, tokenizer, decoder_tokenizer)
     show([asdict(cell) for cell in counts] if json else counts, json, _paper_table)
 
 

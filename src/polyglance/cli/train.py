@@ -1,6 +1,5 @@
 """`polyglance train`: one run from a TOML file, in one process or, under torchrun, in many."""
 
-import json as json_module
 import os
 import shutil
 import sys
@@ -43,8 +42,8 @@ def train(
         json: Print the result for machines.
     """
     from polyglance.config import load
-    from polyglance.study.measure import make_tokenizer
-    from polyglance.train.run_config import RunConfig
+    from polyglance.train.config import RunConfig
+    from polyglance.train.start import make_tokenizer
 
     if dry_run and profile:
         raise ValueError("--dry-run looks at the data alone, --profile trains: give one of them")
@@ -64,11 +63,11 @@ def train(
 
 
 def _train(settings: Any, json: bool) -> None:
-    from polyglance.train.signals import Stopped, stop_requests
+    from polyglance.train.signals import Stopped, catch_stop_requests
 
     try:
         held = locked(settings.out, "polyglance train") if _is_main() else nullcontext()
-        with held, stop_requests() as should_stop:
+        with held, catch_stop_requests() as should_stop:
             result = _run(settings, should_stop)
     except Stopped as stopped:
         print(f"polyglance: {stopped}", file=sys.stderr)
@@ -83,12 +82,13 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train, and measure if the file asks for it. Where the model is and, if measured, the losses of the splits."""
     from polyglance.run_records import average_splits
     from polyglance.study.measure import make_evaluator, train_and_measure
+    from polyglance.train.loop import Hooks
     from polyglance.train.run import train
 
     result: dict[str, Any] = {"run": str(settings.out), "model": str(settings.out / "checkpoints" / "final")}
-    options: dict[str, Any] = {"show_progress": True, "should_stop": should_stop}
+    hooks = Hooks(should_stop=should_stop)
     if settings.evaluation is None:
-        train(settings.training, settings.out, **options)
+        train(settings.training, settings.out, hooks=hooks, show_progress=True)
         return result
 
     @cache
@@ -96,8 +96,15 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
         return make_evaluator(settings.training, settings.evaluation, settings.test)
 
     if settings.best in ("UC", "ST", "SC"):
-        options["validate"] = lambda model, runtime: average_splits(evaluator().measure_plain(model, runtime).values())
-    record = train_and_measure(settings.training, settings.out, evaluator, run_id=settings.out.name, **options)
+
+        def validate(model: Any, runtime: Any) -> dict[str, float]:
+            return average_splits(evaluator().measure_plain(model, runtime).values())
+
+        hooks = replace(hooks, validate=validate)
+    run_id = settings.out.name
+    record = train_and_measure(
+        settings.training, settings.out, evaluator, run_id=run_id, hooks=hooks, show_progress=True
+    )
     if record is not None:
         result["losses"] = average_splits(record.cells.values())
     return result
@@ -105,9 +112,11 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
 
 def _profile(settings: Any, steps: int, json: bool) -> None:
     """Train the first steps in a folder that is removed again; one checkpoint is written on the way."""
+    from polyglance.train.loop import Hooks
     from polyglance.train.run import train
 
-    found: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    rows: list[Mapping[str, Any]] = []
     folder = settings.out / "profile"
     config = replace(
         settings.training,
@@ -118,11 +127,10 @@ def _profile(settings: Any, steps: int, json: bool) -> None:
     )
     if _is_main():
         shutil.rmtree(folder, ignore_errors=True)
-    train(config, folder, show_progress=True, on_phases=found.update)
+    train(config, folder, hooks=Hooks(on_phases=seconds.update, on_row=rows.append), show_progress=True)
     if _is_main():
-        rows = [json_module.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
         shutil.rmtree(folder, ignore_errors=True)
-        show({"steps": steps, "seconds": found, "last_row": rows[-1]}, json, _profile_table)
+        show({"steps": steps, "seconds": seconds, "last_row": rows[-1]}, json, _profile_table)
 
 
 def _is_main() -> bool:

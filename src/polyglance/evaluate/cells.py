@@ -8,8 +8,8 @@ from jaxtyping import Int, UInt8
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
-from polyglance.mixture.dataset import cell_pools
 from polyglance.mixture.images import ImageStore
+from polyglance.mixture.texts import make_cell_pools
 from polyglance.records import Annotation
 
 __all__ = ["CellSamples", "choose_cells", "read_held_out"]
@@ -70,7 +70,7 @@ def read_held_out(
     store = ImageStore(reader, image_size)
     table = reader.annotations()
     samples = []
-    for cell, pool in cell_pools(table, tuple(cells)).items():
+    for cell, pool in make_cell_pools(table, tuple(cells)).items():
         if not len(pool.rows):
             raise ValueError(f"{reader.directory}: no held-out image has {cell}")
         rows: Int[np.ndarray, "N"] = pool.rows[:samples_per_cell]

@@ -18,7 +18,7 @@ from polyglance.evaluate.prediction_set import PredictionRow, PredictionSet
 from polyglance.evaluate.score_predictions import make_measurement
 from polyglance.evaluate.score_report import Measurement
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["ClipConfig", "measure_clip_score"]
 
@@ -55,7 +55,7 @@ def measure_clip_score(predictions: PredictionSet, predicted: PredictConfig, con
     model = ClipModel(config.folder, device=config.device, dtype=config.dtype)
     examples = load_examples(predicted, images=True)
     values: list[float] = []
-    with progress() as show:
+    with track_progress() as show:
         for first in range(0, len(examples), config.batch_size):
             batch = slice(first, first + config.batch_size)
             values += _score_batch(model, examples[batch], predictions.rows[batch], config)

@@ -21,7 +21,7 @@ from polyglance.evaluate.loss import measure_cell
 from polyglance.languages import language
 from polyglance.model.generate import load_model
 from polyglance.model.processor import Processor
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 from polyglance.run_records import CellRecord, LossRecord, Variant
 
 __all__ = ["LossConfig", "measure_folder"]
@@ -102,7 +102,7 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size
     records = {}
-    with progress() as show:
+    with track_progress() as show:
         for number, cell in enumerate(cells, 1):
             (samples,) = read_held_out(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
             losses = measure_cell(

@@ -24,7 +24,7 @@ from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, re
 from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
 from polyglance.files import locked
 from polyglance.processes import end_with_parent
-from polyglance.progress import progress
+from polyglance.progress import track_progress
 
 __all__ = ["predict_benchmark"]
 
@@ -57,7 +57,7 @@ def _write_batches(job: PredictionJob, batches: Sequence[int]) -> None:
     """Predict these batches, in this process or in several."""
     num_processes = min(job.config.num_processes, len(batches))
     done = count_rows(job.folder)
-    with progress() as show:
+    with track_progress() as show:
 
         def show_done(num_done: int) -> None:
             show(f"{job.config.benchmark} {job.config.language}", num_done, len(job.examples))

@@ -1,1 +1,1 @@
-"""From shards to batches: which cell, which image, which annotation, which prompt. A pure function of (seed, step)."""
+"""From data sets to batches: cell, image, annotation and prompt of each sample, as a pure function of (seed, step)."""

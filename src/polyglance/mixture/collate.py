@@ -1,8 +1,7 @@
-"""Texts and pixels to the tensors a model takes."""
+"""Token ids and pixels of samples as the tensors that a model takes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from polyglance.mixture.tokenizer import EOS, PAD, encode
 
-__all__ = ["IGNORED", "BadSample", "Batch", "collate", "pad", "target_ids"]
+__all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "pad", "pad_with_mask"]
 
 IGNORED = -100
 """Label of positions that do not count in the loss."""
@@ -20,51 +19,56 @@ IGNORED = -100
 
 @dataclass(frozen=True, kw_only=True)
 class BadSample:
-    """A sample that could not be used; another one of its cell took its place."""
+    """A sample that could not be used; another sample of its cell took its place."""
 
     reason: str
-    """Short, to count by: `image: truncated`, `shard: cannot be read`, `text: empty`."""
+    """Short reason to count by: `image: truncated`, `shard: cannot be read`, `text: empty`."""
     where: str
-    """The cell, the row of the data set, and what was said of it."""
+    """Cell, row of the data set, and detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples of a step, or a part of them. B samples, S prompt and T target tokens, I image tokens of width E."""
+    """Samples of a step, or of one of its micro-batches: B samples, S prompt tokens, T target tokens, I image tokens of
+    width E."""
 
     images: UInt8[Tensor, "B H W 3"]
-    """Pixels; of shape (B, 0, 0, 3) where there are `features`."""
+    """Pixels; of shape (B, 0, 0, 3) if there are `features`."""
     input_ids: Int[Tensor, "B S"]
+    """Token ids of the prompts, padded on the right."""
     attention_mask: Int[Tensor, "B S"]
+    """1 for the tokens of a prompt, 0 for its padding."""
     labels: Int[Tensor, "B T"]
     """Target tokens with the end token; `IGNORED` after it."""
     cell: Int[np.ndarray, "B"]
     """Index of each sample's cell in the mixture's cells."""
     features: Float[Tensor, "B I E"] | None = None
-    """What the vision tower makes of the images, where that is cached."""
+    """Cached features of the vision tower, in place of the pixels."""
     bad: tuple[BadSample, ...] = ()
     """Samples that were replaced."""
 
     @property
     def num_tokens(self) -> int:
-        """Target tokens that count in the loss, the end tokens among them."""
+        """Number of target tokens that count in the loss, end tokens included."""
         return int((self.labels != IGNORED).sum())
 
     def to(self, device: torch.device | str) -> "Batch":
-        """The batch on a device; from pinned memory the copy does not wait."""
-        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+        """Copy the batch to a device; the copy from pinned memory is asynchronous."""
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
-    def pin(self) -> "Batch":
-        """The batch in page-locked memory, from which a GPU copies fastest."""
-        return self._each(lambda tensor: tensor.pin_memory())
+    def pin_memory(self) -> "Batch":
+        """Copy the batch to page-locked memory, from which a GPU copies fastest. torch's DataLoader calls this."""
+        return self._map(lambda tensor: tensor.pin_memory())
 
-    pin_memory = pin
-    """The name under which torch's DataLoader looks for it."""
-
-    def _each(self, function: Callable[[Tensor], Tensor]) -> "Batch":
-        names = ("images", "input_ids", "attention_mask", "labels")
-        changed: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
-        return replace(self, **changed, features=None if self.features is None else function(self.features))
+    def _map(self, function: Callable[[Tensor], Tensor]) -> "Batch":
+        return replace(
+            self,
+            images=function(self.images),
+            input_ids=function(self.input_ids),
+            attention_mask=function(self.attention_mask),
+            labels=function(self.labels),
+            features=None if self.features is None else function(self.features),
+        )
 
 
 def collate(
@@ -77,13 +81,19 @@ def collate(
     features: Float[Tensor, "B I E"] | None = None,
     bad: tuple[BadSample, ...] = (),
 ) -> Batch:
-    """A batch, padded on the right to the longest of its prompts and of its targets."""
-    input_ids = pad(prompts, prompt_pad)
-    lengths = torch.tensor([len(ids) for ids in prompts])
+    """Make a batch; prompts and targets are padded on the right to the longest of each.
+
+    Args:
+        prompts: token ids of each prompt, framed.
+        targets: token ids of each target, framed.
+        cell: index of each sample's cell.
+        prompt_pad: id that fills up shorter prompts; it is masked.
+    """
+    input_ids, attention_mask = pad_with_mask(prompts, prompt_pad)
     return Batch(
         images=torch.from_numpy(images),
         input_ids=input_ids,
-        attention_mask=(torch.arange(input_ids.shape[1]) < lengths[:, None]).long(),
+        attention_mask=attention_mask,
         labels=pad(targets, IGNORED),
         cell=cell,
         features=features,
@@ -92,13 +102,20 @@ def collate(
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int) -> Int[Tensor, "B T"]:
-    """Sequences of ids as one tensor, filled up on the right."""
+    """Stack sequences of ids in one tensor, filled up with `value` on the right."""
     padded = np.full((len(sequences), max(map(len, sequences))), value, dtype=np.int64)
     for row, ids in enumerate(sequences):
         padded[row, : len(ids)] = ids
     return torch.from_numpy(padded)
 
 
-def target_ids(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-    """Token ids of texts with the end token, cut to `max_tokens`; a text that is cut keeps its end token."""
+def pad_with_mask(sequences: Sequence[Sequence[int]], value: int) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
+    """Pad as `pad` does, and return a mask too: 1 for given ids, 0 for padding."""
+    padded = pad(sequences, value)
+    lengths = torch.tensor([len(ids) for ids in sequences])
+    return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+
+
+def encode_targets(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+    """Return the token ids of texts with the end token, cut to `max_tokens`; a text that is cut keeps its end token."""
     return [[*ids[: max_tokens - 1], EOS] for ids in encode(tokenizer, texts)]

@@ -1,4 +1,4 @@
-"""How batches are drawn from a data set."""
+"""Configuration of how batches are drawn from a data set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,12 +13,12 @@ Decode = Literal["exact", "reduced"]
 
 @dataclass(frozen=True, kw_only=True)
 class SourceMasking:
-    """Hide source words of translations, so that the image has to be looked at."""
+    """Hide source words of translations, so that the model has to look at the image."""
 
     samples: float = 0.0
-    """Share of the translation samples that lose words."""
+    """Share of the translation samples in which words are hidden."""
     words: float = 0.5
-    """Share of their words that is hidden."""
+    """Share of their source words that is hidden."""
 
     def __post_init__(self) -> None:
         for name in ("samples", "words"):
@@ -33,31 +33,33 @@ class MixtureConfig:
     batch_size: int = 64
     """Samples per optimiser step."""
     balance: Balance | Mapping[str, float] = "cell"
-    """Target share of each cell: equal per `cell`, `task` or `language`, or a table of shares."""
+    """Target share of each cell. `cell`: all cells equal. `task`: all tasks equal, and the cells within a task.
+    `language`: all languages equal, and the cells within a language. Or a table of shares, such as
+    `{"caption-de" = 2.0, ...}`, that names every trained cell."""
     source_masking: SourceMasking = SourceMasking()
-    """Hiding of source words."""
+    """Hide source words of translations."""
     max_source_tokens: int = 96
-    """Prompts are cut to this length."""
+    """Prompts are cut to this number of tokens."""
     max_target_tokens: int = 64
-    """Targets are cut to this length, the end token included."""
+    """Targets are cut to this number of tokens, the end token included."""
     image_memory_bytes: int = 2**31
-    """Images are decoded once and kept where all of them, resized, take no more than this. Where they take more, those
-    of one window are kept for the other cells that show them, as far as this goes; loader processes divide it."""
+    """Memory for decoded images, in bytes. If all images, resized, fit into it, each is decoded once and kept.
+    Otherwise it holds images of the current window for the other cells that show them; loader processes divide it
+    equally."""
     shuffle_window_images: int | None = None
-    """Images are shuffled within windows of about so many, which are made of row groups from anywhere in the data, so
-    that few row groups are read at a time, and kept (by each loader process, for each cell); 0: the whole data set is
-    one window. If not given: 0 where the images
-    are kept in memory, else 1,024."""
+    """Images are shuffled within windows of about this many. A window is made of row groups from anywhere in the data,
+    so that few row groups are read at a time and kept (by each loader process, for each cell). 0: the whole data set is
+    one window. If not given: 0 if all images fit into memory, else 1,024."""
     decode: Decode | None = None
     """`exact`: the published transform, full decoding and Pillow's bicubic filter. `reduced`: a JPEG of more than four
-    times the asked size is decoded at a half, quarter or eighth of its size, never below twice the asked one, and the
-    same filter is computed by torch, in a third of the time. If not given: `exact` where the images are kept in
-    memory, as each is then decoded only once, else `reduced`."""
+    times the asked size is decoded at a half, quarter or eighth of its size, never below twice the asked size, and
+    torch computes the same filter, in a third of the time. If not given: `exact` if all images fit into memory,
+    because each is then decoded only once, else `reduced`."""
     max_bad_share: float = 0.01
-    """A run stops when more than this share of its samples had to be replaced by others (of at least 1,000)."""
+    """A run stops when more than this share of its samples (of at least 1,000) had to be replaced by others."""
     token_cache: Path | None = None
     """Folder for the texts as tokens, which are computed once and shared by all runs. If not given: the data set's own
-    folder where it has half a million texts or more; fewer are kept in memory."""
+    folder if it has half a million texts or more; the tokens of fewer texts are kept in memory."""
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:

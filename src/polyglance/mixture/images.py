@@ -1,7 +1,8 @@
-"""Pixels of the images of a data set, decoded once where they fit into memory."""
+"""Pixels of the images of a data set, decoded once if they fit into memory."""
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,19 +18,26 @@ from polyglance.data.shard import ShardReader
 from polyglance.images import ImageError, to_reduced_rgb, to_rgb
 from polyglance.mixture.config import Decode
 
-__all__ = ["ImageStore", "Problem", "square_pixels"]
+__all__ = ["Defect", "ImageStore", "square_pixels"]
 
-Problem = tuple[str, str]
-"""Why an image cannot be used: a short reason to count by, and the detail."""
 
-_CHUNK = 1024
+class Defect(NamedTuple):
+    """Why a sample cannot be used."""
+
+    reason: str
+    """Short reason to count by."""
+    detail: str
+    """Longer text for a person."""
+
+
+_CHUNK_ROWS = 1024
 _SPARE = 2
 """A reduced decoding keeps at least this many times the asked size, so that the filter after it has enough to filter:
 Pillow's own documentation calls 2 nearly, and 3 wholly, indistinguishable from full decoding."""
 
 
 def square_pixels(image: bytes, size: int, decode: Decode = "exact") -> UInt8[np.ndarray, "H W 3"]:
-    """An encoded image as pixels of `size` x `size`, bicubic, the aspect ratio not kept (official code section 2.5).
+    """Decode an image to `size` x `size` pixels, bicubic, the aspect ratio not kept (official code section 2.5).
 
     Args:
         decode: `exact` is the published transform; `reduced` is faster and nearly the same (`MixtureConfig.decode`).
@@ -38,27 +46,28 @@ def square_pixels(image: bytes, size: int, decode: Decode = "exact") -> UInt8[np
         ImageError: not an image, damaged, or too large.
     """
     if decode == "reduced":
-        return _reduced_pixels(image, size)
+        return _decode_reduced(image, size)
     picture = to_rgb(image)
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(picture, dtype=np.uint8)
 
 
-def _reduced_pixels(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
+def _decode_reduced(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
     picture, (width, height) = to_reduced_rgb(image, _SPARE * size)
     if picture.size == (size, size):
         return np.asarray(picture, dtype=np.uint8)
-    # Scales rather than sizes, as width and height may be fractions; a little more, as the product is rounded down.
+    # Scales rather than sizes, because width and height may be fractions; slightly larger, because the product is
+    # rounded down.
     scales = tuple(size / side * (1 + 1e-9) for side in (height, width))
     # On bytes torch computes Pillow's filter with vector instructions, here without reordering them (channels last).
-    resized = F.interpolate(_pixels(picture), scale_factor=scales, mode="bicubic", antialias=True)
+    resized = F.interpolate(_as_tensor(picture), scale_factor=scales, mode="bicubic", antialias=True)
     assert resized.shape[2:] == (size, size), (picture.size, width, height)
     return resized[0, :3].permute(1, 2, 0).numpy()
 
 
-def _pixels(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
-    """An RGB image as it lies in Pillow's memory: channels last, with a fourth byte that means nothing."""
+def _as_tensor(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
+    """Return an RGB image as it lies in Pillow's memory: channels last, with a fourth byte without meaning."""
     try:
         pixels = from_dlpack(pa.array(picture).flatten())
     except ValueError:  # a large image is in several pieces, which have to be copied together
@@ -69,17 +78,17 @@ def _pixels(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
 class ImageStore:
     """Images of a data set by row, resized to one square size.
 
-    Where all of them fit into memory they are decoded at the first use, and kept for all stores of this process over
-    the same data; otherwise they are decoded as they are asked for, and the last ones kept (`keep`).
+    If all of them fit into memory they are decoded at the first use, and kept for all stores of this process over the
+    same data. Otherwise they are decoded when they are asked for, and the last ones are kept (`keep`).
 
     Args:
         size: side of the squares, in pixels.
-        decode: as in `MixtureConfig`; None chooses.
-        memory_bytes: how much the images may take in memory.
+        decode: as in `MixtureConfig.decode`; None: `exact` if all images fit into memory, else `reduced`.
+        memory_bytes: memory that the images may take.
 
     Attributes:
-        in_memory: all images fit into memory.
-        decode: what was chosen; with `size` it is all that the pixels depend on.
+        in_memory: whether all images fit into memory.
+        decode: the decoding in use; the pixels depend on it and on `size` only.
     """
 
     def __init__(
@@ -94,42 +103,43 @@ class ImageStore:
         self._kept: dict[int, UInt8[np.ndarray, "H W 3"]] = {}
 
     def keep(self, num_images: int) -> None:
-        """Keep so many of the images that were decoded last, where `memory_bytes` allows it.
+        """Keep up to `num_images` of the images that were decoded last, as far as `memory_bytes` allows.
 
         Loader processes, which each have a store, share that memory equally.
         """
         self._num_to_keep = num_images
 
     def __getitem__(self, rows: Sequence[int]) -> UInt8[np.ndarray, "B H W 3"]:
-        """The images of these rows, in this order.
+        """Return the images of these rows, in this order.
 
         Raises:
             ValueError: one of them cannot be used.
         """
-        pixels, problems = self.load(rows)
-        for position, (reason, detail) in problems.items():
-            raise ValueError(f"{self.reader.directory}: row {rows[position]}: {reason} ({detail})")
+        pixels, defects = self.load(rows)
+        for position, defect in defects.items():
+            raise ValueError(f"{self.reader.directory}: row {rows[position]}: {defect.reason} ({defect.detail})")
         return pixels
 
-    def load(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "B H W 3"], Mapping[int, Problem]]:
-        """The images of these rows, black where there is none, and the positions of those with reason and detail.
+    def load(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "B H W 3"], Mapping[int, Defect]]:
+        """Return the images of these rows, and the defects of those that cannot be used, by position in `rows`; the
+        pixels of these are black.
 
         Raises:
-            ValueError: a shard that cannot be read, where all images are kept in memory.
+            ValueError: a shard that cannot be read, if all images are kept in memory.
         """
         if not self.in_memory:
-            return self._decoded(rows)
+            return self._decode(rows)
         digests = tuple(shard.sha256 for shard in self.reader.manifest.shards)
-        pixels, problems = _all_pixels(str(self.reader.directory), digests, self.size, self.decode)
-        found = {position: problems[row] for position, row in enumerate(rows) if row in problems} if problems else {}
-        return _last_axis_channels(pixels[np.asarray(rows)]), found
+        pixels, defects = _decode_all(str(self.reader.directory), digests, self.size, self.decode)
+        chosen = {position: defects[row] for position, row in enumerate(rows) if row in defects} if defects else {}
+        return _move_channels_last(pixels[np.asarray(rows)]), chosen
 
-    def _decoded(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "B H W 3"], Mapping[int, Problem]]:
+    def _decode(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "B H W 3"], Mapping[int, Defect]]:
         new = [row for row in dict.fromkeys(rows) if row not in self._kept]
-        encoded, problems = _encoded(self.reader, new)
-        pixels = _last_axis_channels(np.zeros((len(rows), 3, self.size, self.size), dtype=np.uint8))
+        encoded, defects = _read_encoded(self.reader, new)
+        pixels = _move_channels_last(np.zeros((len(rows), 3, self.size, self.size), dtype=np.uint8))
         for position, row in enumerate(rows):
-            if row in problems:
+            if row in defects:
                 continue
             if row in self._kept:
                 pixels[position] = self._kept[row]
@@ -137,15 +147,15 @@ class ImageStore:
             try:
                 pixels[position] = square_pixels(encoded[row], self.size, self.decode)
             except ImageError as error:
-                problems[row] = (f"image: {error.code}", str(error))
+                defects[row] = Defect(f"image: {error.code}", str(error))
                 continue
             if self._num_to_keep:
                 self._kept[row] = pixels[position].copy("K")
-        self._forget()
-        return pixels, {position: problems[row] for position, row in enumerate(rows) if row in problems}
+        self._drop_oldest()
+        return pixels, {position: defects[row] for position, row in enumerate(rows) if row in defects}
 
-    def _forget(self) -> None:
-        """Drop those images that were kept first, down to the number that may be kept."""
+    def _drop_oldest(self) -> None:
+        """Drop the images that were kept first, down to the number that may be kept."""
         worker = get_worker_info()
         share_bytes = self._memory_bytes // (1 if worker is None else worker.num_workers)
         limit = min(self._num_to_keep, share_bytes // (self.size**2 * 3))
@@ -153,40 +163,45 @@ class ImageStore:
             del self._kept[row]
 
 
-def _last_axis_channels(planes: UInt8[np.ndarray, "B 3 H W"]) -> UInt8[np.ndarray, "B H W 3"]:
-    """The same pixels: in memory they lie as the model takes them, so that turning a batch to floats moves none."""
+def _move_channels_last(planes: UInt8[np.ndarray, "B 3 H W"]) -> UInt8[np.ndarray, "B H W 3"]:
+    """Return a view with channels last. In memory the pixels stay in planes, as the model takes them, so that turning a
+    batch into floats moves none."""
     return planes.transpose(0, 2, 3, 1)
 
 
-def _encoded(reader: ShardReader, rows: Sequence[int]) -> tuple[dict[int, bytes], dict[int, Problem]]:
-    """The image files of rows, and what is wrong with those whose row group or shard cannot be read; both by row."""
+def _read_encoded(reader: ShardReader, rows: Sequence[int]) -> tuple[dict[int, bytes], dict[int, Defect]]:
+    """Return the image files of rows, and the defects of those whose row group or shard cannot be read; both by row."""
     try:
         return dict(zip(rows, reader.images(rows), strict=True)), {}
-    except ValueError:  # a damaged or missing shard: find out which of the rows it costs
+    except ValueError:  # a damaged or missing shard: find out which of the rows cannot be read
         encoded: dict[int, bytes] = {}
-        problems: dict[int, Problem] = {}
+        defects: dict[int, Defect] = {}
     for row in rows:
         try:
             encoded[row] = reader.images([row])[0]
         except ValueError as error:
-            problems[row] = ("shard: cannot be read", str(error))
-    return encoded, problems
+            defects[row] = Defect("shard: cannot be read", str(error))
+    return encoded, defects
 
 
 @lru_cache(maxsize=2)
-def _all_pixels(
+def _decode_all(
     directory: str, digests: tuple[str, ...], size: int, decode: Decode
-) -> tuple[UInt8[np.ndarray, "N 3 H W"], Mapping[int, Problem]]:
-    """Every image of a data set, and the rows that have none; `digests` of its shards stand for its content."""
+) -> tuple[UInt8[np.ndarray, "N 3 H W"], Mapping[int, Defect]]:
+    """Decode every image of a data set; return the pixels, and the defects by row.
+
+    Args:
+        digests: SHA-256 of the shards: they make a changed data set another entry of the cache.
+    """
     reader = ShardReader(directory)
     assert digests == tuple(shard.sha256 for shard in reader.manifest.shards)
     pixels = np.zeros((len(reader), 3, size, size), dtype=np.uint8)
-    problems: dict[int, Problem] = {}
-    for first in range(0, len(reader), _CHUNK):  # in the order of the file: a row group is read once
-        rows = range(first, min(first + _CHUNK, len(reader)))
+    defects: dict[int, Defect] = {}
+    for first in range(0, len(reader), _CHUNK_ROWS):  # in the order of the file: a row group is read once
+        rows = range(first, min(first + _CHUNK_ROWS, len(reader)))
         for row, image in zip(rows, reader.images(rows), strict=True):
             try:
                 pixels[row] = square_pixels(image, size, decode).transpose(2, 0, 1)
             except ImageError as error:
-                problems[row] = (f"image: {error.code}", str(error))
-    return pixels, problems
+                defects[row] = Defect(f"image: {error.code}", str(error))
+    return pixels, defects

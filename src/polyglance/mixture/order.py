@@ -1,7 +1,7 @@
-"""In which order the images of a cell are shown. Each order is a formula: (cell, number of the visit) -> image.
+"""Order in which the images of a cell are shown. Each order is a formula: (cell, number of the visit) -> image.
 
-`WholeOrder` shuffles all images of a cell anew in every epoch: any image may be next, which is right where all of them
-are in memory. `WindowOrder` is for data on disk: what webdataset's shuffle buffer does to a stream, but as a function
+`WholeOrder` shuffles all images of a cell anew in every epoch: any image may be next, which is right if all of them are
+in memory. `WindowOrder` is for data on disk: what webdataset's shuffle buffer does to a stream, but as a function
 of the visit's number, so that a run can be continued anywhere.
 """
 
@@ -18,7 +18,7 @@ __all__ = ["Order", "WholeOrder", "WindowOrder"]
 
 
 class WholeOrder:
-    """Each pool is gone through in a new random order every time.
+    """Show all images of a cell in a new random order in every epoch.
 
     Args:
         pool_sizes: images of each cell.
@@ -31,7 +31,7 @@ class WholeOrder:
         self._order = lru_cache(maxsize=2 * len(self._cells))(self._order_of_epoch)
 
     def items(self, cell: int, visits: Int[np.ndarray, " V"]) -> Int[np.ndarray, " V"]:
-        """Indices into the cell's pool."""
+        """Return the images that visits of a cell show, as indices into the cell's pool."""
         epochs, places = np.divmod(visits, self._sizes[cell])
         items = np.empty_like(visits)
         for epoch in np.unique(epochs).tolist():
@@ -41,24 +41,24 @@ class WholeOrder:
 
     def _order_of_epoch(self, cell: int, epoch: int) -> Int[np.ndarray, " N"]:
         # Seeded by the cell's name, so that adding a cell to the coverage does not reshuffle the others.
-        random = np.random.default_rng([self._seed, 2, epoch, *_name(self._cells[cell])])
+        random = np.random.default_rng([self._seed, 2, epoch, *_seed_of(self._cells[cell])])
         return random.permutation(self._sizes[cell])
 
 
 class WindowOrder:
-    """Row groups in a new random order every epoch, the same for all cells; images shuffled within windows of them.
+    """Show row groups in a new random order in every epoch, the same for all cells; shuffle images within windows.
 
-    So the images of successive visits are from few row groups, which a reader keeps, and cells that go through the
-    data equally fast read the same ones. A window is a number of row groups from anywhere in the data.
+    A window is a number of row groups from anywhere in the data. So the images of successive visits are from few row
+    groups, which a reader keeps, and cells that go through the data equally fast read the same ones.
 
     Args:
-        pools: of each cell, the rows of its images, in ascending order.
+        pools: cell -> rows of its images, in ascending order.
         group_starts: first row of each row group of the data set, and the number of rows.
-        window_images: images of a window, on average.
+        window_images: wanted number of images of a window, on average.
 
     Attributes:
-        groups_per_window: row groups of a window.
-        images_per_window: images of a window, on average.
+        groups_per_window: number of row groups of a window.
+        images_per_window: number of images of a window, on average.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class WindowOrder:
             self._num_groups, max(1, round(window_images * self._num_groups / group_starts[-1]))
         )
         self.images_per_window = math.ceil(self.groups_per_window * group_starts[-1] / self._num_groups)
-        # Of each cell, the first of its items that lies in each row group.
+        # For each cell, the index of its first item in each row group.
         self._first_items = [np.searchsorted(rows, group_starts) for rows in pools.values()]
         self._groups = lru_cache(maxsize=4)(self._groups_of_epoch)
         self._bounds = lru_cache(maxsize=2 * len(self._cells))(self._bounds_of_epoch)
         self._window = lru_cache(maxsize=4 * len(self._cells))(self._items_of_window)
 
     def items(self, cell: int, visits: Int[np.ndarray, " V"]) -> Int[np.ndarray, " V"]:
-        """Indices into the cell's pool."""
+        """Return the images that visits of a cell show, as indices into the cell's pool."""
         epochs, places = np.divmod(visits, self._first_items[cell][-1])
         items = np.empty_like(visits)
         for epoch in np.unique(epochs).tolist():
@@ -98,7 +98,7 @@ class WindowOrder:
         return np.random.default_rng([self._seed, 6, epoch]).permutation(self._num_groups)
 
     def _bounds_of_epoch(self, cell: int, epoch: int) -> Int[np.ndarray, " _"]:
-        """The epoch's first visit of each window, and of the next epoch."""
+        """Return the first visit of each window of an epoch, and of the next epoch."""
         counts = np.diff(self._first_items[cell])[self._groups(epoch)]
         windows = np.add.reduceat(counts, np.arange(0, self._num_groups, self.groups_per_window))
         return np.append(0, np.cumsum(windows))
@@ -107,12 +107,12 @@ class WindowOrder:
         first = self._first_items[cell]
         groups = self._groups(epoch)[window * self.groups_per_window :][: self.groups_per_window]
         items = np.concatenate([np.arange(first[group], first[group + 1]) for group in groups.tolist()])
-        return np.random.default_rng([self._seed, 7, epoch, window, *_name(self._cells[cell])]).permutation(items)
+        return np.random.default_rng([self._seed, 7, epoch, window, *_seed_of(self._cells[cell])]).permutation(items)
 
 
 Order = WholeOrder | WindowOrder
-"""Which image of its cell's pool a visit shows; every image once before any comes again."""
+"""Map from a visit to an image of its cell's pool; every image comes once before any comes again."""
 
 
-def _name(cell: Cell) -> Sequence[int]:
+def _seed_of(cell: Cell) -> Sequence[int]:
     return [TASKS.index(cell.task), *cell.language.encode()]

@@ -1,43 +1,40 @@
-"""A data set in the numbers that the paper counted its own with (official code section 2.3, tok_counts.json)."""
+"""Counts of a data set, taken as the paper counts its own data (official code section 2.3, tok_counts.json)."""
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-
-import numpy as np
-from tokenizers import Tokenizer
 
 from polyglance.coverage import TASKS, Cell
 from polyglance.data.shard import read_annotations
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.records import Annotation
 
-__all__ = ["CellCounts", "paper_counts"]
+__all__ = ["CellCounts", "count_like_paper"]
 
-_BATCH = 4096
+_BATCH_SIZE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class CellCounts:
-    """Samples of one cell and how long they are, in tokens, the ones that frame a text included."""
+    """Samples of one cell and their lengths in tokens, framing tokens included."""
 
     cell: str
     samples: int
     """Annotations; an image may have many."""
     mean_encoder_tokens: float
-    """Of prompts, written out as the model reads them."""
+    """Mean length of the prompts, written out as the model reads them."""
     max_encoder_tokens: int
     mean_decoder_tokens: float
-    """Of targets."""
+    """Mean length of the targets."""
     max_decoder_tokens: int
 
 
-def paper_counts(
+def count_like_paper(
     directory: str | Path, encoder_tokenizer: str | Path, decoder_tokenizer: str | Path | None = None
 ) -> list[CellCounts]:
-    """Counts of every cell of a data set, captions first; images are not read.
+    """Count every cell of a data set, captions first; images are not read.
 
     Args:
         encoder_tokenizer: tokenizer.json of the prompts (published: Florence-2's).
@@ -48,37 +45,28 @@ def paper_counts(
     """
     encoder = load_tokenizer(encoder_tokenizer)
     decoder = encoder if decoder_tokenizer is None else load_tokenizer(decoder_tokenizer)
-    totals: dict[Cell, list[tuple[int, int, int, int, int]]] = {}
-    waiting: dict[Cell, list[Annotation]] = {}
-    for _, annotations in read_annotations(directory):
-        for annotation in annotations:
-            batch = waiting.setdefault(annotation.cell, [])
-            batch.append(annotation)
-            if len(batch) == _BATCH:
-                totals.setdefault(annotation.cell, []).append(_counted(encoder, decoder, batch))
-                batch.clear()
-    for cell, batch in waiting.items():
-        if batch:
-            totals.setdefault(cell, []).append(_counted(encoder, decoder, batch))
-    cells = [cell for task in TASKS for code in LANGUAGES if (cell := Cell(task, code)) in totals]
-    return [_summed(cell, totals[cell]) for cell in cells]
+    annotations = (annotation for _, of_image in read_annotations(directory) for annotation in of_image)
+    prompt_lengths: dict[Cell, Counter[int]] = defaultdict(Counter)
+    target_lengths: dict[Cell, Counter[int]] = defaultdict(Counter)
+    while batch := list(islice(annotations, _BATCH_SIZE)):
+        prompts = encoder.encode_batch_fast([prompt_of(annotation) for annotation in batch])
+        targets = decoder.encode_batch_fast([annotation.text for annotation in batch])
+        for annotation, prompt, target in zip(batch, prompts, targets, strict=True):
+            prompt_lengths[annotation.cell][len(prompt)] += 1
+            target_lengths[annotation.cell][len(target)] += 1
+    return [
+        CellCounts(
+            cell=str(cell),
+            samples=prompt_lengths[cell].total(),
+            mean_encoder_tokens=_mean(prompt_lengths[cell]),
+            max_encoder_tokens=max(prompt_lengths[cell]),
+            mean_decoder_tokens=_mean(target_lengths[cell]),
+            max_decoder_tokens=max(target_lengths[cell]),
+        )
+        for cell in (Cell(task, code) for task in TASKS for code in LANGUAGES)
+        if cell in prompt_lengths
+    ]
 
 
-def _counted(encoder: Tokenizer, decoder: Tokenizer, batch: Sequence[Annotation]) -> tuple[int, int, int, int, int]:
-    """Samples; sum and maximum of prompt tokens; sum and maximum of target tokens."""
-    prompts = [len(e.ids) for e in encoder.encode_batch_fast([prompt_of(a) for a in batch])]
-    targets = [len(e.ids) for e in decoder.encode_batch_fast([a.text for a in batch])]
-    return len(batch), sum(prompts), max(prompts), sum(targets), max(targets)
-
-
-def _summed(cell: Cell, parts: Sequence[tuple[int, int, int, int, int]]) -> CellCounts:
-    table = np.array(parts, dtype=np.int64)
-    samples = int(table[:, 0].sum())
-    return CellCounts(
-        cell=str(cell),
-        samples=samples,
-        mean_encoder_tokens=float(table[:, 1].sum() / samples),
-        max_encoder_tokens=int(table[:, 2].max()),
-        mean_decoder_tokens=float(table[:, 3].sum() / samples),
-        max_decoder_tokens=int(table[:, 4].max()),
-    )
+def _mean(lengths: Counter[int]) -> float:
+    return sum(length * count for length, count in lengths.items()) / lengths.total()

@@ -1,10 +1,10 @@
-"""The sentences that ask the model for a task in a language (official code section 2.2)."""
+"""Sentences that ask the model for a task in a language (official code section 2.2)."""
 
 from polyglance.coverage import Task
 from polyglance.languages import language
 from polyglance.records import Annotation, Style
 
-__all__ = ["prompt", "prompt_of"]
+__all__ = ["prompt_of", "write_prompt"]
 
 _CAPTION: dict[Style, str] = {
     "short": "What does the image describe?",
@@ -13,13 +13,13 @@ _CAPTION: dict[Style, str] = {
 }
 
 
-def prompt(task: Task, code: str, *, style: Style = "short", source: str | None = None) -> str:
-    """The encoder's text: first the language, then the task.
+def write_prompt(task: Task, code: str, *, style: Style = "short", source: str | None = None) -> str:
+    """Return the encoder's text: first the language, then the task.
 
     Args:
-        code: language code of the text to be written.
-        style: how long a caption is asked for; translations have none.
-        source: the text to translate.
+        code: language code of the text that the model writes.
+        style: length of the caption; ignored for translations.
+        source: text to translate; required for translations.
 
     Raises:
         ValueError: an unknown language, or a translation without a source.
@@ -34,5 +34,5 @@ def prompt(task: Task, code: str, *, style: Style = "short", source: str | None 
 
 
 def prompt_of(annotation: Annotation) -> str:
-    """The prompt whose answer the annotation's text is."""
-    return prompt(annotation.task, annotation.language, style=annotation.style, source=annotation.source)
+    """Return the prompt whose answer is the annotation's text."""
+    return write_prompt(annotation.task, annotation.language, style=annotation.style, source=annotation.source)

@@ -1,13 +1,14 @@
-"""Which cell and which of its images a sample shows: a pure function of (seed, sample number).
+"""Cell and image of every sample, as a pure function of (seed, sample number).
 
 Each cell gets its target share of the samples (paper section 2.5), at every point to within half as many samples as
-there are cells, so well within a batch. Cells take turns like trains of different frequency: the k-th sample of a cell
-with share w is due at time (k + 1/2) / w. What the published sampler approximates with counters in every loader worker
-is here a formula of the sample's number, so that a run continued on any number of workers or ranks sees the same
+there are cells, so well within a batch: the k-th sample of a cell with share w is due at time (k + 1/2) / w, and
+samples are taken in order of these times. The published sampler approximates this with counters in every loader worker.
+Here it is a formula of the sample's number, so that a run continued on any number of workers or ranks sees the same
 samples, and the only state is the step.
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -16,16 +17,16 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.mixture.config import Balance
 from polyglance.mixture.order import Order, WholeOrder
 
-__all__ = ["CellSampler", "Draw", "cell_weights"]
+__all__ = ["CellSampler", "Draw", "compute_cell_weights"]
 
 
-def cell_weights(coverage: Coverage, balance: Balance | Mapping[str, float]) -> dict[Cell, float]:
-    """Target share of each covered cell; they sum to 1.
+def compute_cell_weights(coverage: Coverage, balance: Balance | Mapping[str, float]) -> dict[Cell, float]:
+    """Return the target share of each trained cell; the shares sum to 1.
 
     Args:
-        balance: `cell` all alike (published as task-lang-balancing); `task` each task alike, within it each cell;
-            `language` each language alike, within it each cell; or a table such as `{"caption-de": 2.0, ...}`, which
-            names every covered cell.
+        balance: `cell`: all cells equal (published as task-lang-balancing). `task`: all tasks equal, and the cells
+            within a task. `language`: all languages equal, and the cells within a language. Or a table such as
+            `{"caption-de": 2.0, ...}`, which names every trained cell.
 
     Raises:
         ValueError: a table with cells missing, beyond the coverage, or shares that are not positive.
@@ -50,27 +51,23 @@ def cell_weights(coverage: Coverage, balance: Balance | Mapping[str, float]) -> 
     return {cell: weights[cell] / total for cell in cells}
 
 
-class Draw:
-    """The samples of one step: for each, its cell, its place in that cell's pool, and how often the cell came before.
+class Draw(NamedTuple):
+    """The samples of one step: index into the sampler's cells, index into the cell's pool of images, and number of the
+    sample within its cell, from 0 over the whole run."""
 
-    Attributes:
-        cell: int[B], index into the sampler's cells.
-        item: int[B], index into the cell's pool of images.
-        visit: int[B], number of the sample within its cell; a seed for what is drawn per visit.
-    """
-
-    def __init__(self, cell: Int[np.ndarray, "B"], item: Int[np.ndarray, "B"], visit: Int[np.ndarray, "B"]) -> None:
-        self.cell, self.item, self.visit = cell, item, visit
+    cell: Int[np.ndarray, "B"]
+    item: Int[np.ndarray, "B"]
+    visit: Int[np.ndarray, "B"]
 
 
 class CellSampler:
-    """Draws the samples of any step.
+    """Draw the samples of any step.
 
     Args:
-        weights: target share of each cell, summing to 1.
-        pool_sizes: images that have an annotation for the cell.
+        weights: target share of each cell; the shares sum to 1.
+        pool_sizes: cell -> number of images that have an annotation for it.
         batch_size: samples of one step.
-        order: in which order a cell's images are shown; None: all of them shuffled anew in every epoch.
+        order: order of a cell's images; None: all of them shuffled anew in every epoch.
 
     Raises:
         ValueError: a cell without images.
@@ -94,7 +91,7 @@ class CellSampler:
         self._order = order or WholeOrder({cell: pool_sizes[cell] for cell in self.cells}, seed=seed)
 
     def counts_before(self, num_samples: int) -> Int[np.ndarray, "C"]:
-        """How many of the first `num_samples` samples each cell has had."""
+        """Return the number of samples of each cell among the first `num_samples` samples."""
         # All samples due before time n - C lie among the first n, and at most 2 C more have to be put in order.
         due = np.ceil(self._shares * max(num_samples - len(self.cells), 0) - 0.5)
         counts = np.maximum(due, 0).astype(np.int64)
@@ -103,15 +100,15 @@ class CellSampler:
         return counts
 
     def draw(self, step: int) -> Draw:
-        """The samples of a step, in an order that mixes the cells."""
+        """Return the samples of a step, in an order that mixes the cells."""
         first = self.counts_before(step * self.batch_size)
         last = self.counts_before((step + 1) * self.batch_size)
         cell = np.repeat(np.arange(len(self.cells)), last - first)
         visits = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
-        item = np.concatenate([self.items(c, these) for c, these in enumerate(visits)])
+        item = np.concatenate([self.items(c, cell_visits) for c, cell_visits in enumerate(visits)])
         order = np.random.default_rng([self.seed, 1, step]).permutation(self.batch_size)
         return Draw(cell[order], item[order], np.concatenate(visits)[order])
 
     def items(self, cell: int, visits: Int[np.ndarray, " V"]) -> Int[np.ndarray, " V"]:
-        """The images that visits of a cell show: indices into its pool."""
+        """Return the images that visits of a cell show, as indices into its pool."""
         return self._order.items(cell, visits)

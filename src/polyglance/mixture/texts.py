@@ -1,8 +1,7 @@
-"""The texts of a data set as tokens, by the number of the annotation."""
+"""Texts of a data set as tokens, by the number of the annotation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int, Integer
@@ -14,69 +13,55 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import EOS, PAD, encode
 from polyglance.records import Annotation
 
-__all__ = ["CellPool", "Frames", "MemoryTexts", "Texts", "Tokens", "cell_pools"]
+__all__ = ["CellPool", "Frames", "MemoryTexts", "Tokens", "make_cell_pools"]
 
 Tokens = tuple[Sequence[int], Sequence[int]]
-"""Ids of a prompt and of the text that answers it, without the frames of a model."""
+"""Token ids of a prompt and of its target, without the frames of a model."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Frames:
-    """The ids around prompts and targets. The defaults are those of a model with one tokenizer.
+    """Ids around prompts and targets. The defaults are those of a model with one tokenizer.
 
     The published models read `<s> prompt </s>` and write `<bos> target <eos>` (official code sections 1.8 and 1.9):
     `Frames(prompt_start=(0,), prompt_end=(2,), prompt_pad=1, target_start=(2,))`.
     """
 
     prompt_start: tuple[int, ...] = ()
+    """Ids before a prompt."""
     prompt_end: tuple[int, ...] = (EOS,)
+    """Ids after a prompt."""
     prompt_pad: int = PAD
+    """Id that fills up shorter prompts."""
     target_start: tuple[int, ...] = ()
+    """Ids before a target."""
     target_end: tuple[int, ...] = (EOS,)
+    """Ids after a target."""
 
     def prompt(self, ids: Sequence[int], max_tokens: int) -> list[int]:
-        """A prompt's ids in their frame; a prompt that is cut keeps it."""
+        """Return a prompt's ids in their frame, at most `max_tokens`; a prompt that is cut keeps its frame."""
         return [*self.prompt_start, *ids[: max_tokens - len(self.prompt_start + self.prompt_end)], *self.prompt_end]
 
     def target(self, ids: Sequence[int], max_tokens: int) -> list[int]:
-        """A target's ids in their frame; a target that is cut keeps it."""
+        """Return a target's ids in their frame, at most `max_tokens`; a target that is cut keeps its frame."""
         return [*self.target_start, *ids[: max_tokens - len(self.target_start + self.target_end)], *self.target_end]
 
 
 @dataclass(frozen=True)
 class CellPool:
-    """The images that have annotations for one cell, and which those are."""
+    """Images that have annotations for one cell, and these annotations: N images, M annotations."""
 
     rows: Integer[np.ndarray, "N"]
     """Rows of the data set, ascending."""
     first: Integer[np.ndarray, "N+1"]
-    """Annotations of the i-th image are `annotations[first[i] : first[i + 1]]`."""
+    """The annotations of the i-th image are `annotations[first[i] : first[i + 1]]`."""
     annotations: Integer[np.ndarray, "M"]
-    """Numbers of annotations of the data set."""
-
-
-@runtime_checkable
-class Texts(Protocol):
-    """What a mixture asks of the texts of a data set. Annotations are numbered in the order of the images."""
-
-    def group_starts(self) -> Int[np.ndarray, " _"]:
-        """First row of each row group of the data set, and the number of rows."""
-
-    def pools(self, cells: Sequence[Cell]) -> dict[Cell, CellPool]:
-        """For each cell the images that can show it."""
-
-    def tokens(self, annotations: Integer[np.ndarray, " N"]) -> list[Tokens]:
-        """Token ids of the prompts and texts of annotations."""
-
-    def lengths(self, annotations: Integer[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
-        """Number of tokens of prompt and text of each annotation."""
-
-    def annotation(self, row: int, annotation: int) -> Annotation:
-        """An annotation, whole; `row` is its image's."""
+    """Numbers of the annotations in the data set."""
 
 
 class MemoryTexts:
-    """All annotations in memory; each is tokenised when it is first asked for."""
+    """Texts of a data set with all annotations in memory; each is tokenised when it is first asked for. Annotations are
+    numbered in the order of the images."""
 
     def __init__(self, reader: ShardReader, prompt_tokenizer: Tokenizer, target_tokenizer: Tokenizer) -> None:
         self._reader = reader
@@ -85,15 +70,15 @@ class MemoryTexts:
         self._tokens: dict[int, Tokens] = {}
 
     def group_starts(self) -> Int[np.ndarray, " _"]:
-        """First row of each row group of the data set, and the number of rows."""
+        """Return the first row of each row group of the data set, and the number of rows."""
         return self._reader.group_starts()
 
     def pools(self, cells: Sequence[Cell]) -> dict[Cell, CellPool]:
-        """For each cell the images that can show it."""
-        return cell_pools(self._table, tuple(cells))
+        """Return the images that can show each cell."""
+        return make_cell_pools(self._table, tuple(cells))
 
     def tokens(self, annotations: Integer[np.ndarray, " N"]) -> list[Tokens]:
-        """Token ids of the prompts and texts of annotations."""
+        """Return the token ids of prompt and target of annotations."""
         new = [index for index in dict.fromkeys(annotations.tolist()) if index not in self._tokens]
         if new:
             entries = [self._table.annotation(index) for index in new]
@@ -103,24 +88,24 @@ class MemoryTexts:
         return [self._tokens[index] for index in annotations.tolist()]
 
     def lengths(self, annotations: Integer[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
-        """Number of tokens of prompt and text of each annotation."""
+        """Return the number of tokens of prompt and target of each annotation."""
         return np.array([[len(prompt), len(target)] for prompt, target in self.tokens(annotations)])
 
     def annotation(self, row: int, annotation: int) -> Annotation:  # noqa: ARG002
-        """An annotation, whole."""
+        """Return an annotation as it is written in the data set; `row` is its image's."""
         return self._table.annotation(annotation)
 
 
-def cell_pools(table: AnnotationTable, cells: tuple[Cell, ...]) -> dict[Cell, CellPool]:
-    """For each cell the images that can show it."""
+def make_cell_pools(table: AnnotationTable, cells: tuple[Cell, ...]) -> dict[Cell, CellPool]:
+    """Return, for each cell, the images that can show it."""
     entries: dict[Cell, list[tuple[int, int]]] = {cell: [] for cell in cells}
-    for index, entry in enumerate(zip(table.rows(), table.task, table.language, strict=True)):
-        row, cell = entry[0], Cell(entry[1], entry[2])
-        if cell in entries:
+    for index, (row, task, code) in enumerate(zip(table.rows(), table.task, table.language, strict=True)):
+        if (cell := Cell(task, code)) in entries:
             entries[cell].append((row, index))
-    return {cell: _pool(np.array(found, dtype=np.int64).reshape(-1, 2)) for cell, found in entries.items()}
+    return {cell: _make_pool(np.array(pairs, dtype=np.int64).reshape(-1, 2)) for cell, pairs in entries.items()}
 
 
-def _pool(found: Int[np.ndarray, "M 2"]) -> CellPool:
-    rows, first = np.unique(found[:, 0], return_index=True)
-    return CellPool(rows=rows, first=np.append(first, len(found)), annotations=found[:, 1])
+def _make_pool(pairs: Int[np.ndarray, "M 2"]) -> CellPool:
+    """Make the pool of a cell from (row, annotation), ordered by row."""
+    rows, first = np.unique(pairs[:, 0], return_index=True)
+    return CellPool(rows=rows, first=np.append(first, len(pairs)), annotations=pairs[:, 1])

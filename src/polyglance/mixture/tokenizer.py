@@ -1,9 +1,17 @@
-"""A small tokenizer of one's own, trained on the training texts, for models that bring none."""
+"""Tokenizers: the one loader, encoding, and a small tokenizer trained on the data's texts for models without their own.
 
-from collections.abc import Iterable, Sequence
+tokenizer = train_tokenizer(read_texts(Path("data/train"), {"en", "de"}), vocab_size=1024)
+tokenizer = load_tokenizer("tokenizer.json")
+encode(tokenizer, ["A red circle."])
+"""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from polyglance.data.shard import ShardReader
+from polyglance.mixture.prompts import prompt_of
 
 __all__ = [
     "BOS",
@@ -14,11 +22,12 @@ __all__ = [
     "encode",
     "encode_with_gaps",
     "load_tokenizer",
+    "read_texts",
     "train_tokenizer",
 ]
 
 SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
-"""In the order of their ids; the first three as in Gemma's vocabulary."""
+"""Special tokens in the order of their ids; the first three as in Gemma's vocabulary."""
 PAD, EOS, BOS, UNKNOWN, MASK = range(5)
 
 _ALONE = Regex(r"[\p{Han}\p{P}\p{S}]")
@@ -26,15 +35,15 @@ _ALONE = Regex(r"[\p{Han}\p{P}\p{S}]")
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
-    """A tokenizer over words, Chinese characters and punctuation, which never joins two of them.
+    """Train a tokenizer over words, Chinese characters and punctuation; no token joins two of them.
 
-    Where the distinct words of the texts fit into the vocabulary each is one token; otherwise words are split by byte
-    pair encoding. So a text's tokens begin with the tokens of any whole words it begins with, which is what makes a
-    language prefix the same tokens alone as inside a caption.
+    If the distinct words of the texts fit into the vocabulary each is one token; otherwise words are split by byte
+    pair encoding. So a text's tokens begin with the tokens of any whole words it begins with: a language prefix is the
+    same tokens alone as inside a caption.
 
     Args:
-        texts: the training texts, sources and prompts among them.
-        vocab_size: entries at most, special ones included.
+        texts: the training texts, with sources and prompts.
+        vocab_size: largest number of entries, special ones included.
 
     Raises:
         ValueError: no text at all.
@@ -67,8 +76,18 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
+def read_texts(data: Path, languages: Collection[str]) -> Iterator[str]:
+    """Read what a tokenizer is trained on: target and prompt of each annotation of a data set in these languages."""
+    for annotations in ShardReader(data).annotations():
+        for annotation in annotations:
+            if annotation.language in languages:
+                yield annotation.text
+                yield prompt_of(annotation)
+
+
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """The tokenizer in a tokenizer.json. It reads a special token that is spelt out in a text as the text it is.
+    """Load a tokenizer.json. The tokenizer never cuts or pads, and reads a special token that is spelt out in a text as
+    ordinary text.
 
     Raises:
         ValueError: no such file, or not a tokenizer.
@@ -80,18 +99,20 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         tokenizer = Tokenizer.from_file(str(path))
     except Exception as error:  # noqa: BLE001  the library raises bare Exception
         raise ValueError(f"{path}: not a tokenizer of the tokenizers library ({error})") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
 
 
 def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
-    """Token ids of texts, nothing added to them; a text that spells `<mask>` or `<eos>` is words like any other."""
-    tokenizer.encode_special_tokens = True  # the library forgets it where a tokenizer is copied to another process
+    """Return the token ids of texts, without added ids; `<mask>` or `<eos>` spelt out in a text is ordinary text."""
+    tokenizer.encode_special_tokens = True  # the library forgets it when a tokenizer is copied to another process
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
 
 def encode_with_gaps(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
-    """Token ids of texts with a `<mask>` token between each two of them.
+    """Return the token ids of texts with a `<mask>` token between each two of them.
 
     Raises:
         ValueError: the tokenizer has no such token.

@@ -18,7 +18,7 @@ from polyglance.engines.library import folder_digest, grouped, text_losses
 from polyglance.engines.loading import check_device
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
-from polyglance.mixture.prompts import prompt
+from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import read_json
 from polyglance.model.generate import GenerateConfig, generate_ids, load_model
@@ -184,5 +184,5 @@ class OwnModel:
 
 def _prompt(task: Task, language: str, source: str) -> str:
     if task == "caption":
-        return prompt("caption", language)
-    return prompt("translation", language, source=source)
+        return write_prompt("caption", language)
+    return write_prompt("translation", language, source=source)

@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from polyglance.engines.loading import check_device
-from polyglance.mixture.prompts import prompt
+from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.processor import Processor, language_prefix
@@ -120,7 +120,7 @@ class Captioner:
         requests = [
             (
                 Generated(image=str(image), language=code, prefix=language_prefix(code, prefix)),
-                prompt("caption", code, style=style),
+                write_prompt("caption", code, style=style),
             )
             for image in images
             for code in languages
@@ -141,7 +141,7 @@ class Captioner:
             ValueError: an unknown language, or a text too long for the encoder.
         """
         requests = [
-            (Generated(image=str(image), language=code, source=text), prompt("translation", code, source=text))
+            (Generated(image=str(image), language=code, source=text), write_prompt("translation", code, source=text))
             for image, text in zip(images, texts, strict=True)
             for code in languages
         ]

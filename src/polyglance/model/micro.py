@@ -1,13 +1,12 @@
 """Micro sizes of the family: the same classes at widths of 32 to a few hundred, from one dial."""
 
 from dataclasses import dataclass
-from typing import Literal
-
-from transformers import BartConfig, Gemma2Config, PreTrainedConfig, ViTConfig
+from typing import TYPE_CHECKING, Any, Literal
 
 from polyglance.mixture.tokenizer import BOS, EOS, PAD
-from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.vision import ConvStemConfig
+
+if TYPE_CHECKING:
+    import polyglance.model.configuration
 
 __all__ = ["MicroConfig"]
 
@@ -52,8 +51,10 @@ class MicroConfig:
         if self.vision == "conv_stem" and (self.patch_size < 2 or self.patch_size & (self.patch_size - 1)):
             raise ValueError(f"patch_size {self.patch_size} is not a power of two, which the convolutional stem needs")
 
-    def build(self, vocab_size: int) -> PolyglanceConfig:
+    def build(self, vocab_size: int) -> "polyglance.model.configuration.PolyglanceConfig":
         """The configuration of the model, for a tokenizer with `vocab_size` entries shared by both sides."""
+        from polyglance.model.configuration import PolyglanceConfig  # imports torch; run files are read without it
+
         return PolyglanceConfig(
             self._vision(),
             self._bart(vocab_size),
@@ -63,7 +64,11 @@ class MicroConfig:
             initializer_range=_deviation(self.width),
         )
 
-    def _vision(self) -> PreTrainedConfig:
+    def _vision(self) -> Any:
+        from transformers import ViTConfig
+
+        from polyglance.model.vision import ConvStemConfig
+
         width = self.vision_width or self.width
         if self.vision == "conv_stem":
             return ConvStemConfig(hidden_size=width, num_layers=self.patch_size.bit_length() - 1)
@@ -77,7 +82,9 @@ class MicroConfig:
             initializer_range=_deviation(width),
         )
 
-    def _bart(self, vocab_size: int) -> BartConfig:
+    def _bart(self, vocab_size: int) -> Any:
+        from transformers import BartConfig
+
         return BartConfig(
             vocab_size=vocab_size,
             d_model=self.width,
@@ -97,7 +104,9 @@ class MicroConfig:
             use_cache=False,
         )
 
-    def _gemma2(self, vocab_size: int) -> Gemma2Config:
+    def _gemma2(self, vocab_size: int) -> Any:
+        from transformers import Gemma2Config
+
         head_dim = self.width // self.heads
         return Gemma2Config(
             vocab_size=vocab_size,

@@ -1,11 +1,12 @@
 """Named parts of a model: which are trained, which are frozen, and how the optimiser groups them."""
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Literal, get_args
+from typing import Any
 
 from torch import nn
 
 from polyglance.model.architecture import Polyglance
+from polyglance.model.component_names import PARTS, PUBLISHED_TRAINED, Part
 
 __all__ = [
     "PARTS",
@@ -18,16 +19,6 @@ __all__ = [
     "part_of",
     "train_mode",
 ]
-
-Part = Literal["vision", "projection", "encoder", "decoder", "cross_attention", "gates", "embeddings"]
-PARTS: tuple[Part, ...] = get_args(Part)
-
-PUBLISHED_TRAINED: dict[str, tuple[Part, ...]] = {
-    "bart": ("encoder", "decoder", "cross_attention", "embeddings"),
-    "gemma2": ("encoder", "cross_attention", "gates", "embeddings"),
-}
-"""Parts trained in continued pre-training and fine-tuning alike, by kind of decoder (official code section 1.10)."""
-
 
 POLICIES: dict[str, dict[str, tuple[Part, ...]]] = {
     "pre-training": PUBLISHED_TRAINED,

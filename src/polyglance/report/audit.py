@@ -15,7 +15,7 @@ from polyglance.evaluate.metrics.off_target import OffTarget
 from polyglance.files import write_atomically, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.config import Balance
-from polyglance.mixture.sampler import cell_weights
+from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.records import Annotation
 from polyglance.report.examples import embed_image
 from polyglance.report.svg import SERIES, make_panel, render_svg, use_report_style
@@ -131,7 +131,7 @@ def _audit_cells(table: AnnotationTable, config: AuditConfig, random: np.random.
     }
     places = {cell: indices for cell, indices in places.items() if len(indices)}
     codes = {task: tuple(cell.language for cell in places if cell.task == task) for task in TASKS}
-    weights = cell_weights(Coverage(**codes), config.balance)
+    weights = compute_cell_weights(Coverage(**codes), config.balance)
     return [_audit_cell(table, cell, indices, rows, weights[cell], config, random) for cell, indices in places.items()]
 
 

@@ -11,7 +11,7 @@ from polyglance.data.world import WorldConfig
 from polyglance.distributed import RuntimeConfig
 from polyglance.languages import did_you_mean, language
 from polyglance.mixture.config import MixtureConfig
-from polyglance.train.evaluation_config import EvaluationConfig
+from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
 __all__ = [

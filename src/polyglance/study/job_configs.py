@@ -8,8 +8,7 @@ from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
 from polyglance.study.models import choose_trained_parts, count_published, make_micro_config
-from polyglance.train.config import LanguageModelConfig, StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.run_config import RunConfig
+from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
 

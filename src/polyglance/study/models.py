@@ -13,9 +13,9 @@ from tokenizers import Tokenizer
 
 from polyglance.config import from_dict
 from polyglance.files import read_json, write_json
-from polyglance.mixture.collate import target_ids
+from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.sampler import cell_weights
+from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.card import Card, card
 from polyglance.model.flops import Counts, count, training_macs
@@ -103,10 +103,10 @@ def count_mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: I
         if chosen is not None and len(chosen) < _LENGTH_SAMPLES:
             chosen.append(annotation)
     sources = targets = 0.0
-    for cell, weight in cell_weights(config.coverage, config.mixture.balance).items():
+    for cell, weight in compute_cell_weights(config.coverage, config.mixture.balance).items():
         chosen = by_cell[str(cell)]
-        prompts = target_ids(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
-        texts = target_ids(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
+        prompts = encode_targets(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
+        texts = encode_targets(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
         sources += weight * sum(map(len, prompts)) / len(chosen)
         targets += weight * sum(map(len, texts)) / len(chosen)
     return TokenLengths(source_tokens=round(sources), target_tokens=round(targets))

@@ -5,19 +5,20 @@ from pathlib import Path
 
 from polyglance.config import save
 from polyglance.data.importer import import_data
-from polyglance.data.shard import read_manifest
+from polyglance.data.shard import ShardReader, read_manifest
 from polyglance.data.world import generate
 from polyglance.evaluate.cells import choose_cells
 from polyglance.files import write_atomically
-from polyglance.mixture.tokenizer import train_tokenizer
+from polyglance.mixture.tokenizer import read_texts, train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
 from polyglance.study.job_state import begin_job, finish_job, is_done
 from polyglance.study.jobs import Job
-from polyglance.study.measure import make_evaluator, texts_of, train_and_measure, training_annotations
+from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
-from polyglance.train.run import train, train_language_model
+from polyglance.train.language_model import train_language_model
+from polyglance.train.run import train
 
 __all__ = ["do_job"]
 
@@ -69,9 +70,10 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer, and write the mean lengths of prompts and targets with it."""
-    annotations = training_annotations(config.train_dir, config.coverage)
-    tokenizer = train_tokenizer(texts_of(annotations), vocab_size=config.vocab_size)
+    texts = read_texts(config.train_dir, set(config.coverage.languages))
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
+    annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)
     count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
 
 

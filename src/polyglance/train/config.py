@@ -1,21 +1,34 @@
-"""What a training run is, as its TOML file says it."""
+"""Configurations of training runs, as their TOML files state them; importing them loads no torch.
+
+`RunConfig` is the file of `polyglance train`; `TrainConfig` is the part of it that `train` takes.
+"""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from polyglance.config import fingerprint
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
+from polyglance.languages import language
 from polyglance.mixture.config import MixtureConfig
+from polyglance.model.component_names import PARTS, Part
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, Part
 from polyglance.train.optim import OptimConfig
 from polyglance.train.sinks import TrackingConfig
 from polyglance.train.watch import WatchConfig
 
-__all__ = ["LanguageModelConfig", "StartConfig", "TrainConfig", "VisionCacheConfig", "may_change"]
+__all__ = [
+    "EvaluationConfig",
+    "LanguageModelConfig",
+    "LoopConfig",
+    "RunConfig",
+    "StartConfig",
+    "TrainConfig",
+    "VisionCacheConfig",
+    "may_change",
+]
 
 _MAY_CHANGE = (
     "engine",
@@ -29,35 +42,37 @@ _MAY_CHANGE = (
     "mixture.max_bad_share",
     "mixture.token_cache",
 )
+"""Settings that no weight depends on, so that they may change while a run goes on; but see `may_change`."""
 
 
 def may_change(key: str) -> bool:
-    """Whether a setting (`optim.lr`) may be another one when a run goes on, because no weight depends on it."""
+    """Tell whether a setting (`optim.lr`) may change while a run goes on, because no weight depends on it."""
     return key != "engine.precision" and any(f"{key}.".startswith(f"{name}.") for name in _MAY_CHANGE)
 
 
 @dataclass(frozen=True, kw_only=True)
 class StartConfig:
-    """The model before its first step: a micro model, or one that exists."""
+    """The model before its first step: a micro model with random weights, or a model that exists."""
 
     checkpoint: Path | None = None
-    """Folder of a model with its processor (`polyglance model assemble`, or `checkpoints/final` of another run); what
-    follows up to `vision_tower` is then not used."""
+    """Folder of a model with its processor (`polyglance model assemble`, or `checkpoints/final` of another run). If
+    given, `model`, `language_model` and `vision_tower` are not used."""
     model: MicroConfig = field(default_factory=MicroConfig)
     """Sizes of a micro model."""
     language_model: Path | None = None
-    """Folder of a trained Gemma-2 to put into the decoder; None: random weights."""
+    """Folder of a trained Gemma-2 to put into the decoder. If not given, the decoder's weights are random."""
     vision_tower: Path | None = None
-    """Folder of a model whose vision tower is taken; None: random weights."""
+    """Folder of a model whose vision tower is copied. If not given, the tower's weights are random."""
     trained: tuple[Part, ...] | Literal["published"] = PARTS
-    """Parts that training updates; the others stay as they start. `published`: as published for its decoder's kind."""
+    """Components that training updates; the others keep their weights. `published`: as published for the kind of
+    decoder."""
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and (self.language_model or self.vision_tower):
             raise ValueError("a start has either a checkpoint, or a language_model and a vision_tower")
 
     def checkpoint_folder(self) -> Path | None:
-        """The checkpoint's folder, looked at.
+        """Return the checkpoint's folder if one is given.
 
         Raises:
             ValueError: there is no model in it.
@@ -72,61 +87,94 @@ class VisionCacheConfig:
     """Features of a frozen vision tower, computed once for all images and kept on disk for all runs that share it."""
 
     use: Literal["auto", "always", "never"] = "auto"
-    """`auto`: where the tower is frozen, they are there already or cost less than they save, and fit on the disk."""
+    """When to use a cache. `auto`: if the tower is frozen, and the features are there already or cost less than they
+    save and fit on the disk."""
     folder: Path | None = None
-    """Where they are kept; if not given, `features` in the training data set's folder."""
+    """Folder of the caches. If not given: `features` in the folder of the training data set."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the numbers kept; if not given, float32 for runs in fp32 and bfloat16 for others."""
+    """Number format of the features. If not given: float32 for runs in fp32 and bfloat16 for others."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One training run."""
+class LoopConfig:
+    """Settings of the training loop, for any kind of model."""
 
-    data: Path
-    """The training data set."""
-    tokenizer: Path | None = None
-    """tokenizer.json of a micro model; a start from a checkpoint brings its own."""
-    coverage: Coverage
-    """The cells that are trained."""
-    start: StartConfig = field(default_factory=StartConfig)
-    """The model before its first step."""
-    image_size: int | None = None
-    """Side of the square images, in pixels; if not given, what the model is made for (published: 224, then 768)."""
-    mixture: MixtureConfig = field(default_factory=MixtureConfig)
-    """How batches are drawn."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """How they are learned from."""
-    num_samples: int = 10_000
-    """S: samples seen, rounded down to whole batches."""
+    """Optimiser and learning rate."""
     seed: int = 0
-    """Of initial weights, sample order and dropout."""
-    engine: RuntimeConfig = field(default_factory=RuntimeConfig)
-    """How the work is divided and computed."""
-    vision_cache: VisionCacheConfig = field(default_factory=VisionCacheConfig)
-    """Features of a frozen tower."""
+    """Seed of initial weights, sample order and dropout."""
     save_every_steps: int = 200
     """Steps between checkpoints."""
     keep_last: int = 2
-    """Checkpoints that are kept while the run goes on."""
+    """Number of checkpoints that are kept while the run goes on."""
     best: str | None = None
-    """A loss whose best checkpoint is kept besides, and becomes `checkpoints/best`: `loss_nats` (training), a cell such
-    as `caption-de`, or one that is measured on held-out data (`UC`, `ST`, `SC`)."""
+    """Name of a loss. The checkpoint with its lowest value is kept too, and becomes `checkpoints/best`. `loss_nats`
+    (training loss), a cell such as `caption-de`, or a loss on held-out data (`UC`, `ST`, `SC`)."""
     log_every_steps: int = 25
     """Steps between rows of metrics.jsonl."""
     watch: WatchConfig = field(default_factory=WatchConfig)
-    """When a run says something, and when it gives up."""
-    tracking: TrackingConfig = field(default_factory=TrackingConfig)
-    """Who else is told of it."""
+    """When a run reports a problem, and when it stops."""
 
     def __post_init__(self) -> None:
+        for name in ("save_every_steps", "keep_last", "log_every_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+
+    @property
+    def num_steps(self) -> int:
+        """Number of optimiser steps of the whole run."""
+        raise NotImplementedError
+
+    @property
+    def settings(self) -> str:
+        """Fingerprint of everything that the weights depend on. How a run is divided, watched and saved may change
+        while it goes on; this may not."""
+        return fingerprint(_with_defaults(self, _MAY_CHANGE))
+
+
+_Loop = TypeVar("_Loop", bound=LoopConfig)
+
+
+def _with_defaults(config: _Loop, names: tuple[str, ...]) -> _Loop:
+    """Return the configuration with the default values of the fields called `names`."""
+    return replace(config, **{f.name: _default(f) for f in fields(config) if f.name in names})
+
+
+def _default(f: "Field[Any]") -> Any:
+    return f.default if f.default_factory is MISSING else f.default_factory()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig(LoopConfig):
+    """One training run."""
+
+    data: Path
+    """Folder of the training data set."""
+    tokenizer: Path | None = None
+    """tokenizer.json of a micro model. A start from a checkpoint brings its own."""
+    coverage: Coverage
+    """Cells that are trained."""
+    start: StartConfig = field(default_factory=StartConfig)
+    """The model before its first step."""
+    image_size: int | None = None
+    """Side of the square images, in pixels. If not given: the model's own (published: 224, then 768)."""
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    """How batches are drawn."""
+    num_samples: int = 10_000
+    """S: samples seen in training, rounded down to whole batches."""
+    engine: RuntimeConfig = field(default_factory=RuntimeConfig)
+    """How the work is divided and computed."""
+    vision_cache: VisionCacheConfig = field(default_factory=VisionCacheConfig)
+    """Cached features of a frozen vision tower."""
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    """Experiment trackers that the rows of metrics.jsonl are sent to."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.num_samples < self.mixture.batch_size:
             raise ValueError(f"num_samples {self.num_samples} is less than one batch of {self.mixture.batch_size}")
         if (self.tokenizer is None) == (self.start.checkpoint is None):
             raise ValueError("give a tokenizer for a micro model, or else start.checkpoint, which brings its own")
-        for name in ("save_every_steps", "keep_last", "log_every_steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
 
     @property
     def num_steps(self) -> int:
@@ -134,37 +182,89 @@ class TrainConfig:
 
     @property
     def settings(self) -> str:
-        """Stands for everything that the weights depend on. How a run is divided, watched and saved may change while
-        it goes on; this may not."""
-        plain = TrainConfig(data=Path(), tokenizer=Path(), coverage=self.coverage)
-        same = {name: getattr(plain, name) for name in _MAY_CHANGE if "." not in name}
         mixture = replace(self.mixture, max_bad_share=0.0, token_cache=None)
-        return fingerprint(replace(self, mixture=mixture, **same), self.engine.precision)
+        return fingerprint(replace(_with_defaults(self, _MAY_CHANGE), mixture=mixture), self.engine.precision)
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageModelConfig:
-    """A decoder trained as a language model on the texts of a data set, before any image is shown to it."""
+class EvaluationConfig:
+    """How the model of a run is measured on held-out data."""
+
+    samples_per_cell: int = 256
+    """Held-out samples of each cell for its loss."""
+    captions_per_cell: int = 64
+    """Held-out images of each caption cell that are captioned, with and without prefix."""
+    examples: int = 6
+    """Captions of each cell that are kept for the report."""
+    max_new_tokens: int = 48
+    """Largest length of a generated caption, in tokens."""
+    prefixes: Mapping[str, str] = field(default_factory=dict)
+    """Language code -> prefix, if it is neither the data set's own nor the language's."""
+
+    def __post_init__(self) -> None:
+        for code in self.prefixes:
+            language(code)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(TrainConfig):
+    """A training run, its folder, and how its model is measured: the TOML file of `polyglance train`."""
+
+    out: Path
+    """The run's folder."""
+    vocab_size: int = 1024
+    """Largest number of entries of the tokenizer that is made for a micro model if no `tokenizer` is given."""
+    test: Path | None = None
+    """Held-out data set that the model is measured on before the first step (T) and after the last. If not given, the
+    model is not measured."""
+    evaluation: EvaluationConfig | None = None
+    """How the model is measured on `test`."""
+
+    def __post_init__(self) -> None:
+        if self.tokenizer is None and self.start.checkpoint is None:
+            object.__setattr__(self, "tokenizer", self._default_tokenizer)
+        if self.test is not None and self.evaluation is None:
+            object.__setattr__(self, "evaluation", EvaluationConfig())
+        super().__post_init__()
+        if self.evaluation is not None and self.test is None:
+            raise ValueError("evaluation needs test, the held-out data set that it measures on")
+
+    @property
+    def _default_tokenizer(self) -> Path:
+        """Path of the tokenizer that the run makes; the name contains the size, so that another size is another run."""
+        return self.out / f"tokenizer-{self.vocab_size}.json"
+
+    @property
+    def makes_tokenizer(self) -> bool:
+        """Whether the run makes its tokenizer, and none of its weights depends on it yet."""
+        return self.tokenizer == self._default_tokenizer and not any(self.out.glob("checkpoints/*"))
+
+    @property
+    def training(self) -> TrainConfig:
+        """The training run without folder and measuring."""
+        return TrainConfig(**{f.name: getattr(self, f.name) for f in fields(TrainConfig)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelConfig(LoopConfig):
+    """A decoder trained as a language model on the captions of a data set, before it sees any image."""
 
     data: Path
-    """The data set whose captions are the texts."""
+    """Data set whose captions are the texts."""
     tokenizer: Path
     """tokenizer.json."""
     model: MicroConfig
-    """Sizes of the model whose decoder it becomes."""
+    """Sizes of the model that the decoder is for."""
     languages: Mapping[str, float]
-    """Language code -> share of the texts; what makes the starting point more or less multilingual."""
+    """Language code -> share of the texts; a higher share of more languages makes the start more multilingual."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-3))
-    """How it is learned."""
+    """Optimiser and learning rate."""
     num_steps: int = 500
-    """Optimiser steps."""
+    """Number of optimiser steps."""
     batch_size: int = 64
     """Texts per step."""
-    seed: int = 0
-    """Of initial weights and text order."""
-    save_every_steps: int = 200
-    """Steps between checkpoints."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.model.decoder != "gemma2":
             raise ValueError(f"a {self.model.decoder} decoder does not start from a language model; gemma2 does")

@@ -1,7 +1,8 @@
-"""The data of a run without its model: how fast batches come, how long texts are, what cannot be used."""
+"""The data of a run without its model: rate of the batches, lengths of texts, samples that cannot be used."""
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,30 +10,28 @@ import numpy as np
 
 from polyglance.mixture.collate import IGNORED
 from polyglance.mixture.loader import Loader
-from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.configuration import PolyglanceConfig
 from polyglance.train.config import TrainConfig
-from polyglance.train.run import mixture_for, processor_for
+from polyglance.train.start import make_mixture, make_model_config, make_processor
 
 __all__ = ["DryRun", "dry_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class DryRun:
-    """What the first steps of a run would be fed with."""
+    """The batches of the first steps of a run."""
 
     num_steps: int
     num_samples: int
     samples_per_s: float
-    """Of one process with its loader processes; a training step cannot be faster than this feeds it."""
-    source_tokens: dict[str, float]
-    """Prompt tokens of a sample: mean, and longest."""
-    target_tokens: dict[str, float]
-    """Target tokens of a sample: mean, and longest."""
+    """Samples per second of one process with its loader processes; training cannot be faster."""
+    source_tokens: Mapping[str, float]
+    """Prompt tokens of a sample: `mean` and `longest`."""
+    target_tokens: Mapping[str, float]
+    """Target tokens of a sample: `mean` and `longest`."""
     padding_share: float
     """Share of the positions of prompts and targets that are padding."""
-    samples_per_cell: dict[str, int]
-    bad_samples: dict[str, Any]
+    samples_per_cell: Mapping[str, int]
+    bad_samples: Mapping[str, Any]
     """Samples that could not be used and were replaced: reason -> count and first places."""
 
 
@@ -42,30 +41,25 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
     Raises:
         ValueError: data, coverage and configuration do not fit each other.
     """
-    checkpoint = config.start.checkpoint
-    if checkpoint is not None:
-        model_config = PolyglanceConfig.from_pretrained(checkpoint)
-    else:
-        assert config.tokenizer is not None
-        model_config = config.start.model.build(load_tokenizer(config.tokenizer).get_vocab_size())
-    mixture = mixture_for(config, processor_for(config, model_config))
-    num_parts = config.engine.num_micro_batches(config.mixture.batch_size, 1)
+    mixture = make_mixture(config, make_processor(config, make_model_config(config)))
+    num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, 1)
     cells: Counter[str] = Counter()
-    lengths: dict[str, list[int]] = {"source": [], "target": []}
+    source_lengths: list[int] = []
+    target_lengths: list[int] = []
     num_positions = 0
     with Loader(
         mixture,
         first_step=0,
         num_steps=num_steps,
-        indices=range(num_parts),
-        num=num_parts,
+        micro_batches=range(num_micro_batches),
+        num_micro_batches=num_micro_batches,
         num_workers=config.engine.num_workers,
     ) as loader:
         since_s = time.monotonic()
         for _, _, batch in loader:
             cells.update(str(mixture.cells[cell]) for cell in batch.cell.tolist())
-            lengths["source"] += batch.attention_mask.sum(1).tolist()
-            lengths["target"] += (batch.labels != IGNORED).sum(1).tolist()
+            source_lengths += batch.attention_mask.sum(1).tolist()
+            target_lengths += (batch.labels != IGNORED).sum(1).tolist()
             num_positions += batch.input_ids.numel() + batch.labels.numel()
         seconds = time.monotonic() - since_s
     num_samples = num_steps * config.mixture.batch_size
@@ -73,9 +67,13 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
         num_steps=num_steps,
         num_samples=num_samples,
         samples_per_s=num_samples / seconds,
-        source_tokens={"mean": float(np.mean(lengths["source"])), "longest": max(lengths["source"])},
-        target_tokens={"mean": float(np.mean(lengths["target"])), "longest": max(lengths["target"])},
-        padding_share=1 - (sum(lengths["source"]) + sum(lengths["target"])) / num_positions,
+        source_tokens=_summarise(source_lengths),
+        target_tokens=_summarise(target_lengths),
+        padding_share=1 - (sum(source_lengths) + sum(target_lengths)) / num_positions,
         samples_per_cell=dict(sorted(cells.items())),
         bad_samples=loader.bad_samples.to_dict(),
     )
+
+
+def _summarise(lengths: Sequence[int]) -> dict[str, float]:
+    return {"mean": float(np.mean(lengths)), "longest": max(lengths)}

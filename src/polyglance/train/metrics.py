@@ -1,12 +1,14 @@
-"""The record of a run, metrics.jsonl: loss per cell, rates, memory, what the gradient and the gates do."""
+"""The record of a run, metrics.jsonl: loss per cell, rates, MFU, memory, gradient norm and gates."""
 
 import json
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,22 +18,60 @@ from torch import Tensor, nn
 from polyglance.distributed import Runtime
 from polyglance.files import write_atomically
 from polyglance.mixture.collate import IGNORED, Batch
-from polyglance.train.parallel import whole
+from polyglance.model.architecture import Polyglance
+from polyglance.model.component_names import PARTS
+from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.parts import part_of
+from polyglance.train.parallel import gather_full
 
-__all__ = ["Meter", "MetricsLog", "gate_openings", "measured_peak_tflops", "memory_bytes", "tokens_per_cell"]
+__all__ = ["Meter", "MetricsLog", "MetricsRow", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricsRow:
+    """A row of metrics.jsonl about training. Losses, rates and bad samples are those since the row before, of all
+    processes."""
+
+    step: int
+    """Optimiser steps done."""
+    loss_nats: float
+    """Mean loss per target token that counts, end tokens included."""
+    lr: float
+    """Learning rate of the last step."""
+    grad_norm: float
+    """Gradient norm of the last step over all parameters, before clipping."""
+    cells: Mapping[str, float]
+    """Cell -> mean loss per target token, in nats."""
+    tokens_per_s: float
+    """Target tokens per second."""
+    samples_per_s: float
+    num_bad_samples: int
+    """Samples that could not be used and were replaced."""
+    data_wait_share: float
+    """Share of the time in which the first process waited for batches."""
+    memory_bytes: int
+    """Peak memory of the first process (`memory_bytes`)."""
+    num_skipped: int
+    """Steps since the start whose gradient was not finite."""
+    num_spikes: int
+    """Steps since the start with a loss far above the median."""
+    mfu: float | None = None
+    """Rate of the model's operations over the peak; None if no peak is configured."""
+    gates: list[float] | None = None
+    """tanh of each cross-attention gate; None if the model has none."""
 
 
 class MetricsLog:
-    """metrics.jsonl: one row every so many steps. Rows after the step a run goes on from are cut off."""
+    """The file metrics.jsonl. Rows after the step that a run goes on from are removed."""
 
     def __init__(self, run_dir: Path, *, from_step: int) -> None:
         self.path = run_dir / "metrics.jsonl"
-        rows = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        whole_rows = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= from_step]
-        write_atomically(self.path, "".join(whole_rows))
+        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
+        complete = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= from_step]
+        write_atomically(self.path, "".join(complete))
 
     def write(self, row: Mapping[str, Any]) -> None:
-        """Append a row. One that cannot be written is named on standard error: it is not worth a run."""
+        """Append a row. A row that cannot be written is named on standard error and does not end the run."""
         try:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -39,100 +79,118 @@ class MetricsLog:
             print(f"{self.path}: the row of step {row['step']} is lost: {error.strerror}", file=sys.stderr, flush=True)
 
 
-def tokens_per_cell(batch: Batch, num_cells: int) -> np.ndarray:
-    """Tokens that count in the loss, by cell; float64, as sums over processes travel."""
-    counts = (batch.labels != IGNORED).sum(1).numpy()
-    return np.bincount(batch.cell, weights=counts, minlength=num_cells)
+class Totals(NamedTuple):
+    """Sums over all processes since the last row, by cell, and the seconds that they took."""
+
+    nats: Float[np.ndarray, "C"]
+    tokens: Float[np.ndarray, "C"]
+    samples: Float[np.ndarray, "C"]
+    source_tokens: Float[np.ndarray, "C"]
+    bad_samples: Float[np.ndarray, "C"]
+    """All bad samples are counted in the first place."""
+    seconds: float
 
 
 class Meter:
-    """Sums since the last row: nats, tokens and samples by cell, prompt tokens, time.
+    """Add up nats, tokens and samples by cell, prompt tokens and time since the last row.
 
     Args:
-        state: what `state` gave when a checkpoint was made, to go on in the middle of a row.
+        num_cells: number of cells that `Batch.cell` counts.
+        state: result of `state` when a checkpoint was made, to go on in the middle of a row.
     """
 
-    def __init__(self, cells: Sequence[str], device: torch.device, state: Mapping[str, Any] | None = None) -> None:
-        self.cells = cells
-        self._nats = torch.zeros(len(cells), dtype=torch.float64, device=device)
-        self._counts = np.zeros((4, len(cells)))
-        self.since_s = time.monotonic()
+    def __init__(self, num_cells: int, device: torch.device, state: Mapping[str, Any] | None = None) -> None:
+        self._num_cells = num_cells
+        self._nats = torch.zeros(num_cells, dtype=torch.float64, device=device)
+        self._counts = np.zeros((4, num_cells))  # the other arrays of `Totals`
+        self._since_s = time.monotonic()
         if state is not None:
             self._nats += torch.tensor(state["nats"], dtype=torch.float64, device=device)
             self._counts += np.array(state["counts"])
-            self.since_s -= state["seconds"]
+            self._since_s -= state["seconds"]
 
     def add(self, batch: Batch, nats: Float[Tensor, " B"]) -> None:
-        """Count a micro-batch, given on the host, and its samples' nats, on the device."""
+        """Count a micro-batch, given in main memory, and its samples' sums of cross-entropies, on the device."""
         cell = torch.from_numpy(batch.cell)
         self._nats.index_add_(0, cell.to(nats.device, non_blocking=True), nats.double())
-        self._counts[0] += tokens_per_cell(batch, len(self.cells))
-        self._counts[1] += np.bincount(batch.cell, minlength=len(self.cells))
-        prompts = batch.attention_mask.sum(1).numpy()
-        self._counts[2] += np.bincount(batch.cell, weights=prompts, minlength=len(self.cells))
+        target_tokens = (batch.labels != IGNORED).sum(1).numpy()
+        prompt_tokens = batch.attention_mask.sum(1).numpy()
+        for row, weights in enumerate((target_tokens, None, prompt_tokens)):
+            self._counts[row] += np.bincount(batch.cell, weights=weights, minlength=self._num_cells)
         self._counts[3, 0] += len(batch.bad)
 
     def state(self, runtime: Runtime) -> dict[str, Any]:
-        """The sums of all processes, as JSON."""
-        sums = self._sums(runtime)
-        return {"nats": sums[0].tolist(), "counts": sums[1:].tolist(), "seconds": time.monotonic() - self.since_s}
+        """Return the sums of all processes, as JSON."""
+        nats, *counts = self._all_sum(runtime).tolist()
+        return {"nats": nats, "counts": counts, "seconds": time.monotonic() - self._since_s}
 
-    def row(self, runtime: Runtime) -> tuple[dict[str, Any], dict[str, float]]:
-        """Losses and rates since the last row, over all processes, and mean lengths; the sums begin again.
-
-        Returns:
-            loss_nats, the same per cell, tokens_per_s, samples_per_s, num_bad_samples; and samples, seconds, mean
-            source_tokens and target_tokens per sample.
-        """
-        nats, tokens, samples, prompts, bad = self._sums(runtime)
+    def take(self, runtime: Runtime) -> Totals:
+        """Return the sums of all processes since the last call, and begin anew."""
+        nats, tokens, samples, source_tokens, bad_samples = self._all_sum(runtime)
         now_s = time.monotonic()
-        seconds = now_s - self.since_s
-        row = {
-            "loss_nats": float(nats.sum() / tokens.sum()),
-            "cells": {c: float(n / t) for c, n, t in zip(self.cells, nats, tokens, strict=True) if t},
-            "tokens_per_s": float(tokens.sum() / seconds),
-            "samples_per_s": float(samples.sum() / seconds),
-            "num_bad_samples": int(bad[0]),
-        }
-        means = {
-            "samples": float(samples.sum()),
-            "seconds": seconds,
-            "source_tokens": float(prompts.sum() / samples.sum()),
-            "target_tokens": float(tokens.sum() / samples.sum()),
-        }
+        totals = Totals(nats, tokens, samples, source_tokens, bad_samples, now_s - self._since_s)
         self._nats.zero_()
         self._counts[:] = 0
-        self.since_s = now_s
-        return row, means
+        self._since_s = now_s
+        return totals
 
-    def _sums(self, runtime: Runtime) -> np.ndarray:
+    def _all_sum(self, runtime: Runtime) -> Float[np.ndarray, "5 C"]:
         return runtime.all_sum(np.vstack([self._nats.cpu().numpy(), self._counts]))
 
 
 def gate_openings(model: nn.Module) -> list[float]:
-    """tanh of each cross-attention gate, layer by layer: how far the decoder listens to the image. All processes have
-    to ask together."""
+    """Return tanh of each cross-attention gate, layer by layer: how much of the image the decoder takes in. All
+    processes must call this together."""
     gates = [p for name, p in model.named_parameters() if name.endswith("encoder_attn_gate")]
-    return [float(whole(gate).tanh()) for gate in gates]
+    return [float(gather_full(gate).tanh()) for gate in gates]
 
 
 def memory_bytes(device: torch.device) -> int:
-    """Peak memory: of the device's tensors, or of the process where it computes on the CPU."""
+    """Return the peak memory of the GPU's tensors or, on a CPU, of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
-def measured_peak_tflops(runtime: Runtime, *, size: int = 0) -> float:
-    """What a plain matrix product reaches on this device in the run's precision, in 10^12 FLOP/s: the best of three.
+Mfu = Callable[[float, float, float], float]
+"""(samples/s of all processes, mean prompt tokens of a sample, mean target tokens) -> MFU."""
+
+
+def make_mfu(model: Polyglance, runtime: Runtime, *, peak_tflops: float | str, image_size: int, is_cached: bool) -> Mfu:
+    """Return a function that computes the MFU of a model in training.
+
+    Recomputed activations and padding do not count as operations, nor does a vision tower whose features are cached.
+
+    Args:
+        peak_tflops: as in `RuntimeConfig`, but not None.
+        image_size: side of the square images, in pixels.
+        is_cached: the tower's features are cached.
+    """
+    per_device = _measure_peak_tflops(runtime) if peak_tflops == "measured" else float(peak_tflops)
+    peak_flops_per_s = per_device * 1e12 * runtime.world_size
+    trained_parts = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = tuple(part for part in PARTS if part in trained_parts)
+
+    @lru_cache
+    def count_macs(source_tokens: int, target_tokens: int) -> int:
+        sizes = {"image_size": image_size, "source_tokens": source_tokens, "target_tokens": target_tokens}
+        total = training_macs(model.config, trained, **sizes)
+        return total - (macs_by_part(on_meta(model.config), **sizes)["vision"] if is_cached else 0)
+
+    return lambda samples_per_s, source, target: (
+        2 * count_macs(round(source), round(target)) * samples_per_s / peak_flops_per_s
+    )
+
+
+def _measure_peak_tflops(runtime: Runtime, *, size: int = 0) -> float:
+    """Measure the rate of a large matrix product on this device in the run's precision, in 10^12 FLOP/s; best of three.
 
     Args:
         size: rows and columns; 0: 8192 on a GPU, 2048 on a CPU.
     """
     size = size or (8192 if runtime.device.type == "cuda" else 2048)
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[runtime.precision]
-    left, right = (torch.ones(size, size, dtype=dtype, device=runtime.device) for _ in range(2))
+    left, right = (torch.ones(size, size, dtype=runtime.dtype, device=runtime.device) for _ in range(2))
     best_s = float("inf")
     for _ in range(4):  # the first warms up
         runtime.synchronise()

@@ -1,42 +1,43 @@
-"""Optimiser and learning-rate schedule."""
+"""Optimiser, learning-rate schedule, and the loss scale of float16."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["OptimConfig"]
+__all__ = ["LossScale", "OptimConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW under a cosine with warm-up (paper section 3)."""
+    """AdamW with a cosine schedule after a linear warm-up (paper section 3)."""
 
     lr: float = 1.5e-3
     """Peak learning rate."""
     warmup_share: float = 0.05
-    """Share of the steps over which the rate rises from zero to its peak."""
+    """Share of the steps over which the learning rate rises from zero to its peak."""
     warmup_steps: int | None = None
-    """The same as a number of steps, in place of the share (published: 100)."""
+    """Number of warm-up steps, in place of `warmup_share` (published: 100)."""
     final_share: float = 0.0
-    """The rate at the end, as a share of the peak."""
+    """Learning rate at the end, as a share of the peak."""
     weight_decay: float = 0.01
-    """Weight decay, of what `decay` says."""
+    """Weight decay of the parameters that `decay` names."""
     decay: Literal["matrices", "published"] = "matrices"
-    """What decays. `matrices`: neither norms, biases, embeddings nor gates. `published`: everything but biases and
+    """Parameters that decay. `matrices`: all but norms, biases, embeddings and gates. `published`: all but biases and
     LayerNorms, so gates, RMSNorms and embeddings too (official code section 1.10)."""
     beta1: float = 0.9
-    """Decay of the first moment's average."""
+    """Decay rate of the first moment's average."""
     beta2: float = 0.98
-    """Decay of the second moment's average (published: 0.999)."""
+    """Decay rate of the second moment's average (published: 0.999)."""
     eps: float = 1e-8
     """Added to the root of the second moment."""
     clip_norm: float = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients with a larger norm are scaled down to this norm."""
     gate_lr_scale: float = 1.0
-    """Learning rate of the cross-attention gates, as a multiple."""
+    """Learning rate of the cross-attention gates, as a multiple of the others'."""
 
     def __post_init__(self) -> None:
         if self.lr <= 0 or not 0 <= self.warmup_share < 1:
@@ -47,8 +48,8 @@ class OptimConfig:
             raise ValueError("beta1 and beta2 must be at least 0 and below 1, eps and clip_norm positive")
 
     def build(self, model: "torch.nn.Module") -> "torch.optim.AdamW":
-        """The optimiser over the parameters that are trained; plain modules (a language model) make one group."""
-        import torch  # here, so that reading a configuration takes no seconds
+        """Make the optimiser of the trained parameters; a model of another kind (a language model) is one group."""
+        import torch  # in here, so that a configuration is read without it
 
         from polyglance.model import Polyglance
         from polyglance.model.parts import optimizer_groups
@@ -68,7 +69,7 @@ class OptimConfig:
         return torch.optim.AdamW(groups, betas=(self.beta1, self.beta2), eps=self.eps, fused=True)
 
     def set_lr(self, optimizer: "torch.optim.Optimizer", step: int, num_steps: int) -> float:
-        """Set the rates for a step (counted from 0) of a run of `num_steps`; returns the share of the peak."""
+        """Set the learning rates of a step (from 0) of a run of `num_steps`; return their share of the peak."""
         warmup_steps = self.warmup_steps
         if warmup_steps is None:
             warmup_steps = max(1, round(self.warmup_share * num_steps))
@@ -80,3 +81,39 @@ class OptimConfig:
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
         return share
+
+
+class LossScale:
+    """Factor on the loss that keeps float16 gradients from vanishing: halved when they overflow, doubled after a number
+    of steps in which they have not (as torch.amp.GradScaler).
+
+    It is set from the gradient norm over all processes, so that all agree, sharded or not.
+
+    Args:
+        enabled: False keeps the factor at 1.
+        state: result of `state` when a checkpoint was made.
+    """
+
+    growth_interval_steps: ClassVar[int] = 2000
+
+    def __init__(self, *, enabled: bool, state: Mapping[str, Any] | None = None) -> None:
+        self.enabled = enabled
+        self.factor = float(state["factor"]) if state else 2.0**16 if enabled else 1.0
+        self.good_steps = int(state["good_steps"]) if state else 0
+
+    def state(self) -> dict[str, Any]:
+        """Return factor and count, as JSON."""
+        return {"factor": self.factor, "good_steps": self.good_steps}
+
+    def reduce(self) -> bool:
+        """Halve the factor, because gradients were not finite. Returns whether that may help."""
+        if not self.enabled or self.factor <= 1:
+            return False
+        self.factor, self.good_steps = self.factor / 2, 0
+        return True
+
+    def note_good_step(self) -> None:
+        """Count a step with finite gradients."""
+        self.good_steps += 1
+        if self.enabled and self.good_steps == self.growth_interval_steps:
+            self.factor, self.good_steps = self.factor * 2, 0

@@ -12,55 +12,55 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from polyglance.distributed import Precision, Runtime
+from polyglance.model.parts import num_parameters
 
 __all__ = [
+    "allow_submodule_calls",
     "copy_into",
-    "layers",
-    "parallel",
-    "part_by_part",
+    "count_replica_bytes",
+    "distribute",
+    "find_layers",
+    "gather_full",
     "recompute_activations",
-    "replica_bytes",
-    "synchronising",
-    "whole",
+    "synchronise_gradients",
 ]
 
-_DTYPES: dict[Precision, torch.dtype | None] = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-def layers(model: nn.Module) -> list[nn.Module]:
-    """The repeated layers of encoder and decoder: what is sharded and recomputed as a unit."""
+def find_layers(model: nn.Module) -> list[nn.Module]:
+    """Return the repeated layers of encoder and decoder: each is sharded and recomputed as a unit."""
     names = {name for module in model.modules() for name in getattr(module, "_no_split_modules", None) or ()}
     return [module for module in model.modules() if type(module).__name__ in names]
 
 
-def parallel(objective: nn.Module, runtime: Runtime) -> nn.Module:
-    """The objective as this run's processes compute it; to be called in place of `objective`.
+def distribute(objective: nn.Module, runtime: Runtime) -> nn.Module:
+    """Divide an objective over the run's processes. Call the returned module in place of `objective`.
 
-    Replicas' gradients are averaged by DDP in the backward pass. Shards: each layer is gathered when it is needed, in
-    the run's precision, and its gradients are summed in float32; what is left (embeddings, norms, projector) is one
-    unit and stays in float32, so that the loss over a large vocabulary is summed in it. Frozen parameters are sharded
-    too, but have neither gradient nor optimiser state.
+    Replicas: DDP averages the gradients in the backward pass. Shards: each layer is gathered when it is needed, in the
+    run's precision, and its gradients are averaged in float32. The rest (embeddings, norms, projector) is one unit and
+    stays in float32, so that the loss over a large vocabulary is summed in it. Frozen parameters are sharded too, but
+    have neither gradient nor optimiser state.
     """
     if runtime.strategy == "single":
         return objective
     assert runtime.mesh is not None
     if runtime.strategy == "ddp":
         return DistributedDataParallel(objective, gradient_as_bucket_view=True)
-    policy = MixedPrecisionPolicy(param_dtype=_DTYPES[runtime.precision], reduce_dtype=torch.float32)
+    dtype = None if runtime.precision == "fp32" else runtime.dtype
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
     towers = [module for name, module in objective.named_modules() if name.endswith("vision_tower")]
-    for module in (*layers(objective), *towers):
+    for module in (*find_layers(objective), *towers):
         fully_shard(module, mesh=runtime.mesh, mp_policy=policy)
     fully_shard(objective, mesh=runtime.mesh)
     return objective
 
 
 @contextmanager
-def part_by_part(module: nn.Module, runtime: Runtime) -> Iterator[None]:
-    """Within it the model inside what `parallel` gave can be called without gradient in its parts (`encode`, `decoder`,
-    `logits`), and not only through `module`, which has to have been called before.
+def allow_submodule_calls(module: nn.Module, runtime: Runtime) -> Iterator[None]:
+    """Let the model inside a distributed objective be called by its methods (`encode`, `decoder`, `logits`) in a block,
+    without gradient. The objective must have been called before.
 
-    Shards: a layer is gathered whenever it is called, so that all processes have to make the same calls. What is left
-    is gathered here, once; it computes in the run's precision, as in training, because the layers do.
+    Shards: a layer is gathered whenever it is called, so all processes must make the same calls. The rest is gathered
+    here, once. It computes in the run's precision, as in training, because the layers do.
     """
     if not isinstance(module, FSDPModule):
         yield
@@ -74,37 +74,37 @@ def part_by_part(module: nn.Module, runtime: Runtime) -> Iterator[None]:
 
 
 def recompute_activations(model: nn.Module) -> None:
-    """Let every layer keep its input only, and compute the rest again in the backward pass. Inside what `parallel`
-    does to the layer, so that a gathered layer is computed again from what it was given in the first place."""
-    for layer in layers(model):
+    """Make every layer keep only its input, and compute the rest again in the backward pass. Call this before
+    `distribute`: a gathered layer is then computed again from the input that it had first."""
+    for layer in find_layers(model):
         layer.forward = functools.partial(checkpoint, layer.forward, use_reentrant=False)
 
 
-def synchronising(module: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
-    """Around the passes of an optimiser step: replicas exchange gradients once, after the last. Shards do so after
-    every pass, because the memory that whole gradients would take is what sharding is there to save."""
+def synchronise_gradients(module: nn.Module, *, is_last: bool) -> AbstractContextManager[None]:
+    """Surround the passes of an optimiser step. Replicas exchange gradients once, in the last pass. Shards do so in
+    every pass, because sharding is there to save the memory of undivided gradients."""
     if isinstance(module, DistributedDataParallel) and not is_last:
         return module.no_sync()
     return nullcontext()
 
 
-def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or the gathered whole of a sharded one. All processes have to ask for it together."""
+def gather_full(tensor: Tensor) -> Tensor:
+    """Return a tensor, gathered if it is sharded, without gradient. All processes must call this together."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 @torch.no_grad()
 def copy_into(target: Tensor, source: Tensor) -> None:
-    """Copy a whole tensor, which every process has, into a tensor that may be sharded."""
+    """Copy a full tensor, which every process has, into a tensor that may be sharded."""
     if isinstance(target, DTensor):
         source = source.to(target.device_mesh.device_type)
         source = distribute_tensor(source, target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(source)
 
 
-def replica_bytes(model: nn.Module, precision: Precision) -> int:
-    """Memory of an undivided model in training, activations apart: weights, gradients, two moments, cast weights."""
-    total = sum(p.numel() for p in model.parameters())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return total * (4 if precision == "fp32" else 6) + 12 * trained
+def count_replica_bytes(model: nn.Module, precision: Precision) -> int:
+    """Return the memory of an undivided model in training without its activations, in bytes: weights, gradients, two
+    moments, and weights in the run's precision."""
+    cast_bytes = 0 if precision == "fp32" else 2
+    return (4 + cast_bytes) * num_parameters(model) + 12 * num_parameters(model, trained_only=True)

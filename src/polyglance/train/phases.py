@@ -1,4 +1,4 @@
-"""Where the time of a run goes, phase by phase."""
+"""Time that a run spends in each phase of its steps."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -7,7 +7,8 @@ from contextlib import contextmanager
 __all__ = ["PHASES", "Phases"]
 
 PHASES = ("data wait", "host to device", "forward", "backward", "optimiser", "checkpoint", "log")
-"""In the order of a step. Waiting for other processes counts where it happens: in the backward pass, mostly."""
+"""Phases in the order of a step. Waiting for other processes counts in the phase that waits, mostly the backward
+pass."""
 
 
 class Phases:
@@ -15,8 +16,8 @@ class Phases:
 
     Args:
         enter: called with the name of each phase as it begins.
-        synchronise: called before a clock is read; waits for the device where the figures have to be true for a GPU,
-            which works through what it was given in its own time.
+        synchronise: called before a clock is read, to wait for a device that works asynchronously. Without it the
+            figures are true for a CPU only.
     """
 
     def __init__(self, enter: Callable[[str], None], synchronise: Callable[[], None] | None = None) -> None:
@@ -26,7 +27,7 @@ class Phases:
 
     @contextmanager
     def __call__(self, phase: str) -> Iterator[None]:
-        """Count the time of the block as this phase's."""
+        """Count the time of a block as this phase's."""
         self._enter(phase)
         since_s = self._now_s()
         try:

@@ -1,4 +1,4 @@
-"""Being asked to stop: Slurm's preemption, Ctrl-C's politer sister. The step is finished, saved, and that is all."""
+"""Requests to stop by SIGTERM (Slurm's preemption) or SIGUSR1: the run finishes its step, saves and ends."""
 
 import signal
 import threading
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-__all__ = ["Stopped", "stop_requests"]
+__all__ = ["Stopped", "catch_stop_requests"]
 
 
 class Stopped(Exception):
-    """A run was asked to stop and has saved where it was; the same command goes on from there."""
+    """A run was asked to stop and has saved its state; the same command continues it."""
 
     def __init__(self, step: int) -> None:
         super().__init__(f"stopped after step {step}, which is saved; the same command goes on from there")
@@ -18,20 +18,23 @@ class Stopped(Exception):
 
 
 @contextmanager
-def stop_requests() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGTERM or SIGUSR1 has come since the block began. Handlers are put back after it;
-    in a thread that cannot have handlers nothing is ever asked."""
+def catch_stop_requests() -> Iterator[Callable[[], bool]]:
+    """Give a function that tells whether SIGTERM or SIGUSR1 has come since the block began.
+
+    The previous handlers are restored at its end. Only the main thread can have handlers: in another thread the
+    function always returns False.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return
-    asked = threading.Event()
+    requested = threading.Event()
 
-    def ask(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        asked.set()
+    def handle(signum: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        requested.set()
 
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    previous = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGUSR1)}
     try:
-        yield asked.is_set
+        yield requested.is_set
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

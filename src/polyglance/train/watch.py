@@ -1,4 +1,4 @@
-"""What can go wrong in a run that goes on for days: losses that are no numbers, losses that jump, a run that hangs."""
+"""Problems of runs that last for days: losses that are not finite, losses that jump, and runs that hang."""
 
 import math
 import statistics
@@ -10,24 +10,24 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LossWatch", "WatchConfig", "stall_notice"]
+__all__ = ["LossWatch", "WatchConfig", "watch_for_stalls"]
 
 _WINDOW_STEPS = 100
-"""Steps whose median a loss is compared with."""
+"""Number of steps whose median a loss is compared with."""
 _FIRST_STEPS = 20
-"""Losses that are needed before one is called a jump."""
+"""Number of losses that are needed before one is called a spike."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WatchConfig:
-    """When a run says something, and when it gives up."""
+    """When a run reports a problem, and when it stops."""
 
     max_bad_steps: int = 10
-    """A step whose gradient is not finite changes nothing and is counted; so many in a row stop the run."""
+    """A step whose gradient is not finite changes nothing and is counted; this many in a row stop the run."""
     spike_factor: float = 3.0
-    """A step's loss of more than so many times the median of the last 100 steps is reported."""
+    """A step's loss above this many times the median of the last 100 steps is reported."""
     stall_s: float = 600.0
-    """A run that has not finished a step for so long says so, and again after as long; in seconds."""
+    """A run that has not finished a step for this many seconds reports it, and again after as many."""
 
     def __post_init__(self) -> None:
         if self.max_bad_steps < 1 or self.spike_factor <= 1 or self.stall_s <= 0:
@@ -35,10 +35,11 @@ class WatchConfig:
 
 
 class LossWatch:
-    """The rule for losses, one step at a time.
+    """Judge the losses of a run, one step at a time.
 
     Args:
-        state: what `state` gave when a checkpoint was made, to go on with.
+        where: name of the run, for messages.
+        state: result of `state` when a checkpoint was made, to go on with.
     """
 
     def __init__(self, config: WatchConfig, *, where: str, state: Mapping[str, Any] | None = None) -> None:
@@ -49,11 +50,11 @@ class LossWatch:
         self._losses: deque[float] = deque(state["losses"] if state else (), maxlen=_WINDOW_STEPS)
 
     def state(self) -> dict[str, Any]:
-        """All that the next judgement depends on, as JSON."""
+        """Return everything that the next judgement depends on, as JSON."""
         return {"num_spikes": self.num_spikes, "bad_in_a_row": self._bad_in_a_row, "losses": list(self._losses)}
 
-    def bad(self, step: int, norm: float) -> None:
-        """A step was left out because its gradient was not finite.
+    def note_bad_step(self, step: int, norm: float) -> None:
+        """Count a step that was left out because its gradient was not finite.
 
         Raises:
             ValueError: it was one too many in a row.
@@ -65,23 +66,19 @@ class LossWatch:
                 f"step {step}; the weights are those before them: try a lower lr, or bf16 or fp32 in place of fp16"
             )
 
-    def good(self, loss_nats: float) -> float | None:
-        """A step was made. Returns the median of the losses before it if this one is a spike."""
+    def note_loss(self, loss_nats: float) -> float | None:
+        """Record the loss of a step. Returns the median of the losses before it if this one is a spike."""
         self._bad_in_a_row = 0
-        median = None
-        # Most steps are below the largest loss that was ever usual: then no median has to be found.
-        if len(self._losses) >= _FIRST_STEPS and loss_nats > self.config.spike_factor * min(self._losses):
-            median = statistics.median(self._losses)
-            if not loss_nats > self.config.spike_factor * median:
-                median = None
+        median = statistics.median(self._losses) if len(self._losses) >= _FIRST_STEPS else math.inf
+        is_spike = loss_nats > self.config.spike_factor * median
         if math.isfinite(loss_nats):
             self._losses.append(loss_nats)
-        self.num_spikes += median is not None
-        return median
+        self.num_spikes += is_spike
+        return median if is_spike else None
 
 
 class _Pulse:
-    """What a run does at the moment, for the thread that watches it."""
+    """Current step and phase of a run, for the thread that watches it."""
 
     def __init__(self) -> None:
         self.phase = "start"
@@ -94,19 +91,23 @@ class _Pulse:
 
 
 @contextmanager
-def stall_notice(stall_s: float, *, where: str) -> Iterator[_Pulse]:
-    """A function to call with (step, what is being done). When it has not been called for `stall_s` seconds, a line on
-    standard error says what the run has been doing since."""
+def watch_for_stalls(stall_s: float, *, where: str) -> Iterator[_Pulse]:
+    """Give a function to call with (step, name of the phase). If it has not been called for `stall_s` seconds, a line
+    on standard error names the last step and phase.
+
+    Args:
+        where: name of the run.
+    """
     pulse, finished = _Pulse(), threading.Event()
 
     def watch() -> None:
-        seen, silent_s = -1, 0.0
+        last_beats, silent_s = -1, 0.0
         while not finished.wait(stall_s):
-            silent_s = silent_s + stall_s if pulse.num_beats == seen else 0.0
+            silent_s = silent_s + stall_s if pulse.num_beats == last_beats else 0.0
             if silent_s:
                 line = f"{where}: no progress for {silent_s:.0f} s; step {pulse.step}, {pulse.phase}"
                 print(line, file=sys.stderr, flush=True)
-            seen = pulse.num_beats
+            last_beats = pulse.num_beats
 
     thread = threading.Thread(target=watch, name="stall-notice", daemon=True)
     thread.start()

@@ -1,0 +1,15 @@
+"""Names of a model's components, and those trained as published. Importing this loads no torch."""
+
+from typing import Literal, get_args
+
+__all__ = ["PARTS", "PUBLISHED_TRAINED", "Part"]
+
+Part = Literal["vision", "projection", "encoder", "decoder", "cross_attention", "gates", "embeddings"]
+PARTS: tuple[Part, ...] = get_args(Part)
+
+PUBLISHED_TRAINED: dict[str, tuple[Part, ...]] = {
+    "bart": ("encoder", "decoder", "cross_attention", "embeddings"),
+    "gemma2": ("encoder", "cross_attention", "gates", "embeddings"),
+}
+"""Components trained in continued pre-training and fine-tuning alike, by kind of decoder (official code section
+1.10)."""

@@ -1,0 +1,95 @@
+"""Tokenizer, model, processor and batches that a run begins with, made from its configuration."""
+
+import os
+
+import torch
+
+from polyglance.data.shard import ShardReader
+from polyglance.files import write_atomically
+from polyglance.mixture.dataset import Mixture
+from polyglance.mixture.features import FeatureStore
+from polyglance.mixture.tokenizer import load_tokenizer, read_texts, train_tokenizer
+from polyglance.model.architecture import Polyglance
+from polyglance.model.assemble import with_language_model, with_vision_tower
+from polyglance.model.component_names import PUBLISHED_TRAINED
+from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.parts import freeze
+from polyglance.model.processor import Processor
+from polyglance.train.config import RunConfig, TrainConfig
+
+__all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer"]
+
+
+def make_tokenizer(config: RunConfig) -> None:
+    """Train the tokenizer in the run's folder from the data as it is now, unless a checkpoint depends on it already.
+
+    Raises:
+        ValueError: it is not there, and there are several processes, which would not wait for it.
+    """
+    path = config.tokenizer
+    if path is None or not config.makes_tokenizer:
+        return
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        texts = read_texts(config.data, set(config.coverage.languages))
+        write_atomically(path, train_tokenizer(texts, vocab_size=config.vocab_size).to_str(pretty=True))
+    elif not path.exists():
+        raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")
+
+
+def make_model_config(config: TrainConfig) -> PolyglanceConfig:
+    """Return the configuration of the run's model: the checkpoint's, or that of a micro model for the tokenizer."""
+    if (folder := config.start.checkpoint_folder()) is not None:
+        return PolyglanceConfig.from_pretrained(folder)
+    assert config.tokenizer is not None
+    return config.start.model.build(load_tokenizer(config.tokenizer).get_vocab_size())
+
+
+def make_model(config: TrainConfig) -> Polyglance:
+    """Make the model before its first step: the checkpoint, or random weights from the seed, then the components that
+    are given; all but the trained components are frozen."""
+    start = config.start
+    if (folder := start.checkpoint_folder()) is not None:
+        model = Polyglance.from_pretrained(folder, dtype=torch.float32)
+    else:
+        model_config = make_model_config(config)
+        torch.manual_seed(config.seed)
+        model = Polyglance(model_config)
+    if start.language_model is not None:
+        with_language_model(model, start.language_model)
+    if start.vision_tower is not None:
+        with_vision_tower(model, start.vision_tower)
+    kind = model.config.decoder_config.model_type
+    freeze(model, PUBLISHED_TRAINED[kind] if start.trained == "published" else start.trained)
+    return model
+
+
+def make_processor(config: TrainConfig, model_config: PolyglanceConfig) -> Processor:
+    """Return the tokenizers, frames and image size that the run's data is prepared with."""
+    if config.start.checkpoint is None:
+        assert config.tokenizer is not None
+        size = config.image_size or config.start.model.image_size
+        return Processor.for_model(model_config, load_tokenizer(config.tokenizer), image_size=size)
+    processor = Processor.load(config.start.checkpoint)
+    processor.check_vocabularies(model_config)
+    if config.image_size is None:
+        return processor
+    has_two = processor.decoder_tokenizer is not processor.encoder_tokenizer
+    decoder_tokenizer = processor.decoder_tokenizer if has_two else None
+    return Processor.for_model(
+        model_config, processor.encoder_tokenizer, decoder_tokenizer, image_size=config.image_size
+    )
+
+
+def make_mixture(config: TrainConfig, processor: Processor, features: FeatureStore | None = None) -> Mixture:
+    """Return the batches of the run."""
+    return Mixture(
+        config.mixture,
+        config.coverage,
+        ShardReader(config.data),
+        processor.decoder_tokenizer,
+        image_size=processor.config.image_size,
+        seed=config.seed,
+        prompt_tokenizer=processor.encoder_tokenizer,
+        frames=processor.frames,
+        features=features,
+    )

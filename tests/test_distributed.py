@@ -1,0 +1,28 @@
+"""Division of a step over processes, and strategies that do not fit the processes."""
+
+import pytest
+import torch
+
+from polyglance.distributed import Runtime, RuntimeConfig, join_processes
+
+
+def test_every_micro_batch_of_a_step_is_computed_once() -> None:
+    for world_size in (1, 2, 4):
+        config = RuntimeConfig(micro_batch_size=8)
+        assert (num := config.num_micro_batches(64, world_size)) == 8  # whatever the number of processes
+        processes = [Runtime(rank=r, world_size=world_size, device=torch.device("cpu")) for r in range(world_size)]
+        assert [index for process in processes for index in process.local_micro_batches(num)] == list(range(8))
+    assert RuntimeConfig().num_micro_batches(64, 4) == 4
+    with pytest.raises(ValueError, match="64 samples cannot be divided over 3 processes in micro-batches of 8"):
+        RuntimeConfig(micro_batch_size=8).num_micro_batches(64, 3)
+
+
+def test_a_strategy_that_does_not_fit_the_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with join_processes(RuntimeConfig(device="cpu")) as runtime:
+        assert runtime == Runtime.single()
+    fsdp, single = RuntimeConfig(strategy="fsdp", device="cpu"), RuntimeConfig(strategy="single")
+    with pytest.raises(ValueError, match="needs torchrun"), join_processes(fsdp):
+        pass
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ValueError, match="'single' is for one process"), join_processes(single):
+        pass

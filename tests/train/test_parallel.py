@@ -1,0 +1,123 @@
+"""One process, two, sharded or not, in one pass or in several: the same steps to the precision of float32.
+
+AdamW divides a gradient by its size, so that a rounding error in an entry that is nearly zero moves a weight by as much
+as a real gradient would. The runs here have an eps that is larger than such entries; then weights are as comparable as
+losses.
+"""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from polyglance.config import save
+from polyglance.distributed import RuntimeConfig
+from polyglance.model.architecture import Polyglance
+from polyglance.model.micro import MicroConfig
+from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.optim import OptimConfig
+from polyglance.train.parallel import find_layers
+from polyglance.train.run import train
+from polyglance.train.signals import Stopped
+from tests.train.runs import read_rows, read_weights, small_run, stop_after, write_checkpoint
+
+NUM_STEPS = 8
+
+
+@pytest.fixture(scope="module")
+def config(world: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainConfig:
+    """A run from a checkpoint with dropout, a large vocabulary and a frozen tower, in four micro-batches of two."""
+    checkpoint = write_checkpoint(tmp_path_factory.mktemp("start"), tokenizer_path)
+    return small_run(
+        world,
+        None,
+        tokenizer=None,
+        start=StartConfig(checkpoint=checkpoint, trained="published"),
+        optim=OptimConfig(eps=1e-2, lr=1e-2),
+        engine=RuntimeConfig(device="cpu", micro_batch_size=2),
+        vision_cache=VisionCacheConfig(use="never"),
+        num_samples=8 * NUM_STEPS,
+        log_every_steps=1,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The runs of two processes, and the same run in one process."""
+    folder = tmp_path_factory.mktemp("runs")
+    save(config, folder / "run.toml")
+    train(config, folder / "single")
+    with pytest.raises(Stopped):
+        train(config, folder / "continued", hooks=stop_after(3))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    command = [*torchrun, "-m", "tests.train.two_processes", str(folder)]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder
+
+
+def losses(run: Path) -> torch.Tensor:
+    rows = read_rows(run)
+    assert [row["step"] for row in rows] == list(range(1, NUM_STEPS + 1))
+    return torch.tensor([[row["loss_nats"], *row["cells"].values()] for row in rows], dtype=torch.float64)
+
+
+def assert_same(config: TrainConfig, run: Path, other: Path) -> None:
+    """Losses of each step and cell to 1e-6; weights to 1e-5 of the largest movement: the gradient of some, such as the
+    biases of keys, is only rounding. Norms to 1e-4: the library adds up 320,000 squares in float32."""
+    torch.testing.assert_close(losses(run), losses(other), rtol=1e-6, atol=0)
+    norms = [[row["grad_norm"] for row in read_rows(folder)] for folder in (run, other)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert config.start.checkpoint is not None
+    start = Polyglance.from_pretrained(config.start.checkpoint).state_dict()
+    weights, expected = read_weights(run), read_weights(other)
+    largest = max(float((tensor - start[name]).abs().max()) for name, tensor in expected.items())
+    assert largest > 1e-3
+    for name, tensor in expected.items():
+        assert float((weights[name] - tensor).abs().max()) <= 1e-5 * largest, name
+        assert torch.equal(weights[name], start[name]) == name.startswith(("vision_tower", "projector")), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("run", ["ddp", "continued"])
+def test_two_processes_compute_what_one_does(config: TrainConfig, folder: Path, run: str) -> None:
+    """Replicas; and shards that recompute activations and go on with a run that one process has begun."""
+    assert_same(config, folder / run, folder / "single")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["ddp", "fsdp"])
+def test_one_process_goes_on_with_a_run_of_two(config: TrainConfig, folder: Path, name: str) -> None:
+    """From a replica's checkpoint and from a sharded one; dropout too is a function of step and micro-batch."""
+    stopped = folder / f"{name}-stopped"
+    assert [path.name for path in (stopped / "checkpoints").iterdir()] == ["step-00000004"]
+    train(config, stopped)
+    assert_same(config, stopped, folder / "single")
+
+
+@pytest.mark.slow
+def test_bf16_shards_learn_the_same_to_its_precision(folder: Path) -> None:
+    half, full = losses(folder / "bf16")[:, 0], losses(folder / "single")[:, 0]
+    torch.testing.assert_close(half, full, rtol=2e-2, atol=0)
+    assert not torch.equal(half, full)
+
+
+def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:
+    """The loss is over the target tokens of the step, however the step is divided. Without dropout, which differs."""
+    checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, dropout=0.0)
+    config = replace(config, start=StartConfig(checkpoint=checkpoint, trained="published"))
+    train(config, tmp_path / "four")
+    train(replace(config, engine=RuntimeConfig(device="cpu")), tmp_path / "one")
+    assert_same(config, tmp_path / "four", tmp_path / "one")
+
+
+def test_layers_are_the_units_of_sharding_and_recomputing() -> None:
+    for decoder, expected in (("bart", "BartDecoderLayer"), ("gemma2", "GatedGemma2Layer")):
+        model = Polyglance(MicroConfig(decoder=decoder, width=16, layers=3).build(64))  # type: ignore[arg-type]
+        assert [type(layer).__name__ for layer in find_layers(model)] == ["BartEncoderLayer"] * 3 + [expected] * 3
