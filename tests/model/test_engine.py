@@ -14,7 +14,7 @@ from polyglance.engines.evaluated import Failure, TextLoss
 from polyglance.engines.open import ModelConfig, Picture, open_model
 from polyglance.evaluate.cells import read_held_out
 from polyglance.evaluate.folder_loss import LossConfig, measure_folder
-from polyglance.mixture.prompts import prompt
+from polyglance.mixture.prompts import write_prompt
 from polyglance.model import Captioner
 from polyglance.model.engine import OwnModel
 from polyglance.model.generate import GenerateConfig, generate_ids
