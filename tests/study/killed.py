@@ -10,41 +10,17 @@ import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
 
 from polyglance.config import load
 from polyglance.study import StudyConfig, run_study, study
 from polyglance.study.job_state import is_done
-from polyglance.study.jobs import Job, list_jobs
-from polyglance.study.schedulers import EndedJob
-from polyglance.study.work import do_job
-
-
-class InProcess:
-    """Does one job after the other in this process."""
-
-    num_slots = 1
-
-    def __init__(self, config: StudyConfig, num_slots: int) -> None:
-        self.config = config
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        pass
-
-    def start(self, job: Job) -> None:
-        do_job(self.config, job)
-        self.ended = [EndedJob(job=job)]
-
-    def wait(self) -> list[EndedJob]:
-        return self.ended
+from polyglance.study.jobs import list_jobs
+from polyglance.study.schedulers import InProcess
 
 
 def main(path: Path, num_kills: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    setattr(study, "LocalWorkers", InProcess)  # noqa: B010
+    study.LocalWorkers = lambda config, num_slots: InProcess(config)
     config = load(StudyConfig, path)
     killed = replace(config, out=config.out / "killed")
     moments = random.Random(7)

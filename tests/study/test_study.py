@@ -59,7 +59,7 @@ def test_a_killed_command_goes_on_in_worker_processes(config_path: Path, done: S
     left = [killed / job.folder for job in list_runs(done)[-2:]]
     for folder in left:
         shutil.rmtree(folder)
-    command = [*POLYGLANCE, "study", "run", str(config_path), "--workers", "2", "--set", f"out={killed}"]
+    command = [*POLYGLANCE, "study", "run", str(config_path), "--workers", "1", "--set", f"out={killed}"]
     process = subprocess.Popen(command, env=ENV, stderr=subprocess.DEVNULL, start_new_session=True)
     while not any((folder / "config.toml").exists() for folder in left):
         with pytest.raises(subprocess.TimeoutExpired):

@@ -14,14 +14,13 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
-from types import TracebackType
 from typing import Protocol, Self
 
 from polyglance.processes import end_with_parent
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
 
-__all__ = ["EndedJob", "LocalWorkers", "Scheduler", "run_jobs", "sum_longest_chains"]
+__all__ = ["EndedJob", "InProcess", "LocalWorkers", "Scheduler", "run_jobs", "sum_longest_chains"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,14 +119,12 @@ class LocalWorkers:
         self.num_slots = num_slots
         self._config = config
         self._pool = ProcessPoolExecutor(num_slots, mp_context=get_context("spawn"), initializer=_start_worker)
-        self._running: dict[Future[float], Job] = {}
+        self._running: dict[Future[EndedJob], Job] = {}
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._pool.shutdown()
 
     def start(self, job: Job) -> None:
@@ -140,22 +137,46 @@ class LocalWorkers:
         return [self._end(self._running.pop(future), future) for future in finished]
 
     @staticmethod
-    def _end(job: Job, future: Future[float]) -> EndedJob:
+    def _end(job: Job, future: Future[EndedJob]) -> EndedJob:
         try:
-            return EndedJob(job=job, seconds=future.result())
+            return future.result()
         except BrokenProcessPool:
             return EndedJob(job=job, problem=f"{job.id}: its worker was killed (out of memory?); run again to go on")
-        except ValueError as error:
-            return EndedJob(job=job, problem=str(error))
 
 
-def _do_timed(config: StudyConfig, job: Job) -> float:
-    """Do a job in a worker, and return the seconds it took."""
+class InProcess:
+    """This process, one job after the other. For jobs that start a program of their own."""
+
+    num_slots = 1
+
+    def __init__(self, config: StudyConfig) -> None:
+        self._config = config
+        self._ended: list[EndedJob] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is held."""
+
+    def start(self, job: Job) -> None:
+        """Do the job."""
+        self._ended.append(_do_timed(self._config, job))
+
+    def wait(self) -> list[EndedJob]:
+        """Return the job that was started."""
+        return [self._ended.pop()]
+
+
+def _do_timed(config: StudyConfig, job: Job) -> EndedJob:
     from polyglance.study.work import do_job
 
     started_s = time.monotonic()
-    do_job(config, job)
-    return time.monotonic() - started_s
+    try:
+        do_job(config, job)
+    except ValueError as error:
+        return EndedJob(job=job, problem=str(error))
+    return EndedJob(job=job, seconds=time.monotonic() - started_s)
 
 
 def _start_worker() -> None:

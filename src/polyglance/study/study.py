@@ -17,7 +17,7 @@ from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_state import is_done, read_state
 from polyglance.study.jobs import Job, list_jobs, list_runs
-from polyglance.study.schedulers import LocalWorkers, run_jobs
+from polyglance.study.schedulers import InProcess, LocalWorkers, run_jobs
 
 __all__ = [
     "PlannedRun",
@@ -224,7 +224,8 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
         left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
         say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
 
-    with LocalWorkers(config, num_slots=num_slots) as scheduler:
+    # A run of a published size is a program of its own, which takes the whole machine.
+    with LocalWorkers(config, num_slots=num_slots) if config.is_micro else InProcess(config) as scheduler:
         run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done)
 
 
