@@ -44,7 +44,7 @@ __all__ = [
 
 Variant = Literal["plain", "prefix", "shuffled", "prefix_shuffled"]
 VARIANTS: tuple[Variant, ...] = ("plain", "prefix", "shuffled", "prefix_shuffled")
-"""How a cell is measured. `plain`: every token of the target counts. `prefix`: the decoder is given the language's
+"""Ways to measure a cell. `plain`: every token of the target counts. `prefix`: the decoder is given the language's
 prefix, and only the tokens after it count. `shuffled`: as `plain`, with the image of the next sample, so that only the
 prompt can help. `prefix_shuffled`: both."""
 
@@ -145,9 +145,9 @@ class LossRecord:
     run: str
     """Id of the run, or name of the model's folder."""
     cells: Mapping[Cell, CellRecord]
-    """What was measured of the trained model."""
+    """Measurements of the trained model."""
     initial: Mapping[Cell, CellRecord] | None = None
-    """What was measured of the untrained model on the cells of UC; None where it was not measured."""
+    """Measurements of the untrained model on the cells of UC; None where it was not measured."""
 
     def split_loss(self, split: Split, variant: Variant = "plain") -> float | None:
         """Return the mean loss of a split in nats per token; None where it was not measured."""

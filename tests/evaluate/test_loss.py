@@ -107,9 +107,9 @@ def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
 
 def test_batches_change_nothing(model: Polyglance, processor: Processor, samples: CellSamples) -> None:
     options: dict[str, Any] = {"prefix": PREFIX, "variants": ("plain", "prefix"), **LIMITS}
-    pairs, whole = (measure_cell(model, processor, samples, batch_size=size, **options) for size in (2, 7))
+    in_pairs, at_once = (measure_cell(model, processor, samples, batch_size=size, **options) for size in (2, 7))
     for name in ("plain", "prefix"):
-        assert pairs[name].nats == pytest.approx(whole[name].nats, rel=1e-6)
+        assert in_pairs[name].nats == pytest.approx(at_once[name].nats, rel=1e-6)
 
 
 @dataclass
@@ -142,7 +142,7 @@ class Member(Runtime):
 def test_processes_share_the_work_and_all_get_the_result(
     model: Polyglance, processor: Processor, samples: CellSamples, world_size: int
 ) -> None:
-    """Of nine processes two have no sample of their own among seven; all call the model equally often."""
+    """All processes call the model equally often, also the two of nine that have no sample among seven."""
     calls: dict[int, list[int]] = {rank: [] for rank in range(world_size)}
 
     def measure(runtime: Runtime, sizes: list[int]) -> Any:

@@ -89,8 +89,8 @@ def _batch_losses(
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
     input_ids, mask = _prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
-    whole = _targets(processor, texts, "", limits[1])
-    rest = _targets(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
+    plain_targets = _targets(processor, texts, "", limits[1])
+    prefixed_targets = _targets(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
     result = {}
     for suffix, image_rows in (("", rows), ("shuffled", rows - 1)):
@@ -103,8 +103,8 @@ def _batch_losses(
         for name in wanted:
             is_after = name.startswith("prefix")
             if is_after not in known:  # where every text begins with the prefix, both are the same tokens
-                same = known.get(not is_after) if whole == rest else None
-                targets = [(rest if is_after else whole)[row] for row in rows]
+                same = known.get(not is_after) if plain_targets == prefixed_targets else None
+                targets = [(prefixed_targets if is_after else plain_targets)[row] for row in rows]
                 known[is_after] = _token_losses(model, encoded, targets) if same is None else same
             result[name] = [row[num_given if is_after else 0 :] for row in known[is_after]]
     return result

@@ -42,7 +42,7 @@ class Place(NamedTuple):
     """Benchmark, split, language and metric of a number."""
 
     benchmark: str
-    """As `polyglance.data.benchmarks` names it."""
+    """Name in `polyglance.data.benchmarks`."""
     split: str
     """The benchmark's, or `mean` (Multi30K: see `MEANS`)."""
     language: str

@@ -1,4 +1,4 @@
-"""What can be done with a study: plan it, run it, read its status, write its report.
+"""The operations on a study: plan it, run it, read its status, write its report.
 
 config = load(StudyConfig, "examples/micro.toml")
 plan_study(config).seconds           # expected time, before anything is trained
