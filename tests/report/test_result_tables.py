@@ -148,6 +148,7 @@ def write(folder: Path, sidecar: dict[str, Any], *details: dict[str, Any]) -> Pa
     return folder
 
 
+NAMELESS = '{"benchmark": "xm3600", "split": "all", "language": "fr"}'
 CIDER = {"name": "CIDEr", "value": 1.234, "scale": "0-10"}
 
 
@@ -271,7 +272,7 @@ def test_numbers_off_their_scale_are_refused(tmp_path: Path, detail: dict[str, A
     ("name", "content", "message"),
     [
         ("prediction.json", None, "prediction.json: no such file; it says which model"),
-        ("prediction.json", '{"benchmark": "xm3600"}', "prediction.json: the field 'model' is missing or not text"),
+        ("prediction.json", NAMELESS, "prediction.json: the field 'model' is missing or not text"),
         ("scores.json", '{"details": [', "scores.json: not valid JSON"),
         ("scores.json", "{}", "scores.json: no list 'details'"),
         ("scores.json", '{"details": [3]}', "scores.json: entry 1 of 'details' is not an object"),
