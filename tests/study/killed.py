@@ -15,12 +15,12 @@ from polyglance.config import load
 from polyglance.study import StudyConfig, run_study, study
 from polyglance.study.job_state import is_done
 from polyglance.study.jobs import list_jobs
-from polyglance.study.schedulers import InProcess
+from polyglance.study.schedulers import ThisProcess
 
 
 def main(path: Path, num_kills: int) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-    study.LocalWorkers = lambda config, num_slots: InProcess(config)
+    study.LocalWorkers = lambda config, num_slots: ThisProcess(config)
     config = load(StudyConfig, path)
     killed = replace(config, out=config.out / "killed")
     moments = random.Random(7)

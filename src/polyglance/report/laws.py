@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from polyglance.laws import Fit, Law
-from polyglance.report import wording
+from polyglance.report.wording import COLUMN_NAMES, format_significant, name_family
 
 __all__ = [
     "LawWarnings",
@@ -31,7 +31,7 @@ def group_laws(laws: Mapping[str, Law]) -> list[tuple[str, dict[str, Law]]]:
     groups: dict[str, dict[str, Law]] = {}
     for form in sorted({law.form for law in laws.values()}):
         columns = {name.removeprefix(f"{form}-"): law for name, law in laws.items() if law.form == form}
-        order = list(wording.COLUMN_NAMES)
+        order = list(COLUMN_NAMES)
         by_rank = sorted(columns, key=lambda name: (order.index(name) if name in order else len(order), name))
         groups[form] = {name: columns[name] for name in by_rank}
     return list(groups.items())
@@ -103,7 +103,7 @@ def _name_fits(fits: Mapping[str, Sequence[str]]) -> str:
 
 def name_group(group: str) -> str:
     """Return the name of a group of runs that a law is fitted to."""
-    return "all runs" if group == "all" else wording.name_family(group)
+    return "all runs" if group == "all" else name_family(group)
 
 
 def name_objectives(laws: Iterable[Law]) -> str:
@@ -120,7 +120,7 @@ def format_parameter(fit: Fit, name: str) -> str:
     """Return a parameter's value, or say that the data do not determine it."""
     if name in fit.unidentified:
         return "not determined"
-    return wording.format_significant(fit.parameters.get(name, math.nan))
+    return format_significant(fit.parameters.get(name, math.nan))
 
 
 def format_interval(fit: Fit, name: str) -> str:
@@ -128,5 +128,5 @@ def format_interval(fit: Fit, name: str) -> str:
     ends = fit.intervals.get(name)
     if ends is None or name in fit.unidentified:
         return ""
-    low, high = ("open" if end is None else wording.format_significant(end) for end in ends)
+    low, high = ("open" if end is None else format_significant(end) for end in ends)
     return f"({low} to {high})"

@@ -13,12 +13,20 @@ from markupsafe import Markup
 
 from polyglance.files import write_atomically
 from polyglance.languages import language
-from polyglance.report import plots
 from polyglance.report.comparisons import choose_headline, find_best_run, find_best_runs, runs_by_family
 from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
+from polyglance.report.plots import (
+    choose_marks,
+    plot_compute,
+    plot_first_token,
+    plot_grid,
+    plot_ladders,
+    plot_prefix_losses,
+    plot_right_language,
+)
 from polyglance.report.results import collect_results
 from polyglance.report.tables import make_language_tables, make_runs_columns
 from polyglance.report.templating import read_asset, render_page
@@ -95,7 +103,7 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         best_runs=best,
         summary=summarise(study, column),
         caveats=find_caveats(study, column),
-        markers=plots.choose_marks(study.runs).values(),
+        markers=choose_marks(study.runs).values(),
         figures=_draw_figures(study, column, best),
         languages=make_language_tables(study, best),
         runs_columns=make_runs_columns(study.runs),
@@ -142,17 +150,17 @@ def _describe_confidence(study: StudyFolder) -> str:
 def _draw_figures(study: StudyFolder, column: str, best: Sequence[RunRow]) -> dict[str, Any]:
     """Return figure -> its panels, for Fig. 3 by family. A panel whose numbers were not measured is left out."""
     ladders = [
-        (family, _mark_safe(plots.plot_ladders(study, family, variable, column) for variable in ("P", "S", "T")))
+        (family, _mark_safe(plot_ladders(study, family, variable, column) for variable in ("P", "S", "T")))
         for family in runs_by_family(study.runs)
     ]
     prefix = (
-        plots.plot_prefix_losses(study, best),
-        plots.plot_right_language(study, best),
-        plots.plot_first_token(study),
+        plot_prefix_losses(study, best),
+        plot_right_language(study, best),
+        plot_first_token(study),
     )
     return {
-        "grid": _mark_safe([plots.plot_grid(study, find_best_run(study.runs, column))]),
-        "compute": _mark_safe(plots.plot_compute(study, name) for name in ("UC_prefix", "ST", "SC")),
+        "grid": _mark_safe([plot_grid(study, find_best_run(study.runs, column))]),
+        "compute": _mark_safe(plot_compute(study, name) for name in ("UC_prefix", "ST", "SC")),
         "ladders": [(family, panels) for family, panels in ladders if panels],
         "prefix": _mark_safe(prefix),
     }

@@ -7,9 +7,19 @@ from functools import partial
 from operator import itemgetter
 from typing import Generic, TypeVar
 
-from polyglance.report import wording
 from polyglance.report.comparisons import measure_image_gain
 from polyglance.report.folder import StudyFolder
+from polyglance.report.wording import (
+    format_count,
+    format_fixed,
+    format_loss,
+    format_magnitude,
+    format_share,
+    format_signed,
+    format_significant,
+    name_family,
+    name_language,
+)
 from polyglance.run_records import CellRecord, RunRow
 
 __all__ = [
@@ -76,16 +86,16 @@ def make_language_tables(study: StudyFolder, runs: Iterable[RunRow]) -> tuple[La
 def _language_columns(cells: Sequence[CellRecord]) -> tuple[TableColumn[tuple[str, CellRecord]], ...]:
     names = dict.fromkeys(name for cell in cells if "prefix" in cell.generation for name in _attributes(cell))
     return (
-        text_column("language", lambda row: wording.name_language(row[0])),
-        number_column("UC", lambda row: row[1].loss(), wording.format_loss),
-        number_column("after the prefix", lambda row: row[1].loss("prefix"), wording.format_loss),
-        number_column("images shuffled", lambda row: row[1].loss("prefix_shuffled"), wording.format_loss),
-        number_column("bits per byte", _bits_per_byte, wording.format_fixed),
-        number_column("in the language", lambda row: row[1].score("right_language"), wording.format_share),
-        number_column("with prefix", lambda row: row[1].score("right_language", "prefix"), wording.format_share),
-        number_column("exact", lambda row: row[1].score("exact_match"), wording.format_share),
-        number_column("with prefix", lambda row: row[1].score("exact_match", "prefix"), wording.format_share),
-        *(number_column(name, partial(_attribute, name), wording.format_share) for name in names),
+        text_column("language", lambda row: name_language(row[0])),
+        number_column("UC", lambda row: row[1].loss(), format_loss),
+        number_column("after the prefix", lambda row: row[1].loss("prefix"), format_loss),
+        number_column("images shuffled", lambda row: row[1].loss("prefix_shuffled"), format_loss),
+        number_column("bits per byte", _bits_per_byte, format_fixed),
+        number_column("in the language", lambda row: row[1].score("right_language"), format_share),
+        number_column("with prefix", lambda row: row[1].score("right_language", "prefix"), format_share),
+        number_column("exact", lambda row: row[1].score("exact_match"), format_share),
+        number_column("with prefix", lambda row: row[1].score("exact_match", "prefix"), format_share),
+        *(number_column(name, partial(_attribute, name), format_share) for name in names),
     )
 
 
@@ -106,7 +116,7 @@ def make_runs_columns(runs: Sequence[RunRow]) -> tuple[TableColumn[RunRow], ...]
     """Return the columns of the table of runs; columns in which no run has a number are left out."""
     texts: tuple[TableColumn[RunRow], ...] = (
         text_column("run", lambda run: run.id),
-        text_column("family", lambda run: wording.name_family(run.family)),
+        text_column("family", lambda run: name_family(run.family)),
         text_column("start", lambda run: run.start),
         text_column("size", lambda run: run.size),
         TableColumn(
@@ -119,24 +129,24 @@ def make_runs_columns(runs: Sequence[RunRow]) -> tuple[TableColumn[RunRow], ...]
 _RUN_NUMBERS: tuple[TableColumn[RunRow], ...] = tuple(
     number_column(head, measure_image_gain if name == "image gain" else itemgetter(name), show, title)
     for head, name, show, title in (
-        ("P", "P", wording.format_magnitude, "Parameters"),
-        ("S", "S", wording.format_count, "Samples seen in training"),
-        ("C", "C", wording.format_significant, "Compute in GMAC"),
-        ("T", "T", wording.format_loss, "Loss of the untrained start on UC"),
-        ("UC after prefix", "UC_prefix", wording.format_loss, "Unseen captioning after the prefix, nats per token"),
-        ("images shuffled", "image gain", wording.format_signed, "Loss that other samples' images add to UC_prefix"),
-        ("UC", "UC", wording.format_loss, "Unseen captioning without a prefix, nats per token"),
-        ("ST", "ST", wording.format_loss, "Seen translation, nats per token"),
-        ("SC", "SC", wording.format_loss, "Seen captioning, nats per token"),
-        ("first token", "UC_first", wording.format_loss, "Loss of the first token of an unseen caption, nats"),
-        ("language", "right_language", wording.format_share, "Captions in the asked language, no prefix"),
-        ("language, prefix", "right_language_prefix", wording.format_share, "Captions in the asked language, prefix"),
-        ("attributes", "attribute_accuracy", wording.format_share, "Attributes right, no prefix"),
-        ("attributes, prefix", "attribute_accuracy_prefix", wording.format_share, "Attributes right, prefix"),
-        ("exact", "exact_match", wording.format_share, "Captions equal to the reference, no prefix"),
-        ("exact, prefix", "exact_match_prefix", wording.format_share, "Captions equal to the reference, prefix"),
-        ("bits/byte", "UC_bits_per_byte", wording.format_fixed, "UC without a prefix, in bits per byte"),
-        ("Pₜ", "P_t", wording.format_magnitude, "Trainable parameters"),
-        ("F", "F", wording.format_significant, "Forward pass in GMAC per sample"),
+        ("P", "P", format_magnitude, "Parameters"),
+        ("S", "S", format_count, "Samples seen in training"),
+        ("C", "C", format_significant, "Compute in GMAC"),
+        ("T", "T", format_loss, "Loss of the untrained start on UC"),
+        ("UC after prefix", "UC_prefix", format_loss, "Unseen captioning after the prefix, nats per token"),
+        ("images shuffled", "image gain", format_signed, "Loss that other samples' images add to UC_prefix"),
+        ("UC", "UC", format_loss, "Unseen captioning without a prefix, nats per token"),
+        ("ST", "ST", format_loss, "Seen translation, nats per token"),
+        ("SC", "SC", format_loss, "Seen captioning, nats per token"),
+        ("first token", "UC_first", format_loss, "Loss of the first token of an unseen caption, nats"),
+        ("language", "right_language", format_share, "Captions in the asked language, no prefix"),
+        ("language, prefix", "right_language_prefix", format_share, "Captions in the asked language, prefix"),
+        ("attributes", "attribute_accuracy", format_share, "Attributes right, no prefix"),
+        ("attributes, prefix", "attribute_accuracy_prefix", format_share, "Attributes right, prefix"),
+        ("exact", "exact_match", format_share, "Captions equal to the reference, no prefix"),
+        ("exact, prefix", "exact_match_prefix", format_share, "Captions equal to the reference, prefix"),
+        ("bits/byte", "UC_bits_per_byte", format_fixed, "UC without a prefix, in bits per byte"),
+        ("Pₜ", "P_t", format_magnitude, "Trainable parameters"),
+        ("F", "F", format_significant, "Forward pass in GMAC per sample"),
     )
 )

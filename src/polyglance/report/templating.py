@@ -5,8 +5,9 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+import polyglance.report.laws as laws
+import polyglance.report.wording as wording
 from polyglance import __version__
-from polyglance.report import laws, wording
 
 __all__ = ["read_asset", "render_page"]
 

@@ -20,7 +20,7 @@ from polyglance.processes import end_with_parent
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
 
-__all__ = ["EndedJob", "InProcess", "LocalWorkers", "Scheduler", "run_jobs", "sum_longest_chains"]
+__all__ = ["EndedJob", "LocalWorkers", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +144,7 @@ class LocalWorkers:
             return EndedJob(job=job, problem=f"{job.id}: its worker was killed (out of memory?); run again to go on")
 
 
-class InProcess:
+class ThisProcess:
     """This process, one job after the other. For jobs that start a program of their own."""
 
     num_slots = 1

@@ -17,7 +17,7 @@ from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_state import is_done, read_state
 from polyglance.study.jobs import Job, list_jobs, list_runs
-from polyglance.study.schedulers import InProcess, LocalWorkers, run_jobs
+from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
 
 __all__ = [
     "PlannedRun",
@@ -225,7 +225,7 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
         say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
 
     # A run of a published size is a program of its own, which takes the whole machine.
-    with LocalWorkers(config, num_slots=num_slots) if config.is_micro else InProcess(config) as scheduler:
+    with LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config) as scheduler:
         run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done)
 
 
