@@ -51,7 +51,7 @@ from polyglance.mixture.images import square_pixels
 from polyglance.mixture.loader import Loader
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.records import Annotation, ImageRecord
 
 _SIZE, _MAX_TOKENS = 224, 128
@@ -195,7 +195,7 @@ def _ours(mixture: Mixture, num_steps: int, num_workers: int, *, floats: bool = 
     ) as batches:
         for _, _, batch in batches:
             if floats:
-                pixel_values(batch.images)
+                normalise_pixels(batch.images)
             yield len(batch.cell)
 
 

@@ -25,11 +25,11 @@ from torch import Tensor
 
 from polyglance.mixture.collate import IGNORED, Batch, collate
 from polyglance.model.architecture import Polyglance
+from polyglance.model.components import PUBLISHED_TRAINED, freeze, set_train_mode
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
-from polyglance.model.parts import PUBLISHED_TRAINED, freeze, train_mode
-from polyglance.model.sizes import size
-from polyglance.model.vision import pixel_values
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
+from polyglance.model.sizes import resolve_size
+from polyglance.model.vision import normalise_pixels
 from polyglance.train.optim import OptimConfig
 from polyglance.train.step import CaptionObjective
 
@@ -41,7 +41,7 @@ MEAN_TOKENS = ((16, 61), (17, 58), (60, 55), (47, 40), (45, 32), (44, 41), (45, 
 
 def model_config() -> PolyglanceConfig:
     """The 0.4B model, narrower and with fewer layers; tower and vocabulary as they are."""
-    config = size("0.4b")
+    config = resolve_size("0.4b")
     for part in (config.encoder_config, config.decoder_config):
         part.d_model, part.encoder_layers, part.decoder_layers = WIDTH, LAYERS, LAYERS
         part.encoder_attention_heads = part.decoder_attention_heads = WIDTH // 64
@@ -88,7 +88,9 @@ class Plain(torch.nn.Module):
         self.model = model
 
     def forward(self, batch: Batch, denominator: float) -> tuple[Tensor, None]:
-        loss = self.model(pixel_values(batch.images), batch.input_ids, batch.attention_mask, labels=batch.labels).loss
+        loss = self.model(
+            normalise_pixels(batch.images), batch.input_ids, batch.attention_mask, labels=batch.labels
+        ).loss
         return loss * (batch.num_tokens / denominator), None
 
 
@@ -99,7 +101,7 @@ def measure(variant: str) -> dict[str, float]:
     model = Polyglance(config)
     trained = PUBLISHED_TRAINED["bart"]
     freeze(model, trained)
-    train_mode(model)
+    set_train_mode(model)
     optim = OptimConfig(lr=1e-4, warmup_steps=100)
     optimizer = optim.build(model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
@@ -125,8 +127,8 @@ def measure(variant: str) -> dict[str, float]:
     if variant == "ours":
         prompts = sum(int(batch.attention_mask.sum()) for batch in batches)
         lengths = {"source_tokens": round(prompts / SAMPLES), "target_tokens": round(num_tokens / SAMPLES)}
-        macs = training_macs(config, trained, image_size=IMAGE_SIZE, **lengths)
-        macs -= macs_by_part(on_meta(config), image_size=IMAGE_SIZE, **lengths)["vision"]
+        macs = count_training_macs(config, trained, image_size=IMAGE_SIZE, **lengths)
+        macs -= count_macs(build_on_meta(config), image_size=IMAGE_SIZE, **lengths)["vision"]
         found |= {"macs_per_s": SAMPLES * macs / found["seconds"], "product_macs_per_s": product_macs_per_s()} | lengths
     return found
 

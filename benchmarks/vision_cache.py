@@ -27,9 +27,9 @@ from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import load_tokenizer, train_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
+from polyglance.model.components import COMPONENTS
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.run import train
 from polyglance.train.start import make_mixture, make_model, make_processor
@@ -37,7 +37,7 @@ from polyglance.train.vision_cache import open_features
 
 IMAGE_SIZE, BATCH_SIZE, VOCABULARY = 64, 32, 2048
 MODEL = MicroConfig(width=128, vision="vit", vision_layers=3, image_size=IMAGE_SIZE)
-TRAINED = tuple(part for part in PARTS if part != "vision")
+TRAINED = tuple(component for component in COMPONENTS if component != "vision")
 COVERAGE = Coverage(caption=("en", "de"), translation=("de", "fr", "zh"))
 
 
@@ -97,18 +97,18 @@ def make_cache(config: TrainConfig) -> None:
 
 def print_shares(config: TrainConfig) -> None:
     """How much of the work the tower is, for the mean lengths of a few of the run's batches."""
-    model = on_meta(MODEL.build(vocabulary(config)))
+    model = build_on_meta(MODEL.build(vocabulary(config)))
     mixture = make_mixture(config, make_processor(config, model.config))
     batches = [mixture.batch(step) for step in range(8)]
     num_samples = len(batches) * BATCH_SIZE
     source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)
     target_tokens = round(sum(batch.num_tokens for batch in batches) / num_samples)
     lengths = {"source_tokens": source_tokens, "target_tokens": target_tokens}
-    macs = macs_by_part(model, image_size=IMAGE_SIZE, **lengths)
+    macs = count_macs(model, image_size=IMAGE_SIZE, **lengths)
     total, tower = sum(macs.values()), macs["vision"]
-    step = training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
-    parts = ", ".join(f"{part} {value / total:.0%}" for part, value in macs.items())
-    print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({parts}); tokens: {source_tokens} + {target_tokens}")
+    step = count_training_macs(model.config, TRAINED, image_size=IMAGE_SIZE, **lengths)
+    shares = ", ".join(f"{component} {value / total:.0%}" for component, value in macs.items())
+    print(f"forward pass of a sample: {total / 1e6:.0f} MMAC ({shares}); tokens: {source_tokens} + {target_tokens}")
     print(f"the tower is {tower / step:.1%} of a training step: at most {step / (step - tower):.2f} times as fast")
 
 

@@ -1,11 +1,7 @@
 """Image captioning for languages that have no captions: build data, train, measure what emerges, fit its laws, plan.
 
-Importing this package loads nothing heavy: torch and transformers are imported by the parts that need them.
-transformers' Auto classes know the model all the same (see `polyglance.registration`).
+Importing this package loads nothing heavy: torch and transformers are imported by the modules that need them.
+`from polyglance.model import Polyglance` registers the model with transformers' Auto classes.
 """
 
-from polyglance.registration import register_with_auto_classes
-
 __version__ = "0.1.0"
-
-register_with_auto_classes()

@@ -17,7 +17,7 @@ from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 TEXTS = [(code, describe(sample_scene("pairs", 0, i, "train"), code)) for i in range(50) for code in GRAMMARS]
 IDENTIFIER = LanguageIdentifier.fit(TEXTS)
@@ -69,7 +69,7 @@ def test_captions_are_the_greedy_continuation_of_the_prefix(world: Path, prefix:
         with torch.no_grad():
             for _ in range(6):
                 prompt = torch.tensor([[*tokenizer.encode(prompt_of(annotation)).ids, EOS]])
-                pixels = pixel_values(torch.from_numpy(image[None]))
+                pixels = normalise_pixels(torch.from_numpy(image[None]))
                 ids.append(int(model(pixels, prompt, decoder_input_ids=torch.tensor([ids])).logits[0, -1].argmax()))
                 if ids[-1] == EOS:
                     break

@@ -18,7 +18,7 @@ from polyglance.evaluate.folder_loss import LossConfig, measure_folder
 from polyglance.evaluate.loss import measure_cell
 from polyglance.evaluate.score_report import read_scores
 from polyglance.languages import LANGUAGES
-from polyglance.model.generate import load_model
+from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 
 
@@ -161,7 +161,7 @@ def test_loss(inputs: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureF
         (samples,) = read_held_out(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
         limits = {"max_source_tokens": 80, "max_target_tokens": 95}
         both = {"prefix": prefixes[samples.cell.language], "variants": ("plain", "prefix")}
-        expected = measure_cell(load_model(model), processor, samples, **limits, **both)
+        expected = measure_cell(load_polyglance(model), processor, samples, **limits, **both)
         for variant, loss in expected.items():
             assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]

@@ -22,7 +22,7 @@ from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
 PREFIX = "La photo montre"
 LIMITS = {"max_source_tokens": 96, "max_target_tokens": 64}
@@ -63,7 +63,7 @@ def by_hand(
     target = [*tokenizer.encode(text).ids, EOS]
     with torch.no_grad():
         logits = model(
-            pixel_values(torch.from_numpy(image[None])),
+            normalise_pixels(torch.from_numpy(image[None])),
             torch.tensor([[*tokenizer.encode(prompt).ids, EOS]]),
             decoder_input_ids=torch.tensor([[*given, *target[:-1]]]),
         ).logits[0]

@@ -146,17 +146,10 @@ def test_a_process_that_is_killed_costs_nothing(tmp_path: Path, tokenizer: Token
 class Deadly(Mixture):
     """A mixture whose batches cost the life of the process that makes them."""
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _deadly, super().__reduce__()[1]
-
     def micro_batch(self, step: int, index: int, num_micro_batches: int) -> Batch:
         if step == 3:
             os.kill(os.getpid(), signal.SIGKILL)
         return super().micro_batch(step, index, num_micro_batches)
-
-
-def _deadly(arguments: tuple[object, ...], keywords: dict[str, object]) -> Deadly:
-    return Deadly(*arguments, **keywords)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow

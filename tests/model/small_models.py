@@ -10,8 +10,8 @@ from transformers import BartConfig, Florence2Config, Florence2ForConditionalGen
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model import Polyglance, PolyglanceConfig
-from polyglance.model.assemble import AssembleConfig, assemble
-from polyglance.model.generate import load_model
+from polyglance.model.assemble import AssembleConfig, assemble_model
+from polyglance.model.generate import load_polyglance
 from polyglance.model.micro import MicroConfig
 
 IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
@@ -109,8 +109,8 @@ def tiny_sources(folder: Path) -> tuple[Path, Path]:
 
 def assembled_folder(sources: tuple[Path, Path], out: Path) -> Path:
     """A model assembled from tiny checkpoints that says something else to almost every image and prompt."""
-    assemble(AssembleConfig(florence=str(sources[0]), gemma=str(sources[1])), out)
-    model = load_model(out)
+    assemble_model(AssembleConfig(florence=str(sources[0]), gemma=str(sources[1])), out)
+    model = load_polyglance(out)
     torch.manual_seed(0)
     for layer in model.decoder.layers:
         attention = layer.encoder_attn

@@ -12,10 +12,10 @@ from tokenizers import Tokenizer
 from transformers import Florence2ForConditionalGeneration, Gemma2ForCausalLM
 
 from polyglance.model import Polyglance
-from polyglance.model.assemble import AssembleConfig, assemble, language_model, with_language_model
+from polyglance.model.assemble import AssembleConfig, assemble_model, build_language_model, insert_language_model
 from polyglance.model.checkpoint import Checkpoint
-from polyglance.model.convert import key_to_published
-from polyglance.model.generate import load_model
+from polyglance.model.convert import convert_key_to_published
+from polyglance.model.generate import load_polyglance
 
 
 @pytest.fixture(scope="module", params=["bart", "gemma2"])
@@ -25,8 +25,8 @@ def assembled(
     out = tmp_path_factory.mktemp(request.param) / "model"
     florence, gemma = map(str, sources)
     config = AssembleConfig(florence=florence, gemma=gemma, decoder=request.param, cross_attention_every=2)
-    made = assemble(config, out)
-    model = load_model(out).eval()
+    made = assemble_model(config, out)
+    model = load_polyglance(out).eval()
     assert made.num_parameters == sum(p.numel() for p in model.parameters())
     return model
 
@@ -82,7 +82,7 @@ def test_rows_are_means_of_the_tokens_that_spell_them(assembled: Polyglance, sou
 def test_the_same_every_time_and_another_seed_only_where_drawn(sources: tuple[Path, Path], tmp_path: Path) -> None:
     florence, gemma = map(str, sources)
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        assemble(AssembleConfig(florence=florence, gemma=gemma, seed=seed), tmp_path / name)
+        assemble_model(AssembleConfig(florence=florence, gemma=gemma, seed=seed), tmp_path / name)
     a, b, c = (load_file(tmp_path / name / "model.safetensors") for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     changed = {name for name in a if not torch.equal(a[name], c[name])}
@@ -96,7 +96,7 @@ def test_microsofts_own_layout(sources: tuple[Path, Path], tmp_path: Path) -> No
     for name, tensor in native.items():
         name = name.removeprefix("model.").replace("multi_modal_projector.", "projector.")
         own = name.replace("language_model.", "") if "shared" not in name else "language_model.model.shared.weight"
-        published = key_to_published(own) if "shared" not in name else own
+        published = convert_key_to_published(own) if "shared" not in name else own
         state[published] = tensor.T.contiguous() if published == "image_projection" else tensor
     state["language_model.final_logits_bias"] = torch.zeros(1, 120)
     save_file(state, tmp_path / "model.safetensors")
@@ -108,7 +108,7 @@ def test_microsofts_own_layout(sources: tuple[Path, Path], tmp_path: Path) -> No
     (tmp_path / "tokenizer.json").write_bytes((sources[0] / "tokenizer.json").read_bytes())
     gemma = str(sources[1])
     for name, florence in (("native", str(sources[0])), ("microsoft", str(tmp_path))):
-        assemble(AssembleConfig(florence=florence, gemma=gemma, decoder="bart"), tmp_path / name)
+        assemble_model(AssembleConfig(florence=florence, gemma=gemma, decoder="bart"), tmp_path / name)
     a, b = (load_file(tmp_path / name / "model.safetensors") for name in ("native", "microsoft"))
     assert set(a) == set(b)
     assert all(torch.equal(a[name], b[name]) for name in a)
@@ -127,7 +127,7 @@ import resource, sys
 from polyglance.model import assemble, checkpoint
 checkpoint.write_weights.__kwdefaults__["max_shard_bytes"] = 50_000_000
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assemble.assemble(assemble.AssembleConfig(florence=sys.argv[1], gemma=sys.argv[2]), sys.argv[3])
+assemble.assemble_model(assemble.AssembleConfig(florence=sys.argv[1], gemma=sys.argv[2]), sys.argv[3])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     arguments = [str(sources[0]), str(tmp_path / "gemma"), str(tmp_path / "out")]
@@ -170,7 +170,7 @@ def test_bad_sources(fault: str, sources: tuple[Path, Path], tmp_path: Path) -> 
             (tmp_path / "out" / "thesis.tex").write_text("mine")
             message = "exists already"
     with pytest.raises(ValueError, match=message) as error:
-        assemble(AssembleConfig(florence=str(florence), gemma=str(gemma)), tmp_path / "out")
+        assemble_model(AssembleConfig(florence=str(florence), gemma=str(gemma)), tmp_path / "out")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "out" / "config.json").exists()
 
@@ -179,26 +179,26 @@ def test_language_model_goes_in_and_another_does_not(assembled: Polyglance) -> N
     if assembled.config.decoder_config.model_type != "gemma2":
         pytest.skip("for the other decoder")
     model = Polyglance(assembled.config).eval()
-    gemma = language_model(model.config).eval()
-    with_language_model(model, gemma)
+    gemma = build_language_model(model.config).eval()
+    insert_language_model(model, gemma)
     ids = torch.randint(3, 150, (1, 7))
     with torch.no_grad():
         found = model(torch.randn(1, 3, 64, 64), ids % 100, decoder_input_ids=ids).logits
         torch.testing.assert_close(found, gemma(ids).logits, rtol=0, atol=1e-5)
     with pytest.raises(ValueError, match="embed_tokens"):
-        with_language_model(model, Gemma2ForCausalLM(tiny_gemma(vocab_size=99)))
+        insert_language_model(model, Gemma2ForCausalLM(tiny_gemma(vocab_size=99)))
 
 
 def test_sharded_writing_reads_back(tmp_path: Path) -> None:
-    from polyglance.model.checkpoint import write_weights, writing
+    from polyglance.model.checkpoint import new_folder, write_weights
 
     tensors = {f"t{i}": torch.randn(3, i + 1) for i in range(9)}
-    with writing(tmp_path / "out") as folder:
+    with new_folder(tmp_path / "out") as folder:
         write_weights(folder, tensors.items(), max_shard_bytes=60)
         assert not (tmp_path / "out").exists()
     read = Checkpoint(tmp_path / "out")
     assert list(read) == list(tensors)
     assert all(torch.equal(read[name], tensor) for name, tensor in tensors.items())
-    with pytest.raises(RuntimeError, match="stop"), writing(tmp_path / "other"):
+    with pytest.raises(RuntimeError, match="stop"), new_folder(tmp_path / "other"):
         raise RuntimeError("stop")
     assert not (tmp_path / "other").exists()

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from polyglance.model import Polyglance
+from polyglance.model import Polyglance, loss
+from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.convert import convert_from_published, convert_to_published
+from polyglance.model.decoding import decode_ids
 
 TOLERANCE = 1e-5
 """Faults that matter shift the logits by more; the library's layers reach 4e-6 (one fault, the encoder's kind of
@@ -34,7 +36,7 @@ def model(golden: Path, request: pytest.FixtureRequest, tmp_path: Path) -> Polyg
 
 
 @torch.no_grad()
-def test_outputs(golden: Path, model: Polyglance) -> None:
+def test_outputs(golden: Path, model: Polyglance, monkeypatch: pytest.MonkeyPatch) -> None:
     io = load_file(golden / "io.safetensors")
     pixels = io["pixel_values"]
     output = model(pixels, io["input_ids"], io["attention_mask"], io["decoder_input_ids"], io["decoder_attention_mask"])
@@ -44,6 +46,7 @@ def test_outputs(golden: Path, model: Polyglance) -> None:
     labelled = model(pixels, io["input_ids"], io["attention_mask"], labels=io["labels"])
     _close(labelled.logits, io["label_logits"])
     _close(labelled.loss, io["loss"])
+    monkeypatch.setattr(loss, "_LARGE_VOCABULARY", 1)  # logits in chunks, as for the published vocabulary
     chunked = model(pixels, io["input_ids"], io["attention_mask"], labels=io["labels"], return_logits=False)
     _close(chunked.loss, io["loss"])
     unpadded = model(pixels, io["nopad_input_ids"], decoder_input_ids=io["nopad_decoder_input_ids"])
@@ -56,25 +59,22 @@ def test_outputs(golden: Path, model: Polyglance) -> None:
     _close(padded.logits, io["nopad_logits"])
 
 
+@torch.no_grad()
 @pytest.mark.parametrize("use_cache", [True, False])
 def test_generations(golden: Path, model: Polyglance, use_cache: bool) -> None:
     io = load_file(golden / "io.safetensors")
+    inputs = (io["pixel_values"], io["input_ids"], io["attention_mask"])
     for name, start, options in (
         ("greedy", [1, 2], {}),
         ("beam4", [1, 2], {"num_beams": 4, "length_penalty": 1.0, "early_stopping": False}),
         ("prefix_greedy", [1, 2, 17, 33], {}),
     ):
-        found = model.generate(
-            io["pixel_values"],
-            io["input_ids"],
-            io["attention_mask"],
-            decoder_input_ids=torch.tensor([start] * 3),
-            max_new_tokens=12,
-            do_sample=False,
-            use_cache=use_cache,
-            **options,
-        )
-        assert torch.equal(found, io[f"generate_{name}"]), name
+        start_ids, options = torch.tensor([start] * 3), {"max_new_tokens": 12, **options}
+        if use_cache:
+            states, mask = model.encode(*inputs)
+            assert torch.equal(decode_ids(model, states, mask, start_ids, **options), io[f"generate_{name}"]), name
+        ids = model.generate(*inputs, decoder_input_ids=start_ids, do_sample=False, use_cache=use_cache, **options)
+        assert torch.equal(ids, io[f"generate_{name}"]), name
 
 
 @torch.no_grad()
@@ -84,11 +84,9 @@ def test_cached_logits(golden: Path, model: Polyglance, chunk: int) -> None:
     states, mask = model.encode(io["pixel_values"], io["input_ids"], io["attention_mask"])
     found, cache = [], None
     for ids in io["nopad_decoder_input_ids"].split(chunk, dim=1):
-        step = model(
-            encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=ids, past_key_values=cache, use_cache=True
-        )
+        step = model(encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=ids, cache=cache, use_cache=True)
         found.append(step.logits)
-        cache = step.past_key_values
+        cache = step[CACHE_ARGUMENT]
     whole = model(encoder_outputs=(states,), attention_mask=mask, decoder_input_ids=io["nopad_decoder_input_ids"])
     _close(torch.cat(found, dim=1), whole.logits)
 
@@ -124,7 +122,8 @@ def test_command_then_auto_model(golden: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-c", "from polyglance.cli import main; main()", "model", "convert"]
     subprocess.run([*command, "--from-published", golden, "--out", tmp_path / "out"], check=True)
     program = """
-import sys, torch, polyglance
+import sys, torch
+from polyglance.model import Polyglance
 from transformers import AutoModel
 from safetensors.torch import load_file, save_file
 model, io = AutoModel.from_pretrained(sys.argv[1]).eval(), load_file(sys.argv[2])

@@ -8,10 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from polyglance.cli import model as cli
 from polyglance.model import Polyglance
-from polyglance.model.card import card
-from polyglance.model.flops import macs_by_part, on_meta
-from polyglance.model.parts import POLICIES, PUBLISHED_TRAINED, freeze, num_parameters
-from polyglance.model.sizes import size
+from polyglance.model.card import make_card
+from polyglance.model.components import POLICIES, PUBLISHED_TRAINED, count_parameters, freeze
+from polyglance.model.flops import build_on_meta, count_macs
+from polyglance.model.sizes import resolve_size
 
 # Official code sections 1.1 and 4.2.
 PUBLISHED = {
@@ -30,25 +30,25 @@ PUBLISHED = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name: str) -> None:
     expected_parameters, expected_trained, gmac, gmac_by_part = PUBLISHED[name]
-    config = size(name)
-    model = on_meta(config)
+    config = resolve_size(name)
+    model = build_on_meta(config)
     freeze(model, PUBLISHED_TRAINED[config.decoder_config.model_type])
-    assert num_parameters(model) == expected_parameters
-    assert num_parameters(model, trained_only=True) == expected_trained
-    found = macs_by_part(model, image_size=224, source_tokens=128, target_tokens=128)
+    assert count_parameters(model) == expected_parameters
+    assert count_parameters(model, trained_only=True) == expected_trained
+    found = count_macs(model, image_size=224, source_tokens=128, target_tokens=128)
     assert sum(found.values()) / 1e9 == pytest.approx(gmac, rel=0.005)
     for part, expected in gmac_by_part.items():
         assert found[part] / 1e9 == pytest.approx(expected, rel=0.005), part
 
 
 def test_any_other_pair() -> None:
-    config = size("base+gemma-2-2b@13")
-    layers = on_meta(config).decoder.layers
+    config = resolve_size("base+gemma-2-2b@13")
+    layers = build_on_meta(config).decoder.layers
     assert [i for i, layer in enumerate(layers) if layer.has_cross_attention] == [0, 13]
     assert layers[0].encoder_attn.k_proj.in_features == 768
     with torch.device("meta"):
-        assert Polyglance(size("large+gemma-2-27b")).num_parameters() > 28e9
-    assert size("micro-gemma2-64").decoder_config.hidden_size == 64
+        assert Polyglance(resolve_size("large+gemma-2-27b")).num_parameters() > 28e9
+    assert resolve_size("micro-gemma2-64").decoder_config.hidden_size == 64
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_any_other_pair() -> None:
 )
 def test_unknown_sizes(name: str, hint: str) -> None:
     with pytest.raises(ValueError, match=hint):
-        size(name)
+        resolve_size(name)
 
 
 def test_num_image_tokens_is_what_the_projector_gives() -> None:
     for name, pixels in (("0.4b", 224), ("0.4b", 250), ("0.4b", 768), ("micro-96", 32)):
-        config = size(name)
-        tokens = on_meta(config).encode_image(torch.empty(1, 3, pixels, pixels, device="meta")).shape[1]
+        config = resolve_size(name)
+        tokens = build_on_meta(config).encode_image(torch.empty(1, 3, pixels, pixels, device="meta")).shape[1]
         assert config.num_image_tokens(pixels) == tokens
 
 
 @pytest.mark.parametrize("decoder", ["bart", "gemma2"])
 def test_macs_on_meta_are_those_of_a_real_pass(decoder: str) -> None:
     config = tiny_config(decoder, cross_attention_every=2)
-    found = macs_by_part(on_meta(config), image_size=64, source_tokens=7, target_tokens=9)
+    found = count_macs(build_on_meta(config), image_size=64, source_tokens=7, target_tokens=9)
     model = Polyglance(config).eval()
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -95,8 +95,8 @@ def test_card(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_activations_are_those_of_a_real_pass() -> None:
-    config = size("micro-32")
-    made = card("micro-32", source_tokens=20, target_tokens=10)
+    config = resolve_size("micro-32")
+    made = make_card("micro-32", source_tokens=20, target_tokens=10)
     model = Polyglance(config).train()
     model.set_attn_implementation("eager")
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
@@ -118,6 +118,8 @@ def test_activations_are_those_of_a_real_pass() -> None:
 
 def test_a_folder_is_a_size(tmp_path: Path) -> None:
     tiny_config("gemma2").save_pretrained(tmp_path)
-    assert card(str(tmp_path), image_size=64).num_parameters == on_meta(tiny_config("gemma2")).num_parameters()
+    assert (
+        make_card(str(tmp_path), image_size=64).num_parameters == build_on_meta(tiny_config("gemma2")).num_parameters()
+    )
     with pytest.raises(ValueError, match="8192"):
-        card(str(tmp_path), target_tokens=10_000)
+        make_card(str(tmp_path), target_tokens=10_000)

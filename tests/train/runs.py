@@ -36,8 +36,8 @@ def write_checkpoint(
 ) -> Path:
     """Write a model to start from, with dropout in all of the library's layers."""
     config = MicroConfig(width=16).build(vocab_size)
-    for part in (config.encoder_config, config.decoder_config):
-        part.dropout = part.attention_dropout = part.activation_dropout = dropout
+    for side in (config.encoder_config, config.decoder_config):
+        side.dropout = side.attention_dropout = side.activation_dropout = dropout
     torch.manual_seed(3)
     Polyglance(config).save_pretrained(folder)
     Processor.for_model(config, load_tokenizer(tokenizer_path)).save(folder)

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from polyglance.distributed import RuntimeConfig
+from polyglance.model.components import COMPONENTS, find_component
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, part_of
 from polyglance.train.config import LanguageModelConfig, StartConfig, VisionCacheConfig
 from polyglance.train.language_model import train_language_model
 from polyglance.train.optim import OptimConfig
@@ -21,12 +21,12 @@ from tests.train.runs import read_rows, small_run
 def test_training_moves_what_is_trained_and_nothing_else(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
     frozen = ("vision", "decoder")
     start = StartConfig(
-        model=MicroConfig(decoder="gemma2", width=16), trained=tuple(part for part in PARTS if part not in frozen)
+        model=MicroConfig(decoder="gemma2", width=16), trained=tuple(c for c in COMPONENTS if c not in frozen)
     )
     config = small_run(world, tokenizer_path, start=start, optim=OptimConfig(lr=1e-2))
     before, after = make_model(config), train(config, tmp_path)
     for (name, old), new in zip(before.named_parameters(), after.parameters(), strict=True):
-        assert torch.equal(old, new) == (part_of(name) in frozen), name
+        assert torch.equal(old, new) == (find_component(name) in frozen), name
     samples = json.loads((tmp_path / "samples.json").read_text())
     assert samples == {"caption-en": 32, "translation-fr": 32, "translation-zh": 32}
 

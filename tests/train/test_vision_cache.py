@@ -11,9 +11,9 @@ from polyglance.data.shard import ShardReader
 from polyglance.mixture import features
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.images import ImageStore
+from polyglance.model.components import COMPONENTS
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
@@ -27,7 +27,7 @@ def config(world: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathF
     return small_run(
         world,
         tokenizer_path,
-        start=StartConfig(model=MicroConfig(width=16), trained=tuple(part for part in PARTS if part != "vision")),
+        start=StartConfig(model=MicroConfig(width=16), trained=tuple(c for c in COMPONENTS if c != "vision")),
         vision_cache=VisionCacheConfig(use="always", folder=tmp_path_factory.mktemp("features")),
         optim=OptimConfig(eps=1e-2),  # larger than gradients that are only rounding
         log_every_steps=1,
@@ -52,7 +52,7 @@ def test_a_run_on_cached_features_is_the_run_on_pixels(
     assert [file.rows for file in store.info.files] == [64, 64, 64, 8]
     images = ImageStore(ShardReader(world / "train"), 32)[[0, 63, 64, 199]]
     with torch.no_grad():
-        grid = model.vision_tower(pixel_values(torch.from_numpy(images)))
+        grid = model.vision_tower(normalise_pixels(torch.from_numpy(images)))
     torch.testing.assert_close(store[[0, 63, 64, 199]], grid.flatten(2).transpose(1, 2), rtol=1e-5, atol=1e-6)
 
 

@@ -37,11 +37,11 @@ def card(
         train_batch_size: Samples of an optimiser step, over all devices.
         json: Print the card for machines.
     """
-    from polyglance.model.card import card as make_card
-    from polyglance.model.strategy import recommend
+    from polyglance.model.card import make_card
+    from polyglance.model.training_setup import recommend_setup
 
     made = make_card(size, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens, beams=beams)
-    how = recommend(made, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
+    how = recommend_setup(made, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
     if json:
         recommended = None if how is None else dataclasses.asdict(how)
         print(json_module.dumps({**dataclasses.asdict(made), "recommended": recommended}, indent=1))
@@ -72,8 +72,7 @@ def assemble(
         seed: Of what is drawn at random.
         json: Print what was made for machines.
     """
-    from polyglance.model.assemble import AssembleConfig
-    from polyglance.model.assemble import assemble as put_together
+    from polyglance.model.assemble import AssembleConfig, assemble_model
 
     config = AssembleConfig(
         florence=florence,
@@ -83,7 +82,7 @@ def assemble(
         dtype=dtype,
         seed=seed,
     )
-    _print_facts(dataclasses.asdict(put_together(config, out)), json)
+    _print_facts(dataclasses.asdict(assemble_model(config, out)), json)
 
 
 def convert(

@@ -68,8 +68,9 @@ class Chat(LibraryModel):
             ones = labels.new_ones(1, inputs["input_ids"].shape[1] + len(ids) - 1)
             logits = [read.logits[:, -1:]]
             if len(ids) > 1:
-                cache = deepcopy(read.past_key_values)
-                logits.append(self._model(input_ids=labels[:, :-1], attention_mask=ones, past_key_values=cache).logits)
+                name = "cache" if "cache" in read else "past_key_values"  # renamed in transformers 5.24
+                cache = {name: deepcopy(read[name])}
+                logits.append(self._model(input_ids=labels[:, :-1], attention_mask=ones, **cache).logits)
             losses += text_losses(torch.cat(logits, dim=1), labels)
         return tuple(losses)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from polyglance.engines.evaluated import Failure, ModelConfig, Picture, Task, TextLoss
 from polyglance.engines.loading import check_device, load_processor, load_tokenizer, load_weights, placed
-from polyglance.files import file_sha256
+from polyglance.files import file_sha256, read_json
 from polyglance.mixture.collate import IGNORED
-from polyglance.model.checkpoint import Checkpoint, read_json
+from polyglance.model.checkpoint import Checkpoint
 
 __all__ = [
     "LibraryModel",

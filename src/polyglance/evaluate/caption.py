@@ -9,27 +9,23 @@ from polyglance.evaluate.cells import CellSamples
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
+from polyglance.model.generate import GenerateConfig, generate_ids
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import CaptionScores
 
 __all__ = ["caption_greedily", "compare_attributes", "score_captions"]
 
 
+@torch.no_grad()
 def caption_greedily(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
     """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
-    input_ids, mask = processor.prompts([prompt_of(annotation) for annotation in samples.annotations])
-    start = processor.start_ids(prefix)
-    ids = model.generate(
-        pixel_values(torch.from_numpy(samples.images)).to(model.device, model.dtype),
-        input_ids.to(model.device),
-        mask.to(model.device),
-        decoder_input_ids=torch.tensor([start] * len(samples.annotations), device=model.device),
-        max_new_tokens=max_new_tokens,
-        do_sample=False,
-    )
+    prompts = [prompt_of(annotation) for annotation in samples.annotations]
+    features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
+    config = GenerateConfig(num_beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
+    ids = generate_ids(model, processor, prompts, features, prefix=prefix, config=config)
     return processor.texts(ids[:, len(processor.config.target_start_ids) :])
 
 

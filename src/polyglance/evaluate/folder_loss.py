@@ -19,7 +19,7 @@ from polyglance.engines.loading import check_device
 from polyglance.evaluate.cells import choose_cells, read_held_out
 from polyglance.evaluate.loss import measure_cell
 from polyglance.languages import language
-from polyglance.model.generate import load_model
+from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 from polyglance.progress import track_progress
 from polyglance.run_records import CellRecord, LossRecord, Variant
@@ -97,7 +97,7 @@ def _cells(data: Path) -> list[Cell]:
 
 def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Cell, CellRecord]:
     check_device(config.device)
-    model = load_model(folder).to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
+    model = load_polyglance(folder).to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
     processor = Processor.load(folder)
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size

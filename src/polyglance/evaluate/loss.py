@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -15,7 +14,7 @@ from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import encode
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import VARIANTS, CellLoss, Variant
 
 __all__ = ["cut_prefix", "measure_cell"]
@@ -97,7 +96,7 @@ def _batch_losses(
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        pixels = pixel_values(torch.from_numpy(images[image_rows])).to(model.device, model.dtype)
+        pixels = normalise_pixels(torch.from_numpy(images[image_rows])).to(model.device, model.dtype)
         encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
         known: dict[bool, list[_Row]] = {}
         for name in wanted:
@@ -131,18 +130,8 @@ def _token_losses(
 ) -> list[_Row]:
     """Cross-entropy of each token of each target."""
     states, mask = encoded
-    labels = pad(targets, IGNORED).to(model.device)
-    start = torch.full_like(labels[:, :1], model.config.decoder_start_token_id)
-    inputs = torch.cat([start, labels[:, :-1]], dim=1)
-    hidden = model.decoder(
-        input_ids=inputs.masked_fill(inputs == IGNORED, model.config.pad_token_id),
-        encoder_hidden_states=states,
-        encoder_attention_mask=mask,
-        use_cache=False,
-    ).last_hidden_state
-    logits = model.logits(hidden).float().transpose(1, 2)
-    losses = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none").double().cpu().numpy()
-    return [row[: len(target)] for row, target in zip(losses, targets, strict=True)]
+    nats = model.nats(states, mask, pad(targets, IGNORED).to(model.device)).double().cpu().numpy()
+    return [row[: len(target)] for row, target in zip(nats, targets, strict=True)]
 
 
 def _cell_loss(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:

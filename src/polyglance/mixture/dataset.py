@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,7 @@ from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
-from polyglance.mixture.token_cache import Texts, open_token_cache
+from polyglance.mixture.token_cache import TextStore, open_token_cache
 from polyglance.mixture.tokenizer import encode_with_gaps
 from polyglance.records import Annotation
 
@@ -100,9 +101,15 @@ class Mixture:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Make it anew in another process: caches and memory-mapped files do not travel."""
-        keywords = {"image_size": self.image_size, "seed": self.seed, "prompt_tokenizer": self.prompt_tokenizer}
-        keywords |= {"frames": self.frames, "features": self.features}
-        return _make_mixture, ((self.config, self.coverage, self._reader, self.tokenizer), keywords)
+        make = partial(
+            type(self),
+            image_size=self.image_size,
+            seed=self.seed,
+            prompt_tokenizer=self.prompt_tokenizer,
+            frames=self.frames,
+            features=self.features,
+        )
+        return make, (self.config, self.coverage, self._reader, self.tokenizer)
 
     @property
     def in_memory(self) -> bool:
@@ -240,11 +247,9 @@ class Mixture:
         return prompts
 
 
-def _make_mixture(arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Mixture:
-    return Mixture(*arguments, **keywords)
-
-
-def _open_texts(config: MixtureConfig, reader: ShardReader, prompt_tokenizer: Tokenizer, tokenizer: Tokenizer) -> Texts:
+def _open_texts(
+    config: MixtureConfig, reader: ShardReader, prompt_tokenizer: Tokenizer, tokenizer: Tokenizer
+) -> TextStore:
     num_annotations = sum(reader.manifest.rows_per_cell.values())
     if config.token_cache is None and num_annotations < _CACHED_ANNOTATIONS:
         return MemoryTexts(reader, prompt_tokenizer, tokenizer)

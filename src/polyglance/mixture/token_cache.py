@@ -25,7 +25,7 @@ from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
 from polyglance.mixture.tokenizer import encode
 from polyglance.records import STYLES, Annotation
 
-__all__ = ["CachedTexts", "Texts", "TokensInfo", "open_token_cache"]
+__all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache"]
 
 _FORMAT = 1
 _INFO_NAME = "tokens.json"
@@ -126,7 +126,7 @@ class CachedTexts:
         return np.asarray(np.memmap(path, dtype, "r"))  # a plain array is indexed several times faster
 
 
-Texts = MemoryTexts | CachedTexts
+TextStore = MemoryTexts | CachedTexts
 
 
 def open_token_cache(

@@ -1,6 +1,9 @@
-"""The model family: a vision tower and encoder that read image and prompt, a decoder that writes.
+"""The model family: a vision tower and an encoder read image and prompt, a decoder writes.
 
-Names are loaded when they are asked for, so that the command line can list its verbs without importing torch.
+    from polyglance.model import Polyglance     # registers the model with transformers' Auto classes
+    model = AutoModel.from_pretrained("out")
+
+Names are imported on first use, so that configurations in this folder can be read without torch.
 """
 
 from importlib import import_module

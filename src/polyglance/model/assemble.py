@@ -1,7 +1,7 @@
-"""A starting point from parts that exist: Florence-2 and Gemma-2 checkpoints, a language model, a vision tower.
+"""An initial model from existing weights: Florence-2 and Gemma-2 checkpoints, a language model, a vision tower.
 
-Which tensor comes from where: official code section 1.7 (its src/prepare.py). Tensors are read, made and written one
-after the other: memory holds one shard of the result and no more of the sources than the tensor at hand.
+The source of each tensor: official code section 1.7 (its src/prepare.py). Tensors are read, made and written one after
+the other: memory holds one shard of the result, and of the sources only the tensor being read.
 """
 
 import zlib
@@ -17,16 +17,23 @@ from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, Generation
 
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, local_folder, write_weights, writing
+from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.convert import gemma2_from_published
-from polyglance.model.flops import on_meta
+from polyglance.model.convert import convert_gemma2_config
+from polyglance.model.flops import build_on_meta
 from polyglance.model.florence import SHARED, Florence
 from polyglance.model.processor import Processor
-from polyglance.model.rows import mean_rows, spellings
+from polyglance.model.rows import average_rows, spell_tokens
 from polyglance.model.sizes import UNUSED_DECODER_ROWS, UNUSED_ENCODER_ROWS
 
-__all__ = ["AssembleConfig", "Assembled", "assemble", "language_model", "with_language_model", "with_vision_tower"]
+__all__ = [
+    "AssembleConfig",
+    "Assembled",
+    "assemble_model",
+    "build_language_model",
+    "insert_language_model",
+    "insert_vision_tower",
+]
 
 _EMBEDDING, _HEAD = "decoder.embed_tokens.weight", "lm_head.weight"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -34,66 +41,67 @@ _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 @dataclass(frozen=True, kw_only=True)
 class AssembleConfig:
-    """What an initial model is put together from."""
+    """Sources and options of an initial model."""
 
     florence: str
     """Florence-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub."""
     gemma: str
-    """Gemma-2: likewise; a `bart` decoder takes only its tokenizer.json."""
+    """Gemma-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub. With a `bart` decoder
+    only its tokenizer.json is read."""
     decoder: Literal["bart", "gemma2"] = "gemma2"
-    """`gemma2`: Gemma-2 with cross-attention inserted. `bart`: Florence-2's own decoder, with Gemma-2's vocabulary."""
+    """`gemma2`: Gemma-2 with inserted cross-attention. `bart`: Florence-2's decoder with Gemma-2's vocabulary."""
     cross_attention_every: int = 1
-    """A cross-attention block in every k-th layer of a `gemma2` decoder."""
+    """Distance of cross-attention blocks in a `gemma2` decoder: one in every k-th layer."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the result (published: float32)."""
     unused_encoder_rows: int = UNUSED_ENCODER_ROWS
-    """Rows that the encoder's table of a `bart` model gets beyond its vocabulary, as published."""
+    """Rows of a `bart` model's encoder table beyond its vocabulary. The default is the published number."""
     unused_decoder_rows: int = UNUSED_DECODER_ROWS
-    """Rows that the decoder's table of a `bart` model gets beyond its vocabulary, as published."""
+    """Rows of a `bart` model's decoder table beyond its vocabulary. The default is the published number."""
     seed: int = 0
-    """Of what is drawn at random: cross-attention projections, rows that have no counterpart."""
+    """Seed of the random tensors: cross-attention projections, rows of tokens without a counterpart."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Assembled:
-    """What an initial model was made of."""
+    """Counts of an initial model; the output of `polyglance model assemble`."""
 
     num_parameters: int
     """P: unique parameters."""
     num_copied: int
     """Tensors copied from the checkpoints."""
     num_drawn: int
-    """Tensors that are new: drawn at random, zero, or copies of another norm."""
+    """New tensors: drawn at random, zero, or copies of another norm."""
     num_unspelt: int
     """Tokens of the decoder's vocabulary that the encoder's tokenizer cannot spell (`bart` only): drawn at random."""
 
 
-def assemble(config: AssembleConfig, out: str | Path) -> Assembled:
+def assemble_model(config: AssembleConfig, out: str | Path) -> Assembled:
     """Write an initial model, with its processor, to the folder `out`.
 
     Raises:
-        ValueError: a source that is missing, cut short, not finite or of another kind; parts that do not fit; `out`
-            not empty.
+        ValueError: a source that is missing, cut short, not finite or of another kind; sources that do not fit each
+            other; `out` not empty.
     """
-    florence_folder, gemma_folder = local_folder(config.florence), local_folder(config.gemma)
+    florence_folder, gemma_folder = find_folder(config.florence), find_folder(config.gemma)
     tokenizers = [load_tokenizer(folder / "tokenizer.json") for folder in (florence_folder, gemma_folder)]
-    parts = _Parts(config, Florence(Checkpoint(florence_folder)), gemma_folder, *tokenizers)
-    processor = Processor.for_model(parts.config, *tokenizers)
-    with writing(out) as folder:
-        write_weights(folder, parts.tensors())
-        parts.config.save_pretrained(folder)
-        GenerationConfig.from_model_config(parts.config).save_pretrained(folder)
+    assembly = _Assembly(config, Florence(Checkpoint(florence_folder)), gemma_folder, *tokenizers)
+    processor = Processor.for_model(assembly.config, *tokenizers)
+    with new_folder(out) as folder:
+        write_weights(folder, assembly.make_tensors())
+        assembly.config.save_pretrained(folder)
+        GenerationConfig.from_model_config(assembly.config).save_pretrained(folder)
         processor.save(folder)
     return Assembled(
-        num_parameters=parts.num_parameters,
-        num_copied=parts.num_copied,
-        num_drawn=parts.num_drawn,
-        num_unspelt=parts.num_unspelt,
+        num_parameters=assembly.num_parameters,
+        num_copied=assembly.num_copied,
+        num_drawn=assembly.num_drawn,
+        num_unspelt=assembly.num_unspelt,
     )
 
 
-class _Parts:
-    """Every tensor of the model, by name, from where it comes from."""
+class _Assembly:
+    """The configuration and every tensor of the model; counts the tensors as they are made."""
 
     def __init__(
         self,
@@ -108,17 +116,18 @@ class _Parts:
         self._gemma = Checkpoint(gemma_folder) if options.decoder == "gemma2" else None
         self._tokenizers = florence_tokenizer, gemma_tokenizer
         self._text = florence.text_config()
-        self.config = self._model_config()
-        self._shapes = {name: tuple(t.shape) for name, t in on_meta(self.config).state_dict().items() if name != _HEAD}
+        self.config = self._make_config()
+        state = build_on_meta(self.config).state_dict()
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in state.items() if name != _HEAD}
         self.num_parameters = self.num_copied = self.num_drawn = self.num_unspelt = 0
 
-    def tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All of them, none twice and none left out; each of the shape that the model has."""
+    def make_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """Make each tensor of the model once, in the model's shape, with its name."""
         buffers = {"projector.visual_temporal_embed.pos_idx_to_embed"}
         for name, shape in self._shapes.items():
-            tensor = self._new(name, shape)
+            tensor = self._make_new(name, shape)
             if tensor is None:
-                tensor = self._copied(name)
+                tensor = self._read(name)
                 self.num_copied += 1
             else:
                 self.num_drawn += 1
@@ -127,27 +136,27 @@ class _Parts:
             self.num_parameters += 0 if name in buffers else tensor.numel()
             yield name, tensor.to(_DTYPES[self._options.dtype])
 
-    def _copied(self, name: str) -> Tensor:
+    def _read(self, name: str) -> Tensor:
         if self._gemma is not None and name.startswith("decoder."):
             return self._gemma[name.replace("decoder.", "model.", 1)]
         return self._florence[name]
 
-    def _new(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
-        """A tensor that is in no checkpoint as it is; None for those that are."""
+    def _make_new(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
+        """Make a tensor that no checkpoint contains; return None for those that a checkpoint contains."""
         if name == "encoder.embed_tokens.weight":
-            rows = self._drawn(name, shape)
+            rows = self._draw(name, shape)
             shared = self._florence[SHARED]
             rows[: len(shared)] = shared
             return rows
         if self._gemma is None:
-            return self._mean_rows(shape) if name == _EMBEDDING else None
+            return self._make_decoder_table(shape) if name == _EMBEDDING else None
         if name.endswith("encoder_attn_gate"):
             return torch.zeros(shape)
         if "post_encoder_attention_layernorm" in name:
-            return self._copied(name.replace("post_encoder_attention", "post_attention"))
-        return self._drawn(name, shape) if ".encoder_attn." in name else None
+            return self._read(name.replace("post_encoder_attention", "post_attention"))
+        return self._draw(name, shape) if ".encoder_attn." in name else None
 
-    def _mean_rows(self, shape: tuple[int, ...]) -> Tensor:
+    def _make_decoder_table(self, shape: tuple[int, ...]) -> Tensor:
         florence, gemma = self._tokenizers
         specials = {
             self.config.bos_token_id: self._text.bos_token_id,
@@ -157,16 +166,16 @@ class _Parts:
         unknown = gemma.token_to_id("<unk>"), florence.token_to_id("<unk>")
         if None not in unknown:
             specials[unknown[0]] = unknown[1]
-        spelt = spellings(gemma, florence, specials)
+        spelt = spell_tokens(gemma, florence, specials)
         self.num_unspelt = sum(not ids for ids in spelt)
-        return mean_rows(self._florence[SHARED].float(), spelt, self._drawn(_EMBEDDING, shape))
+        return average_rows(self._florence[SHARED].float(), spelt, self._draw(_EMBEDDING, shape))
 
-    def _drawn(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """N(0, 0.02), as published; a function of seed and name."""
+    def _draw(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Draw from N(0, 0.02), as published; a function of seed and name."""
         generator = torch.Generator().manual_seed(zlib.crc32(f"{self._options.seed} {name}".encode()))
         return torch.empty(shape).normal_(std=self.config.initializer_range, generator=generator)
 
-    def _model_config(self) -> PolyglanceConfig:
+    def _make_config(self) -> PolyglanceConfig:
         encoder = BartConfig(**self._text.to_diff_dict())
         if self._gemma is None:
             encoder.vocab_size += self._options.unused_encoder_rows
@@ -178,7 +187,7 @@ class _Parts:
             values = self._gemma.config()
             if values.get("model_type") != "gemma2":
                 raise ValueError(f"{self._gemma.folder}: a model of type {values.get('model_type')!r}, not a Gemma-2")
-            decoder = gemma2_from_published(
+            decoder = convert_gemma2_config(
                 {
                     **values,
                     "encoder_hidden_size": self._text.d_model,
@@ -192,17 +201,18 @@ class _Parts:
         return config
 
 
-def language_model(config: PolyglanceConfig) -> Gemma2ForCausalLM:
-    """A stock Gemma-2 with the sizes of the decoder in `config`: what is trained on text before images come in."""
+def build_language_model(config: PolyglanceConfig) -> Gemma2ForCausalLM:
+    """Build a stock Gemma-2 of the decoder's sizes, to be trained on texts before it is inserted."""
     assert isinstance(config.decoder_config, Gemma2Config)
     return Gemma2ForCausalLM(config.decoder_config)
 
 
 @torch.no_grad()
-def with_language_model(model: Polyglance, language_model: Gemma2ForCausalLM | str | Path) -> None:
-    """Put a Gemma-2's weights into the model's decoder, in place. The gates stay zero, so that the decoder starts as
-    exactly that language model; the norm after cross-attention starts as a copy of the one after self-attention
-    (official code section 1.6).
+def insert_language_model(model: Polyglance, language_model: Gemma2ForCausalLM | str | Path) -> None:
+    """Copy a Gemma-2's weights into the model's decoder, in place.
+
+    The gates stay zero, so that the decoder computes exactly what that language model computes. The norm after
+    cross-attention becomes a copy of the norm after self-attention (official code section 1.6).
 
     Args:
         language_model: the model, or a folder with its checkpoint.
@@ -213,10 +223,10 @@ def with_language_model(model: Polyglance, language_model: Gemma2ForCausalLM | s
     if isinstance(language_model, (str, Path)):
         language_model = Gemma2ForCausalLM.from_pretrained(language_model)
     state = language_model.model.state_dict()
-    own = model.decoder.state_dict()
+    decoder = model.decoder.state_dict()
     for name, tensor in state.items():
-        if name not in own or own[name].shape != tensor.shape:
-            wanted = tuple(own[name].shape) if name in own else "no such tensor"
+        if name not in decoder or decoder[name].shape != tensor.shape:
+            wanted = tuple(decoder[name].shape) if name in decoder else "no such tensor"
             raise ValueError(f"the language model's {name!r} is {tuple(tensor.shape)}; the decoder has {wanted}")
     unexpected = model.decoder.load_state_dict(state, strict=False).unexpected_keys
     assert not unexpected, unexpected
@@ -226,7 +236,7 @@ def with_language_model(model: Polyglance, language_model: Gemma2ForCausalLM | s
 
 
 @torch.no_grad()
-def with_vision_tower(model: Polyglance, source: Polyglance | str | Path) -> None:
-    """Put the vision tower of another model, or of the checkpoint in a folder, into this one, in place."""
+def insert_vision_tower(model: Polyglance, source: Polyglance | str | Path) -> None:
+    """Copy the vision tower of another model, or of the checkpoint in a folder, into this model, in place."""
     tower = source if isinstance(source, Polyglance) else Polyglance.from_pretrained(source)
     model.vision_tower.load_state_dict(tower.vision_tower.state_dict())

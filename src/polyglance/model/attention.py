@@ -1,8 +1,8 @@
-"""Attention of the decoder: exact, soft-capped where the configuration says so, keys shared by the beams of an image.
+"""Attention of the decoder: exact, soft-capped if the configuration says so, with keys shared by the beams of an image.
 
-The library offers two paths for these layers: `eager`, which copies keys and values once per query head, and `sdpa`,
-which cannot soft-cap. This one is `sdpa` where there is no cap and a grouped product where there is one. It also lets
-several rows of queries read one row of keys, so that the keys of an image are stored once however many beams read them.
+transformers offers `eager`, which copies keys and values for each query head, and `sdpa`, which cannot soft-cap. This
+attention is `sdpa` without a cap and a grouped product with one. Several rows of queries can read one row of keys, so
+that the keys of an image are stored once for all its beams.
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from transformers.masking_utils import eager_mask, sdpa_mask
 __all__ = ["ATTENTION", "grouped_attention"]
 
 ATTENTION = "polyglance"
-"""The name under which transformers finds this attention (`attn_implementation`)."""
+"""Name of this attention in transformers (`attn_implementation`)."""
 
 
 def grouped_attention(
@@ -32,12 +32,12 @@ def grouped_attention(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Float[Tensor, "Q T H K"], None]:
-    """Attention of H query heads over G key heads, and of Q rows of queries over B rows of keys.
+    """Compute attention of H query heads to G key heads, and of Q rows of queries to B rows of keys, without copies.
 
-    Q is a multiple of B: row `q` reads keys `q // (Q // B)`, as beams of one image do. Nothing is copied for either.
+    Q is a multiple of B: row `q` reads keys `q // (Q // B)`, as the beams of one image do.
 
     Args:
-        attention_mask: with a soft-cap, float [B, 1, T, S], added; without one, what `sdpa` takes.
+        attention_mask: with a soft-cap float [B, 1, T, S], added to the scores; without one a mask of `sdpa`.
         softcap: scores are bounded to plus or minus this by tanh before the mask (Gemma-2 report, section 2).
     """
     rows, heads, length, width = query.shape
@@ -63,10 +63,10 @@ def grouped_attention(
     return attended.permute(0, 2, 3, 1, 4).reshape(rows, length, heads, width), None
 
 
-def _mask(*, config: Any, **kwargs: Any) -> Tensor | None:
+def _make_mask(*, config: Any, **kwargs: Any) -> Tensor | None:
     capped = getattr(config, "attn_logit_softcapping", None) is not None
     return (eager_mask if capped else sdpa_mask)(config=config, **kwargs)
 
 
 AttentionInterface.register(ATTENTION, grouped_attention)
-AttentionMaskInterface.register(ATTENTION, _mask)
+AttentionMaskInterface.register(ATTENTION, _make_mask)

@@ -1,18 +1,24 @@
-"""The keys and values kept while decoding: written in place, and shared by the beams of an image."""
+"""Keys and values kept while decoding: written in place, and shared by the beams of an image."""
+
+from dataclasses import fields
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.modeling_outputs import Seq2SeqLMOutput
 
-__all__ = ["GrowingLayer", "ImageCache"]
+__all__ = ["CACHE_ARGUMENT", "GrowingLayer", "ImageCache"]
+
+CACHE_ARGUMENT = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
+"""Name under which transformers' layers take a cache and give it back: `cache` from 5.24 on."""
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
-    """Keys and values of one decoder layer in a buffer with room to spare.
+    """Keys and values of one decoder layer, in a buffer that is doubled when it is full.
 
     The library's layer concatenates, so that every token copies all tokens before it; here a token costs the same at
-    every length. It keeps the whole length for Gemma-2's sliding layers too, whose masks cut the window out.
+    every length. All tokens are kept for Gemma-2's sliding layers too; masks apply the window.
     """
 
     def update(
@@ -26,9 +32,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         end = start + key_states.shape[2]
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-            self._buffers = [_with_room(key_states, end), _with_room(value_states, end)]
+            self._buffers = [_new_buffer(key_states, end), _new_buffer(value_states, end)]
         elif end > self._buffers[0].shape[2]:
-            grown = [_with_room(buffer, end) for buffer in self._buffers]
+            grown = [_new_buffer(buffer, end) for buffer in self._buffers]
             for new, old in zip(grown, (self.keys, self.values), strict=True):
                 new[:, :, :start] = old
             self._buffers = grown
@@ -38,9 +44,9 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
         return self.keys, self.values
 
     def reorder_cache(self, beam_idx: Int[Tensor, " R"], start: int = 0) -> None:
-        """Give each row what the row it continues holds, from position `start` on; before it they hold the same."""
-        for held in (self.keys, self.values):
-            held[:, :, start:] = held[beam_idx, :, start:]
+        """Copy to each row the row that it continues, from position `start` on; before it they are equal."""
+        for states in (self.keys, self.values):
+            states[:, :, start:] = states[beam_idx, :, start:]
 
     def batch_select_indices(self, indices: Int[Tensor, " R"]) -> None:
         length = self.get_seq_length()
@@ -52,27 +58,28 @@ class GrowingLayer(DynamicLayer):  # type: ignore[misc]
 
 
 class ImageCache(EncoderDecoderCache):  # type: ignore[misc]
-    """What the decoder keeps: keys and values of the tokens of every beam, and of the encoder's states of every image,
-    computed once and shared by the image's beams."""
+    """Keys and values of the decoder: of the tokens of every beam, and of the encoder's states of every image, which
+    the image's beams share."""
 
     def __init__(self) -> None:
         super().__init__(Cache(layer_class_to_replicate=GrowingLayer), DynamicCache())
 
     def reorder_cache(self, beam_idx: Int[Tensor, " R"], start: int = 0) -> None:
-        """Follow the beams; they never leave their image, so its keys and values stay where they are.
+        """Copy to each beam the beam that it continues. Beams stay with their image, whose keys are not copied.
 
         Args:
-            start: position up to which every row holds the same as the row it continues.
+            beam_idx: for each row the row that it continues.
+            start: position up to which these rows are equal.
         """
         for layer in self.self_attention_cache.layers:
             layer.reorder_cache(beam_idx, start)
 
     def select_images(self, images: Int[Tensor, " B"], rows: Int[Tensor, " R"]) -> None:
-        """Keep these images, and these rows of what is written about them."""
+        """Keep the encoder's keys of these images, and the tokens' keys of these rows."""
         self.self_attention_cache.batch_select_indices(rows)
         self.cross_attention_cache.batch_select_indices(images)
 
 
-def _with_room(states: Tensor, length: int) -> Tensor:
+def _new_buffer(states: Tensor, length: int) -> Tensor:
     rows, heads, _, width = states.shape
     return torch.empty(rows, heads, max(64, 2 * length), width, dtype=states.dtype, device=states.device)

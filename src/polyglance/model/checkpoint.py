@@ -1,11 +1,10 @@
 """Checkpoint folders in Hugging Face's layout, read and written one tensor at a time.
 
 source = Checkpoint("gemma-2-2b")
-with writing("out") as folder:
+with new_folder("out") as folder:
     write_weights(folder, ((name, source[name]) for name in source))
 """
 
-import json
 import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -17,9 +16,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from polyglance.files import replacing_folder
+from polyglance.files import read_json, replacing_folder, write_json
 
-__all__ = ["Checkpoint", "local_folder", "read_json", "write_json", "write_weights", "writing"]
+__all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
 
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "init_state_dict.pt")
 _INDEX = "model.safetensors.index.json"
@@ -114,8 +113,8 @@ class Checkpoint(Mapping[str, Tensor]):
         return files
 
 
-def local_folder(name: str | Path) -> Path:
-    """The folder itself or, for a name on the Hugging Face hub, its downloaded copy.
+def find_folder(name: str | Path) -> Path:
+    """Return the folder or, for a name on the Hugging Face hub, its downloaded copy.
 
     Raises:
         ValueError: neither a folder nor a model that the hub gives out.
@@ -133,8 +132,8 @@ def local_folder(name: str | Path) -> Path:
 
 
 @contextmanager
-def writing(out: str | Path) -> Iterator[Path]:
-    """A folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist.
+def new_folder(out: str | Path) -> Iterator[Path]:
+    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist.
 
     Raises:
         ValueError: `out` is there already and not empty.
@@ -147,21 +146,21 @@ def writing(out: str | Path) -> Iterator[Path]:
 
 
 def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_shard_bytes: int = 2 * 10**9) -> None:
-    """Write tensors as model.safetensors, or as numbered shards and their index where one file would be too large.
+    """Write tensors as model.safetensors, or as numbered shards with an index if they exceed the size of a shard.
 
-    Holds one shard in memory. A tensor larger than a shard gets one for itself.
+    One shard is in memory at a time. A tensor larger than a shard gets one for itself.
     """
     shards: list[list[str]] = []
-    held: dict[str, Tensor] = {}
-    held_bytes = total_bytes = 0
+    pending: dict[str, Tensor] = {}
+    pending_bytes = total_bytes = 0
     for name, tensor in tensors:
-        if held and held_bytes + tensor.nbytes > max_shard_bytes:
-            _flush(folder, held, shards)
-            held_bytes = 0
-        held[name] = tensor
-        held_bytes += tensor.nbytes
+        if pending and pending_bytes + tensor.nbytes > max_shard_bytes:
+            _flush(folder, pending, shards)
+            pending_bytes = 0
+        pending[name] = tensor
+        pending_bytes += tensor.nbytes
         total_bytes += tensor.nbytes
-    _flush(folder, held, shards)
+    _flush(folder, pending, shards)
     if len(shards) == 1:
         _shard(folder, 0).rename(folder / "model.safetensors")
         return
@@ -171,18 +170,13 @@ def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_sh
         _shard(folder, number).rename(path)
         weight_map |= dict.fromkeys(names, path.name)
     index = {"metadata": {"total_size": total_bytes}, "weight_map": weight_map}
-    write_json(folder / _INDEX, index)
+    write_json(folder / _INDEX, index, indent=2)
 
 
-def write_json(path: Path, values: Mapping[str, Any]) -> None:
-    """Write a configuration as transformers does: indented, keys as given."""
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-
-
-def _flush(folder: Path, held: dict[str, Tensor], shards: list[list[str]]) -> None:
-    save_file({name: t.contiguous() for name, t in held.items()}, _shard(folder, len(shards)), {"format": "pt"})
-    shards.append(list(held))
-    held.clear()
+def _flush(folder: Path, pending: dict[str, Tensor], shards: list[list[str]]) -> None:
+    save_file({name: t.contiguous() for name, t in pending.items()}, _shard(folder, len(shards)), {"format": "pt"})
+    shards.append(list(pending))
+    pending.clear()
 
 
 def _shard(folder: Path, number: int) -> Path:
@@ -207,17 +201,3 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors")
     return state
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The contents of a JSON file.
-
-    Raises:
-        ValueError: no such file, or not JSON.
-    """
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{path}: not valid JSON ({error})") from None

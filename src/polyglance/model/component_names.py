@@ -2,12 +2,12 @@
 
 from typing import Literal, get_args
 
-__all__ = ["PARTS", "PUBLISHED_TRAINED", "Part"]
+__all__ = ["COMPONENTS", "PUBLISHED_TRAINED", "Component"]
 
-Part = Literal["vision", "projection", "encoder", "decoder", "cross_attention", "gates", "embeddings"]
-PARTS: tuple[Part, ...] = get_args(Part)
+Component = Literal["vision", "projection", "encoder", "decoder", "cross_attention", "gates", "embeddings"]
+COMPONENTS: tuple[Component, ...] = get_args(Component)
 
-PUBLISHED_TRAINED: dict[str, tuple[Part, ...]] = {
+PUBLISHED_TRAINED: dict[str, tuple[Component, ...]] = {
     "bart": ("encoder", "decoder", "cross_attention", "embeddings"),
     "gemma2": ("encoder", "cross_attention", "gates", "embeddings"),
 }

@@ -1,4 +1,4 @@
-"""The configuration of a model: three library configurations, one per exchangeable part, and how they are joined."""
+"""The configuration of a model: of vision tower, encoder and decoder, which are transformers', and of their joints."""
 
 from typing import Any, ClassVar
 
@@ -11,7 +11,8 @@ __all__ = ["PolyglanceConfig"]
 
 
 class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Vision tower (`florence_vision`, `conv_stem` or `vit`), encoder (`bart`) and decoder (`bart` or `gemma2`).
+    """Configuration of vision tower (`florence_vision`, `conv_stem`, `vit`), encoder (`bart`) and decoder (`bart`,
+    `gemma2`).
 
     Encoder and decoder have their own vocabularies (official code section 1.8). A `gemma2` decoder configuration
     carries three keys more than the library's: `cross_attention_hidden_size` (the encoder's width),
@@ -38,9 +39,9 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
             final_logit_softcapping: logits are bounded to plus or minus this by tanh; None leaves them as they are.
             initializer_range: standard deviation of the image projection and its positions when drawn at random.
         """
-        self.vision_config = _part(vision_config, "florence_vision")
-        self.encoder_config = _part(encoder_config, "bart")
-        self.decoder_config = _part(decoder_config, "bart")
+        self.vision_config = _build_config(vision_config, "florence_vision")
+        self.encoder_config = _build_config(encoder_config, "bart")
+        self.decoder_config = _build_config(decoder_config, "bart")
         self.max_image_grid = max_image_grid
         self.final_logit_softcapping = final_logit_softcapping
         self.initializer_range = initializer_range
@@ -53,20 +54,20 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def vocab_size(self) -> int:
-        """Rows of the decoder's embedding and of the tied head."""
+        """Number of rows of the decoder's embedding and of the tied head."""
         return self.decoder_config.vocab_size
 
     @property
     def image_size(self) -> int:
-        """Side of the square images, in pixels, where nothing else is asked for: 224 for Florence-2's tower, which
-        takes any (official code section 2.5), else the largest that the model has positions for."""
+        """Default side of the square images, in pixels: 224 for Florence-2's tower, which takes any (official code
+        section 2.5), else the largest that the model has positions for."""
         vision = self.vision_config
         if vision.model_type == "florence_vision":
             return 224
         return vision.image_size if vision.model_type == "vit" else self.max_image_grid * 2**vision.num_layers
 
     def num_image_tokens(self, image_size: int) -> int:
-        """Tokens that the encoder reads of a square image of this side in pixels: one mean, then the grid."""
+        """Number of tokens of a square image with this side, in pixels: the mean, then the grid."""
         vision = self.vision_config
         side = image_size
         if vision.model_type == "florence_vision":
@@ -77,15 +78,15 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         return 1 + side**2
 
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
-        """The encoder's configuration where only that is asked for, else the decoder's (generation reads it)."""
+        """Return the encoder's configuration if only that is asked for, else the decoder's (generation reads it)."""
         return self.encoder_config if encoder and not decoder else self.decoder_config
 
 
 _NOT_AUTO = {"florence_vision": Florence2VisionConfig, "conv_stem": ConvStemConfig}
-"""Configurations that AutoConfig does not know on their own."""
+"""Configurations that AutoConfig does not know."""
 
 
-def _part(config: PreTrainedConfig | dict[str, Any] | None, default_model_type: str) -> PreTrainedConfig:
+def _build_config(config: PreTrainedConfig | dict[str, Any] | None, default_model_type: str) -> PreTrainedConfig:
     if isinstance(config, PreTrainedConfig):
         return config
     values = dict(config or {})

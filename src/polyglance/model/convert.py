@@ -1,6 +1,7 @@
-"""The published code's checkpoints to ours and back: renamings, one transposition, every key accounted for.
+"""Converts checkpoints of the published code to this project's and back: renamings and one transposition.
 
-Source of the rules: official code sections 1.2 to 1.6, its models/florence2.py and models/gemma2.py.
+Every key is accounted for. Source of the rules: official code sections 1.2 to 1.6, its models/florence2.py and
+models/gemma2.py.
 """
 
 import re
@@ -13,19 +14,20 @@ from torch import Tensor
 from transformers import BartConfig, Gemma2Config, GenerationConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from polyglance.files import write_json
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, local_folder, write_json, write_weights, writing
+from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.processor import Processor
 
 __all__ = [
-    "config_from_published",
-    "config_to_published",
+    "convert_config_from_published",
+    "convert_config_to_published",
     "convert_from_published",
+    "convert_key_from_published",
+    "convert_key_to_published",
     "convert_to_published",
-    "key_from_published",
-    "key_to_published",
 ]
 
 _HEAD = "lm_head.weight"
@@ -49,18 +51,19 @@ _RENAMINGS = (
     ("language_model.model.decoder.", "decoder."),
     ("language_model.lm_head.", "lm_head."),
 )
-"""Published fragment, ours. Applied in this order one way and in the opposite order the other; # is a number."""
+"""Published fragment, this project's fragment; # is a number. Applied in this order to convert published keys, and in
+the opposite order to convert back."""
 
 
-def key_from_published(key: str) -> str:
-    """Our name of a parameter of the published code."""
+def convert_key_from_published(key: str) -> str:
+    """Convert a parameter's name in the published code to its name here."""
     for published, ours in _RENAMINGS:
         key = _replace(key, published, ours)
     return key
 
 
-def key_to_published(key: str) -> str:
-    """The published code's name of one of our parameters."""
+def convert_key_to_published(key: str) -> str:
+    """Convert a parameter's name here to its name in the published code."""
     for published, ours in reversed(_RENAMINGS):
         key = _replace(key, ours, published)
     return key
@@ -79,26 +82,29 @@ def convert_from_published(
     tokenizers: tuple[str, str] | None = None,
     unsafe_pickle: bool = False,
 ) -> Polyglance | None:
-    """A checkpoint of the published code as ours: written to `out` tensor by tensor, or built where `out` is None.
+    """Convert a checkpoint of the published code.
 
     Args:
+        folder: folder of the checkpoint.
+        out: folder for the model, written tensor by tensor; None: build the model in memory and return it.
         tokenizers: Florence-2 and Gemma-2 (folders, or names on the hub) whose tokenizer.json the model was trained
-            with; the published checkpoints bring none. Without them `out` has no processor.
+            with; published checkpoints contain none. Without them `out` has no processor.
+        unsafe_pickle: also read pickle files (tensors only).
 
     Raises:
         ValueError: an unreadable folder, a key that is missing or unknown, a shape that does not fit the configuration,
             a head that is not the embedding it is tied to, a tokenizer that does not fit.
     """
     source = Checkpoint(folder, unsafe_pickle=unsafe_pickle)
-    config = config_from_published(source.config(), where=str(source.folder / "config.json"))
+    config = convert_config_from_published(source.config(), where=str(source.folder / "config.json"))
     processor = None
     if tokenizers is not None:
-        found = [load_tokenizer(local_folder(name) / "tokenizer.json") for name in tokenizers]
-        processor = Processor.for_model(config, *found)
-    names = _names_from_published(source, config)
-    tensors = ((name, _transposed(source[published], name)) for name, published in names.items())
+        loaded = [load_tokenizer(find_folder(name) / "tokenizer.json") for name in tokenizers]
+        processor = Processor.for_model(config, *loaded)
+    names = _match_names(source, config)
+    tensors = ((name, _transpose_projection(source[published], name)) for name, published in names.items())
     if out is not None:
-        with writing(out) as partial:
+        with new_folder(out) as partial:
             write_weights(partial, tensors)
             config.architectures = [Polyglance.__name__]
             config.save_pretrained(partial)
@@ -113,31 +119,35 @@ def convert_from_published(
 
 
 def convert_to_published(folder: str | Path, out: str | Path) -> None:
-    """One of our checkpoints in the published code's layout: config.json and weights under its names.
+    """Convert a checkpoint to the published code's layout: config.json and weights under its names.
 
     Raises:
-        ValueError: an unreadable folder, or a model whose parts the published code does not have.
+        ValueError: an unreadable folder, or a model with a component that the published code does not have.
     """
     source = Checkpoint(folder)
     config = PolyglanceConfig.from_pretrained(folder)
-    published = config_to_published(config)
-    held, expected = set(source) - {_HEAD}, set(_shapes(config)) - {_HEAD}
-    _refuse(source.folder, missing=expected - held, unknown=held - expected)
-    with writing(out) as partial:
-        write_weights(partial, _published_tensors(source))
-        write_json(partial / "config.json", published)
+    published = convert_config_to_published(config)
+    names, expected = set(source) - {_HEAD}, set(_find_shapes(config)) - {_HEAD}
+    _check_keys(source.folder, missing=expected - names, unknown=names - expected)
+    with new_folder(out) as partial:
+        write_weights(partial, _convert_tensors(source))
+        write_json(partial / "config.json", published, indent=2)
 
 
-def _published_tensors(source: Checkpoint) -> Iterator[tuple[str, Tensor]]:
+def _convert_tensors(source: Checkpoint) -> Iterator[tuple[str, Tensor]]:
     for name in source:
         if name != _HEAD:
-            yield key_to_published(name), _transposed(source[name], name)
-    yield key_to_published(_HEAD), source[_EMBEDDING]
+            yield convert_key_to_published(name), _transpose_projection(source[name], name)
+    yield convert_key_to_published(_HEAD), source[_EMBEDDING]
 
 
-def _names_from_published(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]:
-    """Our names, and under which name the source holds each; the head goes with the embedding it is tied to."""
-    names = {key_from_published(published): published for published in source}
+def _match_names(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]:
+    """Return this project's name -> the source's name of each tensor, the tied head left out.
+
+    Raises:
+        ValueError: a key that is missing, unknown or there twice, a wrong shape, an untied head.
+    """
+    names = {convert_key_from_published(published): published for published in source}
     if len(names) < len(source):
         raise ValueError(f"{source.folder}: two of its keys name the same parameter")
     if _HEAD in names:
@@ -145,9 +155,9 @@ def _names_from_published(source: Checkpoint, config: PolyglanceConfig) -> dict[
         head, embedding = source[names.pop(_HEAD)], source[names[_EMBEDDING]]
         if not torch.equal(head, embedding):
             raise ValueError(f"{source.folder}: the head and the decoder's embedding differ; they must be tied")
-    shapes = _shapes(config)
-    missing = {key_to_published(name) for name in shapes if name not in names and name != _HEAD}
-    _refuse(source.folder, missing=missing, unknown={names[name] for name in names if name not in shapes})
+    shapes = _find_shapes(config)
+    missing = {convert_key_to_published(name) for name in shapes if name not in names and name != _HEAD}
+    _check_keys(source.folder, missing=missing, unknown={names[name] for name in names if name not in shapes})
     for name, published in names.items():
         shape = source.shape(published)
         expected = shapes[name][::-1] if published == "image_projection" else shapes[name]
@@ -156,26 +166,28 @@ def _names_from_published(source: Checkpoint, config: PolyglanceConfig) -> dict[
     return names
 
 
-def _refuse(folder: Path, *, missing: set[str], unknown: set[str]) -> None:
+def _check_keys(folder: Path, *, missing: set[str], unknown: set[str]) -> None:
     for problem, keys in (("missing", missing), ("unknown", unknown)):
         if keys:
             shown = ", ".join(sorted(keys)[:5])
             raise ValueError(f"{folder}: {len(keys)} {problem} key(s): {shown}{', ...' if len(keys) > 5 else ''}")
 
 
-def _shapes(config: PolyglanceConfig) -> dict[str, tuple[int, ...]]:
+def _find_shapes(config: PolyglanceConfig) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         return {name: tuple(tensor.shape) for name, tensor in Polyglance(config).state_dict().items()}
 
 
-def _transposed(tensor: Tensor, name: str) -> Tensor:
-    """The published projection is a bare matrix [in, out]; ours is a linear layer's [out, in]."""
+def _transpose_projection(tensor: Tensor, name: str) -> Tensor:
+    """Transpose the image projection: published as a bare matrix [in, out], here the weight of a linear layer."""
     return tensor.T.contiguous() if name == "projector.image_projection.weight" else tensor
 
 
-def config_from_published(published: Mapping[str, Any], *, where: str = "config.json") -> PolyglanceConfig:
-    """Our configuration from the published config.json. What concerns generation is not in it: the published code
-    hides settings there (no_repeat_ngram_size and others) that every caller of ours states.
+def convert_config_from_published(published: Mapping[str, Any], *, where: str = "config.json") -> PolyglanceConfig:
+    """Convert a published config.json.
+
+    Settings of generation are left out: the published code hides some of them there (no_repeat_ngram_size and others);
+    here every caller states them.
 
     Raises:
         ValueError: a key that the published layout has is missing.
@@ -184,9 +196,9 @@ def config_from_published(published: Mapping[str, Any], *, where: str = "config.
         vision, text = published["vision_config"], published["text_config"]
         gemma = text.get("gemma_config")
         return PolyglanceConfig(
-            vision_from_published(vision),
-            encoder_from_published(text),
-            gemma2_from_published(gemma) if gemma else _bart_from_published(text),
+            convert_vision_config(vision),
+            convert_encoder_config(text),
+            convert_gemma2_config(gemma) if gemma else _convert_bart_config(text),
             max_image_grid=vision["image_pos_embed"]["max_pos_embeddings"],
             final_logit_softcapping=gemma.get("final_logit_softcapping", 30.0) if gemma else 30.0,
             decoder_start_token_id=published.get("decoder_start_token_id", 1),
@@ -195,20 +207,24 @@ def config_from_published(published: Mapping[str, Any], *, where: str = "config.
         raise ValueError(f"{where}: not a configuration of the published code: the key {error} is missing") from None
 
 
-def vision_from_published(vision: Mapping[str, Any]) -> Florence2VisionConfig:
-    """The vision tower of a published vision_config, which is Microsoft's."""
+def convert_vision_config(vision: Mapping[str, Any]) -> Florence2VisionConfig:
+    """Convert a published vision_config, which is Microsoft's."""
     return Florence2VisionConfig(
-        **_picked(vision, _VISION_KEYS),
+        **_pick(vision, _VISION_KEYS),
         embed_dim=vision["dim_embed"],
         max_temporal_embeddings=vision["visual_temporal_embedding"]["max_temporal_embeddings"],
         max_position_embeddings=vision["image_pos_embed"]["max_pos_embeddings"],
     )
 
 
-def encoder_from_published(text: Mapping[str, Any], *, vocab_size: int | None = None) -> BartConfig:
-    """The encoder of a published text_config, or of Florence-2's own, which has one vocabulary for both sides."""
+def convert_encoder_config(text: Mapping[str, Any], *, vocab_size: int | None = None) -> BartConfig:
+    """Convert the encoder's settings of a published text_config, or of Florence-2's, which has one vocabulary.
+
+    Args:
+        vocab_size: number of rows of the encoder's table; None: the published key.
+    """
     return BartConfig(
-        **_picked(text, _BART_KEYS),
+        **_pick(text, _BART_KEYS),
         vocab_size=vocab_size or text["encoder_vocab_size"],
         pad_token_id=text.get("encoder_pad_token_id", 1),
         bos_token_id=text.get("encoder_bos_token_id", 0),
@@ -218,29 +234,29 @@ def encoder_from_published(text: Mapping[str, Any], *, vocab_size: int | None = 
     )
 
 
-def _bart_from_published(text: Mapping[str, Any]) -> BartConfig:
+def _convert_bart_config(text: Mapping[str, Any]) -> BartConfig:
     return BartConfig(
-        **_picked(text, _BART_KEYS),
-        **_picked(text, _ID_DEFAULTS, _ID_DEFAULTS),
+        **_pick(text, _BART_KEYS),
+        **_pick(text, _ID_DEFAULTS, _ID_DEFAULTS),
         vocab_size=text["vocab_size"],
         forced_eos_token_id=None,
         use_cache=False,
     )
 
 
-def gemma2_from_published(gemma: Mapping[str, Any]) -> Gemma2Config:
-    """The decoder of a published gemma_config, which is Gemma-2's with two keys more."""
+def convert_gemma2_config(gemma: Mapping[str, Any]) -> Gemma2Config:
+    """Convert a published gemma_config, which is Gemma-2's with two more keys."""
     return Gemma2Config(
-        **_picked(gemma, _GEMMA_KEYS),
-        **_picked(gemma, _ID_DEFAULTS, _ID_DEFAULTS),
+        **_pick(gemma, _GEMMA_KEYS),
+        **_pick(gemma, _ID_DEFAULTS, _ID_DEFAULTS),
         cross_attention_hidden_size=gemma.get("encoder_hidden_size", 1024),
         cross_attention_every=gemma.get("encoder_attn_every_x_layers", 1),
         use_cache=False,
     )
 
 
-def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
-    """The published code's config.json for a model of ours.
+def convert_config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
+    """Make the published code's config.json of a model.
 
     Raises:
         ValueError: a vision tower that the published code does not have.
@@ -252,7 +268,7 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
         raise ValueError(f"the published code has no vision tower of type {vision['model_type']!r}; only Florence-2's")
     ids = {key: getattr(config, key) for key in (*_ID_DEFAULTS, "decoder_start_token_id")}
     text = {
-        **_picked(encoder, _BART_KEYS),
+        **_pick(encoder, _BART_KEYS),
         **ids,
         "vocab_size": config.vocab_size,
         "encoder_vocab_size": encoder["vocab_size"],
@@ -260,8 +276,8 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
     }
     if isinstance(config.decoder_config, Gemma2Config):
         text["gemma_config"] = {
-            **_picked(decoder, [key for key in _GEMMA_KEYS if key != "rope_parameters"]),
-            **_picked(decoder, _ID_DEFAULTS),
+            **_pick(decoder, [key for key in _GEMMA_KEYS if key != "rope_parameters"]),
+            **_pick(decoder, _ID_DEFAULTS),
             "model_type": "gemma2",
             "rope_theta": decoder["rope_parameters"]["rope_theta"],
             "final_logit_softcapping": config.final_logit_softcapping,
@@ -270,7 +286,7 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
             "_attn_implementation": "eager",
         }
     else:
-        text |= _picked(decoder, [key for key in _BART_KEYS if key.startswith("decoder")])
+        text |= _pick(decoder, [key for key in _BART_KEYS if key.startswith("decoder")])
         text["use_encoder_tokenizer"] = True
     return {
         "model_type": "florence2",
@@ -280,13 +296,13 @@ def config_to_published(config: PolyglanceConfig) -> dict[str, Any]:
         "projection_dim": encoder["d_model"],
         **ids,
         "text_config": {**text, "_attn_implementation": "eager"},
-        "vision_config": _vision_to_published(vision, config),
+        "vision_config": _make_published_vision(vision, config),
     }
 
 
-def _vision_to_published(vision: Mapping[str, Any], config: PolyglanceConfig) -> dict[str, Any]:
+def _make_published_vision(vision: Mapping[str, Any], config: PolyglanceConfig) -> dict[str, Any]:
     return {
-        **_picked(vision, _VISION_KEYS),
+        **_pick(vision, _VISION_KEYS),
         "model_type": "davit",
         "dim_embed": vision["embed_dim"],
         "projection_dim": config.encoder_config.d_model,
@@ -297,9 +313,8 @@ def _vision_to_published(vision: Mapping[str, Any], config: PolyglanceConfig) ->
     }
 
 
-def _picked(values: Mapping[str, Any], keys: Any, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    found = {key: values[key] for key in keys if key in values}
-    return {**(defaults or {}), **found}
+def _pick(values: Mapping[str, Any], keys: Any, defaults: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    return {**(defaults or {}), **{key: values[key] for key in keys if key in values}}
 
 
 _ID_DEFAULTS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}

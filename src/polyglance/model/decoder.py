@@ -1,7 +1,7 @@
 """Gemma-2 with gated cross-attention inserted into its layers (paper section 1; official code section 1.6).
 
-Inserted, not forked: the layers are the library's, with three members more, and their checkpoint names are those of
-Gemma-2 and of the published code. With the gates at zero the model computes exactly what Gemma-2 computes.
+The layers are the library's, with three more members; the names in a checkpoint are those of Gemma-2 and of the
+published code. With the gates at zero the decoder computes exactly what Gemma-2 computes.
 """
 
 from typing import Any, ClassVar
@@ -11,7 +11,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig
 from transformers import initialization as init
-from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.masking_utils import create_bidirectional_mask
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.bart.modeling_bart import BartDecoder
@@ -19,14 +18,14 @@ from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
 
 from polyglance.model.attention import ATTENTION
-from polyglance.model.cache import ImageCache
+from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.linear import use_few_rows_linear
 
-__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "decoder"]
+__all__ = ["GatedGemma2Decoder", "GatedGemma2Layer", "build_decoder"]
 
 
-def decoder(config: PreTrainedConfig) -> nn.Module:
-    """The decoder of a configuration: `bart` or `gemma2`; both take ids and encoder states, both give hidden states.
+def build_decoder(config: PreTrainedConfig) -> nn.Module:
+    """Build a decoder, `bart` or `gemma2`: from ids and encoder states to hidden states.
 
     Its attention is `polyglance.model.attention` unless the configuration names another.
     """
@@ -59,31 +58,32 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         **kwargs: Any,
     ) -> Float[Tensor, "B T D"]:
+        cache = kwargs.pop(CACHE_ARGUMENT, None)
         attended, _ = self.self_attn(
             hidden_states=self.input_layernorm(hidden_states),
             position_embeddings=position_embeddings,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=None if past_key_values is None else past_key_values.self_attention_cache,
+            **{CACHE_ARGUMENT: None if cache is None else cache.self_attention_cache},
             **kwargs,
         )
         hidden_states = hidden_states + self.post_attention_layernorm(attended)
         if self.has_cross_attention:
-            seen, _ = self.encoder_attn(
-                hidden_states, encoder_attention_mask, encoder_hidden_states, past_key_values=past_key_values, **kwargs
+            crossed, _ = self.encoder_attn(
+                hidden_states, encoder_attention_mask, encoder_hidden_states, **{CACHE_ARGUMENT: cache}, **kwargs
             )
-            hidden_states = hidden_states + self.encoder_attn_gate.tanh() * self.post_encoder_attention_layernorm(seen)
+            gate = self.encoder_attn_gate.tanh()
+            hidden_states = hidden_states + gate * self.post_encoder_attention_layernorm(crossed)
         transformed = self.mlp(self.pre_feedforward_layernorm(hidden_states))
         return hidden_states + self.post_feedforward_layernorm(transformed)
 
 
 class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
-    """Gemma-2 that also reads an encoder."""
+    """Gemma-2 with cross-attention to an encoder's states."""
 
     _no_split_modules: ClassVar = ["GatedGemma2Layer"]
 
@@ -98,15 +98,11 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: Cache | None = None,
-        use_cache: bool = False,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         if encoder_hidden_states is None:
             raise ValueError("the decoder needs encoder_hidden_states: its layers read the image through them")
         inputs_embeds = self.embed_tokens(input_ids)
-        if use_cache and past_key_values is None:
-            past_key_values = ImageCache()
         cross_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,
@@ -116,8 +112,6 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         return super().forward(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
-            use_cache=use_cache,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=cross_mask,
             **kwargs,
@@ -127,7 +121,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, GatedGemma2Layer) and module.has_cross_attention:
-            init.zeros_(module.encoder_attn_gate)  # the library does not know a bare parameter
+            init.zeros_(module.encoder_attn_gate)  # the library does not initialise a bare parameter
         if isinstance(module, T5GemmaCrossAttention):
             deviation = getattr(self.config, "cross_attention_initializer_range", self.config.initializer_range)
             for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):

@@ -14,16 +14,16 @@ from torch import Tensor
 
 from polyglance.config import from_dict
 from polyglance.engines.evaluated import TASKS, Failure, ModelConfig, Picture, Task, TextLoss
-from polyglance.engines.library import folder_digest, grouped, text_losses
+from polyglance.engines.library import folder_digest, grouped
 from polyglance.engines.loading import check_device
+from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import read_json
-from polyglance.model.generate import GenerateConfig, generate_ids, load_model
-from polyglance.model.processor import Processor, ProcessorConfig, language_prefix
-from polyglance.model.vision import pixel_values
+from polyglance.model.generate import GenerateConfig, generate_ids, load_polyglance
+from polyglance.model.processor import Processor, ProcessorConfig, resolve_prefix
+from polyglance.model.vision import normalise_pixels
 
 __all__ = ["OwnModel"]
 
@@ -99,7 +99,11 @@ class OwnModel:
 
     @cached_property
     def _model(self) -> Polyglance:
-        model = load_model(self._folder).to(device=self._config.device, dtype=getattr(torch, self._config.dtype)).eval()
+        model = (
+            load_polyglance(self._folder)
+            .to(device=self._config.device, dtype=getattr(torch, self._config.dtype))
+            .eval()
+        )
         tower = model.config.vision_config.model_type
         if tower != "florence_vision" and self._image_size != model.config.image_size:
             raise ValueError(f"{self.name}: its vision tower takes images of {model.config.image_size} pixels only")
@@ -119,7 +123,7 @@ class OwnModel:
         return Processor(settings, processor.encoder_tokenizer, processor.decoder_tokenizer)
 
     def _prefix(self, task: Task, language: str) -> str:
-        return language_prefix(language, self._config.prefix) if task == "caption" else ""
+        return resolve_prefix(language, self._config.prefix) if task == "caption" else ""
 
     @torch.no_grad()
     def _write(self, images: Sequence[Picture], prompts: Sequence[str], prefix: str) -> list[str | Failure]:
@@ -151,7 +155,7 @@ class OwnModel:
         return refused, [row for row in range(len(prompts)) if row not in refused]
 
     def _features(self, images: Sequence[Picture]) -> Float[Tensor, "B I E"]:
-        pixels = pixel_values(torch.from_numpy(np.stack([self._square(image.rgb) for image in images])))
+        pixels = normalise_pixels(torch.from_numpy(np.stack([self._square(image.rgb) for image in images])))
         return self._model.encode_image(pixels.to(self._model.device, self._model.dtype))
 
     def _square(self, image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
@@ -167,15 +171,15 @@ class OwnModel:
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
         repeats = torch.tensor(sizes, device=model.device)
-        rows = [self._target(text) for texts in candidates for text in texts]
-        hidden = model.decoder(
-            input_ids=pad([row[:-1] for row in rows], model.config.pad_token_id).to(model.device),
-            encoder_hidden_states=states.repeat_interleave(repeats, dim=0),
-            encoder_attention_mask=None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
-            use_cache=False,
-        ).last_hidden_state
-        labels = pad([row[1:] for row in rows], IGNORED).to(model.device)
-        return grouped(text_losses(model.logits(hidden), labels), sizes)
+        labels = [self._target(text)[1:] for texts in candidates for text in texts]
+        nats = model.nats(
+            states.repeat_interleave(repeats, dim=0),
+            None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
+            pad(labels, IGNORED).to(model.device),
+        )
+        sums = nats.double().sum(dim=1).tolist()
+        losses = [TextLoss(nats=total, num_tokens=len(row)) for total, row in zip(sums, labels, strict=True)]
+        return grouped(losses, sizes)
 
     def _target(self, text: str) -> list[int]:
         """Ids that the decoder starts with, those of the text, and the end."""

@@ -1,17 +1,18 @@
-"""What a model costs, answered by the model itself: parameters, and multiply-accumulates of a forward pass."""
+"""Costs of a model, counted on the model itself: parameters, and multiply-accumulates (MACs) of its passes."""
 
 import copy
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from polyglance.compute import training_compute
 from polyglance.model.architecture import Polyglance
+from polyglance.model.components import Component, count_parameters, freeze
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.parts import Part, freeze, num_parameters
 
-__all__ = ["Counts", "count", "forward_macs", "macs_by_part", "on_meta", "training_macs"]
+__all__ = ["Counts", "build_on_meta", "count_macs", "count_model", "count_training_macs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,83 +32,81 @@ class Counts:
         return training_compute(forward, num_trained=self.num_trained, num_parameters=self.num_parameters)
 
 
-def count(
+def count_model(
     config: PolyglanceConfig,
-    trained: tuple[Part, ...],
+    trained: tuple[Component, ...],
     *,
     image_size: int,
     source_tokens: int,
     target_tokens: int,
 ) -> Counts:
-    """P, P_t and F without allocating a weight: the model is built on the meta device.
+    """Count P, P_t and F without allocating a weight: the model is built on the meta device.
 
     Args:
         image_size: side of the square images, in pixels.
         source_tokens: prompt tokens; the image's tokens come on top.
         target_tokens: decoder positions, each with logits over the whole vocabulary.
     """
-    model = on_meta(config)
+    model = build_on_meta(config)
     freeze(model, trained)
+    macs = count_macs(model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens)
     return Counts(
-        num_parameters=num_parameters(model),
-        num_trained=num_parameters(model, trained_only=True),
-        macs_per_sample=forward_macs(
-            model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens
-        ),
+        num_parameters=count_parameters(model),
+        num_trained=count_parameters(model, trained_only=True),
+        macs_per_sample=sum(macs.values()),
     )
 
 
-def on_meta(config: PolyglanceConfig) -> Polyglance:
-    """The model without its weights, and with attention that the counters can see through."""
+def build_on_meta(config: PolyglanceConfig) -> Polyglance:
+    """Build the model without its weights, with attention whose products torch's counter sees."""
     config = copy.deepcopy(config)
-    for part in (config.vision_config, config.encoder_config, config.decoder_config):
-        part._attn_implementation = "eager"  # the fused kernels look into masks, which have no values on meta
+    for component in (config.vision_config, config.encoder_config, config.decoder_config):
+        component._attn_implementation = "eager"  # fused kernels read masks, which have no values on meta
     with torch.device("meta"):
         return Polyglance(config)
 
 
-def forward_macs(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> int:
-    """MACs of one forward pass of a model on the meta device, as torch's own counter sees the operators run."""
-    macs = macs_by_part(model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens)
-    return sum(macs.values())
-
-
-def macs_by_part(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> dict[str, int]:
-    """The same by part: vision, projection, encoder, decoder (cross-attention included), head."""
-    with torch.device("meta"), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        model.eval()(
-            pixel_values=torch.empty(1, 3, image_size, image_size),
-            input_ids=torch.empty(1, source_tokens, dtype=torch.long),
-            decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
-            decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),  # as is, not looked into
-        )
+def count_macs(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> dict[str, int]:
+    """Count the MACs of one forward pass of a model on the meta device, by module: vision, projection, encoder, decoder
+    (cross-attention included), head. Their sum is F."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        _compute_logits(model, image_size, source_tokens, target_tokens)
     # The counter's convention is 2 per multiply-accumulate.
     flops = {name: sum(counts.values()) for name, counts in counter.get_flop_counts().items()}
     root = type(model).__name__
-    macs = {part: flops.get(f"{root}.{module}", 0) // 2 for part, module in _MODULES.items()}
-    assert sum(macs.values()) == counter.get_total_flops() // 2, "a multiplication outside the parts"
+    macs = {name: flops.get(f"{root}.{module}", 0) // 2 for name, module in _MODULES.items()}
+    assert sum(macs.values()) == counter.get_total_flops() // 2, "a multiplication outside these modules"
     return macs
 
 
-def training_macs(
-    config: PolyglanceConfig, trained: tuple[Part, ...], *, image_size: int, source_tokens: int, target_tokens: int
+def count_training_macs(
+    config: PolyglanceConfig,
+    trained: tuple[Component, ...],
+    *,
+    image_size: int,
+    source_tokens: int,
+    target_tokens: int,
 ) -> int:
-    """MACs that a training step needs for one sample: forward, the gradients of activations as far back as something
-    is trained, and those of the trained weights. Counted as torch's counter sees them run, on the meta device.
+    """Count the MACs of a training step for one sample: forward pass, gradients of activations as far back as something
+    is trained, gradients of the trained weights. torch's counter sees them run on the meta device.
 
-    The paper's C = S F (1 + P_t / P) is a convention that laws are fitted with; hours and MFU are reckoned with this.
+    The paper's C = S F (1 + P_t / P) is a convention that laws are fitted with; hours and MFU are computed from this.
     """
-    model = on_meta(config)
+    model = build_on_meta(config)
     freeze(model, trained)
-    with torch.device("meta"), FlopCounterMode(display=False) as counter:
-        logits = model.eval()(
+    with FlopCounterMode(display=False) as counter:
+        _compute_logits(model, image_size, source_tokens, target_tokens).sum().backward()
+    return counter.get_total_flops() // 2
+
+
+def _compute_logits(model: Polyglance, image_size: int, source_tokens: int, target_tokens: int) -> Tensor:
+    with torch.device("meta"):
+        return model.eval()(
             pixel_values=torch.empty(1, 3, image_size, image_size),
             input_ids=torch.empty(1, source_tokens, dtype=torch.long),
             decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
-            decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),
+            decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),  # 4-D masks are used as they are
         ).logits
-        logits.sum().backward()
-    return counter.get_total_flops() // 2
 
 
 _MODULES = {

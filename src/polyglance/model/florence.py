@@ -1,4 +1,4 @@
-"""Florence-2 checkpoints as transformers saves them, and as Microsoft published them, under our names."""
+"""Florence-2 checkpoints, as transformers saves them or as Microsoft published them, by this project's names."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -9,12 +9,12 @@ from transformers import BartConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model.checkpoint import Checkpoint
-from polyglance.model.convert import encoder_from_published, key_from_published, vision_from_published
+from polyglance.model.convert import convert_encoder_config, convert_key_from_published, convert_vision_config
 
 __all__ = ["SHARED", "Florence"]
 
 SHARED = "shared.weight"
-"""Our name for the one embedding table of a Florence-2, which both sides and the head use."""
+"""Name given here to the one embedding table of a Florence-2, which encoder, decoder and head share."""
 
 _NATIVE = (
     (r"^(model\.)?vision_tower\.", "vision_tower."),
@@ -25,7 +25,7 @@ _COPIES_OF_SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight
 
 
 class Florence(Mapping[str, Tensor]):
-    """The tensors of a Florence-2 under our names, read one at a time.
+    """The tensors of a Florence-2 by this project's names, read one at a time.
 
     Raises:
         ValueError: a configuration that is not a Florence-2's.
@@ -38,16 +38,16 @@ class Florence(Mapping[str, Tensor]):
             raise ValueError(f"{checkpoint.folder / 'config.json'}: not a Florence-2 configuration")
         vision, self._text = config["vision_config"], config["text_config"]
         self._is_native = "embed_dim" in vision
-        self.vision_config = _native_vision(vision) if self._is_native else vision_from_published(vision)
+        self.vision_config = _read_native_config(vision) if self._is_native else convert_vision_config(vision)
         self.max_image_grid: int = self.vision_config.max_position_embeddings
-        names = {self._our_name(name): name for name in checkpoint}
+        names = {self._convert_key(name): name for name in checkpoint}
         self._names = {name: source for name, source in names.items() if name not in _COPIES_OF_SHARED}
         if SHARED not in self._names:
             raise ValueError(f"{checkpoint.folder}: the shared embedding of a Florence-2 is missing")
 
     def text_config(self) -> BartConfig:
-        """Its encoder's configuration, with the vocabulary of the checkpoint."""
-        return encoder_from_published(self._text, vocab_size=self._checkpoint.shape(self._names[SHARED])[0])
+        """Return the encoder's configuration, with the vocabulary of the checkpoint."""
+        return convert_encoder_config(self._text, vocab_size=self._checkpoint.shape(self._names[SHARED])[0])
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._names:
@@ -61,13 +61,13 @@ class Florence(Mapping[str, Tensor]):
     def __len__(self) -> int:
         return len(self._names)
 
-    def _our_name(self, name: str) -> str:
+    def _convert_key(self, name: str) -> str:
         if not self._is_native:
-            return key_from_published(name).removeprefix("language_model.").removeprefix("model.")
+            return convert_key_from_published(name).removeprefix("language_model.").removeprefix("model.")
         for pattern, replacement in _NATIVE:
             name = re.sub(pattern, replacement, name)
         return name
 
 
-def _native_vision(values: Mapping[str, Any]) -> Florence2VisionConfig:
+def _read_native_config(values: Mapping[str, Any]) -> Florence2VisionConfig:
     return Florence2VisionConfig(**{key: value for key, value in values.items() if key != "model_type"})

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby, islice
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -20,28 +19,29 @@ from polyglance.engines.loading import check_device
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
-from polyglance.model.processor import Processor, language_prefix
+from polyglance.model.decoding import decode_ids
+from polyglance.model.processor import Processor, resolve_prefix
 from polyglance.records import Style
 
-__all__ = ["Captioner", "GenerateConfig", "Generated", "generate_ids", "load_model"]
+__all__ = ["Captioner", "GenerateConfig", "Generated", "generate_ids", "load_polyglance"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateConfig:
-    """How texts are decoded."""
+    """Options of decoding."""
 
     num_beams: int = 4
-    """Beams; 1 is greedy."""
+    """Number of beams; 1 is greedy decoding."""
     max_new_tokens: int = 128
     """Longest text, in tokens after the prefix."""
     length_penalty: float = 1.0
-    """Exponent of the length that a beam's log-probability is divided by."""
+    """Exponent of the length by which the log-probability of a finished beam is divided."""
     early_stopping: bool = True
-    """Stop looking for better beams once there are `num_beams` finished ones, as the published evaluation does."""
+    """Stop as soon as `num_beams` beams are finished, as the published evaluation does."""
     no_repeat_ngram_size: int = 3
-    """No sequence of so many tokens comes twice in a text (published: 3); 0 allows it."""
+    """Length of token sequences that may not come twice in a text (published: 3); 0 allows repetition."""
     batch_size: int = 8
-    """Texts decoded at a time."""
+    """Number of texts decoded at a time."""
 
     def __post_init__(self) -> None:
         for name in ("num_beams", "max_new_tokens", "batch_size"):
@@ -51,20 +51,20 @@ class GenerateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
-    """One text about one image, or why there is none."""
+    """A text about an image, or an error."""
 
     image: str
-    """The image file."""
+    """Image file."""
     language: str
     """Language code."""
     source: str | None = None
-    """The text that was translated."""
+    """Source text of a translation."""
     prefix: str = ""
-    """The words that the text was started with."""
+    """Words that the text was started with."""
     text: str | None = None
-    """The text, its prefix included."""
+    """The text, with its prefix; None where there is an error."""
     error: str | None = None
-    """Why there is no text."""
+    """Reason why there is no text."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +89,13 @@ class Captioner:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "cpu") -> "Captioner":
-        """The model and the processor in a folder.
+        """Load the model and the processor in a folder.
 
         Raises:
             ValueError: no such device or folder, or a file in it that is missing, cut short or does not fit the others.
         """
         check_device(device)
-        return cls(load_model(folder).to(device), Processor.load(folder))
+        return cls(load_polyglance(folder).to(device), Processor.load(folder))
 
     def caption(
         self,
@@ -106,20 +106,20 @@ class Captioner:
         style: Style = "short",
         config: GenerateConfig | None = None,
     ) -> list[Generated]:
-        """A caption of each image in each language, in the order of the images, then of the languages.
+        """Caption each image in each language. Results are in the order of the images, then of the languages.
 
         Args:
-            prefix: words that captions are started with, to pin their language: `auto` the language's own, `none`
-                none, else the words.
-            style: how long a caption is asked for.
+            prefix: words that captions are started with, to fix their language: `auto` the language's usual words,
+                `none` none, else the words themselves.
+            style: length of the caption that the prompt asks for.
 
         Raises:
-            ValueError: an unknown language, or one without a prefix. An image that cannot be read is not an error:
-                its results say why.
+            ValueError: an unknown language, or one without a prefix. An image that cannot be read raises nothing: the
+                `error` of its results gives the reason.
         """
         requests = [
             (
-                Generated(image=str(image), language=code, prefix=language_prefix(code, prefix)),
+                Generated(image=str(image), language=code, prefix=resolve_prefix(code, prefix)),
                 write_prompt("caption", code, style=style),
             )
             for image in images
@@ -135,7 +135,7 @@ class Captioner:
         *,
         config: GenerateConfig | None = None,
     ) -> list[Generated]:
-        """Each English text, which is about the image of the same place, in each language.
+        """Translate each English text, about the image with the same index, into each language.
 
         Raises:
             ValueError: an unknown language, or a text too long for the encoder.
@@ -148,32 +148,28 @@ class Captioner:
         return self._run(requests, config or GenerateConfig())
 
     def _run(self, asked: Sequence[tuple[Generated, str]], config: GenerateConfig) -> list[Generated]:
-        """Windows of a few batches: the features of a window's images are computed once, its requests sorted by
-        length, so that a batch holds little padding."""
+        """Answer requests in windows of a few batches. The features of a window's images are computed once; requests
+        are sorted by length, so that batches have little padding."""
         requests = [
             _Request(result, text, len(self.processor.prompt_ids(text)), order)
             for order, (result, text) in enumerate(asked)
         ]
-        done: list[tuple[int, Generated]] = []
-        for window in _windows(requests, 4 * config.batch_size):
+        results: dict[int, Generated] = {}
+        for window in _split_by_images(requests, 4 * config.batch_size):
             features: dict[str, Tensor] = {}
             errors = self._encode_images({request.result.image for request in window}, features)
-            done += [
-                (request.order, replace(request.result, error=errors[request.result.image]))
-                for request in window
-                if request.result.image in errors
-            ]
+            for request in window:
+                if request.result.image in errors:
+                    results[request.order] = replace(request.result, error=errors[request.result.image])
             readable = [request for request in window if request.result.image in features]
             for batch in self._batches(readable, config.batch_size):
                 texts = self._decode(batch, features, config)
-                done += [
-                    (request.order, replace(request.result, text=text))
-                    for request, text in zip(batch, texts, strict=True)
-                ]
-        return [result for _, result in sorted(done, key=lambda entry: entry[0])]
+                for request, text in zip(batch, texts, strict=True):
+                    results[request.order] = replace(request.result, text=text)
+        return [results[order] for order in range(len(requests))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
-        """Batches of one prefix each: rows of a batch must start at the same position."""
+        """Make batches of one prefix each: rows of a batch must start at the same position."""
         ordered = sorted(requests, key=lambda request: (request.result.prefix, request.num_tokens))
         for _, group in groupby(ordered, key=lambda request: request.result.prefix):
             while batch := list(islice(group, batch_size)):
@@ -181,7 +177,7 @@ class Captioner:
 
     @torch.no_grad()
     def _encode_images(self, images: set[str], features: dict[str, Tensor]) -> dict[str, str]:
-        """Put the image tokens of each readable image into `features`; return why the others are not."""
+        """Put the image tokens of each readable image into `features`; return image -> error of the others."""
         errors = {}
         for image in sorted(images):
             try:
@@ -204,6 +200,7 @@ class Captioner:
         return self.processor.texts(generated[:, len(self.processor.config.target_start_ids) :])
 
 
+@torch.no_grad()
 def generate_ids(
     model: Polyglance,
     processor: Processor,
@@ -213,32 +210,33 @@ def generate_ids(
     prefix: str,
     config: GenerateConfig,
 ) -> Int[Tensor, "B T"]:
-    """Ids written for each prompt and image, after the start ids and the prefix, which they begin with. A text ends
-    where the decoder has no further positions.
+    """Write a text for each prompt and image: its ids, the start ids and the prefix included.
+
+    A text ends where the decoder has no further positions.
 
     Args:
         image_features: `encode_image` of the pixels.
         prefix: words that every text is started with.
     """
-    ids, mask = processor.prompts(prompts)
+    prompt_ids, prompt_mask = processor.prompts(prompts)
     start, device = processor.start_ids(prefix), model.device
     room = model.config.decoder_config.max_position_embeddings - len(start)
-    beams: dict[str, Any] = {"length_penalty": config.length_penalty, "early_stopping": config.early_stopping}
-    return model.generate(
-        input_ids=ids.to(device),
-        attention_mask=mask.to(device),
-        image_features=image_features,
-        decoder_input_ids=torch.tensor([start] * len(prompts), device=device),
-        do_sample=False,
+    states, mask = model.encode(None, prompt_ids.to(device), prompt_mask.to(device), image_features)
+    return decode_ids(
+        model,
+        states,
+        mask,
+        torch.tensor([start] * len(prompts), device=device),
         max_new_tokens=max(1, min(config.max_new_tokens, room)),
         num_beams=config.num_beams,
-        no_repeat_ngram_size=config.no_repeat_ngram_size or None,
-        **(beams if config.num_beams > 1 else {}),
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+        no_repeat_ngram_size=config.no_repeat_ngram_size,
     )
 
 
-def load_model(folder: str | Path) -> Polyglance:
-    """The model in a folder, its files checked first.
+def load_polyglance(folder: str | Path) -> Polyglance:
+    """Check the files of a folder, then load the model in it.
 
     Raises:
         ValueError: a shard that is missing or cut short, a value that is not finite, a configuration that does not fit.
@@ -260,8 +258,8 @@ def load_model(folder: str | Path) -> Polyglance:
     return model
 
 
-def _windows(requests: Sequence[_Request], images: int) -> Iterator[list[_Request]]:
-    """Runs of requests about at most so many images."""
+def _split_by_images(requests: Sequence[_Request], images: int) -> Iterator[list[_Request]]:
+    """Split requests, in their order, into windows about at most so many images."""
     window: list[_Request] = []
     seen: set[str] = set()
     for request in requests:

@@ -1,7 +1,7 @@
-"""Linear layers that are also fast for the handful of rows that a decoding step has, on a CPU.
+"""Linear layers that are fast on a CPU for the few rows of a decoding step.
 
-For 2 to 8 rows the time should be that of reading the weights once. The library's product `x @ W.T` takes about twice
-that on a CPU; the same product as `(W @ x.T).T` does not (benchmarks/decoding.py).
+For 2 to 8 rows the product should take the time of reading the weights once. On a CPU `x @ W.T` takes about twice that;
+the same product as `(W @ x.T).T` does not (benchmarks/decoding.py).
 """
 
 import torch
@@ -15,7 +15,7 @@ __all__ = ["FewRowsLinear", "few_rows_linear", "use_few_rows_linear"]
 def few_rows_linear(
     x: Float[Tensor, "*rows D"], weight: Float[Tensor, "E D"], bias: Float[Tensor, " E"] | None = None
 ) -> Float[Tensor, "*rows E"]:
-    """`F.linear`, the other way round where that is faster: decoding a few rows on a CPU."""
+    """Compute `F.linear`, as `(W @ x.T).T` where that is faster: 2 to 8 rows on a CPU without gradients."""
     rows = x.numel() // x.shape[-1]
     if torch.is_grad_enabled() or not 2 <= rows <= 8 or x.device.type != "cpu" or x.dtype != torch.float32:
         return F.linear(x, weight, bias)
@@ -25,14 +25,14 @@ def few_rows_linear(
 
 
 class FewRowsLinear(nn.Linear):
-    """`nn.Linear` by way of `few_rows_linear`."""
+    """`nn.Linear` computed by `few_rows_linear`."""
 
     def forward(self, x: Float[Tensor, "*rows D"]) -> Float[Tensor, "*rows E"]:
         return few_rows_linear(x, self.weight, self.bias)
 
 
 def use_few_rows_linear(module: nn.Module) -> None:
-    """Let every plain linear layer inside `module` be a `FewRowsLinear` with the same parameters."""
+    """Replace every plain linear layer inside `module` by a `FewRowsLinear` with the same parameters."""
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if type(layer) is nn.Linear:

@@ -13,22 +13,23 @@ __all__ = ["MicroConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class MicroConfig:
-    """A model small enough to train on a CPU in minutes. `width` is the dial; the rest follows from it.
+    """A model small enough to train on a CPU in minutes. `width` sets its size; the defaults of the rest fit it.
 
     Raises:
         ValueError: a width that the heads do not divide.
     """
 
     decoder: Literal["bart", "gemma2"] = "bart"
-    """`bart`: trained from scratch with the rest. `gemma2`: a language model with gated cross-attention."""
+    """Kind of decoder. `bart` is trained from scratch with the rest; `gemma2` is a language model with gated
+    cross-attention."""
     width: int = 96
     """Hidden size of encoder and decoder."""
     layers: int = 2
     """Layers of the encoder, and of the decoder."""
     heads: int = 4
-    """Attention heads."""
+    """Attention heads of each layer."""
     vision_width: int | None = None
-    """Hidden size of the vision tower; None: the model's width. A tower shared between sizes has its own."""
+    """Hidden size of the vision tower; None: the model's width. A tower that several sizes share needs its own."""
     vision: Literal["conv_stem", "vit"] = "conv_stem"
     """Kind of vision tower. A ViT of one layer learns the built-in world more slowly than convolutions."""
     vision_layers: int = 1
@@ -36,11 +37,11 @@ class MicroConfig:
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
-    """Pixels a side that one image token stands for; a power of two for the convolutional stem."""
+    """Side of the square that one image token covers, in pixels; a power of two for the convolutional stem."""
     max_tokens: int = 128
-    """Longest sequence: image and prompt together, and target."""
+    """Longest sequence in tokens, of image and prompt together and of the target."""
     cross_attention_every: int = 1
-    """A cross-attention block in every k-th decoder layer (gemma2 only)."""
+    """Distance of cross-attention blocks: one in every k-th decoder layer (gemma2 only)."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 2:
@@ -130,6 +131,7 @@ class MicroConfig:
 
 
 def _deviation(width: int) -> float:
-    """Standard deviation of initial weights that keeps a layer's output as large as its input. The published 0.02
-    does so for widths in the thousands; here it would leave attention and image unheard for all of a short run."""
+    """Return the standard deviation of initial weights that keeps a layer's output as large as its input. The published
+    0.02 does so for widths in the thousands; at micro widths attention and image would have no effect for a whole short
+    run."""
     return width**-0.5

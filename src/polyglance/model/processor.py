@@ -1,4 +1,4 @@
-"""Texts and image files to a model's tensors and back; saved beside the model.
+"""Turns texts and image files into a model's tensors and back; saved with the model.
 
 processor = Processor.load("out")
 pixels = processor.images(["cat.png"])
@@ -16,17 +16,17 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from polyglance.config import from_dict, to_dict
+from polyglance.files import read_json, write_json
 from polyglance.images import ImageError
 from polyglance.languages import language
 from polyglance.mixture.collate import pad
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.checkpoint import read_json, write_json
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.vision import pixel_values
+from polyglance.model.vision import normalise_pixels
 
-__all__ = ["Processor", "ProcessorConfig", "language_prefix"]
+__all__ = ["Processor", "ProcessorConfig", "resolve_prefix"]
 
 _CONFIG = "processor.json"
 _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decoder_tokenizer.json"
@@ -34,14 +34,14 @@ _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decod
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorConfig:
-    """Sizes and ids that texts and images are prepared with."""
+    """Sizes and ids for preparing texts and images; the content of processor.json."""
 
     image_size: int
-    """Side of the square that images are resized to, bicubic, the aspect ratio not kept, in pixels."""
+    """Side of the square that images are resized to, in pixels: bicubic, without keeping the aspect ratio."""
     max_prompt_tokens: int
-    """Prompt tokens that the encoder has positions for beside the image's, the framing ones included."""
+    """Longest prompt, in tokens, start and end ids included: the encoder's positions less the image's tokens."""
     prompt_pad_id: int
-    """Fills up shorter prompts; masked."""
+    """Id that fills up shorter prompts; masked."""
     prompt_start_ids: tuple[int, ...]
     """Ids before a prompt."""
     prompt_end_ids: tuple[int, ...]
@@ -51,11 +51,11 @@ class ProcessorConfig:
 
 
 class Processor:
-    """The tokenizers of both sides and the image transform.
+    """The tokenizers of encoder and decoder, and the image transform.
 
     Args:
-        encoder_tokenizer: the prompts' tokenizer.
-        decoder_tokenizer: the targets' tokenizer; None: the same one.
+        encoder_tokenizer: tokenizer of prompts.
+        decoder_tokenizer: tokenizer of targets; None: the same one.
     """
 
     def __init__(
@@ -74,8 +74,11 @@ class Processor:
         *,
         image_size: int | None = None,
     ) -> "Processor":
-        """The processor that fits a model. With two tokenizers the frames are the published ones: `<s> prompt </s>`
-        and `decoder_start <bos>` (official code sections 1.8 and 1.9); with one, `prompt <eos>` and `<bos>`.
+        """Make the processor of a model. With two tokenizers the frames are the published ones: `<s> prompt </s>` and
+        `decoder_start <bos>` (official code sections 1.8 and 1.9); with one, `prompt <eos>` and `<bos>`.
+
+        Args:
+            image_size: side of the square images, in pixels; None: the configuration's default.
 
         Raises:
             ValueError: a tokenizer with more entries than the model has rows for.
@@ -97,8 +100,7 @@ class Processor:
 
     @property
     def frames(self) -> Frames:
-        """The ids around prompts and labels. The first id that decoding starts from is no label: the model puts it
-        there."""
+        """The ids around prompts and labels. The first start id is not a label: the model puts it before them."""
         settings = self.config
         return Frames(
             prompt_start=settings.prompt_start_ids,
@@ -108,7 +110,11 @@ class Processor:
         )
 
     def check_vocabularies(self, config: PolyglanceConfig) -> None:
-        """Refuse tokenizers whose ids the model has no rows for."""
+        """Check that the model has a row for each id of the tokenizers.
+
+        Raises:
+            ValueError: a tokenizer with more entries.
+        """
         for side, tokenizer, rows in (
             ("encoder", self.encoder_tokenizer, config.encoder_config.vocab_size),
             ("decoder", self.decoder_tokenizer, config.vocab_size),
@@ -120,16 +126,16 @@ class Processor:
                 )
 
     def images(self, paths: Sequence[str | Path]) -> Float[Tensor, "B 3 H W"]:
-        """Pixels of image files as the vision tower takes them.
+        """Read image files as the vision tower's input.
 
         Raises:
             ValueError: a file that cannot be read as an image; the message names it.
         """
-        pixels = np.stack([_pixels(Path(path), self.config.image_size) for path in paths])
-        return pixel_values(torch.from_numpy(pixels))
+        pixels = np.stack([_read_pixels(Path(path), self.config.image_size) for path in paths])
+        return normalise_pixels(torch.from_numpy(pixels))
 
     def prompts(self, texts: Sequence[str]) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
-        """Ids of prompts and their mask, padded on the right.
+        """Return ids of prompts, padded on the right, and their mask.
 
         Raises:
             ValueError: a prompt with more tokens than the encoder has positions for.
@@ -140,7 +146,11 @@ class Processor:
         return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Ids of one prompt, framed."""
+        """Return the ids of one prompt, start and end ids included.
+
+        Raises:
+            ValueError: more tokens than the encoder has positions for.
+        """
         inner = self.encoder_tokenizer.encode(text, add_special_tokens=False).ids
         ids = [*self.config.prompt_start_ids, *inner, *self.config.prompt_end_ids]
         if len(ids) > self.config.max_prompt_tokens:
@@ -151,18 +161,18 @@ class Processor:
         return ids
 
     def start_ids(self, prefix: str = "") -> list[int]:
-        """Ids that decoding starts from, the words of a language prefix among them."""
+        """Return the ids that decoding starts from, those of a language prefix included."""
         return [*self.config.target_start_ids, *self.decoder_tokenizer.encode(prefix, add_special_tokens=False).ids]
 
     def texts(self, ids: Int[Tensor, "B T"]) -> list[str]:
-        """Texts of generated ids, without special tokens."""
+        """Return the texts of generated ids, without special tokens."""
         decoded = self.decoder_tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
         return [text.strip() for text in decoded]
 
     def save(self, folder: str | Path) -> None:
         """Write settings and tokenizers into a model's folder."""
         folder = Path(folder)
-        write_json(folder / _CONFIG, to_dict(self.config))
+        write_json(folder / _CONFIG, to_dict(self.config), indent=2)
         if self.decoder_tokenizer is self.encoder_tokenizer:
             self.encoder_tokenizer.save(str(folder / _SHARED))
         else:
@@ -171,10 +181,10 @@ class Processor:
 
     @classmethod
     def load(cls, folder: str | Path) -> "Processor":
-        """The processor saved in a model's folder.
+        """Load the processor in a model's folder.
 
         Raises:
-            ValueError: there is none, or a file of it is missing or broken.
+            ValueError: no processor, or a file of it that is missing or broken.
         """
         folder = Path(folder)
         if not (folder / _CONFIG).exists():
@@ -185,8 +195,12 @@ class Processor:
         return cls(config, load_tokenizer(folder / _ENCODER), load_tokenizer(folder / _DECODER))
 
 
-def language_prefix(code: str, prefix: str) -> str:
-    """The words that a text is started with: `auto` the language's own, `none` none, else the words given.
+def resolve_prefix(code: str, prefix: str) -> str:
+    """Return the words that a text is started with.
+
+    Args:
+        code: language code.
+        prefix: `auto` the language's usual words, `none` none, else the words themselves.
 
     Raises:
         ValueError: an unknown language, or `auto` for one that has no prefix.
@@ -200,7 +214,7 @@ def language_prefix(code: str, prefix: str) -> str:
     return language(code).prefix
 
 
-def _pixels(path: Path, image_size: int) -> np.ndarray:
+def _read_pixels(path: Path, image_size: int) -> np.ndarray:
     try:
         return square_pixels(path.read_bytes(), image_size)
     except (OSError, ImageError) as error:

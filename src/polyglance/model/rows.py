@@ -1,4 +1,4 @@
-"""Rows of an embedding for another vocabulary: each new token is the mean of the old tokens that spell it."""
+"""Rows of an embedding for another vocabulary: the row of a new token is the mean of the old tokens that spell it."""
 
 from collections.abc import Mapping
 
@@ -8,16 +8,16 @@ from jaxtyping import Float
 from tokenizers import Tokenizer
 from torch import Tensor
 
-__all__ = ["mean_rows", "spellings"]
+__all__ = ["average_rows", "spell_tokens"]
 
 
-def spellings(new: Tokenizer, old: Tokenizer, specials: Mapping[int, int]) -> list[list[int]]:
-    """For each id of the new vocabulary the ids of the old one that spell it (official code section 1.7).
+def spell_tokens(new: Tokenizer, old: Tokenizer, specials: Mapping[int, int]) -> list[list[int]]:
+    """Return for each id of the new vocabulary the ids of the old one that spell it (official code section 1.7).
 
-    Gemma marks a word's beginning by a leading U+2581, which stands for a space; only the first one is one.
+    Gemma marks the beginning of a word by U+2581, which is replaced by a space; only a leading one is replaced.
 
     Args:
-        specials: new id -> old id of tokens that correspond, not spelt.
+        specials: new id -> old id of special tokens, which are not spelt.
     """
     size = new.get_vocab_size()
     tokens = [new.id_to_token(i) or "" for i in range(size)]
@@ -28,11 +28,15 @@ def spellings(new: Tokenizer, old: Tokenizer, specials: Mapping[int, int]) -> li
     return spelt
 
 
-def mean_rows(
+def average_rows(
     table: Float[Tensor, "V D"], spelt: list[list[int]], fallback: Float[Tensor, "U D"]
 ) -> Float[Tensor, "U D"]:
-    """Rows of the new table: means of the old rows. Rows past the vocabulary, and of tokens that the old one cannot
-    spell, are the fallback's.
+    """Compute the rows of the new table, [U, D].
+
+    Args:
+        table: the old table.
+        spelt: for each new id the old ids that spell it.
+        fallback: rows of tokens that the old vocabulary cannot spell, and of ids past the new vocabulary.
 
     Raises:
         ValueError: a spelling with an id that the old table has no row for.

@@ -1,8 +1,8 @@
-"""The sizes of the family as data: a Florence-2 below, and above it its own decoder or a Gemma-2.
+"""Sizes of the family: a Florence-2 with its own decoder, or with a Gemma-2 as decoder.
 
-    size("3.5b")                        one of the published four
-    size("large+gemma-2-27b@2")         any other pair; a cross-attention block in every second decoder layer
-    size("micro-96"), size("micro-gemma2-64")
+    resolve_size("3.5b")                        one of the four published sizes
+    resolve_size("large+gemma-2-27b@2")         any other pair; a cross-attention block in every second decoder layer
+    resolve_size("micro-96"), resolve_size("micro-gemma2-64")
 
 Sources: official code sections 1.1 to 1.6; Gemma-2 report (arXiv 2408.00118), table 1.
 """
@@ -18,7 +18,7 @@ from polyglance.languages import did_you_mean
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.micro import MicroConfig
 
-__all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "size"]
+__all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "resolve_size"]
 
 FLORENCE: dict[str, dict[str, Any]] = {
     "base": {"embed_dim": (128, 256, 512, 1024), "d_model": 768, "layers": 6, "heads": 12, "positions": 1024},
@@ -26,50 +26,40 @@ FLORENCE: dict[str, dict[str, Any]] = {
 }
 """Florence-2: channels of the vision tower's stages; width, layers, heads and positions of encoder and decoder."""
 
-GEMMA: dict[str, dict[str, Any]] = {
-    "gemma-2-2b": {"layers": 26, "width": 2304, "ffn": 9216, "heads": 8, "kv_heads": 4, "head_dim": 256, "scale": 256},
-    "gemma-2-9b": {
-        "layers": 42,
-        "width": 3584,
-        "ffn": 14336,
-        "heads": 16,
-        "kv_heads": 8,
-        "head_dim": 256,
-        "scale": 256,
-    },
-    "gemma-2-27b": {
-        "layers": 46,
-        "width": 4608,
-        "ffn": 36864,
-        "heads": 32,
-        "kv_heads": 16,
-        "head_dim": 128,
-        "scale": 144,
-    },
+GEMMA: dict[str, dict[str, int]] = {
+    name: dict(zip(("layers", "width", "ffn", "heads", "kv_heads", "head_dim", "scale"), sizes, strict=True))
+    for name, sizes in {
+        "gemma-2-2b": (26, 2304, 9216, 8, 4, 256, 256),
+        "gemma-2-9b": (42, 3584, 14336, 16, 8, 256, 256),
+        "gemma-2-27b": (46, 4608, 36864, 32, 16, 128, 144),
+    }.items()
 }
 """Gemma-2: `scale` is query_pre_attn_scalar."""
 
 PUBLISHED = {"0.4b": "base", "1.0b": "large", "3.5b": "large+gemma-2-2b", "11.2b": "large+gemma-2-9b"}
-"""The published sizes by name, each as the pair it is."""
+"""The published sizes by name, as pairs."""
 
 FLORENCE_VOCAB, GEMMA_VOCAB = 51_289, 256_000
 UNUSED_ENCODER_ROWS, UNUSED_DECODER_ROWS = 39, 1024
-"""Rows that the published Florence-based models carry beyond the two vocabularies and never use."""
+"""Unused rows of the published Florence-based models' tables, beyond the two vocabularies."""
 
 _MICRO_VOCAB = 512
-"""Vocabulary of a micro size asked for by name; a study takes its tokenizer's."""
+"""Vocabulary of a micro size that is given by name; a study takes its tokenizer's."""
 
 _IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
 _PAIR = re.compile(r"(?P<florence>[a-z]+)(\+(?P<gemma>[a-z0-9.\-]+?)(@(?P<every>\d+))?)?")
 _MICRO = re.compile(r"micro-((?P<decoder>bart|gemma2)-)?(?P<width>\d+)")
 
 
-def size(name: str) -> PolyglanceConfig:
-    """The configuration of a size: a published name, `micro-WIDTH`, `micro-gemma2-WIDTH`, `FLORENCE`,
-    `FLORENCE+GEMMA`, `FLORENCE+GEMMA@K` (cross-attention every K layers), or a folder with a model's config.json.
+def resolve_size(name: str) -> PolyglanceConfig:
+    """Return the configuration of a size.
+
+    Args:
+        name: a published name, `micro-WIDTH`, `micro-gemma2-WIDTH`, `FLORENCE`, `FLORENCE+GEMMA`, `FLORENCE+GEMMA@K`
+            (cross-attention every K layers), or a folder with a model's config.json.
 
     Raises:
-        ValueError: none of these; the message names the nearest known name.
+        ValueError: an unknown name; the message gives the nearest known one.
     """
     if Path(name, "config.json").is_file():
         return PolyglanceConfig.from_pretrained(name)

@@ -12,19 +12,19 @@ from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
 from transformers import initialization as init
 from transformers.models.florence2.modeling_florence2 import Florence2MultiModalProjector, Florence2VisionBackbone
 
-__all__ = ["ConvStemConfig", "ImageProjector", "feature_width", "pixel_values", "vision_tower"]
+__all__ = ["ConvStemConfig", "ImageProjector", "build_vision_tower", "count_channels", "normalise_pixels"]
 
 
-def feature_width(config: PreTrainedConfig) -> int:
-    """Channels of the grid that the tower of this configuration gives."""
+def count_channels(config: PreTrainedConfig) -> int:
+    """Return the number of channels of the tower's feature grid."""
     return config.embed_dim[-1] if config.model_type == "florence_vision" else config.hidden_size
 
 
-def vision_tower(config: PreTrainedConfig) -> nn.Module:
-    """A module from pixel values, float [B, 3, H, W], to a feature grid, float [B, D, h, w].
+def build_vision_tower(config: PreTrainedConfig) -> nn.Module:
+    """Build a module from pixel values, float [B, 3, H, W], to a feature grid, float [B, D, h, w].
 
-    `florence_vision`: Florence-2's DaViT, stride 32 (official code section 1.2). At sizes at which that does not train
-    from scratch: `conv_stem`, a few strided convolutions, and `vit`, transformers' ViT.
+    `florence_vision` is Florence-2's DaViT, stride 32 (official code section 1.2). At micro sizes it does not train
+    from scratch; these have `conv_stem`, a few strided convolutions, or `vit`, transformers' ViT.
     """
     match config.model_type:
         case "florence_vision":
@@ -37,7 +37,7 @@ def vision_tower(config: PreTrainedConfig) -> nn.Module:
 
 
 class FlorenceTower(Florence2VisionBackbone):  # type: ignore[misc]
-    """Florence-2's DaViT under the common interface."""
+    """Florence-2's DaViT with the interface of all towers."""
 
     def forward(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
         return super().forward(pixel_values).last_hidden_state
@@ -55,7 +55,7 @@ class ConvStemConfig(PreTrainedConfig):  # type: ignore[misc]
 
 
 class ConvStem(PreTrainedModel):  # type: ignore[misc]
-    """The smallest tower that learns to tell shapes, colours and places apart within a few thousand captions."""
+    """The smallest tower that learns to distinguish shapes, colours and places within a few thousand captions."""
 
     config_class = ConvStemConfig
     main_input_name = "pixel_values"
@@ -75,13 +75,13 @@ class ConvStem(PreTrainedModel):  # type: ignore[misc]
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Conv2d):  # keep the size of what passes through, whatever the number of channels
+        if isinstance(module, nn.Conv2d):  # outputs as large as inputs, for any number of channels
             init.normal_(module.weight, std=module.weight[0].numel() ** -0.5)
             init.zeros_(module.bias)
 
 
 class ViTTower(ViTModel):  # type: ignore[misc]
-    """A ViT whose patch tokens are laid out as the grid they came from; the class token is dropped."""
+    """A ViT whose patch tokens are returned as a grid, without the class token."""
 
     def __init__(self, config: PreTrainedConfig) -> None:
         super().__init__(config, add_pooling_layer=False)
@@ -97,7 +97,7 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
     LayerNorm (official code section 1.2). Float [B, D, h, w] -> [B, 1 + h*w, D_encoder]."""
 
     def __init__(self, vision_config: PreTrainedConfig, *, width: int, max_grid: int) -> None:
-        channels = feature_width(vision_config)
+        channels = count_channels(vision_config)
         super().__init__(
             SimpleNamespace(
                 vision_config=SimpleNamespace(
@@ -119,10 +119,10 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
         return super().forward(features)
 
 
-def pixel_values(images: torch.Tensor) -> Float[Tensor, "B 3 H W"]:
-    """Pixels as towers take them: uint8 [B, H, W, 3] -> float32, ImageNet mean and deviation (code section 2.5)."""
+def normalise_pixels(images: torch.Tensor) -> Float[Tensor, "B 3 H W"]:
+    """Turn uint8 pixels [B, H, W, 3] into a tower's input: ImageNet mean and deviation (official code section 2.5)."""
     mean = images.new_tensor([0.485, 0.456, 0.406], dtype=torch.float32).view(3, 1, 1)
     deviation = images.new_tensor([0.229, 0.224, 0.225], dtype=torch.float32).view(3, 1, 1)
-    # Turned while a pixel is a byte, and in place from there on: several times faster, and the same to the last bit.
+    # Transposed while a pixel is one byte, then in place: several times faster, with the same bits.
     pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.float32)
     return pixels.div_(255).sub_(mean).div_(deviation)

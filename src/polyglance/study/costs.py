@@ -5,29 +5,29 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from heapq import heappop, heappush
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from polyglance.config import fingerprint
+from polyglance.config import fingerprint, from_dict
 from polyglance.data.shard import ShardReader
 from polyglance.files import read_json, write_json
 from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.assemble import language_model
-from polyglance.model.parts import freeze
+from polyglance.model.assemble import build_language_model
+from polyglance.model.components import freeze
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_configs import make_language_model_config, make_train_config
 from polyglance.study.jobs import Job
 from polyglance.study.models import count_published
 from polyglance.study.schedulers import EndedJob, run_jobs
-from polyglance.train.step import caption_loss, language_model_loss
+from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
 __all__ = ["StudyCosts", "estimate_costs", "estimate_s"]
 
@@ -57,13 +57,10 @@ class StudyCosts:
         """Read costs.json; None where there is none with this fingerprint."""
         try:
             values = read_json(path)
-            return (
-                cls(**{name: values[name] for name in cls.__dataclass_fields__})
-                if values["fingerprint"] == mark
-                else None
-            )
-        except (ValueError, KeyError, TypeError):
+            kept_mark = values.pop("fingerprint")
+        except (ValueError, KeyError, AttributeError):
             return None
+        return from_dict(cls, values) if kept_mark == mark else None
 
 
 def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
@@ -171,8 +168,7 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     times_s = []
     for _ in range(1 + _TIMED_STEPS):
         started_s = time.perf_counter()
-        total, tokens = loss()
-        (total / tokens).backward()
+        loss().backward()
         if optimizer is not None:
             optimizer.step()
         model.zero_grad(set_to_none=True)
@@ -180,16 +176,17 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     return statistics.median(times_s[1:])
 
 
-def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], tuple[Tensor, int]]]:
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
-        lm = language_model(make_language_model_config(config, job).model.build(vocab_size))
-        return lm, lambda: language_model_loss(lm, batch.labels)
+        lm = build_language_model(make_language_model_config(config, job).model.build(vocab_size))
+        texts = replace(batch, input_ids=batch.labels[:, :-1].clamp(min=0), labels=batch.labels[:, 1:])
+        return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
     start = make_train_config(config, job).start
     assert not isinstance(start.trained, str)
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)
-    return model, lambda: caption_loss(model, batch)
+    return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
 
 
 def _peak_memory_bytes() -> int:

@@ -7,7 +7,7 @@ from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
-from polyglance.study.models import choose_trained_parts, count_published, make_micro_config
+from polyglance.study.models import choose_trained_components, count_published, make_micro_config
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
@@ -48,7 +48,7 @@ def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartCo
         model=make_micro_config(config, family, job.width),
         language_model=None if job.start == "random" else starts / f"lm-{job.start}-d{job.width}" / _FINAL,
         vision_tower=starts / "tower" / _FINAL if family.tower else None,
-        trained=choose_trained_parts(family),
+        trained=choose_trained_components(family),
     )
 
 

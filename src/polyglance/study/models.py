@@ -1,4 +1,4 @@
-"""Models of a study: sizes, trained parts, and the counts P, P_t and F.
+"""Models of a study: sizes, trained components, and the counts P, P_t and F.
 
 Counts of the published sizes are made on the meta device. This takes seconds per size and is done once per process.
 """
@@ -17,12 +17,12 @@ from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.card import Card, card
-from polyglance.model.flops import Counts, count, training_macs
+from polyglance.model.card import Card, make_card
+from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, Component
+from polyglance.model.flops import Counts, count_model, count_training_macs
 from polyglance.model.micro import MicroConfig
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, Part
-from polyglance.model.sizes import size
-from polyglance.model.strategy import Strategy, recommend
+from polyglance.model.sizes import resolve_size
+from polyglance.model.training_setup import TrainingSetup, recommend_setup
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
@@ -30,7 +30,7 @@ from polyglance.study.jobs import Job
 __all__ = [
     "PublishedCost",
     "TokenLengths",
-    "choose_trained_parts",
+    "choose_trained_components",
     "count_mean_lengths",
     "count_models",
     "count_published",
@@ -56,15 +56,15 @@ def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> 
     )
 
 
-def choose_trained_parts(family: FamilyConfig) -> tuple[Part, ...]:
-    """Return the parts that a family's micro runs update.
+def choose_trained_components(family: FamilyConfig) -> tuple[Component, ...]:
+    """Return the components that a family's micro runs update.
 
-    These are the published parts for its kind of decoder, and two more: the image projection, which starts from random
+    These are the published components for its kind of decoder, and two more: the image projection, which starts from random
     weights here, and the vision tower where no trained one is taken.
     """
-    published = PARTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
-    random_parts = {"projection", *(() if family.tower else ("vision",))}
-    return tuple(part for part in PARTS if part in published or part in random_parts)
+    published = COMPONENTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
+    random_components = {"projection", *(() if family.tower else ("vision",))}
+    return tuple(name for name in COMPONENTS if name in published or name in random_components)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,7 @@ def count_models(config: StudyConfig, runs: Sequence[Job]) -> dict[tuple[str, st
     for model, job in models.items():
         family = config.family(job.family)
         sizes = make_micro_config(config, family, job.width).build(vocab_size)
-        counts[model] = count(sizes, choose_trained_parts(family), image_size=config.image_size, **lengths)
+        counts[model] = count_model(sizes, choose_trained_components(family), image_size=config.image_size, **lengths)
     return counts
 
 
@@ -135,7 +135,7 @@ class PublishedCost:
     """P, P_t and F."""
     training_macs: int
     """Multiply-accumulates of forward and backward pass of one sample."""
-    strategy: Strategy | None
+    strategy: TrainingSetup | None
     """Recommended way of training on the study's machine; None where not even one sample fits into it."""
 
 
@@ -159,7 +159,7 @@ def count_published(config: StudyConfig, name: str) -> PublishedCost:
             macs_per_sample=round(model_card.gmac * 1e9),
         ),
         training_macs=macs,
-        strategy=recommend(
+        strategy=recommend_setup(
             model_card,
             devices=machine.devices,
             device_bytes=int(machine.memory_gb * 1e9),
@@ -173,6 +173,6 @@ def _card_and_training_macs(
     name: str, image_size: int, max_source_tokens: int, max_target_tokens: int
 ) -> tuple[Card, int]:
     lengths = {"image_size": image_size, "source_tokens": max_source_tokens, "target_tokens": max_target_tokens}
-    model = size(name)
+    model = resolve_size(name)
     trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
-    return card(name, **lengths), training_macs(model, trained, **lengths)
+    return make_card(name, **lengths), count_training_macs(model, trained, **lengths)

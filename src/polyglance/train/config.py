@@ -1,6 +1,6 @@
 """Configurations of training runs, as their TOML files state them; importing them loads no torch.
 
-`RunConfig` is the file of `polyglance train`; `TrainConfig` is the part of it that `train` takes.
+`RunConfig` is the file of `polyglance train`; `TrainConfig` holds the settings of it that `train` takes.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.languages import language
 from polyglance.mixture.config import MixtureConfig
-from polyglance.model.component_names import PARTS, Part
+from polyglance.model.component_names import COMPONENTS, Component
 from polyglance.model.micro import MicroConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.sinks import TrackingConfig
@@ -63,7 +63,7 @@ class StartConfig:
     """Folder of a trained Gemma-2 to put into the decoder. If not given, the decoder's weights are random."""
     vision_tower: Path | None = None
     """Folder of a model whose vision tower is copied. If not given, the tower's weights are random."""
-    trained: tuple[Part, ...] | Literal["published"] = PARTS
+    trained: tuple[Component, ...] | Literal["published"] = COMPONENTS
     """Components that training updates; the others keep their weights. `published`: as published for the kind of
     decoder."""
 

@@ -14,7 +14,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import IGNORED, Batch, encode_targets, pad
 from polyglance.mixture.tokenizer import BOS, load_tokenizer
-from polyglance.model.assemble import language_model
+from polyglance.model.assemble import build_language_model
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.loop import BatchSource, MicroBatches, optimise
@@ -32,7 +32,7 @@ def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, sh
     folder = RunFolder(Path(run_dir), config)
     tokenizer = load_tokenizer(config.tokenizer)
     torch.manual_seed(config.seed)
-    model = language_model(config.model.build(tokenizer.get_vocab_size()))
+    model = build_language_model(config.model.build(tokenizer.get_vocab_size()))
     runtime = Runtime.single()
     folder.describe()
     batches = BatchSource(

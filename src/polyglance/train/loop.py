@@ -15,7 +15,7 @@ from polyglance.config import to_dict
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
 from polyglance.model.architecture import Polyglance
-from polyglance.model.parts import train_mode
+from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
@@ -123,7 +123,7 @@ class _Loop:
         self.model: Any = objective.get_submodule("model")
         self.module = distribute(objective, runtime)
         self.optimizer = config.optim.build(self.model)
-        train_mode(self.model)
+        set_train_mode(self.model)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.checkpoints = Checkpoints(run_dir, runtime, keep_last=config.keep_last, settings=config.settings)
         self.first_step, state = self.checkpoints.load_newest(self.model, self.optimizer) or (0, {})
@@ -259,7 +259,7 @@ class _Loop:
         self.model.eval()
         with allow_submodule_calls(self.module, self.runtime):
             losses = dict(self.hooks.validate(self.model, self.runtime))
-        train_mode(self.model)
+        set_train_mode(self.model)
         self._record({"step": done, "validation": losses})
         return losses
 

@@ -19,9 +19,9 @@ from polyglance.distributed import Runtime
 from polyglance.files import write_atomically
 from polyglance.mixture.collate import IGNORED, Batch
 from polyglance.model.architecture import Polyglance
-from polyglance.model.component_names import PARTS
-from polyglance.model.flops import macs_by_part, on_meta, training_macs
-from polyglance.model.parts import part_of
+from polyglance.model.component_names import COMPONENTS
+from polyglance.model.components import find_component
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.train.parallel import gather_full
 
 __all__ = ["Meter", "MetricsLog", "MetricsRow", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
@@ -169,17 +169,17 @@ def make_mfu(model: Polyglance, runtime: Runtime, *, peak_tflops: float | str, i
     """
     per_device = _measure_peak_tflops(runtime) if peak_tflops == "measured" else float(peak_tflops)
     peak_flops_per_s = per_device * 1e12 * runtime.world_size
-    trained_parts = {part_of(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
-    trained = tuple(part for part in PARTS if part in trained_parts)
+    names = {find_component(name) for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = tuple(name for name in COMPONENTS if name in names)
 
     @lru_cache
-    def count_macs(source_tokens: int, target_tokens: int) -> int:
+    def count_sample_macs(source_tokens: int, target_tokens: int) -> int:
         sizes = {"image_size": image_size, "source_tokens": source_tokens, "target_tokens": target_tokens}
-        total = training_macs(model.config, trained, **sizes)
-        return total - (macs_by_part(on_meta(model.config), **sizes)["vision"] if is_cached else 0)
+        total = count_training_macs(model.config, trained, **sizes)
+        return total - (count_macs(build_on_meta(model.config), **sizes)["vision"] if is_cached else 0)
 
     return lambda samples_per_s, source, target: (
-        2 * count_macs(round(source), round(target)) * samples_per_s / peak_flops_per_s
+        2 * count_sample_macs(round(source), round(target)) * samples_per_s / peak_flops_per_s
     )
 
 

@@ -52,10 +52,10 @@ class OptimConfig:
         import torch  # in here, so that a configuration is read without it
 
         from polyglance.model import Polyglance
-        from polyglance.model.parts import optimizer_groups
+        from polyglance.model.components import group_parameters
 
         if isinstance(model, Polyglance):
-            groups = optimizer_groups(
+            groups = group_parameters(
                 model,
                 lr=self.lr,
                 weight_decay=self.weight_decay,

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from polyglance.distributed import Precision, Runtime
-from polyglance.model.parts import num_parameters
+from polyglance.model.components import count_parameters
 
 __all__ = [
     "allow_submodule_calls",
@@ -56,7 +56,7 @@ def distribute(objective: nn.Module, runtime: Runtime) -> nn.Module:
 
 @contextmanager
 def allow_submodule_calls(module: nn.Module, runtime: Runtime) -> Iterator[None]:
-    """Let the model inside a distributed objective be called by its methods (`encode`, `decoder`, `logits`) in a block,
+    """Let the model inside a distributed objective be called by its methods (`encode`, `nats`) in a block,
     without gradient. The objective must have been called before.
 
     Shards: a layer is gathered whenever it is called, so all processes must make the same calls. The rest is gathered
@@ -107,4 +107,4 @@ def count_replica_bytes(model: nn.Module, precision: Precision) -> int:
     """Return the memory of an undivided model in training without its activations, in bytes: weights, gradients, two
     moments, and weights in the run's precision."""
     cast_bytes = 0 if precision == "fp32" else 2
-    return (4 + cast_bytes) * num_parameters(model) + 12 * num_parameters(model, trained_only=True)
+    return (4 + cast_bytes) * count_parameters(model) + 12 * count_parameters(model, trained_only=True)

@@ -10,10 +10,10 @@ from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.tokenizer import load_tokenizer, read_texts, train_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.assemble import with_language_model, with_vision_tower
+from polyglance.model.assemble import insert_language_model, insert_vision_tower
 from polyglance.model.component_names import PUBLISHED_TRAINED
+from polyglance.model.components import freeze
 from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.parts import freeze
 from polyglance.model.processor import Processor
 from polyglance.train.config import RunConfig, TrainConfig
 
@@ -55,9 +55,9 @@ def make_model(config: TrainConfig) -> Polyglance:
         torch.manual_seed(config.seed)
         model = Polyglance(model_config)
     if start.language_model is not None:
-        with_language_model(model, start.language_model)
+        insert_language_model(model, start.language_model)
     if start.vision_tower is not None:
-        with_vision_tower(model, start.vision_tower)
+        insert_vision_tower(model, start.vision_tower)
     kind = model.config.decoder_config.model_type
     freeze(model, PUBLISHED_TRAINED[kind] if start.trained == "published" else start.trained)
     return model

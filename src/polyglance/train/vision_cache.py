@@ -18,9 +18,9 @@ from polyglance.distributed import Runtime
 from polyglance.mixture.features import FeatureStore, FeatureType, UnusableImagesError, write_features
 from polyglance.mixture.images import ImageStore
 from polyglance.model.architecture import Polyglance
-from polyglance.model.flops import macs_by_part, on_meta
+from polyglance.model.flops import build_on_meta, count_macs
 from polyglance.model.processor import Processor
-from polyglance.model.vision import feature_width, pixel_values
+from polyglance.model.vision import count_channels, normalise_pixels
 from polyglance.train.config import TrainConfig
 
 __all__ = ["CachePlan", "open_features"]
@@ -105,8 +105,8 @@ def open_features(
 def _plan_cache(
     config: TrainConfig, model: Polyglance, folder: Path, images: ImageStore, dtype: FeatureType
 ) -> CachePlan:
-    macs = macs_by_part(on_meta(model.config), image_size=images.size, source_tokens=1, target_tokens=1)
-    numbers_per_image = (model.config.num_image_tokens(images.size) - 1) * feature_width(model.config.vision_config)
+    macs = count_macs(build_on_meta(model.config), image_size=images.size, source_tokens=1, target_tokens=1)
+    numbers_per_image = (model.config.num_image_tokens(images.size) - 1) * count_channels(model.config.vision_config)
     num_images = len(images.reader)
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     return CachePlan(
@@ -121,7 +121,7 @@ def _plan_cache(
 @torch.no_grad()
 def _run_tower(model: Polyglance, runtime: Runtime, pixels: UInt8[np.ndarray, "B H W 3"]) -> Float[Tensor, "B I E"]:
     with runtime.autocast():
-        grid = model.vision_tower.eval()(pixel_values(torch.from_numpy(pixels).to(runtime.device)))
+        grid = model.vision_tower.eval()(normalise_pixels(torch.from_numpy(pixels).to(runtime.device)))
     return grid.flatten(2).transpose(1, 2).cpu()
 
 

@@ -3,12 +3,19 @@ import torch
 from small_models import lively_model, tiny_config
 
 from polyglance.model import Polyglance
-from polyglance.model.parts import PARTS, PUBLISHED_TRAINED, freeze, optimizer_groups, part_of, train_mode
+from polyglance.model.components import (
+    COMPONENTS,
+    PUBLISHED_TRAINED,
+    find_component,
+    freeze,
+    group_parameters,
+    set_train_mode,
+)
 
 
 def test_every_parameter_has_its_part() -> None:
-    parts = {name: part_of(name) for name, _ in Polyglance(tiny_config("gemma2")).named_parameters()}
-    assert set(parts.values()) == set(PARTS)
+    parts = {name: find_component(name) for name, _ in Polyglance(tiny_config("gemma2")).named_parameters()}
+    assert set(parts.values()) == set(COMPONENTS)
     assert parts["decoder.layers.0.post_encoder_attention_layernorm.weight"] == "cross_attention"
     assert parts["decoder.layers.1.encoder_attn_gate"] == "gates"
     assert parts["decoder.embed_tokens.weight"] == "embeddings"
@@ -22,7 +29,7 @@ def test_a_frozen_tower_drops_no_path(published: bool) -> None:
     config.vision_config.drop_path_rate = 0.9
     model = Polyglance(config)
     freeze(model, PUBLISHED_TRAINED["bart"])
-    train_mode(model, published_drop_path=published)
+    set_train_mode(model, published_drop_path=published)
     pixels = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     torch.manual_seed(0)
     features = [model.encode_image(pixels) for _ in range(2)]
@@ -33,7 +40,7 @@ def test_a_frozen_tower_drops_no_path(published: bool) -> None:
 def test_frozen_parts_inside_trained_ones_are_in_eval_mode() -> None:
     model = lively_model("gemma2")
     freeze(model, PUBLISHED_TRAINED["gemma2"])
-    train_mode(model)
+    set_train_mode(model)
     layer = model.decoder.layers[0]
     assert not layer.self_attn.training
     assert not layer.mlp.training
@@ -47,7 +54,7 @@ def test_what_is_decayed() -> None:
     names = {id(parameter): name for name, parameter in model.named_parameters()}
 
     def decayed(**options: bool) -> set[str]:
-        groups = optimizer_groups(model, lr=1e-3, weight_decay=0.01, **options)
+        groups = group_parameters(model, lr=1e-3, weight_decay=0.01, **options)
         assert sum(len(group["params"]) for group in groups) == sum(p.requires_grad for p in model.parameters())
         return {names[id(p)] for group in groups if group["weight_decay"] for p in group["params"]}
 

@@ -2,21 +2,21 @@
 
 import pytest
 
-from polyglance.model.card import Card, card
-from polyglance.model.strategy import recommend
+from polyglance.model.card import Card, make_card
+from polyglance.model.training_setup import recommend_setup
 
 GB = 10**9
 
 
 @pytest.fixture(scope="module")
 def cards() -> dict[str, Card]:
-    return {name: card(name) for name in ("0.4b", "11.2b")}
+    return {name: make_card(name) for name in ("0.4b", "11.2b")}
 
 
 def test_published_choices_on_eight_devices_of_80_gb(cards: dict[str, Card]) -> None:
     """Replicas for the small, shards for the largest; 8 x 32 x 4 samples a step (official code section 3)."""
-    small = recommend(cards["0.4b"], devices=8, device_bytes=80 * GB, batch_size=1024)
-    large = recommend(cards["11.2b"], devices=8, device_bytes=80 * GB, batch_size=1024)
+    small = recommend_setup(cards["0.4b"], devices=8, device_bytes=80 * GB, batch_size=1024)
+    large = recommend_setup(cards["11.2b"], devices=8, device_bytes=80 * GB, batch_size=1024)
     assert small is not None
     assert large is not None
     assert (small.strategy, small.micro_batch_size, small.accumulation) == ("ddp", 32, 4)
@@ -27,7 +27,7 @@ def test_published_choices_on_eight_devices_of_80_gb(cards: dict[str, Card]) -> 
 @pytest.mark.parametrize("devices", [1, 3, 8])
 def test_every_recommendation_fits_and_makes_up_the_batch(cards: dict[str, Card], devices: int, device_gb: int) -> None:
     for made in cards.values():
-        how = recommend(made, devices=devices, device_bytes=device_gb * GB, batch_size=96 * devices)
+        how = recommend_setup(made, devices=devices, device_bytes=device_gb * GB, batch_size=96 * devices)
         if how is not None:
             assert how.bytes_per_device <= device_gb * GB
             assert how.micro_batch_size * how.accumulation * devices == 96 * devices
@@ -35,4 +35,4 @@ def test_every_recommendation_fits_and_makes_up_the_batch(cards: dict[str, Card]
 
 
 def test_what_cannot_fit_has_no_recommendation(cards: dict[str, Card]) -> None:
-    assert recommend(cards["11.2b"], devices=1, device_bytes=24 * GB, batch_size=64) is None
+    assert recommend_setup(cards["11.2b"], devices=1, device_bytes=24 * GB, batch_size=64) is None
