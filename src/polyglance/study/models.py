@@ -59,8 +59,8 @@ def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> 
 def choose_trained_components(family: FamilyConfig) -> tuple[Component, ...]:
     """Return the components that a family's micro runs update.
 
-    These are the published components for its kind of decoder, and two more: the image projection, which starts from random
-    weights here, and the vision tower where no trained one is taken.
+    These are the published components for its kind of decoder, and two more: the image projection, which starts from
+    random weights here, and the vision tower where no trained one is taken.
     """
     published = COMPONENTS if family.decoder == "bart" and not family.tower else PUBLISHED_TRAINED[family.decoder]
     random_components = {"projection", *(() if family.tower else ("vision",))}
