@@ -50,6 +50,7 @@ examples = 2
 max_new_tokens = 4
 
 [laws]
+targets = ["UC_prefix"]
 bootstrap = 20
 """
 

@@ -10,7 +10,9 @@ from polyglance.data.importer import ImportConfig
 from polyglance.data.world import WorldConfig
 from polyglance.distributed import RuntimeConfig
 from polyglance.languages import did_you_mean, language
+from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
+from polyglance.run_records import NUMBER_COLUMNS
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
@@ -165,7 +167,15 @@ class LawsConfig:
     targets: tuple[str, ...] = ("UC_prefix", "UC", "ST", "SC")
     """Columns of runs.csv that laws are fitted to."""
     bootstrap: int = 200
-    """Refits for the intervals."""
+    """Refits for the intervals; 0 for no intervals."""
+
+    def __post_init__(self) -> None:
+        for target in self.targets:
+            if target not in NUMBER_COLUMNS:
+                raise ValueError(
+                    f"{target!r} is no column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
+                )
+            FitConfig(form="compute", columns={"y": target}, bootstrap=self.bootstrap)  # the fit's own checks, early
 
 
 @dataclass(frozen=True, kw_only=True)
