@@ -106,7 +106,7 @@ PLAIN = "cells.caption-fr.losses.plain"
     [
         ("format", 9, "format 9; this version of polyglance reads format 1"),
         ("cells", [], "cells: expected a table, got []"),
-        ("cells.caption-xx", {"split": None, "losses": {}}, "losses.json: unknown language 'xx'"),
+        ("cells.caption-xx", {"split": None, "losses": {}}, "cells.caption-xx: unknown language 'xx'"),
         ("cells.caption-fr.split", "XX", "cells.caption-fr.split: 'XX' is not a choice; known: SC, ST, UC"),
         ("cells.caption-fr.losses.blind", {}, "losses.blind: 'blind' is not a choice; did you mean 'plain'?"),
         (f"{PLAIN}.bytes", ..., "losses.plain: the key 'bytes' is missing"),

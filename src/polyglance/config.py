@@ -181,6 +181,11 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
+    if hasattr(hint, "parse") and isinstance(value, str):  # written as text: a cell
+        try:
+            return hint.parse(value)
+        except ValueError as error:
+            raise _Misfit(path, str(error)) from None
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise _Misfit(path, f"expected {hint.__name__}, got {value!r}")

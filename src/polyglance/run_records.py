@@ -192,23 +192,8 @@ class LossRecord:
         version = values.get("format") if isinstance(values, dict) else None
         if version != _FORMAT:
             raise ValueError(f"{path}: format {version!r}; this version of polyglance reads format {_FORMAT}")
-        kept = {name: value for name, value in values.items() if name in _LossFile.__dataclass_fields__}
-        record = _read(_LossFile, kept, str(path))
-        return cls(
-            run=record.run,
-            cells=_parse_cells(record.cells, str(path)),
-            initial=None if record.initial is None else _parse_cells(record.initial, str(path)),
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class _LossFile:
-    """losses.json and initial.json as they are written, with cells by name."""
-
-    format: int = _FORMAT
-    run: str = ""
-    cells: Mapping[str, CellRecord]
-    initial: Mapping[str, CellRecord] | None = None
+        values = {name: values[name] for name in ("run", "cells", "initial") if name in values}
+        return _read(cls, values, str(path))
 
 
 def cells_to_json(cells: Mapping[Cell, CellRecord]) -> dict[str, Any]:
@@ -228,14 +213,7 @@ def cells_from_json(values: Any, where: str) -> dict[Cell, CellRecord]:
     Raises:
         ValueError: an unknown cell, or a value missing or of another type: one line.
     """
-    return _parse_cells(_read(_LossFile, {"cells": values}, where).cells, where)
-
-
-def _parse_cells(cells: Mapping[str, CellRecord], where: str) -> dict[Cell, CellRecord]:
-    try:
-        return {Cell.parse(name): record for name, record in cells.items()}
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
+    return dict(_read(LossRecord, {"run": "", "cells": values}, where).cells)
 
 
 def _read(cls: type[T], values: Any, where: str) -> T:

@@ -103,7 +103,7 @@ class ResultTable:
         return ("Model", "Setting", *(column.head for column in self.columns), "From")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Layout:
     title: str
     source: str
@@ -116,16 +116,25 @@ def _column(head: str, benchmark: str, split: str, language: str, metric: str) -
     return ResultColumn(head=head, place=Place(benchmark, split, language, metric))
 
 
+def _columns(
+    benchmark: str, split: str, languages: Sequence[str], metrics: Sequence[str], head: str = "{language} {metric}"
+) -> tuple[ResultColumn, ...]:
+    """Make a column for every language and metric of a benchmark's split."""
+    return tuple(
+        _column(head.format(language=language, metric=metric), benchmark, split, language, metric)
+        for language in languages
+        for metric in metrics
+    )
+
+
 def _headline_layout(title: str, settings: tuple[Setting, ...], english: str, german: str, unseen: str) -> _Layout:
-    translation = (
+    columns = (
         _column("M30K de", "multi30k-task1", "mean", "de", "BLEU"),
         _column("M30K fr", "multi30k-task1", "mean", "fr", "BLEU"),
         _column("CoMM de", "commute-translation", "test", "de", "BLEU"),
         _column("CoMM X", "commute-translation", "test", "X", "BLEU"),
         _column("Amb de", "commute-disambiguation", "test", "de", "accuracy"),
         _column("Amb X", "commute-disambiguation", "test", "X", "accuracy"),
-    )
-    captions = (
         _column("COCO en", "coco-karpathy", "test", "en", english),
         _column("M30K en", "multi30k-task2", "test_2016", "en", english),
         _column("M30K de cap.", "multi30k-task2", "test_2016", "de", german),
@@ -133,10 +142,10 @@ def _headline_layout(title: str, settings: tuple[Setting, ...], english: str, ge
         _column("XM de", "xm3600", "all", "de", german),
         _column("XM unseen", "xm3600", "all", "unseen", unseen),
     )
-    return _Layout(title=title, source="v1 Table 4", columns=(*translation, *captions), settings=settings)
+    return _Layout(title, "v1 Table 4", columns, settings)
 
 
-def _multi30k_layout(language: str, name: str) -> _Layout:
+def _task1_layout(language: str, name: str) -> _Layout:
     splits = {
         "2016": "test_2016_flickr",
         "2017": "test_2017_flickr",
@@ -145,14 +154,15 @@ def _multi30k_layout(language: str, name: str) -> _Layout:
         "mean": "mean",
     }
     columns = (
-        _column(f"{head} {metric}", "multi30k-task1", split, language, metric)
+        column
         for head, split in splits.items()
-        for metric in ("BLEU", "COMET-22")
+        for column in _columns("multi30k-task1", split, (language,), ("BLEU", "COMET-22"), f"{head} {{metric}}")
     )
-    return _Layout(title=f"Multi30K task 1, English to {name}", source="v1 Table 8", columns=tuple(columns))
+    return _Layout(f"Multi30K task 1, English to {name}", "v1 Table 8", tuple(columns))
 
 
 _COMMUTE = ("de", "fr", "ru", "zh", "X")
+_TASK2 = ("multi30k-task2", "test_2016")
 TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
     {
         "headline": (
@@ -168,54 +178,41 @@ TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
             ),
         ),
         "multi30k": (
-            _multi30k_layout("fr", "French"),
-            _multi30k_layout("de", "German"),
+            _task1_layout("fr", "French"),
+            _task1_layout("de", "German"),
             _Layout(
-                title="Multi30K task 2, captions, test 2016",
-                source="v1 Table 12",
-                columns=tuple(
-                    _column(f"{language} {metric}", "multi30k-task2", "test_2016", language, metric)
-                    for language, clip_score in (("en", "CLIPScore"), ("de", "mCLIPScore"))
-                    for metric in ("BLEU-4", "CIDEr", clip_score)
+                "Multi30K task 2, captions, test 2016",
+                "v1 Table 12",
+                (
+                    *_columns(*_TASK2, ("en",), ("BLEU-4", "CIDEr", "CLIPScore")),
+                    *_columns(*_TASK2, ("de",), ("BLEU-4", "CIDEr", "mCLIPScore")),
                 ),
             ),
         ),
         "commute": (
             _Layout(
-                title="CoMMuTE, translation",
-                source="v1 Table 9",
-                columns=tuple(
-                    _column(f"{language} {metric}", "commute-translation", "test", language, metric)
-                    for language in _COMMUTE
-                    for metric in ("BLEU", "COMET-22")
-                ),
+                "CoMMuTE, translation",
+                "v1 Table 9",
+                _columns("commute-translation", "test", _COMMUTE, ("BLEU", "COMET-22")),
             ),
             _Layout(
-                title="CoMMuTE, disambiguation accuracy (chance is 50)",
-                source="v1 Table 10",
-                columns=tuple(
-                    _column(language, "commute-disambiguation", "test", language, "accuracy") for language in _COMMUTE
-                ),
+                "CoMMuTE, disambiguation accuracy (chance is 50)",
+                "v1 Table 10",
+                _columns("commute-disambiguation", "test", _COMMUTE, ("accuracy",), "{language}"),
             ),
         ),
         "coco": (
             _Layout(
-                title="COCO, Karpathy's test split, English",
-                source="v1 Table 11",
-                columns=tuple(
-                    _column(metric, "coco-karpathy", "test", "en", metric)
-                    for metric in ("BLEU-4", "CIDEr", "CLIPScore")
-                ),
+                "COCO, Karpathy's test split, English",
+                "v1 Table 11",
+                _columns("coco-karpathy", "test", ("en",), ("BLEU-4", "CIDEr", "CLIPScore"), "{metric}"),
             ),
         ),
         "xm3600": (
             _Layout(
-                title="XM3600, CIDEr",
-                source="v1 Table 13",
-                columns=tuple(
-                    _column(language, "xm3600", "all", language, "CIDEr")
-                    for language in ("en", "de", "fr", "es", "ru", "zh", "unseen")
-                ),
+                "XM3600, CIDEr",
+                "v1 Table 13",
+                _columns("xm3600", "all", ("en", "de", "fr", "es", "ru", "zh", "unseen"), ("CIDEr",), "{language}"),
             ),
         ),
     }

@@ -1,6 +1,8 @@
 """Numbers, runs and columns in words, the same way in figures, tables and sentences."""
 
 import math
+from collections.abc import Callable
+from functools import wraps
 
 from polyglance.languages import LANGUAGES
 from polyglance.run_records import RunRow
@@ -77,45 +79,53 @@ def count_noun(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def format_loss(value: float | None) -> str:
+def _or_missing(format_number: Callable[[float], str]) -> Callable[[float | None], str]:
+    """Show a number that is missing or not finite as `MISSING`."""
+
+    @wraps(format_number)
+    def format_any(value: float | None) -> str:
+        return MISSING if value is None or not math.isfinite(value) else format_number(value)
+
+    return format_any
+
+
+@_or_missing
+def format_loss(value: float) -> str:
     """Format a loss with two decimals, three where it is small."""
-    if value is None or not math.isfinite(value):
-        return MISSING
     return f"{value:.3f}" if abs(value) < 0.0995 else f"{value:.2f}"
 
 
-def format_fixed(value: float | None) -> str:
+@_or_missing
+def format_fixed(value: float) -> str:
     """Format bits per byte, R² or a score with three decimals."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.3f}".replace("-", "−")
+    return f"{value:.3f}".replace("-", "−")
 
 
-def format_signed(value: float | None) -> str:
+@_or_missing
+def format_signed(value: float) -> str:
     """Format a difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
-    if value is None or not math.isfinite(value):
-        return MISSING
     text = f"{value:+.2f}"
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
 
 
-def format_share(value: float | None) -> str:
+@_or_missing
+def format_share(value: float) -> str:
     """Format a share between 0 and 1 as a percentage; `100 %` only where it is exactly so."""
-    if value is None or not math.isfinite(value):
-        return MISSING
     percent = f"{100 * value:.1f}"
     if percent == "100.0" and value < 1:
         percent = "99.9"
     return f"{percent.removesuffix('.0')} %"
 
 
-def format_count(value: float | None) -> str:
+@_or_missing
+def format_count(value: float) -> str:
     """Format a count in full, with separators: `40,000`."""
-    return MISSING if value is None or not math.isfinite(value) else f"{round(value):,}"
+    return f"{round(value):,}"
 
 
-def format_magnitude(value: float | None) -> str:
+@_or_missing
+def format_magnitude(value: float) -> str:
     """Format a count with three digits at most: `167k`, `0.63M`, `11.2B`."""
-    if value is None or not math.isfinite(value):
-        return MISSING
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:
             return f"{value / limit:.3g}{unit}"
