@@ -1,4 +1,4 @@
-"""Configurations: frozen dataclasses, read from TOML, changed by dotted overrides, saved, fingerprinted.
+"""Configurations: frozen dataclasses that are read from TOML, changed by dotted overrides, saved and fingerprinted.
 
     @dataclass(frozen=True, kw_only=True)
     class TrainConfig:
@@ -8,7 +8,8 @@
     config = load(TrainConfig, "train.toml", overrides=["lr=3e-4"])
     save(config, "resolved.toml")
 
-A wrong key or value is a `ValueError` that names the file, the line and the nearest right key.
+A wrong key or value is a `ValueError` that names the file, the line and the nearest right key. Records in JSON files
+are read by the same rules, with `from_dict`.
 """
 
 import dataclasses
@@ -34,7 +35,7 @@ T = TypeVar("T")
 
 
 class _Misfit(ValueError):
-    """A value that does not fit, with the key path to it; `load` turns the path into file and line."""
+    """A value that does not fit. `load` turns the path of its key into file and line."""
 
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(f"{'.'.join(path)}: {message}" if path else message)
@@ -46,7 +47,8 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
     """Read a TOML file into `cls`, with dotted overrides (`train.lr=3e-4`) on top.
 
     Raises:
-        ValueError: unreadable file, bad TOML, unknown key or misfitting value; one line with file and line.
+        ValueError: an unreadable file, bad TOML, an unknown key or a value that does not fit: one line with file and
+            line.
     """
     path = Path(path)
     try:
@@ -65,24 +67,29 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
     except _Misfit as misfit:
         dotted = ".".join(misfit.path)
         for key, override in overridden.items():
-            # At the value that was set, inside it, or in the table it was set in.
+            # The value that was set, a value inside it, or the table that it was set in.
             if dotted == key or dotted.startswith(f"{key}.") or (dotted and key.startswith(f"{dotted}.")):
                 raise ValueError(f"--set {override}: {misfit}") from None
         line = _line_of(text, misfit.path)
         raise ValueError(f"{path}:{line}: {misfit}" if line else f"{path}: {misfit}") from None
 
 
-def from_dict(cls: type[T], values: Mapping[str, Any]) -> T:
-    """Build the dataclass `cls` from nested plain values, checking every key and type.
+def from_dict(cls: type[T], values: Mapping[str, Any], *, allow_nan: bool = False) -> T:
+    """Build the dataclass `cls` from nested plain values, and check every key and type.
+
+    Args:
+        allow_nan: accept NaN as a number, as a record of a run that diverged may hold it.
 
     Raises:
-        ValueError: names the path of the bad field and what would be right.
+        ValueError: one line with the path of the field and what would be right.
     """
+    if not allow_nan:
+        _refuse_nan(values, ())
     return _build(cls, values, ())
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """The dataclass as nested plain values; derived fields and None (which TOML cannot write) are left out."""
+    """Return the dataclass as nested plain values. Derived fields and None, which TOML cannot write, are left out."""
     return {
         f.name: _plain(getattr(config, f.name))
         for f in dataclasses.fields(config)
@@ -96,7 +103,7 @@ def save(config: Any, path: str | Path) -> None:
 
 
 def fingerprint(*parts: Any) -> str:
-    """12 hexadecimal digits that change when any part (dataclasses, plain values) changes."""
+    """Return 12 hexadecimal digits that change when any part (a dataclass or a plain value) changes."""
     text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -111,6 +118,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _refuse_nan(value: Any, path: tuple[str, ...]) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            _refuse_nan(item, (*path, key))
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            _refuse_nan(item, (*path, str(index)))
+    elif isinstance(value, float) and math.isnan(value):
+        raise _Misfit(path, "nan is not a number that anything can be set to")
 
 
 def _build(cls: type[T], values: Any, path: tuple[str, ...]) -> T:
@@ -135,7 +153,11 @@ def _build(cls: type[T], values: Any, path: tuple[str, ...]) -> T:
 
 
 def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
-    """`value` as the type `hint` asks for, or `_Misfit`. Only what a lossless reading of TOML allows."""
+    """Return `value` as the type that `hint` asks for. Only conversions that lose nothing are made.
+
+    Raises:
+        _Misfit: the value does not fit.
+    """
     origin, args = get_origin(hint), get_args(hint)
     if dataclasses.is_dataclass(hint):
         return _build(typing.cast(type, hint), value, path)
@@ -150,15 +172,20 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise _Misfit(path, f"expected a table, got {value!r}")
-        return {key: _convert(args[1], item, (*path, key)) for key, item in value.items()}
+        return {
+            _convert(args[0], key, (*path, key)): _convert(args[1], item, (*path, key)) for key, item in value.items()
+        }
     if hint is Any:
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if isinstance(value, float) and math.isnan(value):
-        raise _Misfit(path, "nan is not a number that anything can be set to")
     if hint is Path and isinstance(value, str):
         return Path(value)
+    if hasattr(hint, "parse") and isinstance(value, str):  # written as text: a cell
+        try:
+            return hint.parse(value)
+        except ValueError as error:
+            raise _Misfit(path, str(error)) from None
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise _Misfit(path, f"expected {hint.__name__}, got {value!r}")
@@ -175,7 +202,7 @@ def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) 
             return _convert(choice, value, path)
         except _Misfit as misfit:
             misfits.append(misfit)
-    raise max(misfits, key=lambda misfit: len(misfit.path))  # the choice that went deepest was most nearly right
+    raise max(misfits, key=lambda misfit: len(misfit.path))  # the choice that was read furthest is most likely meant
 
 
 def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
@@ -191,7 +218,7 @@ def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tup
 
 
 def _override(values: dict[str, Any], override: str) -> str:
-    """Set one dotted override in nested values; returns its dotted key."""
+    """Set one dotted override in nested values, and return its dotted key."""
     key, separator, text = override.partition("=")
     if not separator or not key:
         raise ValueError(f"--set {override}: expected key=value, for example train.lr=3e-4")
@@ -209,6 +236,7 @@ def _override(values: dict[str, Any], override: str) -> str:
 
 
 def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
+    """Return the value of a key in a table or list; `create` makes a table where there is none."""
     if isinstance(table, list):
         if not key.isdecimal() or int(key) >= len(table):
             raise ValueError(f"--set {override}: {key!r} is not an index into a list of {len(table)}")
@@ -219,7 +247,7 @@ def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:
-    """The line where the key at `path` is set, as far as it can be found without a parser that keeps positions."""
+    """Find the line that sets the key at `path`, as far as possible without a parser that keeps positions."""
     seen: list[str] = []
     counts: dict[str, int] = {}
     best: tuple[int, int] | None = None  # (how many leading keys of the path match, line)

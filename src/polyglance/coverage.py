@@ -1,4 +1,4 @@
-"""Which task-language cells are trained, and what the gaps make of the others.
+"""Cells and coverage: which task-language cells are trained, and which split each cell belongs to.
 
 A cell is one (task, language). The coverage is the set of cells that are trained; the splits UC, ST and SC
 (paper section 5.1) follow from it and are never listed by hand.
@@ -20,7 +20,7 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 
 
 class Cell(NamedTuple):
-    """One (task, language); written `caption-de` in files, as the published code does."""
+    """One (task, language), written `caption-de` in files as in the published code."""
 
     task: Task
     language: str
@@ -30,10 +30,10 @@ class Cell(NamedTuple):
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """The cell written as `caption-de`.
+        """Read a cell that is written as `caption-de`.
 
         Raises:
-            ValueError: not of the form task-language, or either half unknown.
+            ValueError: not of the form task-language, or an unknown task or language.
         """
         task, _, code = name.partition("-")
         if task not in TASKS:
@@ -52,8 +52,8 @@ class Coverage:
     caption: tuple[str, ...] = ()
     """Languages with captions."""
     translation: tuple[str, ...] = ()
-    """Languages translated into, from English. English itself makes a reconstruction cell: the English text is
-    copied, which ties the encoder's reading of English to the decoder's writing of it."""
+    """Languages that English is translated into. English itself makes a reconstruction cell: the English text is
+    copied, so that the decoder learns to write English from the encoder's representation of it."""
     cells: tuple[Cell, ...] = field(init=False, compare=False, repr=False, metadata={"derived": True})
 
     def __post_init__(self) -> None:
@@ -70,14 +70,14 @@ class Coverage:
 
     @property
     def languages(self) -> tuple[str, ...]:
-        """Every covered language, captions first, in the order given."""
+        """Every language of the coverage, captions first, in the order given."""
         return tuple(dict.fromkeys((*self.caption, *self.translation)))
 
     def split(self, name: Split) -> tuple[Cell, ...]:
-        """The cells of a split.
+        """Return the cells of a split.
 
-        SC: captions that are trained. ST: translations that are trained, the reconstruction cell left out (copying
-        is not translating). UC: captions of the languages that are trained in translation only.
+        SC: captions that are trained. ST: translations that are trained, without the reconstruction cell, which is no
+        translation. UC: captions of the languages that are trained in translation only.
         """
         match name:
             case "SC":
@@ -88,10 +88,10 @@ class Coverage:
                 return tuple(Cell("caption", code) for code in self.translation if code not in self.caption)
 
     def split_of(self, cell: Cell) -> Split | None:
-        """The split a cell belongs to; None for the reconstruction cell and for cells outside the coverage's reach."""
+        """Return the split of a cell; None for the reconstruction cell and for cells that no split has."""
         return next((name for name in SPLITS if cell in self.split(name)), None)
 
     def missing(self, available: Iterable[Cell]) -> tuple[Cell, ...]:
-        """Covered cells that are not among the available ones, in the coverage's order."""
-        have = set(available)
-        return tuple(cell for cell in self.cells if cell not in have)
+        """Return the trained cells that are not among the available ones, in the coverage's order."""
+        known = set(available)
+        return tuple(cell for cell in self.cells if cell not in known)

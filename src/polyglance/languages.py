@@ -1,4 +1,4 @@
-"""The languages polyglance knows. Adding one is one entry here."""
+"""Languages that polyglance knows. A language is added by one line in `LANGUAGES`."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -19,112 +19,80 @@ XM3600_LANGUAGES = tuple(_XM3600_CODES.split())
 MISTAKEN_CODES: Mapping[str, str] = MappingProxyType(
     {"cn": "zh", "cz": "cs", "deutsch": "de", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "se": "sv", "ua": "uk"}
 )
-"""What is written for a language, most often its country -> its code."""
+"""Mistaken code, most often of a country -> code of the language."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Language:
-    """What the rest of the project needs to know about one language."""
+    """One language, as every other module needs it."""
 
     code: str
-    """ISO 639-1 code, the key used in data, coverage and scores."""
+    """ISO 639-1 code, or ISO 639-3 where there is none: the key in data, coverage and scores."""
     name: str
     """English name, as prompts spell it (official code, process/processing_florence2.py)."""
-    prefix: str
-    """First words of a caption; given to the decoder they pin its language (paper Fig. 5, v2 Fig. 4). Empty where none
-    are known."""
     nllb: str
-    """Code of NLLB-200 and FLORES."""
-    script: str
-    """ISO 15924 code of the writing system."""
-    words: Literal["spaces", "characters"]
-    """How words are told apart when texts are tokenised or scored: by spaces, or each character for itself."""
+    """Code in NLLB-200 and FLORES: ISO 639-3 language and ISO 15924 script."""
+    prefix: str = ""
+    """First words of a caption. A decoder that is started with them stays in the language (paper Fig. 5, v2 Fig. 4; the
+    words are those of official code section 4.3). Empty where none are known: a study or a command line gives them."""
+    words: Literal["spaces", "characters"] = "spaces"
+    """How texts are split into words for scores: at spaces, or into single characters."""
 
-
-_OF_THE_PAPER = (
-    Language(
-        code="en",
-        name="English",
-        prefix="The image shows",
-        nllb="eng_Latn",
-        script="Latn",
-        words="spaces",
-    ),
-    Language(
-        code="de",
-        name="German",
-        prefix="Das Bild zeigt",
-        nllb="deu_Latn",
-        script="Latn",
-        words="spaces",
-    ),
-    Language(
-        code="fr",
-        name="French",
-        prefix="La photo montre",
-        nllb="fra_Latn",
-        script="Latn",
-        words="spaces",
-    ),
-    Language(
-        code="es",
-        name="Spanish",
-        prefix="La imagen muestra",
-        nllb="spa_Latn",
-        script="Latn",
-        words="spaces",
-    ),
-    Language(
-        code="ru",
-        name="Russian",
-        prefix="На картинке изображен",
-        nllb="rus_Cyrl",
-        script="Cyrl",
-        words="spaces",
-    ),
-    Language(
-        code="zh",
-        name="simplified Chinese",
-        prefix="图为",
-        nllb="zho_Hans",
-        script="Hans",
-        words="characters",
-    ),
-)
-"""The languages of the paper, each with the words that pin it (official code section 4.3)."""
-
-_OTHERS = """
-ar Arabic arb_Arab, bn Bengali ben_Beng, cs Czech ces_Latn, da Danish dan_Latn, el Greek ell_Grek, fa Persian pes_Arab,
-fi Finnish fin_Latn, fil Filipino tgl_Latn, he Hebrew heb_Hebr, hi Hindi hin_Deva, hr Croatian hrv_Latn,
-hu Hungarian hun_Latn, id Indonesian ind_Latn, it Italian ita_Latn, ja Japanese jpn_Jpan, ko Korean kor_Hang,
-mi Maori mri_Latn, nl Dutch nld_Latn, no Norwegian nob_Latn, pl Polish pol_Latn, pt Portuguese por_Latn,
-quz Cusco Quechua quy_Latn, ro Romanian ron_Latn, sv Swedish swe_Latn, sw Swahili swh_Latn, te Telugu tel_Telu,
-th Thai tha_Thai, tr Turkish tur_Latn, uk Ukrainian ukr_Cyrl, vi Vietnamese vie_Latn
-"""
-"""The others of Crossmodal-3600 and CoMMuTE, without a prefix: a study or a command line gives one. NLLB has no Cusco
-Quechua; its nearest is that of Ayacucho."""
-
-
-def _other(entry: str) -> Language:
-    code, *name, nllb = entry.split()
-    return Language(
-        code=code,
-        name=" ".join(name),
-        prefix="",
-        nllb=nllb,
-        script=nllb.partition("_")[2],
-        words="characters" if code in ("ja", "th") else "spaces",
-    )
+    @property
+    def script(self) -> str:
+        """ISO 15924 code of the writing system."""
+        return self.nllb.partition("_")[2]
 
 
 LANGUAGES: Mapping[str, Language] = MappingProxyType(
-    {entry.code: entry for entry in (*_OF_THE_PAPER, *map(_other, _OTHERS.split(",")))}
+    {
+        entry.code: entry
+        for entry in (
+            Language("en", "English", "eng_Latn", prefix="The image shows"),
+            Language("de", "German", "deu_Latn", prefix="Das Bild zeigt"),
+            Language("fr", "French", "fra_Latn", prefix="La photo montre"),
+            Language("es", "Spanish", "spa_Latn", prefix="La imagen muestra"),
+            Language("ru", "Russian", "rus_Cyrl", prefix="На картинке изображен"),
+            Language("zh", "simplified Chinese", "zho_Hans", prefix="图为", words="characters"),
+            Language("ar", "Arabic", "arb_Arab"),
+            Language("bn", "Bengali", "ben_Beng"),
+            Language("cs", "Czech", "ces_Latn"),
+            Language("da", "Danish", "dan_Latn"),
+            Language("el", "Greek", "ell_Grek"),
+            Language("fa", "Persian", "pes_Arab"),
+            Language("fi", "Finnish", "fin_Latn"),
+            Language("fil", "Filipino", "tgl_Latn"),
+            Language("he", "Hebrew", "heb_Hebr"),
+            Language("hi", "Hindi", "hin_Deva"),
+            Language("hr", "Croatian", "hrv_Latn"),
+            Language("hu", "Hungarian", "hun_Latn"),
+            Language("id", "Indonesian", "ind_Latn"),
+            Language("it", "Italian", "ita_Latn"),
+            Language("ja", "Japanese", "jpn_Jpan", words="characters"),
+            Language("ko", "Korean", "kor_Hang"),
+            Language("mi", "Maori", "mri_Latn"),
+            Language("nl", "Dutch", "nld_Latn"),
+            Language("no", "Norwegian", "nob_Latn"),
+            Language("pl", "Polish", "pol_Latn"),
+            Language("pt", "Portuguese", "por_Latn"),
+            Language("quz", "Cusco Quechua", "quy_Latn"),
+            Language("ro", "Romanian", "ron_Latn"),
+            Language("sv", "Swedish", "swe_Latn"),
+            Language("sw", "Swahili", "swh_Latn"),
+            Language("te", "Telugu", "tel_Telu"),
+            Language("th", "Thai", "tha_Thai", words="characters"),
+            Language("tr", "Turkish", "tur_Latn"),
+            Language("uk", "Ukrainian", "ukr_Cyrl"),
+            Language("vi", "Vietnamese", "vie_Latn"),
+        )
+    }
 )
-"""Code -> language."""
+"""Code -> language: the six of the paper, then the others of Crossmodal-3600 and CoMMuTE. NLLB has no Cusco Quechua;
+the code is that of Ayacucho Quechua, the nearest one."""
 
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:
-    """The second half of an error message: the nearest right name, or all of them where none is near."""
+    """Return the second half of an error message: the nearest right name, or all names where none is near."""
     names = sorted(set(right))
     near = get_close_matches(wrong, names, n=1, cutoff=0.6)
     near = near or [name for name in names if name.lower() == wrong.lower()]
@@ -132,7 +100,7 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
 
 
 def language(code: str) -> Language:
-    """The language with this code.
+    """Return the language with this code.
 
     Raises:
         ValueError: the code is not known; the message names the nearest one.

@@ -1,4 +1,4 @@
-"""The records that travel between the stages: what one annotation, image and drop is. Pure Python."""
+"""Records that travel between the stages: annotations, images, drops."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -22,12 +22,12 @@ class Annotation:
     language: str
     text: str
     source: str | None = None
-    """The English text a translation starts from; None for captions."""
+    """English text that a translation starts from; None for captions."""
     style: Style = "short"
     origin: str = "human"
-    """Who wrote the text: `human`, or engine name and version."""
+    """Writer of the text: `human`, or the name and version of an engine."""
     score: float | None = None
-    """Image-text alignment (cosine similarity), where the text was matched to the image."""
+    """Alignment of text and image (cosine similarity); None where the text was not matched to the image."""
 
     @property
     def cell(self) -> Cell:
@@ -39,6 +39,7 @@ class ImageRecord:
     """One image with all its annotations: a row of a shard."""
 
     key: str
+    """Name, unique in its data set."""
     image: bytes
     """An encoded image file (PNG or JPEG), not pixels."""
     annotations: tuple[Annotation, ...]
@@ -47,11 +48,11 @@ class ImageRecord:
 def annotations_from_texts(
     texts: Mapping[str, str], *, style: Style = "short", origin: str = "human"
 ) -> tuple[Annotation, ...]:
-    """Every annotation that parallel texts of one image allow.
+    """Make every annotation that parallel texts of one image allow.
 
-    A caption in each language and, where there is an English text, a translation of it into each language (English
-    among them: the reconstruction cell). Which of them are trained is the coverage's choice, made when batches are
-    drawn, so that one data set serves every coverage.
+    These are a caption in each language and, where there is an English text, a translation of it into each language
+    (English too: the reconstruction cell). The coverage decides which of them are trained, when batches are drawn, so
+    that one data set serves every coverage.
 
     Args:
         texts: language code -> text.
@@ -70,14 +71,19 @@ def annotations_from_texts(
 
 @dataclass
 class Drops:
-    """Everything that was left out, by reason, with the first few places. Nothing is dropped without being added."""
+    """Everything that was left out, by reason, with the first places. Nothing is left out without being added here."""
 
     max_examples: int = 20
+    """Places of each reason that are kept."""
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, reason: str, where: str, count: int = 1) -> None:
-        """Count a drop. `where` is file and line, or whatever leads a person to the thing (kept for the first few)."""
+        """Count a drop.
+
+        Args:
+            where: file and line, or another place that a person can look at.
+        """
         self.counts[reason] += count
         places = self.examples.setdefault(reason, [])
         if len(places) < self.max_examples:
@@ -87,5 +93,5 @@ class Drops:
         return iter(sorted(self.counts.items()))
 
     def to_dict(self) -> dict[str, Any]:
-        """`{reason: {"count": n, "examples": [...]}}`, as manifest.json holds it."""
+        """Return `{reason: {"count": n, "examples": [...]}}`, as manifest.json holds it."""
         return {reason: {"count": count, "examples": self.examples[reason]} for reason, count in self}

@@ -9,8 +9,8 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
-from polyglance.evaluate.caption import attribute_accuracy, greedy_captions, score_captions
-from polyglance.evaluate.cells import held_out_samples
+from polyglance.evaluate.caption import caption_greedily, compare_attributes, score_captions
+from polyglance.evaluate.cells import read_held_out
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
@@ -51,7 +51,7 @@ def test_scores_of_captions() -> None:
 def test_attributes_count_at_their_place_only() -> None:
     reference = "The image shows a small red circle above a large blue square."
     swapped = "The image shows a large blue square above a small red circle."
-    accuracy = attribute_accuracy([(swapped, reference)], "en")
+    accuracy = compare_attributes([(swapped, reference)], "en")
     assert accuracy["colour"] == accuracy["shape"] == accuracy["size"] == 0
     assert accuracy["relation"] == 1
 
@@ -61,11 +61,9 @@ def test_captions_are_the_greedy_continuation_of_the_prefix(world: Path, prefix:
     tokenizer = train_tokenizer((t for _, t in TEXTS), vocab_size=1024)
     torch.manual_seed(1)
     model = Polyglance(MicroConfig(width=16).build(tokenizer.get_vocab_size())).eval()
-    samples = held_out_samples(ShardReader(world / "test"), [Cell("caption", "fr")], image_size=32, samples_per_cell=3)[
-        0
-    ]
+    samples = read_held_out(ShardReader(world / "test"), [Cell("caption", "fr")], image_size=32, samples_per_cell=3)[0]
     processor = Processor.for_model(model.config, tokenizer)
-    captions = greedy_captions(model, processor, samples, prefix=prefix, max_new_tokens=6)
+    captions = caption_greedily(model, processor, samples, prefix=prefix, max_new_tokens=6)
     for caption, image, annotation in zip(captions, samples.images, samples.annotations, strict=True):
         ids = [BOS, *tokenizer.encode(prefix).ids]
         with torch.no_grad():

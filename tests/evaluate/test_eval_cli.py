@@ -12,9 +12,9 @@ from polyglance.cli import main
 from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
-from polyglance.evaluate.cells import held_out_samples
-from polyglance.evaluate.folder_loss import LossConfig, folder_losses
-from polyglance.evaluate.loss import cell_losses
+from polyglance.evaluate.cells import read_held_out
+from polyglance.evaluate.folder_loss import LossConfig, measure_folder
+from polyglance.evaluate.loss import measure_cell
 from polyglance.evaluate.score_report import read_scores
 from polyglance.languages import LANGUAGES
 from polyglance.model.generate import load_polyglance
@@ -157,17 +157,17 @@ def test_loss(inputs: Path, world: Path, tmp_path: Path, capsys: pytest.CaptureF
     prefixes = {code: entry.prefix for code, entry in LANGUAGES.items()}
     reader = ShardReader(data)
     for name, cell in record["cells"].items():
-        (samples,) = held_out_samples(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
+        (samples,) = read_held_out(reader, [Cell.parse(name)], image_size=32, samples_per_cell=5)
         limits = {"max_source_tokens": 80, "max_target_tokens": 95}
         both = {"prefix": prefixes[samples.cell.language], "variants": ("plain", "prefix")}
-        expected = cell_losses(load_polyglance(model), processor, samples, **limits, **both)
+        expected = measure_cell(load_polyglance(model), processor, samples, **limits, **both)
         for variant, loss in expected.items():
             assert cell["losses"][variant] == pytest.approx(vars(loss), rel=1e-5), (name, variant)
     unseen = [record["cells"][f"caption-{code}"]["losses"]["prefix"]["mean_nats"] for code in ("fr", "zh")]
     assert record["UC_prefix"] == pytest.approx(sum(unseen) / 2)
-    start = folder_losses(LossConfig(model=inputs / "start", data=data, samples_per_cell=5))
-    assert start["cells"]["caption-fr"]["split"] is None
-    untrained = [start["cells"][f"caption-{code}"]["losses"]["plain"]["mean_nats"] for code in ("fr", "zh")]
+    start = measure_folder(LossConfig(model=inputs / "start", data=data, samples_per_cell=5))
+    assert {cell.split for cell in start.cells.values()} == {None}
+    untrained = [start.cells[Cell("caption", code)].losses["plain"].mean_nats for code in ("fr", "zh")]
     assert record["T"] == pytest.approx(sum(untrained) / 2, rel=1e-5)
     assert "initial" in record
 

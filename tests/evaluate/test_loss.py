@@ -1,6 +1,11 @@
-"""Losses per cell: the definitions, written out by hand."""
+"""Losses per cell: the definitions written out by hand, and the same result for any batches and processes."""
 
+import copy
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,8 +14,9 @@ from tokenizers import Tokenizer
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
-from polyglance.evaluate.cells import CellSamples, evaluated_cells, held_out_samples
-from polyglance.evaluate.loss import VARIANTS, cell_losses, losses_to_dict, split_loss
+from polyglance.distributed import Runtime
+from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
+from polyglance.evaluate.loss import measure_cell
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
@@ -18,8 +24,8 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 
-COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 PREFIX = "La photo montre"
+LIMITS = {"max_source_tokens": 96, "max_target_tokens": 64}
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +52,13 @@ def processor(model: Polyglance, tokenizer: Tokenizer) -> Processor:
 @pytest.fixture(scope="module")
 def samples(world: Path) -> CellSamples:
     reader = ShardReader(world / "test")
-    return held_out_samples(reader, [Cell("caption", "fr")], image_size=32, samples_per_cell=7)[0]
+    return read_held_out(reader, [Cell("caption", "fr")], image_size=32, samples_per_cell=7)[0]
 
 
 def by_hand(
     model: Polyglance, tokenizer: Tokenizer, image: np.ndarray, prompt: str, start: str, text: str
 ) -> np.ndarray:
-    """Token losses of `text` after `start`, one sample at a time, through the plain forward."""
+    """Token losses of `text` after `start`, one sample at a time, through the plain forward pass."""
     given = [BOS, *tokenizer.encode(start).ids]
     target = [*tokenizer.encode(text).ids, EOS]
     with torch.no_grad():
@@ -65,18 +71,10 @@ def by_hand(
     return -logs[torch.arange(len(target)), torch.tensor(target)].numpy()
 
 
-def test_every_variant_is_what_its_definition_says(
+def test_every_variant_follows_its_definition(
     model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
-    losses = cell_losses(
-        model,
-        processor,
-        samples,
-        prefix=PREFIX,
-        max_source_tokens=96,
-        max_target_tokens=64,
-        batch_size=len(samples.keys),
-    )
+    losses = measure_cell(model, processor, samples, prefix=PREFIX, **LIMITS)
     assert tuple(losses) == ("plain", "prefix", "shuffled", "prefix_shuffled")
     for name, loss in losses.items():
         images = np.roll(samples.images, 1, axis=0) if "shuffled" in name else samples.images
@@ -99,9 +97,7 @@ def test_every_variant_is_what_its_definition_says(
 def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
     model: Polyglance, tokenizer: Tokenizer, processor: Processor, samples: CellSamples
 ) -> None:
-    loss = cell_losses(model, processor, samples, prefix="The image", max_source_tokens=96, max_target_tokens=64)[
-        "prefix"
-    ]
+    loss = measure_cell(model, processor, samples, prefix="The image", **LIMITS)["prefix"]
     rows = [
         by_hand(model, tokenizer, image, prompt_of(annotation), "The image", annotation.text)
         for image, annotation in zip(samples.images, samples.annotations, strict=True)
@@ -110,64 +106,71 @@ def test_a_prefix_that_texts_do_not_begin_with_is_put_before_them(
 
 
 def test_batches_change_nothing(model: Polyglance, processor: Processor, samples: CellSamples) -> None:
-    sizes = [
-        cell_losses(
-            model,
-            processor,
-            samples,
-            prefix=PREFIX,
-            max_source_tokens=96,
-            max_target_tokens=64,
-            batch_size=size,
-            variants=("plain", "prefix"),
-        )
-        for size in (2, 7)
-    ]
+    options: dict[str, Any] = {"prefix": PREFIX, "variants": ("plain", "prefix"), **LIMITS}
+    in_pairs, at_once = (measure_cell(model, processor, samples, batch_size=size, **options) for size in (2, 7))
     for name in ("plain", "prefix"):
-        assert sizes[0][name].nats == pytest.approx(sizes[1][name].nats, rel=1e-6)
+        assert in_pairs[name].nats == pytest.approx(at_once[name].nats, rel=1e-6)
 
 
-def test_cells_without_held_out_data_are_left_out_but_not_all_of_uc() -> None:
+@dataclass
+class Team:
+    """Processes that share work, as threads."""
+
+    world_size: int
+    barrier: threading.Barrier = field(init=False)
+    values: list[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.barrier, self.values = threading.Barrier(self.world_size, timeout=60), [None] * self.world_size
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member(Runtime):
+    """One of the threads."""
+
+    team: Team
+
+    def gather(self, value: Any) -> list[Any]:
+        self.team.values[self.rank] = value
+        self.team.barrier.wait()
+        values = list(self.team.values)
+        self.team.barrier.wait()
+        return values
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 9])
+def test_processes_share_the_work_and_all_get_the_result(
+    model: Polyglance, processor: Processor, samples: CellSamples, world_size: int
+) -> None:
+    """All processes call the model equally often, also the two of nine that have no sample among seven."""
+    calls: dict[int, list[int]] = {rank: [] for rank in range(world_size)}
+
+    def measure(runtime: Runtime, sizes: list[int]) -> Any:
+        replica = copy.deepcopy(model)
+        replica.decoder.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
+        return measure_cell(replica, processor, samples, prefix=PREFIX, runtime=runtime, **LIMITS)
+
+    single_calls: list[int] = []
+    expected = measure(Runtime.single(), single_calls)
+    team = Team(world_size)
+    members = [Member(rank=r, world_size=world_size, device=torch.device("cpu"), team=team) for r in range(world_size)]
+    with ThreadPoolExecutor(world_size) as pool:
+        results = list(pool.map(lambda member: measure(member, calls[member.rank]), members))
+    assert all(losses == results[0] for losses in results)
+    for variant, loss in expected.items():
+        assert vars(results[0][variant]) == pytest.approx(vars(loss), rel=1e-6)
+    assert {len(sizes) for sizes in calls.values()} == {len(single_calls)}
+    assert max(size for sizes in calls.values() for size in sizes) == -(-7 // world_size)
+
+
+def test_cells_without_held_out_data_are_left_out_but_not_all_of_uc(world: Path) -> None:
     """The paper has captions in two of its four unseen languages (section 5.1)."""
-    have = {"caption-en": 3, "translation-zh": 3, "caption-zh": 2, "caption-fr": 0}
-    cells = evaluated_cells(COVERAGE, have)
-    assert [str(cell) for cell in cells] == ["caption-en", "translation-zh", "caption-zh"]
+    coverage = Coverage(caption=("en",), translation=("en", "fr", "zh"))
+    cells = ["caption-en", "translation-en", "translation-fr", "translation-zh", "caption-fr", "caption-zh"]
+    assert [str(cell) for cell in choose_cells(coverage)] == cells
+    rows = {"caption-en": 3, "translation-zh": 3, "caption-zh": 2, "caption-fr": 0}
+    assert [str(cell) for cell in choose_cells(coverage, rows)] == ["caption-en", "translation-zh", "caption-zh"]
     with pytest.raises(ValueError, match="none of caption-fr, caption-zh, which UC is measured on"):
-        evaluated_cells(COVERAGE, {"caption-en": 3})
-
-
-def test_splits_weigh_their_cells_alike(model: Polyglance, processor: Processor, world: Path) -> None:
-    reader = ShardReader(world / "test")
-    cells = evaluated_cells(COVERAGE)
-    assert [str(cell) for cell in cells] == [
-        "caption-en",
-        "translation-en",
-        "translation-fr",
-        "translation-zh",
-        "caption-fr",
-        "caption-zh",
-    ]
-    found = held_out_samples(reader, cells, image_size=32, samples_per_cell=5)
-    losses = {
-        str(s.cell): cell_losses(
-            model, processor, s, prefix="", max_source_tokens=96, max_target_tokens=64, variants=("plain",)
-        )
-        for s in found
-    }
-    fr, zh = (losses[name]["plain"].mean_nats for name in ("caption-fr", "caption-zh"))
-    assert split_loss(losses, COVERAGE, "UC", "plain") == pytest.approx((fr + zh) / 2)
-    record = losses_to_dict(losses, COVERAGE)
-    assert {name: cell["split"] for name, cell in record.items()} == {
-        "caption-en": "SC",
-        "translation-en": None,
-        "translation-fr": "ST",
-        "translation-zh": "ST",
-        "caption-fr": "UC",
-        "caption-zh": "UC",
-    }
-    assert set(VARIANTS) >= set(record["caption-fr"]["losses"])
-
-
-def test_a_cell_without_held_out_images_is_named(world: Path) -> None:
+        choose_cells(coverage, {"caption-en": 3})
     with pytest.raises(ValueError, match="no held-out image has caption-de"):
-        held_out_samples(ShardReader(world / "test"), [Cell("caption", "de")], image_size=32, samples_per_cell=5)
+        read_held_out(ShardReader(world / "test"), [Cell("caption", "de")], image_size=32, samples_per_cell=5)

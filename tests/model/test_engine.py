@@ -12,8 +12,8 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
-from polyglance.evaluate.cells import held_out_samples
-from polyglance.evaluate.folder_loss import LossConfig, folder_losses
+from polyglance.evaluate.cells import read_held_out
+from polyglance.evaluate.folder_loss import LossConfig, measure_folder
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model import PolyglanceCaptioner
 from polyglance.model.engine import PolyglanceEngine
@@ -123,16 +123,16 @@ def test_facts(folder: Path) -> None:
 def test_losses_of_a_data_set_are_the_same(folder: Path, world: Path) -> None:
     """`eval loss` and disambiguation read prompts and texts alike, with two tokenizers as well."""
     reader = ShardReader(world / "test")
-    record = folder_losses(LossConfig(model=folder, data=world / "test", samples_per_cell=4, batch_size=3))
-    cell = record["cells"]["translation-fr"]["losses"]["plain"]
-    (samples,) = held_out_samples(reader, [Cell("translation", "fr")], image_size=224, samples_per_cell=4)
+    record = measure_folder(LossConfig(model=folder, data=world / "test", samples_per_cell=4, batch_size=3))
+    cell = record.cells[Cell("translation", "fr")].losses["plain"]
+    (samples,) = read_held_out(reader, [Cell("translation", "fr")], image_size=224, samples_per_cell=4)
     pictures = [Picture(encoded=b"", rgb=Image.fromarray(pixels)) for pixels in samples.images]
     sources = [one.source or "" for one in samples.annotations]
     losses = opened(folder).measure_losses(pictures, sources, [[one.text] for one in samples.annotations], "fr")
     found = [loss for row in losses if not isinstance(row, Failure) for loss in row]
-    assert cell["tokens"] == sum(loss.num_tokens for loss in found)
-    assert cell["nats"] == pytest.approx(sum(loss.nats for loss in found), rel=1e-5)
-    assert cell["mean_nats"] == pytest.approx(sum(loss.nats / loss.num_tokens for loss in found) / 4, rel=1e-5)
+    assert cell.tokens == sum(loss.num_tokens for loss in found)
+    assert cell.nats == pytest.approx(sum(loss.nats for loss in found), rel=1e-5)
+    assert cell.mean_nats == pytest.approx(sum(loss.nats / loss.num_tokens for loss in found) / 4, rel=1e-5)
 
 
 def test_devices_that_are_not_there(folder: Path) -> None:

@@ -1,6 +1,5 @@
 """Writes a study folder as `study run` leaves one, with losses that follow a known law plus noise."""
 
-import csv
 import dataclasses
 import io
 import json
@@ -14,12 +13,23 @@ from PIL import Image, ImageDraw
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardWriter
+from polyglance.files import write_json
 from polyglance.languages import LANGUAGES
 from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.records import ImageRecord, annotations_from_texts
-from polyglance.report.folder import NUMBERS
+from polyglance.run_records import (
+    VARIANTS,
+    CaptionScores,
+    CellLoss,
+    CellRecord,
+    GeneratedCaption,
+    LossRecord,
+    RunRow,
+    write_captions,
+    write_runs,
+)
 
-__all__ = ["COVERAGE", "grid", "read_csv", "write_csv", "write_laws", "write_study"]
+__all__ = ["COVERAGE", "grid", "write_csv", "write_laws", "write_study"]
 
 COVERAGE = Coverage(caption=("en", "de"), translation=("en", "de", "fr", "es", "ru", "zh"))
 SIZES = {"d32": 78_512, "d48": 166_920, "d64": 288_096, "d96": 628_752}
@@ -37,7 +47,7 @@ COLOURS = ("red", "blue", "green", "orange", "purple", "black")
 
 
 def grid(*, seeds: int = 2, sizes: Mapping[str, int] = SIZES, frozen: bool = True) -> list[dict[str, Any]]:
-    """The rows of runs.csv of a micro study."""
+    """Return the rows of runs.csv of a micro study, as keyword arguments of `RunRow`."""
     rows = [
         _row("scratch", size, "random", samples, seed, num_parameters, 5.12)
         for size, num_parameters in sizes.items()
@@ -74,7 +84,7 @@ def _row(family: str, size: str, start: str, samples: int, seed: int, num_parame
         **{"UC_shuffled": uc + 1.1 * noise[4], "UC_prefix_shuffled": uc + max(0.02, 2.1 - 1.7 * uc) * noise[5]},
         **{"right_language": obeyed, "right_language_prefix": 1.0 if uc < 0.9 else 0.985},
         **{"attribute_accuracy": 0.9 * obeyed, "attribute_accuracy_prefix": min(0.99, 1.25 - 0.5 * uc)},
-        **{"exact_match": 0.3 * obeyed, "exact_match_prefix": max(0.0, 0.9 - uc), "train_s": samples / 400},
+        **{"exact_match": 0.3 * obeyed, "exact_match_prefix": max(0.0, 0.9 - uc)},
     }
 
 
@@ -86,7 +96,7 @@ def write_study(
     title: str = "Captions by way of translation",
     caption_suffix: str = "",
 ) -> Path:
-    """A whole study folder, laws aside (`write_laws`)."""
+    """Write a study folder without laws (`write_laws` adds them)."""
     rows = list(grid() if rows is None else rows)
     path.mkdir(parents=True, exist_ok=True)
     (path / "study.toml").write_text(_toml(coverage, title), encoding="utf-8")
@@ -99,7 +109,7 @@ def write_study(
 
 
 def write_laws(path: Path, *, bootstrap: int = 20) -> None:
-    """Compute laws over all runs, and the product law over all runs and per family, fitted to runs.csv."""
+    """Fit compute laws over all runs, and the product law over all runs and per family, to runs.csv."""
     table = Table.read(path / "runs.csv")
     for column in ("UC_prefix", "ST", "SC"):
         options = FitConfig(form="compute", columns={"y": column}, frontier=True, bootstrap=bootstrap)
@@ -111,15 +121,8 @@ def write_laws(path: Path, *, bootstrap: int = 20) -> None:
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with (path / "runs.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["id", "family", "size", "start", "seed", *NUMBERS])
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def read_csv(path: Path) -> list[dict[str, str]]:
-    with (path / "runs.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
+    """Write runs.csv; numbers that a row lacks were not measured."""
+    write_runs(path / "runs.csv", (RunRow(**row) for row in rows))
 
 
 def _toml(coverage: Coverage, title: str) -> str:
@@ -131,48 +134,51 @@ def _toml(coverage: Coverage, title: str) -> str:
 
 
 def _write_run(folder: Path, row: Mapping[str, Any], coverage: Coverage, keys: list[str], suffix: str) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
+    cells = {cell: _measure(row, coverage, cell) for cell in (*coverage.cells, *coverage.split("UC"))}
+    LossRecord(run=row["id"], cells=cells).write(folder / "losses.json")
     unseen = {cell.language for cell in coverage.split("UC")}
-    cells = {str(cell): _cell(row, coverage, cell) for cell in (*coverage.cells, *coverage.split("UC"))}
-    (folder / "losses.json").write_text(json.dumps({"format": 1, "run": row["id"], "cells": cells}), encoding="utf-8")
-    with (folder / "captions.jsonl").open("w", encoding="utf-8") as file:
-        for key in keys:
-            for code in coverage.languages:
-                obeyed = code not in unseen or row["UC_first"] < 0.5
-                text = TEXTS.get(code, code)
-                for prefix, caption in (("", text if obeyed else TEXTS["en"]), (LANGUAGES[code].prefix, text)):
-                    line = {"key": key, "language": code, "prefix": prefix, "caption": caption + suffix}
-                    file.write(json.dumps({**line, "reference": text}, ensure_ascii=False) + "\n")
+    captions = []
+    for key in keys:
+        for code in coverage.languages:
+            text = TEXTS.get(code, code)
+            obeyed = code not in unseen or row["UC_first"] < 0.5
+            for prefix, caption in (("", text if obeyed else TEXTS["en"]), (LANGUAGES[code].prefix, text)):
+                captions.append(
+                    GeneratedCaption(key=key, language=code, prefix=prefix, caption=caption + suffix, reference=text)
+                )
+    write_captions(folder / "captions.jsonl", captions)
     versions = {"polyglance": "0.1.0", "torch": "2.13.0", "machine": {"cpu": "two cores", "threads": 1}}
-    (folder / "env.json").write_text(json.dumps(versions), encoding="utf-8")
+    write_json(folder / "env.json", versions)
 
 
-def _cell(row: Mapping[str, Any], coverage: Coverage, cell: Cell) -> dict[str, Any]:
+def _measure(row: Mapping[str, Any], coverage: Coverage, cell: Cell) -> CellRecord:
     split = coverage.split_of(cell)
-    shift = 0.04 * (list(LANGUAGES).index(cell.language) - 3.5)
-    column = {"UC": "UC", "ST": "ST", "SC": "SC", None: "ST"}[split]
-    record: dict[str, Any] = {"split": split, "losses": {"plain": _losses(row[column] * (1 + shift))}}
-    if split == "UC":
-        conditions = {"prefix": "UC_prefix", "shuffled": "UC_shuffled", "prefix_shuffled": "UC_prefix_shuffled"}
-        record["losses"] |= {name: _losses(row[column] * (1 + shift)) for name, column in conditions.items()}
-        record["generation"] = {
-            condition: {
-                "samples": 256,
-                "right_language": row[f"right_language{suffix}"],
-                "exact_match": row[f"exact_match{suffix}"],
-                "attributes": {
-                    "colour": 0.98 * row[f"attribute_accuracy{suffix}"],
-                    "shape": row[f"attribute_accuracy{suffix}"],
-                },
-            }
-            for condition, suffix in (("plain", ""), ("prefix", "_prefix"))
-        }
-    return record
+    shift = 1 + 0.04 * (list(LANGUAGES).index(cell.language) - 3.5)
+    if split != "UC":
+        return CellRecord(split=split, losses={"plain": _loss(row[split or "ST"] * shift)})
+    columns = {variant: "UC" if variant == "plain" else f"UC_{variant}" for variant in VARIANTS}
+    return CellRecord(
+        split=split,
+        losses={variant: _loss(row[column] * shift) for variant, column in columns.items()},
+        generation={variant: _scores(row, ending) for variant, ending in (("plain", ""), ("prefix", "_prefix"))},
+    )
 
 
-def _losses(mean_nats: float) -> dict[str, float]:
+def _loss(mean_nats: float) -> CellLoss:
     tokens = 256 * 14
-    return {"samples": 256, "tokens": tokens, "bytes": 256 * 62, "nats": mean_nats * tokens, "mean_nats": mean_nats}
+    return CellLoss(
+        samples=256, tokens=tokens, bytes=256 * 62, nats=mean_nats * tokens, mean_nats=mean_nats, first_nats=mean_nats
+    )
+
+
+def _scores(row: Mapping[str, Any], ending: str) -> CaptionScores:
+    shape = row[f"attribute_accuracy{ending}"]
+    return CaptionScores(
+        samples=256,
+        right_language=row[f"right_language{ending}"],
+        exact_match=row[f"exact_match{ending}"],
+        attributes={"colour": 0.98 * shape, "shape": shape},
+    )
 
 
 def _write_images(folder: Path, keys: list[str]) -> None:

@@ -5,12 +5,19 @@ from typing import Any
 
 import pytest
 
-from polyglance.report.comparisons import best_run, best_runs, blind_loss, headline_column, ladders, seed_spread
-from polyglance.report.folder import Run
+from polyglance.report.comparisons import (
+    choose_headline,
+    find_best_run,
+    find_best_runs,
+    find_blind_loss,
+    find_ladders,
+    measure_seed_spread,
+)
+from polyglance.run_records import RunRow
 
 
-def run(family: str = "scratch", size: str = "d32", start: str = "random", seed: int = 0, **numbers: Any) -> Run:
-    return Run(id="", family=family, size=size, start=start, seed=str(seed), row=0, numbers=numbers)
+def run(family: str = "scratch", size: str = "d32", start: str = "random", seed: int = 0, **numbers: Any) -> RunRow:
+    return RunRow(id="", family=family, size=size, start=start, seed=seed, **numbers)
 
 
 def test_ladders_join_only_runs_that_differ_in_the_variable_and_average_seeds() -> None:
@@ -22,20 +29,20 @@ def test_ladders_join_only_runs_that_differ_in_the_variable_and_average_seeds() 
         run(size="d32", P=1.0, S=40.0),  # no loss
         run("frozen", "d32", "six", P=1.5, S=10.0, UC_prefix=0.5),
     ]
-    by_size = ladders(runs, "P", "UC_prefix")
+    by_size = find_ladders(runs, "P", "UC_prefix")
     assert [[(rung.x, pytest.approx(rung.y)) for rung in one.rungs] for one in by_size] == [
         [(1.0, 1.1), (2.0, 0.9)],
         [(1.0, 0.7)],
         [(1.5, 0.5)],
     ]
     assert [one.name for one in by_size] == ["10 samples", "20 samples", "“six”, 10 samples"]
-    by_samples = ladders(runs, "S", "UC_prefix")
+    by_samples = find_ladders(runs, "S", "UC_prefix")
     assert [[rung.x for rung in one.rungs] for one in by_samples] == [[10.0], [10.0, 20.0], [10.0]]
 
 
 def test_ladder_of_starting_points_goes_by_name_and_lies_in_the_order_of_t() -> None:
     runs = [run("frozen", "d48", start, T=t, S=10.0, ST=y) for start, t, y in (("en", 6.5, 1.3), ("six", 0.9, 0.8))]
-    (only,) = ladders(runs, "T", "ST")
+    (only,) = find_ladders(runs, "T", "ST")
     assert [(rung.x, rung.y) for rung in only.rungs] == [(0.9, 0.8), (6.5, 1.3)]
     assert only.name == "d48, 10 samples"
 
@@ -44,17 +51,17 @@ def test_seed_spread_pools_within_settings() -> None:
     runs = [run(S=1.0, seed=i, UC=y) for i, y in enumerate((1.0, 1.2))]
     runs += [run(S=2.0, seed=i, UC=y) for i, y in enumerate((5.0, 5.0, 5.3))]
     runs += [run(S=3.0, UC=9.0)]
-    spread, settings = seed_spread(runs, "UC")
+    spread, settings = measure_seed_spread(runs, "UC")
     assert spread == pytest.approx(math.sqrt((2 * 0.1**2 + 2 * 0.1**2 + 0.2**2) / 3))
     assert settings == 2
-    assert seed_spread(runs[-1:], "UC")[1] == 0
+    assert measure_seed_spread(runs[-1:], "UC")[1] == 0
 
 
 def test_best_and_headline() -> None:
     runs = [run(UC_prefix=0.9, UC=0.1), run("frozen", UC_prefix=math.nan, UC=0.2), run(UC_prefix=0.8, T_prefix=1.0)]
-    assert headline_column(runs) == "UC_prefix"
-    assert headline_column(runs[1:2]) == "UC"
-    assert best_run(runs, "UC_prefix") is runs[2]
-    assert best_runs(runs, "UC_prefix") == (runs[2],)
-    assert blind_loss(runs) == (1.0, runs[2])
-    assert best_run(runs, "SC") is None
+    assert choose_headline(runs) == "UC_prefix"
+    assert choose_headline(runs[1:2]) == "UC"
+    assert find_best_run(runs, "UC_prefix") is runs[2]
+    assert find_best_runs(runs, "UC_prefix") == (runs[2],)
+    assert find_blind_loss(runs) == (1.0, runs[2])
+    assert find_best_run(runs, "SC") is None

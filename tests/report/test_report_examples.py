@@ -10,7 +10,7 @@ from synthetic_study import TEXTS, grid, write_study
 
 from polyglance.data.shard import ShardWriter
 from polyglance.records import ImageRecord, annotations_from_texts
-from polyglance.report.examples import MAX_SIDE_PX, galleries
+from polyglance.report.examples import MAX_SIDE_PX, make_galleries
 from polyglance.report.folder import read_study
 
 
@@ -21,12 +21,12 @@ def encoded(image: Image.Image, kind: str) -> bytes:
 
 
 def shown(folder: Path, content: bytes) -> tuple[str | None, bool, list[str]]:
-    """What the gallery makes of a test image: its URI, whether it is enlarged, the notes."""
+    """Return the URI of a test image in a gallery, whether it is enlarged, and the notes."""
     write_study(folder, grid(seeds=1)[:1])
     with ShardWriter(folder / "data" / "test", source="", licence="", overwrite=True) as writer:
         writer.write(ImageRecord(key="test-00000", image=content, annotations=annotations_from_texts(TEXTS)))
     study, notes = read_study(folder), []
-    (gallery,) = galleries(study, study.runs, notes)
+    (gallery,) = make_galleries(study, study.runs, notes)
     return gallery.examples[0].image_uri, gallery.examples[0].pixelated, notes
 
 
@@ -65,7 +65,7 @@ def test_large_images_are_made_smaller(tmp_path: Path, mode: str, kind: str, exp
     ],
     ids=["empty", "svg", "truncated", "bomb"],
 )
-def test_what_cannot_be_shown_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
+def test_an_image_that_cannot_be_shown_is_named(tmp_path: Path, content: bytes, reason: str) -> None:
     uri, _, notes = shown(tmp_path, content)
     assert uri is None
     assert notes == [f"The image test-00000 cannot be shown: {reason}."]

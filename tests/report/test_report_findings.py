@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from synthetic_study import grid, write_study
 
-from polyglance.report.findings import caveats, summary, tiles
+from polyglance.report.findings import find_caveats, make_tiles, summarise
 from polyglance.report.folder import StudyFolder, read_study
 
 Read = Callable[..., StudyFolder]
@@ -27,12 +27,12 @@ def ladder(losses: dict[int, float], column: str = "UC_prefix", **more: Any) -> 
 
 
 def all_caveats(study: StudyFolder) -> str:
-    return "\n".join(sentence for part in caveats(study, "UC_prefix").values() for sentence in part)
+    return "\n".join(sentence for part in find_caveats(study, "UC_prefix").values() for sentence in part)
 
 
-def test_summary_tells_the_slope(read: Read) -> None:
+def test_the_summary_names_the_slope(read: Read) -> None:
     study = read(ladder({10_000: 1.4, 20_000: 1.5, 40_000: 0.6}))
-    text = {finding.topic: finding.text for finding in summary(study, "UC_prefix")}
+    text = {finding.topic: finding.text for finding in summarise(study, "UC_prefix")}
     assert (
         "The loss falls with more samples, though not at every step: 1.40\u00a0→ 1.50\u00a0→ 0.60"
         in text["From scratch"]
@@ -42,7 +42,7 @@ def test_summary_tells_the_slope(read: Read) -> None:
 
 def test_tiles_show_the_best_run(read: Read) -> None:
     study = read(ladder({10_000: 1.4, 40_000: 0.6}, UC_prefix_shuffled=2.0, UC=0.95))
-    assert [(tile.value, tile.detail) for tile in tiles(study, "UC_prefix")][:3] == [
+    assert [(tile.value, tile.detail) for tile in make_tiles(study, "UC_prefix")][:3] == [
         ("0.60", "nats per token"),
         ("+1.40", "after the prefix, to 2.00"),
         ("+0.35", "to 0.95"),
@@ -71,7 +71,7 @@ def test_runs_no_better_than_blind(read: Read) -> None:
 def test_unused_images(read: Read) -> None:
     rows = ladder({10_000: 1.0, 20_000: 1.0}, UC_prefix_shuffled=1.05)
     assert "In 2 of 2 runs the images of other samples cost less" in all_caveats(read(rows))
-    assert "hardly a change" in {finding.topic: finding.text for finding in summary(read(rows), "UC_prefix")}["Image"]
+    assert "hardly a change" in {finding.topic: finding.text for finding in summarise(read(rows), "UC_prefix")}["Image"]
 
 
 def test_what_a_family_says_of_t_and_s(read: Read) -> None:

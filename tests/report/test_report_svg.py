@@ -1,17 +1,15 @@
 """Inline SVG: colours as variables, ids of its own, texts escaped."""
 
-from matplotlib.ticker import FuncFormatter
-
-from polyglance.report.svg import COLOURS, drawing, log_axis, panel, render
+from polyglance.report.svg import COLOURS, make_log_axis, make_panel, render_svg, use_report_style
 
 
 def draw(name: str, text: str = "<b>&$x$") -> str:
-    with drawing():
-        axes = panel(300, 200)
-        log_axis(axes, "x", [10_000.0, 40_000.0], FuncFormatter(lambda value, _: f"{value:g}"))
+    with use_report_style():
+        axes = make_panel(300, 200)
+        make_log_axis(axes, "x", [10_000.0, 40_000.0], "{:g}".format)
         axes.plot([10_000], [1], "o", color=COLOURS["s1"], gid="point")
         axes.set_title(text)
-        return render(axes, name, "a <label>", {"point": "run <1>"})
+        return render_svg(axes, name, "a <label>", {"point": "run <1>"})
 
 
 def test_follows_the_page() -> None:

@@ -12,7 +12,7 @@ from polyglance.report import wording
     [(0.4951, "0.50"), (0.0287, "0.029"), (0.0998, "0.10"), (2.0, "2.00"), (math.nan, "–"), (math.inf, "–")],
 )
 def test_loss(value: float, expected: str) -> None:
-    assert wording.loss(value) == expected
+    assert wording.format_loss(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_loss(value: float, expected: str) -> None:
     [(1.0, "100 %"), (0.9999, "99.9 %"), (0.985, "98.5 %"), (0.0, "0 %"), (0.25, "25 %"), (math.nan, "–")],
 )
 def test_share_is_full_only_where_it_is_exact(value: float, expected: str) -> None:
-    assert wording.share(value) == expected
+    assert wording.format_share(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_share_is_full_only_where_it_is_exact(value: float, expected: str) -> No
     [(167_000, "167k"), (628_752, "629k"), (1_100_480, "1.1M"), (11.2e9, "11.2B"), (999_800, "1M"), (12, "12")],
 )
 def test_magnitude(value: float, expected: str) -> None:
-    assert wording.magnitude(value) == expected
+    assert wording.format_magnitude(value) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,13 @@ def test_magnitude(value: float, expected: str) -> None:
     ],
 )
 def test_significant(value: float, expected: str) -> None:
-    assert wording.significant(value) == expected
+    assert wording.format_significant(value) == expected
 
 
 def test_signed() -> None:
-    assert [wording.signed(value) for value in (1.876, -0.034, -0.001, math.nan)] == ["+1.88", "−0.03", "±0.00", "–"]
+    assert [wording.format_signed(value) for value in (1.876, -0.034, -0.001, math.nan)] == [
+        "+1.88",
+        "−0.03",
+        "±0.00",
+        "–",
+    ]

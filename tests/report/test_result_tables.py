@@ -6,7 +6,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,8 +15,16 @@ from polyglance.cli.results import results
 from polyglance.data.benchmarks import BENCHMARKS
 from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.score_report import write_scores
-from polyglance.report.published_results import Place, Setting, mean_parts, published_results
-from polyglance.report.result_tables import TABLES, ResultTable, as_csv, as_json, as_latex, as_markdown, result_tables
+from polyglance.report.published_results import Place, Setting, list_mean_parts, read_published_results
+from polyglance.report.result_tables import (
+    TABLES,
+    ResultTable,
+    format_csv,
+    format_json,
+    format_latex,
+    format_markdown,
+    make_result_tables,
+)
 from polyglance.report.score_folders import read_models
 
 SECTIONS = {  # of reference/paper.md -> the table's name there, and the setting of rows that do not say theirs
@@ -39,41 +46,44 @@ def rows_of(section: str) -> list[list[str]]:
     return [[cell.strip(" *") for cell in line.strip("|").split("|")] for line in lines]
 
 
-def test_every_number_is_the_papers(shared: Path) -> None:
-    """Row by row, the numbers are those of the fact sheet, in its order, and there are no others."""
+@pytest.fixture(scope="module")
+def sections(shared: Path) -> dict[str, list[list[str]]]:
+    """Number of a section of the fact sheet -> rows of its table."""
     parts = re.split(r"^### (6\.\d+) ", (shared / "reference/paper.md").read_text(), flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+    return {name: rows_of(text) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+
+
+def test_every_number_is_the_papers(sections: dict[str, list[list[str]]]) -> None:
+    """Row by row, the numbers are those of the fact sheet, in its order, and there are no others."""
     printed = []
     for name, (source, _) in SECTIONS.items():
-        for row in rows_of(sections[name]):
+        for row in sections[name]:
             numbers = [float(n) for cell in row[1:] for n in cell.split("/") if n.strip() not in ("", "-")]
             printed += [(source, number) for number in numbers]
-    assert [(result.source, result.value) for result in published_results()] == printed
+    assert [(result.source, result.value) for result in read_published_results()] == printed
 
 
-def test_every_number_is_of_the_right_model(shared: Path) -> None:
-    parts = re.split(r"^### (6\.\d+) ", (shared / "reference/paper.md").read_text(), flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], parts[2::2], strict=True))
+def test_every_number_is_of_the_right_model(sections: dict[str, list[list[str]]]) -> None:
     marks = {"ft": "fine-tuned", "(sup.)": "supervised", "(zs)": "zero-shot", "(text)": "zero-shot"}
     expected = []
     for name, (source, default) in SECTIONS.items():
         if name == "6.10":
             continue
-        for label, *cells in rows_of(sections[name]):
+        for label, *cells in sections[name]:
             label = label.replace(" (suspect row)", "").replace("*", "").replace("NLLB-1B", "NLLB-1.3B")
             words = label.split()
             setting = marks.get(words[-1], "supervised" if words[0] == "Baseline-6B" else default)
             model = " ".join(word for word in words if word not in marks)
             count = sum(n.strip() not in ("", "-") for cell in cells for n in cell.split("/"))
             expected += [(source, model, setting)] * count
-    found = [(r.source, r.model, r.setting) for r in published_results() if r.source != "v1 Table 6"]
-    assert found == expected
+    results = read_published_results()
+    assert [(r.source, r.model, r.setting) for r in results if r.source != "v1 Table 6"] == expected
 
 
 def find(model: str, setting: str, place: Place, source: str) -> float:
     (value,) = [
         result.value
-        for result in published_results()
+        for result in read_published_results()
         if (result.model, result.setting, result.place, result.source) == (model, setting, place, source)
     ]
     return value
@@ -99,19 +109,19 @@ def test_columns(model: str, setting: str, place: tuple[str, str, str, str], sou
 
 
 def test_places_are_those_of_the_benchmarks() -> None:
-    for result in published_results():
-        for place in mean_parts(result.place):
+    for result in read_published_results():
+        for place in list_mean_parts(result.place):
             assert place.split in BENCHMARKS[place.benchmark].splits
             assert place.language in BENCHMARKS[place.benchmark].languages(place.split)
-    assert {result.setting for result in published_results()} == set(get_args(Setting))
+    assert {result.setting for result in read_published_results()} == set(get_args(Setting))
 
 
 def test_printed_means_are_means_of_printed_parts() -> None:
     """Within what rounding allows, except where the data says that something is wrong."""
-    values = {(r.model, r.setting, r.place): r for r in published_results() if r.source not in ("v1 Table 6",)}
+    values = {(r.model, r.setting, r.place): r for r in read_published_results() if r.source not in ("v1 Table 6",)}
     checked = 0
     for (model, setting, place), result in values.items():
-        parts = [values.get((model, setting, part)) for part in mean_parts(place)]
+        parts = [values.get((model, setting, part)) for part in list_mean_parts(place)]
         if len(parts) > 1 and all(parts):
             mean = sum(part.value for part in parts if part) / len(parts)
             consistent = abs(mean - result.value) <= 0.1001
@@ -121,11 +131,11 @@ def test_printed_means_are_means_of_printed_parts() -> None:
 
 
 def test_the_row_that_is_printed_twice_is_suspect() -> None:
-    (table,) = result_tables("xm3600")
+    (table,) = make_result_tables("xm3600")
     row = next(row for row in table.rows if row.model == "F-11.2B 30K")
     assert all(row.suspect)
     assert any("repeats the row of F-11.2B" in note for note in table.notes)
-    assert "| F-11.2B 30K | fine-tuned | 79.3? | 39.4? |" in as_markdown([table])
+    assert "| F-11.2B 30K | fine-tuned | 79.3? | 39.4? |" in format_markdown([table])
 
 
 def write(folder: Path, sidecar: dict[str, Any], *details: dict[str, Any]) -> Path:
@@ -138,19 +148,20 @@ def write(folder: Path, sidecar: dict[str, Any], *details: dict[str, Any]) -> Pa
     return folder
 
 
+NAMELESS = '{"benchmark": "xm3600", "split": "all", "language": "fr"}'
 CIDER = {"name": "CIDEr", "value": 1.234, "scale": "0-10"}
 
 
-def own_row(table: ResultTable, name: str = "mine") -> dict[str, float | None]:
+def row_of(table: ResultTable, name: str = "mine") -> dict[str, float | None]:
     row = next(row for row in table.rows if row.model == name and not row.published)
     return {column.head: value for column, value in zip(table.columns, row.values, strict=True)}
 
 
-def test_own_scores_are_put_on_the_published_scale(tmp_path: Path) -> None:
+def test_scores_of_the_user_are_put_on_the_published_scale(tmp_path: Path) -> None:
     bleu = [{"name": name, "value": value, "scale": "0-1"} for name, value in (("Bleu_4", 0.416), ("Bleu_1", 1.0))]
     write(tmp_path / "a", {}, CIDER, *bleu)
-    (table,) = result_tables("coco", read_models([tmp_path / "a"]))
-    assert own_row(table) == {"BLEU-4": pytest.approx(41.6), "CIDEr": pytest.approx(123.4), "CLIPScore": None}
+    (table,) = make_result_tables("coco", read_models([tmp_path / "a"]))
+    assert row_of(table) == {"BLEU-4": pytest.approx(41.6), "CIDEr": pytest.approx(123.4), "CLIPScore": None}
     assert table.rows[-1].model == "mine"
     assert [row.published for row in table.rows].count(False) == 1
     assert [note for note in table.notes if "mine" in note] == []
@@ -161,21 +172,21 @@ def test_means_are_the_papers_and_need_all_their_parts(tmp_path: Path) -> None:
         sidecar = {"benchmark": "commute-translation", "language": language}
         bleu = {"name": "BLEU", "value": value, "scale": "0-100", "protocol": "raw", "num_segments": size}
         write(tmp_path / language, sidecar, bleu)
-    table = result_tables("commute", read_models([tmp_path]))[0]
-    assert own_row(table)["X BLEU"] is None
+    table = make_result_tables("commute", read_models([tmp_path]))[0]
+    assert row_of(table)["X BLEU"] is None
     assert "mine: no mean in X BLEU, because test zh is missing" in table.notes
     bleu = {"name": "BLEU", "value": 20.0, "scale": "0-100", "protocol": "raw", "num_segments": 324}
     write(tmp_path / "zh", {"benchmark": "commute-translation", "language": "zh"}, bleu)
     models = read_models([tmp_path])
-    assert own_row(result_tables("commute", models)[0])["X BLEU"] == 25.0
-    assert own_row(result_tables("headline", models)[0])["CoMM X"] == 25.0
-    accuracy = result_tables("commute", models)[1]
+    assert row_of(make_result_tables("commute", models)[0])["X BLEU"] == 25.0
+    assert row_of(make_result_tables("headline", models)[0])["CoMM X"] == 25.0
+    accuracy = make_result_tables("commute", models)[1]
     assert "mine has no score for this table" in accuracy.notes
     for split, value in (("2016_flickr", 50.0), ("2017_flickr", 40.0), ("2017_mscoco", 30.0), ("2018_flickr", 0.5)):
         sidecar = {"benchmark": "multi30k-task1", "split": f"test_{split}", "language": "fr"}
         write(tmp_path / split, sidecar, {"name": "BLEU", "value": value, "scale": "0-100", "num_segments": 10})
-    french = result_tables("multi30k", read_models([tmp_path]))[0]
-    assert own_row(french)["mean BLEU"] == 40.0
+    french = make_result_tables("multi30k", read_models([tmp_path]))[0]
+    assert row_of(french)["mean BLEU"] == 40.0
     assert any("made on 10 segments, the published on 461" in note for note in french.notes)
     assert any("BLEU on multi30k-task1 test_2018_flickr fr is 0.5 after scaling" in note for note in french.notes)
 
@@ -186,9 +197,9 @@ def test_the_published_protocol_is_preferred_and_others_are_noted(tmp_path: Path
     other = {**CIDER, "value": 0.4, "protocol": "coco", "num_segments": 3600}
     write(tmp_path / "both", sidecar, other, paper)
     write(tmp_path / "one", {**sidecar, "model": "other"}, other)
-    (table,) = result_tables("xm3600", read_models([tmp_path]))
-    assert own_row(table)["fr"] == 50.0
-    assert own_row(table, "other")["fr"] == pytest.approx(40.0)
+    (table,) = make_result_tables("xm3600", read_models([tmp_path]))
+    assert row_of(table)["fr"] == 50.0
+    assert row_of(table, "other")["fr"] == pytest.approx(40.0)
     assert [note for note in table.notes if "protocol" in note] == [
         "other: CIDEr on xm3600 all fr is of protocol 'coco', the published of 'paper': not the same measure"
     ]
@@ -199,9 +210,9 @@ def test_captions_with_a_prefix_stand_apart(tmp_path: Path) -> None:
         sidecar = {"benchmark": "xm3600", "split": "all", "language": language}
         write(tmp_path / f"{language}-plain", sidecar, {**CIDER, "value": 0.1})
         write(tmp_path / f"{language}-prefix", {**sidecar, "prefix": "La photo montre"}, {**CIDER, "value": 0.2})
-    supervised, zero_shot = result_tables("headline", read_models([tmp_path]))
-    assert own_row(supervised)["XM unseen"] == pytest.approx(10.0)
-    assert own_row(zero_shot)["XM unseen"] == pytest.approx(20.0)
+    supervised, zero_shot = make_result_tables("headline", read_models([tmp_path]))
+    assert row_of(supervised)["XM unseen"] == pytest.approx(10.0)
+    assert row_of(zero_shot)["XM unseen"] == pytest.approx(20.0)
 
 
 def test_accuracy_is_that_of_the_strict_rule(tmp_path: Path) -> None:
@@ -209,15 +220,15 @@ def test_accuracy_is_that_of_the_strict_rule(tmp_path: Path) -> None:
     names = {"accuracy": 49.07, "accuracy_ties_right": 50.93, "accuracy_ties_half": 50.0}
     details = [{"name": name, "value": value, "scale": "0-100", "num_segments": 324} for name, value in names.items()]
     write(tmp_path / "a", sidecar, *details)
-    assert own_row(result_tables("commute", read_models([tmp_path / "a"]))[1])["ru"] == 49.07
+    assert row_of(make_result_tables("commute", read_models([tmp_path / "a"]))[1])["ru"] == 49.07
 
 
 def test_clip_scores_say_whose_they_are(tmp_path: Path) -> None:
     for language, name in (("en", "CLIPScore"), ("de", "MCLIPScore")):
         sidecar = {"benchmark": "multi30k-task2", "split": "test_2016", "language": language}
         write(tmp_path / language, sidecar, {"name": name, "value": 75.0, "scale": "0-100", "num_segments": 1000})
-    table = result_tables("headline", read_models([tmp_path]))[1]
-    assert (own_row(table)["M30K en"], own_row(table)["M30K de cap."]) == (75.0, 75.0)
+    table = make_result_tables("headline", read_models([tmp_path]))[1]
+    assert (row_of(table)["M30K en"], row_of(table)["M30K de cap."]) == (75.0, 75.0)
     assert [note for note in table.notes if "ViT" in note] == [
         "mine: mCLIPScore: the published are by M-CLIP's XLM-Roberta-Large-ViT-B-16Plus; "
         "those of another checkpoint do not compare",
@@ -232,10 +243,10 @@ def test_scores_of_the_scorer_are_read(tmp_path: Path) -> None:
     )
     write(tmp_path / "a", {})
     write_scores(report, tmp_path / "a")
-    (table,) = result_tables("coco", read_models([tmp_path / "a"]))
+    (table,) = make_result_tables("coco", read_models([tmp_path / "a"]))
     values = {score.name: score.value for score in report.scores}
-    assert own_row(table)["CIDEr"] == pytest.approx(100 * values["CIDEr"])
-    assert own_row(table)["BLEU-4"] == pytest.approx(100 * values["Bleu_4"])
+    assert row_of(table)["CIDEr"] == pytest.approx(100 * values["CIDEr"])
+    assert row_of(table)["BLEU-4"] == pytest.approx(100 * values["Bleu_4"])
     assert any("made on 8 segments, the published on 5,000" in note for note in table.notes)
 
 
@@ -257,49 +268,23 @@ def test_numbers_off_their_scale_are_refused(tmp_path: Path, detail: dict[str, A
         read_models([tmp_path / "a"])
 
 
-def drop_sidecar(folder: Path) -> None:
-    (folder / "prediction.json").unlink()
-
-
-def nameless(folder: Path) -> None:
-    (folder / "prediction.json").write_text('{"benchmark": "xm3600", "split": "all", "language": "fr"}')
-
-
-def half_written(folder: Path) -> None:
-    (folder / "scores.json").write_text('{"details": [')
-
-
-def no_details(folder: Path) -> None:
-    (folder / "scores.json").write_text("{}")
-
-
-def strange_details(folder: Path) -> None:
-    scores = json.loads((folder / "scores.json").read_text())
-    (folder / "scores.json").write_text(json.dumps({"details": [*scores["details"], 3]}))
-
-
-def not_an_object(folder: Path) -> None:
-    (folder / "scores.json").write_text("[]")
-
-
-def nothing(folder: Path) -> None:
-    (folder / "scores.json").unlink()
-
-
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("name", "content", "message"),
     [
-        (drop_sidecar, "prediction.json: no such file; it says which model"),
-        (nameless, "prediction.json: the field 'model' is missing or not text"),
-        (half_written, "scores.json: not valid JSON"),
-        (no_details, "scores.json: no list 'details'"),
-        (strange_details, "scores.json: entry 2 of 'details' is not an object"),
-        (not_an_object, "scores.json: expected a JSON object"),
-        (nothing, r"no scores.json in it or in the folders of it"),
+        ("prediction.json", None, "prediction.json: no such file; it says which model"),
+        ("prediction.json", NAMELESS, "prediction.json: the field 'model' is missing or not text"),
+        ("scores.json", '{"details": [', "scores.json: not valid JSON"),
+        ("scores.json", "{}", "scores.json: no list 'details'"),
+        ("scores.json", '{"details": [3]}', "scores.json: entry 1 of 'details' is not an object"),
+        ("scores.json", "[]", "scores.json: expected a JSON object"),
+        ("scores.json", None, "no scores.json in it or in the folders of it"),
     ],
 )
-def test_damaged_folders_are_named(tmp_path: Path, damage: Callable[[Path], None], message: str) -> None:
-    damage(write(tmp_path / "a", {}, CIDER))
+def test_damaged_folders_are_named(tmp_path: Path, name: str, content: str | None, message: str) -> None:
+    file = write(tmp_path / "a", {}, CIDER) / name
+    file.unlink()
+    if content is not None:
+        file.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_models([tmp_path / "a"])
 
@@ -310,18 +295,18 @@ def test_two_settings_of_one_model_are_named_apart(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"mine has coco-karpathy test en CIDEr twice, in .*224 and .*768"):
         read_models([tmp_path])
     models = read_models([tmp_path / "224", f"mine 768={tmp_path / '768'}"])
-    (table,) = result_tables("coco", models)
-    assert [own_row(table, name)["CIDEr"] for name in ("mine", "mine 768")] == pytest.approx([22.4, 76.8])
+    (table,) = make_result_tables("coco", models)
+    assert [row_of(table, name)["CIDEr"] for name in ("mine", "mine 768")] == pytest.approx([22.4, 76.8])
 
 
 @pytest.mark.parametrize("name", TABLES)
 def test_formats_hold_the_same_numbers(tmp_path: Path, name: str) -> None:
     write(tmp_path / "a", {"model": "a|b_c 100% $x$\n"}, CIDER)
-    tables = result_tables(name, read_models([tmp_path / "a"]))
-    plain = json.loads(as_json(tables))
+    tables = make_result_tables(name, read_models([tmp_path / "a"]))
+    plain = json.loads(format_json(tables))
     values = [v for table in plain for row in table["rows"] for v in row["values"] if v is not None]
-    assert [float(row["value"]) for row in csv.DictReader(io.StringIO(as_csv(tables)))] == values
-    for text, separator in ((as_markdown(tables), "|"), (as_latex(tables), "&")):
+    assert [float(row["value"]) for row in csv.DictReader(io.StringIO(format_csv(tables)))] == values
+    for text, separator in ((format_markdown(tables), "|"), (format_latex(tables), "&")):
         lines = [line for line in text.splitlines() if "published, v1" in line]
         cells = [cell.strip(" \\?") for line in lines for cell in line.strip("|").split(separator)[2:-1]]
         published = [
@@ -333,10 +318,10 @@ def test_formats_hold_the_same_numbers(tmp_path: Path, name: str) -> None:
             if value
         ]
         assert [cell for cell in cells if cell] == published
-    own = [row for table in plain for row in table["rows"] if not row["published"]]
-    assert {row["from"] for row in own} == {"own scores"}
-    assert r"| **a\|b_c 100% $x$** |" in as_markdown(tables)
-    assert r"a|b\_c 100\% \$x\$ &" in as_latex(tables)
+    origins = {row["from"] for table in plain for row in table["rows"] if not row["published"]}
+    assert origins == {"own scores"}
+    assert r"| **a\|b_c 100% $x$** |" in format_markdown(tables)
+    assert r"a|b\_c 100\% \$x\$ &" in format_latex(tables)
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -346,7 +331,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     results(table="headline", format="json", out=tmp_path / "t.json")
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
     with pytest.raises(ValueError, match="there is no table 'coca'; did you mean 'coco'"):
-        result_tables("coca")
+        make_result_tables("coca")
 
 
 def test_tables_load_no_torch() -> None:

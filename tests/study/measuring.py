@@ -1,4 +1,4 @@
-"""What each of two processes does that torchrun starts for test_measure.py: `-m tests.study.measuring FOLDER`."""
+"""Work of each of the two processes that torchrun starts for test_measure.py: `-m tests.study.measuring FOLDER`."""
 
 import sys
 from dataclasses import replace
@@ -9,30 +9,26 @@ import torch.distributed as dist
 
 from polyglance.config import load
 from polyglance.distributed import Runtime, RuntimeConfig
-from polyglance.evaluate.evaluator import Evaluator
 from polyglance.model.architecture import Polyglance
-from polyglance.study.measure import evaluator_for, measured_run, split_losses
+from polyglance.run_records import average_splits, cells_to_json
+from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.train.config import RunConfig
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
 
 
-def evaluator_of(config: RunConfig) -> Evaluator:
+def measure_and_train(config: RunConfig, folder: Path) -> None:
+    """Train a run that is measured at every checkpoint; all processes have to get the same losses."""
     assert config.evaluation is not None
     assert config.test is not None
-    return evaluator_for(config.training, config.evaluation, config.test)
-
-
-def measure_and_train(config: RunConfig, folder: Path) -> None:
-    """A run whose losses on held-out data are measured at every checkpoint; all processes have to get the same."""
-    evaluator = evaluator_of(config)
+    evaluator = make_evaluator(config.training, config.evaluation, config.test)
 
     def validate(model: Polyglance, runtime: Runtime) -> dict[str, Any]:
-        losses = evaluator.losses(model, runtime)
-        assert runtime.gather(losses) == [losses] * runtime.world_size
-        return split_losses(losses) | {"cells": losses}
+        cells = evaluator.measure(model, runtime)
+        assert runtime.gather(cells) == [cells] * runtime.world_size
+        return average_splits(cells.values()) | {"cells": cells_to_json(cells)}
 
-    measured_run(config.training, folder, lambda: evaluator, run_id="run", hooks=Hooks(validate=validate))
+    train_and_measure(config.training, folder, lambda: evaluator, run_id="run", hooks=Hooks(validate=validate))
 
 
 def main(folder: Path) -> None:

@@ -1,14 +1,9 @@
-"""Losses on held-out data are the same whoever measures them: one process, replicas or shards."""
+"""Losses on held-out data are the same for one process, replicas and shards."""
 
-import copy
 import json
 import os
 import subprocess
 import sys
-import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +14,10 @@ from safetensors.torch import load_file
 from polyglance.config import save
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
-from polyglance.evaluate.loss import ALONE
 from polyglance.mixture.config import MixtureConfig
-from polyglance.model.architecture import Polyglance
-from polyglance.study.config import EvaluationConfig
-from polyglance.train.config import RunConfig, StartConfig
+from polyglance.train.config import EvaluationConfig, RunConfig, StartConfig
 from polyglance.train.optim import OptimConfig
-from tests.study.measuring import evaluator_of, measure_and_train
+from tests.study.measuring import measure_and_train
 from tests.train.runs import write_checkpoint, write_tokenizer
 
 
@@ -50,63 +42,8 @@ def config(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
     )
 
 
-@dataclass
-class Team:
-    """Processes that share work, as threads."""
-
-    world_size: int
-    barrier: threading.Barrier = field(init=False)
-    values: list[Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.barrier, self.values = threading.Barrier(self.world_size, timeout=60), [None] * self.world_size
-
-    def run(self, work: Callable[[Any], Any]) -> list[Any]:
-        with ThreadPoolExecutor(self.world_size) as pool:
-            return list(pool.map(work, [Member(self, rank) for rank in range(self.world_size)]))
-
-
-@dataclass
-class Member:
-    team: Team
-    rank: int
-
-    @property
-    def world_size(self) -> int:
-        return self.team.world_size
-
-    def gather(self, value: Any) -> list[Any]:
-        self.team.values[self.rank] = value
-        self.team.barrier.wait()
-        values = list(self.team.values)
-        self.team.barrier.wait()
-        return values
-
-
-@pytest.mark.parametrize("world_size", [2, 3, 9])
-def test_processes_share_the_work_and_all_know_the_result(config: RunConfig, world_size: int) -> None:
-    """Of nine processes two have no sample of their own in any cell of seven; all pass equally often."""
-    assert config.start.checkpoint is not None
-    evaluator = evaluator_of(config)
-    model = Polyglance.from_pretrained(config.start.checkpoint).eval()
-    calls: dict[int, list[int]] = {}
-
-    def measured(processes: Any) -> Any:
-        own, sizes = copy.deepcopy(model), calls.setdefault(processes.rank, [])
-        own.decoder.register_forward_hook(lambda module, args, output: sizes.append(len(output[0])))
-        return evaluator.losses(own, processes)
-
-    expected = measured(ALONE)
-    whole = calls.pop(0)
-    found = Team(world_size).run(measured)
-    assert all(losses == found[0] for losses in found)
-    assert_same(found[0], expected, rel=1e-6)
-    assert {len(sizes) for sizes in calls.values()} == {len(whole)}
-    assert max(size for sizes in calls.values() for size in sizes) == -(-7 // world_size)
-
-
 def assert_same(found: Any, expected: Any, *, rel: float) -> None:
-    """Counts and texts are equal, other numbers to `rel`, whatever they are in."""
+    """Compare nested values: counts and texts for equality, other numbers to the relative precision `rel`."""
     assert type(found) is type(expected)
     if isinstance(expected, dict):
         assert found.keys() == expected.keys()
@@ -118,22 +55,22 @@ def assert_same(found: Any, expected: Any, *, rel: float) -> None:
 
 @pytest.fixture(scope="module")
 def folder(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of two processes, and the same of one."""
+    """A folder with the same run by one process, and by two as replicas and as shards."""
     folder = tmp_path_factory.mktemp("measured")
     save(config, folder / "run.toml")
     measure_and_train(config, folder / "single")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     command = [*torchrun, "-m", "tests.study.measuring", str(folder)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
+    ended = subprocess.run(
         command, env=env, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=300
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert ended.returncode == 0, ended.stderr[-3000:]
     return folder
 
 
 def record(run: Path) -> dict[str, Any]:
-    """What was measured of a run before, while and after it was trained; without the captions' scores."""
+    """Read the losses of a run before, during and after training, without the scores of captions."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = json.loads((run / "losses.json").read_text())
     for cell in trained["cells"].values():
@@ -145,7 +82,7 @@ def record(run: Path) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("run", ["ddp", "fsdp"])
-def test_two_processes_measure_what_one_does(folder: Path, run: str) -> None:
+def test_two_processes_measure_the_same_as_one(folder: Path, run: str) -> None:
     assert_same(record(folder / run), record(folder / "single"), rel=1e-6)
     best = [load_file(folder / name / "checkpoints" / "best" / "model.safetensors") for name in (run, "single")]
     for name, tensor in best[1].items():
@@ -153,7 +90,7 @@ def test_two_processes_measure_what_one_does(folder: Path, run: str) -> None:
 
 
 @pytest.mark.slow
-def test_measuring_shards_changes_nothing_in_what_they_learn(folder: Path) -> None:
+def test_measuring_shards_does_not_change_the_weights(folder: Path) -> None:
     measured, other = (
         load_file(folder / name / "checkpoints" / "final" / "model.safetensors")
         for name in ("fsdp", "fsdp-not-measured")
@@ -162,7 +99,7 @@ def test_measuring_shards_changes_nothing_in_what_they_learn(folder: Path) -> No
 
 
 @pytest.mark.slow
-def test_shards_in_bf16_are_measured_to_its_precision(folder: Path) -> None:
+def test_shards_in_bf16_are_measured_to_the_precision_of_bf16(folder: Path) -> None:
     found, expected = record(folder / "fsdp-bf16")["validation"], record(folder / "single")["validation"]
     assert_same(found, expected, rel=2e-2)
     assert found != expected

@@ -1,4 +1,7 @@
-"""The published grid, planned: P, P_t, F and C of all sixteen runs (official code section 4.2)."""
+"""The published grid, planned: P, P_t, F and C of its runs (official code section 4.2).
+
+One size of each kind of decoder is counted here; tests/model/test_sizes.py counts all four.
+"""
 
 import json
 from pathlib import Path
@@ -7,41 +10,42 @@ import pytest
 
 from polyglance.cli import main
 from polyglance.config import load
-from polyglance.study.config import StudyConfig
-from polyglance.study.study import plan
+from polyglance.study import StudyConfig, plan_study
+from polyglance.study.jobs import list_runs
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-
+PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"
+TWO_SIZES = ("families.0.sizes=['0.4b']", "families.1.sizes=['3.5b']")
 PUBLISHED = {  # P, P_t as really trained, F in GMAC, C at 10,240,000 samples in GMAC
     "0.4b": (428_838_400, 337_631_232, 62.06, 1.136e9),
-    "1.0b": (1_039_697_920, 676_864_000, 170.62, 2.885e9),
     "3.5b": (3_485_001_498, 1_097_649_690, 488.81, 6.582e9),
-    "11.2b": (11_221_849_642, 2_534_813_738, 1494.45, 1.876e10),
 }
+SAMPLES = (512_000, 2_048_000, 5_120_000, 10_240_000)
 
 
 def test_the_published_grid(tmp_path: Path) -> None:
-    planned = plan(load(StudyConfig, EXAMPLES / "paper.toml", overrides=[f"out={tmp_path}"]))
-    assert len(planned.runs) == 16
-    for run in planned.runs:
+    grid = {(job.size, job.samples) for job in list_runs(load(StudyConfig, PAPER))}
+    assert grid == {(size, samples) for size in ("0.4b", "1.0b", "3.5b", "11.2b") for samples in SAMPLES}
+    plan = plan_study(load(StudyConfig, PAPER, overrides=[f"out={tmp_path}", *TWO_SIZES]))
+    assert [run.samples for run in plan.runs] == [*SAMPLES, *SAMPLES]
+    for run in plan.runs:
         num_parameters, num_trained, gmac, compute = PUBLISHED[run.id.split("-")[1]]
         assert (run.num_parameters, run.num_trained) == (num_parameters, num_trained)
         assert run.macs_per_sample / 1e9 == pytest.approx(gmac, rel=1e-3)
         assert run.compute_gmac == pytest.approx(compute * run.samples / 10_240_000, rel=1e-3)
-    assert {run.samples for run in planned.runs} == {512_000, 2_048_000, 5_120_000, 10_240_000}
 
 
 def test_hours_follow_from_peak_and_mfu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def hours(*settings: str) -> list[float]:
         overrides = [word for setting in (f"out={tmp_path}", *settings) for word in ("--set", setting)]
-        main(["study", "plan", str(EXAMPLES / "paper.toml"), "--json", *overrides])
+        main(["study", "plan", str(PAPER), "--json", *overrides])
         return [run["seconds"] / 3600 for run in json.loads(capsys.readouterr().out)["runs"]]
 
-    usual, half = hours(), hours("machine.mfu=0.175")
+    usual, half = hours(*TWO_SIZES), hours(*TWO_SIZES, "machine.mfu=0.175")
     assert half == pytest.approx([2 * value for value in usual])
-    # 11.2B: forward 1,494 GMAC, backward about as much for activations and a fifth for weights; 2 FLOP a MAC.
-    expected_s = 10_240_000 * 2 * (1494.45 * 2.18) * 1e9 / (8 * 989e12 * 0.35)
-    assert usual[-1] == pytest.approx(expected_s / 3600, rel=0.01)
+    # 0.4B: the frozen tower is passed once, 20.9 GMAC; the other 41.1 GMAC again for the gradients of activations and
+    # of weights each; 2 FLOP a MAC.
+    expected_s = 10_240_000 * 2 * (20.93 + 3 * 41.08) * 1e9 / (8 * 989e12 * 0.35)
+    assert usual[len(SAMPLES) - 1] == pytest.approx(expected_s / 3600, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,7 @@ def test_hours_follow_from_peak_and_mfu(tmp_path: Path, capsys: pytest.CaptureFi
 )
 def test_mistakes_are_one_line(setting: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        main(["study", "plan", str(EXAMPLES / "paper.toml"), "--set", f"out={tmp_path}", "--set", setting])
+        main(["study", "plan", str(PAPER), "--set", f"out={tmp_path}", "--set", setting])
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

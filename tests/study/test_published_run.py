@@ -1,6 +1,5 @@
-"""A study of models that start from checkpoints with two tokenizers, each run under torchrun on two processes."""
+"""A study of models that start from checkpoints with two tokenizers; each run is trained by two processes."""
 
-import csv
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,8 @@ from polyglance.mixture.tokenizer import EOS, load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
-from polyglance.study.config import StudyConfig
-from polyglance.study.study import plan, run, status
+from polyglance.run_records import read_runs
+from polyglance.study import StudyConfig, plan_study, read_study_status, run_study
 from tests.train.runs import write_tokenizer
 
 STUDY = """
@@ -29,7 +28,7 @@ batch_size = 16
 name = "tiny"
 sizes = ["{folder}/model"]
 checkpoint = "{{size}}"
-samples = [32, 64]
+samples = [32]
 optim = {{ lr = 1e-3, warmup_steps = 1 }}
 [engine]
 device = "cpu"
@@ -62,21 +61,19 @@ def config(world: Path, tmp_path: Path) -> StudyConfig:
 
 @pytest.mark.slow
 def test_a_published_size_from_checkpoint_to_table(config: StudyConfig) -> None:
-    planned = plan(config)
-    assert planned.machine.startswith("2 processes")
-    run(config)
-    assert set(status(config).jobs.values()) == {"done"}
-    rows = list(csv.DictReader((config.out / "runs.csv").read_text().splitlines()))
-    assert [(row["size"], row["S"]) for row in rows] == [("model", "32"), ("model", "64")]
-    assert [float(row["C"]) for row in rows] == pytest.approx([run.compute_gmac for run in planned.runs])
-    assert len({row["T"] for row in rows}) == 1, "both start from the same model"
-    for row in rows:
-        assert float(row["SC"]) != float(row["T"])
+    plan = plan_study(config)
+    assert plan.machine.startswith("2 processes")
+    run_study(config)
+    assert set(read_study_status(config).jobs.values()) == {"done"}
+    (row,) = read_runs(config.out / "runs.csv")
+    assert (row.size, row.S) == ("model", 32)
+    assert pytest.approx(plan.runs[0].compute_gmac) == row.C
+    assert row.SC != row.T
     assert (config.out / "report" / "index.html").exists()
 
 
 def test_a_missing_checkpoint_is_one_line(config: StudyConfig, tmp_path: Path) -> None:
     overrides = ["families.0.checkpoint='nowhere/{size}'", "machine.devices=1"]
     with pytest.raises(ValueError, match=r"nowhere.*no model there") as caught:
-        run(load(StudyConfig, tmp_path / "study.toml", overrides=overrides))
+        run_study(load(StudyConfig, tmp_path / "study.toml", overrides=overrides))
     assert "\n" not in str(caught.value)

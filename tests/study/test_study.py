@@ -1,30 +1,30 @@
-"""A study from nothing to its report; and from any number of kills to the same table."""
+"""A study from nothing to its report, and the same table after any number of kills."""
 
 import csv
 import json
 import os
-import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import pytest
 
 from polyglance.config import load
+from polyglance.coverage import SPLITS
 from polyglance.data.build.recipe import Recipe
-from polyglance.evaluate.loss import VARIANTS
+from polyglance.files import locked
 from polyglance.laws import Law
-from polyglance.study.config import StudyConfig
-from polyglance.study.grid import jobs, runs
-from polyglance.study.study import plan, report, run, status
-from polyglance.study.table import COLUMNS
+from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
+from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
+from polyglance.study.jobs import list_jobs, list_runs
 from polyglance.train.config import RunConfig
 from tests.study.tiny import write_tiny_study
+
+POLYGLANCE = [sys.executable, "-m", "polyglance"]
+ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -33,101 +33,113 @@ def config_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def done(config_path: Path) -> Iterator[StudyConfig]:
-    """The tiny study, run from nothing by the command line."""
-    subprocess.run([*POLYGLANCE, "study", "run", str(config_path)], check=True, env=ENV)
-    return load(StudyConfig, config_path)
+def out(config_path: Path) -> Path:
+    """The tiny study in `whole`, and once more, killed at ten random moments, in `killed`."""
+    command = [sys.executable, "-m", "tests.study.killed", str(config_path), "10"]
+    ended = subprocess.run(
+        command, env=ENV, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=900
+    )
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    return config_path.parent / "out"
 
 
-POLYGLANCE = [sys.executable, "-m", "polyglance"]
-ENV = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def rows(config: StudyConfig) -> list[dict[str, str]]:
-    with (config.out / "runs.csv").open() as file:
-        return list(csv.DictReader(file))
+@pytest.fixture(scope="module")
+def done(config_path: Path, out: Path) -> StudyConfig:
+    return load(StudyConfig, config_path, overrides=[f"out={out / 'whole'}"])
 
 
 @pytest.mark.slow
-def test_from_nothing_to_a_report(done: StudyConfig) -> None:
-    table = rows(done)
-    assert [row["id"] for row in table] == [job.id for job in runs(done)]
-    assert list(table[0]) == COLUMNS
-    for row in table:
-        p, p_t, f, s, c = (float(row[name]) for name in ("P", "P_t", "F", "S", "C"))
-        assert c == pytest.approx(s * f * (1 + p_t / p))
-        assert (p_t == p) == (row["family"] == "scratch")
-        for name in ("T", "UC", "ST", "SC", "UC_prefix"):
-            assert 0 < float(row[name]) < 20
-    # T belongs to the starting point: the same whatever S is, another for another language model.
-    starts = {(row["size"], row["start"], row["T"]) for row in table}
+def test_ten_kills_give_the_same_table(out: Path) -> None:
+    assert (out / "killed" / "runs.csv").read_bytes() == (out / "whole" / "runs.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_in_worker_processes(config_path: Path, done: StudyConfig) -> None:
+    killed = done.out.with_name("killed")
+    left = [killed / job.folder for job in list_runs(done)[-2:]]
+    for folder in left:
+        shutil.rmtree(folder)
+    command = [*POLYGLANCE, "study", "run", str(config_path), "--workers", "1", "--set", f"out={killed}"]
+    process = subprocess.Popen(command, env=ENV, stderr=subprocess.DEVNULL, start_new_session=True)
+    while not any((folder / "config.toml").exists() for folder in left):
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02)
+    process.send_signal(signal.SIGKILL)  # the process alone: its workers have to end by themselves
+    process.wait()
+    (killed / "runs.csv").unlink()
+    ended = subprocess.run(command, env=ENV, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert "6 runs, 4 of them done" in ended.stderr
+    assert (killed / "runs.csv").read_bytes() == (done.out / "runs.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_the_table_holds_what_runs_laws_and_report_hold(done: StudyConfig) -> None:
+    rows = read_runs(done.out / "runs.csv")
+    assert (done.out / "runs.csv").read_text().splitlines()[0] == ",".join(RUN_COLUMNS)
+    assert [row.id for row in rows] == [job.id for job in list_runs(done)]
+    for row in rows:
+        assert row["C"] == pytest.approx(row["S"] * row["F"] * (1 + row["P_t"] / row["P"]))
+        assert (row.P_t == row.P) == (row.family == "scratch")
+        assert all(0 < row[name] < 20 for name in ("T", "T_prefix", *SPLITS, "UC_prefix", "UC_shuffled"))
+    # T belongs to the starting point: it does not change with S, and changes with the language model.
+    starts = {(row.size, row.start, row.T) for row in rows}
     assert len(starts) == len({start[:2] for start in starts}) == len({start[2] for start in starts})
-    page = (done.out / "report" / "index.html").read_text()
-    assert page.count("<svg") >= 4
-    assert json.loads((done.out / "report" / "results.json").read_text())
+    assert (done.out / "report" / "index.html").read_text().count("<svg") >= 4
+    assert len(json.loads((done.out / "report" / "results.json").read_text())["runs"]) == len(rows)
     law = Law.load(done.out / "laws" / "product-UC_prefix.json")
     assert {"b0", "b_P", "b_S", "eps"} <= law["all"].parameters.keys()
 
 
 @pytest.mark.slow
-def test_table_and_losses_tell_the_same(done: StudyConfig) -> None:
-    for job, row in zip(runs(done), rows(done), strict=True):
+def test_the_table_holds_the_means_of_the_losses(done: StudyConfig) -> None:
+    with (done.out / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for job, row in zip(list_runs(done), rows, strict=True):
         record = json.loads((done.out / job.folder / "losses.json").read_text())
-        unseen = [record["cells"][name]["losses"] for name in ("caption-fr", "caption-zh")]
-        assert set(unseen[0]) == set(VARIANTS)
-        assert float(row["UC"]) == pytest.approx(sum(cell["plain"]["mean_nats"] for cell in unseen) / 2)
-        assert float(row["UC_prefix"]) == pytest.approx(sum(cell["prefix"]["mean_nats"] for cell in unseen) / 2)
-        initial = [record["initial"][name]["losses"]["plain"]["mean_nats"] for name in ("caption-fr", "caption-zh")]
-        assert float(row["T"]) == pytest.approx(sum(initial) / 2)
+        assert record["initial"] == json.loads((done.out / job.folder / "initial.json").read_text())
+        unseen, initial = ([record[key][f"caption-{c}"] for c in ("fr", "zh")] for key in ("cells", "initial"))
+        assert set(unseen[0]["losses"]) == set(VARIANTS)
+        for column, cells, variant in (
+            ("UC", unseen, "plain"),
+            ("UC_prefix", unseen, "prefix"),
+            ("T", initial, "plain"),
+        ):
+            mean = sum(cell["losses"][variant]["mean_nats"] for cell in cells) / 2
+            assert float(row[column]) == pytest.approx(mean)
+        shares = [cell["generation"]["prefix"]["right_language"] for cell in unseen]
+        assert float(row["right_language_prefix"]) == pytest.approx(sum(shares) / 2)
         captions = [json.loads(line) for line in (done.out / job.folder / "captions.jsonl").read_text().splitlines()]
-        assert {(c["language"], bool(c["prefix"])) for c in captions} == {
-            (code, prefix) for code in ("en", "fr", "zh") for prefix in (False, True)
-        }
+        expected = {(code, prefix) for code in ("en", "fr", "zh") for prefix in (False, True)}
+        assert {(c["language"], bool(c["prefix"])) for c in captions} == expected
         assert all(c["caption"].startswith(c["prefix"]) for c in captions)
 
 
 @pytest.mark.slow
-def test_what_is_done_is_skipped_and_status_says_so(done: StudyConfig) -> None:
-    before = {path: path.stat().st_mtime_ns for path in done.out.glob("runs/*/losses.json")}
-    said: list[str] = []
-    run(done, say=said.append)
-    assert before == {path: path.stat().st_mtime_ns for path in done.out.glob("runs/*/losses.json")}
-    assert len(said) == 1
-    found = status(done)
-    assert set(found.jobs.values()) == {"done"}
-    assert found.losses.keys() == {job.id for job in runs(done)}
-    assert all(planned.state == "done" for planned in plan(done).runs)
+def test_finished_jobs_are_skipped(done: StudyConfig) -> None:
     table = (done.out / "runs.csv").read_bytes()
-    report(done)
-    assert (done.out / "runs.csv").read_bytes() == table
+    before = {path: path.stat().st_mtime_ns for path in done.out.glob("runs/*/losses.json")}
+    messages: list[str] = []
+    result = run_study(done, say=messages.append)
+    assert before == {path: path.stat().st_mtime_ns for path in done.out.glob("runs/*/losses.json")}
+    assert len(messages) == 1
+    assert result.table.read_bytes() == table
+    status = read_study_status(done)
+    assert set(status.jobs.values()) == {"done"}
+    losses = {job.id: LossRecord.read(done.out / job.folder / "losses.json") for job in list_runs(done)}
+    assert status.losses == {name: record.split_loss("UC", "prefix") for name, record in losses.items()}
 
 
-@pytest.mark.slow
-def test_killed_at_ten_random_moments_gives_the_same_table(done: StudyConfig, tmp_path: Path) -> None:
-    path = write_tiny_study(tmp_path)
-    moments = random.Random(7)
-    killed = 0
-    while killed < 10:
-        process = subprocess.Popen(
-            [*POLYGLANCE, "study", "run", str(path)], env=ENV, stderr=subprocess.DEVNULL, start_new_session=True
-        )
-        try:
-            process.wait(timeout=moments.uniform(3, 12))
-            # It finished between two kills: the table has to be right, and the rest of the kills find work again.
-            assert (tmp_path / "out" / "runs.csv").read_bytes() == (done.out / "runs.csv").read_bytes()
-            shutil.rmtree(tmp_path / "out")
-        except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)  # the process alone: its workers have to notice by themselves
-            process.wait()
-            killed += 1
-    subprocess.run([*POLYGLANCE, "study", "run", str(path)], check=True, env=ENV)
-    killed_table = (tmp_path / "out" / "runs.csv").read_bytes()
-    assert killed_table == (done.out / "runs.csv").read_bytes()
+def test_a_report_needs_finished_runs(config_path: Path, tmp_path: Path) -> None:
+    config = load(StudyConfig, config_path, overrides=[f"out={tmp_path}"])
+    assert set(read_study_status(config).jobs.values()) == {"to do"}
+    with pytest.raises(ValueError, match=r"6 runs are not done .*`polyglance study run` makes them"):
+        write_study_report(config)
 
 
 def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_path: Path) -> None:
     def marks(*overrides: str) -> dict[str, str]:
-        return {job.id: job.fingerprint for job in jobs(load(StudyConfig, config_path, overrides=overrides))}
+        return {job.id: job.fingerprint for job in list_jobs(load(StudyConfig, config_path, overrides=overrides))}
 
     base = marks()
     changed = {
@@ -153,17 +165,15 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_pat
         ('coverage.caption=["grman"]', "unknown language 'grman': did you mean 'de'?"),
         ('families.1.starts=["al"]', "starts from 'al'; did you mean 'all'?"),
         ("families.0.name=frozen", "each with a name of its own"),
-        ("families.1.tower=true", ""),
         ("families.0.widths=[]", "needs widths (or else sizes), samples and starts"),
         ("seeds=[1,1]", "each once"),
         ("data.path=x", "give exactly one of world, table and path"),
+        ("laws.bootstrap=5", "bootstrap is 5; it must be 0 or at least 20"),
+        ("laws.targets=['UCC']", "'UCC' is no column of numbers in runs.csv; did you mean 'UC'?"),
         ("mixture.balance=cells", "'cells' is not a choice; did you mean 'cell'?"),
     ],
 )
 def test_a_mistake_is_one_line(config_path: Path, override: str, message: str) -> None:
-    if not message:
-        load(StudyConfig, config_path, overrides=[override])
-        return
     with pytest.raises(ValueError, match=re.escape(message)) as caught:
         load(StudyConfig, config_path, overrides=[override])
     assert "\n" not in str(caught.value)
@@ -172,20 +182,20 @@ def test_a_mistake_is_one_line(config_path: Path, override: str, message: str) -
 def test_the_command_line_answers_mistakes_in_one_line(config_path: Path, tmp_path: Path) -> None:
     bad = tmp_path / "bad.toml"
     bad.write_text(config_path.read_text().replace("captions_per_cell", "captions_per_sell"))
-    done = subprocess.run([*POLYGLANCE, "study", "plan", str(bad)], capture_output=True, text=True, check=False)
-    assert done.returncode == 2
+    ended = subprocess.run([*POLYGLANCE, "study", "plan", str(bad)], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
     line = bad.read_text().splitlines().index("captions_per_sell = 4") + 1
-    assert done.stderr == (
+    assert ended.stderr == (
         f"polyglance: {bad}:{line}: evaluation.captions_per_sell: unknown key; did you mean 'captions_per_cell'?\n"
     )
 
 
 def test_two_processes_do_not_work_on_one_study(config_path: Path, tmp_path: Path) -> None:
-    from polyglance.files import locked
-
-    hold = partial(locked, tmp_path, "polyglance study run")
-    with hold(), pytest.raises(ValueError, match="another `polyglance study run`"), hold():
-        pass
+    config = load(StudyConfig, config_path, overrides=[f"out={tmp_path}"])
+    with locked(tmp_path, "polyglance study run"):
+        for verb in (run_study, plan_study):
+            with pytest.raises(ValueError, match="another `polyglance study run` works on it"):
+                verb(config)
 
 
 def test_shipped_examples_load() -> None:
@@ -195,5 +205,4 @@ def test_shipped_examples_load() -> None:
         elif path.stem == "run":
             assert load(RunConfig, path).evaluation
         else:
-            config = load(StudyConfig, path)
-            assert len(runs(config)) == len({job.id for job in runs(config)})
+            assert list_runs(load(StudyConfig, path))

@@ -26,7 +26,7 @@ samples = [32, 80]
 [[families]]
 name = "frozen"
 decoder = "gemma2"
-widths = [8, 16]
+widths = [16]
 samples = [80]
 starts = ["all", "en"]
 tower = true
@@ -50,6 +50,7 @@ examples = 2
 max_new_tokens = 4
 
 [laws]
+targets = ["UC_prefix"]
 bootstrap = 20
 """
 

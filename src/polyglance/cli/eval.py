@@ -138,7 +138,7 @@ def eval_loss(
         out: File that gets the losses, such as losses.json.
         json: Print the result for machines.
     """
-    from polyglance.evaluate.folder_loss import LossConfig, folder_losses
+    from polyglance.evaluate.folder_loss import LossConfig, measure_folder
 
     config = LossConfig(
         model=model,
@@ -152,7 +152,7 @@ def eval_loss(
         device=device,
         dtype=dtype,
     )
-    show(folder_losses(config, out), json, _losses)
+    show(measure_folder(config, out).to_json(summary=True), json, _losses)
 
 
 @eval_app.command(name="list")
@@ -235,11 +235,10 @@ def _scores(results: list[dict[str, Any]]) -> Table:
 
 
 def _losses(record: dict[str, Any]) -> Table:
-    from polyglance.evaluate.folder_loss import summary_rows
-
     table = Table("cell", "split", "loss, nats per token", "after the prefix")
-    for name, split, plain, prefix in summary_rows(record):
-        table.add_row(name, split, f"{plain:.4f}", f"{prefix:.4f}")
+    for name, cell in record["cells"].items():
+        plain, prefix = (cell["losses"][variant]["mean_nats"] for variant in ("plain", "prefix"))
+        table.add_row(name, cell["split"] or "", f"{plain:.4f}", f"{prefix:.4f}")
     for name in ("UC", "ST", "SC", "T"):
         if name in record:
             table.add_row(name, "", f"{record[name]:.4f}", f"{record[f'{name}_prefix']:.4f}")

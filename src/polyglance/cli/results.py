@@ -24,10 +24,10 @@ def results(
         out: Write it to this file.
     """
     from polyglance.files import write_atomically
-    from polyglance.report.result_tables import FORMATS, result_tables
+    from polyglance.report.result_tables import FORMATS, make_result_tables
     from polyglance.report.score_folders import read_models
 
-    text = FORMATS[format](result_tables(table, read_models(scores)))
+    text = FORMATS[format](make_result_tables(table, read_models(scores)))
     if out is None:
         print(text, end="")
     else:

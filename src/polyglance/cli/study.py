@@ -29,9 +29,9 @@ def study_plan(config: Positional[Path], set_: Settings = (), workers: int | Non
         workers: Jobs at once; as many as there are cores if not given.
         json: Print the result for machines.
     """
-    from polyglance.study.study import plan
+    from polyglance.study import plan_study
 
-    show(plan(_study(config, set_), workers=workers), json, _plan_table)
+    show(plan_study(_study(config, set_), workers=workers), json, _plan_table)
 
 
 @study_app.command(name="run")
@@ -44,9 +44,9 @@ def study_run(config: Positional[Path], set_: Settings = (), workers: int | None
         workers: Jobs at once; as many as there are cores if not given.
         json: Print the result for machines.
     """
-    from polyglance.study.study import run
+    from polyglance.study import run_study
 
-    result = run(_study(config, set_), workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    result = run_study(_study(config, set_), workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, json, _run_lines)
 
 
@@ -59,9 +59,9 @@ def study_status(config: Positional[Path], set_: Settings = (), json: bool = Fal
         set_: Override a setting of the file.
         json: Print the result for machines.
     """
-    from polyglance.study.study import status
+    from polyglance.study import read_study_status
 
-    show(status(_study(config, set_)), json, _status_table)
+    show(read_study_status(_study(config, set_)), json, _status_table)
 
 
 @study_app.command(name="report")
@@ -73,9 +73,9 @@ def study_report(config: Positional[Path], set_: Settings = (), json: bool = Fal
         set_: Override a setting of the file.
         json: Print the result for machines.
     """
-    from polyglance.study.study import report
+    from polyglance.study import write_study_report
 
-    show(report(_study(config, set_)), json, _run_lines)
+    show(write_study_report(_study(config, set_)), json, _run_lines)
 
 
 def _study(path: Path, overrides: Sequence[str]) -> Any:

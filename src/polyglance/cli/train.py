@@ -1,6 +1,5 @@
 """`polyglance train`: one run from a TOML file, in one process or, under torchrun, in many."""
 
-import json as json_module
 import os
 import shutil
 import sys
@@ -81,7 +80,8 @@ def _train(settings: Any, json: bool) -> None:
 
 def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
     """Train, and measure if the file asks for it. Where the model is and, if measured, the losses of the splits."""
-    from polyglance.study.measure import evaluator_for, measured_run, split_losses
+    from polyglance.run_records import average_splits
+    from polyglance.study.measure import make_evaluator, train_and_measure
     from polyglance.train.loop import Hooks
     from polyglance.train.run import train
 
@@ -93,14 +93,20 @@ def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
 
     @cache
     def evaluator() -> Any:
-        return evaluator_for(settings.training, settings.evaluation, settings.test)
+        return make_evaluator(settings.training, settings.evaluation, settings.test)
 
     if settings.best in ("UC", "ST", "SC"):
-        hooks = replace(hooks, validate=lambda model, runtime: split_losses(evaluator().plain_losses(model, runtime)))
+
+        def validate(model: Any, runtime: Any) -> dict[str, float]:
+            return average_splits(evaluator().measure_plain(model, runtime).values())
+
+        hooks = replace(hooks, validate=validate)
     run_id = settings.out.name
-    measured_run(settings.training, settings.out, evaluator, run_id=run_id, hooks=hooks, show_progress=True)
-    if _is_main():
-        result["losses"] = split_losses(json_module.loads((settings.out / "losses.json").read_text())["cells"])
+    record = train_and_measure(
+        settings.training, settings.out, evaluator, run_id=run_id, hooks=hooks, show_progress=True
+    )
+    if record is not None:
+        result["losses"] = average_splits(record.cells.values())
     return result
 
 

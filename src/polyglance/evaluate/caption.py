@@ -1,7 +1,6 @@
-"""Greedy captions of held-out images: are they in the asked language, are they right."""
+"""Greedy captions of held-out images, and their scores: language, exact match, attributes."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import torch
 
@@ -13,28 +12,16 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.generate import GenerateConfig, generate_ids
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
+from polyglance.run_records import CaptionScores
 
-__all__ = ["CaptionScores", "attribute_accuracy", "greedy_captions", "score_captions"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionScores:
-    """How the captions of one cell compare with their references, as shares of the samples."""
-
-    samples: int
-    right_language: float
-    """In the language that was asked for."""
-    exact_match: float
-    """The same as the reference, to the character."""
-    attributes: Mapping[str, float] = field(default_factory=dict)
-    """In the built-in world: attribute -> share of the reference's values that stand at the same place."""
+__all__ = ["caption_greedily", "compare_attributes", "score_captions"]
 
 
 @torch.no_grad()
-def greedy_captions(
+def caption_greedily(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
-    """The model's captions of a cell's images, the prefix included."""
+    """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
     prompts = [prompt_of(annotation) for annotation in samples.annotations]
     features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
     config = GenerateConfig(num_beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
@@ -50,28 +37,32 @@ def score_captions(
     *,
     in_world: bool,
 ) -> CaptionScores:
-    """Compare captions with references of the language `code`.
+    """Compare captions with references in the language `code`.
 
     Args:
-        in_world: the data is the built-in world's, whose words can be read as attributes.
+        in_world: the data is the built-in world's, so that attributes can be read from the words.
     """
     pairs = list(zip(captions, references, strict=True))
     return CaptionScores(
         samples=len(pairs),
         right_language=sum(identifier.identify(caption) == code for caption in captions) / len(pairs),
         exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
-        attributes=attribute_accuracy(pairs, code) if in_world else {},
+        attributes=compare_attributes(pairs, code) if in_world else {},
     )
 
 
-def attribute_accuracy(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
-    """For each attribute the share of the references' values that captions name at the same place in the order."""
+def compare_attributes(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
+    """Return attribute -> share of the references' values that the captions name at the same place in the order.
+
+    Args:
+        pairs: caption and reference, both in the language `code`.
+    """
     right: dict[str, int] = {}
     total: dict[str, int] = {}
     for caption, reference in pairs:
-        said = read_attributes(caption, code)
+        named = read_attributes(caption, code)
         for name, values in read_attributes(reference, code).items():
-            matches = sum(a == b for a, b in zip(values, said.get(name, ()), strict=False))
+            matches = sum(a == b for a, b in zip(values, named.get(name, ()), strict=False))
             right[name] = right.get(name, 0) + matches
             total[name] = total.get(name, 0) + len(values)
     return {name: right[name] / total[name] for name in sorted(total) if total[name]}

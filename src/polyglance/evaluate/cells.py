@@ -1,7 +1,7 @@
-"""The held-out samples of each cell: the first ones of the test data that have it."""
+"""Held-out samples of each cell: the first ones of the test data that have it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -12,7 +12,7 @@ from polyglance.mixture.images import ImageStore
 from polyglance.mixture.texts import make_cell_pools
 from polyglance.records import Annotation
 
-__all__ = ["CellSamples", "evaluated_cells", "held_out_samples"]
+__all__ = ["CellSamples", "choose_cells", "read_held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,33 +21,51 @@ class CellSamples:
 
     cell: Cell
     keys: Sequence[str]
+    """Image keys."""
     images: UInt8[np.ndarray, "N H W 3"]
     annotations: Sequence[Annotation]
+    """Text of the cell for each image."""
+
+    def first(self, number: int) -> "CellSamples":
+        """Return the first samples alone, or all where there are fewer."""
+        return replace(
+            self,
+            keys=self.keys[:number],
+            images=self.images[:number],
+            annotations=self.annotations[:number],
+        )
 
 
-def evaluated_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:
-    """The trained cells and those of UC; of these what held-out data has, where its `rows_per_cell` is given. The
-    paper measures UC on two of its four unseen languages (section 5.1).
+def choose_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:
+    """Return the trained cells and those of UC, in the coverage's order.
+
+    Args:
+        rows_per_cell: annotations of each cell in the held-out data; cells without any are left out. The paper
+            measures UC on two of its four unseen languages (section 5.1).
 
     Raises:
-        ValueError: the data has nothing of UC, though the coverage leaves something unseen.
+        ValueError: the coverage leaves cells unseen, and the data has none of them.
     """
-    cells = tuple(dict.fromkeys((*coverage.cells, *coverage.split("UC"))))
+    unseen = coverage.split("UC")
+    cells = tuple(dict.fromkeys((*coverage.cells, *unseen)))
     if rows_per_cell is None:
         return cells
-    unseen = coverage.split("UC")
     if unseen and not any(rows_per_cell.get(str(cell)) for cell in unseen):
         raise ValueError(f"the held-out data has none of {', '.join(map(str, unseen))}, which UC is measured on")
     return tuple(cell for cell in cells if rows_per_cell.get(str(cell)))
 
 
-def held_out_samples(
+def read_held_out(
     reader: ShardReader, cells: Sequence[Cell], *, image_size: int, samples_per_cell: int
 ) -> list[CellSamples]:
-    """For each cell the first `samples_per_cell` images that have it, each with its first annotation.
+    """Read for each cell the first images that have it, each with its first annotation.
+
+    Args:
+        image_size: side of the square images, in pixels.
+        samples_per_cell: images of each cell, at most.
 
     Raises:
-        ValueError: a cell without any.
+        ValueError: no image has one of the cells.
     """
     store = ImageStore(reader, image_size)
     table = reader.annotations()

@@ -1,4 +1,4 @@
-"""Which language a text is in, told by the words of a corpus whose languages are known."""
+"""Identification of a text's language from the words of a corpus whose languages are known."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -6,11 +6,11 @@ from math import log
 
 from polyglance.languages import language
 
-__all__ = ["LanguageIdentifier", "words"]
+__all__ = ["LanguageIdentifier", "split_words"]
 
 
-def words(text: str, code: str) -> list[str]:
-    """A text's words, lower-cased, as the language tells them apart: by spaces, or each character for itself."""
+def split_words(text: str, code: str) -> list[str]:
+    """Split a text into lower-cased words: at spaces, or into single characters, as the language is written."""
     lowered = text.lower()
     if language(code).words == "characters":
         return [character for character in lowered if not character.isspace()]
@@ -20,8 +20,8 @@ def words(text: str, code: str) -> list[str]:
 class LanguageIdentifier:
     """Naive Bayes over words, for the few languages of a study.
 
-    A closed set of languages and a corpus in each of them make this more reliable than a general tool, which knows a
-    hundred languages and guesses among them on four words.
+    With a closed set of languages and a corpus in each of them this is more reliable than a general tool, which has
+    to choose among a hundred languages by four words.
     """
 
     def __init__(self, counts: Mapping[str, Counter[str]]) -> None:
@@ -31,19 +31,19 @@ class LanguageIdentifier:
 
     @classmethod
     def fit(cls, texts: Iterable[tuple[str, str]]) -> "LanguageIdentifier":
-        """Learn from pairs of language code and text."""
+        """Count the words of pairs of language code and text."""
         counts: dict[str, Counter[str]] = {}
         for code, text in texts:
-            counts.setdefault(code, Counter()).update(words(text, code))
+            counts.setdefault(code, Counter()).update(split_words(text, code))
         return cls(counts)
 
     def identify(self, text: str) -> str | None:
-        """Code of the most likely language; None for a text without a single known word."""
+        """Return the code of the most likely language; None for a text without a single known word."""
         scores = {}
         for code, counter in self._counts.items():
-            found = words(text, code)
-            if any(word in counter for word in found):
+            words = split_words(text, code)
+            if any(word in counter for word in words):
                 total = self._totals[code] + self._num_words
-                # Per character, so that languages written without spaces are not scored on more words than others.
-                scores[code] = sum(log((counter[word] + 1) / total) for word in found) / max(len(found), 1)
+                # Mean per word: a language without spaces splits into more words, and must not lose by that.
+                scores[code] = sum(log((counter[word] + 1) / total) for word in words) / max(len(words), 1)
         return max(scores, key=lambda code: scores[code], default=None)

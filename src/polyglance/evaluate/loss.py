@@ -1,15 +1,13 @@
 """Cross-entropy per cell on held-out data (paper section 5.1), with and without prefix, with right and wrong images."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polyglance.coverage import SPLITS, Coverage, Split
+from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import prompt_of
@@ -17,71 +15,13 @@ from polyglance.mixture.tokenizer import encode
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
+from polyglance.run_records import VARIANTS, CellLoss, Variant
 
-__all__ = [
-    "ALONE",
-    "VARIANTS",
-    "CellLoss",
-    "Processes",
-    "cell_losses",
-    "losses_to_dict",
-    "scored_text",
-    "split_loss",
-]
-
-VARIANTS = ("plain", "prefix", "shuffled", "prefix_shuffled")
-"""`plain`: every token of the target. `prefix`: the tokens after the language prefix, which is given. `shuffled`: as
-`plain` with the next sample's image, so that only what the prompt says can help. `prefix_shuffled`: both."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellLoss:
-    """The loss of one cell. Sums are kept, so that other averages come from the same record."""
-
-    samples: int
-    tokens: int
-    """Target tokens that count, end tokens among them."""
-    bytes: int
-    """UTF-8 bytes of the text that those tokens write."""
-    nats: float
-    """Sum of the tokens' cross-entropies."""
-    mean_nats: float
-    """Mean over samples of the per-sample token mean: the paper's loss, and the headline."""
-    first_nats: float
-    """Mean cross-entropy of the first token that counts. Without a prefix it chooses the language."""
-
-
-@runtime_checkable
-class Processes(Protocol):
-    """Those that measure a model together; all have to measure the same at the same time."""
-
-    @property
-    def rank(self) -> int:
-        """Number of this process, from 0."""
-
-    @property
-    def world_size(self) -> int:
-        """Processes."""
-
-    def gather(self, value: Any) -> list[Any]:
-        """The values of all processes, in order of rank, in every process."""
-
-
-@dataclass(frozen=True)
-class _Alone:
-    rank: int = 0
-    world_size: int = 1
-
-    def gather(self, value: Any) -> list[Any]:
-        return [value]
-
-
-ALONE: Processes = _Alone()
-"""One process, which measures by itself."""
+__all__ = ["cut_prefix", "measure_cell"]
 
 
 @torch.no_grad()
-def cell_losses(
+def measure_cell(
     model: Polyglance,
     processor: Processor,
     samples: CellSamples,
@@ -90,64 +30,47 @@ def cell_losses(
     max_source_tokens: int | None = None,
     max_target_tokens: int,
     batch_size: int = 128,
-    variants: Sequence[str] = VARIANTS,
-    processes: Processes = ALONE,
-) -> dict[str, CellLoss]:
-    """The loss of a cell in each of the `variants`; with several processes the same in all, to the precision of the
-    model's numbers.
+    variants: Sequence[Variant] = VARIANTS,
+    runtime: Runtime | None = None,
+) -> dict[Variant, CellLoss]:
+    """Measure the loss of a cell in each of the `variants`.
 
-    A target that begins with its language's prefix is scored from where the prefix ends; one that does not is scored
-    whole, after a prefix put before it. Prefix and rest are tokens of their own, as when a caption is generated.
+    A target that begins with its language's prefix is scored from the end of the prefix; any other target is scored
+    whole, after a prefix that is put before it. Prefix and rest are tokenised apart, as when a caption is generated.
 
     Args:
-        prefix: of the cell's language.
-        max_source_tokens: prompts are cut to this length, as in training; None: to what the encoder has positions for.
+        prefix: prefix of the cell's language.
+        max_source_tokens: prompts are cut to this length, as in training; None: to the positions of the encoder.
         max_target_tokens: targets are cut to this length, as in training.
-        batch_size: samples at a time, of all processes together.
-        processes: share the rows of every batch between them, each with as many passes through the model as the
-            others: a model that is divided over processes is passed through by all of them at once or not at all.
+        batch_size: samples at a time, over all processes.
+        runtime: the processes that share the rows of every batch; None: this process alone. Each makes the same
+            number of passes through the model, because a model whose weights are divided over processes has to be
+            called by all of them together. Every process returns the same losses; they equal those of a single
+            process to the precision of the model's numbers.
     """
+    runtime = runtime or Runtime.single()
     texts = [annotation.text for annotation in samples.annotations]
     positions = model.config.decoder_config.max_position_embeddings
     limits = (max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1))
-    own: dict[str, list[tuple[int, _Row]]] = {name: [] for name in variants}
+    local: dict[Variant, list[tuple[int, _Row]]] = {name: [] for name in variants}
     for first in range(0, len(texts), batch_size):
         size = min(batch_size, len(texts) - first)
-        share = np.arange(processes.rank, size, processes.world_size)
-        # A process for which there is no row goes through the first one, which counts for another.
+        share = np.arange(runtime.rank, size, runtime.world_size)
+        # A process without a row of its own computes the first row, and the result is not counted.
         rows = share if len(share) else np.zeros(1, dtype=np.int64)
         losses = _batch_losses(model, processor, samples, slice(first, first + size), rows, prefix, limits, variants)
-        for name, found in losses.items():
-            own[name] += zip((first + share).tolist(), found, strict=False)
-    parts = processes.gather(own)
+        for name, row_losses in losses.items():
+            local[name] += zip((first + share).tolist(), row_losses, strict=False)
+    shares = runtime.gather(local)
     num_bytes = {
-        name: sum(len(scored_text(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
+        name: sum(len(cut_prefix(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
         for name in variants
     }
-    return {name: _summary([row for part in parts for row in part[name]], num_bytes[name]) for name in variants}
+    return {name: _cell_loss([row for share in shares for row in share[name]], num_bytes[name]) for name in variants}
 
 
 _Row = Float[np.ndarray, "_"]
 """Cross-entropies of the tokens of one sample that count."""
-
-
-def split_loss(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage, split: Split, variant: str) -> float:
-    """Loss of a split: the mean of its cells' `mean_nats`, each cell alike; NaN where the split has none.
-
-    Args:
-        losses: cell name -> variant -> loss.
-    """
-    values = [losses[str(cell)][variant].mean_nats for cell in coverage.split(split) if str(cell) in losses]
-    return float(np.mean(values)) if values else float("nan")
-
-
-def losses_to_dict(losses: Mapping[str, Mapping[str, CellLoss]], coverage: Coverage) -> dict[str, Any]:
-    """`{"caption-fr": {"split": "UC", "losses": {"plain": {...}, ...}}}`, as losses.json holds it."""
-    split_of = {str(cell): split for split in SPLITS for cell in coverage.split(split)}
-    return {
-        cell: {"split": split_of.get(cell), "losses": {name: vars(loss) for name, loss in variants.items()}}
-        for cell, variants in losses.items()
-    }
 
 
 def _batch_losses(
@@ -158,29 +81,29 @@ def _batch_losses(
     rows: Int[np.ndarray, "R"],
     prefix: str,
     limits: tuple[int, int],
-    variants: Sequence[str],
-) -> dict[str, list[_Row]]:
-    """Variant -> what the tokens that count cost, for some rows of the batch that is `chosen`. How often the model is
-    called does not depend on which rows they are."""
+    variants: Sequence[Variant],
+) -> dict[Variant, list[_Row]]:
+    """Return variant -> token losses, for some rows of the batch `chosen`. The number of calls of the model does not
+    depend on the rows."""
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
     input_ids, mask = _prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
-    whole = _targets(processor, texts, "", limits[1])
-    rest = _targets(processor, [scored_text(text, prefix) for text in texts], prefix, limits[1])
+    plain_targets = _targets(processor, texts, "", limits[1])
+    prefixed_targets = _targets(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
     result = {}
-    for suffix, shown in (("", rows), ("shuffled", rows - 1)):
+    for suffix, image_rows in (("", rows), ("shuffled", rows - 1)):
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        pixels = normalise_pixels(torch.from_numpy(images[shown])).to(model.device, model.dtype)
+        pixels = normalise_pixels(torch.from_numpy(images[image_rows])).to(model.device, model.dtype)
         encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
         known: dict[bool, list[_Row]] = {}
         for name in wanted:
             is_after = name.startswith("prefix")
             if is_after not in known:  # where every text begins with the prefix, both are the same tokens
-                same = known.get(not is_after) if whole == rest else None
-                targets = [(rest if is_after else whole)[row] for row in rows]
+                same = known.get(not is_after) if plain_targets == prefixed_targets else None
+                targets = [(prefixed_targets if is_after else plain_targets)[row] for row in rows]
                 known[is_after] = _token_losses(model, encoded, targets) if same is None else same
             result[name] = [row[num_given if is_after else 0 :] for row in known[is_after]]
     return result
@@ -189,7 +112,7 @@ def _batch_losses(
 def _prompts(
     processor: Processor, prompts: Sequence[str], max_tokens: int
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
-    """Ids of prompts, cut as in training, and their mask."""
+    """Return ids of prompts, cut as in training, and their mask."""
     rows = [processor.frames.prompt(ids, max_tokens) for ids in encode(processor.encoder_tokenizer, prompts)]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = pad(rows, processor.config.prompt_pad_id)
@@ -197,7 +120,7 @@ def _prompts(
 
 
 def _targets(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:
-    """Labels of texts after a prefix."""
+    """Return the labels of texts after a prefix."""
     (before,) = encode(processor.decoder_tokenizer, [prefix])
     return [processor.frames.target([*before, *ids], max_tokens) for ids in encode(processor.decoder_tokenizer, texts)]
 
@@ -211,8 +134,9 @@ def _token_losses(
     return [row[: len(target)] for row, target in zip(nats, targets, strict=True)]
 
 
-def _summary(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
-    """The loss of a cell from its samples, given with their numbers: added up in the same order by every process."""
+def _cell_loss(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
+    """Sum up the samples of a cell, given as (number, token losses). They are added in the order of their numbers, so
+    that every process gets the same sums."""
     counted = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
     return CellLoss(
         samples=len(counted),
@@ -224,6 +148,6 @@ def _summary(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
     )
 
 
-def scored_text(text: str, prefix: str) -> str:
-    """What of a text is scored: all, or what comes after a prefix that it begins with."""
-    return text[len(prefix) :] if text.startswith(prefix) else text
+def cut_prefix(text: str, prefix: str) -> str:
+    """Return the part of a text that is scored: what follows the prefix where the text begins with it, else all."""
+    return text.removeprefix(prefix)

@@ -1,4 +1,4 @@
-"""Show a study: one self-contained HTML page with the paper's figures, and the same numbers for machines.
+"""The report of a study: one self-contained HTML page with the paper's figures, and the same numbers for machines.
 
     from polyglance.report import write_report
 

@@ -1,36 +1,35 @@
-"""`polyglance data audit`: a data set on one page, so that a person can see whether it is what it should be."""
+"""Audit of a data set (`polyglance data audit`): its cells, lengths, drops and a sample of it on one page."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
-from polyglance import __version__
 from polyglance.coverage import TASKS, Cell, Coverage
-from polyglance.data.manifest import Manifest
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
 from polyglance.evaluate.metrics.off_target import OffTarget
-from polyglance.files import write_atomically
+from polyglance.files import write_atomically, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.config import Balance
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.records import Annotation
-from polyglance.report.examples import data_uri
-from polyglance.report.svg import SERIES, drawing, panel, render
+from polyglance.report.examples import embed_image
+from polyglance.report.svg import SERIES, make_panel, render_svg, use_report_style
+from polyglance.report.tables import TableColumn, number_column, text_column
+from polyglance.report.templating import render_page
+from polyglance.report.wording import format_count, format_fixed, format_share
 
 __all__ = ["Audit", "AuditConfig", "CellAudit", "write_audit"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class AuditConfig:
-    """What is looked at."""
+    """Extent of an audit."""
 
     directory: Path
     """The data set: the folder with manifest.json."""
@@ -39,9 +38,9 @@ class AuditConfig:
     texts_per_cell: int = 1000
     """Texts of each cell whose language is identified, drawn at random."""
     balance: Balance = "cell"
-    """The mixture's balancing that the last column of the table is for."""
+    """Balance of the mixture that the column `share in training` is computed for."""
     seed: int = 0
-    """Of what is drawn."""
+    """Seed of the random draws."""
 
     def __post_init__(self) -> None:
         if self.num_images < 0 or self.texts_per_cell < 1:
@@ -50,30 +49,32 @@ class AuditConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class CellAudit:
-    """One cell."""
+    """Numbers of one cell."""
 
     cell: str
     num_texts: int
     num_images: int
-    """Images that have it."""
+    """Images that have a text of the cell."""
     share: float
-    """Of all texts, as they lie in the data set."""
+    """Share of all texts of the data set."""
     balanced_share: float
-    """Of the samples that training draws."""
+    """Share of the samples that training draws."""
     mean_characters: float
+    """Mean length of a text."""
     in_other_language: float
-    """Share of the texts looked at that are identified as another language. Two or three words are often mistaken."""
+    """Share of the drawn texts that are identified as another language. Texts of two or three words are often
+    mistaken."""
     mean_score: float | None
-    """Alignment of text and image, where the texts have it."""
+    """Mean alignment of text and image, over the texts that have it; None where none has."""
     distinct: float
-    """Distinct texts, as a share of all."""
+    """Number of distinct texts, as a share of all."""
     origins: Mapping[str, int]
-    """Who wrote them."""
+    """Origin of texts (`human`, an engine) -> number."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """A data set, looked at."""
+    """Audit of a data set."""
 
     source: str
     licence: str
@@ -81,15 +82,17 @@ class Audit:
     num_texts: int
     cells: tuple[CellAudit, ...]
     drops: Mapping[str, Any]
+    """Reason -> number and first places of what was left out when the data set was made."""
     page: Path
+    """The HTML page."""
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _SampledImage:
     """An image of the sample sheet."""
 
     key: str
-    image: str
+    uri: str
     annotations: tuple[Annotation, ...]
 
 
@@ -105,7 +108,7 @@ def write_audit(config: AuditConfig, out: Path) -> Audit:
     reader = ShardReader(config.directory)
     table = reader.annotations()
     random = np.random.default_rng(config.seed)
-    cells = _cells(table, config, random)
+    cells = _audit_cells(table, config, random)
     audit = Audit(
         source=reader.manifest.source,
         licence=reader.manifest.licence,
@@ -115,49 +118,43 @@ def write_audit(config: AuditConfig, out: Path) -> Audit:
         drops=reader.manifest.drops,
         page=out,
     )
-    write_atomically(
-        out.with_suffix(".json"), json.dumps(asdict(audit), ensure_ascii=False, indent=1, default=str) + "\n"
-    )
-    write_atomically(out, _page(audit, reader.manifest, table, _sample(reader, config, random), config))
+    write_json(out.with_suffix(".json"), {**asdict(audit), "page": str(out)})
+    write_atomically(out, _make_page(audit, table, _sample_images(reader, config, random), config))
     return audit
 
 
-def _cells(table: AnnotationTable, config: AuditConfig, random: np.random.Generator) -> list[CellAudit]:
+def _audit_cells(table: AnnotationTable, config: AuditConfig, random: np.random.Generator) -> list[CellAudit]:
     tasks, languages = np.array(table.task), np.array(table.language)
     rows = np.array(table.rows())
-    found = [
-        (cell, np.flatnonzero((tasks == cell.task) & (languages == cell.language)))
+    places = {
+        cell: np.flatnonzero((tasks == cell.task) & (languages == cell.language))
         for cell in (Cell(task, code) for task in TASKS for code in LANGUAGES)
-    ]
-    found = [(cell, places) for cell, places in found if len(places)]
-    weights = compute_cell_weights(_coverage([cell for cell, _ in found]), config.balance)
-    return [_cell(table, cell, places, rows, weights[cell], config, random) for cell, places in found]
+    }
+    places = {cell: indices for cell, indices in places.items() if len(indices)}
+    codes = {task: tuple(cell.language for cell in places if cell.task == task) for task in TASKS}
+    weights = compute_cell_weights(Coverage(**codes), config.balance)
+    return [_audit_cell(table, cell, indices, rows, weights[cell], config, random) for cell, indices in places.items()]
 
 
-def _coverage(cells: Sequence[Cell]) -> Coverage:
-    by_task = {task: tuple(cell.language for cell in cells if cell.task == task) for task in TASKS}
-    return Coverage(**by_task)
-
-
-def _cell(
+def _audit_cell(
     table: AnnotationTable,
     cell: Cell,
-    places: np.ndarray,
+    indices: np.ndarray,
     rows: np.ndarray,
     weight: float,
     config: AuditConfig,
     random: np.random.Generator,
 ) -> CellAudit:
-    texts = [table.text[i] for i in places.tolist()]
-    looked_at = random.choice(len(texts), min(len(texts), config.texts_per_cell), replace=False)
-    chosen = [texts[i] for i in looked_at.tolist()]
-    other = OffTarget(language=cell.language).statistics(chosen, [[text] for text in chosen]).values.mean()
-    scores = [score for i in places.tolist() if (score := table.score[i]) is not None]
-    origins, counts = np.unique([table.origin[i] for i in places.tolist()], return_counts=True)
+    texts = [table.text[i] for i in indices.tolist()]
+    drawn = random.choice(len(texts), min(len(texts), config.texts_per_cell), replace=False)
+    checked = [texts[i] for i in drawn.tolist()]
+    other = OffTarget(language=cell.language).statistics(checked, [[text] for text in checked]).values.mean()
+    scores = [score for i in indices.tolist() if (score := table.score[i]) is not None]
+    origins, counts = np.unique([table.origin[i] for i in indices.tolist()], return_counts=True)
     return CellAudit(
         cell=str(cell),
         num_texts=len(texts),
-        num_images=len(np.unique(rows[places])),
+        num_images=len(np.unique(rows[indices])),
         share=len(texts) / len(table.task),
         balanced_share=weight,
         mean_characters=float(np.mean([len(text) for text in texts])),
@@ -168,48 +165,54 @@ def _cell(
     )
 
 
-def _sample(reader: ShardReader, config: AuditConfig, random: np.random.Generator) -> list[_Shown]:
+def _sample_images(reader: ShardReader, config: AuditConfig, random: np.random.Generator) -> list[_SampledImage]:
     chosen = random.choice(len(reader), min(len(reader), config.num_images), replace=False)
     return [
-        _Shown(record.key, data_uri(record.image)[0], record.annotations)
+        _SampledImage(record.key, embed_image(record.image)[0], record.annotations)
         for record in reader.read(sorted(chosen.tolist()))
     ]
 
 
-def _page(
-    audit: Audit, manifest: Manifest, table: AnnotationTable, shown: Sequence[_Shown], config: AuditConfig
-) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("polyglance.report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    loader = environment.loader
-    assert loader is not None
-    lengths = _histogram("lengths", [len(text) for text in table.text], "characters of a text")
+_CELL_COLUMNS: tuple[TableColumn[CellAudit], ...] = (
+    text_column("cell", lambda cell: cell.cell),
+    number_column("texts", lambda cell: cell.num_texts, format_count),
+    number_column("images", lambda cell: cell.num_images, format_count),
+    number_column("share of texts", lambda cell: cell.share, format_share),
+    number_column("share in training", lambda cell: cell.balanced_share, format_share),
+    number_column("mean characters", lambda cell: cell.mean_characters, format_count),
+    number_column("other language", lambda cell: cell.in_other_language, format_share),
+    number_column("distinct", lambda cell: cell.distinct, format_share),
+    number_column("mean score", lambda cell: cell.mean_score, format_fixed),
+    text_column("origin", lambda cell: ", ".join(f"{name} ({format_count(n)})" for name, n in cell.origins.items())),
+)
+_DROP_COLUMNS: tuple[TableColumn[tuple[str, Mapping[str, Any]]], ...] = (
+    text_column("because", lambda drop: drop[0]),
+    number_column("count", lambda drop: drop[1]["count"], format_count),
+    text_column("first places", lambda drop: ", ".join(drop[1]["examples"][:3])),
+)
+
+
+def _make_page(audit: Audit, table: AnnotationTable, images: Sequence[_SampledImage], config: AuditConfig) -> str:
     scores = [score for score in table.score if score is not None]
-    return environment.get_template("audit.html.j2").render(
+    return render_page(
+        "audit.html.j2",
         audit=audit,
-        manifest=manifest,
-        shown=shown,
         config=config,
-        lengths=Markup(lengths),
-        scores=Markup(_histogram("scores", scores, "alignment of text and image (cosine)")) if scores else "",
-        style=Markup(loader.get_source(environment, "style.css")[0]),
-        version=__version__,
+        cell_columns=_CELL_COLUMNS,
+        drop_columns=_DROP_COLUMNS,
+        images=images,
+        lengths=_draw_histogram("lengths", [len(text) for text in table.text], "characters of a text"),
+        scores=_draw_histogram("scores", scores, "alignment of text and image (cosine)") if scores else "",
     )
 
 
-def _histogram(name: str, values: Sequence[float], label: str) -> str:
-    """A histogram; the longest hundredth is left out of sight, not out of the counts."""
-    with drawing():
-        axes = panel(520, 240)
+def _draw_histogram(name: str, values: Sequence[float], label: str) -> Markup:
+    """Draw a histogram. The longest hundredth is counted in the last bar, so that a few texts do not widen the axis."""
+    with use_report_style():
+        axes = make_panel(520, 240)
         low, high = (np.min(values), np.quantile(values, 0.99)) if len(values) else (0.0, 1.0)
         axes.hist(np.clip(values, low, high), bins=40, range=(low, max(high, low + 1e-6)), color=SERIES[0])
         axes.set_xlabel(label)
         axes.set_ylabel("texts")
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        return render(axes, name, f"Histogram: {label}", {})
+        return Markup(render_svg(axes, name, f"Histogram: {label}", {}))

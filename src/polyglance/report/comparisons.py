@@ -1,4 +1,4 @@
-"""How the runs of a study compare: the best ones, the ladders along one variable, the spread between seeds."""
+"""Comparisons of a study's runs: the best ones, ladders along one variable, the spread between seeds."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
-from polyglance.report.folder import Run
-from polyglance.report.wording import count
+from polyglance.report.wording import format_count
+from polyglance.run_records import RunRow
 
 __all__ = [
     "Ladder",
     "Rung",
     "Variable",
-    "best_run",
-    "best_runs",
-    "blind_loss",
-    "families",
-    "headline_column",
-    "image_gain",
-    "ladders",
-    "seed_spread",
-    "series",
+    "choose_headline",
+    "find_best_run",
+    "find_best_runs",
+    "find_blind_loss",
+    "find_ladders",
+    "list_series",
+    "measure_image_gain",
+    "measure_seed_spread",
+    "runs_by_family",
 ]
 
 Variable = Literal["P", "S", "T"]
 
 _VARIED_BY: Mapping[Variable, str] = {"P": "size", "S": "S", "T": "start"}
-"""Variable -> what is changed in a study to change it."""
+"""Variable -> setting of a study that changes it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,9 +35,10 @@ class Rung:
     """All seeds of one setting."""
 
     x: float
+    """Mean of the variable."""
     y: float
-    """Mean over the seeds."""
-    runs: tuple[Run, ...]
+    """Mean of the loss, in nats per token."""
+    runs: tuple[RunRow, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,63 +48,64 @@ class Ladder:
     variable: Variable
     family: str
     name: str
-    """What all its runs share, in short: `d96, 40,000 samples`."""
+    """Settings that all its runs share, in short: `d96, 40,000 samples`."""
     rungs: tuple[Rung, ...]
 
 
-def headline_column(runs: Iterable[Run]) -> str:
-    """The loss that stands for a run: unseen captioning after the prefix, or the next best that was measured."""
-    runs = tuple(runs)
-    for column in ("UC_prefix", "UC", "SC", "ST"):
-        if any(math.isfinite(run[column]) for run in runs):
-            return column
-    return "UC_prefix"
+def choose_headline(runs: Sequence[RunRow]) -> str:
+    """Return the column of the loss that runs are ranked by: unseen captioning after the prefix, or the next best that
+    was measured."""
+    columns = ("UC_prefix", "UC", "SC", "ST")
+    return next((column for column in columns if any(math.isfinite(run[column]) for run in runs)), columns[0])
 
 
-def best_run(runs: Iterable[Run], column: str) -> Run | None:
-    """The run with the lowest loss; None where none has one."""
+def runs_by_family(runs: Iterable[RunRow]) -> dict[str, list[RunRow]]:
+    """Group runs by family, in the order of runs.csv."""
+    groups: dict[str, list[RunRow]] = {}
+    for run in runs:
+        groups.setdefault(run.family, []).append(run)
+    return groups
+
+
+def list_series(runs: Iterable[RunRow]) -> tuple[tuple[str, str], ...]:
+    """List every (family, starting point), in the order of runs.csv: each has a colour and a marker."""
+    return tuple(dict.fromkeys((run.family, run.start) for run in runs))
+
+
+def find_best_run(runs: Iterable[RunRow], column: str) -> RunRow | None:
+    """Return the run with the lowest loss; None where none has one."""
     measured = [run for run in runs if math.isfinite(run[column])]
     return min(measured, key=lambda run: run[column], default=None)
 
 
-def families(runs: Iterable[Run]) -> tuple[str, ...]:
-    """The families, in the order of runs.csv."""
-    return tuple(dict.fromkeys(run.family for run in runs))
+def find_best_runs(runs: Iterable[RunRow], column: str) -> tuple[RunRow, ...]:
+    """Return the best run of each family that has one."""
+    best = (find_best_run(group, column) for group in runs_by_family(runs).values())
+    return tuple(run for run in best if run is not None)
 
 
-def best_runs(runs: Sequence[Run], column: str) -> tuple[Run, ...]:
-    """The best run of each family that has one."""
-    found = (best_run([run for run in runs if run.family == family], column) for family in families(runs))
-    return tuple(run for run in found if run is not None)
+def find_ladders(runs: Iterable[RunRow], variable: Variable, column: str) -> tuple[Ladder, ...]:
+    """Group runs so that each group differs in `variable` only.
 
-
-def series(runs: Iterable[Run]) -> tuple[tuple[str, str], ...]:
-    """Every (family, starting point), in the order of runs.csv: what has a colour and a marker of its own."""
-    return tuple(dict.fromkeys((run.family, run.start) for run in runs))
-
-
-def ladders(runs: Iterable[Run], variable: Variable, column: str) -> tuple[Ladder, ...]:
-    """Runs grouped so that each group differs in `variable` only.
-
-    P varies with the size, T with the starting point; both may change a little with the other, so groups go by
-    the names, not by the numbers.
+    P varies with the size, and T with the starting point. Both may change a little with the other, so groups are made
+    by the names of the settings and not by the numbers.
     """
-    groups: dict[tuple[str, str], dict[str, list[Run]]] = {}
+    groups: dict[tuple[str, str], dict[str, list[RunRow]]] = {}
     for run in runs:
         if all(math.isfinite(run[name]) and run[name] > 0 for name in (column, variable)):
-            settings = {"start": run.start, "size": run.size, "S": f"{count(run['S'])} samples"}
+            settings = {"start": run.start, "size": run.size, "S": f"{format_count(run['S'])} samples"}
             varied = settings.pop(_VARIED_BY[variable])
             if variable != "T":
                 settings["start"] = "" if run.start in ("", "random") else f"“{run.start}”"
             name = ", ".join(text for text in settings.values() if text)
             groups.setdefault((run.family, name), {}).setdefault(varied, []).append(run)
     return tuple(
-        Ladder(variable=variable, family=family, name=name, rungs=_rungs(group.values(), variable, column))
+        Ladder(variable=variable, family=family, name=name, rungs=_make_rungs(group.values(), variable, column))
         for (family, name), group in groups.items()
     )
 
 
-def _rungs(groups: Iterable[list[Run]], variable: Variable, column: str) -> tuple[Rung, ...]:
+def _make_rungs(groups: Iterable[list[RunRow]], variable: Variable, column: str) -> tuple[Rung, ...]:
     rungs = [
         Rung(x=fmean(run[variable] for run in runs), y=fmean(run[column] for run in runs), runs=tuple(runs))
         for runs in groups
@@ -111,11 +113,9 @@ def _rungs(groups: Iterable[list[Run]], variable: Variable, column: str) -> tupl
     return tuple(sorted(rungs, key=lambda rung: rung.x))
 
 
-def seed_spread(runs: Iterable[Run], column: str) -> tuple[float, int]:
-    """Pooled standard deviation between seeds of the same setting, and how many settings it rests on.
-
-    NaN and 0 where no setting was run with two seeds.
-    """
+def measure_seed_spread(runs: Iterable[RunRow], column: str) -> tuple[float, int]:
+    """Return the pooled standard deviation between seeds of the same setting, and the number of settings with several
+    seeds; NaN and 0 where there is none."""
     groups: dict[tuple[str, str, str, float], list[float]] = {}
     for run in runs:
         if math.isfinite(run[column]):
@@ -127,12 +127,14 @@ def seed_spread(runs: Iterable[Run], column: str) -> tuple[float, int]:
     return math.sqrt(squares / sum(len(values) - 1 for values in repeated)), len(repeated)
 
 
-def blind_loss(runs: Iterable[Run]) -> tuple[float, Run | None]:
-    """The lowest loss of an untrained start on unseen captions after the prefix: what is reached without the image."""
-    start = min((run for run in runs if math.isfinite(run["T_prefix"])), key=lambda run: run["T_prefix"], default=None)
+def find_blind_loss(runs: Iterable[RunRow]) -> tuple[float, RunRow | None]:
+    """Return the lowest loss of an untrained start on unseen captions after the prefix, and its run: a model that knows
+    the texts reaches it without the image."""
+    start = find_best_run(runs, "T_prefix")
     return (start["T_prefix"], start) if start else (math.nan, None)
 
 
-def image_gain(run: Run) -> float:
-    """Unseen captioning after the prefix: loss with other samples' images minus loss with the right ones."""
+def measure_image_gain(run: RunRow) -> float:
+    """Return the loss with other samples' images minus the loss with the right ones, for unseen captioning after the
+    prefix, in nats per token."""
     return run["UC_prefix_shuffled"] - run["UC_prefix"]

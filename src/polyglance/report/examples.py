@@ -1,4 +1,4 @@
-"""Example images with what the runs said about them, as the page shows them."""
+"""Galleries of the page: held-out images with the captions that runs generated for them."""
 
 import base64
 import io
@@ -9,59 +9,57 @@ from dataclasses import dataclass
 from PIL import Image
 
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.report.folder import CaptionRow, Run, StudyFolder, read_captions, read_images
+from polyglance.report.folder import StudyFolder
+from polyglance.run_records import GeneratedCaption, RunRow
 
-__all__ = ["CaptionLine", "Example", "Gallery", "data_uri", "galleries"]
+__all__ = ["CaptionLine", "CaptionedImage", "Gallery", "embed_image", "make_galleries"]
 
 NUM_EXAMPLES = 6
 MAX_SIDE_PX = 384
 MAX_EMBEDDED_BYTES = 60_000
 SMALL_SIDE_PX = 96
-"""Images up to this size are shown enlarged with hard pixel edges."""
+"""Images up to this size are shown enlarged, with hard pixel edges."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionLine:
-    """One language of one example; None where there is no such caption."""
+    """Captions of one image in one language."""
 
     language: str
     plain: str | None
-    prefix: str | None
-    """The words the decoder was started with."""
-    prefixed: str | None
-    """The caption made after the prefix."""
+    """Caption without a prefix; None where there is none."""
+    prefix: str
+    """Words that the decoder was started with."""
+    continuation: str | None
+    """Caption after the prefix, without the prefix's own words; None where there is none."""
     reference: str
 
     @property
-    def continuation(self) -> str:
-        """The caption after the prefix without the prefix's own words."""
-        text, prefix = self.prefixed or "", self.prefix or ""
-        return text.removeprefix(prefix) if text.startswith(prefix) else f" {text}"
-
-    @property
     def plain_exact(self) -> bool:
-        """Whether the caption is the reference, spaces aside."""
-        return self.plain is not None and _letters(self.plain) == _letters(self.reference)
+        """Whether the caption without a prefix is the reference, spaces aside."""
+        return self.plain is not None and _drop_spaces(self.plain) == _drop_spaces(self.reference)
 
     @property
     def prefixed_exact(self) -> bool:
-        """As `plain_exact`, for prefix and continuation together."""
-        return self.prefixed is not None and _letters(f"{self.prefix}{self.continuation}") == _letters(self.reference)
+        """Whether prefix and continuation together are the reference, spaces aside."""
+        text = f"{self.prefix}{self.continuation}"
+        return self.continuation is not None and _drop_spaces(text) == _drop_spaces(self.reference)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Example:
+class CaptionedImage:
     """One image with its captions in every language."""
 
     key: str
     image_uri: str | None
-    """`data:` URI; None where the image could not be had."""
+    """`data:` URI; None where the image is missing or damaged."""
     pixelated: bool
+    """Whether the image is tiny and shown enlarged."""
     lines: tuple[CaptionLine, ...]
 
     @property
     def alt(self) -> str:
-        """What the image shows, for readers who do not see it: the English reference where there is one."""
+        """Description for readers who do not see the image: the English reference where there is one."""
         english = next((line.reference for line in self.lines if line.language == SOURCE_LANGUAGE), "")
         return english or f"Test image {self.key}"
 
@@ -70,80 +68,92 @@ class Example:
 class Gallery:
     """The examples of one run."""
 
-    run: Run
-    examples: tuple[Example, ...]
+    run: RunRow
+    examples: tuple[CaptionedImage, ...]
 
 
-def galleries(study: StudyFolder, runs: Sequence[Run], notes: list[str]) -> tuple[Gallery, ...]:
-    """The first few images with captions, for each run that has any; what could not be read is noted."""
-    rows = {run.id: _captions_by_key(study, run, notes) for run in runs}
-    keys = list(dict.fromkeys(key for by_key in rows.values() for key in list(by_key)[:NUM_EXAMPLES]))
-    images = _images(study, keys, notes)
-    found = []
+def make_galleries(study: StudyFolder, runs: Sequence[RunRow], notes: list[str]) -> tuple[Gallery, ...]:
+    """Return the first few images with captions, for each run that has any.
+
+    Args:
+        notes: gets a sentence for each file that could not be read.
+    """
+    captions = {run.id: _read_captions(study, run, notes) for run in runs}
+    keys = list(dict.fromkeys(key for by_key in captions.values() for key in list(by_key)[:NUM_EXAMPLES]))
+    images = _embed_images(study, keys, notes)
+    galleries = []
     for run in runs:
         examples = [
-            Example(
+            CaptionedImage(
                 key=key,
                 image_uri=images[key][0] if key in images else None,
                 pixelated=key in images and images[key][1],
-                lines=_lines(study, captions),
+                lines=_make_lines(study, of_image),
             )
-            for key, captions in list(rows[run.id].items())[:NUM_EXAMPLES]
+            for key, of_image in list(captions[run.id].items())[:NUM_EXAMPLES]
         ]
         if examples:
-            found.append(Gallery(run=run, examples=tuple(examples)))
-    if not found:
+            galleries.append(Gallery(run=run, examples=tuple(examples)))
+    if not galleries:
         notes.append("No captions of the best runs were found, so there are no examples.")
-    return tuple(found)
+    return tuple(galleries)
 
 
-def _captions_by_key(study: StudyFolder, run: Run, notes: list[str]) -> dict[str, list[CaptionRow]]:
-    by_key: dict[str, list[CaptionRow]] = {}
+def _read_captions(study: StudyFolder, run: RunRow, notes: list[str]) -> dict[str, list[GeneratedCaption]]:
+    """Return image key -> captions of a run."""
+    by_key: dict[str, list[GeneratedCaption]] = {}
     try:
-        for row in read_captions(study, run):
-            by_key.setdefault(row.key, []).append(row)
+        for caption in study.captions(run):
+            by_key.setdefault(caption.key, []).append(caption)
     except ValueError as error:
         notes.append(study.relative(f"The captions of {run.id} are left out: {error}."))
     return by_key
 
 
-def _lines(study: StudyFolder, rows: Sequence[CaptionRow]) -> tuple[CaptionLine, ...]:
-    """Languages in the coverage's order, others after them."""
-    languages = dict.fromkeys((*study.coverage.languages, *(row.language for row in rows)))
+def _make_lines(study: StudyFolder, captions: Sequence[GeneratedCaption]) -> tuple[CaptionLine, ...]:
+    """Pair the captions with and without prefix, in the coverage's order of languages and others after them."""
     lines = []
-    for code in languages:
-        plain = next((row for row in rows if row.language == code and not row.prefix), None)
-        prefixed = next((row for row in rows if row.language == code and row.prefix), None)
-        if either := plain or prefixed:
+    for code in dict.fromkeys((*study.coverage.languages, *(caption.language for caption in captions))):
+        of_language = [caption for caption in captions if caption.language == code]
+        plain = next((caption for caption in of_language if not caption.prefix), None)
+        prefixed = next((caption for caption in of_language if caption.prefix), None)
+        if of_language:
             lines.append(
                 CaptionLine(
                     language=code,
                     plain=plain.caption if plain else None,
-                    prefix=prefixed.prefix if prefixed else None,
-                    prefixed=prefixed.caption if prefixed else None,
-                    reference=either.reference,
+                    prefix=prefixed.prefix if prefixed else "",
+                    continuation=_cut_prefix(prefixed) if prefixed else None,
+                    reference=(plain or of_language[0]).reference,
                 )
             )
     return tuple(lines)
 
 
-def _images(study: StudyFolder, keys: Iterable[str], notes: list[str]) -> Mapping[str, tuple[str, bool]]:
+def _cut_prefix(caption: GeneratedCaption) -> str:
+    """Return the text after the prefix. A caption that was stored without its prefix is set apart by a space."""
+    text = caption.caption
+    return text.removeprefix(caption.prefix) if text.startswith(caption.prefix) else f" {text}"
+
+
+def _embed_images(study: StudyFolder, keys: Iterable[str], notes: list[str]) -> Mapping[str, tuple[str, bool]]:
+    """Return image key -> `data:` URI, and whether the image is tiny."""
     try:
-        encoded = read_images(study, keys)
+        encoded = study.test_images(keys)
     except ValueError as error:
         notes.append(study.relative(f"The test images could not be read: {error}."))
         return {}
-    found = {}
+    images = {}
     for key, content in encoded.items():
         try:
-            found[key] = data_uri(content)
+            images[key] = embed_image(content)
         except ValueError as error:
             notes.append(f"The image {key} cannot be shown: {error}.")
-    return found
+    return images
 
 
-def data_uri(content: bytes) -> tuple[str, bool]:
-    """The image as a `data:` URI, made smaller where it is large, and whether it is a tiny one to enlarge.
+def embed_image(content: bytes) -> tuple[str, bool]:
+    """Return an image as a `data:` URI, reduced where it is large, and whether it is a tiny one to enlarge.
 
     Raises:
         ValueError: not an image, damaged, or too many pixels.
@@ -155,15 +165,16 @@ def data_uri(content: bytes) -> tuple[str, bool]:
                 image.load()
                 kind, size = image.format or "PNG", image.size
                 if max(size) > MAX_SIDE_PX or len(content) > MAX_EMBEDDED_BYTES:
-                    kind, content = _smaller(image)
-    except (OSError, SyntaxError):  # Pillow's words for it hold memory addresses
+                    kind, content = _reduce(image)
+    except (OSError, SyntaxError):  # Pillow's own messages hold memory addresses
         raise ValueError("damaged, or neither PNG nor JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError("too many pixels") from None
     return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}", max(size) <= SMALL_SIDE_PX
 
 
-def _smaller(image: Image.Image) -> tuple[str, bytes]:
+def _reduce(image: Image.Image) -> tuple[str, bytes]:
+    """Return the format and the encoded image, reduced to the largest side that is embedded."""
     transparent = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
     small = image.convert("RGBA" if transparent else "RGB")
     small.thumbnail((MAX_SIDE_PX, MAX_SIDE_PX))
@@ -175,5 +186,5 @@ def _smaller(image: Image.Image) -> tuple[str, bytes]:
     return "JPEG", buffer.getvalue()
 
 
-def _letters(text: str) -> str:
+def _drop_spaces(text: str) -> str:
     return "".join(text.split())

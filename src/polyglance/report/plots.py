@@ -1,30 +1,50 @@
-"""The report's figures (paper Figs. 1 to 4), drawn from a study's files; each panel is one inline SVG.
+"""Figures of the report (paper Figs. 1 to 4), drawn from a study's files; each panel is one inline SVG.
 
-A figure is several small panels rather than one wide picture, so that they stand side by side on a wide window and
-below each other on a narrow one with letters of the same size. Colour and marker stand for family and starting point
-in every figure.
+A figure is several small panels and not one wide picture: they stand side by side in a wide window and below each other
+in a narrow one, with letters of the same size. Colour and marker stand for family and starting point in every figure.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
+from polyglance.coverage import TASKS, Cell
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.laws import Fit, Law
-from polyglance.report import wording
-from polyglance.report.comparisons import Ladder, Variable, families, ladders, series
-from polyglance.report.folder import Run, StudyFolder
-from polyglance.report.svg import COLOURS, MARKERS, SERIES, drawing, figure_of, log_axis, panel, render
-from polyglance.report.tables import GridCell, coverage_grid, language_rows
+from polyglance.report.comparisons import Ladder, Variable, find_ladders, list_series, runs_by_family
+from polyglance.report.folder import StudyFolder
+from polyglance.report.svg import (
+    COLOURS,
+    MARKERS,
+    SERIES,
+    figure_of,
+    make_log_axis,
+    make_panel,
+    render_svg,
+    use_report_style,
+)
+from polyglance.report.wording import (
+    COLUMN_NAMES,
+    format_loss,
+    format_magnitude,
+    format_share,
+    format_significant,
+    name_family,
+    name_language,
+    name_run,
+    name_series,
+)
+from polyglance.run_records import CellRecord, RunRow, Variant
 
 __all__ = [
-    "LegendEntry",
-    "legend",
+    "SeriesMark",
+    "choose_marks",
     "plot_compute",
     "plot_first_token",
     "plot_grid",
@@ -39,107 +59,126 @@ _GLYPHS = dict(zip(MARKERS, "●■▲◆▼✚✖", strict=True))
 _MAX_LABELLED_LINES = 12
 _MAX_FITTED_LINES = 24
 _GRID_ROW_PX = 54
+
+
+class _CellStyle(NamedTuple):
+    colour: str
+    line: Any
+    """Line of the border."""
+    opacity: float
+    """Opacity of the ground."""
+    words: str
+    """Kind in words, for readers who do not see the figure."""
+
+
 _KINDS = {
-    "trained": ("s2", "-", 0.12),
-    "unseen": ("s1", (0, (4, 2.5)), 0.08),
-    "reconstruction": ("s0", (0, (1, 1.5)), 0.08),
-    "none": ("muted", (0, (1, 3)), 0.0),
+    "trained": _CellStyle("s2", "-", 0.12, "trained"),
+    "unseen": _CellStyle("s1", (0, (4, 2.5)), 0.08, "not trained, measured"),
+    "reconstruction": _CellStyle("s0", (0, (1, 1.5)), 0.08, "trained as reconstruction"),
+    "not trained": _CellStyle("muted", (0, (1, 3)), 0.0, ""),
 }
-"""Kind of cell -> colour, line of its border, opacity of its ground."""
 
 
-class LegendEntry(NamedTuple):
-    """A family with its starting point, as the figures mark it."""
+class SeriesMark(NamedTuple):
+    """Colour and marker of a family with its starting point, in every figure."""
 
     name: str
-    colour: str
-    """CSS variable."""
-    glyph: str
-
-
-class _Mark(NamedTuple):
-    colour: str
+    variable: str
+    """CSS variable of the colour."""
     marker: str
+    """Marker of matplotlib."""
+
+    @property
+    def colour(self) -> str:
+        """Colour that stands for the CSS variable while drawing."""
+        return COLOURS[self.variable]
+
+    @property
+    def glyph(self) -> str:
+        """Character that looks like the marker."""
+        return _GLYPHS[self.marker]
 
 
-def legend(runs: Sequence[Run]) -> tuple[LegendEntry, ...]:
-    """What colours and markers mean."""
-    variables = {colour: name for name, colour in COLOURS.items()}
-    return tuple(
-        LegendEntry(wording.series_name(family, start), variables[mark.colour], _GLYPHS[mark.marker])
-        for (family, start), mark in _marks(runs).items()
-    )
+Marks = Mapping[tuple[str, str], SeriesMark]
+"""(family, starting point) -> mark."""
+_Describe = Callable[[float], str]
 
 
-def plot_grid(study: StudyFolder, run: Run | None) -> str:
-    """Fig. 1: which cells are trained, and the loss of one run in each."""
-    rows = coverage_grid(study, run)
-    with drawing():
-        height_px = 40 + _GRID_ROW_PX * len(rows)
-        axes = panel(400, height_px, left=118, right=2, top=32, bottom=6)
+def choose_marks(runs: Sequence[RunRow]) -> Marks:
+    """Choose a colour and a marker for every family and starting point, in the order of runs.csv."""
+    return {
+        pair: SeriesMark(name_series(*pair), f"s{index % len(SERIES)}", MARKERS[index % len(MARKERS)])
+        for index, pair in enumerate(list_series(runs))
+    }
+
+
+def plot_grid(study: StudyFolder, run: RunRow | None) -> str:
+    """Draw Fig. 1: the trained and the unseen cells, with the loss of one run in each. In UC it is the loss after the
+    prefix where that was measured."""
+    languages, records = study.coverage.languages, study.cells(run)
+    words = []
+    with use_report_style():
+        axes = make_panel(400, 40 + _GRID_ROW_PX * len(languages), left=118, right=2, top=32, bottom=6)
         axes.set_axis_off()
-        axes.set(xlim=(0, 2), ylim=(len(rows), 0))
-        for column, task in enumerate(("Captioning", "Translation")):
-            axes.text(column + 0.5, -0.22, task, ha="center", va="bottom", weight="bold")
-        for row, cells in enumerate(rows):
-            name = wording.language_name(cells[0].cell.language)
-            axes.text(-0.06, row + 0.5, name, ha="right", va="center")
-            for column, cell in enumerate(cells):
-                _draw_cell(axes, column, row, cell)
-        return render(axes, "grid", _grid_label(rows), {})
+        axes.set(xlim=(0, 2), ylim=(len(languages), 0))
+        for column, task in enumerate(TASKS):
+            head = "Captioning" if task == "caption" else "Translation"
+            axes.text(column + 0.5, -0.22, head, ha="center", va="bottom", weight="bold")
+        for row, code in enumerate(languages):
+            axes.text(-0.06, row + 0.5, name_language(code), ha="right", va="center")
+            for column, task in enumerate(TASKS):
+                cell = Cell(task, code)
+                kind, split, record = _kind_of(study, cell), study.coverage.split_of(cell), records.get(cell)
+                variant: Variant = "prefix" if split == "UC" and record and "prefix" in record.losses else "plain"
+                loss = None if record is None else record.loss(variant)
+                _draw_cell(axes, column, row, kind, split or kind, loss)
+                if kind != "not trained":
+                    words.append(f"{task} {name_language(code)} {_KINDS[kind].words}, loss {format_loss(loss)}")
+        return render_svg(axes, "grid", f"Grid of tasks and languages: {'; '.join(words)}.", {})
 
 
-def _draw_cell(axes: Axes, column: int, row: int, cell: GridCell) -> None:
-    name, line, opacity = _KINDS[cell.kind]
+def _kind_of(study: StudyFolder, cell: Cell) -> str:
+    if cell in study.coverage.cells:
+        return "reconstruction" if cell == Cell("translation", SOURCE_LANGUAGE) else "trained"
+    return "unseen" if study.coverage.split_of(cell) == "UC" else "not trained"
+
+
+def _draw_cell(axes: Axes, column: int, row: int, kind: str, word: str, loss: float | None) -> None:
+    colour, line, opacity, _ = _KINDS[kind]
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.04", "mutation_aspect": 140 / _GRID_ROW_PX}
-    for kwargs in ({"fc": COLOURS[name], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[name]}):
+    for kwargs in ({"fc": COLOURS[colour], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[colour]}):
         axes.add_patch(FancyBboxPatch((column + 0.03, row + 0.06), 0.94, 0.88, ls=line, lw=1.4, **box, **kwargs))
-    word = cell.split or ("reconstruction" if cell.kind == "reconstruction" else "not trained")
     middle = column + 0.5
     small: dict[str, Any] = {"ha": "center", "size": 10.5, "color": COLOURS["muted"]}
-    if math.isfinite(cell.loss_nats):
-        axes.text(middle, row + 0.48, wording.loss(cell.loss_nats), ha="center", va="bottom", weight="bold", size=15)
+    if loss is not None and math.isfinite(loss):
+        axes.text(middle, row + 0.48, format_loss(loss), ha="center", va="bottom", weight="bold", size=15)
         axes.text(middle, row + 0.6, word, va="top", **small)
     else:
         axes.text(middle, row + 0.5, word, va="center", **small)
 
 
-def _grid_label(rows: Sequence[tuple[GridCell, GridCell]]) -> str:
-    kinds = {"trained": "trained", "unseen": "not trained, measured", "reconstruction": "trained as reconstruction"}
-    parts = [
-        f"{cell.cell.task} {wording.language_name(cell.cell.language)} {kinds[cell.kind]}, loss "
-        f"{wording.loss(cell.loss_nats)}"
-        for cells in rows
-        for cell in cells
-        if cell.kind in kinds
-    ]
-    return f"Grid of tasks and languages: {'; '.join(parts)}."
-
-
 def plot_compute(study: StudyFolder, column: str) -> str | None:
-    """Fig. 2: one loss against compute, the frontier marked, the compute law with its band. None without runs."""
-    runs = _measured(study.runs, "C", column)
+    """Draw Fig. 2: one loss against compute, with the frontier and the compute law with its band. None without runs."""
+    runs = _with_numbers(study.runs, "C", column)
     if not runs:
         return None
     law = study.laws.get(f"compute-{column}")
-    marks = _marks(study.runs)
-    with drawing():
-        axes = panel(360, 310)
-        _head(axes, f"{column.partition('_')[0]}: {wording.COLUMN_NAMES[column]}", "compute C in GMAC")
-        log_axis(axes, "x", [run["C"] for run in runs], FuncFormatter(lambda value, _: wording.significant(value)))
-        log_axis(axes, "y", [run[column] for run in runs], FuncFormatter(lambda value, _: wording.significant(value)))
-        if law is not None and _predictors(law) == ("C",):
+    marks = choose_marks(study.runs)
+    with use_report_style():
+        axes = make_panel(360, 310)
+        _set_titles(axes, f"{column.partition('_')[0]}: {COLUMN_NAMES[column]}", "compute C in GMAC")
+        make_log_axis(axes, "x", [run["C"] for run in runs], format_significant)
+        make_log_axis(axes, "y", [run[column] for run in runs], format_significant)
+        if law is not None and _list_predictors(law) == ("C",):
             _draw_compute_law(axes, law, study.runs, column, marks)
-        titles = _draw_runs(axes, runs, marks, "C", column)
+        titles = _draw_runs(axes, runs, marks, "C", column, lambda loss: f"{COLUMN_NAMES[column]} {format_loss(loss)}")
         lowest = min(run[column] for run in runs)
-        label = f"{wording.COLUMN_NAMES[column]} against compute for {len(runs)} runs; the lowest is {lowest:.2f}."
-        return render(axes, f"compute-{column}", label, titles)
+        label = f"{COLUMN_NAMES[column]} against compute for {len(runs)} runs; the lowest is {lowest:.2f}."
+        return render_svg(axes, f"compute-{column}", label, titles)
 
 
-def _draw_compute_law(
-    axes: Axes, law: Law, runs: Sequence[Run], column: str, marks: Mapping[tuple[str, str], _Mark]
-) -> None:
-    """The law over all runs with its band where there is one, else the law of each family without."""
+def _draw_compute_law(axes: Axes, law: Law, runs: Sequence[RunRow], column: str, marks: Marks) -> None:
+    """Draw the law over all runs with its band; where there is none, the law of each family without bands."""
     groups = ["all"] if "all" in law.fits else list(law.fits)
     x = np.geomspace(*axes.get_xlim(), 60)
     for group in groups:
@@ -150,7 +189,7 @@ def _draw_compute_law(
             _draw_band(axes, x, prediction.low, prediction.high, opacity=0.16)
         colour = next((mark.colour for (family, _), mark in marks.items() if family == group), COLOURS["ink"])
         axes.plot(x, prediction.mean, color=colour, lw=1.3)
-        frontier = _measured([runs[row] for row in fit.frontier], "C", column)
+        frontier = _with_numbers([runs[row] for row in fit.frontier], "C", column)
         points = [run["C"] for run in frontier], [run[column] for run in frontier]
         axes.plot(*points, "o", ms=15, mfc="none", mec=COLOURS["ink"], mew=1, zorder=2.5)
 
@@ -160,65 +199,65 @@ def _draw_band(axes: Axes, x: Floats, low: Floats | None, high: Floats | None, *
         axes.fill_between(x, low, high, color=COLOURS["ink"], alpha=opacity, lw=0)
 
 
-def _draw_runs(
-    axes: Axes, runs: Sequence[Run], marks: Mapping[tuple[str, str], _Mark], x: str, y: str, titles: str = ""
-) -> dict[str, str]:
-    """One marker per run, the larger the larger the model; returns gid -> what to show on it."""
+def _draw_runs(axes: Axes, runs: Sequence[RunRow], marks: Marks, x: str, y: str, describe: _Describe) -> dict[str, str]:
+    """Draw one marker per run, the larger the larger the model.
+
+    Args:
+        describe: number on the y axis -> its text when the pointer rests on the marker.
+
+    Returns:
+        gid of a marker -> text.
+    """
     sizes = sorted({run["P"] for run in runs if math.isfinite(run["P"])})
-    shown = {}
+    titles = {}
     for run in runs:
         mark = marks[run.family, run.start]
         rank = sizes.index(run["P"]) / (len(sizes) - 1) if run["P"] in sizes and len(sizes) > 1 else 0.5
-        gid = f"run-{run.row}"
+        gid = f"run-{run.id}"
         style: dict[str, Any] = {"ms": 6 + 4 * rank, "mec": COLOURS["paper"], "mew": 0.6, "zorder": 3}
         axes.plot([run[x]], [run[y]], mark.marker, color=mark.colour, gid=gid, **style)
-        shown[gid] = f"{wording.run_name(run)}: {titles or wording.COLUMN_NAMES.get(y, y)} {wording.loss(run[y])}"
-    return shown
+        titles[gid] = f"{name_run(run)}: {describe(run[y])}"
+    return titles
 
 
 def plot_ladders(study: StudyFolder, family: str, variable: Variable, column: str) -> str | None:
-    """Fig. 3: the loss against P, S or T; a line joins runs that differ in it only. None where no two runs do."""
-    every = ladders(study.runs, variable, column)
-    found = [one for one in every if one.family == family and len(one.rungs) > 1]
-    if not found:
+    """Draw Fig. 3: the loss against P, S or T; a line joins runs that differ in it only. None where no two runs do."""
+    runs = runs_by_family(study.runs)
+    lines = [ladder for ladder in find_ladders(runs[family], variable, column) if len(ladder.rungs) > 1]
+    if not lines:
         return None
-    fit = _product_fit(study, family, column)
-    with drawing():
-        axes = panel(360, 300, right=74)
-        _head(axes, wording.family_name(family), wording.COLUMN_NAMES[variable])
-        text = FuncFormatter(lambda value, _: wording.magnitude(value))
-        log_axis(axes, "x", [rung.x for one in found for rung in one.rungs], text)
-        all_losses = [run[column] for run in _measured(study.runs, column)]
-        log_axis(axes, "y", all_losses, FuncFormatter(lambda value, _: wording.significant(value)))
-        marks = _marks(study.runs)
+    fit = _find_product_fit(study, family, column)
+    with use_report_style():
+        axes = make_panel(360, 300, right=74)
+        _set_titles(axes, name_family(family), COLUMN_NAMES[variable])
+        make_log_axis(axes, "x", [rung.x for ladder in lines for rung in ladder.rungs], format_magnitude)
+        make_log_axis(axes, "y", [run[column] for run in _with_numbers(study.runs, column)], format_significant)
+        marks = choose_marks(study.runs)
         titles: dict[str, str] = {}
-        for one in found:
-            titles |= _draw_ladder(axes, one, marks, column)
-            if fit is not None and len(found) <= _MAX_FITTED_LINES:
-                _draw_fit(axes, one, fit, _line_colour(one, marks))
-        _label_lines(axes, found, marks)
-        label = (
-            f"Loss against {wording.COLUMN_NAMES[variable]}, {wording.family_name(family)}: "
-            + "; ".join(f"{one.name}: {', '.join(wording.loss(rung.y) for rung in one.rungs)}" for one in found)
-            + "."
-        )
-        number = families(study.runs).index(family)  # names of users are no part of an id
-        return render(axes, f"ladder-{variable}-{number}", label, titles)
+        for ladder in lines:
+            titles |= _draw_ladder(axes, ladder, marks, column)
+            if fit is not None and len(lines) <= _MAX_FITTED_LINES:
+                _draw_fit(axes, ladder, fit, _line_colour(ladder, marks))
+        _label_lines(axes, lines, marks)
+        losses = (f"{one.name}: {', '.join(format_loss(rung.y) for rung in one.rungs)}" for one in lines)
+        label = f"Loss against {COLUMN_NAMES[variable]}, {name_family(family)}: {'; '.join(losses)}."
+        number = list(runs).index(family)  # a family's name is the user's, and no part of an id
+        return render_svg(axes, f"ladder-{variable}-{number}", label, titles)
 
 
-def _product_fit(study: StudyFolder, family: str, column: str) -> Fit | None:
-    """The product law of the family, or of all runs, where it is one of the variables drawn here."""
+def _find_product_fit(study: StudyFolder, family: str, column: str) -> Fit | None:
+    """Return the product law of the family, or of all runs; None where it has variables that are not drawn here."""
     law = study.laws.get(f"product-{column}")
-    if law is None or any(law.columns.get(name, name) not in ("P", "S", "T") for name in _predictors(law)):
+    if law is None or any(law.columns.get(name, name) not in ("P", "S", "T") for name in _list_predictors(law)):
         return None
     return law.fits.get(family) or law.fits.get("all")
 
 
-def _predictors(law: Law) -> tuple[str, ...]:
+def _list_predictors(law: Law) -> tuple[str, ...]:
     return next(iter(law.fits.values())).form.predictors
 
 
-def _draw_ladder(axes: Axes, ladder: Ladder, marks: Mapping[tuple[str, str], _Mark], column: str) -> dict[str, str]:
+def _draw_ladder(axes: Axes, ladder: Ladder, marks: Marks, column: str) -> dict[str, str]:
     line = _line_colour(ladder, marks)
     axes.plot([rung.x for rung in ladder.rungs], [rung.y for rung in ladder.rungs], color=line, lw=1.2, alpha=0.75)
     titles = {}
@@ -228,19 +267,17 @@ def _draw_ladder(axes: Axes, ladder: Ladder, marks: Mapping[tuple[str, str], _Ma
         if len(rung.runs) > 1:
             values = [run[column] for run in rung.runs]
             axes.plot([rung.x] * len(values), values, "_", color=mark.colour, ms=7, alpha=0.7)
-        gid = f"rung-{ladder.variable}-{first.row}"
+        gid = f"rung-{first.id}"
         axes.plot(
             rung.x, rung.y, mark.marker, color=mark.colour, ms=7, mec=COLOURS["paper"], mew=0.6, gid=gid, zorder=3
         )
         seeds = f"mean of {len(rung.runs)} seeds" if len(rung.runs) > 1 else "one seed"
-        titles[gid] = (
-            f"{ladder.name}: {ladder.variable} = {wording.magnitude(rung.x)}, {wording.loss(rung.y)} ({seeds})"
-        )
+        titles[gid] = f"{ladder.name}: {ladder.variable} = {format_magnitude(rung.x)}, {format_loss(rung.y)} ({seeds})"
     return titles
 
 
 def _draw_fit(axes: Axes, ladder: Ladder, fit: Fit, colour: str) -> None:
-    """The product law along a ladder, the other variables at the ladder's mean."""
+    """Draw the product law along a ladder, with the other variables at the ladder's mean."""
     xs = [rung.x for rung in ladder.rungs]
     x = np.geomspace(xs[0] / 1.08, xs[-1] * 1.08, 40)
     runs = [run for rung in ladder.rungs for run in rung.runs]
@@ -250,22 +287,22 @@ def _draw_fit(axes: Axes, ladder: Ladder, fit: Fit, colour: str) -> None:
         axes.plot(x, fit.predict(inputs).mean, color=colour, lw=1.2, ls=(0, (4, 2)))
 
 
-def _line_colour(ladder: Ladder, marks: Mapping[tuple[str, str], _Mark]) -> str:
-    """The colour of the starting point where all runs share one."""
+def _line_colour(ladder: Ladder, marks: Marks) -> str:
+    """Return the colour of the starting point; a neutral one where the starting point varies along the ladder."""
     first = ladder.rungs[0].runs[0]
     return COLOURS["muted"] if ladder.variable == "T" else marks[first.family, first.start].colour
 
 
-def _label_lines(axes: Axes, found: Sequence[Ladder], marks: Mapping[tuple[str, str], _Mark]) -> None:
-    """What a line's runs share, at its right end, moved apart where labels would overlap."""
-    if len(found) > _MAX_LABELLED_LINES:
+def _label_lines(axes: Axes, lines: Sequence[Ladder], marks: Marks) -> None:
+    """Write the settings that a line's runs share at its right end; labels that would overlap are moved apart."""
+    if len(lines) > _MAX_LABELLED_LINES:
         return
-    ends = sorted(((_fraction(axes, one.rungs[-1].y), one) for one in found), key=lambda pair: pair[0])
+    ends = sorted(((_fraction(axes, one.rungs[-1].y), one) for one in lines), key=lambda pair: pair[0])
     lowest = -0.02
     for place, one in ends:
         place = max(place, lowest)
         first = one.rungs[0].runs[0]
-        samples = wording.magnitude(first["S"])
+        samples = format_magnitude(first["S"])
         text = {"P": f"S {samples}", "S": first.size, "T": f"{first.size}, {samples}"}[one.variable]
         colour = _line_colour(one, marks)
         axes.text(1.03, place, text, transform=axes.transAxes, va="center", size=10.5, color=colour)
@@ -273,49 +310,64 @@ def _label_lines(axes: Axes, found: Sequence[Ladder], marks: Mapping[tuple[str, 
 
 
 def _fraction(axes: Axes, y: float) -> float:
+    """Return the height of a value on the logarithmic y axis, between 0 and 1."""
     low, high = axes.get_ylim()
     return math.log(y / low) / math.log(high / low)
 
 
-def plot_prefix_losses(study: StudyFolder, runs: Sequence[Run]) -> str | None:
-    """Fig. 4, left: per unseen language, the loss without the prefix (open) and after it (filled)."""
-    values = {run.id: {row.language: (row.plain, row.prefix) for row in language_rows(study, run)} for run in runs}
-    return _plot_pairs(study, runs, values, "prefix-loss", "UC loss", "nats per token", wording.loss)
+def plot_prefix_losses(study: StudyFolder, runs: Sequence[RunRow]) -> str | None:
+    """Draw Fig. 4, left: the loss of each unseen language without the prefix (open) and after it (filled)."""
+
+    def read_losses(cell: CellRecord) -> tuple[float | None, float | None]:
+        return cell.loss(), cell.loss("prefix")
+
+    return _plot_pairs(study, runs, read_losses, "prefix-loss", "UC loss", "nats per token", format_loss)
 
 
-def plot_right_language(study: StudyFolder, runs: Sequence[Run]) -> str | None:
-    """Fig. 4, middle: per unseen language, the share of captions in it without the prefix and after it."""
-    values = {
-        run.id: {
-            row.language: (100 * row.right_language, 100 * row.right_language_prefix)
-            for row in language_rows(study, run)
-        }
-        for run in runs
-    }
+def plot_right_language(study: StudyFolder, runs: Sequence[RunRow]) -> str | None:
+    """Draw Fig. 4, middle: the share of captions in the asked language without the prefix and after it."""
 
-    def percent(value: float) -> str:
-        return wording.share(value / 100)
+    def read_percentages(cell: CellRecord) -> tuple[float | None, float | None]:
+        plain, prefix = cell.score("right_language"), cell.score("right_language", "prefix")
+        return None if plain is None else 100 * plain, None if prefix is None else 100 * prefix
 
-    return _plot_pairs(study, runs, values, "right-language", "Captions in the asked language", "per cent", percent)
+    def show(percent: float) -> str:
+        return format_share(percent / 100)
+
+    title = "Captions in the asked language"
+    return _plot_pairs(study, runs, read_percentages, "right-language", title, "per cent", show)
 
 
 def _plot_pairs(
     study: StudyFolder,
-    runs: Sequence[Run],
-    values: Mapping[str, Mapping[str, tuple[float, float]]],
+    runs: Sequence[RunRow],
+    read: Callable[[CellRecord], tuple[float | None, float | None]],
     name: str,
     title: str,
     xlabel: str,
-    text: Any,
+    show: Callable[[float], str],
 ) -> str | None:
+    """Draw two numbers of each unseen language and run, without the prefix and after it, joined by a line.
+
+    Args:
+        read: measured cell -> the two numbers.
+        show: number -> its text.
+    """
+    values = {
+        run.id: {
+            code: tuple(math.nan if number is None else number for number in read(cell))
+            for code, cell in study.unseen_cells(run).items()
+        }
+        for run in runs
+    }
     languages = list(dict.fromkeys(code for rows in values.values() for code in rows))
     numbers = [number for rows in values.values() for pair in rows.values() for number in pair if math.isfinite(number)]
     if not numbers:
         return None
-    marks, label = _marks(study.runs), []
-    with drawing():
-        axes = panel(360, max(300, 76 + 20 * len(languages) * len(runs)), left=90)
-        _head(axes, title, xlabel)
+    marks, label = choose_marks(study.runs), []
+    with use_report_style():
+        axes = make_panel(360, max(300, 76 + 20 * len(languages) * len(runs)), left=90)
+        _set_titles(axes, title, xlabel)
         axes.grid(axis="y", visible=False)
         axes.set_yticks(range(len(languages)), [_short_language(code) for code in languages])
         axes.set(ylim=(len(languages) - 0.5, -0.5), xlim=_linear_limits(numbers))
@@ -328,34 +380,36 @@ def _plot_pairs(
                 axes.plot([plain, prefix], [y, y], color=mark.colour, lw=1.6, alpha=0.5)
                 axes.plot(plain, y, mark.marker, mfc=COLOURS["paper"], mec=mark.colour, mew=1.5, ms=7)
                 axes.plot(prefix, y, mark.marker, color=mark.colour, ms=7.5)
-                series = wording.series_name(run.family, run.start)
-                label.append(f"{wording.language_name(code)}, {series}: {text(plain)} without, {text(prefix)} after it")
-        return render(axes, name, f"{title} without the prefix and after it. {'; '.join(label)}.", {})
+                series = name_series(run.family, run.start)
+                label.append(f"{name_language(code)}, {series}: {show(plain)} without, {show(prefix)} after it")
+        return render_svg(axes, name, f"{title} without the prefix and after it. {'; '.join(label)}.", {})
 
 
 def plot_first_token(study: StudyFolder) -> str | None:
-    """Fig. 4, right: how sure each run is of the first word, and whether its captions come out in the language."""
-    runs = _measured(study.runs, "UC_first", "right_language", positive=False)
+    """Draw Fig. 4, right: the loss of the first token, and the share of captions in the asked language."""
+    runs = _with_numbers(study.runs, "UC_first", "right_language", positive=False)
     if not runs:
         return None
-    with drawing():
-        axes = panel(360, 300)
-        _head(axes, "No prefix: first token and language", "loss of the first token, nats")
+    with use_report_style():
+        axes = make_panel(360, 300)
+        _set_titles(axes, "No prefix: first token and language", "loss of the first token, nats")
         axes.set(ylim=(-0.05, 1.05), xlim=_linear_limits([run["UC_first"] for run in runs]))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.xaxis.set_major_locator(MaxNLocator(6))
-        titles = _draw_runs(axes, runs, _marks(study.runs), "UC_first", "right_language", "share in the asked language")
+        marks = choose_marks(study.runs)
+        words = "in the asked language"
+        titles = _draw_runs(axes, runs, marks, "UC_first", "right_language", lambda y: f"{format_share(y)} {words}")
         label = f"Share of captions in the asked language against the loss of the first token, {len(runs)} runs."
-        return render(axes, "first-token", label, titles)
+        return render_svg(axes, "first-token", label, titles)
 
 
-def _head(axes: Axes, title: str, xlabel: str) -> None:
+def _set_titles(axes: Axes, title: str, xlabel: str) -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12, x=-_left_share(axes))
     axes.set_xlabel(xlabel, fontsize=11, labelpad=5)
 
 
 def _left_share(axes: Axes) -> float:
-    """The left margin in units of the axes' width."""
+    """Return the left margin in units of the axes' width."""
     box = axes.get_position()
     return (box.x0 - 8 / (figure_of(axes).get_figwidth() * 72)) / box.width
 
@@ -366,20 +420,14 @@ def _linear_limits(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _short_language(code: str) -> str:
-    name = wording.language_name(code)
+    name = name_language(code)
     return name if len(name) <= 10 else name.split()[-1]
 
 
-def _measured(runs: Sequence[Run], *columns: str, positive: bool = True) -> list[Run]:
+def _with_numbers(runs: Sequence[RunRow], *columns: str, positive: bool = True) -> list[RunRow]:
+    """Return the runs that have a number in all columns; a logarithmic axis needs positive ones."""
     return [
         run
         for run in runs
         if all(math.isfinite(run[column]) and (run[column] > 0 or not positive) for column in columns)
     ]
-
-
-def _marks(runs: Sequence[Run]) -> dict[tuple[str, str], _Mark]:
-    return {
-        pair: _Mark(SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)])
-        for index, pair in enumerate(series(runs))
-    }

@@ -1,6 +1,6 @@
-"""The result tables that the paper prints (version 1, tables 4, 6 and 8 to 13), as data.
+"""Numbers of the result tables that the paper prints (version 1, tables 4, 6 and 8 to 13).
 
-The numbers are those of published_results.csv beside this module, on the paper's scales: percent, and CIDEr times 100.
+They are read from published_results.csv beside this module, on the paper's scales: percent, and CIDEr times 100.
 """
 
 import csv
@@ -17,13 +17,13 @@ __all__ = [
     "Place",
     "PublishedResult",
     "Setting",
-    "mean_parts",
-    "published_results",
+    "list_mean_parts",
+    "read_published_results",
 ]
 
 Setting = Literal["supervised", "fine-tuned", "zero-shot"]
 PREFIXED = " (prefix)"
-"""What the name of a metric ends in where captions were begun with the language's prefix."""
+"""Ending of a metric's name where captions were started with the language's prefix."""
 PUBLISHED_SCALES = {
     "BLEU": 100.0,
     "BLEU-4": 100.0,
@@ -33,22 +33,22 @@ PUBLISHED_SCALES = {
     "COMET-22": 100.0,
     "accuracy": 100.0,
 }
-"""Metric -> score of a perfect text as the paper prints it. CIDEr's own scale ends at 10; it is printed times 100."""
+"""Metric -> score of a perfect text as the paper prints it. CIDEr's own scale ends at 10, and is printed times 100."""
 
 _FILE = Path(__file__).with_name("published_results.csv")
 
 
 class Place(NamedTuple):
-    """What a number is of."""
+    """Benchmark, split, language and metric of a number."""
 
     benchmark: str
-    """As `polyglance.data.benchmarks` names it."""
+    """Name in `polyglance.data.benchmarks`."""
     split: str
     """The benchmark's, or `mean` (Multi30K: see `MEANS`)."""
     language: str
     """Code, or `X` and `unseen`: means over languages (see `MEANS`)."""
     metric: str
-    """One of `PUBLISHED_SCALES`, with `PREFIXED` behind it where that is so."""
+    """One of `PUBLISHED_SCALES`; followed by `PREFIXED` where captions were started with the prefix."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +56,16 @@ class PublishedResult:
     """One printed number."""
 
     model: str
-    """F- and a size are the paper's own models; 100K and 30K are their pre-training steps, 10K where none is named."""
+    """Name in the paper. `F-` and a size: the paper's models; 100K and 30K are their pre-training steps, else 10K."""
     setting: Setting
     place: Place
     value: float
     source: str
     """`v1 Table 8`."""
     note: str
-    """How a number of table 6, the check of segmentation, was made; else empty."""
+    """Segmentation that a number of table 6 was made with; else empty."""
     suspect: str
-    """What speaks against the number, in words; empty where nothing does."""
+    """Evidence against the number, in words; else empty."""
 
 
 MEANS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
@@ -74,18 +74,19 @@ MEANS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
     ("commute-disambiguation", "X"): ("language", ("de", "fr", "ru", "zh")),
     ("xm3600", "unseen"): ("language", ("fr", "es", "ru", "zh")),
 }
-"""(benchmark, split or language that stands for a mean) -> over what (paper section 5.2; 2018 is left out)."""
+"""(benchmark, split or language that names a mean) -> field and values that the mean is over (paper section 5.2, where
+2018 is left out)."""
 
 
-def mean_parts(place: Place) -> tuple[Place, ...]:
-    """The places that a mean is over; the place alone where it is no mean."""
+def list_mean_parts(place: Place) -> tuple[Place, ...]:
+    """List the places that a mean is over; a place that is no mean is returned alone."""
     field, names = MEANS.get((place.benchmark, place.split)) or MEANS.get((place.benchmark, place.language)) or ("", ())
     return tuple(place._replace(**{field: name}) for name in names) or (place,)
 
 
 @lru_cache(maxsize=1)
-def published_results() -> Sequence[PublishedResult]:
-    """Every printed number, table by table and row by row as printed."""
+def read_published_results() -> Sequence[PublishedResult]:
+    """Read every printed number, table by table and row by row as printed."""
     with _FILE.open(encoding="utf-8", newline="") as file:
         return tuple(_result(row) for row in csv.DictReader(file))
 

@@ -1,7 +1,7 @@
 """Result tables: the user's models beside the rows that the paper prints, on one scale.
 
-    tables = result_tables("xm3600", read_models(["out/eval/mine"]))
-    print(as_markdown(tables))
+    tables = make_result_tables("xm3600", read_models(["out/eval/mine"]))
+    print(format_markdown(tables))
 
 Means are the paper's (section 5.2): Multi30K over 2016, 2017 and mscoco; CoMMuTE's X over German, French, Russian and
 Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is given where all of its parts are.
@@ -21,56 +21,69 @@ from polyglance.report.published_results import (
     Place,
     PublishedResult,
     Setting,
-    mean_parts,
-    published_results,
+    list_mean_parts,
+    read_published_results,
 )
 from polyglance.report.score_folders import ModelScores
 
 __all__ = [
     "FORMATS",
     "TABLES",
-    "Column",
+    "ResultColumn",
+    "ResultRow",
     "ResultTable",
-    "Row",
-    "as_csv",
-    "as_json",
-    "as_latex",
-    "as_markdown",
-    "result_tables",
+    "format_csv",
+    "format_json",
+    "format_latex",
+    "format_markdown",
+    "make_result_tables",
 ]
 
 TableName = Literal["headline", "multi30k", "commute", "coco", "xm3600"]
 _MEANS_SOURCE = "v1 Table 4"
 _PAPER = "published rows: arXiv 2503.09443v1, on its scales (percent, CIDEr times 100)"
 _SUSPECT = "?"
-"""Marks a published number that another published number speaks against."""
+"""Mark of a published number that another published number speaks against."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Column:
-    """One column: what its numbers are of."""
+class ResultColumn:
+    """One column: its head, and benchmark, split, language and metric of its numbers."""
 
     head: str
     place: Place
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class ResultRow:
     """One model."""
 
     model: str
     setting: str
     """How a published model was trained; empty for the user's."""
     source: str
-    """`v1 Table 8`; empty for the user's."""
+    """Published table: `v1 Table 8`; empty for the user's."""
     values: tuple[float | None, ...]
-    """One per column, on the published scale."""
+    """One per column, on the published scale; None where there is none."""
     suspect: tuple[str, ...]
-    """One per column: what speaks against the number, empty where nothing does."""
+    """One per column: evidence against the number, empty where there is none."""
 
     @property
     def published(self) -> bool:
+        """Whether the row is the paper's."""
         return bool(self.source)
+
+    @property
+    def origin(self) -> str:
+        """Source of the numbers, as the last column shows it."""
+        return f"published, {self.source}" if self.published else "own scores"
+
+    def texts(self) -> list[str]:
+        """Return the cells with one decimal, as the paper prints, and a mark on numbers that are suspect."""
+        return [
+            "" if value is None else f"{value:.1f}{_SUSPECT if reason else ''}"
+            for value, reason in zip(self.values, self.suspect, strict=True)
+        ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,36 +91,50 @@ class ResultTable:
     """A table ready to be written."""
 
     title: str
-    columns: tuple[Column, ...]
-    rows: tuple[Row, ...]
-    """The published, in the paper's order, then the user's."""
+    columns: tuple[ResultColumn, ...]
+    rows: tuple[ResultRow, ...]
+    """The published rows in the paper's order, then the user's."""
     notes: tuple[str, ...]
-    """What a reader has to know, one sentence each."""
+    """Facts that a reader has to know, one sentence each."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Heads of all columns, as Markdown and LaTeX show them."""
+        return ("Model", "Setting", *(column.head for column in self.columns), "From")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Layout:
     title: str
     source: str
-    """The published table whose models are the rows."""
-    columns: tuple[Column, ...]
+    """Published table whose models are the rows."""
+    columns: tuple[ResultColumn, ...]
     settings: tuple[Setting, ...] = ("supervised", "fine-tuned", "zero-shot")
 
 
-def _column(head: str, benchmark: str, split: str, language: str, metric: str) -> Column:
-    return Column(head=head, place=Place(benchmark, split, language, metric))
+def _column(head: str, benchmark: str, split: str, language: str, metric: str) -> ResultColumn:
+    return ResultColumn(head=head, place=Place(benchmark, split, language, metric))
 
 
-def _headline(title: str, settings: tuple[Setting, ...], english: str, german: str, unseen: str) -> _Layout:
-    translation = (
+def _columns(
+    benchmark: str, split: str, languages: Sequence[str], metrics: Sequence[str], head: str = "{language} {metric}"
+) -> tuple[ResultColumn, ...]:
+    """Make a column for every language and metric of a benchmark's split."""
+    return tuple(
+        _column(head.format(language=language, metric=metric), benchmark, split, language, metric)
+        for language in languages
+        for metric in metrics
+    )
+
+
+def _headline_layout(title: str, settings: tuple[Setting, ...], english: str, german: str, unseen: str) -> _Layout:
+    columns = (
         _column("M30K de", "multi30k-task1", "mean", "de", "BLEU"),
         _column("M30K fr", "multi30k-task1", "mean", "fr", "BLEU"),
         _column("CoMM de", "commute-translation", "test", "de", "BLEU"),
         _column("CoMM X", "commute-translation", "test", "X", "BLEU"),
         _column("Amb de", "commute-disambiguation", "test", "de", "accuracy"),
         _column("Amb X", "commute-disambiguation", "test", "X", "accuracy"),
-    )
-    captions = (
         _column("COCO en", "coco-karpathy", "test", "en", english),
         _column("M30K en", "multi30k-task2", "test_2016", "en", english),
         _column("M30K de cap.", "multi30k-task2", "test_2016", "de", german),
@@ -115,10 +142,10 @@ def _headline(title: str, settings: tuple[Setting, ...], english: str, german: s
         _column("XM de", "xm3600", "all", "de", german),
         _column("XM unseen", "xm3600", "all", "unseen", unseen),
     )
-    return _Layout(title=title, source="v1 Table 4", columns=(*translation, *captions), settings=settings)
+    return _Layout(title, "v1 Table 4", columns, settings)
 
 
-def _multi30k(language: str, name: str) -> _Layout:
+def _task1_layout(language: str, name: str) -> _Layout:
     splits = {
         "2016": "test_2016_flickr",
         "2017": "test_2017_flickr",
@@ -127,89 +154,77 @@ def _multi30k(language: str, name: str) -> _Layout:
         "mean": "mean",
     }
     columns = (
-        _column(f"{head} {metric}", "multi30k-task1", split, language, metric)
+        column
         for head, split in splits.items()
-        for metric in ("BLEU", "COMET-22")
+        for column in _columns("multi30k-task1", split, (language,), ("BLEU", "COMET-22"), f"{head} {{metric}}")
     )
-    return _Layout(title=f"Multi30K task 1, English to {name}", source="v1 Table 8", columns=tuple(columns))
+    return _Layout(f"Multi30K task 1, English to {name}", "v1 Table 8", tuple(columns))
 
 
 _COMMUTE = ("de", "fr", "ru", "zh", "X")
+_TASK2 = ("multi30k-task2", "test_2016")
 TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
     {
         "headline": (
-            _headline(
+            _headline_layout(
                 "Supervised and fine-tuned (translation BLEU, disambiguation accuracy, captioning CIDEr)",
                 ("supervised", "fine-tuned"),
                 *("CIDEr", "CIDEr", "CIDEr"),
             ),
-            _headline(
+            _headline_layout(
                 "Zero-shot (translation BLEU, disambiguation accuracy, captioning CLIPScore; unseen CIDEr with prefix)",
                 ("zero-shot",),
                 *("CLIPScore", "mCLIPScore", f"CIDEr{PREFIXED}"),
             ),
         ),
         "multi30k": (
-            _multi30k("fr", "French"),
-            _multi30k("de", "German"),
+            _task1_layout("fr", "French"),
+            _task1_layout("de", "German"),
             _Layout(
-                title="Multi30K task 2, captions, test 2016",
-                source="v1 Table 12",
-                columns=tuple(
-                    _column(f"{language} {metric}", "multi30k-task2", "test_2016", language, metric)
-                    for language, clip_score in (("en", "CLIPScore"), ("de", "mCLIPScore"))
-                    for metric in ("BLEU-4", "CIDEr", clip_score)
+                "Multi30K task 2, captions, test 2016",
+                "v1 Table 12",
+                (
+                    *_columns(*_TASK2, ("en",), ("BLEU-4", "CIDEr", "CLIPScore")),
+                    *_columns(*_TASK2, ("de",), ("BLEU-4", "CIDEr", "mCLIPScore")),
                 ),
             ),
         ),
         "commute": (
             _Layout(
-                title="CoMMuTE, translation",
-                source="v1 Table 9",
-                columns=tuple(
-                    _column(f"{language} {metric}", "commute-translation", "test", language, metric)
-                    for language in _COMMUTE
-                    for metric in ("BLEU", "COMET-22")
-                ),
+                "CoMMuTE, translation",
+                "v1 Table 9",
+                _columns("commute-translation", "test", _COMMUTE, ("BLEU", "COMET-22")),
             ),
             _Layout(
-                title="CoMMuTE, disambiguation accuracy (chance is 50)",
-                source="v1 Table 10",
-                columns=tuple(
-                    _column(language, "commute-disambiguation", "test", language, "accuracy") for language in _COMMUTE
-                ),
+                "CoMMuTE, disambiguation accuracy (chance is 50)",
+                "v1 Table 10",
+                _columns("commute-disambiguation", "test", _COMMUTE, ("accuracy",), "{language}"),
             ),
         ),
         "coco": (
             _Layout(
-                title="COCO, Karpathy's test split, English",
-                source="v1 Table 11",
-                columns=tuple(
-                    _column(metric, "coco-karpathy", "test", "en", metric)
-                    for metric in ("BLEU-4", "CIDEr", "CLIPScore")
-                ),
+                "COCO, Karpathy's test split, English",
+                "v1 Table 11",
+                _columns("coco-karpathy", "test", ("en",), ("BLEU-4", "CIDEr", "CLIPScore"), "{metric}"),
             ),
         ),
         "xm3600": (
             _Layout(
-                title="XM3600, CIDEr",
-                source="v1 Table 13",
-                columns=tuple(
-                    _column(language, "xm3600", "all", language, "CIDEr")
-                    for language in ("en", "de", "fr", "es", "ru", "zh", "unseen")
-                ),
+                "XM3600, CIDEr",
+                "v1 Table 13",
+                _columns("xm3600", "all", ("en", "de", "fr", "es", "ru", "zh", "unseen"), ("CIDEr",), "{language}"),
             ),
         ),
     }
 )
 
 
-def result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[ResultTable, ...]:
-    """A published result table with the user's models below its rows.
+def make_result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[ResultTable, ...]:
+    """Make a published result table, with the user's models below its rows.
 
     Args:
         name: one of `TABLES`.
-        models: as `read_models` gives them.
+        models: as `read_models` returns them.
 
     Raises:
         ValueError: there is no such table.
@@ -217,16 +232,17 @@ def result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[Result
     layouts = next((layouts for known, layouts in TABLES.items() if known == name), None)
     if layouts is None:
         raise ValueError(f"there is no table {name!r}; {did_you_mean(name, TABLES)}")
-    return tuple(_filled(layout, models) for layout in layouts)
+    return tuple(_fill(layout, models) for layout in layouts)
 
 
-def _filled(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
-    published = _published_models(layout)
+def _fill(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
+    """Fill in a layout. Columns without any number are left out."""
+    published = _find_published(layout)
     columns = tuple(
         column
         for column in layout.columns
         if any(column.place in results for results in published.values())
-        or any(_user_value(column, model) is not None for model in models)
+        or any(_find_value(column, model) is not None for model in models)
     )
     rows = [_published_row(layout, columns, *key, results) for key, results in published.items()]
     rows += [_user_row(columns, model) for model in models]
@@ -236,31 +252,35 @@ def _filled(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
         rows=tuple(rows),
         notes=(
             _PAPER,
-            *_suspicions(columns, rows),
-            *(note for model in models for note in _user_notes(columns, model)),
+            *_note_suspects(columns, rows),
+            *(note for model in models for note in _note_scores(columns, model)),
         ),
     )
 
 
-def _published_models(layout: _Layout) -> dict[tuple[str, Setting], dict[Place, PublishedResult]]:
-    """(model, setting) -> its numbers: those of the layout's source, and the means that only table 4 prints."""
-    found: dict[tuple[str, Setting], dict[Place, PublishedResult]] = {}
-    places = {column.place for column in layout.columns} | {p for c in layout.columns for p in mean_parts(c.place)}
-    for result in published_results():
+def _find_published(layout: _Layout) -> dict[tuple[str, Setting], dict[Place, PublishedResult]]:
+    """Return (model, setting) -> its numbers: those of the layout's source, and the means that only table 4 prints."""
+    models: dict[tuple[str, Setting], dict[Place, PublishedResult]] = {}
+    places = {part for column in layout.columns for part in (column.place, *list_mean_parts(column.place))}
+    for result in read_published_results():
         if result.source == layout.source and result.setting in layout.settings and result.place in places:
-            found.setdefault((result.model, result.setting), {})[result.place] = result
-    for result in published_results():
-        is_mean = len(mean_parts(result.place)) > 1
-        if is_mean and result.source == _MEANS_SOURCE and (result.model, result.setting) in found:
-            found[result.model, result.setting][result.place] = result
-    return found
+            models.setdefault((result.model, result.setting), {})[result.place] = result
+    for result in read_published_results():
+        is_mean = len(list_mean_parts(result.place)) > 1
+        if is_mean and result.source == _MEANS_SOURCE and (result.model, result.setting) in models:
+            models[result.model, result.setting][result.place] = result
+    return models
 
 
 def _published_row(
-    layout: _Layout, columns: Sequence[Column], model: str, setting: Setting, results: Mapping[Place, PublishedResult]
-) -> Row:
+    layout: _Layout,
+    columns: Sequence[ResultColumn],
+    model: str,
+    setting: Setting,
+    results: Mapping[Place, PublishedResult],
+) -> ResultRow:
     cells = [results.get(column.place) for column in columns]
-    return Row(
+    return ResultRow(
         model=model,
         setting=setting,
         source=layout.source,
@@ -269,19 +289,19 @@ def _published_row(
     )
 
 
-def _user_row(columns: Sequence[Column], model: ModelScores) -> Row:
-    values = tuple(_user_value(column, model) for column in columns)
-    return Row(model=model.name, setting="", source="", values=values, suspect=("",) * len(columns))
+def _user_row(columns: Sequence[ResultColumn], model: ModelScores) -> ResultRow:
+    values = tuple(_find_value(column, model) for column in columns)
+    return ResultRow(model=model.name, setting="", source="", values=values, suspect=("",) * len(columns))
 
 
-def _user_value(column: Column, model: ModelScores) -> float | None:
-    """The model's number, or the mean of its numbers where all parts are there."""
-    scores = [model.scores.get(part) for part in mean_parts(column.place)]
+def _find_value(column: ResultColumn, model: ModelScores) -> float | None:
+    """Return the model's number, or the mean of its numbers; None where a part is missing."""
+    scores = [model.scores.get(part) for part in list_mean_parts(column.place)]
     values = [score.value for score in scores if score is not None]
     return sum(values) / len(values) if len(values) == len(scores) else None
 
 
-def _suspicions(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
+def _note_suspects(columns: Sequence[ResultColumn], rows: Sequence[ResultRow]) -> list[str]:
     notes = []
     for row in rows:
         heads: dict[str, list[str]] = {}
@@ -294,12 +314,12 @@ def _suspicions(columns: Sequence[Column], rows: Sequence[Row]) -> list[str]:
     return notes
 
 
-def _user_notes(columns: Sequence[Column], model: ModelScores) -> list[str]:
-    """What a reader has to know of a model's numbers in these columns."""
-    shown = {place for column in columns for place in mean_parts(column.place)}
+def _note_scores(columns: Sequence[ResultColumn], model: ModelScores) -> list[str]:
+    """Return the notes on a model's numbers in these columns, and on means that are missing."""
+    shown = {place for column in columns for place in list_mean_parts(column.place)}
     notes = list(dict.fromkeys(f"{model.name}: {note}" for place, note in model.notes if place in shown))
     for column in columns:
-        parts = mean_parts(column.place)
+        parts = list_mean_parts(column.place)
         missing = [part for part in parts if part not in model.scores]
         if 0 < len(missing) < len(parts):
             lacking = ", ".join(f"{part.split} {part.language}" for part in missing)
@@ -309,58 +329,52 @@ def _user_notes(columns: Sequence[Column], model: ModelScores) -> list[str]:
     return notes
 
 
-def as_markdown(tables: Sequence[ResultTable]) -> str:
-    """Tables for a README; the user's models are in bold."""
-    return "\n\n".join(_markdown(table) for table in tables) + "\n"
+def format_markdown(tables: Sequence[ResultTable]) -> str:
+    """Format tables for a README; the user's models are in bold."""
+    return "\n\n".join(_format_markdown_table(table) for table in tables) + "\n"
 
 
-def _markdown(table: ResultTable) -> str:
-    heads = ("Model", "Setting", *(column.head for column in table.columns), "From")
-    lines = [f"**{table.title}**", "", _line(heads), "|---|---|" + "---:|" * len(table.columns) + "---|"]
+def _format_markdown_table(table: ResultTable) -> str:
+    lines = [f"**{table.title}**", "", _markdown_line(table.heads)]
+    lines.append("|---|---|" + "---:|" * len(table.columns) + "---|")
     for row in table.rows:
         name = " ".join(row.model.replace("|", "\\|").split())
-        cells = (name if row.published else f"**{name}**", row.setting, *_texts(row), _origin(row))
-        lines.append(_line(cells))
+        name = name if row.published else f"**{name}**"
+        lines.append(_markdown_line((name, row.setting, *row.texts(), row.origin)))
     return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
 
 
-def _line(cells: Sequence[str]) -> str:
+def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def as_latex(tables: Sequence[ResultTable]) -> str:
-    """`tabular` environments for the booktabs package; the user's models stand below a rule."""
-    return "\n".join(_latex(table) for table in tables)
+def format_latex(tables: Sequence[ResultTable]) -> str:
+    """Format `tabular` environments for the booktabs package; the user's models stand below a rule."""
+    return "\n".join(_format_latex_table(table) for table in tables)
 
 
-def _latex(table: ResultTable) -> str:
-    heads = ("Model", "Setting", *(column.head for column in table.columns), "From")
-    published, own = ([row for row in table.rows if row.published is kind] for kind in (True, False))
-    lines = [
-        f"% {table.title}",
-        f"\\begin{{tabular}}{{ll{'r' * len(table.columns)}l}}",
-        "\\toprule",
-        _latex_line(heads),
-    ]
-    for rows in (published, own):
-        if rows:
+def _format_latex_table(table: ResultTable) -> str:
+    lines = [f"% {table.title}", f"\\begin{{tabular}}{{ll{'r' * len(table.columns)}l}}", "\\toprule"]
+    lines.append(_latex_line(table.heads))
+    for published in (True, False):
+        if rows := [row for row in table.rows if row.published is published]:
             lines.append("\\midrule")
-            lines += [_latex_line((row.model, row.setting, *_texts(row), _origin(row))) for row in rows]
+            lines += [_latex_line((row.model, row.setting, *row.texts(), row.origin)) for row in rows]
     notes = (f"% {note}" for note in table.notes)
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, ""])
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(_latex_text(cell) for cell in cells) + r" \\"
+    return " & ".join(_escape_latex(cell) for cell in cells) + r" \\"
 
 
-def _latex_text(text: str) -> str:
+def _escape_latex(text: str) -> str:
     special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in " ".join(text.split()))
 
 
-def as_csv(tables: Sequence[ResultTable]) -> str:
-    """One line per number, unrounded, so that several tables are one file."""
+def format_csv(tables: Sequence[ResultTable]) -> str:
+    """Format one line per number, unrounded, so that several tables are one file."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("table", "model", "setting", "from", *Place._fields, "value", "suspect"))
@@ -368,16 +382,16 @@ def as_csv(tables: Sequence[ResultTable]) -> str:
         for row in table.rows:
             for column, value, reason in zip(table.columns, row.values, row.suspect, strict=True):
                 if value is not None:
-                    writer.writerow((table.title, row.model, row.setting, _origin(row), *column.place, value, reason))
+                    writer.writerow((table.title, row.model, row.setting, row.origin, *column.place, value, reason))
     return file.getvalue()
 
 
-def as_json(tables: Sequence[ResultTable]) -> str:
-    """Tables for machines, unrounded; what is missing is null."""
-    return json.dumps([_plain(table) for table in tables], ensure_ascii=False, indent=2) + "\n"
+def format_json(tables: Sequence[ResultTable]) -> str:
+    """Format tables for machines, unrounded; a missing number is null."""
+    return json.dumps([_table_values(table) for table in tables], ensure_ascii=False, indent=2) + "\n"
 
 
-def _plain(table: ResultTable) -> dict[str, object]:
+def _table_values(table: ResultTable) -> dict[str, object]:
     return {
         "title": table.title,
         "columns": [{"head": column.head, **column.place._asdict()} for column in table.columns],
@@ -386,7 +400,7 @@ def _plain(table: ResultTable) -> dict[str, object]:
                 "model": row.model,
                 "setting": row.setting or None,
                 "published": row.published,
-                "from": _origin(row),
+                "from": row.origin,
                 "values": list(row.values),
                 "suspect": [reason or None for reason in row.suspect],
             }
@@ -396,19 +410,7 @@ def _plain(table: ResultTable) -> dict[str, object]:
     }
 
 
-def _texts(row: Row) -> list[str]:
-    """What the cells show: one decimal, as the paper prints, and a mark where something speaks against the number."""
-    return [
-        "" if value is None else f"{value:.1f}{_SUSPECT if reason else ''}"
-        for value, reason in zip(row.values, row.suspect, strict=True)
-    ]
-
-
-def _origin(row: Row) -> str:
-    return f"published, {row.source}" if row.published else "own scores"
-
-
 FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
-    {"md": as_markdown, "csv": as_csv, "latex": as_latex, "json": as_json}
+    {"md": format_markdown, "csv": format_csv, "latex": format_latex, "json": format_json}
 )
 """Name of a format -> its writer."""

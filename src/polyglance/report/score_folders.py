@@ -1,7 +1,7 @@
-"""Scores of the user's models: scores.json, with prediction.json beside it that says what was predicted by whom.
+"""Scores of the user's models: scores.json, and prediction.json beside it with model, benchmark, split and language.
 
-Both are read as files, and neither is trusted: a number that is not on its scale, or two numbers for the same thing,
-is an error that names the file.
+Neither file is trusted: a number that is not on its scale, or two numbers for the same place, is an error that names
+the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,13 +28,13 @@ _METRICS = {
     "accuracystrict": "accuracy",
     "strict": "accuracy",
 }
-"""Name of a score in small letters and digits only -> as the tables call it."""
+"""Name of a score, in small letters and digits only -> its name in the tables."""
 _TOLERANCE = 1e-6
 _CHECKPOINTS = {
     "CLIPScore": "OpenAI's ViT-B/32",
     "mCLIPScore": "M-CLIP's XLM-Roberta-Large-ViT-B-16Plus",
 }
-"""What the published numbers are by."""
+"""Metric -> checkpoint that the published numbers were made with."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +43,11 @@ class UserScore:
 
     value: float
     protocol: str
+    """Protocol that the texts were tokenised by."""
     num_segments: int | None
+    """Texts that it is made on; None where the file does not say."""
     folder: Path
+    """Folder that it was read from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,44 +57,47 @@ class ModelScores:
     name: str
     scores: Mapping[Place, UserScore]
     notes: tuple[tuple[Place, str], ...]
-    """What a reader has to know about a number, one sentence each."""
+    """Reasons why a number does not compare with the published one, a sentence each."""
 
 
 def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
-    """The scores in these folders, by model, in the order given.
+    """Read the scores in these folders, by model, in the order given.
 
     Args:
         folders: each holds scores.json and prediction.json, or folders that do. `NAME=FOLDER` gives the model another
             name, so that two settings of one model are two rows.
 
     Raises:
-        ValueError: nothing to read, a file is damaged, a number is not on its scale, or two are of the same thing.
+        ValueError: nothing to read, a file is damaged, a number is not on its scale, or two are for the same place.
     """
-    found: dict[str, dict[Place, UserScore]] = {}
+    by_model: dict[str, dict[Place, UserScore]] = {}
     notes: dict[str, list[tuple[Place, str]]] = {}
     for entry in folders:
-        given, folder = _named(entry)
-        for scored in _scored_folders(folder):
+        given, folder = _split_name(entry)
+        for scored in _find_scored_folders(folder):
             info = PredictionInfo.read(scored)
             name = given or info.model
-            scores = found.setdefault(name, {})
-            for place, score in _folder_scores(scored, info).items():
+            scores = by_model.setdefault(name, {})
+            for place, score in _read_scores(scored, info).items():
                 if place in scores:
                     raise ValueError(
                         f"{name} has {' '.join(place)} twice, in {scores[place].folder} and {scored}: "
                         "leave one out, or name them apart (NAME=FOLDER)"
                     )
                 scores[place] = score
-                notes.setdefault(name, []).extend((place, note) for note in _notes(place, score))
-    return [ModelScores(name=name, scores=found[name], notes=tuple(notes.get(name, ()))) for name in found]
+                notes.setdefault(name, []).extend((place, note) for note in _compare_conditions(place, score))
+    return [
+        ModelScores(name=name, scores=scores, notes=tuple(notes.get(name, ()))) for name, scores in by_model.items()
+    ]
 
 
-def _named(entry: str | Path) -> tuple[str, Path]:
+def _split_name(entry: str | Path) -> tuple[str, Path]:
+    """Split `NAME=FOLDER`; the name is empty where only a folder is given."""
     name, separator, folder = str(entry).partition("=")
     return (name, Path(folder)) if separator and not Path(entry).exists() else ("", Path(entry))
 
 
-def _scored_folders(folder: Path) -> list[Path]:
+def _find_scored_folders(folder: Path) -> list[Path]:
     if (folder / SCORES_NAME).is_file():
         return [folder]
     below = sorted(path.parent for path in folder.glob(f"*/{SCORES_NAME}"))
@@ -100,21 +106,22 @@ def _scored_folders(folder: Path) -> list[Path]:
     return below
 
 
-def _folder_scores(folder: Path, info: PredictionInfo) -> dict[Place, UserScore]:
+def _read_scores(folder: Path, info: PredictionInfo) -> dict[Place, UserScore]:
     by_metric: dict[str, dict[str, UserScore]] = {}
     for score in read_metric_scores(folder / SCORES_NAME):
         metric = _METRICS.get(_letters(score.name))
         if metric is not None:
             name = f"{metric}{PREFIXED}" if info.prefix else metric
-            by_metric.setdefault(name, {})[score.protocol] = _score(score, metric, folder)
-    published = _published_protocol(info.benchmark)
+            by_metric.setdefault(name, {})[score.protocol] = _scale_score(score, metric, folder)
+    published = _choose_protocol(info.benchmark)
     return {
         Place(info.benchmark, info.split, info.language, metric): scores.get(published) or next(iter(scores.values()))
         for metric, scores in by_metric.items()
     }
 
 
-def _score(score: MetricScore, metric: str, folder: Path) -> UserScore:
+def _scale_score(score: MetricScore, metric: str, folder: Path) -> UserScore:
+    """Put a score on the published scale."""
     where = f"{folder / SCORES_NAME}: {score.name}"
     published = PUBLISHED_SCALES[metric]
     ends = {f"0-{end:g}": end for end in (published / 100, published)}
@@ -130,19 +137,19 @@ def _score(score: MetricScore, metric: str, folder: Path) -> UserScore:
     )
 
 
-def _published_protocol(benchmark: str) -> str:
-    """The protocol of the paper's caption scores. (Scores under another are shown where there are none under it.)"""
+def _choose_protocol(benchmark: str) -> str:
+    """Return the protocol of the paper's caption scores. Scores of another one are shown where there are none of it."""
     return "paper" if benchmark == "xm3600" else "coco"
 
 
-def _notes(place: Place, score: UserScore) -> list[str]:
-    """What keeps a number from standing beside the published ones."""
+def _compare_conditions(place: Place, score: UserScore) -> list[str]:
+    """Return the reasons why a number does not compare with the published ones, a sentence each."""
     notes = []
     what = f"{place.metric} on {place.benchmark} {place.split} {place.language}"
-    published = _published_protocol(place.benchmark)
+    published = _choose_protocol(place.benchmark)
     if place.metric.startswith(("CIDEr", "BLEU-4")) and score.protocol != published:
         notes.append(f"{what} is of protocol {score.protocol!r}, the published of {published!r}: not the same measure")
-    size = _split_size(place)
+    size = _count_examples(place)
     if size is not None and score.num_segments is not None and score.num_segments != size:
         notes.append(f"{what} is made on {score.num_segments:,} segments, the published on {size:,}")
     if checkpoint := _CHECKPOINTS.get(place.metric.removesuffix(PREFIXED)):
@@ -152,12 +159,16 @@ def _notes(place: Place, score: UserScore) -> list[str]:
     return notes
 
 
-def _split_size(place: Place) -> int | None:
-    known = BENCHMARKS.get(place.benchmark)
-    if known is None or place.split not in known.splits or place.language not in known.languages(place.split):
+def _count_examples(place: Place) -> int | None:
+    """Return the number of examples of a benchmark's split; None for a place that no benchmark has."""
+    benchmark = BENCHMARKS.get(place.benchmark)
+    if benchmark is None or place.split not in benchmark.splits:
         return None
-    return known.num_examples(place.split, place.language)
+    if place.language not in benchmark.languages(place.split):
+        return None
+    return benchmark.num_examples(place.split, place.language)
 
 
 def _letters(name: str) -> str:
+    """Return a name in small letters and digits only."""
     return "".join(character for character in name.lower() if character.isalnum())

@@ -1,13 +1,13 @@
-"""From a matplotlib figure to inline SVG that follows the page: its colours are CSS variables, its fonts the page's.
+"""Matplotlib figures as inline SVG that follows the page: colours are CSS variables, fonts are the page's.
 
-matplotlib writes SVG for a file of its own. Inside a page, ids of several figures would clash, a global style would
-leak, and black on white would not follow a dark colour scheme; `render` puts that right.
+matplotlib writes SVG for a file of its own. Inside a page the ids of several figures would clash, a global style would
+leak, and black on white would not follow a dark colour scheme; `render_svg` corrects this.
 """
 
 import io
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-__all__ = ["COLOURS", "MARKERS", "SERIES", "drawing", "figure_of", "log_axis", "panel", "render"]
+__all__ = ["COLOURS", "MARKERS", "SERIES", "figure_of", "make_log_axis", "make_panel", "render_svg", "use_report_style"]
 
 COLOURS: Mapping[str, str] = {
     "ink": "#1d2125",
@@ -32,14 +32,14 @@ COLOURS: Mapping[str, str] = {
     "s5": "#5a54c4",
     "s6": "#b0303a",
 }
-"""CSS variable -> the colour that stands for it while drawing; the page's style sheet defines both colour schemes."""
+"""CSS variable -> colour in its place while drawing; the page's style sheet defines both colour schemes."""
 
 SERIES = tuple(colour for name, colour in COLOURS.items() if name.startswith("s"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # names of users may hold a dollar sign
+    "text.parse_math": False,  # a name may hold a dollar sign
     "font.size": 12,
     "font.family": "sans-serif",
     "axes.edgecolor": COLOURS["muted"],
@@ -69,29 +69,36 @@ _DECIMALS = re.compile(r"(\.\d\d)\d+")
 
 
 @contextmanager
-def drawing() -> Iterator[None]:
-    """Draw in the report's style: fixed salt for ids, so that the same figure is the same text."""
+def use_report_style() -> Iterator[None]:
+    """Draw in the report's style. The salt of ids is fixed, so that the same figure is the same text."""
     with matplotlib.rc_context({**_STYLE, "svg.hashsalt": "polyglance"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # the browser has the font
         yield
 
 
-def panel(width_px: int, height_px: int, *, left: int = 52, right: int = 14, top: int = 30, bottom: int = 46) -> Axes:
-    """An empty plot of this size in CSS pixels, margins included; its figure is `axes.figure`."""
+def make_panel(
+    width_px: int, height_px: int, *, left: int = 52, right: int = 14, top: int = 30, bottom: int = 46
+) -> Axes:
+    """Make an empty plot of this size in CSS pixels, margins included; its figure is `figure_of(axes)`."""
     figure = Figure(figsize=(width_px / 72, height_px / 72))
     width, height = 1 - (left + right) / width_px, 1 - (top + bottom) / height_px
     return figure.add_axes((left / width_px, bottom / height_px, width, height))
 
 
 def figure_of(axes: Axes) -> Figure:
-    """The figure that `panel` made for these axes."""
+    """Return the figure that `make_panel` made for these axes."""
     figure = axes.figure
     assert isinstance(figure, Figure)
     return figure
 
 
-def log_axis(axes: Axes, which: str, values: list[float], text: FuncFormatter | None = None) -> None:
-    """Make one axis logarithmic around the values, with a handful of ticks whose labels do not collide."""
+def make_log_axis(axes: Axes, which: str, values: list[float], show: Callable[[float], str]) -> None:
+    """Make one axis logarithmic around the values, with a few ticks whose labels do not collide.
+
+    Args:
+        which: `x` or `y`.
+        show: value of a tick -> its label.
+    """
     low, high = max(min(values), 1e-30), max(*values, 1e-30)
     pad = max((high / low) ** 0.08, 1.12)
     low, high = low / pad, high * pad
@@ -100,12 +107,11 @@ def log_axis(axes: Axes, which: str, values: list[float], text: FuncFormatter | 
     (axes.set_xlim if which == "x" else axes.set_ylim)(low, high)
     axis.set_major_locator(FixedLocator(_ticks(low, high)))
     axis.set_minor_locator(NullLocator())
-    if text is not None:
-        axis.set_major_formatter(text)
+    axis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two positive ones, at most six, spread over a logarithmic axis."""
+    """Return at most six round numbers between two positive ones, spread over a logarithmic axis."""
     for digits in ((1,), (1, 3), (1, 2, 5), (1, 1.5, 2, 3, 5, 7)):
         ticks = [digit * 10.0**power for power in range(-32, 32) for digit in digits]
         inside = [tick for tick in ticks if low <= tick <= high]
@@ -114,12 +120,12 @@ def _ticks(low: float, high: float) -> list[float]:
     return [tick for tick in map(float, MaxNLocator(5).tick_values(low, high)) if low <= tick <= high]
 
 
-def render(axes: Axes, name: str, label: str, titles: Mapping[str, str]) -> str:
-    """The figure of these axes as inline SVG.
+def render_svg(axes: Axes, name: str, label: str, titles: Mapping[str, str]) -> str:
+    """Return the figure of these axes as inline SVG.
 
     Args:
-        name: prefix for ids, different for every figure of a page.
-        label: what the figure shows, for readers who do not see it.
+        name: prefix of ids, different for every figure of a page.
+        label: description of the figure, for readers who do not see it.
         titles: gid of an artist -> text shown when the pointer rests on it.
     """
     buffer = io.BytesIO()
@@ -127,7 +133,7 @@ def render(axes: Axes, name: str, label: str, titles: Mapping[str, str]) -> str:
     figure_of(axes).savefig(buffer, format="svg", transparent=True, metadata=metadata)
     root = ElementTree.fromstring(buffer.getvalue())
     _drop_styles(root)
-    referenced = _references(root)
+    referenced = _list_references(root)
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         gid = element.get("id", "")
@@ -149,17 +155,19 @@ def _drop_styles(root: ElementTree.Element) -> None:
                 parent.remove(child)
 
 
-def _references(root: ElementTree.Element) -> set[str]:
-    found: set[str] = set()
+def _list_references(root: ElementTree.Element) -> set[str]:
+    """List the ids that other elements refer to; all other ids are dropped."""
+    ids: set[str] = set()
     for element in root.iter():
         for key, value in element.attrib.items():
-            found.update(_REFERENCE.findall(value))
+            ids.update(_REFERENCE.findall(value))
             if key.endswith("href"):
-                found.add(value.removeprefix("#"))
-    return found
+                ids.add(value.removeprefix("#"))
+    return ids
 
 
 def _clean(element: ElementTree.Element, name: str, referenced: set[str]) -> None:
+    """Prefix ids, shorten coordinates, and put CSS variables in place of colours and the page's font."""
     for key, value in list(element.attrib.items()):
         if key == "id" and value in referenced:
             element.set(key, f"{name}-{value}")

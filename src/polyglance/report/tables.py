@@ -1,174 +1,152 @@
-"""The page's tables: the task-language grid, unseen captioning per language, all runs."""
+"""Tables of the page: columns that read a number or a text off each row's object."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from operator import itemgetter
+from typing import Generic, TypeVar
 
-from polyglance.coverage import Cell, Split
-from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.report import wording
-from polyglance.report.comparisons import image_gain
-from polyglance.report.folder import CellRecord, Run, StudyFolder
+from polyglance.report.comparisons import measure_image_gain
+from polyglance.report.folder import StudyFolder
+from polyglance.report.wording import (
+    format_count,
+    format_fixed,
+    format_loss,
+    format_magnitude,
+    format_share,
+    format_signed,
+    format_significant,
+    name_family,
+    name_language,
+)
+from polyglance.run_records import CellRecord, RunRow
 
 __all__ = [
-    "Column",
-    "GridCell",
-    "LanguageRow",
     "LanguageTable",
-    "RunsTable",
-    "coverage_grid",
-    "language_rows",
-    "language_tables",
-    "runs_table",
+    "TableColumn",
+    "make_language_tables",
+    "make_runs_columns",
+    "number_column",
+    "text_column",
 ]
 
-
-@dataclass(frozen=True, kw_only=True)
-class GridCell:
-    """One cell of the task-language grid."""
-
-    cell: Cell
-    kind: Literal["trained", "reconstruction", "unseen", "none"]
-    split: Split | None
-    loss_nats: float
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class LanguageRow:
-    """Unseen captioning of one language by one run; losses in nats per token, shares between 0 and 1."""
+class TableColumn(Generic[T]):
+    """One column of a table."""
 
-    language: str
-    plain: float
-    prefix: float
-    shuffled: float
-    """After the prefix, with the images of other samples."""
-    bits_per_byte: float
-    right_language: float
-    right_language_prefix: float
-    exact_match: float
-    exact_match_prefix: float
-    attributes_prefix: Mapping[str, float]
-    """Attribute such as colour -> share of captions after the prefix that get it right."""
+    head: str
+    text: Callable[[T], str]
+    """Object of a row -> text of the cell."""
+    number: Callable[[T], float | None] | None = None
+    """Object of a row -> number that the column sorts by; None for a column of texts."""
+    title: str = ""
+    """The head in full, shown when the pointer rests on it."""
 
-
-def coverage_grid(study: StudyFolder, run: Run | None) -> tuple[tuple[GridCell, GridCell], ...]:
-    """Per language (caption cell, translation cell), with the loss of one run in each; UC after the prefix."""
-    records = study.cells.get(run.id, {}) if run else {}
-
-    def grid_cell(cell: Cell) -> GridCell:
-        split = study.coverage.split_of(cell)
-        nats = records[cell].mean_nats if cell in records else {}
-        loss = nats.get("prefix", nats.get("plain", math.nan)) if split == "UC" else nats.get("plain", math.nan)
-        return GridCell(cell=cell, kind=_kind(study, cell), split=split, loss_nats=loss)
-
-    return tuple(
-        (grid_cell(Cell("caption", code)), grid_cell(Cell("translation", code))) for code in study.coverage.languages
-    )
+    def sort_key(self, row: T) -> str:
+        """Return the number of a cell in full; empty where it is missing, and in a column of texts."""
+        value = self.number(row) if self.number else None
+        return repr(value) if value is not None and math.isfinite(value) else ""
 
 
-def _kind(study: StudyFolder, cell: Cell) -> Literal["trained", "reconstruction", "unseen", "none"]:
-    if cell in study.coverage.cells:
-        return "reconstruction" if cell == Cell("translation", SOURCE_LANGUAGE) else "trained"
-    return "unseen" if study.coverage.split_of(cell) == "UC" else "none"
+def number_column(
+    head: str, number: Callable[[T], float | None], show: Callable[[float | None], str], title: str = ""
+) -> TableColumn[T]:
+    """Make a column of numbers, each shown by a function of `polyglance.report.wording`."""
+    return TableColumn(head=head, text=lambda row: show(number(row)), number=number, title=title)
 
 
-def language_rows(study: StudyFolder, run: Run) -> tuple[LanguageRow, ...]:
-    """Unseen captioning per language, as far as losses.json of this run has it."""
-    records = study.cells.get(run.id, {})
-    return tuple(_language_row(records[cell]) for cell in study.coverage.split("UC") if cell in records)
-
-
-def _language_row(record: CellRecord) -> LanguageRow:
-    return LanguageRow(
-        language=record.cell.language,
-        plain=record.mean_nats.get("plain", math.nan),
-        prefix=record.mean_nats.get("prefix", math.nan),
-        shuffled=record.mean_nats.get("prefix_shuffled", math.nan),
-        bits_per_byte=record.bits_per_byte.get("plain", math.nan),
-        right_language=record.right_language.get("plain", math.nan),
-        right_language_prefix=record.right_language.get("prefix", math.nan),
-        exact_match=record.exact_match.get("plain", math.nan),
-        exact_match_prefix=record.exact_match.get("prefix", math.nan),
-        attributes_prefix=record.attributes.get("prefix", {}),
-    )
+def text_column(head: str, text: Callable[[T], str]) -> TableColumn[T]:
+    """Make a column of texts."""
+    return TableColumn(head=head, text=text)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageTable:
     """Unseen captioning per language by one run."""
 
-    run: Run
-    rows: tuple[LanguageRow, ...]
-    attributes: tuple[str, ...]
-    """Every attribute that some row has."""
+    run: RunRow
+    columns: tuple[TableColumn[tuple[str, CellRecord]], ...]
+    rows: tuple[tuple[str, CellRecord], ...]
+    """(language code, what was measured of its captions)."""
 
 
-def language_tables(study: StudyFolder, runs: Sequence[Run]) -> tuple[LanguageTable, ...]:
-    """One table per run, without the runs that have no losses per language."""
-    tables = []
-    for run in runs:
-        if rows := language_rows(study, run):
-            attributes = dict.fromkeys(name for row in rows for name in row.attributes_prefix)
-            tables.append(LanguageTable(run=run, rows=rows, attributes=tuple(attributes)))
-    return tuple(tables)
+def make_language_tables(study: StudyFolder, runs: Iterable[RunRow]) -> tuple[LanguageTable, ...]:
+    """Make one table per run, without the runs that have no losses per language."""
+    return tuple(
+        LanguageTable(run=run, columns=_language_columns([cell for _, cell in rows]), rows=rows)
+        for run in runs
+        if (rows := tuple(study.unseen_cells(run).items()))
+    )
 
 
-@dataclass(frozen=True)
-class Column:
-    """One column of the table of runs."""
+def _language_columns(cells: Sequence[CellRecord]) -> tuple[TableColumn[tuple[str, CellRecord]], ...]:
+    names = dict.fromkeys(name for cell in cells if "prefix" in cell.generation for name in _attributes(cell))
+    return (
+        text_column("language", lambda row: name_language(row[0])),
+        number_column("UC", lambda row: row[1].loss(), format_loss),
+        number_column("after the prefix", lambda row: row[1].loss("prefix"), format_loss),
+        number_column("images shuffled", lambda row: row[1].loss("prefix_shuffled"), format_loss),
+        number_column("bits per byte", _bits_per_byte, format_fixed),
+        number_column("in the language", lambda row: row[1].score("right_language"), format_share),
+        number_column("with prefix", lambda row: row[1].score("right_language", "prefix"), format_share),
+        number_column("exact", lambda row: row[1].score("exact_match"), format_share),
+        number_column("with prefix", lambda row: row[1].score("exact_match", "prefix"), format_share),
+        *(number_column(name, partial(_attribute, name), format_share) for name in names),
+    )
 
-    head: str
-    title: str
-    """The head in full."""
-    text: Callable[[float], str]
-    """Number -> what the cell shows."""
-    of: str | Callable[[Run], float]
-    """Column of runs.csv, or how to compute the number."""
 
-    def number(self, run: Run) -> float:
-        return run[self.of] if isinstance(self.of, str) else self.of(run)
+def _bits_per_byte(row: tuple[str, CellRecord]) -> float | None:
+    plain = row[1].losses.get("plain")
+    return None if plain is None else plain.bits_per_byte
 
 
-_COLUMNS = (
-    Column("P", "Parameters", wording.magnitude, "P"),
-    Column("S", "Samples seen in training", wording.count, "S"),
-    Column("C", "Compute in GMAC", wording.significant, "C"),
-    Column("T", "Loss of the untrained start on UC", wording.loss, "T"),
-    Column("UC after prefix", "Unseen captioning after the prefix, nats per token", wording.loss, "UC_prefix"),
-    Column("images shuffled", "What other samples' images add to UC after the prefix", wording.signed, image_gain),
-    Column("UC", "Unseen captioning without a prefix, nats per token", wording.loss, "UC"),
-    Column("ST", "Seen translation, nats per token", wording.loss, "ST"),
-    Column("SC", "Seen captioning, nats per token", wording.loss, "SC"),
-    Column("first token", "Loss of the first token of an unseen caption, nats", wording.loss, "UC_first"),
-    Column("language", "Captions in the asked language, no prefix", wording.share, "right_language"),
-    Column("language, prefix", "Captions in the asked language, prefix", wording.share, "right_language_prefix"),
-    Column("attributes", "Attributes right, no prefix", wording.share, "attribute_accuracy"),
-    Column("attributes, prefix", "Attributes right, prefix", wording.share, "attribute_accuracy_prefix"),
-    Column("exact", "Captions equal to the reference, no prefix", wording.share, "exact_match"),
-    Column("exact, prefix", "Captions equal to the reference, prefix", wording.share, "exact_match_prefix"),
-    Column("bits/byte", "Unseen captioning without a prefix in bits per byte", wording.fixed, "UC_bits_per_byte"),
-    Column("Pₜ", "Trainable parameters", wording.magnitude, "P_t"),
-    Column("F", "Forward pass in GMAC per sample", wording.significant, "F"),
-    Column("seconds", "Training time in seconds", wording.count, "train_s"),
+def _attributes(cell: CellRecord) -> dict[str, float]:
+    return dict(cell.generation["prefix"].attributes) if "prefix" in cell.generation else {}
+
+
+def _attribute(name: str, row: tuple[str, CellRecord]) -> float | None:
+    return _attributes(row[1]).get(name)
+
+
+def make_runs_columns(runs: Sequence[RunRow]) -> tuple[TableColumn[RunRow], ...]:
+    """Return the columns of the table of runs; columns in which no run has a number are left out."""
+    texts: tuple[TableColumn[RunRow], ...] = (
+        text_column("run", lambda run: run.id),
+        text_column("family", lambda run: name_family(run.family)),
+        text_column("start", lambda run: run.start),
+        text_column("size", lambda run: run.size),
+        TableColumn(
+            head="seed", text=lambda run: "" if run.seed is None else f"{run.seed}", number=lambda run: run.seed
+        ),
+    )
+    return (*texts, *(column for column in _RUN_NUMBERS if any(column.sort_key(run) for run in runs)))
+
+
+_RUN_NUMBERS: tuple[TableColumn[RunRow], ...] = tuple(
+    number_column(head, measure_image_gain if name == "image gain" else itemgetter(name), show, title)
+    for head, name, show, title in (
+        ("P", "P", format_magnitude, "Parameters"),
+        ("S", "S", format_count, "Samples seen in training"),
+        ("C", "C", format_significant, "Compute in GMAC"),
+        ("T", "T", format_loss, "Loss of the untrained start on UC"),
+        ("UC after prefix", "UC_prefix", format_loss, "Unseen captioning after the prefix, nats per token"),
+        ("images shuffled", "image gain", format_signed, "Loss that other samples' images add to UC_prefix"),
+        ("UC", "UC", format_loss, "Unseen captioning without a prefix, nats per token"),
+        ("ST", "ST", format_loss, "Seen translation, nats per token"),
+        ("SC", "SC", format_loss, "Seen captioning, nats per token"),
+        ("first token", "UC_first", format_loss, "Loss of the first token of an unseen caption, nats"),
+        ("language", "right_language", format_share, "Captions in the asked language, no prefix"),
+        ("language, prefix", "right_language_prefix", format_share, "Captions in the asked language, prefix"),
+        ("attributes", "attribute_accuracy", format_share, "Attributes right, no prefix"),
+        ("attributes, prefix", "attribute_accuracy_prefix", format_share, "Attributes right, prefix"),
+        ("exact", "exact_match", format_share, "Captions equal to the reference, no prefix"),
+        ("exact, prefix", "exact_match_prefix", format_share, "Captions equal to the reference, prefix"),
+        ("bits/byte", "UC_bits_per_byte", format_fixed, "UC without a prefix, in bits per byte"),
+        ("Pₜ", "P_t", format_magnitude, "Trainable parameters"),
+        ("F", "F", format_significant, "Forward pass in GMAC per sample"),
+    )
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunsTable:
-    """All runs."""
-
-    columns: tuple[Column, ...]
-    rows: tuple[tuple[Run, bool, tuple[tuple[str, str], ...]], ...]
-    """(run, whether it is the best of its family, per column what the cell shows and what it sorts by)."""
-
-
-def runs_table(runs: Sequence[Run], best: Sequence[Run]) -> RunsTable:
-    """Every run, with the columns that some run has a number in."""
-    columns = tuple(column for column in _COLUMNS if any(math.isfinite(column.number(run)) for run in runs))
-
-    def cell(number: float, column: Column) -> tuple[str, str]:
-        return column.text(number), repr(number) if math.isfinite(number) else ""
-
-    rows = ((run, run in best, tuple(cell(column.number(run), column) for column in columns)) for run in runs)
-    return RunsTable(columns=columns, rows=tuple(rows))

@@ -1,28 +1,32 @@
-"""How numbers, runs and columns are put into words, the same way in figures, tables and sentences."""
+"""Numbers, runs and columns in words, the same way in figures, tables and sentences."""
 
 import math
+from collections.abc import Callable
+from functools import wraps
 
 from polyglance.languages import LANGUAGES
-from polyglance.report.folder import Run
+from polyglance.run_records import RunRow
 
 __all__ = [
     "COLUMN_NAMES",
     "MISSING",
-    "count",
-    "family_name",
-    "fixed",
-    "language_name",
-    "loss",
-    "magnitude",
-    "run_name",
-    "sentence",
-    "series_name",
-    "share",
-    "signed",
-    "significant",
+    "capitalise",
+    "count_noun",
+    "format_count",
+    "format_fixed",
+    "format_loss",
+    "format_magnitude",
+    "format_share",
+    "format_signed",
+    "format_significant",
+    "name_family",
+    "name_language",
+    "name_run",
+    "name_series",
 ]
 
 MISSING = "–"
+"""Text in place of a number that was not measured or is not finite."""
 
 COLUMN_NAMES = {
     "UC_prefix": "unseen captioning after the prefix",
@@ -34,93 +38,107 @@ COLUMN_NAMES = {
     "T": "loss T of the untrained start",
     "C": "compute C",
 }
+"""Column of runs.csv -> its name on the page."""
 
 _FAMILIES = {"scratch": "from scratch", "frozen": "frozen decoder"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def family_name(family: str) -> str:
+def name_family(family: str) -> str:
+    """Return the name of a family on the page; a name that the user chose stays."""
     return _FAMILIES.get(family, family)
 
 
-def series_name(family: str, start: str) -> str:
-    """A family with its starting point; `random` goes without saying."""
-    return family_name(family) if start in ("", "random") else f"{family_name(family)}, start “{start}”"
+def name_series(family: str, start: str) -> str:
+    """Name a family with its starting point; `random` is left out."""
+    return name_family(family) if start in ("", "random") else f"{name_family(family)}, start “{start}”"
 
 
-def sentence(text: str) -> str:
-    """With a capital, for the start of a sentence or a heading."""
+def name_run(run: RunRow, *, family: bool = True) -> str:
+    """Return `frozen decoder, start “six”, d96, 40,000 samples, seed 0`, or the same without the family."""
+    start = name_series(run.family, run.start)
+    if not family:
+        start = start.removeprefix(name_family(run.family)).removeprefix(", ")
+    samples = f"{format_count(run['S'])} samples" if math.isfinite(run["S"]) else ""
+    seed = "" if run.seed is None else f"seed {run.seed}"
+    return ", ".join(part for part in (start, run.size, samples, seed) if part) or run.id
+
+
+def name_language(code: str) -> str:
+    """Return a language's English name with a capital: `Simplified Chinese`."""
+    return capitalise(LANGUAGES[code].name if code in LANGUAGES else code)
+
+
+def capitalise(text: str) -> str:
+    """Return a text with a capital first letter, for the start of a sentence or a heading."""
     return text[:1].upper() + text[1:]
 
 
-def run_name(run: Run, *, family: bool = True) -> str:
-    """`frozen decoder, start “six”, d96, 40,000 samples, seed 0`, or the same without the family."""
-    start = series_name(run.family, run.start)
-    if not family:
-        start = start.removeprefix(family_name(run.family)).removeprefix(", ")
-    parts = [start, run.size]
-    if math.isfinite(run["S"]):
-        parts.append(f"{count(run['S'])} samples")
-    if run.seed:
-        parts.append(f"seed {run.seed}")
-    return ", ".join(part for part in parts if part) or run.id
+def count_noun(number: int, noun: str) -> str:
+    """Return `1 run`, `2 runs`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def language_name(code: str) -> str:
-    """The language's English name with a capital: `Simplified Chinese`."""
-    return sentence(LANGUAGES[code].name if code in LANGUAGES else code)
+def _or_missing(format_number: Callable[[float], str]) -> Callable[[float | None], str]:
+    """Show a number that is missing or not finite as `MISSING`."""
+
+    @wraps(format_number)
+    def format_any(value: float | None) -> str:
+        return MISSING if value is None or not math.isfinite(value) else format_number(value)
+
+    return format_any
 
 
-def loss(value: float) -> str:
-    """A loss: two decimals, three where it is small."""
-    if not math.isfinite(value):
-        return MISSING
+@_or_missing
+def format_loss(value: float) -> str:
+    """Format a loss with two decimals, three where it is small."""
     return f"{value:.3f}" if abs(value) < 0.0995 else f"{value:.2f}"
 
 
-def fixed(value: float) -> str:
-    """Three decimals: bits per byte, R²."""
-    return f"{value:.3f}".replace("-", "−") if math.isfinite(value) else MISSING
+@_or_missing
+def format_fixed(value: float) -> str:
+    """Format bits per byte, R² or a score with three decimals."""
+    return f"{value:.3f}".replace("-", "−")
 
 
-def signed(value: float) -> str:
-    """A difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
-    if not math.isfinite(value):
-        return MISSING
+@_or_missing
+def format_signed(value: float) -> str:
+    """Format a difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
     text = f"{value:+.2f}"
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
 
 
-def share(value: float) -> str:
-    """A share between 0 and 1 as a percentage; 100 % only where it is exactly so."""
-    if not math.isfinite(value):
-        return MISSING
+@_or_missing
+def format_share(value: float) -> str:
+    """Format a share between 0 and 1 as a percentage; `100 %` only where it is exactly so."""
     percent = f"{100 * value:.1f}"
     if percent == "100.0" and value < 1:
         percent = "99.9"
     return f"{percent.removesuffix('.0')} %"
 
 
-def count(value: float) -> str:
-    """A count in full, with separators: `40,000`."""
-    return f"{round(value):,}" if math.isfinite(value) else MISSING
+@_or_missing
+def format_count(value: float) -> str:
+    """Format a count in full, with separators: `40,000`."""
+    return f"{round(value):,}"
 
 
-def magnitude(value: float) -> str:
-    """A count in short: `167k`, `0.63M`, `11.2B`; three digits at most."""
-    if not math.isfinite(value):
-        return MISSING
+@_or_missing
+def format_magnitude(value: float) -> str:
+    """Format a count with three digits at most: `167k`, `0.63M`, `11.2B`."""
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:
             return f"{value / limit:.3g}{unit}"
     return f"{value:.3g}"
 
 
-def significant(value: float, digits: int = 3) -> str:
-    """A number of any size with this many digits: `−0.152`, `2.34 × 10⁴`."""
-    if not math.isfinite(value):
-        return MISSING if math.isnan(value) else ("∞" if value > 0 else "−∞")
-    text = f"{value:.{digits}g}"
+def format_significant(value: float | None) -> str:
+    """Format a number of any size with three digits: `−0.152`, `2.34 × 10⁴`."""
+    if value is None or math.isnan(value):
+        return MISSING
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    text = f"{value:.3g}"
     if 1e3 <= abs(float(text)) < 1e6:
         text = f"{float(text):,.0f}"
     elif "e" in text:

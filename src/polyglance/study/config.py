@@ -1,4 +1,4 @@
-"""What a study is made of, as its TOML file says it."""
+"""Configuration of a study: its TOML file as dataclasses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from polyglance.coverage import Coverage
+from polyglance.data.importer import ImportConfig
 from polyglance.data.world import WorldConfig
 from polyglance.distributed import RuntimeConfig
 from polyglance.languages import did_you_mean, language
+from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
+from polyglance.run_records import NUMBER_COLUMNS
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
@@ -27,34 +30,38 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class TableConfig:
-    """The user's own images and texts (`polyglance data import`)."""
+    """A table of images and texts that is imported into the study, as `polyglance data import` does."""
 
     table: Path
-    """JSON lines, CSV or Parquet."""
+    """JSON lines, CSV, TSV or Parquet."""
     images: Path
     """Folder that the table's image paths start from."""
-    test_fraction: float = 0.1
-    """Share of the pictures held out."""
-    max_side: int | None = None
-    """Larger images are reduced to this, in pixels."""
-    licence: str = ""
+    test_fraction: float = ImportConfig.test_fraction
+    """Share of the images that goes to the test set."""
+    max_side: int | None = ImportConfig.max_side
+    """Larger images are reduced until their longer side is this, in pixels. If not given, they keep their size."""
+    licence: str = ImportConfig.licence
     """Licence of images and texts."""
+
+    def import_config(self, out: Path) -> ImportConfig:
+        """Return the settings of an import into a folder."""
+        return ImportConfig(out=out, overwrite=True, **vars(self))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where the data comes from: exactly one of the three.
+    """Source of the data: exactly one of the three.
 
     Raises:
-        ValueError: none of them given, or several.
+        ValueError: none of them is given, or several are.
     """
 
     world: WorldConfig | None = None
-    """The built-in world."""
+    """The built-in world, generated into the study."""
     table: TableConfig | None = None
     """A table of images and texts, imported into the study."""
     path: Path | None = None
-    """A folder with data sets `train` and `test` that exist already."""
+    """A folder with the data sets `train` and `test`, which exist already."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("world", "table", "path") if getattr(self, name) is not None]
@@ -64,16 +71,16 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig:
-    """A vision tower trained once, on captions of one language, and shared frozen by the runs that ask for it."""
+    """A vision tower that is trained once, on captions of one language. Families with `tower` share it, frozen."""
 
     width: int = 96
-    """Hidden size of the tower and of the model it is trained in."""
+    """Hidden size of the tower, and of the model that it is trained in."""
     samples: int = 20_000
-    """Samples it is trained on; they count in no run's S."""
+    """Samples that it is trained on. They count in no run's S."""
     language: str = "en"
     """Language of the captions."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """Its optimiser."""
+    """Optimiser of its training."""
 
     def __post_init__(self) -> None:
         language(self.language)
@@ -81,14 +88,14 @@ class TowerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageModelStart:
-    """A language model that decoders start from, trained once per width."""
+    """A language model that decoders start from. It is trained once for each width that needs it."""
 
     languages: Mapping[str, float]
     """Language code -> share of the texts: the multilinguality of the starting point."""
     steps: int = 500
     """Optimiser steps."""
     optim: OptimConfig = field(default_factory=lambda: OptimConfig(lr=3e-3))
-    """Its optimiser."""
+    """Optimiser of its training."""
 
     def __post_init__(self) -> None:
         for code in self.languages:
@@ -99,7 +106,7 @@ class LanguageModelStart:
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyConfig:
-    """Models that differ in width, samples and starting point only."""
+    """Models that differ in size, samples, starting point and seed only. Each combination is a run."""
 
     name: str
     """Name in tables and figures."""
@@ -110,17 +117,17 @@ class FamilyConfig:
     sizes: tuple[str, ...] = ()
     """Models of the published family instead: their sizes, as `polyglance model card` names them, or folders."""
     checkpoint: str = ""
-    """For `sizes`: folder of the model that runs start from, `{size}` standing for the size."""
+    """With `sizes`: folder of the model that runs start from; `{size}` in it stands for the size."""
     layers: int = 2
     """Micro models: layers of the encoder, and of the decoder."""
     samples: tuple[int, ...]
-    """S: a run, with a schedule of its own, for each."""
+    """S: samples seen. Each number is a run with a learning-rate schedule of its own."""
     starts: tuple[str, ...] = ("random",)
-    """Starting points: `random`, or names of language models (gemma2 only)."""
+    """Starting points of the decoder: `random`, or names under [language_models] (gemma2 only)."""
     tower: bool = False
-    """Take the shared vision tower, frozen."""
+    """Take the vision tower of [tower], frozen. If not, each run trains its own."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """The optimiser of all its runs."""
+    """Optimiser of all its runs."""
 
     def __post_init__(self) -> None:
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
@@ -133,18 +140,20 @@ class FamilyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """What runs of published sizes are trained on; their hours are estimated from it. A run takes all of it."""
+    """Machine that runs of published sizes are trained on, and that their hours are estimated for. One run takes all of
+    it."""
 
     name: str = "8 x H100"
-    """In words."""
+    """Description for people."""
     devices: int = 8
-    """Accelerators."""
+    """Number of accelerators."""
     peak_tflops: float = 989.0
     """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
     memory_gb: float = 80.0
     """Memory of one device, in 10^9 bytes."""
     mfu: float = 0.35
-    """Share of the peak that a training step reaches. An assumption until `polyglance train` has logged yours."""
+    """Share of the peak that a training step reaches. An assumption until `polyglance train` has logged a measured
+    one."""
 
     def __post_init__(self) -> None:
         if self.devices < 1 or self.peak_tflops <= 0 or not 0 < self.mfu <= 1:
@@ -153,12 +162,20 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LawsConfig:
-    """The laws that are fitted."""
+    """Scaling laws that are fitted to the finished runs."""
 
     targets: tuple[str, ...] = ("UC_prefix", "UC", "ST", "SC")
-    """Columns of runs.csv."""
+    """Columns of runs.csv that laws are fitted to."""
     bootstrap: int = 200
-    """Refits for the intervals."""
+    """Refits for the intervals; 0 for no intervals."""
+
+    def __post_init__(self) -> None:
+        for target in self.targets:
+            if target not in NUMBER_COLUMNS:
+                raise ValueError(
+                    f"{target!r} is no column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
+                )
+            FitConfig(form="compute", columns={"y": target}, bootstrap=self.bootstrap)  # the fit's own checks, early
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,43 +183,43 @@ class StudyConfig:
     """A study.
 
     Raises:
-        ValueError: a family asks for a starting point or tower that is not there, or two runs would be the same.
+        ValueError: a family asks for a starting point or a tower that is not described, or two families have one name.
     """
 
     title: str = "A study of emergence"
     """Heading of the report."""
     out: Path
-    """The study's folder."""
+    """Folder of the study."""
     seeds: tuple[int, ...] = (0,)
-    """Every run is made once per seed."""
+    """Every combination is run once with each seed."""
     data: DataConfig
     """Images and texts."""
     coverage: Coverage
     """The cells that are trained."""
     families: tuple[FamilyConfig, ...]
-    """The grid."""
+    """The grid of runs."""
     language_models: Mapping[str, LanguageModelStart] = field(default_factory=dict)
-    """Starting points by name."""
+    """Starting points of decoders, by name."""
     tower: TowerConfig | None = None
     """The shared vision tower."""
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
     """How batches are drawn."""
     vocab_size: int = 1024
-    """Entries of the tokenizer, at most."""
+    """Micro models: entries of the tokenizer, at most."""
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
-    """Side of a patch, in pixels."""
+    """Micro models: side of a patch, in pixels."""
     save_every_steps: int = 100
-    """Steps between checkpoints: what a kill costs at most."""
+    """Steps between checkpoints. A kill loses at most this many."""
     machine: MachineConfig = field(default_factory=MachineConfig)
-    """Published sizes: what they are trained on."""
+    """Published sizes: machine that they are trained on."""
     engine: RuntimeConfig = field(default_factory=RuntimeConfig)
     """Published sizes: how a step is divided and computed."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """What is measured."""
+    """How each run is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)
-    """What is fitted."""
+    """Laws that are fitted."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -222,5 +239,19 @@ class StudyConfig:
 
     @property
     def is_micro(self) -> bool:
-        """Whether the models are micro models, which bring no checkpoint and no tokenizer of their own."""
+        """Whether the models are micro models, which have neither a checkpoint nor a tokenizer before the study."""
         return not self.families[0].sizes
+
+    @property
+    def train_dir(self) -> Path:
+        """Folder of the training data set."""
+        return (self.data.path or self.out / "data") / "train"
+
+    @property
+    def test_dir(self) -> Path:
+        """Folder of the held-out data set."""
+        return (self.data.path or self.out / "data") / "test"
+
+    def family(self, name: str) -> FamilyConfig:
+        """Return the family of this name."""
+        return next(family for family in self.families if family.name == name)

@@ -1,56 +1,74 @@
-"""The verbs of a study: plan, run, status, report. Each is one function from a configuration to a result."""
+"""The operations on a study: plan it, run it, read its status, write its report.
 
-import json
+config = load(StudyConfig, "examples/micro.toml")
+plan_study(config).seconds           # expected time, before anything is trained
+run_study(config).report             # out/micro/report/index.html
+"""
+
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from polyglance.config import save
 from polyglance.files import locked
 from polyglance.processes import num_cores
+from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
-from polyglance.study.executors import run_local
-from polyglance.study.grid import Job, jobs, runs
-from polyglance.study.store import is_done, state
+from polyglance.study.job_state import is_done, read_state
+from polyglance.study.jobs import Job, list_jobs, list_runs
+from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
 
-__all__ = ["Plan", "PlannedRun", "RunResult", "Status", "plan", "report", "run", "status"]
+__all__ = [
+    "PlannedRun",
+    "StudyPlan",
+    "StudyResult",
+    "StudyStatus",
+    "plan_study",
+    "read_study_status",
+    "run_study",
+    "write_study_report",
+]
 
-_CHEAP = ("data", "tokenizer")
-"""Jobs that are done in this process, before anything is planned: seconds, and no training."""
-
-
-def _silent(line: str) -> None:
-    """Say nothing."""
+_VERB = "polyglance study run"
+_MADE_BEFORE_PLANNING = ("data", "tokenizer")
+"""Kinds of jobs that P and F of micro models depend on. They take seconds, and train nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """What one run will cost."""
+    """Expected cost of one run."""
 
     id: str
     num_parameters: int
+    """P."""
     num_trained: int
+    """P_t: parameters that training updates."""
     macs_per_sample: int
+    """F: multiply-accumulates of one forward pass."""
     samples: int
+    """S: samples seen."""
     compute_gmac: float
+    """C, in GMAC."""
     seconds: float
+    """Expected time on one core or, for published sizes, on the whole machine."""
     state: str
+    """`done`, `begun` or `to do`."""
     strategy: str = ""
-    """Published sizes: how it is best trained on the machine."""
+    """Published sizes: recommended way of training on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What a study will cost."""
+class StudyPlan:
+    """Expected cost of a study."""
 
     runs: tuple[PlannedRun, ...]
     seconds: float
-    """Expected wall time of what is left, on `machine`."""
+    """Expected wall time of the jobs that are not done, on `machine`."""
     machine: str
-    """`2 cores`, or what published sizes are trained on, at the MFU that is assumed."""
+    """`2 cores` or, for published sizes, the machine and the MFU that is assumed."""
     memory_bytes: int
-    """Of all workers together; of one device, where runs are of published sizes."""
+    """Memory of all workers together; for published sizes, of one device."""
     source_tokens: int
     """Prompt tokens at which F is counted."""
     target_tokens: int
@@ -58,170 +76,172 @@ class Plan:
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunResult:
-    """What `run` leaves."""
+class StudyResult:
+    """Files of a finished study."""
 
     num_runs: int
     seconds: float
+    """Time that the call took."""
     table: Path
+    """runs.csv."""
     report: Path
+    """HTML page."""
     problems: tuple[str, ...]
-    """Laws that could not be fitted, a line each."""
+    """Laws that could not be fitted, one line each."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Status:
-    """How far a study is: job id -> `done`, `begun` or `to do`."""
+class StudyStatus:
+    """Progress of a study."""
 
     jobs: Mapping[str, str]
+    """Job id -> `done`, `begun` or `to do`."""
     losses: Mapping[str, float]
-    """Run -> UC after the prefix, of those that are done."""
+    """Run id -> UC after the prefix in nats per token, for the runs that are done."""
 
 
-def plan(config: StudyConfig, *, workers: int | None = None) -> Plan:
-    """What the grid will cost: P, F, C, S, time and memory of every run.
+def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
+    """Count P, F, C and S of every run, and estimate time and memory of the study.
 
-    For micro models data and tokenizer are made, which takes seconds, since P and F depend on them; nothing is
-    trained. For published sizes nothing is made or needed.
+    For micro models data and tokenizer are made, because P and F depend on them; nothing is trained. For published
+    sizes nothing is made, and nothing is needed.
+
+    Args:
+        workers: jobs at the same time; if not given, as many as there are cores.
 
     Raises:
-        ValueError: data and configuration do not fit each other.
+        ValueError: data and configuration do not fit each other, or another process works on the study.
     """
-    with locked(config.out, "polyglance study run"):
+    with locked(config.out, _VERB):
         return _plan(config, workers or num_cores())
 
 
-def run(config: StudyConfig, *, workers: int | None = None, say: Callable[[str], None] = _silent) -> RunResult:
+def run_study(
+    config: StudyConfig, *, workers: int | None = None, say: Callable[[str], None] | None = None
+) -> StudyResult:
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
-    Can be killed at any moment and run again: what is done is skipped, a run goes on from its last checkpoint, and
-    the table that comes out is the same to the bit.
+    The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
+    checkpoint, and the table that comes out is the same to the bit.
 
     Args:
-        workers: jobs at once; as many as there are cores if not given.
-        say: gets a line for each thing that is done.
+        workers: jobs at the same time; if not given, as many as there are cores.
+        say: called with a line for each job that is done.
 
     Raises:
         ValueError: a job failed, or another process works on the study.
     """
     started_s = time.monotonic()
-    with locked(config.out, "polyglance study run"):
+    say = say or _say_nothing
+    with locked(config.out, _VERB):
         save(config, config.out / "study.toml")
-        num_workers = (workers or num_cores()) if config.is_micro else 1
-        planned = _plan(config, num_workers)
+        num_slots = (workers or num_cores()) if config.is_micro else 1
+        plan = _plan(config, num_slots)
         say(
-            f"{len(planned.runs)} runs, {sum(r.state == 'done' for r in planned.runs)} of them done; "
-            f"about {planned.seconds / 60:.1f} minutes on {planned.machine}"
+            f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
+            f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
         )
-        _train(config, num_workers, say)
-        problems, report_path = _conclude(config)
-    return RunResult(
-        num_runs=len(planned.runs),
-        seconds=time.monotonic() - started_s,
-        table=config.out / "runs.csv",
-        report=report_path,
-        problems=tuple(problems),
-    )
+        _do_jobs(config, num_slots, say)
+        return _conclude(config, started_s)
 
 
-def report(config: StudyConfig) -> RunResult:
-    """Write runs.csv, laws and report again from the runs as they are.
+def write_study_report(config: StudyConfig) -> StudyResult:
+    """Write runs.csv, laws and report again, from the runs as they are.
 
     Raises:
         ValueError: a run is not done yet.
     """
     started_s = time.monotonic()
-    if left := [job.id for job in runs(config) if not is_done(config.out, job)]:
-        raise ValueError(f"{len(left)} runs are not done ({left[0]}, ...); `polyglance study run` makes them")
-    problems, path = _conclude(config)
-    return RunResult(
-        num_runs=len(runs(config)),
-        seconds=time.monotonic() - started_s,
-        table=config.out / "runs.csv",
-        report=path,
-        problems=tuple(problems),
-    )
+    if left := [job.id for job in list_runs(config) if not is_done(config.out, job)]:
+        raise ValueError(f"{len(left)} runs are not done ({left[0]}, ...); `{_VERB}` makes them")
+    return _conclude(config, started_s)
 
 
-def status(config: StudyConfig) -> Status:
-    """How far the study is. Reads files only."""
-    states = {job.id: state(config.out, job) for job in jobs(config)}
+def read_study_status(config: StudyConfig) -> StudyStatus:
+    """Read the progress of the study from its files."""
+    jobs = list_jobs(config)
+    states = {job.id: read_state(config.out, job) for job in jobs}
     losses = {}
-    for job in runs(config):
-        if states[job.id] == "done":
-            cells = json.loads((config.out / job.folder / "losses.json").read_text())["cells"].values()
-            unseen = [cell["losses"]["prefix"]["mean_nats"] for cell in cells if cell["split"] == "UC"]
-            if unseen:
-                losses[job.id] = sum(unseen) / len(unseen)
-    return Status(jobs=states, losses=losses)
+    for job in jobs:
+        if job.kind == "run" and states[job.id] == "done":
+            record = LossRecord.read(config.out / job.folder / "losses.json")
+            if (loss := record.split_loss("UC", "prefix")) is not None:
+                losses[job.id] = loss
+    return StudyStatus(jobs=states, losses=losses)
 
 
-def _plan(config: StudyConfig, num_workers: int) -> Plan:
-    from polyglance.study.cost import expected_costs, schedule_s
-    from polyglance.study.table import counts_of, lengths, vocab_size_of
-    from polyglance.study.work import do
+def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
+    from polyglance.study.costs import estimate_costs, estimate_s
+    from polyglance.study.models import count_models, find_lengths
+    from polyglance.study.work import do_job
 
-    all_jobs = jobs(config)
+    jobs = list_jobs(config)
     if config.is_micro:
-        for job in all_jobs:
-            if job.kind in _CHEAP:
-                do(config, job)
+        for job in jobs:
+            if job.kind in _MADE_BEFORE_PLANNING:
+                do_job(config, job)
     else:
-        num_workers = 1  # a run takes the whole machine
-    vocab_size = vocab_size_of(config)
-    costs = expected_costs(config, all_jobs)
-    counts = {(job.family, job.size): counts_of(config, job, vocab_size) for job in _one_of_each_model(config)}
+        num_slots = 1  # a run takes the whole machine
+    runs = [job for job in jobs if job.kind == "run"]
+    costs = estimate_costs(config, jobs)
+    counts = count_models(config, runs)
     planned = [
         PlannedRun(
             id=job.id,
-            num_parameters=(own := counts[job.family, job.size]).num_parameters,
-            num_trained=own.num_trained,
-            macs_per_sample=own.macs_per_sample,
+            **vars(counts[job.family, job.size]),
             samples=job.samples,
-            compute_gmac=own.compute_gmac(job.samples),
+            compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            state=state(config.out, job),
+            state=read_state(config.out, job),
             strategy=costs.strategies.get(job.id, ""),
         )
-        for job in runs(config)
+        for job in runs
     ]
-    done = {job.id for job in all_jobs if is_done(config.out, job)}
-    return Plan(
+    done = {job.id for job in jobs if is_done(config.out, job)}
+    return StudyPlan(
         runs=tuple(planned),
-        seconds=schedule_s(all_jobs, done=done, seconds=costs.seconds, num_workers=num_workers),
-        machine=f"{num_workers} cores" if config.is_micro else f"{config.machine.name} at MFU {config.machine.mfu:g}",
-        memory_bytes=costs.memory_bytes * num_workers,
-        **lengths(config),
+        seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
+        machine=f"{num_slots} cores" if config.is_micro else f"{config.machine.name} at MFU {config.machine.mfu:g}",
+        memory_bytes=costs.memory_bytes * num_slots,
+        **asdict(find_lengths(config)),
     )
 
 
-def _one_of_each_model(config: StudyConfig) -> list[Job]:
-    return list({(job.family, job.size): job for job in runs(config)}.values())
+def _say_nothing(line: str) -> None:
+    """Drop a message."""
 
 
-def _train(config: StudyConfig, num_workers: int, say: Callable[[str], None]) -> None:
-    from polyglance.study.cost import expected_costs, schedule_s
+def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) -> None:
+    from polyglance.study.costs import estimate_costs, estimate_s
 
-    all_jobs = jobs(config)
-    seconds = expected_costs(config, all_jobs).seconds
-    done = {job.id for job in all_jobs if is_done(config.out, job)}
+    jobs = list_jobs(config)
+    seconds = estimate_costs(config, jobs).seconds
+    done = {job.id for job in jobs if is_done(config.out, job)}
     finished = set(done)
 
-    def on_done(job: Job, elapsed_s: float) -> None:
+    def report_done(job: Job, elapsed_s: float) -> None:
         finished.add(job.id)
-        left_s = schedule_s(all_jobs, done=finished, seconds=seconds, num_workers=num_workers)
-        say(f"[{len(finished)}/{len(all_jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
+        left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
+        say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
 
-    run_local(config, all_jobs, done=done, cost_s=seconds, num_workers=num_workers, on_done=on_done)
+    # A run of a published size is a program of its own, which takes the whole machine.
+    with LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config) as scheduler:
+        run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done)
 
 
-def _conclude(config: StudyConfig) -> tuple[list[str], Path]:
-    """From finished runs to table, laws and report."""
+def _conclude(config: StudyConfig, started_s: float) -> StudyResult:
+    """Write table, laws and report of the finished runs."""
     from polyglance.report import write_report
     from polyglance.study.laws import fit_laws
     from polyglance.study.table import write_table
 
-    write_table(config)
-    _, problems = fit_laws(config)
-    write_report(config.out)
-    return problems, config.out / "report" / "index.html"
+    table = write_table(config)
+    problems = fit_laws(config)
+    report = write_report(config.out)
+    return StudyResult(
+        num_runs=report.num_runs,
+        seconds=time.monotonic() - started_s,
+        table=table,
+        report=report.page,
+        problems=tuple(problems),
+    )

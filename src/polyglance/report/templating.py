@@ -1,0 +1,34 @@
+"""Pages from the templates of this package, with everything that users named escaped."""
+
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+import polyglance.report.laws as laws
+import polyglance.report.wording as wording
+from polyglance import __version__
+
+__all__ = ["read_asset", "render_page"]
+
+_LOADER = jinja2.PackageLoader("polyglance.report")
+_ENVIRONMENT = jinja2.Environment(
+    loader=_LOADER,
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+)
+
+
+def render_page(template: str, **context: Any) -> str:
+    """Fill in a template. It can call the functions of `wording` and of `laws` (as `law`), and gets the style sheet."""
+    return _ENVIRONMENT.get_template(template).render(
+        wording=wording, law=laws, version=__version__, style=Markup(read_asset("style.css")), **context
+    )
+
+
+def read_asset(name: str) -> str:
+    """Return the text of a file beside the templates."""
+    return _LOADER.get_source(_ENVIRONMENT, name)[0]

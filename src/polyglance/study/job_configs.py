@@ -1,0 +1,110 @@
+"""Training configurations of a study's jobs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from polyglance.coverage import Coverage
+from polyglance.distributed import RuntimeConfig
+from polyglance.study.config import FamilyConfig, StudyConfig
+from polyglance.study.jobs import Job
+from polyglance.study.models import choose_trained_components, count_published, make_micro_config
+from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+
+__all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
+
+_FINAL = Path("checkpoints/final")
+
+
+def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
+    """Return the training run of a micro run or of the shared tower."""
+    if job.kind == "tower":
+        assert config.tower is not None
+        sizes = make_micro_config(
+            config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width
+        )
+        coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
+        start = StartConfig(model=sizes)
+    else:
+        family = config.family(job.family)
+        coverage, start, optim = config.coverage, _micro_start(config, family, job), family.optim
+    return TrainConfig(
+        data=config.train_dir,
+        tokenizer=config.out / "tokenizer" / "tokenizer.json",
+        coverage=coverage,
+        start=start,
+        mixture=config.mixture,
+        optim=optim,
+        num_samples=job.samples,
+        seed=job.seed,
+        engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
+        vision_cache=VisionCacheConfig(use="never"),
+        save_every_steps=config.save_every_steps,
+    )
+
+
+def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartConfig:
+    starts = config.out / "starts"
+    return StartConfig(
+        model=make_micro_config(config, family, job.width),
+        language_model=None if job.start == "random" else starts / f"lm-{job.start}-d{job.width}" / _FINAL,
+        vision_tower=starts / "tower" / _FINAL if family.tower else None,
+        trained=choose_trained_components(family),
+    )
+
+
+def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelConfig:
+    """Return the training of a language model that decoders start from."""
+    start = config.language_models[job.start]
+    family = next(family for family in config.families if job.start in family.starts)
+    return LanguageModelConfig(
+        data=config.train_dir,
+        tokenizer=config.out / "tokenizer" / "tokenizer.json",
+        model=make_micro_config(config, family, job.width),
+        languages=start.languages,
+        optim=start.optim,
+        num_steps=start.steps,
+        save_every_steps=config.save_every_steps,
+    )
+
+
+def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
+    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3).
+
+    Args:
+        folder: folder of the run.
+
+    Raises:
+        ValueError: the model does not fit into the machine.
+    """
+    family = config.family(job.family)
+    return RunConfig(
+        out=folder,
+        data=config.train_dir,
+        test=config.test_dir,
+        evaluation=config.evaluation,
+        coverage=config.coverage,
+        start=StartConfig(checkpoint=Path(family.checkpoint.format(size=job.size)), trained="published"),
+        image_size=config.image_size,
+        mixture=config.mixture,
+        optim=family.optim,
+        num_samples=job.samples,
+        seed=job.seed,
+        engine=_engine(config, job),
+        save_every_steps=config.save_every_steps,
+    )
+
+
+def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
+    """Return the configured engine, with the strategy that is recommended where the configuration leaves it open."""
+    engine, machine = config.engine, config.machine
+    if engine.micro_batch_size is not None or engine.strategy != "auto":
+        return engine
+    recommended = count_published(config, job.size).strategy
+    if recommended is None:
+        raise ValueError(f"{job.size} does not fit into {machine.devices} devices of {machine.memory_gb:g} GB")
+    return replace(
+        engine,
+        strategy=recommended.strategy,
+        micro_batch_size=recommended.micro_batch_size,
+        activation_checkpointing=engine.activation_checkpointing or recommended.activation_checkpointing,
+    )

@@ -1,0 +1,151 @@
+"""Jobs of a study: every thing that has to be made, with its folder and the jobs that come before it.
+
+The jobs form a small graph: data -> tokenizer -> vision tower and language models -> runs. The fingerprint of a job
+covers its own settings, the jobs that it needs and the version of the code, so a finished job is done again exactly
+when something that it depends on has changed.
+"""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from polyglance import __version__
+from polyglance.config import fingerprint, to_dict
+from polyglance.coverage import Coverage
+from polyglance.study.config import FamilyConfig, StudyConfig
+
+__all__ = ["Job", "JobKind", "list_jobs", "list_runs"]
+
+JobKind = Literal["data", "tokenizer", "tower", "language_model", "run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One thing to make."""
+
+    id: str
+    """Name, unique within the study; runs.csv calls its runs so."""
+    kind: JobKind
+    folder: Path
+    """Folder that it is made in, relative to the study's."""
+    needs: tuple[str, ...] = ()
+    """Ids of the jobs that have to be done before it."""
+    fingerprint: str = ""
+    """Fingerprint of its settings and of all jobs that it needs."""
+    family: str = ""
+    """Runs: name of their family."""
+    size: str = ""
+    """Runs: `d96`, or the name of a published size."""
+    width: int = 0
+    """Micro runs, towers and language models: hidden size."""
+    start: str = ""
+    """Runs: starting point. Language models: their name."""
+    samples: int = 0
+    """Runs and towers: samples seen, S."""
+    seed: int = 0
+    """Runs: seed of weights and sample order."""
+
+
+def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
+    """List every job of the study, each after those it needs.
+
+    Raises:
+        ValueError: two runs have the same name.
+    """
+    graph = _JobGraph()
+    graph.add(config.data, id="data", kind="data", folder=Path("data"))
+    if config.is_micro:
+        lengths = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
+        settings = (config.coverage, *lengths)
+        graph.add(settings, id="tokenizer", kind="tokenizer", folder=Path("tokenizer"), needs=("data",))
+    if config.tower is not None:
+        coverage = Coverage(caption=(config.tower.language,))
+        graph.add(
+            (config.tower, coverage, (config.image_size, config.patch_size, config.mixture)),
+            id="tower",
+            kind="tower",
+            folder=Path("starts/tower"),
+            needs=("tokenizer",),
+            width=config.tower.width,
+            samples=config.tower.samples,
+        )
+    for name, start in config.language_models.items():
+        widths = {w for family in config.families if name in family.starts for w in family.widths}
+        for width in sorted(widths):
+            job_id = _language_model_id(name, width)
+            graph.add(
+                (start, width),
+                id=job_id,
+                kind="language_model",
+                folder=Path("starts") / job_id,
+                needs=("tokenizer",),
+                width=width,
+                start=name,
+            )
+    for family in config.families:
+        _add_runs(graph, config, family)
+    return tuple(graph.jobs.values())
+
+
+def list_runs(config: StudyConfig) -> tuple[Job, ...]:
+    """List the runs alone, in the order of runs.csv."""
+    return tuple(job for job in list_jobs(config) if job.kind == "run")
+
+
+class _JobGraph:
+    """Jobs by id, each added after those it needs."""
+
+    def __init__(self) -> None:
+        self.jobs: dict[str, Job] = {}
+
+    def add(self, settings: Any, **details: Any) -> None:
+        """Add a job with a fingerprint of its settings, of its details and of the jobs that it needs."""
+        job = Job(**details)
+        if job.id in self.jobs:
+            raise ValueError(f"two runs are called {job.id}; change widths, samples, starts or a family's name")
+        inputs = [self.jobs[need].fingerprint for need in job.needs]
+        mark = fingerprint(
+            __version__, job.kind, settings, inputs, job.family, job.size, job.start, job.samples, job.seed
+        )
+        self.jobs[job.id] = replace(job, fingerprint=mark)
+
+
+def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> None:
+    sizes = [*((f"d{width}", width) for width in family.widths), *((name, 0) for name in family.sizes)]
+    settings = (
+        {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
+        (config.coverage, config.mixture, config.image_size, config.patch_size),
+        config.evaluation,
+        *(() if config.is_micro else (config.engine.precision,)),
+    )
+    for seed in config.seeds:
+        for start in family.starts:
+            for size, width in sizes:
+                for samples in family.samples:
+                    is_random = start == "random"
+                    label = Path(size).name  # a size may be a folder
+                    name = f"{family.name}{'' if is_random else f'-{start}'}-{label}-s{samples}-seed{seed}"
+                    needs = ["tokenizer" if config.is_micro else "data"]
+                    needs += [] if is_random else [_language_model_id(start, width)]
+                    needs += ["tower"] if family.tower else []
+                    graph.add(
+                        settings,
+                        id=name,
+                        kind="run",
+                        folder=Path("runs") / name,
+                        needs=tuple(needs),
+                        family=family.name,
+                        size=size,
+                        width=width,
+                        start=start,
+                        samples=samples,
+                        seed=seed,
+                    )
+
+
+_FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "layers", "checkpoint")
+"""Settings of a family that all of its runs depend on. A width that is added does not make the others again."""
+
+
+def _language_model_id(start: str, width: int) -> str:
+    return f"lm-{start}-d{width}"
