@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from polyglance.cli import main
 from polyglance.data.shard import ShardReader
-from polyglance.model.generate import Captioner
+from polyglance.model.generate import PolyglanceCaptioner
 from polyglance.model.processor import Processor
 from polyglance.train.phases import PHASES
 from tests.train.runs import read_rows
@@ -108,7 +108,7 @@ def test_a_finished_run_captions_and_its_folder_is_not_used_by_another_run(
 ) -> None:
     result = train()
     (tmp_path / "image.png").write_bytes(ShardReader(world / "test").images([0])[0])
-    (caption,) = Captioner.load(result["model"]).caption([tmp_path / "image.png"], ["fr"])
+    (caption,) = PolyglanceCaptioner.load(result["model"]).caption([tmp_path / "image.png"], ["fr"])
     assert caption.error is None
     files = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
     with pytest.raises(SystemExit):

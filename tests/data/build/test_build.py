@@ -25,7 +25,7 @@ from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_records
 from polyglance.data.world import read_attributes
 from polyglance.data.world.translator import WorldTranslator
-from polyglance.engines import EngineConfig, Failure
+from polyglance.engines import Failure
 from polyglance.files import locked
 
 from .recipes import ENV, NUM_IMAGES, POLYGLANCE, DeadlyStep, shards, with_out, world_recipe
@@ -203,7 +203,7 @@ def test_failed_records_are_tried_again_and_no_others(
 
         alternatives = translate
 
-    monkeypatch.setattr(EngineConfig, "translator", lambda self: Failing())
+    monkeypatch.setattr("polyglance.data.build.describe.open_translator", lambda config: Failing())
     recipe = with_out(recipe_path, tmp_path / "out", published)
     (step,) = (step for step in build(recipe).steps if step.name == "translations")
     assert 0 < step.num_failed < step.num_in == 2 * NUM_IMAGES

@@ -40,7 +40,7 @@ class Directions:
 
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
-    monkeypatch.setattr(EngineConfig, "embedder", lambda self: Directions())
+    monkeypatch.setattr("polyglance.data.build.match.open_embedder", lambda config: Directions())
     (tmp_path / "de.tsv").write_text("".join(f"sentence {n}\tSatz {n}\n" for n in range(600)))
     return load(Recipe, world_recipe(tmp_path, num_images=20))
 
