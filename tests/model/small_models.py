@@ -1,4 +1,4 @@
-"""Small random models, checkpoints and batches that differ in everything decoding and conversion could get wrong."""
+"""Small random models, checkpoints and batches whose sizes all differ, so that a mix-up of two shows."""
 
 from pathlib import Path
 from typing import Any
