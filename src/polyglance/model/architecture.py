@@ -214,17 +214,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **kwargs
         )
 
-    def get_encoder(self, modality: str | None = None) -> nn.Module:  # noqa: ARG002
-        return self.encoder
-
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.get_submodule("embed_tokens")
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.decoder.embed_tokens = value
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""
