@@ -106,15 +106,15 @@ def test_other_attention_gives_the_same(golden: Path, model: Polyglance, name: s
 
 
 def test_conversion_and_back(golden: Path, tmp_path: Path) -> None:
-    convert_from_published(golden, tmp_path / "ours")
-    convert_to_published(tmp_path / "ours", tmp_path / "published")
+    convert_from_published(golden, tmp_path / "converted")
+    convert_to_published(tmp_path / "converted", tmp_path / "published")
     before, after = (load_file(folder / "model.safetensors") for folder in (golden, tmp_path / "published"))
     assert set(before) == set(after)
     for key, tensor in before.items():
         assert torch.equal(tensor, after[key]), key
     convert_from_published(tmp_path / "published", tmp_path / "again")
     assert json.loads((tmp_path / "again" / "config.json").read_text()) == json.loads(
-        (tmp_path / "ours" / "config.json").read_text()
+        (tmp_path / "converted" / "config.json").read_text()
     )
 
 
@@ -135,9 +135,9 @@ save_file({"logits": output.logits}, sys.argv[3])
 """
     io_path = golden / "io.safetensors"
     subprocess.run(
-        [sys.executable, "-c", program, tmp_path / "out", io_path, tmp_path / "found.safetensors"], check=True
+        [sys.executable, "-c", program, tmp_path / "out", io_path, tmp_path / "logits.safetensors"], check=True
     )
-    _close(load_file(tmp_path / "found.safetensors")["logits"], load_file(io_path)["logits"])
+    _close(load_file(tmp_path / "logits.safetensors")["logits"], load_file(io_path)["logits"])
 
 
 def test_a_pickle_is_read_only_with_the_option(golden: Path, model: Polyglance, tmp_path: Path) -> None:

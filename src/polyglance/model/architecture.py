@@ -148,7 +148,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         return_logits: bool = True,
-        **kwargs: Any,  # noqa: ARG002 - what `generate` passes along
+        **kwargs: Any,  # noqa: ARG002 - `generate` passes more
     ) -> Seq2SeqLMOutput:
         """Compute logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
 
