@@ -152,7 +152,8 @@ def main() -> None:
     plain, ours = result["plain"], result["ours"]
     print(
         f"{SAMPLES} samples in {MICRO_BATCHES} micro-batches, on average {ours['source_tokens']} prompt tokens and "
-        f"{ours['target_tokens']} target tokens, width {WIDTH}, {LAYERS} + {LAYERS} layers, {torch.get_num_threads()} threads"
+        f"{ours['target_tokens']} target tokens, width {WIDTH}, {LAYERS} + {LAYERS} layers, "
+        f"{torch.get_num_threads()} threads"
     )
     print(
         f"CPU s per step: plain {plain['seconds']:.1f}, ours {ours['seconds']:.1f}: "
