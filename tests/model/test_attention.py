@@ -57,6 +57,11 @@ def test_cross_attention_is_not_causal_and_self_attention_is(decoder: str, padde
     torch.testing.assert_close(logits[:, :3], model(**batch, decoder_input_ids=changed).logits[:, :3])
 
 
+def test_a_soft_capped_decoder_takes_no_attention_without_cap() -> None:
+    with pytest.raises(ValueError, match="scaled_dot_product_attention"):
+        tiny_model("gemma2").set_attn_implementation({"decoder_config": "sdpa"})
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("rows", [1, 2, 8, 9])
 @pytest.mark.parametrize("bias", [True, False])
