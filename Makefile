@@ -5,14 +5,20 @@ BIN := $(VENV)/bin
 # Packages whose tensor shapes are checked while tests run.
 SHAPED := polyglance.engines,polyglance.mixture,polyglance.model,polyglance.train,polyglance.evaluate
 # One thread per test worker; more would fight over the cores.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --jaxtyping-packages=$(SHAPED),beartype.beartype
+PYTEST_OPTIONS := -n auto --dist loadfile --jaxtyping-packages=$(SHAPED),beartype.beartype
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
+# The oldest transformers release of the range in pyproject.toml, and what tests/model needs beside the package.
+OLDEST_TRANSFORMERS := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
+TEST_TOOLS := pytest pytest-socket pytest-xdist hypothesis beartype
 
-.PHONY: help install install-dev demo test test-fast check style clean
+.PHONY: help install install-dev demo test test-fast test-transformers test-transformers-oldest \
+	test-transformers-newest check style clean
 
 help:
 	@echo "make demo       a study from nothing to out/micro/report/index.html (about 8 minutes on two cores)"
 	@echo "make test       all tests        make test-fast  without the slow ones"
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
+	@echo "make test-transformers           tests of the model on the oldest and the newest supported transformers"
 
 # The stamps are redone when what is installed has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -37,6 +43,16 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests
 
+# Each in an environment of its own; without a version pip takes the newest release of the supported range.
+test-transformers: test-transformers-oldest test-transformers-newest
+test-transformers-oldest: RELEASE := ==$(OLDEST_TRANSFORMERS)
+test-transformers-oldest test-transformers-newest: test-transformers-%:
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints.txt --editable . $(TEST_TOOLS) 'transformers$(RELEASE)'
+	$(VENV)-$*/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
+	OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest $(PYTEST_OPTIONS) tests/model
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,4 +63,4 @@ style: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,10 +1,10 @@
-"""Decoding: cached against recomputed, cost per token along the length, and how far the machine's limits are.
+"""Decoding: cached against recomputed, cost per token along the length, and the distance to the machine's limits.
 
     OMP_NUM_THREADS=1 python benchmarks/decoding.py
 
 All figures come from one run on one thread and are CPU seconds, so that other programs disturb them little. The model
-is random: 57M parameters, vocabulary 32,000. "Published way" is what the published code does: no cache, the whole
-prefix and all its logits again for every token of every beam, encoder states repeated for each beam.
+is random: 57M parameters, vocabulary 32,000. The published way is without a cache: the whole prefix and all its logits
+are computed again for every token of every beam, and encoder states are repeated for each beam.
 """
 
 import time
@@ -22,7 +22,7 @@ from polyglance.model.decoding import decode_ids
 BEAMS, NEW_TOKENS, IMAGES = 4, 64, 4
 
 
-def model() -> Polyglance:
+def build_model() -> Polyglance:
     sizes = {
         "d_model": 512, "encoder_layers": 4, "decoder_layers": 6, "encoder_attention_heads": 8,
         "decoder_attention_heads": 8, "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048,
@@ -41,7 +41,7 @@ def model() -> Polyglance:
     ).eval()  # fmt: skip
 
 
-def inputs(images: int) -> dict[str, Any]:
+def make_inputs(images: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     return {
         "pixel_values": torch.randn(images, 3, 112, 112, generator=generator),
@@ -51,7 +51,7 @@ def inputs(images: int) -> dict[str, Any]:
 
 
 def generate(network: Polyglance, images: int, new_tokens: int = NEW_TOKENS, beams: int = BEAMS) -> Tensor:
-    given = inputs(images)
+    given = make_inputs(images)
     with torch.no_grad():
         states, mask = network.encode(given["pixel_values"], given["input_ids"])
     start_ids = given["decoder_input_ids"]
@@ -60,7 +60,7 @@ def generate(network: Polyglance, images: int, new_tokens: int = NEW_TOKENS, bea
     )
 
 
-def published_way(network: Polyglance, images: int) -> Tensor:
+def generate_as_published(network: Polyglance, images: int) -> Tensor:
     network.set_attn_implementation({"decoder_config": "eager"})
     options: dict[str, Any] = {
         "max_new_tokens": NEW_TOKENS,
@@ -68,12 +68,12 @@ def published_way(network: Polyglance, images: int) -> Tensor:
         "num_beams": BEAMS,
         "do_sample": False,
     }
-    ids = network.generate(**inputs(images), **options, use_cache=False)
+    ids = network.generate(**make_inputs(images), **options, use_cache=False)
     network.set_attn_implementation({"decoder_config": "polyglance"})
     return ids
 
 
-def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
+def measure_seconds(work: Callable[[], Any], repeats: int = 3) -> float:
     best = float("inf")
     for _ in range(repeats):
         start = time.process_time()
@@ -82,28 +82,28 @@ def seconds(work: Callable[[], Any], repeats: int = 3) -> float:
     return best
 
 
-def step_seconds(network: Polyglance, images: int, start: int, steps: int = 32, beams: int = 1) -> float:
-    """Seconds per step between `start` and `start + steps` tokens."""
-    longer = seconds(lambda: generate(network, images, start + steps, beams))
-    return (longer - seconds(lambda: generate(network, images, start, beams))) / steps
+def measure_step(network: Polyglance, images: int, start: int, steps: int = 32, beams: int = 1) -> float:
+    """Measure seconds per step between `start` and `start + steps` tokens."""
+    longer = measure_seconds(lambda: generate(network, images, start + steps, beams))
+    return (longer - measure_seconds(lambda: generate(network, images, start, beams))) / steps
 
 
-def read_bytes_per_second() -> float:
+def measure_reading() -> float:
     block = torch.ones(2**26)
-    return block.nbytes / seconds(lambda: block.sum(), repeats=5)
+    return block.nbytes / measure_seconds(lambda: block.sum(), repeats=5)
 
 
-def macs_per_second(rows: int) -> float:
-    """Rate of the matrix product that a decoder's feed-forward layer does for this many rows."""
+def measure_product(rows: int) -> float:
+    """Measure the rate of the matrix product that a decoder's feed-forward layer does for this many rows."""
     left, right = torch.randn(rows, 512), torch.randn(512, 2**13)
-    return 20 * rows * 512 * 2**13 / seconds(lambda: [left @ right for _ in range(20)], repeats=5)
+    return 20 * rows * 512 * 2**13 / measure_seconds(lambda: [left @ right for _ in range(20)], repeats=5)
 
 
 def compare_with_published(network: Polyglance, images: int) -> None:
     start = time.process_time()
-    expected = published_way(network, images)
+    expected = generate_as_published(network, images)
     slow = time.process_time() - start
-    fast = seconds(lambda: generate(network, images))
+    fast = measure_seconds(lambda: generate(network, images))
     print(
         f"{images} image(s), {BEAMS} beams, {NEW_TOKENS} new tokens: published way {slow:.2f} s, cached {fast:.2f} s, "
         f"{slow / fast:.1f} x faster, same ids: {torch.equal(expected, generate(network, images))}"
@@ -111,15 +111,15 @@ def compare_with_published(network: Polyglance, images: int) -> None:
 
 
 def compare_with_limits(network: Polyglance) -> None:
-    """One sequence against reading the decoder's weights once, many against the matrix products of their step."""
-    held = sum(p.numel() for name, p in network.decoder.named_parameters() if "embed_positions" not in name)
-    single, limit = step_seconds(network, 1, 8), 4 * held / read_bytes_per_second()
+    """Compare one sequence with reading the decoder's weights once, and many with the matrix products of their step."""
+    num_weights = sum(p.numel() for name, p in network.decoder.named_parameters() if "embed_positions" not in name)
+    single, limit = measure_step(network, 1, 8), 4 * num_weights / measure_reading()
     print(
         f"one sequence: {single * 1e3:.1f} ms a token; reading the weights once takes {limit * 1e3:.1f} ms, "
         f"{limit / single:.0%} of it"
     )
     rows = 32
-    batched, limit = step_seconds(network, rows, 8), rows * held / macs_per_second(rows)
+    batched, limit = measure_step(network, rows, 8), rows * num_weights / measure_product(rows)
     print(
         f"{rows} sequences: {batched * 1e3:.1f} ms a step; its matrix products alone take {limit * 1e3:.1f} ms, "
         f"{limit / batched:.0%} of it"
@@ -127,12 +127,12 @@ def compare_with_limits(network: Polyglance) -> None:
 
 
 def main() -> None:
-    network = model()
+    network = build_model()
     print(f"{count_parameters(network):,} parameters, {torch.get_num_threads()} thread(s)")
     compare_with_published(network, 1)
     compare_with_published(network, IMAGES)
     half = NEW_TOKENS // 2
-    early, late = (step_seconds(network, IMAGES, start, steps=half - 1, beams=BEAMS) for start in (1, half))
+    early, late = (measure_step(network, IMAGES, start, steps=half - 1, beams=BEAMS) for start in (1, half))
     print(
         f"cost per token, {IMAGES * BEAMS} rows: {early * 1e3:.1f} ms in the first half, {late * 1e3:.1f} ms in the "
         f"second, ratio {late / early:.2f}"

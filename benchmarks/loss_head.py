@@ -2,9 +2,9 @@
 
     python benchmarks/loss_head.py
 
-Both variants do what a training step does: loss, gradient of the hidden states, gradient of the head. Memory is the
-peak beyond the inputs, the weights and both gradients, each variant in a process of its own (a peak cannot be
-reset). Times are CPU seconds, the best of several turns, taken by turns in one process.
+Both variants compute loss, gradient of the hidden states and gradient of the head, as a training step does. Memory is
+the peak beyond inputs, weights and both gradients, each variant in a process of its own, because a peak cannot be
+reset. Times are CPU seconds, the best of several turns, taken alternately in one process.
 """
 
 import resource
@@ -23,7 +23,7 @@ TURNS = 2
 
 
 def plain(hidden: Tensor, head: Tensor, labels: Tensor) -> Tensor:
-    """What the published code computes: all logits, capped, then cross-entropy."""
+    """Compute the loss as the published code does: all logits, capped, then cross-entropy."""
     logits = SOFTCAP * torch.tanh(hidden @ head.T / SOFTCAP)
     return F.cross_entropy(logits, labels, ignore_index=IGNORED)
 
@@ -52,7 +52,7 @@ def step_seconds(variant: str, hidden: Tensor, head: Tensor, labels: Tensor) -> 
 
 
 def print_extra_bytes(variant: str) -> None:
-    """The whole of a process that measures memory: peak bytes beyond inputs, weights and gradients."""
+    """Print the peak bytes beyond inputs, weights and gradients. The whole of a process."""
     hidden, head, labels = inputs()
     before = peak_bytes()
     step_seconds(variant, hidden, head, labels)
@@ -64,7 +64,7 @@ def extra_bytes(variant: str) -> int:
 
 
 def best_seconds() -> tuple[float, float, float]:
-    """Plain, chunked, and chunked with 60 % of the labels ignored."""
+    """Measure seconds of plain, chunked, and chunked with 60 % of the labels ignored."""
     hidden, head, labels = inputs()
     sparse = inputs(ignored=0.6)[2]
     turns = [
@@ -80,7 +80,7 @@ def best_seconds() -> tuple[float, float, float]:
 
 
 def gradient_error() -> float:
-    """Largest difference of the head's gradient, relative to its largest entry, on a quarter of the tokens."""
+    """Return the largest difference of the head's gradient, relative to its largest entry (a quarter of the tokens)."""
     torch.manual_seed(1)
     hidden = torch.randn(TOKENS // 4, WIDTH)
     head = torch.randn(VOCAB, WIDTH).mul_(0.05).requires_grad_()

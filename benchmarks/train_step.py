@@ -1,15 +1,15 @@
-"""An optimiser step of a mid-size model with a vocabulary of 257,024: ours against the plain one.
+"""An optimiser step of a mid-size model with a vocabulary of 257,024: this project's against the plain one.
 
     python benchmarks/train_step.py
 
-Ours: loss in chunks, features of the frozen tower from a cache, parts of similar lengths, each padded to its longest.
-Plain: all logits at once, the tower run for every sample, prompts and targets padded to 128; what the published code
-does, short of its data loading and its eager attention. Same model, same samples with the published lengths (official
-code section 2.3), same AdamW, float32. Each in a process of its own, as a peak of memory cannot be reset. Times are
-CPU seconds of the second step.
+`ours`: loss in chunks, features of the frozen tower from a cache, micro-batches of similar lengths, each padded to its
+longest. `plain`: all logits at once, the tower run for every sample, prompts and targets padded to 128, as in the
+published code, but without its data loading and its eager attention. Same model, same samples with the published
+lengths (official code section 2.3), same AdamW, float32. Each runs in a process of its own, because a peak of memory
+cannot be reset. Times are CPU seconds of the second step.
 
-Then the limit: the multiply-accumulates that the model needs for the real tokens of our step, optimiser and padding
-not counted as work, over the rate of a plain large matrix product in the same process.
+The last line compares with the limit: the rate of the multiply-accumulates that the model needs for the real tokens of
+`ours`, optimiser and padding not counted, with the rate of a large matrix product in the same process.
 """
 
 import json
@@ -34,38 +34,38 @@ from polyglance.train.optim import OptimConfig
 from polyglance.train.step import CaptionObjective
 
 WIDTH, LAYERS, IMAGE_SIZE, MAX_TOKENS = 512, 4, 224, 128
-SAMPLES, PARTS, STEPS = 32, 2, 2
+SAMPLES, MICRO_BATCHES, STEPS = 32, 2, 2
 MEAN_TOKENS = ((16, 61), (17, 58), (60, 55), (47, 40), (45, 32), (44, 41), (45, 41))
 """Mean prompt and target tokens of the seven published cells."""
 
 
-def model_config() -> PolyglanceConfig:
+def make_config() -> PolyglanceConfig:
     """The 0.4B model, narrower and with fewer layers; tower and vocabulary as they are."""
     config = resolve_size("0.4b")
-    for part in (config.encoder_config, config.decoder_config):
-        part.d_model, part.encoder_layers, part.decoder_layers = WIDTH, LAYERS, LAYERS
-        part.encoder_attention_heads = part.decoder_attention_heads = WIDTH // 64
-        part.encoder_ffn_dim = part.decoder_ffn_dim = 4 * WIDTH
+    for side in (config.encoder_config, config.decoder_config):
+        side.d_model, side.encoder_layers, side.decoder_layers = WIDTH, LAYERS, LAYERS
+        side.encoder_attention_heads = side.decoder_attention_heads = WIDTH // 64
+        side.encoder_ffn_dim = side.decoder_ffn_dim = 4 * WIDTH
     config.vision_config.projection_dim = WIDTH
     return config
 
 
-def parts(vocab_size: int, source_vocab_size: int, *, padded: bool) -> list[Batch]:
-    """The samples of a step, in parts of similar length, or in order and padded to the limit."""
+def make_batches(vocab_size: int, source_vocab_size: int, *, padded: bool) -> list[Batch]:
+    """Make the micro-batches of a step: samples of similar length together, or in order and padded to the limit."""
     random = np.random.default_rng(0)
     means = np.array(MEAN_TOKENS)[np.arange(SAMPLES) % len(MEAN_TOKENS)]
     lengths = np.clip(random.gamma(6, means / 6).round().astype(int), 4, MAX_TOKENS)
     order = np.arange(SAMPLES) if padded else np.lexsort((lengths[:, 0], lengths[:, 1]))
-    made = []
-    for chosen in order.reshape(PARTS, -1):
+    batches = []
+    for chosen in order.reshape(MICRO_BATCHES, -1):
         batch = collate(
             random.integers(0, 256, (len(chosen), IMAGE_SIZE, IMAGE_SIZE, 3), dtype=np.uint8),
             [random.integers(5, source_vocab_size, n).tolist() for n in lengths[chosen, 0]],
             [random.integers(5, vocab_size, n).tolist() for n in lengths[chosen, 1]],
             np.zeros(len(chosen), dtype=np.int64),
         )
-        made.append(_to_limit(batch) if padded else batch)
-    return made
+        batches.append(_to_limit(batch) if padded else batch)
+    return batches
 
 
 def _to_limit(batch: Batch) -> Batch:
@@ -81,7 +81,7 @@ def _to_limit(batch: Batch) -> Batch:
 
 
 class Plain(torch.nn.Module):
-    """All logits at once, over what the tower makes of the pixels."""
+    """All logits at once; the tower runs for every sample."""
 
     def __init__(self, model: Polyglance) -> None:
         super().__init__()
@@ -95,9 +95,9 @@ class Plain(torch.nn.Module):
 
 
 def measure(variant: str) -> dict[str, float]:
-    """The whole of a process: seconds, peak bytes and, for ours, rates."""
+    """Measure seconds, peak bytes and, for `ours`, rates. The whole of a process."""
     torch.manual_seed(0)
-    config = model_config()
+    config = make_config()
     model = Polyglance(config)
     trained = PUBLISHED_TRAINED["bart"]
     freeze(model, trained)
@@ -105,7 +105,7 @@ def measure(variant: str) -> dict[str, float]:
     optim = OptimConfig(lr=1e-4, warmup_steps=100)
     optimizer = optim.build(model)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    batches = parts(config.vocab_size, 50_000, padded=variant == "plain")
+    batches = make_batches(config.vocab_size, 50_000, padded=variant == "plain")
     if variant == "ours":
         side = config.num_image_tokens(IMAGE_SIZE) - 1
         batches = [
@@ -123,18 +123,18 @@ def measure(variant: str) -> dict[str, float]:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         seconds.append(time.process_time() - since_s)
-    found = {"seconds": min(seconds[1:]), "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    result = {"seconds": min(seconds[1:]), "bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if variant == "ours":
         prompts = sum(int(batch.attention_mask.sum()) for batch in batches)
         lengths = {"source_tokens": round(prompts / SAMPLES), "target_tokens": round(num_tokens / SAMPLES)}
         macs = count_training_macs(config, trained, image_size=IMAGE_SIZE, **lengths)
         macs -= count_macs(build_on_meta(config), image_size=IMAGE_SIZE, **lengths)["vision"]
-        found |= {"macs_per_s": SAMPLES * macs / found["seconds"], "product_macs_per_s": product_macs_per_s()} | lengths
-    return found
+        result |= {"macs_per_s": SAMPLES * macs / result["seconds"], "product_macs_per_s": measure_product()} | lengths
+    return result
 
 
-def product_macs_per_s(side: int = 4096) -> float:
-    """Of a plain matrix product, in CPU seconds as the steps."""
+def measure_product(side: int = 4096) -> float:
+    """Measure the rate of a large matrix product, in CPU seconds."""
     left, right = torch.randn(side, side), torch.randn(side, side)
     best_s = float("inf")
     for _ in range(4):
@@ -145,14 +145,15 @@ def product_macs_per_s(side: int = 4096) -> float:
 
 
 def main() -> None:
-    found = {}
+    result = {}
     for variant in ("plain", "ours"):
         done = subprocess.run([sys.executable, __file__, variant], check=True, capture_output=True, text=True)
-        found[variant] = json.loads(done.stdout.splitlines()[-1])
-    plain, ours = found["plain"], found["ours"]
+        result[variant] = json.loads(done.stdout.splitlines()[-1])
+    plain, ours = result["plain"], result["ours"]
     print(
-        f"{SAMPLES} samples in {PARTS} parts, {ours['source_tokens']} prompt and {ours['target_tokens']} target tokens "
-        f"on average, width {WIDTH}, {LAYERS} + {LAYERS} layers, {torch.get_num_threads()} threads"
+        f"{SAMPLES} samples in {MICRO_BATCHES} micro-batches, on average {ours['source_tokens']} prompt tokens and "
+        f"{ours['target_tokens']} target tokens, width {WIDTH}, {LAYERS} + {LAYERS} layers, "
+        f"{torch.get_num_threads()} threads"
     )
     print(
         f"CPU s per step: plain {plain['seconds']:.1f}, ours {ours['seconds']:.1f}: "

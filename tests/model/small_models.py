@@ -1,4 +1,4 @@
-"""Small random models, checkpoints and batches that differ in everything decoding and conversion could get wrong."""
+"""Small random models, checkpoints and batches whose sizes all differ, so that a mix-up of two shows."""
 
 from pathlib import Path
 from typing import Any
@@ -96,7 +96,7 @@ def tiny_sources(folder: Path) -> tuple[Path, Path]:
     Florence2ForConditionalGeneration(config).save_pretrained(florence)
     language_model = Gemma2ForCausalLM(tiny_gemma())
     for name, parameter in language_model.named_parameters():
-        if "norm" in name:  # or a copied norm could not be told from a fresh one
+        if "norm" in name:  # fresh norms are alike, and a wrong copy would not show
             torch.nn.init.normal_(parameter, std=0.3)
     language_model.save_pretrained(gemma, max_shard_size="50KB")
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False)

@@ -25,7 +25,7 @@ def test_equals_eager_attention(softcap: float | None, masked: bool, beams: int,
     hidden = torch.rand(2, 1, length, 7) < 0.4
     hidden[..., 0] = False
     mask = torch.zeros(hidden.shape).masked_fill(hidden, torch.finfo(torch.float32).min) if masked else None
-    found, _ = grouped_attention(_Layer().eval(), query, key, value, mask, scaling=0.3, softcap=softcap)
+    attended, _ = grouped_attention(_Layer().eval(), query, key, value, mask, scaling=0.3, softcap=softcap)
     expected, _ = eager_attention_forward(
         _Layer().eval(),
         query,
@@ -35,7 +35,7 @@ def test_equals_eager_attention(softcap: float | None, masked: bool, beams: int,
         scaling=0.3,
         softcap=softcap,
     )
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(attended, expected, rtol=1e-5, atol=1e-6)
 
 
 @torch.no_grad()
@@ -48,13 +48,18 @@ def test_cross_attention_is_not_causal_and_self_attention_is(decoder: str, padde
     if not padded:
         del batch["attention_mask"]
     ids = torch.randint(3, 13, (5, 6))
-    found = model(**batch, decoder_input_ids=ids).logits
+    logits = model(**batch, decoder_input_ids=ids).logits
     model.set_attn_implementation("eager")
-    torch.testing.assert_close(found, model(**batch, decoder_input_ids=ids).logits, rtol=0, atol=1e-5)
+    torch.testing.assert_close(logits, model(**batch, decoder_input_ids=ids).logits, rtol=0, atol=1e-5)
     changed = ids.clone()
     changed[:, 3:] = 4
     model.set_attn_implementation({"decoder_config": "polyglance"})
-    torch.testing.assert_close(found[:, :3], model(**batch, decoder_input_ids=changed).logits[:, :3])
+    torch.testing.assert_close(logits[:, :3], model(**batch, decoder_input_ids=changed).logits[:, :3])
+
+
+def test_a_soft_capped_decoder_takes_no_attention_without_cap() -> None:
+    with pytest.raises(ValueError, match="scaled_dot_product_attention"):
+        tiny_model("gemma2").set_attn_implementation({"decoder_config": "sdpa"})
 
 
 @torch.no_grad()
@@ -63,9 +68,9 @@ def test_cross_attention_is_not_causal_and_self_attention_is(decoder: str, padde
 def test_linear_of_few_rows(rows: int, bias: bool) -> None:
     layer = nn.Linear(16, 24, bias=bias)
     x = torch.randn(rows, 1, 16)
-    found = few_rows_linear(x, layer.weight, layer.bias)
-    assert found.is_contiguous()
-    torch.testing.assert_close(found, layer(x))
+    product = few_rows_linear(x, layer.weight, layer.bias)
+    assert product.is_contiguous()
+    torch.testing.assert_close(product, layer(x))
 
 
 def test_decoder_layers_keep_their_names_and_parameters() -> None:

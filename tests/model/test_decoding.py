@@ -36,7 +36,7 @@ def test_same_ids_as_transformers(decoder: str, sizes: dict[str, int], options: 
             **batch, decoder_input_ids=torch.tensor([[2, 7]] * 5), max_new_tokens=14, do_sample=False, **options
         )
         has_ended = (expected[:, 2:] == 1).cumsum(1) > 0
-        expected[:, 3:][has_ended[:, :-1]] = 0  # some loops of theirs fill up with the end token
+        expected[:, 3:][has_ended[:, :-1]] = 0  # some of transformers' loops fill up with the end token
         assert torch.equal(decode(model, batch, start=(2, 7), **options), expected)
 
 

@@ -29,16 +29,16 @@ PUBLISHED = {
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_sizes(name: str) -> None:
-    expected_parameters, expected_trained, gmac, gmac_by_part = PUBLISHED[name]
+    expected_parameters, expected_trained, gmac, gmac_by_module = PUBLISHED[name]
     config = resolve_size(name)
     model = build_on_meta(config)
     freeze(model, PUBLISHED_TRAINED[config.decoder_config.model_type])
     assert count_parameters(model) == expected_parameters
     assert count_parameters(model, trained_only=True) == expected_trained
-    found = count_macs(model, image_size=224, source_tokens=128, target_tokens=128)
-    assert sum(found.values()) / 1e9 == pytest.approx(gmac, rel=0.005)
-    for part, expected in gmac_by_part.items():
-        assert found[part] / 1e9 == pytest.approx(expected, rel=0.005), part
+    macs = count_macs(model, image_size=224, source_tokens=128, target_tokens=128)
+    assert sum(macs.values()) / 1e9 == pytest.approx(gmac, rel=0.005)
+    for module, expected in gmac_by_module.items():
+        assert macs[module] / 1e9 == pytest.approx(expected, rel=0.005), module
 
 
 def test_any_other_pair() -> None:
@@ -59,7 +59,7 @@ def test_unknown_sizes(name: str, hint: str) -> None:
         resolve_size(name)
 
 
-def test_num_image_tokens_is_what_the_projector_gives() -> None:
+def test_num_image_tokens_equals_the_projector_output() -> None:
     for name, pixels in (("0.4b", 224), ("0.4b", 250), ("0.4b", 768), ("micro-96", 32)):
         config = resolve_size(name)
         tokens = build_on_meta(config).encode_image(torch.empty(1, 3, pixels, pixels, device="meta")).shape[1]
@@ -67,53 +67,51 @@ def test_num_image_tokens_is_what_the_projector_gives() -> None:
 
 
 @pytest.mark.parametrize("decoder", ["bart", "gemma2"])
-def test_macs_on_meta_are_those_of_a_real_pass(decoder: str) -> None:
+def test_macs_on_meta_equal_those_of_a_real_pass(decoder: str) -> None:
     config = tiny_config(decoder, cross_attention_every=2)
-    found = count_macs(build_on_meta(config), image_size=64, source_tokens=7, target_tokens=9)
+    macs = count_macs(build_on_meta(config), image_size=64, source_tokens=7, target_tokens=9)
     model = Polyglance(config).eval()
     model.set_attn_implementation("eager")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         ids = torch.zeros(1, 9, dtype=torch.long)
         model(torch.zeros(1, 3, 64, 64), torch.zeros(1, 7, dtype=torch.long), decoder_input_ids=ids)
-    assert sum(found.values()) == counter.get_total_flops() // 2
+    assert sum(macs.values()) == counter.get_total_flops() // 2
 
 
 def test_card(capsys: pytest.CaptureFixture[str]) -> None:
     cli.card("micro-gemma2-32", source_tokens=20, target_tokens=10, json=True)
-    made = json.loads(capsys.readouterr().out)
-    assert sum(made["num_parameters_by_part"].values()) == made["num_parameters"]
-    assert sum(made["gmac_by_part"].values()) == pytest.approx(made["gmac"])
-    assert set(made["num_trained"]) == set(POLICIES)
-    assert made["num_trained"]["everything"] == made["num_parameters"] > made["num_trained"]["pre-training"]
-    weights = made["num_parameters"] * 4
-    for policy, trained in made["num_trained"].items():
-        held = made["training_bytes"][policy]["float32"] - made["activation_bytes"][policy]["float32"]
+    card = json.loads(capsys.readouterr().out)
+    assert sum(card["num_parameters_by_part"].values()) == card["num_parameters"]
+    assert sum(card["gmac_by_part"].values()) == pytest.approx(card["gmac"])
+    assert set(card["num_trained"]) == set(POLICIES)
+    assert card["num_trained"]["everything"] == card["num_parameters"] > card["num_trained"]["pre-training"]
+    weights = card["num_parameters"] * 4
+    for policy, trained in card["num_trained"].items():
+        held = card["training_bytes"][policy]["float32"] - card["activation_bytes"][policy]["float32"]
         assert held == weights + 12 * trained
-    assert weights < made["inference_bytes"]["float32"] < 2 * weights
+    assert weights < card["inference_bytes"]["float32"] < 2 * weights
     cli.card("micro-gemma2-32")
     assert "pre-training" in capsys.readouterr().out
 
 
-def test_activations_are_those_of_a_real_pass() -> None:
+def test_activations_equal_those_of_a_real_pass() -> None:
     config = resolve_size("micro-32")
-    made = make_card("micro-32", source_tokens=20, target_tokens=10)
+    card = make_card("micro-32", source_tokens=20, target_tokens=10)
     model = Polyglance(config).train()
     model.set_attn_implementation("eager")
     weights = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     saved = {}
 
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
+    def save(tensor: torch.Tensor) -> torch.Tensor:
         saved[tensor.untyped_storage().data_ptr()] = tensor
         return tensor
 
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         states, _ = model.encode(torch.randn(1, 3, 32, 32), torch.zeros(1, 20, dtype=torch.long))
-        decoded = model.decoder(
-            input_ids=torch.zeros(1, 10, dtype=torch.long), encoder_hidden_states=states, use_cache=False
-        )
-    assert decoded.last_hidden_state.requires_grad
-    found = sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in weights)
-    assert found == pytest.approx(made.activation_bytes["everything"]["float32"], rel=0.02)
+        hidden_states = model.decode(torch.zeros(1, 10, dtype=torch.long), states, None)
+    assert hidden_states.requires_grad
+    total = sum(t.untyped_storage().nbytes() for pointer, t in saved.items() if pointer not in weights)
+    assert total == pytest.approx(card.activation_bytes["everything"]["float32"], rel=0.02)
 
 
 def test_a_folder_is_a_size(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The recommended way to train a size, against what was published and against its own promises."""
+"""Recommended setups: the published ones, and none that does not fit."""
 
 import pytest
 
@@ -25,14 +25,14 @@ def test_published_choices_on_eight_devices_of_80_gb(cards: dict[str, Card]) -> 
 
 @pytest.mark.parametrize("device_gb", [6, 12, 24, 80])
 @pytest.mark.parametrize("devices", [1, 3, 8])
-def test_every_recommendation_fits_and_makes_up_the_batch(cards: dict[str, Card], devices: int, device_gb: int) -> None:
-    for made in cards.values():
-        how = recommend_setup(made, devices=devices, device_bytes=device_gb * GB, batch_size=96 * devices)
-        if how is not None:
-            assert how.bytes_per_device <= device_gb * GB
-            assert how.micro_batch_size * how.accumulation * devices == 96 * devices
-            assert (how.strategy == "single") == (devices == 1)
+def test_every_setup_fits_and_adds_up_to_the_batch(cards: dict[str, Card], devices: int, device_gb: int) -> None:
+    for card in cards.values():
+        setup = recommend_setup(card, devices=devices, device_bytes=device_gb * GB, batch_size=96 * devices)
+        if setup is not None:
+            assert setup.bytes_per_device <= device_gb * GB
+            assert setup.micro_batch_size * setup.accumulation * devices == 96 * devices
+            assert (setup.strategy == "single") == (devices == 1)
 
 
-def test_what_cannot_fit_has_no_recommendation(cards: dict[str, Card]) -> None:
+def test_no_setup_where_nothing_fits(cards: dict[str, Card]) -> None:
     assert recommend_setup(cards["11.2b"], devices=1, device_bytes=24 * GB, batch_size=64) is None

@@ -148,7 +148,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         past_key_values: Cache | None = None,
         use_cache: bool = False,
         return_logits: bool = True,
-        **kwargs: Any,  # noqa: ARG002 - what `generate` passes along
+        **kwargs: Any,  # noqa: ARG002 - `generate` passes more
     ) -> Seq2SeqLMOutput:
         """Compute logits for each target position and, with labels, the mean cross-entropy over those not `IGNORED`.
 
@@ -214,17 +214,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             encoder_outputs=BaseModelOutput(last_hidden_state=states), attention_mask=mask, **kwargs
         )
 
-    def get_encoder(self, modality: str | None = None) -> nn.Module:  # noqa: ARG002
-        return self.encoder
-
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.get_submodule("embed_tokens")
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.decoder.embed_tokens = value
-
-    def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""

@@ -204,7 +204,9 @@ class _Assembly:
 def build_language_model(config: PolyglanceConfig) -> Gemma2ForCausalLM:
     """Build a stock Gemma-2 of the decoder's sizes, to be trained on texts before it is inserted."""
     assert isinstance(config.decoder_config, Gemma2Config)
-    return Gemma2ForCausalLM(config.decoder_config)
+    model = Gemma2ForCausalLM(config.decoder_config)
+    model.set_attn_implementation("eager")  # transformers 5.20 would take sdpa, which leaves out the soft-cap
+    return model
 
 
 @torch.no_grad()

@@ -168,16 +168,14 @@ def _count_saved_bytes(
         saved[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    with torch.device("meta"), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
-        states, _ = model.encode(
-            torch.empty(1, 3, image_size, image_size, dtype=dtype), torch.empty(1, source_tokens, dtype=torch.long)
-        )
-        hidden_states = model.decode(
-            torch.empty(1, target_tokens, dtype=torch.long),
-            states,
-            None,
-            ids_mask=torch.empty(1, 1, target_tokens, target_tokens, dtype=dtype),
-        )
+    pixels = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
+    ids_mask = torch.empty(1, 1, target_tokens, target_tokens, dtype=dtype, device="meta")
+    source_ids, target_ids = (
+        torch.empty(1, length, dtype=torch.long, device="meta") for length in (source_tokens, target_tokens)
+    )
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        states, _ = model.encode(pixels, source_ids)
+        hidden_states = model.decode(target_ids, states, None, ids_mask=ids_mask)
     total = sum(t.untyped_storage().nbytes() for storage, t in saved.items() if storage not in weights)
     del hidden_states
     model.to(torch.float32)

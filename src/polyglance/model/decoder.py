@@ -86,6 +86,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     """Gemma-2 with cross-attention to an encoder's states."""
 
     _no_split_modules: ClassVar = ["GatedGemma2Layer"]
+    _supports_sdpa = False  # it leaves out the soft-cap; transformers 5.20 says True of Gemma-2
 
     def __init__(self, config: Gemma2Config) -> None:
         super().__init__(config)

@@ -1,7 +1,7 @@
-"""Greedy and beam search in which finished images leave the batch and beams share what belongs to their image.
+"""Greedy and beam search in which finished images leave the batch and the beams of an image share its keys.
 
-The ids are those of transformers' `generate`, whose loops go on computing a finished row until the last one ends, and
-keep the encoder's keys once for each beam. Sampling, returned scores and the like are `Polyglance.generate`'s.
+The ids equal those of transformers' `generate`, whose loops compute a finished row until the last one ends, and store
+the encoder's keys once for each beam. For sampling, returned scores and the like there is `Polyglance.generate`.
 """
 
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ def decode_ids(
     """Write the most probable text for each image and prompt: its ids, the start ids included, padded on the right.
 
     Args:
-        states, mask: what `Polyglance.encode` returns.
+        states, mask: as `Polyglance.encode` returns them.
         start_ids: ids that every text begins with, the decoder's start token first.
         max_new_tokens: longest text after the start ids, in tokens, the end token included.
         min_new_tokens: number of tokens before which no text ends.
@@ -105,7 +105,7 @@ def _end_ids(settings: GenerationConfig) -> Int[Tensor, " E"]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Options:
-    """Options of `decode_ids`, checked, and what they do to scores and texts."""
+    """Checked options of `decode_ids`, and their effect on scores and texts."""
 
     num_start_ids: int
     end_ids: Int[Tensor, " E"]
@@ -152,7 +152,7 @@ class _Options:
 
 @dataclass
 class _Batch:
-    """The model, and what its decoder reads for the images whose texts are not finished."""
+    """Model, encoder states and cache of the images whose texts are not finished."""
 
     model: Polyglance
     states: Float[Tensor, "S N E"]

@@ -59,11 +59,10 @@ def count_model(
 
 def build_on_meta(config: PolyglanceConfig) -> Polyglance:
     """Build the model without its weights, with attention whose products torch's counter sees."""
-    config = copy.deepcopy(config)
-    for component in (config.vision_config, config.encoder_config, config.decoder_config):
-        component._attn_implementation = "eager"  # fused kernels read masks, which have no values on meta
     with torch.device("meta"):
-        return Polyglance(config)
+        model = Polyglance(copy.deepcopy(config))
+    model.set_attn_implementation("eager")  # fused kernels read masks, which have no values on meta
+    return model
 
 
 def count_macs(model: Polyglance, *, image_size: int, source_tokens: int, target_tokens: int) -> dict[str, int]:

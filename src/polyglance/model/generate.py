@@ -147,26 +147,31 @@ class PolyglanceCaptioner:
         ]
         return self._run(requests, config or GenerateConfig())
 
+    @torch.no_grad()
     def _run(self, asked: Sequence[tuple[Generated, str]], config: GenerateConfig) -> list[Generated]:
-        """Answer requests in windows of a few batches. The features of a window's images are computed once; requests
-        are sorted by length, so that batches have little padding."""
-        requests = [
-            _Request(result, text, len(self.processor.prompt_ids(text)), order)
-            for order, (result, text) in enumerate(asked)
-        ]
+        """Answer requests, given as (result without text, prompt), about the images of a few batches at a time: their
+        features are computed once, and requests are sorted by length, so that batches have little padding."""
+        requests: dict[str, list[_Request]] = {}
+        for order, (result, text) in enumerate(asked):
+            request = _Request(result, text, len(self.processor.prompt_ids(text)), order)
+            requests.setdefault(result.image, []).append(request)
         results: dict[int, Generated] = {}
-        for window in _split_by_images(requests, 4 * config.batch_size):
+        images = iter(requests)
+        while window := list(islice(images, 4 * config.batch_size)):
             features: dict[str, Tensor] = {}
-            errors = self._encode_images({request.result.image for request in window}, features)
-            for request in window:
-                if request.result.image in errors:
-                    results[request.order] = replace(request.result, error=errors[request.result.image])
-            readable = [request for request in window if request.result.image in features]
+            for image in window:
+                try:
+                    pixels = self.processor.images([image])
+                except ValueError as error:
+                    results |= {one.order: replace(one.result, error=str(error)) for one in requests[image]}
+                else:
+                    features[image] = self.model.encode_image(pixels.to(self.model.device, self.model.dtype))[0]
+            readable = [request for image in features for request in requests[image]]
             for batch in self._batches(readable, config.batch_size):
                 texts = self._decode(batch, features, config)
                 for request, text in zip(batch, texts, strict=True):
                     results[request.order] = replace(request.result, text=text)
-        return [results[order] for order in range(len(requests))]
+        return [results[order] for order in range(len(asked))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
         """Make batches of one prefix each: rows of a batch must start at the same position."""
@@ -174,19 +179,6 @@ class PolyglanceCaptioner:
         for _, group in groupby(ordered, key=lambda request: request.result.prefix):
             while batch := list(islice(group, batch_size)):
                 yield batch
-
-    @torch.no_grad()
-    def _encode_images(self, images: set[str], features: dict[str, Tensor]) -> dict[str, str]:
-        """Put the image tokens of each readable image into `features`; return image -> error of the others."""
-        errors = {}
-        for image in sorted(images):
-            try:
-                pixels = self.processor.images([image])
-            except ValueError as error:
-                errors[image] = str(error)
-            else:
-                features[image] = self.model.encode_image(pixels.to(self.model.device, self.model.dtype))[0]
-        return errors
 
     def _decode(self, batch: Sequence[_Request], features: dict[str, Tensor], config: GenerateConfig) -> list[str]:
         images = torch.stack([features[request.result.image] for request in batch])
@@ -269,17 +261,3 @@ def load_polyglance(folder: str | Path) -> Polyglance:
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
     return model
-
-
-def _split_by_images(requests: Sequence[_Request], images: int) -> Iterator[list[_Request]]:
-    """Split requests, in their order, into windows about at most so many images."""
-    window: list[_Request] = []
-    seen: set[str] = set()
-    for request in requests:
-        if len(seen | {request.result.image}) > images:
-            yield window
-            window, seen = [], set()
-        window.append(request)
-        seen.add(request.result.image)
-    if window:
-        yield window

@@ -25,7 +25,7 @@ _CHUNK_BYTES = (9 * 2**23, 2**28)
 """Least and largest size of a chunk of logits in float32; one is alive at a time. Between the two a chunk is a seventh
 of the logits: matrix products of few rows are slow, and the plain computation would hold five times all of them."""
 _BLOCK = 2**13
-"""Columns of a chunk of which more than one copy is made at a time."""
+"""Columns of a chunk that are copied at a time."""
 
 
 def token_nats(
