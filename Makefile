@@ -11,14 +11,13 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 OLDEST_TRANSFORMERS := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 TEST_TOOLS := pytest pytest-socket pytest-xdist hypothesis beartype
 
-.PHONY: help install install-dev demo test test-fast test-transformers test-transformers-oldest \
-	test-transformers-newest check style clean
+.PHONY: help install install-dev demo test test-fast test-oldest check style clean
 
 help:
 	@echo "make demo       a study from nothing to out/micro/report/index.html (about 8 minutes on two cores)"
 	@echo "make test       all tests        make test-fast  without the slow ones"
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
-	@echo "make test-transformers           tests of the model on the oldest and the newest supported transformers"
+	@echo "make test-oldest                 tests of the model on the oldest supported release of transformers"
 
 # The stamps are redone when what is installed has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -43,15 +42,14 @@ test: $(VENV)/.installed-dev
 test-fast: $(VENV)/.installed-dev
 	$(PYTEST) -m "not slow" tests
 
-# Each in an environment of its own; without a version pip takes the newest release of the supported range.
-test-transformers: test-transformers-oldest test-transformers-newest
-test-transformers-oldest: RELEASE := ==$(OLDEST_TRANSFORMERS)
-test-transformers-oldest test-transformers-newest: test-transformers-%:
-	$(PYTHON) -m venv --clear $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)-$*/bin/python -m pip install --quiet --constraint constraints.txt --editable . $(TEST_TOOLS) 'transformers$(RELEASE)'
-	$(VENV)-$*/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
-	OMP_NUM_THREADS=1 $(VENV)-$*/bin/python -m pytest $(PYTEST_OPTIONS) tests/model
+# In an environment of its own; the other tests run with the newest release, which pip chooses.
+test-oldest:
+	$(PYTHON) -m venv --clear $(VENV)-oldest
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt --editable . $(TEST_TOOLS) \
+		'transformers==$(OLDEST_TRANSFORMERS).*'
+	$(VENV)-oldest/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
+	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(PYTEST_OPTIONS) tests/model
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -63,4 +61,4 @@ style: $(VENV)/.installed-dev
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(VENV)-oldest $(VENV)-newest out .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-oldest out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,8 +1,12 @@
-"""The folders are the way the data flows: imports point to earlier ones only, and light parts stay light."""
+"""Structure of the package: direction of imports, no import circle, one name for one thing, light parts, short files."""
 
 import ast
 import subprocess
 import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -11,54 +15,84 @@ import polyglance
 
 ROOT = Path(polyglance.__file__).parent
 ORDER = ("laws", "engines", "data", "mixture", "model", "train", "evaluate", "report", "study", "cli")
-"""Packages from first to last; modules that are not listed (what the project is about) come before all."""
-SEPARATE = {("evaluate", "train"), *((name, "laws") for name in ORDER[1:-3])}
-"""`laws` stands alone: only report, study and the command line use it."""
+"""Folders from first to last; files beside them (the ground floor) come before all."""
+SEPARATE = {("evaluate", "train"), *((folder, "laws") for folder in ORDER[1:-3])}
+"""Folders that do not import each other. Only report, study and the command line use `laws`."""
 TRANSFORMERS_IN = ("model", "engines", "train/step.py")
-"""Types of transformers' models are named where a language model is trained."""
+"""Where transformers is imported. train/step.py names the type of a language model."""
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def name_of(path: Path) -> str:
+    """Return the module's name: `polyglance.data.shard`."""
+    parts = ("polyglance", *path.relative_to(ROOT).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): path for path in FILES}
 
 
 def imports(path: Path) -> set[str]:
-    """Names of the modules a file imports, wherever in it."""
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    """Return the names of all modules that a file imports, at the top or inside a function."""
+    names: set[str] = set()
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-    return found
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= (members & MODULES.keys()) or {node.module}
+    return names
 
 
-def layer(module: str) -> str:
-    """`polyglance.data.shard` -> `data`; what comes before the folders -> ``."""
+def folder_of(module: str) -> str:
+    """`polyglance.data.shard` -> `data`; an empty text for the ground floor."""
     name = module.split(".")[1] if "." in module else ""
     return name if name in ORDER else ""
 
 
-FILES = sorted(ROOT.rglob("*.py"))
-
-
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_to_earlier_folders(path: Path) -> None:
-    own = layer(".".join(("polyglance", *path.relative_to(ROOT).with_suffix("").parts)))
-    rank = ORDER.index(own) if own else -1
-    for module in imports(path):
-        if module.split(".")[0] != "polyglance" or path.name == "__main__.py":
+def test_imports_point_to_earlier_folders() -> None:
+    for module, path in MODULES.items():
+        if module == "polyglance.__main__":
             continue
-        other = layer(module)
-        if other and other != own:
-            assert ORDER.index(other) < rank, f"{own or 'the top'} imports {module}"
-            assert (own, other) not in SEPARATE, f"{own} imports {module}"
+        folder = folder_of(module)
+        for imported in imports(path):
+            other = folder_of(imported) if imported.split(".")[0] == "polyglance" else ""
+            if other and other != folder:
+                assert folder, f"{module}, on the ground floor, imports {imported}"
+                assert ORDER.index(other) < ORDER.index(folder), f"{module} imports {imported}"
+                assert (folder, other) not in SEPARATE, f"{module} imports {imported}"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_transformers_is_touched_in_few_places(path: Path) -> None:
-    relative = str(path.relative_to(ROOT))
-    heavy = {module.split(".")[0] for module in imports(path)}
-    if relative.startswith(("laws", "report")):
-        assert not heavy & {"torch", "transformers"}
-    if not relative.startswith(TRANSFORMERS_IN):
-        assert "transformers" not in heavy
+def test_files_do_not_import_each_other_in_a_circle() -> None:
+    graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+def test_a_public_class_name_stands_for_one_class() -> None:
+    places: Mapping[str, list[str]] = defaultdict(list)
+    for module, path in MODULES.items():
+        for node in parse(path).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(module)
+    assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_transformers_is_touched_in_few_places() -> None:
+    for path in FILES:
+        relative = path.relative_to(ROOT).as_posix()
+        heavy = {module.split(".")[0] for module in imports(path)} & {"torch", "transformers"}
+        if relative.startswith(("laws", "report")):
+            assert not heavy, relative
+        if not relative.startswith(TRANSFORMERS_IN):
+            assert "transformers" not in heavy, relative
 
 
 @pytest.mark.parametrize(
@@ -84,9 +118,8 @@ def test_light_parts_load_neither_torch_nor_transformers(statement: str) -> None
 
 def test_files_and_functions_stay_short() -> None:
     for path in FILES:
-        text = path.read_text()
-        assert text.count("\n") <= 600, path
-        for node in ast.walk(ast.parse(text)):
-            if isinstance(node, ast.FunctionDef):  # what it does, not how its arguments are described
+        assert path.read_text().count("\n") <= 600, path
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef):  # the docstring does not count
                 body = node.body[1:] if ast.get_docstring(node) else node.body
                 assert not body or (body[-1].end_lineno or 0) - body[0].lineno < 80, f"{path}: {node.name}"

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Sequence
 from multiprocessing import connection
 
-__all__ = ["end_with_parent", "num_cores", "parent_is_alive", "run_program"]
+__all__ = ["end_with_parent", "num_cores", "run_program"]
 
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
@@ -28,12 +28,6 @@ def num_cores() -> int:
 def end_with_parent() -> None:
     """Make this worker process end as soon as the process that started it ends, in whatever way."""
     threading.Thread(target=_exit_after_parent, daemon=True).start()
-
-
-def parent_is_alive() -> bool:
-    """Tell whether the process that started this worker still runs; True in a process that is no worker."""
-    parent = multiprocessing.parent_process()
-    return parent is None or parent.is_alive()
 
 
 def run_program(command: Sequence[str]) -> subprocess.CompletedProcess[str]:

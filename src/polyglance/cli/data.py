@@ -123,9 +123,10 @@ def data_stats(
         json: Print the result for machines.
     """
     from polyglance.data.stats import measure_data_set
+    from polyglance.mixture.tokenizer import load_tokenizer
 
     if not like_paper:
-        show(measure_data_set(directory, tokenizer), json, _stats_tables)
+        show(measure_data_set(directory, None if tokenizer is None else load_tokenizer(tokenizer)), json, _stats_tables)
         return
     if tokenizer is None:
         raise ValueError("--like-paper counts tokens: give --tokenizer (and --decoder-tokenizer, where it is another)")

@@ -72,26 +72,25 @@ class DataStats:
         ]
 
 
-def measure_data_set(directory: str | Path, tokenizer: str | Path | None = None) -> DataStats:
+def measure_data_set(directory: str | Path, tokenizer: Tokenizer | None = None) -> DataStats:
     """Count and measure the texts of a data set; images are not read.
 
     Args:
         directory: a data set (the folder with manifest.json).
-        tokenizer: `tokenizer.json` of the tokenizers library that counts tokens.
+        tokenizer: counts tokens (`polyglance.mixture.tokenizer.load_tokenizer`); None: tokens are not counted.
 
     Raises:
-        ValueError: not a data set, a damaged shard, or not a tokenizer file.
+        ValueError: not a data set, or a damaged shard.
     """
     manifest = read_manifest(directory)
-    encoder = None if tokenizer is None else _load_tokenizer(Path(tokenizer))
     texts: dict[Cell, _Lengths] = {}
     sources: dict[Cell, _Lengths] = {}
     for _, annotations in read_annotations(directory):
         for annotation in annotations:
             cell = annotation.cell
             if cell not in texts:
-                texts[cell] = _Lengths(language(cell.language), encoder)
-                sources[cell] = _Lengths(language(SOURCE_LANGUAGE), encoder)
+                texts[cell] = _Lengths(language(cell.language), tokenizer)
+                sources[cell] = _Lengths(language(SOURCE_LANGUAGE), tokenizer)
             texts[cell].add(annotation.text)
             if annotation.source is not None:
                 sources[cell].add(annotation.source)
@@ -171,16 +170,3 @@ def _flat(prefix: str, stats: TextStats | None) -> dict[str, float | int | None]
         columns[f"{prefix}max_{unit}"] = None if length is None else length.max
     return columns
 
-
-def _load_tokenizer(path: Path) -> Tokenizer:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as a tokenizer.json ({error})") from None
-    try:
-        tokenizer = Tokenizer.from_str(text)
-    except Exception as error:  # noqa: BLE001  the library raises nothing narrower
-        raise ValueError(f"{path}: not a tokenizer.json of the tokenizers library ({error})") from None
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer

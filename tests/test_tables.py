@@ -1,0 +1,114 @@
+"""Tables as rows: every row of a file comes out, readable or not; what is wrong with a whole file is one error."""
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyglance.tables import TableRow, read_table, table_columns
+
+CELLS = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), min_size=3, max_size=3)
+COLUMNS = ["image", "en", "de"]
+
+
+def values(rows: Sequence[TableRow]) -> list[dict[str, object]]:
+    assert not [row for row in rows if row.problem]
+    return [dict(row.values) for row in rows]
+
+
+@pytest.mark.parametrize(("suffix", "delimiter"), [(".csv", ","), (".tsv", "\t")])
+@given(table=st.lists(CELLS.filter(lambda cells: any(cell.strip() for cell in cells)), min_size=1, max_size=8))
+def test_a_table_that_python_wrote_is_read_back(
+    tmp_path_factory: pytest.TempPathFactory, suffix: str, delimiter: str, table: list[list[str]]
+) -> None:
+    path = tmp_path_factory.mktemp("table") / f"t{suffix}"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL).writerows([COLUMNS, *table])
+    assert values(list(read_table(path))) == [dict(zip(COLUMNS, cells, strict=True)) for cells in table]
+
+
+@given(
+    table=st.lists(
+        st.dictionaries(st.sampled_from(COLUMNS), st.text(st.characters(exclude_categories=["Cs"]))), max_size=8
+    )
+)
+def test_json_lines_and_parquet_are_read_back(
+    tmp_path_factory: pytest.TempPathFactory, table: list[dict[str, str]]
+) -> None:
+    folder = tmp_path_factory.mktemp("table")
+    (folder / "t.jsonl").write_text("".join(json.dumps(row) + "\n\n" for row in [{"image": "first"}, *table]))
+    assert values(list(read_table(folder / "t.jsonl"))) == [{"image": "first"}, *table]
+    whole = [{name: row.get(name) for name in COLUMNS} for row in table]
+    pq.write_table(
+        pa.Table.from_pylist(whole, schema=pa.schema([(name, pa.string()) for name in COLUMNS])),
+        folder / "t.parquet",
+        row_group_size=3,
+    )
+    assert values(list(read_table(folder / "t.parquet"))) == whole
+    assert values(list(read_table(folder / "t.parquet", columns=["de"]))) == [{"de": row["de"]} for row in whole]
+
+
+def test_rows_that_cannot_be_read_are_rows_with_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b'image,en\n1.png,a\n2.png\n3.png,\xff\n4.png,d\n5.png,"open\n6.png,f\n')
+    rows = list(read_table(tmp_path / "t.csv"))
+    assert [(row.where, row.problem, row.num_rows) for row in rows] == [
+        ("t.csv:2", "", 1),
+        ("t.csv:3", "wrong number of cells", 1),
+        ("t.csv:4", "not UTF-8", 1),
+        ("t.csv:5", "", 1),
+        ("t.csv:6", "broken CSV", 2),
+    ]
+    (tmp_path / "t.jsonl").write_bytes(b'{"en": "a"}\n{broken\n[1]\n{"en": 1, "en": 2}\n{"en": "\xff"}\n')
+    assert [row.problem for row in read_table(tmp_path / "t.jsonl")] == [
+        "",
+        "broken JSON",
+        "not a JSON object",
+        "broken JSON",
+        "not UTF-8",
+    ]
+
+
+def test_a_damaged_row_group_is_counted_whole(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.table({"en": [f"text {n}" for n in range(60)]}),
+        path,
+        row_group_size=20,
+        compression="none",
+        use_dictionary=False,
+        write_page_checksum=True,
+    )
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"text 25", b"text \xff5", 1))
+    rows = list(read_table(path))
+    assert sum(row.num_rows for row in rows) == 60
+    assert [row.where for row in rows if row.problem] == ["t.parquet: row 26"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("t.csv", b"", "the file is empty"),
+        ("t.csv", b"\xef\xbb\xbf\r\n", "the file is empty"),
+        ("t.csv", b"a,b,a\n", "the column 'a' is there twice"),
+        ("t.csv", b'a,"b\n', "the header cannot be read"),
+        ("t.parquet", b"PAR1", "not a Parquet file"),
+        ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .csv, .tsv, .parquet"),
+        ("absent/t.csv", None, "no such file"),
+    ],
+)
+def test_a_file_that_is_no_table_is_refused_in_one_line(
+    tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    for read in (table_columns, read_table):
+        with pytest.raises(ValueError, match=message) as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
