@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polyglance.images import ImageError, encode, to_rgb
+from polyglance.images import ImageError, encode_image, to_rgb
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -158,7 +158,7 @@ def test_an_animation_is_its_first_frame(kind):
     data = file_of(first, kind, save_all=True, append_images=[second])
     assert Image.open(BytesIO(data)).n_frames == 2
     assert set(colours(data)) == {WHITE}
-    stored, _ = encode(data)
+    stored, _ = encode_image(data)
     assert Image.open(BytesIO(stored)).format == "PNG"
     assert getattr(Image.open(BytesIO(stored)), "n_frames", 1) == 1
     assert set(colours(stored)) == {WHITE}
@@ -169,7 +169,7 @@ def code_of(data: bytes, **options) -> str:
         to_rgb(data, **options)
     assert "\n" not in str(caught.value)
     with pytest.raises(ImageError) as again:
-        encode(data, **options)
+        encode_image(data, **options)
     assert again.value.code == caught.value.code
     return caught.value.code
 
@@ -237,7 +237,7 @@ def test_pixels_that_have_no_colour():
 @pytest.mark.parametrize(("kind", "options"), [("PNG", {}), ("JPEG", {"quality": 80}), ("JPEG", {"progressive": True})])
 def test_a_plain_file_is_kept_byte_for_byte(kind, options):
     data = file_of(photo(), kind, **options)
-    stored, rgb = encode(data, max_side=48)
+    stored, rgb = encode_image(data, max_side=48)
     assert stored is data
     assert rgb.tobytes() == to_rgb(data).tobytes()
 
@@ -261,17 +261,17 @@ def odd_files() -> dict[str, bytes]:
 @pytest.mark.parametrize("name", odd_files())
 def test_anything_else_is_stored_as_what_it_shows(name):
     data = odd_files()[name]
-    stored, rgb = encode(data, background=(9, 8, 7))
+    stored, rgb = encode_image(data, background=(9, 8, 7))
     image = Image.open(BytesIO(stored))
     assert (image.format, image.mode, dict(image.getexif())) == ("PNG", "RGB", {})
     assert image.tobytes() == rgb.tobytes() == to_rgb(data, background=(9, 8, 7)).tobytes()
 
 
 def test_large_images_are_reduced_in_proportion():
-    stored, rgb = encode(file_of(photo(480, 320), "JPEG"), max_side=48)
+    stored, rgb = encode_image(file_of(photo(480, 320), "JPEG"), max_side=48)
     assert rgb.size == (48, 32) == Image.open(BytesIO(stored)).size
     assert np.abs(np.asarray(rgb).astype(int) - np.asarray(photo()).astype(int)).mean() < 6
-    assert encode(file_of(photo(1000, 1), "PNG"), max_side=10)[1].size == (10, 1)
+    assert encode_image(file_of(photo(1000, 1), "PNG"), max_side=10)[1].size == (10, 1)
 
 
 def test_no_warning_escapes_and_the_filters_are_as_before():
@@ -315,5 +315,5 @@ def test_wild_bytes_are_an_image_or_an_image_error(data):
     except ImageError:
         return
     assert image.mode == "RGB"
-    stored, rgb = encode(data, max_pixels=10**6)
+    stored, rgb = encode_image(data, max_pixels=10**6)
     assert to_rgb(stored, max_pixels=10**6).tobytes() == rgb.tobytes() == image.tobytes()

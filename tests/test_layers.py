@@ -1,4 +1,4 @@
-"""Structure of the package: direction of imports, no import circle, one name for one thing, light parts, short files."""
+"""Structure of the package: direction of imports, no import circle, unique class names, light parts, short files."""
 
 import ast
 import subprocess

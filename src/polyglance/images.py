@@ -16,7 +16,7 @@ from io import BytesIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode", "to_reduced_rgb", "to_rgb"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "to_reduced_rgb", "to_rgb"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """What is read. Not all that Pillow can: some of its formats start other programs."""
@@ -106,7 +106,7 @@ def to_reduced_rgb(
         return rgb, (float(width), float(height))
 
 
-def encode(
+def encode_image(
     data: bytes,
     *,
     background: tuple[int, int, int] = (255, 255, 255),

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.context import Translated, TranslationConfig, find_flaw, translate
+from polyglance.data.context import Translated, TranslationConfig, find_flaw, translate_with_context
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
 from polyglance.engines import Failure
@@ -226,7 +226,7 @@ UFER = "Ein Hund am Ufer."
 )
 def test_the_published_cut(answer: str | Failure, text: str | None) -> None:
     engine = Scripted(lambda asked: answer if asked == PROMPT else "Ein Hund auf der Bank")
-    (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=PUBLISHED)
+    (made,) = translate_with_context(engine, [CAPTION], [CONTEXT], language="de", config=PUBLISHED)
     assert isinstance(made, Translated)
     assert (made.text, made.used_context) == (text or BARE, text is not None)
     assert engine.calls == ([[PROMPT]] if text else [[PROMPT], [CAPTION]])
@@ -237,7 +237,7 @@ def test_the_published_cut(answer: str | Failure, text: str | None) -> None:
 def test_published_full_stops_and_texts_without_context() -> None:
     answers = {"a": "一只狗", "b": "一只狗.", "c": "一只狗！", "d": "“一只狗。”"}
     engine = Scripted(answers.__getitem__)
-    made = translate(engine, list(answers), [""] * 4, language="zh", config=PUBLISHED)
+    made = translate_with_context(engine, list(answers), [""] * 4, language="zh", config=PUBLISHED)
     assert [got.text for got in made if isinstance(got, Translated)] == [
         "一只狗。",
         "一只狗。",
@@ -267,10 +267,10 @@ def test_flaws_with_context_lead_to_another_try(answer: str | Failure, reason: s
     """By the second candidate first, then without context; each pass asks for all texts at once."""
     second = f"{UFER} ### (Das Bild)"
     engine = Scripted(lambda asked: answer if asked == PROMPT else BARE, lambda asked: second)
-    (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
+    (made,) = translate_with_context(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     assert made == Translated(text=UFER, used_context=True, rejected=(f"with context: {reason}",))
     engine = Scripted(lambda asked: answer if asked == PROMPT else BARE, lambda asked: "")
-    (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
+    (made,) = translate_with_context(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     assert isinstance(made, Translated)
     assert (made.text, made.used_context) == (BARE, False)
     assert made.rejected == (f"with context: {reason}", "with context: separator lost")
@@ -291,11 +291,11 @@ def test_many_texts_take_three_calls_at_most_and_keep_their_order() -> None:
         return f"Hündin Nummer {number}. ### (x)" if number % 3 == 1 else "nichts"
 
     engine = Scripted(first, second)
-    made = translate(engine, sources, [CONTEXT] * 40, language="de", config=CHECKED)
+    made = translate_with_context(engine, sources, [CONTEXT] * 40, language="de", config=CHECKED)
     words = ("Hund", "Hündin", "Tier")
     assert [got.text for got in made if isinstance(got, Translated)] == [f"{words[n % 3]} Nummer {n}." for n in numbers]
     assert [len(call) for call in engine.calls] == [40, 26, 13]
-    assert translate(Scripted(first), [], [], language="de", config=CHECKED) == []
+    assert translate_with_context(Scripted(first), [], [], language="de", config=CHECKED) == []
 
 
 def test_dropped_sentences_are_translated_one_by_one() -> None:
@@ -306,7 +306,7 @@ def test_dropped_sentences_are_translated_one_by_one() -> None:
     }
     engine = Scripted(lambda asked: parts.get(asked, first), lambda asked: first)
     for config in (CHECKED, NONE):
-        (made,) = translate(engine, [ENGLISH], [""], language="de", config=config)
+        (made,) = translate_with_context(engine, [ENGLISH], [""], language="de", config=config)
         reasons = ("alone: fewer sentences",) * 2
         assert made == Translated(text=GOOD["de"], used_context=False, rejected=reasons)
     assert engine.calls[-1] == list(parts)
@@ -314,28 +314,30 @@ def test_dropped_sentences_are_translated_one_by_one() -> None:
 
 def test_texts_without_a_good_candidate() -> None:
     engine = Scripted(lambda asked: "河", lambda asked: "河")
-    (made,) = translate(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
+    (made,) = translate_with_context(engine, [CAPTION], [CONTEXT], language="de", config=CHECKED)
     lost = ("with context: separator lost",) * 2
     assert made == Translated(text=None, used_context=False, rejected=(*lost, "alone: wrong script"))
     broken = Scripted(lambda asked: Failure("timed out"), lambda asked: Failure("timed out"))
     for config in (CHECKED, PUBLISHED, NONE):
-        assert translate(broken, [CAPTION], [CONTEXT], language="de", config=config) == [Failure("timed out")]
+        assert translate_with_context(broken, [CAPTION], [CONTEXT], language="de", config=config) == [
+            Failure("timed out")
+        ]
     half = Scripted(lambda asked: Failure("timed out") if "dog" in asked else "Ein Mann sitzt am Fluss.")
-    (made,) = translate(half, [ENGLISH], [""], language="de", config=NONE)
+    (made,) = translate_with_context(half, [ENGLISH], [""], language="de", config=NONE)
     assert made == Failure("timed out"), "a sentence that failed is not left out"
 
 
 def test_context_is_cut_and_kept_apart() -> None:
     engine = Scripted(lambda asked: "")
     config = TranslationConfig(max_context_words=3, separator=" ## ")
-    translate(
+    translate_with_context(
         engine, ["A dog.", "Channel ## 5", "A  cat\n"], ["one ## two three four", "x", ""], language="de", config=config
     )
     assert engine.calls[0] == ["A dog. ## (one two three)", "Channel ## 5", "A cat"]
-    translate(engine, ["A dog."], ["one"], language="de", config=NONE)
+    translate_with_context(engine, ["A dog."], ["one"], language="de", config=NONE)
     assert engine.calls[-2][0] == "A dog."
     with pytest.raises(ValueError, match="unknown language"):
-        translate(engine, ["A dog."], [""], language="xx", config=CHECKED)
+        translate_with_context(engine, ["A dog."], [""], language="xx", config=CHECKED)
 
 
 @pytest.mark.parametrize(
@@ -357,7 +359,7 @@ def test_any_text_can_be_checked(source: str, candidate: str, context: str, code
     reason = flaw(candidate, source, code, context)
     for config in (CHECKED, PUBLISHED, NONE):
         engine = Scripted(lambda asked: candidate, lambda asked: candidate)
-        (made,) = translate(engine, [source], [context], language=code, config=config)
+        (made,) = translate_with_context(engine, [source], [context], language=code, config=config)
         assert isinstance(made, Translated)
         if config is not PUBLISHED and made.text is not None and not context and reason is not None:
             assert made.text != candidate, "what has a flaw is not taken"

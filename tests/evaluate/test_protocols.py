@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polyglance.evaluate.protocols import PROTOCOLS, find_protocol
 from polyglance.evaluate.scored_languages import SCORED_LANGUAGES, find_scored_language
-from polyglance.evaluate.tokenization import TOKENIZERS, make_tokenizer
+from polyglance.evaluate.tokenization import TOKENIZERS, make_metric_tokenizer
 from polyglance.evaluate.tokenization.normalise import PAPER_PUNCTUATION, delete_characters, normalise
 from polyglance.languages import XM3600_LANGUAGES
 
@@ -46,7 +46,7 @@ def test_unknown_protocols_and_tokenisers_answer_with_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'characters'"):
         find_protocol("character", "zh")
     with pytest.raises(ValueError, match="did you mean 'whitespace'"):
-        make_tokenizer("whitespaces", "zh")
+        make_metric_tokenizer("whitespaces", "zh")
     with pytest.raises(ValueError, match="protocol 'jieba' is for zh, not for 'fr'"):
         find_protocol("jieba", "fr").make_tokenizer("fr")
 
@@ -99,7 +99,7 @@ def test_a_library_that_is_not_installed_is_one_line(name: str, monkeypatch: pyt
     for module in ("jieba", "pythainlp", "pythainlp.tokenize", "sudachipy", "MeCab", "mecab_ko", "stanza"):
         monkeypatch.setitem(sys.modules, module, None)  # what Python takes for a failed import
     with pytest.raises(ValueError, match=f"tokeniser '{name}' needs a library .*pip install") as caught:
-        make_tokenizer(name, "en")
+        make_metric_tokenizer(name, "en")
     assert "\n" not in str(caught.value)
 
 
@@ -130,7 +130,7 @@ def test_segmenters_that_are_installed(
     if importlib.util.find_spec(module) is None:
         pytest.skip(f"{module} is not installed")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    tokenizer = make_tokenizer(name, language)
+    tokenizer = make_metric_tokenizer(name, language)
     assert tokenizer.tokenize([text, "", "  "]) == [cut, "", ""]
     assert tokenizer.name == name
     assert any(character.isdigit() for character in tokenizer.version)

@@ -14,7 +14,7 @@ from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.prompts import prompt_of, write_prompt
-from polyglance.mixture.tokenizer import EOS, MASK, read_texts, train_tokenizer
+from polyglance.mixture.tokenizer import EOS, MASK, read_training_texts, train_tokenizer
 from polyglance.records import Annotation, ImageRecord
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
@@ -22,7 +22,7 @@ COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 
 @pytest.fixture(scope="module")
 def tokenizer(world: Path) -> Tokenizer:
-    return train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=1024)
+    return train_tokenizer(read_training_texts(world / "train", {"en", "fr", "zh"}), vocab_size=1024)
 
 
 def mixture(world: Path, tokenizer: Tokenizer, **settings: object) -> Mixture:

@@ -15,14 +15,14 @@ from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.texts import Frames, MemoryTexts
 from polyglance.mixture.token_cache import open_token_cache
-from polyglance.mixture.tokenizer import read_texts, train_tokenizer
+from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
 
 COVERAGE = Coverage(caption=("en",), translation=("en", "fr", "zh"))
 
 
 @pytest.fixture(scope="module")
 def tokenizer(world: Path) -> Tokenizer:
-    return train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=200)
+    return train_tokenizer(read_training_texts(world / "train", {"en", "fr", "zh"}), vocab_size=200)
 
 
 def test_batches_are_the_same_with_tokens_in_memory_and_on_disk(

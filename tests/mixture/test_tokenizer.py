@@ -17,7 +17,7 @@ from polyglance.mixture.tokenizer import (
     MASK,
     PAD,
     SPECIAL_TOKENS,
-    encode,
+    encode_texts,
     encode_with_gaps,
     load_tokenizer,
     train_tokenizer,
@@ -64,11 +64,11 @@ def test_special_tokens_spelt_out_in_a_text_are_text(tokenizer: Tokenizer, tmp_p
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     texts = ["a <mask> b", "<eos>", "<pad><bos>", "x<mask>"]
     for reader in (tokenizer, load_tokenizer(tmp_path / "tokenizer.json"), pickle.loads(pickle.dumps(tokenizer))):
-        for ids in encode(reader, texts):
+        for ids in encode_texts(reader, texts):
             assert ids
             assert not {PAD, EOS, BOS, MASK} & set(ids)
     trained = train_tokenizer([*texts, "a b x"], vocab_size=60)
-    assert [trained.decode(ids) for ids in encode(trained, texts)] == texts
+    assert [trained.decode(ids) for ids in encode_texts(trained, texts)] == texts
 
 
 def test_a_tokenizer_never_cuts_or_pads(tokenizer: Tokenizer, tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_tokenizer_never_cuts_or_pads(tokenizer: Tokenizer, tmp_path: Path) ->
     cutting.enable_truncation(2)
     cutting.enable_padding()
     cutting.save(str(tmp_path / "tokenizer.json"))
-    assert encode(load_tokenizer(tmp_path / "tokenizer.json"), TEXTS[:2]) == encode(tokenizer, TEXTS[:2])
+    assert encode_texts(load_tokenizer(tmp_path / "tokenizer.json"), TEXTS[:2]) == encode_texts(tokenizer, TEXTS[:2])
 
 
 def test_gaps_are_the_only_masks(tokenizer: Tokenizer) -> None:

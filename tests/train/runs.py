@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.mixture.config import MixtureConfig
-from polyglance.mixture.tokenizer import load_tokenizer, read_texts, train_tokenizer
+from polyglance.mixture.tokenizer import load_tokenizer, read_training_texts, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
@@ -27,7 +27,7 @@ MACHINE_COLUMNS = ("tokens_per_s", "samples_per_s", "data_wait_share", "memory_b
 
 def write_tokenizer(world: Path, folder: Path) -> Path:
     path = folder / "tokenizer.json"
-    train_tokenizer(read_texts(world / "train", {"en", "fr", "zh"}), vocab_size=1024).save(str(path))
+    train_tokenizer(read_training_texts(world / "train", {"en", "fr", "zh"}), vocab_size=1024).save(str(path))
     return path
 
 

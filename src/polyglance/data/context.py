@@ -18,7 +18,7 @@ from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.languages import language as language_of
 
-__all__ = ["Translated", "TranslationConfig", "find_flaw", "translate"]
+__all__ = ["Translated", "TranslationConfig", "find_flaw", "translate_with_context"]
 
 _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31, "ja": 0.5, "ko": 0.55}
 """Characters of a human translation per character of its English text, for captions and names of things (measured on
@@ -120,7 +120,7 @@ class _Job:
         return Translated(text=self.text, used_context=self.used_context, rejected=tuple(self.rejected))
 
 
-def translate(
+def translate_with_context(
     translator: Translator,
     sources: Sequence[str],
     contexts: Sequence[str],

@@ -169,4 +169,3 @@ def _flat(prefix: str, stats: TextStats | None) -> dict[str, float | int | None]
         columns[f"{prefix}mean_{unit}"] = None if length is None else length.mean
         columns[f"{prefix}max_{unit}"] = None if length is None else length.max
     return columns
-

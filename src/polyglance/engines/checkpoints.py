@@ -32,8 +32,8 @@ __all__ = [
     "CheckpointModel",
     "WritingCheckpoint",
     "check_device",
+    "load_checkpoint_tokenizer",
     "load_processor",
-    "load_tokenizer",
     "pad_ids",
     "text_losses",
 ]
@@ -240,7 +240,7 @@ class WritingCheckpoint(CheckpointModel, PromptedModel):
         return [text.strip() for text in self.processor.batch_decode(ids, skip_special_tokens=True)]
 
 
-def load_tokenizer(folder: Path) -> Any:
+def load_checkpoint_tokenizer(folder: Path) -> Any:
     """Load the tokenizer in a folder.
 
     Raises:

@@ -14,7 +14,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.batches import by_length
-from polyglance.engines.checkpoints import WritingCheckpoint, load_tokenizer, pad_ids, text_losses
+from polyglance.engines.checkpoints import WritingCheckpoint, load_checkpoint_tokenizer, pad_ids, text_losses
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.folders import weights_version
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages
@@ -92,7 +92,7 @@ class LocalTranslator(ABC):
 
     @cached_property
     def tokenizer(self) -> Any:
-        tokenizer = load_tokenizer(self.folder)
+        tokenizer = load_checkpoint_tokenizer(self.folder)
         if _knows(tokenizer, _ENGLISH):
             tokenizer.src_lang = _ENGLISH
         return tokenizer

@@ -11,7 +11,7 @@ from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import encode
+from polyglance.mixture.tokenizer import encode_texts
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
@@ -113,7 +113,7 @@ def _prompts(
     processor: Processor, prompts: Sequence[str], max_tokens: int
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Return ids of prompts, cut as in training, and their mask."""
-    rows = [processor.frames.prompt(ids, max_tokens) for ids in encode(processor.encoder_tokenizer, prompts)]
+    rows = [processor.frames.prompt(ids, max_tokens) for ids in encode_texts(processor.encoder_tokenizer, prompts)]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = pad(rows, processor.config.prompt_pad_id)
     return input_ids, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
@@ -121,8 +121,10 @@ def _prompts(
 
 def _targets(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:
     """Return the labels of texts after a prefix."""
-    (before,) = encode(processor.decoder_tokenizer, [prefix])
-    return [processor.frames.target([*before, *ids], max_tokens) for ids in encode(processor.decoder_tokenizer, texts)]
+    (before,) = encode_texts(processor.decoder_tokenizer, [prefix])
+    return [
+        processor.frames.target([*before, *ids], max_tokens) for ids in encode_texts(processor.decoder_tokenizer, texts)
+    ]
 
 
 def _token_losses(

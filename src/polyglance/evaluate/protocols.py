@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from polyglance.evaluate.scored_languages import find_scored_language
-from polyglance.evaluate.tokenization import Tokenizer, make_tokenizer
+from polyglance.evaluate.tokenization import Tokenizer, make_metric_tokenizer
 from polyglance.evaluate.tokenization.normalise import (
     CAPTION_PUNCTUATION,
     PAPER_PUNCTUATION,
@@ -79,8 +79,8 @@ class ScoringProtocol:
         Raises:
             ValueError: as `tokenizer_name`; or a library or model that is needed is not installed.
         """
-        words = make_tokenizer(self.tokenizer_name(language), language)
-        ptb = make_tokenizer("ptb", language) if self.then_ptb and words.name != "ptb" else None
+        words = make_metric_tokenizer(self.tokenizer_name(language), language)
+        ptb = make_metric_tokenizer("ptb", language) if self.then_ptb and words.name != "ptb" else None
 
         def tokenize(texts: Sequence[str]) -> list[str]:
             tokenized = words.tokenize([normalise(text, self.normalisation) for text in texts])

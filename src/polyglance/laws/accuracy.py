@@ -19,7 +19,15 @@ from polyglance.laws.form import Form
 from polyglance.laws.layout import Layout, minimise_from_starts
 from polyglance.laws.rows import Rows, list_labels
 
-__all__ = ["FormScore", "HeldOutSplit", "make_splits", "predict_held_out", "predict_nearest", "r_squared", "score"]
+__all__ = [
+    "FormScore",
+    "HeldOutSplit",
+    "make_splits",
+    "measure_accuracy",
+    "predict_held_out",
+    "predict_nearest",
+    "r_squared",
+]
 
 WINDOWS = (0.4, 0.55, 0.7, 0.85)
 """Expanding window: shares of the distinct scales that are trained on."""
@@ -138,7 +146,7 @@ def predict_nearest(form: Form, rows: Rows, train: Mask) -> Floats:
     return rows.y[train][distance.argmin(axis=1)]
 
 
-def score(
+def measure_accuracy(
     candidate: str, splits: Sequence[HeldOutSplit], predicted: Floats, y: Floats, scale: Floats
 ) -> list[FormScore]:
     """Return the errors of predictions (K, n) on the held-out rows, per way of holding out."""

@@ -9,13 +9,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from polyglance.laws.accuracy import FormScore, make_splits, predict_held_out, predict_nearest, r_squared, score
+from polyglance.laws.accuracy import (
+    FormScore,
+    make_splits,
+    measure_accuracy,
+    predict_held_out,
+    predict_nearest,
+    r_squared,
+)
 from polyglance.laws.arrays import Floats, Labels
 from polyglance.laws.config import CompareConfig, FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.layout import Layout, lay_out
-from polyglance.laws.rows import ALL, Rows, choose_rows, read_rows, resolve_form
+from polyglance.laws.rows import ALL, Rows, choose_rows, resolve_form, select_rows
 from polyglance.laws.table import Table
 
 __all__ = ["CandidateForm", "LawComparison", "compare_laws"]
@@ -66,7 +73,7 @@ def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = Non
         ValueError: as `fit_law`, or nothing could be compared.
     """
     form, columns = resolve_form(config.fit, form)
-    rows, _ = read_rows(config.fit, form, columns, table)
+    rows, _ = select_rows(config.fit, form, columns, table)
     languages = np.array(table.labels(config.language)) if config.language else None
     return {
         label: _compare_rows(
@@ -111,12 +118,12 @@ def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, lang
             continue
         log_lsq = lay_out(replace(settings, objective="log-lsq"), candidate, candidate_rows)
         candidates.append(_describe_candidate(layout, log_lsq))
-        scores += score(candidate.label, splits, predict_held_out(layout, trains), rows.y, scale)
+        scores += measure_accuracy(candidate.label, splits, predict_held_out(layout, trains), rows.y, scale)
     if not candidates:
         raise ValueError(f"nothing to compare: {'; '.join(notes)}")
     if splits:
         nearest = np.stack([predict_nearest(form, rows, train) for train in trains])
-        scores += score(LAST_VALUE, splits, nearest, rows.y, scale)
+        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.y, scale)
     return LawComparison(candidates=_with_deltas(candidates), scores=tuple(scores), notes=tuple(notes))
 
 

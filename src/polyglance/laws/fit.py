@@ -13,7 +13,7 @@ from polyglance.laws.diagnose import Evidence, diagnose
 from polyglance.laws.form import Form
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
-from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, read_rows, resolve_form
+from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
 from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals, leave_one_out
@@ -38,7 +38,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
     form, columns = resolve_form(config, form)
-    rows, table_warnings = read_rows(config, form, columns, table)
+    rows, table_warnings = select_rows(config, form, columns, table)
     groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
     fits: dict[str, Fit] = {}
     for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:

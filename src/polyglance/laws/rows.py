@@ -13,7 +13,7 @@ from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
 from polyglance.laws.table import Table, list_rows
 
-__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "read_rows", "resolve_form"]
+__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "resolve_form", "select_rows"]
 
 ALL = "all"
 """Name of the only group of a table without groups."""
@@ -86,7 +86,7 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
     return form, {**{name: columns.get(name, name) for name in form.predictors}, "y": target}
 
 
-def read_rows(
+def select_rows(
     config: FitConfig, form: Form, columns: Mapping[str, str], table: Table
 ) -> tuple[Rows, tuple[LawWarning, ...]]:
     """Return the usable rows, and a warning about the others.

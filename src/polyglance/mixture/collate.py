@@ -9,7 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from polyglance.mixture.tokenizer import EOS, PAD, encode
+from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 
 __all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "pad", "pad_with_mask"]
 
@@ -118,4 +118,4 @@ def pad_with_mask(sequences: Sequence[Sequence[int]], value: int) -> tuple[Int[T
 
 def encode_targets(tokenizer: Tokenizer, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
     """Return the token ids of texts with the end token, cut to `max_tokens`; a text that is cut keeps its end token."""
-    return [[*ids[: max_tokens - 1], EOS] for ids in encode(tokenizer, texts)]
+    return [[*ids[: max_tokens - 1], EOS] for ids in encode_texts(tokenizer, texts)]

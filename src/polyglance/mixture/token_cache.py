@@ -23,7 +23,7 @@ from polyglance.files import locked, read_json, replacing_folder, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of, write_prompt
 from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
-from polyglance.mixture.tokenizer import encode
+from polyglance.mixture.tokenizer import encode_texts
 from polyglance.records import STYLES, Annotation
 
 __all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache"]
@@ -202,11 +202,11 @@ def _make_columns(
     table: AnnotationTable, prompt_tokenizer: Tokenizer, target_tokenizer: Tokenizer, ends: dict[str, int]
 ) -> dict[str, Integer[np.ndarray, " _"]]:
     """Return the token columns of a table; `ends` holds the numbers of tokens written before it, and is moved on."""
-    targets = encode(target_tokenizer, table.text)
+    targets = encode_texts(target_tokenizer, table.text)
     places: dict[str, int] = {}
     texts = [prompt_of(table.annotation(index)) for index in range(len(table.text))]
     chosen = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
-    prompts = encode(prompt_tokenizer, list(places))
+    prompts = encode_texts(prompt_tokenizer, list(places))
     target_starts = np.cumsum([ends["targets"], *map(len, targets)])
     prompt_starts = np.cumsum([ends["prompts"], *map(len, prompts)])
     ends["targets"], ends["prompts"] = int(target_starts[-1]), int(prompt_starts[-1])

@@ -1,8 +1,8 @@
 """Tokenizers: the one loader, encoding, and a small tokenizer trained on the data's texts for models without their own.
 
-tokenizer = train_tokenizer(read_texts(Path("data/train"), {"en", "de"}), vocab_size=1024)
+tokenizer = train_tokenizer(read_training_texts(Path("data/train"), {"en", "de"}), vocab_size=1024)
 tokenizer = load_tokenizer("tokenizer.json")
-encode(tokenizer, ["A red circle."])
+encode_texts(tokenizer, ["A red circle."])
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,10 +19,10 @@ __all__ = [
     "MASK",
     "PAD",
     "SPECIAL_TOKENS",
-    "encode",
+    "encode_texts",
     "encode_with_gaps",
     "load_tokenizer",
-    "read_texts",
+    "read_training_texts",
     "train_tokenizer",
 ]
 
@@ -76,7 +76,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     return tokenizer
 
 
-def read_texts(data: Path, languages: Collection[str]) -> Iterator[str]:
+def read_training_texts(data: Path, languages: Collection[str]) -> Iterator[str]:
     """Read what a tokenizer is trained on: target and prompt of each annotation of a data set in these languages."""
     for annotations in ShardReader(data).annotations():
         for annotation in annotations:
@@ -105,7 +105,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     return tokenizer
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
+def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of texts, without added ids; `<mask>` or `<eos>` spelt out in a text is ordinary text."""
     tokenizer.encode_special_tokens = True  # the library forgets it when a tokenizer is copied to another process
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -120,5 +120,5 @@ def encode_with_gaps(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:
     mask = tokenizer.token_to_id(SPECIAL_TOKENS[MASK])
     if mask is None:
         raise ValueError("the tokenizer has no <mask> token, which the masking of source words needs")
-    first, *others = encode(tokenizer, texts)
+    first, *others = encode_texts(tokenizer, texts)
     return first + [token for ids in others for token in (mask, *ids)]

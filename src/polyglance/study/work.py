@@ -10,7 +10,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.data.world import generate
 from polyglance.evaluate.cells import choose_cells
 from polyglance.files import write_atomically
-from polyglance.mixture.tokenizer import read_texts, train_tokenizer
+from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
@@ -71,7 +71,7 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer, and write the mean lengths of prompts and targets with it."""
-    texts = read_texts(config.train_dir, set(config.coverage.languages))
+    texts = read_training_texts(config.train_dir, set(config.coverage.languages))
     tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)

@@ -8,7 +8,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.files import write_atomically
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
-from polyglance.mixture.tokenizer import load_tokenizer, read_texts, train_tokenizer
+from polyglance.mixture.tokenizer import load_tokenizer, read_training_texts, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import insert_language_model, insert_vision_tower
 from polyglance.model.component_names import PUBLISHED_TRAINED
@@ -30,7 +30,7 @@ def make_tokenizer(config: RunConfig) -> None:
     if path is None or not config.makes_tokenizer:
         return
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        texts = read_texts(config.data, set(config.coverage.languages))
+        texts = read_training_texts(config.data, set(config.coverage.languages))
         write_atomically(path, train_tokenizer(texts, vocab_size=config.vocab_size).to_str(pretty=True))
     elif not path.exists():
         raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.context import Translated, TranslationConfig, translate
+from polyglance.data.context import Translated, TranslationConfig, translate_with_context
 from polyglance.data.world import describe, sample_scene
 from polyglance.engines import EngineConfig, Failure, open_translator
 
@@ -57,7 +57,9 @@ def test_context_resolves_every_ambiguity(language: str) -> None:
     wanted = [describe(scene, language) for scene in scenes]
     right = {}
     for mode in ("none", "published", "checked"):
-        made = translate(translator, sources, contexts, language=language, config=TranslationConfig(mode=mode))
+        made = translate_with_context(
+            translator, sources, contexts, language=language, config=TranslationConfig(mode=mode)
+        )
         right[mode] = [isinstance(got, Translated) and got.text == text for got, text in zip(made, wanted, strict=True)]
     assert right["none"] == [not word for word in ambiguous]
     assert all(right["published"])
@@ -102,7 +104,7 @@ def shares(translator: Faulty, mode: str, language: str, num_scenes: int = 200) 
     scenes = [sample_scene("full", 0, index) for index in range(num_scenes)]
     sources, contexts = ([describe(scene, "en", style) for scene in scenes] for style in STYLES)
     config = TranslationConfig(mode=mode)  # type: ignore[arg-type]
-    made = translate(translator, sources, contexts, language=language, config=config)
+    made = translate_with_context(translator, sources, contexts, language=language, config=config)
     texts = [got.text for got in made if isinstance(got, Translated)]
     right = sum(text == describe(scene, language) for text, scene in zip(texts, scenes, strict=True))
     return right / num_scenes, sum(text is not None for text in texts) / num_scenes - right / num_scenes

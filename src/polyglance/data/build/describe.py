@@ -13,7 +13,7 @@ from polyglance.data.build.ingest import BuiltImage, ImagesStep, SelectStep
 from polyglance.data.build.parts import PartId, PartReport, PartWork
 from polyglance.data.build.row_files import read_rows, write_records
 from polyglance.data.build.step import Step
-from polyglance.data.context import Translated, TranslationConfig, translate
+from polyglance.data.context import Translated, TranslationConfig, translate_with_context
 from polyglance.engines import Captioner, EngineConfig, Failure, Translator, open_captioner, open_translator
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
@@ -250,7 +250,7 @@ class TranslateStep(Step):
         self, engine: Translator, code: str, batch: Sequence[tuple[EnglishText, str]]
     ) -> list[Translated | Failure]:
         sources, contexts = [text.text for text, _ in batch], [context for _, context in batch]
-        return translate(engine, sources, contexts, language=code, config=self.config.context)
+        return translate_with_context(engine, sources, contexts, language=code, config=self.config.context)
 
 
 class _TimedTranslator:

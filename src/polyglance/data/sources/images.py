@@ -20,7 +20,7 @@ from PIL import Image
 from polyglance.data.sources.image_forms import IMAGE_FORMS, ImageForm, detect_image_form
 from polyglance.data.sources.raw_images import RawImage
 from polyglance.data.sources.source import FormSource, Piece
-from polyglance.images import MAX_PIXELS, ImageError, encode
+from polyglance.images import MAX_PIXELS, ImageError, encode_image
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops, Style
 
@@ -46,7 +46,7 @@ class SourceImage:
     key: str
     """First 16 hexadecimal digits of the SHA-256 of the source's bytes: the same file has the same key."""
     image: bytes
-    """A plain PNG or JPEG, fit to be stored (`polyglance.images.encode`)."""
+    """A plain PNG or JPEG, fit to be stored (`polyglance.images.encode_image`)."""
     rgb: Image.Image
     """Its pixels."""
     where: str
@@ -76,8 +76,8 @@ class ImageLimits:
             raise ValueError(f"background is {self.background}; each of red, green, blue is 0 to 255")
 
     def encode(self, data: bytes) -> tuple[bytes, Image.Image]:
-        """Convert an image file to one fit to be stored, and decode it (`polyglance.images.encode`)."""
-        return encode(data, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side)
+        """Convert an image file to one fit to be stored, and decode it (`polyglance.images.encode_image`)."""
+        return encode_image(data, background=self.background, max_pixels=self.max_pixels, max_side=self.max_side)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,13 +7,13 @@ from polyglance.evaluate.tokenization.segmenters import SEGMENTERS, make_stanza
 from polyglance.evaluate.tokenization.tokenizer import Tokenizer
 from polyglance.languages import did_you_mean
 
-__all__ = ["TOKENIZERS", "Tokenizer", "make_tokenizer"]
+__all__ = ["TOKENIZERS", "Tokenizer", "make_metric_tokenizer"]
 
 TOKENIZERS = (*SEGMENTERS, "stanza")
 """Names of the tokenisers."""
 
 
-def make_tokenizer(name: str, language: str) -> Tokenizer:
+def make_metric_tokenizer(name: str, language: str) -> Tokenizer:
     """Make the tokeniser with this name for texts in a language.
 
     Raises:
