@@ -13,7 +13,8 @@ from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
 from polyglance.evaluate.cells import read_held_out
-from polyglance.evaluate.folder_loss import LossConfig, measure_folder
+from polyglance.evaluate.config import LossConfig
+from polyglance.evaluate.folder_loss import measure_folder
 from polyglance.evaluate.loss import measure_cell
 from polyglance.evaluate.score_report import read_scores
 from polyglance.languages import LANGUAGES
@@ -91,7 +92,7 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
     from polyglance.engines import ModelConfig
     from polyglance.engines.protocol import TextLoss
     from polyglance.evaluate.predict import predict_benchmark
-    from polyglance.evaluate.prediction_job import PredictConfig
+    from polyglance.evaluate.config import PredictConfig
     from polyglance.evaluate.score_predictions import score_predictions
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}

@@ -16,7 +16,8 @@ import tiny_evaluation
 from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.predict import predict_benchmark
-from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
+from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import (
     INFO_NAME,
     PREDICTIONS_NAME,
@@ -77,7 +78,7 @@ if __name__ == "__main__":
     else:
         predict.count_rows = count_rows
     from pathlib import Path
-    predict.predict_benchmark(config(Path({inputs!r}), Path({out!r}), num_processes={processes}, task={task!r},
+    predict.predict_benchmark(config(Path({inputs!r}), Path({out!r}), processes={processes}, task={task!r},
         benchmark={benchmark!r}, language={language!r}))
 """
 
@@ -103,7 +104,7 @@ def test_killed_and_resumed_is_uninterrupted(
     assert not (folder / PREDICTIONS_NAME).exists()
     left = [line for part in folder.glob("*.partial*") for line in part.read_bytes().split(b"\n") if line]
     assert left, "something was done before the kill"
-    assert files(predict_benchmark(config(inputs, out, **chosen, num_processes=3 - processes))) == whole
+    assert files(predict_benchmark(config(inputs, out, **chosen, processes=3 - processes))) == whole
 
 
 def _env(changes: dict[str, str]) -> dict[str, str]:
@@ -227,7 +228,7 @@ def test_what_models_answer(inputs: Path, tmp_path: Path) -> None:
         ({"language": "xx"}, "does not know the language 'xx'"),
         ({"split": "test"}, "test"),
         ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
-        ({"num_processes": 0}, "num_processes is 0; expected at least 1"),
+        ({"processes": 0}, "processes is 0; expected at least 1"),
     ],
 )
 def test_mistakes(changes: dict[str, Any], message: str, inputs: Path, tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from polyglance.data.shard import ShardReader
 from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.cells import read_held_out
-from polyglance.evaluate.folder_loss import LossConfig, measure_folder
+from polyglance.evaluate.config import LossConfig
+from polyglance.evaluate.folder_loss import measure_folder
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model import PolyglanceCaptioner
 from polyglance.model.engine import PolyglanceEngine

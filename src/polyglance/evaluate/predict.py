@@ -19,7 +19,8 @@ import torch
 
 from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.predict_batches import write_batches
-from polyglance.evaluate.prediction_job import PredictConfig, PredictionJob
+from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
 from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
 from polyglance.files import locked
@@ -55,7 +56,7 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
 
 def _write_batches(job: PredictionJob, batches: Sequence[int]) -> None:
     """Predict these batches, in this process or in several."""
-    num_processes = min(job.config.num_processes, len(batches))
+    num_processes = min(job.config.processes, len(batches))
     done = count_rows(job.folder)
     with track_progress() as show:
 

@@ -5,58 +5,23 @@ prompt or setting are never taken for these.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from polyglance.config import fingerprint
-from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks import BenchmarkExample, find_benchmark
-from polyglance.engines import EvaluatedModel, ModelConfig
+from polyglance.engines import EvaluatedModel
 from polyglance.engines.protocol import check_capability
+from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
 
-__all__ = ["PredictConfig", "PredictionJob", "load_examples"]
+__all__ = ["PredictionJob", "load_examples"]
 
 _FORMAT = 1
 """Raised where rows come to mean something else."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """A model, a benchmark, and how the model is asked."""
-
-    model: ModelConfig
-    task: EvaluationTask
-    benchmark: str
-    """Name of the benchmark (`polyglance eval list`)."""
-    root: Path
-    """Folder of all benchmarks; for the project's own shards, of the data sets."""
-    out: Path
-    """Folder that gets a folder for the predictions."""
-    language: str
-    """Code of the language."""
-    split: str | None = None
-    """Split of the benchmark; its first if not given."""
-    batch_size: int = 8
-    """Number of rows at a time. Another one can change a prediction by rounding, so it is part of the fingerprint."""
-    limit: int | None = None
-    """Number of examples, the first ones; all if not given."""
-    num_processes: int = 1
-    """Number of processes. Each takes every n-th batch; on `cuda` they take the devices in turn."""
-
-    def __post_init__(self) -> None:
-        for name in ("batch_size", "limit", "num_processes"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; expected at least 1")
-
-    @property
-    def used_split(self) -> str:
-        """Split that is predicted."""
-        return self.split or find_benchmark(self.benchmark).splits[0]
 
 
 def load_examples(config: PredictConfig, *, images: bool) -> Sequence[BenchmarkExample]:

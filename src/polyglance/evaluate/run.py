@@ -7,30 +7,14 @@ from pathlib import Path
 
 from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines import EvaluatedModel, open_model
+from polyglance.evaluate.config import PredictConfig, ScoringConfig
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.predict import predict_benchmark
-from polyglance.evaluate.prediction_job import PredictConfig
 from polyglance.evaluate.prediction_set import PredictionSet
 from polyglance.evaluate.score_predictions import score_predictions
 from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
 
-__all__ = ["LanguageResult", "ScoringConfig", "evaluate_benchmark"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScoringConfig:
-    """Metrics and protocols of predictions."""
-
-    score: bool = True
-    """Score the predictions."""
-    metrics: tuple[str, ...] = ()
-    """Metrics; those that the benchmark is published with if none is given."""
-    protocols: tuple[str, ...] = ()
-    """Scoring protocols; those that the benchmark is published with if none is given."""
-    clip: Path | None = None
-    """Folder of a CLIP-like checkpoint that also scores captions; no CLIPScore if not given."""
-    clip_prefix: str = ""
-    """Words before every caption that the CLIP-like checkpoint reads."""
+__all__ = ["LanguageResult", "evaluate_benchmark"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +72,7 @@ def _evaluate_language(config: PredictConfig, model: EvaluatedModel, scoring: Sc
 
 def _score(predictions: PredictionSet, config: PredictConfig, scoring: ScoringConfig) -> ScoreReport:
     """Score predictions and write the scores beside them."""
-    report = score_predictions(predictions, metrics=scoring.metrics, protocols=scoring.protocols)
+    report = score_predictions(predictions, metrics=scoring.metrics, protocols=scoring.protocol)
     if scoring.clip is not None:
         from polyglance.evaluate.clip_score import ClipConfig, measure_clip_score
 

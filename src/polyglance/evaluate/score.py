@@ -3,13 +3,13 @@
 Needs neither torch nor a GPU, Java or network. Everything is checked before anything is counted (checks.py), tokens
 come from a named protocol (protocols.py), and every number carries a signature.
 
-    report = score_files(ScoreConfig(hypotheses=Path("out.json"), references=(Path("refs.json"),), language="fr"))
+    report = score_files(Path("out.json"), ScoreConfig(refs=(Path("refs.json"),), lang="fr"))
     report.scores[0].value, report.scores[0].signature
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -33,11 +33,14 @@ from polyglance.evaluate.scored_languages import find_scored_language
 from polyglance.evaluate.text_files import make_text_set, read_ids, read_texts
 from polyglance.evaluate.tokenization import Tokenizer
 from polyglance.languages import did_you_mean
+from polyglance.settings import refuse_unused
 
-__all__ = ["ScoreConfig", "ScoreOptions", "score_files", "score_texts"]
+__all__ = ["ScoreConfig", "ScoreOptions", "reads_words", "score_files", "score_texts"]
 
 _ALIASES: Mapping[str, tuple[str, dict[str, Any]]] = {"chrf++": ("chrf", {"word_order": 2})}
 """Name of a metric with an option -> metric and option."""
+_METRICS_OF_WORDS = frozenset({"cider", "bleu", "rouge", "meteor"})
+"""Metrics that read the words of a protocol; the others read texts."""
 _SACREBLEU_TOKENIZERS = {"zh": "zh", "yue": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
 """sacrebleu's own choice by language; `char` for other languages without spaces, else `13a`."""
 _METEOR_LANGUAGES = {"cs": "cz"} | {code: code for code in ("en", "de", "es", "fr", "ru", "ar")}
@@ -48,90 +51,112 @@ _METEOR_LANGUAGES = {"cs": "cz"} | {code: code for code in ("en", "de", "es", "f
 class ScoreOptions:
     """Metrics, and how they are computed."""
 
-    language: str
-    """Language of the texts: a code such as `fr`; all languages of XM3600 and some sixty more."""
+    lang: str = ""
+    """Language of the texts: a code such as fr; all languages of XM3600 and some sixty more. Scoring needs it."""
     metrics: tuple[str, ...] = ("cider", "bleu")
     """Metrics: cider, bleu, rouge, sacrebleu, chrf, chrf++, meteor, language, external."""
-    protocols: tuple[str, ...] = (DEFAULT,)
-    """Protocols that make texts into tokens; several are scored side by side."""
+    protocol: tuple[str, ...] = (DEFAULT,)
+    """Protocols that make texts into words; several are scored side by side."""
     missing: Missing = "error"
-    """Treatment of ids that only one side has: `error` refuses them; `empty` scores a missing prediction as an empty
-    text; `drop` scores the ids that both have, and the first of repeated predictions."""
+    """Ids that only one side has: `error` refuses them; `empty` scores a missing prediction as an empty text; `drop`
+    scores the ids that both have, and the first of repeated predictions."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""
     df_resampled: bool = False
     """Count document frequencies anew in each bootstrap draw (slower), instead of keeping those of all images."""
     benchmark: str | None = None
-    """Benchmark whose size the set should have; another size is a warning."""
+    """Benchmark whose size the set should have, such as coco-karpathy; another size is a warning."""
     sacrebleu_tokenize: str | None = None
     """sacrebleu's tokeniser; by language if not given."""
     meteor_jar: Path | None = None
-    """METEOR's jar; the metric `meteor` needs it and Java."""
+    """METEOR's jar; the metric meteor needs it and Java."""
     external: str | None = None
-    """Command of the metric `external`: JSON lines in, one number per line out."""
+    """Command of the metric external: JSON lines in, one number per line out."""
     external_name: str = "external"
-    """Name of the number of the metric `external`."""
-    num_bootstrap: int = 1000
-    """Number of bootstrap draws for intervals; 0 for no intervals."""
+    """Name of the number of the metric external."""
+    bootstrap: int = 1000
+    """Number of bootstrap draws for intervals, at least 20; 0 gives no intervals."""
     seed: int = 0
     """Seed of the draws."""
     level: float = 0.95
     """Share of the draws inside an interval."""
 
     def __post_init__(self) -> None:
-        find_scored_language(self.language)
+        if self.lang:
+            find_scored_language(self.lang)
         known = (*METRICS, *_ALIASES)
         for name in self.metrics:
             if name not in known:
                 raise ValueError(f"unknown metric {name!r}: {did_you_mean(name, known)}")
         if "external" in self.metrics and not self.external:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
-        if self.num_bootstrap != 0 and self.num_bootstrap < MIN_SAMPLES:
-            raise ValueError(
-                f"num_bootstrap is {self.num_bootstrap}; 0 (no intervals), or {MIN_SAMPLES} and more, is right"
-            )
-        if not self.metrics or not self.protocols:
+        if self.bootstrap != 0 and self.bootstrap < MIN_SAMPLES:
+            raise ValueError(f"bootstrap is {self.bootstrap}; 0 (no intervals), or {MIN_SAMPLES} and more, is right")
+        if not self.metrics or not self.protocol:
             raise ValueError("nothing to measure: name at least one metric and one protocol")
+        self._refuse_unused()
+
+    def _refuse_unused(self) -> None:
+        def needs(metric: str) -> tuple[bool, str]:
+            return metric in self.metrics, f"without `metrics` {metric}"
+
+        refuse_unused(
+            self,
+            protocol=(reads_words(self.metrics), "without `metrics` that read words (cider, bleu, rouge, meteor)"),
+            df=needs("cider"),
+            df_resampled=needs("cider") if self.bootstrap else (False, "with `bootstrap` 0"),
+            sacrebleu_tokenize=needs("sacrebleu"),
+            meteor_jar=needs("meteor"),
+            external=needs("external"),
+            external_name=needs("external"),
+            level=(self.bootstrap, "with `bootstrap` 0"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(ScoreOptions):
-    """Files to score, and how they are scored."""
+    """Files to score against, and how predictions are scored."""
 
-    hypotheses: Path
-    """File of predictions: COCO results, JSON lines of id and text, or one text per line."""
-    references: tuple[Path, ...]
-    """File of references (COCO captions, JSON lines of id and texts, or lines), or several with one reference each."""
+    refs: tuple[Path, ...] = ()
+    """File of references (COCO captions, JSON lines of id and texts, or lines), or several with one reference each.
+    Scoring needs it."""
     ids: Path | None = None
     """File of the ids to score, one per line; all of the references' if not given."""
     sources: Path | None = None
     """File of the source texts, for external metrics."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        refuse_unused(self, sources=("external" in self.metrics, "without `metrics` external"))
 
-def score_files(config: ScoreConfig) -> ScoreReport:
-    """Score a file of predictions.
+
+def score_files(predictions: Path, config: ScoreConfig) -> ScoreReport:
+    """Score a file of predictions: COCO results, JSON lines of id and text, or one text per line.
 
     Raises:
         ValueError: anything that would make the numbers wrong: one line with the mistake and its place.
     """
-    references = read_texts(*config.references)
+    if not config.refs:
+        raise ValueError("refs is missing: the file of references")
+    _check_language(config)
+    references = read_texts(*config.refs)
     ids = None if config.ids is None else read_ids(config.ids)
-    segments = pair_texts(read_texts(config.hypotheses), references, ids=ids, missing=config.missing)
+    segments = pair_texts(read_texts(predictions), references, ids=ids, missing=config.missing)
     sources: Sequence[str] = ()
     if config.sources is not None:
         texts = {name: several[0] for name, several in read_texts(config.sources).by_id().items()}
         sources = _align_sources(texts, str(config.sources), segments)
-    return _score(segments, config, sources=sources, source=str(config.hypotheses))
+    return _score(segments, config, sources=sources, source=str(predictions))
 
 
 def score_texts(
     hypotheses: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     *,
-    language: str,
+    lang: str,
     metrics: Sequence[str] = ("cider", "bleu"),
-    protocols: Sequence[str] = (DEFAULT,),
+    protocol: Sequence[str] = (DEFAULT,),
     sources: Mapping[str, str] | None = None,
     **options: Any,
 ) -> ScoreReport:
@@ -145,11 +170,22 @@ def score_texts(
     Raises:
         ValueError: as `score_files`.
     """
-    chosen = ScoreOptions(language=language, metrics=tuple(metrics), protocols=tuple(protocols), **options)
+    chosen = ScoreOptions(lang=lang, metrics=tuple(metrics), protocol=tuple(protocol), **options)
+    _check_language(chosen)
     predictions = make_text_set(hypotheses, "predictions")
     segments = pair_texts(predictions, make_text_set(references, "references"), missing=chosen.missing)
     aligned = () if sources is None else _align_sources(sources, "sources", segments)
     return _score(segments, chosen, sources=aligned, source="predictions")
+
+
+def reads_words(metrics: Iterable[str]) -> bool:
+    """Tell whether one of these metrics reads the words that a protocol makes."""
+    return not _METRICS_OF_WORDS.isdisjoint(metrics)
+
+
+def _check_language(options: ScoreOptions) -> None:
+    if not options.lang:
+        raise ValueError("lang is missing: the language of the texts, such as fr")
 
 
 def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[str], source: str) -> ScoreReport:
@@ -160,24 +196,24 @@ def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[s
         warnings += check_document_frequency(len(segments.ids), len(segments.all_references), options.df)
     metrics = [_make_metric(name, options, segments, sources) for name in dict.fromkeys(options.metrics)]
     on_tokens = [metric for metric in metrics if metric.reads == "tokens"]
-    protocols = {entry.name: entry for entry in (find_protocol(name, options.language) for name in options.protocols)}
+    protocols = {entry.name: entry for entry in (find_protocol(name, options.lang) for name in options.protocol)}
     measurements: list[Measurement] = []
     for protocol in protocols.values() if on_tokens else ():
         measurements += _measure_tokens(on_tokens, protocol, segments, options, warnings)
     for metric in metrics:
         if metric.reads == "text":
-            warnings += check_tokenizer(metric.name, metric.signature().get("tok", ""), options.language)
+            warnings += check_tokenizer(metric.name, metric.signature().get("tok", ""), options.lang)
             statistics = metric.statistics(segments.hypotheses, segments.references)
             parts = _make_signature(metric, segments, options)
             measurements.append(Measurement(metric=metric, statistics=statistics, parts=parts))
-    resampling = Resampling(num_samples=options.num_bootstrap, seed=options.seed, level=options.level)
+    resampling = Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level)
     return make_report(measurements, ids=segments.ids, warnings=warnings, resampling=resampling, source=source)
 
 
 def _make_metric(name: str, options: ScoreOptions, segments: SegmentTexts, sources: Sequence[str]) -> Metric:
     """Make a metric with its options. CIDEr gets its document frequencies later, when there are tokens."""
     name, given = _ALIASES.get(name, (name, {}))
-    entry = find_scored_language(options.language)
+    entry = find_scored_language(options.lang)
     if name == "sacrebleu":
         by_language = _SACREBLEU_TOKENIZERS.get(entry.code, "13a" if entry.spaces else "char")
         given = {"tokenize": options.sacrebleu_tokenize or by_language}
@@ -201,14 +237,14 @@ def _measure_tokens(
     warnings: list[str],
 ) -> Iterator[Measurement]:
     """Measure the metrics that read a protocol's tokens."""
-    tokenizer = protocol.make_tokenizer(options.language)
-    warnings += check_tokenizer(", ".join(one.name for one in metrics), tokenizer.name, options.language)
+    tokenizer = protocol.make_tokenizer(options.lang)
+    warnings += check_tokenizer(", ".join(one.name for one in metrics), tokenizer.name, options.lang)
     hypotheses = tokenizer.tokenize(segments.hypotheses)
     references = _tokenize_references(segments.references, tokenizer)
     tokens = {
         "proto": protocol.name,
         "tok": f"{tokenizer.name}-{tokenizer.version}",
-        "case": protocol.case(options.language),
+        "case": protocol.case(options.lang),
     }
     for metric in metrics:
         ready = _set_document_frequency(metric, options.df, segments, tokenizer) if metric.name == "cider" else metric
@@ -256,7 +292,7 @@ def _make_signature(
     parts = {
         "proto": tokens.get("proto", RAW),
         "tok": first["tok"],
-        "lang": options.language,
+        "lang": options.lang,
         "df": first["df"],
         "imgs": str(len(segments.ids)),
         "refs": f"{num_references / len(segments.ids):.5g}",

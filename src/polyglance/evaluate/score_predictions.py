@@ -15,7 +15,7 @@ from polyglance.evaluate.metrics.model_based import DisambiguationAccuracy, Mode
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.prediction_set import PredictionSet
 from polyglance.evaluate.protocols import DEFAULT, RAW, find_protocol
-from polyglance.evaluate.score import score_texts
+from polyglance.evaluate.score import reads_words, score_texts
 from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 
 __all__ = ["make_measurement", "score_predictions"]
@@ -48,13 +48,14 @@ def score_predictions(
     if info.task == "disambiguation":
         return _score_disambiguation(predictions, resampling, warnings)
     published_metrics, published_protocols = _choose_scoring(info.benchmark, info.task, info.language)
+    chosen = tuple(metrics) or published_metrics
     report = score_texts(
         {row.id: row.text or "" for row in predictions.rows},
         {example.id: example.references for example in predictions.examples},
-        language=info.language,
-        metrics=tuple(metrics) or published_metrics,
-        protocols=tuple(protocols) or published_protocols,
-        num_bootstrap=0,
+        lang=info.language,
+        metrics=chosen,
+        protocol=tuple(protocols) or (published_protocols if reads_words(chosen) else (DEFAULT,)),
+        bootstrap=0,
     )
     return make_report(
         [replace(one, parts={**one.parts, **_subset_part(predictions)}) for one in report.measurements],

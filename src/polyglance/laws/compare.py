@@ -77,7 +77,7 @@ def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = Non
     languages = np.array(table.labels(config.language)) if config.language else None
     return {
         label: _compare_rows(
-            config.fit,
+            config.held_out_fit,
             form,
             group,
             _read_scale(config, form, group, table),
@@ -102,21 +102,23 @@ def _read_scale(config: CompareConfig, form: Form, rows: Rows, table: Table) -> 
 def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, languages: Labels | None) -> LawComparison:
     splits = list(make_splits(form, rows, scale, languages))
     trains = [split.train for split in splits]
-    settings = replace(config, fix={}, bounds={}, share=(), bootstrap=0)
+    by_log_lsq = replace(
+        config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate
+    )
     scores: list[FormScore] = []
     candidates, notes = [], []
     for candidate in _list_candidates(form):
         columns = [form.predictors.index(predictor) for predictor in candidate.predictors]
         candidate_rows = {ALL: replace(rows, x=rows.x[:, columns])}
         try:
-            layout = lay_out(settings, candidate, candidate_rows)
+            layout = lay_out(config, candidate, candidate_rows)
         except ValueError as error:
             notes.append(f"{candidate.label}: {error}")
             continue
         if len(layout.free) > len(rows):
             notes.append(f"{candidate.label}: {len(rows)} rows cannot determine {len(layout.free)} parameters")
             continue
-        log_lsq = lay_out(replace(settings, objective="log-lsq"), candidate, candidate_rows)
+        log_lsq = lay_out(by_log_lsq, candidate, candidate_rows)
         candidates.append(_describe_candidate(layout, log_lsq))
         scores += measure_accuracy(candidate.label, splits, predict_held_out(layout, trains), rows.y, scale)
     if not candidates:

@@ -1,36 +1,21 @@
 """Settings of the library's functions: `fit_law`, `compare_laws`, `plan_with_law`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from polyglance.laws.objectives import FitObjective, ObjectiveName
+from polyglance.settings import refuse_unused
 
-__all__ = ["BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "FrontierConfig", "PlanConfig"]
+__all__ = ["UNUSED_IN_COMPARISONS", "BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "PlanConfig"]
 
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 
 
-@dataclass(frozen=True, kw_only=True)
-class FrontierConfig:
-    """Which runs can be on a Pareto frontier, and how close together."""
-
-    window: int = 1
-    """Compare runs by the median over this many neighbouring checkpoints (odd; needs `cluster`). The law is fitted to
-    the measured losses, not to the medians."""
-    final_only: bool = False
-    """Use only the last checkpoint of each run (needs `cluster`)."""
-    min_gap_decades: float = 0.0
-    """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
-    always kept."""
-
-    def __post_init__(self) -> None:
-        if self.window < 1 or self.window % 2 == 0:
-            raise ValueError(f"frontier window is {self.window}; it must be an odd number of checkpoints, 1 or more")
-        if not 0 <= self.min_gap_decades < np.inf:
-            raise ValueError(f"frontier min_gap_decades is {self.min_gap_decades}; it must be 0 or more")
+UNUSED_IN_COMPARISONS = ("fix", "bounds", "share", "bootstrap", "method", "confidence", "seed")
+"""Settings of a fit that a comparison does not use."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +52,14 @@ class FitConfig:
     """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
     frontier: bool = False
     """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
-    frontier_options: FrontierConfig = field(default_factory=FrontierConfig)
-    """Which runs can be on the frontier."""
+    frontier_window: int = 1
+    """Compare runs by the median loss of this many neighbouring checkpoints of a run (an odd number; needs `cluster`).
+    The law is fitted to the measured losses, not to the medians."""
+    frontier_final_only: bool = False
+    """Use only the last checkpoint of each run (needs `cluster`)."""
+    frontier_min_gap: float = 0.0
+    """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
+    always kept."""
     bootstrap: int = 1000
     """Number of bootstrap replicates, at least 20; 0 gives no intervals."""
     method: BootstrapMethod = "auto"
@@ -78,8 +69,8 @@ class FitConfig:
     """Confidence level of all intervals, from 0.5 to below 1."""
     seed: int = 0
     """Seed of the bootstrap."""
-    bad_rows: Literal["error", "drop"] = "error"
-    """Rows that cannot be used: stop with an error, or leave them out with a warning."""
+    drop_bad_rows: bool = False
+    """Leave out rows that cannot be used, with a warning, instead of stopping with an error."""
 
     def __post_init__(self) -> None:
         if self.bootstrap < 0 or 0 < self.bootstrap < 20:
@@ -89,6 +80,18 @@ class FitConfig:
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; it must be 0 or more")
         self.make_objective()
+        refuse_unused(
+            self,
+            delta=(self.objective == "log-huber", "without `objective` log-huber"),
+            overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
+            share=(self.group, "without `group`"),
+            frontier_window=(self.frontier, "without `frontier`"),
+            frontier_final_only=(self.frontier, "without `frontier`"),
+            frontier_min_gap=(self.frontier, "without `frontier`"),
+            method=(self.bootstrap, "with `bootstrap` 0"),
+            confidence=(self.bootstrap, "with `bootstrap` 0"),
+            seed=(self.bootstrap, "with `bootstrap` 0"),
+        )
 
     def make_objective(self) -> FitObjective:
         """Return the objective.
@@ -99,11 +102,13 @@ class FitConfig:
         return FitObjective(name=self.objective, delta=self.delta, overestimate=self.overestimate)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for the law file; infinite bounds become null."""
+        """Return plain values, by their names in the law file; infinite bounds become null."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
+        names = {"window": "frontier_window", "final_only": "frontier_final_only", "min_gap_decades": "frontier_min_gap"}
+        plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
+        plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
-        plain["frontier_options"] = vars(self.frontier_options)
         plain["share"] = list(self.share)
         return plain
 
@@ -113,11 +118,26 @@ class CompareConfig:
     """What to compare, on which table."""
 
     fit: FitConfig = field(default_factory=FitConfig)
-    """The most complete law and its columns. Its bootstrap is not used."""
+    """The most complete law and its columns. Its bootstrap and its constraints on parameters are not used."""
     language: str | None = None
     """Column with the language of a row, for leaving one language out at a time."""
     scale: str | None = None
     """Column that orders runs from small to large, such as the compute. By default P times S (N times D)."""
+
+    def __post_init__(self) -> None:
+        compares_checkpoints = self.fit.frontier_final_only or self.fit.frontier_window > 1
+        refuse_unused(
+            self.fit,
+            bounds=(False, "in a comparison"),
+            share=(False, "in a comparison"),
+            cluster=(compares_checkpoints, "without `frontier_window` or `frontier_final_only`, in a comparison"),
+        )
+
+    @property
+    def held_out_fit(self) -> FitConfig:
+        """Settings of the fits that predict held-out rows."""
+        defaults = FitConfig(bootstrap=0)
+        return replace(self.fit, **{name: getattr(defaults, name) for name in UNUSED_IN_COMPARISONS})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,11 +146,11 @@ class Budget:
 
     max_samples: float | None = None
     """Samples that there is data for."""
-    max_memory_bytes: float | None = None
-    """Memory that training can use, in bytes."""
+    max_memory_gb: float | None = None
+    """Memory that training can use, in 10^9 bytes."""
     max_hours: float | None = None
     """Longest training time, in hours of wall-clock time."""
-    num_gpus: int = 1
+    gpus: int = 1
     """Number of GPUs."""
     gmac_per_gpu_s: float | None = None
     """Training throughput of one GPU, in GMAC per second."""

@@ -62,14 +62,14 @@ def estimate_hours(budget: Budget, candidate: Candidate, samples: float) -> floa
         return samples / candidate.samples_per_s / 3600
     if budget.gmac_per_gpu_s is None:
         return None
-    return candidate.compute_gmac(samples) / (budget.gmac_per_gpu_s * budget.num_gpus) / 3600
+    return candidate.compute_gmac(samples) / (budget.gmac_per_gpu_s * budget.gpus) / 3600
 
 
 def estimate_price(budget: Budget, hours: float | None) -> float | None:
     """Return the price of all GPUs for that many hours; None if hours or price are not known."""
     if hours is None or budget.price_per_gpu_hour is None:
         return None
-    return hours * budget.num_gpus * budget.price_per_gpu_hour
+    return hours * budget.gpus * budget.price_per_gpu_hour
 
 
 def read_candidates(path: str | Path, predictors: Sequence[str] = ()) -> tuple[Candidate, ...]:

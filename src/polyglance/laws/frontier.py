@@ -10,13 +10,18 @@ from typing import Any
 import numpy as np
 
 from polyglance.laws.arrays import Floats, Indices
-from polyglance.laws.config import FrontierConfig
 
 __all__ = ["find_pareto_frontier"]
 
 
 def find_pareto_frontier(
-    compute: Floats, loss: Floats, *, runs: Sequence[Any] | None = None, config: FrontierConfig | None = None
+    compute: Floats,
+    loss: Floats,
+    *,
+    runs: Sequence[Any] | None = None,
+    window: int = 1,
+    final_only: bool = False,
+    min_gap: float = 0.0,
 ) -> Indices:
     """Return the indices of the strictly non-dominated runs, by increasing compute.
 
@@ -27,26 +32,32 @@ def find_pareto_frontier(
         compute: (n,), in any unit.
         loss: (n,), lower is better.
         runs: (n,) label of the run that each checkpoint belongs to; needed for `final_only` and `window`.
+        window: number of neighbouring checkpoints, odd, by whose median loss runs are compared.
+        final_only: use only the last checkpoint of each run.
+        min_gap: smallest distance between two points, in decades of compute; the last point is always kept.
 
     Raises:
-        ValueError: compute and loss differ in length, or runs are needed and not given.
+        ValueError: compute and loss differ in length, runs are needed and not given, or an option is out of range.
     """
-    config = config or FrontierConfig()
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"the frontier's window is {window}; it must be an odd number of checkpoints, 1 or more")
+    if not 0 <= min_gap < np.inf:
+        raise ValueError(f"the frontier's smallest gap is {min_gap} decades; it must be 0 or more")
     compute, loss = np.asarray(compute, dtype=float), np.asarray(loss, dtype=float)
     if compute.shape != loss.shape or compute.ndim != 1:
         raise ValueError(f"compute and loss must be of one length, got {compute.shape} and {loss.shape}")
     candidates = np.arange(len(loss))
-    if config.final_only or config.window > 1:
+    if final_only or window > 1:
         if runs is None:
             raise ValueError("final_only and window need the run that each row belongs to; name its column as cluster")
         checkpoints = _group_checkpoints(compute, runs)
-        if config.window > 1:
-            loss = _smooth(loss, checkpoints, config.window)
-        if config.final_only:
+        if window > 1:
+            loss = _smooth(loss, checkpoints, window)
+        if final_only:
             candidates = np.array([members[-1] for members in checkpoints], dtype=np.int64)
     order = candidates[np.lexsort((loss[candidates], compute[candidates]))]
     best_before = np.concatenate([[np.inf], np.minimum.accumulate(loss[order])])[:-1]
-    return _thin(compute, order[loss[order] < best_before], config.min_gap_decades)
+    return _thin(compute, order[loss[order] < best_before], min_gap)
 
 
 def _group_checkpoints(compute: Floats, runs: Sequence[Any]) -> list[Indices]:
@@ -67,12 +78,12 @@ def _smooth(loss: Floats, checkpoints: Sequence[Indices], window: int) -> Floats
     return smoothed
 
 
-def _thin(compute: Floats, frontier: Indices, min_gap_decades: float) -> Indices:
+def _thin(compute: Floats, frontier: Indices, min_gap: float) -> Indices:
     """Return the frontier without points that are closer to the next larger one than the gap."""
-    if min_gap_decades == 0 or len(frontier) == 0:
+    if min_gap == 0 or len(frontier) == 0:
         return frontier
     kept = [frontier[-1]]
     for index in frontier[-2::-1]:
-        if np.log10(compute[kept[-1]] / compute[index]) >= min_gap_decades:
+        if np.log10(compute[kept[-1]] / compute[index]) >= min_gap:
             kept.append(index)
     return np.array(kept[::-1])

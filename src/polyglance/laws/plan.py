@@ -19,6 +19,7 @@ from polyglance.laws.costs import Candidate, estimate_hours, estimate_price
 from polyglance.laws.forms import Downstream
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
+from polyglance.settings import UnusedSettingError
 
 __all__ = ["Gain", "LawPlan", "NextRun", "Option", "plan_with_law"]
 
@@ -154,7 +155,7 @@ def _check_limits(budget: Budget, candidates: Sequence[Candidate]) -> None:
     for limit, value, unknown, needed in (
         ("max_hours", budget.max_hours, slow, speed),
         ("price_per_gpu_hour", budget.price_per_gpu_hour, slow, speed),
-        ("max_memory_bytes", budget.max_memory_bytes, large, "candidates with memory_bytes"),
+        ("max_memory_gb", budget.max_memory_gb, large, "candidates with memory_bytes"),
     ):
         if value is not None and (unknown or not candidates):
             names = ", ".join(map(repr, unknown)) or "no candidates are given"
@@ -164,6 +165,8 @@ def _check_limits(budget: Budget, candidates: Sequence[Candidate]) -> None:
 def _find_target(config: PlanConfig, fit: Fit, downstream: Law | None) -> tuple[Estimate, float, Floats]:
     """Return the target loss, its log, and its log for each of the law's draws (R,)."""
     if config.target is not None:
+        if downstream is not None:
+            raise UnusedSettingError("`downstream` has no effect without `target_score`")
         exact = Estimate(value=config.target, low=config.target, high=config.target)
         return exact, float(np.log(config.target)), np.full(len(fit.draws), np.log(config.target))
     assert config.target_score is not None
@@ -238,8 +241,8 @@ class _Question:
             fits &= log_amounts <= np.log(budget.max_samples)
         if self.hours is not None and budget.max_hours is not None:
             fits &= log_amounts <= np.log(budget.max_hours / self.hours)
-        if self.candidate and self.candidate.memory_bytes and budget.max_memory_bytes:
-            fits &= self.candidate.memory_bytes <= budget.max_memory_bytes
+        if self.candidate and self.candidate.memory_bytes and budget.max_memory_gb:
+            fits &= self.candidate.memory_bytes <= budget.max_memory_gb * 1e9
         return fits
 
     def make_option(self, share_cheapest: float) -> Option:
@@ -253,7 +256,7 @@ class _Question:
             needed=needed,
             compute_gmac=self.scale(self.gmac),
             hours=self.scale(self.hours),
-            gpu_hours=self.scale(None if self.hours is None else self.hours * budget.num_gpus),
+            gpu_hours=self.scale(None if self.hours is None else self.hours * budget.gpus),
             money=self.scale(estimate_price(budget, self.hours)),
             loss_at_cap=None if samples is None else self.loss_with(samples),
             share_reached=float(np.isfinite(self.log_draws).mean()) if len(self.log_draws) else float(reachable),
@@ -279,8 +282,8 @@ class _Question:
         if hours is not None and budget.max_hours is not None and needed * hours > budget.max_hours:
             reasons.append(f"needs {needed * hours:.3g} hours, there are {budget.max_hours:.3g}")
         memory = self.candidate.memory_bytes if self.candidate else None
-        if memory and budget.max_memory_bytes and memory > budget.max_memory_bytes:
-            reasons.append(f"needs {memory / 1e9:.3g} GB of memory, there are {budget.max_memory_bytes / 1e9:.3g}")
+        if memory and budget.max_memory_gb and memory > budget.max_memory_gb * 1e9:
+            reasons.append(f"needs {memory / 1e9:.3g} GB of memory, there are {budget.max_memory_gb:.3g}")
         return reasons
 
     def _explain_unreachable(self) -> str:

@@ -135,7 +135,14 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
 def find_frontier(config: FitConfig, rows: Rows) -> Indices:
     """Return the positions of a group's non-dominated rows. The first predictor is the compute."""
     runs = rows.clusters.tolist() if config.cluster else None
-    return find_pareto_frontier(rows.x[:, 0], rows.y, runs=runs, config=config.frontier_options)
+    return find_pareto_frontier(
+        rows.x[:, 0],
+        rows.y,
+        runs=runs,
+        window=config.frontier_window,
+        final_only=config.frontier_final_only,
+        min_gap=config.frontier_min_gap,
+    )
 
 
 def list_labels(labels: Sequence[str] | Labels) -> list[str]:
@@ -166,10 +173,10 @@ def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str]) ->
     examples = "; ".join(f"row {index + 1}: {bad[index]}" for index in order[:5])
     more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
     count = f"{len(order)} of {len(table)} rows cannot be used"
-    if config.bad_rows == "error":
+    if not config.drop_bad_rows:
         raise ValueError(
-            f"{table.source}: {count}: {examples}{more} "
-            "(repair them, or leave them out: bad_rows='drop', --drop-bad-rows)"
+            f"{table.source}: {count}: {examples}{more} (repair them, or leave them out: drop_bad_rows=True, "
+            "--drop-bad-rows)"
         )
     if len(bad) == len(table):
         raise ValueError(f"{table.source}: none of the {len(table)} rows can be used: {examples}{more}")

@@ -1,0 +1,114 @@
+"""Settings of evaluations by models; importing them loads no torch. Those of `polyglance score` are in score.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from polyglance.coverage import Coverage, EvaluationTask
+from polyglance.data.benchmarks import find_benchmark
+from polyglance.engines import ModelConfig
+from polyglance.settings import refuse_unused
+
+__all__ = ["LossConfig", "PredictConfig", "ScoringConfig"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig:
+    """A model, a benchmark, and how the model is asked."""
+
+    model: ModelConfig
+    task: EvaluationTask
+    benchmark: str
+    """Name of the benchmark (`polyglance eval list`)."""
+    root: Path
+    """Folder of all benchmarks; for the project's own shards, of the data sets."""
+    out: Path = Path("eval")
+    """Folder that gets a folder for the predictions in each language."""
+    language: str
+    """Code of the language."""
+    split: str | None = None
+    """Split of the benchmark; its first if not given."""
+    batch_size: int = 8
+    """Number of rows at a time. Another one can change a prediction by rounding, so it is part of the fingerprint."""
+    limit: int | None = None
+    """Number of examples, the first ones; all if not given."""
+    processes: int = 1
+    """Number of processes. Each takes every n-th batch; on `cuda` they take the devices in turn."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "limit", "processes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected at least 1")
+        writes = (self.task != "disambiguation", "in disambiguation, which writes no text")
+        is_caption = (self.task == "caption", "but on captions")
+        refuse_unused(self.model, prefix=is_caption, beams=writes, max_new_tokens=writes)
+
+    @property
+    def used_split(self) -> str:
+        """Split that is predicted."""
+        return self.split or find_benchmark(self.benchmark).splits[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoringConfig:
+    """Metrics and protocols of predictions."""
+
+    score: bool = True
+    """Score the predictions."""
+    metrics: tuple[str, ...] = ()
+    """Metrics; those that the benchmark is published with if none is given."""
+    protocol: tuple[str, ...] = ()
+    """Protocols that make captions into words, side by side; those that the benchmark is published with if none is
+    given."""
+    clip: Path | None = None
+    """Folder of a CLIP-like checkpoint that also scores captions; no CLIPScore if not given."""
+    clip_prefix: str = ""
+    """Words before every caption that the CLIP-like checkpoint reads."""
+
+    def __post_init__(self) -> None:
+        unscored = (self.score, "without `score`")
+        refuse_unused(
+            self, metrics=unscored, protocol=unscored, clip=unscored, clip_prefix=(self.clip, "without `clip`")
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """Model and data of `polyglance eval loss`."""
+
+    model: Path
+    """Folder of a model of this project, with its processor."""
+    data: Path
+    """Held-out data set: the folder with manifest.json."""
+    captioned: tuple[str, ...] = ()
+    """Languages that the model was trained to caption in."""
+    translated: tuple[str, ...] = ()
+    """Languages that it was trained to translate into. With `captioned` this says which cells are measured, and which
+    split each belongs to; if neither is given, every cell of the data is measured."""
+    initial: Path | None = None
+    """Folder of the model before training: its loss on the UC cells is T."""
+    samples_per_cell: int = 1000
+    """Images of each cell, the first ones."""
+    max_target_tokens: int = 512
+    """Targets are cut to this many tokens, and to the positions of the decoder."""
+    batch_size: int = 32
+    """Samples at a time."""
+    device: str = "cpu"
+    """Where to compute: `cpu`, `cuda` or `cuda:N`."""
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    """Precision of the weights."""
+
+    def __post_init__(self) -> None:
+        for name in ("samples_per_cell", "max_target_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
+        if self.initial is not None and not self.translated:
+            raise ValueError("T is the loss on the UC split: say which languages are captioned and translated")
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """The cells that the model was trained on; None where no language is given."""
+        if not self.captioned and not self.translated:
+            return None
+        return Coverage(caption=self.captioned, translation=self.translated)
