@@ -16,7 +16,9 @@ from polyglance.environment import describe_environment, describe_gpus, read_ver
 
 def test_a_package_that_is_only_on_the_path_has_a_version() -> None:
     """Without site-packages nothing is installed; the package itself is there all the same."""
-    code = "import json; from polyglance.environment import read_versions as r; print(json.dumps(r(['polyglance', 'no'])))"
+    code = (
+        "import json; from polyglance.environment import read_versions as r; print(json.dumps(r(['polyglance', 'no'])))"
+    )
     environment = {**os.environ, "PYTHONPATH": str(Path(polyglance.__file__).parents[1])}
     done = subprocess.run([sys.executable, "-S", "-c", code], env=environment, capture_output=True, check=True)
     assert json.loads(done.stdout) == {"polyglance": polyglance.__version__, "no": "not installed"}
