@@ -91,8 +91,8 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
 
     from polyglance.engines import ModelConfig
     from polyglance.engines.protocol import TextLoss
-    from polyglance.evaluate.config import PredictConfig
     from polyglance.evaluate.predict import predict_benchmark
+    from polyglance.evaluate.config import PredictConfig
     from polyglance.evaluate.score_predictions import score_predictions
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}

@@ -15,8 +15,8 @@ import tiny_evaluation
 
 from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
-from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.predict import predict_benchmark
+from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import (
     INFO_NAME,

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines import EvaluatedModel, open_model

@@ -102,7 +102,9 @@ def _read_scale(config: CompareConfig, form: Form, rows: Rows, table: Table) -> 
 def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, languages: Labels | None) -> LawComparison:
     splits = list(make_splits(form, rows, scale, languages))
     trains = [split.train for split in splits]
-    by_log_lsq = replace(config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate)
+    by_log_lsq = replace(
+        config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate
+    )
     scores: list[FormScore] = []
     candidates, notes = [], []
     for candidate in _list_candidates(form):

@@ -104,11 +104,7 @@ class FitConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, by their names in the law file; infinite bounds become null."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        names = {
-            "window": "frontier_window",
-            "final_only": "frontier_final_only",
-            "min_gap_decades": "frontier_min_gap",
-        }
+        names = {"window": "frontier_window", "final_only": "frontier_final_only", "min_gap_decades": "frontier_min_gap"}
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
