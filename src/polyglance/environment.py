@@ -43,7 +43,7 @@ def describe_gpus() -> dict[str, Any]:
     return {
         "gpus": [f"{device.name}, {device.total_memory / 1e9:.0f} GB" for device in devices],
         "driver": _read_driver(),
-        "cuda": torch.version.cuda or "none",  # type: ignore[attr-defined]
+        "cuda": torch.version.cuda or "none",
         "cudnn": torch.backends.cudnn.version(),
     }
 

@@ -38,16 +38,23 @@ def card(
         json: Print the card for machines.
     """
     from polyglance.model.card import make_card
+    from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, find_rate
     from polyglance.model.training_setup import recommend_setup
 
     made = make_card(size, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens, beams=beams)
     how = recommend_setup(made, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
+    rates = {
+        name: find_rate(name, size, made.training_gmac, peak_tflops=peak) for name, peak in KNOWN_PEAKS_TFLOPS.items()
+    }
     if json:
         recommended = None if how is None else dataclasses.asdict(how)
-        print(json_module.dumps({**dataclasses.asdict(made), "recommended": recommended}, indent=1))
+        found = {name: dataclasses.asdict(rate) for name, rate in rates.items()}
+        print(json_module.dumps({**dataclasses.asdict(made), "recommended": recommended, "rates": found}, indent=1))
     else:
         _print_card(made)
         print(f"pre-training on {devices} devices of {device_gb:g} GB, bfloat16: {how or 'does not fit'}")
+        for name, rate in rates.items():
+            print(f"one {name}: {rate.samples_per_s(made.training_gmac):,.1f} samples/s; {rate.basis}")
 
 
 def assemble(
