@@ -13,7 +13,7 @@ from polyglance.cli.output import show
 __all__ = ["eval_app"]
 
 eval_app = SubcommandApp()
-Dtype = Literal["float32", "float16", "bfloat16"]
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,10 +37,10 @@ class Asked:
     """Only the first so many examples."""
     processes: int = 1
     """At work at the same time, each with its model."""
-    device: str = "cpu"
-    """Where to run: cpu, cuda, cuda:1."""
-    dtype: Dtype = "float32"
-    """Precision of the weights. Half precision makes more ties in disambiguation."""
+    device: str = "auto"
+    """Where to run: auto (a GPU if there is one), cpu, cuda, cuda:1."""
+    dtype: Dtype = "auto"
+    """Precision of the weights; auto is float32 on a CPU and in disambiguation, else bfloat16."""
     out: Path = Path("eval")
     """Folder that gets a folder for each language."""
     score: bool = True
@@ -117,8 +117,8 @@ def eval_loss(
     samples_per_cell: int = 1000,
     max_target_tokens: int = 512,
     batch_size: int = 32,
-    device: str = "cpu",
-    dtype: Dtype = "float32",
+    device: str = "auto",
+    dtype: Dtype = "auto",
     out: Path | None = None,
     json: bool = False,
 ) -> None:
@@ -133,8 +133,8 @@ def eval_loss(
         samples_per_cell: Images of each cell, the first ones.
         max_target_tokens: Targets are cut to this length.
         batch_size: Samples at a time.
-        device: Where to run.
-        dtype: Precision of the weights.
+        device: Where to run: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
         out: File that gets the losses, such as losses.json.
         json: Print the result for machines.
     """

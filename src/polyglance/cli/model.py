@@ -134,7 +134,8 @@ def caption(
     beams: int = 4,
     max_new_tokens: int = 128,
     batch_size: int = 8,
-    device: str = "cpu",
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
 ) -> None:
     """Caption images; one JSON line for each image and language.
 
@@ -147,7 +148,8 @@ def caption(
         beams: Beams; 1 is greedy.
         max_new_tokens: Longest caption, in tokens after the prefix.
         batch_size: Captions decoded at a time.
-        device: Where to run.
+        device: Where to run: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
     """
     from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner
 
@@ -155,7 +157,7 @@ def caption(
         raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
     languages = _languages(lang)
-    captioner = PolyglanceCaptioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.caption(images, languages, prefix=prefix, style=style, config=config))
 
 
@@ -167,7 +169,8 @@ def translate(
     beams: int = 4,
     max_new_tokens: int = 128,
     batch_size: int = 8,
-    device: str = "cpu",
+    device: str = "auto",
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto",
 ) -> None:
     """Translate English texts about an image; one JSON line for each text and language.
 
@@ -179,7 +182,8 @@ def translate(
         beams: Beams; 1 is greedy.
         max_new_tokens: Longest translation, in tokens.
         batch_size: Texts translated at a time.
-        device: Where to run.
+        device: Where to run: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
     """
     from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner
 
@@ -189,7 +193,7 @@ def translate(
         )
     config = GenerateConfig(num_beams=beams, max_new_tokens=max_new_tokens, batch_size=batch_size)
     languages = _languages(lang)
-    captioner = PolyglanceCaptioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.translate([image] * len(texts), texts, languages, config=config))
 
 
