@@ -11,8 +11,8 @@ from typing import Literal
 
 from polyglance.data.benchmarks import BenchmarkExample
 from polyglance.engines import EngineConfig, Picture, Scorer, open_scorer
-from polyglance.evaluate.metrics.model_based import ClipScore
 from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.metrics.model_based import ClipScore
 from polyglance.evaluate.prediction_job import load_examples
 from polyglance.evaluate.prediction_set import PredictionRow, PredictionSet
 from polyglance.evaluate.score_predictions import make_measurement

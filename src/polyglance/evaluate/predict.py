@@ -18,8 +18,8 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from polyglance.engines import EvaluatedModel, open_model
-from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
 from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
