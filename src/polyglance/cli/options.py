@@ -23,6 +23,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from polyglance.languages import did_you_mean
 from polyglance.settings import UnusedSettingError
 
 __all__ = [
@@ -145,10 +146,19 @@ def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         return None
     if info.markers & {UseAppendAction, Positional} or not (arguments[0] is str or get_origin(arguments[0]) is Literal):
         return None
+    choices = get_args(arguments[0])  # of a Literal
+
+    def parse(given: list[str]) -> tuple[str, ...]:
+        entries = _parse_list(given[0])
+        for entry in entries:
+            if choices and entry not in choices:
+                raise MistakeError(f"{entry!r} is not a choice; {did_you_mean(entry, choices)}", given[0])
+        return entries
+
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="A,B,...",
-        instance_from_str=lambda given: _parse_list(given[0]),
+        instance_from_str=parse,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda values: [",".join(values)],
     )
