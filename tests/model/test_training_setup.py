@@ -2,7 +2,8 @@
 
 import pytest
 
-from polyglance.model.card import Card, make_card
+from polyglance.model.card import make_card
+from polyglance.model.card_record import Card
 from polyglance.model.training_setup import recommend_setup
 
 GB = 10**9

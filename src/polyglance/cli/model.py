@@ -45,12 +45,21 @@ def show_card(
         json: Print the result as JSON.
     """
     from polyglance.model.card import make_card
+    from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, find_rate
     from polyglance.model.training_setup import recommend_setup
 
     card = make_card(size, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens, beams=beams)
     setup = recommend_setup(card, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
+    rates = {
+        name: find_rate(name, size, card.training_gmac, peak_tflops=peak) for name, peak in KNOWN_PEAKS_TFLOPS.items()
+    }
     recommendation = f"pre-training on {devices} devices of {device_gb:g} GB, bfloat16: {setup or 'does not fit'}"
-    show({**asdict(card), "recommended": setup}, json, lambda _: [*_make_card_tables(card), recommendation])
+    speeds = [
+        f"one {name}: {rate.samples_per_s(card.training_gmac):,.1f} samples/s; {rate.basis}"
+        for name, rate in rates.items()
+    ]
+    result = {**asdict(card), "recommended": setup, "rates": rates}
+    show(result, json, lambda _: [*_make_card_tables(card), recommendation, *speeds])
 
 
 def assemble(out: Path, config: Options[AssembleConfig], json: bool = False) -> None:

@@ -7,7 +7,6 @@ prompt or setting are never taken for these.
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from polyglance.config import fingerprint
 from polyglance.data.benchmarks import BenchmarkExample, find_benchmark
 from polyglance.engines import EvaluatedModel
 from polyglance.engines.protocol import check_capability
+from polyglance.environment import read_versions
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
 
@@ -114,5 +114,5 @@ class PredictionJob:
             fingerprint=self.fingerprint,
             num_rows=len(rows),
             num_errors=sum(row.error is not None for row in rows),
-            versions={name: version(name) for name in ("polyglance", "torch", "transformers", "tokenizers")},
+            versions=read_versions(("polyglance", "torch", "transformers", "tokenizers")),
         )

@@ -1,35 +1,17 @@
 """Costs of a model, counted on the model itself: parameters, and multiply-accumulates (MACs) of its passes."""
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from polyglance.compute import training_compute
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import Component, count_parameters, freeze
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.counts import Counts
 
-__all__ = ["Counts", "build_on_meta", "count_macs", "count_model", "count_training_macs"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Counts:
-    """P, P_t and F of a model (paper section 4.1)."""
-
-    num_parameters: int
-    """P: unique parameters, tied ones once."""
-    num_trained: int
-    """P_t: those that training updates."""
-    macs_per_sample: int
-    """F: multiply-accumulates of one forward pass, 1 MAC = 1."""
-
-    def compute_gmac(self, samples: int) -> float:
-        """C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
-        forward = samples * self.macs_per_sample / 1e9
-        return training_compute(forward, num_trained=self.num_trained, num_parameters=self.num_parameters)
+__all__ = ["build_on_meta", "count_macs", "count_model", "count_training_macs"]
 
 
 def count_model(

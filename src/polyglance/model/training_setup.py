@@ -3,9 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from polyglance.model.card import Card
-from polyglance.model.configuration import PolyglanceConfig
-from polyglance.model.sizes import resolve_size
+from polyglance.model.card_record import Card
 
 __all__ = ["TrainingSetup", "recommend_setup"]
 
@@ -58,7 +56,6 @@ def recommend_setup(
     """
     if devices < 1 or device_bytes <= 0 or batch_size < 1:
         raise ValueError("devices, their memory and the batch size have to be positive")
-    config = resolve_size(card.size)
     saved = card.activation_bytes[policy][precision]
     replica = card.training_bytes[policy][precision] - saved
     per_device = batch_size // devices
@@ -66,7 +63,7 @@ def recommend_setup(
     for is_sharded in (False, True) if devices > 1 else (False,):
         for is_recomputed in (False, True):
             state = replica // devices + _count_gathered_bytes(card, precision) if is_sharded else replica
-            per_sample = _count_recomputed_bytes(config, card, saved, precision) if is_recomputed else saved
+            per_sample = card.recomputed_bytes[policy][precision] if is_recomputed else saved
             room = int(device_bytes * _USABLE) - state
             sizes = (n for n in _find_divisors(per_device) if n * per_sample <= room and n <= _LARGEST_MICRO_BATCH)
             micro_batch_size = max(sizes, default=0)
@@ -92,15 +89,3 @@ def _count_gathered_bytes(card: Card, precision: str) -> int:
     bytes_per_value = 4 if precision == "float32" else 2
     largest = card.num_parameters_by_part["embeddings"]
     return bytes_per_value * (largest + (card.num_parameters - largest) // 10)
-
-
-def _count_recomputed_bytes(config: PolyglanceConfig, card: Card, saved: int, precision: str) -> int:
-    """Estimate the activations of a sample where each layer keeps its input only, and one layer at a time computes the
-    rest again."""
-    bytes_per_value = 4 if precision == "float32" else 2
-    source = config.num_image_tokens(card.image_size) + card.source_tokens
-    encoder, decoder = config.encoder_config, config.decoder_config
-    layers = encoder.encoder_layers + decoder.num_hidden_layers
-    inputs = encoder.encoder_layers * source * encoder.d_model
-    inputs += decoder.num_hidden_layers * card.target_tokens * decoder.hidden_size
-    return bytes_per_value * inputs + saved // layers

@@ -12,6 +12,7 @@ from polyglance.distributed import RuntimeConfig
 from polyglance.languages import did_you_mean, language
 from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
+from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
@@ -145,18 +146,22 @@ class MachineConfig:
 
     name: str = "8 x H100"
     """Description for people."""
+    card: str = "H100"
+    """Word of the accelerator's name (`H100`, `H200`), by which its measured rates are found."""
     devices: int = 8
     """Number of accelerators."""
     peak_tflops: float = 989.0
     """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
     memory_gb: float = 80.0
     """Memory of one device, in 10^9 bytes."""
-    mfu: float = 0.35
-    """Share of the peak that a training step reaches. An assumption until `polyglance train` has logged a measured
-    one."""
+    mfu: float | None = None
+    """Share of the peak that your own runs have logged. If not given, hours are reckoned from the package's table of
+    measured rates; sizes and cards that are not in it are estimated from those that are."""
+    network: Network = field(default_factory=Network)
+    """Bandwidths between the devices."""
 
     def __post_init__(self) -> None:
-        if self.devices < 1 or self.peak_tflops <= 0 or not 0 < self.mfu <= 1:
+        if self.devices < 1 or self.peak_tflops <= 0 or not (self.mfu is None or 0 < self.mfu <= 1):
             raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
 
 

@@ -7,7 +7,8 @@ from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
-from polyglance.study.models import choose_trained_components, count_published, make_micro_config
+from polyglance.study.models import choose_trained_components, make_micro_config
+from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]

@@ -1,40 +1,28 @@
-"""Models of a study: sizes, trained components, and the counts P, P_t and F.
-
-Counts of the published sizes are made on the meta device. This takes seconds per size and is done once per process.
-"""
+"""Models of a study: sizes, trained components, and the counts P, P_t and F."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from functools import cache
-from pathlib import Path
-from typing import Self
+from dataclasses import asdict
 
 from tokenizers import Tokenizer
 
-from polyglance.config import from_dict
-from polyglance.files import read_json, write_json
 from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.card import Card, make_card
 from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, Component
-from polyglance.model.flops import Counts, count_model, count_training_macs
+from polyglance.model.counts import Counts
+from polyglance.model.flops import count_model
 from polyglance.model.micro import MicroConfig
-from polyglance.model.sizes import resolve_size
-from polyglance.model.training_setup import TrainingSetup, recommend_setup
 from polyglance.records import Annotation
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.jobs import Job
+from polyglance.study.lengths import TokenLengths, find_lengths
+from polyglance.study.published import count_published
 
 __all__ = [
-    "PublishedCost",
-    "TokenLengths",
     "choose_trained_components",
     "count_mean_lengths",
     "count_models",
-    "count_published",
-    "find_lengths",
     "make_micro_config",
 ]
 
@@ -67,34 +55,6 @@ def choose_trained_components(family: FamilyConfig) -> tuple[Component, ...]:
     return tuple(name for name in COMPONENTS if name in published or name in random_components)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TokenLengths:
-    """Lengths at which F is counted: the content of lengths.json."""
-
-    source_tokens: int
-    """Prompt tokens."""
-    target_tokens: int
-    """Target tokens."""
-
-    def write(self, path: Path) -> None:
-        """Write lengths.json."""
-        write_json(path, asdict(self), indent=2)
-
-    @classmethod
-    def read(cls, path: Path) -> Self:
-        """Read lengths.json."""
-        return from_dict(cls, read_json(path))
-
-
-def find_lengths(config: StudyConfig) -> TokenLengths:
-    """Return the lengths at which F is counted: for micro models the mean of the data, which the tokenizer's job has
-    written; for published sizes the longest, as published (official code section 4.2)."""
-    if config.is_micro:
-        return TokenLengths.read(config.out / "tokenizer" / "lengths.json")
-    mixture = config.mixture
-    return TokenLengths(source_tokens=mixture.max_source_tokens, target_tokens=mixture.max_target_tokens)
-
-
 def count_mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: Iterable[Annotation]) -> TokenLengths:
     """Return the mean prompt and target tokens of a training sample, rounded, each cell with its weight in training."""
     by_cell: dict[str, list[Annotation]] = {str(cell): [] for cell in config.coverage.cells}
@@ -125,54 +85,3 @@ def count_models(config: StudyConfig, runs: Sequence[Job]) -> dict[tuple[str, st
         sizes = make_micro_config(config, family, job.width).build(vocab_size)
         counts[model] = count_model(sizes, choose_trained_components(family), image_size=config.image_size, **lengths)
     return counts
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedCost:
-    """Cost of training a published size in a study."""
-
-    counts: Counts
-    """P, P_t and F."""
-    training_macs: int
-    """Multiply-accumulates of forward and backward pass of one sample."""
-    strategy: TrainingSetup | None
-    """Recommended way of training on the study's machine; None where not even one sample fits into it."""
-
-
-def count_published(config: StudyConfig, name: str) -> PublishedCost:
-    """Count the cost of a published size at the longest prompts and targets, as published (official code section 4.2).
-
-    Args:
-        name: size as `polyglance model card` takes it, or the folder of a model.
-
-    Raises:
-        ValueError: an unknown size, or lengths that it has no positions for.
-    """
-    mixture, machine = config.mixture, config.machine
-    model_card, macs = _card_and_training_macs(
-        name, config.image_size, mixture.max_source_tokens, mixture.max_target_tokens
-    )
-    return PublishedCost(
-        counts=Counts(
-            num_parameters=model_card.num_parameters,
-            num_trained=model_card.num_trained["pre-training"],
-            macs_per_sample=round(model_card.gmac * 1e9),
-        ),
-        training_macs=macs,
-        strategy=recommend_setup(
-            model_card,
-            devices=machine.devices,
-            device_bytes=int(machine.memory_gb * 1e9),
-            batch_size=mixture.batch_size,
-        ),
-    )
-
-
-@cache
-def _card_and_training_macs(
-    name: str, image_size: int, max_source_tokens: int, max_target_tokens: int
-) -> tuple[Card, int]:
-    lengths = {"image_size": image_size, "source_tokens": max_source_tokens, "target_tokens": max_target_tokens}
-    model = resolve_size(name)
-    trained = PUBLISHED_TRAINED[model.decoder_config.model_type]
-    return make_card(name, **lengths), count_training_macs(model, trained, **lengths)

@@ -6,12 +6,13 @@ run_study(config).report             # out/micro/report/index.html
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polyglance.config import save
 from polyglance.files import locked
+from polyglance.model.counts import Counts
 from polyglance.processes import num_cores
 from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
@@ -66,13 +67,15 @@ class StudyPlan:
     seconds: float
     """Expected wall time of the jobs that are not done, on `machine`."""
     machine: str
-    """`2 cores` or, for published sizes, the machine and the MFU that is assumed."""
+    """`2 cores` or, for published sizes, the machine's description."""
     memory_bytes: int
     """Memory of all workers together; for published sizes, of one device."""
     source_tokens: int
     """Prompt tokens at which F is counted."""
     target_tokens: int
     """Target tokens at which F is counted."""
+    rates: Mapping[str, str] = field(default_factory=dict)
+    """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,11 +175,12 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
 
 def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     from polyglance.study.costs import estimate_costs, estimate_s
-    from polyglance.study.models import count_models, find_lengths
-    from polyglance.study.work import do_job
+    from polyglance.study.lengths import find_lengths
 
     jobs = list_jobs(config)
     if config.is_micro:
+        from polyglance.study.work import do_job
+
         for job in jobs:
             if job.kind in _MADE_BEFORE_PLANNING:
                 do_job(config, job)
@@ -184,7 +188,7 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
         num_slots = 1  # a run takes the whole machine
     runs = [job for job in jobs if job.kind == "run"]
     costs = estimate_costs(config, jobs)
-    counts = count_models(config, runs)
+    counts = _count_models(config, runs)
     planned = [
         PlannedRun(
             id=job.id,
@@ -201,10 +205,22 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     return StudyPlan(
         runs=tuple(planned),
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        machine=f"{num_slots} cores" if config.is_micro else f"{config.machine.name} at MFU {config.machine.mfu:g}",
+        machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
+        rates=costs.rates,
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:
+    """Return (family, size) -> P, P_t and F. For published sizes torch is not loaded."""
+    if config.is_micro:
+        from polyglance.study.models import count_models
+
+        return count_models(config, runs)
+    from polyglance.study.published import count_published
+
+    return {(job.family, job.size): count_published(config, job.size).counts for job in runs}
 
 
 def _say_nothing(line: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from polyglance.model.flops import Counts
+from polyglance.model.counts import Counts
 from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job, list_runs

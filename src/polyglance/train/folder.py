@@ -5,19 +5,17 @@ A run leaves `config.toml`, `env.json`, `samples.json`, `metrics.jsonl` and `che
 with.
 """
 
-import platform
 import tomllib
 from collections.abc import Iterator, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 
-from polyglance import __version__
 from polyglance.config import save, to_dict
 from polyglance.distributed import Runtime
+from polyglance.environment import describe_environment
 from polyglance.files import read_json, replacing_folder, write_json
 from polyglance.model.processor import Processor
 from polyglance.train.checkpoint import Checkpoints
@@ -25,8 +23,6 @@ from polyglance.train.config import LoopConfig, may_change
 from polyglance.train.parallel import gather_full
 
 __all__ = ["RunFolder"]
-
-_PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
 
 class RunFolder:
@@ -73,15 +69,9 @@ class RunFolder:
         return path.exists() and read_json(path)["settings"] == self.config.settings
 
     def describe(self) -> None:
-        """Write config.toml and env.json (versions and machine)."""
+        """Write config.toml and env.json (versions, machine and GPUs)."""
         save(self.config, self.path / "config.toml")
-        environment = {
-            "python": platform.python_version(),
-            "packages": {"polyglance": __version__, **{name: version(name) for name in _PACKAGES}},
-            "machine": platform.machine(),
-            "system": platform.platform(),
-        }
-        write_json(self.path / "env.json", environment)
+        write_json(self.path / "env.json", describe_environment())
 
     def write_samples(self, samples_per_cell: Mapping[str, int]) -> None:
         """Write samples.json: cell -> S."""

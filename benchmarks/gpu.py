@@ -1,0 +1,331 @@
+"""Published sizes on one GPU: checks, then rates against their goals, as a Markdown table.
+
+    python benchmarks/gpu.py prepare out/gpu            # on any machine; a few MB, no download
+    python benchmarks/gpu.py run out/gpu                # on the GPU machine: at most 8 minutes
+    python benchmarks/gpu.py prepare --small out/gpu-small && python benchmarks/gpu.py run out/gpu-small    # on a CPU
+
+`run` checks golden outputs, resume after a kill, DDP and FSDP of one process under torchrun, and fp16; then it times.
+Models of the true sizes are drawn at random on the device. Each piece of work is a process of its own, which is ended
+when its time is over, so that one fault costs one row. Results are written as they come: `results.json`, `table.md` and
+`rates.csv`, whose rows belong into src/polyglance/model/rates.csv.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+_CHECKS_S = 150
+"""Most seconds of a check."""
+_RATES_S = 130
+"""Most seconds of a rate: models are drawn and compiled in it."""
+
+
+@dataclass
+class Results:
+    """What was seen so far."""
+
+    environment: dict[str, Any]
+    checks: dict[str, tuple[bool, str]] = field(default_factory=dict)
+    """Name -> (whether it passed, what was seen)."""
+    rates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Name -> measured values; `problem` where there are none, and `seconds` that the work took."""
+    notes: list[str] = field(default_factory=list)
+
+    def write(self, out: Path) -> None:
+        """Write results.json, table.md and rates.csv."""
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps(vars(self), indent=1))
+        (out / "table.md").write_text(make_table(self))
+        (out / "rates.csv").write_text(make_rate_rows(self))
+
+
+class Workers:
+    """Processes that begin with the libraries loaded: forked from one that loaded them and never touched the GPU."""
+
+    def __init__(self, end_s: float) -> None:
+        # Python 3.11 does not hand its own path to the process that loads the libraries.
+        os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["gpu_checks", "gpu_rates"])
+        self._end_s = end_s
+
+    def left_s(self) -> float:
+        """Return the seconds until all work has to end."""
+        return self._end_s - time.monotonic()
+
+    def start(self, work: Callable[..., Any], *args: Any, **options: Any) -> tuple[Any, Connection]:
+        """Start work in a process; return the process and the end that its result comes out of."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        process = self._context.Process(target=_work, args=(sender, work, args, options))
+        process.start()
+        sender.close()
+        return process, receiver
+
+    def call(self, limit_s: float, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
+        """Return what the work returns.
+
+        Raises:
+            ValueError: it failed, its time was over, or none is left.
+        """
+        limit_s = min(limit_s, self.left_s())
+        if limit_s < 5:
+            raise ValueError("not run: no time was left")
+        process, receiver = self.start(work, *args, **options)
+        try:
+            if not receiver.poll(limit_s):
+                raise ValueError(f"not finished after {limit_s:.0f} s")
+            problem, result = receiver.recv()
+            process.join(10)
+        except EOFError:
+            process.join()
+            raise ValueError(f"its process ended with code {process.exitcode}") from None
+        finally:
+            process.kill()
+            process.join()
+        if problem is not None:
+            raise ValueError(problem)
+        return result
+
+
+def _work(sender: Connection, work: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    try:
+        sender.send((None, work(*args, **options)))
+    except BaseException as error:  # noqa: BLE001 - one fault costs one row
+        traceback.print_exc()
+        sender.send((f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:300], None))
+
+
+def run_checks(folder: Path, workers: Workers, results: Results) -> None:
+    """Run all checks, those that do not need another's result at the same time."""
+    import gpu_checks as checks
+
+    def check(name: str, work: Callable[[], tuple[bool, str]]) -> None:
+        try:
+            results.checks[name] = work()
+        except ValueError as error:
+            results.checks[name] = False, str(error)
+
+    def resume() -> tuple[bool, str]:
+        process, _ = workers.start(checks.train_check_run, folder, "killed")
+        logged = checks.kill_after(process, folder, rows=5, limit_s=min(_CHECKS_S, max(1, workers.left_s())))
+        process.join()
+        workers.call(_CHECKS_S, checks.train_check_run, folder, "killed")
+        whole.result()
+        return workers.call(_CHECKS_S, checks.compare_resumed, folder, logged)
+
+    def torchrun(strategy: str) -> tuple[bool, str]:
+        workers.call(_CHECKS_S, checks.train_under_torchrun, folder, strategy)
+        whole.result()
+        return checks.compare_losses(folder, strategy, bound=1e-5)
+
+    def half() -> tuple[bool, str]:
+        workers.call(_CHECKS_S, checks.train_check_run, folder, "fp16", "fp16")
+        whole.result()
+        return checks.compare_losses(folder, "fp16", bound=2e-2)
+
+    with ThreadPoolExecutor(8) as pool:
+        whole = pool.submit(workers.call, _CHECKS_S, checks.train_check_run, folder, "whole")
+        works: dict[str, Callable[[], tuple[bool, str]]] = {
+            "resumed after SIGKILL = uninterrupted, deterministic algorithms": resume,
+            "DDP of one process under torchrun = single": lambda: torchrun("ddp"),
+            "FSDP2 of one process under torchrun = single": lambda: torchrun("fsdp"),
+            "fp16 with its loss scale = fp32": half,
+        }
+        if (folder / "golden").is_dir():
+            works["golden outputs in float32"] = lambda: workers.call(_CHECKS_S, checks.check_golden, folder)
+        for one in [pool.submit(check, name, work) for name, work in works.items()]:
+            one.result()
+
+
+def run_rates(folder: Path, workers: Workers, results: Results, only: tuple[str, ...], out: Path) -> None:
+    """Measure the rates, the most important ones first, one at a time."""
+    import gpu_rates as rates
+
+    works: dict[str, tuple[Any, ...]] = {
+        "product": (rates.measure_product_tflops,),
+        "train 0.4b": (rates.measure_training, folder, "0.4b"),
+        "train 3.5b": (rates.measure_training, folder, "3.5b"),
+        "loss head": (rates.measure_loss_head, folder),
+        "decode 0.4b": (rates.measure_decoding, folder, "0.4b"),
+        "train 11.2b": (rates.measure_training, folder, "11.2b", {"recompute": True}),
+        "losses 0.4b": (rates.measure_losses, folder, "0.4b"),
+        "train 0.4b cached": (rates.measure_training, folder, "0.4b", {"is_cached": True}),
+        "decode 3.5b": (rates.measure_decoding, folder, "3.5b"),
+        "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
+        "published decode 0.4b": (rates.measure_decoding, folder, "0.4b", {"as_published": True}),
+        "published train 3.5b": (rates.measure_published_training, folder, "3.5b"),
+        "plain loss head": (rates.measure_loss_head, folder, {"plain": True}),
+    }
+    if unknown := set(only) - works.keys():
+        raise SystemExit(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(works)}")
+    for name, (work, *args) in works.items():
+        if only and name not in only:
+            continue
+        options = args.pop() if args and isinstance(args[-1], dict) else {}
+        since_s = time.monotonic()
+        try:
+            found = workers.call(_RATES_S, work, *args, **options)
+            found = found if isinstance(found, dict) else {"value": found}
+        except ValueError as error:
+            found = {"problem": str(error)}
+        results.rates[name] = {**found, "seconds": round(time.monotonic() - since_s, 1)}
+        print(f"{name}: {results.rates[name]}", file=sys.stderr, flush=True)
+        results.write(out)
+
+
+def make_table(results: Results) -> str:
+    """Make the Markdown table of goals."""
+    rates, environment = results.rates, results.environment
+    product = rates.get("product", {}).get("value")
+    packages = environment["packages"]
+    lines = [
+        f"{', '.join(environment.get('gpus', ['CPU']))}; driver {environment.get('driver', 'none')}, CUDA "
+        f"{environment.get('cuda', 'none')}, torch {packages['torch']}, transformers {packages['transformers']}, "
+        f"polyglance {packages['polyglance']}; {environment['date']}; bf16 product "
+        f"{'not measured' if product is None else f'{product:,.0f} TFLOP/s'}",
+        "",
+        *("| check | passed | seen |", "|---|---|---|"),
+        *(f"| {name} | {'yes' if passed else '**no**'} | {seen} |" for name, (passed, seen) in results.checks.items()),
+        "",
+        *("| work | measured | goal |", "|---|---|---|"),
+        *(f"| {work} | {measured} | {goal} |" for work, measured, goal in _goal_rows(rates, product)),
+        "",
+        *(f"- {note}" for note in results.notes),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[tuple[str, str, str]]:
+    def train(name: str, published: str = "") -> str:
+        found = rates.get(name, {})
+        if "samples_per_s" not in found:
+            return found.get("problem", "not run")
+        parts = [f"{found['samples_per_s']:,.0f} samples/s"]
+        if product is not None and "tflops" in found:
+            parts.append(f"MFU {found['tflops'] / product:.1%}")
+        if "samples_per_s" in rates.get(published, {}):
+            parts.append(f"{found['samples_per_s'] / rates[published]['samples_per_s']:.2f} x published")
+        parts += [f"{found['gib']:.1f} GiB, {found['micro_batch']} a pass"] if "gib" in found else []
+        parts += [f"warm-up {found['warmup_s']:.0f} s"] if "warmup_s" in found else []
+        return ", ".join(parts)
+
+    def head(name: str) -> str:
+        found = rates.get(name, {})
+        return found.get("problem", "not run") if "bf16_ms" not in found else (
+            f"weights fp32 {found['fp32_ms']:.1f} ms, {found['fp32_extra_gib']:.2f} GiB; "
+            f"bf16 {found['bf16_ms']:.1f} ms, {found['bf16_extra_gib']:.2f} GiB"
+        )  # fmt: skip
+
+    def decode(size: str) -> str:
+        found, published = rates.get(f"decode {size}", {}), rates.get(f"published decode {size}", {})
+        if "images_per_s" not in found:
+            return found.get("problem", "not run")
+        ratio = found["images_per_s"] / published["images_per_s"] if "images_per_s" in published else None
+        return (
+            f"{found['images_per_s']:,.0f} images/s"
+            + ("" if ratio is None else f", {ratio:.1f} x published")
+            + f", {found['step_ms']:.1f} ms a step; one image {found['single_step_ms']:.2f} ms, "
+            f"{found['single_step_ms'] / found['reading_ms']:.1f} x reading the weights"
+        )
+
+    training, losses = rates.get("train 0.4b", {}), rates.get("losses 0.4b", {})
+    evaluated = losses.get("problem", "not run")
+    if "samples_per_s" in losses:
+        evaluated = f"{losses['samples_per_s']:,.0f} samples/s"
+        if "samples_per_s" in training:
+            evaluated += f", {losses['samples_per_s'] / training['samples_per_s']:.1f} x training"
+            evaluated += f"; data wait share {training['data_wait_share']:.3f}"
+    return [
+        ("train 0.4B", train("train 0.4b", "published train 0.4b"), ">= 1,700 samples/s (MFU 30 %), >= 6 x"),
+        ("train 3.5B", train("train 3.5b", "published train 3.5b"), ">= 340 samples/s (MFU 40 %), >= 3.5 x"),
+        ("train 11.2B, recomputing", train("train 11.2b"), "runs; MFU >= 40 %"),
+        ("train 0.4B, cached tower features", train("train 0.4b cached"), "MFU of what is left no lower"),
+        ("published step, 0.4B", train("published train 0.4b"), "254 samples/s on the H200"),
+        ("published step, 3.5B", train("published train 3.5b"), "97 samples/s on the H200"),
+        ("loss head", head("loss head"), "<= 18 ms, <= 0.1 GiB beyond the gradients"),
+        ("loss head, plain", head("plain loss head"), "25.1 and 22.7 ms on the H200"),
+        ("beam search, 0.4B", decode("0.4b"), ">= 100 images/s, >= 10 x; step <= 3 x reading the weights"),
+        ("beam search, 3.5B", decode("3.5b"), ">= 10 x; step <= 3 x reading the weights"),
+        ("losses, 0.4B", evaluated, ">= 2 x training; data wait share < 0.05 with 8 processes"),
+    ]
+
+
+def make_rate_rows(results: Results) -> str:
+    """Make the rows for src/polyglance/model/rates.csv."""
+    card = results.environment.get("gpus", ["CPU"])[0].split(",")[0]
+    rows = ["card,size,work,samples_per_s,tflops,source,date,command"]
+    for name, found in results.rates.items():
+        work, _, size = name.partition(" ")
+        if work == "train" and "tflops" in found:
+            size, _, cached = size.partition(" ")
+            kind = "train cached" if cached else "train"
+            rate, tflops = f"{found['samples_per_s']:.1f}", f"{found['tflops']:.2f}"
+            date = results.environment["date"][:10]
+            rows.append(f"{card},{size},{kind},{rate},{tflops},measured,{date},benchmarks/gpu.py run")
+    return "\n".join(rows) + "\n"
+
+
+def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Results:
+    """Check and measure within `seconds`; print the table."""
+    workers = Workers(time.monotonic() + seconds)
+    environment = workers.call(60, _describe)
+    environment["date"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    notes = [] if (folder / "golden").is_dir() else ["no golden outputs were prepared, so these were not checked"]
+    results = Results(environment=environment, notes=notes)
+    if not only:
+        run_checks(folder, workers, results)
+        results.write(out)
+    run_rates(folder, workers, results, only, out)
+    results.notes.append(f"{seconds - workers.left_s():.0f} s in all; losses and samples as benchmarks/gpu.py says")
+    results.write(out)
+    print(make_table(results), flush=True)
+    return results
+
+
+def _describe() -> dict[str, Any]:
+    from polyglance.environment import describe_environment
+
+    return describe_environment()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    prepare = verbs.add_parser("prepare", help="make data, tokenizers and a small model")
+    prepare.add_argument("folder", type=Path)
+    prepare.add_argument("--small", action="store_true", help="micro models, for a CPU")
+    prepare.add_argument("--golden", type=Path, default=Path(__file__).parents[2] / "shared" / "golden")
+    measure = verbs.add_parser("run", help="check and measure")
+    measure.add_argument("folder", type=Path)
+    measure.add_argument("--out", type=Path, help="folder for the results; FOLDER/results if not given")
+    measure.add_argument("--seconds", type=float, default=480.0, help="time for all of it")
+    measure.add_argument("--only", nargs="*", default=(), help="measure these rates alone, and check nothing")
+    given = parser.parse_args(arguments)
+    if given.verb == "prepare":
+        from gpu_data import prepare as make
+
+        for note in make(given.folder, small=given.small, golden=given.golden):
+            print(note, file=sys.stderr)
+        return
+    if not (given.folder / "plan.json").is_file():
+        raise SystemExit(f"{given.folder}: nothing prepared there; `gpu.py prepare {given.folder}` does it")
+    folder = given.folder.resolve()
+    results = run(folder, given.out or folder / "results", seconds=given.seconds, only=tuple(given.only))
+    if not all(passed for passed, _ in results.checks.values()):
+        raise SystemExit("a check failed")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,359 @@
+"""Rates of benchmarks/gpu.py: training, loss head, decoding and losses of models of the true sizes.
+
+Each function is the work of a process of its own, so that neither memory nor compiled code of one is left to the next.
+"""
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from gpu_data import COVERAGE, Plan, find_config, make_processor, read_plan
+from polyglance.data.shard import ShardReader
+from polyglance.distributed import Runtime, RuntimeConfig, join_processes
+from polyglance.evaluate.cells import read_held_out
+from polyglance.evaluate.loss import measure_cell
+from polyglance.mixture.collate import IGNORED, Batch
+from polyglance.mixture.config import MixtureConfig
+from polyglance.mixture.loader import Loader
+from polyglance.model.architecture import Polyglance
+from polyglance.model.components import PUBLISHED_TRAINED, freeze, set_train_mode
+from polyglance.model.decoding import decode_ids
+from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
+from polyglance.model.loss import token_nats
+from polyglance.model.vision import normalise_pixels
+from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
+from polyglance.train.optim import OptimConfig
+from polyglance.train.parallel import recompute_activations
+from polyglance.train.start import make_mixture
+from polyglance.train.step import CaptionObjective
+from polyglance.train.vision_cache import open_features
+
+_MICRO_BATCHES = {"0.4b": 128, "3.5b": 64, "11.2b": 32}
+"""Samples of the first try of a forward pass; halved while the card's memory is too small."""
+_SOFTCAP = 30.0
+_OPTIM = OptimConfig(lr=1e-4, warmup_steps=100, beta2=0.999, decay="published")
+
+
+def measure_product_tflops() -> float:
+    """Measure the rate of a bf16 matrix product of 8192 rows (512 on a CPU), in 10^12 FLOP/s."""
+    side = 8192 if torch.cuda.is_available() else 512
+    left, right = (torch.randn(side, side, dtype=torch.bfloat16, device=_device()) for _ in range(2))
+    return 2 * side**3 / _best_s(lambda: left @ right, repeats=10) / 1e12
+
+
+def measure_training(folder: Path, size: str, *, is_cached: bool = False, recompute: bool = False) -> dict[str, Any]:
+    """Measure the project's own loop: mixture, loader processes and optimiser included. In bf16."""
+    plan = read_plan(folder)
+
+    def measure(micro_batch_size: int) -> dict[str, Any]:
+        config = _train_config(plan, folder, size, micro_batch_size, recompute=recompute)
+        rows = _run_loop(config, plan, folder, size, is_cached=is_cached)
+        measured = rows[1:]  # the first row holds the warm-up
+        return {
+            "samples_per_s": statistics.median(row["samples_per_s"] for row in measured),
+            "warmup_s": plan.batch_size * plan.steps_per_row / rows[0]["samples_per_s"],
+            "data_wait_share": statistics.median(row["data_wait_share"] for row in measured),
+            "gib": measured[-1]["memory_bytes"] / 2**30,
+            "micro_batch": micro_batch_size,
+        }
+
+    result = _while_too_large(measure, min(_MICRO_BATCHES[size], plan.batch_size))
+    return result | _count_operations(plan, folder, size, result["samples_per_s"], is_cached=is_cached)
+
+
+def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
+    """Measure the published step on these layers: eager attention, all logits, fp16 autocast with a gradient scaler
+    (bf16 on a CPU), an AdamW that is not fused, the tower run for every sample, parts of 32 samples at most."""
+    plan = read_plan(folder)
+
+    def measure(micro_batch_size: int) -> dict[str, Any]:
+        config = _train_config(plan, folder, size, micro_batch_size)
+        model = _build_model(plan, size)
+        model.set_attn_implementation("eager")
+        set_train_mode(model)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(parameters, lr=_OPTIM.lr)
+        scaler = torch.amp.GradScaler(_device(), enabled=torch.cuda.is_available())
+        dtype = torch.float16 if torch.cuda.is_available() else torch.bfloat16
+        seconds = []
+        for batches in _steps(config, plan, folder, size):
+            _wait()
+            since_s = time.perf_counter()
+            num_tokens = sum(batch.num_tokens for batch in batches)
+            for batch in batches:
+                there = batch.to(_device())
+                with torch.autocast(_device(), dtype=dtype):
+                    pixels = normalise_pixels(there.images)
+                    loss = model(pixels, there.input_ids, there.attention_mask, labels=there.labels).loss
+                scaler.scale(loss * (batch.num_tokens / num_tokens)).backward()
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+            _wait()
+            seconds.append(time.perf_counter() - since_s)
+        rate = plan.batch_size / statistics.median(seconds[1:])
+        return {"samples_per_s": rate, "gib": _peak_bytes() / 2**30, "micro_batch": micro_batch_size}
+
+    return _while_too_large(measure, min(32, plan.batch_size))
+
+
+def measure_loss_head(folder: Path, *, plain: bool = False) -> dict[str, Any]:
+    """Measure forward and backward pass of the loss head, with weights in float32 and in bf16."""
+    positions, width, vocabulary = read_plan(folder).head
+    result: dict[str, Any] = {}
+    for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        torch.manual_seed(0)
+        states = torch.randn(positions, width, device=_device(), dtype=torch.bfloat16).requires_grad_()
+        head = (torch.randn(vocabulary, width, device=_device()) * 0.05).to(dtype).requires_grad_()
+        labels = torch.randint(vocabulary, (positions,), device=_device())
+
+        def step(states: Tensor = states, head: Tensor = head, labels: Tensor = labels) -> None:
+            states.grad = head.grad = None
+            with torch.autocast(_device(), dtype=torch.bfloat16):
+                if plain:
+                    logits = _SOFTCAP * torch.tanh(F.linear(states, head) / _SOFTCAP)
+                    nats = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+                else:
+                    nats = token_nats(states, head, labels, softcap=_SOFTCAP).sum()
+            (nats / positions).backward()
+
+        step()
+        before = _allocated_bytes()  # inputs, and the gradients, which are there after a step
+        _reset_peak()
+        seconds = _best_s(step, repeats=5)
+        extra = _peak_bytes() - before
+        result |= {f"{name}_ms": 1e3 * seconds, f"{name}_extra_gib": extra / 2**30}
+        del states, head, labels, step
+        gc.collect()
+    return result
+
+
+@torch.no_grad()
+def measure_decoding(folder: Path, size: str, *, as_published: bool = False) -> dict[str, Any]:
+    """Measure captioning of a batch, from pixels to ids, in bf16. As published: without a cache, in eager attention."""
+    plan = read_plan(folder)
+    images, beams, new_tokens = plan.decoded
+    if as_published and size != "0.4b":
+        images = max(1, images // 4)  # every step computes the logits of all tokens again
+    model = _build_model(plan, size).to(torch.bfloat16).eval()
+    pixels = torch.randn(images, 3, plan.image_size, plan.image_size, device=_device(), dtype=torch.bfloat16)
+    prompts = torch.randint(4, plan.words, (images, 16), device=_device())
+    options: dict[str, Any] = {"num_beams": beams, "max_new_tokens": new_tokens, "min_new_tokens": new_tokens}
+    start = torch.full((images, 1), model.config.decoder_start_token_id, device=_device())
+    if as_published:
+        model.set_attn_implementation("eager")
+        options |= {"do_sample": False, "use_cache": False}
+        work = lambda: model.generate(pixels, prompts, decoder_input_ids=start, **options)  # noqa: E731
+        return {"images_per_s": images / _best_s(work, repeats=1)}
+
+    def decode(rows: int = images) -> Tensor:
+        states, mask = model.encode(pixels[:rows], prompts[:rows])
+        return decode_ids(model, states, mask, start[:rows], **options)
+
+    batch_s, single_s = _best_s(decode, repeats=3), _best_s(lambda: decode(1), repeats=3)
+    encode_s = _best_s(lambda: model.encode(pixels[:1], prompts[:1]), repeats=3)
+    num_bytes = sum(p.nbytes for name, p in model.decoder.named_parameters() if "embed_positions" not in name)
+    return {
+        "images_per_s": images / batch_s,
+        "step_ms": 1e3 * batch_s / new_tokens,
+        "single_step_ms": 1e3 * (single_s - encode_s) / new_tokens,
+        "reading_ms": 1e3 * num_bytes / _measure_bandwidth(),
+        "gib": _peak_bytes() / 2**30,
+    }
+
+
+@torch.no_grad()
+def measure_losses(folder: Path, size: str) -> dict[str, Any]:
+    """Measure the losses of held-out samples, in bf16, as `polyglance eval loss` does for one cell and variant."""
+    plan = read_plan(folder)
+    model = _build_model(plan, size).to(torch.bfloat16).eval()
+    processor = make_processor(plan, model.config, folder)
+    (samples,) = read_held_out(
+        ShardReader(folder / "data"),
+        [COVERAGE.cells[-1]],
+        image_size=plan.image_size,
+        samples_per_cell=plan.eval_samples,
+    )
+
+    def measure() -> Any:
+        longest = 96 if plan.is_small else 128
+        return measure_cell(
+            model, processor, samples, prefix="", variants=("plain",), max_target_tokens=longest, batch_size=128
+        )
+
+    return {"samples_per_s": len(samples.keys) / _best_s(measure, repeats=2)}
+
+
+def _train_config(
+    plan: Plan,
+    folder: Path,
+    size: str,
+    micro_batch_size: int,
+    *,
+    recompute: bool = False,
+) -> TrainConfig:
+    longest = 96 if plan.is_small else 128
+    return TrainConfig(
+        data=folder / "data",
+        tokenizer=folder / "words.json",
+        coverage=COVERAGE,
+        start=StartConfig(trained="published"),
+        mixture=MixtureConfig(
+            batch_size=plan.batch_size,
+            max_source_tokens=longest,
+            max_target_tokens=longest,
+            image_memory_bytes=2**26,  # less than the images take: they are decoded as in a large data set
+        ),
+        optim=_OPTIM,
+        engine=RuntimeConfig(
+            micro_batch_size=micro_batch_size,
+            precision="bf16",
+            num_workers=0 if plan.is_small else 8,
+            activation_checkpointing=recompute,
+        ),
+        vision_cache=VisionCacheConfig(use="never", folder=folder / "features" / size),
+        num_samples=plan.batch_size * plan.rows * plan.steps_per_row,
+        log_every_steps=plan.steps_per_row,
+        save_every_steps=10**6,
+    )
+
+
+def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_cached: bool) -> list[Mapping[str, Any]]:
+    rows: list[Mapping[str, Any]] = []
+    with join_processes(config.engine) as runtime:
+        model = _build_model(plan, size)
+        processor = make_processor(plan, model.config, folder)
+        features = None
+        if is_cached:
+            cache = replace(config, vision_cache=replace(config.vision_cache, use="always"))
+            features = open_features(cache, model, processor, runtime)
+        mixture = make_mixture(config, processor, features)
+        objective = CaptionObjective(model)
+        if config.engine.activation_checkpointing:
+            recompute_activations(objective)
+        num_micro_batches = config.engine.num_micro_batches(plan.batch_size, 1)
+
+        @contextmanager
+        def open_loader(first_step: int) -> Iterator[MicroBatches]:
+            with _loader(config, mixture, num_micro_batches, first_step, runtime) as loader:
+                yield iter(loader)
+
+        cells = tuple(map(str, mixture.cells))
+        source = BatchSource(cells=cells, num_micro_batches=num_micro_batches, open=open_loader)
+        run_dir = folder / "rates" / f"{size}-{time.monotonic_ns()}"
+        run_dir.mkdir(parents=True)
+        _reset_peak()
+        Loop(objective, source, config, run_dir, runtime, hooks=Hooks(on_row=rows.append)).run()
+    return rows
+
+
+def _loader(config: TrainConfig, mixture: Any, num_micro_batches: int, first_step: int, runtime: Runtime) -> Loader:
+    return Loader(
+        mixture,
+        first_step=first_step,
+        num_steps=config.num_steps,
+        micro_batches=range(num_micro_batches),
+        num_micro_batches=num_micro_batches,
+        num_workers=config.engine.num_workers,
+        pin_memory=runtime.device.type == "cuda",
+    )
+
+
+def _steps(config: TrainConfig, plan: Plan, folder: Path, size: str) -> Iterator[list[Batch]]:
+    """Yield the micro-batches of a few steps, which are made beforehand."""
+    processor = make_processor(plan, find_config(plan, size), folder)
+    mixture = make_mixture(config, processor)
+    number = config.engine.num_micro_batches(plan.batch_size, 1)
+    num_steps = 3 if plan.is_small else 8
+    yield from [[mixture.micro_batch(step, index, number) for index in range(number)] for step in range(num_steps)]
+
+
+def _build_model(plan: Plan, size: str) -> Polyglance:
+    """Draw the model at random on the device, its published components trained."""
+    torch.manual_seed(0)
+    config = find_config(plan, size)
+    with torch.device(_device()):
+        model = Polyglance(config)
+    freeze(model, PUBLISHED_TRAINED[config.decoder_config.model_type])
+    return model
+
+
+def _count_operations(plan: Plan, folder: Path, size: str, samples_per_s: float, *, is_cached: bool) -> dict[str, Any]:
+    """Reckon the rate of the model's own operations, at the mean real lengths, padding and recomputing left out."""
+    config = find_config(plan, size)
+    batches = next(_steps(_train_config(plan, folder, size, plan.batch_size), plan, folder, size))
+    lengths = {
+        "image_size": plan.image_size,
+        "source_tokens": round(sum(int(batch.attention_mask.sum()) for batch in batches) / plan.batch_size),
+        "target_tokens": round(sum(batch.num_tokens for batch in batches) / plan.batch_size),
+    }
+    macs = count_training_macs(config, PUBLISHED_TRAINED[config.decoder_config.model_type], **lengths)
+    if is_cached:
+        macs -= count_macs(build_on_meta(config), **lengths)["vision"]
+    return {"tflops": 2 * macs * samples_per_s / 1e12, **lengths}
+
+
+def _while_too_large(measure: Callable[[int], dict[str, Any]], size: int) -> dict[str, Any]:
+    """Measure with the largest power-of-two share of `size` samples a pass that the card's memory holds."""
+    while True:
+        try:
+            return measure(size)
+        except torch.cuda.OutOfMemoryError:
+            if size == 1:
+                raise
+        size //= 2  # outside the handler, which keeps the failed pass's tensors
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _measure_bandwidth() -> float:
+    """Measure bytes per second of reading memory: the sum of a large block."""
+    block = torch.ones(2**30 if torch.cuda.is_available() else 2**20, dtype=torch.bfloat16, device=_device())
+    return block.nbytes / _best_s(lambda: block.amax(), repeats=5)
+
+
+def _best_s(work: Callable[[], Any], *, repeats: int) -> float:
+    """Return the shortest seconds of `repeats` calls after one to warm up."""
+    work()
+    best = float("inf")
+    for _ in range(repeats):
+        _wait()
+        since_s = time.perf_counter()
+        work()
+        _wait()
+        best = min(best, time.perf_counter() - since_s)
+    return best
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _peak_bytes() -> int:
+    return torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+
+
+def _allocated_bytes() -> int:
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+
+
+def _reset_peak() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()

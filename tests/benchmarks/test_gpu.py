@@ -1,0 +1,68 @@
+"""benchmarks/gpu.py with micro models on this machine: it has to work at the first try where a GPU is lent."""
+
+import csv
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+
+
+def call(*arguments: str | Path) -> str:
+    path = os.pathsep.join(entry for entry in sys.path if entry)
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), *map(str, arguments)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_every_check_passes_and_every_rate_is_measured(tmp_path: Path, shared: Path) -> None:
+    call("prepare", "--small", "--golden", shared / "golden", tmp_path)
+    table = call("run", tmp_path)
+    assert table.count("| yes |") == 5
+    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert [name for name, found in results["rates"].items() if "problem" in found] == []
+    assert len(results["rates"]) == 13
+    assert "not run" not in table
+    rows = list(csv.DictReader((tmp_path / "results" / "rates.csv").read_text().splitlines()))
+    assert [(row["size"], row["work"]) for row in rows] == [
+        ("0.4b", "train"),
+        ("3.5b", "train"),
+        ("11.2b", "train"),
+        ("0.4b", "train cached"),
+    ]
+
+
+def load_script() -> Any:
+    spec = importlib.util.spec_from_file_location("gpu_benchmark", BENCHMARKS / "gpu.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_rate_that_failed_says_why_in_its_row() -> None:
+    gpu = load_script()
+    environment = {"packages": {"torch": "2", "transformers": "5", "polyglance": "1"}, "date": "2026-11-27"}
+    rates = {
+        "product": {"value": 780.0},
+        "train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0, "gib": 60.0, "micro_batch": 128, "warmup_s": 9.0},
+        "published train 0.4b": {"samples_per_s": 250.0},
+        "train 3.5b": {"problem": "not finished after 130 s"},
+    }
+    checks = {"fp16": (False, "losses within 3e-1")}
+    table = gpu.make_table(gpu.Results(environment=environment, checks=checks, rates=rates))
+    assert "1,700 samples/s, MFU 30.0%, 6.80 x published" in table
+    assert "| train 3.5B | not finished after 130 s |" in table
+    assert "| fp16 | **no** | losses within 3e-1 |" in table
+    assert table.count("| not run |") == 8

@@ -1,0 +1,107 @@
+"""Cards in the package, and hours from measured rates."""
+
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from polyglance.model.card import make_card
+from polyglance.model.card_counts import count_card
+from polyglance.model.rates import MeasuredRate, find_rate, read_rates
+from polyglance.model.scaling import Network, estimate_step
+from polyglance.model.sizes import PUBLISHED
+
+LENGTHS = {"image_size": 224, "source_tokens": 128, "target_tokens": 128, "beams": 4}
+
+
+def test_a_card_of_the_package_is_what_is_counted() -> None:
+    """Saved activations depend a little on the releases of torch and transformers; counts do not."""
+    kept, counted = asdict(make_card("0.4b")), asdict(count_card("0.4b", **LENGTHS))
+    for name in ("training_bytes", "activation_bytes", "recomputed_bytes"):
+        by_policy = kept.pop(name)
+        for policy, by_precision in counted.pop(name).items():
+            assert by_policy[policy] == pytest.approx(by_precision, rel=0.05), (name, policy)
+    assert kept == counted
+
+
+def test_every_published_card_is_there_without_torch() -> None:
+    code = (
+        "import sys; from polyglance.model.card import make_card\n"
+        f"print([make_card(name).size for name in {list(PUBLISHED)}], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == f"{list(PUBLISHED)} False"
+
+
+def test_the_published_grid_is_planned_without_torch(tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "examples" / "paper.toml"
+    code = (
+        "import sys; from polyglance.config import load; from polyglance.study import StudyConfig, plan_study\n"
+        f"config = load(StudyConfig, {str(path)!r}, overrides=[{f'out={tmp_path}'!r}])\n"
+        "plan_study(config); print('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def measured(card: str, size: str, tflops: float, peak: float = 989.0) -> MeasuredRate:
+    return MeasuredRate(
+        card=card, peak_tflops=peak, size=size, work="train", samples_per_s=1.0, tflops=tflops, date="2026-01-01",
+        command="a test",
+    )  # fmt: skip
+
+
+def test_a_measured_rate_is_taken_as_it_is_and_others_are_called_estimates() -> None:
+    rates = [measured("NVIDIA H100 80GB HBM3", "0.4b", 200.0), measured("NVIDIA H100 80GB HBM3", "3.5b", 400.0)]
+    macs = {size: make_card(size).training_gmac for size in PUBLISHED}
+
+    def rate(card: str, size: str, peak: float = 989.0) -> tuple[float, bool]:
+        found = find_rate(card, size, macs[size], peak_tflops=peak, rates=rates)
+        assert found.basis.startswith("measured on" if found.is_measured else "estimated from")
+        return found.tflops, found.is_measured
+
+    assert rate("H100", "3.5b") == (400.0, True)
+    assert rate("H100", "11.2b") == (400.0, False)  # not beyond what was measured
+    between, is_measured = rate("H100", "1.0b")
+    assert 200 < between < 400
+    assert not is_measured
+    assert rate("A100", "3.5b", peak=312.0) == (pytest.approx(400 * 312 / 989), False)
+    # Samples per second fall with the size between two measured ones.
+    samples = [find_rate("H100", s, macs[s], peak_tflops=989.0, rates=rates).samples_per_s(macs[s]) for s in PUBLISHED]
+    assert samples == sorted(samples, reverse=True)
+
+
+def test_the_table_names_how_each_rate_was_measured() -> None:
+    assert read_rates()
+    for rate in read_rates():
+        assert rate.command
+        assert rate.date
+        assert rate.size in PUBLISHED
+        assert 0 < rate.tflops < rate.peak_tflops
+
+
+def test_messages_that_computing_hides_cost_nothing_and_others_do() -> None:
+    def efficiency(strategy: str, devices: int, compute_s: float, **options: int) -> float:
+        step = estimate_step(
+            strategy,  # type: ignore[arg-type]
+            devices=devices,
+            compute_s=compute_s,
+            passes=2,
+            num_parameters=3_500_000_000,
+            num_trained=1_100_000_000,
+            network=Network(),
+            **options,
+        )
+        return step.efficiency
+
+    assert efficiency("ddp", 1, 1.0) == 1
+    assert efficiency("ddp", 8, 1.0) > 0.99
+    for strategy in ("ddp", "fsdp"):
+        shares = [efficiency(strategy, devices, 0.05) for devices in (8, 64, 512)]
+        assert shares == sorted(shares, reverse=True)
+        assert shares[-1] < 0.9
+    assert efficiency("ddp", 64, 0.05, gradient_bytes=2) > efficiency("ddp", 64, 0.05)
+    # 1.1e9 gradients of 4 bytes, there and back, at 320 GB/s over 64 devices: 27 ms, less 2/3 * 25 * 0.9 hidden.
+    assert efficiency("ddp", 64, 0.05) == pytest.approx(0.05 / (0.05 + 0.0271 + 0.003 - 0.015), rel=0.02)
