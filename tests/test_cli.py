@@ -8,15 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from polyglance.cli import main
+import polyglance
+from polyglance.cli import GROUPS, VERBS, main
 
-VERBS = {
-    "data": {"world", "import", "build", "stats", "audit"},
-    "eval": {"caption", "translate", "disambiguate", "loss", "list"},
-    "law": {"fit", "compare", "predict", "plan"},
-    "model": {"card", "assemble", "convert"},
-    "study": {"plan", "run", "status", "report"},
-}
 ROOT = Path(__file__).parents[1]
 
 
@@ -25,14 +19,52 @@ def printed(capsys: pytest.CaptureFixture[str], *args: str) -> str:
     return capsys.readouterr().out
 
 
-def test_the_verbs_are_these(capsys: pytest.CaptureFixture[str]) -> None:
-    for group, verbs in {"": {*VERBS, "caption", "translate", "train", "score", "results"}, **VERBS}.items():
+def options_of(help_page: str) -> list[str]:
+    return sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", help_page)) - {"--help"})
+
+
+def test_verbs_and_options_are_these(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Options come from config dataclasses, so that a renamed field is a renamed option: it must be meant."""
+    monkeypatch.setenv("COLUMNS", "400")  # no option is broken over two lines
+    lines = []
+    for verb in VERBS:
+        with pytest.raises(SystemExit) as caught:
+            main([*verb, "--help"])
+        assert caught.value.code == 0
+        lines.append(" ".join([*verb, *options_of(capsys.readouterr().out)]))
+    assert lines == (Path(__file__).parent / "cli_options.txt").read_text().splitlines()
+
+
+def test_the_menu_lists_each_verb_with_its_summary(capsys: pytest.CaptureFixture[str]) -> None:
+    for group in ("", *GROUPS):
         with pytest.raises(SystemExit):
             main([*([group] if group else []), "--help"])
-        usage = " ".join(capsys.readouterr().out.split("\n\n")[0].split())
-        listed = re.search(r"\{([a-z,]+)\}", usage)
-        assert listed, usage
-        assert set(listed[1].split(",")) == verbs
+        listed = capsys.readouterr().out
+        names = [verb[-1] for verb in VERBS if len(verb) == (2 if group else 1) and (not group or verb[0] == group)]
+        for name in [*names, *(() if group else GROUPS)]:
+            assert re.search(rf"{name} +[A-Z]", listed), name
+
+
+def test_a_wrong_verb_is_an_error_that_names_the_right_one(capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong, right in ((["law", "fti"], "did you mean 'fit'?"), (["scroe", "--json"], "did you mean 'score'?")):
+        with pytest.raises(SystemExit) as caught:
+            main(wrong)
+        assert caught.value.code == 2
+        assert right in capsys.readouterr().err
+    for incomplete in (["law"], []):
+        with pytest.raises(SystemExit) as caught:
+            main(incomplete)
+        assert caught.value.code == 2
+
+
+def test_version_and_completion(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "--version") == f"polyglance {polyglance.__version__}\n"
+    with pytest.raises(SystemExit) as caught:
+        main(["--completion", "bash"])
+    assert not caught.value.code
+    script = capsys.readouterr().out
+    assert "--frontier-window" in script
+    assert "disambiguate" in script
 
 
 def test_a_world_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,17 +97,25 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["data", "stats", "absent"], "absent: not a data set"),
         (["data", "world", "--out", "x", "--languages", "en,grman"], "did you mean 'de'?"),
         (["data", "import", "--out", "x"], "give a table, or a folder of images"),
+        (["data", "world", "--out", "x", "--styles", "short,long"], "--styles short,long: 'long' is not a choice"),
         (["study", "status", "absent.toml"], "absent.toml: no such file"),
-        (["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"], "expected three numbers"),
+        (
+            ["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"],
+            "--background white: expected 3",
+        ),
         (["caption", "--model", "x"], "no image was given"),
         (["caption", "a.png", "--model", "x", "--lang", " ,"], "--lang names no language"),
-        (["caption", "a.png", "--model", "x", "--beams", "0"], "num_beams is 0"),
-        (["caption", "a.png", "--model", "x", "--device", "tpu"], "the device 'tpu' cannot be used: expected cpu"),
+        (["caption", "a.png", "--model", "x", "--beams", "0"], "beams is 0"),
+        (["caption", "a.png", "--model", "x", "--device", "tpu"], "the device 'tpu' cannot be used: expected auto"),
         (["translate", "--image", "a.png", "--model", "x", "--lang", "de"], "no text was given"),
         (["model", "card", "--size", "micro-32", "--image-size", "-1"], "image_size is -1"),
         (["model", "card", "--size", "micro-32", "--devices", "0"], "devices, their memory and the batch size"),
         (["train", "x.toml", "--dry-run", "--profile"], "give one of them"),
-        (["train", "x.toml", "--steps", "0"], "--steps is 0"),
+        (["train", "x.toml", "--profile", "--steps", "0"], "--steps is 0"),
+        (["train", "x.toml", "--steps", "5"], "--steps has no effect without --dry-run or --profile"),
+        (["data", "stats", "x", "--decoder-tokenizer", "t"], "--decoder-tokenizer has no effect without --like-paper"),
+        (["data", "build", "x.toml", "--gpus-per-worker", "1"], "--gpus-per-worker has no effect without --ray"),
+        (["model", "convert", "--to-published", "x", "--out", "y", "--unsafe-pickle"], "--unsafe-pickle has no effect"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--bootstrap", "1"], "20 and more"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--metrics", "CIDEr"], "did you mean 'cider'?"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "cz"], "did you mean 'cs'?"),
@@ -104,9 +144,22 @@ def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_help_is_light() -> None:
-    """No numpy, torch or transformers before a verb is chosen: that is what makes `--help` answer at once."""
-    code = "import sys\nfrom polyglance.cli import main\ntry:\n    main(['--help'])\nexcept SystemExit:\n    pass\n"
-    code += "assert not {'numpy', 'torch', 'transformers', 'pyarrow'} & set(sys.modules)"
+    """The menu loads no numpy, and no help page loads torch or transformers, which take seconds."""
+    code = """
+import contextlib, io, sys
+from polyglance.cli import VERBS, main
+
+def show_help(*words):
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit):
+        main([*words, "--help"])
+
+show_help()
+show_help("law")
+assert not {"numpy", "torch", "transformers", "pyarrow"} & set(sys.modules)
+for verb in VERBS:
+    show_help(*verb)
+    assert not {"torch", "transformers"} & set(sys.modules), verb
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -117,7 +170,7 @@ def test_commands_in_the_readme_exist(capsys: pytest.CaptureFixture[str]) -> Non
     assert commands
     for command in commands:
         words = command.split()
-        verb = words[:2] if words[0] in VERBS else words[:1]
+        verb = words[:2] if words[0] in GROUPS else words[:1]
         with pytest.raises(SystemExit) as caught:
             main([*verb, "--help"])
         assert caught.value.code == 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Precision", "Runtime", "RuntimeConfig", "join_processes"]
+__all__ = ["Precision", "Runtime", "RuntimeConfig", "is_main_process", "join_processes"]
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -165,6 +165,11 @@ class Runtime:
             import torch
 
             torch.cuda.synchronize(self.device)
+
+
+def is_main_process() -> bool:
+    """Tell whether this process is the first of those that torchrun started, or the only one."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

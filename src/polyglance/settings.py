@@ -1,4 +1,4 @@
-"""Settings that depend on each other: one without effect is refused, in configurations and on the command line alike."""
+"""Settings that depend on each other: one without effect is refused, in configurations and on the command line."""
 
 import dataclasses
 from typing import Any

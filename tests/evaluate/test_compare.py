@@ -16,7 +16,7 @@ BAD = dict.fromkeys(REFERENCES, "a 0 b 0 c 0 d")
 
 
 def scored(hypotheses: dict[str, str], references: dict[str, list[str]] = REFERENCES, **options: Any) -> ScoreReport:
-    chosen: dict[str, Any] = {"language": "en", "metrics": ("cider", "bleu"), "num_bootstrap": 0, **options}
+    chosen: dict[str, Any] = {"language": "en", "metrics": ("cider", "bleu"), "bootstrap": 0, **options}
     return score_texts(hypotheses, references, **chosen)
 
 
@@ -85,4 +85,4 @@ def test_scores_of_different_things_are_not_compared(options: dict[str, Any], me
 
 
 def test_draws_of_intervals_may_differ() -> None:
-    assert compare(scored(GOOD, num_bootstrap=20), scored(BAD))
+    assert compare(scored(GOOD, bootstrap=20), scored(BAD))

@@ -9,7 +9,6 @@ import tiny_evaluation
 import torch
 
 from polyglance.cli import main
-from polyglance.cli.eval import eval_app
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations
 from polyglance.evaluate.cells import read_held_out
@@ -35,7 +34,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, world: Path) -> Path:
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> Any:
     capsys.readouterr()
-    eval_app.cli(prog="polyglance eval", args=[*map(str, arguments), "--json"])
+    main(["eval", *map(str, arguments), "--json"])
     return json.loads(capsys.readouterr().out)
 
 
@@ -91,8 +90,8 @@ def test_rows_without_an_answer_are_wrong(inputs: Path, tmp_path: Path) -> None:
 
     from polyglance.engines import ModelConfig
     from polyglance.engines.protocol import TextLoss
-    from polyglance.evaluate.predict import predict_benchmark
     from polyglance.evaluate.config import PredictConfig
+    from polyglance.evaluate.predict import predict_benchmark
     from polyglance.evaluate.score_predictions import score_predictions
 
     values: dict[str, Any] = {"task": "disambiguation", "benchmark": "commute-disambiguation", "language": "de"}
@@ -177,7 +176,7 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
     rows = {row["name"]: row for row in run(capsys, "list")}
     assert len(rows["xm3600"]["splits"]["all"]["languages"]) == 36
     assert rows["commute-disambiguation"]["task"] == "disambiguation"
-    eval_app.cli(prog="polyglance eval", args=["list", "--benchmark", "xm3600"])
+    main(["eval", "list", "--benchmark", "xm3600"])
     assert "xm3600/captions.jsonl" in capsys.readouterr().out
     main(["eval", "--list", "--json"])
     assert {row["name"] for row in json.loads(capsys.readouterr().out)} == set(rows)
@@ -190,8 +189,16 @@ def test_list(capsys: pytest.CaptureFixture[str]) -> None:
         (["translate", "--benchmark", "multi30k-task1", "--lang", "fr"], "multi30k"),
         (["caption", "--benchmark", "xm3600", "--lang", "fr", "--beams", "0"], "beams is 0"),
         (["disambiguate", "--lang", "de", "--resolution", "64"], "takes images of 32 pixels only"),
+        (["disambiguate", "--lang", "de", "--beams", "2"], "--beams has no effect in disambiguation"),
+        (["disambiguate", "--lang", "de", "--metrics", "chrf"], "--metrics has no effect in disambiguation"),
+        (["translate", "--benchmark", "multi30k-task1", "--prefix", "auto"], "--prefix has no effect but on captions"),
+        (["translate", "--benchmark", "multi30k-task1", "--clip", "x"], "--clip has no effect but on captions"),
+        (["caption", "--benchmark", "xm3600", "--no-score", "--metrics", "cider"], "no effect without --score"),
     ],
 )
-def test_mistakes(arguments: list[str], message: str, inputs: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=message):
-        eval_app.cli(prog="polyglance eval", args=[*arguments, *map(str, options(inputs, tmp_path))])
+def test_mistakes(
+    arguments: list[str], message: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["eval", *arguments, *map(str, options(inputs, tmp_path))])
+    assert message in capsys.readouterr().err

@@ -15,8 +15,8 @@ import tiny_evaluation
 
 from polyglance.engines import Failure, ModelConfig, Picture, open_model
 from polyglance.engines.protocol import TextLoss
-from polyglance.evaluate.predict import predict_benchmark
 from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.predict import predict_benchmark
 from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import (
     INFO_NAME,
@@ -43,7 +43,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def config(inputs: Path, out: Path, **changes: Any) -> PredictConfig:
     values = {"task": "caption", "benchmark": "xm3600", "language": "fr", "batch_size": 2, "limit": 11, **changes}
     model = values.pop("model", {})
-    settings = ModelConfig(model=str(inputs / "model"), **{"max_new_tokens": 5, "beams": 2, **model})
+    writing = {} if values["task"] == "disambiguation" else {"max_new_tokens": 5, "beams": 2}
+    settings = ModelConfig(model=str(inputs / "model"), **{**writing, **model})
     return PredictConfig(model=settings, root=inputs / "root", out=out, **values)
 
 

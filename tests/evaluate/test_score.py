@@ -35,8 +35,8 @@ def fakecap(shared: Path) -> tuple[Path, Path]:
 
 
 def scored(hypotheses: Path, references: Path, **options: Any) -> ScoreReport:
-    chosen = {"language": "en", "metrics": ("cider", "bleu", "rouge"), "protocols": ("coco",), "num_bootstrap": 0}
-    return score_files(ScoreConfig(hypotheses=hypotheses, references=(references,), **{**chosen, **options}))
+    chosen = {"lang": "en", "metrics": ("cider", "bleu", "rouge"), "protocol": ("coco",), "bootstrap": 0}
+    return score_files(hypotheses, [references], ScoreConfig(**{**chosen, **options}))
 
 
 def values(report: ScoreReport, protocol: str = "coco") -> dict[str, float]:
@@ -112,17 +112,17 @@ def test_signatures_say_what_moves_the_number(report: ScoreReport) -> None:
     [
         ({"protocols": ("paligemma-xm3600",)}, "scale:0-1000"),
         ({"df": "all"}, "df:all/40/"),
-        ({"num_bootstrap": 20}, "boot:20,seed:0"),
+        ({"bootstrap": 20}, "boot:20,seed:0"),
         ({"missing": "drop"}, "missing:drop"),
-        ({"df_resampled": True}, "df_resampled:yes"),
+        ({"df_resampled": True, "bootstrap": 20}, "df_resampled:yes"),
         ({"language": "de"}, "lang:de"),
     ],
 )
 def test_settings_are_in_the_signature(options: dict[str, Any], part: str) -> None:
     hypotheses, references = small()
-    chosen: dict[str, Any] = {"language": "en", "metrics": ("cider",), "num_bootstrap": 0, **options}
+    chosen: dict[str, Any] = {"language": "en", "metrics": ("cider",), "bootstrap": 0, **options}
     report = score_texts(hypotheses, references, **chosen)
-    plain = score_texts(hypotheses, references, language="en", metrics=("cider",), num_bootstrap=0)
+    plain = score_texts(hypotheses, references, language="en", metrics=("cider",), bootstrap=0)
     assert part in report.scores[0].signature
     assert part not in plain.scores[0].signature
 
@@ -131,7 +131,7 @@ def test_the_data_hash_changes_with_any_reference_and_not_with_predictions_or_or
     hypotheses, references = small()
 
     def data(hypotheses: dict[str, str], references: dict[str, list[str]]) -> str:
-        report = score_texts(hypotheses, references, language="en", metrics=("bleu",), num_bootstrap=0)
+        report = score_texts(hypotheses, references, language="en", metrics=("bleu",), bootstrap=0)
         result = re.search("data:([0-9a-f]+)", report.scores[0].signature)
         assert result
         return result[1]
@@ -145,7 +145,7 @@ def test_the_data_hash_changes_with_any_reference_and_not_with_predictions_or_or
 def test_protocols_side_by_side_and_their_scales() -> None:
     hypotheses, references = small()
     names = ("coco", "paligemma-xm3600", "characters")
-    report = score_texts(hypotheses, references, language="en", protocols=names, num_bootstrap=50)
+    report = score_texts(hypotheses, references, language="en", protocols=names, bootstrap=50)
     result = report.as_dict()["scores"]
     assert tuple(result) == names
     assert result["paligemma-xm3600"]["CIDEr"] == pytest.approx(100 * result["coco"]["CIDEr"])
@@ -154,13 +154,13 @@ def test_protocols_side_by_side_and_their_scales() -> None:
 
 
 def test_the_default_is_coco_or_characters() -> None:
-    english = score_texts(*small(), language="en", num_bootstrap=0)
+    english = score_texts(*small(), language="en", bootstrap=0)
     assert {one.protocol for one in english.scores} == {"coco"}
     chinese = score_texts(
         {"1": "一个人站在Wii前,", "2": "两只猫"},
         {"1": ["一个人站在 Wii 前。"], "2": ["两只狗"]},
         language="zh",
-        num_bootstrap=0,
+        bootstrap=0,
     )
     result = chinese.as_dict()["scores"]["characters"]
     assert result["Bleu_1"] == pytest.approx(11 / 12)  # nine of nine, W, i and i apart, and two of three
@@ -172,9 +172,7 @@ def test_translations_are_scored_in_the_language_s_own_way() -> None:
     import sacrebleu
 
     hypotheses, references = small()
-    report = score_texts(
-        hypotheses, references, language="de", metrics=("sacrebleu", "chrf", "chrf++"), num_bootstrap=0
-    )
+    report = score_texts(hypotheses, references, language="de", metrics=("sacrebleu", "chrf", "chrf++"), bootstrap=0)
     streams = [list(stream) for stream in zip(*references.values(), strict=True)]
     result = values(report, "raw")
     assert result["BLEU"] == pytest.approx(sacrebleu.corpus_bleu(list(hypotheses.values()), streams).score)
@@ -182,10 +180,10 @@ def test_translations_are_scored_in_the_language_s_own_way() -> None:
     assert "chrF++" in result
     assert "|proto:raw|tok:13a|lang:de|" in report.scores[0].signature
     assert "scale:0-100" in report.scores[0].signature
-    chinese = score_texts({"1": "一个人"}, {"1": ["一个人"]}, language="zh", metrics=("sacrebleu",), num_bootstrap=0)
+    chinese = score_texts({"1": "一个人"}, {"1": ["一个人"]}, language="zh", metrics=("sacrebleu",), bootstrap=0)
     assert "tok:zh" in chinese.scores[0].signature
     forced = score_texts(
-        {"1": "คน"}, {"1": ["คน"]}, language="th", metrics=("sacrebleu",), sacrebleu_tokenize="13a", num_bootstrap=0
+        {"1": "คน"}, {"1": ["คน"]}, language="th", metrics=("sacrebleu",), sacrebleu_tokenize="13a", bootstrap=0
     )
     assert "means little in Thai" in forced.warnings[0]
 
@@ -210,7 +208,7 @@ def test_document_frequencies_of_all_references(fakecap: tuple[Path, Path], tmp_
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     hypotheses, references = small()
     metrics = ("cider", "bleu", "rouge", "sacrebleu", "chrf++")
-    report = score_texts(hypotheses, references, language="en", metrics=metrics, num_bootstrap=50)
+    report = score_texts(hypotheses, references, language="en", metrics=metrics, bootstrap=50)
     path = write_scores(report, tmp_path / "out")
     read = read_scores(path)
     assert read.scores == report.scores
@@ -222,7 +220,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 
 
 def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
-    path = write_scores(score_texts(*small(), language="en", num_bootstrap=0), tmp_path)
+    path = write_scores(score_texts(*small(), language="en", bootstrap=0), tmp_path)
     good = path.read_text()
     for content, message in (
         (good[:100], "not valid JSON"),
@@ -250,7 +248,7 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
         ({"protocols": ("coca",)}, "unknown protocol 'coca': did you mean 'coco'"),
         ({"metrics": ("external",)}, "needs the command"),
         ({"metrics": ("meteor",)}, "needs Java and METEOR's jar"),
-        ({"num_bootstrap": -1}, "num_bootstrap is -1"),
+        ({"bootstrap": -1}, "bootstrap is -1"),
         ({"benchmark": "coco"}, "there is no benchmark 'coco'"),
         ({"df": "absent.json"}, r"absent\.json: no such file"),
         ({"protocols": ("jieba",)}, "protocol 'jieba' is for zh"),
@@ -258,7 +256,7 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
 )
 def test_wrong_settings_are_one_line(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message) as caught:
-        score_texts(*small(), **{"language": "en", "num_bootstrap": 0, **options})
+        score_texts(*small(), **{"language": "en", "bootstrap": 0, **options})
     assert "\n" not in str(caught.value)
 
 
@@ -277,7 +275,7 @@ def test_wild_texts_are_scored(references: dict[str, list[str]], texts: list[str
         language="th",
         metrics=("cider", "bleu", "rouge", "chrf"),
         protocols=("coco", "characters", "whitespace"),
-        num_bootstrap=20,
+        bootstrap=20,
     )
     assert all(math.isfinite(one.value) and one.value >= 0 for one in report.scores)
     json.dumps(report.as_dict()).encode()
@@ -292,10 +290,10 @@ def test_off_target_rate(shared: Path) -> None:
         "4": "",
     }
     references = {name: ["Ein Satz."] for name in hypotheses}
-    report = score_texts(hypotheses, references, language="de", metrics=("language",), num_bootstrap=0)
+    report = score_texts(hypotheses, references, language="de", metrics=("language",), bootstrap=0)
     assert values(report, "raw") == {"off_target": 0.5}
     assert report.measurements[0].statistics.values[:, 0].tolist() == [0, 1, 0, 1]
-    empty = score_texts({"1": ""}, {"1": ["نص"]}, language="ar", metrics=("language",), num_bootstrap=0)
+    empty = score_texts({"1": ""}, {"1": ["نص"]}, language="ar", metrics=("language",), bootstrap=0)
     assert values(empty, "raw") == {"off_target": 1.0}
     with pytest.raises(ValueError, match="'mi' is not among the languages"):
         score_texts(hypotheses, references, language="mi", metrics=("language",))
@@ -323,7 +321,7 @@ def test_an_external_command(answer: str, tmp_path: Path) -> None:
         external=f"{sys.executable} {script} --gpus 0",
         external_name="COMET",
         sources=dict.fromkeys(hypotheses, "a source"),
-        num_bootstrap=20,
+        bootstrap=20,
     )
     assert values(report, "raw") == {"COMET": 1.0}
     assert "command:python metric.py --gpus 0" in re.sub(r"python[0-9.]*", "python", report.scores[0].signature)

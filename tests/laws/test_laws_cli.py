@@ -97,9 +97,12 @@ def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
     ("arguments", "message"),
     [
         (("fit", "none.csv"), "none.csv: no such file"),
-        (("fit", "TABLE", "--columns", "P"), "--columns: 'P' is not of the form name=value"),
+        (("fit", "TABLE", "--columns", "P"), "--columns P: 'P' is not of the form A=B"),
         (("fit", "TABLE", "--columns", "P=prams"), "did you mean 'params'"),
-        (("fit", "TABLE", "--columns", COLUMNS, "--bounds", "b_T=1"), "name=low:high"),
+        (
+            ("fit", "TABLE", "--columns", COLUMNS, "--bounds", "b_T=1"),
+            "--bounds b_T=1: b_T=1: expected a lowest and",
+        ),
         (("predict", "none.json", "--at", "P=1"), "none.json: no such file"),
     ],
 )

@@ -6,8 +6,6 @@ from synthetic_runs import grid, product_runs
 
 from polyglance.laws import CompareConfig, FitConfig, Table, compare_laws, fit_law
 
-LSQ = FitConfig(objective="log-lsq", bootstrap=0)
-
 
 def runs():
     p, s, t = grid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e5, 1e8, 5), [2.0, 6.0, 12.0])
@@ -16,7 +14,7 @@ def runs():
 
 
 def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
-    config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0), language="language")
+    config = CompareConfig(objective="log-lsq", size="size", language="language")
     result = compare_laws(config, Table.from_columns(runs()))["all"]
     protocols = {score.protocol for score in result.scores}
     assert protocols == {
@@ -41,7 +39,7 @@ def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
 
 def test_no_held_out_row_touches_its_own_prediction():
     columns = runs()
-    config = CompareConfig(fit=LSQ)
+    config = CompareConfig(objective="log-lsq")
     before = compare_laws(config, Table.from_columns(columns))["all"]
     y = columns["y"].copy()
     y[columns["P"] == columns["P"].max()] *= 3
@@ -58,7 +56,7 @@ def test_splits_that_cannot_determine_a_law_are_skipped_and_counted():
     columns = runs()
     two = {name: np.asarray(column)[np.asarray(columns["T"]) != 6.0] for name, column in columns.items()}
     two["size"] = np.where(two["T"] == 2.0, "a", "b")
-    config = CompareConfig(fit=FitConfig(objective="log-lsq", size="size", bootstrap=0))
+    config = CompareConfig(objective="log-lsq", size="size")
     result = compare_laws(config, Table.from_columns(two))["all"]
     full = next(s for s in result.scores if (s.candidate, s.protocol) == ("product(P, S, T)", "leave one model out"))
     assert (full.num_splits, full.num_skipped, full.mean_relative_error) == (0, 2, None)
@@ -69,11 +67,11 @@ def test_splits_that_cannot_determine_a_law_are_skipped_and_counted():
 def test_too_few_rows_to_compare_are_an_error():
     few = {"P": [1e8, 1e9, 1e10], "S": [1e5, 1e7, 1e6], "T": [2.0, 3.0, 4.0], "y": [3.0, 2.0, 1.5]}
     with pytest.raises(ValueError, match="nothing to compare"):
-        compare_laws(CompareConfig(fit=LSQ), Table.from_columns(few))
+        compare_laws(CompareConfig(objective="log-lsq"), Table.from_columns(few))
 
 
 def test_the_r2_of_a_candidate_is_that_of_the_fit():
     table = Table.from_columns({**runs(), "w": np.geomspace(0.1, 10, 60)})
-    config = FitConfig(objective="log-lsq", weight="w", bootstrap=0)
-    fit, candidate = fit_law(config, table).only, compare_laws(CompareConfig(fit=config), table)["all"].candidates[0]
+    fit = fit_law(FitConfig(objective="log-lsq", weight="w", bootstrap=0), table).only
+    candidate = compare_laws(CompareConfig(objective="log-lsq", weight="w"), table)["all"].candidates[0]
     assert (candidate.r2_log, candidate.r2_raw) == pytest.approx((fit.r2_log, fit.r2_raw), rel=1e-9)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.laws import FitConfig, FrontierConfig, Table, find_pareto_frontier, fit_law
+from polyglance.laws import FitConfig, Table, find_pareto_frontier, fit_law
 
 POINTS = st.lists(
     st.tuples(st.sampled_from([1.0, 2.0, 3.0, 5.0, 8.0, 13.0]), st.sampled_from([1.0, 1.5, 2.0, 2.5, 3.0])), max_size=20
@@ -28,13 +28,13 @@ def test_options_of_the_frontier():
     loss = np.array([5.0, 3.0, 4.0, 4.5, 2.0, 1.0])
     runs = ["a", "a", "a", "b", "b", "b"]
     assert find_pareto_frontier(compute, loss).tolist() == [0, 3, 1, 4, 5]
-    final = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(final_only=True))
+    final = find_pareto_frontier(compute, loss, runs=runs, final_only=True)
     assert final.tolist() == [2, 5]
-    assert find_pareto_frontier(compute, loss, config=FrontierConfig(min_gap_decades=0.5)).tolist() == [0, 4, 5]
-    smooth = find_pareto_frontier(compute, loss, runs=runs, config=FrontierConfig(window=3))
+    assert find_pareto_frontier(compute, loss, min_gap=0.5).tolist() == [0, 4, 5]
+    smooth = find_pareto_frontier(compute, loss, runs=runs, window=3)
     assert 1 not in smooth.tolist() or loss[1] == 3.0
     with pytest.raises(ValueError, match="name its column as cluster"):
-        find_pareto_frontier(compute, loss, config=FrontierConfig(final_only=True))
+        find_pareto_frontier(compute, loss, final_only=True)
 
 
 def runs_table():

@@ -53,7 +53,7 @@ def test_the_cheapest_of_several_within_the_limits(law):
     assert sum(option.share_cheapest for option in free.options) == pytest.approx(1.0)
     caps = {
         "samples": Budget(max_samples=1e7),
-        "GB of memory": Budget(max_memory_bytes=2e10),
+        "GB of memory": Budget(max_memory_gb=20),
         "hours": Budget(max_hours=1e-3, gmac_per_gpu_s=1e5),
     }
     for word, budget in caps.items():
@@ -69,7 +69,7 @@ def test_the_cheapest_of_several_within_the_limits(law):
     [
         (Budget(max_hours=3), (SMALL,), r"max_hours cannot be judged \('small'\): it needs gmac_per_gpu_s"),
         (Budget(price_per_gpu_hour=3), (replace(SMALL, samples_per_s=9.0), LARGE), r"price_per_gpu_hour .*\('large'\)"),
-        (Budget(max_memory_bytes=3), (replace(SMALL, memory_bytes=None),), "candidates with memory_bytes"),
+        (Budget(max_memory_gb=3), (replace(SMALL, memory_bytes=None),), "candidates with memory_bytes"),
         (Budget(max_hours=3, gmac_per_gpu_s=1e5), (), "no candidates are given"),
     ],
 )
@@ -79,7 +79,7 @@ def test_a_limit_that_cannot_be_checked_is_refused(law, budget, candidates, mess
 
 
 def test_hours_and_money_follow_from_throughput_and_price(law):
-    budget = Budget(num_gpus=8, gmac_per_gpu_s=1e5, price_per_gpu_hour=2.5)
+    budget = Budget(gpus=8, gmac_per_gpu_s=1e5, price_per_gpu_hour=2.5)
     (option,) = ask(law, target=2.5, candidates=(LARGE,), budget=budget).options
     assert option.hours.value == pytest.approx(option.compute_gmac.value / 8e5 / 3600)
     assert option.gpu_hours.value == pytest.approx(8 * option.hours.value)

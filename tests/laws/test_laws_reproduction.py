@@ -108,7 +108,7 @@ def test_extrapolation_anchors(held_out):
 @pytest.mark.slow
 def test_compare_finds_the_known_order_of_the_forms():
     table = Table.read(DATA / "routed_lm" / "derived_PST_1334.csv")
-    result = compare_laws(CompareConfig(fit=FitConfig(objective="log-lsq")), table)["all"]
+    result = compare_laws(CompareConfig(objective="log-lsq"), table)["all"]
     best = result.best("expanding window")
     assert best is not None
     assert best.candidate == "product(P, S, T)"

@@ -39,7 +39,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, row, message):
     with pytest.raises(ValueError, match=message) as caught:
         fit_law(FitConfig(columns=TWO, bootstrap=0), table)
     assert "\n" not in str(caught.value)
-    law = fit_law(FitConfig(columns=TWO, bootstrap=0, bad_rows="drop"), table)
+    law = fit_law(FitConfig(columns=TWO, bootstrap=0, drop_bad_rows=True), table)
     assert law.only.num_rows == 9
     assert list(law.data["dropped"]) == ["10"]
     assert [warning.code for warning in law.warnings] == ["rows-dropped"]
@@ -128,7 +128,7 @@ def test_any_table_gives_a_law_of_finite_numbers_or_an_error_of_one_line(data):
         offset=data.draw(st.booleans()),
         method=data.draw(st.sampled_from(["pairs", "wild"])),
         bootstrap=20,
-        bad_rows="drop",
+        drop_bad_rows=True,
     )
     try:
         law = fit_law(config, Table.from_columns(columns))

@@ -10,7 +10,8 @@ from transformers import BartConfig, Florence2Config, Florence2ForConditionalGen
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.model import Polyglance, PolyglanceConfig
-from polyglance.model.assemble import AssembleConfig, assemble_model
+from polyglance.model.assemble import assemble_model
+from polyglance.model.config import AssembleConfig
 from polyglance.model.generate import load_polyglance
 from polyglance.model.micro import MicroConfig
 

@@ -11,8 +11,9 @@ from tokenizers import Tokenizer
 from transformers import Florence2ForConditionalGeneration, Gemma2ForCausalLM
 
 from polyglance.model import Polyglance
-from polyglance.model.assemble import AssembleConfig, assemble_model, build_language_model, insert_language_model
+from polyglance.model.assemble import assemble_model, build_language_model, insert_language_model
 from polyglance.model.checkpoint import Checkpoint
+from polyglance.model.config import AssembleConfig
 from polyglance.model.convert import convert_key_to_published
 from polyglance.model.generate import load_polyglance
 
@@ -124,10 +125,10 @@ def test_memory_is_that_of_a_shard(tmp_path: Path, sources: tuple[Path, Path]) -
     assert len(shards) > 3
     program = """
 import resource, sys
-from polyglance.model import assemble, checkpoint
+from polyglance.model import assemble, checkpoint, config
 checkpoint.write_weights.__kwdefaults__["max_shard_bytes"] = 50_000_000
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assemble.assemble_model(assemble.AssembleConfig(florence=sys.argv[1], gemma=sys.argv[2]), sys.argv[3])
+assemble.assemble_model(config.AssembleConfig(florence=sys.argv[1], gemma=sys.argv[2]), sys.argv[3])
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
     arguments = [str(sources[0]), str(tmp_path / "gemma"), str(tmp_path / "out")]

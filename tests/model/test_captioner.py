@@ -11,7 +11,7 @@ from small_models import assembled_folder, tiny_model
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance, PolyglanceCaptioner
-from polyglance.model.generate import GenerateConfig
+from polyglance.model.config import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 

@@ -17,8 +17,9 @@ from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.folder_loss import measure_folder
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model import PolyglanceCaptioner
+from polyglance.model.config import GenerateConfig
 from polyglance.model.engine import PolyglanceEngine
-from polyglance.model.generate import GenerateConfig, generate_ids
+from polyglance.model.generate import generate_ids
 
 SOURCES = ["the dog runs", "cat", "a cat sits on the mat"]
 CANDIDATES = [["eine Katze", "der Hund"], ["auf der Matte", "a"], ["the", "the mat the mat"]]

@@ -79,7 +79,7 @@ def test_macs_on_meta_equal_those_of_a_real_pass(decoder: str) -> None:
 
 
 def test_card(capsys: pytest.CaptureFixture[str]) -> None:
-    cli.card("micro-gemma2-32", source_tokens=20, target_tokens=10, json=True)
+    cli.show_card("micro-gemma2-32", source_tokens=20, target_tokens=10, json=True)
     card = json.loads(capsys.readouterr().out)
     assert sum(card["num_parameters_by_part"].values()) == card["num_parameters"]
     assert sum(card["gmac_by_part"].values()) == pytest.approx(card["gmac"])
@@ -90,7 +90,7 @@ def test_card(capsys: pytest.CaptureFixture[str]) -> None:
         held = card["training_bytes"][policy]["float32"] - card["activation_bytes"][policy]["float32"]
         assert held == weights + 12 * trained
     assert weights < card["inference_bytes"]["float32"] < 2 * weights
-    cli.card("micro-gemma2-32")
+    cli.show_card("micro-gemma2-32")
     assert "pre-training" in capsys.readouterr().out
 
 

@@ -35,7 +35,7 @@ def data(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_numbers_are_those_of_the_data(data: Path, tmp_path: Path) -> None:
-    audit = write_audit(AuditConfig(directory=data, num_images=5), tmp_path / "audit.html")
+    audit = write_audit(data, AuditConfig(images=5), tmp_path / "audit.html")
     cells = {cell.cell: cell for cell in audit.cells}
     assert cells.keys() == {"caption-fr", "translation-zh"}
     french, chinese = cells["caption-fr"], cells["translation-zh"]
@@ -50,7 +50,7 @@ def test_numbers_are_those_of_the_data(data: Path, tmp_path: Path) -> None:
 
 def test_the_page_shows_images_and_texts_and_runs_nothing_of_theirs(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "audit.html"
-    write_audit(AuditConfig(directory=data, num_images=5), path)
+    write_audit(data, AuditConfig(images=5), path)
     page = path.read_text()
     assert page.count("<article>") == page.count("data:image/png") == 5
     assert "image: &lt;b&gt;broken&lt;/b&gt;" in page
@@ -59,7 +59,7 @@ def test_the_page_shows_images_and_texts_and_runs_nothing_of_theirs(data: Path, 
     assert "<script" not in page
     assert not re.search(r"(src|href)=\"https?:", page)
     again = tmp_path / "again.html"
-    write_audit(AuditConfig(directory=data, num_images=5), again)
+    write_audit(data, AuditConfig(images=5), again)
     assert again.read_text() == page
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pytest
 
-from polyglance.cli.results import results
+from polyglance.cli import main
 from polyglance.data.benchmarks import BENCHMARKS
 from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.score_report import write_scores
@@ -326,9 +326,9 @@ def test_formats_hold_the_same_numbers(tmp_path: Path, name: str) -> None:
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(tmp_path / "a", {}, CIDER)
-    results((str(tmp_path / "a"),), table="coco")
+    main(["results", str(tmp_path / "a"), "--table", "coco"])
     assert "| **mine** |  |  | 123.4 |  | own scores |" in capsys.readouterr().out
-    results(table="headline", format="json", out=tmp_path / "t.json")
+    main(["results", "--format", "json", "--out", str(tmp_path / "t.json")])
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
     with pytest.raises(ValueError, match="there is no table 'coca'; did you mean 'coco'"):
         make_result_tables("coca")
@@ -336,7 +336,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_tables_load_no_torch() -> None:
     code = (
-        "from polyglance.cli.results import results\nresults(table='coco')\nimport sys\n"
+        "from polyglance.cli import main\nmain(['results', '--table', 'coco'])\nimport sys\n"
         "assert not {'torch', 'transformers'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

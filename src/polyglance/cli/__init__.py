@@ -1,57 +1,87 @@
 """polyglance: image captioning for languages that have no captions.
 
-Each verb is one library function; here arguments are parsed and results printed, no more. Nothing heavy is imported
-before a verb is chosen, so that `polyglance --help` answers at once.
+`main` finds the verb, makes its options (options.py) and calls it. Each verb is a function of its own module, which
+calls one function of the library and prints the result (output.py). A verb's module is imported when the verb is
+called, so that `polyglance --help` answers at once.
 """
 
+import ast
+import itertools
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import tyro
 from tyro.extras import SubcommandApp
 
 from polyglance import __version__
-from polyglance.cli import build as _build  # noqa: F401  its verbs are those of `data`
-from polyglance.cli import law, model
-from polyglance.cli.data import data_app
-from polyglance.cli.eval import eval_app
-from polyglance.cli.results import results
-from polyglance.cli.score import score
-from polyglance.cli.study import study_app
-from polyglance.cli.train import train
+from polyglance.cli.options import REGISTRY, MistakeError, describe_mistake
+from polyglance.languages import did_you_mean
 
-__all__ = ["app", "main"]
+__all__ = ["GROUPS", "VERBS", "main"]
 
-app, law_app, model_app = SubcommandApp(), SubcommandApp(), SubcommandApp()
-for law_verb in (law.fit, law.compare, law.predict, law.plan):
-    law_app.command(law_verb)
-for model_verb in (model.card, model.assemble, model.convert):
-    model_app.command(model_verb)
-app.command(data_app, name="data", help="Make, build, count and look at data sets.")
-app.command(model_app, name="model", help="Sizes and their costs; initial models; checkpoints of the published code.")
-app.command(model.caption)
-app.command(model.translate)
-app.command(train)
-app.command(eval_app, name="eval", help="Have a model caption, translate, disambiguate; measure its losses.")
-app.command(score)
-app.command(results)
-app.command(law_app, name="law", help="Fit scaling laws to a table of runs, compare them, predict and plan.")
-app.command(study_app, name="study", help="A grid of runs, from data to the report.")
+GROUPS: Mapping[str, str] = MappingProxyType(
+    {
+        "data": "Make, build, count and look at data sets.",
+        "model": "Sizes and their costs; initial models; checkpoints of the published code.",
+        "eval": "Have a model caption, translate, disambiguate; measure its losses.",
+        "law": "Fit scaling laws to a table of runs, compare them, predict and plan.",
+        "study": "A grid of runs, from data to the report.",
+    }
+)
+"""Groups of verbs, with their help."""
+VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("data", "world"): "data:make_world",
+        ("data", "import"): "data:import_data_sets",
+        ("data", "build"): "data:build_data_sets",
+        ("data", "stats"): "data:count_data_set",
+        ("data", "audit"): "data:audit_data_set",
+        ("model", "card"): "model:show_card",
+        ("model", "assemble"): "model:assemble",
+        ("model", "convert"): "model:convert",
+        ("caption",): "model:caption",
+        ("translate",): "model:translate",
+        ("train",): "train:train",
+        ("eval", "caption"): "eval:evaluate_captions",
+        ("eval", "translate"): "eval:evaluate_translations",
+        ("eval", "disambiguate"): "eval:evaluate_disambiguation",
+        ("eval", "loss"): "eval:measure_losses",
+        ("eval", "list"): "eval:list_benchmarks",
+        ("score",): "score:score",
+        ("results",): "results:show_results",
+        ("law", "fit"): "law:fit",
+        ("law", "compare"): "law:compare",
+        ("law", "predict"): "law:predict",
+        ("law", "plan"): "law:plan",
+        ("study", "plan"): "study:plan",
+        ("study", "run"): "study:run",
+        ("study", "status"): "study:show_status",
+        ("study", "report"): "study:write_report",
+    }
+)
+"""Words of each verb -> module and function."""
+_SETTINGS = (tyro.conf.FlagCreatePairsOff,)
+"""A flag has one name: `--json`, and `--no-score` for what is on by default."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Entry point. A user's mistake is one line on standard error and exit code 2."""
-    if not sys.stderr.isatty():  # transformers' bars, which would fill a log
+    """Run the command line. A user's mistake is one line on standard error and exit code 2."""
+    if not sys.stderr.isatty():  # progress bars of the hub and of transformers would fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     given = list(sys.argv[1:] if args is None else args)
-    if given[:2] == ["eval", "--list"]:  # as other evaluators have it
-        given[1] = "list"
     try:
-        app.cli(prog="polyglance", description=f"{__doc__.splitlines()[0]} Version {__version__}.", args=given)
-    except ValueError as error:
-        print(f"polyglance: {error}", file=sys.stderr)
+        _run(given)
+    except (MistakeError, ValueError) as error:
+        print(f"polyglance: {describe_mistake(error, given)}", file=sys.stderr)
         raise SystemExit(2) from None
-    except BrokenPipeError:  # whoever read our output had enough of it: `polyglance ... | head`
+    except BrokenPipeError:  # the reader of a pipe stopped: `polyglance ... | head`
         sys.stderr.close()
         raise SystemExit(1) from None
     except OSError as error:  # a full or read-only disk, a folder where a file should be
@@ -62,3 +92,68 @@ def main(args: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def _run(args: list[str]) -> None:
+    if args == ["--version"]:
+        print(f"polyglance {__version__}")
+        return
+    if args[:2] == ["eval", "--list"]:  # as in other evaluators
+        args[1] = "list"
+    if args[:1] == ["--completion"]:
+        _make_app(_load).cli(prog="polyglance", args=["--tyro-print-completion", *args[1:]], registry=REGISTRY)
+    for words in (tuple(args[:2]), tuple(args[:1])):
+        if words in VERBS:
+            prog, rest = " ".join(("polyglance", *words)), args[len(words) :]
+            tyro.cli(_load(words), prog=prog, args=rest, config=_SETTINGS, registry=REGISTRY)
+            return
+    _check_words(args)
+    description = f"{__doc__.splitlines()[0]} Version {__version__}."
+    _make_app(_make_placeholder).cli(prog="polyglance", description=description, args=args)
+
+
+def _check_words(args: Sequence[str]) -> None:
+    """Refuse words that are no verb."""
+    words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))[:2]
+    if words and words[0] not in GROUPS:
+        raise MistakeError(f"there is no verb {words[0]!r}; {did_you_mean(words[0], [verb[0] for verb in VERBS])}")
+    if len(words) == 2:
+        verbs = [verb[1] for verb in VERBS if verb[0] == words[0]]
+        raise MistakeError(f"{words[0]} has no verb {words[1]!r}; {did_you_mean(words[1], verbs)}")
+
+
+def _load(words: tuple[str, ...]) -> Callable[..., None]:
+    """Import the function of a verb."""
+    module, _, name = VERBS[words].partition(":")
+    function: Callable[..., None] = getattr(import_module(f"{__name__}.{module}"), name)
+    return function
+
+
+def _make_placeholder(words: tuple[str, ...]) -> Callable[..., None]:
+    """Make a function without options that has the summary of a verb, read from its source without an import."""
+    module, _, name = VERBS[words].partition(":")
+    spec = find_spec(f"{__name__}.{module}")
+    assert spec is not None
+    assert spec.origin is not None
+    nodes = ast.parse(Path(spec.origin).read_text(encoding="utf-8")).body
+    [function] = [node for node in nodes if isinstance(node, ast.FunctionDef) and node.name == name]
+
+    def placeholder() -> None: ...
+
+    placeholder.__doc__ = re.split(r"\n\s*\n", ast.get_docstring(function) or "")[0]
+    return placeholder
+
+
+def _make_app(make_function: Callable[[tuple[str, ...]], Callable[..., Any]]) -> SubcommandApp:
+    """Make the tree of all verbs, for help pages and shell completion."""
+    app, groups = SubcommandApp(), {name: SubcommandApp() for name in GROUPS}
+    added = set()
+    for words in VERBS:
+        if len(words) == 1:
+            app.command(name=words[0])(make_function(words))
+            continue
+        groups[words[0]].command(name=words[1])(make_function(words))
+        if words[0] not in added:
+            app.command(groups[words[0]], name=words[0], help=GROUPS[words[0]])
+            added.add(words[0])
+    return app

@@ -1,112 +1,86 @@
-"""`polyglance data world | import | stats`."""
+"""`polyglance data world | import | build | stats | audit`."""
 
-from dataclasses import asdict
+import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from rich.console import Group
 from rich.table import Table
 from tyro.conf import Positional
-from tyro.extras import SubcommandApp
 
-from polyglance.cli.output import show
+from polyglance.cli.options import Options, Settings
+from polyglance.cli.output import make_plain, show
+from polyglance.data.importer import ImportConfig, import_data
+from polyglance.data.world import WorldConfig, generate
+from polyglance.report.audit import AuditConfig, write_audit
+from polyglance.settings import UnusedSettingError
 
-__all__ = ["data_app"]
-
-data_app = SubcommandApp()
+__all__ = ["audit_data_set", "build_data_sets", "count_data_set", "import_data_sets", "make_world"]
 
 
-@data_app.command(name="world")
-def data_world(
-    out: Path,
-    level: Literal["pairs", "counts", "full"] = "pairs",
-    image_size: int = 32,
-    languages: str = "en,de,fr,es,ru,zh",
-    styles: str = "short",
-    num_train_images: int = 20_000,
-    num_test_images: int = 1_000,
-    seed: int = 0,
-    json: bool = False,
-) -> None:
+def make_world(out: Path, config: Options[WorldConfig], json: bool = False) -> None:
     """Draw the built-in world: scenes described in every language, as a training and a test data set.
 
     Args:
         out: Folder that gets the data sets `train` and `test`.
-        level: Difficulty: which attributes vary.
-        image_size: Side of the square images, in pixels.
-        languages: Languages of the texts, separated by commas.
-        styles: Kinds of captions, of `short` and `detailed`, separated by commas.
-        num_train_images: Images to train on.
-        num_test_images: Images held out; none shows what a training image shows.
-        seed: Of scenes and their rendering.
-        json: Print the result for machines.
+        json: Print the result as JSON.
     """
-    from polyglance.config import from_dict
-    from polyglance.data.world import WorldConfig, generate
-
-    values = {"level": level, "image_size": image_size, "languages": _list(languages), "styles": _list(styles)}
-    values |= {"num_train_images": num_train_images, "num_test_images": num_test_images, "seed": seed}
-    show(generate(from_dict(WorldConfig, values), out), json, _facts)
+    show(generate(config, out), json, _make_fact_table)
 
 
-@data_app.command(name="import")
-def data_import(
-    out: Path,
-    format: Literal["table", "cc12m-ccmatrix", "baked"] = "table",
-    table: Path | None = None,
-    images: Path | None = None,
-    test_fraction: float = 0.1,
-    languages: str = "",
-    background: str = "255,255,255",
-    max_pixels: int | None = None,
-    max_side: int | None = None,
-    licence: str = "",
-    seed: int = 0,
-    overwrite: bool = False,
-    json: bool = False,
-) -> None:
+def import_data_sets(config: Options[ImportConfig], json: bool = False) -> None:
     """Make data sets of your own images and texts. What cannot be used is counted, with file and line.
 
     Args:
-        out: Folder that gets the data sets `train` and `test`.
-        format: A table of your own; CC12M's WebDataset shards with the published annotations; or the shards that the
-            published code makes of them.
-        table: JSON lines, CSV, TSV or Parquet: an image and its texts by language in each row. For cc12m-ccmatrix:
-            the folder (or URL) of the annotations, a Parquet file per shard.
-        images: Folder the image paths start from; without a table, of `<name>.jpg` and `<name>.<language>.txt`. For
-            cc12m-ccmatrix and baked: the folder (or URL) of the shards.
-        test_fraction: Share of the pictures held out.
-        languages: Languages to keep, separated by commas; all if not given.
-        background: Red,green,blue that shows through transparent images.
-        max_pixels: Images with more pixels are left out undecoded.
-        max_side: Larger images are reduced to this, in pixels.
-        licence: Licence of images and texts, for the manifest.
-        seed: Another seed holds out other pictures.
-        overwrite: Replace data sets that are there.
-        json: Print the result for machines.
+        json: Print the result as JSON.
     """
-    from polyglance.config import from_dict
-    from polyglance.data.importer import ImportConfig, import_data
-
-    try:
-        colour = tuple(int(value) for value in background.split(","))
-    except ValueError:
-        raise ValueError(f"--background {background}: expected three numbers such as 255,255,255") from None
-    values: dict[str, Any] = {
-        "out": out,
-        "format": format,
-        "table": table,
-        "images": images,
-        "test_fraction": test_fraction,
-    }
-    values |= {"languages": _list(languages), "background": colour, "max_pixels": max_pixels, "max_side": max_side}
-    values |= {"licence": licence, "seed": seed, "overwrite": overwrite}
-    given = {key: value for key, value in values.items() if value is not None}
-    show(import_data(from_dict(ImportConfig, given)), json, _facts)
+    show(import_data(config), json, _make_fact_table)
 
 
-@data_app.command(name="stats")
-def data_stats(
+def build_data_sets(
+    recipe: Positional[Path],
+    set_: Settings = (),
+    workers: int = 1,
+    ray: str | None = None,
+    gpus_per_worker: float = 0.0,
+    retry_failed: bool = False,
+    json: bool = False,
+) -> None:
+    """Build a data set from images, bitext and engines. Can be killed and run again: it goes on where it was.
+
+    Args:
+        recipe: The recipe's TOML file.
+        set_: Override a setting of the file.
+        workers: Processes (with --ray: actors) of each step.
+        ray: Address of a Ray cluster to run on, such as auto or 127.0.0.1:6379.
+        gpus_per_worker: GPUs that each actor is given; with --ray only.
+        retry_failed: Try records that an engine could not do again, and no others.
+        json: Print the result as JSON.
+    """
+    from polyglance.config import load
+    from polyglance.data.build.build import build
+    from polyglance.data.build.executors import InProcess, RayCluster, WorkerPool
+    from polyglance.data.build.recipe import Recipe
+    from polyglance.progress import track_progress
+
+    if gpus_per_worker and ray is None:
+        raise UnusedSettingError(
+            "`gpus_per_worker` has no effect without `ray`: workers take turns at CUDA_VISIBLE_DEVICES"
+        )
+    config = load(Recipe, recipe, overrides=set_)
+    executor: InProcess | WorkerPool | RayCluster = InProcess() if workers == 1 else WorkerPool(workers)
+    if ray is not None:
+        executor = RayCluster(ray, num_workers=workers, num_gpus=gpus_per_worker)
+    with track_progress() as show_progress:
+        result = build(config, executor, retry_failed=retry_failed, on_progress=show_progress)
+    show(result, json, _make_build_tables)
+    if failed := sum(step.num_failed for step in result.steps):
+        print(f"{failed} records failed; --retry-failed tries them again", file=sys.stderr)
+    if not any(result.images.values()):
+        raise ValueError(f"{config.out}: not a single image is left; what was left out, and why, is printed above")
+
+
+def count_data_set(
     directory: Positional[Path],
     tokenizer: Path | None = None,
     decoder_tokenizer: Path | None = None,
@@ -120,23 +94,84 @@ def data_stats(
         tokenizer: A tokenizer.json, to count tokens with.
         decoder_tokenizer: With --like-paper: the targets' tokenizer.json, where it is not the prompts'.
         like_paper: Count as the paper counted its data: per cell samples, tokens of whole prompts and of targets.
-        json: Print the result for machines.
+        json: Print the result as JSON.
     """
     from polyglance.data.stats import measure_data_set
+    from polyglance.mixture.paper_counts import count_like_paper
     from polyglance.mixture.tokenizer import load_tokenizer
 
     if not like_paper:
-        show(measure_data_set(directory, None if tokenizer is None else load_tokenizer(tokenizer)), json, _stats_tables)
-        return
-    if tokenizer is None:
+        if decoder_tokenizer is not None:
+            raise UnusedSettingError("`decoder_tokenizer` has no effect without `like_paper`")
+        loaded = None if tokenizer is None else load_tokenizer(tokenizer)
+        show(measure_data_set(directory, loaded), json, _make_stats_tables)
+    elif tokenizer is None:
         raise ValueError("--like-paper counts tokens: give --tokenizer (and --decoder-tokenizer, where it is another)")
-    from polyglance.mixture.paper_counts import count_like_paper
-
-    counts = count_like_paper(directory, tokenizer, decoder_tokenizer)
-    show([asdict(cell) for cell in counts] if json else counts, json, _paper_table)
+    else:
+        show(count_like_paper(directory, tokenizer, decoder_tokenizer), json, _make_paper_table)
 
 
-def _paper_table(counts: Any) -> Table:
+def audit_data_set(
+    directory: Positional[Path],
+    config: Options[AuditConfig],
+    out: Path = Path("audit.html"),
+    json: bool = False,
+) -> None:
+    """Show a data set on one page: cells, lengths, languages, scores, what was left out, and a sample of images.
+
+    Args:
+        directory: A data set: the folder with manifest.json.
+        out: The HTML file; the same numbers go beside it as JSON.
+        json: Print the result as JSON.
+    """
+    show(write_audit(directory, config, out), json, _make_audit_table)
+
+
+def _make_fact_table(result: Any) -> Table:
+    """Return names and values of a result, one line each."""
+    table = Table(show_header=False)
+    for name, value in make_plain(result).items():
+        text = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, Mapping) else value
+        table.add_row(name.replace("_", " "), str(text))
+    return table
+
+
+def _make_build_tables(result: Any) -> list[Table]:
+    steps = Table("step", "parts", "in", "out", "dropped", "failed", "time (s)", "in engines (s)")
+    drops = Table("step", "left out because", "count", "first places")
+    for step in result.steps:
+        count = sum(drop["count"] for drop in step.drops.values())
+        numbers = (f"{value:,}" for value in (step.num_parts, step.num_in, step.num_out, count, step.num_failed))
+        steps.add_row(step.name, *numbers, f"{step.seconds:.1f}", f"{step.engine_s:.1f}")
+        for reason, drop in step.drops.items():
+            drops.add_row(step.name, reason, f"{drop['count']:,}", ", ".join(drop["examples"][:2]))
+    steps.caption = ", ".join(f"{result.out / name}: {count:,} images" for name, count in result.images.items())
+    return [steps, drops] if drops.row_count else [steps]
+
+
+def _make_stats_tables(stats: Any) -> list[Table]:
+    rows = stats.rows()
+    columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
+    cells = Table(*(name.replace("_", " ") for name in columns), title=f"{stats.num_images:,} images")
+    for column in cells.columns[:1]:  # the name of a cell is not broken in a narrow terminal
+        column.no_wrap = True
+    for row in rows:
+        cells.add_row(*(_format_cell(row[name]) for name in columns))
+    drops = Table("left out because", "count", "first places")
+    for reason, drop in stats.drops.items():
+        drops.add_row(reason, f"{drop['count']:,}", ", ".join(drop["examples"][:3]))
+    return [cells, drops] if stats.drops else [cells]
+
+
+def _format_cell(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {count:,}" for key, count in value.items())
+    if value is None:
+        return ""
+    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _make_paper_table(counts: Any) -> Table:
     table = Table("cell", "samples", "encoder tokens, mean", "max", "decoder tokens, mean", "max")
     for cell in counts:
         encoder = (f"{cell.mean_encoder_tokens:.2f}", f"{cell.max_encoder_tokens:,}")
@@ -146,35 +181,10 @@ def _paper_table(counts: Any) -> Table:
     return table
 
 
-def _list(text: str) -> list[str]:
-    return [item.strip() for item in text.split(",") if item.strip()]
-
-
-def _facts(result: Any) -> Table:
-    table = Table(show_header=False)
-    for name, value in (result if isinstance(result, dict) else asdict(result)).items():
-        shown = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, dict) else value
-        table.add_row(name.replace("_", " "), str(shown))
+def _make_audit_table(audit: Any) -> Table:
+    table = Table("cell", "texts", "share", "in training", "other language", "score", title=str(audit.page))
+    for cell in audit.cells:
+        score = "" if cell.mean_score is None else f"{cell.mean_score:.3f}"
+        shares = (f"{100 * value:.1f} %" for value in (cell.share, cell.balanced_share, cell.in_other_language))
+        table.add_row(cell.cell, f"{cell.num_texts:,}", *shares, score)
     return table
-
-
-def _stats_tables(stats: Any) -> Group:
-    rows = stats.rows()
-    columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
-    cells = Table(*(name.replace("_", " ") for name in columns), title=f"{stats.num_images:,} images")
-    for column in cells.columns[:1]:  # a cell's name stays whole however narrow the terminal is
-        column.no_wrap = True
-    for row in rows:
-        cells.add_row(*(_cell(row[name]) for name in columns))
-    drops = Table("left out because", "count", "first places")
-    for reason, drop in stats.drops.items():
-        drops.add_row(reason, f"{drop['count']:,}", ", ".join(drop["examples"][:3]))
-    return Group(cells, drops) if stats.drops else Group(cells)
-
-
-def _cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {count:,}" for key, count in value.items())
-    if value is None:
-        return ""
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,16 +1,20 @@
 """Options of verbs, made by tyro from functions and config dataclasses.
 
 A verb is a function. A parameter that is a config dataclass gives one option for each of its fields; the docstring
-under a field is the option's help. Here is the one place where option texts are parsed: `A=B,...` for mappings,
-`A,B,...` for lists. An error that a config raises reaches the user as one line, as any other mistake does.
+under a field is the option's help. Option texts are parsed here and nowhere else: `A=B,...` for mappings, `A,B,...`
+for lists. An error that a config raises reaches the user as one line, as any other mistake does.
 """
 
 import dataclasses
+import itertools
+import re
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
-from tyro.conf import OmitArgPrefixes, UseAppendAction, arg
+from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.constructors import (
     ConstructorRegistry,
     PrimitiveConstructorSpec,
@@ -19,28 +23,66 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
-__all__ = ["REGISTRY", "MistakeError", "Options", "Settings", "parse_list", "parse_mapping"]
+from polyglance.languages import did_you_mean
+from polyglance.settings import UnusedSettingError
+
+__all__ = [
+    "REGISTRY",
+    "MistakeError",
+    "Options",
+    "Paths",
+    "Settings",
+    "describe_mistake",
+]
 
 T = TypeVar("T")
-Options = Annotated[T, OmitArgPrefixes]
+Options = Annotated[T, OmitArgPrefixes, arg(name="")]
 """A config dataclass as options of a verb, without a prefix before their names."""
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 """Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
+
+Paths = UseAppendAction[tuple[Annotated[Path, arg(metavar="FILE")], ...]]
+"""Files, with the option repeated for each: `--refs a.txt --refs b.txt`."""
 
 REGISTRY = ConstructorRegistry()
 """How values of options are parsed, for `tyro`."""
 
 
 class MistakeError(Exception):
-    """A mistake of the user in the options, in one line. No `ValueError`, which tyro would show in a box of its own."""
+    """A mistake of the user in the options, in one line. Not a `ValueError`, which tyro would show in a box.
+
+    Args:
+        message: what is wrong, and what would be right.
+        value: text of the option that could not be parsed, if that is the mistake.
+    """
+
+    def __init__(self, message: str, value: str | None = None) -> None:
+        super().__init__(message)
+        self.value = value
 
 
-def parse_list(text: str) -> tuple[str, ...]:
+def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
+    """Return the message of an error in one line, with the options that it is about.
+
+    Args:
+        args: the command line; the option whose value could not be parsed is found in it. Settings without effect are
+            named in the message, as `batch_size`, and become --batch-size.
+    """
+    if isinstance(error, MistakeError) and error.value is not None:
+        pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
+        option = next((name for name, value in pairs if value == error.value and name.startswith("--")), "option")
+        return f"{option} {error.value}: {error}"
+    if not isinstance(error, UnusedSettingError):
+        return str(error)
+    return re.sub(r"`(\w+)`", lambda match: f"--{match[1].replace('_', '-')}", str(error))
+
+
+def _parse_list(text: str) -> tuple[str, ...]:
     """Split a comma-separated list; blanks around the entries and empty entries are dropped."""
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
-def parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
+def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
     """Split `A=B,C=D`.
 
     Args:
@@ -50,32 +92,35 @@ def parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
         MistakeError: an entry without `=`, a name that stands twice, or a value that is no number where one is needed.
     """
     values: dict[str, Any] = {}
-    for entry in parse_list(text):
+    for entry in _parse_list(text):
         name, separator, value = (piece.strip() for piece in entry.partition("="))
         if not separator or not name or not value:
-            raise MistakeError(f"{text!r}: expected entries such as A=B, separated by commas; got {entry!r}")
+            raise MistakeError(f"{entry!r} is not of the form A=B", text)
         if name in values:
-            raise MistakeError(f"{text!r}: {name!r} stands twice")
-        values[name] = _parse_value(value, value_type, entry)
+            raise MistakeError(f"{name!r} is given twice", text)
+        try:
+            values[name] = _parse_value(value, value_type)
+        except ValueError as error:
+            raise MistakeError(f"{name}={value}: {error}", text) from None
     return values
 
 
-def _parse_value(value: str, value_type: Any, entry: str) -> Any:
+def _parse_value(value: str, value_type: Any) -> Any:
     if value_type is str:
         return value
     if value_type is float:
-        return _parse_number(value, entry)
+        return _parse_number(value)
     low, separator, high = value.partition(":")
     if not separator:
-        raise MistakeError(f"{entry!r}: expected a lowest and a highest value, as in {entry.partition('=')[0]}=0:1")
-    return (_parse_number(low, entry), _parse_number(high, entry))
+        raise ValueError("expected a lowest and a highest value, as in 0:1")
+    return (_parse_number(low), _parse_number(high))
 
 
-def _parse_number(text: str, entry: str) -> float:
+def _parse_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise MistakeError(f"{entry!r}: {text!r} is not a number") from None
+        raise ValueError(f"{text!r} is not a number") from None
 
 
 @REGISTRY.primitive_rule
@@ -87,7 +132,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar={str: "A=B,...", float: "A=1,..."}.get(value_type, "A=0:1,..."),
-        instance_from_str=lambda arguments: parse_mapping(arguments[0], value_type),
+        instance_from_str=lambda arguments: _parse_mapping(arguments[0], value_type),
         is_instance=lambda value: isinstance(value, Mapping),
         str_from_instance=lambda values: [",".join(f"{name}={value}" for name, value in values.items())],
     )
@@ -99,14 +144,48 @@ def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     arguments = get_args(info.type)
     if get_origin(info.type) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
         return None
-    if UseAppendAction in info.markers or not (arguments[0] is str or get_origin(arguments[0]) is Literal):
+    if info.markers & {UseAppendAction, Positional} or not (arguments[0] is str or get_origin(arguments[0]) is Literal):
         return None
+    choices = get_args(arguments[0])  # of a Literal
+
+    def parse(given: list[str]) -> tuple[str, ...]:
+        entries = _parse_list(given[0])
+        for entry in entries:
+            if choices and entry not in choices:
+                raise MistakeError(f"{entry!r} is not a choice; {did_you_mean(entry, choices)}", given[0])
+        return entries
+
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar="A,B,...",
-        instance_from_str=lambda given: parse_list(given[0]),
+        instance_from_str=parse,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda values: [",".join(values)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _numbers_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument `1,2,3` for a tuple of a fixed number of integers."""
+    if get_origin(info.type) is not tuple or set(get_args(info.type)) != {int}:
+        return None
+    length = len(get_args(info.type))
+
+    def parse(given: list[str]) -> tuple[int, ...]:
+        try:
+            numbers = tuple(int(number) for number in given[0].split(","))
+        except ValueError:
+            numbers = ()
+        if len(numbers) != length:
+            raise MistakeError(f"expected {length} whole numbers, separated by commas", given[0])
+        return numbers
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=",".join(["INT"] * length),
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda values: [",".join(map(str, values))],
     )
 
 
@@ -146,11 +225,18 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     if not isinstance(spec, StructConstructorSpec):
         return None
     build = spec.instantiate
+    fields = tuple(dataclasses.replace(one, helptext=partial(_join_lines, one.helptext)) for one in spec.fields)
 
     def build_or_say(*args: Any, **kwargs: Any) -> Any:
         try:
             return build(*args, **kwargs)
         except ValueError as error:
-            raise MistakeError(str(error)) from None
+            raise MistakeError(describe_mistake(error)) from None
 
-    return dataclasses.replace(spec, instantiate=build_or_say)
+    return dataclasses.replace(spec, instantiate=build_or_say, fields=fields)
+
+
+def _join_lines(helptext: str | Callable[[], str | None] | None) -> str | None:
+    """Return a docstring as one paragraph; tyro keeps the line breaks of docstrings under fields."""
+    text = helptext() if callable(helptext) else helptext
+    return None if text is None else " ".join(text.split())

@@ -1,20 +1,41 @@
-"""How results are printed: as JSON for machines, as tables for people."""
+"""Printing of results: as JSON for machines, as tables or text for people."""
 
+import dataclasses
 import json
+import math
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, is_dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich.console import Console
 
-__all__ = ["show"]
+__all__ = ["make_plain", "show"]
 
 
 def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
-    """Print the result as JSON, or as `readable` makes it."""
+    """Print the result as JSON, or what `readable` makes of it: a text, a rich table, or a list of them."""
     if as_json:
-        values = asdict(result) if is_dataclass(result) and not isinstance(result, type) else result
-        print(json.dumps(values, indent=2, ensure_ascii=False, default=str))
-    else:
-        Console(width=None if sys.stdout.isatty() else 200).print(readable(result))
+        print(json.dumps(make_plain(result), indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    shown = readable(result)
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    for part in shown if isinstance(shown, list) else [shown]:
+        if isinstance(part, str):
+            print(part)  # a line of text is not broken
+        else:
+            console.print(part)
+
+
+def make_plain(value: Any) -> Any:
+    """Return a result as values that JSON has; a number that is not finite becomes None, another object its text."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: make_plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(name): make_plain(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [make_plain(item) for item in value]
+    if hasattr(value, "tolist"):  # an array or a number of numpy
+        return make_plain(value.tolist())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)

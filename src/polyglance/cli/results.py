@@ -1,16 +1,15 @@
-"""`polyglance results`: a published result table with the user's models in it."""
+"""`polyglance results`."""
 
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
 
-__all__ = ["results"]
+__all__ = ["show_results"]
 
 
-def results(
+def show_results(
     scores: Positional[tuple[str, ...]] = (),
-    *,
     table: Literal["headline", "multi30k", "commute", "coco", "xm3600"] = "headline",
     format: Literal["md", "csv", "latex", "json"] = "md",
     out: Path | None = None,
@@ -19,9 +18,9 @@ def results(
 
     Args:
         scores: Folders with scores.json and prediction.json, or folders of such; NAME=FOLDER names the model.
-        table: Which of the paper's result tables.
-        format: How it is written.
-        out: Write it to this file.
+        table: Table of the paper.
+        format: Format of the table.
+        out: File to write the table to, in place of the terminal.
     """
     from polyglance.files import write_atomically
     from polyglance.report.result_tables import FORMATS, make_result_tables

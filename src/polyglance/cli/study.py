@@ -3,89 +3,81 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.table import Table
-from tyro.conf import Positional, UseAppendAction, arg
-from tyro.extras import SubcommandApp
+from tyro.conf import Positional
 
+from polyglance.cli.options import Settings
 from polyglance.cli.output import show
 
-__all__ = ["study_app"]
-
-Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
-"""Dotted overrides of the file: `--set families.0.optim.lr=3e-4`, as often as needed."""
-
-study_app = SubcommandApp()
+__all__ = ["plan", "run", "show_status", "write_report"]
 
 
-@study_app.command(name="plan")
-def study_plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+def plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
     """Print the grid with P, F, C, S, time and memory before anything is trained.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at once; as many as there are cores if not given.
-        json: Print the result for machines.
+        workers: Jobs at the same time; as many as there are cores if not given.
+        json: Print the result as JSON.
     """
     from polyglance.study import plan_study
 
-    show(plan_study(_study(config, set_), workers=workers), json, _plan_table)
+    show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
 
 
-@study_app.command(name="run")
-def study_run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
     """Make data, runs, laws and report. Can be killed and run again: it goes on where it was.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at once; as many as there are cores if not given.
-        json: Print the result for machines.
+        workers: Jobs at the same time; as many as there are cores if not given.
+        json: Print the result as JSON.
     """
     from polyglance.study import run_study
 
-    result = run_study(_study(config, set_), workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
-    show(result, json, _run_lines)
+    study = _load_study(config, set_)
+    result = run_study(study, workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    show(result, json, _describe_run)
 
 
-@study_app.command(name="status")
-def study_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+def show_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
     """Print how far the study is.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        json: Print the result for machines.
+        json: Print the result as JSON.
     """
     from polyglance.study import read_study_status
 
-    show(read_study_status(_study(config, set_)), json, _status_table)
+    show(read_study_status(_load_study(config, set_)), json, _make_status_table)
 
 
-@study_app.command(name="report")
-def study_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
     """Write runs.csv, laws and report again from the runs as they are.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        json: Print the result for machines.
+        json: Print the result as JSON.
     """
     from polyglance.study import write_study_report
 
-    show(write_study_report(_study(config, set_)), json, _run_lines)
+    show(write_study_report(_load_study(config, set_)), json, _describe_run)
 
 
-def _study(path: Path, overrides: Sequence[str]) -> Any:
+def _load_study(path: Path, overrides: Sequence[str]) -> Any:
     from polyglance.config import load
     from polyglance.study.config import StudyConfig
 
     return load(StudyConfig, path, overrides=overrides)
 
 
-def _plan_table(plan: Any) -> Table:
+def _make_plan_table(plan: Any) -> Table:
     large = any(run.strategy for run in plan.runs)
     time = "hours" if large else "time (s)"
     table = Table("run", "P", "P_t", "F (GMAC)" if large else "F (MMAC)", "S", "C (GMAC)", time, "state")
@@ -112,14 +104,14 @@ def _plan_table(plan: Any) -> Table:
     return table
 
 
-def _status_table(status: Any) -> Table:
+def _make_status_table(status: Any) -> Table:
     table = Table("job", "state", "UC after the prefix (nats per token)")
     for job, state in status.jobs.items():
         table.add_row(job, state, f"{status.losses[job]:.3f}" if job in status.losses else "")
     return table
 
 
-def _run_lines(result: Any) -> str:
+def _describe_run(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
     done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
     return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}"

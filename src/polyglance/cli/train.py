@@ -1,25 +1,20 @@
 """`polyglance train`: one run from a TOML file, in one process or, under torchrun, in many."""
 
 import os
-import shutil
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import replace
-from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from rich.table import Table
-from tyro.conf import Positional, UseAppendAction, arg
+from tyro.conf import Positional
 
+from polyglance.cli.options import Settings
 from polyglance.cli.output import show
-from polyglance.files import locked
+from polyglance.config import load
+from polyglance.distributed import is_main_process
+from polyglance.settings import UnusedSettingError
 
 __all__ = ["train"]
-
-Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
-"""Dotted overrides of the file: `--set optim.lr=3e-4`, as often as needed."""
 
 
 def train(
@@ -27,7 +22,7 @@ def train(
     set_: Settings = (),
     dry_run: bool = False,
     profile: bool = False,
-    steps: int = 20,
+    steps: int | None = None,
     json: bool = False,
 ) -> None:
     """Train a model. Can be stopped or killed at any moment: the same command goes on. SIGTERM and SIGUSR1 finish the
@@ -38,125 +33,71 @@ def train(
         set_: Override a setting of the file.
         dry_run: Make the batches of the first steps, without a model, and print what they are like.
         profile: Train the first steps, in a folder of their own, and print where the time goes.
-        steps: Steps of a dry run or a profile.
-        json: Print the result for machines.
+        steps: Number of steps of a dry run or a profile; 20 if not given.
+        json: Print the result as JSON.
     """
-    from polyglance.config import load
     from polyglance.train.config import RunConfig
     from polyglance.train.start import make_tokenizer
 
     if dry_run and profile:
         raise ValueError("--dry-run looks at the data alone, --profile trains: give one of them")
-    if steps < 2:
+    if steps is not None and not (dry_run or profile):
+        raise UnusedSettingError("`steps` has no effect without `dry_run` or `profile`")
+    if steps is not None and steps < 2:
         raise ValueError(f"--steps is {steps}; 2 or more is right")
     settings = load(RunConfig, config, overrides=set_)
     make_tokenizer(settings)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too: a bar for every file saved
     if dry_run:
-        from polyglance.train.dry_run import dry_run as run_dry
+        from polyglance.train.dry_run import dry_run as inspect_batches
 
-        show(run_dry(settings.training, num_steps=steps), json, _dry_run_table)
+        show(inspect_batches(settings.training, num_steps=steps or 20), json, _make_dry_run_table)
     elif profile:
-        _profile(settings, steps, json)
+        from polyglance.train.profile import profile_training
+
+        measured = profile_training(settings, num_steps=steps or 20)
+        if is_main_process():
+            show(measured, json, _make_profile_table)
     else:
         _train(settings, json)
 
 
 def _train(settings: Any, json: bool) -> None:
+    from polyglance.study.measure import train_run
     from polyglance.train.signals import Stopped, catch_stop_requests
 
     try:
-        held = locked(settings.out, "polyglance train") if _is_main() else nullcontext()
-        with held, catch_stop_requests() as should_stop:
-            result = _run(settings, should_stop)
+        with catch_stop_requests() as should_stop:
+            result = train_run(settings, should_stop)
     except Stopped as stopped:
         print(f"polyglance: {stopped}", file=sys.stderr)
         return
     except OSError as error:  # a disk that is full or not writable, where it is not the data's
         raise ValueError(f"{error.filename or settings.out}: {error.strerror}") from None
-    if _is_main():
-        show(result, json, _result_lines)
+    if is_main_process():
+        show(result, json, _describe_result)
 
 
-def _run(settings: Any, should_stop: Callable[[], bool]) -> dict[str, Any]:
-    """Train, and measure if the file asks for it. Where the model is and, if measured, the losses of the splits."""
-    from polyglance.run_records import average_splits
-    from polyglance.study.measure import make_evaluator, train_and_measure
-    from polyglance.train.loop import Hooks
-    from polyglance.train.run import train
-
-    result: dict[str, Any] = {"run": str(settings.out), "model": str(settings.out / "checkpoints" / "final")}
-    hooks = Hooks(should_stop=should_stop)
-    if settings.evaluation is None:
-        train(settings.training, settings.out, hooks=hooks, show_progress=True)
-        return result
-
-    @cache
-    def evaluator() -> Any:
-        return make_evaluator(settings.training, settings.evaluation, settings.test)
-
-    if settings.best in ("UC", "ST", "SC"):
-
-        def validate(model: Any, runtime: Any) -> dict[str, float]:
-            return average_splits(evaluator().measure_plain(model, runtime).values())
-
-        hooks = replace(hooks, validate=validate)
-    run_id = settings.out.name
-    record = train_and_measure(
-        settings.training, settings.out, evaluator, run_id=run_id, hooks=hooks, show_progress=True
-    )
-    if record is not None:
-        result["losses"] = average_splits(record.cells.values())
-    return result
+def _describe_result(result: Any) -> str:
+    losses = "".join(f"\n{split}: {loss:.3f} nats per token" for split, loss in result.losses.items())
+    return f"trained: {result.model}{losses}"
 
 
-def _profile(settings: Any, steps: int, json: bool) -> None:
-    """Train the first steps in a folder that is removed again; one checkpoint is written on the way."""
-    from polyglance.train.loop import Hooks
-    from polyglance.train.run import train
-
-    seconds: dict[str, float] = {}
-    rows: list[Mapping[str, Any]] = []
-    folder = settings.out / "profile"
-    config = replace(
-        settings.training,
-        num_samples=steps * settings.mixture.batch_size,
-        save_every_steps=max(1, steps // 2),
-        log_every_steps=max(1, steps // 2),
-        best=None,
-    )
-    if _is_main():
-        shutil.rmtree(folder, ignore_errors=True)
-    train(config, folder, hooks=Hooks(on_phases=seconds.update, on_row=rows.append), show_progress=True)
-    if _is_main():
-        shutil.rmtree(folder, ignore_errors=True)
-        show({"steps": steps, "seconds": seconds, "last_row": rows[-1]}, json, _profile_table)
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _result_lines(result: Mapping[str, Any]) -> str:
-    losses = "".join(f"\n{split}: {loss:.3f} nats per token" for split, loss in result.get("losses", {}).items())
-    return f"trained: {result['model']}{losses}"
-
-
-def _profile_table(result: Mapping[str, Any]) -> Table:
-    total = sum(result["seconds"].values())
+def _make_profile_table(profile: Any) -> Table:
+    total = sum(profile.seconds.values())
     table = Table("phase", "ms per step", "share")
-    for phase, seconds in result["seconds"].items():
-        table.add_row(phase, f"{1e3 * seconds / result['steps']:.1f}", f"{seconds / total:.1%}")
-    row = result["last_row"]
+    for phase, seconds in profile.seconds.items():
+        table.add_row(phase, f"{1e3 * seconds / profile.steps:.1f}", f"{seconds / total:.1%}")
+    row = profile.last_row
     mfu = f", MFU {row['mfu']:.1%}" if "mfu" in row else ""
     table.caption = (
-        f"{result['steps']} steps, the device waited for at every phase; {row['samples_per_s']:,.1f} samples/s, "
+        f"{profile.steps} steps, the device waited for at every phase; {row['samples_per_s']:,.1f} samples/s, "
         f"{row['tokens_per_s']:,.0f} target tokens/s{mfu}, {row['memory_bytes'] / 1e9:.2f} GB"
     )
     return table
 
 
-def _dry_run_table(result: Any) -> Table:
+def _make_dry_run_table(result: Any) -> Table:
     table = Table("of the first steps", "")
     table.add_row("steps, samples", f"{result.num_steps:,}, {result.num_samples:,}")
     table.add_row("samples/s", f"{result.samples_per_s:,.0f}")
@@ -165,6 +106,6 @@ def _dry_run_table(result: Any) -> Table:
     table.add_row("padding", f"{result.padding_share:.1%} of the positions")
     for cell, count in result.samples_per_cell.items():
         table.add_row(cell, f"{count:,} ({count / result.num_samples:.2%})")
-    for reason, found in result.bad_samples.items():
-        table.add_row(f"bad, {reason}", f"{found['count']:,}, for example {found['examples'][0]}")
+    for reason, bad in result.bad_samples.items():
+        table.add_row(f"bad, {reason}", f"{bad['count']:,}, for example {bad['examples'][0]}")
     return table

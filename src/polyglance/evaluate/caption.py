@@ -9,7 +9,8 @@ from polyglance.evaluate.cells import CellSamples
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
-from polyglance.model.generate import GenerateConfig, generate_ids
+from polyglance.model.config import GenerateConfig
+from polyglance.model.generate import generate_ids
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import CaptionScores
@@ -24,7 +25,7 @@ def caption_greedily(
     """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
     prompts = [prompt_of(annotation) for annotation in samples.annotations]
     features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
-    config = GenerateConfig(num_beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
+    config = GenerateConfig(beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
     ids = generate_ids(model, processor, prompts, features, prefix=prefix, config=config)
     return processor.texts(ids[:, len(processor.config.target_start_ids) :])
 

@@ -9,23 +9,18 @@ from polyglance.engines import ModelConfig
 from polyglance.engines.config import Dtype
 from polyglance.settings import refuse_unused
 
-__all__ = ["LossConfig", "PredictConfig", "ScoringConfig"]
+__all__ = ["LossConfig", "PredictConfig", "PredictOptions", "ScoringConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictConfig:
-    """A model, a benchmark, and how the model is asked."""
+class PredictOptions:
+    """A model and how it is run on benchmarks, and the folders of benchmarks and predictions."""
 
     model: ModelConfig
-    task: EvaluationTask
-    benchmark: str
-    """Name of the benchmark (`polyglance eval list`)."""
     root: Path
     """Folder of all benchmarks; for the project's own shards, of the data sets."""
     out: Path = Path("eval")
     """Folder that gets a folder for the predictions in each language."""
-    language: str
-    """Code of the language."""
     split: str | None = None
     """Split of the benchmark; its first if not given."""
     batch_size: int = 8
@@ -33,13 +28,28 @@ class PredictConfig:
     limit: int | None = None
     """Number of examples, the first ones; all if not given."""
     processes: int = 1
-    """Number of processes. Each takes every n-th batch; on GPUs (`auto`, `cuda`) they take these in turn."""
+    """Number of processes, each with its model. Each takes every n-th batch; on GPUs they take these in turn."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit", "processes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictConfig(PredictOptions):
+    """A model and how it is run on one benchmark, in one language."""
+
+    task: EvaluationTask
+    """Task of the benchmark."""
+    benchmark: str
+    """Name of the benchmark (`polyglance eval list`)."""
+    language: str
+    """Code of the language."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.task == "disambiguation" and self.model.dtype == "auto":
             object.__setattr__(self, "model", replace(self.model, dtype="float32"))  # half precision makes more ties
         writes = (self.task != "disambiguation", "in disambiguation, which writes no text")
@@ -73,6 +83,15 @@ class ScoringConfig:
         refuse_unused(
             self, metrics=unscored, protocol=unscored, clip=unscored, clip_prefix=(self.clip, "without `clip`")
         )
+
+    def check_task(self, task: EvaluationTask) -> None:
+        """Refuse settings that have no effect on predictions of this task.
+
+        Raises:
+            UnusedSettingError: a setting has no effect.
+        """
+        is_text = (task != "disambiguation", "in disambiguation, whose score is the accuracy")
+        refuse_unused(self, metrics=is_text, protocol=is_text, clip=(task == "caption", "but on captions"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines import EvaluatedModel, open_model
@@ -39,8 +38,9 @@ def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring:
         languages: none given: all of the benchmark's that the model knows.
 
     Raises:
-        ValueError: as `predict_benchmark` and `score_predictions`.
+        ValueError: as `predict_benchmark` and `score_predictions`, or a setting without effect.
     """
+    scoring.check_task(config.task)
     model = open_model(config.model)
     chosen = languages or _known_languages(config, model)
     return [_evaluate_language(replace(config, language=code), model, scoring) for code in chosen]

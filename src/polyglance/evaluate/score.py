@@ -3,7 +3,7 @@
 Needs neither torch nor a GPU, Java or network. Everything is checked before anything is counted (checks.py), tokens
 come from a named protocol (protocols.py), and every number carries a signature.
 
-    report = score_files(Path("out.json"), ScoreConfig(refs=(Path("refs.json"),), lang="fr"))
+    report = score_files(Path("out.json"), [Path("refs.json")], ScoreConfig(lang="fr"))
     report.scores[0].value, report.scores[0].signature
 """
 
@@ -116,11 +116,8 @@ class ScoreOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreConfig(ScoreOptions):
-    """Files to score against, and how predictions are scored."""
+    """Metrics, how they are computed, and which texts of the files are scored."""
 
-    refs: tuple[Path, ...] = ()
-    """File of references (COCO captions, JSON lines of id and texts, or lines), or several with one reference each.
-    Scoring needs it."""
     ids: Path | None = None
     """File of the ids to score, one per line; all of the references' if not given."""
     sources: Path | None = None
@@ -131,18 +128,22 @@ class ScoreConfig(ScoreOptions):
         refuse_unused(self, sources=("external" in self.metrics, "without `metrics` external"))
 
 
-def score_files(predictions: Path, config: ScoreConfig) -> ScoreReport:
+def score_files(predictions: Path, references: Sequence[Path], config: ScoreConfig) -> ScoreReport:
     """Score a file of predictions: COCO results, JSON lines of id and text, or one text per line.
+
+    Args:
+        references: file of references (COCO captions, JSON lines of id and texts, or lines), or several files with one
+            reference of each text.
 
     Raises:
         ValueError: anything that would make the numbers wrong: one line with the mistake and its place.
     """
-    if not config.refs:
-        raise ValueError("refs is missing: the file of references")
+    if not references:
+        raise ValueError("--refs is missing: the file of references")
     _check_language(config)
-    references = read_texts(*config.refs)
+    reference_texts = read_texts(*references)
     ids = None if config.ids is None else read_ids(config.ids)
-    segments = pair_texts(read_texts(predictions), references, ids=ids, missing=config.missing)
+    segments = pair_texts(read_texts(predictions), reference_texts, ids=ids, missing=config.missing)
     sources: Sequence[str] = ()
     if config.sources is not None:
         texts = {name: several[0] for name, several in read_texts(config.sources).by_id().items()}
@@ -154,9 +155,9 @@ def score_texts(
     hypotheses: Mapping[str, str],
     references: Mapping[str, Sequence[str]],
     *,
-    lang: str,
+    language: str,
     metrics: Sequence[str] = ("cider", "bleu"),
-    protocol: Sequence[str] = (DEFAULT,),
+    protocols: Sequence[str] = (DEFAULT,),
     sources: Mapping[str, str] | None = None,
     **options: Any,
 ) -> ScoreReport:
@@ -165,12 +166,12 @@ def score_texts(
     Args:
         references: id -> its references.
         sources: id -> its source text, for external metrics.
-        options: further fields of `ScoreOptions`.
+        options: further fields of `ScoreOptions`, such as `bootstrap`.
 
     Raises:
         ValueError: as `score_files`.
     """
-    chosen = ScoreOptions(lang=lang, metrics=tuple(metrics), protocol=tuple(protocol), **options)
+    chosen = ScoreOptions(lang=language, metrics=tuple(metrics), protocol=tuple(protocols), **options)
     _check_language(chosen)
     predictions = make_text_set(hypotheses, "predictions")
     segments = pair_texts(predictions, make_text_set(references, "references"), missing=chosen.missing)
@@ -185,7 +186,7 @@ def reads_words(metrics: Iterable[str]) -> bool:
 
 def _check_language(options: ScoreOptions) -> None:
     if not options.lang:
-        raise ValueError("lang is missing: the language of the texts, such as fr")
+        raise ValueError("--lang is missing: the language of the texts, such as fr")
 
 
 def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[str], source: str) -> ScoreReport:

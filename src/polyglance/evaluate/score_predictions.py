@@ -52,9 +52,9 @@ def score_predictions(
     report = score_texts(
         {row.id: row.text or "" for row in predictions.rows},
         {example.id: example.references for example in predictions.examples},
-        lang=info.language,
+        language=info.language,
         metrics=chosen,
-        protocol=tuple(protocols) or (published_protocols if reads_words(chosen) else (DEFAULT,)),
+        protocols=tuple(protocols) or (published_protocols if reads_words(chosen) else (DEFAULT,)),
         bootstrap=0,
     )
     return make_report(

@@ -20,7 +20,7 @@ Files, from the lowest to the highest (imports point to earlier ones only):
 """
 
 from polyglance.laws.compare import LawComparison, compare_laws
-from polyglance.laws.config import Budget, CompareConfig, FitConfig, PlanConfig
+from polyglance.laws.config import Budget, CompareConfig, FitConfig, FormConfig, PlanConfig
 from polyglance.laws.costs import Candidate, read_candidates
 from polyglance.laws.fit import fit_law
 from polyglance.laws.form import Form, Term
@@ -43,6 +43,7 @@ __all__ = [
     "Fit",
     "FitConfig",
     "Form",
+    "FormConfig",
     "Law",
     "LawComparison",
     "LawPlan",

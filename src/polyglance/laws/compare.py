@@ -72,18 +72,19 @@ def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = Non
     Raises:
         ValueError: as `fit_law`, or nothing could be compared.
     """
-    form, columns = resolve_form(config.fit, form)
-    rows, _ = select_rows(config.fit, form, columns, table)
+    fit = config.make_fit()
+    form, columns = resolve_form(fit, form)
+    rows, _ = select_rows(fit, form, columns, table)
     languages = np.array(table.labels(config.language)) if config.language else None
     return {
         label: _compare_rows(
-            config.held_out_fit,
+            fit,
             form,
             group,
             _read_scale(config, form, group, table),
             None if languages is None else languages[group.indices],
         )
-        for label, group in choose_rows(config.fit, form, rows).items()
+        for label, group in choose_rows(fit, form, rows).items()
     }
 
 
@@ -102,9 +103,7 @@ def _read_scale(config: CompareConfig, form: Form, rows: Rows, table: Table) -> 
 def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, languages: Labels | None) -> LawComparison:
     splits = list(make_splits(form, rows, scale, languages))
     trains = [split.train for split in splits]
-    by_log_lsq = replace(
-        config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate
-    )
+    by_log_lsq = replace(config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate)
     scores: list[FormScore] = []
     candidates, notes = [], []
     for candidate in _list_candidates(form):

@@ -1,7 +1,7 @@
 """Settings of the library's functions: `fit_law`, `compare_laws`, `plan_with_law`."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 import numpy as np
@@ -9,18 +9,14 @@ import numpy as np
 from polyglance.laws.objectives import FitObjective, ObjectiveName
 from polyglance.settings import refuse_unused
 
-__all__ = ["UNUSED_IN_COMPARISONS", "BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "PlanConfig"]
+__all__ = ["BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "FormConfig", "PlanConfig"]
 
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 
 
-UNUSED_IN_COMPARISONS = ("fix", "bounds", "share", "bootstrap", "method", "confidence", "seed")
-"""Settings of a fit that a comparison does not use."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class FitConfig:
-    """What to fit, to which columns, and how."""
+class FormConfig:
+    """Form of a law, the columns and rows that it is fitted to, and the objective."""
 
     form: str = "product"
     """Form of the law: compute, product, additive, compute-v1, product-v1 or downstream."""
@@ -37,19 +33,13 @@ class FitConfig:
     size: str | None = None
     """Column with the model of a row, for warnings about the frontier and for leaving one model out."""
     objective: ObjectiveName = "log-huber"
-    """What is minimised, summed over the rows."""
+    """Loss that the fit minimises, summed over the rows."""
     delta: float = 1e-3
     """Residual, in log y, at which log-huber turns from square to linear."""
     overestimate: float = 10.0
     """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
     offset: bool | None = None
     """Whether the law has its offset (eps, E). By default the form decides."""
-    fix: Mapping[str, float] = field(default_factory=dict)
-    """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
-    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
-    share: tuple[str, ...] = ()
-    """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
     frontier: bool = False
     """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
     frontier_window: int = 1
@@ -60,37 +50,18 @@ class FitConfig:
     frontier_min_gap: float = 0.0
     """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
     always kept."""
-    bootstrap: int = 1000
-    """Number of bootstrap replicates, at least 20; 0 gives no intervals."""
-    method: BootstrapMethod = "auto"
-    """How replicates are drawn: pairs draws runs with replacement, wild changes the signs of residuals; auto takes wild
-    for fewer than 60 runs."""
-    confidence: float = 0.95
-    """Confidence level of all intervals, from 0.5 to below 1."""
-    seed: int = 0
-    """Seed of the bootstrap."""
     drop_bad_rows: bool = False
     """Leave out rows that cannot be used, with a warning, instead of stopping with an error."""
 
     def __post_init__(self) -> None:
-        if self.bootstrap < 0 or 0 < self.bootstrap < 20:
-            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
-        if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
-        if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
         self.make_objective()
         refuse_unused(
             self,
             delta=(self.objective == "log-huber", "without `objective` log-huber"),
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
-            share=(self.group, "without `group`"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),
             frontier_min_gap=(self.frontier, "without `frontier`"),
-            method=(self.bootstrap, "with `bootstrap` 0"),
-            confidence=(self.bootstrap, "with `bootstrap` 0"),
-            seed=(self.bootstrap, "with `bootstrap` 0"),
         )
 
     def make_objective(self) -> FitObjective:
@@ -101,10 +72,52 @@ class FitConfig:
         """
         return FitObjective(name=self.objective, delta=self.delta, overestimate=self.overestimate)
 
+
+@dataclass(frozen=True, kw_only=True)
+class FitConfig(FormConfig):
+    """What to fit, to which columns, and how."""
+
+    fix: Mapping[str, float] = field(default_factory=dict)
+    """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
+    share: tuple[str, ...] = ()
+    """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
+    bootstrap: int = 1000
+    """Number of bootstrap replicates, at least 20; 0 gives no intervals."""
+    method: BootstrapMethod = "auto"
+    """How replicates are drawn: pairs draws runs with replacement, wild changes the signs of residuals; auto takes wild
+    for fewer than 60 runs."""
+    confidence: float = 0.95
+    """Confidence level of all intervals, from 0.5 to below 1."""
+    seed: int = 0
+    """Seed of the bootstrap."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.bootstrap < 0 or 0 < self.bootstrap < 20:
+            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
+        if not 0.5 <= self.confidence < 1:
+            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+        without_draws = (self.bootstrap, "with `bootstrap` 0")
+        refuse_unused(
+            self,
+            share=(self.group, "without `group`"),
+            method=without_draws,
+            confidence=without_draws,
+            seed=without_draws,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, by their names in the law file; infinite bounds become null."""
         plain: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        names = {"window": "frontier_window", "final_only": "frontier_final_only", "min_gap_decades": "frontier_min_gap"}
+        names = {
+            "window": "frontier_window",
+            "final_only": "frontier_final_only",
+            "min_gap_decades": "frontier_min_gap",
+        }
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
@@ -114,30 +127,23 @@ class FitConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompareConfig:
-    """What to compare, on which table."""
+class CompareConfig(FormConfig):
+    """The most complete law to compare, its columns, and the columns that order or split the rows."""
 
-    fit: FitConfig = field(default_factory=FitConfig)
-    """The most complete law and its columns. Its bootstrap and its constraints on parameters are not used."""
     language: str | None = None
     """Column with the language of a row, for leaving one language out at a time."""
     scale: str | None = None
     """Column that orders runs from small to large, such as the compute. By default P times S (N times D)."""
 
     def __post_init__(self) -> None:
-        compares_checkpoints = self.fit.frontier_final_only or self.fit.frontier_window > 1
-        refuse_unused(
-            self.fit,
-            bounds=(False, "in a comparison"),
-            share=(False, "in a comparison"),
-            cluster=(compares_checkpoints, "without `frontier_window` or `frontier_final_only`, in a comparison"),
-        )
+        super().__post_init__()
+        compares_checkpoints = self.frontier_final_only or self.frontier_window > 1
+        needed = "without `frontier_window` or `frontier_final_only`, in a comparison"
+        refuse_unused(self, cluster=(compares_checkpoints, needed))
 
-    @property
-    def held_out_fit(self) -> FitConfig:
-        """Settings of the fits that predict held-out rows."""
-        defaults = FitConfig(bootstrap=0)
-        return replace(self.fit, **{name: getattr(defaults, name) for name in UNUSED_IN_COMPARISONS})
+    def make_fit(self) -> FitConfig:
+        """Return the settings of the fits that predict held-out rows: without constraints and intervals."""
+        return FitConfig(bootstrap=0, **{f.name: getattr(self, f.name) for f in fields(FormConfig)})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from tokenizers import Tokenizer
@@ -18,16 +17,15 @@ from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, Generation
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
+from polyglance.model.config import AssembleConfig
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.convert import convert_gemma2_config
 from polyglance.model.flops import build_on_meta
 from polyglance.model.florence import SHARED, Florence
 from polyglance.model.processor import Processor
 from polyglance.model.rows import average_rows, spell_tokens
-from polyglance.model.sizes import UNUSED_DECODER_ROWS, UNUSED_ENCODER_ROWS
 
 __all__ = [
-    "AssembleConfig",
     "Assembled",
     "assemble_model",
     "build_language_model",
@@ -37,29 +35,6 @@ __all__ = [
 
 _EMBEDDING, _HEAD = "decoder.embed_tokens.weight", "lm_head.weight"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, kw_only=True)
-class AssembleConfig:
-    """Sources and options of an initial model."""
-
-    florence: str
-    """Florence-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub."""
-    gemma: str
-    """Gemma-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub. With a `bart` decoder
-    only its tokenizer.json is read."""
-    decoder: Literal["bart", "gemma2"] = "gemma2"
-    """`gemma2`: Gemma-2 with inserted cross-attention. `bart`: Florence-2's decoder with Gemma-2's vocabulary."""
-    cross_attention_every: int = 1
-    """Distance of cross-attention blocks in a `gemma2` decoder: one in every k-th layer."""
-    dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the result (published: float32)."""
-    unused_encoder_rows: int = UNUSED_ENCODER_ROWS
-    """Rows of a `bart` model's encoder table beyond its vocabulary. The default is the published number."""
-    unused_decoder_rows: int = UNUSED_DECODER_ROWS
-    """Rows of a `bart` model's decoder table beyond its vocabulary. The default is the published number."""
-    seed: int = 0
-    """Seed of the random tensors: cross-attention projections, rows of tokens without a counterpart."""
 
 
 @dataclass(frozen=True, kw_only=True)

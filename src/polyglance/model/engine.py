@@ -23,7 +23,8 @@ from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import write_prompt
-from polyglance.model.generate import GenerateConfig, PolyglanceCaptioner, load_polyglance
+from polyglance.model.config import GenerateConfig
+from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
 from polyglance.model.processor import Processor, ProcessorConfig, resolve_prefix
 from polyglance.model.vision import normalise_pixels
 
@@ -47,7 +48,7 @@ class PolyglanceEngine(PromptedModel):
         config = choose_compute(config)
         self.name = folder.resolve().name
         self._folder, self._config = folder, config
-        self._generate = GenerateConfig(num_beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)
+        self._generate = GenerateConfig(beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)
         if not (folder / "processor.json").exists():
             raise ValueError(f"{folder}: no processor.json: this model was saved without its processor")
         saved = from_dict(ProcessorConfig, read_json(folder / "processor.json"))
@@ -71,7 +72,7 @@ class PolyglanceEngine(PromptedModel):
         }
         if task != "disambiguation":
             settings |= {
-                "beams": self._generate.num_beams,
+                "beams": self._generate.beams,
                 "max_new_tokens": self._generate.max_new_tokens,
                 "no_repeat_ngram_size": self._generate.no_repeat_ngram_size,
                 "output": "prefix cut, stripped, first letter upper-cased",

@@ -20,34 +20,12 @@ from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
+from polyglance.model.config import GenerateConfig
 from polyglance.model.decoding import decode_ids
 from polyglance.model.processor import Processor, resolve_prefix
 from polyglance.records import Style
 
-__all__ = ["GenerateConfig", "Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerateConfig:
-    """Options of decoding."""
-
-    num_beams: int = 4
-    """Number of beams; 1 is greedy decoding."""
-    max_new_tokens: int = 128
-    """Longest text, in tokens after the prefix."""
-    length_penalty: float = 1.0
-    """Exponent of the length by which the log-probability of a finished beam is divided."""
-    early_stopping: bool = True
-    """Stop as soon as `num_beams` beams are finished, as the published evaluation does."""
-    no_repeat_ngram_size: int = 3
-    """Length of token sequences that may not come twice in a text (published: 3); 0 allows repetition."""
-    batch_size: int = 8
-    """Number of texts decoded at a time."""
-
-    def __post_init__(self) -> None:
-        for name in ("num_beams", "max_new_tokens", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more is right")
+__all__ = ["Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +217,7 @@ def generate_ids(
         mask,
         torch.tensor([start] * len(prompts), device=device),
         max_new_tokens=max(1, min(config.max_new_tokens, room)),
-        num_beams=config.num_beams,
+        num_beams=config.beams,
         length_penalty=config.length_penalty,
         early_stopping=config.early_stopping,
         no_repeat_ngram_size=config.no_repeat_ngram_size,

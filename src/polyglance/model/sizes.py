@@ -15,6 +15,7 @@ from transformers import BartConfig, Gemma2Config
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.languages import did_you_mean
+from polyglance.model.config import UNUSED_DECODER_ROWS, UNUSED_ENCODER_ROWS
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.micro import MicroConfig
 
@@ -40,8 +41,6 @@ PUBLISHED = {"0.4b": "base", "1.0b": "large", "3.5b": "large+gemma-2-2b", "11.2b
 """The published sizes by name, as pairs."""
 
 FLORENCE_VOCAB, GEMMA_VOCAB = 51_289, 256_000
-UNUSED_ENCODER_ROWS, UNUSED_DECODER_ROWS = 39, 1024
-"""Unused rows of the published Florence-based models' tables, beyond the two vocabularies."""
 
 _MICRO_VOCAB = 512
 """Vocabulary of a micro size that is given by name; a study takes its tokenizer's."""

@@ -31,9 +31,7 @@ __all__ = ["Audit", "AuditConfig", "CellAudit", "write_audit"]
 class AuditConfig:
     """Extent of an audit."""
 
-    directory: Path
-    """The data set: the folder with manifest.json."""
-    num_images: int = 24
+    images: int = 24
     """Images on the sample sheet, drawn at random."""
     texts_per_cell: int = 1000
     """Texts of each cell whose language is identified, drawn at random."""
@@ -43,7 +41,7 @@ class AuditConfig:
     """Seed of the random draws."""
 
     def __post_init__(self) -> None:
-        if self.num_images < 0 or self.texts_per_cell < 1:
+        if self.images < 0 or self.texts_per_cell < 1:
             raise ValueError("an audit shows 0 images or more, and looks at 1 text of each cell or more")
 
 
@@ -96,16 +94,17 @@ class _SampledImage:
     annotations: tuple[Annotation, ...]
 
 
-def write_audit(config: AuditConfig, out: Path) -> Audit:
+def write_audit(directory: Path, config: AuditConfig, out: Path) -> Audit:
     """Write the page and, beside it, the same numbers as JSON.
 
     Args:
+        directory: a data set: the folder with manifest.json.
         out: the HTML file.
 
     Raises:
         ValueError: not a data set, or a damaged one.
     """
-    reader = ShardReader(config.directory)
+    reader = ShardReader(directory)
     table = reader.annotations()
     random = np.random.default_rng(config.seed)
     cells = _audit_cells(table, config, random)
@@ -119,7 +118,7 @@ def write_audit(config: AuditConfig, out: Path) -> Audit:
         page=out,
     )
     write_json(out.with_suffix(".json"), {**asdict(audit), "page": str(out)})
-    write_atomically(out, _make_page(audit, table, _sample_images(reader, config, random), config))
+    write_atomically(out, _make_page(directory, audit, table, _sample_images(reader, config, random), config))
     return audit
 
 
@@ -166,7 +165,7 @@ def _audit_cell(
 
 
 def _sample_images(reader: ShardReader, config: AuditConfig, random: np.random.Generator) -> list[_SampledImage]:
-    chosen = random.choice(len(reader), min(len(reader), config.num_images), replace=False)
+    chosen = random.choice(len(reader), min(len(reader), config.images), replace=False)
     return [
         _SampledImage(record.key, embed_image(record.image)[0], record.annotations)
         for record in reader.read(sorted(chosen.tolist()))
@@ -192,11 +191,14 @@ _DROP_COLUMNS: tuple[TableColumn[tuple[str, Mapping[str, Any]]], ...] = (
 )
 
 
-def _make_page(audit: Audit, table: AnnotationTable, images: Sequence[_SampledImage], config: AuditConfig) -> str:
+def _make_page(
+    directory: Path, audit: Audit, table: AnnotationTable, images: Sequence[_SampledImage], config: AuditConfig
+) -> str:
     scores = [score for score in table.score if score is not None]
     return render_page(
         "audit.html.j2",
         audit=audit,
+        directory=directory,
         config=config,
         cell_columns=_CELL_COLUMNS,
         drop_columns=_DROP_COLUMNS,

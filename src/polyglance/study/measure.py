@@ -1,22 +1,77 @@
 """A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 
 from polyglance.data.manifest import read_manifest
-from polyglance.distributed import Runtime, join_processes
+from polyglance.distributed import Runtime, is_main_process, join_processes
 from polyglance.evaluate.evaluator import Evaluator
-from polyglance.files import read_json, write_json
+from polyglance.files import locked, read_json, write_json
 from polyglance.languages import LANGUAGES
 from polyglance.model.architecture import Polyglance
-from polyglance.run_records import LossRecord, cells_from_json, cells_to_json, write_captions
-from polyglance.train.config import EvaluationConfig, TrainConfig
+from polyglance.run_records import LossRecord, average_splits, cells_from_json, cells_to_json, write_captions
+from polyglance.train.config import EvaluationConfig, RunConfig, TrainConfig
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
 from polyglance.train.start import make_model_config, make_processor
 
-__all__ = ["choose_prefixes", "make_evaluator", "train_and_measure"]
+__all__ = ["RunResult", "choose_prefixes", "make_evaluator", "train_and_measure", "train_run"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """Result of `polyglance train`."""
+
+    run: Path
+    """Folder of the run."""
+    model: Path
+    """Folder of the trained model."""
+    losses: Mapping[str, float] = field(default_factory=dict)
+    """Split (UC, ST, SC) -> mean loss in nats per token; empty where the run has no held-out data."""
+
+
+def train_run(config: RunConfig, should_stop: Callable[[], bool]) -> RunResult:
+    """Train the model of a run file, and measure it if the file names held-out data.
+
+    Under torchrun every process calls this function. The first one locks the folder of the run.
+
+    Args:
+        should_stop: asked after each step; the run then saves and raises `Stopped`.
+
+    Raises:
+        ValueError: data, coverage and configuration do not fit each other, or another process writes to the folder.
+        Stopped: the run was asked to stop, and goes on from here with the next call.
+    """
+    with locked(config.out, "polyglance train") if is_main_process() else nullcontext():
+        return RunResult(
+            run=config.out, model=config.out / "checkpoints" / "final", losses=_train_and_average(config, should_stop)
+        )
+
+
+def _train_and_average(config: RunConfig, should_stop: Callable[[], bool]) -> dict[str, float]:
+    """Train, and return the losses of the splits if they are measured."""
+    hooks = Hooks(should_stop=should_stop)
+    if config.evaluation is None or config.test is None:
+        train(config.training, config.out, hooks=hooks, show_progress=True)
+        return {}
+    evaluation, test = config.evaluation, config.test
+
+    @cache
+    def evaluator() -> Evaluator:
+        return make_evaluator(config.training, evaluation, test)
+
+    def validate(model: Polyglance, runtime: Runtime) -> dict[str, float]:
+        return average_splits(evaluator().measure_plain(model, runtime).values())
+
+    if config.best in ("UC", "ST", "SC"):
+        hooks = replace(hooks, validate=validate)
+    record = train_and_measure(
+        config.training, config.out, evaluator, run_id=config.out.name, hooks=hooks, show_progress=True
+    )
+    return {} if record is None else average_splits(record.cells.values())
 
 
 def choose_prefixes(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:

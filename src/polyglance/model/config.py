@@ -1,0 +1,55 @@
+"""Settings of generation and of initial models; importing them loads neither torch nor transformers."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["UNUSED_DECODER_ROWS", "UNUSED_ENCODER_ROWS", "AssembleConfig", "GenerateConfig"]
+
+UNUSED_ENCODER_ROWS, UNUSED_DECODER_ROWS = 39, 1024
+"""Unused rows of the published Florence-based models' tables, beyond the two vocabularies."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateConfig:
+    """Options of decoding."""
+
+    beams: int = 4
+    """Number of beams; 1 is greedy decoding."""
+    max_new_tokens: int = 128
+    """Longest text, in tokens after the prefix."""
+    length_penalty: float = 1.0
+    """Exponent of the length by which the log-probability of a finished beam is divided."""
+    early_stopping: bool = True
+    """Stop as soon as `beams` beams are finished, as the published evaluation does."""
+    no_repeat_ngram_size: int = 3
+    """Length of token sequences that may not come twice in a text (published: 3); 0 allows repetition."""
+    batch_size: int = 8
+    """Number of texts decoded at a time."""
+
+    def __post_init__(self) -> None:
+        for name in ("beams", "max_new_tokens", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more is right")
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssembleConfig:
+    """Sources and options of an initial model."""
+
+    florence: str
+    """Florence-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub."""
+    gemma: str
+    """Gemma-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub. With a `bart` decoder
+    only its tokenizer.json is read."""
+    decoder: Literal["bart", "gemma2"] = "gemma2"
+    """`gemma2`: Gemma-2 with inserted cross-attention. `bart`: Florence-2's decoder with Gemma-2's vocabulary."""
+    cross_attention_every: int = 1
+    """Distance of cross-attention blocks in a `gemma2` decoder: one in every k-th layer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the result (published: float32)."""
+    unused_encoder_rows: int = UNUSED_ENCODER_ROWS
+    """Rows of a `bart` model's encoder table beyond its vocabulary. The default is the published number."""
+    unused_decoder_rows: int = UNUSED_DECODER_ROWS
+    """Rows of a `bart` model's decoder table beyond its vocabulary. The default is the published number."""
+    seed: int = 0
+    """Seed of the random tensors: cross-attention projections, rows of tokens without a counterpart."""

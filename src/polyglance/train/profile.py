@@ -1,0 +1,52 @@
+"""Time of the phases of a training step, measured on the first steps of a run."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from polyglance.distributed import is_main_process
+from polyglance.train.config import RunConfig
+from polyglance.train.loop import Hooks
+from polyglance.train.run import train
+
+__all__ = ["TrainingProfile", "profile_training"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingProfile:
+    """Phases of a training step; the device is waited for at the end of each phase."""
+
+    steps: int
+    """Number of steps."""
+    seconds: Mapping[str, float]
+    """Phase -> seconds of all steps."""
+    last_row: Mapping[str, Any]
+    """Last row of the log: rates, memory and, where the device's peak is known, MFU."""
+
+
+def profile_training(config: RunConfig, *, num_steps: int) -> TrainingProfile:
+    """Train the first steps in the folder `profile` of the run, which is removed afterwards.
+
+    One checkpoint is written on the way. Under torchrun every process calls this function.
+
+    Raises:
+        ValueError: as `train`.
+    """
+    seconds: dict[str, float] = {}
+    rows: list[Mapping[str, Any]] = []
+    folder = config.out / "profile"
+    half = max(1, num_steps // 2)
+    shortened = replace(
+        config.training,
+        num_samples=num_steps * config.mixture.batch_size,
+        save_every_steps=half,
+        log_every_steps=half,
+        best=None,
+    )
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
+    train(shortened, folder, hooks=Hooks(on_phases=seconds.update, on_row=rows.append), show_progress=True)
+    if is_main_process():
+        shutil.rmtree(folder, ignore_errors=True)
+    return TrainingProfile(steps=num_steps, seconds=seconds, last_row=rows[-1] if rows else {})
