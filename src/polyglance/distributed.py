@@ -43,6 +43,13 @@ class RuntimeConfig:
     micro_batch_size: int | None = None
     """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
     before the weights are updated. If not given, the whole share is one pass."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format that gradients are sent in between processes. `bf16`: half the traffic; sums of many processes lose
+    digits. Replicas (`ddp`) do it on GPUs alone."""
+    shard_size: int | None = None
+    """With `fsdp`: processes that share one copy of the weights. If it is less than all, there are several copies, and
+    gradients are averaged over them as well (HSDP): weights are then gathered within a node, where links are fast. If
+    not given: the processes of one node."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
     more time."""
@@ -57,10 +64,26 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        if self.shard_size is not None and self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, not {self.shard_size}")
+        if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
+            raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
             raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+
+    def choose_shard_size(self, world_size: int) -> int:
+        """Return the number of processes that share one copy of a sharded model.
+
+        Raises:
+            ValueError: the processes cannot be divided into such groups.
+        """
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        size = self.shard_size or (local_size if world_size % local_size == 0 else world_size)
+        if world_size % size:
+            raise ValueError(f"shard_size {size} does not divide {world_size} processes")
+        return size
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
         """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
@@ -91,8 +114,11 @@ class Runtime:
     """How the model is divided over the processes (`RuntimeConfig.strategy`)."""
     precision: Precision = "fp32"
     """Number format of matrix products."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format that gradients are sent in (`RuntimeConfig.reduce_dtype`)."""
     mesh: "DeviceMesh | None" = None
-    """The processes as torch.distributed sees them; None for one process."""
+    """The processes as torch.distributed sees them; of two dimensions, copies and shards, where a sharded model is held
+    several times. None for one process."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> "Runtime":
@@ -192,17 +218,24 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
     if strategy == "single":
         yield Runtime(device=device, precision=config.precision)
         return
+    if strategy == "ddp" and config.reduce_dtype == "bf16" and device.type == "cpu":
+        raise ValueError("reduce_dtype 'bf16' with ddp is for GPUs: torch sends gradients of replicas so by nccl alone")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if is_first := not dist.is_initialized():
         dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S))
     try:
-        mesh = init_device_mesh(device.type, (world_size,))
+        shape: tuple[int, ...] = (world_size,)
+        if strategy == "fsdp" and (shard_size := config.choose_shard_size(world_size)) < world_size:
+            shape = (world_size // shard_size, shard_size)
+        names = ("copies", "shards")[-len(shape) :]
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
         yield Runtime(
             rank=rank,
             world_size=world_size,
             device=device,
             strategy=strategy,
             precision=config.precision,
+            reduce_dtype=config.reduce_dtype,
             mesh=mesh,
         )
     finally:
