@@ -38,8 +38,8 @@ def compare_meshes(folder: Path) -> None:
     hsdp = RuntimeConfig(strategy="fsdp", device="cpu", micro_batch_size=2, shard_size=2)
     train(replace(config, engine=hsdp), folder / "hsdp")
     train(replace(config, engine=replace(hsdp, reduce_dtype="bf16")), folder / "sent-in-bf16")
+    ddp = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2, reduce_dtype="bf16")
     with pytest.raises(ValueError, match="'bf16' with ddp is for GPUs"):
-        ddp = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2, reduce_dtype="bf16")
         train(replace(config, engine=ddp), folder / "ddp-sent-in-bf16")
     dist.destroy_process_group()
 
