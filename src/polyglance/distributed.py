@@ -187,7 +187,7 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
 
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = _choose_device(config, local_rank)
+    device = choose_device(config, local_rank)
     strategy = _choose_strategy(config, world_size, device, num_bytes_per_replica)
     if strategy == "single":
         yield Runtime(device=device, precision=config.precision)
@@ -210,7 +210,12 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
             dist.destroy_process_group()
 
 
-def _choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
+def choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
+    """Return the device of a process of this machine.
+
+    Raises:
+        ValueError: there is no GPU for it.
+    """
     import torch
 
     if config.device == "cpu" or (config.device == "auto" and not torch.cuda.is_available()):

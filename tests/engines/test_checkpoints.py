@@ -12,11 +12,13 @@ from polyglance.engines import (
     EngineConfig,
     ModelConfig,
     Picture,
+    devices,
     open_captioner,
     open_embedder,
     open_model,
     open_translator,
 )
+from polyglance.engines.devices import choose_compute, choose_device, choose_dtype
 from polyglance.engines.folders import folder_digest, weights_version
 
 
@@ -77,7 +79,7 @@ def test_folders_and_devices_that_do_not_fit(checkpoint: Callable[[str], Path], 
         _open("nllb", tmp_path / "nowhere")
     with pytest.raises(ValueError, match="a florence2 model does not embed images and texts"):
         open_embedder(EngineConfig(kind="clip", path=checkpoint("florence2")))
-    for device, message in (("gpu", "expected cpu, cuda or cuda:N"), ("cuda:99", "GPUs here")):
+    for device, message in (("gpu", "expected auto, cpu, cuda or cuda:N"), ("cuda:99", "GPUs here")):
         with pytest.raises(ValueError, match=message):
             open_translator(EngineConfig(kind="nllb", path=checkpoint("nllb"), device=device))
         with pytest.raises(ValueError, match=message):
@@ -120,3 +122,25 @@ def test_images_that_cannot_be_read(tmp_path: Path) -> None:
         Picture.read(tmp_path / "none.jpg")
     with pytest.raises(ValueError, match="not an image"):
         Picture.read(b"no image")
+
+
+def test_auto_is_a_gpu_in_bfloat16_or_a_cpu_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_device("auto") == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert choose_dtype("auto", "cpu") == "float32"
+    for device, dtype, has_bf16, expected in (
+        ("cuda:1", "auto", True, "bfloat16"),
+        ("cuda", "auto", False, "float16"),
+        ("cuda", "float32", True, "float32"),
+        ("cpu", "bfloat16", True, "bfloat16"),
+    ):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has_bf16, **options: has)
+        assert choose_dtype(dtype, device) == expected
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(devices, "check_device", lambda device: None)
+    assert choose_device("auto") == "cuda"
+    assert choose_compute(ModelConfig(model="x")) == ModelConfig(model="x", device="cuda", dtype="bfloat16")
+
+
+def test_a_model_under_evaluation_records_the_precision_that_it_ran_in(checkpoint: Callable[[str], Path]) -> None:
+    model = open_model(ModelConfig(model=str(checkpoint("nllb")), device="cpu"))
+    assert model.facts("translation", "de")["dtype"] == "float32"

@@ -9,7 +9,8 @@ from torch import Tensor
 from transformers import GenerationConfig
 
 from polyglance.model import Polyglance
-from polyglance.model.decoding import _top, decode_ids
+from polyglance.model.decoding import decode_ids
+from polyglance.model.search_options import find_top
 
 OPTIONS: list[dict[str, Any]] = [
     {},
@@ -129,7 +130,7 @@ def test_settings_of_the_model_are_not_ignored_in_silence() -> None:
 def test_top_is_topk() -> None:
     values = torch.randn(3 * 4, 32_000, generator=torch.Generator().manual_seed(0))
     expected = values.view(3, -1).topk(8)
-    largest, places = _top(values, 3, 8)
+    largest, places = find_top(values, 3, 8)
     assert torch.equal(largest, expected.values)
     assert torch.equal(places, expected.indices)
 

@@ -29,7 +29,7 @@ def config(world: Path, tmp_path_factory: pytest.TempPathFactory) -> RunConfig:
         out=folder / "unused",
         data=world / "train",
         test=world / "test",
-        evaluation=EvaluationConfig(samples_per_cell=7, captions_per_cell=2, max_new_tokens=4),
+        evaluation=EvaluationConfig(samples_per_cell=7, captions_per_cell=3, max_new_tokens=4),
         coverage=Coverage(caption=("en",), translation=("fr", "zh")),
         start=StartConfig(checkpoint=write_checkpoint(folder / "model", write_tokenizer(world, folder))),
         mixture=MixtureConfig(batch_size=4),
@@ -70,11 +70,9 @@ def folder(config: RunConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def record(run: Path) -> dict[str, Any]:
-    """Read the losses of a run before, during and after training, without the scores of captions."""
+    """Read the losses of a run before, during and after training, and the scores of its captions."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     trained = json.loads((run / "losses.json").read_text())
-    for cell in trained["cells"].values():
-        cell.pop("generation", None)
     validation = {str(row["step"]): row["validation"] for row in rows if "validation" in row}
     assert list(validation) == ["2", "4"]
     return {"initial": json.loads((run / "initial.json").read_text()), "trained": trained, "validation": validation}
@@ -84,6 +82,9 @@ def record(run: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("run", ["ddp", "fsdp"])
 def test_two_processes_measure_the_same_as_one(folder: Path, run: str) -> None:
     assert_same(record(folder / run), record(folder / "single"), rel=1e-6)
+    captions = (folder / run / "captions.jsonl").read_text()
+    assert captions == (folder / "single" / "captions.jsonl").read_text()
+    assert len(captions.splitlines()) > 4
     best = [load_file(folder / name / "checkpoints" / "best" / "model.safetensors") for name in (run, "single")]
     for name, tensor in best[1].items():
         torch.testing.assert_close(best[0][name], tensor, rtol=0, atol=1e-4, msg=name)

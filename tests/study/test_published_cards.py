@@ -68,6 +68,8 @@ def test_a_measured_rate_is_taken_as_it_is_and_others_are_called_estimates() -> 
     assert 200 < between < 400
     assert not is_measured
     assert rate("A100", "3.5b", peak=312.0) == (pytest.approx(400 * 312 / 989), False)
+    small = find_rate("H100", "micro-96", macs["0.4b"] / 1000, peak_tflops=989.0, rates=rates)
+    assert small.samples_per_s(macs["0.4b"] / 1000) == pytest.approx(200e3 / (2 * macs["0.4b"]))
     # Samples per second fall with the size between two measured ones.
     samples = [find_rate("H100", s, macs[s], peak_tflops=989.0, rates=rates).samples_per_s(macs[s]) for s in PUBLISHED]
     assert samples == sorted(samples, reverse=True)

@@ -143,4 +143,10 @@ def test_a_profile_has_the_time_of_each_phase_and_leaves_nothing(train: Train, t
     assert tuple(result["seconds"]) == PHASES
     assert all(seconds > 0 for phase, seconds in result["seconds"].items() if phase != "host to device")
     assert result["last_row"]["step"] == 6
+    kernels = result["kernels"]
+    assert kernels["steps"] == 3
+    assert kernels["launches_per_step"] > 100
+    assert 1 <= kernels["num_shapes"] <= 3 * 4
+    assert {"matrix products", "lookups and sorting"} <= kernels["ms_per_step"].keys()
+    assert kernels["idle_share"] is None
     assert not (tmp_path / "run" / "profile").exists()

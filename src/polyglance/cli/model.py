@@ -12,6 +12,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options
 from polyglance.cli.output import make_plain, show
+from polyglance.engines.config import Dtype
 from polyglance.model.config import AssembleConfig, GenerateConfig
 from polyglance.records import Style
 from polyglance.settings import UnusedSettingError
@@ -117,7 +118,8 @@ def caption(
     lang: tuple[str, ...] = ("en",),
     prefix: str = "auto",
     style: Style = "short",
-    device: str = "cpu",
+    device: str = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Caption images; one JSON line for each image and language.
 
@@ -127,14 +129,15 @@ def caption(
         lang: Languages.
         prefix: Words that captions are started with: auto (the language's own), none, or the words.
         style: Length of the caption that the prompt asks for.
-        device: Device of the model: cpu, cuda, cuda:1.
+        device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
     """
     from polyglance.model.generate import PolyglanceCaptioner
 
     if not images:
         raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
     _check_languages(lang)
-    captioner = PolyglanceCaptioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.caption(images, lang, prefix=prefix, style=style, config=config))
 
 
@@ -144,7 +147,8 @@ def translate(
     model: Path,
     lang: tuple[str, ...],
     config: Options[GenerateConfig],
-    device: str = "cpu",
+    device: str = "auto",
+    dtype: Dtype = "auto",
 ) -> None:
     """Translate English texts about an image; one JSON line for each text and language.
 
@@ -153,7 +157,8 @@ def translate(
         image: Image file that they are about.
         model: Folder of the model, with its processor.
         lang: Languages.
-        device: Device of the model: cpu, cuda, cuda:1.
+        device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
+        dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
     """
     from polyglance.model.generate import PolyglanceCaptioner
 
@@ -162,7 +167,7 @@ def translate(
             "no text was given: polyglance translate TEXT [TEXT ...] --image FILE --model FOLDER --lang es"
         )
     _check_languages(lang)
-    captioner = PolyglanceCaptioner.load(model, device=device)
+    captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.translate([image] * len(texts), texts, lang, config=config))
 
 

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from tyro.conf import Positional
 
@@ -83,7 +84,7 @@ def _describe_result(result: Any) -> str:
     return f"trained: {result.model}{losses}"
 
 
-def _make_profile_table(profile: Any) -> Table:
+def _make_profile_table(profile: Any) -> RenderableType:
     total = sum(profile.seconds.values())
     table = Table("phase", "ms per step", "share")
     for phase, seconds in profile.seconds.items():
@@ -93,6 +94,19 @@ def _make_profile_table(profile: Any) -> Table:
     table.caption = (
         f"{profile.steps} steps, the device waited for at every phase; {row['samples_per_s']:,.1f} samples/s, "
         f"{row['tokens_per_s']:,.0f} target tokens/s{mfu}, {row['memory_bytes'] / 1e9:.2f} GB"
+    )
+    return Group(table, _make_kernel_table(profile.kernels)) if profile.kernels else table
+
+
+def _make_kernel_table(kernels: Any) -> Table:
+    total = sum(kernels.ms_per_step.values()) or 1.0
+    table = Table("kind of kernel", "ms per step", "share")
+    for kind, ms in kernels.ms_per_step.items():
+        table.add_row(kind, f"{ms:.2f}", f"{ms / total:.1%}")
+    idle = "" if kernels.idle_share is None else f", the GPU idle {kernels.idle_share:.1%} of the time"
+    table.caption = (
+        f"{kernels.steps} steps, nothing waited for; {kernels.launches_per_step:,.0f} launches a step, "
+        f"{kernels.num_shapes} shapes of lookups{idle}"
     )
     return table
 

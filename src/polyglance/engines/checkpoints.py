@@ -21,6 +21,7 @@ from transformers import AutoProcessor, AutoTokenizer
 
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.engines.devices import choose_compute
 from polyglance.engines.folders import folder_digest, model_type, weights_version
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import TextLoss
@@ -31,7 +32,6 @@ __all__ = [
     "Checkpoint",
     "CheckpointModel",
     "WritingCheckpoint",
-    "check_device",
     "load_checkpoint_tokenizer",
     "load_processor",
     "pad_ids",
@@ -148,9 +148,8 @@ class CheckpointModel:
 
     def __init__(self, folder: Path, config: EngineConfig | ModelConfig) -> None:
         self.model_type = model_type(folder)
-        check_device(config.device)
         self.name = folder.resolve().name
-        self.folder, self.config = folder, config
+        self.folder, self.config = folder, choose_compute(config)
 
     @classmethod
     def for_recipe(cls, config: EngineConfig) -> "CheckpointModel":
@@ -259,23 +258,6 @@ def load_processor(folder: Path) -> Any:
     if not hasattr(processor, "image_processor"):
         raise ValueError(f"{folder}: it has no image processor")
     return processor
-
-
-def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is read.
-
-    Raises:
-        ValueError: torch cannot use it.
-    """
-    try:
-        torch.device(device)
-    except RuntimeError:
-        raise ValueError(f"the device {device!r} cannot be used: expected cpu, cuda or cuda:N") from None
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
-        num_gpus = torch.cuda.device_count()
-        raise ValueError(f"the device {device!r} cannot be used: {_first_line(error)} ({num_gpus} GPUs here)") from None
 
 
 def pad_ids(rows: Sequence[Sequence[int]], value: int) -> Int[Tensor, "B T"]:

@@ -8,7 +8,10 @@ from polyglance.engines.folders import weights_version
 from polyglance.engines.registry import KINDS
 from polyglance.languages import did_you_mean
 
-__all__ = ["EngineConfig", "EngineKind", "ModelConfig"]
+__all__ = ["Dtype", "EngineConfig", "EngineKind", "ModelConfig"]
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+"""Precision of a model's weights (`polyglance.engines.devices.choose_dtype`)."""
 
 if TYPE_CHECKING:
     EngineKind = str
@@ -40,8 +43,8 @@ class EngineConfig:
     world."""
     path: Path | None = None
     """Folder of the checkpoint, with its tokenizer."""
-    device: str = "cpu"
-    """Device of the model: `cpu`, `cuda`, `cuda:1`."""
+    device: str = "auto"
+    """Device of the model: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16", "int8"] = "float32"
     """Precision of the weights; int8 with ctranslate2 only."""
     batch_size: int = 32
@@ -103,10 +106,11 @@ class ModelConfig:
     model: str
     """A folder (this project's, Florence-2, PaliGemma, NLLB, a chat model), `nllb:FOLDER`, `blip2+nllb:FOLDER,FOLDER`,
     or `endpoint:http://HOST:PORT/v1#NAME`."""
-    device: str = "cpu"
-    """Device of the model: `cpu`, `cuda`, `cuda:1`."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Precision of the weights. Half precision makes more ties in disambiguation."""
+    device: str = "auto"
+    """Device of the model: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one."""
+    dtype: Dtype = "auto"
+    """Precision of the weights. `auto`: float32 on a CPU and bfloat16 on a GPU; in disambiguation always float32,
+    because half precision makes more ties."""
     prefix: str = "none"
     """First words of every caption, which are not scored: `auto` the language's own, `none` none, else the words. Only
     for models of this project."""

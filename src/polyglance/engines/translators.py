@@ -222,7 +222,7 @@ class ConvertedTranslator(LocalTranslator):
             raise ValueError(f"{folder}: no such folder" if not folder.is_dir() else f"{folder}: no model.bin in it")
         self.name, self.version = folder.resolve().name, weights_version(folder)
         self.folder, self._config = folder, config
-        device, _, index = config.device.partition(":")
+        device, _, index = config.device.partition(":")  # ctranslate2 knows `auto`, too
         _ = self.tokenizer  # a folder without one is refused before the model is read
         try:
             self._model = Ctranslate2Model(

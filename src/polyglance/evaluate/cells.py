@@ -26,6 +26,11 @@ class CellSamples:
     annotations: Sequence[Annotation]
     """Text of the cell for each image."""
 
+    def share(self, rank: int, world_size: int) -> "CellSamples":
+        """Return every n-th sample, for the process `rank` of `world_size`; there may be none."""
+        chosen = slice(rank, None, world_size)
+        return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
+
     def first(self, number: int) -> "CellSamples":
         """Return the first samples alone, or all where there are fewer."""
         return replace(

@@ -35,8 +35,8 @@ class ClipConfig:
     """Factor of cosines (Hessel et al., 2021)."""
     batch_size: int = 32
     """Number of images at a time."""
-    device: str = "cpu"
-    """Device that it runs on: cpu, cuda, cuda:1."""
+    device: str = "auto"
+    """Device that it runs on: cpu, cuda, cuda:1; auto: a GPU if there is one."""
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     """Precision of the weights."""
 

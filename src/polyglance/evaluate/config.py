@@ -1,12 +1,12 @@
 """Settings of evaluations by models; importing them loads no torch. Those of `polyglance score` are in score.py."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from polyglance.coverage import Coverage, EvaluationTask
 from polyglance.data.benchmarks import find_benchmark
 from polyglance.engines import ModelConfig
+from polyglance.engines.config import Dtype
 from polyglance.settings import refuse_unused
 
 __all__ = ["LossConfig", "PredictConfig", "PredictOptions", "ScoringConfig"]
@@ -28,8 +28,7 @@ class PredictOptions:
     limit: int | None = None
     """Number of examples, the first ones; all if not given."""
     processes: int = 1
-    """Number of processes, each with its model. Each takes every n-th batch; on `cuda` they take the devices in
-    turn."""
+    """Number of processes, each with its model. Each takes every n-th batch; on GPUs they take these in turn."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit", "processes"):
@@ -51,6 +50,8 @@ class PredictConfig(PredictOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.task == "disambiguation" and self.model.dtype == "auto":
+            object.__setattr__(self, "model", replace(self.model, dtype="float32"))  # half precision makes more ties
         writes = (self.task != "disambiguation", "in disambiguation, which writes no text")
         is_caption = (self.task == "caption", "but on captions")
         refuse_unused(self.model, prefix=is_caption, beams=writes, max_new_tokens=writes)
@@ -114,10 +115,11 @@ class LossConfig:
     """Targets are cut to this many tokens, and to the positions of the decoder."""
     batch_size: int = 32
     """Samples at a time."""
-    device: str = "cpu"
-    """Where to compute: `cpu`, `cuda` or `cuda:N`."""
-    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
-    """Precision of the weights."""
+    device: str = "auto"
+    """Where to compute: `cpu`, `cuda` or `cuda:N`; `auto`: on a GPU if there is one."""
+    dtype: Dtype = "auto"
+    """Precision of the weights. `auto`: float32 on a CPU and bfloat16 on a GPU, which changes losses by rounding, some
+    in the third digit: compare models in one precision."""
 
     def __post_init__(self) -> None:
         for name in ("samples_per_cell", "max_target_tokens", "batch_size"):

@@ -8,7 +8,7 @@ from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
 from polyglance.evaluate.caption import caption_greedily, score_captions
-from polyglance.evaluate.cells import choose_cells, read_held_out
+from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
 from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.evaluate.loss import measure_cell
 from polyglance.model.architecture import Polyglance
@@ -103,12 +103,20 @@ class Evaluator:
                 records[samples.cell] = CellRecord(split=self.coverage.split_of(samples.cell), losses=losses)
         return records
 
-    def caption(self, model: Polyglance) -> tuple[list[GeneratedCaption], dict[Cell, dict[Variant, CaptionScores]]]:
+    def caption(
+        self, model: Polyglance, runtime: Runtime | None = None
+    ) -> tuple[list[GeneratedCaption], dict[Cell, dict[Variant, CaptionScores]]]:
         """Caption the held-out images greedily, for every caption cell with and without prefix.
 
+        Args:
+            model: undivided; texts end at different tokens in the processes.
+            runtime: the processes that share the images; None: this process alone.
+
         Returns:
-            The first captions of each cell, as examples; and cell -> `plain` and `prefix` -> scores.
+            The first captions of each cell, as examples; and cell -> `plain` and `prefix` -> scores. Empty in all
+            processes but the first.
         """
+        runtime = runtime or Runtime.single()
         kept: list[GeneratedCaption] = []
         scores: dict[Cell, dict[Variant, CaptionScores]] = {}
         for samples in (s.first(self._captions_per_cell) for s in self._samples if s.cell.task == "caption"):
@@ -116,9 +124,9 @@ class Evaluator:
             references = [annotation.text for annotation in samples.annotations]
             starts: dict[Variant, str] = {"plain": "", "prefix": self.prefixes.get(code, "")}
             for variant, prefix in starts.items():
-                captions = caption_greedily(
-                    model, self.processor, samples, prefix=prefix, max_new_tokens=self._max_new_tokens
-                )
+                captions = self._caption_cell(model, samples, prefix, runtime)
+                if not runtime.is_main:
+                    continue
                 score = score_captions(captions, references, code, self._identifier, in_world=self._in_world)
                 scores.setdefault(samples.cell, {})[variant] = score
                 kept += [
@@ -126,6 +134,17 @@ class Evaluator:
                     for key, caption, reference in zip(samples.keys, captions, references, strict=True)
                 ][: self._examples]
         return kept, scores
+
+    def _caption_cell(self, model: Polyglance, samples: CellSamples, prefix: str, runtime: Runtime) -> list[str]:
+        """Caption the images of a cell, each process every n-th of them; all processes return all captions."""
+        share = samples.share(runtime.rank, runtime.world_size)
+        captions = []
+        if share.keys:
+            captions = caption_greedily(
+                model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens
+            )
+        shares = runtime.gather(captions)
+        return [shares[row % runtime.world_size][row // runtime.world_size] for row in range(len(samples.keys))]
 
     @cached_property
     def _identifier(self) -> LanguageIdentifier:

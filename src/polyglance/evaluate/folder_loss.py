@@ -6,6 +6,7 @@
 Studies measure their models as they train them (`polyglance.evaluate.evaluator`).
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import torch
 
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
-from polyglance.engines.checkpoints import check_device
+from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.evaluate.cells import choose_cells, read_held_out
 from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.loss import measure_cell
@@ -54,8 +55,11 @@ def _cells(data: Path) -> list[Cell]:
 
 
 def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Cell, CellRecord]:
-    check_device(config.device)
-    model = load_polyglance(folder).to(device=config.device, dtype=getattr(torch, config.dtype)).eval()
+    device = choose_device(config.device)
+    dtype = choose_dtype(config.dtype, device)
+    if config.dtype == "auto" and dtype != "float32":
+        print(f"{folder.name}: losses in {dtype}, of three digits; --dtype float32 has more", file=sys.stderr)
+    model = load_polyglance(folder).to(device=device, dtype=getattr(torch, dtype)).eval()
     processor = Processor.load(folder)
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size

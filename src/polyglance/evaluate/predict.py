@@ -18,6 +18,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from polyglance.engines import EvaluatedModel, open_model
+from polyglance.engines.devices import choose_device
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictionJob
@@ -139,7 +140,7 @@ def _run_process(
 
 def _choose_device(config: PredictConfig, number: int) -> PredictConfig:
     """Give each process one of the GPUs, in turn."""
-    if config.model.device != "cuda":
+    if choose_device(config.model.device) != "cuda":
         return config
     device = f"cuda:{number % max(1, torch.cuda.device_count())}"
     return replace(config, model=replace(config.model, device=device))

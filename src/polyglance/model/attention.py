@@ -14,7 +14,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import eager_mask, sdpa_mask
 
-__all__ = ["ATTENTION", "grouped_attention"]
+__all__ = ["ATTENTION", "grouped_attention", "is_soft_capped"]
 
 ATTENTION = "polyglance"
 """Name of this attention in transformers (`attn_implementation`)."""
@@ -63,9 +63,13 @@ def grouped_attention(
     return attended.permute(0, 2, 3, 1, 4).reshape(rows, length, heads, width), None
 
 
+def is_soft_capped(config: Any) -> bool:
+    """Tell whether a decoder's attention scores are soft-capped; its masks are then added, and true or false if not."""
+    return getattr(config, "attn_logit_softcapping", None) is not None
+
+
 def _make_mask(*, config: Any, **kwargs: Any) -> Tensor | None:
-    capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return (eager_mask if capped else sdpa_mask)(config=config, **kwargs)
+    return (eager_mask if is_soft_capped(config) else sdpa_mask)(config=config, **kwargs)
 
 
 AttentionInterface.register(ATTENTION, grouped_attention)

@@ -96,7 +96,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     def forward(
         self,
         input_ids: Int[Tensor, "B T"],
-        attention_mask: Tensor | None = None,
+        attention_mask: Tensor | dict[str, Tensor] | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
         **kwargs: Any,

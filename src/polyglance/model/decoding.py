@@ -16,11 +16,10 @@ from transformers import GenerationConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import ImageCache
+from polyglance.model.search_options import NEVER, SearchOptions, find_top
+from polyglance.model.static_search import search_in_buckets
 
 __all__ = ["decode_ids"]
-
-_NEVER = -1e9
-"""Score of a hypothesis that does not exist, as in transformers."""
 
 
 @torch.no_grad()
@@ -71,13 +70,22 @@ def decode_ids(
         early_stopping=early_stopping,
         no_repeat_ngram_size=no_repeat_ngram_size,
     )
-    if model.config.decoder_config._attn_implementation != ATTENTION:  # other kinds cannot share keys between rows
+    can_share = model.config.decoder_config._attn_implementation == ATTENTION  # other kinds cannot share keys of rows
+    if can_share and _use_buckets(states.device):
+        rows = search_in_buckets(model, states, mask, start_ids, options)
+        return pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
+    if not can_share:
         states = states.repeat_interleave(num_beams, dim=0)
         mask = None if mask is None else mask.repeat_interleave(num_beams, dim=0)
     batch = _Batch(model, states, mask, ImageCache())
     ids = start_ids.repeat_interleave(num_beams, dim=0)
     rows = _search_greedily(batch, ids, options) if num_beams == 1 else _search_with_beams(batch, ids, options)
     return pad_sequence(rows, batch_first=True, padding_value=model.config.pad_token_id or 0)
+
+
+def _use_buckets(device: torch.device) -> bool:
+    """Tell whether to search in tensors of fixed shape: on a GPU, where launches cost more than sums over padding."""
+    return device.type == "cuda"
 
 
 _FOLLOWED = {"bos_token_id", "decoder_start_token_id", "eos_token_id", "pad_token_id"}
@@ -103,34 +111,8 @@ def _end_ids(settings: GenerationConfig) -> Int[Tensor, " E"]:
     return torch.tensor([] if ids is None else [ids] if isinstance(ids, int) else ids, dtype=torch.long)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Options:
-    """Checked options of `decode_ids`, and their effect on scores and texts."""
-
-    num_start_ids: int
-    end_ids: Int[Tensor, " E"]
-    max_new_tokens: int
-    min_new_tokens: int
-    num_beams: int
-    num_return_sequences: int
-    length_penalty: float
-    early_stopping: bool | str
-    no_repeat_ngram_size: int
-
-    def __post_init__(self) -> None:
-        for name, least in (
-            ("max_new_tokens", 1),
-            ("min_new_tokens", 0),
-            ("num_beams", 1),
-            ("num_return_sequences", 1),
-            ("no_repeat_ngram_size", 0),
-        ):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; {least} or more is right")
-        if self.num_return_sequences > self.num_beams:
-            raise ValueError(f"num_return_sequences is {self.num_return_sequences}; num_beams is {self.num_beams}")
-        if self.early_stopping not in (True, False, "never"):
-            raise ValueError(f"early_stopping is {self.early_stopping!r}; True, False or 'never' is right")
+class _Options(SearchOptions):
+    """Options and their effect on scores and texts of a growing length."""
 
     def restrict(self, scores: Float[Tensor, "R V"], ids: Int[Tensor, "R T"]) -> Float[Tensor, "R V"]:
         """Set the scores of tokens that must not follow `ids` to minus infinity, in place."""
@@ -202,14 +184,14 @@ def _search_with_beams(batch: _Batch, ids: Int[Tensor, "R T"], options: _Options
     K best of them may end.
     """
     beams = options.num_beams
-    width = max(2, 1 + len(options.end_ids)) * beams
+    width = options.num_candidates
     texts = [_FinishedTexts(beams) for _ in range(len(ids) // beams)]
     images = torch.arange(len(texts), device=ids.device)
-    scores = torch.full((len(texts), beams), _NEVER, device=ids.device)
+    scores = torch.full((len(texts), beams), NEVER, device=ids.device)
     scores[:, 0] = 0.0  # the beams start as copies: only one of them may be continued
     while len(images):
         log_probs = options.restrict(batch.compute_logits(ids).log_softmax(dim=-1), ids)
-        totals, best = _top(log_probs + scores.view(-1, 1), len(images), width)
+        totals, best = find_top(log_probs + scores.view(-1, 1), len(images), width)
         parents = best // log_probs.shape[1] + torch.arange(len(images), device=ids.device)[:, None] * beams
         candidates = torch.cat([ids[parents], (best % log_probs.shape[1])[..., None]], dim=2)
         has_ended = options.has_ended(candidates)
@@ -218,7 +200,7 @@ def _search_with_beams(batch: _Batch, ids: Int[Tensor, "R T"], options: _Options
             score = float(totals[row, rank]) / length**options.length_penalty
             texts[int(images[row])].add(score, candidates[row, rank])
 
-        scores, running = (totals + has_ended * _NEVER).topk(beams)
+        scores, running = (totals + has_ended * NEVER).topk(beams)
         can_grow = options.early_stopping == "never" and options.length_penalty > 0
         bounds = (scores[:, 0] / (options.max_new_tokens if can_grow else length) ** options.length_penalty).tolist()
         is_over = has_ended.all(dim=1).tolist()
@@ -232,19 +214,6 @@ def _search_with_beams(batch: _Batch, ids: Int[Tensor, "R T"], options: _Options
         batch.keep(kept, parents[kept].gather(1, running).flatten(), ids)
         ids = candidates[kept[:, None], running].flatten(0, 1)
     return [row for finished in texts for row in finished.best(options.num_return_sequences)]
-
-
-def _top(values: Float[Tensor, "R V"], images: int, number: int) -> tuple[Float[Tensor, "B C"], Int[Tensor, "B C"]]:
-    """Find the largest values among all rows of an image, and their places. Only groups whose maximum is among the
-    largest maxima can hold one; to find these is much faster than `topk` over a vocabulary."""
-    values = values.view(images, -1)
-    size = 128
-    if values.shape[1] % size or values.shape[1] < 32 * number * size:
-        return values.topk(number)
-    groups = values.view(images, -1, size)
-    rows = groups.amax(dim=2).topk(number).indices
-    largest, places = groups.gather(1, rows[..., None].expand(-1, -1, size)).flatten(1).topk(number)
-    return largest, rows.gather(1, places // size) * size + places % size
 
 
 class _FinishedTexts:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from polyglance.config import from_dict
 from polyglance.coverage import EvaluationTask
-from polyglance.engines.checkpoints import check_device
 from polyglance.engines.config import ModelConfig
+from polyglance.engines.devices import choose_compute
 from polyglance.engines.folders import folder_digest
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
@@ -45,7 +45,7 @@ class PolyglanceEngine(PromptedModel):
     languages: TaskLanguages = dict.fromkeys(get_args(EvaluationTask), frozenset(LANGUAGES))
 
     def __init__(self, folder: Path, config: ModelConfig) -> None:
-        check_device(config.device)
+        config = choose_compute(config)
         self.name = folder.resolve().name
         self._folder, self._config = folder, config
         self._generate = GenerateConfig(beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)

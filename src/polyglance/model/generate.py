@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from polyglance.engines.checkpoints import check_device
+from polyglance.engines.config import Dtype
+from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
@@ -66,14 +67,19 @@ class PolyglanceCaptioner:
         self.processor = processor
 
     @classmethod
-    def load(cls, folder: str | Path, *, device: str = "cpu") -> "PolyglanceCaptioner":
+    def load(cls, folder: str | Path, *, device: str = "auto", dtype: Dtype = "auto") -> "PolyglanceCaptioner":
         """Load the model and the processor in a folder.
+
+        Args:
+            device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one.
+            dtype: precision of the weights; `auto`: float32 on a CPU and bfloat16 on a GPU.
 
         Raises:
             ValueError: no such device or folder, or a file in it that is missing, cut short or does not fit the others.
         """
-        check_device(device)
-        return cls(load_polyglance(folder).to(device), Processor.load(folder))
+        device = choose_device(device)
+        weights_dtype = getattr(torch, choose_dtype(dtype, device))
+        return cls(load_polyglance(folder).to(device, weights_dtype), Processor.load(folder))
 
     def caption(
         self,

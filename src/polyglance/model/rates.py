@@ -87,8 +87,8 @@ def find_rate(
     """Find the rate at which a card trains a size: measured where it was, else estimated.
 
     Estimated from the sizes measured on this card or, where there are none, on the card with the nearest peak: between
-    two sizes on a straight line between the logarithms of operations and rate, beyond them that of the nearest, and in
-    proportion to the cards' peaks.
+    two sizes on a straight line between the logarithms of operations and rate, above them that of the largest, below
+    them no more samples per second than the smallest, and in proportion to the cards' peaks.
 
     Args:
         card: a word of the card's name, such as `H100`.
@@ -114,10 +114,13 @@ def find_rate(
 
 
 def _interpolate(points: Sequence[tuple[float, float]], x: float) -> float:
-    """Return the value at `x` on straight lines between the points' logarithms; beyond them that of the nearest."""
+    """Return the value at `x` on straight lines between the points' logarithms, above them that of the last; below them
+    in proportion to `x`, because a small model waits for launches and not for operations."""
+    if x < points[0][0]:
+        return points[0][1] * x / points[0][0]
     below = max((point for point in points if point[0] <= x), default=points[0])
     above = min((point for point in points if point[0] >= x), default=points[-1])
     if below[0] >= above[0]:
-        return above[1] if x <= points[0][0] else below[1]
+        return below[1]
     share = math.log(x / below[0]) / math.log(above[0] / below[0])
     return below[1] * (above[1] / below[1]) ** share

@@ -109,7 +109,7 @@ def train_and_measure(
     """Measure the untrained model, train it, and measure it again.
 
     Writes initial.json, losses.json and captions.jsonl beside the files that `train` writes. Several processes each
-    measure a share of the losses, with the undivided model; the first one generates the captions.
+    measure a share of the losses and generate a share of the captions, with the undivided model.
 
     Args:
         evaluator: makes the evaluator, in every process.
@@ -132,9 +132,11 @@ def train_and_measure(
         hooks = replace(hooks, before_first_step=measure_untrained)
         model = train(settings, folder, hooks=hooks, show_progress=show_progress).to(runtime.device)
         cells = evaluator().measure(model, runtime)
+        if runtime.device.type == "cuda":  # the model is used for nothing after this
+            model.to(runtime.dtype)
+        captions, scores = evaluator().caption(model, runtime)
     if not runtime.is_main:
         return None
-    captions, scores = evaluator().caption(model)
     record = LossRecord(
         run=run_id,
         cells={cell: replace(losses, generation=scores.get(cell, {})) for cell, losses in cells.items()},

@@ -1,0 +1,63 @@
+"""Device and precision that a model runs with, where the settings leave them open."""
+
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+
+from polyglance.engines.config import EngineConfig, ModelConfig
+
+__all__ = ["check_device", "choose_compute", "choose_device", "choose_dtype"]
+
+Config = TypeVar("Config", bound=EngineConfig | ModelConfig)
+
+
+def choose_device(device: str) -> str:
+    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_device(device)
+    return device
+
+
+def choose_dtype(dtype: str, device: str) -> str:
+    """Return the precision that is asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, where it has none,
+    float16."""
+    if dtype != "auto":
+        return dtype
+    if torch.device(device).type != "cuda":
+        return "float32"
+    return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
+
+
+def choose_compute(config: Config) -> Config:
+    """Return the settings with device and precision chosen.
+
+    Raises:
+        ValueError: torch cannot use the device.
+    """
+    device = choose_device(config.device)
+    chosen: Any = {"device": device, "dtype": choose_dtype(config.dtype, device)}
+    return replace(config, **chosen)
+
+
+def check_device(device: str) -> None:
+    """Refuse a device that is not there, before anything is read.
+
+    Raises:
+        ValueError: torch cannot use it.
+    """
+    try:
+        torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"the device {device!r} cannot be used: expected auto, cpu, cuda or cuda:N") from None
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        num_gpus = torch.cuda.device_count()
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise ValueError(f"the device {device!r} cannot be used: {reason} ({num_gpus} GPUs here)") from None
