@@ -151,13 +151,19 @@ class Runtime:
         """Wait until all processes have called this."""
         self.all_sum(np.zeros(1))
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Compute the matrix products of a block in the run's precision."""
+    def autocast(self, *, enabled: bool = True) -> AbstractContextManager[None]:
+        """Compute the matrix products of a block in the run's precision, or if not `enabled` in that of their operands,
+        inside such a block too."""
         if self.precision == "fp32":
             return nullcontext()
         import torch
 
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled)
+
+    def keep_casts(self) -> AbstractContextManager[None]:
+        """Surround `autocast` blocks between which no weight changes: each weight is cast once for all of them. Shards
+        are cast as they are gathered."""
+        return nullcontext() if self.strategy == "fsdp" else self.autocast()
 
     def synchronise(self) -> None:
         """Wait until the device has finished its queue; call it before a clock is read."""

@@ -63,9 +63,13 @@ def grouped_attention(
     return attended.permute(0, 2, 3, 1, 4).reshape(rows, length, heads, width), None
 
 
-def _make_mask(*, config: Any, **kwargs: Any) -> Tensor | None:
+def _make_mask(*, config: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+    """Make the mask that `grouped_attention` takes. The library leaves out a mask that hides nothing, and reads its
+    values to know; that is free in main memory, but the host would wait for a GPU."""
+    if attention_mask is not None and attention_mask.device.type != "cpu":
+        kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
     capped = getattr(config, "attn_logit_softcapping", None) is not None
-    return (eager_mask if capped else sdpa_mask)(config=config, **kwargs)
+    return (eager_mask if capped else sdpa_mask)(config=config, attention_mask=attention_mask, **kwargs)
 
 
 AttentionInterface.register(ATTENTION, grouped_attention)

@@ -59,11 +59,12 @@ def allow_submodule_calls(module: nn.Module, runtime: Runtime) -> Iterator[None]
     """Let the model inside a distributed objective be called by its methods (`encode`, `nats`) in a block,
     without gradient. The objective must have been called before.
 
-    Shards: a layer is gathered whenever it is called, so all processes must make the same calls. The rest is gathered
-    here, once. It computes in the run's precision, as in training, because the layers do.
+    It computes in the run's precision, as in training. Shards: a layer is gathered whenever it is called, so all
+    processes must make the same calls. The rest is gathered here, once.
     """
     if not isinstance(module, FSDPModule):
-        yield
+        with runtime.autocast():
+            yield
         return
     module.unshard()
     try:

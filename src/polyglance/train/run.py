@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime, join_processes
 from polyglance.mixture.dataset import Mixture
@@ -14,6 +16,7 @@ from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
+from polyglance.train.frozen import FrozenWeights
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
@@ -78,8 +81,10 @@ def train(
                     hooks.on_row(row)
 
             hooks_of_loop = replace(hooks, on_row=on_row)
+            frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
             loop = Loop(objective, batches, config, folder.path, runtime, hooks=hooks_of_loop, mfu=mfu)
             loop.run(show_progress=show_progress)
+            frozen.restore()
         folder.save_final(model, runtime, processor)
         if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
             return Polyglance.from_pretrained(folder.final).eval()
