@@ -43,6 +43,10 @@ class RuntimeConfig:
     micro_batch_size: int | None = None
     """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
     before the weights are updated. If not given, the whole share is one pass."""
+    num_shapes: int | None = None
+    """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
+    they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
+    the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
     more time."""
@@ -57,10 +61,20 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        if self.num_shapes is not None and self.num_shapes < 0:
+            raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
             raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+
+    def count_shapes(self) -> int:
+        """Return the largest number of shapes of a run's micro-batches; 0: any number."""
+        if self.num_shapes is not None:
+            return self.num_shapes
+        import torch
+
+        return 12 if self.device != "cpu" and torch.cuda.is_available() else 0
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
         """Number of micro-batches that an optimiser step is divided into: processes times passes of each.

@@ -14,6 +14,7 @@ from polyglance.distributed import Runtime, join_processes
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
+from polyglance.model.configuration import PolyglanceConfig
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.frozen import FrozenWeights
@@ -21,7 +22,7 @@ from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
-from polyglance.train.start import make_mixture, make_model, make_processor
+from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
 from polyglance.train.step import CaptionObjective
 from polyglance.train.vision_cache import open_features
 
@@ -60,7 +61,7 @@ def train(
             hooks.before_first_step(model.eval(), runtime)
         runtime.barrier()
         features = open_features(config, model, processor, runtime)
-        mixture = make_mixture(config, processor, features)
+        mixture = make_mixture(config, processor, model.config, features)
         if runtime.is_main:
             folder.write_samples(mixture.samples_per_cell(config.num_steps))
         mfu = None
@@ -70,7 +71,7 @@ def train(
         objective = CaptionObjective(model)
         if config.engine.activation_checkpointing:
             recompute_activations(objective)
-        batches = _make_batch_source(config, mixture, runtime)
+        batches = _make_batch_source(config, mixture, model.config, runtime)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
         name = f"{folder.path.name}-{config.settings}"
         with open_sinks(tracking, folder.path, name=name, settings=to_dict(config)) as send:
@@ -91,8 +92,11 @@ def train(
     return model.cpu().eval()
 
 
-def _make_batch_source(config: TrainConfig, mixture: Mixture, runtime: Runtime) -> BatchSource:
+def _make_batch_source(
+    config: TrainConfig, mixture: Mixture, model_config: PolyglanceConfig, runtime: Runtime
+) -> BatchSource:
     num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, runtime.world_size)
+    plan_shapes(config, mixture, model_config, num_micro_batches=num_micro_batches)
 
     @contextmanager
     def open_loader(first_step: int) -> Iterator[MicroBatches]:
