@@ -40,9 +40,10 @@ class RuntimeConfig:
     precision: Precision = "fp32"
     """Number format of matrix products; weights, gradients and optimiser state stay in float32. `fp16` scales the loss,
     `bf16` does not need it."""
-    micro_batch_size: int | None = None
+    micro_batch_size: int | Literal["auto"] | None = None
     """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
-    before the weights are updated. If not given, the whole share is one pass."""
+    before the weights are updated. `auto`: as many as the device has memory for; planned at the start and, on a GPU,
+    checked by a pass over the longest samples. If not given, the whole share is one pass."""
     num_shapes: int | None = None
     """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
     they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
@@ -59,7 +60,7 @@ class RuntimeConfig:
     matrix product, timed at the start. If not given, no MFU is logged."""
 
     def __post_init__(self) -> None:
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+        if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
         if self.num_shapes is not None and self.num_shapes < 0:
             raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
@@ -82,6 +83,7 @@ class RuntimeConfig:
         Raises:
             ValueError: the samples cannot be divided evenly.
         """
+        assert self.micro_batch_size != "auto", "to be replaced by a number first"
         micro_batch_size = self.micro_batch_size or max(1, batch_size // world_size)
         if batch_size % (micro_batch_size * world_size):
             raise ValueError(

@@ -20,7 +20,7 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.flops import build_on_meta, count_macs
 from polyglance.model.sizes import resolve_size
 
-__all__ = ["Card", "make_card"]
+__all__ = ["Card", "count_saved_bytes", "make_card"]
 
 _BYTES = {"float32": 4, "bfloat16": 2}
 
@@ -144,7 +144,7 @@ class _TrainingCosts:
 def _count_training_costs(model: Polyglance, trained: tuple[Component, ...], **lengths: int) -> _TrainingCosts:
     freeze(model, trained)
     total, num_trained = count_parameters(model), count_parameters(model, trained_only=True)
-    saved = {precision: _count_saved_bytes(model, getattr(torch, precision), **lengths) for precision in _BYTES}
+    saved = {precision: count_saved_bytes(model, getattr(torch, precision), **lengths) for precision in _BYTES}
     weights = {"float32": 4 * total, "bfloat16": (4 + 2) * total}  # autocast keeps a cast copy for the step
     gradients_and_moments = 3 * 4 * num_trained
     return _TrainingCosts(
@@ -154,7 +154,7 @@ def _count_training_costs(model: Polyglance, trained: tuple[Component, ...], **l
     )
 
 
-def _count_saved_bytes(
+def count_saved_bytes(
     model: Polyglance, dtype: torch.dtype, *, image_size: int, source_tokens: int, target_tokens: int
 ) -> int:
     """Count the bytes that autograd saves for the backward pass of one sample, on the meta device. The loss is left

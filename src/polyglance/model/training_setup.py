@@ -7,14 +7,12 @@ from polyglance.model.card import Card
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.sizes import resolve_size
 
-__all__ = ["TrainingSetup", "recommend_setup"]
+__all__ = ["USABLE_SHARE", "TrainingSetup", "count_recomputed_bytes", "find_divisors", "recommend_setup"]
 
-_USABLE = 0.85
+USABLE_SHARE = 0.85
 """Share of a device's memory that is planned with; the rest is for buffers, fragments and the loss."""
 _GOOD_MICRO_BATCH = 8
 """Samples per device and pass from which on the setup is not changed for more of them."""
-_LARGEST_MICRO_BATCH = 32
-"""Larger micro-batches gain nothing on an accelerator that is already busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +59,22 @@ def recommend_setup(
     config = resolve_size(card.size)
     saved = card.activation_bytes[policy][precision]
     replica = card.training_bytes[policy][precision] - saved
+    recomputed = count_recomputed_bytes(
+        config,
+        image_size=card.image_size,
+        source_tokens=card.source_tokens,
+        target_tokens=card.target_tokens,
+        saved=saved,
+        bytes_per_value=4 if precision == "float32" else 2,
+    )
     per_device = batch_size // devices
     best: TrainingSetup | None = None
     for is_sharded in (False, True) if devices > 1 else (False,):
         for is_recomputed in (False, True):
             state = replica // devices + _count_gathered_bytes(card, precision) if is_sharded else replica
-            per_sample = _count_recomputed_bytes(config, card, saved, precision) if is_recomputed else saved
-            room = int(device_bytes * _USABLE) - state
-            sizes = (n for n in _find_divisors(per_device) if n * per_sample <= room and n <= _LARGEST_MICRO_BATCH)
+            per_sample = recomputed if is_recomputed else saved
+            room = int(device_bytes * USABLE_SHARE) - state
+            sizes = (n for n in find_divisors(per_device) if n * per_sample <= room)
             micro_batch_size = max(sizes, default=0)
             if micro_batch_size and (best is None or micro_batch_size > best.micro_batch_size):
                 best = TrainingSetup(
@@ -83,7 +89,8 @@ def recommend_setup(
     return best
 
 
-def _find_divisors(number: int) -> list[int]:
+def find_divisors(number: int) -> list[int]:
+    """Return the numbers that divide a number, in ascending order."""
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
@@ -94,13 +101,24 @@ def _count_gathered_bytes(card: Card, precision: str) -> int:
     return bytes_per_value * (largest + (card.num_parameters - largest) // 10)
 
 
-def _count_recomputed_bytes(config: PolyglanceConfig, card: Card, saved: int, precision: str) -> int:
+def count_recomputed_bytes(
+    config: PolyglanceConfig,
+    *,
+    image_size: int,
+    source_tokens: int,
+    target_tokens: int,
+    saved: int,
+    bytes_per_value: int,
+) -> int:
     """Estimate the activations of a sample where each layer keeps its input only, and one layer at a time computes the
-    rest again."""
-    bytes_per_value = 4 if precision == "float32" else 2
-    source = config.num_image_tokens(card.image_size) + card.source_tokens
+    rest again.
+
+    Args:
+        saved: bytes of a sample where every layer keeps what it needs.
+    """
+    source = config.num_image_tokens(image_size) + source_tokens
     encoder, decoder = config.encoder_config, config.decoder_config
     layers = encoder.encoder_layers + decoder.num_hidden_layers
     inputs = encoder.encoder_layers * source * encoder.d_model
-    inputs += decoder.num_hidden_layers * card.target_tokens * decoder.hidden_size
+    inputs += decoder.num_hidden_layers * target_tokens * decoder.hidden_size
     return bytes_per_value * inputs + saved // layers

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,14 @@ class DryRun:
 
 
 def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
-    """Make the batches of the first steps in this process and its loader processes; no model is loaded.
+    """Make the batches of the first steps in this process and its loader processes; no model is loaded. With
+    `micro_batch_size = "auto"` a step is one micro-batch.
 
     Raises:
         ValueError: data, coverage and configuration do not fit each other.
     """
+    if config.engine.micro_batch_size == "auto":  # no device is asked here
+        config = replace(config, engine=replace(config.engine, micro_batch_size=None))
     model_config = make_model_config(config)
     mixture = make_mixture(config, make_processor(config, model_config), model_config)
     num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, 1)

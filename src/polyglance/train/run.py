@@ -20,6 +20,7 @@ from polyglance.train.folder import RunFolder
 from polyglance.train.frozen import FrozenWeights
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
+from polyglance.train.micro_batch import fix_micro_batch_size
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
 from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
@@ -71,6 +72,15 @@ def train(
         objective = CaptionObjective(model)
         if config.engine.activation_checkpointing:
             recompute_activations(objective)
+        frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
+        config = fix_micro_batch_size(
+            config,
+            objective,
+            folder.path,
+            runtime,
+            image_size=processor.config.image_size,
+            is_cached=features is not None,
+        )
         batches = _make_batch_source(config, mixture, model.config, runtime)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
         name = f"{folder.path.name}-{config.settings}"
@@ -82,7 +92,6 @@ def train(
                     hooks.on_row(row)
 
             hooks_of_loop = replace(hooks, on_row=on_row)
-            frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
             loop = Loop(objective, batches, config, folder.path, runtime, hooks=hooks_of_loop, mfu=mfu)
             loop.run(show_progress=show_progress)
             frozen.restore()
