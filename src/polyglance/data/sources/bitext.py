@@ -23,6 +23,7 @@ from typing import Literal, NamedTuple
 from polyglance.data.cleaning import is_blank, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
+from polyglance.delimited import Quoting
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops
 
@@ -52,6 +53,11 @@ class BitextSource(FormSource):
     """Names of the English and the other side in the file: headers of a TSV or column numbers from 1, columns or struct
     fields of Parquet, `xml:lang` of a TMX, last component of a Moses file's name. None: the language codes; a TSV
     without header is then read as ("1", "2"). If English comes second there, give ("2", "1")."""
+    encoding: str = "auto"
+    """Codec of files of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, told by their first bytes."""
+    quoting: Quoting = "auto"
+    """Quotes of a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
+    `auto`: told by its lines."""
     licence: str = ""
     """Licence of the texts, for the manifest."""
     max_characters: int = 1000
@@ -74,7 +80,10 @@ class BitextSource(FormSource):
 
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
+        num_read = num_kept = 0
+        num_dropped = sum(drops.counts.values())
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
+            num_read += 1
             if not problem:
                 first, problem = clean_text(english, max_characters=self.max_characters)
                 if not problem:
@@ -83,12 +92,17 @@ class BitextSource(FormSource):
             if problem:
                 drops.add(f"{self.language}: {problem}", where)
             else:
+                num_kept += 1
                 yield BitextPair(self.language, first, second, where)
+        num_dropped = sum(drops.counts.values()) - num_dropped
+        assert num_read == num_kept + num_dropped, "every pair is kept or counted"
 
     def open_form(self) -> BitextForm:
         name = detect_bitext_form(self.path) if self.format == "auto" else self.format
         columns = self.columns or (SOURCE_LANGUAGE, self.language)
-        return BITEXT_FORMS[name](self.path, columns, must_name=self.columns is not None)
+        return BITEXT_FORMS[name](
+            self.path, columns, must_name=self.columns is not None, encoding=self.encoding, quoting=self.quoting
+        )
 
     def _find_problem(self, first: str, second: str) -> str:
         if first == second and not self.keep_identical:

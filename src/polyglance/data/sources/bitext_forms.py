@@ -1,16 +1,12 @@
 """Forms of bitext: how each is cut into pieces, and how a piece is read to `RawPair`; `bitext.py` cleans the pairs.
 
-A line ends at \\n and nowhere else. Other readers also split at U+2028, U+0085, form feed and so on, which the other
-side does not have in the same place; from there on the sides would not fit. A TSV has no quotes, unlike the tables of
-`polyglance.tables`: a quotation mark is part of its text.
+A line ends at \\n and nowhere else (at \\r in files of old Macs). Other readers also split at U+2028, U+0085, form feed
+and so on, which the other side does not have in the same place; from there on the sides would not fit. Compression and
+encoding are told by `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
 """
 
-import bz2
-import gzip
 import io
-import lzma
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +23,16 @@ import pyarrow.parquet as pq
 
 from polyglance.data.sources.source import Piece, SourceForm, cut_blocks, read_parquet_batches, row_group_sizes
 from polyglance.data.sources.tmx import read_tmx
+from polyglance.delimited import Quoting, find_quoting, split_line
+from polyglance.encodings import (
+    COMPRESSED_SUFFIXES,
+    DAMAGE,
+    detect_encoding,
+    detect_text_format,
+    open_unpacked,
+    open_utf8,
+    transcode,
+)
 from polyglance.languages import did_you_mean
 from polyglance.records import Drops
 
@@ -35,14 +41,15 @@ __all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "detect_bitext_form"]
 _MAX_LINE_BYTES = 2**20
 """A longer line is skipped without being held in memory."""
 _BUFFER_BYTES = 2**20
+_HEAD_BYTES = 2**16
 _BATCH_ROWS = 4096
 _MAX_PACKED_PIECES = 16
 """Pieces of a compressed file. Every piece decompresses the file from its beginning, which takes about a twentieth of
 the time of reading its pairs."""
-_BOM = b"\xef\xbb\xbf"
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", ".tmx": "tmx", ".zip": "opus", ".parquet": "parquet"}
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException, NotImplementedError)
+_QUOTED_LINES = 20_000
+"""Lines of a TSV by which its quotes are told."""
+_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError)
 """Errors of decompressors and pyarrow on files that are cut short or damaged; the last is a compression that `zipfile`
 does not know."""
 
@@ -64,11 +71,22 @@ class BitextForm(SourceForm[RawPair], ABC):
         path: the file, folder or common name of two files.
         columns: names of the English and the other side in the file.
         must_name: a TSV must have a header with these names, unless they are numbers.
+        encoding: codec of files of text; `auto`: told by their first bytes.
+        quoting: quotes of a TSV; `auto`: told by its lines.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, str], *, must_name: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: tuple[str, str],
+        *,
+        must_name: bool,
+        encoding: str = "auto",
+        quoting: Quoting = "auto",
+    ) -> None:
         super().__init__(path)
         self.columns, self.must_name = columns, must_name
+        self.encoding, self.quoting = encoding, quoting
 
     def list_files(self) -> list[str]:
         return [_check_file(self.path).name]
@@ -83,10 +101,11 @@ class _LineFile:
     place: str
     """Short name, for places of pairs."""
     open: Callable[[], IO[bytes]]
+    is_seekable: bool = False
+    """Whether a line is reached by its offset, without reading the lines before it."""
 
     def read_lines(self, offset: int = 0) -> Iterator[bytes | None]:
         """Yield the lines without their end, from the one that begins at `offset`; None for one that is too long."""
-        at_start = offset == 0
         try:
             with self.open() as file:
                 _skip_bytes(file, offset)
@@ -96,8 +115,7 @@ class _LineFile:
                             pass
                         yield None
                     else:
-                        yield (line.removeprefix(_BOM) if at_start else line).removesuffix(b"\n")
-                    at_start = False
+                        yield line.removesuffix(b"\n")
         except _DAMAGE as error:
             raise _damaged(self.name, error) from None
 
@@ -121,11 +139,6 @@ class _LineFile:
 class _LinesForm(BitextForm, ABC):
     """Files of lines that belong together line by line."""
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether a file has to be decompressed from its beginning to reach a line."""
-        return any(Path(name).suffix.lower() in _COMPRESSIONS for name in self.list_files())
-
     @abstractmethod
     def line_files(self) -> list[_LineFile]:
         """Find the files of lines."""
@@ -137,13 +150,14 @@ class _LinesForm(BitextForm, ABC):
         wrong, and no later check would notice. So this is an error, and the tail is not just dropped.
         """
         files = self.line_files()
+        is_packed = not all(file.is_seekable for file in files)
         counts, starts = zip(*(file.find_line_starts(num_records) for file in files), strict=True)
         if len(set(counts)) > 1:
             raise ValueError(
                 f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}: they must be equal, "
                 "from a missing line on all pairs are wrong"
             )
-        every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if self.is_packed else 1
+        every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if is_packed else 1
         names, size = self.list_files(), num_records * every
         return [
             self.make_piece(names, first=number * size, count=size, offsets=offsets)
@@ -165,7 +179,7 @@ class _TsvForm(_LinesForm):
     """One line per pair, columns separated by tabs."""
 
     def line_files(self) -> list[_LineFile]:
-        return [_line_file(self.path)]
+        return [_line_file(self.path, self.encoding)]
 
     def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
         self._find_columns()
@@ -173,7 +187,9 @@ class _TsvForm(_LinesForm):
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
         english, other, has_header = self._find_columns()
-        lines = islice(_line_file(self.path).read_lines(*piece.offsets), piece.count)
+        (file,) = self.line_files()
+        is_quoted = self._find_quotes(file)
+        lines = islice(file.read_lines(*piece.offsets), piece.count)
         for number, line in enumerate(lines, piece.first + 1):
             where = f"{self.path.name}:{number}"
             if number == 1 and has_header:
@@ -181,15 +197,33 @@ class _TsvForm(_LinesForm):
             if line is None:
                 yield RawPair(where, b"", b"", "a side that is too long")
                 continue
-            cells = line.split(b"\t")
+            if is_quoted and b'"' in line:
+                cells = _split_quoted(line)
+                if not cells:
+                    yield RawPair(where, b"", b"", "a quoted cell that is not closed in its line")
+                    continue
+            else:
+                cells = line.split(b"\t")
             try:
                 yield RawPair(where, cells[english], cells[other])
             except IndexError:
                 yield RawPair(where, b"", b"", "too few columns" if line.strip() else "an empty line")
 
+    def _find_quotes(self, file: _LineFile) -> bool:
+        """Whether the cells of the file are quoted as in a CSV."""
+        if self.quoting != "auto":
+            return self.quoting == "csv"
+        try:
+            return find_quoting(
+                lambda: ((line or b"").decode("utf-8", "replace") for line in islice(file.read_lines(), _QUOTED_LINES))
+            )[0]
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
     def _find_columns(self) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
-        first_line = next(_line_file(self.path).read_lines(), None)
+        (file,) = self.line_files()
+        first_line = next(file.read_lines(), None)
         header = [cell.strip().decode("utf-8", "replace") for cell in (first_line or b"").split(b"\t")]
         numbered = all(column.isdecimal() and int(column) > 0 for column in self.columns)
         lowered = [cell.lower() for cell in header]
@@ -211,22 +245,20 @@ class _MosesForm(_LinesForm):
         return [self._find_side(column).name for column in self.columns]
 
     def line_files(self) -> list[_LineFile]:
-        return [_line_file(self.root / name) for name in self.list_files()]
+        return [_line_file(self.root / name, self.encoding) for name in self.list_files()]
 
     def _find_side(self, ending: str) -> Path:
-        names = [Path(f"{self.path}.{ending}{compression}") for compression in ("", *_COMPRESSIONS)]
+        names = [Path(f"{self.path}.{ending}{compression}") for compression in ("", *COMPRESSED_SUFFIXES)]
         side = next((name for name in names if name.is_file()), None)
         if side is None:
             raise ValueError(
-                f"{names[0]}: no such file, nor with {', '.join(_COMPRESSIONS)}; give the name both sides share"
+                f"{names[0]}: no such file, nor with {', '.join(COMPRESSED_SUFFIXES)}; give the name both sides share"
             )
         return side
 
 
 class _OpusForm(_LinesForm):
     """A zip of OPUS with two files in Moses form."""
-
-    is_packed = True
 
     def line_files(self) -> list[_LineFile]:
         try:
@@ -235,7 +267,11 @@ class _OpusForm(_LinesForm):
             raise _damaged(self.path, error) from None
         members = [self._find_member(archive, column) for column in self.columns]
         return [
-            _LineFile(f"{self.path}: {member}", f"{self.path.name}:{member}", partial(_open_member, archive, member))
+            _LineFile(
+                f"{self.path}: {member}",
+                f"{self.path.name}:{member}",
+                partial(_open_member, archive, member, self.encoding),
+            )
             for member in members
         ]
 
@@ -256,7 +292,7 @@ class _TmxForm(BitextForm):
         return [self.make_piece(self.list_files())]
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
-        with _open(self.path) as file:
+        with open_unpacked(self.path) as file:
             try:
                 for unit in read_tmx(file, self.path, self.columns):
                     yield RawPair(f"{self.path.name}:{unit.line}", unit.english, unit.other, unit.problem)
@@ -337,33 +373,31 @@ def detect_bitext_form(path: Path) -> str:
     if path.is_dir():
         return "parquet"
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
+    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
     return _SUFFIXES.get(suffixes[-1], "moses") if suffixes else "moses"
 
 
-def _open(path: Path) -> IO[bytes]:
-    """Open a file for reading; it is decompressed if its name ends in .gz, .bz2, .xz or .zst."""
-    match path.suffix.lower():
-        case ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
-        case ".bz2":
-            return cast(IO[bytes], bz2.open(path, "rb"))
-        case ".xz":
-            return cast(IO[bytes], lzma.open(path, "rb"))
-        case ".zst":
-            return cast(IO[bytes], io.BufferedReader(pa.input_stream(path, compression="zstd"), _BUFFER_BYTES))
-        case _:
-            return path.open("rb", buffering=_BUFFER_BYTES)
-
-
-def _open_member(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+def _open_member(archive: zipfile.ZipFile, member: str, encoding: str) -> IO[bytes]:
     # `readline` of a zip member is slow, that of a buffer over it is fast.
-    return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, archive.open(member)), _BUFFER_BYTES))
+    with archive.open(member) as start:
+        form = detect_encoding(start.read(_HEAD_BYTES), encoding)
+    file = cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, archive.open(member)), _BUFFER_BYTES))
+    return transcode(file, form) if form.must_transcode else file
 
 
-def _line_file(path: Path) -> _LineFile:
-    return _LineFile(str(path), path.name, partial(_open, _check_file(path)))
+def _line_file(path: Path, encoding: str) -> _LineFile:
+    try:
+        form = detect_text_format(_check_file(path), encoding)
+    except OSError as error:
+        raise _damaged(path, error) from None
+    return _LineFile(str(path), path.name, partial(open_utf8, path, form), is_seekable=form.is_plain)
+
+
+def _split_quoted(line: bytes) -> list[bytes]:
+    """Split a line with quoted cells; bytes that are not UTF-8 stay as they are."""
+    text = line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+    return [cell.encode("utf-8", "surrogateescape") for cell in split_line(text, "\t", quoted=True)]
 
 
 def _check_file(path: Path) -> Path:
