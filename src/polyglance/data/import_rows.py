@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.cleaning import is_blank, one_line
+from polyglance.data.cleaning import find_flaw, is_blank, one_line
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
-from polyglance.languages import LANGUAGES
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
 from polyglance.tables import TableRow, read_table, table_columns
 
@@ -210,7 +210,7 @@ def _clean_annotation(
         drops.drop_texts("language not asked for", where, repr(code))
         return None
     text = _clean_text(annotation.text, where, code, drops)
-    source = annotation.source and _clean_text(annotation.source, where, code, drops)
+    source = annotation.source and _clean_text(annotation.source, where, SOURCE_LANGUAGE, drops)
     if not text or (annotation.source is not None and not source):
         return None
     return replace(annotation, text=text, source=source)
@@ -268,6 +268,9 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         drops.drop_texts(reason, where, f"{code}: {text!r}")
     elif is_blank(clean):
         drops.drop_texts("empty", where, code)
+        return None
+    elif flaw := find_flaw(clean, code):
+        drops.drop_texts(flaw, where, clean)
         return None
     return clean
 

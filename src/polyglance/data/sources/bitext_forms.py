@@ -5,6 +5,7 @@ and so on, which the other side does not have in the same place; from there on t
 encoding are told by `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
 """
 
+import glob
 import io
 import zipfile
 from abc import ABC, abstractmethod
@@ -33,6 +34,7 @@ from polyglance.encodings import (
     open_utf8,
     transcode,
 )
+from polyglance.language_tags import choose_tag
 from polyglance.languages import did_you_mean
 from polyglance.records import Drops
 
@@ -248,13 +250,22 @@ class _MosesForm(_LinesForm):
         return [_line_file(self.root / name, self.encoding) for name in self.list_files()]
 
     def _find_side(self, ending: str) -> Path:
-        names = [Path(f"{self.path}.{ending}{compression}") for compression in ("", *COMPRESSED_SUFFIXES)]
-        side = next((name for name in names if name.is_file()), None)
-        if side is None:
+        """Find the file that ends in the language's code, or in the best of its other tags (`fr-FR`, `zh_Hans`)."""
+        found: dict[str, Path] = {}
+        for path in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*")):
+            tag = path.name.removeprefix(f"{self.path.name}.")
+            for compression in COMPRESSED_SUFFIXES:
+                tag = tag.removesuffix(compression)
+            if path.is_file():
+                found.setdefault(tag, path)
+        chosen = choose_tag(ending, found)
+        if chosen is None:
+            beside = f"; beside it: {', '.join(found)}" if found else ""
             raise ValueError(
-                f"{names[0]}: no such file, nor with {', '.join(COMPRESSED_SUFFIXES)}; give the name both sides share"
+                f"{self.path}.{ending}: no such file, nor with {', '.join(COMPRESSED_SUFFIXES)}; "
+                f"give the name both sides share{beside}"
             )
-        return side
+        return found[chosen]
 
 
 class _OpusForm(_LinesForm):
@@ -277,9 +288,14 @@ class _OpusForm(_LinesForm):
 
     def _find_member(self, archive: zipfile.ZipFile, ending: str) -> str:
         """Find the only member with this ending. Names are only looked up, never used as paths."""
-        members = [info for info in archive.infolist() if info.filename.lower().endswith(f".{ending.lower()}")]
+        endings = [info.filename.rpartition(".")[2] for info in archive.infolist()]
+        chosen = choose_tag(ending, endings)
+        members = [info for info, found in zip(archive.infolist(), endings, strict=True) if found == chosen]
         if len(members) != 1:
-            raise ValueError(f"{self.path}: {len(members)} files inside end in '.{ending}', there should be one")
+            raise ValueError(
+                f"{self.path}: {len(members)} files inside end in '.{ending}', there should be one; "
+                f"the endings are: {', '.join(dict.fromkeys(endings[:20]))}"
+            )
         if members[0].flag_bits & 1:
             raise ValueError(f"{self.path}: {members[0].filename} is encrypted")
         return members[0].filename
@@ -295,7 +311,8 @@ class _TmxForm(BitextForm):
         with open_unpacked(self.path) as file:
             try:
                 for unit in read_tmx(file, self.path, self.columns):
-                    yield RawPair(f"{self.path.name}:{unit.line}", unit.english, unit.other, unit.problem)
+                    has = f" (it has {', '.join(unit.found) or 'none'})" if unit.problem else ""
+                    yield RawPair(f"{self.path.name}:{unit.line}{has}", unit.english, unit.other, unit.problem)
             except _DAMAGE as error:
                 raise _damaged(self.path, error) from None
 
@@ -323,18 +340,18 @@ class _ParquetForm(BitextForm):
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
         path, number = self.root / piece.files[0], piece.first + 1
-        struct = self._find_struct(path)
-        columns = self.columns if struct is None else [f"{struct}.{column}" for column in self.columns]
+        struct, names = self._find_struct(path)
+        columns = names if struct is None else [f"{struct}.{column}" for column in names]
         try:
             for batch in read_parquet_batches(path, columns, piece, batch_rows=_BATCH_ROWS):
-                for english, other in zip(*self._read_sides(batch, struct), strict=True):
+                for english, other in zip(*self._read_sides(batch, struct, names), strict=True):
                     yield RawPair(f"{path.name}: row {number}", english or b"", other or b"")
                     number += 1
         except _DAMAGE as error:
             raise _damaged(path, error) from None
 
-    def _find_struct(self, path: Path) -> str | None:
-        """Find the column of structs that holds both sides; None if they are columns of their own."""
+    def _find_struct(self, path: Path) -> tuple[str | None, list[str]]:
+        """Find the column of structs that holds both sides (None if they are columns of their own), and their names."""
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError) as error:
@@ -343,21 +360,25 @@ class _ParquetForm(BitextForm):
         places += [(field.name, field.type) for field in schema if pa.types.is_struct(field.type)]
         for name, fields in places:
             types = {field.name: field.type for field in fields}
-            if all(column in types for column in self.columns):
-                for column in self.columns:
+            chosen = [choose_tag(column, types) for column in self.columns]
+            columns = [column for column in chosen if column is not None]
+            if len(columns) == len(chosen):
+                for column in columns:
                     if not (pa.types.is_string(types[column]) or pa.types.is_large_string(types[column])):
                         raise ValueError(f"{path}: {column!r} holds {types[column]}, not strings")
-                return name
+                return name, columns
         raise ValueError(
             f"{path}: no columns {self.columns[0]!r} and {self.columns[1]!r}, nor a column of structs with both; "
             f"the columns are: {', '.join(map(repr, schema.names))}"
         )
 
-    def _read_sides(self, batch: pa.RecordBatch, struct: str | None) -> list[list[bytes | None]]:
+    def _read_sides(
+        self, batch: pa.RecordBatch, struct: str | None, columns: Sequence[str]
+    ) -> list[list[bytes | None]]:
         """Read both sides as bytes, since a column of strings may hold bytes that are not UTF-8."""
         arrays: Sequence[pa.Array] = [
             batch.column(column) if struct is None else pc.struct_field(batch.column(struct), column)
-            for column in self.columns
+            for column in columns
         ]
         return [array.cast(pa.large_binary()).to_pylist() for array in arrays]
 
