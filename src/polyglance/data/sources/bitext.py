@@ -17,10 +17,11 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import find_flaw, is_blank, one_line
+from polyglance.data.cleaning import find_flaw, has_suspect_bytes, is_blank, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
@@ -85,9 +86,9 @@ class BitextSource(FormSource):
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
             if not problem:
-                first, problem = clean_text(english, SOURCE_LANGUAGE, max_characters=self.max_characters)
+                first, problem = clean_text(english, max_characters=self.max_characters)
                 if not problem:
-                    second, problem = clean_text(other, self.language, max_characters=self.max_characters)
+                    second, problem = clean_text(other, max_characters=self.max_characters)
                     problem = problem or self._find_problem(first, second)
             if problem:
                 drops.add(f"{self.language}: {problem}", where)
@@ -111,7 +112,13 @@ class BitextSource(FormSource):
             shorter, longer = sorted((len(first), len(second)))
             if longer > self.max_length_ratio * shorter:
                 return "sides of very different length"
-        return ""
+        if self._is_latin and not has_suspect_bytes(first + second, SOURCE_LANGUAGE):  # both at once: half the time
+            return ""
+        return find_flaw(first, SOURCE_LANGUAGE) or find_flaw(second, self.language)
+
+    @cached_property
+    def _is_latin(self) -> bool:
+        return language(self.language).script == language(SOURCE_LANGUAGE).script
 
 
 class BitextPair(NamedTuple):
@@ -131,7 +138,7 @@ class BitextPair(NamedTuple):
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str, str]:
+def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
     """Clean one side: a text on one line, in NFC, with HTML entities resolved; or an empty string, and the problem.
 
     Control characters and line breaks (also U+2028 and the like) become one space. A text with tags is refused, not
@@ -148,14 +155,14 @@ def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str
     text = text.strip() if text.isprintable() else one_line(text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
-    return ("", problem) if (problem := _find_text_problem(text, code, max_characters)) else (text, "")
+    return ("", problem) if (problem := _find_text_problem(text, max_characters)) else (text, "")
 
 
-def _find_text_problem(text: str, code: str, max_characters: int) -> str:
+def _find_text_problem(text: str, max_characters: int) -> str:
     if len(text) > max_characters:
         return "a side that is too long"
     if "<" in text and _TAG.search(text):
         return "HTML tags"
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"
-    return find_flaw(text, code)
+    return ""

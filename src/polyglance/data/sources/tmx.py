@@ -193,7 +193,8 @@ class _Units:
                 is_break = _BREAK_MARK.search("".join(self.code)) is not None
                 self.pieces.append(" " if is_break else _CODE if name == "ph" else "")
         elif name == "seg" and self.pieces is not None and self.tag is not None:
-            self.texts[self.tag] = _CODE_IN_WORDS.sub(" ", "".join(self.pieces)).replace(_CODE, "")
+            text = "".join(self.pieces)
+            self.texts[self.tag] = _CODE_IN_WORDS.sub(" ", text).replace(_CODE, "") if _CODE in text else text
             self.pieces = None
         elif name == "tuv":
             self.tag = None
@@ -202,7 +203,7 @@ class _Units:
 
     def _finish(self) -> None:
         self.num_units += 1
-        english, other = (_choose(language, tuple(self.texts)) for language in self.languages)
+        english, other = _choose(self.languages, tuple(self.texts))
         if english is None or other is None:
             missing = [name for name, tag in zip(self.languages, (english, other), strict=True) if tag is None]
             problem = f"no text in {' and '.join(missing)}"
@@ -213,6 +214,6 @@ class _Units:
 
 
 @lru_cache(maxsize=1024)
-def _choose(language: str, tags: tuple[str, ...]) -> str | None:
-    """The tag of a unit that stands for a language best (`choose_tag`)."""
-    return choose_tag(language, tags)
+def _choose(languages: tuple[str, str], tags: tuple[str, ...]) -> tuple[str | None, str | None]:
+    """The tags of a unit that stand for each language best (`choose_tag`)."""
+    return choose_tag(languages[0], tags), choose_tag(languages[1], tags)
