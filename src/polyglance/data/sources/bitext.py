@@ -17,7 +17,6 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -30,6 +29,8 @@ from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
+_CHECKED_TOGETHER = 16
+"""Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
@@ -82,7 +83,8 @@ class BitextSource(FormSource):
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
         num_read = num_kept = 0
-        num_dropped = sum(drops.counts.values())
+        num_before = sum(drops.counts.values())
+        cleaned: list[BitextPair] = []
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
             if not problem:
@@ -92,11 +94,33 @@ class BitextSource(FormSource):
                     problem = problem or self._find_problem(first, second)
             if problem:
                 drops.add(f"{self.language}: {problem}", where)
-            else:
-                num_kept += 1
-                yield BitextPair(self.language, first, second, where)
-        num_dropped = sum(drops.counts.values()) - num_dropped
+                continue
+            cleaned.append(BitextPair(self.language, first, second, where))
+            if len(cleaned) == _CHECKED_TOGETHER:
+                for pair in self._without_flaws(cleaned, drops):
+                    num_kept += 1
+                    yield pair
+                cleaned = []
+        for pair in self._without_flaws(cleaned, drops):
+            num_kept += 1
+            yield pair
+        num_dropped = sum(drops.counts.values()) - num_before
         assert num_read == num_kept + num_dropped, "every pair is kept or counted"
+
+    def _without_flaws(self, pairs: "list[BitextPair]", drops: Drops) -> "list[BitextPair]":
+        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`."""
+        if language(self.language).script == language(SOURCE_LANGUAGE).script:
+            together = "".join([pair.source + pair.target for pair in pairs])
+            if not has_suspect_bytes(together, SOURCE_LANGUAGE):
+                return pairs
+        kept = []
+        for pair in pairs:
+            flaw = find_flaw(pair.source, SOURCE_LANGUAGE) or find_flaw(pair.target, self.language)
+            if flaw:
+                drops.add(f"{self.language}: {flaw}", pair.where)
+            else:
+                kept.append(pair)
+        return kept
 
     def open_form(self) -> BitextForm:
         name = detect_bitext_form(self.path) if self.format == "auto" else self.format
@@ -112,13 +136,7 @@ class BitextSource(FormSource):
             shorter, longer = sorted((len(first), len(second)))
             if longer > self.max_length_ratio * shorter:
                 return "sides of very different length"
-        if self._is_latin and not has_suspect_bytes(first + second, SOURCE_LANGUAGE):  # both at once: half the time
-            return ""
-        return find_flaw(first, SOURCE_LANGUAGE) or find_flaw(second, self.language)
-
-    @cached_property
-    def _is_latin(self) -> bool:
-        return language(self.language).script == language(SOURCE_LANGUAGE).script
+        return ""
 
 
 class BitextPair(NamedTuple):
