@@ -363,3 +363,33 @@ def test_spoilt_and_misplaced_texts_are_counted(tmp_path: Path) -> None:
     pairs, drops = read(write_tsv(tmp_path, [*PAIRS, *bad]))
     assert pairs == PAIRS
     assert drops == {"fr: UTF-8 that was read in another encoding": 1, "fr: in another script than fr": 1}
+
+
+SENTENCES = [(f"the dog number {n} runs in the garden", f"le chien numéro {n} court dans le jardin") for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        lambda n, pair: (f"1.{n}4", *pair),
+        lambda n, pair: (f"https://a.org/{n}", f"https://b.fr/{n}", *pair, "0.87"),
+        lambda n, pair: (*pair, f"0.{n}"),
+        lambda n, pair: ("corpus.v1", str(n), *pair),
+    ],
+)
+def test_scores_and_addresses_are_no_sentences(columns: Callable, tmp_path: Path) -> None:
+    rows = [columns(n, pair) for n, pair in enumerate(SENTENCES)]
+    (tmp_path / "pairs.tsv").write_bytes(lines(["\t".join(row) for row in rows]))
+    assert read(tmp_path / "pairs.tsv") == (SENTENCES, {})
+
+
+def test_a_header_is_no_pair_and_what_is_not_clear_is_refused(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path, [("source", "target"), *SENTENCES])
+    assert read(path) == (SENTENCES, {})
+    path = write_tsv(tmp_path, [(other, english) for english, other in SENTENCES])
+    with pytest.raises(ValueError, match=r'if English comes second, set columns to \["2", "1"\]'):
+        read(path)
+    assert read(path, columns=("2", "1")) == (SENTENCES, {})
+    (tmp_path / "pairs.tsv").write_bytes(lines(["\t".join((*pair, f"a remark {n}")) for n, pair in enumerate(PAIRS)]))
+    with pytest.raises(ValueError, match="3 of its columns hold texts"):
+        read(path)

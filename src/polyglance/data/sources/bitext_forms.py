@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from polyglance.data.columns import find_content
 from polyglance.data.sources.source import Piece, SourceForm, cut_blocks, read_parquet_batches, row_group_sizes
 from polyglance.data.sources.tmx import read_tmx
 from polyglance.delimited import Quoting, find_quoting, split_line
@@ -34,9 +35,11 @@ from polyglance.encodings import (
     open_utf8,
     transcode,
 )
-from polyglance.language_tags import choose_tag
+from polyglance.language_identity import find_other_language
+from polyglance.language_tags import choose_tag, parse_language_tag
 from polyglance.languages import did_you_mean
 from polyglance.records import Drops
+from polyglance.scripts import is_in_another_script
 
 __all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "detect_bitext_form"]
 
@@ -51,6 +54,13 @@ the time of reading its pairs."""
 _SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", ".tmx": "tmx", ".zip": "opus", ".parquet": "parquet"}
 _QUOTED_LINES = 20_000
 """Lines of a TSV by which its quotes are told."""
+_SAMPLE_LINES = 1000
+"""Lines of a TSV by which its columns are told."""
+_HEADER_NAMES = (
+    "source target src tgt trg english foreign sentence sentence1 sentence2 text text1 text2 translation score margin "
+    "laser_score laser url url1 url2 src_url tgt_url id lang src_lang tgt_lang original reference"
+)
+"""Names in the first line of a TSV that say nothing of languages."""
 _DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError)
 """Errors of decompressors and pyarrow on files that are cut short or damaged; the last is a compression that `zipfile`
 does not know."""
@@ -225,19 +235,61 @@ class _TsvForm(_LinesForm):
     def _find_columns(self) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
         (file,) = self.line_files()
-        first_line = next(file.read_lines(), None)
-        header = [cell.strip().decode("utf-8", "replace") for cell in (first_line or b"").split(b"\t")]
-        numbered = all(column.isdecimal() and int(column) > 0 for column in self.columns)
-        lowered = [cell.lower() for cell in header]
-        has_header = not numbered and all(column.lower() in lowered for column in self.columns)
-        if self.must_name and not numbered and not has_header:
-            missing = next(column for column in self.columns if column.lower() not in lowered)
+        is_quoted = self._find_quotes(file)
+        rows = [_split_sample(line, is_quoted) for line in islice(file.read_lines(), _SAMPLE_LINES) if line is not None]
+        header = [cell.strip() for cell in rows[0]] if rows else []
+        if all(column.isdecimal() and int(column) > 0 for column in self.columns):
+            return int(self.columns[0]) - 1, int(self.columns[1]) - 1, False
+        chosen = [choose_tag(column, header) for column in self.columns]
+        names = [name for name in chosen if name is not None]
+        if len(names) == len(chosen):
+            return header.index(names[0]), header.index(names[1]), True
+        if self.must_name:
+            missing = next(column for column, name in zip(self.columns, chosen, strict=True) if name is None)
             hint = did_you_mean(missing, header)
             raise ValueError(f"{self.path}: there is no column {missing!r} in its first line; {hint}")
-        english, other = self.columns
-        if has_header:
-            return lowered.index(english.lower()), lowered.index(other.lower()), True
-        return (int(english) - 1, int(other) - 1, False) if numbered else (0, 1, False)
+        has_header = (
+            len(rows) > 1 and bool(header) and all(name.lower() in _HEADER_NAMES.split() for name in header if name)
+        )
+        return (*self._find_texts(rows[1:] if has_header else rows), has_header)
+
+    def _find_texts(self, rows: Sequence[Sequence[str]]) -> tuple[int, int]:
+        """Find the two columns of texts of a TSV without names of columns.
+
+        Raises:
+            ValueError: there are not two, or English is not the first of them.
+        """
+        width = max((len(row) for row in rows), default=0)
+        contents = [find_content([row[column] for row in rows if column < len(row)]) for column in range(width)]
+        texts = [column for column in range(width) if contents[column] == "text"]
+        if width <= 2 and not (len(rows) >= 3 and {"numbers", "addresses", "paths"} & set(contents)):
+            texts = [0, 1]  # nothing to choose from: a few words are no evidence
+        if len(texts) != 2:
+            shown = "; ".join(f"{column + 1}: {content or 'empty'}" for column, content in enumerate(contents))
+            raise ValueError(
+                f"{self.path}: {len(texts)} of its columns hold texts ({shown}); set columns to the numbers of the "
+                'English and the other one, such as ["1", "2"]'
+            )
+        sides = [[row[column] for row in rows if column < len(row)] for column in texts]
+        codes = [tag.code for tag in map(parse_language_tag, self.columns) if tag is not None and tag.code]
+        if len(codes) == 2 and all(
+            find_other_language(side, code) == other or _is_foreign(side, code)
+            for side, code, other in zip(sides, codes, reversed(codes), strict=True)
+        ):
+            raise ValueError(
+                f"{self.path}: column {texts[0] + 1} is not in {codes[0]} and column {texts[1] + 1} not in {codes[1]}; "
+                f'if English comes second, set columns to ["{texts[1] + 1}", "{texts[0] + 1}"]'
+            )
+        return texts[0], texts[1]
+
+
+def _is_foreign(texts: Sequence[str], code: str) -> bool:
+    """Whether most of a few texts or more are in another script."""
+    return len(texts) >= 5 and sum(is_in_another_script(text, code) for text in texts) > 0.6 * len(texts)
+
+
+def _split_sample(line: bytes, is_quoted: bool) -> list[str]:
+    return split_line(line.removesuffix(b"\r").decode("utf-8", "replace"), "\t", quoted=is_quoted)
 
 
 class _MosesForm(_LinesForm):
