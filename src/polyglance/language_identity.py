@@ -42,12 +42,13 @@ def find_other_language(texts: list[str], code: str) -> str | None:
 
     None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
     """
-    known = load_identifier(None).labels
     texts = [text.lower() for text in texts if any(character.isalpha() for character in text)]
     num_letters = sum(character.isalpha() for text in texts for character in text)
-    if IDENTIFIER_CODES.get(code, code) not in known or len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS:
+    if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS:
         return None
     identifier = load_identifier(code)
+    if IDENTIFIER_CODES.get(code, code) not in identifier.labels:
+        return None
     names = {IDENTIFIER_CODES.get(name, name): name for name in LANGUAGES}
     found = names.get(identifier.classify(" ".join(texts))[0], code)
     if found == code or frozenset({found, code}) in _CLOSE:

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polyglance.data.importer import ImportConfig, ImportResult, import_data
+from polyglance.data.importer import ImportConfig, ImportResult, format_plan, import_data, plan_import
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_annotations, read_records
 from polyglance.records import Annotation, ImageRecord, annotations_from_texts
@@ -609,3 +609,16 @@ def test_the_bytes_of_a_broken_image_are_in_no_message(tmp_path, images):
     with pytest.raises(ValueError, match="not a single row can be used") as refusal:
         run(tmp_path, tmp_path / "t.parquet", images)
     assert "\\x89" not in str(refusal.value)
+
+
+def test_a_plan_shows_what_was_decided_and_writes_nothing(tmp_path, images):
+    content = "id\timage\ten\tzh-CN\n7\t0.png\ta dog\t\u72d7\n8\tno.png\ta cat\t\u732b\n"
+    (tmp_path / "t.tsv").write_bytes(content.encode("utf-16"))
+    plan = plan_import(ImportConfig(out=tmp_path / "out", table=tmp_path / "t.tsv", images=images))
+    assert plan.columns == {"id": "left out: numbers", "image": "image", "en": "en", "zh-CN": "zh"}
+    assert (plan.num_rows, plan.num_good, plan.dropped) == (2, 1, {"no such image": 1})
+    assert plan.texts == {"en": ("a dog",), "zh": ("\u72d7",)}
+    shown = format_plan(plan)
+    assert "cells between tabs, without quotes, utf-16-le" in shown
+    assert "column 'id': left out: numbers    7 | 8" in shown
+    assert not (tmp_path / "out").exists()

@@ -14,6 +14,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
@@ -42,7 +43,7 @@ from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
 from polyglance.tables import TableRow
 
-__all__ = ["ImportConfig", "ImportResult", "import_data"]
+__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "format_plan", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
 
@@ -204,6 +205,69 @@ def _open_table(config: ImportConfig) -> CaptionTable | None:
     if config.format != "table" or config.table is None:
         return None
     return open_caption_table(config.table, encoding=config.encoding, quoting=config.quoting, columns=config.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportPlan:
+    """What an import of a table would do, decided from its first rows; nothing is written."""
+
+    table: str
+    format: str
+    """Encoding, compression, delimiter and quotes, in words."""
+    columns: Mapping[str, str]
+    """Column -> what it is taken as."""
+    samples: tuple[Mapping[str, str], ...]
+    """The first two rows: column -> beginning of its cell."""
+    texts: Mapping[str, tuple[str, ...]]
+    """Language -> the first texts that would be kept."""
+    num_rows: int
+    """Rows that were looked at."""
+    num_good: int
+    """Those of them that have an image file and texts; images are not decoded."""
+    dropped: Mapping[str, int]
+    """Reason -> rows and texts of them that would be left out."""
+
+
+def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
+    """Decide what the columns of a table are, and check its first rows, without writing anything.
+
+    Raises:
+        ValueError: as `import_data`, or not a table of the user's own.
+    """
+    table = _open_table(config)
+    if table is None or config.table is None:
+        raise ValueError("a plan is made of a table of your own; give table")
+    drops, num_read = RowDrops(), Counter[str]()
+    images = (config.images or config.table.parent).resolve()
+    raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
+    good = list(check_table_rows(raw_rows, images, config.languages, drops))
+    texts: dict[str, list[str]] = {}
+    for row in good:
+        for annotation in row.annotations:
+            of_language = texts.setdefault(annotation.language, [])
+            if annotation.task == "caption" and len(of_language) < 2:
+                of_language.append(annotation.text)
+    return ImportPlan(
+        table=str(config.table),
+        format=table.form.describe(),
+        columns={column.name: column.describe() for column in table.columns},
+        samples=table.samples,
+        texts={code: tuple(found) for code, found in texts.items()},
+        num_rows=num_read["rows"],
+        num_good=len(good),
+        dropped=dict(drops),
+    )
+
+
+def format_plan(plan: ImportPlan) -> str:
+    """The plan as lines of text."""
+    lines = [f"{plan.table}: {plan.format}", f"first {plan.num_rows} rows: {plan.num_good} can be used"]
+    for name, decision in plan.columns.items():
+        cells = " | ".join(sample.get(name, "") for sample in plan.samples)
+        lines.append(f"  column {name!r}: {decision}    {cells}")
+    lines += [f"  {code}: {' | '.join(texts)}" for code, texts in plan.texts.items()]
+    lines += [f"  left out, {reason}: {count}" for reason, count in plan.dropped.items()]
+    return "\n".join([*lines, "nothing was written"])
 
 
 def _count_rows(rows: Iterable[TableRow], num_read: Counter[str]) -> Iterator[TableRow]:
