@@ -7,7 +7,6 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ from torch import Tensor
 
 from gpu_data import COVERAGE, Plan, find_config, make_processor, read_plan
 from polyglance.data.shard import ShardReader
-from polyglance.distributed import Runtime, RuntimeConfig, join_processes
+from polyglance.distributed import RuntimeConfig, join_processes
 from polyglance.evaluate.cells import read_held_out
 from polyglance.evaluate.loss import measure_cell
 from polyglance.mixture.collate import IGNORED, Batch
 from polyglance.mixture.config import MixtureConfig
-from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import PUBLISHED_TRAINED, freeze, set_train_mode
 from polyglance.model.decoding import decode_ids
@@ -31,9 +29,11 @@ from polyglance.model.flops import build_on_meta, count_macs, count_training_mac
 from polyglance.model.loss import token_nats
 from polyglance.model.vision import normalise_pixels
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
+from polyglance.train.frozen import FrozenWeights
+from polyglance.train.loop import Hooks, Loop
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import recompute_activations
+from polyglance.train.run import make_batch_source
 from polyglance.train.start import make_mixture
 from polyglance.train.step import CaptionObjective
 from polyglance.train.vision_cache import open_features
@@ -239,19 +239,12 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
         if is_cached:
             cache = replace(config, vision_cache=replace(config.vision_cache, use="always"))
             features = open_features(cache, model, processor, runtime)
-        mixture = make_mixture(config, processor, features)
+        mixture = make_mixture(config, processor, model.config, features)
         objective = CaptionObjective(model)
         if config.engine.activation_checkpointing:
             recompute_activations(objective)
-        num_micro_batches = config.engine.num_micro_batches(plan.batch_size, 1)
-
-        @contextmanager
-        def open_loader(first_step: int) -> Iterator[MicroBatches]:
-            with _loader(config, mixture, num_micro_batches, first_step, runtime) as loader:
-                yield iter(loader)
-
-        cells = tuple(map(str, mixture.cells))
-        source = BatchSource(cells=cells, num_micro_batches=num_micro_batches, open=open_loader)
+        FrozenWeights(model, runtime.dtype)
+        source = make_batch_source(config, mixture, model.config, runtime)
         run_dir = folder / "rates" / f"{size}-{time.monotonic_ns()}"
         run_dir.mkdir(parents=True)
         _reset_peak()
@@ -259,22 +252,10 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
     return rows
 
 
-def _loader(config: TrainConfig, mixture: Any, num_micro_batches: int, first_step: int, runtime: Runtime) -> Loader:
-    return Loader(
-        mixture,
-        first_step=first_step,
-        num_steps=config.num_steps,
-        micro_batches=range(num_micro_batches),
-        num_micro_batches=num_micro_batches,
-        num_workers=config.engine.num_workers,
-        pin_memory=runtime.device.type == "cuda",
-    )
-
-
 def _steps(config: TrainConfig, plan: Plan, folder: Path, size: str) -> Iterator[list[Batch]]:
     """Yield the micro-batches of a few steps, which are made beforehand."""
     processor = make_processor(plan, find_config(plan, size), folder)
-    mixture = make_mixture(config, processor)
+    mixture = make_mixture(config, processor, find_config(plan, size))
     number = config.engine.num_micro_batches(plan.batch_size, 1)
     num_steps = 3 if plan.is_small else 8
     yield from [[mixture.micro_batch(step, index, number) for index in range(number)] for step in range(num_steps)]

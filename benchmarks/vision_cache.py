@@ -98,7 +98,7 @@ def make_cache(config: TrainConfig) -> None:
 def print_shares(config: TrainConfig) -> None:
     """Print the tower's share of the work, for the mean lengths of a few of the run's batches."""
     model = build_on_meta(MODEL.build(vocabulary(config)))
-    mixture = make_mixture(config, make_processor(config, model.config))
+    mixture = make_mixture(config, make_processor(config, model.config), model.config)
     batches = [mixture.batch(step) for step in range(8)]
     num_samples = len(batches) * BATCH_SIZE
     source_tokens = round(sum(int(batch.attention_mask.sum()) for batch in batches) / num_samples)

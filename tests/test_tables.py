@@ -62,7 +62,8 @@ def test_rows_that_cannot_be_read_are_rows_with_a_problem(tmp_path: Path) -> Non
         ("t.csv:3", "wrong number of cells", 1),
         ("t.csv:4", "not UTF-8", 1),
         ("t.csv:5", "", 1),
-        ("t.csv:6", "broken CSV", 2),
+        ("t.csv:6", "broken CSV", 1),
+        ("t.csv:7", "", 1),
     ]
     (tmp_path / "t.jsonl").write_bytes(b'{"en": "a"}\n{broken\n[1]\n{"en": 1, "en": 2}\n{"en": "\xff"}\n')
     assert [row.problem for row in read_table(tmp_path / "t.jsonl")] == [
@@ -99,7 +100,7 @@ def test_a_damaged_row_group_is_counted_whole(tmp_path: Path) -> None:
         ("t.csv", b"a,b,a\n", "the column 'a' is there twice"),
         ("t.csv", b'a,"b\n', "the header cannot be read"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
-        ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .csv, .tsv, .parquet"),
+        ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .csv, .tsv, .tab, .parquet"),
         ("absent/t.csv", None, "no such file"),
     ],
 )

@@ -40,9 +40,14 @@ class RuntimeConfig:
     precision: Precision = "fp32"
     """Number format of matrix products; weights, gradients and optimiser state stay in float32. `fp16` scales the loss,
     `bf16` does not need it."""
-    micro_batch_size: int | None = None
+    micro_batch_size: int | Literal["auto"] | None = None
     """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
-    before the weights are updated. If not given, the whole share is one pass."""
+    before the weights are updated. `auto`: as many as the device has memory for; planned at the start and, on a GPU,
+    checked by a pass over the longest samples. If not given, the whole share is one pass."""
+    num_shapes: int | None = None
+    """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
+    they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
+    the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     reduce_dtype: Literal["fp32", "bf16"] = "fp32"
     """Number format that gradients are sent in between processes. `bf16`: half the traffic; sums of many processes lose
     digits. Replicas (`ddp`) do it on GPUs alone."""
@@ -62,12 +67,14 @@ class RuntimeConfig:
     matrix product, timed at the start. If not given, no MFU is logged."""
 
     def __post_init__(self) -> None:
-        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+        if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
         if self.shard_size is not None and self.shard_size < 1:
             raise ValueError(f"shard_size must be at least 1, not {self.shard_size}")
         if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
             raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
+        if self.num_shapes is not None and self.num_shapes < 0:
+            raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
@@ -85,12 +92,21 @@ class RuntimeConfig:
             raise ValueError(f"shard_size {size} does not divide {world_size} processes")
         return size
 
+    def count_shapes(self) -> int:
+        """Return the largest number of shapes of a run's micro-batches; 0: any number."""
+        if self.num_shapes is not None:
+            return self.num_shapes
+        import torch
+
+        return 12 if self.device != "cpu" and torch.cuda.is_available() else 0
+
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
         """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
 
         Raises:
             ValueError: the samples cannot be divided evenly.
         """
+        assert self.micro_batch_size != "auto", "to be replaced by a number first"
         micro_batch_size = self.micro_batch_size or max(1, batch_size // world_size)
         if batch_size % (micro_batch_size * world_size):
             raise ValueError(
@@ -177,13 +193,19 @@ class Runtime:
         """Wait until all processes have called this."""
         self.all_sum(np.zeros(1))
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Compute the matrix products of a block in the run's precision."""
+    def autocast(self, *, enabled: bool = True) -> AbstractContextManager[None]:
+        """Compute the matrix products of a block in the run's precision, or if not `enabled` in that of their operands,
+        inside such a block too."""
         if self.precision == "fp32":
             return nullcontext()
         import torch
 
-        return torch.autocast(self.device.type, dtype=self.dtype)
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled)
+
+    def keep_casts(self) -> AbstractContextManager[None]:
+        """Surround `autocast` blocks between which no weight changes: each weight is cast once for all of them. Shards
+        are cast as they are gathered."""
+        return nullcontext() if self.strategy == "fsdp" else self.autocast()
 
     def synchronise(self) -> None:
         """Wait until the device has finished its queue; call it before a clock is read."""

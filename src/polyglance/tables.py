@@ -4,25 +4,30 @@
         row.values        # {"image": "a.png", "en": "a dog"}
 
 A row that cannot be read comes out as a row with a problem, never as an exception and never not at all, so that whoever
-counts rows counts all of them. What is wrong with the whole file is a `ValueError` before the first row.
+counts rows counts all of them: the lines of a file are those of its rows, the header and blank lines, which is asserted
+at its end. What is wrong with the whole file is a `ValueError` before the first row. Tables of text may be compressed
+and in any encoding (`polyglance.encodings`).
 """
 
-import csv
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from polyglance.delimited import DELIMITERS, Quoting, Record, find_quoting, read_records
+from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
 from polyglance.files import parse_json
 
-__all__ = ["TABLE_SUFFIXES", "TableRow", "read_table", "table_columns"]
+__all__ = ["TABLE_SUFFIXES", "TableFormat", "TableRow", "detect_table_format", "read_table", "table_columns"]
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*_JSON_LINES, *_DELIMITERS, ".parquet")
-"""Extensions of the files that are read."""
-_BOM = b"\xef\xbb\xbf"
+TABLE_SUFFIXES = (*_JSON_LINES, *DELIMITERS, ".parquet")
+"""Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
+_OTHER_DELIMITERS = (";", "\t")
+"""What stands between the cells of a CSV whose header has no comma."""
 _BATCH_ROWS = 1024
 
 
@@ -40,47 +45,121 @@ class TableRow:
     detail: str = ""
     """What exactly was found, for a person to read."""
     num_rows: int = 1
-    """Input lines that are lost with an unreadable row (an unclosed quote swallows those after it)."""
+    """Rows that are lost with an unreadable one (the rest of a damaged row group of Parquet)."""
 
 
-def table_columns(path: str | Path) -> list[str] | None:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TableFormat:
+    """How a table is written."""
+
+    suffix: str
+    """One of `TABLE_SUFFIXES`."""
+    text: TextFormat = field(default_factory=TextFormat)
+    """Encoding and compression, of a table of text."""
+    delimiter: str = ""
+    """What stands between cells; empty for JSON lines and Parquet."""
+    quoted: bool = False
+    """Whether cells may be quoted as in a CSV."""
+    quoted_throughout: bool = False
+    """Whether all texts are quoted."""
+
+    def describe(self) -> str:
+        """Return the format in words: `TSV without quotes, utf-8`."""
+        if self.suffix == ".parquet":
+            return "Parquet"
+        if not self.delimiter:
+            return f"JSON lines, {self.text.describe()}"
+        names = {",": "commas", "\t": "tabs", ";": "semicolons"}
+        quotes = "quoted as a CSV" if self.quoted else "without quotes"
+        return f"cells between {names[self.delimiter]}, {quotes}, {self.text.describe()}"
+
+
+def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Quoting = "auto") -> TableFormat:
+    """Tell how a table is written. The quotes of a TSV are told by all its lines.
+
+    Args:
+        encoding: codec of Python; `auto`: told by the first bytes.
+        quoting: `auto`: told by the lines.
+
+    Raises:
+        ValueError: no such file, an empty one, another extension, or quotes of two customs.
+    """
+    path = _checked(path)
+    suffix = _table_suffix(path)
+    if suffix == ".parquet":
+        return TableFormat(suffix=suffix)
+    text = detect_text_format(path, encoding)
+    if suffix in _JSON_LINES:
+        return TableFormat(suffix=suffix, text=text)
+    first = next((line for line in _read_text(path, text) if line.strip()), None)
+    if first is None:
+        raise ValueError(f"{path}: the file is empty")
+    delimiter = DELIMITERS[suffix]
+    if suffix == ".csv" and delimiter not in first:
+        delimiter = next((other for other in _OTHER_DELIMITERS if other in first), delimiter)
+    try:
+        quoted, throughout = _find_quotes(path, text, first, delimiter, quoting)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return TableFormat(suffix=suffix, text=text, delimiter=delimiter, quoted=quoted, quoted_throughout=throughout)
+
+
+def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoting: Quoting) -> tuple[bool, bool]:
+    if quoting != "auto":
+        return quoting == "csv", quoting == "csv"
+    if delimiter == "\t":
+        return find_quoting(lambda: _read_text(path, text))
+    return True, all(cell.startswith('"') and cell.endswith('"') for cell in first.strip().split(delimiter))
+
+
+def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str] | None:
     """Names of the columns; None for JSON lines, where every row brings its own.
 
     Raises:
-        ValueError: no such file, an empty one, another extension, a column that is there twice, or not a Parquet file.
+        ValueError: as `detect_table_format`; a column that is there twice, or not a Parquet file.
     """
-    path = _checked(path)
-    suffix = path.suffix.lower()
-    if suffix in _JSON_LINES:
+    form = form or detect_table_format(path)
+    path = Path(path)
+    if form.suffix in _JSON_LINES:
         return None
-    columns = _header(path, _DELIMITERS[suffix]) if suffix in _DELIMITERS else _parquet_columns(path)
+    columns = _header(path, form) if form.delimiter else _parquet_columns(path)
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
     return columns
 
 
-def read_table(path: str | Path, *, columns: Sequence[str] | None = None) -> Iterator[TableRow]:
+def read_table(
+    path: str | Path, *, columns: Sequence[str] | None = None, form: TableFormat | None = None
+) -> Iterator[TableRow]:
     """The rows of a table, in order. Blank lines are no rows.
 
     Args:
         columns: of a Parquet file, the columns that are read; None: all.
+        form: how the table is written; None: `detect_table_format` tells.
 
     Raises:
         ValueError: as `table_columns`, before the first row.
     """
-    path = _checked(path)
-    header = table_columns(path)
+    form = form or detect_table_format(path)
+    path = Path(path)
+    header = table_columns(path, form)
     if header is None:
-        return _read_json_lines(path)
-    if path.suffix.lower() in _DELIMITERS:
-        return _read_delimited(path, header, _DELIMITERS[path.suffix.lower()])
+        return _read_json_lines(path, form)
+    if form.delimiter:
+        return _read_delimited(path, header, form)
     return _read_parquet(path, header if columns is None else columns)
+
+
+def _table_suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() if suffix in COMPRESSED_SUFFIXES else suffix
 
 
 def _checked(path: str | Path) -> Path:
     path = Path(path)
-    if path.suffix.lower() not in TABLE_SUFFIXES:
-        raise ValueError(f"{path}: unknown kind of table {path.suffix!r}; known: {', '.join(TABLE_SUFFIXES)}")
+    if _table_suffix(path) not in TABLE_SUFFIXES:
+        known = ", ".join(TABLE_SUFFIXES)
+        raise ValueError(f"{path}: unknown kind of table {path.suffix!r}; known: {known}")
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError(f"{path}: no such file, or it may not be read")
     if path.stat().st_size == 0:
@@ -88,19 +167,60 @@ def _checked(path: str | Path) -> Path:
     return path
 
 
-def _read_json_lines(path: Path) -> Iterator[TableRow]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            line = line.removeprefix(_BOM) if number == 1 else line
-            if line.strip():
-                yield _parse_json_line(f"{path.name}:{number}", line)
+def _read_text(path: Path, text: TextFormat) -> Iterator[str]:
+    """Yield the lines without `\\n`. Bytes that are not UTF-8 come through as lone surrogates, so that only their own
+    row is lost.
 
-
-def _parse_json_line(where: str, line: bytes) -> TableRow:
+    Raises:
+        ValueError: a compressed file that is damaged.
+    """
     try:
-        values = parse_json(line.decode("utf-8").strip(), where)
-    except UnicodeDecodeError as error:
-        return TableRow(where=where, values={}, problem="not UTF-8", detail=str(error.reason))
+        with open_utf8(path, text) as file:
+            for line in file:
+                yield line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+    except DAMAGE as error:
+        detail = str(error).partition("\n")[0]
+        raise ValueError(f"{path}: cannot be read to its end, it is damaged or cut short ({detail})") from None
+
+
+def _find_undecoded(text: str, form: TextFormat) -> str:
+    """Say which bytes of a text are not in the file's encoding; empty if all are."""
+    if text.isascii():
+        return ""
+    if form.encoding != "utf-8":
+        return "bytes that stand for no character" if "\ufffd" in text else ""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        try:
+            text.encode("utf-8", "surrogateescape").decode()
+        except UnicodeDecodeError as error:
+            return error.reason
+    return ""
+
+
+def _not_decoded(where: str, detail: str, form: TableFormat) -> TableRow:
+    return TableRow(where=where, values={}, problem=f"not {form.text.encoding.upper()}", detail=detail)
+
+
+def _counted(lines: Iterable[str], count: Counter[str]) -> Iterator[str]:
+    """Yield lines, and count them under `read`."""
+    for line in lines:
+        count["read"] += 1
+        yield line
+
+
+def _read_json_lines(path: Path, form: TableFormat) -> Iterator[TableRow]:
+    for number, line in enumerate(_read_text(path, form.text), 1):
+        if line.strip():
+            yield _parse_json_line(f"{path.name}:{number}", line, form)
+
+
+def _parse_json_line(where: str, line: str, form: TableFormat) -> TableRow:
+    if undecoded := _find_undecoded(line, form.text):
+        return _not_decoded(where, undecoded, form)
+    try:
+        values = parse_json(line.strip(), where)
     except ValueError as error:
         return TableRow(where=where, values={}, problem="broken JSON", detail=str(error).removeprefix(f"{where}: "))
     if not isinstance(values, dict):
@@ -108,60 +228,37 @@ def _parse_json_line(where: str, line: bytes) -> TableRow:
     return TableRow(where=where, values=values)
 
 
-def _open_text(path: Path) -> Any:
-    """Bytes that are not UTF-8 come through as lone surrogates, so that only their own row is lost."""
-    return path.open(encoding="utf-8-sig", errors="surrogateescape", newline="")
+def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Record]:
+    """Yield the records that are not blank, the header first; all lines of the file are counted."""
+    lines = _counted(_read_text(path, form.text), count)
+    for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
+        count["in records"] += record.num_lines
+        if not record.is_blank:
+            yield record
+    assert count["in records"] == count["read"], "every line belongs to one record"
 
 
-def _csv_rows(file: Any, delimiter: str) -> Iterator[tuple[int, int, list[str] | csv.Error]]:
-    """First line, number of lines and cells of each row that is not blank, or the error in its place."""
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
-    while True:
-        before = reader.line_num
-        try:
-            cells: list[str] | csv.Error = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            cells = error
-        if isinstance(cells, csv.Error) or any(cell.strip() for cell in cells):
-            yield before + 1, reader.line_num - before, cells
-
-
-def _header(path: Path, delimiter: str) -> list[str]:
-    with _open_text(path) as file:
-        first = next(_csv_rows(file, delimiter), None)
+def _header(path: Path, form: TableFormat) -> list[str]:
+    first = next(_records(path, form, Counter()), None)
     if first is None:
         raise ValueError(f"{path}: the file is empty")
-    line, _, cells = first
-    if isinstance(cells, csv.Error):
-        raise ValueError(f"{path}:{line}: the header cannot be read ({cells})")
-    return [name.strip() for name in cells]
+    if first.problem:
+        raise ValueError(f"{path}:{first.line}: the header cannot be read ({first.problem})")
+    return [name.strip() for name in first.cells]
 
 
-def _read_delimited(path: Path, header: Sequence[str], delimiter: str) -> Iterator[TableRow]:
-    with _open_text(path) as file:
-        rows = _csv_rows(file, delimiter)
-        next(rows)
-        for line, num_lines, cells in rows:
-            where = f"{path.name}:{line}"
-            if isinstance(cells, csv.Error):
-                yield TableRow(where=where, values={}, problem="broken CSV", detail=str(cells), num_rows=num_lines)
-            elif len(cells) != len(header):
-                detail = f"{len(cells)} cells, the header has {len(header)}"
-                yield TableRow(where=where, values={}, problem="wrong number of cells", detail=detail)
-            elif not _is_utf8(cells):
-                yield TableRow(where=where, values={}, problem="not UTF-8")
-            else:
-                yield TableRow(where=where, values=dict(zip(header, cells, strict=True)))
-
-
-def _is_utf8(cells: Sequence[str]) -> bool:
-    try:
-        "".join(cells).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _read_delimited(path: Path, header: Sequence[str], form: TableFormat) -> Iterator[TableRow]:
+    for record in islice(_records(path, form, Counter()), 1, None):
+        where = f"{path.name}:{record.line}"
+        if record.problem:
+            yield TableRow(where=where, values={}, problem="broken CSV", detail=record.problem)
+        elif len(record.cells) != len(header):
+            detail = f"{len(record.cells)} cells, the header has {len(header)}"
+            yield TableRow(where=where, values={}, problem="wrong number of cells", detail=detail)
+        elif undecoded := _find_undecoded("".join(record.cells), form.text):
+            yield _not_decoded(where, undecoded, form)
+        else:
+            yield TableRow(where=where, values=dict(zip(header, record.cells, strict=True)))
 
 
 def _parquet_columns(path: Path) -> list[str]:
@@ -196,6 +293,8 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
             except (pa.ArrowException, OSError) as error:
                 where, detail = f"{path.name}: row {number}", str(error).partition("\n")[0]
                 yield TableRow(where=where, values={}, problem="damaged", detail=detail, num_rows=end - number)
+            else:
+                assert number == end, "every row of the group was read"
             first = end
 
 

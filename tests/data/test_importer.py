@@ -1,4 +1,5 @@
 import csv
+import gzip
 import json
 import tempfile
 from collections import Counter
@@ -12,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from polyglance.data.importer import ImportConfig, ImportResult, import_data
+from polyglance.data.importer import ImportConfig, ImportResult, format_plan, import_data, plan_import
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_annotations, read_records
 from polyglance.records import Annotation, ImageRecord, annotations_from_texts
@@ -43,7 +44,7 @@ def json_lines(path: Path, rows: list) -> Path:
 
 def run(tmp_path: Path, table: Path | None, images: Path, **options) -> ImportResult:
     result = import_data(ImportConfig(out=tmp_path / "out", table=table, images=images, **options))
-    assert result.num_rows == result.num_train + result.num_test + sum(result.dropped_rows.values())
+    assert result.num_rows == result.num_train + result.num_test + result.num_joined + sum(result.dropped_rows.values())
     manifests = [read_manifest(tmp_path / "out" / split) for split in ("train", "test")]
     assert [manifest.num_images for manifest in manifests] == [result.num_train, result.num_test]
     drops = {reason: drop["count"] for reason, drop in manifests[0].drops.items()}
@@ -125,7 +126,10 @@ def test_every_bad_row_is_counted_with_its_line(tmp_path, images):
         {"image": "9.png", "texts": {"en": "the last"}},
     ]
     result = run(tmp_path, json_lines(tmp_path / "t.jsonl", rows), images, max_pixels=5000)
-    assert set(stored(tmp_path)) == {"0.png", "9.png"}
+    assert set(stored(tmp_path)) == {"0.png", "another", "9.png"}
+    assert result.num_joined == 2
+    captions = [a.text for a in stored(tmp_path)["0.png"].annotations if a.task == "caption"]
+    assert captions == ["text", "again"]
     lines = {
         reason: [int(place.split(":")[1]) for place in found]
         for reason, found in places(tmp_path).items()
@@ -137,8 +141,6 @@ def test_every_bad_row_is_counted_with_its_line(tmp_path, images):
         "no image path": [5, 6],
         "no such image": [7, 8, 9, 10],
         "a path that leads out of the folder": [11, 12],
-        "a key for the second time": [13, 14],
-        "the same picture with the same texts": [15],
         "a key that is not text": [16],
         "unknown style": [17, 18],
         "no text": [19, 20, 21],
@@ -147,7 +149,11 @@ def test_every_bad_row_is_counted_with_its_line(tmp_path, images):
         "image: empty": [24],
         "image: too many pixels": [25],
     }
-    assert result.dropped_texts == {"text: not a table of language and text": 1, "text: unknown language": 1}
+    assert result.dropped_texts == {
+        "text: not a table of language and text": 1,
+        "text: unknown language": 1,
+        "text: twice for the same image": 1,
+    }
 
 
 def test_links_out_of_the_image_folder_are_refused(tmp_path, images):
@@ -228,11 +234,11 @@ def test_delimited_tables(tmp_path, images, suffix, delimiter):
     assert records["3.png"].annotations == annotations_from_texts({"en": "last"})
 
 
-def test_an_unclosed_quote_is_reported_with_all_the_lines_it_swallows(tmp_path, images):
+def test_an_unclosed_quote_costs_its_own_line_alone(tmp_path, images):
     table = tmp_path / "t.csv"
     table.write_text('image,en\n0.png,good\n1.png,"open\n2.png,swallowed\n3.png,too\n')
     result = run(tmp_path, table, images)
-    assert (result.num_rows, result.dropped_rows) == (4, {"broken CSV": 3})
+    assert (result.num_rows, result.dropped_rows) == (4, {"broken CSV": 1})
     assert places(tmp_path)["broken CSV"][0].startswith("t.csv:3: ")
 
 
@@ -264,7 +270,9 @@ def test_parquet_with_bad_bytes(tmp_path, images):
 
 def test_parquet_that_breaks_off_inside(tmp_path, images):
     names = [f"{number % 10}.png" for number in range(15)]
-    table = pa.table({"image": names, "en": [f"t{n}" * 50 for n in range(15)], "key": [f"k{n}" for n in range(15)]})
+    table = pa.table(
+        {"image": names, "en": [f"text {n} " * 50 for n in range(15)], "key": [f"k{n}" for n in range(15)]}
+    )
     path = tmp_path / "t.parquet"
     pq.write_table(table, path, row_group_size=5, compression="zstd", use_dictionary=False)
     start = pq.ParquetFile(path).metadata.row_group(1).column(1).data_page_offset
@@ -313,7 +321,7 @@ def test_a_folder_of_images_and_texts(tmp_path, images):
         ("t.parquet", b"", "the file is empty"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
         ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl"),
-        ("t.csv", b"file,en\n1.png,x\n", "no column 'image'; the columns are: 'file', 'en'"),
+        ("t.csv", b"photo,en\n1.png,x\n", "no column 'image'; the columns are: 'photo' (left out: paths); 'en' (en)"),
         ("t.csv", b"image,style\n1.png,short\n", "no column named after a language"),
         ("t.csv", b"image,en,en\n1.png,a,b\n", "the column 'en' is there twice"),
         ("t.csv", b'image,"en\n1.png,x\n', "the header cannot be read"),
@@ -508,3 +516,109 @@ def test_real_data(tmp_path):
         assert Image.open(BytesIO(record.image)).tobytes() == expected.tobytes()
     counts = [read_manifest(tmp_path / "out" / split).rows_per_cell for split in ("train", "test")]
     assert set((Counter(counts[0]) + Counter(counts[1])).values()) == {len(rows)}
+
+
+def captions_of(tmp_path: Path) -> dict[str, dict[str, list[str]]]:
+    found: dict[str, dict[str, list[str]]] = {}
+    for key, record in stored(tmp_path).items():
+        for annotation in record.annotations:
+            if annotation.task == "caption":
+                found.setdefault(key, {}).setdefault(annotation.language, []).append(annotation.text)
+    return found
+
+
+def test_a_column_is_a_language_only_if_it_reads_as_one(tmp_path, images):
+    (tmp_path / "t.csv").write_text(
+        "id,image,en,de,it,no,hr\n"
+        "1000,0.png,a red square,ein rotes Quadrat,1,https://a.org/1,a_1\n"
+        "1001,1.png,a green square,ein gruenes Quadrat,2,https://a.org/2,b_2\n"
+        "1002,2.png,a blue square,ein blaues Quadrat,3,https://a.org/3,c_3\n"
+    )
+    result = run(tmp_path, tmp_path / "t.csv", images)
+    assert result.columns == {
+        "id": "left out: numbers", "image": "image", "en": "en", "de": "de", "it": "left out: numbers",
+        "no": "left out: addresses", "hr": "left out: names",
+    }  # fmt: skip
+    assert captions_of(tmp_path)["0.png"] == {"en": ["a red square"], "de": ["ein rotes Quadrat"]}
+
+
+def test_a_column_that_reads_as_another_language_is_refused_with_the_setting_that_decides(tmp_path, images):
+    english = ["a dog runs over the grass", "two cats sleep on a sofa", "the boy is eating an apple"] * 2
+    rows = [f"{n}.png,{text} number {n},{text} again" for n, text in enumerate(english)]
+    table = tmp_path / "t.csv"
+    table.write_text("\n".join(["image,en,no", *rows]))
+    with pytest.raises(ValueError, match="the column 'no' reads as en, not as no; set columns to 'no=ignore'"):
+        run(tmp_path, table, images)
+    run(tmp_path, table, images, columns=("no=ignore",))
+    assert set(captions_of(tmp_path)["0.png"]) == {"en"}
+    with pytest.raises(ValueError, match="columns has 'no=xx'"):
+        run(tmp_path, table, images, columns=("no=xx",))
+    with pytest.raises(ValueError, match="columns names 'x'"):
+        run(tmp_path, table, images, columns=("x=en",))
+
+
+def test_region_codes_names_of_columns_and_several_columns_of_a_language(tmp_path, images):
+    (tmp_path / "t.csv").write_text("file_name,en,de-DE,zh_CN,EN-GB,zh-TW\n0.png,a,b,c,d,e\n1.png,a2,b2,c2,d2,e2\n")
+    result = run(tmp_path, tmp_path / "t.csv", images)
+    assert captions_of(tmp_path)["0.png"] == {"en": ["a", "d"], "de": ["b"], "zh": ["c"]}
+    assert result.dropped_texts == {"text: unknown language": 2}
+    (tmp_path / "t.csv").write_text("image,caption\n0.png,a dog\n1.png,a cat\n")
+    with pytest.raises(ValueError, match="set columns to 'caption=en'"):
+        run(tmp_path, tmp_path / "t.csv", images, overwrite=True)
+    run(tmp_path, tmp_path / "t.csv", images, columns=("caption=en",), overwrite=True)
+    assert captions_of(tmp_path)["1.png"] == {"en": ["a cat"]}
+
+
+def test_several_rows_of_an_image_are_several_texts_wherever_they_are(tmp_path, images):
+    rows = [f"{n % 3}.png,text {n},deutsch {n}" for n in range(15)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,en,de", *rows, "7.png,alone,allein", "0.png,text 0,deutsch 0"]))
+    result = run(tmp_path, tmp_path / "t.csv", images)
+    assert (result.num_rows, result.num_train + result.num_test, result.num_joined) == (17, 4, 13)
+    assert captions_of(tmp_path)["1.png"]["en"] == [f"text {n}" for n in (1, 4, 7, 10, 13)]
+    pairs = {(a.source, a.text) for a in stored(tmp_path)["2.png"].annotations if a.language == "de" and a.source}
+    assert pairs == {(f"text {n}", f"deutsch {n}") for n in (2, 5, 8, 11, 14)}
+    assert result.dropped_texts == {"text: twice for the same image": 2}
+
+
+@pytest.mark.parametrize("form", ["struct", "bytes", "gzip", "lines"])
+def test_forms_that_people_have(tmp_path, images, form):
+    data = [(images / f"{n}.png").read_bytes() for n in range(3)]
+    texts = {"en": ["a dog", "a cat", "a bird"], "de": ["ein Hund", "eine Katze", "ein Vogel"]}
+    path = tmp_path / "t.parquet"
+    if form in ("struct", "bytes"):
+        cells = data if form == "bytes" else [{"bytes": it, "path": f"{n}.png"} for n, it in enumerate(data)]
+        pq.write_table(pa.table({"image": cells, **texts, "wide": ["x" * 10**6] * 3}), path)
+    elif form == "gzip":
+        path = tmp_path / "metadata.csv.gz"
+        lines = [f"{n}.png,{texts['en'][n]},{texts['de'][n]}" for n in range(3)]
+        path.write_bytes(gzip.compress("\n".join(["file_name,en,de", *lines]).encode("utf-16")))
+    else:
+        path = json_lines(
+            tmp_path / "metadata.jsonl",
+            [{"file_name": f"{n}.png", "en": texts["en"][n], "de": texts["de"][n]} for n in range(3)],
+        )
+    result = run(tmp_path, path, images)
+    assert (result.num_rows, result.dropped_rows) == (3, {})
+    assert [it["de"] for it in captions_of(tmp_path).values()].count(["eine Katze"]) == 1
+    assert {record.image for record in stored(tmp_path).values()} == set(data)
+
+
+def test_the_bytes_of_a_broken_image_are_in_no_message(tmp_path, images):
+    rows = [{"bytes": b"\x89not an image\xff" * 9, "path": None}, {"bytes": None, "path": None}]
+    pq.write_table(pa.table({"image": rows, "en": ["a dog", "a cat"]}), tmp_path / "t.parquet")
+    with pytest.raises(ValueError, match="not a single row can be used") as refusal:
+        run(tmp_path, tmp_path / "t.parquet", images)
+    assert "\\x89" not in str(refusal.value)
+
+
+def test_a_plan_shows_what_was_decided_and_writes_nothing(tmp_path, images):
+    content = "id\timage\ten\tzh-CN\n7\t0.png\ta dog\t\u72d7\n8\tno.png\ta cat\t\u732b\n"
+    (tmp_path / "t.tsv").write_bytes(content.encode("utf-16"))
+    plan = plan_import(ImportConfig(out=tmp_path / "out", table=tmp_path / "t.tsv", images=images))
+    assert plan.columns == {"id": "left out: numbers", "image": "image", "en": "en", "zh-CN": "zh"}
+    assert (plan.num_rows, plan.num_good, plan.dropped) == (2, 1, {"no such image": 1})
+    assert plan.texts == {"en": ("a dog",), "zh": ("\u72d7",)}
+    shown = format_plan(plan)
+    assert "cells between tabs, without quotes, utf-16-le" in shown
+    assert "column 'id': left out: numbers    7 | 8" in shown
+    assert not (tmp_path / "out").exists()

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_models import batch_for, tiny_model
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from polyglance.model import loss
 from polyglance.model.loss import IGNORED, token_nats
@@ -24,7 +25,7 @@ def plain_nats(hidden: Tensor, head: Tensor, labels: Tensor, softcap: float | No
     tokens=st.integers(1, 9),
     ignored=st.integers(0, 9),
     softcap=st.sampled_from([None, 2.0, 30.0]),
-    backend=st.sampled_from(["plain", "chunked"]),
+    backend=st.sampled_from(["plain", "chunked", "blocked"]),
     weighting=st.sampled_from(["sum", "mean", "each"]),
     chunk_tokens=st.sampled_from([1, 4, 1000]),
     seed=st.integers(0, 99),
@@ -51,6 +52,7 @@ def test_nats_and_gradients_equal_the_plain_ones(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loss, "_CHUNK_BYTES", (4 * 53 * chunk_tokens,) * 2)
+        patch.setattr(loss, "_BLOCK_TOKENS", (7 * chunk_tokens,) * 2)
         nats = token_nats(hidden, head, labels, softcap=softcap, backend=backend)
         gradients = torch.autograd.grad(weighted(nats), (hidden, head))
     expected = plain_nats(hidden, head, labels, softcap)
@@ -77,22 +79,54 @@ def test_only_what_is_trained_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -
     assert not outer_products, "evaluation computes no gradient"
 
 
-def test_second_backward_pass_equals_the_first() -> None:
+def test_blocks_compute_what_is_asked_for_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen head, frozen states, and evaluation, which goes through the head once."""
+    monkeypatch.setattr(loss, "_BLOCK_TOKENS", (8, 8))
+    hidden, head, labels = torch.randn(6, 8), torch.randn(20, 8), torch.randint(20, (6,))
+    for trained in (hidden, head):
+        hidden.requires_grad_(trained is hidden)
+        head.requires_grad_(trained is head)
+        (got,) = torch.autograd.grad(token_nats(hidden, head, labels, backend="blocked").sum(), trained)
+        (wanted,) = torch.autograd.grad(plain_nats(hidden, head, labels, None).sum(), trained)
+        torch.testing.assert_close(got, wanted)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        assert not token_nats(hidden, head, labels, backend="blocked").requires_grad
+    assert counter.get_total_flops() == 2 * 6 * 20 * 8
+
+
+def test_accelerators_take_blocks_of_bounded_size() -> None:
+    """Of the largest published vocabulary, at any number of positions; the last block is not forgotten."""
+    for num_positions in (1, 300, 2048, 10**5):
+        blocks = list(loss._token_blocks(num_positions, 257_024))
+        sizes = [min(block.stop, 257_024) - block.start for block in blocks]
+        assert sum(sizes) == 257_024
+        assert all(size * num_positions <= max(2**24, 2**11 * num_positions) for size in sizes)
+    meta = torch.device("meta")
+    hidden, head = torch.empty(2, 3, 8, device=meta), torch.empty(2**14, 8, device=meta)
+    assert token_nats(hidden, head, torch.empty(2, 3, dtype=torch.long, device=meta)).shape == (2, 3)
+
+
+@pytest.mark.parametrize("backend", ["chunked", "blocked"])
+def test_second_backward_pass_equals_the_first(backend: Any) -> None:
     hidden, head = torch.randn(6, 8, requires_grad=True), torch.randn(20, 8, requires_grad=True)
-    total = token_nats(hidden, head, torch.randint(20, (6,)), backend="chunked").sum()
+    total = token_nats(hidden, head, torch.randint(20, (6,)), backend=backend).sum()
     first = torch.autograd.grad(total, (hidden, head), retain_graph=True)
     second = torch.autograd.grad(total, (hidden, head))
     for a, b in zip(first, second, strict=True):
         torch.testing.assert_close(a, b)
 
 
+@pytest.mark.parametrize("backend", ["chunked", "blocked"])
 @pytest.mark.parametrize("weights", [1.0, torch.rand(64)])
-def test_mixed_precision_sums_in_the_precision_of_the_head(weights: Any) -> None:
+def test_mixed_precision_sums_in_the_precision_of_the_head(
+    weights: Any, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loss, "_BLOCK_TOKENS", (16, 16))
     torch.manual_seed(0)
     hidden, head = torch.randn(64, 32, requires_grad=True), torch.randn(50, 32, requires_grad=True)
     labels = torch.randint(50, (64,))
     with torch.autocast("cpu", torch.bfloat16):
-        nats = token_nats(hidden, head, labels, softcap=30.0, backend="chunked")
+        nats = token_nats(hidden, head, labels, softcap=30.0, backend=backend)
     got = torch.autograd.grad((nats * weights).sum(), (hidden, head))
     wanted = torch.autograd.grad((plain_nats(hidden, head, labels, 30.0) * weights).sum(), (hidden, head))
     assert [gradient.dtype for gradient in got] == [torch.float32, torch.float32]

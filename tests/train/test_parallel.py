@@ -130,6 +130,9 @@ def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path
     train(config, tmp_path / "four")
     train(replace(config, engine=RuntimeConfig(device="cpu")), tmp_path / "one")
     assert_same(config, tmp_path / "four", tmp_path / "one")
+    few_shapes = RuntimeConfig(device="cpu", micro_batch_size=2, num_shapes=3)
+    train(replace(config, engine=few_shapes), tmp_path / "padded")
+    assert_same(config, tmp_path / "padded", tmp_path / "one")
 
 
 def test_layers_are_the_units_of_sharding_and_recomputing() -> None:

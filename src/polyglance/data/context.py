@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Literal
 
-from polyglance.data.sentences import join_sentences, split_sentences
+from polyglance.data.sentences import add_end_mark, join_sentences, marks_sentences, split_sentences
 from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.languages import language as language_of
@@ -42,8 +42,6 @@ _SCRIPTS = {
     "Thai": ("THAI",),
 }
 """ISO 15924 code -> first word of its letters' Unicode names."""
-_END_MARKS = tuple(".!?…。！？")
-_CLOSING = "\"'”’»)]」』）"
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _TOKEN = re.compile(r"[A-Za-zÀ-ɏЀ-ӿ]+|\d+|[^\W\d_]")  # words; other signs, such as Chinese, one by one
 _MAX_NAMES = 3
@@ -168,7 +166,7 @@ def find_flaw(
     if context and any(candidate.count(sign) > source.count(sign) for sign in "(#"):
         return "context copied"
     num_more = len(split_sentences(candidate, language)) - len(split_sentences(source, SOURCE_LANGUAGE))
-    if num_more:
+    if num_more and marks_sentences(language):
         return "more sentences" if num_more > 0 else "fewer sentences"
     as_english = len(candidate) / _LENGTH_RATIOS.get(language, 1.0)
     ratio = (as_english + _LENGTH_SLACK_CHARACTERS) / (len(source) + _LENGTH_SLACK_CHARACTERS)
@@ -247,7 +245,7 @@ def _accept(job: _Job, answer: str | Failure, language: str) -> None:
     if isinstance(answer, Failure):
         _reject(job, answer)
     else:
-        job.text, job.used_context = _add_end_mark(answer, language), bool(job.context)
+        job.text, job.used_context = add_end_mark(answer, language), bool(job.context)
 
 
 def _reject(job: _Job, reason: str | Failure) -> None:
@@ -265,15 +263,7 @@ def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Fail
         texts.append(answer)
     if len(texts) == 1 or not all(texts):  # the checks find an empty one
         return join_sentences(texts, language)
-    return join_sentences([_add_end_mark(text, language) for text in texts], language)
-
-
-def _add_end_mark(text: str, language: str) -> str:
-    """Add a full stop (in Chinese the full-width one) if the text has no end mark."""
-    bare = text.rstrip(_CLOSING)
-    if language == "zh" and bare.endswith("."):
-        return f"{bare[:-1]}。{text[len(bare) :]}"
-    return text if bare.endswith(_END_MARKS) else text + ("。" if language == "zh" else ".")
+    return join_sentences([add_end_mark(text, language) for text in texts], language)
 
 
 def _share_of_other_scripts(candidate: str, source: str, language: str) -> float:

@@ -2,33 +2,38 @@
 
 Every form is brought to the same row, `{"image": ..., "texts": {language: ...}, "key": ..., "style": ...}`:
 
-    captions.jsonl     {"image": "a.png", "texts": {"en": "a dog", "de": ["ein Hund", "der Hund"]}}   one per line
-    captions.csv/.tsv  a header with `image` and one column per language code
-    captions.parquet   columns as in JSON lines or as in CSV
+    a table            `polyglance.data.caption_tables`
     a folder           a.png, a.en.txt, a.de.txt (one text per line)
 
-`key` and `style` are optional columns beside `image`.
+`key` and `style` are optional beside `image`.
 """
 
 import posixpath
 import unicodedata
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.cleaning import is_blank, one_line
+from polyglance.data.cleaning import find_flaw, is_blank, one_line
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
-from polyglance.languages import LANGUAGES
+from polyglance.language_tags import parse_language_tag
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
-from polyglance.tables import TableRow, read_table, table_columns
+from polyglance.tables import TableRow
 
-__all__ = ["ImportRow", "RowDrops", "check_samples", "check_table_rows", "read_caption_folder", "read_caption_table"]
+__all__ = [
+    "ImportRow",
+    "RowDrops",
+    "check_samples",
+    "check_table_rows",
+    "count_images",
+    "join_rows",
+    "read_caption_folder",
+]
 
-_FACTS = ("image", "key", "style")
-"""Columns that are not languages."""
 _BOM = b"\xef\xbb\xbf"
 _TEXT = "text: "
 """Beginning of the reasons that cost a text and not a row."""
@@ -42,6 +47,10 @@ class ImportRow:
     key: str
     image: Path | bytes
     annotations: tuple[Annotation, ...]
+    num_rows: int = 1
+    """Rows of the table that were joined to this one, and this one."""
+    source_hash: int = 0
+    """Hash of the row's image and key as they are written (`count_images`)."""
 
 
 class RowDrops(Drops):
@@ -59,36 +68,6 @@ class RowDrops(Drops):
     def summary(self) -> str:
         """Every reason with its count and first place, on one line."""
         return "; ".join(f"{reason}: {count}, first {self.examples[reason][0]}" for reason, count in self) or "no rows"
-
-
-def read_caption_table(path: str | Path) -> Iterator[TableRow]:
-    """Yield the rows of a table of images and texts, in order.
-
-    Raises:
-        ValueError: a file that is no table (`polyglance.tables`), no `image` column, or no column of texts; before the
-            first row.
-    """
-    columns = table_columns(path)
-    if columns is None:
-        return read_table(path)
-    is_parquet = Path(path).suffix.lower() == ".parquet"
-    has_texts = is_parquet and "texts" in columns
-    listed = f"the columns are: {', '.join(map(repr, columns))}"
-    if "image" not in columns:
-        raise ValueError(f"{path}: there is no column 'image'; {listed}")
-    if not has_texts and all(name in _FACTS for name in columns):
-        raise ValueError(f"{path}: there is no column named after a language, such as 'en'; {listed}")
-    return _read_columns(path, columns, empty=None if is_parquet else "", has_texts=has_texts)
-
-
-def _read_columns(path: str | Path, columns: list[str], *, empty: str | None, has_texts: bool) -> Iterator[TableRow]:
-    wanted = [name for name in columns if name in (*_FACTS, "texts")] if has_texts else columns
-    for row in read_table(path, columns=wanted):
-        filled = {name: cell for name, cell in row.values.items() if cell != empty}
-        if filled and not has_texts:
-            facts = {name: filled[name] for name in _FACTS if name in filled}
-            filled = facts | {"texts": {name: cell for name, cell in filled.items() if name not in _FACTS}}
-        yield replace(row, values=filled)
 
 
 def read_caption_folder(directory: str | Path) -> Iterator[TableRow]:
@@ -166,25 +145,100 @@ def _check_table_row(raw: TableRow, images: Path, languages: Sequence[str], drop
     image, style = raw.values.get("image"), raw.values.get("style")
     if style is None or style == "":
         style = "short"
-    if not isinstance(image, str) or not image:
-        drops.drop("no image path", raw.where, repr(image))
+    image, data = _take_bytes(image)
+    if not data and (not isinstance(image, str) or not image):
+        drops.drop("no image path", raw.where, _describe(image))
         return None
     if style not in STYLES:
         drops.drop("unknown style", raw.where, f"{style!r}; known: {', '.join(STYLES)}")
         return None
-    key = _parse_key(raw.values.get("key"), image)
+    name = image if isinstance(image, str) and image else raw.where
+    key = _parse_key(raw.values.get("key"), name)
     if key is None:
-        drops.drop("a key that is not text", raw.where, repr(raw.values.get("key")))
+        drops.drop("a key that is not text", raw.where, _describe(raw.values.get("key")))
         return None
-    path, problem = _find_image(image, images)
-    if path is None:
-        drops.drop(problem, raw.where, image)
-        return None
+    source: Path | bytes | None = data
+    if not data:
+        source, problem = _find_image(name, images)
+        if source is None:
+            drops.drop(problem, raw.where, name)
+            return None
+    assert source is not None
     annotations = _annotate(_clean_texts(raw, languages, drops), style)
     if not annotations:
         drops.drop("no text", raw.where)
         return None
-    return ImportRow(where=raw.where, key=key, image=path, annotations=annotations)
+    return ImportRow(where=raw.where, key=key, image=source, annotations=annotations, source_hash=_hash(raw))
+
+
+def _take_bytes(image: Any) -> tuple[Any, bytes]:
+    """Take a cell of an image apart: its path, and its bytes (Hugging Face's struct of both, or the bytes alone)."""
+    if isinstance(image, Mapping):
+        data = image.get("bytes")
+        return image.get("path"), data if isinstance(data, bytes) else b""
+    return (None, image) if isinstance(image, bytes) else (image, b"")
+
+
+def _describe(value: Any) -> str:
+    """A wrong value for a person to read, never its bytes and never all of a long one."""
+    if isinstance(value, bytes):
+        return f"{len(value)} bytes"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{name!r}: {_describe(cell)}" for name, cell in list(value.items())[:5]) + "}"
+    shown = repr(value)
+    return shown if len(shown) <= 100 else f"{shown[:99]}…"
+
+
+def count_images(rows: Iterable[TableRow]) -> Counter[int]:
+    """Number of rows of each image file and key, under their hash, for `join_rows`."""
+    return Counter(_hash(row) for row in rows if not row.problem)
+
+
+def _hash(row: TableRow) -> int:
+    image, key = row.values.get("image"), row.values.get("key")
+    try:
+        name = posixpath.normpath(image) if isinstance(image, str) else None
+        return hash((name, None if key == "" else key))
+    except TypeError:  # a key that cannot be one
+        return 0
+
+
+def join_rows(rows: Iterable[ImportRow], counts: Mapping[int, int], drops: RowDrops) -> Iterator[ImportRow]:
+    """Join rows with the same key and image to one: several rows of an image are several texts. A text that an image
+    has twice is counted.
+
+    Rows whose image is a file may be anywhere in the table; those with the bytes of an image have to follow each other.
+    """
+    waiting: dict[tuple[str, Path], list[ImportRow]] = {}
+    last: ImportRow | None = None
+    for row in rows:
+        if isinstance(row.image, bytes):
+            if last is not None and (last.key, last.image) == (row.key, row.image):
+                last = _join([last, row], drops)
+                continue
+            if last is not None:
+                yield last
+            last = row
+        elif counts[row.source_hash] < 2:
+            yield row
+        else:
+            group = waiting.setdefault((row.key, row.image), [])
+            group.append(row)
+            if len(group) == counts[row.source_hash]:
+                yield _join(waiting.pop((row.key, row.image)), drops)
+    if last is not None:
+        yield last
+    for group in waiting.values():  # some rows of these could not be used, or name the file in several ways
+        yield _join(group, drops)
+
+
+def _join(rows: Sequence[ImportRow], drops: RowDrops) -> ImportRow:
+    annotations = dict.fromkeys(rows[0].annotations)
+    for row in rows[1:]:
+        repeated = [it for it in row.annotations if it in annotations and it.task == "caption"]
+        drops.drop_texts("twice for the same image", row.where, row.key, len(repeated))
+        annotations |= dict.fromkeys(row.annotations)
+    return replace(rows[0], annotations=tuple(annotations), num_rows=sum(row.num_rows for row in rows))
 
 
 def check_samples(samples: Iterable[PublishedSample], languages: Sequence[str], drops: RowDrops) -> Iterator[ImportRow]:
@@ -210,7 +264,7 @@ def _clean_annotation(
         drops.drop_texts("language not asked for", where, repr(code))
         return None
     text = _clean_text(annotation.text, where, code, drops)
-    source = annotation.source and _clean_text(annotation.source, where, code, drops)
+    source = annotation.source and _clean_text(annotation.source, where, SOURCE_LANGUAGE, drops)
     if not text or (annotation.source is not None and not source):
         return None
     return replace(annotation, text=text, source=source)
@@ -244,19 +298,29 @@ def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> di
     if texts is None:
         return {}
     if not isinstance(texts, Mapping):
-        drops.drop_texts("not a table of language and text", raw.where, repr(texts))
+        drops.drop_texts("not a table of language and text", raw.where, _describe(texts))
         return {}
     cleaned: dict[str, list[str | None]] = {}
-    for code, value in texts.items():
+    for name, value in texts.items():
+        code = _find_language(str(name))
         values = value if isinstance(value, (list, tuple)) else [value]
         num_given = sum(text is not None for text in values)
         if code not in LANGUAGES:
-            drops.drop_texts("unknown language", raw.where, repr(code), num_given)
+            drops.drop_texts("unknown language", raw.where, repr(name), num_given)
         elif languages and code not in languages:
             drops.drop_texts("language not asked for", raw.where, repr(code), num_given)
         else:
-            cleaned[code] = [_clean_text(text, raw.where, code, drops) for text in values]
+            texts_of_code = [_clean_text(text, raw.where, code, drops) for text in values]
+            cleaned[code] = cleaned.get(code, []) + texts_of_code
     return cleaned
+
+
+def _find_language(name: str) -> str:
+    """Key in `LANGUAGES` of a tag such as `zh-CN`; empty if it has none, or is of another script."""
+    if name in LANGUAGES:
+        return name
+    tag = parse_language_tag(name)
+    return "" if tag is None else tag.code
 
 
 def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None:
@@ -265,9 +329,12 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
     clean = _normalize(text) if isinstance(text, str) else None
     if clean is None:
         reason = "not UTF-8" if isinstance(text, (str, bytes)) else "not a string"
-        drops.drop_texts(reason, where, f"{code}: {text!r}")
+        drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
     elif is_blank(clean):
         drops.drop_texts("empty", where, code)
+        return None
+    elif flaw := find_flaw(clean, code):
+        drops.drop_texts(flaw, where, clean)
         return None
     return clean
 

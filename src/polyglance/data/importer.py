@@ -1,44 +1,49 @@
 """A user's images and texts, or the paper's published data, as a data set: `polyglance data import`.
 
-There is one row per image, with texts by language (`polyglance.data.import_rows`). Real data is dirty, so every row and
-every text is either read correctly or dropped with a reason, which is counted, with the first places, in the manifests.
-Reasons that begin with `text:` cost one text, those that begin with `shard:` an unknown part of a shard, all others a
-row.
+A row is an image with texts by language (`polyglance.data.import_rows`); several rows of one image are joined. Real
+data is dirty, so every row and every text is either read correctly or dropped with a reason, which is counted, with the
+first places, in the manifests. Reasons that begin with `text:` cost one text, those that begin with `shard:` an unknown
+part of a shard, all others a row.
 
 The test split is chosen by a hash of the pixels: the same picture is never in both splits, whatever its names, and
 neither the order of the rows nor new rows move a picture from one split to the other.
 """
 
 import hashlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, TypeVar, cast
 
 from polyglance import __version__
 from polyglance import config as configs
+from polyglance.data.caption_tables import CaptionTable, open_caption_table
 from polyglance.data.import_rows import (
     ImportRow,
     RowDrops,
     check_samples,
     check_table_rows,
+    count_images,
+    join_rows,
     read_caption_folder,
-    read_caption_table,
 )
 from polyglance.data.location import parse_location
 from polyglance.data.shard import ShardWriter
 from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
+from polyglance.delimited import Quoting
 from polyglance.files import file_sha256
 from polyglance.images import ImageError
 from polyglance.languages import language
 from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
+from polyglance.tables import TableRow
 
-__all__ = ["ImportConfig", "ImportResult", "import_data"]
+__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "format_plan", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
 
@@ -68,6 +73,14 @@ class ImportConfig(ImageLimits):
     """Share of the pictures in the test split, on average."""
     languages: tuple[str, ...] = ()
     """Languages to keep; empty: all."""
+    columns: tuple[str, ...] = ()
+    """What columns of the table are, as name=role: a language code, `image`, `key`, `style` or `ignore`. Empty: decided
+    by their names and content."""
+    encoding: str = "auto"
+    """Codec of a table of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, told by its first bytes."""
+    quoting: Quoting = "auto"
+    """Quotes in a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
+    `auto`: told by its lines."""
     licence: str = ""
     """Licence of images and texts, for the manifest."""
     seed: int = 0
@@ -89,24 +102,34 @@ class ImportConfig(ImageLimits):
             )
         if self.format == "baked" and self.table is not None:
             raise ValueError("format baked takes no table: the annotations are in the shards")
+        if (self.columns or self.encoding != "auto" or self.quoting != "auto") and (
+            self.format != "table" or self.table is None
+        ):
+            raise ValueError("columns, encoding and quoting are for a table of your own; give table")
         if not 0 <= self.test_fraction < 1:
             raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImportResult:
-    """Counts of an import: `num_rows == num_train + num_test + sum(dropped_rows.values())`."""
+    """Counts of an import: `num_rows == num_train + num_test + num_joined + sum(dropped_rows.values())`."""
 
     num_rows: int
     """Rows that were read, good and bad."""
     num_train: int
+    """Images of the data set `train`."""
     num_test: int
+    """Images of the data set `test`."""
+    num_joined: int
+    """Rows whose texts were joined to an earlier row of the same image."""
     dropped_rows: Mapping[str, int]
     """Rows dropped, by reason."""
     dropped_texts: Mapping[str, int]
     """Texts dropped, by reason (also those of rows that were dropped afterwards)."""
     damaged_shards: Mapping[str, int]
     """Shards that were not read to their end, by reason; the number of rows in the rest is unknown."""
+    columns: Mapping[str, str]
+    """Column of the table -> what it was taken as."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,27 +151,37 @@ def import_data(config: ImportConfig) -> ImportResult:
             in `out` that are not to be overwritten.
     """
     drops = RowDrops()
-    rows = _read_rows(config, drops)
-    counts = {"train": 0, "test": 0}
+    table = _open_table(config)
+    num_read: Counter[str] = Counter()
+    rows = _read_rows(config, table, drops, num_read)
+    if table is not None:
+        rows = join_rows(rows, count_images(table.read()), drops)
+    counts, num_joined = {"train": 0, "test": 0}, 0
     with _make_writer(config, "train", drops) as train, _make_writer(config, "test", drops) as test:
         for picture in _drop_unusable(config, rows, drops):
             split = "test" if _hash_to_unit(picture.pixels_sha256, config.seed) < config.test_fraction else "train"
             writer = test if split == "test" else train
             writer.write(ImageRecord(key=picture.row.key, image=picture.image, annotations=picture.row.annotations))
             counts[split] += 1
+            num_joined += picture.row.num_rows - 1
         if not any(counts.values()):
             raise ValueError(f"{config.table or config.images}: not a single row can be used ({drops.summary()})")
     by_kind: dict[str, dict[str, int]] = {"text": {}, "shard": {}, "row": {}}
     for reason, count in drops:
         kind = reason.partition(": ")[0]
         by_kind[kind if kind in by_kind else "row"][reason] = count
+    num_dropped = sum(by_kind["row"].values())
+    num_rows = sum(counts.values()) + num_joined + num_dropped
+    assert config.format != "table" or num_rows == num_read["rows"], "every row is kept, joined or counted"
     return ImportResult(
-        num_rows=sum(counts.values()) + sum(by_kind["row"].values()),
+        num_rows=num_rows,
         num_train=counts["train"],
         num_test=counts["test"],
         dropped_rows=by_kind["row"],
         dropped_texts=by_kind["text"],
+        num_joined=num_joined,
         damaged_shards=by_kind["shard"],
+        columns={} if table is None else {column.name: column.describe() for column in table.columns},
     )
 
 
@@ -168,14 +201,88 @@ def _make_writer(config: ImportConfig, split: str, drops: RowDrops) -> ShardWrit
     )
 
 
-def _read_rows(config: ImportConfig, drops: RowDrops) -> Iterator[ImportRow]:
+def _open_table(config: ImportConfig) -> CaptionTable | None:
+    if config.format != "table" or config.table is None:
+        return None
+    return open_caption_table(config.table, encoding=config.encoding, quoting=config.quoting, columns=config.columns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportPlan:
+    """What an import of a table would do, decided from its first rows; nothing is written."""
+
+    table: str
+    format: str
+    """Encoding, compression, delimiter and quotes, in words."""
+    columns: Mapping[str, str]
+    """Column -> what it is taken as."""
+    samples: tuple[Mapping[str, str], ...]
+    """The first two rows: column -> beginning of its cell."""
+    texts: Mapping[str, tuple[str, ...]]
+    """Language -> the first texts that would be kept."""
+    num_rows: int
+    """Rows that were looked at."""
+    num_good: int
+    """Those of them that have an image file and texts; images are not decoded."""
+    dropped: Mapping[str, int]
+    """Reason -> rows and texts of them that would be left out."""
+
+
+def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
+    """Decide what the columns of a table are, and check its first rows, without writing anything.
+
+    Raises:
+        ValueError: as `import_data`, or not a table of the user's own.
+    """
+    table = _open_table(config)
+    if table is None or config.table is None:
+        raise ValueError("a plan is made of a table of your own; give table")
+    drops, num_read = RowDrops(), Counter[str]()
+    images = (config.images or config.table.parent).resolve()
+    raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
+    good = list(check_table_rows(raw_rows, images, config.languages, drops))
+    texts: dict[str, list[str]] = {}
+    for row in good:
+        for annotation in row.annotations:
+            of_language = texts.setdefault(annotation.language, [])
+            if annotation.task == "caption" and len(of_language) < 2:
+                of_language.append(annotation.text)
+    return ImportPlan(
+        table=str(config.table),
+        format=table.form.describe(),
+        columns={column.name: column.describe() for column in table.columns},
+        samples=table.samples,
+        texts={code: tuple(found) for code, found in texts.items()},
+        num_rows=num_read["rows"],
+        num_good=len(good),
+        dropped=dict(drops),
+    )
+
+
+def format_plan(plan: ImportPlan) -> str:
+    """The plan as lines of text."""
+    lines = [f"{plan.table}: {plan.format}", f"first {plan.num_rows} rows: {plan.num_good} can be used"]
+    for name, decision in plan.columns.items():
+        cells = " | ".join(sample.get(name, "") for sample in plan.samples)
+        lines.append(f"  column {name!r}: {decision}    {cells}")
+    lines += [f"  {code}: {' | '.join(texts)}" for code, texts in plan.texts.items()]
+    lines += [f"  left out, {reason}: {count}" for reason, count in plan.dropped.items()]
+    return "\n".join([*lines, "nothing was written"])
+
+
+def _count_rows(rows: Iterable[TableRow], num_read: Counter[str]) -> Iterator[TableRow]:
+    for row in rows:
+        num_read["rows"] += row.num_rows
+        yield row
+
+
+def _read_rows(
+    config: ImportConfig, table: CaptionTable | None, drops: RowDrops, num_read: Counter[str]
+) -> Iterator[ImportRow]:
     if config.format == "table":
-        if config.table is None:
-            raw_rows = read_caption_folder(cast(Path, config.images))
-        else:
-            raw_rows = read_caption_table(config.table)
+        raw_rows = read_caption_folder(cast(Path, config.images)) if table is None else table.read()
         images = (config.images or cast(Path, config.table).parent).resolve()
-        return check_table_rows(raw_rows, images, config.languages, drops)
+        return check_table_rows(_count_rows(raw_rows, num_read), images, config.languages, drops)
     images_at = parse_location(cast(Path, config.images))
     if config.format == "baked":
         samples = read_baked(images_at, drops=drops)
@@ -191,13 +298,13 @@ def _drop_unusable(config: ImportConfig, rows: Iterable[ImportRow], drops: RowDr
     for picture in _map_in_order(lambda row: _read_picture(row, config), rows):
         row = picture.row
         if picture.problem:
-            drops.drop(picture.problem, row.where, picture.detail)
+            drops.drop(picture.problem, row.where, picture.detail, row.num_rows)
             continue
         content = hashlib.sha256(picture.pixels_sha256 + repr(row.annotations).encode()).digest()
         if row.key in keys:
-            drops.drop("a key for the second time", row.where, repr(row.key))
+            drops.drop("a key for the second time", row.where, repr(row.key), row.num_rows)
         elif content in contents:
-            drops.drop("the same picture with the same texts", row.where, repr(row.key))
+            drops.drop("the same picture with the same texts", row.where, repr(row.key), row.num_rows)
         else:
             keys.add(row.key)
             contents.add(content)

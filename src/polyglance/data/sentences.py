@@ -1,9 +1,15 @@
-"""Sentences of a text: enough for captions and translations, without a model and without downloads."""
+"""Sentences of a text: their ends, and the marks that stand there, without a model and without downloads.
+
+The paper's languages have rules of their own, which stay as they are because shards depend on them. All others are
+split by the rules and abbreviations of sentencex (Wikimedia).
+"""
 
 import re
 from collections.abc import Sequence
 
-__all__ = ["join_sentences", "split_sentences"]
+from sentencex import segment
+
+__all__ = ["add_end_mark", "join_sentences", "marks_sentences", "split_sentences"]
 
 _ABBREVIATIONS = {
     "en": "mr mrs ms dr prof st no vs jr sr inc ltd co etc approx fig e.g i.e a.m p.m u.s u.k",
@@ -14,6 +20,15 @@ _ABBREVIATIONS = {
 }
 """Words before a full stop that does not end a sentence; single letters do not either."""
 
+_OWN_RULES = frozenset({*_ABBREVIATIONS, "zh"})
+_LIBRARY_CODES = {"fil": "tl", "quz": "qu"}
+"""Language code -> code of sentencex, where they differ."""
+_FULL_STOPS = {"zh": "。", "ja": "。", "hi": "।", "bn": "।", "th": ""}
+"""Full stop of the languages that do not write a point."""
+_END_MARKS = tuple(".!?…。！？।॥؟۔")
+_GREEK_QUESTION_MARKS = (";", "\u037e")
+_CLOSING = "\"'”’»)]」』）"
+_NUMBER_CUT = re.compile(r"\d[.,]\d$")
 _FULL_WIDTH_END = re.compile(r"(?<=[。！？])[”’」』）]*\s*")
 _END = re.compile(r"([.!?…]+[\"'”’»)\]]*)\s+(?=[\"'“‘«(\[¿¡„]*[^\W_a-zа-яß])")
 
@@ -21,9 +36,11 @@ _END = re.compile(r"([.!?…]+[\"'”’»)\]]*)\s+(?=[\"'“‘«(\[¿¡„]*[^
 def split_sentences(text: str, code: str) -> list[str]:
     """Split a text in the language `code` into its sentences, without the space between them.
 
-    A sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter or digit, unless an abbreviation stands
-    there, and at `。`, `！`, `？` anywhere.
+    In the paper's languages a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter or digit,
+    unless an abbreviation stands there, and at `。`, `！`, `？` anywhere.
     """
+    if code not in _OWN_RULES:
+        return _split_by_library(text, code)
     sentences: list[str] = []
     for piece in _split_full_width(text.strip()):
         start = 0
@@ -37,8 +54,41 @@ def split_sentences(text: str, code: str) -> list[str]:
 
 
 def join_sentences(sentences: Sequence[str], code: str) -> str:
-    """Join sentences to one text, with spaces except in languages written without them."""
-    return ("" if code in ("zh", "ja", "th") else " ").join(sentences)
+    """Join sentences to one text, with spaces except in Chinese and Japanese. (Thai has spaces between sentences.)"""
+    return ("" if code in ("zh", "ja") else " ").join(sentences)
+
+
+def marks_sentences(code: str) -> bool:
+    """Whether the end of a sentence can be seen in this language. In Thai it looks as the end of a clause does."""
+    return code != "th"
+
+
+def add_end_mark(text: str, code: str) -> str:
+    """Add the full stop of the language if the text has no end mark; in Thai none is written."""
+    bare = text.rstrip(_CLOSING)
+    if code == "zh" and bare.endswith("."):
+        return f"{bare[:-1]}。{text[len(bare) :]}"
+    if not bare or bare.endswith(_END_MARKS) or (code == "el" and bare.endswith(_GREEK_QUESTION_MARKS)):
+        return text
+    return text + _FULL_STOPS.get(code, ".")
+
+
+def _split_by_library(text: str, code: str) -> list[str]:
+    """Split by sentencex. What goes on with a small letter (after an abbreviation), inside a number, or as
+    indirect speech in Japanese belongs to the sentence before."""
+    sentences: list[str] = []
+    is_joined = False
+    for piece in segment(_LIBRARY_CODES.get(code, code), text):
+        if not (sentence := piece.strip()):
+            continue
+        if sentences and sentence[0].islower() and sentences[-1].endswith("."):
+            sentences[-1] = f"{sentences[-1]} {sentence}"
+        elif sentences and is_joined and (_NUMBER_CUT.search(sentences[-1] + sentence[0]) or sentence[0] in "とっ"):
+            sentences[-1] += sentence
+        else:
+            sentences.append(sentence)
+        is_joined = piece == piece.rstrip()
+    return sentences
 
 
 def _split_full_width(text: str) -> list[str]:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int, UInt8
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from polyglance.mixture.shapes import Shape, find_shape
 from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 
 __all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "pad", "pad_with_mask"]
@@ -80,38 +81,50 @@ def collate(
     prompt_pad: int = PAD,
     features: Float[Tensor, "B I E"] | None = None,
     bad: tuple[BadSample, ...] = (),
+    shapes: Sequence[Shape] | None = None,
 ) -> Batch:
-    """Make a batch; prompts and targets are padded on the right to the longest of each.
+    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest of `shapes`
+    that they fit into.
 
     Args:
         prompts: token ids of each prompt, framed.
         targets: token ids of each target, framed.
         cell: index of each sample's cell.
         prompt_pad: id that fills up shorter prompts; it is masked.
+        shapes: as `polyglance.mixture.shapes` chooses them.
     """
-    input_ids, attention_mask = pad_with_mask(prompts, prompt_pad)
+    shape = Shape(max(map(len, prompts)), max(map(len, targets)))
+    if shapes is not None:
+        shape = find_shape(shapes, *shape)
+    input_ids, attention_mask = pad_with_mask(prompts, prompt_pad, length=shape.prompt)
     return Batch(
         images=torch.from_numpy(images),
         input_ids=input_ids,
         attention_mask=attention_mask,
-        labels=pad(targets, IGNORED),
+        labels=pad(targets, IGNORED, length=shape.target),
         cell=cell,
         features=features,
         bad=bad,
     )
 
 
-def pad(sequences: Sequence[Sequence[int]], value: int) -> Int[Tensor, "B T"]:
-    """Stack sequences of ids in one tensor, filled up with `value` on the right."""
-    padded = np.full((len(sequences), max(map(len, sequences))), value, dtype=np.int64)
+def pad(sequences: Sequence[Sequence[int]], value: int, *, length: int | None = None) -> Int[Tensor, "B T"]:
+    """Stack sequences of ids in one tensor, filled up with `value` on the right.
+
+    Args:
+        length: T; None: that of the longest.
+    """
+    padded = np.full((len(sequences), length or max(map(len, sequences))), value, dtype=np.int64)
     for row, ids in enumerate(sequences):
         padded[row, : len(ids)] = ids
     return torch.from_numpy(padded)
 
 
-def pad_with_mask(sequences: Sequence[Sequence[int]], value: int) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
+def pad_with_mask(
+    sequences: Sequence[Sequence[int]], value: int, *, length: int | None = None
+) -> tuple[Int[Tensor, "B T"], Int[Tensor, "B T"]]:
     """Pad as `pad` does, and return a mask too: 1 for given ids, 0 for padding."""
-    padded = pad(sequences, value)
+    padded = pad(sequences, value, length=length)
     lengths = torch.tensor([len(ids) for ids in sequences])
     return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 

@@ -19,6 +19,7 @@ from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
+from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length
 from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
 from polyglance.mixture.token_cache import TextStore, open_token_cache
 from polyglance.mixture.tokenizer import encode_with_gaps
@@ -31,6 +32,8 @@ _CACHED_ANNOTATIONS = 500_000
 """Number of annotations from which on texts are tokens on disk rather than objects in memory."""
 _MAX_TRIES = 64
 """Number of samples that are tried in place of a bad one before the data is given up."""
+_OBSERVED_STEPS = 64
+"""Number of steps whose lengths the shapes of a run are chosen from."""
 _EMPTY = Defect("text: empty", "no tokens")
 
 
@@ -57,6 +60,8 @@ class Mixture:
         prompt_tokenizer: tokenizer of the prompts.
         frames: ids around prompts and targets.
         features: cached features of the vision tower; the images are then not decoded.
+        shapes: shapes that micro-batches are padded to (`plan_shapes`); None: to their longest prompt and target.
+        vocab_sizes: rows of the model's tables for prompts and for targets, to check ids against.
 
     Raises:
         ValueError: the data has no image for a trained cell, the balance table does not fit the coverage, source
@@ -75,12 +80,15 @@ class Mixture:
         prompt_tokenizer: Tokenizer | None = None,
         frames: Frames = Frames(),  # noqa: B008  frozen
         features: FeatureStore | None = None,
+        shapes: tuple[Shape, ...] | None = None,
+        vocab_sizes: tuple[int, int] | None = None,
     ) -> None:
         self.config, self.coverage, self.tokenizer = config, coverage, tokenizer
         self.image_size, self.seed = image_size, seed
         self.prompt_tokenizer = prompt_tokenizer or tokenizer
         self.frames = frames
         self.features = features
+        self.shapes, self.vocab_sizes = shapes, vocab_sizes
         if features is not None and len(features) != len(reader):
             raise ValueError(f"{features.folder}: features of {len(features)} images; the data has {len(reader)}")
         if config.source_masking.samples:
@@ -108,6 +116,8 @@ class Mixture:
             prompt_tokenizer=self.prompt_tokenizer,
             frames=self.frames,
             features=self.features,
+            shapes=self.shapes,
+            vocab_sizes=self.vocab_sizes,
         )
         return make, (self.config, self.coverage, self._reader, self.tokenizer)
 
@@ -125,7 +135,8 @@ class Mixture:
 
         Together they are the samples of `batch(step)`. The samples of a micro-batch are about equally long, so that
         little of it is padding; which micro-batch is the longest changes from step to step. All of this is a function
-        of (seed, step, num_micro_batches).
+        of (seed, step, num_micro_batches), and of whether there are `shapes`: these cost less padding where prompts are
+        of similar length too.
 
         Raises:
             ValueError: the batch cannot be divided evenly.
@@ -140,7 +151,25 @@ class Mixture:
         if num_micro_batches > 1:
             chosen = self._divide(step, samples, num_micro_batches)[index]
             samples = _Samples(*(values[chosen] for values in samples))
-        return self._load(step, samples)
+        return self._load(step, samples, self.shapes)
+
+    def plan_shapes(self, num_micro_batches: int, num_shapes: int, *, num_steps: int, image_tokens: int) -> None:
+        """Choose the shapes that the micro-batches of a run are padded to, from the lengths in its first steps.
+
+        Args:
+            num_shapes: largest number of shapes.
+            num_steps: steps of the run.
+            image_tokens: tokens that the encoder reads before the prompt.
+        """
+        longest = []
+        for step in range(min(num_steps, _OBSERVED_STEPS)):
+            samples = self._draw(step)
+            sides = self._frame(step, samples, self._texts.tokens(samples.annotation))
+            lengths = np.array([[len(ids) for ids in side] for side in sides]).T
+            groups = divide_by_length(self._framed_lengths(samples), num_micro_batches)
+            longest += [lengths[chosen].max(0) for chosen in groups]
+        limit = Shape(self.config.max_source_tokens, self.config.max_target_tokens)
+        self.shapes = choose_shapes(np.array(longest), limit, num_shapes, image_tokens=image_tokens)
 
     def samples_per_cell(self, num_steps: int) -> dict[str, int]:
         """Return S of each cell after `num_steps` steps; exact, because the draw is a formula."""
@@ -181,12 +210,23 @@ class Mixture:
 
     def _divide(self, step: int, samples: _Samples, num: int) -> Int[np.ndarray, "num K"]:
         """Return the positions of the samples of each of `num` micro-batches."""
+        random = np.random.default_rng([self.seed, 5, step])
+        if self.shapes is not None:
+            return random.permutation(divide_by_length(self._framed_lengths(samples), num))
         limits = (self.config.max_source_tokens, self.config.max_target_tokens)
         prompt, target = np.minimum(self._texts.lengths(samples.annotation), limits).T
         by_length = np.lexsort((prompt, target)).reshape(num, -1)
-        return by_length[np.random.default_rng([self.seed, 5, step]).permutation(num)]
+        return by_length[random.permutation(num)]
 
-    def _load(self, step: int, samples: _Samples) -> Batch:
+    def _framed_lengths(self, samples: _Samples) -> Int[np.ndarray, "B 2"]:
+        """Return the tokens of prompt and target of samples with their frames, before any masking."""
+        frames = self.frames
+        prompt_frame = len(frames.prompt_start + frames.prompt_end)
+        target_frame = len(frames.target_start + frames.target_end)
+        lengths = self._texts.lengths(samples.annotation).astype(np.int64) + np.array([prompt_frame, target_frame])
+        return np.minimum(lengths, (self.config.max_source_tokens, self.config.max_target_tokens))
+
+    def _load(self, step: int, samples: _Samples, shapes: Sequence[Shape] | None = None) -> Batch:
         images, image_defects = self._load_pixels(samples.row)
         tokens = self._texts.tokens(samples.annotation)
         defects = {**image_defects, **{i: _EMPTY for i, (_, target) in enumerate(tokens) if not target}}
@@ -199,15 +239,19 @@ class Mixture:
             samples.row[position], samples.annotation[position], images[position] = row, annotation, image
         if bad:
             tokens = self._texts.tokens(samples.annotation)
-        limits = (self.config.max_source_tokens, self.config.max_target_tokens)
+        prompts, targets = self._frame(step, samples, tokens)
+        if self.vocab_sizes is not None:
+            _check_ids("prompt", prompts, self.vocab_sizes[0])
+            _check_ids("target", targets, self.vocab_sizes[1])
         return collate(
             images,
-            [self.frames.prompt(ids, limits[0]) for ids in self._mask_prompts(step, samples, tokens)],
-            [self.frames.target(ids, limits[1]) for _, ids in tokens],
+            prompts,
+            targets,
             samples.cell,
             prompt_pad=self.frames.prompt_pad,
             features=None if self.features is None else self.features[samples.row.tolist()],
             bad=tuple(bad),
+            shapes=shapes,
         )
 
     def _load_pixels(
@@ -230,6 +274,12 @@ class Mixture:
             f"{bad.reason} ({bad.where})"
         )
 
+    def _frame(self, step: int, samples: _Samples, tokens: Sequence[Tokens]) -> tuple[list[list[int]], list[list[int]]]:
+        """Return the ids of prompts and targets as the model reads them: masked, cut and framed."""
+        limits = (self.config.max_source_tokens, self.config.max_target_tokens)
+        prompts = [self.frames.prompt(ids, limits[0]) for ids in self._mask_prompts(step, samples, tokens)]
+        return prompts, [self.frames.target(ids, limits[1]) for _, ids in tokens]
+
     def _mask_prompts(self, step: int, samples: _Samples, tokens: Sequence[Tokens]) -> list[Sequence[int]]:
         """Return the ids of the prompts; source masking hides some source words of some translations."""
         prompts = [prompt for prompt, _ in tokens]
@@ -245,6 +295,15 @@ class Mixture:
                 texts = _split_at_gaps(entry, masking.words, random)
                 prompts[position] = encode_with_gaps(self.prompt_tokenizer, texts)
         return prompts
+
+
+def _check_ids(side: str, sequences: Sequence[Sequence[int]], vocab_size: int) -> None:
+    """Refuse ids that the model has no row for: an accelerator would find out too late, and not say which."""
+    largest = max(map(max, sequences))
+    if largest >= vocab_size:
+        raise ValueError(
+            f"a {side} has the token id {largest}, the model {vocab_size} rows for {side}s: is this its tokenizer?"
+        )
 
 
 def _open_texts(

@@ -11,6 +11,7 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_right
 
+from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.decoder import build_decoder
@@ -42,6 +43,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         self.projector = ImageProjector(
             config.vision_config, width=config.encoder_config.d_model, max_grid=config.max_image_grid
         )
+        if config.encoder_config._attn_implementation is None:
+            config.encoder_config._attn_implementation = ATTENTION
         self.encoder = BartEncoder(config.encoder_config)
         self.decoder = build_decoder(config.decoder_config)
         self.lm_head = FewRowsLinear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
@@ -72,7 +75,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """
         if image_features is None and tower_features is not None:
             side = math.isqrt(tower_features.shape[1])
-            grid = tower_features.to(self.dtype).transpose(1, 2).unflatten(2, (side, side))
+            # Not `self.dtype`, that of the first weight: frozen weights may be held in another format.
+            grid = tower_features.to(self.encoder.embed_tokens.weight.dtype).transpose(1, 2).unflatten(2, (side, side))
             image_features = self.projector(grid)
         if image_features is None:
             if pixel_values is None:

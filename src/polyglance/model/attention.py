@@ -68,8 +68,13 @@ def is_soft_capped(config: Any) -> bool:
     return getattr(config, "attn_logit_softcapping", None) is not None
 
 
-def _make_mask(*, config: Any, **kwargs: Any) -> Tensor | None:
-    return (eager_mask if is_soft_capped(config) else sdpa_mask)(config=config, **kwargs)
+def _make_mask(*, config: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
+    """Make the mask that `grouped_attention` takes. The library leaves out a mask that hides nothing, and reads its
+    values to know; that is free in main memory, but the host would wait for a GPU."""
+    if attention_mask is not None and attention_mask.device.type != "cpu":
+        kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
+    make = eager_mask if is_soft_capped(config) else sdpa_mask
+    return make(config=config, attention_mask=attention_mask, **kwargs)
 
 
 AttentionInterface.register(ATTENTION, grouped_attention)

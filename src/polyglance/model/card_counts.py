@@ -21,7 +21,7 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.model.sizes import resolve_size
 
-__all__ = ["count_card"]
+__all__ = ["count_card", "count_recomputed_bytes", "count_saved_bytes"]
 
 
 def count_card(
@@ -61,7 +61,7 @@ def count_card(
         activation_bytes={policy: cost.activation_bytes for policy, cost in costs.items()},
         recomputed_bytes={
             policy: {
-                precision: _count_recomputed_bytes(config, saved, num_bytes=PRECISIONS[precision], **lengths)
+                precision: count_recomputed_bytes(config, saved, num_bytes=PRECISIONS[precision], **lengths)
                 for precision, saved in cost.activation_bytes.items()
             }
             for policy, cost in costs.items()
@@ -100,7 +100,7 @@ class _TrainingCosts:
 def _count_training_costs(model: Polyglance, trained: tuple[Component, ...], **lengths: int) -> _TrainingCosts:
     freeze(model, trained)
     total, num_trained = count_parameters(model), count_parameters(model, trained_only=True)
-    saved = {precision: _count_saved_bytes(model, getattr(torch, precision), **lengths) for precision in PRECISIONS}
+    saved = {precision: count_saved_bytes(model, getattr(torch, precision), **lengths) for precision in PRECISIONS}
     weights = {"float32": 4 * total, "bfloat16": (4 + 2) * total}  # autocast keeps a cast copy for the step
     gradients_and_moments = 3 * 4 * num_trained
     return _TrainingCosts(
@@ -112,7 +112,7 @@ def _count_training_costs(model: Polyglance, trained: tuple[Component, ...], **l
     )
 
 
-def _count_saved_bytes(
+def count_saved_bytes(
     model: Polyglance, dtype: torch.dtype, *, image_size: int, source_tokens: int, target_tokens: int
 ) -> int:
     """Count the bytes that autograd saves for the backward pass of one sample, on the meta device. The loss is left
@@ -140,7 +140,7 @@ def _count_saved_bytes(
     return total
 
 
-def _count_recomputed_bytes(
+def count_recomputed_bytes(
     config: PolyglanceConfig, saved: int, *, num_bytes: int, image_size: int, source_tokens: int, target_tokens: int
 ) -> int:
     """Estimate the activations of a sample where each layer keeps its input only, and one layer at a time computes the

@@ -16,6 +16,7 @@ __all__ = [
     "count_parameters",
     "find_component",
     "freeze",
+    "freeze_like",
     "group_parameters",
     "set_train_mode",
 ]
@@ -59,6 +60,13 @@ def freeze(model: Polyglance, trained: Iterable[Component]) -> None:
         raise ValueError(f"unknown component {sorted(unknown)[0]!r}; known: {', '.join(COMPONENTS)}")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(find_component(name) in trained)
+
+
+def freeze_like(model: Polyglance, other: Polyglance) -> None:
+    """Freeze the parameters that are frozen in another model of the same configuration, and train the others."""
+    trained = {name for name, parameter in other.named_parameters() if parameter.requires_grad}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in trained)
 
 
 def set_train_mode(model: nn.Module) -> None:

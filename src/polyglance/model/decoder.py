@@ -11,7 +11,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import BartConfig, Gemma2Config, PreTrainedConfig
 from transformers import initialization as init
-from transformers.masking_utils import create_bidirectional_mask
+from transformers.masking_utils import (
+    create_bidirectional_mask,
+    create_causal_mask,
+    create_sliding_window_causal_mask,
+)
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.bart.modeling_bart import BartDecoder
 from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2Model, Gemma2RMSNorm
@@ -110,9 +114,18 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
             attention_mask=encoder_attention_mask,
             encoder_hidden_states=encoder_hidden_states,
         )
+        masks: Any = attention_mask
+        if attention_mask is None and kwargs.get(CACHE_ARGUMENT) is None:
+            # The library would look for several texts in one row, and wait for a GPU to know: here there is one a row.
+            arguments = {"config": self.config, "inputs_embeds": inputs_embeds, "attention_mask": None}
+            arguments[CACHE_ARGUMENT] = None
+            masks = {
+                "full_attention": create_causal_mask(**arguments),
+                "sliding_attention": create_sliding_window_causal_mask(**arguments),
+            }
         return super().forward(
             inputs_embeds=inputs_embeds,
-            attention_mask=attention_mask,
+            attention_mask=masks,
             encoder_hidden_states=encoder_hidden_states,
             encoder_attention_mask=cross_mask,
             **kwargs,

@@ -1,9 +1,15 @@
 """Cross-entropy over a large vocabulary without ever holding all logits.
 
 With 256k tokens in the vocabulary, the logits of one batch outweigh the rest of the model, and the plain computation
-keeps five tensors of their size. The chunked one takes a few tokens at a time through the head; ignored tokens do not
-go through it at all. It computes the gradients in the same pass, so that the head is multiplied three times, as in the
-plain computation, and not four.
+keeps five tensors of their size. There are two ways round it.
+
+`chunked`, for CPUs, takes a few positions at a time through the head; ignored positions do not go through it at all. It
+computes the gradients in the same pass, so that the head is multiplied three times, as in the plain computation.
+
+`blocked`, for accelerators, takes all positions through a block of the vocabulary at a time, and once more in the
+backward pass: four products. In return the host reads no value of the device (positions that do not count get weight
+zero), the gradient of a block of the head is one product, summed in float32 and written once, and what is kept between
+the passes is one number per position.
 """
 
 from collections.abc import Iterator
@@ -16,6 +22,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from polyglance.mixture.collate import IGNORED
+from polyglance.model.fusion import fuse_on_gpu
 
 __all__ = ["IGNORED", "capped_logits", "logit_nats", "token_nats"]
 
@@ -26,6 +33,10 @@ _CHUNK_BYTES = (9 * 2**23, 2**28)
 of the logits: matrix products of few rows are slow, and the plain computation would hold five times all of them."""
 _BLOCK = 2**13
 """Columns of a chunk that are copied at a time."""
+_BLOCK_LOGITS = 2**24
+"""Logits of a block, positions times tokens: 32 MiB in bfloat16. Products of this size use a GPU well."""
+_BLOCK_TOKENS = (2**11, 2**14)
+"""Least and largest number of tokens of a block."""
 
 
 def token_nats(
@@ -34,7 +45,7 @@ def token_nats(
     labels: Int[Tensor, "*batch"],
     *,
     softcap: float | None = None,
-    backend: Literal["plain", "chunked"] | None = None,
+    backend: Literal["plain", "chunked", "blocked"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """Cross-entropy of each position in nats, 0 where the label is `IGNORED`, from hidden states and head.
 
@@ -43,22 +54,29 @@ def token_nats(
     for a second backward pass, it computes the logits again.
 
     Args:
-        labels: token ids; positions labelled `IGNORED` are skipped before the projection.
+        labels: token ids, or `IGNORED`. `chunked` skips ignored positions before the projection.
         softcap: logits are bounded to plus or minus this by tanh; None leaves them as they are.
-        backend: `plain` holds all logits, `chunked` a few rows at a time; None: by the size of the vocabulary.
+        backend: `plain` holds all logits, `chunked` those of a few positions, `blocked` those of a few tokens. None:
+            `plain` for a small vocabulary, `chunked` for a large one on a CPU, `blocked` elsewhere.
 
     Raises:
-        ValueError: a label outside the vocabulary (`chunked`).
+        ValueError: a label outside the vocabulary (`chunked`). Labels on an accelerator are not read: `Mixture` checks
+            them where it makes them.
     """
     if backend is None:
-        backend = "plain" if len(head) < _LARGE_VOCABULARY else "chunked"
+        large = "chunked" if labels.device.type == "cpu" else "blocked"
+        backend = "plain" if len(head) < _LARGE_VOCABULARY else large  # type: ignore[assignment]
     if backend == "plain":
         return logit_nats(capped_logits(F.linear(hidden_states, head), softcap), labels)
-    _check_labels(labels, len(head))
-    if torch.is_autocast_enabled(hidden_states.device.type):
-        hidden_states = hidden_states.to(torch.get_autocast_dtype(hidden_states.device.type))
+    device_type = hidden_states.device.type
+    if torch.amp.is_autocast_available(device_type) and torch.is_autocast_enabled(device_type):
+        hidden_states = hidden_states.to(torch.get_autocast_dtype(device_type))
     if not torch.is_grad_enabled():  # or gradients would be computed that nobody can ask for
         hidden_states, head = hidden_states.detach(), head.detach()
+    if backend == "blocked":
+        nats = _BlockedNats.apply(hidden_states.flatten(0, -2), head, labels.flatten(), softcap)  # type: ignore[no-untyped-call]
+        return nats.view(labels.shape)
+    _check_labels(labels, len(head))
     return _ChunkedNats.apply(hidden_states, head, labels, softcap)  # type: ignore[no-untyped-call]
 
 
@@ -71,6 +89,73 @@ def logit_nats(logits: Float[Tensor, "*batch V"], labels: Int[Tensor, "*batch"])
     """Cross-entropy of each position in nats, 0 where the label is `IGNORED`, from logits."""
     nats = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
     return nats.view(labels.shape)
+
+
+class _BlockedNats(torch.autograd.Function):
+    """Nats of each of N positions, by blocks of the vocabulary; no operation waits for the device."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, head: Tensor, labels: Tensor, softcap: float | None) -> Tensor:
+        counts, targets = labels != IGNORED, labels.clamp(min=0)
+        sums = torch.promote_types(states.dtype, torch.float32)
+        largest = torch.full((len(states), 1), -torch.inf, dtype=sums, device=states.device)
+        total = torch.zeros_like(largest)
+        for block in _token_blocks(len(states), len(head)):
+            logits = states @ head[block].to(states.dtype).T
+            largest, total = _add_block(logits, largest, total, softcap)
+        log_normaliser = total.log().add_(largest)
+        of_targets = (states.to(sums) * head[targets].to(states.dtype)).sum(1, keepdim=True)
+        ctx.save_for_backward(states, head, targets, counts, log_normaliser)
+        ctx.softcap = softcap
+        return (log_normaliser - capped_logits(of_targets, softcap))[:, 0].mul_(counts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, weights: Tensor) -> tuple[Tensor | None, ...]:
+        states, head, targets, counts, log_normaliser = ctx.saved_tensors
+        weights = (weights * counts)[:, None]
+        grad_states = torch.zeros_like(states, dtype=log_normaliser.dtype) if ctx.needs_input_grad[0] else None
+        grad_head = torch.empty_like(head) if ctx.needs_input_grad[1] else None
+        for block in _token_blocks(len(states), len(head)):
+            head_block = head[block].to(states.dtype)
+            relative_targets = (targets - block.start)[:, None]
+            grad_logits = _block_gradient(states @ head_block.T, log_normaliser, relative_targets, weights, ctx.softcap)
+            if grad_states is not None:
+                grad_states += grad_logits @ head_block
+            if grad_head is not None:
+                grad_head[block] = grad_logits.T @ states
+        return None if grad_states is None else grad_states.to(states.dtype), grad_head, None, None
+
+
+def _token_blocks(num_positions: int, vocab_size: int) -> Iterator[slice]:
+    least, largest = _BLOCK_TOKENS
+    size = max(least, min(largest, _BLOCK_LOGITS // max(num_positions, 1) // 256 * 256))
+    return (slice(start, start + size) for start in range(0, vocab_size, size))
+
+
+@fuse_on_gpu
+def _add_block(logits: Tensor, largest: Tensor, total: Tensor, softcap: float | None) -> tuple[Tensor, Tensor]:
+    """Add a block of logits [N, K] to the largest one [N, 1] and to the sum of exponentials relative to it [N, 1]."""
+    logits = capped_logits(logits.to(total.dtype), softcap)
+    larger = torch.maximum(largest, logits.amax(1, keepdim=True))
+    return larger, total * (largest - larger).exp() + (logits - larger).exp().sum(1, keepdim=True)
+
+
+@fuse_on_gpu
+def _block_gradient(
+    logits: Tensor, log_normaliser: Tensor, targets: Tensor, weights: Tensor, softcap: float | None
+) -> Tensor:
+    """Compute the gradient of the weighted nats for a block of logits [N, K], in their number format.
+
+    Args:
+        targets: ids relative to the first token of the block [N, 1].
+    """
+    capped = capped_logits(logits.to(log_normaliser.dtype), softcap)
+    is_target = torch.arange(logits.shape[1], device=logits.device) == targets
+    gradient = ((capped - log_normaliser).exp() - is_target.to(capped.dtype)) * weights
+    if softcap is not None:
+        gradient = gradient * (1 - (capped / softcap).square())
+    return gradient.to(logits.dtype)
 
 
 class _ChunkedNats(torch.autograd.Function):

@@ -5,14 +5,12 @@ from typing import Literal
 
 from polyglance.model.card_record import Card
 
-__all__ = ["TrainingSetup", "recommend_setup"]
+__all__ = ["USABLE_SHARE", "TrainingSetup", "find_divisors", "recommend_setup"]
 
-_USABLE = 0.85
+USABLE_SHARE = 0.85
 """Share of a device's memory that is planned with; the rest is for buffers, fragments and the loss."""
 _GOOD_MICRO_BATCH = 8
 """Samples per device and pass from which on the setup is not changed for more of them."""
-_LARGEST_MICRO_BATCH = 32
-"""Larger micro-batches gain nothing on an accelerator that is already busy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,8 +62,8 @@ def recommend_setup(
         for is_recomputed in (False, True):
             state = replica // devices + _count_gathered_bytes(card, precision) if is_sharded else replica
             per_sample = card.recomputed_bytes[policy][precision] if is_recomputed else saved
-            room = int(device_bytes * _USABLE) - state
-            sizes = (n for n in _find_divisors(per_device) if n * per_sample <= room and n <= _LARGEST_MICRO_BATCH)
+            room = int(device_bytes * USABLE_SHARE) - state
+            sizes = (n for n in find_divisors(per_device) if n * per_sample <= room)
             micro_batch_size = max(sizes, default=0)
             if micro_batch_size and (best is None or micro_batch_size > best.micro_batch_size):
                 best = TrainingSetup(
@@ -80,7 +78,8 @@ def recommend_setup(
     return best
 
 
-def _find_divisors(number: int) -> list[int]:
+def find_divisors(number: int) -> list[int]:
+    """Return the numbers that divide a number, in ascending order."""
     return [n for n in range(1, number + 1) if number % n == 0]
 
 

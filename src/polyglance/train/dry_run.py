@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from polyglance.mixture.collate import IGNORED
 from polyglance.mixture.loader import Loader
 from polyglance.train.config import TrainConfig
-from polyglance.train.start import make_mixture, make_model_config, make_processor
+from polyglance.train.start import make_mixture, make_model_config, make_processor, plan_shapes
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -30,23 +30,31 @@ class DryRun:
     """Target tokens of a sample: `mean` and `longest`."""
     padding_share: float
     """Share of the positions of prompts and targets that are padding."""
+    num_shapes: int
+    """Pairs of lengths that prompts and targets of micro-batches were padded to (`engine.num_shapes`)."""
     samples_per_cell: Mapping[str, int]
     bad_samples: Mapping[str, Any]
     """Samples that could not be used and were replaced: reason -> count and first places."""
 
 
 def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
-    """Make the batches of the first steps in this process and its loader processes; no model is loaded.
+    """Make the batches of the first steps in this process and its loader processes; no model is loaded. With
+    `micro_batch_size = "auto"` a step is one micro-batch.
 
     Raises:
         ValueError: data, coverage and configuration do not fit each other.
     """
-    mixture = make_mixture(config, make_processor(config, make_model_config(config)))
+    if config.engine.micro_batch_size == "auto":  # no device is asked here
+        config = replace(config, engine=replace(config.engine, micro_batch_size=None))
+    model_config = make_model_config(config)
+    mixture = make_mixture(config, make_processor(config, model_config), model_config)
     num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, 1)
+    plan_shapes(config, mixture, model_config, num_micro_batches=num_micro_batches)
     cells: Counter[str] = Counter()
     source_lengths: list[int] = []
     target_lengths: list[int] = []
     num_positions = 0
+    shapes = set()
     with Loader(
         mixture,
         first_step=0,
@@ -60,6 +68,7 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
             cells.update(str(mixture.cells[cell]) for cell in batch.cell.tolist())
             source_lengths += batch.attention_mask.sum(1).tolist()
             target_lengths += (batch.labels != IGNORED).sum(1).tolist()
+            shapes.add((batch.input_ids.shape[1], batch.labels.shape[1]))
             num_positions += batch.input_ids.numel() + batch.labels.numel()
         seconds = time.monotonic() - since_s
     num_samples = num_steps * config.mixture.batch_size
@@ -70,6 +79,7 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
         source_tokens=_summarise(source_lengths),
         target_tokens=_summarise(target_lengths),
         padding_share=1 - (sum(source_lengths) + sum(target_lengths)) / num_positions,
+        num_shapes=len(shapes),
         samples_per_cell=dict(sorted(cells.items())),
         bad_samples=loader.bad_samples.to_dict(),
     )

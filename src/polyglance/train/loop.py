@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
+from polyglance.train.late_values import LateValues
 from polyglance.train.metrics import Meter, MetricsLog, MetricsRow, Mfu, gate_openings, memory_bytes
 from polyglance.train.optim import LossScale
 from polyglance.train.parallel import allow_submodule_calls, distribute, gather_full, synchronise_gradients
@@ -42,6 +43,16 @@ class BatchSource:
     """Micro-batches of a step, over all processes (`RuntimeConfig.num_micro_batches`)."""
     open: Callable[[int], AbstractContextManager[MicroBatches]]
     """First step -> the micro-batches of this process from that step on."""
+
+
+class _Outcome(NamedTuple):
+    """What a step has come to, once the device has computed it."""
+
+    step: int
+    values: LateValues
+    """Gradient norm, and nats of this process's samples."""
+    num_tokens: int
+    """Target tokens of this process's samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +120,8 @@ class Loop:
         self.watch = LossWatch(config.watch, where=str(run_dir), state=state.get("watch"))
         self.log = MetricsLog(run_dir, from_step=self.first_step) if runtime.is_main else None
         self.waited_s = 0.0
+        self.unread: _Outcome | None = None
+        self.norm = 0.0
 
     def run(self, *, show_progress: bool = False) -> None:
         """Make all steps.
@@ -144,49 +157,73 @@ class Loop:
         # Replicas and shards average gradients over the processes, but the sum is wanted.
         denominator = num_tokens / (runtime.world_size * self.scale.factor)
         local_nats = torch.zeros((), dtype=torch.float64, device=runtime.device)
-        for _, index, host_batch in micro_batches:
-            # Dropout is a function of seed, step and micro-batch: the same in any process and after any restart.
-            torch.manual_seed(_dropout_seed(config.seed, step, index))
-            with self.phases("host to device"):
-                batch = host_batch if runtime.device.type == "cpu" else host_batch.to(runtime.device)
-            with synchronise_gradients(self.module, is_last=index == self.local_indices[-1]):
-                with self.phases("forward"), runtime.autocast():
-                    loss, sample_nats = self.module(batch, denominator)
-                with self.phases("backward"):
-                    loss.backward()
-            self.meter.add(host_batch, sample_nats)
-            local_nats += sample_nats.sum()
+        with runtime.keep_casts():
+            for _, index, host_batch in micro_batches:
+                # Dropout is a function of seed, step and micro-batch: the same in any process and after any restart.
+                torch.manual_seed(_dropout_seed(config.seed, step, index))
+                with self.phases("host to device"):
+                    batch = host_batch if runtime.device.type == "cpu" else host_batch.to(runtime.device)
+                with synchronise_gradients(self.module, is_last=index == self.local_indices[-1]):
+                    with self.phases("forward"), runtime.autocast():
+                        loss, sample_nats = self.module(batch, denominator)
+                    with self.phases("backward"), runtime.autocast(enabled=False):
+                        loss.backward()
+                self.meter.add(host_batch, sample_nats)
+                local_nats += sample_nats.sum()
 
         with self.phases("optimiser"):
-            if self.scale.enabled:
-                torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scale.factor)
-            norm = float(gather_full(nn.utils.clip_grad_norm_(self.parameters, config.optim.clip_norm)))
-            if np.isfinite(norm):
-                self.optimizer.step()
-                self.scale.note_good_step()
-                self._report_spike(float(local_nats) / max(local_tokens, 1))
-            else:  # the step changes nothing
-                self.num_skipped += 1
-                if not self.scale.reduce():
-                    self.watch.note_bad_step(step + 1, norm)
-            self.optimizer.zero_grad(set_to_none=True)
+            norm = self._update_weights()
+            outcome = _Outcome(step, LateValues(torch.stack([norm.double(), local_nats])), local_tokens)
+            # The outcome of the step before is read while the device computes this one.
+            self._read_outcome()
+            self.unread = outcome
+            if self.scale.enabled:  # the next step's factor depends on it
+                self._read_outcome()
 
         done = step + 1
         is_last = done == config.num_steps
         if is_last or done % config.log_every_steps == 0:
             with self.phases("log"):
-                self._write_row(done, config.optim.lr * lr_share, norm)
+                self._read_outcome()
+                self._write_row(done, config.optim.lr * lr_share, self.norm)
         if not is_last and (must_stop or done % config.save_every_steps == 0):
             self._save(done, must=must_stop)
         if must_stop and not is_last:
             raise Stopped(done)
 
-    def _report_spike(self, loss_nats: float) -> None:
+    def _update_weights(self) -> torch.Tensor:
+        """Make the optimiser's step and return the gradient's norm. The device decides whether the norm is finite: if
+        not, the step changes nothing."""
+        if self.scale.enabled:
+            torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scale.factor)
+        norm = gather_full(nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip_norm))
+        self.optimizer.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return norm
+
+    def _read_outcome(self) -> None:
+        """Count the last step that was made, if that is still to be done.
+
+        Raises:
+            ValueError: gradients that are not finite, too many steps in a row.
+        """
+        outcome, self.unread = self.unread, None
+        if outcome is None:
+            return
+        self.norm, local_nats = outcome.values.read()
+        if np.isfinite(self.norm):
+            self.scale.note_good_step()
+            self._report_spike(outcome.step, local_nats / max(outcome.num_tokens, 1))
+        else:
+            self.num_skipped += 1
+            if not self.scale.reduce():
+                self.watch.note_bad_step(outcome.step + 1, self.norm)
+
+    def _report_spike(self, step: int, loss_nats: float) -> None:
         median = self.watch.note_loss(loss_nats)
         if median is not None:
-            self._print(
-                f"step {self.step + 1}: loss {loss_nats:.3f}, where the median of the last steps is {median:.3f}"
-            )
+            self._print(f"step {step + 1}: loss {loss_nats:.3f}, where the median of the last steps is {median:.3f}")
 
     def _write_row(self, done: int, lr: float, norm: float) -> None:
         """Write a row of metrics.jsonl about the steps since the last one, and show the progress."""
@@ -230,6 +267,7 @@ class Loop:
     def _save(self, done: int, *, must: bool) -> None:
         """Write a checkpoint. A failure is printed, and ends the run only if the checkpoint `must` be there."""
         with self.phases("checkpoint"):
+            self._read_outcome()
             losses = {**self.last_losses, **self._measure_held_out(done)}
             state = {
                 "scale": self.scale.state(),

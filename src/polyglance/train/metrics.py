@@ -142,7 +142,7 @@ def gate_openings(model: nn.Module) -> list[float]:
     """Return tanh of each cross-attention gate, layer by layer: how much of the image the decoder takes in. All
     processes must call this together."""
     gates = [p for name, p in model.named_parameters() if name.endswith("encoder_attn_gate")]
-    return [float(gather_full(gate).tanh()) for gate in gates]
+    return torch.cat([gather_full(gate) for gate in gates]).tanh().tolist() if gates else []
 
 
 def memory_bytes(device: torch.device) -> int:

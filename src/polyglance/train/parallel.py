@@ -1,6 +1,7 @@
 """A model divided over processes: replicas (DDP) or shards (FSDP2), with or without recomputed activations."""
 
 import functools
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
@@ -23,6 +24,7 @@ __all__ = [
     "distribute",
     "find_layers",
     "gather_full",
+    "measure_free_bytes",
     "recompute_activations",
     "synchronise_gradients",
 ]
@@ -76,11 +78,12 @@ def allow_submodule_calls(module: nn.Module, runtime: Runtime) -> Iterator[None]
     """Let the model inside a distributed objective be called by its methods (`encode`, `nats`) in a block,
     without gradient. The objective must have been called before.
 
-    Shards: a layer is gathered whenever it is called, so all processes must make the same calls. The rest is gathered
-    here, once. It computes in the run's precision, as in training, because the layers do.
+    It computes in the run's precision, as in training. Shards: a layer is gathered whenever it is called, so all
+    processes must make the same calls. The rest is gathered here, once.
     """
     if not isinstance(module, FSDPModule):
-        yield
+        with runtime.autocast():
+            yield
         return
     module.unshard()
     try:
@@ -118,6 +121,14 @@ def copy_into(target: Tensor, source: Tensor) -> None:
         source = source.to(target.device_mesh.device_type)
         source = distribute_tensor(source, target.device_mesh, target.placements, src_data_rank=None)
     target.copy_(source)
+
+
+def measure_free_bytes(device: torch.device) -> int:
+    """Measure the memory that a device has left for this process, in bytes."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
 
 
 def count_replica_bytes(model: nn.Module, precision: Precision) -> int:

@@ -7,22 +7,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime, join_processes
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
+from polyglance.model.configuration import PolyglanceConfig
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
+from polyglance.train.frozen import FrozenWeights
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
+from polyglance.train.micro_batch import fix_micro_batch_size
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
-from polyglance.train.start import make_mixture, make_model, make_processor
+from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
 from polyglance.train.step import CaptionObjective
 from polyglance.train.vision_cache import open_features
 
-__all__ = ["train"]
+__all__ = ["make_batch_source", "train"]
 
 
 def train(
@@ -57,7 +62,7 @@ def train(
             hooks.before_first_step(model.eval(), runtime)
         runtime.barrier()
         features = open_features(config, model, processor, runtime)
-        mixture = make_mixture(config, processor, features)
+        mixture = make_mixture(config, processor, model.config, features)
         if runtime.is_main:
             folder.write_samples(mixture.samples_per_cell(config.num_steps))
         mfu = None
@@ -67,7 +72,16 @@ def train(
         objective = CaptionObjective(model)
         if config.engine.activation_checkpointing:
             recompute_activations(objective)
-        batches = _make_batch_source(config, mixture, runtime)
+        frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
+        config = fix_micro_batch_size(
+            config,
+            objective,
+            folder.path,
+            runtime,
+            image_size=processor.config.image_size,
+            is_cached=features is not None,
+        )
+        batches = make_batch_source(config, mixture, model.config, runtime)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
         name = f"{folder.path.name}-{config.settings}"
         with open_sinks(tracking, folder.path, name=name, settings=to_dict(config)) as send:
@@ -80,14 +94,19 @@ def train(
             hooks_of_loop = replace(hooks, on_row=on_row)
             loop = Loop(objective, batches, config, folder.path, runtime, hooks=hooks_of_loop, mfu=mfu)
             loop.run(show_progress=show_progress)
+            frozen.restore()
         folder.save_final(model, runtime, processor)
         if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
             return Polyglance.from_pretrained(folder.final).eval()
     return model.cpu().eval()
 
 
-def _make_batch_source(config: TrainConfig, mixture: Mixture, runtime: Runtime) -> BatchSource:
+def make_batch_source(
+    config: TrainConfig, mixture: Mixture, model_config: PolyglanceConfig, runtime: Runtime
+) -> BatchSource:
+    """Return the batches of a run whose number of samples a pass is fixed, in as many shapes as it is to have."""
     num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, runtime.world_size)
+    plan_shapes(config, mixture, model_config, num_micro_batches=num_micro_batches)
 
     @contextmanager
     def open_loader(first_step: int) -> Iterator[MicroBatches]:

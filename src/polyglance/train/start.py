@@ -17,7 +17,7 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.processor import Processor
 from polyglance.train.config import RunConfig, TrainConfig
 
-__all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer"]
+__all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer", "plan_shapes"]
 
 
 def make_tokenizer(config: RunConfig) -> None:
@@ -80,7 +80,12 @@ def make_processor(config: TrainConfig, model_config: PolyglanceConfig) -> Proce
     )
 
 
-def make_mixture(config: TrainConfig, processor: Processor, features: FeatureStore | None = None) -> Mixture:
+def make_mixture(
+    config: TrainConfig,
+    processor: Processor,
+    model_config: PolyglanceConfig,
+    features: FeatureStore | None = None,
+) -> Mixture:
     """Return the batches of the run."""
     return Mixture(
         config.mixture,
@@ -92,4 +97,19 @@ def make_mixture(config: TrainConfig, processor: Processor, features: FeatureSto
         prompt_tokenizer=processor.encoder_tokenizer,
         frames=processor.frames,
         features=features,
+        vocab_sizes=(model_config.encoder_config.vocab_size, model_config.vocab_size),
     )
+
+
+def plan_shapes(
+    config: TrainConfig, mixture: Mixture, model_config: PolyglanceConfig, *, num_micro_batches: int
+) -> None:
+    """Choose the shapes of the run's micro-batches, if it is to have few (`RuntimeConfig.num_shapes`)."""
+    num_shapes = config.engine.count_shapes()
+    if num_shapes:
+        mixture.plan_shapes(
+            num_micro_batches,
+            num_shapes,
+            num_steps=config.num_steps,
+            image_tokens=model_config.num_image_tokens(mixture.image_size),
+        )

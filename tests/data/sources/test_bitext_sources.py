@@ -179,11 +179,11 @@ def test_tmx_variants_inline_codes_and_units_that_lack_a_side(tmp_path: Path) ->
             )
             + unit("only", "nur", ("en", "de"))
             + unit("a&nbsp;b &#233;", "d", ("en", "fr"))
-            + unit("english", "eng", ("en", "french"))
+            + unit("english", "eng", ("en", "x-none"))
         )
     )
     pairs, drops = read(path)
-    assert pairs == [("colour", "couleur"), ("click here", "cliquez ici"), ("2nd", "deuxième"), ("a\u00a0b é", "d")]
+    assert pairs == [("colour", "couleur"), ("click here", "cliquez ici"), ("second", "deuxième"), ("a\u00a0b é", "d")]
     assert drops == {"fr: no text in fr": 2}
 
 
@@ -198,8 +198,8 @@ def test_tmx_in_utf16_and_latin1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "declares entities"),
-        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "declares entities"),
+        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "which is no plain text"),
+        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "which is no plain text"),
         (tmx(unit("a", "b"))[:-20], "not well-formed XML"),
         (b"", "not well-formed XML"),
         (b'<?xml version="1.0" encoding="zip"?><tmx/>', "which it cannot be in"),
@@ -246,6 +246,7 @@ def test_options(tmp_path: Path) -> None:
 @given(st.binary(max_size=300))
 def test_no_bytes_make_a_traceback_or_lose_a_line(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
     path = tmp_path_factory.mktemp("wild") / "pairs.tsv"
+    content = b"one\tun\n" + content.replace(b"\0", b"\1")  # nothing that marks a compression or an encoding
     path.write_bytes(content)
     pairs, drops = read(path, columns=("1", "2"))
     assert len(pairs) + sum(drops.values()) == content.count(b"\n") + (content[-1:] not in (b"", b"\n"))
@@ -312,3 +313,83 @@ def test_pieces_are_the_whole_in_order_with_the_same_places(
 def test_a_compressed_file_is_cut_into_few_pieces(tmp_path: Path) -> None:
     source = BitextSource(path=write_tsv_gz(tmp_path, [(f"n {n}", f"m {n}") for n in range(1000)]), language="fr")
     assert len(source.find_pieces(3, Drops())) == 16
+
+
+def test_a_variant_in_another_script_is_never_read(tmp_path: Path) -> None:
+    units = unit("A dog.", "這隻狗。", ("en", "zh-TW")).replace(
+        "</tu>", '<tuv xml:lang="zh-CN"><seg>这只狗。</seg></tuv></tu>'
+    )
+    units += unit("A car.", "一輛車。", ("en-US", "zh-Hant")) + unit("A house.", "這是一座老房子。", ("en", "zh"))
+    (tmp_path / "memory.tmx").write_bytes(tmx(units))
+    pairs, drops = read(tmp_path / "memory.tmx", language="zh")
+    assert pairs == [("A dog.", "这只狗。")]
+    assert drops == {"zh: no text in zh": 1, "zh: in another script than zh": 1}
+    (tmp_path / "memory.tmx").write_bytes(tmx(unit("A car.", "一輛車。", ("en-US", "zh-Hant")) * 2))
+    with pytest.raises(ValueError, match=r"no unit has a text in en and one in zh; it has en-US \(2\), zh-Hant \(2\)"):
+        read(tmp_path / "memory.tmx", language="zh")
+
+
+def test_tmx_codes_that_stand_for_a_space_and_entities_of_plain_text(tmp_path: Path) -> None:
+    units = unit("one<ph x='1'>&lt;br/&gt;</ph>two", "un<ph type='lb'/>deux<ph x='2'>{1}</ph>.") + unit(
+        "&who; <ph x='1'>%s</ph>runs", "il<it pos='begin'>&lt;i&gt;</it>s courent"
+    )
+    doctype = '<!DOCTYPE tmx SYSTEM "tmx14.dtd" [<!ENTITY who "The dog &#233;">]>'
+    (tmp_path / "memory.tmx").write_bytes(tmx(units).replace(b'<!DOCTYPE tmx SYSTEM "tmx14.dtd">', doctype.encode()))
+    assert read(tmp_path / "memory.tmx")[0] == [("one two", "un deux."), ("The dog é runs", "ils courent")]
+
+
+@pytest.mark.parametrize(("english", "french"), [("en-US", "fr_FR"), ("eng", "fra"), ("en", "fr-CA")])
+def test_sides_are_found_by_every_tag_of_their_language(tmp_path: Path, english: str, french: str) -> None:
+    for side, tag in enumerate((english, french)):
+        (tmp_path / f"corpus.{tag}").write_bytes(lines([pair[side] for pair in PAIRS]))
+    assert read(tmp_path / "corpus") == (PAIRS, {})
+    pq.write_table(
+        pa.table({english: [pair[0] for pair in PAIRS], french: [pair[1] for pair in PAIRS]}), tmp_path / "t.parquet"
+    )
+    assert read(tmp_path / "t.parquet") == (PAIRS, {})
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-32", "utf-8-sig"])
+@pytest.mark.parametrize("write", [write_tsv, write_moses])
+def test_every_encoding_gives_the_same_pairs(write: Callable, encoding: str, tmp_path: Path) -> None:
+    path = write(tmp_path, PAIRS)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_text().encode(encoding))
+    assert read(path) == (PAIRS, {})
+
+
+def test_spoilt_and_misplaced_texts_are_counted(tmp_path: Path) -> None:
+    bad = [("a house", "une maison \u00c3\u00a9clair\u00c3\u00a9e"), ("a garden", "дом и сад за рекой")]
+    pairs, drops = read(write_tsv(tmp_path, [*PAIRS, *bad]))
+    assert pairs == PAIRS
+    assert drops == {"fr: UTF-8 that was read in another encoding": 1, "fr: in another script than fr": 1}
+
+
+SENTENCES = [(f"the dog number {n} runs in the garden", f"le chien numéro {n} court dans le jardin") for n in range(6)]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        lambda n, pair: (f"1.{n}4", *pair),
+        lambda n, pair: (f"https://a.org/{n}", f"https://b.fr/{n}", *pair, "0.87"),
+        lambda n, pair: (*pair, f"0.{n}"),
+        lambda n, pair: ("corpus.v1", str(n), *pair),
+    ],
+)
+def test_scores_and_addresses_are_no_sentences(columns: Callable, tmp_path: Path) -> None:
+    rows = [columns(n, pair) for n, pair in enumerate(SENTENCES)]
+    (tmp_path / "pairs.tsv").write_bytes(lines(["\t".join(row) for row in rows]))
+    assert read(tmp_path / "pairs.tsv") == (SENTENCES, {})
+
+
+def test_a_header_is_no_pair_and_what_is_not_clear_is_refused(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path, [("source", "target"), *SENTENCES])
+    assert read(path) == (SENTENCES, {})
+    path = write_tsv(tmp_path, [(other, english) for english, other in SENTENCES])
+    with pytest.raises(ValueError, match=r'if English comes second, set columns to \["2", "1"\]'):
+        read(path)
+    assert read(path, columns=("2", "1")) == (SENTENCES, {})
+    (tmp_path / "pairs.tsv").write_bytes(lines(["\t".join((*pair, f"a remark {n}")) for n, pair in enumerate(PAIRS)]))
+    with pytest.raises(ValueError, match="3 of its columns hold texts"):
+        read(path)

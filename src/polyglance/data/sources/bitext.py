@@ -20,14 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import is_blank, one_line
+from polyglance.data.cleaning import find_flaw, has_suspect_bytes, is_blank, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
+from polyglance.delimited import Quoting
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
+_CHECKED_TOGETHER = 16
+"""Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
@@ -52,6 +55,11 @@ class BitextSource(FormSource):
     """Names of the English and the other side in the file: headers of a TSV or column numbers from 1, columns or struct
     fields of Parquet, `xml:lang` of a TMX, last component of a Moses file's name. None: the language codes; a TSV
     without header is then read as ("1", "2"). If English comes second there, give ("2", "1")."""
+    encoding: str = "auto"
+    """Codec of files of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, told by their first bytes."""
+    quoting: Quoting = "auto"
+    """Quotes of a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
+    `auto`: told by its lines."""
     licence: str = ""
     """Licence of the texts, for the manifest."""
     max_characters: int = 1000
@@ -74,7 +82,11 @@ class BitextSource(FormSource):
 
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
+        num_read = num_kept = 0
+        num_before = sum(drops.counts.values())
+        cleaned: list[BitextPair] = []
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
+            num_read += 1
             if not problem:
                 first, problem = clean_text(english, max_characters=self.max_characters)
                 if not problem:
@@ -82,13 +94,40 @@ class BitextSource(FormSource):
                     problem = problem or self._find_problem(first, second)
             if problem:
                 drops.add(f"{self.language}: {problem}", where)
+                continue
+            cleaned.append(BitextPair(self.language, first, second, where))
+            if len(cleaned) == _CHECKED_TOGETHER:
+                for pair in self._without_flaws(cleaned, drops):
+                    num_kept += 1
+                    yield pair
+                cleaned = []
+        for pair in self._without_flaws(cleaned, drops):
+            num_kept += 1
+            yield pair
+        num_dropped = sum(drops.counts.values()) - num_before
+        assert num_read == num_kept + num_dropped, "every pair is kept or counted"
+
+    def _without_flaws(self, pairs: "list[BitextPair]", drops: Drops) -> "list[BitextPair]":
+        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`."""
+        if language(self.language).script == language(SOURCE_LANGUAGE).script:
+            together = "".join([pair.source + pair.target for pair in pairs])
+            if not has_suspect_bytes(together, SOURCE_LANGUAGE):
+                return pairs
+        kept = []
+        for pair in pairs:
+            flaw = find_flaw(pair.source, SOURCE_LANGUAGE) or find_flaw(pair.target, self.language)
+            if flaw:
+                drops.add(f"{self.language}: {flaw}", pair.where)
             else:
-                yield BitextPair(self.language, first, second, where)
+                kept.append(pair)
+        return kept
 
     def open_form(self) -> BitextForm:
         name = detect_bitext_form(self.path) if self.format == "auto" else self.format
         columns = self.columns or (SOURCE_LANGUAGE, self.language)
-        return BITEXT_FORMS[name](self.path, columns, must_name=self.columns is not None)
+        return BITEXT_FORMS[name](
+            self.path, columns, must_name=self.columns is not None, encoding=self.encoding, quoting=self.quoting
+        )
 
     def _find_problem(self, first: str, second: str) -> str:
         if first == second and not self.keep_identical:
@@ -142,8 +181,6 @@ def _find_text_problem(text: str, max_characters: int) -> str:
         return "a side that is too long"
     if "<" in text and _TAG.search(text):
         return "HTML tags"
-    if "\ufffd" in text:
-        return "characters lost in an earlier conversion (U+FFFD)"
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"
     return ""

@@ -1,16 +1,13 @@
 """Forms of bitext: how each is cut into pieces, and how a piece is read to `RawPair`; `bitext.py` cleans the pairs.
 
-A line ends at \\n and nowhere else. Other readers also split at U+2028, U+0085, form feed and so on, which the other
-side does not have in the same place; from there on the sides would not fit. A TSV has no quotes, unlike the tables of
-`polyglance.tables`: a quotation mark is part of its text.
+A line ends at \\n and nowhere else (at \\r in files of old Macs). Other readers also split at U+2028, U+0085, form feed
+and so on, which the other side does not have in the same place; from there on the sides would not fit. Compression and
+encoding are told by `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
 """
 
-import bz2
-import gzip
+import glob
 import io
-import lzma
 import zipfile
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,24 +22,46 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from polyglance.data.columns import find_content
 from polyglance.data.sources.source import Piece, SourceForm, cut_blocks, read_parquet_batches, row_group_sizes
 from polyglance.data.sources.tmx import read_tmx
+from polyglance.delimited import Quoting, find_quoting, split_line
+from polyglance.encodings import (
+    COMPRESSED_SUFFIXES,
+    DAMAGE,
+    detect_encoding,
+    detect_text_format,
+    open_unpacked,
+    open_utf8,
+    transcode,
+)
+from polyglance.language_identity import find_other_language
+from polyglance.language_tags import choose_tag, parse_language_tag
 from polyglance.languages import did_you_mean
 from polyglance.records import Drops
+from polyglance.scripts import is_in_another_script
 
 __all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "detect_bitext_form"]
 
 _MAX_LINE_BYTES = 2**20
 """A longer line is skipped without being held in memory."""
 _BUFFER_BYTES = 2**20
+_HEAD_BYTES = 2**16
 _BATCH_ROWS = 4096
 _MAX_PACKED_PIECES = 16
 """Pieces of a compressed file. Every piece decompresses the file from its beginning, which takes about a twentieth of
 the time of reading its pairs."""
-_BOM = b"\xef\xbb\xbf"
-_COMPRESSIONS = (".gz", ".bz2", ".xz", ".zst")
 _SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", ".tmx": "tmx", ".zip": "opus", ".parquet": "parquet"}
-_DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, pa.ArrowException, NotImplementedError)
+_QUOTED_LINES = 20_000
+"""Lines of a TSV by which its quotes are told."""
+_SAMPLE_LINES = 1000
+"""Lines of a TSV by which its columns are told."""
+_HEADER_NAMES = (
+    "source target src tgt trg english foreign sentence sentence1 sentence2 text text1 text2 translation score margin "
+    "laser_score laser url url1 url2 src_url tgt_url id lang src_lang tgt_lang original reference"
+)
+"""Names in the first line of a TSV that say nothing of languages."""
+_DAMAGE = (*DAMAGE, zipfile.BadZipFile, NotImplementedError)
 """Errors of decompressors and pyarrow on files that are cut short or damaged; the last is a compression that `zipfile`
 does not know."""
 
@@ -64,11 +83,22 @@ class BitextForm(SourceForm[RawPair], ABC):
         path: the file, folder or common name of two files.
         columns: names of the English and the other side in the file.
         must_name: a TSV must have a header with these names, unless they are numbers.
+        encoding: codec of files of text; `auto`: told by their first bytes.
+        quoting: quotes of a TSV; `auto`: told by its lines.
     """
 
-    def __init__(self, path: Path, columns: tuple[str, str], *, must_name: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        columns: tuple[str, str],
+        *,
+        must_name: bool,
+        encoding: str = "auto",
+        quoting: Quoting = "auto",
+    ) -> None:
         super().__init__(path)
         self.columns, self.must_name = columns, must_name
+        self.encoding, self.quoting = encoding, quoting
 
     def list_files(self) -> list[str]:
         return [_check_file(self.path).name]
@@ -83,10 +113,11 @@ class _LineFile:
     place: str
     """Short name, for places of pairs."""
     open: Callable[[], IO[bytes]]
+    is_seekable: bool = False
+    """Whether a line is reached by its offset, without reading the lines before it."""
 
     def read_lines(self, offset: int = 0) -> Iterator[bytes | None]:
         """Yield the lines without their end, from the one that begins at `offset`; None for one that is too long."""
-        at_start = offset == 0
         try:
             with self.open() as file:
                 _skip_bytes(file, offset)
@@ -96,8 +127,7 @@ class _LineFile:
                             pass
                         yield None
                     else:
-                        yield (line.removeprefix(_BOM) if at_start else line).removesuffix(b"\n")
-                    at_start = False
+                        yield line.removesuffix(b"\n")
         except _DAMAGE as error:
             raise _damaged(self.name, error) from None
 
@@ -121,11 +151,6 @@ class _LineFile:
 class _LinesForm(BitextForm, ABC):
     """Files of lines that belong together line by line."""
 
-    @property
-    def is_packed(self) -> bool:
-        """Whether a file has to be decompressed from its beginning to reach a line."""
-        return any(Path(name).suffix.lower() in _COMPRESSIONS for name in self.list_files())
-
     @abstractmethod
     def line_files(self) -> list[_LineFile]:
         """Find the files of lines."""
@@ -137,13 +162,14 @@ class _LinesForm(BitextForm, ABC):
         wrong, and no later check would notice. So this is an error, and the tail is not just dropped.
         """
         files = self.line_files()
+        is_packed = not all(file.is_seekable for file in files)
         counts, starts = zip(*(file.find_line_starts(num_records) for file in files), strict=True)
         if len(set(counts)) > 1:
             raise ValueError(
                 f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}: they must be equal, "
                 "from a missing line on all pairs are wrong"
             )
-        every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if self.is_packed else 1
+        every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if is_packed else 1
         names, size = self.list_files(), num_records * every
         return [
             self.make_piece(names, first=number * size, count=size, offsets=offsets)
@@ -165,7 +191,7 @@ class _TsvForm(_LinesForm):
     """One line per pair, columns separated by tabs."""
 
     def line_files(self) -> list[_LineFile]:
-        return [_line_file(self.path)]
+        return [_line_file(self.path, self.encoding)]
 
     def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
         self._find_columns()
@@ -173,7 +199,9 @@ class _TsvForm(_LinesForm):
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
         english, other, has_header = self._find_columns()
-        lines = islice(_line_file(self.path).read_lines(*piece.offsets), piece.count)
+        (file,) = self.line_files()
+        is_quoted = self._find_quotes(file)
+        lines = islice(file.read_lines(*piece.offsets), piece.count)
         for number, line in enumerate(lines, piece.first + 1):
             where = f"{self.path.name}:{number}"
             if number == 1 and has_header:
@@ -181,27 +209,87 @@ class _TsvForm(_LinesForm):
             if line is None:
                 yield RawPair(where, b"", b"", "a side that is too long")
                 continue
-            cells = line.split(b"\t")
+            if is_quoted and b'"' in line:
+                cells = _split_quoted(line)
+                if not cells:
+                    yield RawPair(where, b"", b"", "a quoted cell that is not closed in its line")
+                    continue
+            else:
+                cells = line.split(b"\t")
             try:
                 yield RawPair(where, cells[english], cells[other])
             except IndexError:
                 yield RawPair(where, b"", b"", "too few columns" if line.strip() else "an empty line")
 
+    def _find_quotes(self, file: _LineFile) -> bool:
+        """Whether the cells of the file are quoted as in a CSV."""
+        if self.quoting != "auto":
+            return self.quoting == "csv"
+        try:
+            return find_quoting(
+                lambda: ((line or b"").decode("utf-8", "replace") for line in islice(file.read_lines(), _QUOTED_LINES))
+            )[0]
+        except ValueError as error:
+            raise ValueError(f"{self.path}: {error}") from None
+
     def _find_columns(self) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
-        first_line = next(_line_file(self.path).read_lines(), None)
-        header = [cell.strip().decode("utf-8", "replace") for cell in (first_line or b"").split(b"\t")]
-        numbered = all(column.isdecimal() and int(column) > 0 for column in self.columns)
-        lowered = [cell.lower() for cell in header]
-        has_header = not numbered and all(column.lower() in lowered for column in self.columns)
-        if self.must_name and not numbered and not has_header:
-            missing = next(column for column in self.columns if column.lower() not in lowered)
+        (file,) = self.line_files()
+        is_quoted = self._find_quotes(file)
+        rows = [_split_sample(line, is_quoted) for line in islice(file.read_lines(), _SAMPLE_LINES) if line is not None]
+        header = [cell.strip() for cell in rows[0]] if rows else []
+        if all(column.isdecimal() and int(column) > 0 for column in self.columns):
+            return int(self.columns[0]) - 1, int(self.columns[1]) - 1, False
+        chosen = [choose_tag(column, header) for column in self.columns]
+        names = [name for name in chosen if name is not None]
+        if len(names) == len(chosen):
+            return header.index(names[0]), header.index(names[1]), True
+        if self.must_name:
+            missing = next(column for column, name in zip(self.columns, chosen, strict=True) if name is None)
             hint = did_you_mean(missing, header)
             raise ValueError(f"{self.path}: there is no column {missing!r} in its first line; {hint}")
-        english, other = self.columns
-        if has_header:
-            return lowered.index(english.lower()), lowered.index(other.lower()), True
-        return (int(english) - 1, int(other) - 1, False) if numbered else (0, 1, False)
+        has_header = (
+            len(rows) > 1 and bool(header) and all(name.lower() in _HEADER_NAMES.split() for name in header if name)
+        )
+        return (*self._find_texts(rows[1:] if has_header else rows), has_header)
+
+    def _find_texts(self, rows: Sequence[Sequence[str]]) -> tuple[int, int]:
+        """Find the two columns of texts of a TSV without names of columns.
+
+        Raises:
+            ValueError: there are not two, or English is not the first of them.
+        """
+        width = max((len(row) for row in rows), default=0)
+        contents = [find_content([row[column] for row in rows if column < len(row)]) for column in range(width)]
+        texts = [column for column in range(width) if contents[column] == "text"]
+        if width <= 2 and not (len(rows) >= 3 and {"numbers", "addresses", "paths"} & set(contents)):
+            texts = [0, 1]  # nothing to choose from: a few words are no evidence
+        if len(texts) != 2:
+            shown = "; ".join(f"{column + 1}: {content or 'empty'}" for column, content in enumerate(contents))
+            raise ValueError(
+                f"{self.path}: {len(texts)} of its columns hold texts ({shown}); set columns to the numbers of the "
+                'English and the other one, such as ["1", "2"]'
+            )
+        sides = [[row[column] for row in rows if column < len(row)] for column in texts]
+        codes = [tag.code for tag in map(parse_language_tag, self.columns) if tag is not None and tag.code]
+        if len(codes) == 2 and all(
+            find_other_language(side, code) == other or _is_foreign(side, code)
+            for side, code, other in zip(sides, codes, reversed(codes), strict=True)
+        ):
+            raise ValueError(
+                f"{self.path}: column {texts[0] + 1} is not in {codes[0]} and column {texts[1] + 1} not in {codes[1]}; "
+                f'if English comes second, set columns to ["{texts[1] + 1}", "{texts[0] + 1}"]'
+            )
+        return texts[0], texts[1]
+
+
+def _is_foreign(texts: Sequence[str], code: str) -> bool:
+    """Whether most of a few texts or more are in another script."""
+    return len(texts) >= 5 and sum(is_in_another_script(text, code) for text in texts) > 0.6 * len(texts)
+
+
+def _split_sample(line: bytes, is_quoted: bool) -> list[str]:
+    return split_line(line.removesuffix(b"\r").decode("utf-8", "replace"), "\t", quoted=is_quoted)
 
 
 class _MosesForm(_LinesForm):
@@ -211,22 +299,29 @@ class _MosesForm(_LinesForm):
         return [self._find_side(column).name for column in self.columns]
 
     def line_files(self) -> list[_LineFile]:
-        return [_line_file(self.root / name) for name in self.list_files()]
+        return [_line_file(self.root / name, self.encoding) for name in self.list_files()]
 
     def _find_side(self, ending: str) -> Path:
-        names = [Path(f"{self.path}.{ending}{compression}") for compression in ("", *_COMPRESSIONS)]
-        side = next((name for name in names if name.is_file()), None)
-        if side is None:
+        """Find the file that ends in the language's code, or in the best of its other tags (`fr-FR`, `zh_Hans`)."""
+        found: dict[str, Path] = {}
+        for path in sorted(self.path.parent.glob(f"{glob.escape(self.path.name)}.*")):
+            tag = path.name.removeprefix(f"{self.path.name}.")
+            for compression in COMPRESSED_SUFFIXES:
+                tag = tag.removesuffix(compression)
+            if path.is_file():
+                found.setdefault(tag, path)
+        chosen = choose_tag(ending, found)
+        if chosen is None:
+            beside = f"; beside it: {', '.join(found)}" if found else ""
             raise ValueError(
-                f"{names[0]}: no such file, nor with {', '.join(_COMPRESSIONS)}; give the name both sides share"
+                f"{self.path}.{ending}: no such file, nor with {', '.join(COMPRESSED_SUFFIXES)}; "
+                f"give the name both sides share{beside}"
             )
-        return side
+        return found[chosen]
 
 
 class _OpusForm(_LinesForm):
     """A zip of OPUS with two files in Moses form."""
-
-    is_packed = True
 
     def line_files(self) -> list[_LineFile]:
         try:
@@ -235,15 +330,24 @@ class _OpusForm(_LinesForm):
             raise _damaged(self.path, error) from None
         members = [self._find_member(archive, column) for column in self.columns]
         return [
-            _LineFile(f"{self.path}: {member}", f"{self.path.name}:{member}", partial(_open_member, archive, member))
+            _LineFile(
+                f"{self.path}: {member}",
+                f"{self.path.name}:{member}",
+                partial(_open_member, archive, member, self.encoding),
+            )
             for member in members
         ]
 
     def _find_member(self, archive: zipfile.ZipFile, ending: str) -> str:
         """Find the only member with this ending. Names are only looked up, never used as paths."""
-        members = [info for info in archive.infolist() if info.filename.lower().endswith(f".{ending.lower()}")]
+        endings = [info.filename.rpartition(".")[2] for info in archive.infolist()]
+        chosen = choose_tag(ending, endings)
+        members = [info for info, found in zip(archive.infolist(), endings, strict=True) if found == chosen]
         if len(members) != 1:
-            raise ValueError(f"{self.path}: {len(members)} files inside end in '.{ending}', there should be one")
+            raise ValueError(
+                f"{self.path}: {len(members)} files inside end in '.{ending}', there should be one; "
+                f"the endings are: {', '.join(dict.fromkeys(endings[:20]))}"
+            )
         if members[0].flag_bits & 1:
             raise ValueError(f"{self.path}: {members[0].filename} is encrypted")
         return members[0].filename
@@ -256,10 +360,11 @@ class _TmxForm(BitextForm):
         return [self.make_piece(self.list_files())]
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
-        with _open(self.path) as file:
+        with open_unpacked(self.path) as file:
             try:
                 for unit in read_tmx(file, self.path, self.columns):
-                    yield RawPair(f"{self.path.name}:{unit.line}", unit.english, unit.other, unit.problem)
+                    has = f" (it has {', '.join(unit.found) or 'none'})" if unit.problem else ""
+                    yield RawPair(f"{self.path.name}:{unit.line}{has}", unit.english, unit.other, unit.problem)
             except _DAMAGE as error:
                 raise _damaged(self.path, error) from None
 
@@ -287,18 +392,18 @@ class _ParquetForm(BitextForm):
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
         path, number = self.root / piece.files[0], piece.first + 1
-        struct = self._find_struct(path)
-        columns = self.columns if struct is None else [f"{struct}.{column}" for column in self.columns]
+        struct, names = self._find_struct(path)
+        columns = names if struct is None else [f"{struct}.{column}" for column in names]
         try:
             for batch in read_parquet_batches(path, columns, piece, batch_rows=_BATCH_ROWS):
-                for english, other in zip(*self._read_sides(batch, struct), strict=True):
+                for english, other in zip(*self._read_sides(batch, struct, names), strict=True):
                     yield RawPair(f"{path.name}: row {number}", english or b"", other or b"")
                     number += 1
         except _DAMAGE as error:
             raise _damaged(path, error) from None
 
-    def _find_struct(self, path: Path) -> str | None:
-        """Find the column of structs that holds both sides; None if they are columns of their own."""
+    def _find_struct(self, path: Path) -> tuple[str | None, list[str]]:
+        """Find the column of structs that holds both sides (None if they are columns of their own), and their names."""
         try:
             schema = pq.read_schema(path)
         except (pa.ArrowException, OSError) as error:
@@ -307,21 +412,25 @@ class _ParquetForm(BitextForm):
         places += [(field.name, field.type) for field in schema if pa.types.is_struct(field.type)]
         for name, fields in places:
             types = {field.name: field.type for field in fields}
-            if all(column in types for column in self.columns):
-                for column in self.columns:
+            chosen = [choose_tag(column, types) for column in self.columns]
+            columns = [column for column in chosen if column is not None]
+            if len(columns) == len(chosen):
+                for column in columns:
                     if not (pa.types.is_string(types[column]) or pa.types.is_large_string(types[column])):
                         raise ValueError(f"{path}: {column!r} holds {types[column]}, not strings")
-                return name
+                return name, columns
         raise ValueError(
             f"{path}: no columns {self.columns[0]!r} and {self.columns[1]!r}, nor a column of structs with both; "
             f"the columns are: {', '.join(map(repr, schema.names))}"
         )
 
-    def _read_sides(self, batch: pa.RecordBatch, struct: str | None) -> list[list[bytes | None]]:
+    def _read_sides(
+        self, batch: pa.RecordBatch, struct: str | None, columns: Sequence[str]
+    ) -> list[list[bytes | None]]:
         """Read both sides as bytes, since a column of strings may hold bytes that are not UTF-8."""
         arrays: Sequence[pa.Array] = [
             batch.column(column) if struct is None else pc.struct_field(batch.column(struct), column)
-            for column in self.columns
+            for column in columns
         ]
         return [array.cast(pa.large_binary()).to_pylist() for array in arrays]
 
@@ -337,33 +446,31 @@ def detect_bitext_form(path: Path) -> str:
     if path.is_dir():
         return "parquet"
     suffixes = [suffix.lower() for suffix in path.suffixes]
-    if suffixes and suffixes[-1] in _COMPRESSIONS:
+    if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
     return _SUFFIXES.get(suffixes[-1], "moses") if suffixes else "moses"
 
 
-def _open(path: Path) -> IO[bytes]:
-    """Open a file for reading; it is decompressed if its name ends in .gz, .bz2, .xz or .zst."""
-    match path.suffix.lower():
-        case ".gz":
-            return cast(IO[bytes], gzip.open(path, "rb"))
-        case ".bz2":
-            return cast(IO[bytes], bz2.open(path, "rb"))
-        case ".xz":
-            return cast(IO[bytes], lzma.open(path, "rb"))
-        case ".zst":
-            return cast(IO[bytes], io.BufferedReader(pa.input_stream(path, compression="zstd"), _BUFFER_BYTES))
-        case _:
-            return path.open("rb", buffering=_BUFFER_BYTES)
-
-
-def _open_member(archive: zipfile.ZipFile, member: str) -> IO[bytes]:
+def _open_member(archive: zipfile.ZipFile, member: str, encoding: str) -> IO[bytes]:
     # `readline` of a zip member is slow, that of a buffer over it is fast.
-    return cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, archive.open(member)), _BUFFER_BYTES))
+    with archive.open(member) as start:
+        form = detect_encoding(start.read(_HEAD_BYTES), encoding)
+    file = cast(IO[bytes], io.BufferedReader(cast(io.RawIOBase, archive.open(member)), _BUFFER_BYTES))
+    return transcode(file, form) if form.must_transcode else file
 
 
-def _line_file(path: Path) -> _LineFile:
-    return _LineFile(str(path), path.name, partial(_open, _check_file(path)))
+def _line_file(path: Path, encoding: str) -> _LineFile:
+    try:
+        form = detect_text_format(_check_file(path), encoding)
+    except OSError as error:
+        raise _damaged(path, error) from None
+    return _LineFile(str(path), path.name, partial(open_utf8, path, form), is_seekable=form.is_plain)
+
+
+def _split_quoted(line: bytes) -> list[bytes]:
+    """Split a line with quoted cells; bytes that are not UTF-8 stay as they are."""
+    text = line.removesuffix(b"\r").decode("utf-8", "surrogateescape")
+    return [cell.encode("utf-8", "surrogateescape") for cell in split_line(text, "\t", quoted=True)]
 
 
 def _check_file(path: Path) -> Path:

@@ -6,24 +6,17 @@ confuse texts of two or three words. It chooses among the languages of XM3600 an
 languages, some nearly the same (Norwegian in two spellings, Serbian and Croatian), are too many for short captions.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from importlib import import_module
 from importlib.metadata import version
-from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from polyglance.evaluate.metrics.metric import MeanMetric, MetricInput, Statistics, check_segments
-from polyglance.languages import XM3600_LANGUAGES
+from polyglance.language_identity import IDENTIFIER_CODES, load_identifier
 
 __all__ = ["OffTarget"]
-
-_CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
-"""Language code -> code of py3langid, where they differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,34 +35,18 @@ class OffTarget(MeanMetric):
     """Code of the language that was asked for."""
 
     def __post_init__(self) -> None:
-        known = _load_identifier(None).labels
-        if _CODES.get(self.language, self.language) not in known:
+        known = load_identifier(None).labels
+        if IDENTIFIER_CODES.get(self.language, self.language) not in known:
             raise ValueError(f"language: {self.language!r} is not among the languages that py3langid tells apart")
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
         """Mark each output in another language with 1, the others with 0."""
         check_segments(hypotheses, references)
-        code = _CODES.get(self.language, self.language)
-        identifier = _load_identifier(self.language)
+        code = IDENTIFIER_CODES.get(self.language, self.language)
+        identifier = load_identifier(self.language)
         off_target = [not text.strip() or identifier.classify(text)[0] != code for text in hypotheses]
         return Statistics(values=np.array(off_target, dtype=np.float64)[:, None], names=self.score_names)
 
     def signature(self) -> Mapping[str, str]:
         """Return the identifier and its version."""
         return {"by": f"py3langid-{version('py3langid')}"}
-
-
-@cache
-def _load_identifier(language: str | None) -> Any:
-    """Load py3langid's identifier for XM3600's languages and `language`; None: for all languages that it knows."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            library = import_module("py3langid.langid")
-    except ImportError:
-        raise ValueError("language: needs a library that is not installed here: pip install py3langid") from None
-    identifier = library.LanguageIdentifier.from_model_file(library.MODEL_FILE)
-    if language is not None:
-        codes = {_CODES.get(code, code) for code in (*XM3600_LANGUAGES, language)}
-        identifier.set_languages(codes & set(identifier.labels))
-    return identifier

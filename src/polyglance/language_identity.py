@@ -1,0 +1,57 @@
+"""Identification of a text's language by py3langid (Lui and Baldwin's langid.py), whose 4.6 MB model is inside its
+package, so nothing is downloaded."""
+
+import warnings
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any
+
+from polyglance.languages import LANGUAGES, XM3600_LANGUAGES
+
+__all__ = ["IDENTIFIER_CODES", "find_other_language", "load_identifier"]
+
+IDENTIFIER_CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
+"""Language code -> code of py3langid, where they differ."""
+_CLOSE = (frozenset({"da", "no"}), frozenset({"cs", "hr"}), frozenset({"es", "pt"}), frozenset({"ru", "uk"}))
+"""Languages whose short texts are often taken for each other."""
+_MIN_TEXTS = 5
+_MIN_LETTERS = 100
+_MIN_SHARE = 0.6
+
+
+@cache
+def load_identifier(language: str | None) -> Any:
+    """Load py3langid's identifier for XM3600's languages and `language`; None: for all languages that it knows."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            library = import_module("py3langid.langid")
+    except ImportError:
+        raise ValueError("language: needs a library that is not installed here: pip install py3langid") from None
+    identifier = library.LanguageIdentifier.from_model_file(library.MODEL_FILE)
+    if language is not None:
+        codes = {IDENTIFIER_CODES.get(code, code) for code in (*XM3600_LANGUAGES, language)}
+        identifier.set_languages(codes & set(identifier.labels))
+    return identifier
+
+
+def find_other_language(texts: list[str], code: str) -> str | None:
+    """The language of `LANGUAGES` that a sample of texts is in, if that is clearly another one than `code`.
+
+    None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
+    """
+    texts = [text.lower() for text in texts if any(character.isalpha() for character in text)]
+    num_letters = sum(character.isalpha() for text in texts for character in text)
+    if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS:
+        return None
+    identifier = load_identifier(code)
+    if IDENTIFIER_CODES.get(code, code) not in identifier.labels:
+        return None
+    names = {IDENTIFIER_CODES.get(name, name): name for name in LANGUAGES}
+    found = names.get(identifier.classify(" ".join(texts))[0], code)
+    if found == code or frozenset({found, code}) in _CLOSE:
+        return None
+    share = sum(names.get(identifier.classify(text)[0]) == found for text in texts) / len(texts)
+    return found if share >= _MIN_SHARE else None
