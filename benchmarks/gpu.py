@@ -263,9 +263,12 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
 
 
 def make_rate_rows(results: Results) -> str:
-    """Make the rows for src/polyglance/model/rates.csv."""
+    """Make the rows for src/polyglance/model/rates.csv; the peak is left open for a card that has no known one."""
+    from polyglance.model.rates import KNOWN_PEAKS_TFLOPS
+
     card = results.environment.get("gpus", ["CPU"])[0].split(",")[0]
-    rows = ["card,size,work,samples_per_s,tflops,source,date,command"]
+    rows = ["card,peak_tflops,size,work,samples_per_s,tflops,source,date,command"]
+    peak = next((f"{tflops:g}" for name, tflops in KNOWN_PEAKS_TFLOPS.items() if name in card.split()), "")
     for name, found in results.rates.items():
         work, _, size = name.partition(" ")
         if work == "train" and "tflops" in found:
@@ -273,7 +276,7 @@ def make_rate_rows(results: Results) -> str:
             kind = "train cached" if cached else "train"
             rate, tflops = f"{found['samples_per_s']:.1f}", f"{found['tflops']:.2f}"
             date = results.environment["date"][:10]
-            rows.append(f"{card},{size},{kind},{rate},{tflops},measured,{date},benchmarks/gpu.py run")
+            rows.append(f"{card},{peak},{size},{kind},{rate},{tflops},measured,{date},benchmarks/gpu.py run")
     return "\n".join(rows) + "\n"
 
 

@@ -268,6 +268,10 @@ def _build_model(plan: Plan, size: str) -> Polyglance:
     with torch.device(_device()):
         model = Polyglance(config)
     freeze(model, PUBLISHED_TRAINED[config.decoder_config.model_type])
+    with torch.no_grad():  # a published Gemma-2 is in bf16
+        for parameter in model.parameters():
+            if not parameter.requires_grad:
+                parameter.copy_(parameter.bfloat16())
     return model
 
 

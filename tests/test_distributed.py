@@ -26,3 +26,15 @@ def test_a_strategy_that_does_not_fit_the_processes_is_refused(monkeypatch: pyte
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ValueError, match="'single' is for one process"), join_processes(single):
         pass
+
+
+def test_shards_are_held_by_the_processes_of_one_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert RuntimeConfig().choose_shard_size(16) == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert RuntimeConfig().choose_shard_size(16) == 8
+    assert RuntimeConfig(shard_size=16).choose_shard_size(16) == 16
+    with pytest.raises(ValueError, match="shard_size 3 does not divide 16 processes"):
+        RuntimeConfig(shard_size=3).choose_shard_size(16)
+    with pytest.raises(ValueError, match="shard_size has no effect with strategy 'ddp'"):
+        RuntimeConfig(strategy="ddp", shard_size=2)

@@ -48,6 +48,13 @@ class RuntimeConfig:
     """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
     they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
     the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format that gradients are sent in between processes. `bf16`: half the traffic; sums of many processes lose
+    digits. Replicas (`ddp`) do it on GPUs alone."""
+    shard_size: int | None = None
+    """With `fsdp`: processes that share one copy of the weights. If it is less than all, there are several copies, and
+    gradients are averaged over them as well (HSDP): weights are then gathered within a node, where links are fast. If
+    not given: the processes of one node."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
     more time."""
@@ -62,12 +69,28 @@ class RuntimeConfig:
     def __post_init__(self) -> None:
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
             raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
+        if self.shard_size is not None and self.shard_size < 1:
+            raise ValueError(f"shard_size must be at least 1, not {self.shard_size}")
+        if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
+            raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_shapes is not None and self.num_shapes < 0:
             raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
         if self.num_workers < 0:
             raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
             raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+
+    def choose_shard_size(self, world_size: int) -> int:
+        """Return the number of processes that share one copy of a sharded model.
+
+        Raises:
+            ValueError: the processes cannot be divided into such groups.
+        """
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", world_size))
+        size = self.shard_size or (local_size if world_size % local_size == 0 else world_size)
+        if world_size % size:
+            raise ValueError(f"shard_size {size} does not divide {world_size} processes")
+        return size
 
     def count_shapes(self) -> int:
         """Return the largest number of shapes of a run's micro-batches; 0: any number."""
@@ -107,8 +130,11 @@ class Runtime:
     """How the model is divided over the processes (`RuntimeConfig.strategy`)."""
     precision: Precision = "fp32"
     """Number format of matrix products."""
+    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
+    """Number format that gradients are sent in (`RuntimeConfig.reduce_dtype`)."""
     mesh: "DeviceMesh | None" = None
-    """The processes as torch.distributed sees them; None for one process."""
+    """The processes as torch.distributed sees them; of two dimensions, copies and shards, where a sharded model is held
+    several times. None for one process."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> "Runtime":
@@ -214,17 +240,24 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
     if strategy == "single":
         yield Runtime(device=device, precision=config.precision)
         return
+    if strategy == "ddp" and config.reduce_dtype == "bf16" and device.type == "cpu":
+        raise ValueError("reduce_dtype 'bf16' with ddp is for GPUs: torch sends gradients of replicas so by nccl alone")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if is_first := not dist.is_initialized():
         dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S))
     try:
-        mesh = init_device_mesh(device.type, (world_size,))
+        shape: tuple[int, ...] = (world_size,)
+        if strategy == "fsdp" and (shard_size := config.choose_shard_size(world_size)) < world_size:
+            shape = (world_size // shard_size, shard_size)
+        names = ("copies", "shards")[-len(shape) :]
+        mesh = init_device_mesh(device.type, shape, mesh_dim_names=names)
         yield Runtime(
             rank=rank,
             world_size=world_size,
             device=device,
             strategy=strategy,
             precision=config.precision,
+            reduce_dtype=config.reduce_dtype,
             mesh=mesh,
         )
     finally:

@@ -66,3 +66,14 @@ def test_a_rate_that_failed_says_why_in_its_row() -> None:
     assert "| train 3.5B | not finished after 130 s |" in table
     assert "| fp16 | **no** | losses within 3e-1 |" in table
     assert table.count("| not run |") == 8
+
+
+def test_rates_are_written_as_the_package_reads_them() -> None:
+    gpu = load_script()
+    environment = {"gpus": ["NVIDIA H200, 151 GB"], "date": "2026-12-01 10:00 UTC"}
+    rates = {"train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0}, "train 3.5b": {"problem": "no memory"}}
+    text = gpu.make_rate_rows(gpu.Results(environment=environment, rates=rates))
+    (row,) = csv.DictReader(text.splitlines())
+    package = (BENCHMARKS.parent / "src" / "polyglance" / "model" / "rates.csv").read_text().splitlines()
+    assert text.splitlines()[0] == package[0]
+    assert (row["card"], row["peak_tflops"], row["size"], row["date"]) == ("NVIDIA H200", "989", "0.4b", "2026-12-01")

@@ -8,7 +8,7 @@ import pytest
 import tiny_checkpoints
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from polyglance.engines import EngineConfig, Failure, open_translator
+from polyglance.engines import EngineConfig, Failure, open_translator, translators
 
 pytestmark = pytest.mark.filterwarnings("ignore:Recommended. pip install sacremoses")
 
@@ -20,7 +20,9 @@ def translator(kind: Any, folder: Path, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", ["nllb", "madlad", "marian"])
-def test_translations_are_the_librarys(kind: str, checkpoint: Callable[[str], Path]) -> None:
+def test_translations_are_the_librarys(
+    kind: str, checkpoint: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = checkpoint(kind)
     model, words = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     words.src_lang = "eng_Latn"
@@ -44,6 +46,9 @@ def test_translations_are_the_librarys(kind: str, checkpoint: Callable[[str], Pa
     assert engine.translate(SOURCES, language="de") == [first for first, _ in wanted]
     assert engine.alternatives(SOURCES, language="de") == [second for _, second in wanted]
     assert len({first for first, _ in wanted}) > 2, "what goes in shows in what comes out"
+    monkeypatch.setattr(translators, "_find_length_multiple", lambda device: 16)  # as on a GPU
+    assert engine.encode(SOURCES[:2])["input_ids"].shape[1] in (16, 32)
+    assert engine.translate(SOURCES, language="de") == [first for first, _ in wanted]
 
 
 @pytest.mark.parametrize("kind", ["nllb", "madlad", "marian"])

@@ -53,13 +53,17 @@ def folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     train(config, folder / "single")
     with pytest.raises(Stopped):
         train(config, folder / "continued", hooks=stop_after(3))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    call_torchrun(2, folder, "main")
+    return folder
+
+
+def call_torchrun(num_processes: int, folder: Path, work: str) -> None:
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
-    command = [*torchrun, "-m", "tests.train.two_processes", str(folder)]
+    command = [*torchrun, "-m", "tests.train.two_processes", str(folder), work]
     done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
-    return folder
 
 
 def losses(run: Path) -> torch.Tensor:
@@ -106,6 +110,17 @@ def test_bf16_shards_learn_the_same_to_its_precision(folder: Path) -> None:
     half, full = losses(folder / "bf16")[:, 0], losses(folder / "single")[:, 0]
     torch.testing.assert_close(half, full, rtol=2e-2, atol=0)
     assert not torch.equal(half, full)
+
+
+@pytest.mark.slow
+def test_copies_of_shards_and_gradients_in_bf16(config: TrainConfig, tmp_path: Path) -> None:
+    save(config, tmp_path / "run.toml")
+    train(config, tmp_path / "single")
+    call_torchrun(4, tmp_path, "compare_meshes")
+    assert_same(config, tmp_path / "hsdp", tmp_path / "single")
+    full, sent = (losses(tmp_path / name)[:, 0] for name in ("single", "sent-in-bf16"))
+    torch.testing.assert_close(sent, full, rtol=1e-2, atol=0)
+    assert not torch.equal(sent, full)
 
 
 def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Work of each of the two processes that torchrun starts for test_parallel.py: `two_processes.py FOLDER`."""
+"""Work of each of the processes that torchrun starts for test_parallel.py: `two_processes.py FOLDER WORK`."""
 
 import sys
 from dataclasses import replace
@@ -31,5 +31,18 @@ def main(folder: Path) -> None:
     dist.destroy_process_group()
 
 
+def compare_meshes(folder: Path) -> None:
+    """Work of each of four processes: two copies of a model in two shards each, and gradients sent in bf16."""
+    dist.init_process_group("gloo")
+    config = load(TrainConfig, folder / "run.toml")
+    hsdp = RuntimeConfig(strategy="fsdp", device="cpu", micro_batch_size=2, shard_size=2)
+    train(replace(config, engine=hsdp), folder / "hsdp")
+    train(replace(config, engine=replace(hsdp, reduce_dtype="bf16")), folder / "sent-in-bf16")
+    ddp = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2, reduce_dtype="bf16")
+    with pytest.raises(ValueError, match="'bf16' with ddp is for GPUs"):
+        train(replace(config, engine=ddp), folder / "ddp-sent-in-bf16")
+    dist.destroy_process_group()
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    {"main": main, "compare_meshes": compare_meshes}[sys.argv[2]](Path(sys.argv[1]))

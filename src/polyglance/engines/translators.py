@@ -160,8 +160,10 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
         return self.tokenizer.batch_decode(ids[nth :: nth + 1], skip_special_tokens=True)
 
     def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return ids and mask of texts, padded on the right, on the model's device."""
-        encoded = self.tokenizer(list(texts), padding=True, return_tensors="pt")
+        """Return ids and mask of texts, padded on the right, on the model's device. A GPU gets few different lengths,
+        because it prepares its work anew for each."""
+        multiple = _find_length_multiple(self.config.device)
+        encoded = self.tokenizer(list(texts), padding=True, pad_to_multiple_of=multiple, return_tensors="pt")
         return self.to_device({name: encoded[name] for name in ("input_ids", "attention_mask")})
 
 
@@ -259,6 +261,11 @@ class ConvertedTranslator(LocalTranslator):
             self.tokenizer.convert_tokens_to_string([token for token in tokens if token not in special])
             for tokens in written
         ]
+
+
+def _find_length_multiple(device: str) -> int | None:
+    """Return the number that the padded length of texts is a multiple of; None: the longest text's length."""
+    return 16 if device.startswith("cuda") else None
 
 
 def _knows(tokenizer: Any, token: str) -> bool:

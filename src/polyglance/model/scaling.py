@@ -2,8 +2,8 @@
 
 A step is the passes of one device, and the messages that they do not hide. Replicas add up their gradients once a
 step, while the last backward pass goes on. Shards gather the weights for every forward and every backward pass and
-scatter the gradients in every pass, while neighbouring layers are computed. benchmarks/scaling.py compares this with
-processes that run.
+scatter the gradients in every pass, while neighbouring layers are computed. These are estimates: nothing here was
+measured on several GPUs.
 """
 
 import math

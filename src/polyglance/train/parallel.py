@@ -4,9 +4,11 @@ import functools
 import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -37,23 +39,38 @@ def find_layers(model: nn.Module) -> list[nn.Module]:
 def distribute(objective: nn.Module, runtime: Runtime) -> nn.Module:
     """Divide an objective over the run's processes. Call the returned module in place of `objective`.
 
-    Replicas: DDP averages the gradients in the backward pass. Shards: each layer is gathered when it is needed, in the
-    run's precision, and its gradients are averaged in float32. The rest (embeddings, norms, projector) is one unit and
-    stays in float32, so that the loss over a large vocabulary is summed in it. Frozen parameters are sharded too, but
-    have neither gradient nor optimiser state.
+    Replicas: DDP averages the gradients in the backward pass, a bucket at a time while the rest is computed. Shards:
+    each layer is gathered while the one before it is computed, in the run's precision, and its gradients are averaged
+    in `reduce_dtype`. With a mesh of two dimensions there are several copies of the sharded model. The rest
+    (embeddings, norms, projector) is one unit and stays in float32, so that the loss over a large vocabulary is summed
+    in it. Frozen parameters are sharded too, but have neither gradient nor optimiser state.
     """
     if runtime.strategy == "single":
         return objective
     assert runtime.mesh is not None
     if runtime.strategy == "ddp":
-        return DistributedDataParallel(objective, gradient_as_bucket_view=True)
+        replica = DistributedDataParallel(objective, gradient_as_bucket_view=True)
+        if runtime.reduce_dtype == "bf16":
+            replica.register_comm_hook(None, bf16_compress_hook)
+        return replica
     dtype = None if runtime.precision == "fp32" else runtime.dtype
-    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32)
+    sent_dtype = torch.bfloat16 if runtime.reduce_dtype == "bf16" else torch.float32
+    policy = MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=sent_dtype)
     towers = [module for name, module in objective.named_modules() if name.endswith("vision_tower")]
     for module in (*find_layers(objective), *towers):
         fully_shard(module, mesh=runtime.mesh, mp_policy=policy)
-    fully_shard(objective, mesh=runtime.mesh)
+    fully_shard(objective, mesh=runtime.mesh, mp_policy=MixedPrecisionPolicy(reduce_dtype=sent_dtype))
+    _prefetch_layers(objective)
     return objective
+
+
+def _prefetch_layers(objective: nn.Module) -> None:
+    """Gather the next layer of a stack while one is computed, forwards and backwards."""
+    for stack in (module for module in objective.modules() if isinstance(module, nn.ModuleList)):
+        layers = [layer for layer in stack if isinstance(layer, FSDPModule)]
+        for layer, following in pairwise(layers):
+            layer.set_modules_to_forward_prefetch([following])
+            following.set_modules_to_backward_prefetch([layer])
 
 
 @contextmanager
