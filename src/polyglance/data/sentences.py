@@ -36,8 +36,8 @@ _END = re.compile(r"([.!?…]+[\"'”’»)\]]*)\s+(?=[\"'“‘«(\[¿¡„]*[^
 def split_sentences(text: str, code: str) -> list[str]:
     """Split a text in the language `code` into its sentences, without the space between them.
 
-    In the paper's languages a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter or digit, unless
-    an abbreviation stands there, and at `。`, `！`, `？` anywhere.
+    In the paper's languages a sentence ends at `.`, `!`, `?` or `…` before a space and a capital letter or digit,
+    unless an abbreviation stands there, and at `。`, `！`, `？` anywhere.
     """
     if code not in _OWN_RULES:
         return _split_by_library(text, code)

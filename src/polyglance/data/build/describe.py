@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from polyglance.data.answers import clean_answer, find_answer_flaw
 from polyglance.data.build.ingest import BuiltImage, ImagesStep, SelectStep
 from polyglance.data.build.parts import PartId, PartReport, PartWork
 from polyglance.data.build.row_files import read_rows, write_records
@@ -140,7 +141,7 @@ class DescribeStep(Step):
         drops = Drops()
         for text in described:
             if text.failed is not None:
-                drops.add(text.failed, text.key)
+                drops.add(text.failed, f"{text.key}{f': {text.text[:200]}' if text.text else ''}")
         num_failed = sum(drops.counts.values())
         return PartReport(
             num_in=len(images),
@@ -159,7 +160,7 @@ class DescribeStep(Step):
         answers, engine_s = _ask_in_batches(
             images,
             [image.key for image in images],
-            lambda batch: engine.caption([image.image for image in batch], style=config.style),
+            partial(_caption_checked, engine, config.style),
             batch_size=config.engine.batch_size,
             earlier={text.key: text.text for text in earlier if text.style is None and text.failed is None},
         )
@@ -302,6 +303,29 @@ def _ask_in_batches(
         for place, answer in zip(batch, new_answers, strict=True):
             answers[place] = answer
     return answers, engine_s
+
+
+def _caption_checked(engine: Captioner, style: Style, images: Sequence[BuiltImage]) -> list[str | Failure]:
+    """Caption images; an answer with a flaw is asked for once more where the engine can (`recaption`), and is a failure
+    with the flaw as its reason otherwise."""
+    answers = [_check_caption(answer, style) for answer in engine.caption([it.image for it in images], style=style)]
+    recaption = getattr(engine, "recaption", None)
+    places = [place for place, answer in enumerate(answers) if isinstance(answer, Failure)]
+    if recaption is not None and places:
+        again = recaption([images[place].image for place in places], style=style)
+        for place, answer in zip(places, again, strict=True):
+            second = _check_caption(answer, style)
+            if not isinstance(second, Failure):
+                answers[place] = second
+    return answers
+
+
+def _check_caption(answer: str | Failure, style: Style) -> str | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    text = clean_answer(answer)
+    flaw = find_answer_flaw(text, SOURCE_LANGUAGE, style=style)
+    return text if flaw is None else Failure(f"description rejected, {flaw}")
 
 
 def _translated_text(text: EnglishText, code: str, engine: Translator, outcome: Translated | Failure) -> TranslatedText:
