@@ -66,7 +66,7 @@ class EnglishText:
 
     key: str
     text: str
-    """Empty if the engine failed."""
+    """For a failure, the answer that was refused, if there was one."""
     style: Style | None = None
     """Style of a given text; None: a description by an engine."""
     origin: str
@@ -98,6 +98,8 @@ class TranslatedText:
         return self.key, self.language, self.source
 
 
+_REJECTED = "description rejected, "
+"""Beginning of the reasons of answers that were given but are no descriptions; another try would give the same."""
 _STRING, _STRINGS = pa.string(), pa.list_(pa.string())
 _ENGLISH_TEXTS = pa.schema(
     [(name, _STRING) for name in ("key", "text", "style", "origin", "failed")] + [("captioned", _STRINGS)]
@@ -142,12 +144,13 @@ class DescribeStep(Step):
         for text in described:
             if text.failed is not None:
                 drops.add(text.failed, f"{text.key}{f': {text.text[:200]}' if text.text else ''}")
-        num_failed = sum(drops.counts.values())
+        num_missing = sum(drops.counts.values())
+        num_rejected = sum(count for reason, count in drops if reason.startswith(_REJECTED))
         return PartReport(
             num_in=len(images),
-            num_out=len(given) + len(described) - num_failed,
+            num_out=len(given) + len(described) - num_missing,
             drops=drops.to_dict(),
-            num_failed=num_failed,
+            num_failed=num_missing - num_rejected,
             engine_s=engine_s,
         )
 
@@ -167,7 +170,7 @@ class DescribeStep(Step):
         texts = []
         for image, answer in zip(images, answers, strict=True):
             failed = answer.reason if isinstance(answer, Failure) else None
-            text = "" if isinstance(answer, Failure) else answer
+            text = answer.detail if isinstance(answer, Failure) else answer
             texts.append(EnglishText(key=image.key, text=text, origin=origin, failed=failed))
         return texts, engine_s
 
@@ -325,7 +328,7 @@ def _check_caption(answer: str | Failure, style: Style) -> str | Failure:
         return answer
     text = clean_answer(answer)
     flaw = find_answer_flaw(text, SOURCE_LANGUAGE, style=style)
-    return text if flaw is None else Failure(f"description rejected, {flaw}")
+    return text if flaw is None else Failure(f"{_REJECTED}{flaw}", answer)
 
 
 def _translated_text(text: EnglishText, code: str, engine: Translator, outcome: Translated | Failure) -> TranslatedText:
