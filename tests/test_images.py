@@ -4,6 +4,7 @@ import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -183,15 +184,27 @@ def test_no_bytes():
     [
         b"\0",
         b"<html>not found</html>",
-        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n",
-        b"\x89PNG\r\n\x1a\n",
-        b"GIF89a\0\0\0\0\0\0\0;",
-        png(0, 5),
-        png(5, 0),
     ],
 )
 def test_not_an_image(data):
     assert code_of(data) == "not an image"
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "unsupported format"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "unsupported format"),
+        (b"\0\0\0\x20ftypavif", "unsupported format"),
+        (b"<?xml version='1.0'?><svg></svg>", "unsupported format"),
+        (b"\x89PNG\r\n\x1a\n", "damaged"),
+        (b"GIF89a\0\0\0\0\0\0\0;", "damaged"),
+        (png(0, 5), "damaged"),
+        (png(5, 0), "damaged"),
+    ],
+)
+def test_an_image_that_cannot_be_read_is_told_from_what_is_none(data, code):
+    assert code_of(data) == code
 
 
 def test_a_bomb_is_refused_by_its_header():
@@ -317,3 +330,58 @@ def test_wild_bytes_are_an_image_or_an_image_error(data):
     assert image.mode == "RGB"
     stored, rgb = encode_image(data, max_pixels=10**6)
     assert to_rgb(stored, max_pixels=10**6).tobytes() == rgb.tobytes() == image.tobytes()
+
+
+ODD = Path(__file__).parent / "odd_images"
+
+
+@pytest.mark.parametrize(
+    ("name", "values"), [("grey12.tif", [0, 64, 129, 194, 255]), ("grey16_white0.tif", [255, 190, 125, 60, 0])]
+)
+def test_grey_of_a_tiff_is_decoded_by_its_tags(name, values):
+    pixels = np.asarray(to_rgb((ODD / name).read_bytes()))
+    assert pixels[0, [0, 16, 32, 48, 63], 0].tolist() == values
+
+
+@pytest.mark.parametrize(("name", "number"), [("g2trns.png", 4), ("rgb16trns.png", 8)])
+def test_a_colour_key_makes_its_pixels_transparent(name, number):
+    pixels = np.asarray(to_rgb((ODD / name).read_bytes(), background=(1, 2, 3)))
+    assert (pixels == (1, 2, 3)).all(axis=-1).sum() == number
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_a_colour_key_of_16_bits_is_compared_whole_under_every_filter(kind):
+    random = np.random.default_rng(kind)
+    samples = random.integers(0, 2, (5, 7, 3)) * 256 + random.integers(0, 2, (5, 7, 3))
+    samples[0, 0] = key = (256, 1, 257)
+    encoded = samples.astype(">u2").view(np.uint8).reshape(5, 7, 6).astype(int)
+    rows = b""
+    for y in range(5):
+        above = encoded[y - 1] if y else np.zeros((7, 6), int)
+        left, corner = (np.concatenate([np.zeros((1, 6), int), it[:-1]]) for it in (encoded[y], above))
+        far = [np.abs(left + above - corner - it) for it in (left, above, corner)]
+        paeth = np.where((far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], above, corner))
+        predicted = [0 * left, left, above, (left + above) // 2, paeth][kind]
+        rows += bytes([kind]) + ((encoded[y] - predicted) % 256).astype(np.uint8).tobytes()
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 7, 5, 16, 2, 0, 0, 0)), (b"tRNS", struct.pack(">3H", *key))]
+    chunks += [(b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    transparent = (np.asarray(to_rgb(data, background=(200, 200, 200))) == 200).all(axis=-1)
+    assert (transparent == (samples == key).all(axis=-1)).all()
+
+
+def test_a_jpeg_without_its_end_is_read_only_if_every_scan_line_is_there():
+    data = (ODD / "noeoi.jpg").read_bytes()
+    stored, rgb = encode_image(data)
+    assert stored == data + b"\xff\xd9"
+    assert rgb.tobytes() == Image.open(BytesIO(stored)).convert("RGB").tobytes()
+    for num_bytes in (1, 2, 7, 40, 300, len(data) // 2):
+        assert code_of(data[:-num_bytes]) == "truncated"
+
+
+def test_signed_samples_are_left_out():
+    file = BytesIO()
+    Image.new("I;16", (4, 4)).save(file, "TIFF", tiffinfo={339: 2})
+    assert code_of(file.getvalue()) == "unsupported pixels"

@@ -5,6 +5,7 @@ that a camera noted is applied, 16-bit grey is scaled rather than clipped, an an
 number of pixels is checked from the header, before anything is decoded. Colour profiles are not applied.
 """
 
+import re
 import struct
 import threading
 import warnings
@@ -38,6 +39,21 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 """What Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
+_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA, _SAMPLE_FORMAT = 258, 262, 284, 338, 339
+"""Tags of TIFF (TIFF 6.0): bits per sample, photometric interpretation, planar configuration, extra samples, sample
+format."""
+_OTHER_FORMATS = {
+    "JPEG 2000": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
+    "HEIF or AVIF": rb".{4}ftyp(heic|heix|hevc|mif1|msf1|avif|avis)",
+    "JPEG XL": rb"\xff\x0a|\x00\x00\x00\x0cJXL ",
+    "PSD": rb"8BPS",
+    "ICO": rb"\x00\x00[\x01\x02]\x00",
+    "SVG": rb"\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<svg",
+    "PDF": rb"%PDF",
+    "PostScript": rb"%!PS",
+    "PNM": rb"P[1-7]\s",
+}
+"""Format that is not read -> first bytes of its files."""
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -57,8 +73,8 @@ class ImageError(ValueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        """Short reason to count by: `empty`, `not an image`, `too many pixels`, `truncated`, `damaged` or
-        `unsupported pixels`."""
+        """Short reason to count by: `empty`, `not an image`, `unsupported format`, `too many pixels`, `truncated`,
+        `damaged` or `unsupported pixels`."""
 
 
 def to_rgb(
@@ -75,7 +91,11 @@ def to_rgb(
         ImageError: not an image, damaged, or too large; `code` says which.
     """
     with _without_warnings():
-        return _rgb(_load(data, max_pixels), background)
+        try:
+            image = _load(data, max_pixels)
+        except ImageError as error:
+            image = _load(_add_end_of_jpeg(data, error), max_pixels)
+        return _rgb(image, background)
 
 
 def to_reduced_rgb(
@@ -101,7 +121,10 @@ def to_reduced_rgb(
     with _without_warnings():
         image = _opened(data, max_pixels)
         drafted = None if _orientation(image) in _UPRIGHT else image.draft(None, (min_side, min_side))
-        rgb = _rgb(_decoded(image), background)
+        try:
+            rgb = _rgb(_decoded(image, data), background)
+        except ImageError as error:
+            drafted, rgb = None, _rgb(_load(_add_end_of_jpeg(data, error), max_pixels), background)
         width, height = rgb.size if drafted is None else drafted[1][2:]
         return rgb, (float(width), float(height))
 
@@ -128,7 +151,11 @@ def encode_image(
         ImageError: as `to_rgb`.
     """
     with _without_warnings():
-        image = _load(data, max_pixels)
+        try:
+            image = _load(data, max_pixels)
+        except ImageError as error:
+            data = _add_end_of_jpeg(data, error)
+            image = _load(data, max_pixels)
         rgb = _rgb(image, background)
         reduced = max_side is not None and max(rgb.size) > max_side
         if _is_plain(image) and not reduced:
@@ -142,7 +169,7 @@ def encode_image(
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
     """The first frame, decoded; its size is checked before."""
-    return _decoded(_opened(data, max_pixels))
+    return _decoded(_opened(data, max_pixels), data)
 
 
 def _opened(data: bytes, max_pixels: int) -> Image.Image:
@@ -151,7 +178,7 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     try:
         image = Image.open(BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
-        raise ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}") from None
+        raise _unidentified(data) from None
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels", str(error)) from None
     except _DECODER_ERRORS as error:
@@ -162,14 +189,139 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _decoded(image: Image.Image) -> Image.Image:
+def _decoded(image: Image.Image, data: bytes) -> Image.Image:
     try:
+        _check_tags(image)
         image.load()
+        if image.format == "PNG":
+            image = _with_colour_key(image, data)
+    except ImageError:
+        raise
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels", str(error)) from None
     except _DECODER_ERRORS as error:
         raise _error_of(error) from None
     return image
+
+
+def _unidentified(data: bytes) -> ImageError:
+    """Say whether a file is an image at all, and of what kind."""
+    for name, start in _OTHER_FORMATS.items():
+        if re.match(start, data[:256], re.DOTALL):
+            return ImageError("unsupported format", f"{name}; {', '.join(FORMATS)} can be read")
+    if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
+        return ImageError("unsupported pixels", "a TIFF of a kind that cannot be read, or one whose header is damaged")
+    if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or (
+        data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    ):
+        return ImageError("damaged", "the header cannot be read")
+    return ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}")
+
+
+def _tiff_tags(image: Image.Image) -> dict[int, tuple[int, ...]]:
+    """Tags of a TIFF, each as its values; none of other formats."""
+    found = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
+    if found is None:
+        return {}
+    values = {tag: found.get(tag) for tag in (_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA, _SAMPLE_FORMAT)}
+    return {tag: value if isinstance(value, tuple) else (value,) for tag, value in values.items() if value is not None}
+
+
+def _check_tags(image: Image.Image) -> None:
+    """Refuse the TIFFs that Pillow decodes to other pixels than their tags say."""
+    tags = _tiff_tags(image)
+    bits, planar = tags.get(_BITS, (1,)), tags.get(_PLANAR, (1,))[0]
+    if any(it in (2, 6) for it in tags.get(_SAMPLE_FORMAT, (1,))):
+        raise ImageError("unsupported pixels", "signed samples, of which black and white are not known")
+    if planar == 2 and len(bits) > 1 and any(number != 8 for number in bits):
+        raise ImageError("unsupported pixels", f"planes of {bits[0]} bits")
+    if image.mode in ("LA", "La") and 1 in tags.get(_EXTRA, ()):
+        raise ImageError("unsupported pixels", "grey that was multiplied by its alpha")
+
+
+def _with_colour_key(image: Image.Image, file: bytes) -> Image.Image:
+    """Bring the colour key of a PNG to the scale of the decoded pixels, or make an alpha channel of it."""
+    key = image.info.get("transparency")
+    depth, kind = file[24], file[25]  # the header is the first chunk (PNG specification, section 11.2.1)
+    if isinstance(key, int) and kind == 0 and depth < 8:
+        grey = image.convert("L")
+        grey.info["transparency"] = (key & ((1 << depth) - 1)) * 255 // ((1 << depth) - 1)
+        grey.format = image.format
+        return grey
+    if isinstance(key, tuple) and kind == 2 and depth == 16:
+        high = np.asarray(image.convert("RGB")) == np.array(key) >> 8
+        if not high.all(axis=-1).any():
+            image.info.pop("transparency")
+            return image
+        alpha = np.where((_png_samples(file) == np.array(key)).all(axis=-1), 0, 255).astype(np.uint8)
+        image.info.pop("transparency")
+        image.putalpha(Image.fromarray(alpha))
+    return image
+
+
+def _png_samples(file: bytes) -> np.ndarray:
+    """All 16 bits of the samples of an RGB PNG, shape (height, width, 3). Pillow keeps eight of them."""
+    width, height = struct.unpack(">II", file[16:24])
+    if file[28] or width * height > 2**22:
+        raise ImageError("unsupported pixels", "a colour key of 16 bits in an interlaced or large PNG")
+    packed, place = b"", 8
+    while place + 8 <= len(file):
+        size, name = struct.unpack(">I4s", file[place : place + 8])
+        packed += file[place + 8 : place + 8 + size] if name == b"IDAT" else b""
+        place += 12 + size
+    rows = np.frombuffer(zlib.decompress(packed), np.uint8)[: height * (6 * width + 1)].reshape(height, -1)
+    above = np.zeros((width + 1, 6), np.int64)
+    samples = np.empty((height, width, 6), np.uint8)
+    for number, row in enumerate(rows):
+        above = _unfilter(int(row[0]), row[1:].reshape(width, 6).astype(np.int64), above)
+        samples[number] = above[1:]
+    return samples.reshape(height, width, 3, 2).astype(np.int64) @ np.array([256, 1])
+
+
+def _unfilter(kind: int, row: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """Undo a PNG filter (PNG specification, section 9): row (width, 6), above (width + 1, 6) with zeros at its left."""
+    line = np.zeros_like(above)
+    if kind in (0, 2):
+        line[1:] = row + (above[1:] if kind == 2 else 0)
+    elif kind == 1:
+        line[1:] = np.cumsum(row, axis=0)
+    else:
+        for x in range(1, len(line)):
+            left, up, corner = line[x - 1], above[x], above[x - 1]
+            if kind == 3:
+                predicted = (left + up) // 2
+            else:
+                far = [np.abs(left + up - corner - it) for it in (left, up, corner)]
+                predicted = np.where(
+                    (far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], up, corner)
+                )
+            line[x] = (row[x - 1] + predicted) % 256
+    return line % 256
+
+
+def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
+    """Add the end marker that a JPEG lacks, if every scan line is there.
+
+    Where data is missing, the decoder goes on with what follows. So several endings give the same pixels only if
+    nothing is.
+
+    Raises:
+        ImageError: `error`, where this is not so.
+    """
+    if error.code != "truncated" or not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
+        raise error
+    try:
+        decoded = []
+        for ending in (b"", b"\x5a\xa5" * 256, b"\xc3\x3c" * 256):
+            image = Image.open(BytesIO(data + ending + b"\xff\xd9"), formats=("JPEG",))
+            if image.info.get("progressive"):  # a scan that is missing as a whole would not be noticed
+                raise error
+            decoded.append(image.convert("RGB").tobytes())
+    except _DECODER_ERRORS:
+        raise error from None
+    if len(set(decoded)) > 1:
+        raise error
+    return data + b"\xff\xd9"
 
 
 def _error_of(error: BaseException) -> ImageError:
@@ -196,11 +348,17 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def _scaled_grey(image: Image.Image) -> Image.Image:
-    """16-bit grey as 8 bits, black to white (Pillow's own conversion clips at 255)."""
+    """12-bit and 16-bit grey as 8 bits, black to white (Pillow's own conversion clips at 255)."""
     values = np.asarray(image).astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
-        raise ValueError("its values are not those of 16-bit grey")
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    tags = _tiff_tags(image)
+    white = (1 << tags.get(_BITS, (16,))[0]) - 1
+    if values.min() < 0 or values.max() > white:
+        raise ValueError(f"its values are not those of grey up to {white}")
+    is_inverted = tags.get(_PHOTOMETRIC, (1,))[0] == 0
+    if is_inverted:
+        values = white - values
+    half = 0 if is_inverted or white != 0xFFFF else white // 2  # libtiff's own conversions do not round
+    grey = Image.fromarray(((values * 255 + half) // white).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):
         grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))

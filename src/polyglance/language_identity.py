@@ -10,7 +10,7 @@ from typing import Any
 
 from polyglance.languages import LANGUAGES, XM3600_LANGUAGES
 
-__all__ = ["IDENTIFIER_CODES", "find_other_language", "load_identifier"]
+__all__ = ["IDENTIFIER_CODES", "find_other_language", "is_in_another_language", "load_identifier"]
 
 IDENTIFIER_CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
 """Language code -> code of py3langid, where they differ."""
@@ -19,6 +19,8 @@ _CLOSE = (frozenset({"da", "no"}), frozenset({"cs", "hr"}), frozenset({"es", "pt
 _MIN_TEXTS = 5
 _MIN_LETTERS = 100
 _MIN_SHARE = 0.6
+_MIN_LETTERS_OF_TEXT = 40
+"""Letters of a single text whose language is told; half of them where it has letters with accents."""
 
 
 @cache
@@ -55,3 +57,22 @@ def find_other_language(texts: list[str], code: str) -> str | None:
         return None
     share = sum(names.get(identifier.classify(text)[0]) == found for text in texts) / len(texts)
     return found if share >= _MIN_SHARE else None
+
+
+def is_in_another_language(text: str, code: str) -> bool:
+    """Whether a single text is clearly in another language than `code`; never for a short one.
+
+    Words alone count, in small letters: names confuse the identifier. Languages that it does not know are never taken
+    for others.
+    """
+    num_letters = sum(character.isalpha() for character in text)
+    if num_letters < (_MIN_LETTERS_OF_TEXT if text.isascii() or not text.strip() else _MIN_LETTERS_OF_TEXT // 2):
+        return False
+    identifier = load_identifier(code)
+    own = IDENTIFIER_CODES.get(code, code)
+    if own not in identifier.labels:
+        return False
+    names = {IDENTIFIER_CODES.get(name, name): name for name in LANGUAGES}
+    halves = text.lower().split()
+    found = {names.get(identifier.classify(" ".join(part))[0], code) for part in (halves, halves[::2], halves[1::2])}
+    return code not in found and len(found) == 1 and frozenset({*found, code}) not in _CLOSE

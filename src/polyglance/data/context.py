@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import Literal
 
+from polyglance.data.answers import clean_answer, drop_reasoning, find_answer_flaw, has_loop
 from polyglance.data.sentences import add_end_mark, join_sentences, marks_sentences, split_sentences
 from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
@@ -25,8 +26,6 @@ _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh"
 Multi30K, CoMMuTE and CLDR; Japanese and Korean are estimates, other languages count as English)."""
 _LENGTH_SLACK_CHARACTERS = 12
 """Added to both lengths, in English characters, so that short texts may differ."""
-_MAX_PERIOD_WORDS = 30
-"""Longest repeated run of words that is searched for."""
 _SCRIPTS = {
     "Latn": ("LATIN",),
     "Cyrl": ("CYRILLIC",),
@@ -43,10 +42,8 @@ _SCRIPTS = {
 }
 """ISO 15924 code -> first word of its letters' Unicode names."""
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
-_TOKEN = re.compile(r"[A-Za-zÀ-ɏЀ-ӿ]+|\d+|[^\W\d_]")  # words; other signs, such as Chinese, one by one
 _MAX_NAMES = 3
 """A text of more words than this that are all names of the source was not translated."""
-_SIGN_LOOP = re.compile(r"([^\s\d]{1,12}?)\1{5,}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,10 +156,12 @@ def find_flaw(
         return "empty"
     if _share_of_other_scripts(candidate, source, language) > config.max_other_script:
         return "wrong script"
-    if _has_loop(candidate, config.max_repeats) and not _has_loop(source, config.max_repeats):
+    if has_loop(candidate, config.max_repeats) and not has_loop(source, config.max_repeats):
         return "repetition"
     if language != SOURCE_LANGUAGE and _has_copied_words(candidate, source, context, config.max_copied_words):
         return "English words copied"
+    if flaw := find_answer_flaw(candidate, language, source=source):
+        return flaw
     if context and any(candidate.count(sign) > source.count(sign) for sign in "(#"):
         return "context copied"
     num_more = len(split_sentences(candidate, language)) - len(split_sentences(source, SOURCE_LANGUAGE))
@@ -220,7 +219,7 @@ def _translate_checked(translator: Translator, jobs: Sequence[_Job], language: s
 
 def _ask(call: Callable[..., list[str | Failure]], texts: list[str], language: str) -> list[str | Failure]:
     answers = call(texts, language=language) if texts else []
-    return [answer if isinstance(answer, Failure) else answer.strip() for answer in answers]
+    return [answer if isinstance(answer, Failure) else drop_reasoning(answer) for answer in answers]
 
 
 def _consider(job: _Job, answer: str | Failure, language: str, config: TranslationConfig) -> None:
@@ -234,6 +233,7 @@ def _consider(job: _Job, answer: str | Failure, language: str, config: Translati
         if len(rest) != 1:
             _reject(job, "separator repeated" if rest else "separator lost")
             return
+    candidate = clean_answer(candidate, job.source)
     flaw = find_flaw(candidate, job.source, language=language, context=job.context, config=config)
     if flaw is None:
         _accept(job, candidate, language)
@@ -276,20 +276,6 @@ def _share_of_other_scripts(candidate: str, source: str, language: str) -> float
     if not letters:  # nothing but names and numbers
         return float(len(_WORD.findall(candidate)) > _MAX_NAMES)
     return sum(unicodedata.name(sign, "").split(" ")[0] not in scripts for sign in letters) / len(letters)
-
-
-def _has_loop(text: str, max_repeats: int) -> bool:
-    """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
-    if _SIGN_LOOP.search(text):
-        return True
-    tokens = _TOKEN.findall(text.lower())
-    for period in range(1, min(_MAX_PERIOD_WORDS, len(tokens) // max_repeats) + 1):
-        alike, needed = 0, period * max_repeats - (period > 2)
-        for one, other in zip(tokens, tokens[period:], strict=False):
-            alike = alike + 1 if one == other else 0
-            if alike >= needed:
-                return True
-    return False
 
 
 def _has_copied_words(candidate: str, source: str, context: str, max_copied_words: int) -> bool:

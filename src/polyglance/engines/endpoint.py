@@ -55,6 +55,11 @@ class EndpointEngine:
         prompt = caption_prompt(style, self._prompt)
         return self._ask_all([_content(image, prompt) for image in images])
 
+    def recaption(self, images: Sequence[bytes], *, style: Style) -> list[str | Failure]:
+        """Caption each image again, at temperature 0.7 with a fixed seed."""
+        prompt = caption_prompt(style, self._prompt)
+        return self._ask_all([_content(image, prompt) for image in images], temperature=0.7, seed=1)
+
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
         """Translate each text into the language, at temperature 0.
 
@@ -69,7 +74,9 @@ class EndpointEngine:
         return self._ask_all(prompts, temperature=0.7, seed=1)
 
     def _ask_all(self, contents: Sequence[Any], **options: Any) -> list[str | Failure]:
-        answers = _ask_all(self._server, contents, self._failure, num_parallel=self._num_parallel, **options)
+        answers = _ask_all(
+            self._server, contents, self._failure, num_parallel=self._num_parallel, must_be_whole=True, **options
+        )
         if answers and all(answer == _UNREACHABLE for answer in answers):
             raise ValueError(f"{self._server.url}: cannot be reached, after {self._server.attempts} attempts each")
         return answers

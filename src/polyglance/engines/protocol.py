@@ -4,7 +4,7 @@ Importing this loads neither torch nor transformers.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -39,6 +39,8 @@ class Failure:
 
     reason: str
     """Few words, the same for the same cause: `endpoint: timed out`."""
+    detail: str = field(default="", compare=False)
+    """What was answered, where that is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -67,11 +67,19 @@ class ChatServer:
         self.max_new_tokens = max_new_tokens
         self._timeout_s, self._key_variable, self._first_wait_s = timeout_s, key_variable, first_wait_s
 
-    def complete(self, content: str | Sequence[Mapping[str, Any]], *, temperature: float = 0, **options: Any) -> str:
+    def complete(
+        self,
+        content: str | Sequence[Mapping[str, Any]],
+        *,
+        temperature: float = 0,
+        must_be_whole: bool = False,
+        **options: Any,
+    ) -> str:
         """Return the answer to one message of a user.
 
         Args:
             content: text, or pieces of text and images.
+            must_be_whole: an answer that the server cut off or filtered is none.
             options: further fields of the request.
 
         Raises:
@@ -85,7 +93,7 @@ class ChatServer:
             "temperature": temperature,
             **options,
         }
-        return _answer_text(self._post(json.dumps(body).encode()))
+        return _answer_text(self._post(json.dumps(body).encode()), must_be_whole=must_be_whole)
 
     def _post(self, body: bytes) -> bytes:
         problem = NoAnswer("not asked")
@@ -131,11 +139,17 @@ def image_content(image: bytes, prompt: str) -> list[dict[str, Any]]:
     return [{"type": "image_url", "image_url": {"url": url}}, {"type": "text", "text": prompt}]
 
 
-def _answer_text(answer: bytes) -> str:
+def _answer_text(answer: bytes, *, must_be_whole: bool) -> str:
     try:
-        text = json.loads(answer)["choices"][0]["message"]["content"]
-    except (ValueError, LookupError, TypeError):
+        choice = json.loads(answer)["choices"][0]
+        text, reason = choice["message"]["content"], choice.get("finish_reason")
+        refusal = choice["message"].get("refusal")
+    except (ValueError, LookupError, TypeError, AttributeError):
         raise NoAnswer("the answer is not a chat completion", _first_words(answer)) from None
+    if must_be_whole and reason in ("length", "content_filter"):
+        raise NoAnswer("cut off at max_new_tokens" if reason == "length" else "held back by the content filter")
+    if must_be_whole and refusal:
+        raise NoAnswer("refusal", _first_words(str(refusal).encode()))
     if not isinstance(text, str) or not text.strip():
         raise NoAnswer("the answer holds no text")
     return text.strip()

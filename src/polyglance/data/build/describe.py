@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
+from polyglance.data.answers import clean_answer, find_answer_flaw
 from polyglance.data.build.ingest import BuiltImage, ImagesStep, SelectStep
 from polyglance.data.build.parts import PartId, PartReport, PartWork
 from polyglance.data.build.row_files import read_rows, write_records
@@ -65,7 +66,7 @@ class EnglishText:
 
     key: str
     text: str
-    """Empty if the engine failed."""
+    """For a failure, the answer that was refused, if there was one."""
     style: Style | None = None
     """Style of a given text; None: a description by an engine."""
     origin: str
@@ -97,6 +98,8 @@ class TranslatedText:
         return self.key, self.language, self.source
 
 
+_REJECTED = "description rejected, "
+"""Beginning of the reasons of answers that were given but are no descriptions; another try would give the same."""
 _STRING, _STRINGS = pa.string(), pa.list_(pa.string())
 _ENGLISH_TEXTS = pa.schema(
     [(name, _STRING) for name in ("key", "text", "style", "origin", "failed")] + [("captioned", _STRINGS)]
@@ -140,13 +143,14 @@ class DescribeStep(Step):
         drops = Drops()
         for text in described:
             if text.failed is not None:
-                drops.add(text.failed, text.key)
-        num_failed = sum(drops.counts.values())
+                drops.add(text.failed, f"{text.key}{f': {text.text[:200]}' if text.text else ''}")
+        num_missing = sum(drops.counts.values())
+        num_rejected = sum(count for reason, count in drops if reason.startswith(_REJECTED))
         return PartReport(
             num_in=len(images),
-            num_out=len(given) + len(described) - num_failed,
+            num_out=len(given) + len(described) - num_missing,
             drops=drops.to_dict(),
-            num_failed=num_failed,
+            num_failed=num_missing - num_rejected,
             engine_s=engine_s,
         )
 
@@ -159,14 +163,14 @@ class DescribeStep(Step):
         answers, engine_s = _ask_in_batches(
             images,
             [image.key for image in images],
-            lambda batch: engine.caption([image.image for image in batch], style=config.style),
+            partial(_caption_checked, engine, config.style),
             batch_size=config.engine.batch_size,
             earlier={text.key: text.text for text in earlier if text.style is None and text.failed is None},
         )
         texts = []
         for image, answer in zip(images, answers, strict=True):
             failed = answer.reason if isinstance(answer, Failure) else None
-            text = "" if isinstance(answer, Failure) else answer
+            text = answer.detail if isinstance(answer, Failure) else answer
             texts.append(EnglishText(key=image.key, text=text, origin=origin, failed=failed))
         return texts, engine_s
 
@@ -302,6 +306,29 @@ def _ask_in_batches(
         for place, answer in zip(batch, new_answers, strict=True):
             answers[place] = answer
     return answers, engine_s
+
+
+def _caption_checked(engine: Captioner, style: Style, images: Sequence[BuiltImage]) -> list[str | Failure]:
+    """Caption images; an answer with a flaw is asked for once more where the engine can (`recaption`), and is a failure
+    with the flaw as its reason otherwise."""
+    answers = [_check_caption(answer, style) for answer in engine.caption([it.image for it in images], style=style)]
+    recaption = getattr(engine, "recaption", None)
+    places = [place for place, answer in enumerate(answers) if isinstance(answer, Failure)]
+    if recaption is not None and places:
+        again = recaption([images[place].image for place in places], style=style)
+        for place, answer in zip(places, again, strict=True):
+            second = _check_caption(answer, style)
+            if not isinstance(second, Failure):
+                answers[place] = second
+    return answers
+
+
+def _check_caption(answer: str | Failure, style: Style) -> str | Failure:
+    if isinstance(answer, Failure):
+        return answer
+    text = clean_answer(answer)
+    flaw = find_answer_flaw(text, SOURCE_LANGUAGE, style=style)
+    return text if flaw is None else Failure(f"{_REJECTED}{flaw}", answer)
 
 
 def _translated_text(text: EnglishText, code: str, engine: Translator, outcome: Translated | Failure) -> TranslatedText:

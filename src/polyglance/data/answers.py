@@ -1,0 +1,114 @@
+"""Texts that engines write, brought to plain text, and what shows that they are no caption and no translation.
+
+One set of checks for every engine, local or behind an endpoint, and for captions and translations alike. They are rules
+about the form of an answer; `benchmarks/answer_checks.py` measures how many texts of people they would refuse.
+"""
+
+import re
+
+from polyglance.data.cleaning import find_flaw, one_line
+from polyglance.data.sentences import add_end_mark, split_sentences
+from polyglance.language_identity import is_in_another_language
+from polyglance.records import Style
+
+__all__ = ["clean_answer", "drop_reasoning", "find_answer_flaw", "has_loop"]
+
+_REASONING = re.compile(r"<(think|thinking|thought|reasoning|reflection)>.*?</\1>", re.DOTALL | re.IGNORECASE)
+_END_OF_REASONING = re.compile(r"^.*</(think|thinking|thought|reasoning|reflection)>", re.DOTALL | re.IGNORECASE)
+"""Reasoning whose beginning was part of the prompt."""
+_LEFT_OVER = re.compile(r"</?(think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+_SPECIAL = re.compile(r"<\|[a-z_]+\|>|</?s>|<(pad|eos|bos|unk|end_of_turn|start_of_turn)>", re.IGNORECASE)
+_FENCE = re.compile(r"^```[\w-]*\s*|```\s*$", re.MULTILINE)
+_LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]+|[-*+\u2022][ \t]+|\d{1,2}[.)][ \t]+(?=\S))", re.MULTILINE)
+_EMPHASIS = re.compile(r"(\*\*\*|\*\*|__)(?=\S)(.+?)(?<=\S)\1|(?<![\w*])\*(?=[^\s*])([^*\n]+?)(?<=\S)\*(?![\w*])")
+_LEAD_IN = re.compile(
+    r"^(?:(?:sure|certainly|of course|okay)[,!.]\s+)?(?:(?:here(?:'s| is)|this is) (?:the|a|your|one)[^:.\n]{0,60}:"
+    r"|(?:caption|description|translation|answer|output|image description)\s*:)\s*",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"^(?:(?:i['\u2019]?m|i am|we['\u2019]re) (?:very |so |really )?(?:sorry|unable|not able)\b"
+    r"|sorry[,.!]? (?:but )?i\b"
+    r"|i (?:can(?:not|['\u2019]?t| not)|could(?: not|n['\u2019]t)|apologi[sz]e)\b"
+    r"|i (?:don['\u2019]?t have|do not have|won['\u2019]?t)\b"
+    r"|unfortunately,? i\b|as an (?:ai|artificial)\b|es tut mir leid\b|entschuldigung, (?:aber )?ich\b"
+    r"|je (?:suis|ne suis) (?:d\u00e9sol\u00e9|pas en mesure)|d\u00e9sol\u00e9e?, (?:mais )?je\b|lo siento\b|lamento\b"
+    r"|\u0438\u0437\u0432\u0438\u043d\u0438\u0442\u0435\b"
+    r"|\u043a \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e, \u044f\b"
+    r"|(?:\u5f88)?\u62b1\u6b49|\u5bf9\u4e0d\u8d77\uff0c\u6211)"
+    r"|\bas an ai (?:language )?(?:model|assistant)\b|\b(?:cannot|can['\u2019]t) (?:assist|help) with (?:that|this)\b",
+    re.IGNORECASE,
+)
+_TABLE = re.compile(r"\|\s*:?-{3,}|^\s*\|.*\|.*\|", re.MULTILINE)
+_SIGN_LOOP = re.compile(r"([^\s\d]{1,12}?)\1{5,}")
+_TOKEN = re.compile(
+    r"[A-Za-z\u00c0-\u024f\u0400-\u04ff\u1e00-\u1eff]+|[\u0370-\u03ff\u0590-\u0e7f\u1f00-\u1fff\uac00-\ud7af]+|\d+|[^\W\d_]"
+)
+"""Words; the signs of Chinese and Japanese one by one. (Thai has no spaces between words: one piece is a token.)"""
+_MAX_PERIOD_WORDS = 30
+"""Longest repeated run of words that is searched for."""
+_MAX_CHARACTERS = 4000
+"""Longest text that is a description."""
+
+
+def drop_reasoning(answer: str) -> str:
+    """Remove what a model thought before it answered, and special tokens of its tokeniser."""
+    return _SPECIAL.sub(" ", _END_OF_REASONING.sub("", _REASONING.sub(" ", answer))).strip()
+
+
+def clean_answer(answer: str, source: str = "") -> str:
+    """Bring an answer to plain text on one line: without reasoning, special tokens, Markdown and words of introduction.
+
+    Args:
+        source: English text that was translated; quotation marks around the whole of it are its own.
+    """
+    text = drop_reasoning(answer)
+    text = _FENCE.sub("", text).strip()
+    text = _EMPHASIS.sub(lambda match: match[2] or match[3], _LINE_MARKS.sub("", text))
+    text = one_line(_LEAD_IN.sub("", text))
+    quotes = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb"}
+    is_quoted = len(text) > 2 and quotes.get(text[0]) == text[-1] and source[:1] not in quotes
+    if is_quoted and not any(sign in text[1:-1] for sign in (text[0], text[-1])):
+        text = text[1:-1].strip()
+    return re.sub(r"[ \t]{2,}", " ", text)
+
+
+def find_answer_flaw(answer: str, code: str, *, style: Style | None = None, source: str = "") -> str | None:
+    """Say what shows that a cleaned answer is no text of an image in the language; None if nothing does.
+
+    Args:
+        style: style that was asked for; one of several sentences has to end with a mark.
+        source: English text that was translated; what it has itself is no flaw.
+    """
+    if not answer.strip():
+        return "empty"
+    if _LEFT_OVER.search(answer):
+        return "reasoning without an end"
+    if _REFUSAL.search(answer) and not _REFUSAL.search(source):
+        return "refusal"
+    if _TABLE.search(answer) and not _TABLE.search(source):
+        return "a table"
+    if len(answer) > max(_MAX_CHARACTERS, 4 * len(source)):
+        return "too long"
+    if has_loop(answer, 2) and not has_loop(source, 2):
+        return "repetition"
+    if flaw := find_flaw(answer, code):
+        return "wrong script" if flaw.startswith("in another script") else flaw
+    if is_in_another_language(answer, code):
+        return "another language"
+    is_long = style in ("detailed", "paragraph") and len(split_sentences(answer, code)) > 1
+    return "cut off" if is_long and add_end_mark(answer, code) != answer else None
+
+
+def has_loop(text: str, max_repeats: int) -> bool:
+    """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
+    if _SIGN_LOOP.search(text):
+        return True
+    tokens = _TOKEN.findall(text.lower())
+    for period in range(1, min(_MAX_PERIOD_WORDS, len(tokens) // max_repeats) + 1):
+        alike, needed = 0, period * max_repeats - (period > 2)
+        for one, other in zip(tokens, tokens[period:], strict=False):
+            alike = alike + 1 if one == other else 0
+            if alike >= needed:
+                return True
+    return False

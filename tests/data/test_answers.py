@@ -1,0 +1,82 @@
+"""Answers of engines: what is no caption is refused with a reason, what is one is kept as it is."""
+
+import json
+
+import pytest
+from tests.data.sentences_of_all_languages import SENTENCES
+
+from polyglance.data.answers import clean_answer, find_answer_flaw
+from polyglance.engines.server import NoAnswer, _answer_text
+from polyglance.languages import LANGUAGES
+
+CAPTION = "A brown dog runs over the grass. A child in a red coat looks at it."
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CAPTION,
+        f"<think>The image shows a dog.\nLet me see.</think>\n\n{CAPTION}",
+        f"The user wants a caption.</think>{CAPTION}",
+        "**A brown dog** runs over the grass.\n\nA child in a *red* coat looks at it.",
+        "# A brown dog runs over the grass.\n- A child in a red coat looks at it.",
+        f"Sure! Here is a description of the image:\n{CAPTION}",
+        f"Caption: {CAPTION}<|im_end|>",
+        f'"{CAPTION}"',
+        f"```text\n{CAPTION}\n```",
+        f"<s>{CAPTION}</s>",
+    ],
+)
+def test_what_stands_around_a_caption_is_removed(answer: str) -> None:
+    assert clean_answer(answer) == CAPTION
+    assert find_answer_flaw(clean_answer(answer), "en", style="paragraph") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "flaw"),
+    [
+        ("", "empty"),
+        ("<think>The image shows", "reasoning without an end"),
+        ("I'm sorry, but I can't help with that.", "refusal"),
+        ("I\u2019m unable to view images.", "refusal"),
+        ("As an AI language model, I cannot see the image.", "refusal"),
+        ("Es tut mir leid, ich kann das nicht.", "refusal"),
+        ("a dog " * 60, "repetition"),
+        ("A dog runs. " * 5, "repetition"),
+        ("Собака бежит по траве.", "wrong script"),
+        ("Ein brauner Hund rennt über die Wiese und ein Kind in einem roten Mantel sieht ihm zu.", "another language"),
+        ("A dog runs over the grass. A child in a red coat looks at", "cut off"),
+        ("| object | colour |\n|---|---|\n| dog | brown |", "a table"),
+        ("The caf\u00c3\u00a9 is \u00c3\u00a0 la carte.", "UTF-8 that was read in another encoding"),
+    ],
+)
+def test_what_is_no_caption_is_refused_with_its_reason(answer: str, flaw: str) -> None:
+    assert find_answer_flaw(clean_answer(answer), "en", style="paragraph") == flaw
+
+
+def test_sentences_of_every_language_pass() -> None:
+    for code in LANGUAGES:
+        text = " ".join(SENTENCES[code])
+        assert find_answer_flaw(clean_answer(text), code) is None, code
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A sign says: I\u2019m sorry we are closed.",
+        "A 3 x 4 grid of 1. FC K\u00f6ln fans",
+        "5 * 3 * 2 squares",
+        "2 red squares",
+    ],
+)
+def test_plain_captions_stay_as_they_are(text: str) -> None:
+    assert clean_answer(text) == text
+    assert find_answer_flaw(text, "en") is None
+
+
+@pytest.mark.parametrize(("reason", "problem"), [("length", "cut off"), ("content_filter", "content filter")])
+def test_an_endpoint_says_that_an_answer_is_not_whole(reason: str, problem: str) -> None:
+    body = json.dumps({"choices": [{"message": {"content": "A dog in"}, "finish_reason": reason}]}).encode()
+    with pytest.raises(NoAnswer, match=problem):
+        _answer_text(body, must_be_whole=True)
+    assert _answer_text(body, must_be_whole=False) == "A dog in"
