@@ -48,6 +48,9 @@ class RuntimeConfig:
     """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
     they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
     the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
+    compile: bool | None = None
+    """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
+    where it is possible."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
     more time."""
@@ -76,6 +79,10 @@ class RuntimeConfig:
         import torch
 
         return 12 if self.device != "cpu" and torch.cuda.is_available() else 0
+
+    def compiles(self, device_type: str) -> bool:
+        """Tell whether layers are compiled on a device of this type."""
+        return device_type == "cuda" if self.compile is None else self.compile
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
         """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
