@@ -17,7 +17,7 @@ from polyglance.train import run as run_module
 from polyglance.train.compiled import CompiledLayers
 from polyglance.train.config import StartConfig, VisionCacheConfig
 from polyglance.train.run import train
-from tests.train.runs import small_run
+from tests.train.runs import read_rows, small_run, write_checkpoint
 
 # torch looks at the gradients of all arguments while it compiles; it hides its own warning, unless that is an error.
 pytestmark = [
@@ -66,6 +66,26 @@ def test_layers_compile_whole_and_never_again_in_200_steps(
     assert compiled_at == [2], "one graph for each kind of layer"
     assert counters["stats"]["unique_graphs"] == 2
     assert not counters["graph_break"]
+
+
+@pytest.mark.slow
+def test_a_run_with_layers_compiled_by_inductor(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    """The compiler of GPUs too, here for a CPU. Without dropout, whose numbers differ."""
+    checkpoint = write_checkpoint(tmp_path / "start", tokenizer_path, dropout=0.0, vocab_size=1024)
+    config = small_run(
+        world,
+        None,
+        tokenizer=None,
+        start=StartConfig(checkpoint=checkpoint),
+        vision_cache=VisionCacheConfig(use="never"),
+        num_samples=8 * 3,
+        log_every_steps=1,
+    )
+    for name, compiled in (("compiled", True), ("plain", False)):
+        engine = RuntimeConfig(device="cpu", compile=compiled, activation_checkpointing=True)
+        train(replace(config, engine=engine), tmp_path / name)
+    losses = [[row["loss_nats"] for row in read_rows(tmp_path / name)] for name in ("compiled", "plain")]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
 def test_layers_that_cannot_be_compiled_are_said_to_run_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
