@@ -29,13 +29,10 @@ from polyglance.model.flops import build_on_meta, count_macs, count_training_mac
 from polyglance.model.loss import token_nats
 from polyglance.model.vision import normalise_pixels
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
-from polyglance.train.frozen import FrozenWeights
 from polyglance.train.loop import Hooks, Loop
 from polyglance.train.optim import OptimConfig
-from polyglance.train.parallel import recompute_activations
-from polyglance.train.run import make_batch_source
+from polyglance.train.run import make_batch_source, prepare_objective
 from polyglance.train.start import make_mixture
-from polyglance.train.step import CaptionObjective
 from polyglance.train.vision_cache import open_features
 
 _MICRO_BATCHES = {"0.4b": 128, "3.5b": 64, "11.2b": 32}
@@ -240,14 +237,13 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
             cache = replace(config, vision_cache=replace(config.vision_cache, use="always"))
             features = open_features(cache, model, processor, runtime)
         mixture = make_mixture(config, processor, model.config, features)
-        objective = CaptionObjective(model)
-        if config.engine.activation_checkpointing:
-            recompute_activations(objective)
-        FrozenWeights(model, runtime.dtype)
-        source = make_batch_source(config, mixture, model.config, runtime)
         run_dir = folder / "rates" / f"{size}-{time.monotonic_ns()}"
         run_dir.mkdir(parents=True)
         _reset_peak()
+        objective, _, config = prepare_objective(
+            config, model, runtime, run_dir, image_size=plan.image_size, is_cached=is_cached
+        )
+        source = make_batch_source(config, mixture, model.config, runtime)
         Loop(objective, source, config, run_dir, runtime, hooks=Hooks(on_row=rows.append)).run()
     return rows
 

@@ -55,6 +55,9 @@ class RuntimeConfig:
     """With `fsdp`: processes that share one copy of the weights. If it is less than all, there are several copies, and
     gradients are averaged over them as well (HSDP): weights are then gathered within a node, where links are fast. If
     not given: the processes of one node."""
+    compile: bool | None = None
+    """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
+    where it is possible."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
     more time."""
@@ -99,6 +102,10 @@ class RuntimeConfig:
         import torch
 
         return 12 if self.device != "cpu" and torch.cuda.is_available() else 0
+
+    def compiles(self, device_type: str) -> bool:
+        """Tell whether layers are compiled on a device of this type."""
+        return device_type == "cuda" if self.compile is None else self.compile
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
         """Number of micro-batches that an optimiser step is divided into: processes times passes of each.

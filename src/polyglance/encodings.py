@@ -20,8 +20,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, cast
 
-import pyarrow as pa
-
 __all__ = [
     "COMPRESSED_SUFFIXES",
     "DAMAGE",
@@ -35,7 +33,7 @@ __all__ = [
 
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 """Extensions of compressed files."""
-DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError, pa.ArrowException)
+DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
 """Errors of the decompressors on files that are cut short or damaged."""
 _MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b\x08"),
@@ -225,6 +223,8 @@ def _unpack(path: Path, compression: str) -> IO[bytes]:
         case "xz":
             return cast(IO[bytes], lzma.open(path, "rb"))
         case "zstd":
+            import pyarrow as pa  # heavy, and no other compression needs it
+
             return cast(IO[bytes], io.BufferedReader(pa.input_stream(path, compression="zstd"), _BUFFER_BYTES))
         case _:
             return path.open("rb", buffering=_BUFFER_BYTES)

@@ -17,7 +17,7 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.training_setup import find_divisors
 from polyglance.train import micro_batch
 from polyglance.train.config import StartConfig, TrainConfig
-from polyglance.train.micro_batch import _halve_until_it_fits, _make_longest_batch, _make_pass
+from polyglance.train.micro_batch import Trial, _halve_until_it_fits
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
 from polyglance.train.step import CaptionObjective
@@ -95,10 +95,6 @@ def test_a_trial_leaves_nothing_behind(config: TrainConfig, fails: bool, is_cach
     """Neither a gradient nor another weight, whether it fits or not. It sees the longest samples that there can be."""
     model = Polyglance(MicroConfig(width=16, image_size=32).build(64))
     before = {name: p.clone() for name, p in model.state_dict().items()}
-    batch = _make_longest_batch(config, model, 3, 32, model.config.num_image_tokens(32) - 1 if is_cached else None)
-    assert batch.input_ids.shape == (3, config.mixture.max_source_tokens)
-    assert batch.labels.shape == (3, config.mixture.max_target_tokens)
-    assert batch.num_tokens == batch.labels.numel()
     gradients: list[bool] = []
 
     class Failing(CaptionObjective):
@@ -110,9 +106,13 @@ def test_a_trial_leaves_nothing_behind(config: TrainConfig, fails: bool, is_cach
                 raise torch.OutOfMemoryError("CUDA out of memory")
             return loss, nats
 
-    objective = Failing(model)
+    trial = Trial(config, Failing(model), Runtime.single(), image_size=32, is_cached=is_cached)
+    batch = trial.make_batch(3)
+    assert batch.input_ids.shape == (3, config.mixture.max_source_tokens)
+    assert batch.labels.shape == (3, config.mixture.max_target_tokens)
+    assert batch.num_tokens == batch.labels.numel()
     try:
-        _make_pass(objective, batch, Runtime.single())
+        trial.make_pass(3)
     except torch.OutOfMemoryError:
         assert fails
     assert gradients == [True], "a backward pass was made"

@@ -27,7 +27,7 @@ from polyglance.model.vision import count_channels
 from polyglance.train.config import TrainConfig
 from polyglance.train.parallel import measure_free_bytes
 
-__all__ = ["MicroBatchRecord", "fix_micro_batch_size"]
+__all__ = ["MicroBatchRecord", "Trial", "fix_micro_batch_size"]
 
 _RECORD = "micro_batch_size.json"
 
@@ -52,18 +52,64 @@ class MicroBatchRecord:
     """Number of processes."""
 
 
-def fix_micro_batch_size(
-    config: TrainConfig, objective: nn.Module, run_dir: Path, runtime: Runtime, *, image_size: int, is_cached: bool
-) -> TrainConfig:
-    """Return the configuration with a number in place of `auto`.
+class Trial:
+    """Passes over the longest samples that a run can meet, before it starts. They leave nothing behind.
 
     Args:
         objective: the run's objective, on its device, not yet distributed.
         is_cached: the run trains on features of the vision tower.
+    """
+
+    def __init__(
+        self, config: TrainConfig, objective: nn.Module, runtime: Runtime, *, image_size: int, is_cached: bool
+    ) -> None:
+        self.config, self.objective, self.runtime = config, objective, runtime
+        self.model: Polyglance = objective.get_submodule("model")  # type: ignore[assignment]
+        self.image_size, self.is_cached = image_size, is_cached
+
+    def make_batch(self, num_samples: int) -> Batch:
+        """Make a batch of the longest prompts and targets."""
+        source_tokens, target_tokens = self.config.mixture.max_source_tokens, self.config.mixture.max_target_tokens
+        side = 0 if self.is_cached else self.image_size
+        places = self.model.config.num_image_tokens(self.image_size) - 1
+        width = count_channels(self.model.config.vision_config)
+        with torch.device(self.runtime.device):
+            return Batch(
+                images=torch.zeros(num_samples, side, side, 3, dtype=torch.uint8),
+                input_ids=torch.zeros(num_samples, source_tokens, dtype=torch.long),
+                attention_mask=torch.ones(num_samples, source_tokens, dtype=torch.long),
+                labels=torch.zeros(num_samples, target_tokens, dtype=torch.long),
+                cell=np.zeros(num_samples, dtype=np.int64),
+                features=torch.zeros(num_samples, places, width) if self.is_cached else None,
+            )
+
+    def make_pass(self, num_samples: int) -> None:
+        """Make a pass as in training, with the optimiser's two moments in memory.
+
+        Raises:
+            torch.OutOfMemoryError: it does not fit.
+        """
+        set_train_mode(self.model)
+        trained = [p for p in self.objective.parameters() if p.requires_grad]
+        moments = [torch.empty(2 * p.numel(), dtype=p.dtype, device=p.device) for p in trained]
+        try:
+            with self.runtime.keep_casts(), self.runtime.autocast():
+                loss, _ = self.objective(self.make_batch(num_samples), 1.0)
+                with self.runtime.autocast(enabled=False):
+                    loss.backward()
+            self.runtime.synchronise()
+        finally:
+            moments.clear()
+            self.objective.zero_grad(set_to_none=True)
+
+
+def fix_micro_batch_size(trial: Trial, run_dir: Path) -> TrainConfig:
+    """Return the run's configuration with a number in place of `auto`.
 
     Raises:
         ValueError: not even one sample fits.
     """
+    config, runtime = trial.config, trial.runtime
     if config.engine.micro_batch_size != "auto":
         return config
     path = run_dir / _RECORD
@@ -71,37 +117,27 @@ def fix_micro_batch_size(
     is_continued = record is not None and any(run_dir.glob("checkpoints/step-*"))
     record = runtime.from_main(record if is_continued else None)
     if record is None:
-        model: Polyglance = objective.get_submodule("model")  # type: ignore[assignment]
-        record = _find_size(config, objective, model, runtime, image_size=image_size, is_cached=is_cached)
+        record = _find_size(trial)
         if runtime.is_main:
             write_json(path, to_dict(record))
             print(f"{run_dir.name}: {_describe(record)}", file=sys.stderr, flush=True)
     return replace(config, engine=replace(config.engine, micro_batch_size=record.micro_batch_size))
 
 
-def _find_size(
-    config: TrainConfig, objective: nn.Module, model: Polyglance, runtime: Runtime, *, image_size: int, is_cached: bool
-) -> MicroBatchRecord:
-    share, remainder = divmod(config.mixture.batch_size, runtime.world_size)
+def _find_size(trial: Trial) -> MicroBatchRecord:
+    runtime, batch_size = trial.runtime, trial.config.mixture.batch_size
+    share, remainder = divmod(batch_size, runtime.world_size)
     if remainder or not share:
-        raise ValueError(
-            f"a batch of {config.mixture.batch_size} samples cannot be divided over {runtime.world_size} processes"
-        )
+        raise ValueError(f"a batch of {batch_size} samples cannot be divided over {runtime.world_size} processes")
     sizes = find_divisors(share)
     free_bytes = min(runtime.gather(measure_free_bytes(runtime.device)))
-    per_sample = _plan_bytes_per_sample(config, model, runtime, image_size)
-    planned = _plan_size(sizes, free_bytes - _count_state_bytes(model, runtime), per_sample)
+    per_sample = _plan_bytes_per_sample(trial)
+    planned = _plan_size(sizes, free_bytes - _count_state_bytes(trial.model, runtime), per_sample)
     # Shards exchange parameters within a pass: a process that ran out of memory would leave the others waiting.
     is_checked = runtime.device.type == "cuda" and runtime.strategy != "fsdp"
     size, too_large = planned, list[int]()
     if is_checked:
-        set_train_mode(model)
-        features = model.config.num_image_tokens(image_size) - 1 if is_cached else None
-
-        def attempt(num_samples: int) -> None:
-            _make_pass(objective, _make_longest_batch(config, model, num_samples, image_size, features), runtime)
-
-        size, too_large = _halve_until_it_fits(sizes, planned, attempt)
+        size, too_large = _halve_until_it_fits(sizes, planned, trial.make_pass)
     return MicroBatchRecord(
         micro_batch_size=min(runtime.gather(size)),
         planned=planned,
@@ -144,54 +180,20 @@ def _halve_until_it_fits(sizes: Sequence[int], planned: int, attempt: Callable[[
         size = max(smaller)
 
 
-def _make_pass(objective: nn.Module, batch: Batch, runtime: Runtime) -> None:
-    """Make a pass as in training, with the optimiser's two moments in memory; leave nothing behind."""
-    moments = [
-        torch.empty(2 * p.numel(), dtype=p.dtype, device=p.device) for p in objective.parameters() if p.requires_grad
-    ]
-    try:
-        with runtime.keep_casts(), runtime.autocast():
-            loss, _ = objective(batch, 1.0)
-            with runtime.autocast(enabled=False):
-                loss.backward()
-        runtime.synchronise()
-    finally:
-        moments.clear()
-        objective.zero_grad(set_to_none=True)
-
-
-def _make_longest_batch(
-    config: TrainConfig, model: Polyglance, num_samples: int, image_size: int, features: int | None
-) -> Batch:
-    """Make a batch of the longest prompts and targets that the run can meet."""
-    shape = config.mixture.max_source_tokens, config.mixture.max_target_tokens
-    with torch.device(next(model.parameters()).device):
-        side = 0 if features is not None else image_size
-        width = count_channels(model.config.vision_config)
-        return Batch(
-            images=torch.zeros(num_samples, side, side, 3, dtype=torch.uint8),
-            input_ids=torch.zeros(num_samples, shape[0], dtype=torch.long),
-            attention_mask=torch.ones(num_samples, shape[0], dtype=torch.long),
-            labels=torch.zeros(num_samples, shape[1], dtype=torch.long),
-            cell=np.zeros(num_samples, dtype=np.int64),
-            features=torch.zeros(num_samples, features, width) if features else None,
-        )
-
-
-def _plan_bytes_per_sample(config: TrainConfig, model: Polyglance, runtime: Runtime, image_size: int) -> int:
+def _plan_bytes_per_sample(trial: Trial) -> int:
     """Estimate the memory of one of the longest samples: what autograd keeps, counted on the meta device."""
+    model, mixture, dtype = trial.model, trial.config.mixture, trial.runtime.dtype
     meta = build_on_meta(model.config)
     freeze_like(meta, model)
     lengths = {
-        "image_size": image_size,
-        "source_tokens": config.mixture.max_source_tokens,
-        "target_tokens": config.mixture.max_target_tokens,
+        "image_size": trial.image_size,
+        "source_tokens": mixture.max_source_tokens,
+        "target_tokens": mixture.max_target_tokens,
     }
-    saved = count_saved_bytes(meta, runtime.dtype, **lengths)
-    if not config.engine.activation_checkpointing:
+    saved = count_saved_bytes(meta, dtype, **lengths)
+    if not trial.config.engine.activation_checkpointing:
         return saved
-    num_bytes = runtime.dtype.itemsize
-    return count_recomputed_bytes(model.config, saved, num_bytes=num_bytes, **lengths)
+    return count_recomputed_bytes(model.config, saved, num_bytes=dtype.itemsize, **lengths)
 
 
 def _count_state_bytes(model: Polyglance, runtime: Runtime) -> int:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,20 @@ from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.train.compiled import CompiledLayers
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.frozen import FrozenWeights
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
-from polyglance.train.micro_batch import fix_micro_batch_size
+from polyglance.train.micro_batch import Trial, fix_micro_batch_size
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
 from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
 from polyglance.train.step import CaptionObjective
 from polyglance.train.vision_cache import open_features
 
-__all__ = ["make_batch_source", "train"]
+__all__ = ["make_batch_source", "prepare_objective", "train"]
 
 
 def train(
@@ -63,23 +65,14 @@ def train(
         runtime.barrier()
         features = open_features(config, model, processor, runtime)
         mixture = make_mixture(config, processor, model.config, features)
+        image_size, is_cached = processor.config.image_size, features is not None
         if runtime.is_main:
             folder.write_samples(mixture.samples_per_cell(config.num_steps))
         mfu = None
         if (peak_tflops := config.engine.peak_tflops) is not None:
-            size, is_cached = processor.config.image_size, features is not None
-            mfu = make_mfu(model, runtime, peak_tflops=peak_tflops, image_size=size, is_cached=is_cached)
-        objective = CaptionObjective(model)
-        if config.engine.activation_checkpointing:
-            recompute_activations(objective)
-        frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
-        config = fix_micro_batch_size(
-            config,
-            objective,
-            folder.path,
-            runtime,
-            image_size=processor.config.image_size,
-            is_cached=features is not None,
+            mfu = make_mfu(model, runtime, peak_tflops=peak_tflops, image_size=image_size, is_cached=is_cached)
+        objective, frozen, config = prepare_objective(
+            config, model, runtime, folder.path, image_size=image_size, is_cached=is_cached
         )
         batches = make_batch_source(config, mixture, model.config, runtime)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
@@ -99,6 +92,38 @@ def train(
         if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
             return Polyglance.from_pretrained(folder.final).eval()
     return model.cpu().eval()
+
+
+def prepare_objective(
+    config: TrainConfig, model: Polyglance, runtime: Runtime, run_dir: Path, *, image_size: int, is_cached: bool
+) -> tuple[CaptionObjective, FrozenWeights, TrainConfig]:
+    """Prepare the objective of a model on the run's device: compiled layers, recomputed activations, frozen weights in
+    the run's precision, and the number of samples a pass.
+
+    Args:
+        run_dir: folder that gets the record of the samples a pass, if their number is `auto`.
+        image_size: side of the square images, in pixels.
+        is_cached: the run trains on features of the vision tower.
+
+    Returns:
+        The objective; the frozen weights, to be restored before the model is saved; the configuration with the number
+        of samples a pass.
+
+    Raises:
+        ValueError: not even one sample fits into the device's memory, or layers that have to be compiled cannot be.
+    """
+    if runtime.device.type == "cuda":
+        # cuDNN's attention makes a plan of 7 ms of CPU time for every shape of queries, keys and mask that is new.
+        torch.backends.cuda.enable_cudnn_sdp(False)
+    objective = CaptionObjective(model)
+    compiled = CompiledLayers(model) if config.engine.compiles(runtime.device.type) else None
+    if config.engine.activation_checkpointing:
+        recompute_activations(objective)
+    frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
+    trial = Trial(config, objective, runtime, image_size=image_size, is_cached=is_cached)
+    if compiled is not None and runtime.strategy != "fsdp":  # shards are compiled as they are first gathered
+        compiled.warm_up(partial(trial.make_pass, 2), runtime, is_required=bool(config.engine.compile))
+    return objective, frozen, fix_micro_batch_size(trial, run_dir)
 
 
 def make_batch_source(

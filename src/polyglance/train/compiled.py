@@ -1,0 +1,69 @@
+"""Layers compiled one by one: a pass launches a few fused kernels a layer in place of each of its operations.
+
+Layers of one kind share one compilation, for all lengths: their weights are arguments of it, so that 42 layers compile
+in the time of one. torch keeps what it has compiled on disk (`TORCHINDUCTOR_CACHE_DIR`).
+"""
+
+import functools
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from polyglance.distributed import Runtime
+from polyglance.train.parallel import find_layers
+
+__all__ = ["CompiledLayers"]
+
+
+class CompiledLayers:
+    """The layers of encoder and decoder and the blocks of a Florence-2 tower, compiled when they are first called in
+    training. In evaluation they run as they are.
+
+    Dropout draws other numbers in a compiled layer; they too are a function of the seed. Make this before
+    `recompute_activations`.
+
+    Args:
+        model: the whole model.
+        backend: torch.compile's.
+    """
+
+    def __init__(self, model: nn.Module, *, backend: str | Callable[..., Any] = "inductor") -> None:
+        self._model = model
+        self._is_on = True
+        blocks = [module for module in model.modules() if type(module).__name__ == "Florence2VisionBlock"]
+        for layer in (*find_layers(model), *blocks):
+            compiled = torch.compile(layer.forward, dynamic=True, backend=backend)
+            layer.forward = functools.partial(self._call, compiled, layer.forward)
+
+    def _call(self, compiled: Callable[..., Any], forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return (compiled if self._is_on and self._model.training else forward)(*args, **kwargs)
+
+    def warm_up(self, make_pass: Callable[[], None], runtime: Runtime, *, is_required: bool) -> None:
+        """Make a pass, which compiles the layers, and print the seconds that it took. If they cannot be compiled, and
+        that is not required, say so and let them run as they are.
+
+        Raises:
+            ValueError: they cannot be compiled, and it is required.
+        """
+        since_s = time.monotonic()
+        try:
+            make_pass()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # all of torch.compile's are
+            cause = error.__cause__ or error
+            reason = ": ".join(line.strip() for line in str(cause).splitlines()[:2] if line.strip())
+            reason = reason or type(error).__name__
+            if is_required:
+                hint = "set engine.compile = false"
+                raise ValueError(f"the layers cannot be compiled here ({reason}): {hint}") from error
+            self._is_on = False
+            text = f"layers are not compiled, which is slower: {reason}"
+        else:
+            text = f"layers compiled in {time.monotonic() - since_s:.0f} s"
+        if runtime.is_main:
+            print(text, file=sys.stderr, flush=True)
