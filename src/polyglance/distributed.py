@@ -48,8 +48,8 @@ class RuntimeConfig:
     """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
     they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
     the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
-    reduce_dtype: Literal["fp32", "bf16"] = "fp32"
-    """Number format that gradients are sent in between processes. `bf16`: half the traffic; sums of many processes lose
+    reduce_dtype: Literal["fp32", "bf16"] | None = None
+    """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of many processes lose
     digits. Replicas (`ddp`) do it on GPUs alone."""
     shard_size: int | None = None
     """With `fsdp`: processes that share one copy of the weights. If it is less than all, there are several copies, and
@@ -264,7 +264,7 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
             device=device,
             strategy=strategy,
             precision=config.precision,
-            reduce_dtype=config.reduce_dtype,
+            reduce_dtype=config.reduce_dtype or "fp32",
             mesh=mesh,
         )
     finally:
