@@ -49,8 +49,8 @@ class RuntimeConfig:
     they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
     the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     reduce_dtype: Literal["fp32", "bf16"] | None = None
-    """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of many processes lose
-    digits. Replicas (`ddp`) do it on GPUs alone."""
+    """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of
+    many processes lose digits. Replicas (`ddp`) do it on GPUs alone."""
     shard_size: int | None = None
     """With `fsdp`: processes that share one copy of the weights. If it is less than all, there are several copies, and
     gradients are averaged over them as well (HSDP): weights are then gathered within a node, where links are fast. If
