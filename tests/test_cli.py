@@ -78,6 +78,18 @@ def test_a_world_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFix
     assert "caption-ru" in printed(capsys, "data", "stats", str(tmp_path / "train"))
 
 
+def test_a_dry_run_of_an_import_writes_nothing(
+    tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text("\n".join((shared / "data/emoji/captions.jsonl").read_text().splitlines()[:20]))
+    args = ("data", "import", "--dry-run", "--table", str(table), "--images", str(shared / "data/emoji"))
+    plan = json.loads(printed(capsys, *args, "--out", str(tmp_path / "out"), "--json"))
+    assert plan["num_good"] == 20
+    assert "JSON lines, utf-8" in printed(capsys, *args, "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = (shared / "data/emoji/captions.jsonl").read_text().splitlines()[:20]
     table = tmp_path / "table.jsonl"

@@ -357,7 +357,7 @@ def _scaled_grey(image: Image.Image) -> Image.Image:
     is_inverted = tags.get(_PHOTOMETRIC, (1,))[0] == 0
     if is_inverted:
         values = white - values
-    half = 0 if is_inverted or white != 0xFFFF else white // 2  # libtiff's own conversions do not round
+    half = 0 if is_inverted or white != 0xFFFF else white // 2  # 12-bit and inverted values are rounded down
     grey = Image.fromarray(((values * 255 + half) // white).astype(np.uint8))
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

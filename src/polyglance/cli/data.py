@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import make_plain, show
-from polyglance.data.importer import ImportConfig, import_data
+from polyglance.data.importer import ImportConfig, format_plan, import_data, plan_import
 from polyglance.data.world import WorldConfig, generate
 from polyglance.report.audit import AuditConfig, write_audit
 from polyglance.settings import UnusedSettingError
@@ -28,12 +28,16 @@ def make_world(out: Path, config: Options[WorldConfig], json: bool = False) -> N
     show(generate(config, out), json, _make_fact_table)
 
 
-def import_data_sets(config: Options[ImportConfig], json: bool = False) -> None:
+def import_data_sets(config: Options[ImportConfig], dry_run: bool = False, json: bool = False) -> None:
     """Make data sets of your own images and texts. What cannot be used is counted, with file and line.
 
     Args:
+        dry_run: Print columns, languages and encoding of the table with sample rows, and write nothing.
         json: Print the result as JSON.
     """
+    if dry_run:
+        show(plan_import(config), json, format_plan)
+        return
     show(import_data(config), json, _make_fact_table)
 
 
