@@ -33,7 +33,7 @@ _RATES_S = 130
 
 @dataclass
 class Results:
-    """What was seen so far."""
+    """Results up to now."""
 
     environment: dict[str, Any]
     checks: dict[str, tuple[bool, str]] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What benchmarks/gpu.py needs on a GPU machine, made on any machine: data, tokenizers, a small model, golden outputs.
+"""Inputs of benchmarks/gpu.py on a GPU machine, made on any machine: data, tokenizers, a small model, golden outputs.
 
 Samples have the published lengths (official code section 2.3): every word of the texts is one token. Models of the true
 sizes are not among it. They are drawn at random on the GPU, which takes less time than to read them.

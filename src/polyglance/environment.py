@@ -1,4 +1,4 @@
-"""What a result was computed with: versions of packages, machine and GPU."""
+"""Environment that a result was computed in: versions of packages, machine and GPU."""
 
 import platform
 import subprocess

@@ -20,7 +20,7 @@ from PIL import Image, UnidentifiedImageError
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "to_reduced_rgb", "to_rgb"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""What is read. Not all that Pillow can: some of its formats start other programs."""
+"""Formats that are read. Not all that Pillow reads: some of its formats start other programs."""
 MAX_PIXELS = 2**26
 """Default bound on width times height (8192 x 8192)."""
 
@@ -38,7 +38,7 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
+"""Errors that Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
 _BITS, _PHOTOMETRIC, _PLANAR, _EXTRA, _SAMPLE_FORMAT = 258, 262, 284, 338, 339
 """Tags of TIFF (TIFF 6.0): bits per sample, photometric interpretation, planar configuration, extra samples, sample
 format."""

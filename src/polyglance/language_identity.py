@@ -20,7 +20,7 @@ _MIN_TEXTS = 5
 _MIN_LETTERS = 100
 _MIN_SHARE = 0.6
 _MIN_LETTERS_OF_TEXT = 40
-"""Letters of a single text whose language is told; half of them where it has letters with accents."""
+"""Letters of a single text whose language is identified; half of them where it has letters with accents."""
 
 
 @cache

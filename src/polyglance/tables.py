@@ -1,4 +1,4 @@
-"""Rows of tables: CSV, TSV, JSON lines and Parquet, told by the file's extension.
+"""Rows of tables: CSV, TSV, JSON lines and Parquet, found from the file's extension.
 
     for row in read_table(Path("captions.csv")):
         row.values        # {"image": "a.png", "en": "a dog"}
@@ -27,7 +27,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 TABLE_SUFFIXES = (*_JSON_LINES, *DELIMITERS, ".parquet")
 """Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
 _OTHER_DELIMITERS = (";", "\t")
-"""What stands between the cells of a CSV whose header has no comma."""
+"""Delimiters of a CSV whose header has no comma."""
 _BATCH_ROWS = 1024
 
 
@@ -43,7 +43,7 @@ class TableRow:
     problem: str = ""
     """Why the row could not be read, in words to count by; then it has no values."""
     detail: str = ""
-    """What exactly was found, for a person to read."""
+    """The exact finding, for a person to read."""
     num_rows: int = 1
     """Rows that are lost with an unreadable one (the rest of a damaged row group of Parquet)."""
 
@@ -57,7 +57,7 @@ class TableFormat:
     text: TextFormat = field(default_factory=TextFormat)
     """Encoding and compression, of a table of text."""
     delimiter: str = ""
-    """What stands between cells; empty for JSON lines and Parquet."""
+    """Delimiter of cells; empty for JSON lines and Parquet."""
     quoted: bool = False
     """Whether cells may be quoted as in a CSV."""
     quoted_throughout: bool = False
@@ -75,11 +75,11 @@ class TableFormat:
 
 
 def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Quoting = "auto") -> TableFormat:
-    """Tell how a table is written. The quotes of a TSV are told by all its lines.
+    """Tell how a table is written. The quotes of a TSV are found from all its lines.
 
     Args:
-        encoding: codec of Python; `auto`: told by the first bytes.
-        quoting: `auto`: told by the lines.
+        encoding: codec of Python; `auto`: found from the first bytes.
+        quoting: `auto`: found from the lines.
 
     Raises:
         ValueError: no such file, an empty one, another extension, or quotes of two customs.

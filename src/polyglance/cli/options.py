@@ -45,7 +45,7 @@ Paths = UseAppendAction[tuple[Annotated[Path, arg(metavar="FILE")], ...]]
 """Files, with the option repeated for each: `--refs a.txt --refs b.txt`."""
 
 REGISTRY = ConstructorRegistry()
-"""How values of options are parsed, for `tyro`."""
+"""Rules of `tyro` for parsing the values of options."""
 
 
 class MistakeError(Exception):

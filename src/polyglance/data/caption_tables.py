@@ -36,7 +36,7 @@ _PARQUET_SAMPLE_ROWS = 100
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """What a column is taken as."""
+    """Role of a column."""
 
     name: str
     role: str
@@ -97,7 +97,7 @@ def open_caption_table(
 
     Args:
         encoding, quoting: as for `detect_table_format`.
-        columns: `name=role`, for columns that are what they are told to be.
+        columns: `name=role`, for columns whose role is given and not guessed.
 
     Raises:
         ValueError: a file that is no table (`polyglance.tables`), no column of images, none of texts, or one that reads

@@ -1,4 +1,4 @@
-"""What the cells of a column are: texts, or something that is no text."""
+"""Kind of the cells of a column: texts, or something that is no text."""
 
 import re
 from collections import Counter

@@ -74,13 +74,13 @@ class ImportConfig(ImageLimits):
     languages: tuple[str, ...] = ()
     """Languages to keep; empty: all."""
     columns: tuple[str, ...] = ()
-    """What columns of the table are, as name=role: a language code, `image`, `key`, `style` or `ignore`. Empty: decided
+    """Roles of columns of the table, as name=role: a language code, `image`, `key`, `style` or `ignore`. Empty: decided
     by their names and content."""
     encoding: str = "auto"
-    """Codec of a table of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, told by its first bytes."""
+    """Codec of a table of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, found from its first bytes."""
     quoting: Quoting = "auto"
     """Quotes in a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
-    `auto`: told by its lines."""
+    `auto`: found from its lines."""
     licence: str = ""
     """Licence of images and texts, for the manifest."""
     seed: int = 0
@@ -209,7 +209,7 @@ def _open_table(config: ImportConfig) -> CaptionTable | None:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportPlan:
-    """What an import of a table would do, decided from its first rows; nothing is written."""
+    """Plan of the import of a table, decided from its first rows; nothing is written."""
 
     table: str
     format: str

@@ -40,7 +40,7 @@ class Failure:
     reason: str
     """Few words, the same for the same cause: `endpoint: timed out`."""
     detail: str = field(default="", compare=False)
-    """What was answered, where that is the reason."""
+    """The answer, where it is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

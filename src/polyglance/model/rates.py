@@ -50,7 +50,7 @@ class Rate:
     is_measured: bool
     """Whether this size was measured on this card; else the rate is an estimate."""
     basis: str
-    """What the rate was taken from, in words."""
+    """Source of the rate, in words."""
 
     def samples_per_s(self, training_gmac: float) -> float:
         """Return samples per second, for the multiply-accumulates of a training step on one sample, in 10^9."""

@@ -15,7 +15,7 @@ from transformers.models.florence2.modeling_florence2 import Florence2MultiModal
 __all__ = ["ConvStemConfig", "ImageProjector", "build_vision_tower", "count_channels", "normalise_pixels"]
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Of ImageNet's red, green and blue, for pixels from 0 to 1."""
+"""Mean and standard deviation of ImageNet's red, green and blue, for pixels from 0 to 1."""
 
 
 def count_channels(config: PreTrainedConfig) -> int:

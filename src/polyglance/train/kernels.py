@@ -1,4 +1,4 @@
-"""What the steps of a run make a device do: launches, shapes, time by kind of kernel, and time without work.
+"""Work of a device in the steps of a run: launches, shapes, time by kind of kernel, and time without work.
 
 trace = StepTrace(device, first_step=17)
 train(config, folder, hooks=Hooks(should_stop=trace.note_step))

@@ -46,7 +46,7 @@ class BatchSource:
 
 
 class _Outcome(NamedTuple):
-    """What a step has come to, once the device has computed it."""
+    """Outcome of a step, read once the device has computed it."""
 
     step: int
     values: LateValues

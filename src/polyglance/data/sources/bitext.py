@@ -56,10 +56,10 @@ class BitextSource(FormSource):
     fields of Parquet, `xml:lang` of a TMX, last component of a Moses file's name. None: the language codes; a TSV
     without header is then read as ("1", "2"). If English comes second there, give ("2", "1")."""
     encoding: str = "auto"
-    """Codec of files of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, told by their first bytes."""
+    """Codec of files of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, found from their first bytes."""
     quoting: Quoting = "auto"
     """Quotes of a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
-    `auto`: told by its lines."""
+    `auto`: found from its lines."""
     licence: str = ""
     """Licence of the texts, for the manifest."""
     max_characters: int = 1000

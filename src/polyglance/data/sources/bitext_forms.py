@@ -2,7 +2,7 @@
 
 A line ends at \\n and nowhere else (at \\r in files of old Macs). Other readers also split at U+2028, U+0085, form feed
 and so on, which the other side does not have in the same place; from there on the sides would not fit. Compression and
-encoding are told by `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
+encoding are found from `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
 """
 
 import glob
@@ -83,8 +83,8 @@ class BitextForm(SourceForm[RawPair], ABC):
         path: the file, folder or common name of two files.
         columns: names of the English and the other side in the file.
         must_name: a TSV must have a header with these names, unless they are numbers.
-        encoding: codec of files of text; `auto`: told by their first bytes.
-        quoting: quotes of a TSV; `auto`: told by its lines.
+        encoding: codec of files of text; `auto`: found from their first bytes.
+        quoting: quotes of a TSV; `auto`: found from its lines.
     """
 
     def __init__(
