@@ -3,9 +3,9 @@
     with open_utf8(Path("captions.csv.gz")) as file:
         for line in file: ...
 
-Compression (gzip, bzip2, xz, zstd) and encoding (UTF-8, UTF-16, UTF-32, with or without a byte order mark) are found from
-the first bytes of the file, not by its name. Any other encoding has to be named. Bytes that are not in the encoding
-come through as they are (UTF-8) or as U+FFFD (all others), so that whoever reads the lines can count them.
+Compression (gzip, bzip2, xz, zstd) and encoding (UTF-8, UTF-16, UTF-32, with or without a byte order mark) are found
+from the first bytes of the file, not from its name. Any other encoding has to be named. Bytes that are not in the
+encoding come through as they are (UTF-8) or as U+FFFD (all others), so that the reader of the lines can count them.
 """
 
 import bz2
