@@ -37,7 +37,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
     Raises:
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
-    form, columns = resolve_form(config, form)
+    form, columns, roles = resolve_form(config, form)
     rows, table_warnings = select_rows(config, form, columns, table)
     groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
     fits: dict[str, Fit] = {}
@@ -47,6 +47,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
     return Law(
         form=form.name,
         columns=columns,
+        roles=roles,
         fits=fits,
         config={**config.to_dict(), "form": form.name},
         data={

@@ -18,6 +18,7 @@ from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.form import Form
 from polyglance.laws.forms import FORMS, make_form
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
+from polyglance.laws.roles import Role, resolve_roles
 
 __all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
@@ -259,6 +260,8 @@ class Law:
     """Predictor (and `y`) -> column of the table."""
     fits: Mapping[str, Fit]
     """Group -> fit; the only key is `all` where the table has no groups."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """Predictor -> what it counts."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Options of the fit, objective and delta among them."""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -295,6 +298,7 @@ class Law:
             "predictors": list(self.first.form.predictors),
             "parameter_names": list(self.first.form.parameters),
             "columns": dict(self.columns),
+            "roles": dict(self.roles),
             "config": dict(self.config),
             "data": dict(self.data),
             "warnings": [vars(warning) for warning in self.warnings],
@@ -348,6 +352,7 @@ class Law:
         return cls(
             form=name,
             columns=values["columns"],
+            roles=resolve_roles(values["columns"], values.get("roles")),
             fits={group: Fit.from_dict(form, fit) for group, fit in values["fits"].items()},
             config=values["config"],
             data=values["data"],

@@ -11,6 +11,7 @@ from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
+from polyglance.laws.roles import Role, check_roles, resolve_roles
 from polyglance.laws.table import Table, list_rows
 
 __all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "resolve_form", "select_rows"]
@@ -65,25 +66,38 @@ class Rows:
         return {label: self.take(self.groups == label) for label in list_labels(self.groups)}
 
 
-def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str]]:
-    """Return the form, and the column of the table for each of its predictors and for y.
+def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str], dict[str, Role]]:
+    """Return the form, the column of the table for each of its predictors and for y, and the predictors' roles.
 
     Args:
         form: a form in place of the config's.
 
     Raises:
-        ValueError: unknown form, or a predictor that the form does not have.
+        ValueError: unknown form, a predictor that the form does not have, or a role that does not fit the form.
     """
     columns = dict(config.columns)
     target = columns.pop("y", "y")
     if form is None:
+        if config.form == "additive" and len(columns) == 2:
+            columns = _order_additive(columns, resolve_roles(columns, config.roles))
         form = make_form(config.form, tuple(columns), offset=config.offset)
         if form.offset and config.fix.get(form.offset) == 0:
             form = make_form(config.form, tuple(columns), offset=False)
     for name in columns:
         if name not in form.predictors:
             raise ValueError(f"form {form.name!r} has no predictor {name!r}; it has {', '.join(form.predictors)}")
-    return form, {**{name: columns.get(name, name) for name in form.predictors}, "y": target}
+    columns = {name: columns.get(name, name) for name in form.predictors}
+    roles = resolve_roles(columns, config.roles)
+    check_roles(form.name, columns, roles)
+    return form, {**columns, "y": target}, roles
+
+
+def _order_additive(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
+    """Return the columns with the size first, where the roles say that it was named second."""
+    first, second = columns
+    if roles[second] == "parameters" and roles[first] != "parameters":
+        first, second = second, first
+    return {first: columns[first], second: columns[second]}
 
 
 def select_rows(
