@@ -67,6 +67,8 @@ class SolverReport:
     converged: bool
     at_bound: tuple[str, ...] = ()
     """Parameters that ended at a bound of the search, or at the user's."""
+    at_user_bound: tuple[str, ...] = ()
+    """Parameters that ended at a bound that the user gave."""
     unmoved: tuple[str, ...] = ()
     """Parameters that never left their start."""
 
@@ -227,7 +229,8 @@ class Fit:
     def from_dict(cls, form: Form, values: Mapping[str, Any]) -> "Fit":
         """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
         solver = {**values["solver"]}
-        solver["at_bound"], solver["unmoved"] = tuple(solver["at_bound"]), tuple(solver["unmoved"])
+        for name in ("at_bound", "at_user_bound", "unmoved"):
+            solver[name] = tuple(solver.get(name, ()))
         numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
         return cls(
             form=form,

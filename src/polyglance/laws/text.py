@@ -50,8 +50,9 @@ def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
     return [f"{warning.severity} {warning.code}: {warning.message}" for warning in warnings]
 
 
-def format_predictions(predictions: Mapping[str, Prediction]) -> str:
-    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation."""
+def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
+    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation; then the
+    law's warnings of severity error."""
     rows = []
     for label, one in predictions.items():
         for i in range(len(one.mean)):
@@ -60,7 +61,13 @@ def format_predictions(predictions: Mapping[str, Prediction]) -> str:
                 intervals.append("" if low is None or high is None else f"[{low[i]:.5g}, {high[i]:.5g}]")
             outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
-    return _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
+    table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
+    warnings = [
+        line
+        for label in predictions
+        for line in _format_warnings([one for one in law[label].warnings if one.severity == "error"])
+    ]
+    return "\n".join([table, *dict.fromkeys(warnings)])
 
 
 def format_comparison(comparison: LawComparison) -> str:
