@@ -54,6 +54,8 @@ class FormConfig:
     """Whether the law has its offset (eps, E). By default the form decides."""
     frontier: bool = False
     """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
+    maximise: bool = False
+    """Higher y is better (accuracy, BLEU, CIDEr): the frontier keeps the highest runs, not the lowest."""
     frontier_window: int = 1
     """Compare runs by the median loss of this many neighbouring checkpoints of a run (an odd number; needs `cluster`).
     The law is fitted to the measured losses, not to the medians."""

@@ -295,7 +295,7 @@ def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
             f"only {100 * solver.agreement:.0f} % of the polished starts reached the best minimum: the objective has "
             "several, and the parameters are poorly determined.",
         )
-    for name in solver.unmoved:
+    for name in () if solver.converged else solver.unmoved:  # a start may be the optimum
         yield LawWarning("unmoved-start", "error", f"{name} never left its start: its value is a guess, not a fit.")
     if num_draws and evidence.num_failed > 0.05 * num_draws:
         yield LawWarning(
@@ -351,7 +351,7 @@ def _check_frontier(evidence: Evidence) -> Iterator[LawWarning]:
             yield LawWarning(
                 "dominated-rows",
                 "info",
-                f"for {num_all - num} of {num_all} rows another run has a lower loss at no more compute: this law is "
+                f"for {num_all - num} of {num_all} rows another run has a better y at no more compute: this law is "
                 "an average over all rows, not the frontier; fit the frontier to get that.",
             )
         return
