@@ -87,8 +87,8 @@ def test_the_frontier_of_scores_keeps_the_highest_and_is_asked_for():
 
 def test_a_start_that_is_the_optimum_is_no_error():
     c = np.geomspace(1e3, 1e6, 20)
-    for seed in range(30):  # pure power laws: the offset goes to zero, where one of the starts is
+    for seed in range(15):  # pure power laws: the offset goes to zero, where one of the starts is
         y = 50 * c**-0.3 * np.exp(0.003 * np.random.default_rng(seed).standard_normal(20))
-        config = FitConfig(form="compute", columns={"C": "C"}, bootstrap=0)
+        config = FitConfig(form="compute", columns={"C": "C"}, objective="log-lsq", bootstrap=0)
         fit = fit_law(config, Table.from_columns({"C": c, "y": y})).only
         assert "unmoved-start" not in {warning.code for warning in fit.warnings} or not fit.solver.converged
