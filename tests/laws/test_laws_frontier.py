@@ -1,5 +1,8 @@
 """The Pareto frontier: definition, options, warnings."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,3 +71,24 @@ def test_a_frontier_of_one_model_or_few_runs_gives_warnings():
     law = fit_law(FitConfig(form="compute", columns={"C": "C"}, size="model", frontier=True, bootstrap=50), one)
     codes = {warning.code for warning in law.only.warnings}
     assert {"frontier-one-size", "frontier-short"} <= codes
+
+
+def test_the_frontier_of_scores_keeps_the_highest_and_is_asked_for():
+    table = Table.read(Path(__file__).parent / "cases" / "accuracy.csv")
+    config = FitConfig(
+        form="compute", columns={"C": "gflops", "y": "acc"}, frontier=True, maximise=True, offset=False, bootstrap=0
+    )
+    assert [str(table.columns["run"][i]) for i in fit_law(config, table).only.rows] == [f"r{i}0" for i in range(8)]
+    with pytest.raises(ValueError, match=r"higher is better \(maximise\)"):
+        fit_law(replace(config, maximise=False), table)
+    with pytest.raises(ValueError, match="`maximise` has no effect"):
+        fit_law(FitConfig(columns={"P": "gflops", "S": "acc", "y": "acc"}, maximise=True, bootstrap=0), table)
+
+
+def test_a_start_that_is_the_optimum_is_no_error():
+    c = np.geomspace(1e3, 1e6, 20)
+    for seed in range(15):  # pure power laws: the offset goes to zero, where one of the starts is
+        y = 50 * c**-0.3 * np.exp(0.003 * np.random.default_rng(seed).standard_normal(20))
+        config = FitConfig(form="compute", columns={"C": "C"}, objective="log-lsq", bootstrap=0)
+        fit = fit_law(config, Table.from_columns({"C": c, "y": y})).only
+        assert "unmoved-start" not in {warning.code for warning in fit.warnings} or not fit.solver.converged

@@ -108,7 +108,7 @@ def test_a_target_near_the_offset_is_reached_in_some_draws(law):
 
 def test_the_corner_is_stated_in_place_of_an_optimum(law):
     (corner,) = [note for note in ask(law, target=2.0, candidates=(SMALL,)).notes if "corner" in note]
-    assert "smallest model" in corner  # b_S < b_P: samples are the better buy
+    assert "the loss rises with P" in corner  # b_S < b_P: at equal P S samples are the better buy
     assert "100 % of the draws agree" in corner
 
 
@@ -128,7 +128,7 @@ def test_the_next_run_narrows_most_where_the_question_lies(law):
     rates = [run.narrowing_per_million_gmac for run in answer.next_runs]
     assert rates == sorted(rates, reverse=True)
     chosen = [run for run in answer.next_runs if run.name == answer.cheapest]
-    assert max(chosen, key=lambda run: run.narrowing).samples == max(run.samples for run in chosen)
+    assert max(chosen, key=lambda run: run.narrowing).amount == max(run.amount for run in chosen)
 
 
 def test_extrapolation_is_stated_with_its_distance(law):
@@ -178,7 +178,7 @@ def test_candidates_come_from_tables_and_model_cards(tmp_path):
     (tmp_path / "card.json").write_text(
         '{"name": "large", "num_parameters": 4e9, "num_trained": 1e9, "macs_per_sample": 5e11, "T": 6, "memory_gb": 80}'
     )
-    assert read_candidates(tmp_path / "card.json", ("P", "S", "T")) == (LARGE,)
+    assert read_candidates(tmp_path / "card.json", ("P", "S", "T")) == (replace(LARGE, F_unit="sample"),)
     (tmp_path / "bad.csv").write_text("name,P\nx,big\n")
     with pytest.raises(ValueError, match="row 1: P is 'big', not a number"):
         read_candidates(tmp_path / "bad.csv")

@@ -140,7 +140,7 @@ def test_any_table_gives_a_law_of_finite_numbers_or_an_error_of_one_line(data):
     numbers += [end for ends in f.intervals.values() for end in ends]
     assert np.isfinite(numbers).all()
     prediction = f.predict({name: f.ranges[name][1] for name in f.form.predictors})
-    assert all(np.isfinite(band).all() for band in vars(prediction).values())
+    assert all(np.isfinite(band).all() for band in vars(prediction).values() if band is not None)
     json.dumps(law.to_dict(), allow_nan=False)
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from synthetic_runs import grid
 
-from polyglance.laws import FitConfig, Table, fit_law, make_form
+from polyglance.laws import FitConfig, PlanConfig, Table, fit_law, make_form, plan_with_law
+from polyglance.laws.text import format_predictions
 from polyglance.laws.uncertainty import resample_clusters
 
 TRUTHS = {
@@ -127,3 +128,38 @@ def test_many_rows_of_few_runs_are_drawn_and_widened_as_pairs(monkeypatch):
     many_rows(monkeypatch, 100)
     f = fit_law(config, Table.from_columns({"C": c, "y": y, "run": runs})).only
     assert f.spread == pytest.approx(2.570582 / 1.959964 * np.sqrt(8 / 5), rel=1e-6)
+
+
+def test_as_many_parameters_as_runs_give_no_interval_anywhere():
+    law = fit_law(
+        FitConfig(form="compute", columns={"C": "C"}),
+        Table.from_columns({"C": [1e18, 1e19, 1e20], "y": [3.1, 2.7, 2.45]}),
+    )
+    assert "no-interval" in {warning.code for warning in law.only.warnings if warning.severity == "error"}
+    assert law.only.intervals == {}
+    prediction = law.only.predict({"C": 1e23})
+    assert (prediction.low, prediction.high_new) == (None, None)
+    assert "no-interval: " in format_predictions(law, {"all": prediction})
+    plan = plan_with_law(PlanConfig(target=2.3), law)
+    assert plan.options[0].needed.low is None
+    assert any(note.startswith("no-interval: ") for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    "bounds", [{"eps": (1.6, 1.7)}, {"a1": (-0.07, 0.0)}, {"a0": (0.0, 10.0)}, {"a0": (1.0, 90.0)}]
+)
+def test_intervals_hold_the_estimate_and_keep_to_bounds(bounds):
+    c = np.geomspace(1e3, 1e8, 20)
+    y = (20 * c**-0.2 + 1.2) * np.exp(0.005 * np.random.default_rng(0).standard_normal(20))
+    config = FitConfig(form="compute", columns={"C": "C"}, bounds=bounds, bootstrap=100)
+    fit = fit_law(config, Table.from_columns({"C": c, "y": y})).only
+    for name, (low, high) in fit.intervals.items():
+        slack = 1e-9 * abs(fit.parameters[name])
+        assert low - slack <= fit.parameters[name] <= high + slack
+    (name, (lowest, highest)) = next(iter(bounds.items()))
+    low, high = fit.intervals[name]
+    assert lowest <= low <= high <= highest
+    value = fit.parameters[name]
+    said = any(w.code == "bound-hit" and w.message.startswith(f"{name} ended") for w in fit.warnings)
+    assert said == any(abs(value / end - 1) < 1e-6 for end in (lowest, highest) if end)
+    assert "term-vanished" not in {warning.code for warning in fit.warnings}

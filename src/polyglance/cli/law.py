@@ -1,6 +1,7 @@
 """`polyglance law fit | compare | predict | plan`."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from tyro.conf import Positional
@@ -94,7 +95,8 @@ def predict(
     if new_group:
         show(predict_new_group(loaded, at), json, lambda estimate: f"new group: {estimate}")
         return
-    show(predict_with_law(loaded, at if table is None else Table.read(table), group=group), json, format_predictions)
+    predictions = predict_with_law(loaded, at if table is None else Table.read(table), group=group)
+    show(predictions, json, partial(format_predictions, loaded))
 
 
 def plan(

@@ -10,12 +10,13 @@ has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of law
 `PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints results, `polyglance.laws.plot` draws.
 
 Files, from the lowest to the highest (imports point to earlier ones only):
-    arrays, table, form, power_sum, forms       types, tables of runs, equations
+    arrays, table, roles, form, power_sum, forms    types, tables of runs, what columns count, equations
     objectives, config, intervals, frontier     objectives, settings, intervals, Pareto frontier
     law, rows                                   records and the law file; the rows that are fitted
     solve, layout, uncertainty                  solver; free parameters; bootstrap
     accuracy, diagnose, fit                     R^2 and held-out errors; warnings; `fit_law`
-    compare, predict, published, costs, plan    uses of a law
+    compare, predict, published                 uses of a law
+    costs, limits, question, gains, plan        candidates and their costs; limits; the planner
     text, plot                                  output
 """
 

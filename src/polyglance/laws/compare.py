@@ -73,7 +73,7 @@ def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = Non
         ValueError: as `fit_law`, or nothing could be compared.
     """
     fit = config.make_fit()
-    form, columns = resolve_form(fit, form)
+    form, columns, _ = resolve_form(fit, form)
     rows, _ = select_rows(fit, form, columns, table)
     languages = np.array(table.labels(config.language)) if config.language else None
     return {

@@ -9,9 +9,18 @@ import numpy as np
 from polyglance.laws.objectives import FitObjective, ObjectiveName
 from polyglance.settings import refuse_unused
 
-__all__ = ["BootstrapMethod", "Budget", "CompareConfig", "FitConfig", "FormConfig", "PlanConfig"]
+__all__ = [
+    "BootstrapMethod",
+    "Budget",
+    "CompareConfig",
+    "CostMeasure",
+    "FitConfig",
+    "FormConfig",
+    "PlanConfig",
+]
 
 BootstrapMethod = Literal["auto", "pairs", "wild"]
+CostMeasure = Literal["compute", "hours", "money"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +32,9 @@ class FormConfig:
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column of the table for each name in the law, as in P=params,S=samples,T=t0,y=loss. A name without an entry is
     its own column. The predictors of the product law are the names given here, in this order."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """What predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute, starting-loss
+    or none. By default guessed from the names of the columns and predictors. Costs and limits are reckoned from it."""
     group: str | None = None
     """Column with the group of a row (a split, a language). Each group gets its own law."""
     cluster: str | None = None
@@ -42,6 +54,8 @@ class FormConfig:
     """Whether the law has its offset (eps, E). By default the form decides."""
     frontier: bool = False
     """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
+    maximise: bool = False
+    """Higher y is better (accuracy, BLEU, CIDEr): the frontier keeps the highest runs, not the lowest."""
     frontier_window: int = 1
     """Compare runs by the median loss of this many neighbouring checkpoints of a run (an odd number; needs `cluster`).
     The law is fitted to the measured losses, not to the medians."""
@@ -120,7 +134,7 @@ class FitConfig(FormConfig):
         }
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
-        plain["columns"], plain["fix"] = dict(self.columns), dict(self.fix)
+        plain["columns"], plain["fix"], plain["roles"] = dict(self.columns), dict(self.fix), dict(self.roles)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
         plain["share"] = list(self.share)
         return plain
@@ -148,14 +162,26 @@ class CompareConfig(FormConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Limits of a plan, and the price of computing. None is unlimited or unknown."""
+    """Limits of a plan, the price of computing, and the units of data. None is unlimited or unknown."""
 
     max_samples: float | None = None
-    """Samples that there is data for."""
+    """Samples that a run can see; a law in tokens needs `tokens_per_sample`."""
+    max_tokens: float | None = None
+    """Tokens that a run can see; a law in samples needs `tokens_per_sample`."""
     max_memory_gb: float | None = None
     """Memory that training can use, in 10^9 bytes."""
     max_hours: float | None = None
     """Longest training time, in hours of wall-clock time."""
+    max_gmac: float | None = None
+    """Largest training compute, in GMAC."""
+    max_gpu_hours: float | None = None
+    """Most hours of one GPU, over all GPUs together."""
+    max_money: float | None = None
+    """Highest price; needs `price_per_gpu_hour`."""
+    tokens_per_sample: float | None = None
+    """Tokens in one sample, to convert between the two."""
+    samples_per_epoch: float | None = None
+    """Samples in one epoch, for a law in epochs."""
     gpus: int = 1
     """Number of GPUs."""
     gmac_per_gpu_s: float | None = None
@@ -179,8 +205,15 @@ class PlanConfig:
     """Loss to be reached."""
     target_score: float | None = None
     """Score to be reached, in place of a loss; needs a downstream law."""
-    solve_for: str = "S"
-    """Predictor whose needed amount is computed."""
+    solve_for: str | None = None
+    """Predictor whose needed amount is computed; by default the one that counts samples, tokens, epochs or compute."""
+    roles: Mapping[str, str] = field(default_factory=dict)
+    """What predictors of the law count, as in N=parameters,D=tokens, in place of the roles in the law file."""
+    cheapest_by: CostMeasure | None = None
+    """Cost by which candidates are compared: compute, hours or money. By default money where a price is given,
+    otherwise hours where all speeds are known, otherwise compute."""
+    compute_unit: Literal["GMAC", "GFLOP", "FLOP"] | None = None
+    """Unit of the law's compute. By default as the name of the column says, otherwise GMAC; 1 MAC is 2 FLOP."""
     at: Mapping[str, float] = field(default_factory=dict)
     """Values of the other predictors, as in T=6.02, where the candidates do not have them. They are also the point
     that gains are computed at."""

@@ -1,29 +1,35 @@
-"""Models to choose from, with their cost: parameters, MACs, memory and speed.
+"""Models to choose from, and what they cost: parameters, MACs, memory and speed.
 
 Candidates come from a table (CSV, JSON lines, Parquet) or from `polyglance model card --json`; no torch is needed.
+A cost is proportional to the data that a run sees: a candidate's costs are `Rates`, costs per unit of the law's data.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from polyglance.compute import training_compute
 from polyglance.files import read_json
-from polyglance.laws.config import Budget
+from polyglance.laws.config import Budget, CostMeasure
+from polyglance.laws.roles import Role
 from polyglance.laws.table import Table
 
-__all__ = ["Candidate", "estimate_hours", "estimate_price", "read_candidates"]
+__all__ = ["Candidate", "Rates", "compute_rates", "read_candidates"]
+
+DataUnit = Literal["sample", "token"]
 
 _ALIASES: Mapping[str, tuple[tuple[str, int], ...]] = {  # field -> (accepted name, power of ten to the unit)
-    "P": (("P", 0), ("num_parameters", 0), ("parameters", 0), ("params", 0)),
+    "P": (("P", 0), ("N", 0), ("num_parameters", 0), ("parameters", 0), ("params", 0)),
     "P_t": (("P_t", 0), ("num_trained", 0), ("trainable", 0)),
-    "F_gmac": (("F_gmac", 0), ("F", 0), ("macs_per_sample", -9)),
+    "F_gmac": (("F_gmac", 0), ("F", 0)),
+    "F_gmac_per_sample": (("F_gmac_per_sample", 0), ("macs_per_sample", -9)),
+    "F_gmac_per_token": (("F_gmac_per_token", 0), ("macs_per_token", -9)),
     "memory_bytes": (("memory_bytes", 0), ("memory_gb", 9)),
     "samples_per_s": (("samples_per_s", 0),),
+    "tokens_per_s": (("tokens_per_s", 0),),
 }
-_NOT_INPUTS = ("P", "S", "C", "N", "D")
-"""Predictors that are not read from a column of their name."""
+_FIELD_NAMES = frozenset(name for aliases in _ALIASES.values() for name, _ in aliases)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,47 +42,116 @@ class Candidate:
     P_t: float
     """Trainable parameters."""
     F_gmac: float
-    """Forward pass of one sample, in GMAC."""
+    """Forward pass of one unit of data, in GMAC."""
+    F_unit: DataUnit | None = None
+    """What F is the forward pass of; None: a token for a law in tokens, a sample for any other law."""
     memory_bytes: float | None = None
     """Memory that training needs, if known."""
     samples_per_s: float | None = None
     """Measured training speed of all GPUs together, if known; used in place of a throughput in GMAC."""
+    tokens_per_s: float | None = None
+    """The same, in tokens."""
     inputs: Mapping[str, float] = field(default_factory=dict)
     """Values of further predictors that belong to the model, such as its T."""
 
     def __post_init__(self) -> None:
-        for name, value in (("P", self.P), ("F_gmac", self.F_gmac)):
+        measured = {name: getattr(self, name) for name in ("memory_bytes", "samples_per_s", "tokens_per_s")}
+        known = {name: value for name, value in measured.items() if value is not None}
+        for name, value in {"P": self.P, "F_gmac": self.F_gmac, **known}.items():
             if not 0 < value < float("inf"):
                 raise ValueError(f"candidate {self.name!r}: {name} is {value:g}, must be positive")
         if not 0 <= self.P_t <= self.P:
             raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}, must be between 0 and P = {self.P:g}")
 
-    def compute_gmac(self, samples: float) -> float:
+    def compute_gmac(self, forward_passes: float) -> float:
         """Return C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
-        return training_compute(samples * self.F_gmac, num_trained=self.P_t, num_parameters=self.P)
+        return training_compute(forward_passes * self.F_gmac, num_trained=self.P_t, num_parameters=self.P)
 
 
-def estimate_hours(budget: Budget, candidate: Candidate, samples: float) -> float | None:
-    """Return wall-clock hours for that many samples; None if no speed is known."""
-    if candidate.samples_per_s is not None:
-        return samples / candidate.samples_per_s / 3600
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Costs of one unit of a law's data with one candidate; None where something is missing to reckon it."""
+
+    samples: float | None = None
+    tokens: float | None = None
+    compute: float | None = None
+    """GMAC."""
+    hours: float | None = None
+    """Wall-clock hours."""
+    gpu_hours: float | None = None
+    money: float | None = None
+
+    def of(self, measure: CostMeasure) -> float | None:
+        return {"compute": self.compute, "hours": self.hours, "money": self.money}[measure]
+
+
+def compute_rates(role: Role, gmac_per_unit: float, candidate: Candidate | None, budget: Budget) -> Rates:
+    """Return the costs of one unit of the predictor that counts data.
+
+    Args:
+        role: samples, tokens, epochs or compute.
+        gmac_per_unit: GMAC in one unit of a compute predictor; not used for other roles.
+        candidate: the model; without one only what needs no model is known.
+    """
+    per_token = budget.tokens_per_sample
+    samples, tokens = _count_data(role, budget)
+    gmac = gmac_per_unit if role == "compute" else None
+    if candidate is not None:
+        unit = candidate.F_unit or ("token" if role == "tokens" else "sample")
+        pass_gmac = candidate.compute_gmac(1.0)
+        if role == "compute":
+            passes = gmac_per_unit / pass_gmac
+            samples = passes if unit == "sample" else _divide(passes, per_token)
+            tokens = passes if unit == "token" else _multiply(passes, per_token)
+        else:
+            gmac = _multiply(samples if unit == "sample" else tokens, pass_gmac)
+    hours = _compute_hours(candidate, samples, tokens, gmac, budget)
+    gpu_hours = _multiply(hours, budget.gpus)
+    return Rates(
+        samples=samples,
+        tokens=tokens,
+        compute=gmac,
+        hours=hours,
+        gpu_hours=gpu_hours,
+        money=_multiply(gpu_hours, budget.price_per_gpu_hour),
+    )
+
+
+def _count_data(role: Role, budget: Budget) -> tuple[float | None, float | None]:
+    """Return samples and tokens in one unit of a predictor that is not compute."""
+    if role == "tokens":
+        return _divide(1.0, budget.tokens_per_sample), 1.0
+    samples = {"samples": 1.0, "epochs": budget.samples_per_epoch}.get(role)
+    return samples, _multiply(samples, budget.tokens_per_sample)
+
+
+def _compute_hours(
+    candidate: Candidate | None, samples: float | None, tokens: float | None, gmac: float | None, budget: Budget
+) -> float | None:
+    """Return hours by the measured speed where there is one, and by the throughput in GMAC otherwise."""
+    if candidate is not None and candidate.samples_per_s is not None:
+        return _divide(samples, candidate.samples_per_s * 3600)
+    if candidate is not None and candidate.tokens_per_s is not None:
+        return _divide(tokens, candidate.tokens_per_s * 3600)
     if budget.gmac_per_gpu_s is None:
         return None
-    return candidate.compute_gmac(samples) / (budget.gmac_per_gpu_s * budget.gpus) / 3600
+    return _divide(gmac, budget.gmac_per_gpu_s * budget.gpus * 3600)
 
 
-def estimate_price(budget: Budget, hours: float | None) -> float | None:
-    """Return the price of all GPUs for that many hours; None if hours or price are not known."""
-    if hours is None or budget.price_per_gpu_hour is None:
-        return None
-    return hours * budget.gpus * budget.price_per_gpu_hour
+def _multiply(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a * b
+
+
+def _divide(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a / b
 
 
 def read_candidates(path: str | Path, predictors: Sequence[str] = ()) -> tuple[Candidate, ...]:
     """Read candidates from a table (one row each) or from model cards as JSON (an object, or a list of them).
 
-    Columns: name, P (or num_parameters), P_t (or num_trained), F_gmac (or F in GMAC, or macs_per_sample), and if known
-    memory_bytes, samples_per_s and the law's other predictors, such as T. Without P_t all parameters are trained.
+    Columns: name, P (or N, num_parameters), P_t (or num_trained), F_gmac (or F_gmac_per_sample, F_gmac_per_token,
+    macs_per_sample, macs_per_token), and if known memory_bytes, samples_per_s, tokens_per_s and the law's other
+    predictors, such as T. Without P_t all parameters are trained.
 
     Raises:
         ValueError: a column is missing or a value is not a positive number, with the row.
@@ -97,17 +172,25 @@ def read_candidates(path: str | Path, predictors: Sequence[str] = ()) -> tuple[C
 
 def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors: Sequence[str]) -> Candidate:
     values = {name: _read_value(where, card, aliases) for name, aliases in _ALIASES.items()}
-    for name in ("P", "F_gmac"):
-        if values[name] is None:
-            raise ValueError(f"{where}: no {name} (or {', '.join(alias for alias, _ in _ALIASES[name][1:])})")
-    inputs = {name: _read_value(where, card, ((name, 0),)) for name in predictors if name not in _NOT_INPUTS}
+    if values["P"] is None:
+        raise ValueError(f"{where}: no P (or {', '.join(alias for alias, _ in _ALIASES['P'][1:])})")
+    forward = {name: values[name] for name in ("F_gmac", "F_gmac_per_sample", "F_gmac_per_token")}
+    known = {name: value for name, value in forward.items() if value is not None}
+    if len(known) != 1:
+        others = "F_gmac (or F), F_gmac_per_sample (or macs_per_sample), F_gmac_per_token (or macs_per_token)"
+        raise ValueError(f"{where}: {'no F_gmac' if not known else 'more than one F'}; give one of {others}")
+    ((name, f_gmac),) = known.items()
+    units: Mapping[str, DataUnit] = {"F_gmac_per_sample": "sample", "F_gmac_per_token": "token"}
+    inputs = {name: _read_value(where, card, ((name, 0),)) for name in predictors if name not in _FIELD_NAMES}
     return Candidate(
         name=str(card.get("name") or card.get("id") or f"candidate {number}"),
-        P=values["P"] or 0.0,
-        P_t=values["P"] or 0.0 if values["P_t"] is None else values["P_t"],
-        F_gmac=values["F_gmac"] or 0.0,
+        P=values["P"],
+        P_t=values["P"] if values["P_t"] is None else values["P_t"],
+        F_gmac=f_gmac,
+        F_unit=units.get(name),
         memory_bytes=values["memory_bytes"],
         samples_per_s=values["samples_per_s"],
+        tokens_per_s=values["tokens_per_s"],
         inputs={name: value for name, value in inputs.items() if value is not None},
     )
 

@@ -55,7 +55,8 @@ class Evidence:
             return False
         if amplitude == self.form.offset:
             return self.fit.parameters[amplitude] < 1e-6 * self.rows.y.min()
-        return amplitude in self.fit.solver.at_bound
+        solver = self.fit.solver
+        return amplitude in solver.at_bound and amplitude not in solver.at_user_bound
 
 
 def diagnose(evidence: Evidence) -> tuple[tuple[LawWarning, ...], tuple[str, ...]]:
@@ -78,6 +79,14 @@ def _check_size(evidence: Evidence) -> Iterator[LawWarning]:
             "error",
             f"{num} rows for {free} parameters: the law follows the noise; at least {free + 2} rows are needed, better "
             f"{4 * free}.",
+        )
+    if not evidence.layout.has_noise:
+        runs = evidence.layout.num_clusters
+        yield LawWarning(
+            "no-interval",
+            "error",
+            f"{runs} independent runs for {free} parameters: the law passes through them, and nothing is left to tell "
+            "how far it may be off; it has no interval, and neither has any prediction or plan made with it.",
         )
     clusters = len(np.unique(evidence.rows.clusters))
     if clusters < 10 and clusters < num:
@@ -265,7 +274,7 @@ def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
     solver, num_draws = evidence.fit.solver, len(evidence.fit.draws)
     amplitudes = {term.amplitude for term in evidence.form.terms}
     for name in solver.at_bound:
-        if name not in amplitudes:
+        if name not in amplitudes or name in solver.at_user_bound:
             yield LawWarning(
                 "bound-hit",
                 "error",
@@ -286,7 +295,7 @@ def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
             f"only {100 * solver.agreement:.0f} % of the polished starts reached the best minimum: the objective has "
             "several, and the parameters are poorly determined.",
         )
-    for name in solver.unmoved:
+    for name in () if solver.converged else solver.unmoved:  # a start may be the optimum
         yield LawWarning("unmoved-start", "error", f"{name} never left its start: its value is a guess, not a fit.")
     if num_draws and evidence.num_failed > 0.05 * num_draws:
         yield LawWarning(
@@ -342,7 +351,7 @@ def _check_frontier(evidence: Evidence) -> Iterator[LawWarning]:
             yield LawWarning(
                 "dominated-rows",
                 "info",
-                f"for {num_all - num} of {num_all} rows another run has a lower loss at no more compute: this law is "
+                f"for {num_all - num} of {num_all} rows another run has a better y at no more compute: this law is "
                 "an average over all rows, not the frontier; fit the frontier to get that.",
             )
         return

@@ -37,7 +37,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
     Raises:
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
-    form, columns = resolve_form(config, form)
+    form, columns, roles = resolve_form(config, form)
     rows, table_warnings = select_rows(config, form, columns, table)
     groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
     fits: dict[str, Fit] = {}
@@ -47,6 +47,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
     return Law(
         form=form.name,
         columns=columns,
+        roles=roles,
         fits=fits,
         config={**config.to_dict(), "form": form.name},
         data={
@@ -76,7 +77,8 @@ def _fit_jointly(
     num_polished = NUM_POLISHED if len(layout.y) <= MANY_ROWS else NUM_POLISHED_OF_MANY
     polished = minimise_from_starts(layout, layout.weights[None], num_polished)
     optimum = polished.best
-    draws = draw_replicates(config, layout, optimum.free[0]) if config.bootstrap else optimum[:0]
+    has_draws = config.bootstrap > 0 and layout.has_noise
+    draws = draw_replicates(config, layout, optimum.free[0]) if has_draws else optimum[:0]
     return {label: _describe_group(config, layout, label, all_groups[label], polished, draws) for label in groups}
 
 
@@ -113,10 +115,16 @@ def _describe_group(
         ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
         residuals=log_mean - np.log(rows.y),
         intervals={},
-        solver=_report_solver(layout, label, polished),
+        solver=_report_solver(config, layout, label, polished),
     )
     intervals = find_parameter_intervals(
-        form, fit.at_origin(theta), fit.at_origin(fit.draws), fit.spread, fit.confidence, float(rows.y.min())
+        form,
+        fit.at_origin(theta),
+        fit.at_origin(fit.draws),
+        fit.spread,
+        fit.confidence,
+        float(rows.y.min()),
+        config.bounds,
     )
     is_free = {name: layout.position(name, label) is not None for name in form.parameters}
     fit = replace(fit, intervals={name: ends for name, ends in intervals.items() if is_free[name]})
@@ -134,12 +142,13 @@ def _describe_group(
     return replace(fit, warnings=warnings, unidentified=unidentified)
 
 
-def _report_solver(layout: Layout, label: str, polished: Solution) -> SolverReport:
+def _report_solver(config: FitConfig, layout: Layout, label: str, polished: Solution) -> SolverReport:
     best, starts = polished.best, layout.starts()
     free, lower, upper = best.free[0], layout.problem.lower, layout.problem.upper
     near = np.isclose(free, lower, rtol=0, atol=1e-6) | np.isclose(free, upper, rtol=0, atol=1e-6)
     still = (starts == free).any(axis=0) & (np.ptp(starts, axis=0) > 0) & ~near
     positions = {name: layout.position(name, label) for name in layout.form.parameters}
+    given = layout.find_user_bounds(config)
     rounding = 1e-24 * layout.weights.sum()
     return SolverReport(
         num_starts=len(starts),
@@ -147,6 +156,11 @@ def _report_solver(layout: Layout, label: str, polished: Solution) -> SolverRepo
         decrement=float(best.decrement[0]),
         converged=bool(best.converged[0]),
         at_bound=tuple(name for name, position in positions.items() if position is not None and near[position]),
+        at_user_bound=tuple(
+            name
+            for name, position in positions.items()
+            if position is not None and np.isclose(free[position], given[position], rtol=0, atol=1e-6).any()
+        ),
         unmoved=tuple(name for name, position in positions.items() if position is not None and still[position]),
     )
 

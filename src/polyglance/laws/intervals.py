@@ -38,7 +38,8 @@ def widen_interval(
     """Return the percentile interval (n,), (n,) of draws (R, n), spread about the estimate (n,) by a factor.
 
     A bootstrap of n rows and p parameters is too narrow by about sqrt(n / (n - p)), and its quantiles are normal, not
-    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both.
+    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both. The estimate always lies
+    inside.
 
     Args:
         noise: (R, 1) or (R, n), added to the draws for the interval of a new observation.
@@ -48,7 +49,7 @@ def widen_interval(
         wide = wide + noise
     tail = 50 * (1 - confidence)
     low, high = np.percentile(wide, [tail, 100 - tail], axis=0)
-    return low, high
+    return np.minimum(low, estimate), np.maximum(high, estimate)
 
 
 def make_estimate(value: float, draws: Floats, spread: float, confidence: float) -> Estimate:
@@ -59,5 +60,7 @@ def make_estimate(value: float, draws: Floats, spread: float, confidence: float)
     wide = draws if known is None else np.where(np.isfinite(draws), known + spread * (draws - known), draws)
     tail = (1 - confidence) / 2
     ends = np.quantile(wide, [tail, 1 - tail], method="inverted_cdf").tolist()
+    if known is not None:
+        ends = [min(ends[0], known), max(ends[1], known)]
     low, high = (end if np.isfinite(end) else None for end in ends)
     return Estimate(value=known, low=low, high=high)

@@ -18,6 +18,7 @@ from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.form import Form
 from polyglance.laws.forms import FORMS, make_form
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
+from polyglance.laws.roles import Role, resolve_roles
 
 __all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
@@ -66,6 +67,8 @@ class SolverReport:
     converged: bool
     at_bound: tuple[str, ...] = ()
     """Parameters that ended at a bound of the search, or at the user's."""
+    at_user_bound: tuple[str, ...] = ()
+    """Parameters that ended at a bound that the user gave."""
     unmoved: tuple[str, ...] = ()
     """Parameters that never left their start."""
 
@@ -226,7 +229,8 @@ class Fit:
     def from_dict(cls, form: Form, values: Mapping[str, Any]) -> "Fit":
         """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
         solver = {**values["solver"]}
-        solver["at_bound"], solver["unmoved"] = tuple(solver["at_bound"]), tuple(solver["unmoved"])
+        for name in ("at_bound", "at_user_bound", "unmoved"):
+            solver[name] = tuple(solver.get(name, ()))
         numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
         return cls(
             form=form,
@@ -259,6 +263,8 @@ class Law:
     """Predictor (and `y`) -> column of the table."""
     fits: Mapping[str, Fit]
     """Group -> fit; the only key is `all` where the table has no groups."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """Predictor -> what it counts."""
     config: Mapping[str, Any] = field(default_factory=dict)
     """Options of the fit, objective and delta among them."""
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -295,6 +301,7 @@ class Law:
             "predictors": list(self.first.form.predictors),
             "parameter_names": list(self.first.form.parameters),
             "columns": dict(self.columns),
+            "roles": dict(self.roles),
             "config": dict(self.config),
             "data": dict(self.data),
             "warnings": [vars(warning) for warning in self.warnings],
@@ -348,6 +355,7 @@ class Law:
         return cls(
             form=name,
             columns=values["columns"],
+            roles=resolve_roles(values["columns"], values.get("roles")),
             fits={group: Fit.from_dict(form, fit) for group, fit in values["fits"].items()},
             config=values["config"],
             data=values["data"],

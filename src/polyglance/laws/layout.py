@@ -65,6 +65,20 @@ class Layout:
     def num_clusters(self) -> int:
         return int(self.clusters.max()) + 1
 
+    @property
+    def has_noise(self) -> bool:
+        """Whether independent runs outnumber the free parameters; if not, the law passes through them, and nothing is
+        left to tell how far it may be off."""
+        return self.num_clusters > len(self.free)
+
+    def find_user_bounds(self, config: FitConfig) -> Floats:
+        """Return the user's bounds on the solver's scale, (q, 2); nan where there is none."""
+        ends = np.full((len(self.free), 2), np.nan)
+        for i, (name, _) in enumerate(self.free):
+            if name in config.bounds:
+                ends[i] = [_to_internal(self.form, name, end) for end in config.bounds[name]]
+        return ends
+
     def block(self, label: str) -> Block:
         return self.problem.blocks[list(self.groups).index(label)]
 

@@ -1,89 +1,34 @@
 """The planner: the cost of a target, the cheapest model, the gain of a doubling, the run to do next.
 
+Costs, limits and prices are reckoned from the roles of the law's predictors (roles.py, costs.py). The candidates are
+compared by one measure (compute, hours or money), and notes are derived from the numbers of the table beside them.
+Every number has an interval from the law's draws, and its distance outside the data.
+
 With y - eps = b0 P^b_P S^b_S T^b_T and a cost proportional to P S, the reducible loss along a line of equal cost is
-proportional to P^(b_P - b_S). It only rises or only falls, so no size in between is best: the best size is the largest
-or the smallest one available (a corner). The planner therefore compares the available models, under the paper's cost
-C = S F (1 + P_t / P) and the given limits. Every number has an interval from the law's draws, and its distance outside
-the data.
+proportional to P^(b_P - b_S). It only rises or only falls, so no size in between is best (a corner).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from polyglance.laws.arrays import Floats, Mask
-from polyglance.laws.config import Budget, PlanConfig
-from polyglance.laws.costs import Candidate, estimate_hours, estimate_price
+from polyglance.laws.arrays import Floats
+from polyglance.laws.config import CostMeasure, PlanConfig
+from polyglance.laws.costs import Candidate
 from polyglance.laws.forms import Downstream
+from polyglance.laws.gains import Gain, NextRun, list_gains, list_next_runs
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
+from polyglance.laws.limits import check_limits, explain_missing
+from polyglance.laws.question import Option, Question, Subject, fill_values, find_subject
+from polyglance.laws.roles import Role, find_by_role
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["Gain", "LawPlan", "NextRun", "Option", "plan_with_law"]
+__all__ = ["LawPlan", "plan_with_law"]
 
-NEXT_RUN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Next runs are tried at these multiples of the largest S in the data."""
-ENDLESS = 1e60
-"""Amount of a predictor that stands for the limit of the law."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Option:
-    """One model, and what reaching the target with it needs."""
-
-    name: str
-    needed: Estimate
-    """Needed amount of the predictor asked for; no value where the target cannot be reached."""
-    compute_gmac: Estimate | None
-    hours: Estimate | None
-    """Wall-clock hours."""
-    gpu_hours: Estimate | None
-    money: Estimate | None
-    loss_at_cap: Estimate | None
-    """Loss with all samples of the budget; None where the budget does not limit them."""
-    share_reached: float
-    """Share of the law's draws in which the target can be reached."""
-    share_cheapest: float
-    """Share of the law's draws in which this is the cheapest option within the limits."""
-    status: str
-    """`ok`, `cannot be reached` or `over a cap`."""
-    reasons: tuple[str, ...]
-    """Reasons for a status that is not `ok`."""
-    extrapolation: float | None
-    """Decades outside the data, at the needed amount."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gain:
-    """Effect on the loss of a change of one predictor."""
-
-    predictor: str
-    start: float
-    end: float
-    loss_at_start: Estimate
-    loss_at_end: Estimate
-    ratio: Estimate
-    """Loss at the end over loss at the start."""
-    reducible_ratio: Estimate
-    """The same without the offset: 2^b for a doubling."""
-    extrapolation: float
-    """Decades outside the data, at the end."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NextRun:
-    """A run that could be done next, and its effect on the interval of the plan."""
-
-    name: str
-    samples: float
-    compute_gmac: float
-    narrowing: float
-    """Share by which the interval of the needed amount shrinks (0 to 1)."""
-    narrowing_per_million_gmac: float
-    extrapolation: float
-    """Decades outside the data."""
+TIE = 1e-9
+"""Costs that differ by less than this, relative, are equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,14 +38,20 @@ class LawPlan:
     target: Estimate
     """The target loss; with an interval where it was computed from a score."""
     solve_for: str
+    roles: Mapping[str, Role]
+    """What each predictor counts."""
     options: tuple[Option, ...]
+    measure: CostMeasure | None
+    """Cost by which the options are compared; None where they are not."""
     cheapest: str | None
-    """Name of the cheapest option within the limits."""
+    """Name of the cheapest option within the limits; None where none fits, or where several tie."""
+    tied: tuple[str, ...]
+    """Names of the options that tie at the lowest cost; empty where one is the cheapest."""
     gains: tuple[Gain, ...]
     next_runs: tuple[NextRun, ...]
     """Ordered by narrowing per compute, best first."""
     notes: tuple[str, ...]
-    """Corner solutions, targets out of reach, extrapolation."""
+    """Corner solutions, targets out of reach, extrapolation, units."""
 
 
 def plan_with_law(
@@ -114,52 +65,40 @@ def plan_with_law(
         downstream: law of the score against the loss (form downstream); needed for a target score.
 
     Raises:
-        ValueError: the law has no such predictor or cannot be inverted, a predictor has no value, or a limit of the
-            budget cannot be checked.
+        ValueError: the law has no such predictor or cannot be inverted, a predictor has no value, or a limit or price
+            of the budget cannot be reckoned.
     """
-    _check_limits(config.budget, candidates)
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use compute, product or additive")
-    if config.solve_for not in fit.form.predictors:
-        raise ValueError(f"the law has no predictor {config.solve_for!r}; it has {', '.join(fit.form.predictors)}")
+    subject = find_subject(config, law, fit, candidates)
+    models = [(candidate, subject.rates_of(candidate)) for candidate in candidates or (None,)]
+    check_limits(config.budget, subject.role, models)
     target, log_target, log_targets = _find_target(config, fit, downstream)
     questions = []
-    for candidate in candidates or (None,):
-        values = _fill_values(config, fit, candidate)
-        log_needed = float(fit.solve_for(config.solve_for, values, log_target)[0])
-        draws = fit.solve_for(config.solve_for, values, log_targets, fit.draws)
+    for candidate, rates in models:
+        values = fill_values(subject, candidate)
+        log_needed = float(fit.solve_for(subject.solve_for, values, log_target)[0])
+        draws = fit.solve_for(subject.solve_for, values, log_targets, fit.draws)
         log_draws = np.where(np.isnan(draws), np.inf, draws)
-        questions.append(_Question(config, fit, candidate, values, log_needed, log_draws))
-    shares = _share_cheapest(questions)
+        questions.append(Question(subject, candidate, rates, values, log_needed, log_draws))
+    measure = _choose_measure(config, questions)
+    shares = _share_cheapest(questions, measure)
     options = tuple(question.make_option(share) for question, share in zip(questions, shares, strict=True))
-    fitting = [option for option in options if option.status == "ok"]
-    cheapest = min(fitting, key=lambda o: (o.compute_gmac or o.needed).value or np.inf) if fitting else None
-    chosen = questions[options.index(cheapest)] if cheapest else questions[0]
+    best = _find_cheapest(options, measure)
+    chosen = questions[options.index(best[0])] if best else questions[0]
     return LawPlan(
         target=target,
-        solve_for=config.solve_for,
+        solve_for=subject.solve_for,
+        roles=subject.roles,
         options=options,
-        cheapest=cheapest.name if cheapest else None,
-        gains=tuple(_list_gains(chosen)),
-        next_runs=tuple(_list_next_runs(chosen, questions)),
-        notes=tuple(_list_notes(fit, options, no_candidate_fits=bool(candidates) and cheapest is None)),
+        measure=measure,
+        cheapest=best[0].name if len(best) == 1 else None,
+        tied=tuple(option.name for option in best) if len(best) > 1 else (),
+        gains=tuple(list_gains(chosen)),
+        next_runs=tuple(list_next_runs(chosen, questions)),
+        notes=tuple(_list_notes(questions, options, measure, best)),
     )
-
-
-def _check_limits(budget: Budget, candidates: Sequence[Candidate]) -> None:
-    """Refuse a limit that cannot be checked; it would pass for one that is kept."""
-    slow = [one.name for one in candidates if estimate_hours(budget, one, 1.0) is None]
-    large = [one.name for one in candidates if one.memory_bytes is None]
-    speed = "gmac_per_gpu_s, or candidates with samples_per_s"
-    for limit, value, unknown, needed in (
-        ("max_hours", budget.max_hours, slow, speed),
-        ("price_per_gpu_hour", budget.price_per_gpu_hour, slow, speed),
-        ("max_memory_gb", budget.max_memory_gb, large, "candidates with memory_bytes"),
-    ):
-        if value is not None and (unknown or not candidates):
-            names = ", ".join(map(repr, unknown)) or "no candidates are given"
-            raise ValueError(f"{limit} cannot be judged ({names}): it needs {needed}")
 
 
 def _find_target(config: PlanConfig, fit: Fit, downstream: Law | None) -> tuple[Estimate, float, Floats]:
@@ -186,214 +125,65 @@ def _find_target(config: PlanConfig, fit: Fit, downstream: Law | None) -> tuple[
     return scores.estimate(loss, draws), float(np.log(loss)), np.log(matched)
 
 
-def _fill_values(config: PlanConfig, fit: Fit, candidate: Candidate | None) -> dict[str, float]:
-    """Return a value for each predictor except the one asked for."""
-    values = dict(config.at)
-    if candidate is not None:
-        values |= {name: candidate.P for name in ("P", "N") if name in fit.form.predictors}
-        values |= candidate.inputs
-    values.pop(config.solve_for, None)
-    known = {name: value for name, value in values.items() if name in fit.form.predictors}
-    missing = [name for name in fit.form.predictors if name != config.solve_for and name not in known]
-    if missing:
-        whose = f"candidate {candidate.name!r}" if candidate else "the plan"
-        raise ValueError(f"{whose} has no {', '.join(missing)}; give it with the candidate or as at {missing[0]}=...")
-    return known
+def _choose_measure(config: PlanConfig, questions: Sequence[Question]) -> CostMeasure | None:
+    """Return the cost that candidates are compared by; None without candidates, or where no cost can be reckoned.
 
-
-@dataclass(frozen=True)
-class _Question:
-    """One candidate (or the point given by `at`) and the amount it needs for the target."""
-
-    config: PlanConfig
-    fit: Fit
-    candidate: Candidate | None
-    values: Mapping[str, float]
-    """The predictors except the one asked for."""
-    log_needed: float
-    """Log of the needed amount; +inf where the target cannot be reached."""
-    log_draws: Floats
-    """(R,) the same for each of the law's draws."""
-
-    @cached_property
-    def gmac(self) -> float | None:
-        """GMAC per unit of the predictor asked for."""
-        return self.candidate.compute_gmac(1.0) if self.candidate and self.config.solve_for == "S" else None
-
-    @cached_property
-    def hours(self) -> float | None:
-        """Wall-clock hours per unit of the predictor asked for."""
-        if self.candidate is None or self.config.solve_for != "S":
-            return None
-        return estimate_hours(self.config.budget, self.candidate, 1.0)
-
-    def scale(self, factor: float | None) -> Estimate | None:
-        """Return the needed amount times a cost per unit."""
-        if factor is None:
-            return None
-        shift = float(np.log(factor))
-        return self.fit.estimate(self.log_needed + shift, self.log_draws + shift).map(_exp)
-
-    def is_within_limits(self, log_amounts: Floats) -> Mask:
-        """Return whether amounts (R,) of the predictor asked for fit the budget, (R,)."""
-        budget, fits = self.config.budget, np.isfinite(log_amounts)
-        if self.config.solve_for == "S" and budget.max_samples is not None:
-            fits &= log_amounts <= np.log(budget.max_samples)
-        if self.hours is not None and budget.max_hours is not None:
-            fits &= log_amounts <= np.log(budget.max_hours / self.hours)
-        if self.candidate and self.candidate.memory_bytes and budget.max_memory_gb:
-            fits &= self.candidate.memory_bytes <= budget.max_memory_gb * 1e9
-        return fits
-
-    def make_option(self, share_cheapest: float) -> Option:
-        budget, needed = self.config.budget, self.scale(1.0)
-        assert needed is not None
-        samples = budget.max_samples if self.config.solve_for == "S" else None
-        reasons = tuple(self._list_reasons(needed.value))
-        reachable = needed.value is not None
-        return Option(
-            name=self.candidate.name if self.candidate else "as given",
-            needed=needed,
-            compute_gmac=self.scale(self.gmac),
-            hours=self.scale(self.hours),
-            gpu_hours=self.scale(None if self.hours is None else self.hours * budget.gpus),
-            money=self.scale(estimate_price(budget, self.hours)),
-            loss_at_cap=None if samples is None else self.loss_with(samples),
-            share_reached=float(np.isfinite(self.log_draws).mean()) if len(self.log_draws) else float(reachable),
-            share_cheapest=share_cheapest,
-            status="cannot be reached" if not reachable else "over a cap" if reasons else "ok",
-            reasons=reasons,
-            extrapolation=None if needed.value is None else self.extrapolation(needed.value),
+    Raises:
+        ValueError: the measure asked for is not known for each candidate.
+    """
+    if questions[0].candidate is None:
+        if config.cheapest_by is not None:
+            raise UnusedSettingError("`cheapest_by` has no effect without `candidates`")
+        return None
+    if config.cheapest_by is None:
+        measures: tuple[CostMeasure, ...] = ("money", "hours", "compute")
+        return next((m for m in measures if all(question.rates.of(m) is not None for question in questions)), None)
+    unknown = [
+        repr(one.candidate.name) for one in questions if one.candidate and one.rates.of(config.cheapest_by) is None
+    ]
+    if unknown:
+        needed = explain_missing(
+            {"money": "max_money", "hours": "max_hours", "compute": "max_gmac"}[config.cheapest_by]
         )
-
-    def extrapolation(self, amount: float) -> float:
-        return float(self.fit.extrapolation({**self.values, self.config.solve_for: amount})[0])
-
-    def loss_with(self, amount: float) -> Estimate:
-        return _loss_at(self.fit, {**self.values, self.config.solve_for: amount})
-
-    def _list_reasons(self, needed: float | None) -> list[str]:
-        budget, hours = self.config.budget, self.hours
-        if needed is None:
-            return [self._explain_unreachable()]
-        reasons = []
-        if self.config.solve_for == "S" and budget.max_samples is not None and needed > budget.max_samples:
-            reasons.append(f"needs {needed:.3g} samples, there are {budget.max_samples:.3g}")
-        if hours is not None and budget.max_hours is not None and needed * hours > budget.max_hours:
-            reasons.append(f"needs {needed * hours:.3g} hours, there are {budget.max_hours:.3g}")
-        memory = self.candidate.memory_bytes if self.candidate else None
-        if memory and budget.max_memory_gb and memory > budget.max_memory_gb * 1e9:
-            reasons.append(f"needs {memory / 1e9:.3g} GB of memory, there are {budget.max_memory_gb:.3g}")
-        return reasons
-
-    def _explain_unreachable(self) -> str:
-        floor, start, name = self.loss_with(ENDLESS), self.loss_with(1.0), self.config.solve_for
-        if floor.value is not None and start.value is not None and floor.value >= start.value:
-            return f"more {name} does not lower the loss by this law"
-        return f"even with endless {name} the law stays at {floor}"
+        raise ValueError(
+            f"cheapest_by {config.cheapest_by} cannot be reckoned ({', '.join(unknown)}): it needs {needed}"
+        )
+    return config.cheapest_by
 
 
-def _loss_at(fit: Fit, values: Mapping[str, float]) -> Estimate:
-    """Return the predicted y at one point, with the interval of the mean."""
-    return _estimate_log(fit, lambda theta: fit.log_mean(values, theta)[:, 0])
+def _find_cheapest(options: Sequence[Option], measure: CostMeasure | None) -> list[Option]:
+    """Return the options within the limits that have the lowest cost; several where they tie.
+
+    Where costs are not compared and there is a single option, it is that one.
+    """
+    fitting = [option for option in options if option.status == "ok"]
+    if measure is None or not fitting:
+        return fitting if len(options) == 1 else []
+    costs = [option.cost(measure) or np.inf for option in fitting]
+    return [one for one, cost in zip(fitting, costs, strict=True) if cost <= min(costs) * (1 + TIE)]
 
 
-def _estimate_log(fit: Fit, log_quantity: Callable[[Floats], Floats]) -> Estimate:
-    """Return exp of a quantity (R,) of parameter sets (R, p), with its interval over the draws."""
-    return fit.estimate(float(log_quantity(fit.theta[None])[0]), log_quantity(fit.draws)).map(_exp)
-
-
-def _exp(value: float) -> float:
-    return float(np.exp(min(value, 690.0)))
-
-
-def _share_cheapest(questions: Sequence[_Question]) -> list[float]:
+def _share_cheapest(questions: Sequence[Question], measure: CostMeasure | None) -> list[float | None]:
     """Return per question the share of the law's draws in which it is the cheapest within the limits."""
-    if questions[0].log_draws.size == 0:
-        return [0.0] * len(questions)
+    if questions[0].log_draws.size == 0 or (measure is None and len(questions) > 1):
+        return [None] * len(questions)
     costs = []
     for question in questions:
-        log_costs = question.log_draws + np.log(1.0 if question.gmac is None else question.gmac)
+        rate = 1.0 if measure is None else question.rates.of(measure)
+        assert rate is not None
+        log_costs = question.log_data(question.log_draws) + np.log(rate)
         costs.append(np.where(question.is_within_limits(question.log_draws), log_costs, np.inf))
     stacked = np.stack(costs)
-    winner = np.where(np.isfinite(stacked.min(axis=0)), stacked.argmin(axis=0), -1)
-    return [float((winner == i).mean()) for i in range(len(questions))]
+    lowest = stacked.min(axis=0)
+    wins = np.isfinite(stacked) & (stacked <= lowest + TIE)
+    return (wins / np.maximum(wins.sum(axis=0), 1)).mean(axis=1).tolist()
 
 
-def _list_gains(chosen: _Question) -> list[Gain]:
-    """Return the gains of doublings, and of the moves asked for, at the point of the plan."""
-    config, fit = chosen.config, chosen.fit
-    needed = float(np.exp(chosen.log_needed))
-    amount = needed if np.isfinite(chosen.log_needed) else fit.ranges[config.solve_for][1]
-    point = {**chosen.values, config.solve_for: config.at.get(config.solve_for, amount)}
-    for name in config.moves:
-        if name not in fit.form.predictors:
-            raise ValueError(f"moves: the law has no predictor {name!r}")
-    doublings = {name: 2 * point[name] for name in fit.form.predictors if name not in config.moves and name != "T"}
-    return [_measure_gain(fit, point, name, end) for name, end in (*doublings.items(), *config.moves.items())]
-
-
-def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -> Gain:
-    moved = {**point, name: end}
-
-    def log_ratio(theta: Floats) -> Floats:
-        return np.asarray(fit.log_mean(moved, theta)[:, 0] - fit.log_mean(point, theta)[:, 0])
-
-    return Gain(
-        predictor=name,
-        start=point[name],
-        end=end,
-        loss_at_start=_loss_at(fit, point),
-        loss_at_end=_loss_at(fit, moved),
-        ratio=_estimate_log(fit, log_ratio),
-        reducible_ratio=_estimate_log(fit, lambda theta: log_ratio(fit.form.without_offset(theta))),
-        extrapolation=float(fit.extrapolation(moved)[0]),
-    )
-
-
-def _list_next_runs(chosen: _Question, questions: Sequence[_Question]) -> list[NextRun]:
-    """Return runs by how much they narrow the needed amount: a linear Gaussian update of the law's draws.
-
-    If v = Var f(x) over the draws and s^2 is the variance of the noise of one run, a run at x removes
-    Cov(q, f(x))^2 / (v + s^2) of the variance of the needed amount q.
-    """
-    fit = chosen.fit
-    if chosen.config.solve_for != "S" or chosen.candidate is None or len(fit.draws) < 20:
-        return []
-    needed = chosen.log_draws
-    finite = np.isfinite(needed)
-    if finite.mean() < 0.5:  # mostly out of reach: narrow the loss at the largest S instead
-        values = {**chosen.values, "S": fit.ranges["S"][1]}
-        needed, finite = fit.log_mean(values, fit.draws)[:, 0], np.ones(len(fit.draws), dtype=bool)
-    q = needed[finite] - needed[finite].mean()
-    noise = float((fit.residuals**2).sum()) / max(len(fit.residuals) - len(fit.form.parameters), 1)
-    runs = []
-    for question in questions:
-        assert question.candidate is not None
-        for factor in NEXT_RUN_FACTORS:
-            samples = factor * fit.ranges["S"][1]
-            if not bool(question.is_within_limits(np.array([np.log(samples)]))[0]):
-                continue
-            f = fit.log_mean({**question.values, "S": samples}, fit.draws[finite])[:, 0]
-            f = f - f.mean()
-            removed = float((q * f).mean()) ** 2 / max(float((f**2).mean()) + noise, 1e-300)
-            narrowing = float(1 - np.sqrt(max(1 - removed / max(float((q**2).mean()), 1e-300), 0.0)))
-            gmac = question.candidate.compute_gmac(samples)
-            runs.append(
-                NextRun(
-                    name=question.candidate.name,
-                    samples=samples,
-                    compute_gmac=gmac,
-                    narrowing=narrowing,
-                    narrowing_per_million_gmac=narrowing / gmac * 1e6,
-                    extrapolation=question.extrapolation(samples),
-                )
-            )
-    return sorted(runs, key=lambda run: -run.narrowing_per_million_gmac)
-
-
-def _list_notes(fit: Fit, options: Sequence[Option], *, no_candidate_fits: bool) -> list[str]:
-    notes = []
+def _list_notes(
+    questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None, best: Sequence[Option]
+) -> list[str]:
+    fit, subject = questions[0].fit, questions[0].subject
+    notes = _note_units(questions)
     if len(fit.draws) == 0:
         notes.append("the law has no draws, so no number here has an interval")
     for option in options:
@@ -406,26 +196,101 @@ def _list_notes(fit: Fit, options: Sequence[Option], *, no_candidate_fits: bool)
             )
         if option.extrapolation:
             notes.append(f"{option.name}: extrapolates {option.extrapolation:.2f} decades beyond the data")
-    if no_candidate_fits:
-        notes.append("no candidate reaches the target within the caps")
-    notes += _note_corner(fit)
+    if questions[0].candidate is not None:
+        if not any(option.status == "ok" for option in options):
+            notes.append("no candidate reaches the target within the caps")
+        elif measure is None:
+            notes.append("candidates are not compared: no predictor counts data, so no cost can be reckoned (roles)")
+    notes += _note_ranking(options, measure, best)
+    notes += _note_corner(subject, questions, options, measure)
     notes += [f"{w.code}: {w.message}" for w in fit.warnings if w.severity == "error"]
     return notes
 
 
-def _note_corner(fit: Fit) -> list[str]:
-    """Return the law's answer on size against samples at equal cost; only for one power term in P and S."""
-    exponents = next(
-        (dict(term.exponents) for term in fit.form.terms if {"P", "S"} <= dict(term.exponents).keys()), None
-    )
-    if exponents is None:
+def _note_units(questions: Sequence[Question]) -> list[str]:
+    """Return what the numbers are counted in, where it follows from an assumption."""
+    subject, notes = questions[0].subject, []
+    candidates = [question.candidate for question in questions if question.candidate]
+    if subject.role == "tokens" and any(one.F_unit is None for one in candidates):
+        notes.append(f"F_gmac of the candidates is taken as GMAC per token, as {subject.data} counts tokens")
+    if subject.role == "compute":
+        unit = {1.0: "GMAC", 0.5: "GFLOP", 0.5e-9: "FLOP"}.get(subject.gmac_per_unit)
+        unit = unit or f"{subject.gmac_per_unit:g} GMAC"
+        notes.append(f"{subject.data} is taken as compute in {unit} (1 MAC = 2 FLOP; compute_unit changes it)")
+    speeds = [one for one in candidates if one.samples_per_s or one.tokens_per_s]
+    if speeds and subject.config.budget.gmac_per_gpu_s is not None:
+        names = ", ".join(one.name for one in speeds)
+        notes.append(f"hours follow the measured speed, not gmac_per_gpu_s: {names}")
+    return notes
+
+
+def _note_ranking(options: Sequence[Option], measure: CostMeasure | None, best: Sequence[Option]) -> list[str]:
+    """Return a tie, and a cheapest option that is not the cheapest in most draws, from the numbers of the options."""
+    if measure is None or not best or len(options) < 2:
         return []
-    size, data = (fit.form.parameters.index(exponents[name]) for name in ("P", "S"))
-    difference, draws = fit.theta[size] - fit.theta[data], fit.draws[:, size] - fit.draws[:, data]
-    best = "largest model that fits" if difference < 0 else "smallest model, with as many samples as there are,"
-    share = float((np.sign(draws) == np.sign(difference)).mean()) if len(draws) else None
-    agreement = "" if share is None else f" ({100 * share:.0f} % of the draws agree)"
+    if len(best) > 1:
+        names = ", ".join(option.name for option in best)
+        return [f"a tie by {measure}: {names} reach the target at the same cost; this law and measure cannot choose"]
+    favourite = max(options, key=lambda option: option.share_cheapest or 0.0)
+    if (favourite.share_cheapest or 0.0) > (best[0].share_cheapest or 0.0):
+        return [
+            f"close: {best[0].name} is the cheapest by the estimate, {favourite.name} in more of the draws "
+            f"({100 * (best[0].share_cheapest or 0):.0f} and {100 * (favourite.share_cheapest or 0):.0f} %)"
+        ]
+    return []
+
+
+def _note_corner(
+    subject: Subject, questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None
+) -> list[str]:
+    """Return what a law with one power term in size and data says on the best size.
+
+    With several candidates it follows from their costs in the table. Without them it is the law's answer for models
+    whose cost per unit of data is proportional to their size.
+    """
+    sizes = find_by_role(subject.roles, ("parameters",))
+    data = subject.data
+    exponents = next(
+        (dict(t.exponents) for t in subject.fit.form.terms if {*sizes, data} <= dict(t.exponents).keys()), None
+    )
+    if not sizes or data is None or subject.role == "compute" or exponents is None:
+        return []
+    if len(options) > 1:
+        return _note_costs_by_size(questions, options, measure)
+    parameters, fit = subject.fit.form.parameters, subject.fit
+    size, amount = (parameters.index(exponents[name]) for name in (sizes[0], data))
+    difference, draws = fit.theta[size] - fit.theta[amount], fit.draws[:, size] - fit.draws[:, amount]
+    agreement = (
+        f"; {100 * (np.sign(draws) == np.sign(difference)).mean():.0f} % of the draws agree" if len(draws) else ""
+    )
     return [
-        f"corner solution: at equal P S the loss only {'falls' if difference < 0 else 'rises'} with P "
-        f"(b_P - b_S = {difference:.3f}), so by this law the {best} is best{agreement}; no size in between is best"
+        f"corner: at equal {sizes[0]} {data} the loss {'falls' if difference < 0 else 'rises'} with {sizes[0]} "
+        f"({exponents[sizes[0]]} - {exponents[data]} = {difference:.3f}{agreement}): where the cost of a model is "
+        f"proportional to its size, no size in between is best"
     ]
+
+
+def _note_costs_by_size(
+    questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None
+) -> list[str]:
+    """Return whether cost only falls or only rises with size, over the candidates within the limits."""
+    if measure is None:
+        return []
+    fitting = [
+        (question.candidate.P, option.cost(measure) or np.inf)
+        for question, option in zip(questions, options, strict=True)
+        if question.candidate and option.status == "ok"
+    ]
+    ordered = sorted(fitting)
+    sizes, costs = np.array([p for p, _ in ordered]), np.array([cost for _, cost in ordered])
+    if len(ordered) < 2 or (np.diff(sizes) <= 0).any():
+        return []
+    if (costs[1:] < costs[:-1] * (1 - TIE)).all():
+        return [
+            f"corner: within the limits the cost ({measure}) of the target falls with size; the largest is cheapest"
+        ]
+    if (costs[1:] > costs[:-1] * (1 + TIE)).all():
+        return [
+            f"corner: within the limits the cost ({measure}) of the target rises with size; the smallest is cheapest"
+        ]
+    return []

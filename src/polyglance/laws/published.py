@@ -12,6 +12,7 @@ import numpy as np
 from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.law import Fit, Law, LawWarning, SolverReport
+from polyglance.laws.roles import resolve_roles
 
 __all__ = ["PUBLISHED_LAWS", "load_law"]
 
@@ -51,9 +52,11 @@ def load_law(source: str | Path) -> Law:
         return Law.load(source)
     form_name, table, origin = _TABLES[str(source)]
     form = make_form(form_name)
+    columns = {name: name for name in (*form.predictors, "y")}
     return Law(
         form=form_name,
-        columns={name: name for name in (*form.predictors, "y")},
+        columns=columns,
+        roles=resolve_roles(columns),
         fits={split: _make_fit(form, split, coefficients) for split, coefficients in table.items()},
         config={"objective": "log-lsq (inferred: the paper says log-space linear regression)"},
         data={"source": origin},

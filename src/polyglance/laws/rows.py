@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy import stats
 
 from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
@@ -11,10 +12,14 @@ from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
+from polyglance.laws.roles import Role, check_roles, resolve_roles
 from polyglance.laws.table import Table, list_rows
+from polyglance.settings import UnusedSettingError
 
 __all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "resolve_form", "select_rows"]
 
+RISING = 0.3
+"""Rank correlation of y and compute above which y may be a score where the frontier of a loss is asked for."""
 ALL = "all"
 """Name of the only group of a table without groups."""
 
@@ -65,25 +70,38 @@ class Rows:
         return {label: self.take(self.groups == label) for label in list_labels(self.groups)}
 
 
-def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str]]:
-    """Return the form, and the column of the table for each of its predictors and for y.
+def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dict[str, str], dict[str, Role]]:
+    """Return the form, the column of the table for each of its predictors and for y, and the predictors' roles.
 
     Args:
         form: a form in place of the config's.
 
     Raises:
-        ValueError: unknown form, or a predictor that the form does not have.
+        ValueError: unknown form, a predictor that the form does not have, or a role that does not fit the form.
     """
     columns = dict(config.columns)
     target = columns.pop("y", "y")
     if form is None:
+        if config.form == "additive" and len(columns) == 2:
+            columns = _order_additive(columns, resolve_roles(columns, config.roles))
         form = make_form(config.form, tuple(columns), offset=config.offset)
         if form.offset and config.fix.get(form.offset) == 0:
             form = make_form(config.form, tuple(columns), offset=False)
     for name in columns:
         if name not in form.predictors:
             raise ValueError(f"form {form.name!r} has no predictor {name!r}; it has {', '.join(form.predictors)}")
-    return form, {**{name: columns.get(name, name) for name in form.predictors}, "y": target}
+    columns = {name: columns.get(name, name) for name in form.predictors}
+    roles = resolve_roles(columns, config.roles)
+    check_roles(form.name, columns, roles)
+    return form, {**columns, "y": target}, roles
+
+
+def _order_additive(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
+    """Return the columns with the size first, where the roles say that it was named second."""
+    first, second = columns
+    if roles[second] == "parameters" and roles[first] != "parameters":
+        first, second = second, first
+    return {first: columns[first], second: columns[second]}
 
 
 def select_rows(
@@ -122,14 +140,34 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
     """Return group -> the rows to fit: all of its rows, or its frontier.
 
     Raises:
-        ValueError: a frontier for a form with several predictors.
+        ValueError: a frontier for a form with several predictors, or of what looks like scores, without `maximise`.
     """
     groups = rows.split_groups()
+    if config.maximise and len(form.predictors) != 1:
+        raise UnusedSettingError("`maximise` has no effect: only laws with one predictor have a frontier")
     if not config.frontier:
         return groups
+    if len(form.predictors) == 1 and not config.maximise:
+        for group in groups.values():
+            _ask_for_direction(group)
     if len(form.predictors) != 1:
         raise ValueError(f"a frontier is of loss against compute alone; form {form.name!r} has several predictors")
     return {label: group.take(np.sort(find_frontier(config, group))) for label, group in groups.items()}
+
+
+def _ask_for_direction(rows: Rows) -> None:
+    """Refuse a frontier of the lowest y where y is within 0 and 100 and rises with compute, as scores do."""
+    if len(rows) < 4 or rows.y.max() > 100 or np.ptp(rows.y) == 0 or np.ptp(rows.x[:, 0]) == 0:
+        return
+    middle = np.sqrt(rows.x[:, 0].min() * rows.x[:, 0].max())
+    worst, best = rows.x[rows.y.argmin(), 0], rows.x[rows.y.argmax(), 0]
+    correlation = float(stats.spearmanr(rows.x[:, 0], rows.y).statistic)
+    if correlation > RISING and worst < middle < best:
+        raise ValueError(
+            f"y rises with compute (rank correlation {correlation:.2f}), from {rows.y.min():.4g} to "
+            f"{rows.y.max():.4g}: a frontier of the lowest runs would keep the worst ones if these are scores; say "
+            "that higher is better (maximise), or give a column of errors, such as 1 - accuracy"
+        )
 
 
 def find_frontier(config: FitConfig, rows: Rows) -> Indices:
@@ -137,7 +175,7 @@ def find_frontier(config: FitConfig, rows: Rows) -> Indices:
     runs = rows.clusters.tolist() if config.cluster else None
     return find_pareto_frontier(
         rows.x[:, 0],
-        rows.y,
+        -rows.y if config.maximise else rows.y,
         runs=runs,
         window=config.frontier_window,
         final_only=config.frontier_final_only,

@@ -21,10 +21,15 @@ def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def format_law(law: Law) -> str:
     """Return the equation, and per group the parameters with intervals, scores and warnings."""
-    lines = [f"{law.columns.get('y', 'y')} = {law.first.form.formula}", *_format_warnings(law.warnings)]
+    lines = [f"{law.columns.get('y', 'y')} = {law.first.form.formula}", _format_roles(law.roles)]
+    lines += _format_warnings(law.warnings)
     for label, fit in law.fits.items():
         lines += ["", *_format_fit(label if len(law.fits) > 1 else "", fit)]
     return "\n".join(lines)
+
+
+def _format_roles(roles: Mapping[str, str]) -> str:
+    return f"roles: {', '.join(f'{name} {role}' for name, role in roles.items())}"
 
 
 def _format_fit(label: str, fit: Fit) -> list[str]:
@@ -45,8 +50,9 @@ def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
     return [f"{warning.severity} {warning.code}: {warning.message}" for warning in warnings]
 
 
-def format_predictions(predictions: Mapping[str, Prediction]) -> str:
-    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation."""
+def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
+    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation; then the
+    law's warnings of severity error."""
     rows = []
     for label, one in predictions.items():
         for i in range(len(one.mean)):
@@ -55,7 +61,13 @@ def format_predictions(predictions: Mapping[str, Prediction]) -> str:
                 intervals.append("" if low is None or high is None else f"[{low[i]:.5g}, {high[i]:.5g}]")
             outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
-    return _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
+    table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
+    warnings = [
+        line
+        for label in predictions
+        for line in _format_warnings([one for one in law[label].warnings if one.severity == "error"])
+    ]
+    return "\n".join([table, *dict.fromkeys(warnings)])
 
 
 def format_comparison(comparison: LawComparison) -> str:
@@ -87,7 +99,7 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target loss {plan.target}"]
+    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}"]
     header = ["model", "status", f"{plan.solve_for} needed", "C (GMAC)", "hours", "cost", "loss at cap", "cheapest in"]
     rows = [
         [
@@ -98,13 +110,15 @@ def format_plan(plan: LawPlan) -> str:
                 "" if e is None else str(e)
                 for e in (option.compute_gmac, option.hours, option.money, option.loss_at_cap)
             ),
-            f"{100 * option.share_cheapest:.0f} %",
+            "" if option.share_cheapest is None else f"{100 * option.share_cheapest:.0f} %",
         ]
         for option in plan.options
     ]
     sections.append(_format_table(header, rows))
-    if plan.cheapest is not None and len(plan.options) > 1:
-        sections.append(f"cheapest: {plan.cheapest}")
+    if plan.tied:
+        sections.append(f"cheapest: a tie of {', '.join(plan.tied)} (by {plan.measure})")
+    elif plan.cheapest is not None and len(plan.options) > 1:
+        sections.append(f"cheapest: {plan.cheapest} (by {plan.measure})")
     gains = [
         [f"{gain.predictor} {gain.start:.4g} -> {gain.end:.4g}", str(gain.ratio), str(gain.loss_at_end)]
         for gain in plan.gains
@@ -112,8 +126,10 @@ def format_plan(plan: LawPlan) -> str:
     sections.append(_format_table(["change", "loss ratio", "loss after"], gains))
     if plan.next_runs:
         runs = [
-            [run.name, f"{run.samples:.3g}", f"{run.compute_gmac:.3g}", f"{100 * run.narrowing:.1f} %"]
+            [run.name, f"{run.amount:.3g}", f"{run.compute_gmac:.3g}", f"{100 * run.narrowing:.1f} %"]
             for run in plan.next_runs[:5]
         ]
-        sections.append(_format_table(["next run, best per GMAC first", "S", "C (GMAC)", "narrows the plan by"], runs))
+        sections.append(
+            _format_table(["next run, best per GMAC first", plan.solve_for, "C (GMAC)", "narrows the plan by"], runs)
+        )
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()

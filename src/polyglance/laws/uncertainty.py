@@ -8,6 +8,7 @@ Every replicate is refitted from the optimum and from a second start; the better
 Shapes: R replicates, n rows, q free parameters, p parameters of the form.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -136,16 +137,23 @@ def compute_spread(config: FitConfig, layout: Layout) -> float:
 
 
 def find_parameter_intervals(
-    form: Form, estimate: Floats, draws: Floats, spread: float, confidence: float, smallest: float
+    form: Form,
+    estimate: Floats,
+    draws: Floats,
+    spread: float,
+    confidence: float,
+    smallest: float,
+    bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, Interval]:
     """Return the widened percentile intervals of the reported parameters.
 
     They are formed where the sampling distribution is closest to symmetric: amplitudes in logs, offset and exponents
-    as they are.
+    as they are. An interval ends at the bounds that the user gave.
 
     Args:
         estimate: (p,) at the origin, on the solver's scale; draws (R, p) likewise.
         smallest: the smallest y; an end of the offset's interval below a millionth of it is reported as 0.
+        bounds: the user's, in reported units.
     """
     if len(draws) == 0:
         return {}
@@ -157,7 +165,11 @@ def find_parameter_intervals(
     reported = form.to_reported(ends)
     if offset is not None:
         reported[:, offset] = np.where(ends[:, offset] < 1e-6 * smallest, 0.0, ends[:, offset])
-    low, high = np.clip(np.sort(reported, axis=0), -1e300, 1e300).tolist()
+    reported = np.clip(np.sort(reported, axis=0), -1e300, 1e300)
+    for name, (lowest, highest) in bounds.items():
+        j = form.parameters.index(name)
+        reported[:, j] = np.clip(reported[:, j], lowest, highest)
+    low, high = reported.tolist()
     return dict(zip(form.parameters, zip(low, high, strict=True), strict=True))
 
 

@@ -182,6 +182,13 @@ def _describe_compute_law(study: StudyFolder, column: str) -> str:
         ends = f"{format_significant(low)} to {format_significant(high)}"
         interval = f", {format_share(fit.confidence)} interval {ends}"
     exponent = format_significant(fit.parameters["a1"])
+    if "no-interval" in {warning.code for warning in fit.warnings}:
+        return (
+            f"The frontier of all runs has too few runs for a law of compute: the exponent {exponent} passes through "
+            "them and has no interval."
+        )
+    if low is not None and high is not None and low <= 0 <= high:
+        return f"These runs do not show how the loss falls with compute: the exponent is {exponent}{interval}."
     return f"On the frontier of all runs the loss falls to its floor as C to the power {exponent}{interval}."
 
 

@@ -1,0 +1,128 @@
+"""Roles of predictors: what a column counts. Costs, limits and time are reckoned from roles, never from letters.
+
+    parameters      size of the model
+    samples         samples seen in training, every pass counted
+    tokens          tokens seen in training, every pass counted
+    epochs          passes over the data
+    compute         compute of training
+    starting-loss   loss before training
+    none            anything else
+
+A role is guessed from the name of the column, and where that says nothing from the name of the predictor. A name that
+says a scale (millions, log10) or a rate (per) gives no role, because costs would be wrong by that scale.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
+
+from polyglance.languages import did_you_mean
+
+__all__ = ["DATA_ROLES", "ROLES", "Role", "check_roles", "find_by_role", "guess_compute_unit", "resolve_roles"]
+
+Role = Literal["parameters", "samples", "tokens", "epochs", "compute", "starting-loss", "none"]
+ROLES: tuple[Role, ...] = get_args(Role)
+DATA_ROLES: tuple[Role, ...] = ("samples", "tokens", "epochs", "compute")
+"""Roles that say how long a run trains; a cost is proportional to one of them."""
+
+_NAMES: Mapping[str, Role] = {  # whole names
+    **dict.fromkeys(("p", "n", "modelsize", "nparams", "numparams"), "parameters"),
+    **dict.fromkeys(("s",), "samples"),
+    **dict.fromkeys(("d", "ntokens", "numtokens"), "tokens"),
+    **dict.fromkeys(("c",), "compute"),
+    **dict.fromkeys(("t", "t0", "l0"), "starting-loss"),
+}
+_WORDS: Mapping[str, Role] = {  # words within names
+    **dict.fromkeys(("params", "param", "parameters", "parameter"), "parameters"),
+    **dict.fromkeys(("samples", "sample", "examples"), "samples"),
+    **dict.fromkeys(("tokens", "token"), "tokens"),
+    **dict.fromkeys(("epochs", "epoch"), "epochs"),
+    "compute": "compute",
+}
+_SCALES = frozenset(
+    ("per", "log", "log2", "log10", "ln", "k", "m", "b", "bn", "thousand", "thousands", "million", "millions")
+) | {"billion", "billions", "trillion", "trillions", "unique", "ratio", "fraction"}
+_COMPUTE_WORD = re.compile(r"([kmgtpez]?)(flop|mac)s?")
+_PREFIXES: Mapping[str, float] = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21}
+_DATA_SLOT: tuple[Role, ...] = ("samples", "tokens", "epochs", "none")
+
+
+def resolve_roles(columns: Mapping[str, str], given: Mapping[str, str] | None = None) -> dict[str, Role]:
+    """Return predictor -> role: the given one, or the one that the names say.
+
+    Args:
+        columns: predictor -> column of the table; `y` is skipped.
+        given: predictor -> role, by the user.
+
+    Raises:
+        ValueError: an unknown role or predictor, or two predictors that are given one role of which there is one only.
+    """
+    given = given or {}
+    predictors = [name for name in columns if name != "y"]
+    known: dict[str, Role] = {}
+    for name, text in given.items():
+        if name not in predictors:
+            raise ValueError(f"roles: {name!r} is not a predictor; {did_you_mean(name, predictors)}")
+        if text not in ROLES:
+            raise ValueError(f"roles: {text!r} is no role; {did_you_mean(text, ROLES)}")
+        known[name] = next(role for role in ROLES if role == text)
+    guessed = {name: _guess_role(columns[name]) or _guess_role(name) or "none" for name in predictors}
+    roles: dict[str, Role] = guessed | known
+    for name, role in list(roles.items()):
+        alike = [other for other in predictors if (guessed | known)[other] == role]
+        if role in ("none", "starting-loss") or len(alike) == 1:
+            continue
+        if sum(other in known for other in alike) > 1:
+            raise ValueError(f"roles: {' and '.join(alike)} are both {role}; give one of them another role, or none")
+        if name not in known:
+            roles[name] = "none"  # two columns that could be it: the user must say
+    return roles
+
+
+def _guess_role(name: str) -> Role | None:
+    words = re.findall(r"[a-z0-9]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    whole = _NAMES.get("".join(words))
+    if whole is not None:
+        return whole
+    if len(words) > 1 and _SCALES & set(words):
+        return "none"
+    found = {_WORDS[word] for word in words if word in _WORDS}
+    if any(_COMPUTE_WORD.fullmatch(word) for word in words):
+        found.add("compute")
+    return found.pop() if len(found) == 1 else "none" if found else None
+
+
+def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]) -> None:
+    """Refuse a predictor whose role does not fit its place in the form.
+
+    Args:
+        columns: predictor -> column, in the form's order.
+
+    Raises:
+        ValueError: compute, or the wrong one of size and data, in the additive form.
+    """
+    if form != "additive":
+        return
+    size, data = (name for name in columns if name != "y")
+    for name, fitting, place in (
+        (size, ("parameters", "none"), "first predictor is the size of the model (role parameters)"),
+        (data, _DATA_SLOT, "second predictor is the amount of data (role samples, tokens or epochs)"),
+    ):
+        if roles[name] not in fitting:
+            raise ValueError(
+                f"form 'additive': its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
+                f"another column in columns, or say in roles what it is (--roles {name}=none)"
+            )
+
+
+def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]:
+    """Return the predictors with one of the wanted roles."""
+    return [name for name, role in roles.items() if role in wanted]
+
+
+def guess_compute_unit(column: str) -> float | None:
+    """Return the GMAC in one unit of a column of compute, by its name (1 MAC = 2 FLOP); None if it does not say."""
+    for word in re.findall(r"[a-z]+", column.lower()):
+        if match := _COMPUTE_WORD.fullmatch(word):
+            return _PREFIXES[match[1]] / 1e9 * (0.5 if match[2] == "flop" else 1.0)
+    return None
