@@ -17,7 +17,7 @@ import numpy as np
 
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
-from polyglance.evaluate.text_files import Id
+from polyglance.evaluate.texts.text_set import Id
 from polyglance.files import read_json, write_atomically
 
 __all__ = [

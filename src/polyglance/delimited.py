@@ -1,0 +1,231 @@
+"""Lines of CSV and TSV to cells, with the quotes that are really there.
+
+A CSV is quoted by the rules of RFC 4180. For a TSV there are two customs: Excel and Python's writers quote cells as in
+a CSV; most corpora do not quote at all, and a quotation mark is part of its text. Read by the wrong custom, a text
+begins with a quotation mark too many, or a mark that is never closed swallows the rows after it. So the lines decide.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+__all__ = ["DELIMITERS", "Quoting", "Record", "find_quoting", "read_records", "split_line"]
+
+DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+"""Extension -> what stands between cells."""
+Quoting = Literal["auto", "csv", "none"]
+"""`csv`: cells may be quoted as in a CSV; `none`: a quotation mark is part of its text; `auto`: `csv` for a CSV,
+and for a TSV as its lines show."""
+
+_QUOTED_CELL = re.compile('"([^"]*(?:""[^"]*)*)"')
+_MAX_RECORD_LINES = 1000
+"""A quotation mark that is not closed within so many lines is not the beginning of a quoted cell."""
+
+
+class _Cell(NamedTuple):
+    text: str
+    is_quoted: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Record:
+    """The line, or the lines, of one row."""
+
+    line: int
+    """Number of the first line, from 1."""
+    num_lines: int = 1
+    cells: list[str]
+    problem: str = ""
+    """Why the line has no cells."""
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in it but white space and delimiters."""
+        return not self.problem and not any(cell.strip() for cell in self.cells)
+
+
+class _UnreadableError(Exception):
+    """A record that is not quoted by the rules; it may go on in the next line if `is_open`."""
+
+    def __init__(self, message: str, *, is_open: bool) -> None:
+        super().__init__(message)
+        self.is_open = is_open
+
+
+class _Lines:
+    """Numbered lines, of which some can be given back."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self._lines = iter(lines)
+        self._returned: list[str] = []
+        self.number = 0
+        """Number of the line that was taken last."""
+
+    def take(self) -> str | None:
+        line = self._returned.pop() if self._returned else next(self._lines, None)
+        self.number += line is not None
+        return line
+
+    def give_back(self, lines: list[str]) -> None:
+        self._returned += reversed(lines)
+        self.number -= len(lines)
+
+
+def split_line(line: str, delimiter: str, *, quoted: bool) -> list[str]:
+    """Split a record of one line into its cells; there are none if its quotes are against the rules.
+
+    Args:
+        quoted: cells may be quoted as in a CSV.
+    """
+    if not quoted or '"' not in line:
+        return line.split(delimiter)
+    try:
+        return [cell.text for cell in _split_quoted(line, delimiter)]
+    except _UnreadableError:
+        return []
+
+
+def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
+    cells: list[_Cell] = []
+    position = 0
+    while True:
+        if text.startswith('"', position):
+            match = _QUOTED_CELL.match(text, position)
+            if match is None:
+                raise _UnreadableError("a quotation mark that is not closed", is_open=True)
+            position = match.end()
+            cells.append(_Cell(match[1].replace('""', '"'), is_quoted=True))
+            if position < len(text) and text[position] != delimiter:
+                raise _UnreadableError("text behind a closing quotation mark", is_open=False)
+        else:
+            end = text.find(delimiter, position)
+            end = len(text) if end < 0 else end
+            cells.append(_Cell(text[position:end], is_quoted=False))
+            position = end
+        if position == len(text):
+            return cells
+        position += 1
+
+
+def read_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
+    """Yield the records of a file in order, blank ones too; together they have all lines.
+
+    A quotation mark that is not closed costs its own line and no other.
+
+    Args:
+        lines: without `\\n` at their ends.
+        quoted: cells may be quoted as in a CSV, and then have several lines.
+        trusted: do not ask whether a quoted cell of several lines holds what look like rows of the table.
+    """
+    source = _Lines(lines)
+    width = 0
+    while (line := source.take()) is not None:
+        number = source.number
+        if not quoted or '"' not in line:
+            record = Record(line=number, cells=line.removesuffix("\r").split(delimiter))
+        else:
+            cells, num_lines, problem = _take_quoted(source, line, delimiter, width=0 if trusted else width)
+            record = Record(line=number, num_lines=num_lines, cells=[cell.text for cell in cells], problem=problem)
+        if not record.is_blank:
+            width = width or len(record.cells)
+        yield record
+
+
+def _take_quoted(source: _Lines, line: str, delimiter: str, *, width: int) -> tuple[list[_Cell], int, str]:
+    """Split the record that begins with `line`, with as many lines more as it needs: cells, lines, problem."""
+    taken = [line]
+    while True:
+        try:
+            cells = _split_quoted("\n".join(taken).removesuffix("\r"), delimiter)
+        except _UnreadableError as error:
+            problem = str(error)
+            if error.is_open and _take_to_quote(source, taken):
+                continue
+        else:
+            rows = [later for later in taken[1:] if _is_row(later, cells[0].text, delimiter, width)]
+            if not rows:
+                return cells, len(taken), ""
+            problem = "a quotation mark that is not closed, or a cell that holds rows"
+        source.give_back(taken[1:])
+        return [], 1, problem
+
+
+def _take_to_quote(source: _Lines, taken: list[str]) -> bool:
+    """Take lines up to the next one with a quotation mark; whether there is one."""
+    while len(taken) < _MAX_RECORD_LINES and (line := source.take()) is not None:
+        taken.append(line)
+        if '"' in line:
+            return True
+    return False
+
+
+def _is_row(line: str, first_cell: str, delimiter: str, width: int) -> bool:
+    """Whether a line inside a quoted cell looks like a row: as many cells, and (commas also stand in prose) a first
+    cell of the same kind as that of the row it is in."""
+    cells = split_line(line, delimiter, quoted=True)
+    if width < 2 or len(cells) != width:
+        return False
+    return delimiter == "\t" or (_kind(first_cell) != "text" and _kind(cells[0]) == _kind(first_cell))
+
+
+def _kind(cell: str) -> str:
+    """Kind of a cell that may be a key: `number`, `.ext` of a file name, `text` for anything else."""
+    cell = cell.strip()
+    if cell.isdecimal():
+        return "number"
+    suffix = re.search(r"\.\w{1,5}$", cell)
+    return suffix[0].lower() if suffix and " " not in cell else "text"
+
+
+def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t") -> tuple[bool, bool]:
+    """Tell by its lines whether the cells of a TSV are quoted: (quoted, every cell of a text is quoted).
+
+    A writer that quotes quotes every cell with a quotation mark in it. So a mark in a cell that is not quoted, or one
+    that is not closed, shows a file without quotes; a doubled mark or a delimiter inside quotes shows one with them.
+
+    Args:
+        read_lines: yields the lines from the beginning.
+
+    Raises:
+        ValueError: both are there.
+    """
+    if _is_quoted_throughout(read_lines(), delimiter):
+        return True, True
+    source = _Lines(read_lines())
+    with_quotes = without_quotes = width = 0
+    while (line := source.take()) is not None:
+        number = source.number
+        if line.strip():
+            width = width or line.count(delimiter) + 1
+        if '"' not in line:
+            continue
+        cells, _, problem = _take_quoted(source, line, delimiter, width=width)
+        if problem or any('"' in cell.text and not cell.is_quoted for cell in cells):
+            without_quotes = without_quotes or number
+        elif any(cell.is_quoted and any(mark in cell.text for mark in ('"', "\n", delimiter)) for cell in cells):
+            with_quotes = with_quotes or number
+    if with_quotes and without_quotes:
+        raise ValueError(
+            f"line {with_quotes} is quoted as in a CSV and line {without_quotes} is not; set quoting to 'csv' or 'none'"
+        )
+    return bool(with_quotes), False
+
+
+def _is_quoted_throughout(lines: Iterable[str], delimiter: str) -> bool:
+    """Whether every cell with a letter in it is quoted, and no line is against the rules."""
+    source = _Lines(lines)
+    num_quoted = 0
+    while (line := source.take()) is not None:
+        if '"' not in line:
+            cells, problem = [_Cell(cell, is_quoted=False) for cell in line.split(delimiter)], ""
+        else:
+            cells, _, problem = _take_quoted(source, line, delimiter, width=0)
+        if problem or any(not cell.is_quoted and _is_word(cell.text) for cell in cells):
+            return False
+        num_quoted += sum(cell.is_quoted for cell in cells)
+    return num_quoted > 0
+
+
+def _is_word(cell: str) -> bool:
+    return any(character.isalpha() for character in cell)
