@@ -32,6 +32,7 @@ from polyglance.evaluate.metrics.resampling import MIN_SAMPLES, Resampling
 from polyglance.evaluate.protocols import DEFAULT, RAW, ScoringProtocol, find_protocol
 from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 from polyglance.evaluate.scored_languages import find_scored_language
+from polyglance.evaluate.text_differences import NORMALISATIONS, find_differences, normalise_texts
 from polyglance.evaluate.text_files import ReadOptions, TextSet, make_text_set, read_ids, read_texts
 from polyglance.evaluate.tokenization import Tokenizer
 from polyglance.languages import did_you_mean
@@ -64,6 +65,10 @@ class ScoreOptions:
     scores the ids that both have."""
     duplicates: Duplicates = "error"
     """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones are one."""
+    normalise: tuple[str, ...] = ()
+    """Changes of all texts before they are scored: entities (HTML entities decoded), special (special tokens deleted),
+    subwords (joined), nfc, nfkc, invisible (characters without a shape deleted), quotes (and dashes, as ASCII), lower,
+    unsegment (blanks between letters deleted where a script has none). They are part of the signature."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""
@@ -93,6 +98,9 @@ class ScoreOptions:
         for name in self.metrics:
             if name not in known:
                 raise ValueError(f"unknown metric {name!r}: {did_you_mean(name, known)}")
+        for name in self.normalise:
+            if name not in NORMALISATIONS:
+                raise ValueError(f"unknown normalisation {name!r}: {did_you_mean(name, tuple(NORMALISATIONS))}")
         if "external" in self.metrics and not self.external:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
         if self.bootstrap != 0 and self.bootstrap < MIN_SAMPLES:
@@ -236,7 +244,8 @@ def _check_language(options: ScoreOptions) -> None:
 
 
 def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[str], source: str) -> ScoreReport:
-    warnings = list(segments.warnings)
+    segments, changes = _normalise(segments, options.normalise)
+    warnings = [*segments.warnings, *changes]
     if options.benchmark is not None:
         warnings += check_benchmark_size(options.benchmark, len(segments.ids))
     if "cider" in options.metrics:
@@ -256,8 +265,46 @@ def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[s
             statistics = metric.statistics(segments.hypotheses, segments.references)
             parts = _make_signature(metric, segments, options)
             measurements.append(Measurement(metric=metric, statistics=statistics, parts=parts))
-    resampling = Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level)
-    return make_report(measurements, ids=segments.ids, warnings=warnings, resampling=resampling, source=source)
+    differences = find_differences(
+        segments.hypotheses,
+        list(chain.from_iterable(segments.references)),
+        spaces=find_scored_language(options.lang).spaces,
+        cased=any(one.parts["case"] == "mixed" for one in measurements if "case" in one.parts),
+    )
+    return make_report(
+        measurements,
+        ids=segments.ids,
+        warnings=[*warnings, *(one.message for one in differences)],
+        resampling=Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level),
+        source=source,
+        differences=differences,
+    )
+
+
+def _normalise(segments: SegmentTexts, names: Sequence[str]) -> tuple[SegmentTexts, list[str]]:
+    """Make the changes that the user names, on both sides; say how many texts they changed."""
+    if not names:
+        return segments, []
+    hypotheses = normalise_texts(segments.hypotheses, names)
+    references = [normalise_texts(texts, names) for texts in (*segments.references, *segments.all_references)]
+    num_hypotheses = sum(one != other for one, other in zip(hypotheses, segments.hypotheses, strict=True))
+    num_references = sum(
+        one != other
+        for new, old in zip(references, segments.references, strict=False)
+        for one, other in zip(new, old, strict=True)
+    )
+    scored = len(segments.references)
+    changed = replace(
+        segments,
+        hypotheses=hypotheses,
+        references=tuple(references[:scored]),
+        all_references=tuple(references[scored:]),
+    )
+    total = sum(map(len, segments.references))
+    return changed, [
+        f"normalise {','.join(names)} changed {num_hypotheses:,} of {len(hypotheses):,} predictions and "
+        f"{num_references:,} of {total:,} references"
+    ]
 
 
 def _make_metric(name: str, options: ScoreOptions, segments: SegmentTexts, sources: Sequence[str]) -> Metric:
@@ -352,6 +399,7 @@ def _make_signature(
         "case": first["case"],
         "scale": f"0-{metric.scale * factor:g}",
         **{f"{metric.name}-{key}" if key == "lang" else key: value for key, value in of_metric.items()},
+        "norm": "+".join(name for name in NORMALISATIONS if name in options.normalise) or None,
         "missing": None if options.missing == "error" else options.missing,
         "duplicates": None if options.duplicates == "error" else options.duplicates,
         "data": _hash_references(segments),
