@@ -3,7 +3,8 @@
     python benchmarks/paired_tests.py
 
 Compares the permutation test (the default of `polyglance score`) with the paired bootstrap, on segments of which few
-differ, each by a chance of one half in favour of either system. A rate above the level says that p-values are too small.
+differ, each by a chance of one half in favour of either system. A rate above the level says that p-values are too
+small.
 """
 
 import numpy as np

@@ -39,6 +39,7 @@ CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
         "nfkc",
     ),
     "wrapped": (lambda text: f'"{text}"', ""),
+    "question-marks": (lambda text: text.replace(" ", " ?"), ""),
     "moses-tokens": (lambda text: text.replace(" ", " @-@ ", 1), ""),
     "not-nfc": (lambda text: unicodedata.normalize("NFD", f"{text} é"), ""),
     "quotes-and-dashes": (lambda text: text.translate({0x201C: '"', 0x201D: '"', 0x2013: "-"}), ""),

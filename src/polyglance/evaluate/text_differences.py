@@ -76,6 +76,7 @@ _NULL = re.compile(r"^\s*(?:nan|none|null|<na>|n/a|undefined)\s*$", re.IGNORECAS
 _BLANKS = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _WIDE = re.compile("[\uff01-\uff9f\uffe0-\uffee\ufb00-\ufb06]")
 _CURLY, _STRAIGHT = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e«»\u2013\u2014\u2212]"), re.compile("['\"]|-")
+_QUESTION = re.compile(r"\?")
 _WRAPPED = re.compile(r"^\s*(?:\"[^\"\n]*\"|'[^\n]*'|“[^\n]*”|`[^\n]*`)\s*$", re.MULTILINE)
 _SPACED_END = re.compile(r"\S[ ]+[.!?。]\s*$", re.MULTILINE)
 _CLOSE_END = re.compile(r"[^\s.!?][.!?。]\s*$", re.MULTILINE)
@@ -192,6 +193,7 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         ("blanks", _BLANKS, "blanks of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
         ("wrapped", _WRAPPED, "quotation marks around the whole text", ""),
+        ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
     )
     warnings = []
