@@ -45,7 +45,7 @@ def test_what_is_right_passes_without_a_word() -> None:
 
 
 def test_order_is_the_references_and_ids_are_spelled_as_theirs() -> None:
-    references = TextSet(source="refs", layout="records", entries=((3, ("e",)), (1, ("a",)), (3, ("f",))))
+    references = TextSet(source="refs", layout="ids", entries=((3, ("e",)), (1, ("a",)), (3, ("f",))))
     segments = paired({"1": "x", "3": "z"}, references)
     assert segments.ids == (3, 1)
     assert segments.hypotheses == ("z", "x")
@@ -91,16 +91,21 @@ def test_extra_ids() -> None:
 
 def test_repeated_ids() -> None:
     entries = (("1", ("x",)), ("2", ("y",)), ("2", ("again",)), ("3", ("z",)))
-    twice = TextSet(source="hyps", layout="records", entries=entries)
-    refused(r"hyps: 1 id \(2\) predicted more than once", twice)
-    refused("predicted more than once", twice, missing="empty")
-    kept = paired(twice, missing="drop")
+    twice = TextSet(source="hyps", layout="ids", entries=entries)
+    refused(r"hyps: 1 id \(2\) predicted more than once, with different texts; --duplicates", twice)
+    refused("predicted more than once", twice, missing="drop")
+    kept = paired(twice, duplicates="first")
     assert kept.hypotheses == ("x", "y", "z")
     assert "the first is scored" in kept.warnings[0]
+    assert paired(twice, duplicates="last").hypotheses == ("x", "again", "z")
+    equal = paired(TextSet(source="hyps", entries=(*entries[:2], entries[1], entries[3])))
+    assert equal.hypotheses == ("x", "y", "z")
+    assert "with the same text; it counts once" in equal.warnings[0]
 
 
 def test_nothing_in_common() -> None:
-    refused("belong to different data", {"9": "x"}, missing="drop")
+    for missing in ("error", "empty", "drop"):
+        refused("belong to different data", {"x9": "x"}, missing=missing)
 
 
 def test_a_subset_of_ids() -> None:
@@ -112,9 +117,27 @@ def test_a_subset_of_ids() -> None:
 
 def test_swapped_arguments() -> None:
     refused("look swapped", REFERENCES, HYPOTHESES)
-    captions = TextSet(source="captions.json", layout="coco captions", entries=((1, ("a",)), (2, ("b",))))
-    results = TextSet(source="results.json", layout="records", entries=((1, ("a",)), (2, ("b",))))
-    refused("look swapped", captions, results)
+    twice = TextSet(source="hyps", entries=tuple((name, (text,)) for name, text in HYPOTHESES.items() for _ in "ab"))
+    assert paired(twice, {name: texts[0] for name, texts in REFERENCES.items()}).hypotheses == ("x", "y", "z")
+
+
+@pytest.mark.parametrize("missing", ["error", "empty", "drop"])
+def test_lines_that_are_not_as_many_are_refused_whatever_is_missing(missing: str) -> None:
+    blank = lines("a", "b", "", "c")
+    for hypotheses, references in ((lines("x", "y", "z"), blank), (blank, lines("x", "y", "z"))):
+        with pytest.raises(ValueError, match="line 3 of lines is blank") as caught:
+            paired(hypotheses, references, missing=missing)
+        assert "--missing" not in str(caught.value)
+    with pytest.raises(ValueError, match="lines has 3 lines, lines 4: lines belong together by their places") as caught:
+        paired(lines("x", "y", "z"), lines("a", "b", "c", "d"), missing=missing)
+    assert "--missing" not in str(caught.value)
+
+
+def test_lines_go_with_ids_that_are_places_only() -> None:
+    places = {"0": ["a"], "1": ["b"]}
+    assert paired(lines("x", "y"), places).references == (("a",), ("b",))
+    refused("which belong together is not known", lines("x", "y"), {"7": ["a"], "9": ["b"]})
+    refused("has 2 segments, refs 3", lines("x", "y"), {"0": ["a"], "1": ["b"], "2": ["c"]})
 
 
 def test_transposed_references() -> None:
@@ -136,15 +159,26 @@ def test_empty_references_are_counted() -> None:
     assert segments.warnings == ("refs: 1 of 6 references are empty",)
 
 
-def test_cider_of_one_image_is_refused() -> None:
-    with pytest.raises(ValueError, match="CIDEr of one image is 0"):
-        check_document_frequency(1, 1, "references")
-    assert check_document_frequency(1, 5000, "all") == []
+@pytest.mark.parametrize(
+    ("counts", "helps"),
+    [
+        ((1, 1, "references"), False),
+        ((1, 5000, "references"), True),
+        ((1, 1, "all"), False),
+        ((9, 9, "t.json", 1), False),
+    ],
+)
+def test_cider_of_one_image_is_refused(counts: tuple[int, int, str], helps: bool) -> None:
+    with pytest.raises(ValueError, match="CIDEr of one image is 0") as caught:
+        check_document_frequency(*counts)
+    assert ("--df all" in str(caught.value)) == helps
 
 
 def test_document_frequency_of_a_subset() -> None:
+    assert check_document_frequency(1, 5000, "all") == []
     assert "1,000 scored of 5,000 images" in check_document_frequency(1000, 5000, "references")[0]
-    assert "100 images only" in check_document_frequency(100, 100, "references")[0]
+    for counts in ((100, 100, "references"), (7, 100, "all"), (7, 7, "table.json", 100)):
+        assert "100 images only" in check_document_frequency(*counts)[0]
     assert check_document_frequency(5000, 5000, "references") == []
 
 

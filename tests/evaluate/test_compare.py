@@ -35,9 +35,8 @@ def test_a_better_system_scores_higher(method: Any) -> None:
     assert cider.difference > 0
     assert cider.p_value == pytest.approx(1 / 201)
     assert cider.num_ties < cider.num_segments == 60
-    if method == "bootstrap":
-        assert cider.interval
-        assert cider.interval[0] < cider.difference < cider.interval[1]
+    assert cider.interval
+    assert cider.interval[0] < cider.difference < cider.interval[1]
     worse = compare(scored(GOOD), scored(BAD), method=method, num_samples=200)[0]
     assert worse.difference == pytest.approx(-cider.difference)
 

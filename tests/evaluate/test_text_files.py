@@ -108,7 +108,7 @@ def test_several_files_hold_one_reference_each(tmp_path: Path) -> None:
         ("a.jsonl", '{"id": 1, "texts": []}', "got an empty list"),
         ("a.jsonl", '{"id": true, "text": "a"}', "an id is a whole number or a text, not True"),
         ("a.jsonl", '{"id": 1.5, "text": "a"}', r"an id is a whole number or a text, not 1\.5"),
-        ("a.jsonl", "[1]", "expected an object with an id and a text, got a list"),
+        ("a.jsonl", "[1]", "expected an object with an id and a text, got a number"),
         ("a.jsonl", "", "holds no texts"),
         ("a.json", '{"annotations": {}}', "`annotations` is an object, not a list"),
         ("a.json", '{\n"annotations": [\n}', r"a\.json:3: not valid JSON"),

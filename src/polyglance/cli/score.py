@@ -35,7 +35,7 @@ def score(
     refs: Paths = (),
     scores: Path | None = None,
     compare: Paths = (),
-    test: Literal["bootstrap", "permutation"] = "bootstrap",
+    test: Literal["permutation", "bootstrap"] = "permutation",
     out: Path | None = None,
     list_protocols: bool = False,
     json: bool = False,
@@ -49,7 +49,7 @@ def score(
             each holds one reference of every text.
         scores: A scores.json to print again, with other ids or draws, instead of files to score.
         compare: A scores.json to compare with; with --scores and --ids on these ids.
-        test: Paired test of comparisons.
+        test: Paired test of comparisons. The bootstrap's p-values are too small where few segments differ.
         out: Folder to write scores.json to.
         list_protocols: Print the protocols and stop.
         json: Print the result as JSON, at full precision.
@@ -57,7 +57,7 @@ def score(
     if list_protocols:
         _print_protocols(json)
         return
-    if test != "bootstrap" and len(hyps) + len(compare) + (scores is not None) < 2:
+    if test != "permutation" and len(hyps) + len(compare) + (scores is not None) < 2:
         raise UnusedSettingError("`test` has no effect without `compare`, or a second file of `hyps`")
     resampling = Resampling(num_samples=config.bootstrap, seed=config.seed, level=config.level)
     if scores is not None:

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyglance.evaluate.scored_languages import find_scored_language
-from polyglance.evaluate.text_files import Id, TextSet
+from polyglance.evaluate.texts.align import align_ids
+from polyglance.evaluate.texts.text_set import Id, TextSet
 from polyglance.evaluate.tokenization.normalise import has_line_break, without_line_breaks
 
 __all__ = [
+    "Duplicates",
     "Missing",
     "SegmentTexts",
     "check_benchmark_size",
@@ -23,8 +25,10 @@ __all__ = [
 ]
 
 Missing = Literal["error", "empty", "drop"]
-"""Treatment of ids that only one side has, or that predictions repeat. `error`: refuse. `empty`: a missing prediction
-counts as an empty text. `drop`: score the ids that both have, and the first of repeated predictions."""
+"""Treatment of ids that only one side has. `error`: refuse. `empty`: a missing prediction counts as an empty text.
+`drop`: score the ids that both have."""
+Duplicates = Literal["error", "first", "last"]
+"""Treatment of ids that have several different predictions. Equal ones are one."""
 
 _FEW_IMAGES = 1000
 """Below this number of images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032
@@ -46,38 +50,49 @@ class SegmentTexts:
 
 
 def pair_texts(
-    hypotheses: TextSet, references: TextSet, *, ids: Sequence[str] | None = None, missing: Missing = "error"
+    hypotheses: TextSet,
+    references: TextSet,
+    *,
+    ids: Sequence[str] | None = None,
+    missing: Missing = "error",
+    duplicates: Duplicates = "error",
 ) -> SegmentTexts:
     """Bring each prediction and its references together.
 
     Args:
         ids: ids to score; None: all of the references'.
         missing: treatment of ids that only one side has.
+        duplicates: treatment of ids that have several different predictions.
 
     Raises:
-        ValueError: swapped or transposed arguments, ids missing, unknown or repeated: one line, with the first few.
+        ValueError: swapped or transposed arguments, ids missing, unknown or repeated, none in common, or lines that do
+            not fit each other: one line, with the first few.
     """
     _check_not_swapped(hypotheses, references)
     _check_not_transposed(hypotheses, references)
+    hypotheses, references, joined = align_ids(hypotheses, references)
+    warnings = [*hypotheses.notes, *references.notes, *joined]
     predicted, expected = hypotheses.by_id(), references.by_id()
     if unknown := [name for name in ids or () if name not in expected]:
         raise ValueError(f"{references.source}: {_count(unknown)} asked for, but not there")
     wanted = list(expected) if ids is None else list(dict.fromkeys(ids))
-    warnings = _check_ids(predicted, wanted, hypotheses, references, missing)
+    warnings += _check_duplicates(predicted, wanted, hypotheses.source, duplicates)
+    warnings += _check_ids(predicted, wanted, hypotheses, references, missing)
     extra = [name for name in predicted if name not in expected]
     if extra:
         message = f"{hypotheses.source}: {_count(extra)} not in {references.source}"
         if ids is None and missing == "error":
             raise ValueError(f"{message}; --missing drop leaves them out")
         warnings.append(f"{message}; left out")
+    if not any(name in predicted for name in wanted):
+        raise ValueError(f"{hypotheses.source}: none of the {len(wanted):,} ids that are scored is predicted")
     if missing == "drop":
         wanted = [name for name in wanted if name in predicted]
-    if not wanted:
-        raise ValueError(f"{hypotheses.source}: no id is also in {references.source}; they belong to different data")
-    given = [predicted[name][0] for name in wanted if name in predicted]
+    place = -1 if duplicates == "last" else 0
+    given = [predicted[name][place] for name in wanted if name in predicted]
     warnings += _count_empty(given, hypotheses.source, "predictions")
     warnings += _count_empty([text for name in wanted for text in expected[name]], references.source, "references")
-    chosen = [predicted.get(name, [""])[0] for name in wanted]
+    chosen = [predicted.get(name, [""])[place] for name in wanted]
     (cleaned,) = _clean([chosen], hypotheses.source, warnings)
     all_references = _clean(list(expected.values()), references.source, warnings)
     by_id = dict(zip(expected, all_references, strict=True))
@@ -91,32 +106,37 @@ def pair_texts(
     )
 
 
-def check_document_frequency(num_segments: int, num_references: int, df: str) -> list[str]:
+def check_document_frequency(
+    num_segments: int, num_references: int, df: str, num_images: int | None = None
+) -> list[str]:
     """Warn where CIDEr's document frequencies come from few images.
 
     Args:
         num_segments: number of scored images.
         num_references: number of images with references.
-        df: `references` where the frequencies come from the scored images.
+        df: `references` where the frequencies come from the scored images, `all` where from all references.
+        num_images: number of images that a table of frequencies was made of.
 
     Raises:
-        ValueError: there is one image only: log(1) = 0, and so is every score.
+        ValueError: they come from one image only: log(1) = 0, and so is every score.
     """
-    if df != "references":
+    count = {"references": num_segments, "all": num_references}.get(df, num_images)
+    if count is None:
         return []
-    if num_segments == 1:
+    if count <= 1:
+        helps = " (--df all)" if df == "references" and num_references > 1 else ""
         raise ValueError(
-            "CIDEr of one image is 0 whatever the texts are, since document frequencies come from the scored images; "
-            "score all images together, or give --df all or a table of frequencies"
+            "CIDEr of one image is 0 whatever the texts are, since its document frequencies come from that image; "
+            f"take them from more images{helps}, or score without CIDEr (--metrics bleu,rouge)"
         )
-    if num_segments < num_references:
+    if df == "references" and num_segments < num_references:
         return [
             f"CIDEr's document frequencies come from the {num_segments:,} scored of {num_references:,} images; the "
             "number is not comparable with that of the whole set (--df all takes them from every reference)"
         ]
-    if num_segments < _FEW_IMAGES:
+    if count < _FEW_IMAGES:
         return [
-            f"CIDEr's document frequencies come from {num_segments:,} images only; the number moves with the size of "
+            f"CIDEr's document frequencies come from {count:,} images only; the number moves with the size of "
             "the set and is comparable with scores of the same images alone"
         ]
     return []
@@ -154,10 +174,10 @@ def check_benchmark_size(benchmark: str, num_segments: int) -> list[str]:
 
 
 def _check_not_swapped(hypotheses: TextSet, references: TextSet) -> None:
-    num_several = sum(len(texts) > 1 for texts in hypotheses.by_id().values())
-    references_have_several = any(len(texts) > 1 for texts in references.by_id().values())
-    files_are_swapped = hypotheses.layout == "coco captions" != references.layout
-    if files_are_swapped or (2 * num_several > len(hypotheses.by_id()) and not references_have_several):
+    """Refuse predictions of which most ids have several different texts, where no reference has."""
+    predicted = hypotheses.by_id()
+    num_several = sum(len(set(texts)) > 1 for texts in predicted.values())
+    if 2 * num_several > len(predicted) and not any(len(texts) > 1 for texts in references.by_id().values()):
         raise ValueError(
             f"predictions and references look swapped: {hypotheses.source} holds several texts per id, "
             f"{references.source} one"
@@ -180,6 +200,22 @@ def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
             )
 
 
+def _check_duplicates(
+    predicted: dict[str, list[str]], wanted: Sequence[str], source: str, duplicates: Duplicates
+) -> list[str]:
+    """Refuse wanted ids that have different predictions, or warn of them where `duplicates` allows it."""
+    repeated = [name for name in wanted if len(predicted.get(name, ())) > 1]
+    different = [name for name in repeated if len(set(predicted[name])) > 1]
+    if not repeated:
+        return []
+    if not different:
+        return [f"{source}: {_count(repeated)} predicted more than once with the same text; it counts once"]
+    message = f"{source}: {_count(different)} predicted more than once, with different texts"
+    if duplicates == "error":
+        raise ValueError(f"{message}; --duplicates first or last takes one of them")
+    return [f"{message}; the {duplicates} is scored"]
+
+
 def _check_ids(
     predicted: dict[str, list[str]],
     wanted: Sequence[str],
@@ -187,19 +223,14 @@ def _check_ids(
     references: TextSet,
     missing: Missing,
 ) -> list[str]:
-    """Refuse wanted ids that are predicted more than once or not at all, or warn of them where `missing` allows it."""
-    warnings = []
-    if repeated := [name for name in wanted if len(predicted.get(name, ())) > 1]:
-        message = f"{hypotheses.source}: {_count(repeated)} predicted more than once"
-        if missing != "drop":
-            raise ValueError(f"{message}; --missing drop takes the first")
-        warnings.append(f"{message}; the first is scored")
-    if absent := [name for name in wanted if name not in predicted]:
-        message = f"{hypotheses.source}: {_count(absent)} missing of the {len(wanted):,} in {references.source}"
-        if missing == "error":
-            raise ValueError(f"{message}; --missing empty scores them as empty texts, --missing drop leaves them out")
-        warnings.append(f"{message}; {'scored as empty texts' if missing == 'empty' else 'left out'}")
-    return warnings
+    """Refuse wanted ids that are not predicted, or warn of them where `missing` allows it."""
+    absent = [name for name in wanted if name not in predicted]
+    if not absent:
+        return []
+    message = f"{hypotheses.source}: {_count(absent)} missing of the {len(wanted):,} in {references.source}"
+    if missing == "error":
+        raise ValueError(f"{message}; --missing empty scores them as empty texts, --missing drop leaves them out")
+    return [f"{message}; {'scored as empty texts' if missing == 'empty' else 'left out'}"]
 
 
 def _count_empty(texts: Sequence[str], source: str, kind: str) -> list[str]:

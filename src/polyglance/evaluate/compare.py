@@ -25,7 +25,7 @@ class SystemComparison:
     difference: float
     """Score of b minus score of a: above 0 where b has more."""
     interval: tuple[float, float] | None
-    """Interval of the difference, 95 % by default; None after a permutation test."""
+    """Bootstrap interval of the difference, 95 % by default."""
     p_value: float
     """Two-sided p-value."""
     num_ties: int
@@ -35,7 +35,7 @@ class SystemComparison:
 
 
 def compare_systems(
-    a: ScoreReport, b: ScoreReport, *, method: PairedMethod = "bootstrap", resampling: Resampling
+    a: ScoreReport, b: ScoreReport, *, method: PairedMethod = "permutation", resampling: Resampling
 ) -> tuple[SystemComparison, ...]:
     """Run paired tests of everything that both reports measured.
 

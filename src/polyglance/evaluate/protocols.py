@@ -17,6 +17,7 @@ from polyglance.evaluate.tokenization.normalise import (
     PAPER_PUNCTUATION,
     UnicodeForm,
     delete_characters,
+    delete_invisible,
     drop_tokens,
     normalise,
 )
@@ -44,6 +45,8 @@ class ScoringProtocol:
     """Language code -> tokeniser; `*` is for all other languages, which are refused without it."""
     normalisation: UnicodeForm = "none"
     """Unicode form of texts before they are cut into words."""
+    drops_invisible: bool = False
+    """Characters without a shape, such as U+200B, are deleted before."""
     then_ptb: bool = False
     """The cut words go through PTB as well (which lower-cases, and removes its own punctuation)."""
     removal: Removal = "none"
@@ -83,6 +86,8 @@ class ScoringProtocol:
         ptb = make_metric_tokenizer("ptb", language) if self.then_ptb and words.name != "ptb" else None
 
         def tokenize(texts: Sequence[str]) -> list[str]:
+            if self.drops_invisible:
+                texts = [delete_invisible(text) for text in texts]
             tokenized = words.tokenize([normalise(text, self.normalisation) for text in texts])
             if ptb is not None:
                 tokenized = ptb.tokenize(tokenized)
@@ -90,6 +95,7 @@ class ScoringProtocol:
 
         name = words.name if ptb is None else f"{words.name}+{ptb.name}"
         version = words.version if ptb is None else f"{words.version}+{ptb.version}"
+        version += "+visible" if self.drops_invisible else ""
         return Tokenizer(name=name, version=version, tokenize=tokenize)
 
     def _finish(self, tokenized: str) -> str:
@@ -124,9 +130,10 @@ _ALL = (
     ),
     ScoringProtocol(
         name="characters",
-        summary="NFKC, every character that is not white space a token, punctuation left out, case kept",
+        summary="NFKC, every visible character a token, punctuation left out, case kept",
         tokenizers={OTHERS: "characters"},
         normalisation="NFKC",
+        drops_invisible=True,
         removal="tokens",
     ),
     ScoringProtocol(

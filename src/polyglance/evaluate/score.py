@@ -18,6 +18,7 @@ from typing import Any
 
 from polyglance import __version__
 from polyglance.evaluate.checks import (
+    Duplicates,
     Missing,
     SegmentTexts,
     check_benchmark_size,
@@ -26,11 +27,13 @@ from polyglance.evaluate.checks import (
     pair_texts,
 )
 from polyglance.evaluate.metrics import METRICS, Metric, make_metric
+from polyglance.evaluate.metrics.document_frequency import DocumentFrequency
 from polyglance.evaluate.metrics.resampling import MIN_SAMPLES, Resampling
 from polyglance.evaluate.protocols import DEFAULT, RAW, ScoringProtocol, find_protocol
 from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 from polyglance.evaluate.scored_languages import find_scored_language
-from polyglance.evaluate.text_files import make_text_set, read_ids, read_texts
+from polyglance.evaluate.text_differences import NORMALISATIONS, find_differences, normalise_texts
+from polyglance.evaluate.text_files import ReadOptions, TextSet, make_text_set, read_ids, read_texts
 from polyglance.evaluate.tokenization import Tokenizer
 from polyglance.languages import did_you_mean
 from polyglance.settings import refuse_unused
@@ -59,7 +62,13 @@ class ScoreOptions:
     """Protocols that make texts into words; several are scored side by side."""
     missing: Missing = "error"
     """Ids that only one side has: `error` refuses them; `empty` scores a missing prediction as an empty text; `drop`
-    scores the ids that both have, and the first of repeated predictions."""
+    scores the ids that both have."""
+    duplicates: Duplicates = "error"
+    """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones are one."""
+    normalise: tuple[str, ...] = ()
+    """Changes of all texts before they are scored: entities (HTML entities decoded), special (special tokens deleted),
+    subwords (joined), nfc, nfkc, invisible (characters without a shape deleted), quotes (and dashes, as ASCII), lower,
+    unsegment (blanks between letters deleted where a script has none). They are part of the signature."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""
@@ -89,6 +98,9 @@ class ScoreOptions:
         for name in self.metrics:
             if name not in known:
                 raise ValueError(f"unknown metric {name!r}: {did_you_mean(name, known)}")
+        for name in self.normalise:
+            if name not in NORMALISATIONS:
+                raise ValueError(f"unknown normalisation {name!r}: {did_you_mean(name, tuple(NORMALISATIONS))}")
         if "external" in self.metrics and not self.external:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
         if self.bootstrap != 0 and self.bootstrap < MIN_SAMPLES:
@@ -122,6 +134,17 @@ class ScoreConfig(ScoreOptions):
     """File of the ids to score, one per line; all of the references' if not given."""
     sources: Path | None = None
     """File of the source texts, for external metrics."""
+    text_column: tuple[str, ...] = ()
+    """Columns of texts in tables, keys in records, systems in markup, as they are called in either file; told by
+    their names if not given. Several columns hold several references. Columns without a name have numbers from 1."""
+    refs_text_column: tuple[str, ...] = ()
+    """Columns of the references' texts, where not `text_column`'s: for one table with both."""
+    id_column: str = ""
+    """Column or key of the ids, told by its name if not given."""
+    split: str = ""
+    """Split of files and folders that hold several, such as Karpathy's JSON."""
+    as_lines: bool = False
+    """Take files of text as one text per line, whatever their lines look like."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,11 +152,10 @@ class ScoreConfig(ScoreOptions):
 
 
 def score_files(predictions: Path, references: Sequence[Path], config: ScoreConfig) -> ScoreReport:
-    """Score a file of predictions: COCO results, JSON lines of id and text, or one text per line.
+    """Score a file of predictions, in any form that `read_texts` knows.
 
     Args:
-        references: file of references (COCO captions, JSON lines of id and texts, or lines), or several files with one
-            reference of each text.
+        references: file of references, or several files with one reference of each text.
 
     Raises:
         ValueError: anything that would make the numbers wrong: one line with the mistake and its place.
@@ -141,14 +163,44 @@ def score_files(predictions: Path, references: Sequence[Path], config: ScoreConf
     if not references:
         raise ValueError("--refs is missing: the file of references")
     _check_language(config)
-    reference_texts = read_texts(*references)
+    predicted_texts, reference_texts = _read_both(predictions, references, config)
     ids = None if config.ids is None else read_ids(config.ids)
-    segments = pair_texts(read_texts(predictions), reference_texts, ids=ids, missing=config.missing)
+    segments = pair_texts(
+        predicted_texts, reference_texts, ids=ids, missing=config.missing, duplicates=config.duplicates
+    )
     sources: Sequence[str] = ()
     if config.sources is not None:
         texts = {name: several[0] for name, several in read_texts(config.sources).by_id().items()}
         sources = _align_sources(texts, str(config.sources), segments)
     return _score(segments, config, sources=sources, source=str(predictions))
+
+
+def _read_both(predictions: Path, references: Sequence[Path], config: ScoreConfig) -> tuple[TextSet, TextSet]:
+    """Read predictions and references.
+
+    Raises:
+        UnusedSettingError: an option that says how files are read, and that none of them needs.
+    """
+    common = ReadOptions(
+        text_column=config.text_column,
+        id_column=config.id_column,
+        split=config.split,
+        language=find_scored_language(config.lang).code,
+        as_lines=config.as_lines,
+    )
+    of_references = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
+    sets = read_texts(*references, options=of_references), read_texts(predictions, options=common)
+    by_role = [("refs_text_column", sets[0]), ("text_column", sets[1])]
+    if not config.refs_text_column:
+        by_role = [("text_column", replace(sets[0], used=sets[0].used | sets[1].used))]
+    for option, texts in by_role:
+        for name in getattr(config, option):
+            if f"text_column {name}" not in texts.used:
+                told = "; ".join(note for one in sets for note in one.notes) or "they hold no table"
+                raise ValueError(f"--{option.replace('_', '-')} {name}: the files have no such column; {told}")
+    used = sets[0].used | sets[1].used
+    refuse_unused(config, **{name: (name in used, "on these files") for name in ("id_column", "split", "as_lines")})
+    return sets[1], sets[0]
 
 
 def score_texts(
@@ -174,7 +226,9 @@ def score_texts(
     chosen = ScoreOptions(lang=language, metrics=tuple(metrics), protocol=tuple(protocols), **options)
     _check_language(chosen)
     predictions = make_text_set(hypotheses, "predictions")
-    segments = pair_texts(predictions, make_text_set(references, "references"), missing=chosen.missing)
+    segments = pair_texts(
+        predictions, make_text_set(references, "references"), missing=chosen.missing, duplicates=chosen.duplicates
+    )
     aligned = () if sources is None else _align_sources(sources, "sources", segments)
     return _score(segments, chosen, sources=aligned, source="predictions")
 
@@ -190,11 +244,15 @@ def _check_language(options: ScoreOptions) -> None:
 
 
 def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[str], source: str) -> ScoreReport:
-    warnings = list(segments.warnings)
+    segments, changes = _normalise(segments, options.normalise)
+    warnings = [*segments.warnings, *changes]
     if options.benchmark is not None:
         warnings += check_benchmark_size(options.benchmark, len(segments.ids))
     if "cider" in options.metrics:
-        warnings += check_document_frequency(len(segments.ids), len(segments.all_references), options.df)
+        num_images = None if options.df in ("references", "all") else _load_df(options.df).num_images
+        warnings += check_document_frequency(
+            len(segments.ids), len(segments.all_references), options.df, num_images=num_images
+        )
     metrics = [_make_metric(name, options, segments, sources) for name in dict.fromkeys(options.metrics)]
     on_tokens = [metric for metric in metrics if metric.reads == "tokens"]
     protocols = {entry.name: entry for entry in (find_protocol(name, options.lang) for name in options.protocol)}
@@ -207,8 +265,46 @@ def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[s
             statistics = metric.statistics(segments.hypotheses, segments.references)
             parts = _make_signature(metric, segments, options)
             measurements.append(Measurement(metric=metric, statistics=statistics, parts=parts))
-    resampling = Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level)
-    return make_report(measurements, ids=segments.ids, warnings=warnings, resampling=resampling, source=source)
+    differences = find_differences(
+        segments.hypotheses,
+        list(chain.from_iterable(segments.references)),
+        spaces=find_scored_language(options.lang).spaces,
+        cased=any(one.parts["case"] == "mixed" for one in measurements if "case" in one.parts),
+    )
+    return make_report(
+        measurements,
+        ids=segments.ids,
+        warnings=[*warnings, *(one.message for one in differences)],
+        resampling=Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level),
+        source=source,
+        differences=differences,
+    )
+
+
+def _normalise(segments: SegmentTexts, names: Sequence[str]) -> tuple[SegmentTexts, list[str]]:
+    """Make the changes that the user names, on both sides; say how many texts they changed."""
+    if not names:
+        return segments, []
+    hypotheses = normalise_texts(segments.hypotheses, names)
+    references = [normalise_texts(texts, names) for texts in (*segments.references, *segments.all_references)]
+    num_hypotheses = sum(one != other for one, other in zip(hypotheses, segments.hypotheses, strict=True))
+    num_references = sum(
+        one != other
+        for new, old in zip(references, segments.references, strict=False)
+        for one, other in zip(new, old, strict=True)
+    )
+    scored = len(segments.references)
+    changed = replace(
+        segments,
+        hypotheses=hypotheses,
+        references=tuple(references[:scored]),
+        all_references=tuple(references[scored:]),
+    )
+    total = sum(map(len, segments.references))
+    return changed, [
+        f"normalise {','.join(names)} changed {num_hypotheses:,} of {len(hypotheses):,} predictions and "
+        f"{num_references:,} of {total:,} references"
+    ]
 
 
 def _make_metric(name: str, options: ScoreOptions, segments: SegmentTexts, sources: Sequence[str]) -> Metric:
@@ -254,15 +350,18 @@ def _measure_tokens(
         yield Measurement(metric=ready, statistics=statistics, parts=parts, factor=protocol.factor)
 
 
+def _load_df(path: str) -> DocumentFrequency:
+    return DocumentFrequency.load(path)
+
+
 def _set_document_frequency(cider: Metric, df: str, segments: SegmentTexts, tokenizer: Tokenizer) -> Metric:
     from polyglance.evaluate.metrics.cider import Cider
-    from polyglance.evaluate.metrics.document_frequency import DocumentFrequency
 
     assert isinstance(cider, Cider)
     if df == "references":
         return cider
     if df != "all":
-        return replace(cider, df=DocumentFrequency.load(df))
+        return replace(cider, df=_load_df(df))
     references = _tokenize_references(segments.all_references, tokenizer)
     return replace(cider, df=DocumentFrequency.count(references, name="all"))
 
@@ -300,7 +399,9 @@ def _make_signature(
         "case": first["case"],
         "scale": f"0-{metric.scale * factor:g}",
         **{f"{metric.name}-{key}" if key == "lang" else key: value for key, value in of_metric.items()},
+        "norm": "+".join(name for name in NORMALISATIONS if name in options.normalise) or None,
         "missing": None if options.missing == "error" else options.missing,
+        "duplicates": None if options.duplicates == "error" else options.duplicates,
         "data": _hash_references(segments),
         "version": __version__,
     }

@@ -63,6 +63,7 @@ def score_predictions(
         warnings=[*report.warnings, *warnings],
         resampling=resampling,
         source=str(predictions.folder),
+        differences=report.differences,
     )
 
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
-from polyglance.evaluate.text_files import Id
+from polyglance.evaluate.text_differences import FormWarning
+from polyglance.evaluate.texts.text_set import Id
 from polyglance.files import read_json, write_atomically
 
 __all__ = [
@@ -140,6 +141,8 @@ class ScoreReport:
     scores: tuple[MetricScore, ...]
     warnings: tuple[str, ...]
     """Facts that a reader of the scores has to know, one line each."""
+    differences: tuple[FormWarning, ...] = ()
+    """Differences of form between predictions and references, by code; each is also one of the warnings."""
     ids: tuple[Id, ...] = ()
     """Ids of the segments, as the references spell them; row i of every statistics is segment i."""
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
@@ -152,7 +155,13 @@ class ScoreReport:
         for score in self.scores:
             values.setdefault(score.protocol, {})[score.name] = score.value
         details = [asdict(score) for score in self.scores]
-        return {"source": self.source, "scores": values, "details": details, "warnings": list(self.warnings)}
+        return {
+            "source": self.source,
+            "scores": values,
+            "details": details,
+            "warnings": list(self.warnings),
+            "coded_warnings": [asdict(one) for one in self.differences],
+        }
 
 
 def make_report(
@@ -162,6 +171,7 @@ def make_report(
     warnings: Sequence[str],
     resampling: Resampling,
     source: str,
+    differences: Sequence[FormWarning] = (),
 ) -> ScoreReport:
     """Compute the scores of measurements, with their intervals."""
     return ScoreReport(
@@ -170,6 +180,7 @@ def make_report(
         ids=tuple(ids),
         measurements=tuple(measurements),
         source=source,
+        differences=tuple(differences),
     )
 
 
@@ -194,6 +205,7 @@ def select_segments(report: ScoreReport, ids: Sequence[str] | None, resampling: 
         warnings=report.warnings,
         resampling=resampling,
         source=report.source,
+        differences=report.differences,
     )
 
 
@@ -249,6 +261,7 @@ def read_scores(path: str | Path) -> ScoreReport:
             ids=tuple(values["ids"]),
             measurements=tuple(measurements),
             source=values["source"],
+            differences=tuple(FormWarning(**one) for one in values.get("coded_warnings", ())),
         )
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path}: damaged file of scores ({error!r})") from None

@@ -1,91 +1,46 @@
-"""Files of predictions and references as people have them: COCO JSON, JSON lines, or one text per line.
+"""Files of predictions and references as people have them; one reader for all of them.
 
     read_texts(Path("captions.json")).by_id()      # {"42": ["a dog", "a brown dog"]}
 
 `FORMS` lists the forms of files. A form is added by one `TextForm`: how a file of it is recognised, and how its entries
 are read.
 
-A file is cut into lines at line feeds only. U+2028, CR, FF and VT stay inside the text they are in; tools that cut
-there shift every later text to the wrong image.
+A file of lines is cut at line feeds only. U+2028, CR, FF and VT stay inside the text they are in; tools that cut there
+shift every later text to the wrong image.
 """
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from polyglance.files import parse_json, read_text
+from polyglance.evaluate.texts.columns import parse_id, parse_list
+from polyglance.evaluate.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
+from polyglance.evaluate.texts.lines import read_lines
+from polyglance.evaluate.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
+from polyglance.evaluate.texts.tables import is_columnar, is_table, read_columnar, read_table
+from polyglance.evaluate.texts.text_set import (
+    FormContent,
+    Id,
+    ReadOptions,
+    TextFile,
+    TextForm,
+    TextSet,
+    name_type,
+)
 
-__all__ = ["FORMS", "Id", "TextFile", "TextForm", "TextSet", "make_text_set", "read_ids", "read_texts"]
+__all__ = ["FORMS", "Id", "ReadOptions", "TextFile", "TextForm", "TextSet", "make_text_set", "read_ids", "read_texts"]
 
-Id = int | str
-"""Id of a segment as its file spells it. Ids are compared as strings, so 42 and "42" are the same."""
-Entry = tuple[Id, tuple[str, ...]]
-"""One record of a file: an id and its texts."""
-Layout = Literal["coco captions", "records", "texts by id", "lines"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextSet:
-    """Texts with ids, in the order of their files and with repetitions, so that checks see what is wrong."""
-
-    source: str
-    """File names, or another name for messages."""
-    layout: Layout
-    entries: tuple[Entry, ...]
-
-    def by_id(self) -> dict[str, list[str]]:
-        """Return all texts of each id, in order."""
-        texts: dict[str, list[str]] = {}
-        for name, more in self.entries:
-            texts.setdefault(str(name), []).extend(more)
-        return texts
-
-
-@dataclass(frozen=True)
-class TextFile:
-    """A file whose form is not known yet. What is read of it is kept, and errors name file and line."""
-
-    path: Path
-
-    @property
-    def suffix(self) -> str:
-        """Extension in small letters, without `.gz`."""
-        return Path(self.path.name.removesuffix(".gz")).suffix.lower()
-
-    @cached_property
-    def text(self) -> str:
-        """Content as text, unpacked."""
-        return read_text(self.path)
-
-    @cached_property
-    def lines(self) -> list[str]:
-        """Lines without their ends: LF, or CR LF where every line ends so. The last LF ends the last line."""
-        lines = self.text.split("\n")
-        if lines[-1] == "":
-            lines.pop()
-        if lines and all(line.endswith("\r") for line in lines[:-1]):
-            lines = [line.removesuffix("\r") for line in lines]
-        return lines
-
-    @cached_property
-    def json(self) -> Any:
-        """Content as JSON."""
-        return parse_json(self.text, str(self.path))
-
-
-@dataclass(frozen=True, kw_only=True)
-class TextForm:
-    """A form that files of texts have."""
-
-    layout: Layout
-    """Layout of the texts, for checks that compare predictions with references."""
-    matches: Callable[[TextFile], bool]
-    """Tell whether a file has this form, given that it has none of the forms before."""
-    read: Callable[[TextFile], Iterable[Entry]]
-    """Read the entries; a `ValueError` with file and place where they are wrong."""
+FORMS: tuple[TextForm, ...] = (
+    TextForm(name="Parquet, Arrow, folders of data sets", matches=is_columnar, read=read_columnar),
+    TextForm(name="JSON lines", matches=is_json_lines, read=read_json_lines),
+    TextForm(name="JSON", matches=is_json, read=read_json_texts),
+    TextForm(name="SGML and XML of WMT", matches=is_markup, read=read_markup),
+    TextForm(name="fairseq-generate", matches=is_fairseq, read=read_fairseq),
+    TextForm(name="CSV and TSV", matches=is_table, read=read_table),
+    TextForm(name="one text per line", matches=lambda file, options: True, read=read_lines),  # noqa: ARG005
+)
+"""Forms of files, in the order in which they are tried."""
 
 
 def make_text_set(texts: Mapping[Any, str] | Mapping[Any, Sequence[str]], source: str) -> TextSet:
@@ -94,36 +49,24 @@ def make_text_set(texts: Mapping[Any, str] | Mapping[Any, Sequence[str]], source
         (name if isinstance(name, int) else str(name), (value,) if isinstance(value, str) else tuple(value))
         for name, value in texts.items()
     )
-    return TextSet(source=source, layout="texts by id", entries=entries)
+    return TextSet(source=source, entries=entries)
 
 
-def read_texts(*paths: Path) -> TextSet:
+def read_texts(*paths: Path, options: ReadOptions | None = None) -> TextSet:
     """Read predictions, or references (several files: each holds one reference for every id or line).
 
-    Forms, recognised by name and content, each also with `.gz`:
-    - `.json`: COCO captions (`annotations` of `image_id` and `caption`), COCO results (a list of them), or an object
-      of id -> text or list of texts;
-    - `.jsonl`: one object per line, `id` (or `image_id`) and `text`, `texts` or `caption`;
-    - anything else: one text per line; ids are line numbers from 1.
+    The form is told by name and content, each also with `.gz`; docs/evaluation.md lists them. A list of texts that was
+    written into one string is read as that list.
 
     Raises:
-        ValueError: unreadable, damaged, not UTF-8, not JSON, a key missing or of the wrong type, or several files that
-            do not fit each other: one line with file and place.
+        ValueError: unreadable, damaged, not UTF-8, a key missing or of the wrong type, a form that is not clear, or
+            several files that do not fit each other: one line with file and place.
     """
     if not paths:
         raise ValueError("no file of texts was given")
-    sets = [_read_file(TextFile(path)) for path in paths]
-    for other in sets[1:]:
-        if other.layout == "lines" and len(other.entries) != len(sets[0].entries):
-            raise ValueError(
-                f"{other.source}: {len(other.entries):,} lines, but {sets[0].source} has {len(sets[0].entries):,}; "
-                "reference files belong together line by line"
-            )
-    return TextSet(
-        source=", ".join(one.source for one in sets),
-        layout=sets[0].layout,
-        entries=tuple(entry for one in sets for entry in one.entries),
-    )
+    options = options or ReadOptions()
+    sets = [_read_file(TextFile(path), options) for path in paths]
+    return sets[0] if len(sets) == 1 else _join(sets)
 
 
 def read_ids(path: Path) -> list[str]:
@@ -135,8 +78,8 @@ def read_ids(path: Path) -> list[str]:
     file = TextFile(path)
     if file.suffix == ".json":
         if not isinstance(file.json, list):
-            raise ValueError(f"{path}: expected a list of ids, got {_name_type(file.json)}")
-        ids = [str(_parse_id(value, f"{path}: item {number}")) for number, value in enumerate(file.json, 1)]
+            raise ValueError(f"{path}: expected a list of ids, got {name_type(file.json)}")
+        ids = [str(parse_id(value, f"{path}: item {number}")) for number, value in enumerate(file.json, 1)]
     else:
         ids = [line.strip() for line in file.lines if line.strip()]
     if not ids:
@@ -144,119 +87,65 @@ def read_ids(path: Path) -> list[str]:
     return ids
 
 
-def _read_file(file: TextFile) -> TextSet:
-    form = next((form for form in FORMS if form.matches(file)), None)
-    if form is None:
-        raise ValueError(
-            f"{file.path}: expected COCO captions, COCO results or an object of id -> texts, got "
-            f"{_name_type(file.json)}"
-        )
-    entries = tuple(form.read(file))
-    if not entries:
+def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
+    form = next(form for form in FORMS if form.matches(file, options))
+    content = form.read(file, options)
+    if not content.entries:
         raise ValueError(f"{file.path}: holds no texts")
-    return TextSet(source=str(file.path), layout=form.layout, entries=entries)
+    content = _expand_lists(content, str(file.path))
+    given = {name.name: getattr(content, name.name) for name in fields(content)}
+    return TextSet(**{**given, "source": str(file.path), "entries": tuple(content.entries)})
 
 
-def _is_json_lines(file: TextFile) -> bool:
-    """Tell whether each line is an object: by the extension, or in a `.json` file by the first line, which is a whole
-    object and not the last line."""
-    if file.suffix != ".json":
-        return file.suffix in (".jsonl", ".ndjson")
-    first, _, rest = file.text.strip().partition("\n")
-    if not rest or not first.startswith("{"):
-        return False
-    try:
-        return isinstance(json.loads(first), dict)
-    except ValueError:
-        return False
+def _expand_lists(content: FormContent, source: str) -> FormContent:
+    """Read lists of texts that were written into one string each."""
+    if not any(
+        texts[0].lstrip()[:1] in ("[", "(", "a") and texts[0].rstrip()[-1:] in ("]", ")")
+        for _, texts in content.entries
+    ):
+        return content
+    lists = [parse_list(texts[0]) if len(texts) == 1 else None for _, texts in content.entries]
+    num_lists = sum(one is not None for one in lists)
+    num_texts = sum(any(text.strip() for text in texts) for _, texts in content.entries)
+    if num_lists == 0:
+        return content
+    if num_lists < num_texts:
+        if 2 * num_lists >= num_texts:
+            raise ValueError(
+                f"{source}: {num_lists:,} of {num_texts:,} texts are lists written into one string and the others are "
+                "not; write all texts as JSON lists"
+            )
+        note = (
+            f"{source}: {num_lists:,} of {num_texts:,} texts look like lists written into one string; kept as they are"
+        )
+        return replace(content, notes=(*content.notes, note))
+    entries = [(name, texts if one is None else one) for (name, texts), one in zip(content.entries, lists, strict=True)]
+    num_read = sum(len(texts) for _, texts in entries)
+    note = f"{source}: each text is a list written into one string; the {num_read:,} texts in them are read"
+    return replace(content, entries=entries, notes=(*content.notes, note))
 
 
-def _read_json_lines(file: TextFile) -> Iterator[Entry]:
-    for number, line in enumerate(file.lines, 1):
-        if line.strip():
-            where = f"{file.path}:{number}"
-            yield _parse_record(parse_json(line, where), where)
-
-
-def _is_coco_captions(file: TextFile) -> bool:
-    return file.suffix == ".json" and isinstance(file.json, dict) and "annotations" in file.json
-
-
-def _read_coco_captions(file: TextFile) -> list[Entry]:
-    """Read captions in the order of `images`, in which coco-caption goes through them: its tokeniser looks into the
-    next caption in a few places."""
-    records, images = file.json["annotations"], file.json.get("images")
-    if not isinstance(records, list):
-        raise ValueError(f"{file.path}: `annotations` is {_name_type(records)}, not a list")
-    captions = [_parse_record(entry, f"{file.path}: annotation {i}") for i, entry in enumerate(records, 1)]
-    rows = images if isinstance(images, list) else []
-    place = {
-        row["id"]: i for i, row in enumerate(rows) if isinstance(row, dict) and isinstance(row.get("id"), int | str)
-    }
-    return sorted(captions, key=lambda caption: place.get(caption[0], len(place)))
-
-
-def _is_list(file: TextFile) -> bool:
-    return file.suffix == ".json" and isinstance(file.json, list)
-
-
-def _read_list(file: TextFile) -> Iterator[Entry]:
-    return (_parse_record(entry, f"{file.path}: item {i}") for i, entry in enumerate(file.json, 1))
-
-
-def _is_object(file: TextFile) -> bool:
-    return file.suffix == ".json" and isinstance(file.json, dict)
-
-
-def _read_object(file: TextFile) -> Iterator[Entry]:
-    return ((key, _parse_texts(value, f"{file.path}: {key!r}")) for key, value in file.json.items())
-
-
-def _is_lines(file: TextFile) -> bool:
-    return file.suffix != ".json"
-
-
-def _read_lines(file: TextFile) -> Iterator[Entry]:
-    return ((number, (line,)) for number, line in enumerate(file.lines, 1))
-
-
-FORMS: tuple[TextForm, ...] = (
-    TextForm(layout="records", matches=_is_json_lines, read=_read_json_lines),
-    TextForm(layout="coco captions", matches=_is_coco_captions, read=_read_coco_captions),
-    TextForm(layout="records", matches=_is_list, read=_read_list),
-    TextForm(layout="texts by id", matches=_is_object, read=_read_object),
-    TextForm(layout="lines", matches=_is_lines, read=_read_lines),
-)
-"""Forms of files, in the order in which they are tried."""
-
-
-def _parse_record(record: Any, where: str) -> Entry:
-    if not isinstance(record, dict):
-        raise ValueError(f"{where}: expected an object with an id and a text, got {_name_type(record)}")
-    # `id` of a COCO annotation is the annotation's own, so the image's goes first.
-    name = next((key for key in ("image_id", "id") if key in record), None)
-    content = next((key for key in ("texts", "text", "caption") if key in record), None)
-    if name is None or content is None:
-        missing = "`id` or `image_id`" if name is None else "`text`, `texts` or `caption`"
-        raise ValueError(f"{where}: the key {missing} is missing; found: {', '.join(record) or 'nothing'}")
-    return _parse_id(record[name], where), _parse_texts(record[content], f"{where}: {content!r}")
-
-
-def _parse_id(value: Any, where: str) -> Id:
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
-        raise ValueError(f"{where}: an id is a whole number or a text, not {value!r}")
-    return value
-
-
-def _parse_texts(value: Any, where: str) -> tuple[str, ...]:
-    texts = value if isinstance(value, list) else [value]
-    wrong = [text for text in texts if not isinstance(text, str)]
-    if wrong or not texts:
-        problem = _name_type(wrong[0]) if wrong else "an empty list"
-        raise ValueError(f"{where}: expected a text or a list of texts, got {problem}")
-    return tuple(texts)
-
-
-def _name_type(value: Any) -> str:
-    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
-    return names.get(type(value), "a number")
+def _join(sets: Sequence[TextSet]) -> TextSet:
+    """Join files that hold one reference of each text."""
+    first = sets[0]
+    notes = [note for one in sets for note in one.notes]
+    for other in sets[1:]:
+        if other.layout != first.layout:
+            raise ValueError(f"{other.source}: its texts and those of {first.source} have ids of different kinds")
+        if other.layout == "lines" and len(other.entries) != len(first.entries):
+            raise ValueError(
+                f"{other.source}: {len(other.entries):,} lines, but {first.source} has {len(first.entries):,}; "
+                "reference files belong together line by line"
+            )
+        odd = set(first.by_id()) ^ set(other.by_id())
+        if odd:
+            notes.append(f"{other.source}: {len(odd):,} ids are in it or in {first.source} only")
+    shared = set.intersection(*(set(one.other_ids) for one in sets))
+    return TextSet(
+        source=", ".join(one.source for one in sets),
+        layout=first.layout,
+        entries=tuple(entry for one in sets for entry in one.entries),
+        notes=tuple(notes),
+        other_ids={name: [place for one in sets for place in one.other_ids[name]] for name in shared},
+        used=frozenset().union(*(one.used for one in sets)),
+    )

@@ -93,11 +93,20 @@ def test_equal_scores_of_different_systems_are_a_tie(method: str) -> None:
 def test_permutation_counts_every_swap() -> None:
     # One segment differs: each swap gives the same size of difference, so nothing speaks against chance.
     one = compare(means([1.0, 0.4]), means([0.7, 0.4]), "permutation")
-    assert (one.p_value, one.interval) == (1.0, None)
+    assert one.p_value == 1.0
     # Ten equal gains: only the 2 of 1,024 swaps that go one way for all are as large.
     ten = compare(means([0.6] * 10), means([0.5] * 10), "permutation", num_samples=8_000)
     assert ten.difference == pytest.approx(0.1)
     assert ten.p_value == pytest.approx(2 / 1024, abs=0.0015)
+
+
+def test_the_default_test_is_right_where_few_segments_differ() -> None:
+    """Six of twenty segments differ, all one way: 2 of 64 swaps are as extreme. The bootstrap takes that for 0.006."""
+    a, b = means([0.6] * 6 + [0.5] * 14), means([0.5] * 20)
+    resampling = Resampling(num_samples=4_000)
+    (default,) = run_paired_test(make_metric("rouge"), a, b, resampling=resampling).values()
+    assert default.p_value == pytest.approx(2 / 64, abs=0.008)
+    assert compare(a, b, "bootstrap", num_samples=4_000).p_value < 0.015
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -117,7 +126,7 @@ def test_the_least_p_value_is_one_draw_of_n_plus_1(method: str) -> None:
     a, b = means(0.9 + 0.01 * rng.random(200)), means(0.1 + 0.01 * rng.random(200))
     result = compare(a, b, method, num_samples=99)
     assert result.p_value == 1 / 100
-    assert result.interval is None or result.interval[0] < result.difference < result.interval[1]
+    assert result.interval[0] < result.difference < result.interval[1]
 
 
 def test_wrong_draws_and_pairs_are_refused() -> None:

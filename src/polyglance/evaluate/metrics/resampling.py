@@ -21,7 +21,7 @@ from polyglance.languages import did_you_mean
 
 __all__ = ["MIN_SAMPLES", "PairedMethod", "PairedResult", "Resampling", "bootstrap_intervals", "run_paired_test"]
 
-PairedMethod = Literal["bootstrap", "permutation"]
+PairedMethod = Literal["permutation", "bootstrap"]
 MIN_SAMPLES = 20
 """Smallest number of draws. Fewer may leave the score itself outside its interval."""
 
@@ -52,8 +52,8 @@ class PairedResult:
     score_b: float
     p_value: float
     """Two-sided: how often chance alone makes a difference at least as large. Systems with equal scores have 1."""
-    interval: tuple[float, float] | None
-    """Interval of the difference; None after a permutation test, which has none."""
+    interval: tuple[float, float]
+    """Bootstrap interval of the difference, whichever test gives the p-value."""
 
     @property
     def difference(self) -> float:
@@ -84,14 +84,15 @@ def bootstrap_intervals(
 
 
 def run_paired_test(
-    metric: Metric, a: Statistics, b: Statistics, *, method: PairedMethod = "bootstrap", resampling: Resampling
+    metric: Metric, a: Statistics, b: Statistics, *, method: PairedMethod = "permutation", resampling: Resampling
 ) -> dict[str, PairedResult]:
     """Test whether systems a and b differ by more than chance, on the same segments in the same order.
 
-    `bootstrap` draws other segments: p is the share of draws whose difference is at least as far from their mean as the
-    observed one is from 0. `permutation` swaps the two systems' outputs at random, segment by segment (approximate
-    randomisation): p is the share of swaps that make a difference as large. Document frequencies are the references'
-    and stay.
+    `permutation` swaps the two systems' outputs at random, segment by segment (approximate randomisation): p is the
+    share of swaps that make a difference as large. It keeps its level however few segments differ. `bootstrap` draws
+    other segments: p is the share of draws whose difference is at least as far from their mean as the observed one is
+    from 0. It finds differences that are not there where few segments differ (benchmarks/paired_tests.py). Document
+    frequencies are the references' and stay.
 
     Returns:
         Score name -> result.
@@ -108,17 +109,20 @@ def run_paired_test(
         )
     _check(resampling, a)
     score_a, score_b = (metric.scores(x.values.sum(axis=0), len(x.values)) for x in (a, b))
-    drawn_a, drawn_b = (_bootstrap_scores if method == "bootstrap" else _permutation_scores)(metric, (a, b), resampling)
+    drawn_a, drawn_b = _bootstrap_scores(metric, (a, b), resampling)
+    swapped_a, swapped_b = (
+        _permutation_scores(metric, (a, b), resampling) if method == "permutation" else (drawn_a, drawn_b)
+    )
     results = {}
     for name in score_a:
         differences, observed = drawn_a[name] - drawn_b[name], float(score_a[name] - score_b[name])
-        null = differences - differences.mean() if method == "bootstrap" else differences
+        null = differences - differences.mean() if method == "bootstrap" else swapped_a[name] - swapped_b[name]
         num_extreme = np.count_nonzero(np.abs(null) >= abs(observed) - _EQUAL * metric.scale)
         results[name] = PairedResult(
             score_a=float(score_a[name]),
             score_b=float(score_b[name]),
             p_value=(int(num_extreme) + 1) / (len(null) + 1),
-            interval=_quantiles(differences, resampling.level) if method == "bootstrap" else None,
+            interval=_quantiles(differences, resampling.level),
         )
     return results
 

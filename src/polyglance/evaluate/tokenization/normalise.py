@@ -10,6 +10,7 @@ __all__ = [
     "PAPER_PUNCTUATION",
     "UnicodeForm",
     "delete_characters",
+    "delete_invisible",
     "drop_tokens",
     "has_line_break",
     "normalise",
@@ -20,6 +21,21 @@ UnicodeForm = Literal["none", "NFC", "NFKC"]
 
 _LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 """Every character that some tool takes for the end of a line (`str.splitlines`, Java's readers)."""
+_INVISIBLE = dict.fromkeys(
+    code
+    for first, last in (
+        (0xAD, 0xAD),
+        (0x61C, 0x61C),
+        (0x180E, 0x180E),
+        (0x200B, 0x200F),
+        (0x202A, 0x202E),
+        (0x2060, 0x206F),
+        (0xFE0E, 0xFE0F),
+        (0xFEFF, 0xFEFF),
+    )
+    for code in range(first, last + 1)
+)
+"""Characters without a shape: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors."""
 _TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
 
 CAPTION_PUNCTUATION = (
@@ -47,6 +63,11 @@ def without_line_breaks(text: str) -> str:
 def normalise(text: str, form: UnicodeForm) -> str:
     """Bring a text into a Unicode normalisation form."""
     return text if form == "none" else unicodedata.normalize(form, text)
+
+
+def delete_invisible(text: str) -> str:
+    """Delete characters without a shape, such as U+200B, which Lao and Khmer texts have between words or not."""
+    return text if text.isascii() else text.translate(_INVISIBLE)
 
 
 def drop_tokens(tokenized: str, unwanted: Iterable[str]) -> str:

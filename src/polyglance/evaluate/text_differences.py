@@ -1,0 +1,338 @@
+"""Differences of form between predictions and references that move a score and that nobody sees.
+
+Each is counted, and comes out as a warning with a code, a share and an example. `normalise_texts` mends what the user
+names. Nothing is changed otherwise: numbers of reference protocols stay those of the reference tools.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from polyglance.evaluate.tokenization.normalise import delete_invisible
+
+__all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
+
+_FEW = 0.02
+"""Difference of two shares from which it is told, for forms that are right where both sides have them."""
+_MOST, _HARDLY = 0.5, 0.1
+_MANY_LETTERS = 1_000_000
+"""Letters of a side that are looked at for their case, from all of its texts."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormWarning:
+    """A difference of form, for people and machines."""
+
+    code: str
+    """Name of the difference: `special-tokens`."""
+    message: str
+    num_predictions: int
+    """Predictions that have the form."""
+    share_predictions: float
+    num_references: int
+    share_references: float
+    example: str
+    """Text that has the form, invisible characters escaped."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Side:
+    """Texts of one side, and all of them in one string, in which a pattern that none has is missed at once."""
+
+    texts: Sequence[str]
+    joined: str
+
+    @classmethod
+    def make(cls, texts: Sequence[str]) -> "_Side":
+        return cls(texts=texts, joined="\n".join(texts))
+
+    def find(self, pattern: re.Pattern[str]) -> list[str]:
+        """Return the texts in which the pattern stands."""
+        if not pattern.search(self.joined):
+            return []
+        return [text for text in self.texts if pattern.search(text)]
+
+    def share(self, found: Sequence[str]) -> float:
+        return len(found) / max(len(self.texts), 1)
+
+
+_SPECIAL = re.compile(
+    r"</?(?:s|pad|unk|eos|bos|end|start|sos|sep|cls|mask|eot|image|img|caption|extra_id_\d+|0x[0-9A-F]{2}"
+    r"|(?:start|end)_of_turn)>|<\|[^|<>\n]{1,30}\|>|\[/?(?:UNK|PAD|CLS|SEP|MASK|EOS|BOS|INST)\]|<end_of_utterance>",
+    re.IGNORECASE,
+)
+_SUBWORDS = re.compile(r"@@(?= |$)|▁|(?:^| )##(?=\w)|Ġ|</w>", re.MULTILINE)
+_ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[a-zA-Z]{2,8});")
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
+    "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
+)
+_JOINERS = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
+_MOJIBAKE = re.compile("Ã[\x80-\xbfƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]|\ufffd|ðŸ")
+_NULL = re.compile(r"^\s*(?:nan|none|null|<na>|n/a|undefined)\s*$", re.IGNORECASE | re.MULTILINE)
+_BLANKS = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
+_WIDE = re.compile("[\uff01-\uff9f\uffe0-\uffee\ufb00-\ufb06]")
+_CURLY, _STRAIGHT = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e«»\u2013\u2014\u2212]"), re.compile("['\"]|-")
+_QUESTION = re.compile(r"\?")
+_WRAPPED = re.compile(r"^\s*(?:\"[^\"\n]*\"|'[^\n]*'|“[^\n]*”|`[^\n]*`)\s*$", re.MULTILINE)
+_SPACED_END = re.compile(r"\S[ ]+[.!?。]\s*$", re.MULTILINE)
+_CLOSE_END = re.compile(r"[^\s.!?][.!?。]\s*$", re.MULTILINE)
+_MOSES = re.compile(r"(?:^| )@-@(?= |$)|&(?:apos|quot|#91|#93|bar);| n't\b| 's\b", re.MULTILINE)
+_CHAT = re.compile(
+    r"^\s*(?:sure\b[,!.]|certainly[,!.]|of course[,!.]|absolutely[,!.]|okay[,!.]"
+    r"|here(?: is|'s|’s) (?:a|the|your)\b|as an ai\b"
+    r"|i(?:'m|’m| am) sorry|i can(?:no|')t\b|i'm unable|(?:assistant|answer|caption|response|output|ai|bot)\s*:"
+    r"|bien sûr|voici\b|natürlich[,!.]|gerne[,!.]|hier ist\b|claro[,!.]|por supuesto|aquí (?:está|tienes)|certo[,!.]"
+    r"|ecco\b"
+    r"|конечно[,!.]|вот\b|当然|好的[，,]|もちろん|물론)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
+                        "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # fmt: skip
+_QUOTES = str.maketrans({
+    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"',
+    "\u201e": '"', "«": '"', "»": '"', "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",
+})  # fmt: skip
+
+
+def _unescape(text: str) -> str:
+    import html
+
+    return html.unescape(text)
+
+
+def _join_subwords(text: str) -> str:
+    if "▁" in text:
+        text = text.replace(" ▁", "▁").replace("▁", " ")
+    text = text.replace("</w>", " ").replace("Ġ", " ")
+    return " ".join(re.sub(r"@@( |$)| ##(?=\w)", "", text).split())
+
+
+NORMALISATIONS: Mapping[str, Callable[[str], str]] = MappingProxyType(
+    {
+        "entities": _unescape,
+        "special": lambda text: " ".join(_SPECIAL.sub(" ", text).split()),
+        "subwords": _join_subwords,
+        "nfc": lambda text: unicodedata.normalize("NFC", text),
+        "nfkc": lambda text: unicodedata.normalize("NFKC", text),
+        "invisible": delete_invisible,
+        "quotes": lambda text: text.translate(_QUOTES),
+        "lower": str.lower,
+        "unsegment": lambda text: _remove_blanks(text),
+    }
+)
+"""Name -> change of a text, in the order in which they are made: HTML entities decoded, special tokens deleted,
+subwords joined, Unicode forms, invisible characters deleted, quotes and dashes as ASCII, small letters, blanks between
+letters of scripts without blanks deleted."""
+
+
+def _remove_blanks(text: str) -> str:
+    while _SEGMENTED.search(text):
+        text = _SEGMENTED.sub(lambda match: match[0].replace(" ", ""), text)
+    return text
+
+
+def normalise_texts(texts: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """Make the named changes, in the order of `NORMALISATIONS`."""
+    steps = [change for name, change in NORMALISATIONS.items() if name in names]
+    changed = list(texts)
+    for step in steps:
+        changed = [step(text) for text in changed]
+    return tuple(changed)
+
+
+def find_differences(
+    hypotheses: Sequence[str], references: Sequence[str], *, spaces: bool, cased: bool
+) -> list[FormWarning]:
+    """Count the differences of form.
+
+    Args:
+        references: all references of all segments.
+        spaces: the language is written with blanks between words.
+        cased: some metric tells upper from lower case.
+    """
+    left, right = _Side.make(hypotheses), _Side.make(references)
+    return [
+        *_find_marks(left, right),
+        *_find_unlike(left, right),
+        *_find_unicode_forms(left, right),
+        *_find_styles(left, right, spaces=spaces, cased=cased),
+        *_find_answers(left, right, spaces=spaces),
+    ]
+
+
+_MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
+    ("special-tokens", _SPECIAL, "special tokens of a model", "special"),
+    ("subword-marks", _SUBWORDS, "marks of subwords", "subwords"),
+    ("html-entities", _ENTITY, "HTML entities", "entities"),
+    ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
+    ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
+    ("no-text", _NULL, "a word for nothing in place of a text", ""),
+)
+"""Code, pattern, words, and the normalisation that mends it: forms that no text should have."""
+
+
+def _find_marks(left: _Side, right: _Side) -> list[FormWarning]:
+    warnings = []
+    for code, pattern, words, mends in _MARKS:
+        found = left.find(pattern), right.find(pattern)
+        if any(found):
+            counts = Counter(match for texts in found for text in texts for match in pattern.findall(text))
+            names = ", ".join(_show(name) for name, _ in counts.most_common(5))
+            warnings.append(_make(code, f"{words} ({names})", found, left, right, mends))
+    return warnings
+
+
+def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
+    """Find forms that are right where both sides have them, and that one side has more often."""
+    forms = (
+        ("joiners", _JOINERS, "joiners or variation selectors (such as U+200C)", "invisible"),
+        ("blanks", _BLANKS, "blanks of other kinds (such as U+00A0, U+3000)", "nfkc"),
+        ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
+        ("wrapped", _WRAPPED, "quotation marks around the whole text", ""),
+        ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
+        ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
+    )
+    warnings = []
+    for code, pattern, words, mends in forms:
+        found = left.find(pattern), right.find(pattern)
+        if abs(left.share(found[0]) - right.share(found[1])) >= _FEW and _one_sided(found, left, right):
+            warnings.append(_make(code, words, found, left, right, mends))
+    return warnings
+
+
+def _one_sided(found: tuple[list[str], list[str]], left: _Side, right: _Side) -> bool:
+    """Tell whether one side has a form at least three times as often."""
+    low, high = sorted((left.share(found[0]), right.share(found[1])))
+    return high >= 3 * low
+
+
+def _find_unicode_forms(left: _Side, right: _Side) -> list[FormWarning]:
+    if left.joined.isascii() and right.joined.isascii():
+        return []
+    found = tuple(
+        [text for text in side.texts if not text.isascii() and not unicodedata.is_normalized("NFC", text)]
+        for side in (left, right)
+    )
+    if not any(found):
+        return []
+    return [_make("not-nfc", "letters and accents apart (NFD) or other forms than NFC", found, left, right, "nfc")]
+
+
+def _find_styles(left: _Side, right: _Side, *, spaces: bool, cased: bool) -> list[FormWarning]:
+    warnings = []
+    curly, straight = ((left.find(one), right.find(one)) for one in (_CURLY, _STRAIGHT))
+    for one, other in ((0, 1), (1, 0)):
+        sides = (left, right)
+        if sides[one].share(curly[one]) >= _FEW / 2 and not curly[other] and straight[other]:
+            warnings.append(
+                _make("quotes-and-dashes", "quotation marks or dashes beyond ASCII", curly, left, right, "quotes")
+            )
+    spaced, close = ((left.find(one), right.find(one)) for one in (_SPACED_END, _CLOSE_END))
+    shares = [len(spaced[i]) / max(len(spaced[i]) + len(close[i]), 1) for i in (0, 1)]
+    ended = [side.share([*spaced[i], *close[i]]) for i, side in enumerate((left, right))]
+    if min(ended) >= _HARDLY and abs(shares[0] - shares[1]) >= _MOST:
+        words = "a blank before the full stop, as tokenisers write it, where the other side has none"
+        warnings.append(_make("tokenised", words, spaced, left, right, ""))
+    if not spaces:
+        found = left.find(_SEGMENTED), right.find(_SEGMENTED)
+        if abs(left.share(found[0]) - right.share(found[1])) >= _HARDLY and _one_sided(found, left, right):
+            warnings.append(_make("segmented", "blanks between words", found, left, right, "unsegment"))
+    if cased:
+        warnings += _find_case(left, right)
+    return warnings
+
+
+def _find_case(left: _Side, right: _Side) -> list[FormWarning]:
+    """Find a side that is in small letters, or in capitals, where the other is not."""
+    shares = []
+    for side in (left, right):
+        letters = side.joined[:: len(side.joined) // _MANY_LETTERS + 1]
+        capitals = sum(map(str.isupper, letters))
+        shares.append(capitals / max(capitals + sum(map(str.islower, letters)), 1))
+    low, high = sorted(shares)
+    if not (low < 0.001 and high > 0.005) and not (low < 0.3 and high > 0.6):
+        return []
+    found = tuple([text for text in side.texts if text != text.lower()] for side in (left, right))
+    if not any(found):
+        return []
+    return [_make("case", "capital letters, which count here", found, left, right, "lower")]
+
+
+def _find_answers(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
+    """Find what models write around captions: phrases of a chat, the prompt, loops."""
+    warnings = []
+    chat, human = left.find(_CHAT), right.find(_CHAT)
+    if chat and left.share(chat) > right.share(human):
+        warnings.append(_make("chat", "words of a chat at the beginning", (chat, human), left, right, ""))
+    starts = Counter(_start(text, spaces) for text in left.texts)
+    start, count = max(starts.items(), key=lambda item: item[1])
+    if len(left.texts) >= 5 and start and count >= _MOST * len(left.texts) and not chat:
+        same = [text for text in right.texts if _start(text, spaces) == start]
+        if right.share(same) < _HARDLY:
+            found = [text for text in left.texts if _start(text, spaces) == start]
+            words = f"the same beginning ({start!r}), which hardly a reference has; perhaps the prompt"
+            warnings.append(_make("prefix", words, (found, same), left, right, ""))
+    loops = [text for text in left.texts if _has_loop(text)]
+    if loops:
+        found_loops = (loops, [text for text in right.texts if _has_loop(text)])
+        warnings.append(_make("loops", "the same words four times and more in a row", found_loops, left, right, ""))
+    return warnings
+
+
+def _start(text: str, spaces: bool) -> str:
+    if not spaces:
+        return text.strip()[:4]
+    words = text.split(maxsplit=2)
+    return " ".join(words[: 1 if words and words[0].endswith(":") else 2]).lower()
+
+
+def _has_loop(text: str) -> bool:
+    """Tell whether one to six words stand four times in a row; letters in texts without blanks."""
+    words: Sequence[str] = text.lower().split()
+    if len(words) < 4 and len(text) >= 16:
+        words = text
+    if len(words) < 4 or 2 * len(set(words)) > len(words) + 2:
+        return False
+    least = 8 if isinstance(words, str) else 4
+    for length in range(1, 7):
+        run = 0
+        for one, other in zip(words, words[length:], strict=False):
+            run = run + 1 if one == other else 0
+            if run >= max(3 * length, least - 1):
+                return True
+    return False
+
+
+def _make(
+    code: str, words: str, found: tuple[Sequence[str], ...], left: _Side, right: _Side, mends: str
+) -> FormWarning:
+    in_left, in_right = found[0], found[1]
+    counts = (
+        f"{len(in_left):,} of {len(left.texts):,} predictions and {len(in_right):,} of {len(right.texts):,} references"
+    )
+    example = _show((in_left or in_right)[0], marks=code == "not-nfc")
+    remedy = f"; --normalise {mends} mends it" if mends else ""
+    return FormWarning(
+        code=code,
+        message=f"[{code}] {counts} have {words}, such as {example}{remedy}",
+        num_predictions=len(in_left),
+        share_predictions=left.share(in_left),
+        num_references=len(in_right),
+        share_references=right.share(in_right),
+        example=example,
+    )
+
+
+def _show(text: str, *, marks: bool = False) -> str:
+    """Return the beginning of a text on one line, with what cannot be seen (and `marks`) as \\u escapes."""
+    shown = "".join(
+        character
+        if character == " " or (character.isprintable() and not (marks and unicodedata.combining(character)))
+        else f"\\u{ord(character):04x}"
+        for character in text[:60]
+    )
+    return shown + ("..." if len(text) > 60 else "")

@@ -1,0 +1,1 @@
+"""Forms of files that hold predictions and references, each in a module; `text_files` tells them apart."""

@@ -1,0 +1,143 @@
+"""Predictions and references brought to the same ids where their files name segments in different ways."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from polyglance.evaluate.texts.text_set import Id, TextSet
+
+__all__ = ["align_ids"]
+
+_FORMS: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("file names without folders", lambda name: re.split(r"[/\\]", name)[-1]),
+    ("file names without folders and extensions", lambda name: re.sub(r"\.\w{1,5}$", "", re.split(r"[/\\]", name)[-1])),
+    ("the number at the end of file names", lambda name: _last_number(name)),
+    ("hexadecimal numbers", lambda name: str(int(name, 16)) if re.fullmatch(r"[0-9a-f]{16}", name) else name),
+)
+"""Other spellings of an id, in the order in which they are tried."""
+
+
+def _last_number(name: str) -> str:
+    match = re.search(r"(\d+)(\.\w{1,5})?$", name)
+    return str(int(match[1])) if match else name
+
+
+def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSet, list[str]]:
+    """Give both sides the same ids; the third value says how, where it was not by the ids as they are.
+
+    Lines belong together by their places. So do lines and segments of markup, or places in fairseq's output.
+
+    Raises:
+        ValueError: places on one side and ids of another kind on the other, or an unlike number of places.
+    """
+    layouts = {hypotheses.layout, references.layout}
+    if layouts == {"lines"}:
+        _check_equal_lines(hypotheses, references)
+        return hypotheses, references, []
+    if layouts == {"ids"} or len(layouts) == 1:
+        return _match_ids(hypotheses, references)
+    if layouts == {"ids", "markup"}:
+        raise ValueError(f"{hypotheses.source} and {references.source}: ids of different kinds; {_no_match()}")
+    numbered = [_number(one) for one in (hypotheses, references)]
+    (first, second) = (len(one.by_id()) for one in numbered)
+    if first != second:
+        _check_equal_lines(hypotheses, references)
+        raise ValueError(
+            f"{hypotheses.source} has {first:,} segments, {references.source} {second:,}; where one side has no ids, "
+            "texts belong together by their places, and both need as many"
+        )
+    sources = f"{hypotheses.source} and {references.source}"
+    return numbered[0], numbered[1], [f"{sources} are joined by the places of their {first:,} segments"]
+
+
+def _no_match() -> str:
+    return "write both as JSON lines with an id and a text"
+
+
+def _number(texts: TextSet) -> TextSet:
+    """Return a set with places from 1 as ids.
+
+    Raises:
+        ValueError: its ids say nothing about places.
+    """
+    if texts.layout == "lines":
+        return texts
+    names = list(texts.by_id())
+    if texts.layout == "markup":
+        places = {name: place for place, name in enumerate(names, 1)}
+    else:
+        numbers = {name: int(name) for name in names if name.isdecimal()}
+        start = min(numbers.values(), default=2)
+        if len(numbers) < len(names) or start not in (0, 1) or max(numbers.values()) != start + len(names) - 1:
+            raise ValueError(
+                f"{texts.source}: has ids, and the other file has none (its lines or rows count); which belong "
+                f"together is not known: {_no_match()}"
+            )
+        places = {name: number + 1 - start for name, number in numbers.items()}
+    return replace(
+        texts, entries=tuple((places[str(name)], more) for name, more in texts.entries), layout="lines", other_ids={}
+    )
+
+
+def _check_equal_lines(hypotheses: TextSet, references: TextSet) -> None:
+    """Refuse files of lines with unlike numbers of lines; a blank line among them is named."""
+    first, second = (len(one.by_id()) for one in (hypotheses, references))
+    if first == second:
+        return
+    longer = hypotheses if first > second else references
+    blank = [name for name, texts in longer.entries if not any(text.strip() for text in texts)]
+    message = f"{hypotheses.source} has {first:,} lines, {references.source} {second:,}"
+    if longer.layout == "lines" and blank:
+        lines = ", ".join(map(str, blank[:3])) + (", ..." if len(blank) > 3 else "")
+        raise ValueError(
+            f"{message}: line {lines} of {longer.source} is blank, and each text behind it stands one line too low; "
+            "remove it, or score files with ids"
+        )
+    if {hypotheses.layout, references.layout} == {"lines"}:
+        raise ValueError(
+            f"{message}: lines belong together by their places, so a missing one moves all behind it; find where they "
+            "part, or score files with ids"
+        )
+
+
+def _match_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSet, list[str]]:
+    """Find spellings of the ids that both sides have, where they have none in common as they stand.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if set(hypotheses.by_id()) & set(references.by_id()):
+        return hypotheses, references, []
+    for left_name, left in _spellings(hypotheses):
+        for right_name, right in _spellings(references):
+            if _covers(hypotheses, left, references, right):
+                left_set, right_set = _respell(hypotheses, left), _respell(references, right)
+                how = f"{hypotheses.source} by {left_name}, {references.source} by {right_name}"
+                return left_set, right_set, [f"no id is in both files as it stands; joined: {how}"]
+    one, other = (next(iter(texts.by_id())) for texts in (hypotheses, references))
+    raise ValueError(
+        f"{hypotheses.source}: no id is also in {references.source} ({one!r} here, {other!r} there); they belong to "
+        "different data"
+    )
+
+
+def _spellings(texts: TextSet) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield names and spellings of the ids, one for each entry."""
+    columns: dict[str, Sequence[Id]] = {"ids": [name for name, _ in texts.entries], **texts.other_ids}
+    for column, names in columns.items():
+        plain = [str(name) for name in names]
+        yield f"its {column}", plain
+        for form, spell in _FORMS:
+            if (changed := [spell(name) for name in plain]) != plain:
+                yield f"its {column} as {form}", changed
+
+
+def _covers(hypotheses: TextSet, left: Sequence[str], references: TextSet, right: Sequence[str]) -> bool:
+    """Tell whether each prediction has references, and no spelling takes two ids for one."""
+    predicted, known = set(left), set(right)
+    return predicted <= known and len(predicted) == len(hypotheses.by_id()) and len(known) == len(references.by_id())
+
+
+def _respell(texts: TextSet, names: Sequence[str]) -> TextSet:
+    entries = tuple((name, more) for name, (_, more) in zip(names, texts.entries, strict=True))
+    return replace(texts, entries=entries, other_ids={})

@@ -1,0 +1,216 @@
+"""Which columns of a table, or keys of a record, hold ids and texts: told by their names or as the user says."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from polyglance.evaluate.texts.text_set import Id, ReadOptions, Role, name_type
+
+__all__ = ["Columns", "choose_columns", "is_known_name", "parse_id", "parse_list", "parse_texts"]
+
+
+def _split(words: str) -> tuple[str, ...]:
+    return tuple(words.split())
+
+
+# In order: the first that is there is taken. `id` of a COCO annotation is its own, so the image's is first.
+_ID_NAMES = _split(
+    """
+    question_id image_id imageid img_id imgid cocoid coco_id image_key video_id audio_id segment_id
+    seg_id sample_id sentence_id example_id sent_id id ids uid uuid key file_name filename file_path
+    filepath file image_path image_file image_name image img path audio video name index idx guid qid
+    line line_number
+    """
+)
+_PREDICTION_WORDS = frozenset(
+    _split(
+        """
+    prediction predictions predicted pred preds hypothesis hypotheses hyp hyps generated generation
+    generations output outputs answer answers response responses candidate candidates mt system model
+    result results decoded
+    """
+    )
+)
+_REFERENCE_WORDS = frozenset(
+    _split(
+        """
+    reference references ref refs target targets gold golden label labels truth gt groundtruth human
+    original answers
+    """
+    )
+)
+_TEXT_WORDS = frozenset(
+    _split(
+        """
+    texts text caption captions sentence sentences description descriptions raw translation translations
+    comment comments transcript title content
+    """
+    )
+)
+_NOT_TEXT = frozenset(
+    _split(
+        """
+    tokens tokenized tokids score scores id ids lang language locale source src prompt question
+    """
+    )
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Columns that were found, or named by the user."""
+
+    id: str | None
+    """Column of the ids; None: ids are positions."""
+    texts: tuple[str, ...]
+    """Columns of texts, several where each holds one reference."""
+
+    def used(self, options: ReadOptions) -> frozenset[str]:
+        """Return the options that had an effect, columns of texts one by one."""
+        used = {f"text_column {name}" for name in self.texts if name in options.text_column}
+        return frozenset(used | ({"id_column"} if self.id is not None and self.id == options.id_column else set()))
+
+    def describe(self, *, kind: str = "column") -> str:
+        """Return a line for people: what is taken from where."""
+        texts = ", ".join(repr(name) for name in self.texts)
+        ids = f"ids from the {kind} {self.id!r}" if self.id is not None else "no ids (rows count)"
+        several = f"{kind}s" if len(self.texts) > 1 else kind
+        return f"{ids}, texts from the {several} {texts}"
+
+
+def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, kind: str = "column") -> Columns:
+    """Choose the column of ids and the columns of texts: those that the user names, where they are there.
+
+    Args:
+        names: all columns, in order.
+        kind: what the names are, for messages.
+
+    Raises:
+        ValueError: no column or several may be the one.
+    """
+    id_column = _choose_id(names, options)
+    rest = [name for name in names if name != id_column]
+    if texts := tuple(name for name in options.text_column if name in names):
+        return Columns(id=id_column, texts=texts)
+    texts = _choose_texts(rest, options.role)
+    if not texts and len(rest) == 1 and (id_column is not None or len(names) == 1) and not _is_id_name(rest[0]):
+        texts = (rest[0],)
+    if not texts or (len(texts) > 1 and not _are_numbered(texts)):
+        problem = f"which {kind} holds the texts is not clear" if texts else f"no {kind} has the name of a text"
+        wanted = f" ({', '.join(options.text_column)} is not there)" if options.text_column else ""
+        raise ValueError(f"{where}: {problem}{wanted}; found: {', '.join(names)}; name it with --text-column")
+    return Columns(id=id_column, texts=texts)
+
+
+def is_known_name(name: str, role: Role = "predictions") -> bool:
+    """Tell whether a cell of a first row is the name of a column of ids or texts."""
+    return _is_id_name(name) or (len(name.split()) <= 2 and len(name) < 40 and bool(_choose_texts([name], role)))
+
+
+def _choose_id(names: Sequence[str], options: ReadOptions) -> str | None:
+    if options.id_column in names:
+        return options.id_column
+    known = {_plain(name): name for name in reversed(names) if name not in options.text_column}
+    return next((known[name] for name in _ID_NAMES if name in known), None)
+
+
+def _is_id_name(name: str) -> bool:
+    return _plain(name) in _ID_NAMES
+
+
+def _plain(name: str) -> str:
+    """Return the name in small letters, with `_` between its words: `image/key` and `ImageKey` are image_key."""
+    spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name.strip())
+    return re.sub(r"\W+", "_", spaced).strip("_").lower()
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"_+|(?<=\D)(?=\d)", _plain(name)) if word and not word.isdigit()]
+
+
+def _choose_texts(names: Sequence[str], role: Role) -> tuple[str, ...]:
+    """Choose the columns whose names fit the role best: its own words, then words of texts, then the other role's."""
+    own, other = (
+        (_PREDICTION_WORDS, _REFERENCE_WORDS) if role == "predictions" else (_REFERENCE_WORDS, _PREDICTION_WORDS)
+    )
+    words = {name: set(_words(name)) for name in names}
+    candidates = [name for name in names if not words[name] & _NOT_TEXT]
+    mine = tuple(name for name in candidates if words[name] & own)
+    neutral = tuple(name for name in candidates if words[name] & _TEXT_WORDS and not words[name] & (own | other))
+    theirs = tuple(name for name in candidates if words[name] & other)
+    chosen = mine or neutral or theirs
+    if len(chosen) > 1 and not _are_numbered(chosen):
+        # The first word that stands alone, `caption` beside `raw_caption`; else they are not clear.
+        alone = [name for word in ("texts", "text", "caption") for name in chosen if _plain(name) == word]
+        return tuple(alone[:1]) or chosen
+    return chosen
+
+
+def _are_numbered(names: Sequence[str]) -> bool:
+    """Tell whether names differ in a number only: caption_1, caption_2."""
+    return len({re.sub(r"\d+", "#", name) for name in names}) == 1 and all(re.search(r"\d", name) for name in names)
+
+
+def parse_id(value: Any, where: str) -> Id:
+    """Check an id.
+
+    Raises:
+        ValueError: neither a whole number nor a text that is not empty.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
+        raise ValueError(f"{where}: an id is a whole number or a text, not {value!r}")
+    return value
+
+
+_INNER_KEYS = ("raw", "caption", "text", "sentence", "answer")
+"""Keys of the text where a list holds objects: Karpathy's sentences, pycocoevalcap's captions, answers of VQA."""
+
+
+def parse_texts(value: Any, where: str) -> tuple[str, ...]:
+    """Take a text, a list of texts, or a list of objects that hold one text each.
+
+    Raises:
+        ValueError: anything else.
+    """
+    texts = [_unwrap(one) for one in value] if isinstance(value, list | tuple) else [value]
+    wrong = [text for text in texts if not isinstance(text, str)]
+    if wrong or not texts:
+        problem = name_type(wrong[0]) if wrong else "an empty list"
+        raise ValueError(f"{where}: expected a text or a list of texts, got {problem}")
+    return tuple(texts)
+
+
+def _unwrap(value: Any) -> Any:
+    if isinstance(value, dict):
+        return next((value[key] for key in _INNER_KEYS if isinstance(value.get(key), str)), value)
+    return value
+
+
+def parse_list(text: str) -> tuple[str, ...] | None:
+    """Parse a list of texts that was written into one string, as Python, JSON or numpy prints it; None if it is none.
+
+    numpy puts no commas between: `['a dog' 'a cat']`, which Python would take for one text.
+    """
+    stripped = text.strip()
+    stripped = re.sub(r"^array\((.*?)(, dtype=\w+)?\)$", r"\1", stripped, flags=re.DOTALL)
+    if len(stripped) < 2 or stripped[0] + stripped[-1] not in ("[]", "()"):
+        return None
+    inner = stripped[1:-1].strip()
+    if not inner or inner[0] not in "'\"":
+        return None
+    try:
+        tokens = [
+            token
+            for token in tokenize.generate_tokens(io.StringIO(f"({inner}\n)").readline)
+            if token.type in (tokenize.STRING, tokenize.OP)
+        ][1:-1]
+        if any(token.type == tokenize.OP and token.string != "," for token in tokens):
+            return None
+        texts = tuple(ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING)
+    except (SyntaxError, ValueError, tokenize.TokenError):
+        return None
+    return texts if texts and all(isinstance(one, str) for one in texts) else None

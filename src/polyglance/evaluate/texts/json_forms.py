@@ -1,0 +1,204 @@
+"""Files of JSON and JSON lines: COCO, Karpathy, XM3600, pycocoevalcap, VQA, records of any tool, id -> texts."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from polyglance.evaluate.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
+from polyglance.evaluate.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, name_type
+from polyglance.files import parse_json
+
+__all__ = ["is_json", "is_json_lines", "read_json_lines", "read_json_texts", "read_records"]
+
+_WRAPPERS = ("annotations", "predictions", "results", "data", "captions", "samples", "answers", "outputs", "rows")
+"""Keys of an object that holds nothing but a list of records."""
+
+
+def is_json_lines(file: TextFile, options: ReadOptions) -> bool:
+    """Tell whether each line is an object: by the extension, or by the first line, which is a whole object, and in a
+    `.json` file not the last line."""
+    if file.suffix in (".jsonl", ".ndjson", ".jsonlines"):
+        is_whole = (file.text.lstrip().startswith("[") or "\n" in file.text.strip()) and file.is_json
+        return not is_whole
+    first, _, rest = file.text.strip().partition("\n")
+    if options.as_lines or not first.startswith("{") or (file.suffix == ".json" and not rest):
+        return False
+    try:
+        return isinstance(json.loads(first), dict)
+    except ValueError:
+        return False
+
+
+def is_json(file: TextFile, options: ReadOptions) -> bool:
+    """Tell whether the whole content is JSON."""
+    return file.is_json and not (options.as_lines and file.suffix != ".json")
+
+
+def read_json_lines(file: TextFile, options: ReadOptions) -> FormContent:
+    """Read one object per line."""
+    rows = [
+        (f"{file.path}:{number}", parse_json(line, f"{file.path}:{number}"))
+        for number, line in enumerate(file.lines, 1)
+        if line.strip()
+    ]
+    return read_records(rows, options, str(file.path))
+
+
+def read_json_texts(file: TextFile, options: ReadOptions) -> FormContent:
+    """Read a whole JSON file by its layout.
+
+    Raises:
+        ValueError: neither an object nor a list, or an entry that is wrong.
+    """
+    content = file.json
+    where = str(file.path)
+    if isinstance(content, list):
+        return _read_list(content, options, where)
+    if not isinstance(content, dict):
+        raise ValueError(
+            f"{where}: expected COCO captions, COCO results or an object of id -> texts, got {name_type(content)}"
+        )
+    images = content.get("images")
+    if isinstance(images, list) and any(isinstance(row, dict) and "sentences" in row for row in images):
+        return _read_karpathy(images, options, where)
+    if "annotations" in content:
+        return _read_coco_captions(content, options, where)
+    for name in _WRAPPERS:
+        if isinstance(content.get(name), list) and any(_is_record(row) for row in content[name]):
+            return _read_list(content[name], options, f"{where}: {name}")
+    if _is_table(content):
+        rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
+        return _read_list(rows, options, where)
+    entries = [(key, parse_texts(value, f"{where}: {key!r}")) for key, value in content.items()]
+    return FormContent(entries=entries)
+
+
+def _is_record(row: Any) -> bool:
+    return isinstance(row, dict) and any(is_known_name(key) for key in row) and len(row) > 1
+
+
+def _is_table(content: Mapping[str, Any]) -> bool:
+    """Tell whether an object holds columns: names of ids and texts, lists of one length."""
+    return (
+        len(content) > 1
+        and all(isinstance(value, list) for value in content.values())
+        and len({len(value) for value in content.values()}) == 1
+        and all(is_known_name(key) for key in content)
+    )
+
+
+def _read_list(rows: Sequence[Any], options: ReadOptions, where: str) -> FormContent:
+    """Read a list: of records, or of texts whose places are their ids."""
+    if rows and all(isinstance(row, str | list) for row in rows):
+        entries = [(number, parse_texts(row, f"{where}: item {number}")) for number, row in enumerate(rows, 1)]
+        return FormContent(entries=entries, layout="lines")
+    return read_records([(f"{where}: item {number}", row) for number, row in enumerate(rows, 1)], options, where)
+
+
+def _read_coco_captions(content: Mapping[str, Any], options: ReadOptions, where: str) -> FormContent:
+    """Read captions in the order of `images`, in which coco-caption goes through them: its tokeniser looks into the
+    next caption in a few places."""
+    records, images = content["annotations"], content.get("images")
+    if not isinstance(records, list):
+        raise ValueError(f"{where}: `annotations` is {name_type(records)}, not a list")
+    read = read_records([(f"{where}: annotation {i}", row) for i, row in enumerate(records, 1)], options, where)
+    rows = [row for row in images if isinstance(row, dict)] if isinstance(images, list) else []
+    place = {row["id"]: i for i, row in enumerate(rows) if isinstance(row.get("id"), int | str)}
+    entries = sorted(read.entries, key=lambda entry: place.get(entry[0], len(place)))
+    names = [row.get("file_name") for row in rows]
+    others: dict[str, Sequence[Id]] = {}
+    if rows and all(isinstance(name, str) and name for name in names) and all(n in place for n, _ in entries):
+        others["file_name"] = [str(names[place[name]]) for name, _ in entries]
+    return FormContent(entries=entries, notes=read.notes, other_ids=others, used=read.used)
+
+
+def _read_karpathy(images: Sequence[Any], options: ReadOptions, where: str) -> FormContent:
+    """Read Karpathy's `dataset_*.json`: images with a split and sentences."""
+    rows = [(f"{where}: image {number}", row) for number, row in enumerate(images, 1)]
+    for place, row in rows:
+        if not isinstance(row, dict) or not isinstance(row.get("sentences"), list):
+            raise ValueError(f"{place}: the field 'sentences' is missing or not a list")
+    splits = list(dict.fromkeys(row.get("split") for _, row in rows))
+    chosen: Any = options.split or ("test" if "test" in splits else splits[0])
+    if chosen not in splits or (len(splits) > 1 and not options.split and chosen != "test"):
+        listed = ", ".join(map(str, splits))
+        raise ValueError(f"{where}: holds the splits {listed}; name one of them with --split")
+    rows = [(place, row) for place, row in rows if row.get("split") == chosen]
+    keys = [key for key in ("cocoid", "filename", "imgid") if all(key in row for _, row in rows)]
+    if not keys:
+        raise ValueError(f"{where}: its images have neither cocoid nor filename nor imgid")
+    ids = {key: [parse_id(row[key], place) for place, row in rows] for key in keys}
+    texts = [parse_texts(row["sentences"], f"{place}: 'sentences'") for place, row in rows]
+    notes = () if len(splits) == 1 or options.split else (f"{where}: split {chosen} of {', '.join(map(str, splits))}",)
+    return FormContent(
+        entries=[(name, tuple(text.strip() for text in many)) for name, many in zip(ids[keys[0]], texts, strict=True)],
+        notes=notes,
+        other_ids={key: ids[key] for key in keys[1:]},
+        used=frozenset({"split"} if options.split else ()),
+    )
+
+
+def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: str) -> FormContent:
+    """Read records of an id and texts, whatever their keys are called.
+
+    Args:
+        rows: place and record.
+    """
+    if rows and all(isinstance(row, list) for _, row in rows):
+        return _read_list([row for _, row in rows], options, where)
+    for place, row in rows:
+        if not isinstance(row, dict):
+            raise ValueError(f"{place}: expected an object with an id and a text, got {name_type(row)}")
+    if rows and "image/key" in rows[0][1] and any(isinstance(value, dict) for value in rows[0][1].values()):
+        return FormContent(entries=list(_read_xm3600(rows, options)), used=frozenset({"language"}))
+    entries: list[Entry] = []
+    chosen: dict[tuple[str, ...], Columns] = {}
+    for place, row in rows:
+        keys = tuple(row)
+        if keys not in chosen:
+            chosen[keys] = _choose_keys(keys, options, place)
+        columns = chosen[keys]
+        texts = tuple(
+            text
+            for name in columns.texts
+            if row[name] is not None or len(columns.texts) == 1
+            for text in parse_texts(row[name], f"{place}: {name!r}")
+        )
+        if not texts:
+            raise ValueError(f"{place}: expected a text or a list of texts, got null")
+        entries.append((len(entries) + 1 if columns.id is None else parse_id(row[columns.id], place), texts))
+    ways = set(chosen.values())
+    if len({way.id for way in ways}) > 1:
+        raise ValueError(f"{where}: its records have different keys of ids; name one with --id-column")
+    usual = all(way.id in ("id", "image_id") and way.texts[0] in ("text", "texts", "caption") for way in ways)
+    notes = () if usual else tuple(sorted(f"{where}: {way.describe(kind='key')}" for way in ways))
+    used = frozenset().union(*(way.used(options) for way in ways))
+    return FormContent(entries=entries, notes=notes, used=used)
+
+
+def _choose_keys(keys: Sequence[str], options: ReadOptions, place: str) -> Columns:
+    """Choose keys of a record; one without an id is refused, as its place may be any."""
+    try:
+        columns = choose_columns(keys, options, place, kind="key")
+    except ValueError as error:
+        if "not clear" in str(error):
+            raise
+        columns = None
+    if columns is None or columns.id is None:
+        known_id = any(is_known_name(key) for key in keys) and columns is None
+        missing = "`text`, `texts` or `caption`" if known_id else "`id` or `image_id`"
+        option = "--text-column" if known_id else "--id-column"
+        raise ValueError(
+            f"{place}: the key {missing} is missing; found: {', '.join(keys) or 'nothing'} ({option} names another)"
+        )
+    return columns
+
+
+def _read_xm3600(rows: Sequence[tuple[str, Any]], options: ReadOptions) -> Iterator[Entry]:
+    """Read `captions.jsonl` of Crossmodal-3600: the raw captions in the language."""
+    for place, row in rows:
+        captions = row.get(options.language)
+        if not isinstance(captions, dict):
+            held = ", ".join(key for key, value in row.items() if isinstance(value, dict))
+            raise ValueError(f"{place}: no captions in {options.language or 'a language (--lang)'}; found: {held}")
+        yield parse_id(row["image/key"], place), parse_texts(captions.get("caption"), f"{place}: 'caption'")

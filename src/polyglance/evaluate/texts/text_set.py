@@ -1,0 +1,143 @@
+"""Texts with ids as a file holds them, and how a file should be read."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from polyglance.files import parse_json, read_text
+
+__all__ = [
+    "Entry",
+    "FormContent",
+    "Id",
+    "Layout",
+    "ReadOptions",
+    "Role",
+    "TextFile",
+    "TextForm",
+    "TextSet",
+    "name_type",
+]
+
+Id = int | str
+"""Id of a segment as its file spells it. Ids are compared as strings, so 42 and "42" are the same."""
+Entry = tuple[Id, tuple[str, ...]]
+"""One record of a file: an id and its texts."""
+Role = Literal["predictions", "references"]
+Layout = Literal["ids", "lines", "markup", "fairseq"]
+"""What ids are. `ids`: the file's own. `lines`: positions from 1. `markup`: document and segment, in the order of the
+test set. `fairseq`: places in the test set, from 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadOptions:
+    """How files of texts are read, where their forms leave a choice."""
+
+    role: Role = "predictions"
+    text_column: tuple[str, ...] = ()
+    """Columns of a table (or keys of records, systems of markup) that hold the texts; empty: told by their names."""
+    id_column: str = ""
+    """Column or key of the ids; empty: told by its name."""
+    split: str = ""
+    """Split of a file or folder that holds several."""
+    language: str = ""
+    """Language of the texts, for files that hold several."""
+    as_lines: bool = False
+    """Take a file of text as one text per line, whatever its lines look like."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormContent:
+    """What is read of one file."""
+
+    entries: Sequence[Entry]
+    layout: Layout = "ids"
+    notes: tuple[str, ...] = ()
+    """What was chosen where the file leaves a choice, one line each."""
+    other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
+    """Other ids of the entries, such as file names: name -> one id for each entry."""
+    used: frozenset[str] = frozenset()
+    """Fields of `ReadOptions` that had an effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSet:
+    """Texts with ids, in the order of their files and with repetitions, so that checks see what is wrong."""
+
+    source: str
+    """File names, or another name for messages."""
+    entries: tuple[Entry, ...]
+    layout: Layout = "ids"
+    notes: tuple[str, ...] = ()
+    other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
+    used: frozenset[str] = frozenset()
+
+    def by_id(self) -> dict[str, list[str]]:
+        """Return all texts of each id, in order."""
+        texts: dict[str, list[str]] = {}
+        for name, more in self.entries:
+            texts.setdefault(str(name), []).extend(more)
+        return texts
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """A file whose form is not known yet. What is read of it is kept, and errors name file and line."""
+
+    path: Path
+
+    @property
+    def suffix(self) -> str:
+        """Extension in small letters, without `.gz`."""
+        return Path(self.path.name.removesuffix(".gz")).suffix.lower()
+
+    @cached_property
+    def text(self) -> str:
+        """Content as text, unpacked."""
+        return read_text(self.path)
+
+    @cached_property
+    def lines(self) -> list[str]:
+        """Lines without their ends: LF, or CR LF where every line ends so. The last LF ends the last line."""
+        lines = self.text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        if lines and all(line.endswith("\r") for line in lines[:-1]):
+            lines = [line.removesuffix("\r") for line in lines]
+        return lines
+
+    @cached_property
+    def json(self) -> Any:
+        """Content as JSON."""
+        return parse_json(self.text, str(self.path))
+
+    @cached_property
+    def is_json(self) -> bool:
+        """Whether the content is JSON of one object or list; a file named `.json` is taken for it."""
+        if self.suffix == ".json":
+            return True
+        if not self.text.lstrip().startswith(("{", "[")):
+            return False
+        try:
+            return isinstance(self.json, (dict, list))
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextForm:
+    """A form that files of texts have."""
+
+    name: str
+    matches: Callable[[TextFile, ReadOptions], bool]
+    """Tell whether a file has this form, given that it has none of the forms before."""
+    read: Callable[[TextFile, ReadOptions], FormContent]
+    """Read the content; a `ValueError` with file and place where it is wrong."""
+
+
+def name_type(value: Any) -> str:
+    """Return the kind of a JSON value in words."""
+    names = {dict: "an object", list: "a list", str: "a text", bool: "true or false", type(None): "null"}
+    return names.get(type(value), "a number")
