@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 if TYPE_CHECKING:
     from polyglance.engines import Picture
 
-# No deadlines: they would measure the machine. Derandomised, so that a red run can be repeated.
-settings.register_profile("polyglance", deadline=None, derandomize=True)
+# No deadlines and no check of speed: they would measure the machine. Derandomised, so that a red run can be repeated.
+settings.register_profile("polyglance", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("polyglance")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

@@ -100,7 +100,7 @@ def test_a_damaged_row_group_is_counted_whole(tmp_path: Path) -> None:
         ("t.csv", b"a,b,a\n", "the column 'a' is there twice"),
         ("t.csv", b'a,"b\n', "the header cannot be read"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
-        ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .csv, .tsv, .tab, .parquet"),
+        ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .json, .csv, .tsv, .tab, .parquet"),
         ("absent/t.csv", None, "no such file"),
     ],
 )
@@ -113,3 +113,21 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(
         with pytest.raises(ValueError, match=message) as caught:
             read(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_comments_above_the_header_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# exported, 2024\n#second line\nid,text,n\n1,a,2\n")
+    assert [row.values for row in read_table(tmp_path / "a.csv")] == [{"id": "1", "text": "a", "n": "2"}]
+    (tmp_path / "b.tsv").write_text("#id\ttext\n1\ta\n")
+    assert [row.values for row in read_table(tmp_path / "b.tsv")] == [{"#id": "1", "text": "a"}]
+
+
+def test_a_list_of_records_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('[{"id": 1}, 2]')
+    assert [(row.values, row.problem) for row in read_table(tmp_path / "a.json")] == [
+        ({"id": 1}, ""),
+        ({}, "not a JSON object"),
+    ]
+    (tmp_path / "b.json").write_text('{"id": 1}')
+    with pytest.raises(ValueError, match="expected a list of records"):
+        list(read_table(tmp_path / "b.json"))

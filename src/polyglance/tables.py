@@ -1,4 +1,4 @@
-"""Rows of tables: CSV, TSV, JSON lines and Parquet, found from the file's extension.
+"""Rows of tables: CSV, TSV, JSON lines, JSON records and Parquet, found from the file's extension.
 
     for row in read_table(Path("captions.csv")):
         row.values        # {"image": "a.png", "en": "a dog"}
@@ -24,11 +24,14 @@ from polyglance.files import parse_json
 __all__ = ["TABLE_SUFFIXES", "TableFormat", "TableRow", "detect_table_format", "read_table", "table_columns"]
 
 _JSON_LINES = (".jsonl", ".ndjson")
-TABLE_SUFFIXES = (*_JSON_LINES, *DELIMITERS, ".parquet")
+_JSON_RECORDS = ".json"
+TABLE_SUFFIXES = (*_JSON_LINES, _JSON_RECORDS, *DELIMITERS, ".parquet")
 """Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
 _OTHER_DELIMITERS = (";", "\t")
 """Delimiters of a CSV whose header has no comma."""
 _BATCH_ROWS = 1024
+_COMMENT_LINES = 100
+"""Lines in which the header has to begin; lines above it that begin with `#` are comments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,7 +71,8 @@ class TableFormat:
         if self.suffix == ".parquet":
             return "Parquet"
         if not self.delimiter:
-            return f"JSON lines, {self.text.describe()}"
+            name = "JSON records" if self.suffix == _JSON_RECORDS else "JSON lines"
+            return f"{name}, {self.text.describe()}"
         names = {",": "commas", "\t": "tabs", ";": "semicolons"}
         quotes = "quoted as a CSV" if self.quoted else "without quotes"
         return f"cells between {names[self.delimiter]}, {quotes}, {self.text.describe()}"
@@ -89,11 +93,12 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
     if suffix == ".parquet":
         return TableFormat(suffix=suffix)
     text = detect_text_format(path, encoding)
-    if suffix in _JSON_LINES:
+    if suffix in (*_JSON_LINES, _JSON_RECORDS):
         return TableFormat(suffix=suffix, text=text)
-    first = next((line for line in _read_text(path, text) if line.strip()), None)
-    if first is None:
+    lines = [line for line in islice(_read_text(path, text), _COMMENT_LINES) if line.strip()]
+    if not lines:
         raise ValueError(f"{path}: the file is empty")
+    first = next((line for line in lines if not line.startswith("#")), lines[0])
     delimiter = DELIMITERS[suffix]
     if suffix == ".csv" and delimiter not in first:
         delimiter = next((other for other in _OTHER_DELIMITERS if other in first), delimiter)
@@ -113,14 +118,14 @@ def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoti
 
 
 def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str] | None:
-    """Names of the columns; None for JSON lines, where every row brings its own.
+    """Names of the columns; None for JSON, where every row brings its own.
 
     Raises:
         ValueError: as `detect_table_format`; a column that is there twice, or not a Parquet file.
     """
     form = form or detect_table_format(path)
     path = Path(path)
-    if form.suffix in _JSON_LINES:
+    if form.suffix in (*_JSON_LINES, _JSON_RECORDS):
         return None
     columns = _header(path, form) if form.delimiter else _parquet_columns(path)
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
@@ -143,6 +148,8 @@ def read_table(
     form = form or detect_table_format(path)
     path = Path(path)
     header = table_columns(path, form)
+    if form.suffix == _JSON_RECORDS:
+        return _read_json_records(path, form)
     if header is None:
         return _read_json_lines(path, form)
     if form.delimiter:
@@ -216,6 +223,24 @@ def _read_json_lines(path: Path, form: TableFormat) -> Iterator[TableRow]:
             yield _parse_json_line(f"{path.name}:{number}", line, form)
 
 
+def _read_json_records(path: Path, form: TableFormat) -> Iterator[TableRow]:
+    """Return the rows of a file that is one list of objects.
+
+    Raises:
+        ValueError: not valid JSON, or no list.
+    """
+    records = parse_json("\n".join(_read_text(path, form.text)), str(path))
+    if not isinstance(records, list):
+        raise ValueError(f"{path}: expected a list of records, one object per row; JSON lines are .jsonl files")
+    return (_make_json_row(f"{path.name}: record {number}", record) for number, record in enumerate(records, 1))
+
+
+def _make_json_row(where: str, values: Any) -> TableRow:
+    if not isinstance(values, dict):
+        return TableRow(where=where, values={}, problem="not a JSON object", detail=type(values).__name__)
+    return TableRow(where=where, values=values)
+
+
 def _parse_json_line(where: str, line: str, form: TableFormat) -> TableRow:
     if undecoded := _find_undecoded(line, form.text):
         return _not_decoded(where, undecoded, form)
@@ -223,18 +248,26 @@ def _parse_json_line(where: str, line: str, form: TableFormat) -> TableRow:
         values = parse_json(line.strip(), where)
     except ValueError as error:
         return TableRow(where=where, values={}, problem="broken JSON", detail=str(error).removeprefix(f"{where}: "))
-    if not isinstance(values, dict):
-        return TableRow(where=where, values={}, problem="not a JSON object", detail=type(values).__name__)
-    return TableRow(where=where, values=values)
+    return _make_json_row(where, values)
 
 
 def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Record]:
     """Yield the records that are not blank, the header first; all lines of the file are counted."""
     lines = _counted(_read_text(path, form.text), count)
+    comments: list[Record] | None = []
     for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
         count["in records"] += record.num_lines
-        if not record.is_blank:
-            yield record
+        if record.is_blank:
+            continue
+        if comments is not None:
+            if not record.problem and record.cells[0].startswith("#"):
+                comments.append(record)
+                continue
+            # A line above the rows that begins with # and has a cell for each of theirs is the header, `#id,text`.
+            yield from [comment for comment in comments[-1:] if len(comment.cells) == len(record.cells)]
+            comments = None
+        yield record
+    yield from comments or ()
     assert count["in records"] == count["read"], "every line belongs to one record"
 
 

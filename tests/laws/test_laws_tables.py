@@ -1,6 +1,8 @@
 """Tables of any content: unusable rows are named, and no table gives numbers that are not finite."""
 
 import json
+import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -153,3 +155,37 @@ def test_a_file_that_is_not_a_law_is_refused(tmp_path):
         (tmp_path / name).write_text(text)
         with pytest.raises(ValueError, match=message):
             Law.load(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("name", "columns"),
+    [
+        ("semicolon.csv", {"N": "N", "D": "D", "y": "loss"}),
+        ("suffixes.csv", {"N": "N", "D": "D", "y": "loss"}),
+        ("comment.csv", {"N": "N", "D": "D", "y": "loss"}),
+        ("records.json", {"N": "N", "D": "D", "y": "loss"}),
+        ("comma-in-name.csv", {"N": "N", "D": "D (tokens, total)", "y": "loss=final"}),
+    ],
+)
+def test_a_table_in_another_form_gives_the_same_law(name, columns):
+    config = FitConfig(form="additive", columns=columns, bootstrap=0)
+    law = fit_law(config, Table.read(Path(__file__).parent / "cases" / name)).only
+    expected = {"E": 1.69, "A": 406.4, "alpha": 0.34, "B": 410.7, "beta": 0.28}
+    assert law.parameters == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("cells", "numbers"),
+    [
+        (["6.9B", "13M", "1.5 k", "2T", "1e3k"], [6.9e9, 13e6, 1500, 2e12, 1e6]),
+        (["5 %", "12.5%"], [0.05, 0.125]),
+        (["1,234", "1,234,567.5", "12"], [1234, 1234567.5, 12]),
+        (["3,14", "1.234,5", "1,234"], [3.14, 1234.5, 1.234]),
+        (["1 234 567", "1'234"], [1234567, 1234]),
+        (["1.234.567", "1,2,3", "1_000", "B", "12 apples", "--3"], [math.nan] * 6),
+    ],
+)
+def test_numbers_are_read_as_people_write_them_or_not_at_all(cells, numbers):
+    values, problems = Table.from_columns({"x": cells}).numbers("x")
+    assert values.tolist() == pytest.approx(numbers, nan_ok=True)
+    assert len(problems) == sum(map(math.isnan, numbers))

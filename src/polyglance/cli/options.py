@@ -78,8 +78,12 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
-    """Split a comma-separated list; blanks around the entries and empty entries are dropped."""
-    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+    """Split a comma-separated list; blanks around the entries and empty entries are dropped.
+
+    Commas between double quotes do not separate: `D="D (tokens, total)",y=loss`.
+    """
+    entries = (match[0].strip() for match in re.finditer(r'(?:[^,"]|"[^"]*"|")+', text))
+    return tuple(entry for entry in entries if entry)
 
 
 def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
@@ -93,7 +97,7 @@ def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
     """
     values: dict[str, Any] = {}
     for entry in _parse_list(text):
-        name, separator, value = (piece.strip() for piece in entry.partition("="))
+        name, separator, value = (piece.strip().strip('"') for piece in entry.partition("="))
         if not separator or not name or not value:
             raise MistakeError(f"{entry!r} is not of the form A=B", text)
         if name in values:

@@ -1,4 +1,4 @@
-"""Tables of runs: CSV, TSV, JSON lines or Parquet, or columns from Python.
+"""Tables of runs: CSV, TSV, JSON lines, JSON records or Parquet, or columns from Python.
 
 Rows are numbered from 1 in every message (the first row under the header of a CSV file is row 1). Cells are kept as
 they were read; `numbers` converts a column to floats and describes each cell that holds no finite number.
@@ -7,6 +7,7 @@ they were read; `numbers` converts a column to floats and describes each cell th
 import hashlib
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +49,7 @@ class Table:
 
     @classmethod
     def read(cls, path: str | Path) -> "Table":
-        """Read a .csv, .tsv, .jsonl (or .ndjson) or .parquet file.
+        """Read a .csv, .tsv, .jsonl (or .ndjson), .json (a list of records) or .parquet file.
 
         Raises:
             ValueError: no such file, unknown kind of file, or broken content, with the row.
@@ -112,9 +113,16 @@ def list_rows(rows: Sequence[int], limit: int = 8) -> str:
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(numbers)}{more}"
 
 
+_UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
+"""Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
+_NUMBER = re.compile(r"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)", re.I)
+_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:([,.'\u00a0\u202f ])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
+
+
 def _parse_cells(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
     values = np.full(len(column), np.nan)
     problems = {}
+    has_decimal_commas = _has_decimal_commas(column)
     for index, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             problems[index] = "is empty"
@@ -122,10 +130,39 @@ def _parse_cells(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int
             problems[index] = f"is {cell}, not a number"
         else:
             try:
-                values[index] = float(cell.replace("_", " ") if isinstance(cell, str) else cell)
+                values[index] = _parse_number(cell, has_decimal_commas) if isinstance(cell, str) else float(cell)
             except (TypeError, ValueError, OverflowError):
                 problems[index] = f"is {_shorten(cell)}, not a number"
     return values, problems
+
+
+def _has_decimal_commas(column: Sequence[Any] | NDArray[Any]) -> bool:
+    """Tell whether commas are decimal marks: a cell has one comma, and not three digits behind it."""
+    texts = (cell for cell in column if isinstance(cell, str))
+    return any(re.fullmatch(r"[+-]?[0-9]+,(?![0-9]{3}$)[0-9]+", text.strip()) for text in texts)
+
+
+def _parse_number(text: str, has_decimal_commas: bool) -> float:
+    """Read a number that people write: with a suffix (6.9B, 13M, 5 %), groups of thousands, or a decimal comma.
+
+    Raises:
+        ValueError: no number, or one that can be read in two ways (`1,234` alone in a column without other commas is
+            a group of thousands).
+    """
+    text = text.strip()
+    try:
+        return float("x" if "_" in text else text)
+    except ValueError:
+        pass
+    match = _NUMBER.fullmatch(text)
+    if match is None:
+        raise ValueError(text)
+    number = match["number"].strip()
+    if has_decimal_commas:
+        number = re.sub(r"[.'\u00a0\u202f ](?=[0-9]{3})", "", number).replace(",", ".")
+    elif _GROUPED.fullmatch(number):
+        number = re.sub(r"[,'\u00a0\u202f ]", "", number)
+    return float(number) * _UNITS[match["unit"].lower()]
 
 
 def _shorten(cell: Any) -> str:
