@@ -110,8 +110,8 @@ PLAIN = "cells.caption-fr.losses.plain"
         ("cells.caption-fr.split", "XX", "cells.caption-fr.split: 'XX' is not a choice; known: SC, ST, UC"),
         ("cells.caption-fr.losses.blind", {}, "losses.blind: 'blind' is not a choice; did you mean 'plain'?"),
         (f"{PLAIN}.bytes", ..., "losses.plain: the key 'bytes' is missing"),
-        (f"{PLAIN}.mean_nats", None, "plain.mean_nats: expected float, got None"),
-        (f"{PLAIN}.nats", True, "plain.nats: expected float, got True"),
+        (f"{PLAIN}.mean_nats", None, "plain.mean_nats: expected a number, got None"),
+        (f"{PLAIN}.nats", True, "plain.nats: expected a number, got True"),
     ],
 )
 def test_damage_in_losses_json_is_one_line(tmp_path: Path, path: str, value: Any, message: str) -> None:

@@ -34,6 +34,9 @@ __all__ = ["fingerprint", "from_dict", "load", "save", "to_dict"]
 T = TypeVar("T")
 
 
+_TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+
+
 class _Misfit(ValueError):
     """A value that does not fit. `load` turns the path of its key into file and line."""
 
@@ -44,7 +47,7 @@ class _Misfit(ValueError):
 
 
 def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
-    """Read a TOML file into `cls`, with dotted overrides (`train.lr=3e-4`) on top.
+    """Read a TOML file into `cls`, with dotted overrides (`optim.lr=3e-4`) on top.
 
     Raises:
         ValueError: an unreadable file, bad TOML, an unknown key or a value that does not fit: one line with file and
@@ -55,6 +58,8 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder; expected a TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     try:
@@ -188,7 +193,7 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
             raise _Misfit(path, str(error)) from None
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
-    raise _Misfit(path, f"expected {hint.__name__}, got {value!r}")
+    raise _Misfit(path, f"expected {_TYPE_NAMES.get(hint, hint.__name__)}, got {value!r}")
 
 
 def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
@@ -207,7 +212,7 @@ def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) 
 
 def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:
     if not isinstance(value, (list, tuple)):
-        raise _Misfit(path, f"expected a list, got {value!r}")
+        raise _Misfit(path, f'expected a list such as ["a", "b"], got {value!r}')
     if origin is tuple and not (len(args) == 2 and args[1] is Ellipsis):
         if len(value) != len(args):
             raise _Misfit(path, f"expected {len(args)} values, got {len(value)}")
@@ -220,8 +225,9 @@ def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tup
 def _override(values: dict[str, Any], override: str) -> str:
     """Set one dotted override in nested values, and return its dotted key."""
     key, separator, text = override.partition("=")
+    key = key.strip()
     if not separator or not key:
-        raise ValueError(f"--set {override}: expected key=value, for example train.lr=3e-4")
+        raise ValueError(f"--set {override}: expected key=value, for example optim.lr=3e-4")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:

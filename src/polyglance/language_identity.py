@@ -2,7 +2,7 @@
 package, so nothing is downloaded."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import import_module
 from types import MappingProxyType
@@ -18,6 +18,8 @@ _CLOSE = (frozenset({"da", "no"}), frozenset({"cs", "hr"}), frozenset({"es", "pt
 """Languages whose short texts are often taken for each other."""
 _MIN_TEXTS = 5
 _MIN_LETTERS = 100
+_MIN_LETTERS_OF_WORDS = 20
+"""Letters of different words: the same words again are no evidence."""
 _MIN_SHARE = 0.6
 _MIN_LETTERS_OF_TEXT = 40
 """Letters of a single text whose language is identified; half of them where it has letters with accents."""
@@ -45,8 +47,9 @@ def find_other_language(texts: list[str], code: str) -> str | None:
     None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
     """
     texts = [text.lower() for text in texts if any(character.isalpha() for character in text)]
-    num_letters = sum(character.isalpha() for text in texts for character in text)
-    if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS:
+    num_letters = _count_letters(texts)
+    num_letters_of_words = _count_letters({word for text in texts for word in text.split()})
+    if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS or num_letters_of_words < _MIN_LETTERS_OF_WORDS:
         return None
     identifier = load_identifier(code)
     if IDENTIFIER_CODES.get(code, code) not in identifier.labels:
@@ -57,6 +60,10 @@ def find_other_language(texts: list[str], code: str) -> str | None:
         return None
     share = sum(names.get(identifier.classify(text)[0]) == found for text in texts) / len(texts)
     return found if share >= _MIN_SHARE else None
+
+
+def _count_letters(texts: Iterable[str]) -> int:
+    return sum(character.isalpha() for text in texts for character in text)
 
 
 def is_in_another_language(text: str, code: str) -> bool:

@@ -17,11 +17,12 @@ def refuse_unused(config: Any, **conditions: tuple[object, str]) -> None:
 
     Args:
         config: a dataclass.
-        conditions: name of a field -> whether it has an effect, and why not where it has none.
+        conditions: name of a field -> a value that is true if the field has an effect, and the reason if it has none.
 
     Raises:
         UnusedSettingError: "`share` has no effect without `group`".
     """
+    assert conditions.keys() <= {field.name for field in dataclasses.fields(config)}, "a condition of each is a field"
     for field in dataclasses.fields(config):
         has_effect, reason = conditions.get(field.name, (True, ""))
         make = field.default_factory

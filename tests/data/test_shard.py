@@ -249,7 +249,7 @@ def change(**values):
         (lambda path: path.write_text("{}"), "damaged .*missing"),
         (change(format_version=99, new="x"), "format 99 is newer than this polyglance reads"),
         (change(num_images=3), "damaged .*num_images"),
-        (change(num_images="2"), "damaged .*num_images: expected int"),
+        (change(num_images="2"), "damaged .*num_images: expected a whole number"),
         (change(shards=[{"name": "../../a.parquet", "rows": 2, "sha256": ""}]), "not the name of a shard"),
     ],
 )

@@ -188,7 +188,7 @@ def test_candidates_come_from_tables_and_model_cards(tmp_path):
     ("options", "message"),
     [
         ({"target": None}, "a target loss or a target score"),
-        ({"target": -1.0}, "must be positive"),
+        ({"target": -1.0}, "expected a positive number"),
         ({"target": None, "target_score": 45.0}, "needs a downstream law"),
         ({"solve_for": "D"}, "no predictor 'D'"),
         ({"candidates": (Candidate(name="m", P=1e9, P_t=1e9, F_gmac=1),)}, "candidate 'm' has no T"),

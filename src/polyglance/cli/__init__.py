@@ -67,6 +67,18 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
     }
 )
 """Words of each verb -> module and function."""
+_CONTINUED = {
+    ("data", "build"),
+    ("train",),
+    ("eval", "caption"),
+    ("eval", "translate"),
+    ("eval", "disambiguate"),
+    ("study", "run"),
+}
+"""Verbs that continue their work after an interruption."""
+_REPEATABLE = ("--hyps", "--refs", "--compare", "--set")
+"""Options that may be given several times."""
+_SHELLS = ("bash", "zsh", "tcsh")
 _SETTINGS = (tyro.conf.FlagCreatePairsOff,)
 """A flag has one name: `--json`, and `--no-score` for what is on by default."""
 
@@ -90,7 +102,8 @@ def main(args: Sequence[str] | None = None) -> None:
         )
         raise SystemExit(1) from None
     except KeyboardInterrupt:
-        print("polyglance: interrupted; the same command goes on from here", file=sys.stderr)
+        continues = "; the same command continues from here" if _find_verb(given) in _CONTINUED else ""
+        print(f"polyglance: interrupted{continues}", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -101,15 +114,31 @@ def _run(args: list[str]) -> None:
     if args[:2] == ["eval", "--list"]:  # as in other evaluators
         args[1] = "list"
     if args[:1] == ["--completion"]:
+        if len(args) != 2 or args[1] not in _SHELLS:
+            raise MistakeError(f"--completion needs the name of a shell: {', '.join(_SHELLS)}")
         _make_app(_load).cli(prog="polyglance", args=["--tyro-print-completion", *args[1:]], registry=REGISTRY)
-    for words in (tuple(args[:2]), tuple(args[:1])):
-        if words in VERBS:
-            prog, rest = " ".join(("polyglance", *words)), args[len(words) :]
-            tyro.cli(_load(words), prog=prog, args=rest, config=_SETTINGS, registry=REGISTRY)
-            return
+    if (words := _find_verb(args)) is not None:
+        options = args[len(words) :]
+        _check_repeated(options)
+        prog = " ".join(("polyglance", *words))
+        tyro.cli(_load(words), prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
+        return
     _check_words(args)
     description = f"{__doc__.splitlines()[0]} Version {__version__}."
     _make_app(_make_placeholder).cli(prog="polyglance", description=description, args=args)
+
+
+def _find_verb(args: Sequence[str]) -> tuple[str, ...] | None:
+    """Return the words of the verb at the beginning of a command line, if there is one."""
+    return next((words for words in (tuple(args[:2]), tuple(args[:1])) if words in VERBS), None)
+
+
+def _check_repeated(options: Sequence[str]) -> None:
+    """Refuse an option that is given twice, where one value would silently replace the other."""
+    names = [option.partition("=")[0] for option in options if option.startswith("--")]
+    for name in names:
+        if names.count(name) > 1 and name not in _REPEATABLE:
+            raise MistakeError(f"{name} is given {names.count(name)} times; expected once")
 
 
 def _check_words(args: Sequence[str]) -> None:

@@ -50,7 +50,7 @@ def build_data_sets(
     retry_failed: bool = False,
     json: bool = False,
 ) -> None:
-    """Build a data set from images, bitext and engines. Can be killed and run again: it goes on where it was.
+    """Build a data set from images, bitext and engines. Can be killed and run again: it continues where it was stopped.
 
     Args:
         recipe: The recipe's TOML file.

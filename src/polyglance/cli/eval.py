@@ -28,7 +28,7 @@ def evaluate_captions(
     lang: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Caption a benchmark's images with a model and score the captions. Goes on where it was stopped.
+    """Caption a benchmark's images with a model and score the captions. Continues where it was stopped.
 
     Args:
         benchmark: Name of the benchmark: see `polyglance eval list`.
@@ -45,7 +45,7 @@ def evaluate_translations(
     lang: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Translate a benchmark's English texts with a model and score the translations. Goes on where it was stopped.
+    """Translate a benchmark's English texts with a model and score the translations. Continues where it was stopped.
 
     Args:
         benchmark: Name of the benchmark: see `polyglance eval list`.
@@ -62,7 +62,7 @@ def evaluate_disambiguation(
     lang: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
-    """Measure how often a model finds the translation that fits the image likelier. Goes on where it was stopped.
+    """Measure how often a model finds the translation that fits the image likelier. Continues where it was stopped.
 
     Args:
         benchmark: Name of the benchmark: see `polyglance eval list`.

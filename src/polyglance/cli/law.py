@@ -48,6 +48,8 @@ def fit(
     """
     if plot_x is not None and plot is None:
         raise UnusedSettingError("`plot_x` has no effect without `plot`")
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
     runs = Table.read(table)
     law = fit_law(config, runs)
     if out is not None:

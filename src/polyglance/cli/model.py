@@ -1,6 +1,7 @@
 """`polyglance model card | assemble | convert`, `polyglance caption` and `polyglance translate`."""
 
 import json as json_module
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, fields
@@ -49,6 +50,8 @@ def show_card(
     from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, find_rate
     from polyglance.model.training_setup import recommend_setup
 
+    if not 0 < device_gb < math.inf:
+        raise ValueError(f"--device-gb is {device_gb}; expected a positive number")
     card = make_card(size, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens, beams=beams)
     setup = recommend_setup(card, devices=devices, device_bytes=int(device_gb * 1e9), batch_size=train_batch_size)
     rates = {

@@ -70,8 +70,8 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
     """
     if isinstance(error, MistakeError) and error.value is not None:
         pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
-        option = next((name for name, value in pairs if value == error.value and name.startswith("--")), "option")
-        return f"{option} {error.value}: {error}"
+        options = [name for name, value in pairs if value == error.value and name.startswith("--")]
+        return f"{' or '.join(options) or 'option'} {error.value}: {error}"
     if not isinstance(error, UnusedSettingError):
         return str(error)
     return re.sub(r"`(\w+)`", lambda match: f"--{match[1].replace('_', '-')}", str(error))
@@ -235,9 +235,17 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         try:
             return build(*args, **kwargs)
         except ValueError as error:
-            raise MistakeError(describe_mistake(error)) from None
+            raise MistakeError(_name_options(describe_mistake(error), [one.name for one in fields])) from None
 
     return dataclasses.replace(spec, instantiate=build_or_say, fields=fields)
+
+
+def _name_options(message: str, names: Sequence[str]) -> str:
+    """Write the names of fields with an underscore as options: `batch_size` as --batch-size."""
+    for name in names:
+        if "_" in name:
+            message = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", message)
+    return message
 
 
 def _join_lines(helptext: str | Callable[[], str | None] | None) -> str | None:

@@ -59,6 +59,9 @@ def score(
         return
     if test != "permutation" and len(hyps) + len(compare) + (scores is not None) < 2:
         raise UnusedSettingError("`test` has no effect without `compare`, or a second file of `hyps`")
+    num_systems = len(hyps) + len(compare) + (scores is not None)
+    if config.seed and not config.bootstrap and num_systems < 2:
+        raise UnusedSettingError("`seed` has no effect with `bootstrap` 0")
     resampling = Resampling(num_samples=config.bootstrap, seed=config.seed, level=config.level)
     if scores is not None:
         if hyps or refs:

@@ -29,7 +29,7 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
 
 
 def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
-    """Make data, runs, laws and report. Can be killed and run again: it goes on where it was.
+    """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped.
 
     Args:
         config: The study's TOML file.

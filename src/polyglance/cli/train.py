@@ -73,7 +73,7 @@ def _train(settings: Any, json: bool) -> None:
     except Stopped as stopped:
         print(f"polyglance: {stopped}", file=sys.stderr)
         return
-    except OSError as error:  # a disk that is full or not writable, where it is not the data's
+    except OSError as error:  # a disk that is full or not writable
         raise ValueError(f"{error.filename or settings.out}: {error.strerror}") from None
     if is_main_process():
         show(result, json, _describe_result)

@@ -172,7 +172,7 @@ def _decide(path: Path, name: str, names: Sequence[str], cells: Sequence[Any], g
 
 
 def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
-    settle = f"set columns to '{name}=ignore', or to '{name}=' and the code of its language"
+    settle = f"if it is {code}: --columns {name}={code}; to leave it out: --columns {name}=ignore"
     num_foreign = sum(is_in_another_script(text, code) for text in texts)
     if num_foreign >= 5 and num_foreign > 0.6 * len(texts):
         raise ValueError(f"{path}: the column {name!r} is in another script than {code} is written in; {settle}")

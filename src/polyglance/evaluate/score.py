@@ -105,6 +105,8 @@ class ScoreOptions:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
         if self.bootstrap != 0 and self.bootstrap < MIN_SAMPLES:
             raise ValueError(f"bootstrap is {self.bootstrap}; 0 (no intervals), or {MIN_SAMPLES} and more, is right")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
         if not self.metrics or not self.protocol:
             raise ValueError("nothing to measure: name at least one metric and one protocol")
         self._refuse_unused()

@@ -192,7 +192,7 @@ class Budget:
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
             if value is not None and not 0 < value < float("inf"):
-                raise ValueError(f"budget: {name} is {value:g}, must be positive")
+                raise ValueError(f"budget: {name} is {value:g}; expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,4 +228,4 @@ class PlanConfig:
             raise ValueError("give a target loss or a target score, one of them")
         for name, value in (("target", self.target), ("target score", self.target_score)):
             if value is not None and not 0 < value < np.inf:
-                raise ValueError(f"the {name} is {value:g}, must be positive")
+                raise ValueError(f"the {name} is {value:g}; expected a positive number")

@@ -69,6 +69,8 @@ def _explain(limit: str, role: Role, unknown: Sequence[Candidate | None]) -> str
         return f"price_per_gpu_hour, and {_SPEED}"
     if limit == "max_gmac":
         return f"candidates, and {unit} unless F is of the unit of the data"
+    if None in unknown:
+        return "candidates with their F, and gmac_per_gpu_s or measured speeds"
     if any(one is not None and (one.samples_per_s or one.tokens_per_s) for one in unknown):
         return f"{unit} to convert the measured speed"
     return _SPEED

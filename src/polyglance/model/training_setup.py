@@ -52,8 +52,9 @@ def recommend_setup(
     Returns:
         None where not even one sample per device fits.
     """
-    if devices < 1 or device_bytes <= 0 or batch_size < 1:
-        raise ValueError("devices, their memory and the batch size have to be positive")
+    for name, value in (("devices", devices), ("device_bytes", device_bytes), ("batch_size", batch_size)):
+        if value <= 0:
+            raise ValueError(f"{name} is {value}; expected a positive number")
     saved = card.activation_bytes[policy][precision]
     replica = card.training_bytes[policy][precision] - saved
     per_device = batch_size // devices

@@ -116,7 +116,13 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
     with locked(config.out, _VERB):
-        return _plan(config, workers or num_cores())
+        return _plan(config, _count_workers(workers))
+
+
+def _count_workers(workers: int | None) -> int:
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers must be at least 1, not {workers}")
+    return workers or num_cores()
 
 
 def run_study(
@@ -138,7 +144,7 @@ def run_study(
     say = say or _say_nothing
     with locked(config.out, _VERB):
         save(config, config.out / "study.toml")
-        num_slots = (workers or num_cores()) if config.is_micro else 1
+        num_slots = _count_workers(workers) if config.is_micro else 1
         plan = _plan(config, num_slots)
         say(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
