@@ -549,7 +549,7 @@ def test_a_column_that_reads_as_another_language_is_refused_with_the_setting_tha
     table.write_text("\n".join(["image,en,no", *rows]))
     with pytest.raises(
         ValueError,
-        match="the column 'no' reads as en, not as no; .* leave it out: --columns no=ignore",
+        match=r"the column 'no' reads as en, not as no; .* leave it out: --columns no=ignore",
     ):
         run(tmp_path, table, images)
     run(tmp_path, table, images, columns=("no=ignore",))
