@@ -116,7 +116,7 @@ class LossConfig:
     batch_size: int = 32
     """Samples at a time."""
     device: str = "auto"
-    """Where to compute: `cpu`, `cuda` or `cuda:N`; `auto`: on a GPU if there is one."""
+    """Device to compute on: `cpu`, `cuda` or `cuda:N`; `auto`: on a GPU if there is one."""
     dtype: Dtype = "auto"
     """Precision of the weights. `auto`: float32 on a CPU and bfloat16 on a GPU, which changes losses by rounding, some
     in the third digit: compare models in one precision."""

@@ -89,7 +89,7 @@ class FormConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class FitConfig(FormConfig):
-    """What to fit, to which columns, and how."""
+    """Settings of a fit: the form and its columns, constraints on parameters, and intervals."""
 
     fix: Mapping[str, float] = field(default_factory=dict)
     """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""

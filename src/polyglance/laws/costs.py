@@ -44,7 +44,7 @@ class Candidate:
     F_gmac: float
     """Forward pass of one unit of data, in GMAC."""
     F_unit: DataUnit | None = None
-    """What F is the forward pass of; None: a token for a law in tokens, a sample for any other law."""
+    """Unit of data that F is the forward pass of; None: a token for a law in tokens, a sample for any other law."""
     memory_bytes: float | None = None
     """Memory that training needs, if known."""
     samples_per_s: float | None = None

@@ -39,7 +39,7 @@ class LawPlan:
     """The target loss; with an interval where it was computed from a score."""
     solve_for: str
     roles: Mapping[str, Role]
-    """What each predictor counts."""
+    """Role of each predictor: the quantity that it counts."""
     options: tuple[Option, ...]
     measure: CostMeasure | None
     """Cost by which the options are compared; None where they are not."""

@@ -54,7 +54,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is asked: a law of one group, its predictors' roles, and the predictor to solve for."""
+    """Question to a plan: a law of one group, its predictors' roles, and the predictor to solve for."""
 
     config: PlanConfig
     fit: Fit

@@ -27,7 +27,7 @@ Entry = tuple[Id, tuple[str, ...]]
 """One record of a file: an id and its texts."""
 Role = Literal["predictions", "references"]
 Layout = Literal["ids", "lines", "markup", "fairseq"]
-"""What ids are. `ids`: the file's own. `lines`: positions from 1. `markup`: document and segment, in the order of the
+"""Meaning of ids. `ids`: the file's own. `lines`: positions from 1. `markup`: document and segment, in the order of the
 test set. `fairseq`: places in the test set, from 0."""
 
 
