@@ -1,10 +1,12 @@
 """Compiled layers: whole, compiled once for all lengths, and the same computation."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from torch._dynamo.utils import counters
@@ -27,9 +29,13 @@ pytestmark = [
 
 
 @pytest.fixture(autouse=True)
-def fresh_compiler() -> None:
+def fresh_compiler() -> Iterator[None]:
+    """Compile anew, and without the checks of shapes, which cannot be traced with sizes that vary."""
     torch.compiler.reset()
     counters.clear()
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.mark.slow
