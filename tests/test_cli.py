@@ -124,6 +124,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["model", "card", "--size", "micro-32", "--devices", "0"], "devices is 0; expected a positive number"),
         (["train", "x.toml", "--dry-run", "--profile"], "give one of them"),
         (["train", "x.toml", "--profile", "--steps", "0"], "--steps is 0"),
+        (["law", "fit", "t.csv", "--plot_x", "a", "--plot-x", "b"], "--plot-x is given 2 times"),
         (["train", "x.toml", "--steps", "5"], "--steps has no effect without --dry-run or --profile"),
         (["data", "stats", "x", "--decoder-tokenizer", "t"], "--decoder-tokenizer has no effect without --like-paper"),
         (["data", "build", "x.toml", "--gpus-per-worker", "1"], "--gpus-per-worker has no effect without --ray"),

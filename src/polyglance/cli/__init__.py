@@ -135,7 +135,7 @@ def _find_verb(args: Sequence[str]) -> tuple[str, ...] | None:
 
 def _check_repeated(options: Sequence[str]) -> None:
     """Refuse an option that is given twice, where one value would silently replace the other."""
-    names = [option.partition("=")[0] for option in options if option.startswith("--")]
+    names = [option.partition("=")[0].replace("_", "-") for option in options if option.startswith("--")]
     for name in names:
         if names.count(name) > 1 and name not in _REPEATABLE:
             raise MistakeError(f"{name} is given {names.count(name)} times; expected once")

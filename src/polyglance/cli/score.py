@@ -21,7 +21,7 @@ from polyglance.evaluate.score_report import (
     write_scores,
 )
 from polyglance.evaluate.text_files import read_ids
-from polyglance.settings import UnusedSettingError
+from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = ["score"]
 
@@ -87,9 +87,8 @@ def _read_again(
     scores: Path, compare: Sequence[Path], config: ScoreConfig, resampling: Resampling
 ) -> tuple[list[ScoreReport], list[ScoreReport]]:
     """Read scores that were written before, and those to compare them with; of the config's ids, or all."""
-    for field in fields(config):
-        if field.name not in _USED_WITH_SCORES and getattr(config, field.name) != field.default:
-            raise UnusedSettingError(f"`{field.name}` has no effect with `scores`, which are read as they are")
+    unused = {field.name for field in fields(config)} - set(_USED_WITH_SCORES)
+    refuse_unused(config, **dict.fromkeys(unused, (False, "with `scores`, which are read as they are")))
     ids = None if config.ids is None else read_ids(config.ids)
     first, *others = [select_segments(read_scores(path), ids, resampling) for path in (scores, *compare)]
     return [first], others

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -116,13 +116,16 @@ def list_rows(rows: Sequence[int], limit: int = 8) -> str:
 _UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
 """Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
 _NUMBER = re.compile(r"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)", re.I)
-_GROUPED = re.compile(r"[+-]?[0-9]{1,3}(?:([,.'\u00a0\u202f ])[0-9]{3})(?:\1[0-9]{3})*(?:[.,][0-9]+)?")
+_BLANKS = "'\u00a0\u202f "
+_COMMA_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[,{_BLANKS}][0-9]{{3}})+(?:\.[0-9]+)?")
+_DOT_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[.{_BLANKS}][0-9]{{3}})+(?:,[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 def _parse_cells(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
     values = np.full(len(column), np.nan)
     problems = {}
-    has_decimal_commas = _has_decimal_commas(column)
+    commas = _find_meaning_of_commas(column)
     for index, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             problems[index] = "is empty"
@@ -130,39 +133,72 @@ def _parse_cells(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int
             problems[index] = f"is {cell}, not a number"
         else:
             try:
-                values[index] = _parse_number(cell, has_decimal_commas) if isinstance(cell, str) else float(cell)
+                values[index] = _parse_number(cell, commas) if isinstance(cell, str) else float(cell)
+            except _AmbiguousError:
+                problems[index] = f"is {_shorten(cell)}, which can be read as two numbers: write it without separators"
             except (TypeError, ValueError, OverflowError):
                 problems[index] = f"is {_shorten(cell)}, not a number"
     return values, problems
 
 
-def _has_decimal_commas(column: Sequence[Any] | NDArray[Any]) -> bool:
-    """Tell whether commas are decimal marks: a cell has one comma, and not three digits behind it."""
-    texts = (cell for cell in column if isinstance(cell, str))
-    return any(re.fullmatch(r"[+-]?[0-9]+,(?![0-9]{3}$)[0-9]+", text.strip()) for text in texts)
+class _AmbiguousError(ValueError):
+    """A separator can stand between groups of thousands or before decimals, and nothing in the column decides."""
 
 
-def _parse_number(text: str, has_decimal_commas: bool) -> float:
+Commas = Literal["groups", "decimals", "unknown"]
+"""Meaning of the commas in the numbers of a column."""
+
+
+def _find_meaning_of_commas(column: Sequence[Any] | NDArray[Any]) -> Commas:
+    """Decide from the cells that can be read in one way only: `3,14` and `1.234,5` have a decimal comma, `1,234,567`
+    and `1,234.5` have groups. Cells of both kinds, or of neither, decide nothing: `3,704` is 3704 or 3.704."""
+    numbers = [match["number"].strip() for cell in column if isinstance(cell, str) and (match := _match_number(cell))]
+    found: set[Commas] = set()
+    for number in numbers:
+        if "," not in number:
+            continue
+        has_groups, has_decimals = _COMMA_GROUPS.fullmatch(number), _is_decimal(number)
+        if bool(has_groups) != has_decimals:
+            found.add("groups" if has_groups else "decimals")
+    return found.pop() if len(found) == 1 else "unknown"
+
+
+def _is_decimal(number: str) -> bool:
+    return bool(_DECIMAL_COMMA.fullmatch(number) or ("," in number and _DOT_GROUPS.fullmatch(number)))
+
+
+def _match_number(text: str) -> re.Match[str] | None:
+    return _NUMBER.fullmatch(text.strip())
+
+
+def _parse_number(text: str, commas: Commas) -> float:
     """Read a number that people write: with a suffix (6.9B, 13M, 5 %), groups of thousands, or a decimal comma.
 
+    Args:
+        commas: meaning of commas in the column.
+
     Raises:
-        ValueError: no number, or one that can be read in two ways (`1,234` alone in a column without other commas is
-            a group of thousands).
+        ValueError: no number, or one that can be read in two ways.
     """
-    text = text.strip()
-    try:
-        return float("x" if "_" in text else text)
-    except ValueError:
-        pass
-    match = _NUMBER.fullmatch(text)
+    match = _match_number(text)
     if match is None:
-        raise ValueError(text)
+        return float("x" if "_" in text else text)  # nan, inf, or no number
     number = match["number"].strip()
-    if has_decimal_commas:
-        number = re.sub(r"[.'\u00a0\u202f ](?=[0-9]{3})", "", number).replace(",", ".")
-    elif _GROUPED.fullmatch(number):
-        number = re.sub(r"[,'\u00a0\u202f ]", "", number)
+    if commas == "decimals" and re.fullmatch(r"[+-]?[0-9]{1,3}\.[0-9]{3}", number):
+        raise _AmbiguousError(number)
+    if "," in number:
+        if commas == "unknown" and (_COMMA_GROUPS.fullmatch(number) or _is_decimal(number)):
+            raise _AmbiguousError(number)
+        number = _drop_groups(number, commas)
+    elif _COMMA_GROUPS.fullmatch(number):
+        number = re.sub(f"[{_BLANKS}]", "", number)
     return float(number) * _UNITS[match["unit"].lower()]
+
+
+def _drop_groups(number: str, commas: Commas) -> str:
+    if commas == "decimals" and _is_decimal(number):
+        return re.sub(f"[.{_BLANKS}]", "", number).replace(",", ".")
+    return re.sub(f"[,{_BLANKS}]", "", number) if _COMMA_GROUPS.fullmatch(number) else number
 
 
 def _shorten(cell: Any) -> str:

@@ -50,7 +50,7 @@ class ReadOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class FormContent:
-    """What is read of one file."""
+    """Content of one file."""
 
     entries: Sequence[Entry]
     layout: Layout = "ids"
