@@ -84,7 +84,11 @@ class CaptionScores:
     samples: int
     """Captions that were generated."""
     right_language: float
-    """Share in the language that was asked for."""
+    """Share identified as the language that was asked for (`polyglance.language_identity`)."""
+    right_language_of_references: float | None = None
+    """The same share of the data set's own texts: what the identifier reaches at best. None in older records."""
+    close_language: float = 0.0
+    """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
     """Share equal to the reference, character by character."""
     attributes: Mapping[str, float] = field(default_factory=dict)
@@ -113,8 +117,7 @@ class CellRecord:
         return self.losses[variant].mean_nats if variant in self.losses else None
 
     def score(self, name: str, variant: Variant = "plain") -> float | None:
-        """Return `right_language`, `exact_match` or `attribute_accuracy` of the generated captions; None where they
-        were not scored."""
+        """Return a number of `CaptionScores`, such as `right_language`; None where captions were not scored."""
         return getattr(self.generation[variant], name) if variant in self.generation else None
 
 

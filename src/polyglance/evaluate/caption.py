@@ -6,7 +6,7 @@ import torch
 
 from polyglance.data.world import read_attributes
 from polyglance.evaluate.cells import CellSamples
-from polyglance.evaluate.language_id import LanguageIdentifier
+from polyglance.language_identity import LanguageIdentifier, are_close
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
 from polyglance.model.config import GenerateConfig
@@ -44,9 +44,13 @@ def score_captions(
         in_world: the data is the built-in world's, so that attributes can be read from the words.
     """
     pairs = list(zip(captions, references, strict=True))
+    found = [identifier.identify(caption) for caption in captions]
+    close = [other for other in found if other is not None and other != code and are_close(other, code)]
     return CaptionScores(
         samples=len(pairs),
-        right_language=sum(identifier.identify(caption) == code for caption in captions) / len(pairs),
+        right_language=found.count(code) / len(pairs),
+        right_language_of_references=sum(identifier.identify(text) == code for text in references) / len(pairs),
+        close_language=len(close) / len(pairs),
         exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
         attributes=compare_attributes(pairs, code) if in_world else {},
     )
