@@ -60,6 +60,14 @@ class MetricScore:
     """Bootstrap percentile interval; None where it was not asked for."""
     num_segments: int
 
+    def format(self) -> str:
+        """Return value and interval for people: `0.6123 (0.5901 to 0.6345)`."""
+        digits = 2 if self.scale in ("0-100", "0-1000") else 4
+        value = f"{self.value:.{digits}f}"
+        if self.interval is None:
+            return value
+        return f"{value} ({self.interval[0]:.{digits}f} to {self.interval[1]:.{digits}f})"
+
     @classmethod
     def parse(cls, values: Any, where: str) -> "MetricScore":
         """Check the fields of a score that was read from a file.
