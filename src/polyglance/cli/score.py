@@ -5,13 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rich.table import Table
 from rich.text import Text
 
 from polyglance.cli.options import Options, Paths
 from polyglance.cli.output import show
+from polyglance.evaluate.explain import Explanation
+from polyglance.evaluate.explain import explain as explain_scores
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.score import ScoreConfig, score_systems
 from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
@@ -33,6 +35,9 @@ def score(
     compare: Paths = (),
     baseline: str = "",
     test: Literal["permutation", "bootstrap"] = "permutation",
+    explain: int = 0,
+    explain_score: str = "",
+    explain_page: Path | None = None,
     out: Path | None = None,
     list_protocols: bool = False,
     format: Literal["text", "md", "latex", "csv"] = "text",
@@ -49,6 +54,10 @@ def score(
         compare: Further scores.json to compare with, each also as NAME=FILE; with --scores and --ids on these ids.
         baseline: Name of the system that the others are compared with; the first if not given.
         test: Paired test of comparisons. The bootstrap's p-values are too small where few segments differ.
+        explain: Number of segments to show that move the score, or each difference to the baseline, most: with their
+            tokens and matches.
+        explain_score: Score that is explained, such as Bleu_1; the last of the first metric if not given.
+        explain_page: HTML file for the explanation, which needs no other file.
         out: Folder to write scores.json to.
         list_protocols: Print the protocols and stop.
         format: Form of the tables: for people, Markdown, LaTeX (booktabs), or CSV with a line for each score.
@@ -57,8 +66,7 @@ def score(
     if list_protocols:
         _print_protocols(json)
         return
-    if json and format != "text":
-        raise UnusedSettingError("`format` has no effect with `json`")
+    _check_form(format, explain, explain_score, explain_page, as_json=json)
     predictions, references, others = (list(chain.from_iterable(given)) for given in (hyps, refs, compare))
     _check_number(len(predictions) + len(others) + (scores is not None), config, test, baseline)
     resampling = Resampling(num_samples=config.bootstrap, seed=config.seed, level=config.level)
@@ -76,9 +84,41 @@ def score(
         reports = dict(zip(named, [*new, *old], strict=True))
         num_written = len(predictions)
     table = compare_reports(reports, baseline=baseline, method=test, resampling=resampling)
+    explanations = _explain(table, explain, explain_score) if explain else []
+    if explain_page is not None:
+        from polyglance.report.explanation import write_explanations
+
+        write_explanations(explanations, explain_page)
     if out is not None:
         _write(list(reports)[:num_written], reports, out)
-    _show(table, format, as_json=json)
+    _show(table, explanations, format, as_json=json)
+
+
+def _check_form(form: str, explain: int, explain_score: str, explain_page: Path | None, *, as_json: bool) -> None:
+    """Refuse settings of the output that have no effect beside the others."""
+    if as_json and form != "text":
+        raise UnusedSettingError("`format` has no effect with `json`")
+    if explain < 0:
+        raise ValueError(f"--explain {explain}: a number of segments is right")
+    if not explain and (explain_score or explain_page):
+        raise UnusedSettingError(
+            f"`{'explain_score' if explain_score else 'explain_page'}` has no effect without `explain`"
+        )
+    if explain and form != "text" and explain_page is None:
+        raise UnusedSettingError(f"`explain` has no effect with --format {form} without `explain_page`")
+
+
+def _explain(table: SystemTable, num_segments: int, score: str) -> list[Explanation]:
+    """Explain the score of one system, or the difference of each system to the baseline."""
+    options: dict[str, Any] = {"num_segments": num_segments, "score": score}
+    first = table.reports[table.baseline]
+    if len(table.reports) == 1:
+        return [explain_scores(first, names=[first.source], **options)]
+    return [
+        explain_scores(first, other, names=[table.baseline, name], **options)
+        for name, other in table.reports.items()
+        if name != table.baseline
+    ]
 
 
 def _check_number(num_systems: int, config: ScoreConfig, test: str, baseline: str) -> None:
@@ -123,13 +163,15 @@ def _print_protocols(as_json: bool) -> None:
     show([dict(zip(names, row, strict=True)) for row in rows], as_json, lambda _: table)
 
 
-def _show(table: SystemTable, form: str, *, as_json: bool) -> None:
-    """Print scores and comparisons."""
+def _show(table: SystemTable, explanations: Sequence[Explanation], form: str, *, as_json: bool) -> None:
+    """Print scores, comparisons and explanations."""
     if as_json:
         reports = list(table.reports.values())
-        show(reports[0].as_dict() if len(reports) == 1 else table.to_dict(), True, str)
+        values = reports[0].as_dict() if len(reports) == 1 else table.to_dict()
+        show({**values, "explanations": explanations} if explanations else values, True, str)
     elif form == "text":
-        show(None, False, lambda _: _list_parts(table))
+        explained = [part for one in explanations for part in _list_explanation(one)]
+        show(None, False, lambda _: [*_list_parts(table), *explained])
     else:
         print({"md": table.to_markdown, "latex": table.to_latex, "csv": table.to_csv}[form](), end="")
         for warning in table.warnings():
@@ -150,6 +192,25 @@ def _list_parts(table: SystemTable) -> list[str | Table]:
     signatures = [line for report in reports for line in _list_signatures(report)]
     warnings = [f"warning: {warning}" for warning in table.warnings()]
     return [*parts, *dict.fromkeys([*table.notes, *signatures, *warnings])]
+
+
+def _list_explanation(one: Explanation) -> list[str | Table]:
+    """Return a heading and a table of segments, matched tokens in bold."""
+    name = one.systems[0] if len(one.systems) == 1 else f"{one.systems[1]} minus {one.systems[0]}"
+    table = Table("segment", "effect", "text of", one.score, "tokens", "matched n-grams")
+    for segment in one.segments:
+        cells = [Text(str(segment.id)), Text(f"{segment.effect:+.4g}")]
+        for text in segment.texts:
+            tokens = Text(one.separator).join(Text(token, "bold" if order else "") for token, order in text.marked)
+            matches = "" if text.score is None else "; ".join(text.matches)
+            score = "" if text.score is None else f"{text.score:.4g}"
+            table.add_row(*cells, Text(text.role), score, tokens, Text(matches))
+            cells = [Text(""), Text("")]
+        table.add_section()
+    heading = (
+        f"{one.score} ({one.protocol}), {name} = {one.value:.4g}: the {len(one.segments)} segments that move it most"
+    )
+    return [heading, table]
 
 
 def _fill(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:

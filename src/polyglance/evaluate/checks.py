@@ -42,10 +42,10 @@ class SegmentTexts:
 
     ids: tuple[Id, ...]
     """Ids as the references spell them, in their order."""
-    hypotheses: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
+    hypotheses: Sequence[str]
+    references: Sequence[Sequence[str]]
     """References of each id; never empty."""
-    all_references: tuple[tuple[str, ...], ...]
+    all_references: Sequence[Sequence[str]]
     """References of every id of the reference file, scored or not."""
     warnings: tuple[str, ...]
 

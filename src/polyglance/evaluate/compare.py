@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.evaluate.metrics.resampling import PairedMethod, Resampling, run_paired_test
 from polyglance.evaluate.score_report import Measurement, ScoreReport, scale_interval
 
-__all__ = ["SystemComparison", "compare_systems", "correct_p_values"]
+__all__ = ["SystemComparison", "compare_systems", "correct_p_values", "pair_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,15 +53,25 @@ def compare_systems(
         ValueError: the two measured nothing in common, or not the same thing: other references, protocol, versions,
             document frequencies or scale. The message names the first part of the signatures that differs.
     """
+    comparisons: list[SystemComparison] = []
+    for one, other in pair_measurements(a, b):
+        comparisons += _compare(one, other, names or (a.source, b.source), method, resampling)
+    return tuple(comparisons)
+
+
+def pair_measurements(a: ScoreReport, b: ScoreReport) -> list[tuple[Measurement, Measurement]]:
+    """Return what both reports measured, the second's segments in the order of the first's.
+
+    Raises:
+        ValueError: as `compare_systems`.
+    """
     measured_b = {one.key: one for one in b.measurements}
     pairs = [(one, measured_b[one.key]) for one in a.measurements if one.key in measured_b]
     if not pairs:
         raise ValueError(f"{a.source} and {b.source} have no metric and protocol in common")
-    comparisons: list[SystemComparison] = []
     for one, other in pairs:
         _check_same(one, other, a, b)
-        comparisons += _compare(one, _reorder(other, a, b), names or (a.source, b.source), method, resampling)
-    return tuple(comparisons)
+    return [(one, _reorder(other, a, b)) for one, other in pairs]
 
 
 def correct_p_values(comparisons: Sequence[SystemComparison]) -> tuple[SystemComparison, ...]:

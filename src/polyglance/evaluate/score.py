@@ -304,6 +304,7 @@ def _score(
                 resampling=resampling,
                 source=name,
                 differences=differences,
+                segments=segments,
             )
         )
     return tuple(reports)

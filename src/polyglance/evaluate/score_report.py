@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 from polyglance.evaluate.text_differences import FormWarning
@@ -156,6 +157,8 @@ class ScoreReport:
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
     source: str = "predictions"
     """File of predictions, for tables and messages."""
+    segments: SegmentTexts | None = field(default=None, repr=False, compare=False)
+    """The texts that were scored; None for scores that were read from a file."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for machines: `scores` -> protocol -> name -> value, then details and warnings."""
@@ -180,6 +183,7 @@ def make_report(
     resampling: Resampling,
     source: str,
     differences: Sequence[FormWarning] = (),
+    segments: SegmentTexts | None = None,
 ) -> ScoreReport:
     """Compute the scores of measurements, with their intervals."""
     return ScoreReport(
@@ -189,6 +193,7 @@ def make_report(
         measurements=tuple(measurements),
         source=source,
         differences=tuple(differences),
+        segments=segments,
     )
 
 
