@@ -41,8 +41,8 @@ Options = Annotated[T, OmitArgPrefixes, arg(name="")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 """Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
 
-Paths = UseAppendAction[tuple[Annotated[Path, arg(metavar="FILE")], ...]]
-"""Files, with the option repeated for each: `--refs a.txt --refs b.txt`."""
+Paths = UseAppendAction[tuple[tuple[Path, ...], ...]]
+"""Groups of files: `--refs a.txt b.txt`, or with the option repeated for each."""
 
 REGISTRY = ConstructorRegistry()
 """Rules of `tyro` for parsing the values of options."""
