@@ -58,6 +58,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("score",): "score:score",
         ("results",): "results:show_results",
         ("law", "fit"): "law:fit",
+        ("law", "columns"): "law:columns",
         ("law", "compare"): "law:compare",
         ("law", "predict"): "law:predict",
         ("law", "plan"): "law:plan",
@@ -79,6 +80,8 @@ _CONTINUED = {
 """Verbs that continue their work after an interruption."""
 _REPEATABLE = ("--hyps", "--refs", "--compare", "--set")
 """Options that may be given several times."""
+_COLLECTED = ("--derive", "--melt")
+"""Options of `NAME=EXPRESSION` that may be given several times; each value is a line of one."""
 _SHELLS = ("bash", "zsh", "tcsh")
 _SETTINGS = (tyro.conf.FlagCreatePairsOff,)
 """A flag has one name: `--json`, and `--no-score` for what is on by default."""
@@ -125,7 +128,7 @@ def _run(args: list[str]) -> None:
             raise MistakeError(f"--completion needs the name of a shell: {', '.join(_SHELLS)}")
         _make_app(_load).cli(prog="polyglance", args=["--tyro-print-completion", *args[1:]], registry=REGISTRY)
     if (words := _find_verb(args)) is not None:
-        options = args[len(words) :]
+        options = _collect_lines(args[len(words) :])
         _check_repeated(options)
         prog = " ".join(("polyglance", *words))
         tyro.cli(_load(words), prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
@@ -138,6 +141,24 @@ def _run(args: list[str]) -> None:
 def _find_verb(args: Sequence[str]) -> tuple[str, ...] | None:
     """Return the words of the verb at the beginning of a command line, if there is one."""
     return next((words for words in (tuple(args[:2]), tuple(args[:1])) if words in VERBS), None)
+
+
+def _collect_lines(options: Sequence[str]) -> list[str]:
+    """Join the values of each option in `_COLLECTED` to one value, with a line for each."""
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    position = 0
+    while position < len(options):
+        name, separator, value = options[position].partition("=")
+        position += 1
+        if name not in _COLLECTED or (not separator and position == len(options)):
+            kept.append(options[position - 1])
+            continue
+        if not separator:
+            value = options[position]
+            position += 1
+        values.setdefault(name, []).append(value)
+    return [*kept, *(word for name, lines in values.items() for word in (name, "\n".join(lines)))]
 
 
 def _check_repeated(options: Sequence[str]) -> None:
