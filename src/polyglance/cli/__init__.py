@@ -23,6 +23,7 @@ from tyro.extras import SubcommandApp
 from polyglance import __version__
 from polyglance.cli.options import REGISTRY, MistakeError, describe_mistake
 from polyglance.languages import did_you_mean
+from polyglance.packages import describe_missing
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
 __all__ = ["GROUPS", "VERBS", "main"]
@@ -95,6 +96,12 @@ def main(args: Sequence[str] | None = None) -> None:
     except (MistakeError, ValueError) as error:
         print(f"polyglance: {describe_mistake(error, given)}", file=sys.stderr)
         raise SystemExit(NOT_FINITE_EXIT_CODE if isinstance(error, NotFiniteError) else 2) from None
+    except ModuleNotFoundError as error:
+        message = describe_missing(error, " ".join(_find_verb(given) or ("polyglance",)))
+        if message is None:
+            raise
+        print(f"polyglance: {message}", file=sys.stderr)
+        raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of a pipe stopped: `polyglance ... | head`
         sys.stderr.close()
         raise SystemExit(1) from None
