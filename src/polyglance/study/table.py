@@ -29,7 +29,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
     scores = {
         f"{name}{ending}": average_split(cells, "UC", _caption_score(name, variant))
         for variant, ending in _ENDINGS.items()
-        for name in ("right_language", "exact_match", "attribute_accuracy")
+        for name in ("right_language", "exact_match", "attribute_accuracy", "cider")
     }
     return RunRow(
         id=job.id,
@@ -53,6 +53,8 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
         UC_bits_per_byte=average_split(cells, "UC", lambda cell: cell.losses["plain"].bits_per_byte),
         UC_first=average_split(cells, "UC", lambda cell: cell.losses["plain"].first_nats),
         **scores,
+        bleu=average_split(cells, "ST", lambda cell: cell.score("bleu")),
+        disambiguation=average_split(cells, "ST", lambda cell: cell.disambiguation),
     )
 
 
