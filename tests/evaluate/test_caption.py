@@ -9,8 +9,9 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
-from polyglance.evaluate.caption import caption_greedily, compare_attributes, score_captions
+from polyglance.evaluate.caption import compare_attributes, generate_greedily, score_captions, score_translations
 from polyglance.evaluate.cells import read_held_out
+from polyglance.evaluate.score import score_texts
 from polyglance.language_identity import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
@@ -60,6 +61,27 @@ def test_languages_that_are_nearly_the_same_are_counted_apart() -> None:
     assert scores.right_language_of_references == 0.75
 
 
+@pytest.mark.parametrize("code", ["fr", "zh"])
+def test_cider_and_bleu_are_those_of_the_scorer(code: str) -> None:
+    references = [text for language, text in TEXTS if language == code][:8]
+    texts = [*references[:5], *references[4:7]]
+    captions = score_captions(texts, references, code, IDENTIFIER, in_world=True)
+    translations = score_translations(texts, references, code, IDENTIFIER)
+    expected = score_texts(
+        {str(row): text for row, text in enumerate(texts)},
+        {str(row): [reference] for row, reference in enumerate(references)},
+        language=code,
+        metrics=("cider", "sacrebleu"),
+        sacrebleu_tokenize="char" if code == "zh" else None,
+        bootstrap=0,
+    )
+    values = {score.name: score.value for score in expected.scores}
+    assert (captions.cider, captions.bleu) == (pytest.approx(values["CIDEr"]), None)
+    assert (translations.bleu, translations.cider) == (pytest.approx(values["BLEU"]), None)
+    assert 0 < captions.cider < score_captions(references, references, code, IDENTIFIER, in_world=True).cider
+    assert score_captions(texts[:1], references[:1], code, IDENTIFIER, in_world=True).cider is None, "always 0"
+
+
 def test_attributes_count_at_their_place_only() -> None:
     reference = "The image shows a small red circle above a large blue square."
     swapped = "The image shows a large blue square above a small red circle."
@@ -75,7 +97,7 @@ def test_captions_are_the_greedy_continuation_of_the_prefix(world: Path, prefix:
     model = Polyglance(MicroConfig(width=16).build(tokenizer.get_vocab_size())).eval()
     samples = read_held_out(ShardReader(world / "test"), [Cell("caption", "fr")], image_size=32, samples_per_cell=3)[0]
     processor = Processor.for_model(model.config, tokenizer)
-    captions = caption_greedily(model, processor, samples, prefix=prefix, max_new_tokens=6)
+    captions = generate_greedily(model, processor, samples, prefix=prefix, max_new_tokens=6)
     for caption, image, annotation in zip(captions, samples.images, samples.annotations, strict=True):
         ids = [BOS, *tokenizer.encode(prefix).ids]
         with torch.no_grad():
