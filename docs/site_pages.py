@@ -89,10 +89,9 @@ def write_python() -> str:
 
 def write_examples() -> str:
     """Write the files in `examples/` one after the other."""
-    parts = ["# Example files\n"]
-    for path in sorted((ROOT / "examples").glob("*.toml")):
-        parts.append(f"## {path.name}\n\n```toml\n{path.read_text(encoding='utf-8').strip()}\n```\n")
-    return "\n".join(parts)
+    paths = sorted((ROOT / "examples").glob("*.toml"))
+    texts = [f"## {path.name}\n\n```toml\n{path.read_text(encoding='utf-8').strip()}\n```\n" for path in paths]
+    return "\n".join(["# Example files\n", *texts])
 
 
 if __name__ == "__main__":
