@@ -70,6 +70,7 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
     "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
 )
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _JOINERS = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 _MOJIBAKE = re.compile("Ã[\x80-\xbfƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]|\ufffd|ðŸ")
 _NULL = re.compile(r"^\s*(?:nan|none|null|<na>|n/a|undefined)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -168,6 +169,7 @@ _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("special-tokens", _SPECIAL, "special tokens of a model", "special"),
     ("subword-marks", _SUBWORDS, "marks of subwords", "subwords"),
     ("html-entities", _ENTITY, "HTML entities", "entities"),
+    ("terminal-colours", _COLOURS, "colour codes of a terminal", ""),
     ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
     ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
     ("no-text", _NULL, "a word for nothing in place of a text", ""),
@@ -192,7 +194,6 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         ("joiners", _JOINERS, "joiners or variation selectors (such as U+200C)", "invisible"),
         ("blanks", _BLANKS, "blanks of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
-        ("wrapped", _WRAPPED, "quotation marks around the whole text", ""),
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
     )
@@ -201,6 +202,11 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         found = left.find(pattern), right.find(pattern)
         if abs(left.share(found[0]) - right.share(found[1])) >= _FEW and _one_sided(found, left, right):
             warnings.append(_make(code, words, found, left, right, mends))
+    wrapped = left.find(_WRAPPED), right.find(_WRAPPED)
+    shares = left.share(wrapped[0]), right.share(wrapped[1])
+    # Where both sides have them, they are counted as equal words.
+    if max(shares) >= _MOST or (abs(shares[0] - shares[1]) >= _FEW and _one_sided(wrapped, left, right)):
+        warnings.append(_make("wrapped", "quotation marks around the whole text", wrapped, left, right, ""))
     return warnings
 
 
