@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 
 __all__ = ["NgramCounts", "SegmentWords"]
 
-_BLOCK_WORDS = 600_000
+_BLOCK_WORDS = 300_000
 """Words of the texts that n-grams of one block begin with, unless a single word is more frequent."""
 
 

@@ -87,8 +87,12 @@ class TextSet:
     other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
 
-    def by_id(self) -> dict[str, list[str]]:
+    def by_id(self) -> Mapping[str, Sequence[str]]:
         """Return all texts of each id, in order."""
+        return self._by_id
+
+    @cached_property
+    def _by_id(self) -> dict[str, list[str]]:
         texts: dict[str, list[str]] = {}
         for name, more in self.entries:
             texts.setdefault(str(name), []).extend(more)

@@ -1,5 +1,6 @@
 """Changes of texts before and after they are cut into words: line breaks, Unicode forms, punctuation."""
 
+import re
 import string
 import unicodedata
 from collections.abc import Iterable
@@ -45,6 +46,7 @@ _INVISIBLE = dict.fromkeys(
 )
 """Characters without a shape: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors,
 fillers, control characters that are no white space."""
+_LINE_BREAK = re.compile(f"[{_LINE_BREAKS}]")
 _TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
 
 CAPTION_PUNCTUATION = (
@@ -61,12 +63,14 @@ def has_line_break(text: str) -> bool:
 
     A line feed at the end does not count: COCO's own references have some, and every tool strips or replaces it.
     """
-    return any(character in text for character in _LINE_BREAKS[1:]) or "\n" in text.strip()
+    return _LINE_BREAK.search(text) is not None and (
+        any(character in text for character in _LINE_BREAKS[1:]) or "\n" in text.strip()
+    )
 
 
 def without_line_breaks(text: str) -> str:
     """Replace each line-break character by a space."""
-    return text.translate(_TO_SPACES)
+    return text.translate(_TO_SPACES) if _LINE_BREAK.search(text) else text
 
 
 def normalise(text: str, form: UnicodeForm) -> str:
