@@ -48,7 +48,8 @@ class Prediction:
     """(n,) lower end of the interval of the mean curve; `high` is the upper end."""
     high: Floats | None = None
     low_new: Floats | None = None
-    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end."""
+    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end. None for a law
+    without rows, whose noise is not known."""
     high_new: Floats | None = None
     extrapolation: Floats
     """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside, nan
@@ -157,8 +158,10 @@ class Fit:
         if len(self.draws):
             draws = self.log_mean(values, self.draws)
             low, high = widen_interval(log_mean, draws, self.spread, self.confidence)
-            low_new, high_new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
-            logs = {"low": low, "high": high, "low_new": low_new, "high_new": high_new}
+            logs = {"low": low, "high": high}
+            if len(self.residuals):
+                new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
+                logs["low_new"], logs["high_new"] = new
             ends = {name: bounded_exp(log) for name, log in logs.items()}
         return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **ends)
 

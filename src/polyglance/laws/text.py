@@ -6,9 +6,10 @@ from polyglance.laws.compare import LawComparison
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law, LawWarning, Prediction
 from polyglance.laws.plan import LawPlan
+from polyglance.laws.published import PublishedLaw
 from polyglance.laws.spend import BudgetPlan
 
-__all__ = ["format_budget", "format_comparison", "format_law", "format_plan", "format_predictions"]
+__all__ = ["format_budget", "format_catalogue", "format_comparison", "format_law", "format_plan", "format_predictions"]
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -136,6 +137,16 @@ def format_plan(plan: LawPlan) -> str:
             _format_table(["next run, best per GMAC first", plan.solve_for, "C (GMAC)", "narrows the plan by"], runs)
         )
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
+
+
+def format_catalogue(laws: Sequence[PublishedLaw]) -> str:
+    """Return a line for each law: name, equation, groups, source."""
+    widths = [max(len(getattr(law, name)) for law in laws) for name in ("name", "equation")]
+    return "\n".join(
+        f"{law.name:<{widths[0]}}  {law.equation:<{widths[1]}}  {law.source}"
+        + (f"; groups {', '.join(law.groups)}" if law.groups else "")
+        for law in laws
+    )
 
 
 SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
