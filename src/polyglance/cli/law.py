@@ -1,6 +1,7 @@
-"""`polyglance law fit | make | list | compare | predict | plan`."""
+"""`polyglance law columns | fit | make | list | compare | predict | plan`."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -15,8 +16,10 @@ from polyglance.laws import (
     LawComparison,
     MakeConfig,
     PlanConfig,
+    PrepareConfig,
     Table,
     compare_laws,
+    describe_table,
     fit_law,
     list_published_laws,
     load_law,
@@ -30,6 +33,7 @@ from polyglance.laws import (
 from polyglance.laws.text import (
     format_budget,
     format_catalogue,
+    format_columns,
     format_comparison,
     format_law,
     format_plan,
@@ -37,12 +41,38 @@ from polyglance.laws.text import (
 )
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["compare", "fit", "list_laws", "make", "plan", "predict"]
+__all__ = ["columns", "compare", "fit", "list_laws", "make", "plan", "predict"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableFile:
+    """How the file of a table is read."""
+
+    header_rows: int | None = None
+    """Lines of the header of a CSV or TSV; their cells are joined to one name, such as N with a unit below it."""
+    encoding: str = "auto"
+    """Encoding of a table of text, such as cp1252 or gb18030; auto knows UTF-8, UTF-16 and UTF-32."""
+
+    def read(self, path: Path) -> Table:
+        return Table.read(path, header_rows=self.header_rows, encoding=self.encoding)
+
+
+def columns(
+    table: Positional[Path], config: Options[PrepareConfig], file: Options[TableFile] = TableFile(), json: bool = False
+) -> None:
+    """Print what is read from a table: its columns, their ranges and gaps, the roles that their names say.
+
+    Args:
+        table: Table with a row for each run: .csv, .tsv, .jsonl, .json or .parquet.
+        json: Print the result as JSON.
+    """
+    show(describe_table(config, file.read(table)), json, format_columns)
 
 
 def fit(
     table: Positional[Path],
     config: Options[FitConfig],
+    file: Options[TableFile] = TableFile(),
     out: Path | None = None,
     plot: Path | None = None,
     plot_x: str | None = None,
@@ -51,7 +81,7 @@ def fit(
     """Fit a scaling law to a table of runs.
 
     Args:
-        table: Table with a row for each run: .csv, .tsv, .jsonl or .parquet.
+        table: Table with a row for each run: .csv, .tsv, .jsonl, .json or .parquet.
         out: File to write the law to (.json).
         plot: File to draw the law to (.svg).
         plot_x: Predictor on the plot's horizontal axis.
@@ -63,7 +93,7 @@ def fit(
         raise UnusedSettingError("`size` has no effect without `frontier`")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
-    runs = Table.read(table)
+    runs = file.read(table)
     law = fit_law(config, runs)
     if out is not None:
         law.save(out)
@@ -101,14 +131,16 @@ def list_laws(name: Positional[str | None] = None, json: bool = False) -> None:
     show(law.summary() if json else law, json, lambda law: f"source: {law.data['source']}\n{format_law(law)}")
 
 
-def compare(table: Positional[Path], config: Options[CompareConfig], json: bool = False) -> None:
+def compare(
+    table: Positional[Path], config: Options[CompareConfig], file: Options[TableFile] = TableFile(), json: bool = False
+) -> None:
     """Score a law, simpler and other forms, and baselines by held-out error.
 
     Args:
-        table: Table with a row for each run: .csv, .tsv, .jsonl or .parquet.
+        table: Table with a row for each run: .csv, .tsv, .jsonl, .json or .parquet.
         json: Print the result as JSON.
     """
-    show(compare_laws(config, Table.read(table)), json, _format_comparisons)
+    show(compare_laws(config, file.read(table)), json, _format_comparisons)
 
 
 def predict(

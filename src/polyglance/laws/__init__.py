@@ -11,8 +11,10 @@ has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of law
 `PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints results, `polyglance.laws.plot` draws.
 
 Files, from the lowest to the highest (imports point to earlier ones only):
-    arrays, table, roles, form, power_sum, forms    types, tables of runs, what columns count, equations
+    arrays, numerals, table_frames, table_files, table    types, numbers as people write them, tables of runs
+    roles, form, power_sum, forms               what columns count, equations
     objectives, config, intervals, frontier     objectives, settings, intervals, Pareto frontier
+    expressions, prepare, describe              computed columns and conditions, the table that is fitted, what it holds
     law, rows                                   records and the law file; the rows that are fitted
     solve, layout, uncertainty                  solver; free parameters; bootstrap
     accuracy, diagnose, fit                     R^2 and held-out errors; warnings; `fit_law`
@@ -24,8 +26,9 @@ Files, from the lowest to the highest (imports point to earlier ones only):
 """
 
 from polyglance.laws.compare import LawComparison, compare_laws
-from polyglance.laws.config import Budget, CompareConfig, FitConfig, FormConfig, PlanConfig
+from polyglance.laws.config import Budget, CompareConfig, FitConfig, FormConfig, PlanConfig, PrepareConfig
 from polyglance.laws.costs import Candidate, read_candidates
+from polyglance.laws.describe import TableDescription, describe_table
 from polyglance.laws.fit import fit_law
 from polyglance.laws.form import Form, Term
 from polyglance.laws.forms import make_form
@@ -59,10 +62,13 @@ __all__ = [
     "PlanConfig",
     "PowerSum",
     "Prediction",
+    "PrepareConfig",
     "PublishedLaw",
     "Table",
+    "TableDescription",
     "Term",
     "compare_laws",
+    "describe_table",
     "find_pareto_frontier",
     "fit_law",
     "list_published_laws",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
@@ -14,17 +14,36 @@ __all__ = [
     "Budget",
     "CompareConfig",
     "CostMeasure",
+    "Expressions",
     "FitConfig",
     "FormConfig",
     "PlanConfig",
+    "PrepareConfig",
 ]
 
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 CostMeasure = Literal["compute", "hours", "money"]
+ExpressionText = Annotated[str, "expression"]
+"""Text of which no character separates values on the command line."""
+Expressions = Mapping[str, ExpressionText]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormConfig:
+class PrepareConfig:
+    """What is done with a table before a law is fitted to it."""
+
+    melt: Expressions = field(default_factory=dict)
+    """Column of values from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
+    rows with language de. {D} alone takes the columns whose names are numbers. May be given several times."""
+    derive: Expressions = field(default_factory=dict)
+    """Column computed from others, as in "D=C/(6*N)" or "y=1-acc": + - * / **, log, log10, log2, exp, sqrt, abs, min,
+    max, comparisons, and, or, not; other names than N or config.lr in double quotes. May be given several times."""
+    where: ExpressionText | None = None
+    """Condition for the rows that are used, as in "Training==1 and loss<5 and State=='finished'"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormConfig(PrepareConfig):
     """Form of a law, the columns and rows that it is fitted to, and the objective."""
 
     form: str = "product"
@@ -35,8 +54,9 @@ class FormConfig:
     roles: Mapping[str, str] = field(default_factory=dict)
     """What predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute, starting-loss
     or none. By default guessed from the names of the columns and predictors. Costs and limits are reckoned from it."""
-    group: str | None = None
-    """Column with the group of a row (a split, a language). Each group gets its own law."""
+    group: str | tuple[str, ...] | None = None
+    """Column with the group of a row (a split, a language), or several, as in split,language. Each group, or each
+    combination, gets its own law."""
     cluster: str | None = None
     """Column with the run of a row. Rows of one run, such as its checkpoints, are not independent; the bootstrap draws
     them together."""
@@ -77,6 +97,16 @@ class FormConfig:
             frontier_final_only=(self.frontier, "without `frontier`"),
             frontier_min_gap=(self.frontier, "without `frontier`"),
         )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The columns of the groups."""
+        return (self.group,) if isinstance(self.group, str) else self.group or ()
+
+    def list_columns(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """Return all columns of the table that a fit uses; `columns` are those of the law."""
+        others = (*self.groups, self.cluster, self.weight, self.size)
+        return (*columns.values(), *(name for name in others if name))
 
     def make_objective(self) -> FitObjective:
         """Return the objective.
@@ -140,6 +170,8 @@ class FitConfig(FormConfig):
         plain["tie"] = dict(self.tie)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
         plain["share"] = list(self.share)
+        plain["melt"], plain["derive"] = dict(self.melt), dict(self.derive)
+        plain["group"] = list(self.group) if isinstance(self.group, tuple) else self.group
         return plain
 
 

@@ -3,13 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from polyglance.laws.compare import LawComparison
+from polyglance.laws.describe import TableDescription
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law, LawWarning, Prediction
 from polyglance.laws.plan import LawPlan
 from polyglance.laws.published import PublishedLaw
 from polyglance.laws.spend import BudgetPlan
 
-__all__ = ["format_budget", "format_catalogue", "format_comparison", "format_law", "format_plan", "format_predictions"]
+__all__ = [
+    "format_budget",
+    "format_catalogue",
+    "format_columns",
+    "format_comparison",
+    "format_law",
+    "format_plan",
+    "format_predictions",
+]
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,6 +29,27 @@ def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_columns(table: TableDescription) -> str:
+    """Return a line for each column of a table, then the notes of the reader."""
+    header = ["column", "kind", "missing", "distinct", "lowest", "highest", "role", "first rows"]
+    rows = [
+        [
+            column.name,
+            column.kind,
+            str(column.num_missing or ""),
+            str(column.num_distinct),
+            *("" if end is None else f"{end:.6g}" for end in (column.low, column.high)),
+            "" if column.role == "none" else column.role,
+            ", ".join(column.samples),
+        ]
+        for column in table.columns
+    ]
+    remarks = [f"{column.name}: {column.remark}" for column in table.columns if column.remark]
+    lines = [f"{table.num_rows} rows, {len(rows)} columns", "", _format_table(header, rows)]
+    notes = [*table.notes, *remarks]
+    return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
 def format_law(law: Law) -> str:
