@@ -17,7 +17,7 @@ Files, from the lowest to the highest (imports point to earlier ones only):
     expressions, prepare, describe              computed columns and conditions, the table that is fitted, what it holds
     law, rows                                   records and the law file; the rows that are fitted
     solve, layout, uncertainty                  solver; free parameters; bootstrap
-    accuracy, diagnose, fit                     R^2 and held-out errors; warnings; `fit_law`
+    accuracy, held_out, diagnose, fit           R^2 and held-out errors; warnings; `fit_law`
     make, paper_laws, published                 laws from constants; the catalogue (published.toml)
     compare, predict                            uses of a law
     costs, limits, question, gains, plan        candidates and their costs; limits; what a target needs
@@ -34,7 +34,7 @@ from polyglance.laws.form import Form, Term
 from polyglance.laws.forms import make_form
 from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.intervals import Estimate
-from polyglance.laws.law import Fit, Law, LawWarning, Prediction
+from polyglance.laws.law import Fit, HeldOut, Law, LawWarning, Prediction
 from polyglance.laws.make import MakeConfig, make_law
 from polyglance.laws.plan import LawPlan, plan_with_law
 from polyglance.laws.power_sum import PowerSum
@@ -54,6 +54,7 @@ __all__ = [
     "FitConfig",
     "Form",
     "FormConfig",
+    "HeldOut",
     "Law",
     "LawComparison",
     "LawPlan",

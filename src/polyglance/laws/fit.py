@@ -12,6 +12,7 @@ from polyglance.laws.arrays import Floats, bounded_exp
 from polyglance.laws.config import FitConfig
 from polyglance.laws.diagnose import Evidence, diagnose
 from polyglance.laws.form import Form
+from polyglance.laws.held_out import measure_held_out
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
 from polyglance.laws.prepare import prepare_table
@@ -48,6 +49,9 @@ def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
     fits: dict[str, Fit] = {}
     for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:
         fits |= _fit_jointly(config, form, joint, groups)
+    if not config.share:
+        held_out = {label: measure_held_out(config, form, roles, group) for label, group in chosen.items()}
+        fits = {label: replace(fit, held_out=held_out[label]) for label, fit in fits.items()}
     return Law(
         form=form.name,
         columns=columns,

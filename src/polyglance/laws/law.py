@@ -20,7 +20,7 @@ from polyglance.laws.forms import FORMS, make_form
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 from polyglance.laws.roles import Role, resolve_roles
 
-__all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
+__all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
 Severity = Literal["info", "warning", "error"]
 
@@ -76,6 +76,40 @@ class SolverReport:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well the law, fitted to the smaller runs of its table, predicts the largest ones."""
+
+    num_train: int
+    """Smaller runs that were fitted."""
+    num_rows: int
+    """Largest runs that were predicted."""
+    decades: float
+    """Scale of the largest run over the largest one fitted, in decades."""
+    median_error: float
+    """Median of |predicted / measured - 1|."""
+    mean_error: float
+    bias: float
+    """Mean of predicted / measured - 1."""
+    last_value_error: float
+    """Median error of the y of the nearest smaller run in place of a law."""
+    coverage: float | None
+    """Share of the largest runs inside the interval of a new run; None for a law without draws."""
+    confidence: float
+    """Share that should be."""
+
+    def __str__(self) -> str:
+        inside = ""
+        if self.coverage is not None:
+            inside = f", {100 * self.coverage:.0f} % inside the {100 * self.confidence:g} % interval"
+        return (
+            f"fitted to the {self.num_train} smaller runs, this law misses the {self.num_rows} largest (up to "
+            f"{self.decades:.2f} decades larger) by a median of {100 * self.median_error:.2g} % (mean "
+            f"{100 * self.mean_error:.2g} %, bias {100 * self.bias:+.2g} %{inside}); the value of the nearest smaller "
+            f"run misses by {100 * self.last_value_error:.2g} %"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Fit:
     """Law of one group."""
 
@@ -112,6 +146,8 @@ class Fit:
     """Parameters that the data do not determine; null in the law file, with a warning that says why."""
     solver: SolverReport
     warnings: tuple[LawWarning, ...] = ()
+    held_out: HeldOut | None = None
+    """None where the smaller runs do not determine the law, and for laws without rows."""
 
     @property
     def num_rows(self) -> int:
@@ -217,6 +253,7 @@ class Fit:
             "r2_raw": self.r2_raw,
             "num_rows": self.num_rows,
             "warnings": [vars(warning) for warning in self.warnings],
+            "held_out": None if self.held_out is None else vars(self.held_out),
             "solver": {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self.solver).items()},
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "confidence": self.confidence,
@@ -250,6 +287,7 @@ class Fit:
             unidentified=tuple(values["unidentified"]),
             solver=SolverReport(**solver),
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
+            held_out=HeldOut(**values["held_out"]) if values.get("held_out") else None,
             **{name: values[name] for name in numbers},
         )
 
