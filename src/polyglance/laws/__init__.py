@@ -15,7 +15,7 @@ Files, from the lowest to the highest (imports point to earlier ones only):
     roles, form, power_sum, forms               what columns count, equations
     objectives, config, intervals, frontier     objectives, settings, intervals, Pareto frontier
     expressions, prepare, describe              computed columns and conditions, the table that is fitted, what it holds
-    law, rows                                   records and the law file; the rows that are fitted
+    law, rows, scores                           records and the law file; the rows that are fitted; scores noticed
     solve, layout, uncertainty                  solver; free parameters; bootstrap
     accuracy, held_out, diagnose, fit           R^2 and held-out errors; warnings; `fit_law`
     make, paper_laws, published                 laws from constants; the catalogue (published.toml)

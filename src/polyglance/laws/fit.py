@@ -17,6 +17,7 @@ from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
 from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
+from polyglance.laws.scores import notice_scores
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
 from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals, leave_one_out
@@ -65,7 +66,7 @@ def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
             "dropped": {str(index + 1): reason for index, reason in rows.dropped.items()},
             "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         },
-        warnings=table_warnings,
+        warnings=(*table_warnings, *notice_scores(form, chosen)),
     )
 
 
