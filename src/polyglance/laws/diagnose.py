@@ -11,18 +11,30 @@ import numpy as np
 from scipy import stats
 
 from polyglance.laws.accuracy import r_squared
-from polyglance.laws.arrays import Floats
 from polyglance.laws.form import Form
 from polyglance.laws.law import Fit, LawWarning
 from polyglance.laws.layout import Layout
 from polyglance.laws.rows import Rows
 from polyglance.laws.table import list_rows
 
-__all__ = ["Evidence", "diagnose"]
+__all__ = ["Evidence", "InfluentialRun", "diagnose"]
 
 MOST_NESTED = 200
 """A predictor with more levels than this is not examined as a grouping of runs."""
 SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluentialRun:
+    """A run without which the law is another one."""
+
+    cluster: int
+    parameter: str
+    """Parameter that moves most when the run is left out."""
+    shift: float
+    """Its move, in standard errors."""
+    distance: float
+    """Distance of the run's rows from the law without them, in log y: the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +52,8 @@ class Evidence:
     """Whether the user named a cluster column."""
     num_failed: int
     """Bootstrap refits that did not converge."""
-    influence: Floats | None
-    """(clusters, p) shift of each parameter when a cluster is left out, in standard errors."""
+    influential: InfluentialRun | None
+    """The run that moves the law by more than noise would, if there is one."""
     on_frontier: bool
     """Whether only the frontier was fitted."""
 
@@ -307,18 +319,17 @@ def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
-    if evidence.influence is None or evidence.influence.size == 0:
+    run = evidence.influential
+    if run is None:
         return
-    cluster, j = np.unravel_index(int(np.argmax(np.abs(evidence.influence))), evidence.influence.shape)
-    shift = float(evidence.influence[cluster, j])
-    if abs(shift) > 1:
-        rows = evidence.rows.indices[evidence.rows.clusters == cluster].tolist()
-        yield LawWarning(
-            "influential-row",
-            "warning",
-            f"leaving out {list_rows(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: "
-            "examine it before trusting the law.",
-        )
+    rows = list_rows(evidence.rows.indices[evidence.rows.clusters == run.cluster].tolist())
+    moves = f"without it {run.parameter} moves by {run.shift:.1f} standard errors"
+    yield LawWarning(
+        "influential-row",
+        "warning" if run.shift > 1 else "info",
+        f"{rows} lies {100 * np.expm1(run.distance):.2g} % off the law of the others, more than noise explains; "
+        f"{moves}: examine it before trusting the law.",
+    )
 
 
 def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
