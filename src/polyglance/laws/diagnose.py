@@ -21,6 +21,8 @@ __all__ = ["Evidence", "InfluentialRun", "diagnose"]
 
 MOST_NESTED = 200
 """A predictor with more levels than this is not examined as a grouping of runs."""
+CHECKPOINT_ALIKENESS = 2.6
+"""Sum of products of the signs of neighbouring residuals, in standard deviations, that independent rows seldom have."""
 SEVERITIES = ("error", "warning", "info")
 
 
@@ -115,15 +117,24 @@ def _check_checkpoints(evidence: Evidence) -> Iterator[LawWarning]:
         return
     levels = [len(np.unique(column)) for column in x.T]
     most = int(np.argmax(levels))
-    runs = len(np.unique(np.delete(x, most, axis=1), axis=0))
-    if len(x) >= 6 * runs:
-        yield LawWarning(
-            "checkpoints-as-rows",
-            "warning",
-            f"the {len(x)} rows have only {runs} combinations of predictors besides {evidence.form.predictors[most]}: "
-            "if they are checkpoints of the same runs they are not independent; name the column of the run as cluster, "
-            "or the intervals are too narrow.",
-        )
+    _, runs = np.unique(np.delete(x, most, axis=1), axis=0, return_inverse=True)
+    num_runs = int(runs.max()) + 1
+    if len(x) < 6 * num_runs:
+        return
+    order = np.lexsort((x[:, most], runs.ravel()))
+    follows = runs.ravel()[order[1:]] == runs.ravel()[order[:-1]]
+    signs = np.sign(evidence.fit.residuals - np.median(evidence.fit.residuals))
+    alike = (signs[order[1:]] * signs[order[:-1]])[follows]
+    if alike.sum() < CHECKPOINT_ALIKENESS * np.sqrt(len(alike)):
+        return
+    name = evidence.form.predictors[most]
+    yield LawWarning(
+        "checkpoints-as-rows",
+        "warning",
+        f"the {len(x)} rows have only {num_runs} combinations of predictors besides {name}, and residuals that follow "
+        f"one another along {name} are alike: if they are checkpoints of the same runs, or share their data, they are "
+        "not independent; name the column of the run as cluster, or the intervals are too narrow.",
+    )
 
 
 def _check_duplicates(evidence: Evidence) -> Iterator[LawWarning]:
