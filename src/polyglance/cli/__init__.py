@@ -23,6 +23,8 @@ from tyro.extras import SubcommandApp
 from polyglance import __version__
 from polyglance.cli.options import REGISTRY, MistakeError, describe_mistake
 from polyglance.languages import did_you_mean
+from polyglance.packages import describe_missing
+from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
 __all__ = ["GROUPS", "VERBS", "main"]
 
@@ -87,7 +89,8 @@ _SETTINGS = (tyro.conf.FlagCreatePairsOff,)
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2."""
+    """Run the command line. A user's mistake is one line on standard error and exit code 2; so is a run that is not
+    finite, with exit code 3."""
     if not sys.stderr.isatty():  # progress bars of the hub and of transformers would fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     given = list(sys.argv[1:] if args is None else args)
@@ -95,6 +98,12 @@ def main(args: Sequence[str] | None = None) -> None:
         _run(given)
     except (MistakeError, ValueError) as error:
         print(f"polyglance: {describe_mistake(error, given)}", file=sys.stderr)
+        raise SystemExit(NOT_FINITE_EXIT_CODE if isinstance(error, NotFiniteError) else 2) from None
+    except ModuleNotFoundError as error:
+        message = describe_missing(error, " ".join(_find_verb(given) or ("polyglance",)))
+        if message is None:
+            raise
+        print(f"polyglance: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of a pipe stopped: `polyglance ... | head`
         sys.stderr.close()

@@ -25,8 +25,16 @@ from polyglance.laws import (
     predict_new_group,
     predict_with_law,
     read_candidates,
+    spend_budget,
 )
-from polyglance.laws.text import format_columns, format_comparison, format_law, format_plan, format_predictions
+from polyglance.laws.text import (
+    format_budget,
+    format_columns,
+    format_comparison,
+    format_law,
+    format_plan,
+    format_predictions,
+)
 from polyglance.settings import UnusedSettingError
 
 __all__ = ["columns", "compare", "fit", "plan", "predict"]
@@ -77,6 +85,8 @@ def fit(
     """
     if plot_x is not None and plot is None:
         raise UnusedSettingError("`plot_x` has no effect without `plot`")
+    if config.size is not None and not config.frontier:
+        raise UnusedSettingError("`size` has no effect without `frontier`")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
     runs = file.read(table)
@@ -129,7 +139,8 @@ def predict(
         show(predict_new_group(loaded, at), json, lambda estimate: f"new group: {estimate}")
         return
     predictions = predict_with_law(loaded, at if table is None else Table.read(table), group=group)
-    show(predictions, json, partial(format_predictions, loaded))
+    content = {name: {**vars(one), "warnings": loaded.list_warnings(name)} for name, one in predictions.items()}
+    show(content if json else predictions, json, partial(format_predictions, loaded))
 
 
 def plan(
@@ -139,7 +150,10 @@ def plan(
     candidates: Path | None = None,
     json: bool = False,
 ) -> None:
-    """Compute what a target loss or score needs, and which model reaches it at the lowest cost.
+    """Compute what a target loss or score needs at the lowest cost, or the best size and data for a budget.
+
+    With a target: the data that each candidate needs, and the cheapest. Without one: the lowest loss within --max-gmac,
+    --max-flop, --max-hours, --max-gpu-hours or --max-money.
 
     Args:
         law: A law file (product, additive or compute), or paper-v1-compute or paper-v1-product.
@@ -148,13 +162,14 @@ def plan(
         json: Print the result as JSON.
     """
     loaded = load_law(law)
-    result = plan_with_law(
-        config,
-        loaded,
-        candidates=read_candidates(candidates, loaded.first.form.predictors) if candidates else (),
-        downstream=Law.load(downstream) if downstream else None,
-    )
-    show(result, json, format_plan)
+    models = read_candidates(candidates, loaded.first.form.predictors) if candidates else ()
+    if not config.has_target:
+        if downstream is not None:
+            raise UnusedSettingError("`downstream` has no effect without `target_score`")
+        show(spend_budget(config, loaded, candidates=models), json, format_budget)
+        return
+    scores = Law.load(downstream) if downstream else None
+    show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
 
 
 def _format_comparisons(results: Mapping[str, LawComparison]) -> str:

@@ -41,8 +41,8 @@ Options = Annotated[T, OmitArgPrefixes, arg(name="")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 """Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
 
-Paths = UseAppendAction[tuple[Annotated[Path, arg(metavar="FILE")], ...]]
-"""Files, with the option repeated for each: `--refs a.txt --refs b.txt`."""
+Paths = UseAppendAction[tuple[tuple[Path, ...], ...]]
+"""Groups of files: `--refs a.txt b.txt`, or with the option repeated for each."""
 
 REGISTRY = ConstructorRegistry()
 """Rules of `tyro` for parsing the values of options."""
@@ -259,11 +259,16 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     build = spec.instantiate
     fields = tuple(dataclasses.replace(one, helptext=partial(_join_lines, one.helptext)) for one in spec.fields)
 
+    nested = [
+        field.name for one in fields if dataclasses.is_dataclass(one.type) for field in dataclasses.fields(one.type)
+    ]
+    names = [*(one.name for one in fields), *nested]
+
     def build_or_say(*args: Any, **kwargs: Any) -> Any:
         try:
             return build(*args, **kwargs)
         except ValueError as error:
-            raise MistakeError(_name_options(describe_mistake(error), [one.name for one in fields])) from None
+            raise MistakeError(_name_options(describe_mistake(error), names)) from None
 
     return dataclasses.replace(spec, instantiate=build_or_say, fields=fields)
 

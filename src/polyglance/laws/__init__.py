@@ -4,7 +4,8 @@
     law = fit_law(FitConfig(form="product", columns={"P": "params", "S": "samples", "T": "t0", "y": "loss"}), table)
     predict_with_law(law, {"P": 1e9, "S": 1e7, "T": 6.02})
 
-Functions: `fit_law`, `compare_laws`, `predict_with_law`, `predict_new_group`, `plan_with_law`; their settings are the
+Functions: `fit_law`, `compare_laws`, `predict_with_law`, `predict_new_group`, `plan_with_law`,
+`spend_budget`; their settings are the
 `...Config` classes and `Budget`. Inputs are a `Table` of runs and `Candidate` models (`read_candidates`). A `Law`
 has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of laws: `make_form` for the built-in ones, a
 `PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints results, `polyglance.laws.plot` draws.
@@ -18,7 +19,8 @@ Files, from the lowest to the highest (imports point to earlier ones only):
     solve, layout, uncertainty                  solver; free parameters; bootstrap
     accuracy, diagnose, fit                     R^2 and held-out errors; warnings; `fit_law`
     compare, predict, published                 uses of a law
-    costs, limits, question, gains, plan        candidates and their costs; limits; the planner
+    costs, limits, question, gains, plan        candidates and their costs; limits; what a target needs
+    budget_line, continuum, spend               what a budget buys: the best size and candidate
     text, plot                                  output
 """
 
@@ -36,11 +38,13 @@ from polyglance.laws.plan import LawPlan, plan_with_law
 from polyglance.laws.power_sum import PowerSum
 from polyglance.laws.predict import predict_new_group, predict_with_law
 from polyglance.laws.published import PUBLISHED_LAWS, load_law
+from polyglance.laws.spend import BudgetPlan, spend_budget
 from polyglance.laws.table import Table
 
 __all__ = [
     "PUBLISHED_LAWS",
     "Budget",
+    "BudgetPlan",
     "Candidate",
     "CompareConfig",
     "Estimate",
@@ -69,4 +73,5 @@ __all__ = [
     "predict_new_group",
     "predict_with_law",
     "read_candidates",
+    "spend_budget",
 ]

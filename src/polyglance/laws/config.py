@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from polyglance.laws.objectives import FitObjective, ObjectiveName
-from polyglance.settings import refuse_unused
+from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = [
     "BootstrapMethod",
@@ -206,6 +206,8 @@ class Budget:
     """Longest training time, in hours of wall-clock time."""
     max_gmac: float | None = None
     """Largest training compute, in GMAC."""
+    max_flop: float | None = None
+    """Largest training compute, in FLOP; 1 MAC is 2 FLOP."""
     max_gpu_hours: float | None = None
     """Most hours of one GPU, over all GPUs together."""
     max_money: float | None = None
@@ -220,6 +222,15 @@ class Budget:
     """Training throughput of one GPU, in GMAC per second."""
     price_per_gpu_hour: float | None = None
     """Price of one GPU for one hour, in any currency."""
+    macs_per_parameter: float | None = None
+    """MAC of training for each parameter and token, where a budget is spent without candidates. By default 2, a forward
+    pass and as much again, as in C = S F (1 + P_t / P); 3 is the usual 6 N D FLOP."""
+
+    @property
+    def can_be_spent(self) -> bool:
+        """Whether there is a limit on compute, time or money, which a larger model uses up with less data."""
+        limits = (self.max_gmac, self.max_flop, self.max_hours, self.max_gpu_hours, self.max_money)
+        return any(limit is not None for limit in limits)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -229,12 +240,16 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Question to the planner: a target, what is given, and the limits."""
+    """Question to the planner: a target, or else a budget to spend; what is given, and the limits.
+
+    With a target the question is what reaches it at the lowest cost. Without one it is the lowest loss that the limits
+    of the budget allow.
+    """
 
     group: str | None = None
     """Group of the law; needed where the law has several."""
     target: float | None = None
-    """Loss to be reached."""
+    """Loss to be reached. Without a target the budget is spent on the lowest loss: the best size and its data."""
     target_score: float | None = None
     """Score to be reached, in place of a loss; needs a downstream law."""
     solve_for: str | None = None
@@ -254,10 +269,29 @@ class PlanConfig:
     moves: Mapping[str, float] = field(default_factory=dict)
     """Predictors and the values to change them to, as in T=3.0; the plan states the gain of each change. A doubling of
     each predictor except T is always included."""
+    inference_tokens: float | None = None
+    """Tokens that the model will process after training. A smaller model that is trained longer reaches the same loss
+    and saves compute with each of them; the plan states the size with the least compute in all."""
+
+    @property
+    def has_target(self) -> bool:
+        return self.target is not None or self.target_score is not None
 
     def __post_init__(self) -> None:
-        if (self.target is None) == (self.target_score is None):
+        if self.target is not None and self.target_score is not None:
             raise ValueError("give a target loss or a target score, one of them")
+        if not self.has_target and not self.budget.can_be_spent:
+            raise ValueError(
+                "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
+                "max_gpu_hours or max_money"
+            )
+        without = (self.has_target, "without a target")
+        beside = (not self.has_target, "beside a target")
+        refuse_unused(self, solve_for=without, cheapest_by=without, moves=without, inference_tokens=beside)
+        if self.has_target and self.budget.macs_per_parameter is not None:
+            raise UnusedSettingError("`macs_per_parameter` has no effect beside a target")
+        if self.inference_tokens is not None and not 0 < self.inference_tokens < np.inf:
+            raise ValueError(f"inference_tokens is {self.inference_tokens:g}; expected a positive number")
         for name, value in (("target", self.target), ("target score", self.target_score)):
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"the {name} is {value:g}; expected a positive number")

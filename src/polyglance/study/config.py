@@ -76,6 +76,9 @@ class TowerConfig:
 
     width: int = 96
     """Hidden size of the tower, and of the model that it is trained in."""
+    blocks: int = 0
+    """Residual convolutions after each of its strided convolutions. They help to tell shapes apart, and are paid for
+    once."""
     samples: int = 20_000
     """Samples that it is trained on. They count in no run's S."""
     language: str = "en"

@@ -6,7 +6,7 @@ from pathlib import Path
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
-from polyglance.study.jobs import Job
+from polyglance.study.jobs import Job, without_masking
 from polyglance.study.models import choose_trained_components, make_micro_config
 from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
@@ -21,19 +21,20 @@ def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
     if job.kind == "tower":
         assert config.tower is not None
         sizes = make_micro_config(
-            config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width
+            config, FamilyConfig(name="tower", tower=True, widths=(job.width,), samples=(job.samples,)), job.width
         )
         coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
         start = StartConfig(model=sizes)
     else:
         family = config.family(job.family)
         coverage, start, optim = config.coverage, _micro_start(config, family, job), family.optim
+    mixture = config.mixture if job.kind == "run" else without_masking(config.mixture)
     return TrainConfig(
         data=config.train_dir,
         tokenizer=config.out / "tokenizer" / "tokenizer.json",
         coverage=coverage,
         start=start,
-        mixture=config.mixture,
+        mixture=mixture,
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from polyglance import __version__
 from polyglance.config import fingerprint, to_dict
 from polyglance.coverage import Coverage
+from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.study.config import FamilyConfig, StudyConfig
 
-__all__ = ["Job", "JobKind", "list_jobs", "list_runs"]
+__all__ = ["Job", "JobKind", "list_jobs", "list_runs", "without_masking"]
 
 JobKind = Literal["data", "tokenizer", "tower", "language_model", "run"]
 
@@ -61,7 +62,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))
         graph.add(
-            (config.tower, coverage, (config.image_size, config.patch_size, config.mixture)),
+            (config.tower, coverage, (config.image_size, config.patch_size, without_masking(config.mixture))),
             id="tower",
             kind="tower",
             folder=Path("starts/tower"),
@@ -90,6 +91,11 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
 def list_runs(config: StudyConfig) -> tuple[Job, ...]:
     """List the runs alone, in the order of runs.csv."""
     return tuple(job for job in list_jobs(config) if job.kind == "run")
+
+
+def without_masking(mixture: MixtureConfig) -> MixtureConfig:
+    """Return the mixture without what concerns translations alone: a tower is trained on captions."""
+    return replace(mixture, source_masking=SourceMasking())
 
 
 class _JobGraph:
