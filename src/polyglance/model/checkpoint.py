@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
-from polyglance.files import replacing_folder, write_json
+from polyglance.files import replacing_folder, seal_files, write_json
 
 __all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
 
@@ -38,7 +38,8 @@ def find_folder(name: str | Path) -> Path:
 
 @contextmanager
 def new_folder(out: str | Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist.
+    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist. Its
+    files are listed in it with their digests.
 
     Raises:
         ValueError: `out` is there already and not empty.
@@ -48,6 +49,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
         raise ValueError(f"{out}: exists already and is not an empty folder")
     with replacing_folder(out) as partial:
         yield partial
+        seal_files(partial, [path.name for path in partial.iterdir()])
 
 
 def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_shard_bytes: int = 2 * 10**9) -> None:
