@@ -7,7 +7,7 @@ with their sums when they are first read. Annotations are numbered in the order 
 
 import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
@@ -30,7 +30,7 @@ from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
 from polyglance.mixture.tokenizer import encode_texts
 from polyglance.records import STYLES, Annotation
 
-__all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache"]
+__all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache", "verify_token_cache"]
 
 _FORMAT = 1
 _INFO_NAME = "tokens.json"
@@ -209,6 +209,21 @@ def _is_whole(folder: Path) -> bool:
         print(f"{error}; it is made anew", file=sys.stderr, flush=True)
         return False
     return True
+
+
+def verify_token_cache(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Compare every block of a cache with its sum; yield each file, with what is wrong with it or an empty text.
+
+    Raises:
+        DamagedError: the record, a size or the sums.
+    """
+    sums = TokensInfo.read(folder).read_sums(folder)
+    if sums:
+        yield folder / _SUMS_NAME, ""
+    for name, expected in sums.items():
+        found = np.frombuffer(_compute_sums(folder / name), _U4)
+        is_same = np.array_equal(found, expected)
+        yield folder / name, "" if is_same else f"{folder / name}: damaged or changed (sums of its blocks differ)"
 
 
 def _list_prompts() -> list[str]:
