@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from transformers.utils import logging
+
 from polyglance.files import checked_folder, read_json
 
 __all__ = ["check_model_config", "first_line", "load_pretrained", "loading", "read_model_config"]
@@ -71,11 +73,16 @@ def loading(folder: str | Path, what: str) -> Iterator[None]:
     Args:
         what: what is loaded, for the message: `model`.
     """
+    logger = logging.get_logger("transformers")
+    level = logger.level
     with checked_folder(Path(folder)):
+        logger.setLevel(logging.ERROR)  # its tables of keys that do not fit are in the error, in one line
         try:
             yield
         except (MemoryError, Exception) as error:  # noqa: BLE001 - transformers raises anything at a hostile file
             raise ValueError(f"{folder}: its {what} cannot be loaded ({first_line(error)})") from None
+        finally:
+            logger.setLevel(level)
 
 
 def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
