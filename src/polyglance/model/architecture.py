@@ -1,6 +1,7 @@
 """The model: image and prompt in, text out. Its components are transformers' own; this file joins them."""
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -11,6 +12,7 @@ from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_right
 
+from polyglance.files import DIGESTS_NAME
 from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import CACHE_ARGUMENT
 from polyglance.model.configuration import PolyglanceConfig
@@ -225,6 +227,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.decoder.embed_tokens = value
+
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+        """Save as the library does. A list of digests that the folder may have is removed: its files are new ones."""
+        (Path(save_directory) / DIGESTS_NAME).unlink(missing_ok=True)
+        super().save_pretrained(save_directory, **options)
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""

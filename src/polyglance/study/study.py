@@ -282,6 +282,8 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     problems = fit_laws(config)
     report = write_report(config.out)
     seal_files(config.out, [table.name, "study.toml"])
+    for folder in (config.out / "laws", report.page.parent):
+        seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
     return StudyResult(
         num_runs=report.num_runs,
         seconds=time.monotonic() - started_s,
