@@ -1,7 +1,7 @@
 """Numbers, runs and columns in words, the same way in figures, tables and sentences."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 from polyglance.languages import LANGUAGES
@@ -16,9 +16,11 @@ __all__ = [
     "format_fixed",
     "format_loss",
     "format_magnitude",
+    "format_score",
     "format_share",
     "format_signed",
     "format_significant",
+    "join_names",
     "name_family",
     "name_language",
     "name_run",
@@ -37,6 +39,10 @@ COLUMN_NAMES = {
     "S": "seen samples S",
     "T": "loss T of the untrained start",
     "C": "compute C",
+    "cider": "CIDEr, no prefix",
+    "cider_prefix": "CIDEr after the prefix",
+    "bleu": "BLEU of translations",
+    "disambiguation": "ambiguous sentences settled rightly",
 }
 """Column of runs.csv -> its name on the page."""
 
@@ -69,6 +75,12 @@ def name_language(code: str) -> str:
     return capitalise(LANGUAGES[code].name if code in LANGUAGES else code)
 
 
+def join_names(codes: Sequence[str]) -> str:
+    """Return `French, Spanish and Russian`: the names of languages in a sentence."""
+    names = [name_language(code) for code in codes]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def capitalise(text: str) -> str:
     """Return a text with a capital first letter, for the start of a sentence or a heading."""
     return text[:1].upper() + text[1:]
@@ -99,6 +111,12 @@ def format_loss(value: float) -> str:
 def format_fixed(value: float) -> str:
     """Format bits per byte, R² or a score with three decimals."""
     return f"{value:.3f}".replace("-", "−")
+
+
+@_or_missing
+def format_score(value: float) -> str:
+    """Format a score of 0 to 100 with one decimal."""
+    return f"{value:.1f}"
 
 
 @_or_missing
