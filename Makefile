@@ -23,7 +23,7 @@ help:
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -46,7 +46,7 @@ test-fast: $(VENV)/.installed-dev
 test-oldest:
 	$(PYTHON) -m venv --clear $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt --editable . $(TEST_TOOLS) \
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' $(TEST_TOOLS) \
 		'transformers==$(OLDEST_TRANSFORMERS).*'
 	$(VENV)-oldest/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
 	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(PYTEST_OPTIONS) tests/model

@@ -84,7 +84,11 @@ class CaptionScores:
     samples: int
     """Texts that were generated."""
     right_language: float
-    """Share in the language that was asked for."""
+    """Share identified as the language that was asked for (`polyglance.language_identity`)."""
+    right_language_of_references: float | None = None
+    """The same share of the data set's own texts: what the identifier reaches at best. None in older records."""
+    close_language: float = 0.0
+    """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
     """Share equal to the reference, character by character."""
     attributes: Mapping[str, float] = field(default_factory=dict)

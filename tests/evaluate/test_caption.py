@@ -11,8 +11,8 @@ from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
 from polyglance.evaluate.caption import compare_attributes, generate_greedily, score_captions, score_translations
 from polyglance.evaluate.cells import read_held_out
-from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.evaluate.score import score_texts
+from polyglance.language_identity import LanguageIdentifier
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import BOS, EOS, train_tokenizer
 from polyglance.model import Polyglance
@@ -21,7 +21,7 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 
 TEXTS = [(code, describe(sample_scene("pairs", 0, i, "train"), code)) for i in range(50) for code in GRAMMARS]
-IDENTIFIER = LanguageIdentifier.fit(TEXTS)
+IDENTIFIER = LanguageIdentifier(GRAMMARS, TEXTS)
 
 
 def test_languages_of_new_texts_are_told() -> None:
@@ -44,9 +44,21 @@ def test_scores_of_captions() -> None:
     ]
     scores = score_captions(captions, [reference] * 4, "fr", IDENTIFIER, in_world=True)
     assert (scores.samples, scores.right_language, scores.exact_match) == (4, 0.5, 0.25)
+    assert (scores.right_language_of_references, scores.close_language) == (1, 0)
     assert scores.attributes["colour"] == pytest.approx(3 / 8)
     assert scores.attributes["shape"] == pytest.approx(4 / 8)
     assert score_captions(captions, [reference] * 4, "fr", IDENTIFIER, in_world=False).attributes == {}
+
+
+def test_languages_that_are_nearly_the_same_are_counted_apart() -> None:
+    identifier = LanguageIdentifier(["da", "no", "de"])
+    norwegian, danish = "En hvit katt sover ved siden av vinduet", "En hvid kat sover ved siden af vinduet"
+    german = "Eine weiße Katze schläft auf dem Sofa"
+    scores = score_captions(
+        [norwegian, danish, german, ""], [norwegian] * 3 + [german], "no", identifier, in_world=False
+    )
+    assert (scores.right_language, scores.close_language) == (0.25, 0.25)
+    assert scores.right_language_of_references == 0.75
 
 
 @pytest.mark.parametrize("code", ["fr", "zh"])

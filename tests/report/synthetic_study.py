@@ -178,6 +178,7 @@ def _scores(row: Mapping[str, Any], ending: str) -> CaptionScores:
     return CaptionScores(
         samples=256,
         right_language=row[f"right_language{ending}"],
+        right_language_of_references=0.99,
         exact_match=row[f"exact_match{ending}"],
         attributes={"colour": 0.98 * shape, "shape": shape},
         cider=row[f"cider{ending}"],

@@ -141,6 +141,7 @@ def test_language_table_holds_the_numbers_of_losses_json(folder: Path, written: 
     expected.append(wording.format_fixed(plain.nats / math.log(2) / plain.bytes))
     scores = [cell.generation[name] for name in ("plain", "prefix")]
     expected += [wording.format_share(score.right_language) for score in scores]
+    expected += [wording.format_share(scores[0].right_language_of_references)]
     expected += [wording.format_share(score.exact_match) for score in scores]
     expected.append(wording.format_fixed(scores[1].cider))
     expected += [wording.format_share(scores[1].attributes[name]) for name in ("colour", "shape")]

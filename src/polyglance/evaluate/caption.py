@@ -8,9 +8,9 @@ import torch
 
 from polyglance.data.world import read_attributes
 from polyglance.evaluate.cells import CellSamples
-from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.scored_languages import find_scored_language
+from polyglance.language_identity import LanguageIdentifier, are_close
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
 from polyglance.model.config import GenerateConfig
@@ -53,7 +53,7 @@ def score_captions(
     pairs = list(zip(captions, references, strict=True))
     return CaptionScores(
         samples=len(pairs),
-        right_language=sum(identifier.identify(caption) == code for caption in captions) / len(pairs),
+        **_compare_languages(captions, references, code, identifier),
         exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
         attributes=compare_attributes(pairs, code) if in_world else {},
         cider=_score(pairs, code, "cider"),
@@ -67,10 +67,23 @@ def score_translations(
     pairs = list(zip(texts, references, strict=True))
     return CaptionScores(
         samples=len(pairs),
-        right_language=sum(identifier.identify(text) == code for text in texts) / len(pairs),
+        **_compare_languages(texts, references, code, identifier),
         exact_match=sum(text.strip() == reference for text, reference in pairs) / len(pairs),
         bleu=_score(pairs, code, "sacrebleu"),
     )
+
+
+def _compare_languages(
+    texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
+) -> dict[str, Any]:
+    """Return the shares of `CaptionScores` that tell the language of texts, and the identifier's own on references."""
+    found = [identifier.identify(text) for text in texts]
+    close = [other for other in found if other is not None and other != code and are_close(other, code)]
+    return {
+        "right_language": found.count(code) / len(texts),
+        "right_language_of_references": sum(identifier.identify(text) == code for text in references) / len(references),
+        "close_language": len(close) / len(texts),
+    }
 
 
 def _score(pairs: Sequence[tuple[str, str]], code: str, metric: Literal["cider", "sacrebleu"]) -> float | None:

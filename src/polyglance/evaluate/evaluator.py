@@ -11,8 +11,8 @@ from polyglance.distributed import Runtime
 from polyglance.evaluate.caption import generate_greedily, score_captions, score_translations
 from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
 from polyglance.evaluate.disambiguation import measure_disambiguation
-from polyglance.evaluate.language_id import LanguageIdentifier
 from polyglance.evaluate.loss import measure_cell
+from polyglance.language_identity import LanguageIdentifier
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
@@ -29,7 +29,7 @@ class Evaluator:
 
     Args:
         test_dir: held-out data set.
-        train_dir: training data set; its texts are the corpus that languages are identified by.
+        train_dir: training data set; its texts show the identifier of languages how they look in this data.
         processor: processor of the models.
         prefixes: language code -> prefix.
         max_source_tokens: prompts are cut to this length, as in training.
@@ -182,6 +182,4 @@ class Evaluator:
     @cached_property
     def _identifier(self) -> LanguageIdentifier:
         table = ShardReader(self._train_dir).annotations()
-        languages = set(self.coverage.languages)
-        texts = zip(table.language, table.text, strict=True)
-        return LanguageIdentifier.fit(dict.fromkeys((code, text) for code, text in texts if code in languages))
+        return LanguageIdentifier(self.coverage.languages, zip(table.language, table.text, strict=True))

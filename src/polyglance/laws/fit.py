@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -13,6 +14,7 @@ from polyglance.laws.diagnose import Evidence, diagnose
 from polyglance.laws.form import Form
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
+from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
@@ -28,22 +30,24 @@ AGREEMENT = 1e-6
 """Starts agree when their objectives differ by less than this, relative."""
 
 
-def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law:
+def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
     """Fit a law, or one per group, with intervals and warnings.
 
     Args:
+        table: a `Table`, or what `Table.from_data` makes one of: a frame, records, columns.
         form: a form that is not built in, in place of the config's.
 
     Raises:
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
     form, columns, roles = resolve_form(config, form)
+    used = config.list_columns(columns)
+    table = prepare_table(config, Table.from_data(table), used)
     rows, table_warnings = select_rows(config, form, columns, table)
     groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
     fits: dict[str, Fit] = {}
     for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:
         fits |= _fit_jointly(config, form, joint, groups)
-    used = [name for name in (*columns.values(), config.group, config.cluster, config.weight, config.size) if name]
     return Law(
         form=form.name,
         columns=columns,

@@ -51,7 +51,8 @@ class Prediction:
     """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end."""
     high_new: Floats | None = None
     extrapolation: Floats
-    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside."""
+    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside, nan
+    where the range is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,7 @@ class Fit:
     frontier: Indices
     """Indices in the table of the group's non-dominated rows; empty for laws with several predictors."""
     ranges: Mapping[str, tuple[float, float]]
-    """Smallest and largest value of each predictor, and of y, among the rows used."""
+    """Smallest and largest value of each predictor, and of y, among the rows used; empty where they are not known."""
     residuals: Floats
     """(n,) log prediction minus log observation."""
     intervals: Mapping[str, Interval]
@@ -187,10 +188,11 @@ class Fit:
         return np.asarray(-picked * np.sqrt(num / free))[:, None]
 
     def extrapolation(self, values: Mapping[str, Any]) -> Floats:
-        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor."""
+        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor; nan where the
+        range is not known."""
         furthest = np.zeros(1)
         for name in self.form.predictors:
-            low, high = self.ranges[name]
+            low, high = self.ranges.get(name, (np.nan, np.nan))
             value = np.atleast_1d(np.asarray(values[name], dtype=float))
             if self.form.logarithmic:
                 outside = np.maximum(np.log10(value / high), np.log10(low / value))
@@ -276,6 +278,10 @@ class Law:
         if group not in self.fits:
             raise ValueError(f"the law has no group {group!r}; {did_you_mean(group, self.fits)}")
         return self.fits[group]
+
+    def list_warnings(self, group: str) -> tuple[LawWarning, ...]:
+        """Return the warnings of the table and of one group's fit."""
+        return (*self.warnings, *self[group].warnings)
 
     @property
     def only(self) -> Fit:

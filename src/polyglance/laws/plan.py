@@ -68,6 +68,8 @@ def plan_with_law(
         ValueError: the law has no such predictor or cannot be inverted, a predictor has no value, or a limit or price
             of the budget cannot be reckoned.
     """
+    if not config.has_target:
+        raise ValueError("the question has no target; spend_budget answers what a budget buys")
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use compute, product or additive")

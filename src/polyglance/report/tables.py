@@ -94,11 +94,26 @@ def _language_columns(cells: Sequence[CellRecord]) -> tuple[TableColumn[tuple[st
         number_column("bits per byte", _bits_per_byte, format_fixed),
         number_column("in the language", lambda row: row[1].score("right_language"), format_share),
         number_column("with prefix", lambda row: row[1].score("right_language", "prefix"), format_share),
+        number_column(
+            "references",
+            lambda row: row[1].score("right_language_of_references"),
+            format_share,
+            "References identified as being in the language: what captions can reach",
+        ),
+        *([_CLOSE_LANGUAGE] if any(cell.score("close_language") for cell in cells) else []),
         number_column("exact", lambda row: row[1].score("exact_match"), format_share),
         number_column("with prefix", lambda row: row[1].score("exact_match", "prefix"), format_share),
         number_column("CIDEr, prefix", lambda row: row[1].score("cider", "prefix"), format_fixed),
         *(number_column(name, partial(_attribute, name), format_share) for name in names),
     )
+
+
+_CLOSE_LANGUAGE: TableColumn[tuple[str, CellRecord]] = number_column(
+    "close language",
+    lambda row: row[1].score("close_language"),
+    format_share,
+    "Captions identified as a language that is nearly the same in writing",
+)
 
 
 def _bits_per_byte(row: tuple[str, CellRecord]) -> float | None:

@@ -32,6 +32,8 @@ class EndedJob:
     """Time that it took."""
     problem: str = ""
     """Why it failed, in one line; empty where it is done."""
+    is_alone: bool = False
+    """Whether the problem is that of the job alone, so that others go on."""
 
 
 class Scheduler(Protocol):
@@ -72,24 +74,35 @@ def run_jobs(
     done: set[str],
     seconds: Mapping[str, float],
     on_done: Callable[[Job, float], None] | None = None,
-) -> None:
+    on_failed: Callable[[str], None] | None = None,
+) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
-    longest chain of jobs behind it is first.
+    longest chain of jobs behind it is first. A job that is no longer finite fails alone, with those that need it.
 
     Args:
         jobs: each after those it needs.
         done: ids of the jobs that are done already.
         seconds: job id -> expected seconds.
         on_done: called with each job that is done, and the seconds it took.
+        on_failed: called with a line for each job that failed alone.
+
+    Returns:
+        Id of each job that failed alone -> why.
 
     Raises:
-        ValueError: a job failed; jobs that were at work are waited for first.
+        ValueError: a job failed in another way; jobs that were at work are waited for first.
     """
     chains = sum_longest_chains(jobs, seconds)
     waiting = sorted((job for job in jobs if job.id not in done), key=lambda job: -chains[job.id])
     done = set(done)
     num_running, problem = 0, ""
+    failed: dict[str, str] = {}
     while num_running or (waiting and not problem):
+        for job in [job for job in waiting if not failed.keys().isdisjoint(job.needs)]:
+            waiting.remove(job)
+            failed[job.id] = f"{job.id}: needs {', '.join(sorted(failed.keys() & set(job.needs)))}, which failed"
+        if not num_running and not waiting:
+            break
         ready = next((job for job in waiting if done.issuperset(job.needs)), None)
         if ready is not None and num_running < scheduler.num_slots and not problem:
             waiting.remove(ready)
@@ -98,7 +111,11 @@ def run_jobs(
             continue
         for ended in scheduler.wait():
             num_running -= 1
-            if ended.problem:
+            if ended.problem and ended.is_alone:
+                failed[ended.job.id] = ended.problem
+                if on_failed is not None:
+                    on_failed(ended.problem)
+            elif ended.problem:
                 problem = ended.problem
             else:
                 done.add(ended.job.id)
@@ -106,6 +123,7 @@ def run_jobs(
                     on_done(ended.job, ended.seconds)
     if problem:
         raise ValueError(problem)
+    return failed
 
 
 class LocalWorkers:
@@ -170,10 +188,13 @@ class ThisProcess:
 
 def _do_timed(config: StudyConfig, job: Job) -> EndedJob:
     from polyglance.study.work import do_job
+    from polyglance.train.watch import NotFiniteError
 
     started_s = time.monotonic()
     try:
         do_job(config, job)
+    except NotFiniteError as error:
+        return EndedJob(job=job, problem=str(error), is_alone=True)
     except ValueError as error:
         return EndedJob(job=job, problem=str(error))
     return EndedJob(job=job, seconds=time.monotonic() - started_s)

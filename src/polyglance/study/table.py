@@ -6,6 +6,7 @@ from pathlib import Path
 from polyglance.model.counts import Counts
 from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
+from polyglance.study.job_state import is_done
 from polyglance.study.jobs import Job, list_runs
 from polyglance.study.models import count_models
 
@@ -13,8 +14,8 @@ __all__ = ["write_table"]
 
 
 def write_table(config: StudyConfig) -> Path:
-    """Write runs.csv from the records that the runs have left; the same records give the same bytes."""
-    runs = list_runs(config)
+    """Write runs.csv from the records that the finished runs have left; the same records give the same bytes."""
+    runs = [job for job in list_runs(config) if is_done(config.out, job)]
     counts = count_models(config, runs)
     path = config.out / "runs.csv"
     write_runs(path, (_row(config, job, counts[job.family, job.size]) for job in runs))
