@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from polyglance.files import write_atomically
 from polyglance.languages import language
+from polyglance.prediction_records import RunPrediction
 from polyglance.report.comparisons import choose_headline, find_best_run, find_best_runs, runs_by_family
 from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
@@ -26,10 +27,12 @@ from polyglance.report.plots import (
     plot_grid,
     plot_ladders,
     plot_language_bars,
+    plot_predictions,
     plot_prefix_losses,
     plot_right_language,
     plot_score,
 )
+from polyglance.report.predictions import PREDICTION_COLUMNS, check_predictions, describe_predictions
 from polyglance.report.results import collect_results
 from polyglance.report.tables import make_language_tables, make_runs_columns
 from polyglance.report.templating import read_asset, render_page
@@ -41,6 +44,7 @@ __all__ = ["ReportResult", "write_report"]
 _CONTENTS = (
     ("summary", "Summary"),
     ("examples", "Examples"),
+    ("predictions", "Predictions"),
     ("grid", "Tasks and languages"),
     ("compute", "Loss and compute"),
     ("scaling", "Size, data, start"),
@@ -92,7 +96,9 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
     best = find_best_runs(study.runs, column)
     galleries = make_galleries(study, sorted(best, key=lambda run: run[column]), notes)
     figures = _draw_figures(study, column, best)
-    has = {"examples": bool(galleries), "scores": bool(figures["scores"])}
+    checked = check_predictions(study)
+    predicted = describe_predictions(study, checked)
+    has = {"examples": bool(galleries), "predictions": bool(predicted), "scores": bool(figures["scores"])}
     return render_page(
         "page.html.j2",
         study=study,
@@ -116,6 +122,10 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         runs_columns=make_runs_columns(study.runs),
         laws_by_form=group_laws(study.laws),
         galleries=galleries,
+        predicted=predicted,
+        predictions=checked,
+        prediction_columns=PREDICTION_COLUMNS,
+        prediction_confidence=format_share(study.predictions.confidence if study.predictions else None),
         environment=_list_environment(study),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -166,9 +176,17 @@ def _draw_figures(study: StudyFolder, column: str, best: Sequence[RunRow]) -> di
         "compute": _mark_safe(plot_compute(study, name) for name in ("UC_prefix", "ST", "SC")),
         "ladders": [(family, panels) for family, panels in ladders if panels],
         "prefix": _mark_safe(prefix),
+        "predictions": _mark_safe(_plot_predictions(study)),
         "bars": _mark_safe([plot_language_bars(study, best)]),
         "scores": _mark_safe(plot_score(study, loss, score) for loss, score in SCORES_AND_LOSSES),
     }
+
+
+def _plot_predictions(study: StudyFolder) -> list[str]:
+    by_target: dict[str, list[tuple[RunRow, RunPrediction]]] = {}
+    for one in check_predictions(study):
+        by_target.setdefault(one.made.target, []).append((one.run, one.made))
+    return [plot_predictions(study, target, pairs) for target, pairs in by_target.items()]
 
 
 def _mark_safe(panels: Iterable[str | None]) -> list[Markup]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from polyglance.coverage import TASKS, Cell
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.laws import Fit, Law
+from polyglance.prediction_records import RunPrediction
 from polyglance.report.comparisons import (
     Ladder,
     Variable,
@@ -60,6 +61,7 @@ __all__ = [
     "plot_grid",
     "plot_ladders",
     "plot_language_bars",
+    "plot_predictions",
     "plot_prefix_losses",
     "plot_right_language",
     "plot_score",
@@ -491,6 +493,29 @@ def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
         axes.text(0.03, 0.04, correlation, transform=axes.transAxes, size=10.5)
         label = f"{COLUMN_NAMES[score]} against {COLUMN_NAMES[loss]} for {len(runs)} runs: {correlation}."
         return render_svg(axes, f"score-{loss}-{score}", label, titles)
+
+
+def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunRow, RunPrediction]]) -> str:
+    """Draw one loss as it was predicted, with the interval for a new run, against what was measured; the line is where
+    both are equal."""
+    marks, label, titles = choose_marks(study.runs), [], {}
+    ends = [end for run, made in pairs for end in (run[target], made.value, made.low, made.high) if end is not None]
+    values = [end for end in ends if end > 0]
+    with use_report_style():
+        axes = make_panel(360, 320)
+        _set_titles(axes, f"Predicted {target.partition('_')[0]}: {COLUMN_NAMES[target]}", "measured, nats per token")
+        for which in ("x", "y"):
+            make_log_axis(axes, which, values, format_significant)
+        axes.plot([min(values), max(values)], [min(values), max(values)], color=COLOURS["muted"], lw=1.2)
+        for run, made in pairs:
+            mark, gid = marks[run.family, run.start], f"predicted-{run.id}"
+            if made.low is not None and made.high is not None:
+                low = max(made.low, min(values))
+                axes.plot([run[target]] * 2, [low, made.high], color=mark.colour, lw=1.6, alpha=0.5)
+            axes.plot([run[target]], [made.value], mark.marker, color=mark.colour, ms=8, gid=gid, zorder=3)
+            titles[gid] = f"{name_run(run)}: predicted {format_loss(made.value)}, measured {format_loss(run[target])}"
+            label.append(titles[gid])
+        return render_svg(axes, f"predicted-{target}", f"{COLUMN_NAMES[target]}. {'; '.join(label)}.", titles)
 
 
 def _set_titles(axes: Axes, title: str, xlabel: str) -> None:

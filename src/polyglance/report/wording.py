@@ -19,6 +19,7 @@ __all__ = [
     "format_score",
     "format_share",
     "format_signed",
+    "format_signed_share",
     "format_significant",
     "join_names",
     "name_family",
@@ -124,6 +125,13 @@ def format_signed(value: float) -> str:
     """Format a difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
     text = f"{value:+.2f}"
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
+
+
+@_or_missing
+def format_signed_share(value: float) -> str:
+    """Format a relative difference with its sign: `+4.1 %`, `−12 %`, `±0 %`."""
+    text = f"{100 * value:+.3g}" if abs(value) < 9.995 else f"{100 * value:+.0f}"
+    return f"±{text[1:]} %" if float(text) == 0 else f"{text} %".replace("-", "−")
 
 
 @_or_missing
