@@ -61,7 +61,7 @@ def sum_longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dic
     """
     chains: dict[str, float] = {}
     for job in reversed(jobs):
-        later = [chains[other.id] for other in jobs if job.id in other.needs]
+        later = [chains[other.id] for other in jobs if job.id in (*other.needs, *other.after)]
         chains[job.id] = seconds[job.id] + max(later, default=0.0)
     return chains
 
@@ -102,7 +102,8 @@ def run_jobs(
             failed[job.id] = f"{job.id}: needs {', '.join(sorted(failed.keys() & set(job.needs)))}, which failed"
         if not num_running and not waiting:
             break
-        ready = next((job for job in waiting if done.issuperset(job.needs)), None)
+        over = done | failed.keys()
+        ready = next((job for job in waiting if done.issuperset(job.needs) and over.issuperset(job.after)), None)
         if ready is not None and num_running < scheduler.num_slots and not problem:
             waiting.remove(ready)
             scheduler.start(ready)

@@ -278,7 +278,8 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     from polyglance.study.laws import fit_laws
     from polyglance.study.table import write_table
 
-    table = write_table(config)
+    finished = [job for job in list_runs(config) if is_done(config.out, job)]
+    table = write_table(config, config.out / "runs.csv", finished)
     problems = fit_laws(config)
     report = write_report(config.out)
     seal_files(config.out, [table.name, "study.toml"])
