@@ -135,7 +135,7 @@ def test_a_caption_in_another_language_is_named(
     def write(
         self: PolyglanceCaptioner, prompts: list[str], image_features: object, *, prefix: str, config: GenerateConfig
     ) -> list[str]:
-        return [f"{prefix} A brown dog is running over the green grass" for _ in prompts]
+        return [f"{prefix} a brown dog is running over the grass" for _ in prompts]
 
     monkeypatch.setattr(PolyglanceCaptioner, "write", write)
     main(["caption", str(images[0]), "--lang", "fr,en,zh", "--model", str(folder)])
@@ -143,6 +143,9 @@ def test_a_caption_in_another_language_is_named(
     lines = [json.loads(line) for line in shown.out.splitlines()]
     assert [line.get("other_language") for line in lines] == ["en", None, "en"]
     assert shown.err == "2 of 3 texts are in another language: en instead of fr (1), en instead of zh (1)\n"
+    prefix = "La photo montre une personne dans la rue avec un grand parapluie rouge et un petit chien, et aussi"
+    main(["caption", str(images[0]), "--lang", "fr", "--prefix", prefix, "--model", str(folder)])
+    assert json.loads(capsys.readouterr().out)["other_language"] == "en"
 
 
 def test_one_tokenizer_for_both_sides(images: list[Path], tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def test_numbers_are_those_of_the_data(data: Path, tmp_path: Path) -> None:
     assert json.loads((tmp_path / "audit.json").read_text())["num_images"] == 200
 
 
+def test_texts_half_of_which_are_in_another_language_are_noticed(world: Path, tmp_path: Path) -> None:
+    with ShardWriter(tmp_path / "data", source="a test", licence="CC0") as writer:
+        for record in list(read_records(world / "train"))[:10]:
+            texts = {annotation.language: annotation.text for annotation in record.annotations}
+            mixed = Annotation(task="caption", language="fr", text=f"{texts['fr']} {texts['en']}")
+            writer.write(ImageRecord(key=record.key, image=record.image, annotations=(mixed,)))
+    audit = write_audit(tmp_path / "data", AuditConfig(images=1), tmp_path / "audit.html")
+    (cell,) = audit.cells
+    assert cell.in_other_language + cell.partly_in_other_language == 1
+    assert cell.partly_in_other_language > 0.5
+    assert len(audit.warnings) == 1
+
+
 def test_the_page_shows_images_and_texts_and_runs_nothing_of_theirs(data: Path, tmp_path: Path) -> None:
     path = tmp_path / "audit.html"
     write_audit(data, AuditConfig(images=5), path)
