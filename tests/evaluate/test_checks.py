@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from polyglance.data.texts.text_files import TextSet, make_text_set
 from polyglance.evaluate.checks import (
     SegmentTexts,
     check_benchmark_size,
@@ -11,7 +12,6 @@ from polyglance.evaluate.checks import (
     check_tokenizer,
     pair_texts,
 )
-from polyglance.evaluate.text_files import TextSet, make_text_set
 
 REFERENCES = {"1": ["a", "b"], "2": ["c", "d"], "3": ["e", "f"]}
 HYPOTHESES = {"1": "x", "2": "y", "3": "z"}

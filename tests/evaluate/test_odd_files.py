@@ -89,7 +89,6 @@ READ: dict[str, Form] = {
         "image_name| comment_number| comment\n" + lines(lambda i, text: f"{NAMES[i]}| 0| {text}", texts)
     ),
     "crlf.txt": lambda texts: lines(lambda i, text: text, texts).replace("\n", "\r\n"),
-    "cr.txt": lambda texts: lines(lambda i, text: text, texts).replace("\n", "\r"),
     "mixed_crlf.txt": lambda texts: lines(lambda i, text: text + ("\r" if i % 2 else ""), texts),
     "utf16.txt": lambda texts: (lines(lambda i, text: text, texts)).encode("utf-16"),
     "utf16le_nomark.txt": lambda texts: (lines(lambda i, text: text, texts)).encode("utf-16-le"),
@@ -103,6 +102,7 @@ READ: dict[str, Form] = {
     "coco_results.zip": zipped,
 }
 OTHER: dict[str, Form] = {
+    "cr.txt": lambda texts: lines(lambda i, text: text, texts).replace("\n", "\r"),
     "text_paren_id.txt": lambda texts: lines(lambda i, text: f"{text} ({NAMES[i]})", texts),
     "text_space_id.txt": lambda texts: lines(lambda i, text: f"{text} {NAMES[i]}", texts),
     "text_kaldi_trn.txt": lambda texts: lines(lambda i, text: f"{text} (spk{i:03}-utt{i:04})", texts),

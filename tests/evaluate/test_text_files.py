@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.evaluate.text_files import TextFile, read_ids, read_texts
+from polyglance.data.texts.text_files import TextFile, read_ids, read_texts
 
 TEXTS = {"7": ["a cat"], "x9": ["ein Hund", "noch ein Hund"]}
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from polyglance.data.texts.text_files import ReadOptions, read_texts
 from polyglance.evaluate.score import ScoreConfig, score_files
 from polyglance.evaluate.score_report import ScoreReport
-from polyglance.evaluate.text_files import ReadOptions, read_texts
 from polyglance.settings import UnusedSettingError
 
 CASES = Path(__file__).parent / "scoring_cases"

@@ -12,13 +12,13 @@ from rich.text import Text
 
 from polyglance.cli.options import Options, Paths
 from polyglance.cli.output import show
+from polyglance.data.texts.text_files import read_ids
 from polyglance.evaluate.explain import Explanation
 from polyglance.evaluate.explain import explain as explain_scores
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.score import ScoreConfig, score_systems
 from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
 from polyglance.evaluate.systems import SystemTable, compare_reports, name_folders, name_systems
-from polyglance.evaluate.text_files import read_ids
 from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = ["score"]

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from polyglance.data.texts.text_set import Id, TextSet
+from polyglance.evaluate.align import align_ids
 from polyglance.evaluate.scored_languages import find_scored_language
-from polyglance.evaluate.texts.align import align_ids
-from polyglance.evaluate.texts.text_set import Id, TextSet
 from polyglance.evaluate.tokenization.normalise import has_line_break, without_line_breaks
 
 __all__ = [

@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from polyglance.data.texts.text_set import Id
 from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.compare import pair_measurements
 from polyglance.evaluate.metrics.sacre import Chrf, SacreBleu
 from polyglance.evaluate.protocols import RAW, find_protocol
 from polyglance.evaluate.score_report import Measurement, ScoreReport
-from polyglance.evaluate.texts.text_set import Id
 from polyglance.languages import did_you_mean
 
 __all__ = ["ExplainedSegment", "ExplainedText", "Explanation", "explain"]

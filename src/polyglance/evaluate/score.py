@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from polyglance import __version__
+from polyglance.data.texts.text_files import ReadOptions, TextSet, make_text_set, read_ids, read_texts
 from polyglance.evaluate.checks import (
     Duplicates,
     Missing,
@@ -34,7 +35,6 @@ from polyglance.evaluate.protocols import DEFAULT, RAW, ScoringProtocol, find_pr
 from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 from polyglance.evaluate.scored_languages import find_scored_language
 from polyglance.evaluate.text_differences import NORMALISATIONS, FormWarning, find_differences, normalise_texts
-from polyglance.evaluate.text_files import ReadOptions, TextSet, make_text_set, read_ids, read_texts
 from polyglance.evaluate.tokenization import Tokenizer
 from polyglance.languages import did_you_mean
 from polyglance.settings import refuse_unused

@@ -15,11 +15,11 @@ from typing import Any, cast
 
 import numpy as np
 
+from polyglance.data.texts.text_set import Id
 from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 from polyglance.evaluate.text_differences import FormWarning
-from polyglance.evaluate.texts.text_set import Id
 from polyglance.files import check_digest, read_json, seal_files, write_atomically
 
 __all__ = [

@@ -16,12 +16,17 @@ from polyglance.data.benchmarks.files import (
 )
 
 
-@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n")).filter(str.strip), min_size=1))
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n\0")).filter(str.strip), min_size=1))
 def test_only_line_feeds_end_a_line(tmp_path_factory: pytest.TempPathFactory, lines: list[str]) -> None:
     path = tmp_path_factory.mktemp("lines") / "x.gz"
     for end in ("\n", ""):
         path.write_bytes(gzip.compress(("\n".join(lines) + end).encode("utf-8-sig")))
         assert read_lines(path) == [line.strip() for line in lines]
+
+
+def test_encodings_are_read_as_in_scoring(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("un été\ndeux\n", encoding="utf-16")
+    assert read_lines(tmp_path / "a.txt") == ["un été", "deux"]
 
 
 def test_line_breaks_inside_a_json_line_stay(tmp_path: Path) -> None:
@@ -38,7 +43,7 @@ def test_line_breaks_inside_a_json_line_stay(tmp_path: Path) -> None:
         ("a.txt", b"one\ntwo\n\nfour\n", "a.txt:3: this line is empty"),
         ("a.txt", b"one\n \xc2\xa0\n", "a.txt:2: this line is empty"),
         ("a.txt", "one\nà la fin\n".encode("latin-1"), r"a.txt:2: not UTF-8 \(byte 0xe0"),
-        ("a.txt", "one\n".encode("utf-16"), "a.txt:1: not UTF-8"),
+        ("a.txt", b"one\n\xe9t\xe9\n", "a.txt:2: not UTF-8"),
     ],
 )
 def test_damaged_lines_are_named(tmp_path: Path, name: str, content: bytes, message: str) -> None:

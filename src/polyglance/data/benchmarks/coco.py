@@ -9,7 +9,8 @@ from typing import Any
 from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile, check_references, get_text
 from polyglance.data.benchmarks.published import PublishedBenchmark, PublishedRow
-from polyglance.files import read_json
+from polyglance.data.texts.json_forms import get_karpathy_sentences
+from polyglance.data.texts.text_set import TextFile
 
 __all__ = ["COCO_IMAGES", "CocoKarpathy"]
 
@@ -51,7 +52,7 @@ class CocoKarpathy(PublishedBenchmark):
 
     def read_rows(self, paths: Sequence[Path], split: str, language: str) -> Iterator[PublishedRow]:  # noqa: ARG002
         (path,) = paths
-        content = read_json(path)
+        content = TextFile(path).json
         images = content.get("images") if isinstance(content, dict) else None
         if not isinstance(images, list):
             raise ValueError(f"{path}: not Karpathy's split file (no list 'images')")
@@ -86,10 +87,7 @@ def _read_row(row: Mapping[str, Any], where: str, split: str) -> PublishedRow:
     folder = _image_folder(split)
     if get_text(row, "filepath", where) != folder:
         raise ValueError(f"{where}: images of {split} are in {folder}, not in {row['filepath']!r}")
-    sentences = row.get("sentences")
-    if not isinstance(sentences, list):
-        raise ValueError(f"{where}: the field 'sentences' is missing or not a list")
-    references = check_references([get_text(sentence, "raw", where) for sentence in sentences], where)
+    references = check_references(get_karpathy_sentences(row, where), where)
     if len(references) < _MIN_REFERENCES:
         raise ValueError(f"{where}: {len(references)} references, but each image has at least {_MIN_REFERENCES}")
     return PublishedRow(id=str(row["cocoid"]), image_names=(get_text(row, "filename", where),), references=references)

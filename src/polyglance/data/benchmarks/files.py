@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyglance.files import parse_json, read_text
+from polyglance.data.texts.text_set import TextFile
+from polyglance.files import parse_json
 from polyglance.languages import did_you_mean
 
 __all__ = [
@@ -105,13 +106,12 @@ def find_images(
 
 
 def read_lines(path: Path) -> list[str]:
-    """Read the lines of a UTF-8 file (plain or gzip), without white space at their ends.
+    """Read the lines of a file of text, as `polyglance score` does, without white space at their ends.
 
     Raises:
-        ValueError: the file is damaged, not UTF-8, or a line is empty.
+        ValueError: the file is damaged, not in its encoding, empty, or a line is empty.
     """
-    lines = read_text(path).removesuffix("\n").split("\n")
-    stripped = [line.strip() for line in lines]
+    stripped = [line.strip() for line in TextFile(path).lines or [""]]
     if "" in stripped:
         raise ValueError(f"{path}:{stripped.index('') + 1}: this line is empty")
     return stripped

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile, check_references, get_text
 from polyglance.data.benchmarks.published import PublishedBenchmark, PublishedRow
-from polyglance.files import read_json
+from polyglance.data.texts.text_set import TextFile
 
 __all__ = ["ImageParagraphs"]
 
@@ -57,7 +57,7 @@ class ImageParagraphs(PublishedBenchmark):
 
 def _read_split(path: Path) -> list[str]:
     """Read the image ids of a split."""
-    content = read_json(path)
+    content = TextFile(path).json
     if not isinstance(content, list) or not all(isinstance(item, int) for item in content):
         raise ValueError(f"{path}: expected a list of image ids (numbers)")
     return [str(item) for item in content]
@@ -65,7 +65,7 @@ def _read_split(path: Path) -> list[str]:
 
 def _read_paragraphs(path: Path) -> dict[str, list[str]]:
     """Read image id -> its paragraphs."""
-    content = read_json(path)
+    content = TextFile(path).json
     if not isinstance(content, list):
         raise ValueError(f"{path}: expected a list of objects with image_id and paragraph")
     paragraphs: dict[str, list[str]] = {}

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks.files import PublishedFile, check_references, get_text, read_json_lines
 from polyglance.data.benchmarks.published import PublishedBenchmark, PublishedRow
+from polyglance.data.texts.json_forms import find_xm3600_captions
 from polyglance.languages import XM3600_LANGUAGES
 
 __all__ = ["XM3600"]
@@ -42,8 +43,6 @@ class XM3600(PublishedBenchmark):
     def read_rows(self, paths: Sequence[Path], split: str, language: str) -> Iterator[PublishedRow]:  # noqa: ARG002
         for where, record in read_json_lines(paths[0]):
             key = get_text(record, "image/key", where)
-            captions = record.get(language)
-            if not isinstance(captions, dict):
-                raise ValueError(f"{where}: image {key} has no captions in {language!r}")
-            references = check_references(captions.get("caption"), f"{where}: image {key} in {language!r}")
+            captions = find_xm3600_captions(record, language, where)
+            references = check_references(captions, f"{where}: image {key} in {language!r}")
             yield PublishedRow(id=key, image_names=(f"{key}.jpg",), references=references)

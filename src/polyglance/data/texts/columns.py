@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from polyglance.evaluate.texts.text_set import Id, ReadOptions, Role, name_type
+from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
 
 __all__ = ["Columns", "choose_columns", "is_known_name", "parse_id", "parse_list", "parse_texts"]
 

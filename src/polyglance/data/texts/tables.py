@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from polyglance.data.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
+from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
 from polyglance.delimited import find_quoting, read_records
-from polyglance.evaluate.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
-from polyglance.evaluate.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
 
 __all__ = ["is_columnar", "is_table", "read_columnar", "read_table"]
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from polyglance.evaluate.texts.text_set import Id, TextSet
+from polyglance.data.texts.text_set import Id, TextSet
 
 __all__ = ["align_ids"]
 

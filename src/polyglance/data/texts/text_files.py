@@ -14,12 +14,12 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.evaluate.texts.columns import parse_id, parse_list
-from polyglance.evaluate.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
-from polyglance.evaluate.texts.lines import read_lines
-from polyglance.evaluate.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
-from polyglance.evaluate.texts.tables import is_columnar, is_table, read_columnar, read_table
-from polyglance.evaluate.texts.text_set import (
+from polyglance.data.texts.columns import parse_id, parse_list
+from polyglance.data.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
+from polyglance.data.texts.lines import read_lines
+from polyglance.data.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
+from polyglance.data.texts.tables import is_columnar, is_table, read_columnar, read_table
+from polyglance.data.texts.text_set import (
     Entry,
     FormContent,
     Id,

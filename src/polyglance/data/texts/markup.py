@@ -5,7 +5,7 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator, Sequence
 
-from polyglance.evaluate.texts.text_set import Entry, FormContent, ReadOptions, TextFile
+from polyglance.data.texts.text_set import Entry, FormContent, ReadOptions, TextFile
 
 __all__ = ["is_fairseq", "is_markup", "read_fairseq", "read_markup"]
 

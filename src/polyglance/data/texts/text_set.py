@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -134,19 +134,17 @@ class TextFile:
 
     @cached_property
     def format(self) -> TextFormat:
-        """Compression, encoding and line ends, told by the first bytes."""
+        """Compression and encoding, told by the first bytes. A lone CR ends no line: it may be inside a text."""
         try:
-            return TextFormat() if self.member else detect_text_format(self.path)
+            return TextFormat() if self.member else replace(detect_text_format(self.path), mac_lines=False)
         except FileNotFoundError:
             raise ValueError(f"{self.path}: no such file") from None
         except OSError as error:
             raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from None
 
     def describe_format(self) -> str:
-        """Return what is unusual about encoding and line ends in words; empty for UTF-8 with line feeds."""
-        form = self.format
-        parts = [f"is {form.encoding}"] if form.encoding != "utf-8" else []
-        return " and ".join([*parts, *(["its lines end in \\r"] if form.mac_lines else [])])
+        """Return the encoding in words where it is not UTF-8."""
+        return f"is {self.format.encoding}" if self.format.encoding != "utf-8" else ""
 
     @cached_property
     def text(self) -> str:
@@ -159,7 +157,7 @@ class TextFile:
         if self.member:
             with zipfile.ZipFile(self.path) as archive:
                 content = archive.read(self.member)
-            form = detect_encoding(content[:_HEAD_BYTES])
+            form = replace(detect_encoding(content[:_HEAD_BYTES]), mac_lines=False)
             encoding = form.encoding
             with transcode(io.BytesIO(content), form) as stream:
                 content = stream.read()

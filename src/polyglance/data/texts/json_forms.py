@@ -4,11 +4,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from polyglance.evaluate.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
-from polyglance.evaluate.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, name_type
+from polyglance.data.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
+from polyglance.data.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, name_type
 from polyglance.files import parse_json
 
-__all__ = ["is_json", "is_json_lines", "read_json_lines", "read_json_texts", "read_records"]
+__all__ = [
+    "find_xm3600_captions",
+    "get_karpathy_sentences",
+    "is_json",
+    "is_json_lines",
+    "read_json_lines",
+    "read_json_texts",
+    "read_records",
+]
 
 _WRAPPERS = ("annotations", "predictions", "results", "data", "captions", "samples", "answers", "outputs", "rows")
 """Keys of an object that holds nothing but a list of records."""
@@ -115,27 +123,43 @@ def _read_coco_captions(content: Mapping[str, Any], options: ReadOptions, where:
 def _read_karpathy(images: Sequence[Any], options: ReadOptions, where: str) -> FormContent:
     """Read Karpathy's `dataset_*.json`: images with a split and sentences."""
     rows = [(f"{where}: image {number}", row) for number, row in enumerate(images, 1)]
-    for place, row in rows:
-        if not isinstance(row, dict) or not isinstance(row.get("sentences"), list):
-            raise ValueError(f"{place}: the field 'sentences' is missing or not a list")
+    sentences = {place: get_karpathy_sentences(row, place) for place, row in rows}
     splits = list(dict.fromkeys(row.get("split") for _, row in rows))
     chosen: Any = options.split or ("test" if "test" in splits else splits[0])
     if chosen not in splits or (len(splits) > 1 and not options.split and chosen != "test"):
         listed = ", ".join(map(str, splits))
         raise ValueError(f"{where}: holds the splits {listed}; name one of them with --split")
     rows = [(place, row) for place, row in rows if row.get("split") == chosen]
+    if bare := next((place for place, _ in rows if not sentences[place]), None):
+        raise ValueError(f"{bare}: 'sentences': expected a text or a list of texts, got an empty list")
     keys = [key for key in ("cocoid", "filename", "imgid") if all(key in row for _, row in rows)]
     if not keys:
         raise ValueError(f"{where}: its images have neither cocoid nor filename nor imgid")
     ids = {key: [parse_id(row[key], place) for place, row in rows] for key in keys}
-    texts = [parse_texts(row["sentences"], f"{place}: 'sentences'") for place, row in rows]
     notes = () if len(splits) == 1 or options.split else (f"{where}: split {chosen} of {', '.join(map(str, splits))}",)
     return FormContent(
-        entries=[(name, tuple(text.strip() for text in many)) for name, many in zip(ids[keys[0]], texts, strict=True)],
+        entries=[
+            (name, tuple(text.strip() for text in sentences[place]))
+            for name, (place, _) in zip(ids[keys[0]], rows, strict=True)
+        ],
         notes=notes,
         other_ids={key: ids[key] for key in keys[1:]},
         used=frozenset({"split"} if options.split else ()),
     )
+
+
+def get_karpathy_sentences(row: Any, place: str) -> list[str]:
+    """Return the raw sentences of an image of Karpathy's `dataset_*.json`.
+
+    Raises:
+        ValueError: none, or one without its raw text.
+    """
+    sentences = row.get("sentences") if isinstance(row, dict) else None
+    if not isinstance(sentences, list):
+        raise ValueError(f"{place}: the field 'sentences' is missing or not a list")
+    if not all(isinstance(one, dict) and isinstance(one.get("raw"), str) for one in sentences):
+        raise ValueError(f"{place}: the field 'raw' is missing, or not text, in one of its sentences")
+    return [one["raw"] for one in sentences]
 
 
 def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: str) -> FormContent:
@@ -195,10 +219,22 @@ def _choose_keys(keys: Sequence[str], options: ReadOptions, place: str) -> Colum
 
 
 def _read_xm3600(rows: Sequence[tuple[str, Any]], options: ReadOptions) -> Iterator[Entry]:
-    """Read `captions.jsonl` of Crossmodal-3600: the raw captions in the language."""
+    """Read `captions.jsonl` of Crossmodal-3600."""
     for place, row in rows:
-        captions = row.get(options.language)
-        if not isinstance(captions, dict):
-            held = ", ".join(key for key, value in row.items() if isinstance(value, dict))
-            raise ValueError(f"{place}: no captions in {options.language or 'a language (--lang)'}; found: {held}")
-        yield parse_id(row["image/key"], place), parse_texts(captions.get("caption"), f"{place}: 'caption'")
+        captions = find_xm3600_captions(row, options.language, place)
+        yield parse_id(row["image/key"], place), parse_texts(captions, f"{place}: 'caption'")
+
+
+def find_xm3600_captions(row: Mapping[str, Any], language: str, place: str) -> Any:
+    """Return the raw captions of an image of Crossmodal-3600 in a language; how the tokenised ones that the file holds
+    too were made is not documented.
+
+    Raises:
+        ValueError: the image has no captions in the language.
+    """
+    captions = row.get(language)
+    if not isinstance(captions, dict):
+        held = ", ".join(key for key, value in row.items() if isinstance(value, dict))
+        wanted = repr(language) if language else "a language (--lang)"
+        raise ValueError(f"{place}: image {row.get('image/key')} has no captions in {wanted}; found: {held}")
+    return captions.get("caption")

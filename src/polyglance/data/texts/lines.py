@@ -3,8 +3,8 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from polyglance.evaluate.texts.columns import is_known_name, parse_list
-from polyglance.evaluate.texts.text_set import Entry, FormContent, ReadOptions, TextFile
+from polyglance.data.texts.columns import is_known_name, parse_list
+from polyglance.data.texts.text_set import Entry, FormContent, ReadOptions, TextFile
 
 __all__ = ["read_lines"]
 
