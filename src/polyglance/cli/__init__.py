@@ -69,6 +69,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
         ("study", "report"): "study:write_report",
+        ("verify",): "verify:verify",
     }
 )
 """Words of each verb -> module and function."""

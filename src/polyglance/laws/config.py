@@ -67,7 +67,7 @@ class FormConfig(PrepareConfig):
     objective: ObjectiveName = "log-huber"
     """Loss that the fit minimises, summed over the rows."""
     delta: float = 1e-3
-    """Residual, in log y, at which log-huber turns from square to linear."""
+    """Residual at which log-huber (in log y) and huber (in y) turn from square to linear."""
     overestimate: float = 10.0
     """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
     offset: bool | None = None
@@ -91,7 +91,7 @@ class FormConfig(PrepareConfig):
         self.make_objective()
         refuse_unused(
             self,
-            delta=(self.objective == "log-huber", "without `objective` log-huber"),
+            delta=(self.objective in ("log-huber", "huber"), "without `objective` log-huber or huber"),
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),

@@ -6,7 +6,7 @@ meaning.
 Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,12 +17,14 @@ from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.rows import Rows
-from polyglance.laws.solve import SCAN, Block, FitProblem, Solution, minimise
+from polyglance.laws.solve import POLISH, SCAN, Block, FitProblem, Solution, minimise
 
-__all__ = ["MANY_ROWS", "FreeParameter", "Layout", "lay_out", "minimise_from_starts"]
+__all__ = ["MANY_ROWS", "FreeParameter", "Layout", "Sample", "lay_out", "minimise_from_starts"]
 
 MANY_ROWS = 20_000
-"""With more rows than this, starts are ranked on every k-th row and bootstrap replicates are single Newton steps."""
+"""With more rows than this, starts are made and ranked on a sample of so many."""
+FEWEST_RUNS = 500
+"""A sample has so many clusters, if there are so many."""
 FreeParameter = tuple[str, str | None]
 """Name and group of a free parameter; the group is None where all groups share it."""
 
@@ -92,11 +94,12 @@ class Layout:
                 return self.free.index(key)
         return None
 
+    @cached_property
     def starts(self) -> Floats:
-        """Return free vectors (starts, q) from the data; a shared parameter gets the mean over the groups' starts."""
+        """Free vectors (starts, q) from the data; a shared parameter gets the mean over the groups' starts."""
+        sample = self.draw_sample(MANY_ROWS)
         by_group = {
-            label: self.form.starts(rows.inputs(self.form) - self.reference, np.log(rows.y))
-            for label, rows in self.groups.items()
+            label: self.form.starts(inputs, np.log(self.y[rows])) for label, inputs, rows in sample.list_groups(self)
         }
         to_origin = np.linalg.inv(self.form.centring(self.reference))
         columns = []
@@ -107,19 +110,52 @@ class Layout:
             columns.append(np.mean([theta[:, j] for theta in thetas], axis=0))
         return np.stack(columns, axis=1)
 
-    def thin(self) -> tuple[FitProblem, Indices]:
-        """Return the problem on every k-th row, at most about `MANY_ROWS` in all, and the positions of these rows."""
-        step = -(-len(self.y) // MANY_ROWS)
-        if step == 1:
-            return self.problem, np.arange(len(self.y))
-        blocks, positions, begin = [], [], 0
-        for block, rows in zip(self.problem.blocks, self.groups.values(), strict=True):
-            chosen = np.arange(0, len(rows), step)
-            design = self.form.design(rows.inputs(self.form)[chosen] - self.reference)
-            blocks.append(replace(block, design=design, rows=np.arange(begin, begin + len(chosen))))
-            positions.append(block.rows[chosen])
-            begin += len(chosen)
-        return replace(self.problem, blocks=tuple(blocks)), np.concatenate(positions)
+    def draw_sample(self, limit: int) -> "Sample":
+        """Return whole clusters at random, with about `limit` rows in all; every row where there are no more.
+
+        Clusters are drawn at one rate in all groups. Where they are so large that few would be left, more are taken.
+        If these have more than MANY_ROWS rows, rows within them are drawn, and the noise within runs counts for more
+        than it should: intervals are then too wide, not too narrow.
+        """
+        num_rows = len(self.y)
+        everything = Sample(problem=self.problem, rows=np.arange(num_rows), num_clusters=self.num_clusters)
+        smallest = min(map(len, self.groups.values()))
+        rate = max(limit / num_rows, min(1.0, 50 * len(self.free) / smallest))
+        if rate >= 1:
+            return everything
+        rng = np.random.default_rng(num_rows)
+        kept = max(round(rate * self.num_clusters), min(FEWEST_RUNS, self.num_clusters))
+        chosen = np.zeros(self.num_clusters, dtype=bool)
+        chosen[rng.permutation(self.num_clusters)[:kept]] = True
+        rows = np.flatnonzero(chosen[self.clusters])
+        most = max(round(1.5 * rate * num_rows), MANY_ROWS)
+        if len(rows) > most:
+            rows = np.sort(rng.permutation(rows)[:most])
+        blocks, begin = [], 0
+        for block, group in zip(self.problem.blocks, self.groups.values(), strict=True):
+            inside = rows[(rows >= block.rows[0]) & (rows <= block.rows[-1])] - block.rows[0]
+            design = self.form.design(group.inputs(self.form)[inside] - self.reference)
+            blocks.append(replace(block, design=design, rows=np.arange(begin, begin + len(inside))))
+            begin += len(inside)
+        num_clusters = len(np.unique(self.clusters[rows]))
+        return Sample(problem=replace(self.problem, blocks=tuple(blocks)), rows=rows, num_clusters=num_clusters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Some rows of a layout, as a problem of their own."""
+
+    problem: FitProblem
+    rows: Indices
+    """(m,) positions in the layout."""
+    num_clusters: int
+    """Clusters with a row in the sample."""
+
+    def list_groups(self, layout: Layout) -> Iterator[tuple[str, Floats, Indices]]:
+        """Yield each group with its inputs (m, k) about the reference, and the positions of its rows in the layout."""
+        for block, (label, group) in zip(layout.problem.blocks, layout.groups.items(), strict=True):
+            rows = self.rows[(self.rows >= block.rows[0]) & (self.rows <= block.rows[-1])]
+            yield label, group.inputs(layout.form)[rows - block.rows[0]] - layout.reference, rows
 
 
 def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> Solution:
@@ -132,8 +168,9 @@ def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> 
     Returns:
         The polished starts (K * polished, q), problem by problem.
     """
-    starts = layout.starts()
-    problem, rows = layout.thin()
+    starts = layout.starts
+    sample = layout.draw_sample(MANY_ROWS)
+    problem, rows = sample.problem, sample.rows
     num_problems = len(weights)
     scanned = minimise(
         problem,
@@ -145,9 +182,11 @@ def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> 
     values = np.where(np.isfinite(scanned.value), scanned.value, np.inf).reshape(num_problems, -1)
     best = np.argsort(values, axis=1, kind="stable")[:, :num_polished]
     chosen = scanned.free.reshape(num_problems, len(starts), -1)[np.arange(num_problems)[:, None], best]
-    return minimise(
-        layout.problem, chosen.reshape(-1, starts.shape[1]), layout.y[None], _repeat_weights(weights, best.shape[1])
-    )
+    chosen, effort, count = chosen.reshape(-1, starts.shape[1]), POLISH, best.shape[1]
+    if len(rows) < len(layout.y):  # most of the way on the sample
+        chosen = minimise(problem, chosen, layout.y[None, rows], _repeat_weights(weights[:, rows], count)).free
+        effort = replace(POLISH, coarsest=2 * float(np.sqrt(len(layout.free) / len(rows))))
+    return minimise(layout.problem, chosen, layout.y[None], _repeat_weights(weights, count), effort)
 
 
 def _repeat_weights(weights: Floats, count: int) -> Floats:

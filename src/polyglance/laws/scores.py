@@ -1,4 +1,4 @@
-"""Scores in place of losses: noticed by their range and direction, because a law of a loss does not suit them."""
+"""Scores in place of losses, noticed by range and direction: a law of a loss says nothing right on them."""
 
 from collections.abc import Mapping
 
