@@ -82,7 +82,7 @@ def _format_fit(label: str, fit: Fit) -> list[str]:
 
 def _format_held_out(held_out: HeldOut | None) -> str:
     if held_out is None:
-        return "held-out error: not known: this law has no runs, or too few smaller ones to be fitted to"
+        return "held-out error: not known: this law has no runs, shared parameters, or too few smaller runs to fit"
     return f"held-out error: {held_out}"
 
 
