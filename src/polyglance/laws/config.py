@@ -129,6 +129,8 @@ class FitConfig(FormConfig):
     """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
+    tie: Mapping[str, str] = field(default_factory=dict)
+    """Exponents that are equal to another one, as in alpha=beta. The two are one parameter of the fit."""
     share: tuple[str, ...] = ()
     """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
     bootstrap: int = 1000
@@ -170,6 +172,7 @@ class FitConfig(FormConfig):
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"], plain["roles"] = dict(self.columns), dict(self.fix), dict(self.roles)
+        plain["tie"] = dict(self.tie)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
         plain["share"] = list(self.share)
         plain["melt"], plain["derive"] = dict(self.melt), dict(self.derive)

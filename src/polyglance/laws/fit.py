@@ -12,11 +12,13 @@ from polyglance.laws.arrays import Floats, bounded_exp
 from polyglance.laws.config import FitConfig
 from polyglance.laws.diagnose import Evidence, InfluentialRun, diagnose
 from polyglance.laws.form import Form
+from polyglance.laws.held_out import measure_held_out
 from polyglance.laws.influence import find_influence
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
 from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
+from polyglance.laws.scores import notice_scores
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
 from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals
@@ -49,6 +51,9 @@ def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
     fits: dict[str, Fit] = {}
     for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:
         fits |= _fit_jointly(config, form, joint, groups)
+    if not config.share:
+        held_out = {label: measure_held_out(config, form, roles, group) for label, group in chosen.items()}
+        fits = {label: replace(fit, held_out=held_out[label]) for label, fit in fits.items()}
     return Law(
         form=form.name,
         columns=columns,
@@ -62,7 +67,7 @@ def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
             "dropped": {str(index + 1): reason for index, reason in rows.dropped.items()},
             "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         },
-        warnings=table_warnings,
+        warnings=(*table_warnings, *notice_scores(form, chosen)),
     )
 
 

@@ -45,6 +45,8 @@ class Layout:
     """Predictor -> its exponent, where the predictor never changes and the exponent is fixed at zero."""
     shared_predictors: frozenset[str]
     """Predictors whose effect all groups share."""
+    tie: Mapping[str, str]
+    """Exponent -> the exponent that it is equal to."""
 
     @cached_property
     def y(self) -> Floats:
@@ -86,6 +88,7 @@ class Layout:
 
     def position(self, parameter: str, label: str) -> int | None:
         """Return the position of a group's parameter in the free vector; None if it is fixed."""
+        parameter = self.tie.get(parameter, parameter)
         for key in ((parameter, label), (parameter, None)):
             if key in self.free:
                 return self.free.index(key)
@@ -213,7 +216,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         (name, None if name in shared else label)
         for label in groups
         for name in form.parameters
-        if name not in fixed and (name not in shared or label == next(iter(groups)))
+        if name not in fixed and name not in config.tie and (name not in shared or label == next(iter(groups)))
     )
     if not free:
         raise ValueError("every parameter is fixed; there is nothing to fit")
@@ -221,7 +224,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
     at_origin = frozenset(amplitudes & (set(config.fix) | set(config.bounds) | shared))
     blocks, begin = [], 0
     for label, z in inputs.items():
-        matrix, shift = _map_parameters(form, reference, free, label, fixed, at_origin)
+        matrix, shift = _map_parameters(form, reference, free, label, fixed, at_origin, config.tie)
         rows = np.arange(begin, begin + len(z))
         blocks.append(Block(form=form, design=form.design(z - reference), rows=rows, matrix=matrix, shift=shift))
         begin += len(z)
@@ -237,6 +240,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         at_origin=at_origin,
         constant=constant,
         shared_predictors=shared_predictors,
+        tie=config.tie,
     )
 
 
@@ -250,6 +254,15 @@ def _check_names(config: FitConfig, form: Form) -> None:
         positive = name in form.positive
         if name not in left_out and (not np.isfinite(value) or (positive and value <= 0)):
             raise ValueError(f"fix: {name} is {value:g}; it must be {'positive and ' if positive else ''}finite")
+    exponents = [exponent for term in form.terms for _, exponent in term.exponents]
+    for name, other in config.tie.items():
+        for one in (name, other):
+            if one not in exponents:
+                raise ValueError(f"tie: {one!r} is no exponent of the law; {did_you_mean(one, exponents)}")
+        if other == name or other in config.tie:
+            raise ValueError(f"tie: {name}={other} goes round or through another tie; name one exponent for all")
+        if name in config.fix or name in config.bounds or name in config.share:
+            raise ValueError(f"tie: {name} is tied to {other}; fix, bound or share {other} in its place")
     for name, (low, high) in config.bounds.items():
         if not low < high:
             raise ValueError(f"bounds: {name} from {low:g} to {high:g} leaves nothing between")
@@ -286,14 +299,16 @@ def _map_parameters(
     label: str,
     fixed: Mapping[str, float],
     at_origin: Set[str],
+    tie: Mapping[str, str],
 ) -> tuple[Floats, Floats]:
     """Return matrix (p, q) and shift (p,) from free parameters to one group's parameters at the reference."""
     num = len(form.parameters)
     matrix, shift = np.zeros((num, len(free))), np.zeros(num)
     values = form.to_internal({name: fixed.get(name, 1.0) for name in form.parameters})
-    for j, name in enumerate(form.parameters):
+    for j, parameter in enumerate(form.parameters):
+        name = tie.get(parameter, parameter)
         if name in fixed:
-            shift[j] = values[j]
+            shift[j] = values[form.parameters.index(name)]
         else:
             matrix[j, free.index((name, label) if (name, label) in free else (name, None))] = 1.0
     centring = form.centring(reference)

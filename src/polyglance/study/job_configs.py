@@ -10,10 +10,13 @@ from polyglance.study.jobs import Job, without_masking
 from polyglance.study.models import choose_trained_components, make_micro_config
 from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.watch import WatchConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
 
 _FINAL = Path("checkpoints/final")
+_WATCH = WatchConfig(spike_factor=100.0)
+"""Micro runs: near a loss of 0.005 nats a small batch is often ten times as hard as the median, which is no news."""
 
 
 def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
@@ -41,6 +44,7 @@ def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
         engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
         vision_cache=VisionCacheConfig(use="never"),
         save_every_steps=config.save_every_steps,
+        watch=_WATCH,
     )
 
 

@@ -1,23 +1,20 @@
 """The table of runs: runs.csv, which laws and report read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polyglance.model.counts import Counts
 from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
-from polyglance.study.job_state import is_done
-from polyglance.study.jobs import Job, list_runs
+from polyglance.study.jobs import Job
 from polyglance.study.models import count_models
 
 __all__ = ["write_table"]
 
 
-def write_table(config: StudyConfig) -> Path:
-    """Write runs.csv from the records that the finished runs have left; the same records give the same bytes."""
-    runs = [job for job in list_runs(config) if is_done(config.out, job)]
+def write_table(config: StudyConfig, path: Path, runs: Sequence[Job]) -> Path:
+    """Write runs.csv from the records that finished runs have left; the same records give the same bytes."""
     counts = count_models(config, runs)
-    path = config.out / "runs.csv"
     write_runs(path, (_row(config, job, counts[job.family, job.size]) for job in runs))
     return path
 
