@@ -91,6 +91,11 @@ def test_too_few_rows():
     p, s = np.geomspace(1e8, 1e10, 5), np.array([1e5, 1e7, 1e6, 1e8, 3e5])
     warnings = warnings_of({"P": p, "S": s, "y": 60 * p**-0.12 * s**-0.2 + 0.8}, columns={"P": "P", "S": "S"})
     assert warnings["too-few-rows"].severity == "error"
+    c = np.geomspace(1e3, 1e9, 4)
+    y = (20 * c**-0.2 + 0.5) * np.exp(0.005 * np.random.default_rng(0).standard_normal(4))
+    warnings = warnings_of({"C": c, "y": y}, form="compute", columns={"C": "C"})
+    assert "too-few-rows" in warnings
+    assert "influential-row" not in warnings
 
 
 def test_an_exponent_beyond_the_bounds():

@@ -92,3 +92,19 @@ def test_a_start_that_is_the_optimum_is_no_error():
         config = FitConfig(form="compute", columns={"C": "C"}, objective="log-lsq", bootstrap=0)
         fit = fit_law(config, Table.from_columns({"C": c, "y": y})).only
         assert "unmoved-start" not in {warning.code for warning in fit.warnings} or not fit.solver.converged
+
+
+def test_the_lowest_run_of_each_bin_keeps_its_compute():
+    c = np.array([1.0, 5.0, 9.0, 20.0, 90.0, 1000.0, 2.0, 3.0])
+    y = np.array([5.0, 4.0, 4.0, 4.5, 6.0, 3.0, 4.0, 9.0])
+    assert find_pareto_frontier(c, y, bins=3).tolist() == [6, 3, 5]  # 1-10, 10-100, 100-1000; of equals the cheapest
+    assert find_pareto_frontier(c, y).tolist() == [0, 6, 5]
+    config = FitConfig(form="compute", columns={"C": "C"}, frontier=True, frontier_bins=3, bootstrap=0)
+    law = fit_law(config, {"C": c, "y": y})
+    assert law.only.rows.tolist() == [3, 5, 6]
+    assert law.config["frontier_options"]["bins"] == 3
+    for options in ({"bins": 1}, {"bins": -2}, {"bins": 4, "min_gap": 0.1}):
+        with pytest.raises(ValueError, match="the frontier has"):
+            find_pareto_frontier(c, y, **options)
+    with pytest.raises(ValueError, match="`frontier_bins` has no effect without `frontier`"):
+        FitConfig(form="compute", frontier_bins=3)

@@ -84,6 +84,9 @@ class FormConfig(PrepareConfig):
     frontier_min_gap: float = 0.0
     """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
     always kept."""
+    frontier_bins: int = 0
+    """Take as the frontier the best run of each of this many bins of compute, equally wide in its log, as published
+    protocols do; a run keeps its own compute. 0: the runs that no other one dominates."""
     drop_bad_rows: bool = False
     """Leave out rows that cannot be used, with a warning, instead of stopping with an error."""
 
@@ -95,7 +98,8 @@ class FormConfig(PrepareConfig):
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),
-            frontier_min_gap=(self.frontier, "without `frontier`"),
+            frontier_min_gap=(self.frontier and not self.frontier_bins, "without `frontier`, or with `frontier_bins`"),
+            frontier_bins=(self.frontier, "without `frontier`"),
         )
 
     @property
@@ -163,6 +167,7 @@ class FitConfig(FormConfig):
             "window": "frontier_window",
             "final_only": "frontier_final_only",
             "min_gap_decades": "frontier_min_gap",
+            "bins": "frontier_bins",
         }
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"

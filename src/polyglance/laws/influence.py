@@ -21,6 +21,8 @@ __all__ = ["Influence", "find_influence"]
 NUM_DRAWS = 400
 MOST_NUMBERS = 4_000_000
 """Largest number of simulated moves at once; large tables get fewer draws."""
+FEWEST_OTHERS = 4
+"""With fewer clusters beyond the number of parameters, residuals do not tell one run from another."""
 RARE = 0.02
 """Share of tables without a fault whose largest move is called more than noise."""
 
@@ -37,8 +39,10 @@ class Influence:
 
 
 def find_influence(layout: Layout, optimum: Floats) -> Influence | None:
-    """Return the most influential cluster; None if none moves the law by more than noise would."""
+    """Return the most influential cluster; None if none moves the law by more than noise would, or runs are too few."""
     num_rows, clusters = len(layout.y), layout.clusters
+    if layout.num_clusters < len(layout.free) + FEWEST_OTHERS:
+        return None
     smooth = replace(layout.problem, objective=FitObjective(name="log-lsq"))
     centre = minimise(smooth, optimum[None], layout.y[None], layout.weights[None]).free[0]
     root = np.sqrt(layout.weights)

@@ -220,6 +220,7 @@ def find_frontier(config: FitConfig, rows: Rows) -> Indices:
         window=config.frontier_window,
         final_only=config.frontier_final_only,
         min_gap=config.frontier_min_gap,
+        bins=config.frontier_bins,
     )
 
 
