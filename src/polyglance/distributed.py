@@ -162,10 +162,16 @@ class Runtime:
 
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
-    def local_micro_batches(self, num_micro_batches: int) -> range:
-        """Return the numbers of the micro-batches of every optimiser step that this process computes."""
+    def local_micro_batches(self, num_micro_batches: int) -> tuple[int, ...]:
+        """Return the numbers of the micro-batches of every optimiser step that this process computes, one a pass.
+
+        Micro-batches are numbered from the longest to the shortest. In each pass the processes take neighbours, which
+        take about equally long, in one order and then in the other: none waits long for another, neither in a pass,
+        where shards exchange weights, nor at the end of the step.
+        """
         num_passes = num_micro_batches // self.world_size
-        return range(self.rank * num_passes, (self.rank + 1) * num_passes)
+        places = (self.rank, self.world_size - 1 - self.rank)
+        return tuple(number * self.world_size + places[number % 2] for number in range(num_passes))
 
     def all_sum(self, values: np.ndarray) -> np.ndarray:
         """Add up the arrays of all processes, elementwise, as float64: counts stay exact."""

@@ -134,9 +134,9 @@ class Mixture:
         """Return one of the micro-batches of a step, all of the same number of samples.
 
         Together they are the samples of `batch(step)`. The samples of a micro-batch are about equally long, so that
-        little of it is padding; which micro-batch is the longest changes from step to step. All of this is a function
-        of (seed, step, num_micro_batches), and of whether there are `shapes`: these cost less padding where prompts are
-        of similar length too.
+        little of it is padding; the longest is micro-batch 0, the shortest the last one. All of this is a function of
+        (seed, step, num_micro_batches), and of whether there are `shapes`: these cost less padding where prompts are of
+        similar length too.
 
         Raises:
             ValueError: the batch cannot be divided evenly.
@@ -149,7 +149,7 @@ class Mixture:
         assert 0 <= index < num_micro_batches, (index, num_micro_batches)
         samples = self._draw(step)
         if num_micro_batches > 1:
-            chosen = self._divide(step, samples, num_micro_batches)[index]
+            chosen = self._divide(samples, num_micro_batches)[index]
             samples = _Samples(*(values[chosen] for values in samples))
         return self._load(step, samples, self.shapes)
 
@@ -182,7 +182,7 @@ class Mixture:
             window_images = 0 if self._images.in_memory else _WINDOW_IMAGES
         if not window_images or not len(self._reader):
             return None
-        rows = {cell: pool.rows for cell, pool in pools.items()}
+        rows = {cell: np.asarray(pool.rows) for cell, pool in pools.items()}
         order = WindowOrder(rows, self._texts.group_starts(), window_images=window_images, seed=self.seed)
         # Cells go through the data at different speeds, so each has its window, and one of them begins a new one.
         self._reader.keep_groups(order.groups_per_window * (len(pools) + 1))
@@ -208,15 +208,13 @@ class Mixture:
         chosen = first + (visit // len(pool.rows) + item) % (last - first)
         return pool.rows[item], pool.annotations[chosen]
 
-    def _divide(self, step: int, samples: _Samples, num: int) -> Int[np.ndarray, "num K"]:
-        """Return the positions of the samples of each of `num` micro-batches."""
-        random = np.random.default_rng([self.seed, 5, step])
+    def _divide(self, samples: _Samples, num: int) -> Int[np.ndarray, "num K"]:
+        """Return the positions of the samples of each of `num` micro-batches, from the longest to the shortest."""
         if self.shapes is not None:
-            return random.permutation(divide_by_length(self._framed_lengths(samples), num))
+            return divide_by_length(self._framed_lengths(samples), num)
         limits = (self.config.max_source_tokens, self.config.max_target_tokens)
         prompt, target = np.minimum(self._texts.lengths(samples.annotation), limits).T
-        by_length = np.lexsort((prompt, target)).reshape(num, -1)
-        return by_length[random.permutation(num)]
+        return np.lexsort((prompt, target))[::-1].reshape(num, -1)
 
     def _framed_lengths(self, samples: _Samples) -> Int[np.ndarray, "B 2"]:
         """Return the tokens of prompt and target of samples with their frames, before any masking."""

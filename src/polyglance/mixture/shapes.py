@@ -30,13 +30,16 @@ class Shape(NamedTuple):
 def divide_by_length(lengths: Integer[np.ndarray, "B 2"], num: int) -> Int[np.ndarray, "num K"]:
     """Divide samples into `num` groups of equal size whose prompts and targets are about equally long.
 
-    Halves the samples again and again, by the length whose halves need less padding.
+    Halves the samples again and again, by the length whose halves need less padding. The first group is the one with
+    the most positions, the last one has the fewest.
 
     Args:
         lengths: prompt and target tokens of each sample; `num` divides their number.
     """
     size = len(lengths) // num
-    return np.array(_halve(lengths, np.arange(len(lengths)), num, size)).reshape(num, size)
+    groups = np.array(_halve(lengths, np.arange(len(lengths)), num, size)).reshape(num, size)
+    positions = lengths[groups].max(1).sum(1)
+    return groups[np.argsort(-positions, kind="stable")]
 
 
 def _halve(

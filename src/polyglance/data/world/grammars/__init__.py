@@ -10,7 +10,7 @@ from polyglance.data.world.grammars.fr import French
 from polyglance.data.world.grammars.grammar import Forms, Grammar
 from polyglance.data.world.grammars.ru import Russian
 from polyglance.data.world.grammars.zh import Chinese
-from polyglance.languages import LANGUAGES
+from polyglance.languages import language
 
 __all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
 
@@ -26,6 +26,6 @@ def grammar(code: str) -> Grammar:
         ValueError: an unknown language, or one for which the world has no grammar.
     """
     if code not in GRAMMARS:
-        name = LANGUAGES[code].name if code in LANGUAGES else f"unknown language {code!r}"
+        name = language(code).name
         raise ValueError(f"the world has no grammar for {name}; it has: {', '.join(GRAMMARS)}")
     return GRAMMARS[code]
