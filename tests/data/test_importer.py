@@ -298,6 +298,7 @@ def test_a_table_of_no_use_is_one_clear_line(tmp_path, images, name, content, me
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not list(tmp_path.rglob("manifest.json"))
+    assert not (tmp_path / "out").exists(), "a refused import leaves no folders"
 
 
 def test_missing_files_are_one_line(tmp_path, images):

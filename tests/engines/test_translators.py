@@ -98,3 +98,22 @@ def test_texts_that_are_too_long_fail_alone(checkpoint: Callable[[str], Path]) -
     assert failed == Failure("text longer than the translator reads")
     assert [good, other] == engine.translate(["the dog", "money"], language="de")
     assert engine.translate([], language="de") == []
+
+
+def test_a_recipe_names_the_code_of_a_language(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    for kind, code in (("nllb", "zho_Hans"), ("madlad", "zh")):
+        engine = translator(kind, checkpoint(kind), language_codes={"de": code})
+        usual = translator(kind, checkpoint(kind))
+        assert engine.target("de") == usual.target("zh") != usual.target("de")
+        assert engine.translate(SOURCES, language="de") == usual.translate(SOURCES, language="zh")
+    several = tiny_checkpoints.marian(tmp_path / "several", target=None, tokens=(">>nob<<", ">>pob<<", ">>por<<"))
+    assert translator("marian", several).target("no").source_prefix == ">>nob<< "
+    assert translator("marian", several, language_codes={"pt": "pob"}).target("pt").source_prefix == ">>pob<< "
+    with pytest.raises(ValueError, match=r">>nno<<; language_codes names another code"):
+        translator("marian", several, language_codes={"no": "nno"}).target("no")
+    with pytest.raises(ValueError, match="one language, so language_codes has no effect"):
+        translator("marian", checkpoint("marian"), language_codes={"de": "deu"}).target("de")
+    with pytest.raises(ValueError, match="language_codes is a setting of"):
+        EngineConfig(kind="world", language_codes={"de": "x"})
+    with pytest.raises(ValueError, match="dee"):
+        EngineConfig(kind="nllb", path=several, language_codes={"dee": "x"})

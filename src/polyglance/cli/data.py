@@ -38,7 +38,10 @@ def import_data_sets(config: Options[ImportConfig], dry_run: bool = False, json:
     if dry_run:
         show(plan_import(config), json, format_plan)
         return
-    show(import_data(config), json, _make_fact_table)
+    result = import_data(config)
+    show(result, json, _make_fact_table)
+    if config.test_fraction and not result.num_test:
+        print(f"no image fell into the test split ({config.test_fraction:g} of {result.num_train})", file=sys.stderr)
 
 
 def build_data_sets(

@@ -13,6 +13,7 @@ import hashlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -157,7 +158,11 @@ def import_data(config: ImportConfig) -> ImportResult:
     if table is not None:
         rows = join_rows(rows, count_images(table.read()), drops)
     counts, num_joined = {"train": 0, "test": 0}, 0
-    with _make_writer(config, "train", drops) as train, _make_writer(config, "test", drops) as test:
+    with (
+        _without_empty_folders(config.out),
+        _make_writer(config, "train", drops) as train,
+        _make_writer(config, "test", drops) as test,
+    ):
         for picture in _drop_unusable(config, rows, drops):
             split = "test" if _hash_to_unit(picture.pixels_sha256, config.seed) < config.test_fraction else "train"
             writer = test if split == "test" else train
@@ -183,6 +188,20 @@ def import_data(config: ImportConfig) -> ImportResult:
         damaged_shards=by_kind["shard"],
         columns={} if table is None else {column.name: column.describe() for column in table.columns},
     )
+
+
+@contextmanager
+def _without_empty_folders(out: Path) -> Iterator[None]:
+    """Remove the folders of an import that was refused, if they were made for it and nothing is in them."""
+    splits = (out / "train", out / "test")
+    made = [it for it in (*(split / "shards" for split in splits), *splits, out) if not it.exists()]
+    try:
+        yield
+    except BaseException:
+        for folder in made:
+            with suppress(OSError):  # not empty, or not made
+                folder.rmdir()
+        raise
 
 
 def _make_writer(config: ImportConfig, split: str, drops: RowDrops) -> ShardWriter:

@@ -1,12 +1,13 @@
 """Settings of a recipe's engines and of a model under evaluation. Engines are opened in `polyglance.engines.open`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from polyglance.engines.folders import weights_version
 from polyglance.engines.registry import KINDS
-from polyglance.languages import did_you_mean
+from polyglance.languages import did_you_mean, language
 
 __all__ = ["Dtype", "EngineConfig", "EngineKind", "ModelConfig"]
 
@@ -23,6 +24,7 @@ _ONLY_FOR = {
     "model": ("endpoint",),
     "prompt": ("llava", "endpoint"),
     "ambiguous": ("world",),
+    "language_codes": ("nllb", "madlad", "marian", "ctranslate2"),
 }
 """Settings that would have no effect with other kinds."""
 
@@ -73,7 +75,13 @@ class EngineConfig:
     ambiguous: bool = False
     """Only for world: English words with two senses get the wrong one unless a description shows the right one."""
 
+    language_codes: Mapping[str, str] | None = None
+    """Language -> its code in the translator's vocabulary, where another than the usual one is wanted:
+    `{ zh = "zho_Hant" }` for NLLB, `{ no = "nn" }` for MADLAD, `{ pt = "pob" }` for Marian."""
+
     def __post_init__(self) -> None:
+        for code in self.language_codes or ():
+            language(code)
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not a kind of engine; {did_you_mean(self.kind, KINDS)}")
         for name in ("batch_size", "num_beams", "max_new_tokens", "concurrency", "attempts"):

@@ -30,8 +30,23 @@ _FAMILIES: Mapping[str, TranslatorFamily] = {
     "marian": "marian",
 }
 """`model_type` in config.json -> family."""
-_MARIAN_CODES = {"zh": ("cmn_Hans", "zho_Hans", "cmn", "zho", "zh")}
-"""Language -> names of its token, where they are not the two usual codes."""
+_TOKENS: Mapping[TranslatorFamily, str] = {"nllb": "{}", "madlad": "<2{}>", "marian": ">>{}<<"}
+"""Family -> its token of a language, around the language's code."""
+_OTHER_CODES: Mapping[TranslatorFamily, Mapping[str, tuple[str, ...]]] = {
+    "nllb": {},
+    "madlad": {"he": ("iw", "he"), "quz": ("quz", "qu")},
+    "marian": {
+        "ar": ("ara", "arb", "ar"),
+        "fa": ("pes", "fas", "fa"),
+        "fil": ("fil", "fil_Latn", "tgl", "tgl_Latn"),
+        "no": ("nob", "nor", "nb", "no"),
+        "quz": ("quz", "quy", "que"),
+        "sw": ("swh", "swa", "sw"),
+        "zh": ("cmn_Hans", "zho_Hans", "cmn", "zho", "zh"),
+    },
+}
+"""Family -> language -> codes that its checkpoints have, best first, where they are not the usual ones: those of
+FLORES for NLLB, the two-letter ones for MADLAD, the three- and two-letter ones for Marian."""
 _ENGLISH = language(SOURCE_LANGUAGE).nllb
 
 
@@ -55,6 +70,11 @@ class LocalTranslator(ABC):
     def recipe(self) -> EngineConfig:
         """Settings of a recipe's engine."""
 
+    @property
+    def given_codes(self) -> Mapping[str, str]:
+        """Language -> its code as the recipe gives it (`EngineConfig.language_codes`)."""
+        return self.recipe.language_codes or {}
+
     @abstractmethod
     def hypotheses(self, texts: Sequence[str], target: TargetLanguage, nth: int) -> list[str]:
         """Return the nth hypothesis of the beam for each text, which has `target.source_prefix` already."""
@@ -77,18 +97,21 @@ class LocalTranslator(ABC):
         Raises:
             ValueError: the checkpoint does not know the language.
         """
-        entry = language(code)
-        if self.family == "nllb":
-            return TargetLanguage(first_token=self._known_token(entry.nllb))
-        if self.family == "madlad":
-            return TargetLanguage(source_prefix=f"{self._known_token(f'<2{code}>')} ")
-        if not getattr(self.tokenizer, "supported_language_codes", ()):  # trained for one language, which it may name
+        family, entry = self.family, language(code)
+        is_for_one_language = not getattr(self.tokenizer, "supported_language_codes", ())
+        if family == "marian" and is_for_one_language:  # which it may name
             only = getattr(self.tokenizer, "target_lang", None)
             if only not in (None, code):
                 raise ValueError(f"{self.folder}: it translates into {only}, not into {code}")
+            if self.given_codes:
+                raise ValueError(f"{self.folder}: it knows one language, so language_codes has no effect")
             return TargetLanguage()
-        names = _MARIAN_CODES.get(code, (entry.nllb.split("_")[0], code))
-        return TargetLanguage(source_prefix=f"{self._known_token(*(f'>>{name}<<' for name in names))} ")
+        usual = {"nllb": (entry.nllb,), "madlad": (code,), "marian": (entry.nllb.split("_")[0], code)}[family]
+        names = _OTHER_CODES[family].get(code, usual)
+        if code in self.given_codes:
+            names = (self.given_codes[code],)
+        token = self._known_token(*(_TOKENS[family].format(name) for name in names))
+        return TargetLanguage(first_token=token) if family == "nllb" else TargetLanguage(source_prefix=f"{token} ")
 
     @cached_property
     def tokenizer(self) -> Any:
@@ -121,7 +144,9 @@ class LocalTranslator(ABC):
         for token in tokens:
             if _knows(self.tokenizer, token):
                 return token
-        raise ValueError(f"{self.folder}: its tokenizer has no language {' or '.join(tokens)}")
+        raise ValueError(
+            f"{self.folder}: its tokenizer has no language {' or '.join(tokens)}; language_codes names another code"
+        )
 
 
 class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
@@ -143,6 +168,10 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
 
     def load(self) -> None:
         _ = self.tokenizer, self.model
+
+    @property
+    def given_codes(self) -> Mapping[str, str]:
+        return super().given_codes if isinstance(self.config, EngineConfig) else {}
 
     @property
     def family(self) -> TranslatorFamily:

@@ -97,13 +97,13 @@ class BitextSource(FormSource):
                 continue
             cleaned.append(BitextPair(self.language, first, second, where))
             if len(cleaned) == _CHECKED_TOGETHER:
-                for pair in self._without_flaws(cleaned, drops):
-                    num_kept += 1
-                    yield pair
+                cleaned = self._without_flaws(cleaned, drops)
+                num_kept += len(cleaned)
+                yield from cleaned
                 cleaned = []
-        for pair in self._without_flaws(cleaned, drops):
-            num_kept += 1
-            yield pair
+        cleaned = self._without_flaws(cleaned, drops)
+        num_kept += len(cleaned)
+        yield from cleaned
         num_dropped = sum(drops.counts.values()) - num_before
         assert num_read == num_kept + num_dropped, "every pair is kept or counted"
 

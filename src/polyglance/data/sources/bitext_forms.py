@@ -11,7 +11,7 @@ import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -194,16 +194,16 @@ class _TsvForm(_LinesForm):
         return [_line_file(self.path, self.encoding)]
 
     def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
-        self._find_columns()
+        self._find_layout()
         return super().find_pieces(num_records, drops)
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawPair]:  # noqa: ARG002
-        english, other, has_header = self._find_columns()
         (file,) = self.line_files()
-        is_quoted = self._find_quotes(file)
+        is_quoted, english, other, has_header = self._find_layout()
         lines = islice(file.read_lines(*piece.offsets), piece.count)
+        name = self.path.name
         for number, line in enumerate(lines, piece.first + 1):
-            where = f"{self.path.name}:{number}"
+            where = f"{name}:{number}"
             if number == 1 and has_header:
                 continue
             if line is None:
@@ -221,10 +221,24 @@ class _TsvForm(_LinesForm):
             except IndexError:
                 yield RawPair(where, b"", b"", "too few columns" if line.strip() else "an empty line")
 
+    def _find_layout(self) -> tuple[bool, int, int, bool]:
+        """Find quotes and columns: whether quoted, index of English and of the other, whether there is a header."""
+        stat = self.path.stat()
+        settings = (self.must_name, self.encoding, self.quoting)
+        return _find_layout_once(self.path, self.columns, *settings, (stat.st_size, stat.st_mtime_ns))
+
+    def look_into(self) -> tuple[bool, int, int, bool]:
+        """As `_find_layout`, from the file itself."""
+        (file,) = self.line_files()
+        is_quoted = self._find_quotes(file)
+        return is_quoted, *self._find_columns(file, is_quoted)
+
     def _find_quotes(self, file: _LineFile) -> bool:
         """Whether the cells of the file are quoted as in a CSV."""
         if self.quoting != "auto":
             return self.quoting == "csv"
+        if not any(b'"' in line for line in islice(file.read_lines(), _QUOTED_LINES) if line is not None):
+            return False
         try:
             return find_quoting(
                 lambda: ((line or b"").decode("utf-8", "replace") for line in islice(file.read_lines(), _QUOTED_LINES))
@@ -232,10 +246,8 @@ class _TsvForm(_LinesForm):
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
 
-    def _find_columns(self) -> tuple[int, int, bool]:
+    def _find_columns(self, file: _LineFile, is_quoted: bool) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
-        (file,) = self.line_files()
-        is_quoted = self._find_quotes(file)
         rows = [_split_sample(line, is_quoted) for line in islice(file.read_lines(), _SAMPLE_LINES) if line is not None]
         header = [cell.strip() for cell in rows[0]] if rows else []
         if all(column.isdecimal() and int(column) > 0 for column in self.columns):
@@ -281,6 +293,19 @@ class _TsvForm(_LinesForm):
                 f'if English comes second, set columns to ["{texts[1] + 1}", "{texts[0] + 1}"]'
             )
         return texts[0], texts[1]
+
+
+@lru_cache(maxsize=256)
+def _find_layout_once(
+    path: Path,
+    columns: tuple[str, str],
+    must_name: bool,
+    encoding: str,
+    quoting: Quoting,
+    stamp: tuple[int, int],  # noqa: ARG001 - a changed file is looked into again
+) -> tuple[bool, int, int, bool]:
+    """Look into a TSV once for all of its pieces: that takes a quarter of the time of a piece."""
+    return _TsvForm(path, columns, must_name=must_name, encoding=encoding, quoting=quoting).look_into()
 
 
 def _is_foreign(texts: Sequence[str], code: str) -> bool:
