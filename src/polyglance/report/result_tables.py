@@ -338,14 +338,19 @@ def _format_markdown_table(table: ResultTable) -> str:
     lines = [f"**{table.title}**", "", _markdown_line(table.heads)]
     lines.append("|---|---|" + "---:|" * len(table.columns) + "---|")
     for row in table.rows:
-        name = " ".join(row.model.replace("|", "\\|").split())
+        name = _escape_markdown(row.model)
         name = name if row.published else f"**{name}**"
-        lines.append(_markdown_line((name, row.setting, *row.texts(), row.origin)))
-    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
+        lines.append(_markdown_line((name, *map(_escape_markdown, (row.setting, *row.texts(), row.origin)))))
+    return "\n".join([*lines, *(f"\n{_escape_markdown(note)}" for note in table.notes)])
 
 
 def _markdown_line(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
+
+
+def _escape_markdown(text: str) -> str:
+    """Return a text that stays in its cell, without links, code or HTML of whoever wrote it."""
+    return "".join(f"\\{c}" if c in "|<[`" else c for c in " ".join(text.split()))
 
 
 def format_latex(tables: Sequence[ResultTable]) -> str:
@@ -382,8 +387,14 @@ def format_csv(tables: Sequence[ResultTable]) -> str:
         for row in table.rows:
             for column, value, reason in zip(table.columns, row.values, row.suspect, strict=True):
                 if value is not None:
-                    writer.writerow((table.title, row.model, row.setting, row.origin, *column.place, value, reason))
+                    cells = (table.title, row.model, row.setting, row.origin, *column.place, value, reason)
+                    writer.writerow(map(_escape_formula, cells))
     return file.getvalue()
+
+
+def _escape_formula(cell: object) -> object:
+    """Return a cell that no spreadsheet takes for a formula: a text that begins like one gets an apostrophe."""
+    return f"'{cell}" if isinstance(cell, str) and cell.lstrip()[:1] in ("=", "+", "-", "@") else cell
 
 
 def format_json(tables: Sequence[ResultTable]) -> str:
