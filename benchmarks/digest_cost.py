@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from unittest import mock
@@ -117,9 +118,7 @@ def _compare_features(data: Path, root: Path) -> None:
 
     for num in (1, 10):
         name = f"features, {num} pass{'es' if num > 1 else ''}, from memory"
-        _compare(
-            name, lambda n=num: read(is_checked=True, num_passes=n), lambda n=num: read(is_checked=False, num_passes=n)
-        )
+        _compare(name, partial(read, is_checked=True, num_passes=num), partial(read, is_checked=False, num_passes=num))
 
 
 def _compare_models(root: Path) -> None:
@@ -132,9 +131,8 @@ def _compare_models(root: Path) -> None:
             (listed / path.name).hardlink_to(path)
         seal_files(listed, [path.name for path in folder.iterdir() if path.name != DIGESTS_NAME])
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        _compare(
-            f"model of {size:.0f} MB, loaded", lambda f=listed: load_polyglance(f), lambda f=folder: load_polyglance(f)
-        )
+        name = f"model of {size:.0f} MB, loaded"
+        _compare(name, partial(load_polyglance, listed), partial(load_polyglance, folder))
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ and in any encoding (`polyglance.encodings`).
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,15 @@ from polyglance.delimited import DELIMITERS, Quoting, Record, find_quoting, read
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
 from polyglance.files import check_digest, parse_json
 
-__all__ = ["TABLE_SUFFIXES", "TableFormat", "TableRow", "detect_table_format", "read_table", "table_columns"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "TableFormat",
+    "TableRow",
+    "detect_table_format",
+    "read_cells",
+    "read_table",
+    "table_columns",
+]
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_RECORDS = ".json"
@@ -156,6 +164,19 @@ def read_table(
     if form.delimiter:
         return _read_delimited(path, header, form)
     return _read_parquet(path, header if columns is None else columns)
+
+
+def read_cells(path: str | Path, form: TableFormat) -> Iterator[Record]:
+    """The records of a CSV or TSV as they are split into cells, of any number, the header among them; blank lines and
+    comments above the header are left out. A record that cannot be read has a problem and no cells.
+
+    Raises:
+        ValueError: a compressed file that is damaged.
+    """
+    for record in _records(Path(path), form, Counter()):
+        undecoded = _find_undecoded("".join(record.cells), form.text)
+        problem = f"not {form.text.encoding.upper()} ({undecoded})" if undecoded else record.problem
+        yield replace(record, cells=[], problem=problem) if problem else record
 
 
 def _table_suffix(path: Path) -> str:

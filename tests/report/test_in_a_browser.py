@@ -14,7 +14,6 @@ from polyglance.data.shard import ShardWriter, read_records
 from polyglance.records import Annotation, Drops, ImageRecord
 from polyglance.report import write_report
 from polyglance.report.audit import AuditConfig, write_audit
-from polyglance.report.result_tables import _escape_formula, _escape_markdown
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -100,11 +99,3 @@ def test_the_audit_runs_nothing_and_asks_for_nothing(
     assert 'id="ran"' not in document
     assert "&lt;script&gt;" in document
     assert paths == []
-
-
-def test_cells_of_exports_are_neither_formulas_nor_markup() -> None:
-    for text in ('=HYPERLINK("http://a","b")', "+1+1", "-2+cmd|' /C calc'!A0", "@SUM(A1)", "  =1", "\t=1"):
-        assert _escape_formula(text) == f"'{text}"
-    assert [_escape_formula(cell) for cell in (-1.5, "a=b", "", None)] == [-1.5, "a=b", "", None]
-    text = "a|b <script>x</script> [x](javascript:y) a\nb `c`"
-    assert _escape_markdown(text) == r"a\|b \<script>x\</script> \[x](javascript:y) a b \`c\`"

@@ -1,5 +1,6 @@
 """The order of jobs, and the time that it is expected to take."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,14 @@ def test_a_job_that_fails_alone_stops_only_those_that_need_it() -> None:
         "long": "long: needs start, which failed",
         "other": "other: needs start, which failed",
     }
+
+
+def test_a_job_waits_for_those_it_comes_after_but_does_not_fail_with_them() -> None:
+    late = replace(job("late", "data"), after=("start", "short"))
+    recorder = Recorder(num_slots=1, broken="start", is_alone=True)
+    failed = run_jobs((*JOBS[:3], late), recorder, done=set(), seconds={**SECONDS, "late": 100.0})
+    assert recorder.started == ["data", "start", "short", "late"]
+    assert failed == {"start": "no disk"}
 
 
 @pytest.mark.parametrize(("num_slots", "expected"), [(1, 17.0), (2, 11.0), (3, 11.0)])

@@ -68,7 +68,7 @@ class _HttpsConnection(_Checked, http.client.HTTPSConnection):
 class _Http(urllib.request.HTTPHandler):
     def __init__(self, hosts: Collection[str]) -> None:
         super().__init__()
-        self.connection = type("Connection", (_HttpConnection,), {"hosts": hosts})
+        self.connection: Any = type("Connection", (_HttpConnection,), {"hosts": hosts})
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self.connection, req)
@@ -77,7 +77,7 @@ class _Http(urllib.request.HTTPHandler):
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, hosts: Collection[str]) -> None:
         super().__init__()
-        self.connection = type("Connection", (_HttpsConnection,), {"hosts": hosts})
+        self.connection: Any = type("Connection", (_HttpsConnection,), {"hosts": hosts})
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         return self.do_open(self.connection, req)

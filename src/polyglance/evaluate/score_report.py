@@ -15,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 from polyglance.evaluate.text_differences import FormWarning
@@ -59,6 +60,14 @@ class MetricScore:
     interval: tuple[float, float] | None
     """Bootstrap percentile interval; None where it was not asked for."""
     num_segments: int
+
+    def format(self) -> str:
+        """Return value and interval for people: `0.6123 (0.5901 to 0.6345)`."""
+        digits = 2 if self.scale in ("0-100", "0-1000") else 4
+        value = f"{self.value:.{digits}f}"
+        if self.interval is None:
+            return value
+        return f"{value} ({self.interval[0]:.{digits}f} to {self.interval[1]:.{digits}f})"
 
     @classmethod
     def parse(cls, values: Any, where: str) -> "MetricScore":
@@ -148,6 +157,8 @@ class ScoreReport:
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
     source: str = "predictions"
     """File of predictions, for tables and messages."""
+    segments: SegmentTexts | None = field(default=None, repr=False, compare=False)
+    """The texts that were scored; None for scores that were read from a file."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for machines: `scores` -> protocol -> name -> value, then details and warnings."""
@@ -172,6 +183,7 @@ def make_report(
     resampling: Resampling,
     source: str,
     differences: Sequence[FormWarning] = (),
+    segments: SegmentTexts | None = None,
 ) -> ScoreReport:
     """Compute the scores of measurements, with their intervals."""
     return ScoreReport(
@@ -181,6 +193,7 @@ def make_report(
         measurements=tuple(measurements),
         source=source,
         differences=tuple(differences),
+        segments=segments,
     )
 
 

@@ -109,7 +109,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Args:
             ids: the decoder's input, after the tokens that `cache` holds. R is B, or a multiple of it where several
                 rows read the same image (`polyglance.model.attention`).
-            states, mask: as `encode` returns them.
+            states: encoder states, as `encode` returns them.
+            mask: their mask, as `encode` returns it.
             ids_mask: 1 where `ids` are real; None: all are, or padding is on the right, which no real token sees.
             cache: keys and values of earlier tokens; those of `ids` are written into it.
         """
@@ -136,7 +137,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         tokens are never held at once (`polyglance.model.loss`).
 
         Args:
-            states, mask: as `encode` returns them.
+            states: encoder states, as `encode` returns them.
+            mask: their mask, as `encode` returns it.
         """
         return self._token_nats(self.decode(self._shift(labels), states, mask), labels)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from polyglance.engines.config import Dtype
 from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.engines.loading import load_pretrained
+from polyglance.language_identity import judge_language
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint
@@ -43,6 +44,8 @@ class Generated:
     """Words that the text was started with."""
     text: str | None = None
     """The text, with its prefix; None where there is an error."""
+    other_language: str = ""
+    """Language, or script, that the words after the prefix are in, where that is clearly not the one asked for."""
     error: str | None = None
     """Reason why there is no text."""
 
@@ -155,7 +158,7 @@ class PolyglanceCaptioner:
             for batch in self._batches(readable, config.batch_size):
                 texts = self._decode(batch, features, config)
                 for request, text in zip(batch, texts, strict=True):
-                    results[request.order] = replace(request.result, text=text)
+                    results[request.order] = _finish(request.result, text)
         return [results[order] for order in range(len(asked))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
@@ -188,6 +191,13 @@ class PolyglanceCaptioner:
         ids = generate_ids(self.model, self.processor, prompts, image_features, prefix=prefix, config=config)
         start = self.processor.config.target_start_ids if keep_prefix else self.processor.start_ids(prefix)
         return self.processor.texts(ids[:, len(start) :])
+
+
+def _finish(result: Generated, text: str) -> Generated:
+    """Add the text to a result, and the language that it is in where that is another one."""
+    found = judge_language(text.removeprefix(result.prefix), result.language)
+    is_other = found.verdict == "other"
+    return replace(result, text=text, other_language=(found.language or found.script) if is_other else "")
 
 
 @torch.no_grad()

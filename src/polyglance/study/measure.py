@@ -106,6 +106,8 @@ def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir
         max_target_tokens=settings.mixture.max_target_tokens,
         samples_per_cell=evaluation.samples_per_cell,
         captions_per_cell=evaluation.captions_per_cell,
+        translations_per_cell=evaluation.translations_per_cell,
+        ambiguous_per_cell=evaluation.ambiguous_per_cell,
         examples=evaluation.examples,
         max_new_tokens=evaluation.max_new_tokens,
     )
@@ -149,12 +151,16 @@ def train_and_measure(
         _check_losses(cells, folder)
         if runtime.device.type == "cuda":  # the model is used for nothing after this
             model.to(runtime.dtype)
-        captions, scores = evaluator().caption(model, runtime)
+        captions, scores = evaluator().generate(model, runtime)
+        settled = evaluator().disambiguate(model) if runtime.is_main else {}
     if not runtime.is_main:
         return None
     record = LossRecord(
         run=run_id,
-        cells={cell: replace(losses, generation=scores.get(cell, {})) for cell, losses in cells.items()},
+        cells={
+            cell: replace(losses, generation=scores.get(cell, {}), disambiguation=settled.get(cell))
+            for cell, losses in cells.items()
+        },
         initial=cells_from_json(read_record(initial), str(initial)),
     )
     write_captions(folder / "captions.jsonl", captions)

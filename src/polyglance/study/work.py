@@ -18,6 +18,7 @@ from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
 from polyglance.study.jobs import Job
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
+from polyglance.study.predictions import predict_held_out_runs
 from polyglance.train.language_model import train_language_model
 from polyglance.train.run import train
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
@@ -45,6 +46,8 @@ def do_job(config: StudyConfig, job: Job) -> None:
                 train(make_train_config(config, job), folder)
             case "language_model":
                 train_language_model(make_language_model_config(config, job), folder)
+            case "prediction":
+                predict_held_out_runs(config, folder)
             case "run" if config.is_micro:
                 settings = make_train_config(config, job)
                 evaluator = make_evaluator(settings, config.evaluation, config.test_dir)

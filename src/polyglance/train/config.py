@@ -198,6 +198,11 @@ class EvaluationConfig:
     """Held-out samples of each cell for its loss."""
     captions_per_cell: int = 64
     """Held-out images of each caption cell that are captioned, with and without prefix."""
+    translations_per_cell: int = 32
+    """Held-out samples of each translation cell that are translated, for BLEU."""
+    ambiguous_per_cell: int = 32
+    """Sentences without a colour, each with two pictures, that are put to each translation cell: does the picture
+    settle which translation is right? Built-in world only; other data has none."""
     examples: int = 6
     """Captions of each cell that are kept for the report."""
     max_new_tokens: int = 48
