@@ -111,6 +111,17 @@ def test_copies_of_shards_and_gradients_in_bf16(config: TrainConfig, tmp_path: P
     assert not torch.equal(sent, full)
 
 
+@pytest.mark.slow
+def test_a_process_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
+    config: TrainConfig, folder: Path, tmp_path: Path
+) -> None:
+    save(config, tmp_path / "run.toml")
+    call_torchrun(2, "-m", "tests.train.two_processes", str(tmp_path), "die", fails=True)
+    assert [path.name for path in (tmp_path / "died" / "checkpoints").iterdir()] == ["step-00000002"]
+    train(config, tmp_path / "died")
+    assert_same(config, tmp_path / "died", folder / "single")
+
+
 def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:
     """The loss is over the target tokens of the step, however the step is divided. Without dropout, which differs."""
     checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, dropout=0.0)

@@ -1,7 +1,9 @@
 """Work of each of the processes that torchrun starts for test_parallel.py: `two_processes.py FOLDER WORK`."""
 
+import os
 import sys
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch.distributed as dist
 from polyglance.config import load
 from polyglance.distributed import RuntimeConfig
 from polyglance.train.config import TrainConfig
+from polyglance.train.loop import Hooks
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
 from tests.train.runs import stop_after
@@ -44,5 +47,20 @@ def compare_meshes(folder: Path) -> None:
     dist.destroy_process_group()
 
 
+def die(folder: Path) -> None:
+    """Work of two processes, the second of which ends without a word in its fourth step."""
+    dist.init_process_group("gloo")
+    ddp = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2)
+    config = replace(load(TrainConfig, folder / "run.toml"), engine=ddp, save_every_steps=2)
+    steps = count(1)
+
+    def end_second_process() -> bool:
+        if next(steps) == 4 and dist.get_rank() == 1:
+            os._exit(9)
+        return False
+
+    train(config, folder / "died", hooks=Hooks(should_stop=end_second_process))
+
+
 if __name__ == "__main__":
-    {"main": main, "compare_meshes": compare_meshes}[sys.argv[2]](Path(sys.argv[1]))
+    {"main": main, "compare_meshes": compare_meshes, "die": die}[sys.argv[2]](Path(sys.argv[1]))

@@ -121,7 +121,7 @@ class Checkpoint(Mapping[str, Tensor]):
         held = {}
         for name, path in shards.items():
             if not path.exists():
-                raise ValueError(f"{self.folder}: the shard {name!r} is missing; {INDEX_FILE} names it")
+                raise ValueError(f"{self.folder}: the shard {' '.join(name.split())} is missing; {INDEX_FILE} names it")
             held[name] = set(_tensor_names(path))
         for tensor, shard in weight_map.items():
             if tensor not in held[shard]:

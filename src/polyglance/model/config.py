@@ -37,10 +37,10 @@ class AssembleConfig:
     """Sources and options of an initial model."""
 
     florence: str
-    """Florence-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub."""
+    """Florence-2: a checkpoint folder with its tokenizer.json, or NAME@COMMIT on the Hugging Face hub."""
     gemma: str
-    """Gemma-2: a checkpoint folder with its tokenizer.json, or a name on the Hugging Face hub. With a `bart` decoder
-    only its tokenizer.json is read."""
+    """Gemma-2: a checkpoint folder with its tokenizer.json, or NAME@COMMIT on the Hugging Face hub. With a `bart`
+    decoder only its tokenizer.json is read."""
     decoder: Literal["bart", "gemma2"] = "gemma2"
     """`gemma2`: Gemma-2 with inserted cross-attention. `bart`: Florence-2's decoder with Gemma-2's vocabulary."""
     cross_attention_every: int = 1

@@ -135,6 +135,10 @@ class FamilyConfig:
     """Optimiser of all its runs."""
 
     def __post_init__(self) -> None:
+        if self.name[:1] in ("=", "+", "-", "@"):
+            raise ValueError(
+                f"family {self.name!r}: a spreadsheet would take a name in runs.csv that begins so for a formula"
+            )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):

@@ -1,0 +1,150 @@
+"""Cost of comparing files with their digests, as a share of the time of reading them.
+
+    OMP_NUM_THREADS=1 python benchmarks/digest_cost.py
+
+The same files are read with and without their sums or lists, in turn, and the least CPU time of each is compared, all
+threads together: a data set of photo-like images (decoded, as training does), the batches of a token cache, features by
+row, and a model that is loaded. "first" is the first pass over the data in a process, in which blocks are compared;
+later ones compare nothing. The files are in memory, which is the worst case: a disk would only add to the reading.
+"""
+
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from PIL import Image
+
+from polyglance.coverage import Coverage
+from polyglance.data import shard
+from polyglance.data.shard import ShardReader, ShardWriter
+from polyglance.distributed import Runtime
+from polyglance.files import DIGESTS_NAME, seal_files
+from polyglance.mixture import token_cache
+from polyglance.mixture.config import MixtureConfig
+from polyglance.mixture.dataset import Mixture
+from polyglance.mixture.features import FeatureStore, write_features
+from polyglance.mixture.images import ImageStore, square_pixels
+from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
+from polyglance.model.architecture import Polyglance
+from polyglance.model.generate import load_polyglance
+from polyglance.model.micro import MicroConfig
+from polyglance.records import ImageRecord, annotations_from_texts
+
+_NUM_IMAGES, _SIDE, _BATCH = 160, 480, 32
+
+
+def _write_data(folder: Path) -> Path:
+    with ShardWriter(folder, source="noise", licence="CC0") as writer:
+        for number in range(_NUM_IMAGES):
+            noise = np.random.default_rng(number).integers(0, 256, (60, 60, 3), dtype=np.uint8)
+            file = BytesIO()
+            Image.fromarray(noise).resize((_SIDE, _SIDE), Image.Resampling.BICUBIC).save(file, "JPEG", quality=90)
+            texts = {code: f"a caption {code} of image {number}" for code in ("en", "fr", "de")}
+            writer.write(ImageRecord(key=str(number), image=file.getvalue(), annotations=annotations_from_texts(texts)))
+    return folder
+
+
+def _compare(name: str, checked: Callable[[], object], plain: Callable[[], object], times: int = 3) -> None:
+    best = {"checked": float("inf"), "plain": float("inf")}
+    for _ in range(times):
+        for kind, read in (("plain", plain), ("checked", checked)):
+            since_s = time.process_time()
+            read()
+            best[kind] = min(best[kind], time.process_time() - since_s)
+    share = best["checked"] / best["plain"] - 1
+    print(f"{name:50} {1e3 * best['plain']:9.1f} ms, with digests {1e3 * best['checked']:9.1f} ms: {share:+.1%}")
+
+
+def _compare_shards(data: Path) -> None:
+    rows = range(_NUM_IMAGES)
+
+    def read(*, decode: bool) -> None:
+        reader = ShardReader(data)
+        for first in range(0, _NUM_IMAGES, _BATCH):
+            for image in reader.images(rows[first : first + _BATCH]):
+                if decode:
+                    square_pixels(image, 224)
+
+    def read_old(*, decode: bool) -> None:
+        unsummed = lambda path, info: true_open(path, replace(info, sums_sha256=None))  # noqa: E731
+        with mock.patch.object(shard, "_open", unsummed):
+            read(decode=decode)
+
+    true_open = shard._open
+    size = sum(path.stat().st_size for path in (data / "shards").iterdir()) / 1e6
+    _compare(f"shards, read and decoded ({size:.0f} MB)", lambda: read(decode=True), lambda: read_old(decode=True))
+    _compare("shards, read only", lambda: read(decode=False), lambda: read_old(decode=False))
+
+
+def _compare_tokens(data: Path, root: Path) -> None:
+    coverage = Coverage(caption=("en",), translation=("fr", "de"))
+    tokenizer = train_tokenizer(read_training_texts(data, {"en", "fr", "de"}), vocab_size=1024)
+    config = MixtureConfig(batch_size=_BATCH, token_cache=root / "tokens", image_memory_bytes=0)
+
+    def make(*, is_checked: bool) -> Mixture:
+        with mock.patch.object(token_cache.TokensInfo, "read_sums", read_sums if is_checked else lambda *_: {}):
+            return Mixture(config, coverage, ShardReader(data), tokenizer, image_size=224, seed=0)
+
+    read_sums = token_cache.TokensInfo.read_sums
+    make(is_checked=True)
+
+    def batches(*, is_checked: bool) -> None:
+        mixture = make(is_checked=is_checked)
+        for step in range(8):
+            mixture.batch(step)
+
+    _compare("token cache, first 8 batches", lambda: batches(is_checked=True), lambda: batches(is_checked=False), 3)
+
+
+def _compare_features(data: Path, root: Path) -> None:
+    images, folder = ImageStore(ShardReader(data), 64), root / "features"
+    tower = lambda pixels: torch.zeros(len(pixels), 197, 768)  # noqa: E731
+    write_features(folder, tower, images, fingerprint="", dtype="bfloat16", runtime=Runtime.single())
+
+    def read(*, is_checked: bool, num_passes: int) -> None:
+        store = FeatureStore(folder)
+        if not is_checked:
+            store._sums = [None] * len(store._sums)
+        for _ in range(num_passes):
+            for first in range(0, _NUM_IMAGES, _BATCH):
+                store[range(first, min(first + _BATCH, _NUM_IMAGES))]
+
+    for num in (1, 10):
+        name = f"features, {num} pass{'es' if num > 1 else ''}, from memory"
+        _compare(name, partial(read, is_checked=True, num_passes=num), partial(read, is_checked=False, num_passes=num))
+
+
+def _compare_models(root: Path) -> None:
+    for width in (64, 512):
+        folder = root / f"model-{width}"
+        Polyglance(MicroConfig(width=width).build(16_000)).save_pretrained(folder)
+        listed = root / f"listed-{width}"
+        listed.mkdir()
+        for path in folder.iterdir():
+            (listed / path.name).hardlink_to(path)
+        seal_files(listed, [path.name for path in folder.iterdir() if path.name != DIGESTS_NAME])
+        size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
+        name = f"model of {size:.0f} MB, loaded"
+        _compare(name, partial(load_polyglance, listed), partial(load_polyglance, folder))
+
+
+def main() -> None:
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        data = _write_data(root / "data")
+        _compare_shards(data)
+        _compare_tokens(data, root)
+        _compare_features(data, root)
+        _compare_models(root)
+
+
+if __name__ == "__main__":
+    main()
