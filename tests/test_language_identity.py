@@ -41,13 +41,12 @@ LETTERS = {
 
 
 def test_captions_and_sentences_of_every_language_are_recognised() -> None:
-    """One of the sentences in Swedish is right Danish, too."""
     assert CAPTIONS.keys() == SENTENCES.keys() == set(XM3600_LANGUAGES) == LANGUAGES.keys()
     for code, captions in CAPTIONS.items():
         assert [ALL.identify(text) for text in captions] == [code, code]
         assert [judge_language(text, code).verdict for text in captions] == ["asked", "asked"]
         for text in (*captions, *SENTENCES[code]):
-            assert judge_language(text, code).verdict != "other" or text == "Hunden springer i parken.", (code, text)
+            assert judge_language(text, code).verdict != "other", (code, text)
             assert find_foreign_part(text, code) == ""
             assert not is_in_another_language(text, code)
 
@@ -106,7 +105,8 @@ def test_texts_that_tell_nothing_are_unclear(text: str, code: str) -> None:
 
 
 def test_little_evidence_is_unclear_and_never_another_language() -> None:
-    for text, code in [("Coca-Cola", "ru"), ("Taxi", "de"), ("π", "en"), ("東京都庁", "ja"), ("Paris", "sw")]:
+    names = {"ru": "Coca-Cola", "de": "Taxi", "sw": "Paris", "en": "π", "it": "no no no no", "zh": "iPhone 15 手机"}
+    for code, text in (*names.items(), ("ja", "東京都庁"), ("ja", "犬"), ("sr", "Бела мачка спава на каучу")):
         assert judge_language(text, code).verdict != "other", (text, code)
 
 
@@ -119,7 +119,9 @@ def test_little_evidence_is_unclear_and_never_another_language() -> None:
         ("ek kutta park mein daud raha hai aur khel raha hai", "hi", None, "Latn"),
         ("ஒரு நாய் பூங்காவில் ஓடுகிறது", "hi", "", "Taml"),
         ("Собака біжить по парку і грається з м'ячем", "ru", "uk", "Cyrl"),
-        ("ایک کتا پارک میں دوڑ رہا ہے اور کھیل رہا ہے", "zh", None, "Arab"),
+        ("Кучето тича в парка и си играе с топката", "ru", "bg", "Cyrl"),
+        ("ایک کتا پارک میں دوڑ رہا ہے اور کھیل رہا ہے", "fa", "ur", "Arab"),
+        ("कुत्रा उद्यानात धावत आहे आणि चेंडूशी खेळत आहे", "hi", "mr", "Deva"),
         (ENGLISH, "mi", "en", "Latn"),
     ],
 )
@@ -138,7 +140,7 @@ def test_another_language_or_script_is_noticed(text: str, code: str, language: s
         ("cs", "Biela mačka spí na pohovke vedľa okna a žena číta knihu"),
         ("hr", "Bela mačka spava na kauču pored prozora"),
         ("sr", "Bijela mačka spava na kauču pokraj prozora"),
-        ("sr", "Бела мачка спава на каучу поред прозора"),
+        ("sr", "Бела мачка спава на каучу, а жена чита књигу поред прозора"),
         ("id", "Seorang perempuan berjalan di jalan raya dengan payung"),
         ("ms", "Kucing putih tidur di sofa di dekat jendela"),
     ],

@@ -76,6 +76,11 @@ class FileDigest:
     bytes: int
     sha256: str
 
+    def __post_init__(self) -> None:
+        is_name = isinstance(self.name, str) and self.name not in ("", ".", "..") and Path(self.name).name == self.name
+        if not (is_name and isinstance(self.bytes, int) and isinstance(self.sha256, str)):
+            raise ValueError(f"{self.name!r} is not a file with its size and SHA-256")
+
     @classmethod
     def of(cls, path: Path) -> "FileDigest":
         """Describe a file on the disk."""

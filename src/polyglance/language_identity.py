@@ -48,6 +48,13 @@ language, or another script. `unclear`: nothing tells, as in a number, a name or
 
 _CLOSE = ({"no", "nn", "da"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"cs", "sk"}, {"xh", "zu"})
 """Languages that are nearly the same in writing: which of them a text is in, is no fact about the text."""
+_NEIGHBOURS = (
+    *("af", "az", "be", "bg", "ca", "et", "eu", "gl", "is", "kk", "lb", "lt", "lv", "mr", "ne", "ps", "sl"),
+    *("sq", "ur"),
+)
+"""Languages beyond XM3600 that share a script, and many words, with one of it: Bulgarian would pass for Russian."""
+_RARE_NATS = 5.0
+"""Evidence that a neighbour has to have beyond other languages': few models write it."""
 _LIBRARY_CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
 """Language code -> code of py3langid, where they differ."""
 _MORE_SCRIPTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"sr": ("Latn",), "bs": ("Cyrl",), "uz": ("Cyrl",)})
@@ -57,10 +64,8 @@ _MAX_CORPUS_TEXTS = 2000
 _MIN_NATS_PER_LETTER = -5.0
 """Least mean log-likelihood of letters by the n-grams of a corpus: 1 in 150. One text in a thousand that is like the
 corpus has less, and random letters have."""
-_MIN_MARGIN_NATS = 5.0
+_MIN_MARGIN_NATS = 8.0
 """Least evidence against the language that was asked for."""
-_MIN_PART_MARGIN_NATS = 8.0
-"""Least evidence against a part of a text; a text has several parts."""
 _MAX_LATIN_LETTERS = 12
 """A text that is a name or a brand may be in Latin letters in every language."""
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\S+")
@@ -159,7 +164,7 @@ def knows_language(code: str) -> bool:
 
 
 def judge_language(text: str, code: str) -> Judgement:
-    """Judge whether a text is in the language `code`, among the languages of XM3600 and those close to `code`.
+    """Judge whether a text is in the language `code`, among the languages of XM3600 and their neighbours.
 
     Little evidence makes a text unclear, never one in another language. Chinese is asked for in simplified characters.
 
@@ -177,11 +182,13 @@ def judge_language(text: str, code: str) -> Judgement:
         return Judgement("asked", code, script)
     if not any(ranks.values()):
         return Judgement("unclear", "", script)
+    ranks = {other: nats - _RARE_NATS * (other in _NEIGHBOURS and other != code) for other, nats in ranks.items()}
     best = max(ranks, key=lambda other: (ranks[other], other == code))
     if are_close(best, code):
-        is_close = -ranks[code] >= _MIN_MARGIN_NATS
-        return Judgement("close" if is_close else "asked", best if is_close else code, script, -ranks[code])
-    margin = -max(nats for other, nats in ranks.items() if are_close(other, code))
+        margin = ranks[best] - ranks[code]
+        is_close = margin >= _MIN_MARGIN_NATS
+        return Judgement("close" if is_close else "asked", best if is_close else code, script, margin)
+    margin = ranks[best] - max(nats for other, nats in ranks.items() if are_close(other, code))
     if margin < _MIN_MARGIN_NATS or (code == "ja" and script != "Jpan"):  # a title in Japanese may have no kana
         return Judgement("unclear", "", script, margin)
     return Judgement("other", best, script, margin)
@@ -201,13 +208,13 @@ def find_foreign_part(text: str, code: str) -> str:
 
     Parts are runs of eight words. A text that is in another language as a whole has such parts, too.
     """
-    words = _RUN.findall(text)
+    words = _RUN.findall(_without_addresses(text))
     for start in range(0, max(len(words) - _PART_WORDS, 0) + _PART_STEP, _PART_STEP):
         part = " ".join(words[start : start + _PART_WORDS])
         if sum(character.isalpha() for character in part) < _MIN_LETTERS_OF_PART:
             continue
         found = judge_language(part, code)
-        if found.verdict == "other" and found.margin_nats >= _MIN_PART_MARGIN_NATS:
+        if found.verdict == "other":
             return found.language or found.script
     return ""
 
@@ -222,7 +229,7 @@ _MIN_LETTERS_OF_TEXT = 40
 
 
 def find_other_language(texts: Sequence[str], code: str) -> str | None:
-    """The language of `LANGUAGES` that a sample of texts is in, if that is clearly another one than `code`.
+    """The language that a sample of texts is in, if that is clearly another one than `code`.
 
     None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
     """
@@ -234,7 +241,7 @@ def find_other_language(texts: Sequence[str], code: str) -> str | None:
     if not knows_language(code):
         return None
     whole = judge_language(" ".join(texts), code)
-    if whole.verdict != "other" or whole.language not in LANGUAGES:
+    if whole.verdict != "other" or not whole.language:
         return None
     share = sum(judge_language(text, code).language == whole.language for text in texts) / len(texts)
     return whole.language if share >= _MIN_SHARE else None
@@ -261,8 +268,8 @@ def _without_addresses(text: str) -> str:
 
 @cache
 def _identifier_for(code: str) -> LanguageIdentifier:
-    near = sorted(other for family in _CLOSE if code in family for other in family)
-    return LanguageIdentifier((*XM3600_LANGUAGES, code, *near))
+    close = sorted(other for family in _CLOSE if code in family for other in family)
+    return LanguageIdentifier((*XM3600_LANGUAGES, *_NEIGHBOURS, code, *close))
 
 
 @cache
@@ -285,10 +292,13 @@ _NOTHING_FOUND = -1e30
 
 
 def _rank_by_library(words: Sequence[str], languages: Collection[str]) -> dict[str, float]:
-    """Return language -> log-likelihood of words by py3langid, up to a constant; for one it does not know, the best."""
+    """Return language -> log-likelihood of the different words by py3langid, up to a constant.
+
+    One that it does not know has that of the best.
+    """
     names = {code: _LIBRARY_CODES.get(code, code) for code in languages}
     limited = _limit_library(frozenset(names.values()))
-    found = {} if limited is None else dict(limited.rank(f" {' '.join(words)} "))
+    found = {} if limited is None else dict(limited.rank(f" {' '.join(dict.fromkeys(words))} "))
     nats = {code: found[name] for code, name in names.items() if name in found}
     best = max(nats.values(), default=0.0)
     if best < _NOTHING_FOUND:
@@ -330,7 +340,7 @@ def _maori_nats(words: Sequence[str]) -> float:
     """Log-likelihood ratio of Maori to the likeliest other language, roughly: words of such syllables are three to four
     times as frequent in Maori, others twenty times rarer, and particles and long vowels are found in few others."""
     nats = -3.0
-    for word in " ".join(words).replace("-", " ").split():
+    for word in set(" ".join(words).replace("-", " ").split()):
         if _MAORI_WORD.fullmatch(word):
             nats += 1.25 + 2.5 * (word in _MAORI_PARTICLES) + 3.0 * (_LONG_VOWEL.search(word) is not None)
         elif len(word) > 1:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from polyglance.config import from_dict
 from polyglance.coverage import SPLITS, Cell, Split
-from polyglance.files import parse_json, read_json, write_atomically, write_json
+from polyglance.files import parse_json, read_json, read_text, write_atomically, write_json
 from polyglance.tables import read_table, table_columns
 
 __all__ = [
@@ -265,10 +265,7 @@ def read_captions(path: Path) -> tuple[GeneratedCaption, ...]:
     Raises:
         ValueError: no such file, not UTF-8, or a line that is not a caption: one line with file and line number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    lines = read_text(path).split("\n")
     places = ((f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
     return tuple(_read(GeneratedCaption, parse_json(line, where), where) for where, line in places)
 

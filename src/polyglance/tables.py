@@ -19,7 +19,7 @@ from typing import Any
 
 from polyglance.delimited import DELIMITERS, Quoting, Record, find_quoting, read_records
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
-from polyglance.files import parse_json
+from polyglance.files import check_digest, parse_json
 
 __all__ = [
     "TABLE_SUFFIXES",
@@ -151,10 +151,11 @@ def read_table(
         form: how the table is written; None: `detect_table_format` tells.
 
     Raises:
-        ValueError: as `table_columns`, before the first row.
+        ValueError: as `table_columns`, before the first row; or the file differs from its digest (`check_digest`).
     """
     form = form or detect_table_format(path)
     path = Path(path)
+    check_digest(path)
     header = table_columns(path, form)
     if form.suffix == _JSON_RECORDS:
         return _read_json_records(path, form)

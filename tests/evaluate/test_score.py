@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.score import ScoreConfig, score_files, score_texts
 from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
+from polyglance.files import DIGESTS_NAME
 
 COCO = {
     "CIDEr": 0.5997905185184199,
@@ -216,12 +217,13 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     assert select_segments(read, None, Resampling(num_samples=50)).scores == report.scores
     written = json.loads(path.read_text())
     assert written["scores"] == report.as_dict()["scores"]
-    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == ["scores.json", "scores.npz"]
+    assert sorted(entry.name for entry in (tmp_path / "out").iterdir()) == [DIGESTS_NAME, "scores.json", "scores.npz"]
 
 
 def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
     path = write_scores(score_texts(*small(), language="en", bootstrap=0), tmp_path)
     good = path.read_text()
+    (tmp_path / DIGESTS_NAME).unlink()  # as older versions have written them
     for content, message in (
         (good[:100], "not valid JSON"),
         ("{}", "not a file of scores"),

@@ -149,6 +149,10 @@ def test_smaller_models_of_equal_loss_and_the_least_compute_with_inference():
     assert half.inference_ratio == pytest.approx(0.5)
     tiny = next(one for one in plan.smaller if one.factor == 0.0625)
     assert (tiny.data.value, tiny.training_ratio) == (None, None)
+    capped = ask(additive(), max_gmac=1e12, inference_tokens=1e13, max_tokens=half.data.value)
+    assert all(one.data.value is None or one.data.value <= half.data.value * 1.0001 for one in capped.smaller)
+    (least,) = [one for one in capped.smaller if one.is_best]
+    assert least.size == pytest.approx(half.size, rel=1e-4)  # the smallest one that the data suffice for
 
 
 @pytest.mark.parametrize(

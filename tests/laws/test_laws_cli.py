@@ -98,6 +98,21 @@ def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
     assert "last value" in text
 
 
+def test_make_and_list(run, tmp_path):
+    constants = "E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28"
+    law = tmp_path / "law.json"
+    assert "406.4" in run("make", "--form", "additive", "--set", constants, "--out", law).stdout
+    for source in (law, "chinchilla"):
+        assert "1.9366" in run("predict", source, "--at", "N=7e10,D=1.4e12").stdout
+        assert "best size: N 2.996e+09, D 1.669e+11" in run("plan", source, "--max-gmac", 1e12).stdout
+    assert "arXiv 2203.15556" in run("list").stdout
+    assert "410.7" in run("list", "chinchilla").stdout
+    assert json.loads(run("list", "--json").stdout)[0]["name"] == "paper-v1-compute"
+    assert json.loads(run("list", "chinchilla", "--json").stdout)["parameters"]["A"] == pytest.approx(406.4)
+    assert "--set is given 2 times" in run("make", "--set", "E=1", "--set", "A=2").stderr
+    assert "did you mean 'chinchilla'" in run("list", "chinchila").stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

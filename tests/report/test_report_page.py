@@ -19,6 +19,7 @@ from synthetic_study import COVERAGE, grid, write_csv, write_laws, write_study
 from polyglance.coverage import Cell, Coverage
 from polyglance.laws import Law
 from polyglance.report import ReportResult, wording, write_report
+from polyglance.report.laws import format_held_out
 from polyglance.run_records import LossRecord, read_runs
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -174,6 +175,7 @@ def test_laws_are_shown_with_intervals(folder: Path, written: tuple[ReportResult
     assert row[1:3] == ["all runs", str(fit.num_rows)]
     ends = f"{wording.format_significant(low)} to {wording.format_significant(high)}"
     assert row[4] == f"{wording.format_significant(fit.parameters['a1'])} ({ends})"
+    assert row[-3] == format_held_out(fit)
     assert row[-2:] == [wording.format_fixed(fit.r2_log), wording.format_fixed(fit.r2_raw)]
     assert "not determined" in html  # the exponent of T of a family that has one T
     for form in ("compute", "product"):

@@ -33,7 +33,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "data": "Make, build, count and look at data sets.",
         "model": "Sizes and their costs; initial models; checkpoints of the published code.",
         "eval": "Have a model caption, translate, disambiguate; measure its losses.",
-        "law": "Fit scaling laws to a table of runs, compare them, predict and plan.",
+        "law": "Scaling laws: fit to a table of runs, published ones; compare, predict and plan.",
         "study": "A grid of runs, from data to the report.",
     }
 )
@@ -59,6 +59,8 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("score",): "score:score",
         ("results",): "results:show_results",
         ("law", "fit"): "law:fit",
+        ("law", "make"): "law:make",
+        ("law", "list"): "law:list_laws",
         ("law", "columns"): "law:columns",
         ("law", "compare"): "law:compare",
         ("law", "predict"): "law:predict",
@@ -67,6 +69,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
         ("study", "report"): "study:write_report",
+        ("verify",): "verify:verify",
     }
 )
 """Words of each verb -> module and function."""
@@ -131,7 +134,7 @@ def _run(args: list[str]) -> None:
         _make_app(_load).cli(prog="polyglance", args=["--tyro-print-completion", *args[1:]], registry=REGISTRY)
     if (words := _find_verb(args)) is not None:
         options = _collect_lines(args[len(words) :])
-        _check_repeated(options)
+        _check_repeated(words, options)
         prog = " ".join(("polyglance", *words))
         tyro.cli(_load(words), prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
         return
@@ -163,11 +166,11 @@ def _collect_lines(options: Sequence[str]) -> list[str]:
     return [*kept, *(word for name, lines in values.items() for word in (name, "\n".join(lines)))]
 
 
-def _check_repeated(options: Sequence[str]) -> None:
+def _check_repeated(words: tuple[str, ...], options: Sequence[str]) -> None:
     """Refuse an option that is given twice, where one value would silently replace the other."""
     names = [option.partition("=")[0].replace("_", "-") for option in options if option.startswith("--")]
     for name in names:
-        if names.count(name) > 1 and name not in _REPEATABLE:
+        if names.count(name) > 1 and (name not in _REPEATABLE or words == ("law", "make")):
             raise MistakeError(f"{name} is given {names.count(name)} times; expected once")
 
 

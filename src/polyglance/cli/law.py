@@ -1,4 +1,4 @@
-"""`polyglance law columns | fit | compare | predict | plan`."""
+"""`polyglance law columns | fit | make | list | compare | predict | plan`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,13 +14,16 @@ from polyglance.laws import (
     FitConfig,
     Law,
     LawComparison,
+    MakeConfig,
     PlanConfig,
     PrepareConfig,
     Table,
     compare_laws,
     describe_table,
     fit_law,
+    list_published_laws,
     load_law,
+    make_law,
     plan_with_law,
     predict_new_group,
     predict_with_law,
@@ -29,6 +32,7 @@ from polyglance.laws import (
 )
 from polyglance.laws.text import (
     format_budget,
+    format_catalogue,
     format_columns,
     format_comparison,
     format_law,
@@ -37,7 +41,7 @@ from polyglance.laws.text import (
 )
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["columns", "compare", "fit", "plan", "predict"]
+__all__ = ["columns", "compare", "fit", "list_laws", "make", "plan", "predict"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +104,33 @@ def fit(
     show(law.summary() if json else law, json, format_law)
 
 
+def make(config: Options[MakeConfig], out: Path | None = None, json: bool = False) -> None:
+    """Make a law from its constants, such as those of a publication, to predict and plan with.
+
+    Args:
+        out: File to write the law to (.json).
+        json: Print the result as JSON.
+    """
+    law = make_law(config)
+    if out is not None:
+        law.save(out)
+    show(law.summary() if json else law, json, format_law)
+
+
+def list_laws(name: Positional[str | None] = None, json: bool = False) -> None:
+    """List the published laws that have a name, or print one of them.
+
+    Args:
+        name: A published law, to be printed with its constants.
+        json: Print the result as JSON.
+    """
+    if name is None:
+        show(list_published_laws(), json, format_catalogue)
+        return
+    law = load_law(name)
+    show(law.summary() if json else law, json, lambda law: f"source: {law.data['source']}\n{format_law(law)}")
+
+
 def compare(
     table: Positional[Path], config: Options[CompareConfig], file: Options[TableFile] = TableFile(), json: bool = False
 ) -> None:
@@ -123,7 +154,7 @@ def predict(
     """Predict with a law, with intervals for the mean and for a new run.
 
     Args:
-        law: A law file, or paper-v1-compute or paper-v1-product.
+        law: A law file, or the name of a published law (`polyglance law list`).
         at: Values of the predictors, as in P=1e9,S=1e7,T=6.02.
         table: Table of rows to predict, with a column per predictor, in place of --at.
         group: Group of the law; all of them if not given.
@@ -156,7 +187,7 @@ def plan(
     --max-flop, --max-hours, --max-gpu-hours or --max-money.
 
     Args:
-        law: A law file (product, additive or compute), or paper-v1-compute or paper-v1-product.
+        law: A law file (product, additive or compute), or the name of a published law (`polyglance law list`).
         downstream: A law file of the score against the loss (form downstream), for --target-score.
         candidates: Models to choose from: a table, or model cards as .json.
         json: Print the result as JSON.

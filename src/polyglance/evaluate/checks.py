@@ -5,7 +5,7 @@ Both are one line. Every check stands for a mistake that other tools let pass: s
 arguments, CIDEr of one image, document frequencies of a subset, words where a language has no spaces.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -229,7 +229,7 @@ def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
 
 
 def _check_duplicates(
-    predicted: dict[str, list[str]], wanted: Sequence[str], source: str, duplicates: Duplicates
+    predicted: Mapping[str, Sequence[str]], wanted: Sequence[str], source: str, duplicates: Duplicates
 ) -> list[str]:
     """Refuse wanted ids that have different predictions, or warn of them where `duplicates` allows it."""
     repeated = [name for name in wanted if len(predicted.get(name, ())) > 1]
@@ -245,7 +245,7 @@ def _check_duplicates(
 
 
 def _check_ids(
-    predicted: dict[str, list[str]],
+    predicted: Mapping[str, Sequence[str]],
     wanted: Sequence[str],
     hypotheses: TextSet,
     references: TextSet,
@@ -279,6 +279,7 @@ def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) ->
         "\ufffd" in new and "\ufffd" not in old
         for olds, news in zip(groups, cleaned, strict=True)
         for old, new in zip(olds, news, strict=True)
+        if new is not old
     )
     if num_halves:
         warnings.append(f"{source}: {num_halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
@@ -286,6 +287,8 @@ def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) ->
 
 
 def _replace_halves(text: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -176,19 +176,24 @@ def score_systems(
     if not references:
         raise ValueError("--refs is missing: the file of references")
     _check_language(config)
-    predicted_texts, reference_texts = _read_files(predictions, references, config)
-    ids = None if config.ids is None else read_ids(config.ids)
-    systems = keep_common(
-        [
-            pair_texts(texts, reference_texts, ids=ids, missing=config.missing, duplicates=config.duplicates)
-            for texts in predicted_texts
-        ]
-    )
+    systems = _pair_files(predictions, references, config)
     sources: Sequence[str] = ()
     if config.sources is not None:
         texts = {name: several[0] for name, several in read_texts(config.sources).by_id().items()}
         sources = _align_sources(texts, str(config.sources), systems[0])
     return _score(systems, config, sources=sources, names=[str(path) for path in predictions])
+
+
+def _pair_files(predictions: Sequence[Path], references: Sequence[Path], config: ScoreConfig) -> list[SegmentTexts]:
+    """Read the files and pair their texts; what was read is kept in the pairs alone."""
+    predicted, expected = _read_files(predictions, references, config)
+    ids = None if config.ids is None else read_ids(config.ids)
+    return keep_common(
+        [
+            pair_texts(texts, expected, ids=ids, missing=config.missing, duplicates=config.duplicates)
+            for texts in predicted
+        ]
+    )
 
 
 def _read_files(

@@ -20,7 +20,7 @@ from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 from polyglance.evaluate.text_differences import FormWarning
 from polyglance.evaluate.texts.text_set import Id
-from polyglance.files import read_json, write_atomically
+from polyglance.files import check_digest, read_json, seal_files, write_atomically
 
 __all__ = [
     "SCORES_NAME",
@@ -248,6 +248,7 @@ def write_scores(report: ScoreReport, out_dir: str | Path) -> Path:
     }
     write_atomically(out_dir / _STATISTICS_NAME, content.getvalue())
     write_atomically(out_dir / SCORES_NAME, json.dumps(values, indent=1) + "\n")
+    seal_files(out_dir, [_STATISTICS_NAME, SCORES_NAME])
     return out_dir / SCORES_NAME
 
 
@@ -303,6 +304,7 @@ def _parse_details(values: Mapping[str, Any], path: str | Path) -> tuple[MetricS
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_digest(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:

@@ -20,6 +20,7 @@ from polyglance.evaluate.texts.lines import read_lines
 from polyglance.evaluate.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
 from polyglance.evaluate.texts.tables import is_columnar, is_table, read_columnar, read_table
 from polyglance.evaluate.texts.text_set import (
+    Entry,
     FormContent,
     Id,
     ReadOptions,
@@ -41,6 +42,9 @@ FORMS: tuple[TextForm, ...] = (
     TextForm(name="one text per line", matches=lambda file, options: True, read=read_lines),  # noqa: ARG005
 )
 """Forms of files, in the order in which they are tried."""
+
+
+_BINARY_FORMS = frozenset({FORMS[0].name})
 
 
 def make_text_set(texts: Mapping[Any, str] | Mapping[Any, Sequence[str]], source: str) -> TextSet:
@@ -93,12 +97,18 @@ def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
     if not content.entries:
         raise ValueError(f"{file.path}: holds no texts")
     content = _expand_lists(content, str(file.path))
+    if form.name not in _BINARY_FORMS and (how := file.describe_format()):
+        content = replace(content, notes=(f"{file.path}: {how}", *content.notes))
     given = {name.name: getattr(content, name.name) for name in fields(content)}
     return TextSet(**{**given, "source": str(file.path), "entries": tuple(content.entries)})
 
 
 def _expand_lists(content: FormContent, source: str) -> FormContent:
     """Read lists of texts that were written into one string each."""
+    if content.layout == "lines" and len(content.entries) == 1 and (only := parse_list(content.entries[0][1][0])):
+        several: list[Entry] = [(number, (text,)) for number, text in enumerate(only, 1)]
+        note = f"{source}: its only line is a list; the {len(only):,} texts in it are read as one text per line"
+        return replace(content, entries=several, notes=(*content.notes, note))
     if not any(
         texts[0].lstrip()[:1] in ("[", "(", "a") and texts[0].rstrip()[-1:] in ("]", ")")
         for _, texts in content.entries

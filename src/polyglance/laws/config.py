@@ -67,7 +67,7 @@ class FormConfig(PrepareConfig):
     objective: ObjectiveName = "log-huber"
     """Loss that the fit minimises, summed over the rows."""
     delta: float = 1e-3
-    """Residual, in log y, at which log-huber turns from square to linear."""
+    """Residual at which log-huber (in log y) and huber (in y) turn from square to linear."""
     overestimate: float = 10.0
     """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
     offset: bool | None = None
@@ -91,7 +91,7 @@ class FormConfig(PrepareConfig):
         self.make_objective()
         refuse_unused(
             self,
-            delta=(self.objective == "log-huber", "without `objective` log-huber"),
+            delta=(self.objective in ("log-huber", "huber"), "without `objective` log-huber or huber"),
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),
@@ -125,6 +125,8 @@ class FitConfig(FormConfig):
     """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
+    tie: Mapping[str, str] = field(default_factory=dict)
+    """Exponents that are equal to another one, as in alpha=beta. The two are one parameter of the fit."""
     share: tuple[str, ...] = ()
     """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
     bootstrap: int = 1000
@@ -165,6 +167,7 @@ class FitConfig(FormConfig):
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"], plain["roles"] = dict(self.columns), dict(self.fix), dict(self.roles)
+        plain["tie"] = dict(self.tie)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
         plain["share"] = list(self.share)
         plain["melt"], plain["derive"] = dict(self.melt), dict(self.derive)

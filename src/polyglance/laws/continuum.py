@@ -35,6 +35,7 @@ FACTORS = tuple(float(2.0**k) for k in np.arange(-3, 3.5, 0.5))
 """Sizes of the curve, as multiples of the best one."""
 SMALLER = tuple(float(2.0**k) for k in np.arange(-0.5, -4.5, -0.5))
 """Sizes of the smaller models of equal loss, as multiples of the best one."""
+DATA_LIMITS = ("max_samples", "max_tokens")
 _TRENDS = {SIZES[0]: "only rises with", SIZES[1]: "only falls with"}
 MACS_PER_PARAMETER = 2.0
 """MAC of training for each parameter and token: a forward pass and as much again."""
@@ -242,7 +243,8 @@ class Continuum:
         notes = self._note_costs()
         if is_corner:
             notes.append(self._note_corner(trend, best))
-        smaller = self._list_smaller(at, log_data, ends[0] if is_corner else -np.inf)
+        most = min((line.level for line in lines if line.limit in DATA_LIMITS), default=np.inf)
+        smaller = self._list_smaller(at, log_data, ends[0] if is_corner else -np.inf, most)
         if smaller:
             notes.append(
                 "the smaller models see more data than the budget pays for, to reach the loss of the best size"
@@ -301,8 +303,13 @@ class Continuum:
             )
         return curve
 
-    def _list_smaller(self, at: float, log_data: float, smallest: float) -> list[SmallerModel]:
-        """Return smaller models that reach the loss of the best one, and the one with the least compute in all."""
+    def _list_smaller(self, at: float, log_data: float, smallest: float, most: float) -> list[SmallerModel]:
+        """Return smaller models that reach the loss of the best one, and the one with the least compute in all.
+
+        Args:
+            smallest: log of the smallest size to consider.
+            most: log of the most data that the limits on data allow; a model that needs more is left out.
+        """
         tokens, costs = self.costs.subject.config.inference_tokens, self.costs
         if costs.forward is None:
             if tokens is not None:
@@ -311,10 +318,11 @@ class Continuum:
         factors = [factor for factor in SMALLER if at + np.log(factor) >= smallest - 1e-9]
         least = None
         if tokens is not None:
-            least = float(np.exp(self._find_least_total(at, log_data, max(smallest, at - np.log(1e6))) - at))
+            least = float(np.exp(self._find_least_total(at, log_data, max(smallest, at - np.log(1e6)), most) - at))
             least = 1.0 if least > 1 - 1e-9 else least
             factors = sorted({*factors, least}, reverse=True)
-        return [self._make_smaller(at, log_data, factor, is_best=factor == least) for factor in factors]
+        models = [self._make_smaller(at, log_data, factor, is_best=factor == least) for factor in factors]
+        return [one for one in models if np.log(one.data.value or 1.0) <= most + 1e-6]
 
     def _make_smaller(self, at: float, log_data: float, factor: float, *, is_best: bool) -> SmallerModel:
         fit, costs, log_size = self.fit, self.costs, at + float(np.log(factor))
@@ -345,7 +353,7 @@ class Continuum:
         log_loss = terms.log_loss(np.array([at]), np.array([log_data]))
         return terms.solve_data(np.full((len(theta), 1), log_size), log_loss)[:, 0]
 
-    def _find_least_total(self, at: float, log_data: float, smallest: float) -> float:
+    def _find_least_total(self, at: float, log_data: float, smallest: float, most: float) -> float:
         """Return the log size at which training and inference together need the least compute for the same loss."""
         costs, terms = self.costs, self.terms(self.fit.theta[None])
         assert costs.forward is not None
@@ -357,7 +365,8 @@ class Continuum:
         def total(log_sizes: Floats) -> Floats:
             amount = terms.solve_data(log_sizes, log_loss)
             sums = np.logaddexp(amount + costs.rate("compute", log_sizes), log_tokens + level + slope * log_sizes)
-            return np.asarray(np.where(np.isfinite(amount), sums, 1e6 - log_sizes))  # a larger size can
+            can = np.isfinite(amount) & (amount <= most + 1e-9)
+            return np.asarray(np.where(can, sums, 1e6 - log_sizes))  # a larger size can
 
         return float(minimise_convex(total, np.array([[smallest]]), np.array([[at]]))[0, 0])
 

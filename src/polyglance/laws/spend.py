@@ -24,7 +24,7 @@ from polyglance.laws.continuum import (
 )
 from polyglance.laws.costs import Candidate, Rates
 from polyglance.laws.intervals import Estimate
-from polyglance.laws.law import Fit, Law
+from polyglance.laws.law import Fit, HeldOut, Law
 from polyglance.laws.limits import LIMITS, check_limits
 from polyglance.laws.question import Subject, fill_values, find_extrapolation, find_subject, loss_at
 from polyglance.laws.roles import Role, find_by_role
@@ -62,6 +62,8 @@ class BudgetOption:
 class BudgetPlan:
     """Result of `spend_budget`."""
 
+    held_out: HeldOut | None
+    """How well this law would have predicted the largest runs of its table from the smaller ones; None if not known."""
     size: str
     """Predictor that counts parameters."""
     data: str
@@ -116,6 +118,7 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
     else:
         answer = Continuum(costs, others).answer()
     return BudgetPlan(
+        held_out=fit.held_out,
         size=size,
         data=costs.data,
         roles=subject.roles,

@@ -258,7 +258,7 @@ def _match_width(names: list[str], rows: Sequence[Sequence[str]], notes: list[st
         while names and not names[-1] and max(widths) < len(names):
             names = names[:-1]
         return names
-    if widths != {len(names) + 1} or not all(row[-1] for row in rows if row):
+    if widths != {len(names) + 1} or not any(row[-1] for row in rows if row):
         return names  # delimiters at the ends of rows are dealt with row by row
     first = [row[0] for row in rows if row]
     counts = [str(number) for number in range(1, len(first) + 1)]

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 from polyglance.laws.compare import LawComparison
 from polyglance.laws.describe import TableDescription
 from polyglance.laws.intervals import Estimate
-from polyglance.laws.law import Fit, Law, LawWarning, Prediction
+from polyglance.laws.law import Fit, HeldOut, Law, LawWarning, Prediction
 from polyglance.laws.plan import LawPlan
+from polyglance.laws.published import PublishedLaw
 from polyglance.laws.spend import BudgetPlan
 
 __all__ = [
     "format_budget",
+    "format_catalogue",
     "format_columns",
     "format_comparison",
     "format_law",
@@ -74,7 +76,14 @@ def _format_fit(label: str, fit: Fit) -> list[str]:
         f"objective {fit.objective:.10g}, {fit.num_rows} rows, R^2 of log y {fit.r2_log:.4f}, R^2 of y {fit.r2_raw:.4f}"
     )
     table = _format_table(["", "value", f"{100 * fit.confidence:.0f} % interval"], rows)
-    return [*head, table, *([scores] if fit.num_rows else []), *_format_warnings(fit.warnings)]
+    known = [scores, _format_held_out(fit.held_out)] if fit.num_rows else []
+    return [*head, table, *known, *_format_warnings(fit.warnings)]
+
+
+def _format_held_out(held_out: HeldOut | None) -> str:
+    if held_out is None:
+        return "held-out error: not known: this law has no runs, or too few smaller ones to be fitted to"
+    return f"held-out error: {held_out}"
 
 
 def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
@@ -131,7 +140,7 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}"]
+    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
     header = ["model", "status", f"{plan.solve_for} needed", "C (GMAC)", "hours", "cost", "loss at cap", "cheapest in"]
     rows = [
         [
@@ -167,6 +176,16 @@ def format_plan(plan: LawPlan) -> str:
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
 
 
+def format_catalogue(laws: Sequence[PublishedLaw]) -> str:
+    """Return a line for each law: name, equation, groups, source."""
+    widths = [max(len(getattr(law, name)) for law in laws) for name in ("name", "equation")]
+    return "\n".join(
+        f"{law.name:<{widths[0]}}  {law.equation:<{widths[1]}}  {law.source}"
+        + (f"; groups {', '.join(law.groups)}" if law.groups else "")
+        for law in laws
+    )
+
+
 SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Multiples of the best size that are printed."""
 
@@ -174,7 +193,7 @@ SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 def format_budget(plan: BudgetPlan) -> str:
     """Return the best size, the candidates, the curve along the budget and smaller models as tables, then the notes."""
     limits = ", ".join(f"{name} {value:.6g}" for name, value in plan.limits.items())
-    sections = [f"budget {limits}\n{_format_roles(plan.roles)}"]
+    sections = [f"budget {limits}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
     if plan.best is not None:
         best = plan.best
         costs = ", ".join(f"{_COSTS[name]} {value:.4g}" for name, value in best.costs.items())

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from polyglance.engines.config import Dtype
 from polyglance.engines.devices import choose_device, choose_dtype
+from polyglance.engines.loading import load_pretrained
 from polyglance.language_identity import judge_language
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
@@ -248,10 +249,4 @@ def load_polyglance(folder: str | Path) -> Polyglance:
         )
     for name in checkpoint:
         checkpoint[name]
-    try:
-        model, report = Polyglance.from_pretrained(folder, output_loading_info=True)
-    except RuntimeError as error:  # a shape that does not fit
-        raise ValueError(f"{folder}: {str(error).strip().splitlines()[0]}") from None
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
-    return model
+    return load_pretrained(Polyglance, folder)

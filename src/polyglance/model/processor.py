@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from polyglance.config import from_dict, to_dict
-from polyglance.files import read_json, write_json
+from polyglance.files import DamagedError, read_json, write_json
 from polyglance.images import ImageError
 from polyglance.languages import language
 from polyglance.mixture.collate import pad
@@ -29,6 +29,8 @@ from polyglance.model.vision import normalise_pixels
 __all__ = ["Processor", "ProcessorConfig", "resolve_prefix"]
 
 _CONFIG = "processor.json"
+_MAX_SIDE = 16_384
+"""Largest side of the square images, in pixels."""
 _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decoder_tokenizer.json"
 
 
@@ -48,6 +50,31 @@ class ProcessorConfig:
     """Ids after a prompt."""
     target_start_ids: tuple[int, ...]
     """Ids that decoding starts from, before a language prefix."""
+
+    def __post_init__(self) -> None:
+        ids = (self.prompt_pad_id, *self.prompt_start_ids, *self.prompt_end_ids, *self.target_start_ids)
+        if not 0 < self.image_size <= _MAX_SIDE or self.max_prompt_tokens < 1:
+            raise ValueError(f"image_size is 1 to {_MAX_SIDE} and max_prompt_tokens at least 1")
+        if not self.target_start_ids or not all(0 <= token < 2**31 for token in ids):
+            raise ValueError("ids of tokens are 0 or more, and target_start_ids has one at least")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ProcessorConfig":
+        """Read processor.json of a model's folder.
+
+        Raises:
+            ValueError: there is none, or a value that does not fit: one line.
+        """
+        path = folder / _CONFIG
+        if not path.exists():
+            raise ValueError(f"{folder}: no {_CONFIG}: this model was saved without its processor")
+        try:
+            return from_dict(cls, read_json(path, max_bytes=2**20))
+        except DamagedError:
+            raise
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
 class Processor:
@@ -187,9 +214,7 @@ class Processor:
             ValueError: no processor, or a file of it that is missing or broken.
         """
         folder = Path(folder)
-        if not (folder / _CONFIG).exists():
-            raise ValueError(f"{folder}: no {_CONFIG}: this model was saved without its processor")
-        config = from_dict(ProcessorConfig, read_json(folder / _CONFIG))
+        config = ProcessorConfig.read(folder)
         if (folder / _SHARED).exists():
             return cls(config, load_tokenizer(folder / _SHARED))
         return cls(config, load_tokenizer(folder / _ENCODER), load_tokenizer(folder / _DECODER))

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from polyglance.config import from_dict
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
-from polyglance.files import read_json
+from polyglance.files import check_digest, read_json
 from polyglance.laws import Law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import (
@@ -129,6 +129,7 @@ def read_study(path: Path) -> StudyFolder:
 def _read_config(path: Path) -> tuple[str, str, Coverage]:
     """Return title, text and coverage. The rest is not looked at: a study of another version is shown, too."""
     try:
+        check_digest(path)
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except FileNotFoundError:

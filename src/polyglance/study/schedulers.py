@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Protocol, Self
 
-from polyglance.processes import end_with_parent
+from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
 
@@ -137,7 +136,7 @@ class LocalWorkers:
     def __init__(self, config: StudyConfig, *, num_slots: int) -> None:
         self.num_slots = num_slots
         self._config = config
-        self._pool = ProcessPoolExecutor(num_slots, mp_context=get_context("spawn"), initializer=_start_worker)
+        self._pool = ProcessPoolExecutor(num_slots, mp_context=open_worker_context(), initializer=_start_worker)
         self._running: dict[Future[EndedJob], Job] = {}
 
     def __enter__(self) -> Self:
@@ -160,7 +159,8 @@ class LocalWorkers:
         try:
             return future.result()
         except BrokenProcessPool:
-            return EndedJob(job=job, problem=f"{job.id}: its worker was killed (out of memory?); run again to go on")
+            problem = f"{job.id}: its worker was killed (out of memory, or as said above); run again to go on"
+            return EndedJob(job=job, problem=problem)
 
 
 class ThisProcess:

@@ -13,7 +13,7 @@ from pathlib import Path
 from polyglance.config import save
 from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
-from polyglance.processes import num_cores
+from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_state import is_done, read_problem, read_state
@@ -120,6 +120,7 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     Raises:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
+    refuse_in_imported_script()
     with locked(config.out, _VERB):
         return _plan(config, _count_workers(workers))
 
@@ -146,6 +147,7 @@ def run_study(
     Raises:
         ValueError: a job failed otherwise, no run is left, or another process works on the study.
     """
+    refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
     with locked(config.out, _VERB):
@@ -281,6 +283,8 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     problems = fit_laws(config)
     report = write_report(config.out)
     seal_files(config.out, [table.name, "study.toml"])
+    for folder in (config.out / "laws", report.page.parent):
+        seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
     return StudyResult(
         num_runs=report.num_runs,
         seconds=time.monotonic() - started_s,

@@ -4,6 +4,7 @@ import torch
 
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
+from polyglance.engines.loading import load_pretrained
 from polyglance.files import write_atomically
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
@@ -12,7 +13,7 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import insert_language_model, insert_vision_tower
 from polyglance.model.component_names import PUBLISHED_TRAINED
 from polyglance.model.components import freeze
-from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.processor import Processor
 from polyglance.train.config import RunConfig, TrainConfig
 
@@ -40,7 +41,7 @@ def make_tokenizer(config: RunConfig, runtime: Runtime) -> None:
 def make_model_config(config: TrainConfig) -> PolyglanceConfig:
     """Return the configuration of the run's model: the checkpoint's, or that of a micro model for the tokenizer."""
     if (folder := config.start.checkpoint_folder()) is not None:
-        return PolyglanceConfig.from_pretrained(folder)
+        return load_config(folder)
     assert config.tokenizer is not None
     return config.start.model.build(load_tokenizer(config.tokenizer).get_vocab_size())
 
@@ -50,7 +51,7 @@ def make_model(config: TrainConfig) -> Polyglance:
     are given; all but the trained components are frozen."""
     start = config.start
     if (folder := start.checkpoint_folder()) is not None:
-        model = Polyglance.from_pretrained(folder, dtype=torch.float32)
+        model = load_pretrained(Polyglance, folder, dtype=torch.float32)
     else:
         model_config = make_model_config(config)
         torch.manual_seed(config.seed)
