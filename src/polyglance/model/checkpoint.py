@@ -5,9 +5,11 @@ with new_folder("out") as folder:
     write_weights(folder, ((name, source[name]) for name in source))
 """
 
+import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,19 +20,25 @@ from polyglance.files import replacing_folder, write_json
 __all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
 
 
-def find_folder(name: str | Path) -> Path:
+def find_folder(name: str | Path, **options: Any) -> Path:
     """Return the folder or, for a name on the Hugging Face hub, its downloaded copy.
+
+    Args:
+        options: of `huggingface_hub.snapshot_download`: `revision`, `cache_dir`, `local_files_only`, ...
 
     Raises:
         ValueError: neither a folder nor a model that the hub gives out.
     """
     if Path(name).is_dir():
         return Path(name)
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
+        raise ValueError(f"{name}: no such folder, and not a name on the hub, which is owner/name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(str(name), allow_patterns=["*.json", "*.safetensors", "*.model", "*.txt"]))
+        patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
+        return Path(snapshot_download(str(name), allow_patterns=patterns, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{name}: no such folder, and the hub does not give it out ({reason})") from None

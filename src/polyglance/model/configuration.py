@@ -1,10 +1,12 @@
 """The configuration of a model: of vision tower, encoder and decoder, which are transformers', and of their joints."""
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from transformers import AutoConfig, BartConfig, PreTrainedConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from polyglance.model.hub_files import CONFIG_AUTO_MAP, write_module
 from polyglance.model.vision import ConvStemConfig
 
 __all__ = ["PolyglanceConfig"]
@@ -20,6 +22,7 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
     """
 
     model_type = "polyglance"
+    keys_to_ignore_at_inference: ClassVar = ["cache", "past_key_values"]
     sub_configs: ClassVar = {"vision_config": AutoConfig, "encoder_config": BartConfig, "decoder_config": AutoConfig}
 
     def __init__(
@@ -51,6 +54,16 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         kwargs.setdefault("decoder_start_token_id", self.decoder_config.eos_token_id)
         kwargs["is_encoder_decoder"] = True
         super().__init__(**kwargs)
+        self.auto_map = dict(CONFIG_AUTO_MAP)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write config.json, and the module by which Auto classes find this model."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_module(save_directory)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: folders have the module that Auto classes import; the library would copy this file instead."""
 
     @property
     def vocab_size(self) -> int:

@@ -12,20 +12,18 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from polyglance.config import from_dict
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.config import ModelConfig
 from polyglance.engines.devices import choose_compute
 from polyglance.engines.folders import folder_digest
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
-from polyglance.files import read_json
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
-from polyglance.model.processor import Processor, ProcessorConfig, resolve_prefix
+from polyglance.model.processor import Processor, read_processor_config, resolve_prefix
 from polyglance.model.vision import normalise_pixels
 
 __all__ = ["PolyglanceEngine"]
@@ -49,10 +47,7 @@ class PolyglanceEngine(PromptedModel):
         self.name = folder.resolve().name
         self._folder, self._config = folder, config
         self._generate = GenerateConfig(beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)
-        if not (folder / "processor.json").exists():
-            raise ValueError(f"{folder}: no processor.json: this model was saved without its processor")
-        saved = from_dict(ProcessorConfig, read_json(folder / "processor.json"))
-        self._image_size = config.resolution or saved.image_size
+        self._image_size = config.resolution or read_processor_config(folder).image_size
 
     @classmethod
     def for_evaluation(cls, where: str, config: ModelConfig) -> "PolyglanceEngine":
