@@ -11,19 +11,20 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 OLDEST_TRANSFORMERS := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 TEST_TOOLS := pytest pytest-socket pytest-xdist hypothesis beartype
 
-.PHONY: help install install-dev demo test test-fast test-oldest check style clean
+.PHONY: help install install-dev demo test test-fast test-oldest check docs style clean
 
 help:
 	@echo "make demo       a study from nothing to out/micro/report/index.html (about 8 minutes on two cores)"
 	@echo "make test       all tests        make test-fast  without the slow ones"
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
+	@echo "make docs       the documentation site in out/site, with warnings as errors"
 	@echo "make test-oldest                 tests of the model on the oldest supported release of transformers"
 
 # The stamps are redone when what is installed has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[train]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
@@ -46,7 +47,7 @@ test-fast: $(VENV)/.installed-dev
 test-oldest:
 	$(PYTHON) -m venv --clear $(VENV)-oldest
 	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt torch
-	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt --editable . $(TEST_TOOLS) \
+	$(VENV)-oldest/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[train]' $(TEST_TOOLS) \
 		'transformers==$(OLDEST_TRANSFORMERS).*'
 	$(VENV)-oldest/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
 	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(PYTEST_OPTIONS) tests/model
@@ -55,6 +56,11 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev
+	rm -rf out/site-pages
+	$(BIN)/python docs/site_pages.py out/site-pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

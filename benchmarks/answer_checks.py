@@ -4,6 +4,9 @@
 
 Captions of COCO (English), CoMMuTE (German and Russian), Multi30K where it is there, and the captions of the built-in
 world in its six languages. A reason is printed with its share and its first text.
+
+`cut off` is looked for in texts of several sentences. It is measured on paragraphs of three texts of a set that end
+with a mark: how many whole ones are refused, and how many of those whose last word and mark were taken away are found.
 """
 
 import argparse
@@ -12,6 +15,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from polyglance.data.answers import clean_answer, find_answer_flaw
+from polyglance.data.sentences import add_end_mark
 from polyglance.data.world.grammars import grammar
 from polyglance.data.world.scene import sample_scene
 from polyglance.files import read_text
@@ -38,6 +42,7 @@ def main() -> None:
     for (name, code), of_set in texts.items():
         if of_set:
             _report(name, code, of_set)
+            _report_cut_off(code, of_set)
 
 
 def _add_annotations(values: object, texts: list[str]) -> None:
@@ -53,6 +58,23 @@ def _report(name: str, code: str, texts: list[str]) -> None:
     reasons = "; ".join(f"{flaw} {len(of):,} ({of[0]!r})" for flaw, of in sorted(refused.items()))
     num_refused = sum(map(len, refused.values()))
     print(f"{name:<24} {code}  {len(texts):>6,} texts  {num_refused / len(texts):.3%} refused  {reasons}")
+
+
+def _report_cut_off(code: str, texts: list[str]) -> None:
+    whole = [text.strip() for text in texts if text.strip() and add_end_mark(text.strip(), code) == text.strip()]
+    space = "" if code == "zh" else " "
+    paragraphs = [space.join(whole[first : first + 3]) for first in range(0, len(whole) - 2, 3)]
+    if not paragraphs:
+        return
+    cut = [text[: max(1, len(text) - 3)] if code == "zh" else text.rpartition(" ")[0] for text in paragraphs]
+    shares = []
+    for of_kind in (paragraphs, cut):
+        flaws = [find_answer_flaw(clean_answer(text), code, style="paragraph") for text in of_kind]
+        shares.append(sum(flaw == "cut off" for flaw in flaws) / len(of_kind))
+    print(
+        f"{'':<24} {code}  {len(paragraphs):>6,} paragraphs  {shares[0]:.3%} refused as cut off; "
+        f"{shares[1]:.1%} found where the last word was taken away"
+    )
 
 
 if __name__ == "__main__":

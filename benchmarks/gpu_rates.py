@@ -29,6 +29,7 @@ from polyglance.model.flops import build_on_meta, count_macs, count_training_mac
 from polyglance.model.loss import token_nats
 from polyglance.model.vision import normalise_pixels
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.identity import RunIdentity
 from polyglance.train.loop import Hooks, Loop
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import make_batch_source, prepare_objective
@@ -244,7 +245,8 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
             config, model, runtime, run_dir, image_size=plan.image_size, is_cached=is_cached
         )
         source = make_batch_source(config, mixture, model.config, runtime)
-        Loop(objective, source, config, run_dir, runtime, hooks=Hooks(on_row=rows.append)).run()
+        identity = RunIdentity(settings=config.settings, inputs={})  # nothing goes on from its checkpoints
+        Loop(objective, source, config, run_dir, runtime, identity, hooks=Hooks(on_row=rows.append)).run()
     return rows
 
 

@@ -1,5 +1,6 @@
 """What all tests share: where the reference data is, and a small data set of the built-in world."""
 
+import os
 import random
 from collections.abc import Generator
 from io import BytesIO
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # No deadlines and no check of speed: they would measure the machine. Derandomised, so that a red run can be repeated.
 settings.register_profile("polyglance", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("polyglance")
+
+os.fsync = lambda descriptor: None  # tests lose no power, except those that record the calls
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -35,6 +35,8 @@ def name_of(path: Path) -> str:
 
 
 MODULES = {name_of(path): path for path in FILES}
+FRONT_DOOR = "polyglance"
+"""Names modules whose names it offers, and imports each on first use."""
 
 
 def imports(path: Path) -> set[str]:
@@ -57,7 +59,7 @@ def folder_of(module: str) -> str:
 
 def test_imports_point_to_earlier_folders() -> None:
     for module, path in MODULES.items():
-        if module == "polyglance.__main__":
+        if module in (FRONT_DOOR, "polyglance.__main__"):
             continue
         folder = folder_of(module)
         for imported in imports(path):
@@ -69,7 +71,7 @@ def test_imports_point_to_earlier_folders() -> None:
 
 
 def test_files_do_not_import_each_other_in_a_circle() -> None:
-    graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items()}
+    graph = {module: imports(path) & MODULES.keys() for module, path in MODULES.items() if module != FRONT_DOOR}
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:

@@ -1,39 +1,90 @@
-"""Files that other processes read: written whole or not at all, locked, hashed; JSON with errors in one line.
+"""Files that other processes read: written whole or not at all, locked, with digests; JSON with errors in one line.
 
 write_json(folder / "samples.json", counts)
 with replacing(folder / "vectors.npy") as partial:   # `partial` becomes vectors.npy when the block ends well
     np.save(partial.open("wb"), vectors)
 with locked(folder, "polyglance study run"):          # one process at a time
     ...
+
+A file that outlives its process has a digest. There are two forms of it. A record (`write_record`) carries a seal, the
+digest of its own content. Other files are listed, with their digests, in `polyglance-digests.json` of their folder
+(`seal_files`). `read_text` and `read_json` compare a listed file with its digest; who reads a file in another way calls
+`check_digest` or `checked_folder` first. `replacing` keeps the list right when a listed file is written again.
 """
 
+import errno
 import fcntl
 import gzip
 import hashlib
 import json
+import os
 import shutil
+import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
 
 __all__ = [
+    "DIGESTS_NAME",
+    "DamagedError",
+    "FileDigest",
+    "check_digest",
+    "checked_folder",
     "file_sha256",
     "lock",
     "locked",
     "parse_json",
+    "read_digests",
     "read_json",
+    "read_record",
     "read_text",
     "replacing",
     "replacing_folder",
+    "seal_files",
     "write_atomically",
     "write_json",
+    "write_record",
 ]
 
+DIGESTS_NAME = "polyglance-digests.json"
+"""Name of the record with the digests of a folder's files."""
+_SEAL = "seal"
+"""Key of a record's digest."""
 _GZIP = b"\x1f\x8b"
 """First bytes of a gzip file."""
+_MAX_BYTES = 2**31
+"""Largest text that is read into memory, after unpacking, in bytes."""
+_MAX_DEPTH = 100
+"""Deepest nesting of JSON that is read. Python's own limit would end a reader of its values in the middle."""
+
+
+class DamagedError(ValueError):
+    """A file differs from what was written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileDigest:
+    """Name, size and digest of a file."""
+
+    name: str
+    """Name in its folder."""
+    bytes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        is_name = isinstance(self.name, str) and self.name not in ("", ".", "..") and Path(self.name).name == self.name
+        if not (is_name and isinstance(self.bytes, int) and isinstance(self.sha256, str)):
+            raise ValueError(f"{self.name!r} is not a file with its size and SHA-256")
+
+    @classmethod
+    def of(cls, path: Path) -> "FileDigest":
+        """Describe a file on the disk."""
+        return cls(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
@@ -46,6 +97,9 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     """Give a path to write to; it is renamed to `path` when the block ends well, and removed when it raises.
 
+    The content is on the disk before the name is, and the name when this returns: after a loss of power the old file
+    is there, or the new one.
+
     Args:
         several_writers: two processes may write the same file at the same time, each under a name of its own; the last
             one to finish wins. Otherwise a half-written file that a kill left behind is written over.
@@ -54,7 +108,10 @@ def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial" if several_writers else f"{path.name}.partial")
     try:
         yield partial
-        partial.replace(path)
+        _sync(partial)
+        with _relisted(path):
+            partial.replace(path)
+            _sync(path.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -62,14 +119,17 @@ def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
 @contextmanager
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """Give an empty folder to write into; it takes the place of `folder` when the block ends well, and is removed when
-    it raises. For one process at a time."""
+    it raises. Its files are on the disk before its name is. For one process at a time."""
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         yield partial
+        for path in (*partial.rglob("*"), partial):
+            _sync(path)
         shutil.rmtree(folder, ignore_errors=True)
         partial.replace(folder)
+        _sync(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -114,17 +174,24 @@ def write_json(path: str | Path, values: Any, *, indent: int | None = 1) -> None
     write_atomically(path, json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> str:
     """Read a UTF-8 file. A gzip file (ends in `.gz`, or begins as gzip files do) is unpacked.
 
+    Args:
+        max_bytes: largest text, after unpacking.
+
     Raises:
-        ValueError: no such file, damaged, or not UTF-8: one line with file and line.
+        DamagedError: the folder has a digest of the file, and it is another.
+        ValueError: no such file, damaged, too large, or not UTF-8: one line with file and line.
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = _read_at_most(file, max_bytes, path)
+        _compare(path, content)
         if path.suffix == ".gz" or content.startswith(_GZIP):
-            content = gzip.decompress(content)
+            with gzip.open(path) as unpacked:
+                content = _read_at_most(unpacked, max_bytes, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
@@ -138,14 +205,20 @@ def read_text(path: str | Path) -> str:
         raise ValueError(f"{path}:{line}: not UTF-8 (byte 0x{content[error.start]:02x})") from None
 
 
-def read_json(path: str | Path) -> Any:
+def _read_at_most(file: Any, max_bytes: int, path: Path) -> bytes:
+    content: bytes = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise ValueError(f"{path}: larger than {max_bytes / 2**20:,.0f} MiB, the most that is read here")
+    return content
+
+
+def read_json(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> Any:
     """Read a JSON file, plain or gzip.
 
     Raises:
-        ValueError: no such file, not UTF-8, not JSON, or a key that stands twice in one object: one line with file and
-            place.
+        ValueError: as `read_text` and `parse_json`: one line with file and place.
     """
-    return parse_json(read_text(path), str(path))
+    return parse_json(read_text(path, max_bytes=max_bytes), str(path))
 
 
 def parse_json(text: str, where: str) -> Any:
@@ -155,11 +228,11 @@ def parse_json(text: str, where: str) -> Any:
         where: file, or file and line, for the error message.
 
     Raises:
-        ValueError: not JSON, nested too deeply, or a key that stands twice in one object. The standard library would
-            keep the last value of such a key and lose the others silently.
+        ValueError: not JSON, nested too deeply, a number with thousands of digits, or a key that stands twice in one
+            object. The standard library would keep the last value of such a key and lose the others silently.
     """
     try:
-        return json.loads(text, object_pairs_hook=_unique_keys)
+        values = json.loads(text, object_pairs_hook=_unique_keys)
     except json.JSONDecodeError as error:
         place = where if "\n" not in text else f"{where}:{error.lineno}"
         raise ValueError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
@@ -167,6 +240,26 @@ def parse_json(text: str, where: str) -> Any:
         raise ValueError(f"{where}: the key {error.args[0]!r} stands more than once in an object") from None
     except RecursionError:
         raise ValueError(f"{where}: not valid JSON (nested too deeply)") from None
+    except ValueError as error:  # a whole number of more digits than Python reads
+        raise ValueError(f"{where}: not valid JSON ({error})") from None
+    if isinstance(values, (dict, list)) and _is_deep(values):
+        raise ValueError(f"{where}: not valid JSON (nested too deeply)")
+    return values
+
+
+def _is_deep(values: Any) -> bool:
+    """Tell whether JSON values are nested more deeply than `_MAX_DEPTH`."""
+    level = [values]
+    for _ in range(_MAX_DEPTH + 1):
+        level = [
+            value
+            for outer in level
+            for value in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(value, (dict, list))
+        ]
+        if not level:
+            return False
+    return True
 
 
 class _RepeatedKeyError(Exception):
@@ -180,3 +273,156 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
             raise _RepeatedKeyError(key)
         values[key] = value
     return values
+
+
+def write_record(path: str | Path, values: Mapping[str, Any], *, indent: int | None = 1) -> None:
+    """Write plain values as JSON with a seal: the SHA-256 of their content, whatever its spelling."""
+    write_json(path, {**values, _SEAL: _compute_seal(values)}, indent=indent)
+
+
+def read_record(path: str | Path) -> dict[str, Any]:
+    """Read an object from a JSON file, and compare it with its seal, which is left out of the result. A file without a
+    seal, as older versions have written it, is read as it is.
+
+    Raises:
+        DamagedError: the content differs from the one that was sealed.
+        ValueError: as `read_json`, or no object.
+    """
+    return unseal(read_json(path), str(path))
+
+
+def unseal(values: Any, where: str) -> dict[str, Any]:
+    """Compare the values of a record with their seal, and return them without it.
+
+    Raises:
+        DamagedError: the content differs from the one that was sealed.
+        ValueError: no object.
+    """
+    if not isinstance(values, dict):
+        raise ValueError(f"{where}: expected an object with names and values")
+    seal = values.pop(_SEAL, None)
+    if seal is not None and seal != _compute_seal(values):
+        raise DamagedError(f"{where}: damaged (its content differs from what was written)")
+    return values
+
+
+def _compute_seal(values: Mapping[str, Any]) -> str:
+    text = json.dumps(values, sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    # As it is read back: keys are texts, tuples are lists.
+    text = json.dumps(json.loads(text), sort_keys=True, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def seal_files(folder: Path, names: Iterable[str]) -> None:
+    """List files of a folder in its `polyglance-digests.json`, with their present digests. Others stay as listed."""
+    listed = {**read_digests(folder), **{name: FileDigest.of(folder / name) for name in names}}
+    _write_digests(folder, listed)
+
+
+def read_digests(folder: Path) -> Mapping[str, FileDigest]:
+    """Return the listed files of a folder by name; empty where it has no `polyglance-digests.json`.
+
+    Raises:
+        DamagedError: `polyglance-digests.json` itself is damaged.
+    """
+    path = folder / DIGESTS_NAME
+    try:
+        stat = path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return _read_digests(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+def check_digest(path: Path) -> None:
+    """Compare a file with its digest, if its folder lists one.
+
+    Raises:
+        DamagedError: it differs.
+    """
+    listed = read_digests(path.parent).get(path.name)
+    if listed is not None and (path.stat().st_size != listed.bytes or file_sha256(path) != listed.sha256):
+        raise _differs(path)
+
+
+@contextmanager
+def checked_folder(folder: Path) -> Iterator[None]:
+    """Compare the listed files of a folder with their digests while the block reads them: another thread does it, so
+    that large files are read once and the block is not held up.
+
+    Raises:
+        DamagedError: at the end of the block, also in place of an error that a damaged file has caused in it.
+    """
+    listed = read_digests(folder)
+    problems: list[Exception] = []
+
+    def check() -> None:
+        try:
+            for name in listed:
+                check_digest(folder / Path(name).name)
+        except FileNotFoundError as error:
+            problems.append(DamagedError(f"{error.filename}: missing; {folder / DIGESTS_NAME} lists it"))
+        except (OSError, ValueError) as error:
+            problems.append(error)
+
+    thread = threading.Thread(target=check, name="digests", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+        if problems:
+            raise problems[0] from None
+
+
+def _differs(path: Path) -> DamagedError:
+    return DamagedError(
+        f"{path}: damaged or changed: it differs from what was written. Restore it or make it again; to use it as it "
+        f"is, remove {path.parent / DIGESTS_NAME}"
+    )
+
+
+def _compare(path: Path, content: bytes) -> None:
+    """Compare the content of a file with its digest, if its folder lists one."""
+    listed = read_digests(path.parent).get(path.name) if path.name != DIGESTS_NAME else None
+    if listed is not None and hashlib.sha256(content).hexdigest() != listed.sha256:
+        raise _differs(path)
+
+
+@lru_cache(maxsize=64)
+def _read_digests(path: Path, size_bytes: int, changed_ns: int, inode: int) -> Mapping[str, FileDigest]:  # noqa: ARG001 - another of them, another file
+    values = read_record(path)
+    try:
+        files = [FileDigest(**entry) for entry in values.pop("files")]
+        if values:
+            raise ValueError(f"{min(values)!r}")
+        return {str(file.name): file for file in files}
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(f"{path}: damaged ({error})") from None
+
+
+def _write_digests(folder: Path, listed: Mapping[str, FileDigest]) -> None:
+    write_record(folder / DIGESTS_NAME, {"files": [asdict(listed[name]) for name in sorted(listed)]})
+
+
+@contextmanager
+def _relisted(path: Path) -> Iterator[None]:
+    """Take a file that is listed from the list while the block replaces it, and list the new one afterwards."""
+    is_listed = path.name != DIGESTS_NAME and path.name in read_digests(path.parent)
+    if is_listed:
+        listed = read_digests(path.parent)
+        _write_digests(path.parent, {name: file for name, file in listed.items() if name != path.name})
+    yield
+    if is_listed:
+        seal_files(path.parent, [path.name])
+
+
+def _sync(path: Path) -> None:
+    """Wait until the content of a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot do it for folders
+            raise
+    finally:
+        os.close(descriptor)

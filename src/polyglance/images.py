@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 
-import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
 
@@ -39,9 +40,6 @@ _DECODER_ERRORS = (
     zlib.error,
 )
 """Errors that Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
-_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA, _SAMPLE_FORMAT = 258, 262, 284, 338, 339
-"""Tags of TIFF (TIFF 6.0): bits per sample, photometric interpretation, planar configuration, extra samples, sample
-format."""
 _OTHER_FORMATS = {
     "JPEG 2000": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
     "HEIF or AVIF": rb".{4}ftyp(heic|heix|hevc|mif1|msf1|avif|avis)",
@@ -54,6 +52,8 @@ _OTHER_FORMATS = {
     "PNM": rb"P[1-7]\s",
 }
 """Format that is not read -> first bytes of its files."""
+_UNSUPPORTED = re.compile("unsupported|not supported|not configured|unknown raw mode", re.IGNORECASE)
+"""What Pillow says of files that may well be right."""
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -65,16 +65,6 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """EXIF orientation -> what makes the image upright (EXIF 2.32, tag 0x0112)."""
-
-
-class ImageError(ValueError):
-    """An image that cannot be used."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-        """Short reason to count by: `empty`, `not an image`, `unsupported format`, `too many pixels`, `truncated`,
-        `damaged` or `unsupported pixels`."""
 
 
 def to_rgb(
@@ -186,7 +176,7 @@ def _load(data: bytes, max_pixels: int) -> Image.Image:
     return _decoded(_opened(data, max_pixels), data)
 
 
-def _opened(data: bytes, max_pixels: int) -> Image.Image:
+def _opened(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if not data:
         raise ImageError("empty", "the image has no bytes")
     try:
@@ -203,19 +193,15 @@ def _opened(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
-def _decoded(image: Image.Image, data: bytes) -> Image.Image:
+def _decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
     try:
-        _check_tags(image)
-        image.load()
-        if image.format == "PNG":
-            image = _with_colour_key(image, data)
+        return decode_by_tags(image, data)
     except ImageError:
         raise
     except Image.DecompressionBombError as error:
         raise ImageError("too many pixels", str(error)) from None
     except _DECODER_ERRORS as error:
         raise _error_of(error) from None
-    return image
 
 
 def _unidentified(data: bytes) -> ImageError:
@@ -230,87 +216,6 @@ def _unidentified(data: bytes) -> ImageError:
     ):
         return ImageError("damaged", "the header cannot be read")
     return ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}")
-
-
-def _tiff_tags(image: Image.Image) -> dict[int, tuple[int, ...]]:
-    """Tags of a TIFF, each as its values; none of other formats."""
-    found = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
-    if found is None:
-        return {}
-    values = {tag: found.get(tag) for tag in (_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA, _SAMPLE_FORMAT)}
-    return {tag: value if isinstance(value, tuple) else (value,) for tag, value in values.items() if value is not None}
-
-
-def _check_tags(image: Image.Image) -> None:
-    """Refuse the TIFFs that Pillow decodes to other pixels than their tags say."""
-    tags = _tiff_tags(image)
-    bits, planar = tags.get(_BITS, (1,)), tags.get(_PLANAR, (1,))[0]
-    if any(it in (2, 6) for it in tags.get(_SAMPLE_FORMAT, (1,))):
-        raise ImageError("unsupported pixels", "signed samples, of which black and white are not known")
-    if planar == 2 and len(bits) > 1 and any(number != 8 for number in bits):
-        raise ImageError("unsupported pixels", f"planes of {bits[0]} bits")
-    if image.mode in ("LA", "La") and 1 in tags.get(_EXTRA, ()):
-        raise ImageError("unsupported pixels", "grey that was multiplied by its alpha")
-
-
-def _with_colour_key(image: Image.Image, file: bytes) -> Image.Image:
-    """Bring the colour key of a PNG to the scale of the decoded pixels, or make an alpha channel of it."""
-    key = image.info.get("transparency")
-    depth, kind = file[24], file[25]  # the header is the first chunk (PNG specification, section 11.2.1)
-    if isinstance(key, int) and kind == 0 and depth < 8:
-        grey = image.convert("L")
-        grey.info["transparency"] = (key & ((1 << depth) - 1)) * 255 // ((1 << depth) - 1)
-        grey.format = image.format
-        return grey
-    if isinstance(key, tuple) and kind == 2 and depth == 16:
-        high = np.asarray(image.convert("RGB")) == np.array(key) >> 8
-        if not high.all(axis=-1).any():
-            image.info.pop("transparency")
-            return image
-        alpha = np.where((_png_samples(file) == np.array(key)).all(axis=-1), 0, 255).astype(np.uint8)
-        image.info.pop("transparency")
-        image.putalpha(Image.fromarray(alpha))
-    return image
-
-
-def _png_samples(file: bytes) -> np.ndarray:
-    """All 16 bits of the samples of an RGB PNG, shape (height, width, 3). Pillow keeps eight of them."""
-    width, height = struct.unpack(">II", file[16:24])
-    if file[28] or width * height > 2**22:
-        raise ImageError("unsupported pixels", "a colour key of 16 bits in an interlaced or large PNG")
-    packed, place = b"", 8
-    while place + 8 <= len(file):
-        size, name = struct.unpack(">I4s", file[place : place + 8])
-        packed += file[place + 8 : place + 8 + size] if name == b"IDAT" else b""
-        place += 12 + size
-    rows = np.frombuffer(zlib.decompress(packed), np.uint8)[: height * (6 * width + 1)].reshape(height, -1)
-    above = np.zeros((width + 1, 6), np.int64)
-    samples = np.empty((height, width, 6), np.uint8)
-    for number, row in enumerate(rows):
-        above = _unfilter(int(row[0]), row[1:].reshape(width, 6).astype(np.int64), above)
-        samples[number] = above[1:]
-    return samples.reshape(height, width, 3, 2).astype(np.int64) @ np.array([256, 1])
-
-
-def _unfilter(kind: int, row: np.ndarray, above: np.ndarray) -> np.ndarray:
-    """Undo a PNG filter (PNG specification, section 9): row (width, 6), above (width + 1, 6) with zeros at its left."""
-    line = np.zeros_like(above)
-    if kind in (0, 2):
-        line[1:] = row + (above[1:] if kind == 2 else 0)
-    elif kind == 1:
-        line[1:] = np.cumsum(row, axis=0)
-    else:
-        for x in range(1, len(line)):
-            left, up, corner = line[x - 1], above[x], above[x - 1]
-            if kind == 3:
-                predicted = (left + up) // 2
-            else:
-                far = [np.abs(left + up - corner - it) for it in (left, up, corner)]
-                predicted = np.where(
-                    (far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], up, corner)
-                )
-            line[x] = (row[x - 1] + predicted) % 256
-    return line % 256
 
 
 def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
@@ -341,14 +246,14 @@ def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
 def _error_of(error: BaseException) -> ImageError:
     message = str(error).partition("\n")[0] or type(error).__name__
     code = "truncated" if isinstance(error, EOFError) or "truncated" in message.lower() else "damaged"
-    return ImageError(code, message)
+    return ImageError("unsupported pixels" if _UNSUPPORTED.search(message) else code, message)
 
 
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     try:
         if image.mode == "F":
             raise ValueError("where black and white lie is not known")
-        flat = _scaled_grey(image) if image.mode.startswith("I") else image
+        flat = scale_grey(image) if image.mode.startswith("I") else image
         if flat.has_transparency_data:
             flat = flat.convert("RGBA")
             canvas = Image.new("RGB", flat.size, background)
@@ -359,24 +264,6 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
         raise ImageError("unsupported pixels", f"mode {image.mode} cannot be read as RGB ({error})") from None
     turn = _UPRIGHT.get(_orientation(image))
     return rgb if turn is None else rgb.transpose(turn)
-
-
-def _scaled_grey(image: Image.Image) -> Image.Image:
-    """12-bit and 16-bit grey as 8 bits, black to white (Pillow's own conversion clips at 255)."""
-    values = np.asarray(image).astype(np.int64)
-    tags = _tiff_tags(image)
-    white = (1 << tags.get(_BITS, (16,))[0]) - 1
-    if values.min() < 0 or values.max() > white:
-        raise ValueError(f"its values are not those of grey up to {white}")
-    is_inverted = tags.get(_PHOTOMETRIC, (1,))[0] == 0
-    if is_inverted:
-        values = white - values
-    half = 0 if is_inverted or white != 0xFFFF else white // 2  # 12-bit and inverted values are rounded down
-    grey = Image.fromarray(((values * 255 + half) // white).astype(np.uint8))
-    transparent = image.info.get("transparency")
-    if isinstance(transparent, int):
-        grey.putalpha(Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8)))
-    return grey
 
 
 def _orientation(image: Image.Image) -> int:

@@ -11,10 +11,12 @@ import signal
 import subprocess
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
 from multiprocessing import connection
+from multiprocessing.context import SpawnContext
 
-__all__ = ["end_with_parent", "num_cores", "run_program"]
+__all__ = ["end_with_parent", "num_cores", "open_worker_context", "refuse_in_imported_script", "run_program"]
 
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
@@ -23,6 +25,26 @@ _PR_SET_PDEATHSIG = 1
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def open_worker_context() -> SpawnContext:
+    """Return the context that worker processes are started with: new interpreters, which import the main script."""
+    refuse_in_imported_script()
+    return multiprocessing.get_context("spawn")
+
+
+def refuse_in_imported_script() -> None:
+    """Refuse a call that a script makes whenever it is imported, which worker processes do when they start.
+
+    Raises:
+        RuntimeError: this is a worker that imports the script which started it.
+    """
+    frames = (frame for frame, _ in traceback.walk_stack(None))
+    if any(frame.f_globals["__name__"] == "__mp_main__" and frame.f_code.co_name == "<module>" for frame in frames):
+        raise RuntimeError(
+            "a worker process imports this script and would start the same work again: put the call under "
+            "`if __name__ == '__main__':`"
+        )
 
 
 def end_with_parent() -> None:

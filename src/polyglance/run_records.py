@@ -18,7 +18,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from polyglance.config import from_dict
 from polyglance.coverage import SPLITS, Cell, Split
-from polyglance.files import parse_json, read_json, write_atomically, write_json
+from polyglance.files import parse_json, read_json, read_text, write_atomically, write_json
 from polyglance.tables import read_table, table_columns
 
 __all__ = [
@@ -79,17 +79,25 @@ class CellLoss:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionScores:
-    """Scores of the greedy captions of one cell, as shares of the samples between 0 and 1."""
+    """Scores of the greedy captions or translations of one cell. Shares of the samples are between 0 and 1."""
 
     samples: int
-    """Captions that were generated."""
+    """Texts that were generated."""
     right_language: float
-    """Share in the language that was asked for."""
+    """Share identified as the language that was asked for (`polyglance.language_identity`)."""
+    right_language_of_references: float | None = None
+    """The same share of the data set's own texts: what the identifier reaches at best. None in older records."""
+    close_language: float = 0.0
+    """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
     """Share equal to the reference, character by character."""
     attributes: Mapping[str, float] = field(default_factory=dict)
     """Built-in world only: attribute, such as colour -> share of the reference's values that the caption names at the
     same place."""
+    cider: float | None = None
+    """Captions: CIDEr, 0 to 10, with the document frequencies of these references."""
+    bleu: float | None = None
+    """Translations: BLEU, 0 to 100."""
 
     @property
     def attribute_accuracy(self) -> float | None:
@@ -106,15 +114,18 @@ class CellRecord:
     losses: Mapping[Variant, CellLoss]
     """Variant -> loss."""
     generation: Mapping[Variant, CaptionScores] = field(default_factory=dict)
-    """`plain` and `prefix` -> scores of the captions generated without and with the prefix; empty where none were."""
+    """`plain` and `prefix` -> scores of the texts generated without and with the prefix; empty where none were."""
+    disambiguation: float | None = None
+    """Share of ambiguous sentences whose right translation, by the image, costs less than the other one; 0.5 by chance.
+    None where it was not measured."""
 
     def loss(self, variant: Variant = "plain") -> float | None:
         """Return the mean loss in nats per token; None where the variant was not measured."""
         return self.losses[variant].mean_nats if variant in self.losses else None
 
     def score(self, name: str, variant: Variant = "plain") -> float | None:
-        """Return `right_language`, `exact_match` or `attribute_accuracy` of the generated captions; None where they
-        were not scored."""
+        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None where they were not
+        scored."""
         return getattr(self.generation[variant], name) if variant in self.generation else None
 
 
@@ -196,10 +207,14 @@ class LossRecord:
         return _read(cls, values, str(path))
 
 
+_OPTIONAL = ("generation", "disambiguation")
+"""Fields of a cell that are left out of the files where they were not measured."""
+
+
 def cells_to_json(cells: Mapping[Cell, CellRecord]) -> dict[str, Any]:
     """Return cells as plain values, as initial.json holds them: `{"caption-fr": {"split": "UC", "losses": {...}}}`."""
     return {
-        str(cell): {name: value for name, value in asdict(record).items() if name != "generation" or value}
+        str(cell): {name: value for name, value in asdict(record).items() if value or name not in _OPTIONAL}
         for cell, record in cells.items()
     }
 
@@ -250,10 +265,7 @@ def read_captions(path: Path) -> tuple[GeneratedCaption, ...]:
     Raises:
         ValueError: no such file, not UTF-8, or a line that is not a caption: one line with file and line number.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
+    lines = read_text(path).split("\n")
     places = ((f"{path}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
     return tuple(_read(GeneratedCaption, parse_json(line, where), where) for where, line in places)
 
@@ -317,6 +329,14 @@ class RunRow:
     """Share of attributes that unseen captions name right, mean over the attributes; built-in world only."""
     attribute_accuracy_prefix: float | None = None
     """The same after the prefix."""
+    cider: float | None = None
+    """CIDEr of unseen captions, 0 to 10."""
+    cider_prefix: float | None = None
+    """The same after the prefix."""
+    bleu: float | None = None
+    """BLEU of translations, 0 to 100."""
+    disambiguation: float | None = None
+    """Share of ambiguous sentences that the image settles rightly; 0.5 by chance."""
 
     def __getitem__(self, column: str) -> float:
         """Return the number in one of `NUMBER_COLUMNS`; NaN where it was not measured."""

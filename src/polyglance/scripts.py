@@ -1,13 +1,14 @@
-"""Writing systems of texts: whether a text can be in a language, by its letters alone."""
+"""Writing systems of texts: the script that a text is in, and whether it can be in a language, by its letters alone."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
 from polyglance.languages import language
 
-__all__ = ["count_scripts", "is_in_another_script"]
+__all__ = ["count_scripts", "find_script", "is_in_another_script"]
 
 _RANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -23,8 +24,23 @@ _RANGES: Mapping[str, str] = MappingProxyType(
         "Hang": "\u1100-\u11ff\u3130-\u318f\ua960-\ua97f\uac00-\ud7af",
         "Kana": "\u3041-\u3096\u309d-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9d",
         "Hani": "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff",
-        "other": "\u0531-\u0587\u07c0-\u089f\u0a00-\u0bff\u0c80-\u0dff\u0e80-\u10ff"
-        "\u1200-\u1c7f\ua490-\ua63f\uaa00-\uabff",
+        "Armn": "\u0531-\u0587",
+        "Guru": "\u0a00-\u0a7f",
+        "Gujr": "\u0a80-\u0aff",
+        "Orya": "\u0b00-\u0b7f",
+        "Taml": "\u0b80-\u0bff",
+        "Knda": "\u0c80-\u0cff",
+        "Mlym": "\u0d00-\u0d7f",
+        "Sinh": "\u0d80-\u0dff",
+        "Laoo": "\u0e80-\u0eff",
+        "Tibt": "\u0f00-\u0fff",
+        "Mymr": "\u1000-\u109f\ua9e0-\ua9ff\uaa60-\uaa7f",
+        "Geor": "\u10a0-\u10ff\u1c90-\u1cbf",
+        "Ethi": "\u1200-\u139f\u2d80-\u2ddf\uab00-\uab2f",
+        "Khmr": "\u1780-\u17ff",
+        "Mong": "\u1800-\u18af",
+        "other": "\u0700-\u074f\u0780-\u089f\u13a0-\u177f\u18b0-\u1c7f\ua490-\ua63f\ua980-\ua9df\uaa00-\uaa5f"
+        "\uaa80-\uaaff\uab30-\uabff",
     }
 )
 """Script (ISO 15924) -> its letters, for the scripts of `LANGUAGES`; `other`: those of the scripts that have none."""
@@ -33,13 +49,46 @@ _MAX_LATIN_LETTERS = 12
 """A text that is a name or a brand may be in Latin letters in every language."""
 _MIN_LETTERS = 4
 """Fewer letters show nothing."""
+_WEIGHTS: Mapping[str, int] = MappingProxyType({"Latn": 1, "Hang": 3})
+_MIN_KANA_SHARE = 0.1
+"""Least share of kana that makes a text Japanese: Chinese texts have a の in a brand's name."""
 _MIN_SHARE = 0.3
 """Least share of letters in the language's own script."""
 
 
 def count_scripts(text: str) -> dict[str, int]:
     """Count the letters of a text by script (`Hani` for all Chinese characters)."""
-    return {name: number for name in _RANGES if (number := len(_letters(name).findall(text)))}
+    counts: Counter[str] = Counter()
+    for character, number in Counter(text).items():
+        counts[_script_of(character)] += number
+    return {name: counts[name] for name in _RANGES if counts[name]}
+
+
+def find_script(text: str) -> str:
+    """Return the script that most of a text is in, as ISO 15924 code; empty for a text without letters.
+
+    Chinese characters with kana are `Jpan`; without, `Hans`, `Jpan` or `Hant` if there are characters that only one of
+    them has, else `Hani`. A letter counts once in the Latin script, which names and brands have in every language, and
+    twice in other scripts; a sign for a syllable or a word counts three times.
+    """
+    counts = count_scripts(text)
+    num_kana, num_chinese = counts.pop("Kana", 0), counts.pop("Hani", 0)
+    weighted = {name: number * _WEIGHTS.get(name, 2) for name, number in counts.items()}
+    if num_kana or num_chinese:
+        weighted["Hani"] = 3 * (num_kana + num_chinese)
+    if not weighted:
+        return ""
+    found = max(weighted, key=lambda name: weighted[name])
+    if found != "Hani":
+        return found
+    if num_kana >= _MIN_KANA_SHARE * (num_kana + num_chinese):
+        return "Jpan"
+    sets = {_find_sets(character) for character in _letters("Hani").findall(text)}
+    if ("gb2312",) in sets:
+        return "Hans"
+    if ("cp932",) in sets:
+        return "Jpan"
+    return "Hant" if _is_traditional(text) else "Hani"
 
 
 def is_in_another_script(text: str, code: str) -> bool:
@@ -63,6 +112,12 @@ def is_in_another_script(text: str, code: str) -> bool:
 
 
 @cache
+def _script_of(character: str) -> str:
+    """Script of a letter; empty for all other characters."""
+    return next((name for name in _RANGES if _letters(name).match(character)), "")
+
+
+@cache
 def _letters(script: str) -> re.Pattern[str]:
     return re.compile(f"[{_RANGES[script]}]")
 
@@ -81,16 +136,16 @@ def _is_traditional(text: str) -> bool:
     """Whether Chinese characters are the traditional ones. GB 2312 has no character that was simplified, and Big5 has
     no simplified one: what only one of them has tells the two apart."""
     characters = _letters("Hani").findall(text)
-    sets = [_character_set(character) for character in characters]
-    only_big5, only_gb2312 = sets.count("big5"), sets.count("gb2312")
+    sets = [_find_sets(character) for character in characters]
+    only_big5 = sum("big5" in of and "gb2312" not in of for of in sets)
+    only_gb2312 = sum("gb2312" in of and "big5" not in of for of in sets)
     return only_big5 > 2 * only_gb2312 and only_big5 >= len(characters) / 10
 
 
 @cache
-def _character_set(character: str) -> str:
-    """Name of the only one of the two character sets that has a character; empty if both or none have it."""
-    sets = [name for name in ("gb2312", "big5") if character.encode(name, "ignore")]
-    return sets[0] if len(sets) == 1 else ""
+def _find_sets(character: str) -> tuple[str, ...]:
+    """Names of the character sets that have a character: of simplified Chinese, traditional Chinese, Japanese."""
+    return tuple(name for name in ("gb2312", "big5", "cp932") if character.encode(name, "ignore"))
 
 
 def _is_japanese(text: str) -> bool:

@@ -12,16 +12,24 @@ and in any encoding (`polyglance.encodings`).
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from polyglance.delimited import DELIMITERS, Quoting, Record, find_quoting, read_records
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
-from polyglance.files import parse_json
+from polyglance.files import check_digest, parse_json
 
-__all__ = ["TABLE_SUFFIXES", "TableFormat", "TableRow", "detect_table_format", "read_table", "table_columns"]
+__all__ = [
+    "TABLE_SUFFIXES",
+    "TableFormat",
+    "TableRow",
+    "detect_table_format",
+    "read_cells",
+    "read_table",
+    "table_columns",
+]
 
 _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_RECORDS = ".json"
@@ -143,10 +151,11 @@ def read_table(
         form: how the table is written; None: `detect_table_format` tells.
 
     Raises:
-        ValueError: as `table_columns`, before the first row.
+        ValueError: as `table_columns`, before the first row; or the file differs from its digest (`check_digest`).
     """
     form = form or detect_table_format(path)
     path = Path(path)
+    check_digest(path)
     header = table_columns(path, form)
     if form.suffix == _JSON_RECORDS:
         return _read_json_records(path, form)
@@ -155,6 +164,19 @@ def read_table(
     if form.delimiter:
         return _read_delimited(path, header, form)
     return _read_parquet(path, header if columns is None else columns)
+
+
+def read_cells(path: str | Path, form: TableFormat) -> Iterator[Record]:
+    """The records of a CSV or TSV as they are split into cells, of any number, the header among them; blank lines and
+    comments above the header are left out. A record that cannot be read has a problem and no cells.
+
+    Raises:
+        ValueError: a compressed file that is damaged.
+    """
+    for record in _records(Path(path), form, Counter()):
+        undecoded = _find_undecoded("".join(record.cells), form.text)
+        problem = f"not {form.text.encoding.upper()} ({undecoded})" if undecoded else record.problem
+        yield replace(record, cells=[], problem=problem) if problem else record
 
 
 def _table_suffix(path: Path) -> str:

@@ -110,8 +110,11 @@ def test_the_manifest_describes_the_data_set(tmp_path):
         assert hashlib.sha256((out / "shards" / one.name).read_bytes()).hexdigest() == one.sha256
     assert sorted(path.name for path in out.rglob("*") if path.is_file()) == [
         "00000.parquet",
+        "00000.sums",
         "00001.parquet",
+        "00001.sums",
         "00002.parquet",
+        "00002.sums",
         "manifest.json",
     ]
 
@@ -130,14 +133,14 @@ def interrupted() -> Iterator[ImageRecord]:
 def test_an_unfinished_writer_leaves_no_data_set_and_the_next_one_cleans_up(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, interrupted(), rows_per_shard=4, rows_per_group=2)
-    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "00001.parquet"}
+    assert {path.name for path in (tmp_path / "shards").glob("*.parquet")} == {"00000.parquet", "00001.parquet"}
     with pytest.raises(ValueError, match="not a data set"):
         read_manifest(tmp_path)
 
     (tmp_path / "shards" / "00002.parquet.partial").write_text("left by a kill")
     (tmp_path / "shards" / "notes.txt").write_text("of someone else")
     write(tmp_path, [record(0)])
-    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "notes.txt"}
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "00000.sums", "notes.txt"}
     assert list(read_records(tmp_path)) == [record(0)]
 
 
@@ -148,7 +151,7 @@ def test_a_finished_data_set_is_replaced_only_when_asked(tmp_path):
     assert len(list(read_records(tmp_path))) == 2
     write(tmp_path, [record(2)], overwrite=True)
     assert list(read_records(tmp_path)) == [record(2)]
-    assert len(list((tmp_path / "shards").iterdir())) == 1
+    assert {path.name for path in (tmp_path / "shards").iterdir()} == {"00000.parquet", "00000.sums"}
 
 
 def test_a_repeated_key_is_an_error(tmp_path):
@@ -212,8 +215,8 @@ def test_rows_outside_are_refused(tmp_path):
         (lambda path: path.unlink(), "this shard is missing"),
         (lambda path: path.write_bytes(path.read_bytes()[:-100]), "damaged or truncated"),
         (lambda path: path.write_bytes(b""), "damaged or truncated"),
-        (lambda path: path.write_bytes((path.parent / "00000.parquet").read_bytes()), "4 rows, the manifest says 3"),
-        (lambda path: pq.write_table(pq.read_table(path).drop(["image"]), path), "its columns are not those"),
+        (lambda path: path.write_bytes((path.parent / "00000.parquet").read_bytes()), "bytes, the manifest says"),
+        (lambda path: pq.write_table(pq.read_table(path).drop(["image"]), path), "bytes, the manifest says"),
     ],
 )
 def test_a_broken_shard_is_named_on_one_line(tmp_path, damage, message):
@@ -234,9 +237,34 @@ def test_a_broken_shard_is_named_on_one_line(tmp_path, damage, message):
 
 def change(**values):
     def changed(path: Path) -> None:
-        path.write_text(json.dumps(json.loads(path.read_text()) | values))
+        content = json.loads(path.read_text())
+        del content["seal"]  # as an older version has written it
+        path.write_text(json.dumps(content | values))
 
     return changed
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes((path.parent / "00000.parquet").read_bytes()), "4 rows, the manifest says 3"),
+        (lambda path: pq.write_table(pq.read_table(path).drop(["image"]), path), "its columns are not those"),
+        (lambda path: spoil(path, record(5).image), "checksum"),
+    ],
+)
+def test_a_data_set_of_an_older_version_is_read(tmp_path, damage, message):
+    """Its manifest has neither a seal nor sums of the shards; pages have the checksums of Parquet."""
+    records = [record(number) for number in range(7)]
+    write(tmp_path, records, rows_per_shard=4)
+    content = json.loads((tmp_path / "manifest.json").read_text())
+    shards = [{name: one[name] for name in ("name", "rows", "sha256")} for one in content["shards"]]
+    change(shards=shards)(tmp_path / "manifest.json")
+    for path in tmp_path.rglob("*.sums"):
+        path.unlink()
+    assert list(read_records(tmp_path)) == records
+    damage(tmp_path / "shards" / "00001.parquet")
+    with pytest.raises(ValueError, match=rf"00001\.parquet: .*{message}"):
+        ShardReader(tmp_path).read([5])
 
 
 @pytest.mark.parametrize(

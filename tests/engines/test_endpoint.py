@@ -11,11 +11,19 @@ import pytest
 from PIL import Image
 
 from polyglance.engines import EngineConfig, Failure, ModelConfig, Picture, open_captioner, open_model
+from polyglance.engines.addresses import ALLOWED_HOSTS, is_private
 from polyglance.engines.endpoint import EndpointEngine, EndpointModel
-from polyglance.engines.server import ChatServer
+from polyglance.engines.server import ChatServer, NoAnswer
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
 ROLES = ["recipe", "evaluation"]
+
+
+@pytest.fixture(autouse=True)
+def _loopback_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ALLOWED_HOSTS, "127.0.0.1")
+
+
 Answer = tuple[int, bytes]
 """HTTP status and body; at status 0 the server hangs up."""
 Answering = Callable[[dict[str, Any], int], Answer | None]
@@ -226,3 +234,64 @@ def test_no_server(serve: Callable[..., Server]) -> None:
     assert translator("recipe", server)([]) == []
     with pytest.raises(ValueError, match=r"no answer in 2 attempts, the last time: .*refused"):
         translator("evaluation", server, attempts=2)(["a"])
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_private_address_needs_permission_in_a_recipe(
+    serve: Callable[[Answering], Server], monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    """A person who types the address allows it; a recipe, which may be another person's, does not."""
+    monkeypatch.delenv(ALLOWED_HOSTS)
+    server = serve(lambda body, number: completion("ja"))
+    if role == "evaluation":
+        model = open_model(ModelConfig(model=f"endpoint:{server.url}#chatty"))
+        assert isinstance(model, EndpointModel)
+        assert model._server.complete("a") == "ja"
+        return
+    config = EngineConfig(kind="endpoint", url=server.url, model="chatty", attempts=3)
+    translate = EndpointEngine.for_recipe(config).translate
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1, a private address, .*set POLYGLANCE_ALLOW_HOSTS=127\.0\.0\.1"):
+        translate(["a"], language="de")
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(serve: Callable[[Answering], Server], status: int) -> None:
+    other = serve(lambda body, number: completion("stolen"))
+
+    class Redirecting(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Location", f"{other.url}/chat/completions")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Redirecting)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        url = f"http://127.0.0.1:{http.server_address[1]}/v1"
+        chat = ChatServer(url, "m", max_new_tokens=4, attempts=1, timeout_s=30.0, first_wait_s=0.0)
+        with pytest.raises(NoAnswer, match=f"HTTP {status}"):
+            chat.complete("a")
+    finally:
+        http.shutdown()
+        thread.join()
+        http.server_close()
+    assert other.requests == []
+
+
+def test_private_addresses() -> None:
+    private = ("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0", "100.64.0.1", "::1")
+    private += ("fe80::1%eth0", "fd00::1", "::ffff:169.254.169.254", "224.0.0.1", "240.0.0.1")
+    assert all(map(is_private, private))
+    assert not any(map(is_private, ("8.8.8.8", "1.1.1.1", "2606:4700::1111", "::ffff:8.8.8.8")))
+
+
+def test_a_recipe_names_no_other_secret() -> None:
+    with pytest.raises(ValueError, match="api_key_env is 'AWS_SECRET_ACCESS_KEY'; a name with API_KEY in it is right"):
+        EngineConfig(kind="endpoint", url="http://a/v1", model="m", api_key_env="AWS_SECRET_ACCESS_KEY")

@@ -27,7 +27,7 @@ from polyglance.evaluate.prediction_set import (
     read_prediction_rows,
 )
 from polyglance.evaluate.row_files import RowFile, join_row_files, keep_whole_batches
-from polyglance.files import locked
+from polyglance.files import DIGESTS_NAME, locked
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,8 @@ def config(inputs: Path, out: Path, **changes: Any) -> PredictConfig:
 
 
 def files(prediction: PredictionSet) -> tuple[bytes, bytes]:
-    assert sorted(path.name for path in prediction.folder.iterdir()) == [".lock", INFO_NAME, PREDICTIONS_NAME]
+    names = {path.name for path in prediction.folder.iterdir()}
+    assert names == {".lock", INFO_NAME, PREDICTIONS_NAME, DIGESTS_NAME}
     return (prediction.folder / PREDICTIONS_NAME).read_bytes(), (prediction.folder / INFO_NAME).read_bytes()
 
 
@@ -289,6 +290,9 @@ def test_predictions_of_other_rows_are_refused(inputs: Path, tmp_path: Path) -> 
     whole = predict_benchmark(config(inputs, tmp_path, limit=2))
     path = whole.folder / PREDICTIONS_NAME
     path.write_bytes(path.read_bytes().split(b"\n")[0] + b"\n")
+    with pytest.raises(ValueError, match="damaged or changed"):
+        predict_benchmark(config(inputs, tmp_path, limit=2))
+    (whole.folder / DIGESTS_NAME).unlink()
     with pytest.raises(ValueError, match="its rows are not those of the benchmark"):
         predict_benchmark(config(inputs, tmp_path, limit=2))
 

@@ -60,8 +60,9 @@ def test_systems_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     common: list[Any] = ["--refs", refs, "--lang", "de", "--bootstrap", "50"]
     run("--hyps", bad, "--hyps", good, *common, "--out", tmp_path / "out")
     out = capsys.readouterr().out
-    assert f"CIDEr (coco): {good} minus {bad} = +" in out
-    assert "1 ties in 3 segments" in out
+    assert "2 systems, 3 segments" in out
+    assert "┃ minus bad" in out
+    assert "two-sided paired permutation test with 50 draws" in out
     assert (tmp_path / "out/bad/scores.json").exists()
     run("--hyps", good, *common, "--compare", tmp_path / "out/bad", "--json")
     (first, *_) = json.loads(capsys.readouterr().out)["comparisons"]
@@ -101,11 +102,16 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--hyps", "HYPS", "--scores", "x"], "give either --scores"),
         (
             ["--hyps", "HYPS", "--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--out", "OUT"],
-            "different file names",
+            "given twice; systems need different file names",
         ),
         (["--scores", "absent.json"], "absent.json: no such file"),
         (["--scores", "x", "--metrics", "cider"], "--metrics has no effect with --scores"),
         (["--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--test", "bootstrap"], "--test has no effect"),
+        (["--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--baseline", "x"], "--baseline has no effect"),
+        (["--hyps", "HYPS", "b=HYPS", "--refs", "REFS", "--lang", "de", "--baseline", "c"], "no system has this name"),
+        (["--hyps", "a=HYPS", "a=REFS", "--refs", "REFS", "--lang", "de"], "two systems have the name 'a'"),
+        (["--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--json", "--format", "md"], "--format has no effect"),
+        (["--hyps", "HYPS", "--refs", "REFS", "REFS", "--lang", "de"], "given twice"),
         (["--hyps", "HYPS", "--refs", "REFS", "--metrics", "chrf", "--df", "all"], "--df has no effect without"),
         (["--hyps", "HYPS", "--refs", "REFS", "--meteor-jar", "x"], "--meteor-jar has no effect without --metrics"),
     ],
@@ -116,7 +122,7 @@ def test_a_mistake_is_one_line(
     hyps, refs = files(tmp_path)
     places = {"HYPS": str(hyps), "REFS": str(refs), "OUT": str(tmp_path / "out")}
     with pytest.raises(SystemExit):
-        run(*(places.get(arg, arg) for arg in args))
+        run(*("=".join(places.get(part, part) for part in arg.split("=")) for arg in args))
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -80,6 +80,7 @@ def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
     at = ("--at", "P=1e9,S=1e8,T=6")
     assert "1.00 decades" in run("predict", law, *at).stdout
     machine = json.loads(run("predict", law, *at, "--json").stdout)
+    assert {"code", "severity", "message"} == set(machine["UC"]["warnings"][0])
     assert machine["UC"]["low"][0] < machine["UC"]["mean"][0] < machine["UC"]["high"][0]
     assert "3.23" in run("predict", "paper-v1-compute", "--at", "C=1e9").stdout
     models = tmp_path / "models.csv"
@@ -88,9 +89,28 @@ def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
     assert "cheapest: " in run(*question).stdout
     assert json.loads(run(*question, "--json").stdout)["options"][0]["needed"]["value"] > 0
     assert "cannot be reached" in run("plan", law, "--group", "UC", "--target", 0.1, "--candidates", models).stdout
+    spend = ("plan", law, "--group", "UC", "--max-gmac", 1e9, "--candidates", models)
+    assert "best: " in run(*spend).stdout
+    assert json.loads(run(*spend, "--json").stdout)["options"][0]["loss"]["value"] > 0
+    assert "--at T=..." in run(*spend[:-2], "--tokens-per-sample", 64).stderr
     text = run("compare", table, *options).stdout
     assert "product(P, S, T) without offset" in text
     assert "last value" in text
+
+
+def test_make_and_list(run, tmp_path):
+    constants = "E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28"
+    law = tmp_path / "law.json"
+    assert "406.4" in run("make", "--form", "additive", "--set", constants, "--out", law).stdout
+    for source in (law, "chinchilla"):
+        assert "1.9366" in run("predict", source, "--at", "N=7e10,D=1.4e12").stdout
+        assert "best size: N 2.996e+09, D 1.669e+11" in run("plan", source, "--max-gmac", 1e12).stdout
+    assert "arXiv 2203.15556" in run("list").stdout
+    assert "410.7" in run("list", "chinchilla").stdout
+    assert json.loads(run("list", "--json").stdout)[0]["name"] == "paper-v1-compute"
+    assert json.loads(run("list", "chinchilla", "--json").stdout)["parameters"]["A"] == pytest.approx(406.4)
+    assert "--set is given 2 times" in run("make", "--set", "E=1", "--set", "A=2").stderr
+    assert "did you mean 'chinchilla'" in run("list", "chinchila").stderr
 
 
 @pytest.mark.parametrize(
@@ -104,6 +124,8 @@ def test_predict_plan_and_compare_print_text_and_json(run, table, tmp_path):
             "--bounds b_T=1: b_T=1: expected a lowest and",
         ),
         (("predict", "none.json", "--at", "P=1"), "none.json: no such file"),
+        (("fit", "TABLE", "--columns", COLUMNS, "--size", "params"), "--size has no effect without --frontier"),
+        (("plan", "paper-v1-product", "--group", "UC"), "or a budget to spend: --max-gmac"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(run, table, arguments, message):

@@ -67,8 +67,10 @@ def test_duplicates_checkpoints_and_lack_of_fit():
     doubled = {name: np.concatenate([column, column[:3]]) for name, column in columns.items()}
     assert "3 rows repeat" in warnings_of(doubled)["duplicate-rows"].message
     p, s = np.repeat([1e8, 1e9, 1e10], 10), np.tile(np.geomspace(1e5, 1e7, 10), 3)
-    checkpoints = {"P": p, "S": s, "y": 60 * p**-0.12 * s**-0.2 + 0.8 + 0.001 * np.sin(7 * np.arange(30))}
+    checkpoints = {"P": p, "S": s, "y": 60 * p**-0.12 * s**-0.2 + 0.8 + 0.001 * np.sin(np.arange(30) / 2)}
     assert "checkpoints-as-rows" in warnings_of(checkpoints, columns={"P": "P", "S": "S"})
+    independent = {**checkpoints, "y": checkpoints["y"] * np.exp(0.01 * np.random.default_rng(1).standard_normal(30))}
+    assert "checkpoints-as-rows" not in warnings_of(independent, columns={"P": "P", "S": "S"})
     rng = np.random.default_rng(0)
     c = np.repeat(np.geomspace(1e3, 1e6, 6), 4)
     bumpy = (50 * c**-0.3 + 1) * (1 + 0.1 * np.sin(np.log(c))) * np.exp(0.003 * rng.standard_normal(24))

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from scipy import optimize
 from synthetic_runs import TRUTH, grid, product_runs
 
 from polyglance.laws import FitConfig, Form, Law, Table, fit_law
@@ -22,6 +23,26 @@ def test_exact_data_give_back_the_truth(objective):
     law = fit_law(FitConfig(objective=objective, bootstrap=0), Table.from_columns(product_table(noise=0)))
     assert law.only.parameters == pytest.approx(TRUTH, rel=1e-4)
     assert law.only.r2_log > 1 - 1e-9
+
+
+def test_the_huber_objective_of_values_is_minimal():
+    table = product_table(noise=0.03)
+    fit = fit_law(FitConfig(objective="huber", delta=0.002, bootstrap=0), Table.from_columns(table)).only
+
+    def value(p):
+        residual = np.exp(p[0] + np.log(np.stack([table[n] for n in "PST"], 1)) @ p[1:4]) + np.exp(p[4]) - table["y"]
+        size = np.abs(residual)
+        return np.where(size <= 0.002, size**2 / 2, 0.002 * (size - 0.001)).sum()
+
+    names = ("b_P", "b_S", "b_T")
+    start = [np.log(fit.parameters["b0"]), *(fit.parameters[n] for n in names), np.log(fit.parameters["eps"])]
+    assert value(start) == pytest.approx(fit.objective, rel=1e-9)
+    options = {"xatol": 1e-10, "fatol": 1e-16, "maxiter": 20_000, "maxfev": 20_000}
+    assert optimize.minimize(value, start, method="Nelder-Mead", options=options).fun > fit.objective * (1 - 1e-6)
+    wide = fit_law(FitConfig(objective="huber", delta=1e3, bootstrap=0), Table.from_columns(table)).only
+    squares = fit_law(FitConfig(objective="raw-lsq", bootstrap=0), Table.from_columns(table)).only
+    assert wide.parameters == pytest.approx(squares.parameters, rel=1e-4)
+    assert wide.objective == pytest.approx(squares.objective / 2)
 
 
 def test_fixed_and_bounded_parameters_are_kept_in_reported_units():
@@ -165,7 +186,7 @@ def test_a_score_falls_with_the_loss():
         ({"fix": {"b0": -1.0}}, "fix: b0 is -1; it must be positive"),
         ({"form": "downstream", "columns": {"loss": "P"}, "fix": {"top": -1.0}}, "fix: top is -1; it must be positive"),
         ({"bounds": {"b_P": (1.0, 0.0)}}, "leaves nothing between"),
-        ({"objective": "huber"}, "objective 'huber' is unknown"),
+        ({"objective": "hubert"}, "objective 'hubert' is unknown"),
         ({"delta": 0.0}, "delta is 0.0"),
         ({"bootstrap": 5}, "at least 20"),
         ({"frontier": True}, "several predictors"),

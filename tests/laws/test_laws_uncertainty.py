@@ -7,6 +7,8 @@ import pytest
 from synthetic_runs import grid
 
 from polyglance.laws import FitConfig, PlanConfig, Table, fit_law, make_form, plan_with_law
+from polyglance.laws.layout import lay_out
+from polyglance.laws.rows import resolve_form, select_rows
 from polyglance.laws.text import format_predictions
 from polyglance.laws.uncertainty import resample_clusters
 
@@ -100,34 +102,55 @@ def test_a_cluster_is_drawn_as_a_whole_and_widens_the_interval():
     assert together[1] - together[0] > 1.5 * (alone[1] - alone[0])
 
 
-def many_rows(monkeypatch, limit):
-    for module in ("layout", "uncertainty", "fit"):
-        monkeypatch.setattr(f"polyglance.laws.{module}.MANY_ROWS", limit)
-
-
-def test_many_rows_give_the_same_intervals_by_single_steps(monkeypatch):
+@pytest.mark.parametrize("objective", ["log-lsq", "log-huber", "asymmetric"])
+def test_many_rows_are_refitted_on_a_sample_with_the_same_intervals(monkeypatch, objective):
     rng = np.random.default_rng(2)
-    c = np.exp(rng.uniform(10, 20, 3000))
-    p = np.where(np.arange(3000) % 2, 2.0, 5.0)  # constant in every other row
-    y = (60 * c**-0.2 * p**-0.3 + 1) * np.exp(0.02 * rng.standard_normal(3000))
-    config = FitConfig(columns={"C": "C", "P": "P"}, objective="log-lsq", bootstrap=300)
+    c = np.exp(rng.uniform(10, 20, 4000))
+    p = np.tile([2.0, 5.0], 2000)  # every second row alike: a sample of every k-th row would not see it vary
+    y = (60 * c**-0.2 * p**-0.3 + 1) * np.exp(0.02 * rng.standard_normal(4000))
+    config = FitConfig(columns={"C": "C", "P": "P"}, objective=objective, bootstrap=300)
     table = Table.from_columns({"C": c, "P": p, "y": y})
     full = fit_law(config, table).only
-    many_rows(monkeypatch, 1500)
-    stepped = fit_law(config, table).only
-    assert stepped.parameters == pytest.approx(full.parameters, rel=1e-6)
+    monkeypatch.setattr("polyglance.laws.uncertainty.MOST_REFITTED", 1000)
+    monkeypatch.setattr("polyglance.laws.layout.MANY_ROWS", 1500)
+    sampled = fit_law(config, table).only
+    assert sampled.parameters == pytest.approx(full.parameters, rel=1e-6)
     for name in full.intervals:
-        assert stepped.intervals[name] == pytest.approx(full.intervals[name], rel=0.03)
+        assert np.ptp(sampled.intervals[name]) == pytest.approx(np.ptp(full.intervals[name]), rel=0.3)
 
 
-def test_many_rows_of_few_runs_are_drawn_and_widened_as_pairs(monkeypatch):
+def test_few_runs_of_many_rows_are_refitted_whole(monkeypatch):
     rng = np.random.default_rng(3)
-    c, runs = np.exp(rng.uniform(10, 20, 200)), np.arange(200) % 8
-    y = (60 * c**-0.2 + 1) * np.exp(0.01 * rng.standard_normal(200) + 0.02 * rng.standard_normal(8)[runs])
-    config = FitConfig(form="compute", columns={"C": "C"}, cluster="run", objective="log-lsq", bootstrap=50)
-    many_rows(monkeypatch, 100)
-    f = fit_law(config, Table.from_columns({"C": c, "y": y, "run": runs})).only
-    assert f.spread == pytest.approx(2.570582 / 1.959964 * np.sqrt(8 / 5), rel=1e-6)
+    c, runs = np.exp(rng.uniform(10, 20, 4000)), np.arange(4000) % 8
+    y = (60 * c**-0.2 + 1) * np.exp(0.01 * rng.standard_normal(4000) + 0.02 * rng.standard_normal(8)[runs])
+    config = FitConfig(
+        form="compute", columns={"C": "C"}, cluster="run", objective="log-lsq", bootstrap=300, method="pairs"
+    )
+    table = Table.from_columns({"C": c, "y": y, "run": runs})
+    full = fit_law(config, table).only
+    monkeypatch.setattr("polyglance.laws.uncertainty.MOST_REFITTED", 800)
+    sampled = fit_law(config, table).only
+    assert sampled.spread == pytest.approx(2.570582 / 1.959964 * np.sqrt(8 / 5), rel=1e-6)
+    assert sampled.intervals == full.intervals
+
+
+def test_a_sample_has_whole_clusters_of_every_group():
+    groups = np.repeat(["a", "b"], [6000, 3000])
+    runs = np.arange(9000) // 2
+    c = np.geomspace(1e3, 1e8, 9000)
+    config = FitConfig(form="compute", columns={"C": "C", "y": "y"}, group="g", cluster="run", share=("a1",))
+    form, columns, _ = resolve_form(config)
+    table = Table.from_columns({"C": c, "y": 3 * c**-0.1 + 1, "g": groups, "run": runs})
+    rows, _ = select_rows(config, form, columns, table)
+    layout = lay_out(config, form, rows.split_groups())
+    sample = layout.draw_sample(3000)
+    assert len(sample.rows) == pytest.approx(3000, abs=100)
+    assert sample.num_clusters == len(sample.rows) / 2  # both rows of each run
+    assert (layout.clusters[sample.rows[::2]] == layout.clusters[sample.rows[1::2]]).all()
+    assert (sample.rows < 6000).mean() == pytest.approx(2 / 3, abs=0.05)
+    theta = np.array([[1.0, -0.1, 0.5, 0.4, 0.2]])[:, : len(layout.free)]
+    whole = layout.problem.log_mean(theta, 9000)[0, sample.rows]
+    assert sample.problem.log_mean(theta, len(sample.rows))[0] == pytest.approx(whole)
 
 
 def test_as_many_parameters_as_runs_give_no_interval_anywhere():

@@ -127,6 +127,24 @@ def test_commands(folder: Path, images: list[Path], tmp_path: Path, capsys: pyte
     assert shown.err.count("\n") == 1
 
 
+def test_a_caption_in_another_language_is_named(
+    folder: Path, images: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The prefix is in the language that was asked for, whatever the model writes after it."""
+
+    def write(
+        self: PolyglanceCaptioner, prompts: list[str], image_features: object, *, prefix: str, config: GenerateConfig
+    ) -> list[str]:
+        return [f"{prefix} A brown dog is running over the green grass" for _ in prompts]
+
+    monkeypatch.setattr(PolyglanceCaptioner, "write", write)
+    main(["caption", str(images[0]), "--lang", "fr,en,zh", "--model", str(folder)])
+    shown = capsys.readouterr()
+    lines = [json.loads(line) for line in shown.out.splitlines()]
+    assert [line.get("other_language") for line in lines] == ["en", None, "en"]
+    assert shown.err == "2 of 3 texts are in another language: en instead of fr (1), en instead of zh (1)\n"
+
+
 def test_one_tokenizer_for_both_sides(images: list[Path], tmp_path: Path) -> None:
     tokenizer = train_tokenizer(["What does the image describe?", "a red circle"], vocab_size=60)
     torch.manual_seed(0)

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -142,24 +143,25 @@ def test_folders_written_before_still_load(folder: Path, image: Path, tmp_path: 
 def test_names_on_the_hub(
     folder: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`owner/name`, from the hub's cache, in its own layout."""
-    snapshot = tmp_path / "models--owner--name" / "snapshots" / "abc"
+    """`owner/name@COMMIT`, from the hub's cache, in its own layout; what the hub states of the files is empty here."""
+    commit = "a" * 40
+    snapshot = tmp_path / "models--owner--name" / "snapshots" / commit
     snapshot.mkdir(parents=True)
     for file in folder.iterdir():
         (snapshot / file.name).write_bytes(file.read_bytes())
-    (tmp_path / "models--owner--name" / "refs").mkdir()
-    (tmp_path / "models--owner--name" / "refs" / "main").write_text("abc")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=[]))
     options = ["--lang", "es", "--max-new-tokens", "4"]
-    main(["caption", str(image), "--model", "owner/name", *options])
+    main(["caption", str(image), "--model", f"owner/name@{commit}", *options])
     main(["caption", str(image), "--model", str(folder), *options])
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
-    with pytest.raises(SystemExit):
-        main(["caption", str(image), "--model", "owner/other", *options])
-    assert "owner/other: no such folder, and the hub does not give it out" in capsys.readouterr().err
-    assert Processor.from_pretrained("owner/name", cache_dir=tmp_path).config == Processor.load(folder).config
+    for name, message in ((f"owner/other@{commit}", "the hub does not give it out"), ("owner/name", "NAME@COMMIT")):
+        with pytest.raises(SystemExit):
+            main(["caption", str(image), "--model", name, *options])
+        assert message in capsys.readouterr().err
+    assert Processor.from_pretrained("owner/name", revision=commit).config == Processor.load(folder).config
 
 
 def test_the_snippet_in_the_docs_runs(

@@ -85,6 +85,8 @@ def _row(family: str, size: str, start: str, samples: int, seed: int, num_parame
         **{"right_language": obeyed, "right_language_prefix": 1.0 if uc < 0.9 else 0.985},
         **{"attribute_accuracy": 0.9 * obeyed, "attribute_accuracy_prefix": min(0.99, 1.25 - 0.5 * uc)},
         **{"exact_match": 0.3 * obeyed, "exact_match_prefix": max(0.0, 0.9 - uc)},
+        **{"cider": 10 * obeyed * math.exp(-uc), "cider_prefix": 10 * math.exp(-uc * noise[6])},
+        **{"bleu": 90 * math.exp(-0.3 * uc * noise[7]), "disambiguation": 0.5 + 0.5 * math.exp(-uc)},
     }
 
 
@@ -176,8 +178,10 @@ def _scores(row: Mapping[str, Any], ending: str) -> CaptionScores:
     return CaptionScores(
         samples=256,
         right_language=row[f"right_language{ending}"],
+        right_language_of_references=0.99,
         exact_match=row[f"exact_match{ending}"],
         attributes={"colour": 0.98 * shape, "shape": shape},
+        cider=row[f"cider{ending}"],
     )
 
 

@@ -42,7 +42,13 @@ def test_numbers_are_those_of_the_data(data: Path, tmp_path: Path) -> None:
     assert (audit.num_images, audit.num_texts) == (200, 400)
     assert (french.num_texts, french.num_images, french.share, french.balanced_share) == (200, 200, 0.5, 0.5)
     assert french.in_other_language == pytest.approx(0.5, abs=0.05)
-    assert chinese.in_other_language < 0.05
+    assert 0.45 < french.identified["en-Latn"] == french.in_other_language
+    assert french.identified["fr-Latn"] + french.identified["en-Latn"] == pytest.approx(1)
+    assert (french.in_other_script, french.partly_in_other_language) == (0, 0)
+    assert chinese.in_other_language == 0
+    assert chinese.identified.keys() <= {"zh-Hans", "zh-Hani"}
+    [warning] = audit.warnings
+    assert re.match("caption-fr: [45].* are in another language or script, 0 % partly; identified: ", warning)
     assert (french.mean_score, chinese.mean_score) == (None, 0.25)
     assert french.origins == {"engine 1": 200}
     assert json.loads((tmp_path / "audit.json").read_text())["num_images"] == 200

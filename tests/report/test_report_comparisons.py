@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 import pytest
+from scipy.stats import spearmanr
 
 from polyglance.report.comparisons import (
     choose_headline,
@@ -11,6 +12,7 @@ from polyglance.report.comparisons import (
     find_best_runs,
     find_blind_loss,
     find_ladders,
+    fit_monotone,
     measure_seed_spread,
 )
 from polyglance.run_records import RunRow
@@ -63,5 +65,20 @@ def test_best_and_headline() -> None:
     assert choose_headline(runs[1:2]) == "UC"
     assert find_best_run(runs, "UC_prefix") is runs[2]
     assert find_best_runs(runs, "UC_prefix") == (runs[2],)
-    assert find_blind_loss(runs) == (1.0, runs[2])
+    assert find_blind_loss(runs)[1] is None, "a random start does not know the texts"
+    knows = run(start="six", T_prefix=1.1)
+    assert find_blind_loss([*runs, knows]) == (1.1, knows)
     assert find_best_run(runs, "SC") is None
+
+
+def test_the_monotone_fit_falls_and_its_correlation_is_spearmans() -> None:
+    losses, scores = [0.1, 0.2, 0.3, 0.5, 0.9], [9.0, 8.0, 8.5, 2.0, 2.0]
+    runs = [RunRow(id=str(x), family="a", UC=x, cider=y) for x, y in zip(losses, scores, strict=True)]
+    fit = fit_monotone(runs[::-1], "UC", "cider")
+    assert fit is not None
+    assert fit.x == tuple(losses)
+    assert fit.y == pytest.approx((9.0, 8.25, 8.25, 2.0, 2.0))
+    assert fit.rank_correlation == pytest.approx(spearmanr(losses, scores).statistic)
+    assert fit_monotone(runs[:2], "UC", "cider") is None
+    assert fit_monotone(runs, "UC", "bleu") is None
+    assert fit_monotone([RunRow(id=str(x), family="a", UC=x, cider=1.0) for x in losses], "UC", "cider") is None

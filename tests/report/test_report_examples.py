@@ -5,12 +5,14 @@ import io
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from synthetic_study import TEXTS, grid, write_study
 
 from polyglance.data.shard import ShardWriter
 from polyglance.records import ImageRecord, annotations_from_texts
-from polyglance.report.examples import MAX_SIDE_PX, make_galleries
+from polyglance.report.examples import MAX_SIDE_PX, make_galleries, mark_words
 from polyglance.report.folder import read_study
 
 
@@ -69,3 +71,27 @@ def test_an_image_that_cannot_be_shown_is_named(tmp_path: Path, content: bytes, 
     uri, _, notes = shown(tmp_path, content)
     assert uri is None
     assert notes == [f"The image test-00000 cannot be shown: {reason}."]
+
+
+@pytest.mark.parametrize(
+    ("caption", "reference", "code", "expected"),
+    [
+        ("un petit cercle rouge.", "un grand cercle rouge.", "fr", "un[ petit] cercle rouge."),
+        ("un cercle rouge", "un cercle rouge.", "fr", "un cercle rouge"),
+        ("d'un carré", "d'une étoile", "fr", "d'[un carré]"),
+        ("一个红色大圆形。", "一个蓝色大圆形。", "zh", "一个[红]色大圆形。"),
+        ("", "a red circle", "en", ""),
+        ("a  red\ncircle", "a red circle", "en", "a[  red\ncircle]"),
+        ("x", "", "qq", "[x]"),
+    ],
+)
+def test_wrong_words_are_marked_and_no_letter_is_lost(caption: str, reference: str, code: str, expected: str) -> None:
+    pieces = mark_words(caption, reference, code)
+    assert "".join(f"[{piece.text}]" if piece.is_wrong else piece.text for piece in pieces) == expected
+    assert "".join(piece.text for piece in pieces) == caption
+
+
+@given(st.text(), st.text(), st.sampled_from(["fr", "zh", "qq"]))
+def test_any_text_stays_whole_when_it_is_marked(caption: str, reference: str, code: str) -> None:
+    assert "".join(piece.text for piece in mark_words(caption, reference, code)) == caption
+    assert not any(piece.is_wrong for piece in mark_words(caption, caption, code))

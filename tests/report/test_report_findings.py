@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from synthetic_study import grid, write_study
 
-from polyglance.report.findings import find_caveats, make_tiles, summarise
+from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 
 Read = Callable[..., StudyFolder]
@@ -43,10 +43,21 @@ def test_the_summary_names_the_slope(read: Read) -> None:
 def test_tiles_show_the_best_run(read: Read) -> None:
     study = read(ladder({10_000: 1.4, 40_000: 0.6}, UC_prefix_shuffled=2.0, UC=0.95))
     assert [(tile.value, tile.detail) for tile in make_tiles(study, "UC_prefix")][:3] == [
-        ("0.60", "nats per token"),
+        ("0.60", "nats per token; untrained 5.07, languages with captions 1.07"),
         ("+1.40", "after the prefix, to 2.00"),
         ("+0.35", "to 0.95"),
     ]
+
+
+def test_what_to_take_away(read: Read) -> None:
+    scores = {"attribute_accuracy_prefix": 0.93, "exact_match_prefix": 0.5}
+    start = {**ladder({10_000: 0.9}, T_prefix=0.77)[0], "id": "start", "start": "six"}
+    text = take_away(read([start, *ladder({10_000: 1.4, 40_000: 0.11}, **scores)]), "UC_prefix")
+    assert text == (
+        "Trained on captions in English and German alone, the best model captions in French, Spanish, Russian and "
+        "Simplified Chinese: 93 % of the attributes right, 50 % of the captions right word for word; a loss of 0.11 "
+        "nats per token, where a model that knows the texts and ignores the image has 0.77."
+    )
 
 
 def test_seeds(read: Read) -> None:
@@ -63,9 +74,10 @@ def test_jump_is_called_a_jump_and_a_power_law_is_not(read: Read) -> None:
 
 
 def test_runs_no_better_than_blind(read: Read) -> None:
-    rows = ladder({10_000: 1.4, 20_000: 0.98, 40_000: 0.6}, T_prefix=0.98)
+    rows = ladder({10_000: 1.4, 20_000: 0.98, 40_000: 0.6}, T_prefix=0.98, start="six")
     assert "2 of 3 runs are not below that" in all_caveats(read(rows))
-    assert "blind" not in all_caveats(read(ladder({10_000: 0.9, 20_000: 0.8}, T_prefix=0.98)))
+    assert "blind" not in all_caveats(read(ladder({10_000: 0.9, 20_000: 0.8}, T_prefix=0.98, start="six")))
+    assert "blind" not in all_caveats(read(ladder({10_000: 1.4}, T_prefix=0.98))), "a random start knows no texts"
 
 
 def test_unused_images(read: Read) -> None:

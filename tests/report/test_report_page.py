@@ -19,6 +19,7 @@ from synthetic_study import COVERAGE, grid, write_csv, write_laws, write_study
 from polyglance.coverage import Cell, Coverage
 from polyglance.laws import Law
 from polyglance.report import ReportResult, wording, write_report
+from polyglance.report.laws import format_held_out
 from polyglance.run_records import LossRecord, read_runs
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -91,10 +92,10 @@ def test_everything_is_there_and_nothing_is_loaded(written: tuple[ReportResult, 
     assert result.notes == ()
     assert result.num_runs == 48
     sections = [attributes["id"] for attributes in page.all("section")]
-    assert sections[:5] == ["summary", "grid", "compute", "scaling", "prefix"]
-    assert sections[5:] == ["examples", "laws", "runs", "definitions", "configuration"]
-    assert len(page.all("figure")) == 4
-    assert len(page.all("svg")) == 1 + 3 + 5 + 3  # no T panel from scratch: T does not vary there
+    assert sections[:6] == ["summary", "examples", "grid", "compute", "scaling", "prefix"]
+    assert sections[6:] == ["scores", "laws", "runs", "definitions", "configuration"]
+    assert len(page.all("figure")) == 1 + 5
+    assert len(page.all("svg")) == 1 + 1 + 3 + 5 + 3 + 4  # no T panel from scratch: T does not vary there
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
     assert "http:" not in html
     assert "https:" not in html
@@ -141,7 +142,9 @@ def test_language_table_holds_the_numbers_of_losses_json(folder: Path, written: 
     expected.append(wording.format_fixed(plain.nats / math.log(2) / plain.bytes))
     scores = [cell.generation[name] for name in ("plain", "prefix")]
     expected += [wording.format_share(score.right_language) for score in scores]
+    expected += [wording.format_share(scores[0].right_language_of_references)]
     expected += [wording.format_share(score.exact_match) for score in scores]
+    expected.append(wording.format_fixed(scores[1].cider))
     expected += [wording.format_share(scores[1].attributes[name]) for name in ("colour", "shape")]
     assert expected in [[text.strip() for text in row] for row in page.rows]
 
@@ -172,6 +175,7 @@ def test_laws_are_shown_with_intervals(folder: Path, written: tuple[ReportResult
     assert row[1:3] == ["all runs", str(fit.num_rows)]
     ends = f"{wording.format_significant(low)} to {wording.format_significant(high)}"
     assert row[4] == f"{wording.format_significant(fit.parameters['a1'])} ({ends})"
+    assert row[-3] == format_held_out(fit)
     assert row[-2:] == [wording.format_fixed(fit.r2_log), wording.format_fixed(fit.r2_raw)]
     assert "not determined" in html  # the exponent of T of a family that has one T
     for form in ("compute", "product"):
@@ -210,6 +214,7 @@ def test_captions_show_prefix_and_exact_matches(written: tuple[ReportResult, str
     _, html, page = written
     assert '<span class="prefix">La photo montre</span> un cercle rouge' in html
     french = page.rows[row_of(page, "French unseen")]
+    assert html.index("La photo montre") < html.index('<section id="grid">'), "captions come first"
     assert french[2].endswith("✓")
     assert french[1].endswith("✓") == (french[1].strip(" ✓") == french[3])
 
@@ -219,7 +224,7 @@ def test_one_run(tmp_path: Path, family: str) -> None:
     rows = [row for row in grid(seeds=1) if row["family"] == family][:1]
     _, html, page = report(write_study(tmp_path, rows))
     assert "No two runs differ in one variable only" in html
-    assert len(page.all("svg")) == 1 + 3 + 3
+    assert len(page.all("svg")) == 1 + 1 + 3 + 3
 
 
 def test_other_languages_and_coverages(tmp_path: Path) -> None:

@@ -320,8 +320,8 @@ def test_formats_hold_the_same_numbers(tmp_path: Path, name: str) -> None:
         assert [cell for cell in cells if cell] == published
     origins = {row["from"] for table in plain for row in table["rows"] if not row["published"]}
     assert origins == {"own scores"}
-    assert r"| **a\|b_c 100% $x$** |" in format_markdown(tables)
-    assert r"a|b\_c 100\% \$x\$ &" in format_latex(tables)
+    assert r"| **a\|b\_c 100% \$x\$** |" in format_markdown(tables)
+    assert r"a\textbar{}b\_c 100\% \$x\$ &" in format_latex(tables)
 
 
 def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

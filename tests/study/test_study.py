@@ -15,7 +15,7 @@ import pytest
 from polyglance.config import load
 from polyglance.coverage import SPLITS
 from polyglance.data.build.recipe import Recipe
-from polyglance.files import locked
+from polyglance.files import locked, read_record
 from polyglance.laws import Law
 from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
@@ -97,7 +97,7 @@ def test_the_table_holds_the_means_of_the_losses(done: StudyConfig) -> None:
         rows = list(csv.DictReader(file))
     for job, row in zip(list_runs(done), rows, strict=True):
         record = json.loads((done.out / job.folder / "losses.json").read_text())
-        assert record["initial"] == json.loads((done.out / job.folder / "initial.json").read_text())
+        assert record["initial"] == read_record(done.out / job.folder / "initial.json")
         unseen, initial = ([record[key][f"caption-{c}"] for c in ("fr", "zh")] for key in ("cells", "initial"))
         assert set(unseen[0]["losses"]) == set(VARIANTS)
         for column, cells, variant in (

@@ -41,6 +41,7 @@ steps = 6
 
 [tower]
 width = 16
+blocks = 1
 samples = 40
 
 [evaluation]

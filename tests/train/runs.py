@@ -1,6 +1,9 @@
 """Small training runs, for tests and for the processes that tests start."""
 
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -23,6 +26,16 @@ LARGE_VOCABULARY = 20_000
 """Entries from which on the loss is computed in chunks."""
 MACHINE_COLUMNS = ("tokens_per_s", "samples_per_s", "data_wait_share", "memory_bytes")
 """Columns of metrics.jsonl that depend on the machine."""
+
+
+def call_torchrun(num_processes: int, *program: str) -> None:
+    """Run a program in several processes to its end."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
+    command = [*torchrun, *program]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def write_tokenizer(world: Path, folder: Path) -> Path:

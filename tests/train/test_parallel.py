@@ -5,9 +5,6 @@ as a real gradient would. The runs here have an eps that is larger than such ent
 losses.
 """
 
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +20,7 @@ from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import find_layers
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
-from tests.train.runs import read_rows, read_weights, small_run, stop_after, write_checkpoint
+from tests.train.runs import call_torchrun, read_rows, read_weights, small_run, stop_after, write_checkpoint
 
 NUM_STEPS = 8
 
@@ -53,17 +50,8 @@ def folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Pat
     train(config, folder / "single")
     with pytest.raises(Stopped):
         train(config, folder / "continued", hooks=stop_after(3))
-    call_torchrun(2, folder, "main")
+    call_torchrun(2, "-m", "tests.train.two_processes", str(folder), "main")
     return folder
-
-
-def call_torchrun(num_processes: int, folder: Path, work: str) -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
-    command = [*torchrun, "-m", "tests.train.two_processes", str(folder), work]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=300)
-    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def losses(run: Path) -> torch.Tensor:
@@ -116,7 +104,7 @@ def test_bf16_shards_learn_the_same_to_its_precision(folder: Path) -> None:
 def test_copies_of_shards_and_gradients_in_bf16(config: TrainConfig, tmp_path: Path) -> None:
     save(config, tmp_path / "run.toml")
     train(config, tmp_path / "single")
-    call_torchrun(4, tmp_path, "compare_meshes")
+    call_torchrun(4, "-m", "tests.train.two_processes", str(tmp_path), "compare_meshes")
     assert_same(config, tmp_path / "hsdp", tmp_path / "single")
     full, sent = (losses(tmp_path / name)[:, 0] for name in ("single", "sent-in-bf16"))
     torch.testing.assert_close(sent, full, rtol=1e-2, atol=0)

@@ -7,19 +7,22 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from polyglance.train.config import VisionCacheConfig
 from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
+from polyglance.train.signals import Stopped
 from polyglance.train.step import CaptionObjective
-from polyglance.train.watch import LossWatch, WatchConfig, watch_for_stalls
-from tests.train.runs import assert_same_tensors, read_rows, read_weights, small_run
+from polyglance.train.watch import LossWatch, NotFiniteError, WatchConfig, watch_for_stalls
+from tests.train.runs import assert_same_tensors, read_rows, read_weights, small_run, stop_after
 
 
 def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
     world: Path, tokenizer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Steps 3 and 4 go wrong: the weights after step 4 are those after step 2; a third such step ends the run."""
+    """Steps 3 and 4 go wrong: the weights after step 4 are those after step 2. A third such step ends the run, and a
+    run of four steps that ends so is refused."""
     forward, calls = CaptionObjective.forward, 0
 
     def broken(self: CaptionObjective, batch: object, denominator: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -38,9 +41,19 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_counted(
     )
     train(replace(config, num_samples=8 * 2), tmp_path / "two")
     monkeypatch.setattr(CaptionObjective, "forward", broken)
-    train(replace(config, num_samples=8 * 4), tmp_path / "four")
-    assert_same_tensors(read_weights(tmp_path / "four"), read_weights(tmp_path / "two"))
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "four", hooks=stop_after(4))
+    kept = load_file(tmp_path / "four" / "checkpoints" / "step-00000004" / "model.safetensors")
+    two = read_weights(tmp_path / "two")
+    assert_same_tensors(
+        {name.removeprefix("model."): tensor for name, tensor in kept.items()},
+        {name.removeprefix("model."): two[name.removeprefix("model.")] for name in kept},
+    )
     assert read_rows(tmp_path / "four")[-1]["num_skipped"] == 2
+    calls = 0
+    with pytest.raises(NotFiniteError, match=r"the gradient was not finite in the last 2 steps of 4; .*lower lr"):
+        train(replace(config, num_samples=8 * 4), tmp_path / "short")
+    assert not (tmp_path / "short" / "checkpoints" / "final").exists()
     calls = 0
     with pytest.raises(ValueError, match=r"not finite .* in 3 steps in a row, up to step 5; .*: try a lower lr"):
         train(config, tmp_path / "wild")
@@ -74,3 +87,32 @@ def test_a_run_that_hangs_reports_it() -> None:
         lines: list[str] = []
         assert reported.wait(20)
     assert lines[0].startswith("runs/x: no progress for 0 s; step 7, data wait")
+
+
+@pytest.mark.parametrize("lr", [1e30, 1e38])
+def test_a_run_that_diverges_leaves_no_model(world: Path, tokenizer_path: Path, tmp_path: Path, lr: float) -> None:
+    """At once, and by its last step alone; of a short run and with a checkpoint on the way."""
+    config = small_run(world, tokenizer_path, optim=OptimConfig(lr=lr, warmup_steps=0), save_every_steps=4)
+    for num_steps in (1, 2, 3, 5, 12):
+        with pytest.raises(NotFiniteError, match=r"not finite .*lower lr") as caught:
+            train(replace(config, num_samples=8 * num_steps), tmp_path / str(num_steps))
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / str(num_steps) / "checkpoints" / "final").exists()
+
+
+def test_a_loss_that_is_not_finite_in_the_last_step_ends_the_run(
+    world: Path, tokenizer_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = CaptionObjective.forward, 0
+
+    def broken(self: CaptionObjective, batch: object, denominator: float) -> tuple[torch.Tensor, torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        loss, nats = forward(self, batch, denominator)  # type: ignore[arg-type]
+        return loss, nats * (math.inf if calls == 12 else 1)
+
+    monkeypatch.setattr(CaptionObjective, "forward", broken)
+    config = small_run(world, tokenizer_path, vision_cache=VisionCacheConfig(use="never"))
+    with pytest.raises(NotFiniteError, match=r"the loss at the last step is not finite \(inf\)"):
+        train(config, tmp_path)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"step-00000005", "step-00000010"}

@@ -23,6 +23,8 @@ from tyro.extras import SubcommandApp
 from polyglance import __version__
 from polyglance.cli.options import REGISTRY, MistakeError, describe_mistake
 from polyglance.languages import did_you_mean
+from polyglance.packages import describe_missing
+from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
 __all__ = ["GROUPS", "VERBS", "main"]
 
@@ -31,7 +33,7 @@ GROUPS: Mapping[str, str] = MappingProxyType(
         "data": "Make, build, count and look at data sets.",
         "model": "Sizes and their costs; initial models; checkpoints of the published code.",
         "eval": "Have a model caption, translate, disambiguate; measure its losses.",
-        "law": "Fit scaling laws to a table of runs, compare them, predict and plan.",
+        "law": "Scaling laws: fit to a table of runs, published ones; compare, predict and plan.",
         "study": "A grid of runs, from data to the report.",
     }
 )
@@ -57,6 +59,9 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("score",): "score:score",
         ("results",): "results:show_results",
         ("law", "fit"): "law:fit",
+        ("law", "make"): "law:make",
+        ("law", "list"): "law:list_laws",
+        ("law", "columns"): "law:columns",
         ("law", "compare"): "law:compare",
         ("law", "predict"): "law:predict",
         ("law", "plan"): "law:plan",
@@ -64,6 +69,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
         ("study", "report"): "study:write_report",
+        ("verify",): "verify:verify",
     }
 )
 """Words of each verb -> module and function."""
@@ -78,13 +84,16 @@ _CONTINUED = {
 """Verbs that continue their work after an interruption."""
 _REPEATABLE = ("--hyps", "--refs", "--compare", "--set")
 """Options that may be given several times."""
+_COLLECTED = ("--derive", "--melt")
+"""Options of `NAME=EXPRESSION` that may be given several times; each value is a line of one."""
 _SHELLS = ("bash", "zsh", "tcsh")
 _SETTINGS = (tyro.conf.FlagCreatePairsOff,)
 """A flag has one name: `--json`, and `--no-score` for what is on by default."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2."""
+    """Run the command line. A user's mistake is one line on standard error and exit code 2; so is a run that is not
+    finite, with exit code 3."""
     if not sys.stderr.isatty():  # progress bars of the hub and of transformers would fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     given = list(sys.argv[1:] if args is None else args)
@@ -92,6 +101,12 @@ def main(args: Sequence[str] | None = None) -> None:
         _run(given)
     except (MistakeError, ValueError) as error:
         print(f"polyglance: {describe_mistake(error, given)}", file=sys.stderr)
+        raise SystemExit(NOT_FINITE_EXIT_CODE if isinstance(error, NotFiniteError) else 2) from None
+    except ModuleNotFoundError as error:
+        message = describe_missing(error, " ".join(_find_verb(given) or ("polyglance",)))
+        if message is None:
+            raise
+        print(f"polyglance: {message}", file=sys.stderr)
         raise SystemExit(2) from None
     except BrokenPipeError:  # the reader of a pipe stopped: `polyglance ... | head`
         sys.stderr.close()
@@ -118,8 +133,8 @@ def _run(args: list[str]) -> None:
             raise MistakeError(f"--completion needs the name of a shell: {', '.join(_SHELLS)}")
         _make_app(_load).cli(prog="polyglance", args=["--tyro-print-completion", *args[1:]], registry=REGISTRY)
     if (words := _find_verb(args)) is not None:
-        options = args[len(words) :]
-        _check_repeated(options)
+        options = _collect_lines(args[len(words) :])
+        _check_repeated(words, options)
         prog = " ".join(("polyglance", *words))
         tyro.cli(_load(words), prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
         return
@@ -133,11 +148,29 @@ def _find_verb(args: Sequence[str]) -> tuple[str, ...] | None:
     return next((words for words in (tuple(args[:2]), tuple(args[:1])) if words in VERBS), None)
 
 
-def _check_repeated(options: Sequence[str]) -> None:
+def _collect_lines(options: Sequence[str]) -> list[str]:
+    """Join the values of each option in `_COLLECTED` to one value, with a line for each."""
+    kept: list[str] = []
+    values: dict[str, list[str]] = {}
+    position = 0
+    while position < len(options):
+        name, separator, value = options[position].partition("=")
+        position += 1
+        if name not in _COLLECTED or (not separator and position == len(options)):
+            kept.append(options[position - 1])
+            continue
+        if not separator:
+            value = options[position]
+            position += 1
+        values.setdefault(name, []).append(value)
+    return [*kept, *(word for name, lines in values.items() for word in (name, "\n".join(lines)))]
+
+
+def _check_repeated(words: tuple[str, ...], options: Sequence[str]) -> None:
     """Refuse an option that is given twice, where one value would silently replace the other."""
     names = [option.partition("=")[0].replace("_", "-") for option in options if option.startswith("--")]
     for name in names:
-        if names.count(name) > 1 and name not in _REPEATABLE:
+        if names.count(name) > 1 and (name not in _REPEATABLE or words == ("law", "make")):
             raise MistakeError(f"{name} is given {names.count(name)} times; expected once")
 
 

@@ -185,10 +185,10 @@ def _make_paper_table(counts: Any) -> Table:
     return table
 
 
-def _make_audit_table(audit: Any) -> Table:
-    table = Table("cell", "texts", "share", "in training", "other language", "score", title=str(audit.page))
+def _make_audit_table(audit: Any) -> list[Table | str]:
+    table = Table("cell", "texts", "share", "in training", "other language", "partly", "score", title=str(audit.page))
     for cell in audit.cells:
         score = "" if cell.mean_score is None else f"{cell.mean_score:.3f}"
-        shares = (f"{100 * value:.1f} %" for value in (cell.share, cell.balanced_share, cell.in_other_language))
-        table.add_row(cell.cell, f"{cell.num_texts:,}", *shares, score)
-    return table
+        values = (cell.share, cell.balanced_share, cell.in_other_language, cell.partly_in_other_language)
+        table.add_row(cell.cell, f"{cell.num_texts:,}", *(f"{100 * value:.1f} %" for value in values), score)
+    return [table, *audit.warnings]

@@ -3,6 +3,7 @@
 import json as json_module
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -124,11 +125,11 @@ def caption(
     device: str = "auto",
     dtype: Dtype = "auto",
 ) -> None:
-    """Caption images; one JSON line for each image and language.
+    """Caption images; one JSON line for each image and language. Texts in another language are named.
 
     Args:
         images: Image files.
-        model: Folder of the model, with its processor; or its name on the Hugging Face hub.
+        model: Folder of the model, with its processor; or NAME@COMMIT on the Hugging Face hub.
         lang: Languages.
         prefix: Words that captions are started with: auto (the language's own), none, or the words.
         style: Length of the caption that the prompt asks for.
@@ -158,7 +159,7 @@ def translate(
     Args:
         texts: The texts.
         image: Image file that they are about.
-        model: Folder of the model, with its processor; or its name on the Hugging Face hub.
+        model: Folder of the model, with its processor; or NAME@COMMIT on the Hugging Face hub.
         lang: Languages.
         device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
         dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
@@ -180,14 +181,21 @@ def _check_languages(languages: tuple[str, ...]) -> None:
 
 
 def _print_lines(results: Iterable[Any]) -> None:
-    """Print JSON lines. If some say that there is no text, raise at the end, so that a script notices."""
+    """Print JSON lines. If some texts are in another language than asked for, say so on standard error. If some lines
+    say that there is no text, raise at the end, so that a script notices."""
     num_results = num_errors = 0
+    others: Counter[str] = Counter()
     for result in results:
         num_results += 1
+        if result.other_language:
+            others[f"{result.other_language} instead of {result.language}"] += 1
         num_errors += result.error is not None
         values = {name: value for name, value in make_plain(result).items() if value not in (None, "")}
         sys.stdout.write(json_module.dumps(values, ensure_ascii=False) + "\n")
     sys.stdout.flush()
+    if others:
+        listed = ", ".join(f"{name} ({count})" for name, count in others.most_common())
+        print(f"{others.total()} of {num_results} texts are in another language: {listed}", file=sys.stderr)
     if num_errors:
         raise ValueError(f"{num_errors} of {num_results} texts could not be written; their lines say why")
 

@@ -41,8 +41,8 @@ Options = Annotated[T, OmitArgPrefixes, arg(name="")]
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
 """Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
 
-Paths = UseAppendAction[tuple[Annotated[Path, arg(metavar="FILE")], ...]]
-"""Files, with the option repeated for each: `--refs a.txt --refs b.txt`."""
+Paths = UseAppendAction[tuple[tuple[Path, ...], ...]]
+"""Groups of files: `--refs a.txt b.txt`, or with the option repeated for each."""
 
 REGISTRY = ConstructorRegistry()
 """Rules of `tyro` for parsing the values of options."""
@@ -109,6 +109,24 @@ def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
     return values
 
 
+def _parse_expressions(text: str) -> dict[str, str]:
+    """Read `NAME=EXPRESSION`, one a line; commas and quotation marks belong to the expression.
+
+    Raises:
+        MistakeError: a line of another form, or a name that stands twice.
+    """
+    values: dict[str, str] = {}
+    for line in text.split("\n"):
+        name, separator, expression = (piece.strip() for piece in line.partition("="))
+        name = name.strip('"')
+        if not separator or not name or not expression or expression.startswith("="):
+            raise MistakeError(f"{line!r} is not of the form NAME=EXPRESSION", text)
+        if name in values:
+            raise MistakeError(f"{name!r} is given twice", text)
+        values[name] = expression
+    return values
+
+
 def _parse_value(value: str, value_type: Any) -> Any:
     if value_type is str:
         return value
@@ -133,6 +151,14 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     if get_origin(info.type) is not Mapping:
         return None
     value_type = get_args(info.type)[1]
+    if get_origin(value_type) is Annotated:  # a text of which no comma separates values
+        return PrimitiveConstructorSpec(
+            nargs=1,
+            metavar="A=EXPRESSION",
+            instance_from_str=lambda arguments: _parse_expressions(arguments[0]),
+            is_instance=lambda value: isinstance(value, Mapping),
+            str_from_instance=lambda values: ["\n".join(f"{name}={value}" for name, value in values.items())],
+        )
     return PrimitiveConstructorSpec(
         nargs=1,
         metavar={str: "A=B,...", float: "A=1,..."}.get(value_type, "A=0:1,..."),
@@ -199,7 +225,9 @@ def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | N
     if get_origin(info.type) not in (Union, types.UnionType):
         return None
     choices = [choice for choice in get_args(info.type) if choice is not types.NoneType]
-    if len(choices) != 1 or len(choices) == len(get_args(info.type)):
+    if set(choices) == {str, tuple[str, ...]}:  # one name or several
+        choices = [tuple[str, ...]]
+    elif len(choices) != 1 or len(choices) == len(get_args(info.type)):
         return None
     spec = ConstructorRegistry.get_primitive_spec(PrimitiveTypeInfo.make(choices[0], info.markers))
     if not isinstance(spec, PrimitiveConstructorSpec):
@@ -231,11 +259,16 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     build = spec.instantiate
     fields = tuple(dataclasses.replace(one, helptext=partial(_join_lines, one.helptext)) for one in spec.fields)
 
+    nested = [
+        field.name for one in fields if dataclasses.is_dataclass(one.type) for field in dataclasses.fields(one.type)
+    ]
+    names = [*(one.name for one in fields), *nested]
+
     def build_or_say(*args: Any, **kwargs: Any) -> Any:
         try:
             return build(*args, **kwargs)
         except ValueError as error:
-            raise MistakeError(_name_options(describe_mistake(error), [one.name for one in fields])) from None
+            raise MistakeError(_name_options(describe_mistake(error), names)) from None
 
     return dataclasses.replace(spec, instantiate=build_or_say, fields=fields)
 

@@ -1,7 +1,9 @@
 """`polyglance score`."""
 
-from collections.abc import Sequence
-from dataclasses import fields, replace
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,16 +12,12 @@ from rich.text import Text
 
 from polyglance.cli.options import Options, Paths
 from polyglance.cli.output import show
-from polyglance.evaluate.compare import SystemComparison, compare_systems
+from polyglance.evaluate.explain import Explanation
+from polyglance.evaluate.explain import explain as explain_scores
 from polyglance.evaluate.metrics.resampling import Resampling
-from polyglance.evaluate.score import ScoreConfig, score_files
-from polyglance.evaluate.score_report import (
-    MetricScore,
-    ScoreReport,
-    read_scores,
-    select_segments,
-    write_scores,
-)
+from polyglance.evaluate.score import ScoreConfig, score_systems
+from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
+from polyglance.evaluate.systems import SystemTable, compare_reports, name_folders, name_systems
 from polyglance.evaluate.text_files import read_ids
 from polyglance.settings import UnusedSettingError, refuse_unused
 
@@ -35,73 +33,119 @@ def score(
     refs: Paths = (),
     scores: Path | None = None,
     compare: Paths = (),
+    baseline: str = "",
     test: Literal["permutation", "bootstrap"] = "permutation",
+    explain: int = 0,
+    explain_score: str = "",
+    explain_page: Path | None = None,
     out: Path | None = None,
     list_protocols: bool = False,
+    format: Literal["text", "md", "latex", "csv"] = "text",
     json: bool = False,
 ) -> None:
     """Score captions or translations in files; no model, GPU, Java or network.
 
     Args:
-        hyps: File of predictions: COCO results, JSON lines of id and text, or one text per line. Give several to
-            compare them.
-        refs: File of references: COCO captions, JSON lines of id and texts, or one text per line. Give several where
-            each holds one reference of every text.
+        hyps: Files of predictions, one for each system, each also as NAME=FILE: COCO results, JSON lines of id and
+            text, one text per line, and others. Several are compared.
+        refs: File of references: COCO captions, JSON lines of id and texts, one text per line, and others. Give
+            several where each holds one reference of every text.
         scores: A scores.json to print again, with other ids or draws, instead of files to score.
-        compare: A scores.json to compare with; with --scores and --ids on these ids.
+        compare: Further scores.json to compare with, each also as NAME=FILE; with --scores and --ids on these ids.
+        baseline: Name of the system that the others are compared with; the first if not given.
         test: Paired test of comparisons. The bootstrap's p-values are too small where few segments differ.
+        explain: Number of segments to show that move the score, or each difference to the baseline, most: with their
+            tokens and matches.
+        explain_score: Score that is explained, such as Bleu_1; the last of the first metric if not given.
+        explain_page: HTML file for the explanation, which needs no other file.
         out: Folder to write scores.json to.
         list_protocols: Print the protocols and stop.
+        format: Form of the tables: for people, Markdown, LaTeX (booktabs), or CSV with a line for each score.
         json: Print the result as JSON, at full precision.
     """
     if list_protocols:
         _print_protocols(json)
         return
-    if test != "permutation" and len(hyps) + len(compare) + (scores is not None) < 2:
-        raise UnusedSettingError("`test` has no effect without `compare`, or a second file of `hyps`")
-    num_systems = len(hyps) + len(compare) + (scores is not None)
-    if config.seed and not config.bootstrap and num_systems < 2:
-        raise UnusedSettingError("`seed` has no effect with `bootstrap` 0")
+    _check_form(format, explain, explain_score, explain_page, as_json=json)
+    predictions, references, others = (list(chain.from_iterable(given)) for given in (hyps, refs, compare))
+    _check_number(len(predictions) + len(others) + (scores is not None), config, test, baseline)
     resampling = Resampling(num_samples=config.bootstrap, seed=config.seed, level=config.level)
     if scores is not None:
-        if hyps or refs:
+        if predictions or references:
             raise ValueError("give either --scores, or --hyps and --refs")
-        reports, compared = _read_again(scores, compare, config, resampling)
-    elif not hyps:
+        reports = _read_again(name_systems([scores, *others]), config, resampling)
+        num_written = 1
+    elif not predictions:
         raise ValueError("--hyps is missing: the file of predictions")
     else:
-        reports = [score_files(path, refs, config) for path in hyps]
-        compared = [read_scores(path) for path in compare]
+        named = name_systems([*predictions, *others])
+        new = score_systems(list(named.values())[: len(predictions)], references, config)
+        old = [read_scores(path) for path in list(named.values())[len(predictions) :]]
+        reports = dict(zip(named, [*new, *old], strict=True))
+        num_written = len(predictions)
+    table = compare_reports(reports, baseline=baseline, method=test, resampling=resampling)
+    explanations = _explain(table, explain, explain_score) if explain else []
+    if explain_page is not None:
+        from polyglance.report.explanation import write_explanations
+
+        write_explanations(explanations, explain_page)
     if out is not None:
-        for folder, report in zip(_name_folders(out, reports), reports, strict=True):
-            write_scores(report, folder)
-    first, *others = [*reports, *compared]
-    tested = replace(resampling, num_samples=config.bootstrap or Resampling.num_samples)
-    comparisons = [
-        comparison for other in others for comparison in compare_systems(first, other, method=test, resampling=tested)
+        _write(list(reports)[:num_written], reports, out)
+    _show(table, explanations, format, as_json=json)
+
+
+def _check_form(form: str, explain: int, explain_score: str, explain_page: Path | None, *, as_json: bool) -> None:
+    """Refuse settings of the output that have no effect beside the others."""
+    if as_json and form != "text":
+        raise UnusedSettingError("`format` has no effect with `json`")
+    if explain < 0:
+        raise ValueError(f"--explain {explain}: a number of segments is right")
+    if not explain and (explain_score or explain_page):
+        raise UnusedSettingError(
+            f"`{'explain_score' if explain_score else 'explain_page'}` has no effect without `explain`"
+        )
+    if explain and form != "text" and explain_page is None:
+        raise UnusedSettingError(f"`explain` has no effect with --format {form} without `explain_page`")
+
+
+def _explain(table: SystemTable, num_segments: int, score: str) -> list[Explanation]:
+    """Explain the score of one system, or the difference of each system to the baseline."""
+    options: dict[str, Any] = {"num_segments": num_segments, "score": score}
+    first = table.reports[table.baseline]
+    if len(table.reports) == 1:
+        return [explain_scores(first, names=[first.source], **options)]
+    return [
+        explain_scores(first, other, names=[table.baseline, name], **options)
+        for name, other in table.reports.items()
+        if name != table.baseline
     ]
-    show(_make_json(reports, comparisons) if json else None, json, lambda _: _list_parts(reports, comparisons))
 
 
-def _read_again(
-    scores: Path, compare: Sequence[Path], config: ScoreConfig, resampling: Resampling
-) -> tuple[list[ScoreReport], list[ScoreReport]]:
-    """Read scores that were written before, and those to compare them with; of the config's ids, or all."""
+def _check_number(num_systems: int, config: ScoreConfig, test: str, baseline: str) -> None:
+    """Refuse settings of comparisons where there is nothing to compare."""
+    if num_systems >= 2:
+        return
+    if test != "permutation":
+        raise UnusedSettingError("`test` has no effect without `compare`, or a second file of `hyps`")
+    if baseline:
+        raise UnusedSettingError("`baseline` has no effect without `compare`, or a second file of `hyps`")
+    if config.seed and not config.bootstrap:
+        raise UnusedSettingError("`seed` has no effect with `bootstrap` 0")
+
+
+def _read_again(named: Mapping[str, Path], config: ScoreConfig, resampling: Resampling) -> dict[str, ScoreReport]:
+    """Read scores that were written before; of the config's ids, or all."""
     unused = {field.name for field in fields(config)} - set(_USED_WITH_SCORES)
     refuse_unused(config, **dict.fromkeys(unused, (False, "with `scores`, which are read as they are")))
     ids = None if config.ids is None else read_ids(config.ids)
-    first, *others = [select_segments(read_scores(path), ids, resampling) for path in (scores, *compare)]
-    return [first], others
+    return {name: select_segments(read_scores(path), ids, resampling) for name, path in named.items()}
 
 
-def _name_folders(out: Path, reports: Sequence[ScoreReport]) -> list[Path]:
-    """Return the folder of each report: `out` itself, or a folder in it named after the file of predictions."""
-    if len(reports) == 1:
-        return [out]
-    names = [Path(report.source).name.split(".")[0] for report in reports]
-    if len(set(names)) < len(names):
-        raise ValueError(f"--out: predictions need different file names, got {', '.join(names)}")
-    return [out / name for name in names]
+def _write(names: Sequence[str], reports: Mapping[str, ScoreReport], out: Path) -> None:
+    """Write each report to `out`, or to a folder in it named after the system where there are several."""
+    folders = {names[0]: ""} if len(names) == 1 else name_folders(names)
+    for name, folder in folders.items():
+        write_scores(reports[name], out / folder)
 
 
 def _print_protocols(as_json: bool) -> None:
@@ -119,30 +163,74 @@ def _print_protocols(as_json: bool) -> None:
     show([dict(zip(names, row, strict=True)) for row in rows], as_json, lambda _: table)
 
 
-def _make_json(reports: Sequence[ScoreReport], comparisons: Sequence[SystemComparison]) -> dict[str, Any]:
-    values = reports[0].as_dict() if len(reports) == 1 else {"systems": [report.as_dict() for report in reports]}
-    return {**values, "comparisons": comparisons} if comparisons else values
+def _show(table: SystemTable, explanations: Sequence[Explanation], form: str, *, as_json: bool) -> None:
+    """Print scores, comparisons and explanations."""
+    if as_json:
+        reports = list(table.reports.values())
+        values = reports[0].as_dict() if len(reports) == 1 else table.to_dict()
+        show({**values, "explanations": explanations} if explanations else values, True, str)
+    elif form == "text":
+        explained = [part for one in explanations for part in _list_explanation(one)]
+        show(None, False, lambda _: [*_list_parts(table), *explained])
+    else:
+        print({"md": table.to_markdown, "latex": table.to_latex, "csv": table.to_csv}[form](), end="")
+        for warning in table.warnings():
+            print(f"warning: {warning}", file=sys.stderr)
 
 
-def _list_parts(reports: Sequence[ScoreReport], comparisons: Sequence[SystemComparison]) -> list[str | Table]:
-    """Return a table per file, then comparisons, signatures and warnings, each once."""
-    parts: list[str | Table] = []
-    for report in reports:
-        parts += [f"{report.source}: {len(report.ids):,} segments", _make_table(report)]
+def _list_parts(table: SystemTable) -> list[str | Table]:
+    """Return the tables for people, then notes, signatures and warnings, each once."""
+    reports = list(table.reports.values())
+    if len(reports) == 1:
+        parts: list[str | Table] = [f"{reports[0].source}: {len(reports[0].ids):,} segments", _make_table(reports[0])]
+    else:
+        parts = [
+            f"{len(reports)} systems, {len(reports[0].ids):,} segments",
+            _fill(("system", *table.heads), table.rows()),
+            _fill(table.comparison_heads, table.comparison_rows()),
+        ]
     signatures = [line for report in reports for line in _list_signatures(report)]
-    warnings = [f"warning: {warning}" for report in reports for warning in report.warnings]
-    lines = [*map(_describe_comparison, comparisons), *signatures, *warnings]
-    return [*parts, *dict.fromkeys(lines)]
+    warnings = [f"warning: {warning}" for warning in table.warnings()]
+    return [*parts, *dict.fromkeys([*table.notes, *signatures, *warnings])]
+
+
+def _list_explanation(one: Explanation) -> list[str | Table]:
+    """Return a heading and a table of segments, matched tokens in bold."""
+    name = one.systems[0] if len(one.systems) == 1 else f"{one.systems[1]} minus {one.systems[0]}"
+    table = Table("segment", "effect", "text of", one.score, "tokens", "matched n-grams")
+    for segment in one.segments:
+        cells = [Text(str(segment.id)), Text(f"{segment.effect:+.4g}")]
+        for text in segment.texts:
+            tokens = Text(one.separator).join(Text(token, "bold" if order else "") for token, order in text.marked)
+            matches = "" if text.score is None else "; ".join(text.matches)
+            score = "" if text.score is None else f"{text.score:.4g}"
+            table.add_row(*cells, Text(text.role), score, tokens, Text(matches))
+            cells = [Text(""), Text("")]
+        table.add_section()
+    heading = (
+        f"{one.score} ({one.protocol}), {name} = {one.value:.4g}: the {len(one.segments)} segments that move it most"
+    )
+    return [heading, table]
+
+
+def _fill(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    table = Table()
+    for head in heads:
+        table.add_column(Text(head))
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
 
 
 def _make_table(report: ScoreReport) -> Table:
     """Return scores by name, protocols side by side."""
     protocols = list(dict.fromkeys(entry.protocol for entry in report.scores))
-    cells = {(entry.name, entry.protocol): _format_score(entry) for entry in report.scores}
-    table = Table("score", *protocols)
-    for name in dict.fromkeys(entry.name for entry in report.scores):
-        table.add_row(name, *(cells.get((name, protocol), "") for protocol in protocols))
-    return table
+    cells = {(entry.name, entry.protocol): entry.format() for entry in report.scores}
+    names = dict.fromkeys(entry.name for entry in report.scores)
+    return _fill(
+        ("score", *protocols),
+        [[name, *(cells.get((name, protocol), "") for protocol in protocols)] for name in names],
+    )
 
 
 def _list_signatures(report: ScoreReport) -> list[str]:
@@ -152,19 +240,3 @@ def _list_signatures(report: ScoreReport) -> list[str]:
         name, _, rest = entry.signature.partition("|")
         names.setdefault(rest, []).append(name)
     return [f"{','.join(same)}|{rest}" for rest, same in names.items()]
-
-
-def _format_score(entry: MetricScore) -> str:
-    digits = 2 if entry.scale in ("0-100", "0-1000") else 4
-    value = f"{entry.value:.{digits}f}"
-    if entry.interval is None:
-        return value
-    return f"{value} ({entry.interval[0]:.{digits}f} to {entry.interval[1]:.{digits}f})"
-
-
-def _describe_comparison(one: SystemComparison) -> str:
-    interval = "" if one.interval is None else f" ({one.interval[0]:+.4g} to {one.interval[1]:+.4g})"
-    return (
-        f"{one.name} ({one.protocol}): {one.system_b} minus {one.system_a} = {one.difference:+.4g}{interval}, "
-        f"p = {one.p_value:.3g} ({one.method}), {one.num_ties:,} ties in {one.num_segments:,} segments"
-    )

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Settings
 from polyglance.cli.output import show
+from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "show_status", "write_report"]
 
@@ -29,7 +30,8 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
 
 
 def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
-    """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped.
+    """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that are
+    no longer finite are left out, with exit code 3.
 
     Args:
         config: The study's TOML file.
@@ -42,6 +44,8 @@ def run(config: Positional[Path], set_: Settings = (), workers: int | None = Non
     study = _load_study(config, set_)
     result = run_study(study, workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, json, _describe_run)
+    if result.failed:
+        raise SystemExit(NOT_FINITE_EXIT_CODE)
 
 
 def show_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
@@ -113,5 +117,6 @@ def _make_status_table(status: Any) -> Table:
 
 def _describe_run(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
+    failed = "".join(f"\nfailed: {line}" for line in result.failed)
     done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
-    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}"
+    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}{failed}"

@@ -38,7 +38,6 @@ def train(
         json: Print the result as JSON.
     """
     from polyglance.train.config import RunConfig
-    from polyglance.train.start import make_tokenizer
 
     if dry_run and profile:
         raise ValueError("--dry-run looks at the data alone, --profile trains: give one of them")
@@ -47,11 +46,13 @@ def train(
     if steps is not None and steps < 2:
         raise ValueError(f"--steps is {steps}; 2 or more is right")
     settings = load(RunConfig, config, overrides=set_)
-    make_tokenizer(settings)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too: a bar for every file saved
     if dry_run:
+        from polyglance.distributed import Runtime
         from polyglance.train.dry_run import dry_run as inspect_batches
+        from polyglance.train.start import make_tokenizer
 
+        make_tokenizer(settings, Runtime.single())
         show(inspect_batches(settings.training, num_steps=steps or 20), json, _make_dry_run_table)
     elif profile:
         from polyglance.train.profile import profile_training

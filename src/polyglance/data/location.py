@@ -35,6 +35,11 @@ class RemotePath:
         """Last component of the URL's path."""
         return self.url.rstrip("/").rpartition("/")[2]
 
+    @property
+    def parent(self) -> "RemotePath":
+        """Folder that it is in."""
+        return RemotePath(self.url.rstrip("/").rpartition("/")[0])
+
     def read_bytes(self) -> bytes:
         """Read the whole file."""
         with self.open("rb") as file:

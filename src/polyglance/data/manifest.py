@@ -11,7 +11,7 @@ from typing import Any
 
 from polyglance import __version__, config
 from polyglance.data.location import Location, parse_location
-from polyglance.files import parse_json, write_json
+from polyglance.files import parse_json, unseal, write_record
 
 __all__ = [
     "FORMAT_VERSION",
@@ -45,6 +45,10 @@ class ShardInfo:
     """Images in it."""
     sha256: str
     """Hexadecimal digest of the file."""
+    bytes: int | None = None
+    """Size of the file; None in a data set that an older version has written, as the following."""
+    sums_sha256: str | None = None
+    """Digest of the file with the sums of its blocks (`polyglance.block_sums`)."""
 
     def __post_init__(self) -> None:
         if not SHARD_NAME.fullmatch(self.name):
@@ -77,7 +81,7 @@ class Manifest:
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
     """Write `manifest.json` into the folder of a data set whose shards are complete."""
-    write_json(directory / MANIFEST_NAME, config.to_dict(manifest), indent=2)
+    write_record(directory / MANIFEST_NAME, config.to_dict(manifest), indent=2)
 
 
 def read_manifest(directory: str | Location) -> Manifest:
@@ -104,7 +108,7 @@ def read_manifest(directory: str | Location) -> Manifest:
             f"it was written by version {values.get('polyglance_version')}"
         )
     try:
-        manifest = config.from_dict(Manifest, values)
+        manifest = config.from_dict(Manifest, unseal(values, MANIFEST_NAME))
     except ValueError as error:
         raise ValueError(f"{path}: damaged ({error})") from None
     if manifest.num_images != sum(shard.rows for shard in manifest.shards):

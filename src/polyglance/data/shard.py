@@ -12,6 +12,7 @@ A row of a shard is one image (its encoded bytes) with all its annotations. Shar
 groups: a batch of any rows reads only the row groups it touches, and every tool for Parquet can read them.
 """
 
+import hashlib
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ import pyarrow.parquet as pq
 
 from polyglance.data.location import Location, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardInfo, read_manifest, write_manifest
+from polyglance.data.shard_sums import SUMS_SUFFIX, open_checked_shard, write_shard_sums
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
 from polyglance.files import file_sha256, replacing
 from polyglance.records import Annotation, Drops, ImageRecord
@@ -101,7 +103,7 @@ class ShardWriter:
         shards_dir = self.out_dir / "shards"
         shards_dir.mkdir(parents=True, exist_ok=True)
         for path in shards_dir.iterdir():
-            if SHARD_NAME.fullmatch(path.name.removesuffix(".partial")):
+            if SHARD_NAME.fullmatch(path.name.removesuffix(".partial").replace(SUMS_SUFFIX, ".parquet")):
                 path.unlink()
         return self
 
@@ -163,7 +165,16 @@ class ShardWriter:
         self._open_files.close()
         self._file = None
         path = self._shard_path
-        self._shards.append(ShardInfo(name=path.name, rows=self._shard_rows, sha256=file_sha256(path)))
+        sums = write_shard_sums(path)
+        self._shards.append(
+            ShardInfo(
+                name=path.name,
+                rows=self._shard_rows,
+                sha256=file_sha256(path),
+                bytes=path.stat().st_size,
+                sums_sha256=hashlib.sha256(sums).hexdigest(),
+            )
+        )
         self._shard_rows = 0
 
     def _manifest(self) -> Manifest:
@@ -184,9 +195,9 @@ def read_records(directory: str | Location) -> Iterator[ImageRecord]:
     Raises:
         ValueError: as `read_manifest`; or a shard is missing or damaged (named in the message).
     """
-    for path, rows in _shards(directory):
+    for path, shard in _shards(directory):
         with _named_errors(path):
-            file = _open(path, rows)
+            file = _open(path, shard)
             for group in range(file.num_row_groups):
                 yield from records_of_table(file.read_row_group(group, use_threads=False))
 
@@ -197,9 +208,9 @@ def read_annotations(directory: str | Location) -> Iterator[tuple[str, tuple[Ann
     Raises:
         ValueError: as `read_records`.
     """
-    for path, rows in _shards(directory):
+    for path, shard in _shards(directory):
         with _named_errors(path):
-            file = _open(path, rows)
+            file = _open(path, shard)
             for batch in file.iter_batches(8192, columns=["key", "annotations"], use_threads=False):
                 yield from zip(batch["key"].to_pylist(), AnnotationTable(batch["annotations"]), strict=True)
 
@@ -218,7 +229,7 @@ class ShardReader:
         self.directory = parse_location(directory)
         self.manifest = read_manifest(directory)
         self._paths = list(_shards(directory, self.manifest))
-        self._first_rows = [0, *accumulate(rows for _, rows in self._paths)]
+        self._first_rows = [0, *accumulate(shard.rows for _, shard in self._paths)]
         self._limits = {"num_open_shards": num_open_shards, "num_kept_groups": num_kept_groups}
         self._shard = lru_cache(num_open_shards)(self._open_shard)
         self._group = lru_cache(num_kept_groups)(self._read_group)
@@ -284,9 +295,9 @@ class ShardReader:
 
     def _annotation_columns(self, batch_size: int = 8192) -> Iterator[pa.ListArray]:
         """Yield the column of annotations, `batch_size` images at a time (many row groups)."""
-        for path, rows in self._paths:
+        for path, shard in self._paths:
             with _named_errors(path):
-                for batch in _open(path, rows).iter_batches(batch_size, columns=["annotations"], use_threads=False):
+                for batch in _open(path, shard).iter_batches(batch_size, columns=["annotations"], use_threads=False):
                     yield batch["annotations"]
 
     def _by_group(self, rows: Sequence[int]) -> dict[tuple[int, int], list[tuple[int, int]]]:
@@ -304,9 +315,9 @@ class ShardReader:
 
     def _open_shard(self, shard: int) -> tuple[pq.ParquetFile, list[int]]:
         """Open a shard: its file, and the first row of each of its row groups followed by the number of rows."""
-        path, rows = self._paths[shard]
+        path, info = self._paths[shard]
         with _named_errors(path):
-            file = _open(path, rows)
+            file = _open(path, info)
             sizes = (file.metadata.row_group(group).num_rows for group in range(file.num_row_groups))
             return file, [0, *accumulate(sizes)]
 
@@ -316,19 +327,22 @@ class ShardReader:
             return file.read_row_group(group, columns=None if column is None else [column], use_threads=False)
 
 
-def _shards(directory: str | Location, manifest: Manifest | None = None) -> Iterator[tuple[Location, int]]:
-    """Yield path and number of rows of each shard."""
+def _shards(directory: str | Location, manifest: Manifest | None = None) -> Iterator[tuple[Location, ShardInfo]]:
+    """Yield path and entry of each shard."""
     for shard in (manifest or read_manifest(directory)).shards:
-        yield parse_location(directory) / "shards" / shard.name, shard.rows
+        yield parse_location(directory) / "shards" / shard.name, shard
 
 
-def _open(path: Location, rows: int) -> pq.ParquetFile:
-    source = path if isinstance(path, Path) else path.open("rb")
-    file = pq.ParquetFile(source, page_checksum_verification=True)
+def _open(path: Location, shard: ShardInfo) -> pq.ParquetFile:
+    if shard.sums_sha256 is None or shard.bytes is None:  # an older version has written it: its pages have checksums
+        source = path if isinstance(path, Path) else path.open("rb")
+        file = pq.ParquetFile(source, page_checksum_verification=True)
+    else:
+        file = open_checked_shard(path, size_bytes=shard.bytes, sums_sha256=shard.sums_sha256)
     if not file.schema_arrow.equals(SHARD_SCHEMA):
         raise pa.ArrowInvalid("its columns are not those of a shard")
-    if file.metadata.num_rows != rows:
-        raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, the manifest says {rows}")
+    if file.metadata.num_rows != shard.rows:
+        raise pa.ArrowInvalid(f"{file.metadata.num_rows} rows, the manifest says {shard.rows}")
     return file
 
 

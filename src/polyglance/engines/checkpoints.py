@@ -23,6 +23,7 @@ from polyglance.coverage import EvaluationTask
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.devices import choose_compute
 from polyglance.engines.folders import folder_digest, model_type, weights_version
+from polyglance.engines.loading import first_line, load_pretrained, loading, read_model_config
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import TextLoss
 from polyglance.files import read_json
@@ -67,7 +68,7 @@ class Checkpoint(Mapping[str, Tensor]):
 
     def config(self) -> dict[str, Any]:
         """Return the content of config.json."""
-        return read_json(self.folder / "config.json")
+        return read_model_config(self.folder)
 
     def __getitem__(self, name: str) -> Tensor:
         if name not in self._files:
@@ -75,8 +76,12 @@ class Checkpoint(Mapping[str, Tensor]):
         if name in self._pickled:
             tensor = self._pickled[name]
         else:
-            with safe_open(self._files[name], framework="pt") as file:
-                tensor = file.get_tensor(name).clone()  # a view would keep the file's pages in memory
+            try:
+                with safe_open(self._files[name], framework="pt") as file:
+                    tensor = file.get_tensor(name).clone()  # a view would keep the file's pages in memory
+            except (SafetensorError, OSError, RuntimeError, TypeError) as error:
+                where = f"{self._files[name]}: the tensor {name!r}"
+                raise ValueError(f"{where} cannot be read ({first_line(error)})") from None
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"{self._files[name]}: the tensor {name!r} holds values that are not finite")
         return tensor
@@ -97,7 +102,7 @@ class Checkpoint(Mapping[str, Tensor]):
     def _locate(self, unsafe_pickle: bool) -> dict[str, Path]:
         """Name of each tensor -> its file."""
         if (self.folder / INDEX_FILE).exists():
-            return self._locate_in_shards(read_json(self.folder / INDEX_FILE).get("weight_map", {}))
+            return self._locate_in_shards(_read_weight_map(self.folder / INDEX_FILE))
         if (self.folder / "model.safetensors").exists():
             path = self.folder / "model.safetensors"
             return dict.fromkeys(_tensor_names(path), path)
@@ -116,7 +121,7 @@ class Checkpoint(Mapping[str, Tensor]):
         held = {}
         for name, path in shards.items():
             if not path.exists():
-                raise ValueError(f"{self.folder}: the shard {name} is missing; {INDEX_FILE} names it")
+                raise ValueError(f"{self.folder}: the shard {name!r} is missing; {INDEX_FILE} names it")
             held[name] = set(_tensor_names(path))
         for tensor, shard in weight_map.items():
             if tensor not in held[shard]:
@@ -126,7 +131,7 @@ class Checkpoint(Mapping[str, Tensor]):
     def _load_pickles(self, path: Path) -> dict[str, Path]:
         paths = [path]
         if path.suffix == ".json":
-            paths = [self.folder / Path(name).name for name in sorted(set(read_json(path)["weight_map"].values()))]
+            paths = [self.folder / Path(name).name for name in sorted(set(_read_weight_map(path).values()))]
         files: dict[str, Path] = {}
         for shard in paths:
             state = _load_pickle(shard)
@@ -280,28 +285,26 @@ def _load_model(cls: Any, folder: Path, config: EngineConfig | ModelConfig) -> A
         ValueError: weights that are missing, not safetensors, or do not fit.
     """
     Checkpoint(folder)  # refuses pickles and broken shards
-    try:
-        model, report = cls.from_pretrained(
-            folder,
-            dtype=getattr(torch, config.dtype),
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder}: {_first_line(error)}") from None
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
+    model = load_pretrained(cls, folder, dtype=getattr(torch, config.dtype))
     return model.to(config.device).eval()
 
 
 def _load_pretrained(cls: Any, folder: Path, what: str, **options: Any) -> Any:
     if not any(any(folder.glob(pattern)) for pattern in _VOCABULARIES):
         raise ValueError(f"{folder}: no tokenizer in it ({' or '.join(_VOCABULARIES)})")
-    try:
+    if (folder / "config.json").exists():
+        read_model_config(folder)
+    with loading(folder, what):
         return cls.from_pretrained(folder, local_files_only=True, **options)
-    except (OSError, ValueError, ImportError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{folder}: its {what} cannot be loaded ({_first_line(error)})") from None
+
+
+def _read_weight_map(path: Path) -> dict[str, str]:
+    """Return tensor -> file, as an index says."""
+    values = read_json(path)
+    weight_map = values.get("weight_map") if isinstance(values, dict) else None
+    if not isinstance(weight_map, dict) or not all(isinstance(name, str) and name for name in weight_map.values()):
+        raise ValueError(f"{path}: no weight_map of tensors to files")
+    return weight_map
 
 
 def _tensor_names(path: Path) -> list[str]:
@@ -322,7 +325,3 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors")
     return state
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n")[0] or type(error).__name__

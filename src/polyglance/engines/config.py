@@ -60,7 +60,7 @@ class EngineConfig:
     model: str = ""
     """Name of the model on the server."""
     api_key_env: str = "OPENAI_API_KEY"
-    """Environment variable with the server's key; no key is sent where it is not set."""
+    """Environment variable with the server's key, its name with API_KEY in it; no key is sent where it is not set."""
     concurrency: int = 8
     """Requests to the server at a time."""
     timeout_s: float = 120.0
@@ -84,6 +84,8 @@ class EngineConfig:
             raise ValueError(f"timeout_s is {self.timeout_s}; expected more than 0")
         if self.kind == "endpoint" and not (self.url.startswith(("http://", "https://")) and self.model):
             raise ValueError("an endpoint needs url (http://HOST:PORT/v1) and model")
+        if "API_KEY" not in self.api_key_env:  # a recipe of another person could send any secret to its server
+            raise ValueError(f"api_key_env is {self.api_key_env!r}; a name with API_KEY in it is right")
         if self.kind not in ("endpoint", "world") and self.path is None:
             raise ValueError(f"{self.kind} needs path, the folder of its checkpoint")
         if self.dtype == "int8" and self.kind != "ctranslate2":

@@ -112,7 +112,8 @@ class EndpointModel(PromptedModel):
         if (config.beams or 1) > 1:
             raise ValueError(f"{name}: beams is no setting of an endpoint")
         max_new_tokens = config.max_new_tokens or 128
-        return cls(ChatServer(url, name, max_new_tokens=max_new_tokens, attempts=6, timeout_s=300.0))
+        server = ChatServer(url, name, max_new_tokens=max_new_tokens, attempts=6, timeout_s=300.0, is_trusted=True)
+        return cls(server)
 
     def prompt(self, task: EvaluationTask, language: str, source: str = "") -> str:
         return evaluation_prompt(task, language, source)

@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from polyglance.files import file_sha256, read_json
+from polyglance.files import DIGESTS_NAME, file_sha256, read_digests, read_json
 
 __all__ = ["folder_digest", "model_type", "weights_version"]
 
@@ -30,7 +30,8 @@ def model_type(folder: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on."""
+    """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on. Of files
+    that the folder lists with their digests, these are taken: who loads the model compares them with the files."""
     return _digest(folder, _ALL)
 
 
@@ -40,10 +41,13 @@ def weights_version(folder: Path) -> str:
 
 
 def _digest(folder: Path, patterns: tuple[str, ...]) -> str:
-    total = hashlib.sha256()
+    total, listed = hashlib.sha256(), read_digests(folder)
     for path in sorted(path for pattern in patterns for path in folder.glob(pattern) if path.is_file()):
+        if path.name == DIGESTS_NAME:
+            continue
         stat = path.stat()
-        total.update(f"{path.name} {_file_digest(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
+        known = listed[path.name].sha256 if path.name in listed else None
+        total.update(f"{path.name} {known or _file_digest(path, stat.st_size, stat.st_mtime_ns)}\n".encode())
     return total.hexdigest()
 
 

@@ -12,6 +12,7 @@ from io import BytesIO
 from typing import Any
 from urllib.parse import urlsplit
 
+from polyglance.engines.addresses import make_opener
 from polyglance.images import to_rgb
 
 __all__ = ["ChatServer", "NoAnswer", "image_content"]
@@ -44,9 +45,11 @@ class ChatServer:
         timeout_s: longest wait for an answer, in seconds.
         key_variable: environment variable with the server's key, which is sent where it is set, and written nowhere.
         first_wait_s: pause before the second attempt, in seconds; doubled before every further one.
+        is_trusted: the address is the user's own, not a recipe's: it may be private.
 
     Raises:
-        ValueError: not an http(s) address, or no model.
+        ValueError: not an http(s) address, or no model; on a request, a private address that is not allowed
+            (`polyglance.engines.addresses`).
     """
 
     def __init__(
@@ -59,12 +62,14 @@ class ChatServer:
         timeout_s: float,
         key_variable: str = "OPENAI_API_KEY",
         first_wait_s: float = 1.0,
+        is_trusted: bool = False,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or not model:
             raise ValueError(f"{url}#{model}: expected an address and a model such as http://HOST:PORT/v1#MODEL")
         self.url, self.model, self.attempts = url.rstrip("/") + "/chat/completions", model, attempts
         self.max_new_tokens = max_new_tokens
+        self._opener = make_opener((parts.hostname,) if is_trusted else ())
         self._timeout_s, self._key_variable, self._first_wait_s = timeout_s, key_variable, first_wait_s
 
     def complete(
@@ -101,7 +106,7 @@ class ChatServer:
             if attempt:
                 time.sleep(self._first_wait_s * 2 ** (attempt - 1))
             try:
-                with urllib.request.urlopen(self._request(body), timeout=self._timeout_s) as response:
+                with self._opener.open(self._request(body), timeout=self._timeout_s) as response:
                     return response.read(_MAX_ANSWER_BYTES)
             except urllib.error.HTTPError as error:
                 with error:

@@ -1,12 +1,16 @@
-"""Greedy captions of held-out images, and their scores: language, exact match, attributes."""
+"""Greedy captions and translations of held-out samples, and their scores: language, exact match, attributes, CIDEr or
+BLEU."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import torch
 
 from polyglance.data.world import read_attributes
 from polyglance.evaluate.cells import CellSamples
-from polyglance.evaluate.language_id import LanguageIdentifier
+from polyglance.evaluate.score import score_texts
+from polyglance.evaluate.scored_languages import find_scored_language
+from polyglance.language_identity import LanguageIdentifier, are_close
 from polyglance.mixture.prompts import prompt_of
 from polyglance.model.architecture import Polyglance
 from polyglance.model.config import GenerateConfig
@@ -15,14 +19,17 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import CaptionScores
 
-__all__ = ["caption_greedily", "compare_attributes", "score_captions"]
+__all__ = ["compare_attributes", "generate_greedily", "score_captions", "score_translations"]
+
+_METRICS = {"cider": "CIDEr", "sacrebleu": "BLEU"}
+"""Metric -> name of its score."""
 
 
 @torch.no_grad()
-def caption_greedily(
+def generate_greedily(
     model: Polyglance, processor: Processor, samples: CellSamples, *, prefix: str, max_new_tokens: int
 ) -> list[str]:
-    """Generate a caption for each image of a cell, by greedy decoding. The texts include the prefix."""
+    """Generate the text of each sample of a cell, by greedy decoding. The texts include the prefix."""
     prompts = [prompt_of(annotation) for annotation in samples.annotations]
     features = model.encode_image(normalise_pixels(torch.from_numpy(samples.images)).to(model.device, model.dtype))
     config = GenerateConfig(beams=1, max_new_tokens=max_new_tokens, no_repeat_ngram_size=0)
@@ -46,10 +53,56 @@ def score_captions(
     pairs = list(zip(captions, references, strict=True))
     return CaptionScores(
         samples=len(pairs),
-        right_language=sum(identifier.identify(caption) == code for caption in captions) / len(pairs),
+        **_compare_languages(captions, references, code, identifier),
         exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
         attributes=compare_attributes(pairs, code) if in_world else {},
+        cider=_score(pairs, code, "cider"),
     )
+
+
+def score_translations(
+    texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
+) -> CaptionScores:
+    """Compare translations with references in the language `code`."""
+    pairs = list(zip(texts, references, strict=True))
+    return CaptionScores(
+        samples=len(pairs),
+        **_compare_languages(texts, references, code, identifier),
+        exact_match=sum(text.strip() == reference for text, reference in pairs) / len(pairs),
+        bleu=_score(pairs, code, "sacrebleu"),
+    )
+
+
+def _compare_languages(
+    texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
+) -> dict[str, Any]:
+    """Return the shares of `CaptionScores` that tell the language of texts, and the identifier's own on references."""
+    found = [identifier.identify(text) for text in texts]
+    close = [other for other in found if other is not None and other != code and are_close(other, code)]
+    return {
+        "right_language": found.count(code) / len(texts),
+        "right_language_of_references": sum(identifier.identify(text) == code for text in references) / len(references),
+        "close_language": len(close) / len(texts),
+    }
+
+
+def _score(pairs: Sequence[tuple[str, str]], code: str, metric: Literal["cider", "sacrebleu"]) -> float | None:
+    """Return CIDEr (document frequencies of these references) or BLEU of texts with one reference each. BLEU counts the
+    characters of languages without spaces. None for a single text, of which CIDEr is always 0."""
+    if len(pairs) < 2:
+        return None
+    options: dict[str, Any] = {}
+    if metric == "sacrebleu":
+        options["sacrebleu_tokenize"] = "13a" if find_scored_language(code).spaces else "char"
+    report = score_texts(
+        {str(row): text for row, (text, _) in enumerate(pairs)},
+        {str(row): [reference] for row, (_, reference) in enumerate(pairs)},
+        language=code,
+        metrics=(metric,),
+        bootstrap=0,
+        **options,
+    )
+    return next(score.value for score in report.scores if score.name == _METRICS[metric])
 
 
 def compare_attributes(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:

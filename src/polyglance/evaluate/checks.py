@@ -5,8 +5,8 @@ Both are one line. Every check stands for a mistake that other tools let pass: s
 arguments, CIDEr of one image, document frequencies of a subset, words where a language has no spaces.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from polyglance.evaluate.scored_languages import find_scored_language
@@ -21,6 +21,7 @@ __all__ = [
     "check_benchmark_size",
     "check_document_frequency",
     "check_tokenizer",
+    "keep_common",
     "pair_texts",
 ]
 
@@ -41,10 +42,10 @@ class SegmentTexts:
 
     ids: tuple[Id, ...]
     """Ids as the references spell them, in their order."""
-    hypotheses: tuple[str, ...]
-    references: tuple[tuple[str, ...], ...]
+    hypotheses: Sequence[str]
+    references: Sequence[Sequence[str]]
     """References of each id; never empty."""
-    all_references: tuple[tuple[str, ...], ...]
+    all_references: Sequence[Sequence[str]]
     """References of every id of the reference file, scored or not."""
     warnings: tuple[str, ...]
 
@@ -70,7 +71,7 @@ def pair_texts(
     """
     _check_not_swapped(hypotheses, references)
     _check_not_transposed(hypotheses, references)
-    hypotheses, references, joined = align_ids(hypotheses, references)
+    hypotheses, joined = align_ids(hypotheses, references)
     warnings = [*hypotheses.notes, *references.notes, *joined]
     predicted, expected = hypotheses.by_id(), references.by_id()
     if unknown := [name for name in ids or () if name not in expected]:
@@ -104,6 +105,33 @@ def pair_texts(
         all_references=tuple(all_references),
         warnings=tuple(warnings),
     )
+
+
+def keep_common(systems: Sequence[SegmentTexts]) -> list[SegmentTexts]:
+    """Keep the segments that all systems have, in the references' order, where some were dropped.
+
+    Raises:
+        ValueError: they have none in common.
+    """
+    common = set.intersection(*(set(one.ids) for one in systems))
+    if all(len(one.ids) == len(common) for one in systems):
+        return list(systems)
+    if not common:
+        raise ValueError("no id is predicted by all systems")
+    kept = []
+    for one in systems:
+        rows = [row for row, name in enumerate(one.ids) if name in common]
+        note = f"the {len(common):,} ids are scored that all {len(systems)} systems have"
+        kept.append(
+            replace(
+                one,
+                ids=tuple(one.ids[row] for row in rows),
+                hypotheses=tuple(one.hypotheses[row] for row in rows),
+                references=tuple(one.references[row] for row in rows),
+                warnings=(*one.warnings, note),
+            )
+        )
+    return kept
 
 
 def check_document_frequency(
@@ -201,7 +229,7 @@ def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
 
 
 def _check_duplicates(
-    predicted: dict[str, list[str]], wanted: Sequence[str], source: str, duplicates: Duplicates
+    predicted: Mapping[str, Sequence[str]], wanted: Sequence[str], source: str, duplicates: Duplicates
 ) -> list[str]:
     """Refuse wanted ids that have different predictions, or warn of them where `duplicates` allows it."""
     repeated = [name for name in wanted if len(predicted.get(name, ())) > 1]
@@ -217,7 +245,7 @@ def _check_duplicates(
 
 
 def _check_ids(
-    predicted: dict[str, list[str]],
+    predicted: Mapping[str, Sequence[str]],
     wanted: Sequence[str],
     hypotheses: TextSet,
     references: TextSet,
@@ -251,6 +279,7 @@ def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) ->
         "\ufffd" in new and "\ufffd" not in old
         for olds, news in zip(groups, cleaned, strict=True)
         for old, new in zip(olds, news, strict=True)
+        if new is not old
     )
     if num_halves:
         warnings.append(f"{source}: {num_halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
@@ -258,6 +287,8 @@ def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) ->
 
 
 def _replace_halves(text: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

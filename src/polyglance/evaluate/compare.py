@@ -1,6 +1,6 @@
 """Comparison of two systems: whether their scores differ by more than chance, from the statistics of the scores."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.evaluate.metrics.resampling import PairedMethod, Resampling, run_paired_test
 from polyglance.evaluate.score_report import Measurement, ScoreReport, scale_interval
 
-__all__ = ["SystemComparison", "compare_systems"]
+__all__ = ["SystemComparison", "compare_systems", "correct_p_values", "pair_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class SystemComparison:
     """Bootstrap interval of the difference, 95 % by default."""
     p_value: float
     """Two-sided p-value."""
+    p_holm: float
+    """The p-value corrected for the number of systems that are compared on this score (Holm 1979)."""
     num_ties: int
     """Number of segments on which the two have the same statistics."""
     num_segments: int
@@ -35,23 +37,56 @@ class SystemComparison:
 
 
 def compare_systems(
-    a: ScoreReport, b: ScoreReport, *, method: PairedMethod = "permutation", resampling: Resampling
+    a: ScoreReport,
+    b: ScoreReport,
+    *,
+    names: tuple[str, str] | None = None,
+    method: PairedMethod = "permutation",
+    resampling: Resampling,
 ) -> tuple[SystemComparison, ...]:
     """Run paired tests of everything that both reports measured.
+
+    Args:
+        names: names of the two systems; their files of predictions if not given.
 
     Raises:
         ValueError: the two measured nothing in common, or not the same thing: other references, protocol, versions,
             document frequencies or scale. The message names the first part of the signatures that differs.
     """
+    comparisons: list[SystemComparison] = []
+    for one, other in pair_measurements(a, b):
+        comparisons += _compare(one, other, names or (a.source, b.source), method, resampling)
+    return tuple(comparisons)
+
+
+def pair_measurements(a: ScoreReport, b: ScoreReport) -> list[tuple[Measurement, Measurement]]:
+    """Return what both reports measured, the second's segments in the order of the first's.
+
+    Raises:
+        ValueError: as `compare_systems`.
+    """
     measured_b = {one.key: one for one in b.measurements}
     pairs = [(one, measured_b[one.key]) for one in a.measurements if one.key in measured_b]
     if not pairs:
         raise ValueError(f"{a.source} and {b.source} have no metric and protocol in common")
-    comparisons: list[SystemComparison] = []
     for one, other in pairs:
         _check_same(one, other, a, b)
-        comparisons += _compare(one, _reorder(other, a, b), (a.source, b.source), method, resampling)
-    return tuple(comparisons)
+    return [(one, _reorder(other, a, b)) for one, other in pairs]
+
+
+def correct_p_values(comparisons: Sequence[SystemComparison]) -> tuple[SystemComparison, ...]:
+    """Correct the p-values of each score for the number of systems that were compared on it (Holm 1979).
+
+    The smallest of m p-values is multiplied by m, the next by m - 1, and so on; none falls below the one before.
+    """
+    corrected = list(comparisons)
+    for key in dict.fromkeys((one.protocol, one.name) for one in comparisons):
+        places = [place for place, one in enumerate(comparisons) if (one.protocol, one.name) == key]
+        largest = 0.0
+        for rank, place in enumerate(sorted(places, key=lambda place: comparisons[place].p_value)):
+            largest = min(1.0, max(largest, comparisons[place].p_value * (len(places) - rank)))
+            corrected[place] = replace(comparisons[place], p_holm=largest)
+    return tuple(corrected)
 
 
 def _compare(
@@ -72,6 +107,7 @@ def _compare(
             difference=result.difference * one.factor,
             interval=scale_interval(result.interval, one.factor),
             p_value=result.p_value,
+            p_holm=result.p_value,
             num_ties=int(ties.sum()),
             num_segments=len(one.statistics.values),
             method=method,

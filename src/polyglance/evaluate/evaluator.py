@@ -6,11 +6,14 @@ from pathlib import Path
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import ShardReader
+from polyglance.data.world import GRAMMARS, MIN_IMAGE_SIZE, AmbiguousPair, find_world_level, make_ambiguous_pair
 from polyglance.distributed import Runtime
-from polyglance.evaluate.caption import caption_greedily, score_captions
+from polyglance.evaluate.caption import generate_greedily, score_captions, score_translations
 from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
-from polyglance.evaluate.language_id import LanguageIdentifier
+from polyglance.evaluate.disambiguation import measure_disambiguation
 from polyglance.evaluate.loss import measure_cell
+from polyglance.language_identity import LanguageIdentifier
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.run_records import VARIANTS, CaptionScores, CellRecord, GeneratedCaption, Variant
@@ -26,13 +29,15 @@ class Evaluator:
 
     Args:
         test_dir: held-out data set.
-        train_dir: training data set; its texts are the corpus that languages are identified by.
+        train_dir: training data set; its texts show the identifier of languages how they look in this data.
         processor: processor of the models.
         prefixes: language code -> prefix.
         max_source_tokens: prompts are cut to this length, as in training.
         max_target_tokens: targets are cut to this length, as in training.
         samples_per_cell: held-out samples of each cell for its loss.
         captions_per_cell: images of each caption cell that are captioned.
+        translations_per_cell: samples of each translation cell that are translated.
+        ambiguous_per_cell: ambiguous sentences of each translation cell, where the data is the built-in world's.
         examples: captions of each cell, with and without prefix, that are returned as examples.
         max_new_tokens: captions are cut to this length.
 
@@ -52,6 +57,8 @@ class Evaluator:
         max_target_tokens: int,
         samples_per_cell: int,
         captions_per_cell: int,
+        translations_per_cell: int,
+        ambiguous_per_cell: int,
         examples: int,
         max_new_tokens: int,
     ) -> None:
@@ -65,10 +72,11 @@ class Evaluator:
             image_size=processor.config.image_size,
             samples_per_cell=samples_per_cell,
         )
-        self._in_world = reader.manifest.source.startswith("polyglance world")
+        self._level = find_world_level(reader.manifest.source)
         self._train_dir = train_dir
         self._limits = {"max_source_tokens": max_source_tokens, "max_target_tokens": max_target_tokens}
-        self._captions_per_cell = captions_per_cell
+        self._texts_per_cell = {"caption": captions_per_cell, "translation": translations_per_cell}
+        self._ambiguous_per_cell = ambiguous_per_cell
         self._examples = examples
         self._max_new_tokens = max_new_tokens
 
@@ -103,52 +111,75 @@ class Evaluator:
                 records[samples.cell] = CellRecord(split=self.coverage.split_of(samples.cell), losses=losses)
         return records
 
-    def caption(
+    def generate(
         self, model: Polyglance, runtime: Runtime | None = None
     ) -> tuple[list[GeneratedCaption], dict[Cell, dict[Variant, CaptionScores]]]:
-        """Caption the held-out images greedily, for every caption cell with and without prefix.
+        """Generate held-out texts greedily: captions of every caption cell with and without prefix, and translations.
 
         Args:
             model: undivided; texts end at different tokens in the processes.
-            runtime: the processes that share the images; None: this process alone.
+            runtime: the processes that share the samples; None: this process alone.
 
         Returns:
-            The first captions of each cell, as examples; and cell -> `plain` and `prefix` -> scores. Empty in all
-            processes but the first.
+            The first captions of each cell, as examples; and cell -> `plain` and, for captions, `prefix` -> scores.
+            Empty in all processes but the first.
         """
         runtime = runtime or Runtime.single()
         kept: list[GeneratedCaption] = []
         scores: dict[Cell, dict[Variant, CaptionScores]] = {}
-        for samples in (s.first(self._captions_per_cell) for s in self._samples if s.cell.task == "caption"):
-            code = samples.cell.language
-            references = [annotation.text for annotation in samples.annotations]
-            starts: dict[Variant, str] = {"plain": "", "prefix": self.prefixes.get(code, "")}
+        for samples in (s.first(self._texts_per_cell[s.cell.task]) for s in self._samples):
+            if not samples.keys or (samples.cell.task == "translation" and samples.cell.language == SOURCE_LANGUAGE):
+                continue
+            code, is_caption = samples.cell.language, samples.cell.task == "caption"
+            starts: dict[Variant, str] = {"plain": ""}
+            if is_caption:
+                starts["prefix"] = self.prefixes.get(code, "")
             for variant, prefix in starts.items():
-                captions = self._caption_cell(model, samples, prefix, runtime)
+                texts = self._generate_cell(model, samples, prefix, runtime)
                 if not runtime.is_main:
                     continue
-                score = score_captions(captions, references, code, self._identifier, in_world=self._in_world)
-                scores.setdefault(samples.cell, {})[variant] = score
-                kept += [
-                    GeneratedCaption(key=key, language=code, prefix=prefix, caption=caption, reference=reference)
-                    for key, caption, reference in zip(samples.keys, captions, references, strict=True)
-                ][: self._examples]
+                scores.setdefault(samples.cell, {})[variant] = self._score(samples, texts)
+                if is_caption:
+                    kept += [
+                        GeneratedCaption(key=key, language=code, prefix=prefix, caption=text, reference=annotation.text)
+                        for key, text, annotation in zip(samples.keys, texts, samples.annotations, strict=True)
+                    ][: self._examples]
         return kept, scores
 
-    def _caption_cell(self, model: Polyglance, samples: CellSamples, prefix: str, runtime: Runtime) -> list[str]:
-        """Caption the images of a cell, each process every n-th of them; all processes return all captions."""
+    def _score(self, samples: CellSamples, texts: list[str]) -> CaptionScores:
+        code, references = samples.cell.language, [annotation.text for annotation in samples.annotations]
+        if samples.cell.task == "caption":
+            return score_captions(texts, references, code, self._identifier, in_world=self._level is not None)
+        return score_translations(texts, references, code, self._identifier)
+
+    def _generate_cell(self, model: Polyglance, samples: CellSamples, prefix: str, runtime: Runtime) -> list[str]:
+        """Generate the texts of a cell, each process every n-th of them; all processes return all texts."""
         share = samples.share(runtime.rank, runtime.world_size)
-        captions = []
+        texts = []
         if share.keys:
-            captions = caption_greedily(
-                model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens
-            )
-        shares = runtime.gather(captions)
+            texts = generate_greedily(model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens)
+        shares = runtime.gather(texts)
         return [shares[row % runtime.world_size][row // runtime.world_size] for row in range(len(samples.keys))]
+
+    def disambiguate(self, model: Polyglance) -> dict[Cell, float]:
+        """Return translation cell -> share of ambiguous sentences that the image settles rightly, in one process.
+
+        Empty where the data is not the built-in world's, or its images are too small to be drawn.
+        """
+        cells = [cell for cell in self.coverage.split("ST") if cell.language in GRAMMARS]
+        if self._level is None or not self._ambiguous or self.processor.config.image_size < MIN_IMAGE_SIZE:
+            return {}
+        return {
+            cell: measure_disambiguation(model, self.processor, self._ambiguous, cell.language, **self._limits)
+            for cell in cells
+        }
+
+    @cached_property
+    def _ambiguous(self) -> list[AmbiguousPair]:
+        assert self._level is not None
+        return [make_ambiguous_pair(self._level, seed=0, index=index) for index in range(self._ambiguous_per_cell)]
 
     @cached_property
     def _identifier(self) -> LanguageIdentifier:
         table = ShardReader(self._train_dir).annotations()
-        languages = set(self.coverage.languages)
-        texts = zip(table.language, table.text, strict=True)
-        return LanguageIdentifier.fit(dict.fromkeys((code, text) for code, text in texts if code in languages))
+        return LanguageIdentifier(self.coverage.languages, zip(table.language, table.text, strict=True))

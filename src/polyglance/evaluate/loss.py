@@ -17,7 +17,7 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import VARIANTS, CellLoss, Variant
 
-__all__ = ["cut_prefix", "measure_cell"]
+__all__ = ["cut_prefix", "encode_labels", "encode_prompts", "measure_cell", "measure_tokens"]
 
 
 @torch.no_grad()
@@ -87,9 +87,9 @@ def _batch_losses(
     depend on the rows."""
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
-    input_ids, mask = _prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
-    plain_targets = _targets(processor, texts, "", limits[1])
-    prefixed_targets = _targets(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
+    input_ids, mask = encode_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
+    plain_targets = encode_labels(processor, texts, "", limits[1])
+    prefixed_targets = encode_labels(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
     result = {}
     for suffix, image_rows in (("", rows), ("shuffled", rows - 1)):
@@ -104,12 +104,12 @@ def _batch_losses(
             if is_after not in known:  # where every text begins with the prefix, both are the same tokens
                 same = known.get(not is_after) if plain_targets == prefixed_targets else None
                 targets = [(prefixed_targets if is_after else plain_targets)[row] for row in rows]
-                known[is_after] = _token_losses(model, encoded, targets) if same is None else same
+                known[is_after] = measure_tokens(model, encoded, targets) if same is None else same
             result[name] = [row[num_given if is_after else 0 :] for row in known[is_after]]
     return result
 
 
-def _prompts(
+def encode_prompts(
     processor: Processor, prompts: Sequence[str], max_tokens: int
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Return ids of prompts, cut as in training, and their mask."""
@@ -119,7 +119,7 @@ def _prompts(
     return input_ids, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
 
 
-def _targets(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:
+def encode_labels(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:
     """Return the labels of texts after a prefix."""
     (before,) = encode_texts(processor.decoder_tokenizer, [prefix])
     return [
@@ -127,7 +127,7 @@ def _targets(processor: Processor, texts: Sequence[str], prefix: str, max_tokens
     ]
 
 
-def _token_losses(
+def measure_tokens(
     model: Polyglance, encoded: tuple[Tensor, Tensor | None], targets: Sequence[Sequence[int]]
 ) -> list[_Row]:
     """Cross-entropy of each token of each target."""

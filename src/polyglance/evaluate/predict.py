@@ -8,7 +8,6 @@
 Their folder holds predictions.jsonl and, written last, prediction.json with everything they depend on.
 """
 
-import multiprocessing
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -25,7 +24,7 @@ from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
 from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
 from polyglance.files import locked
-from polyglance.processes import end_with_parent
+from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.progress import track_progress
 
 __all__ = ["predict_benchmark"]
@@ -85,7 +84,7 @@ def _write_in_processes(
     Raises:
         ValueError: a process failed; the others are stopped.
     """
-    context = multiprocessing.get_context("spawn")
+    context = open_worker_context()
     running: dict[Connection, SpawnProcess] = {}
     try:
         for number in range(num_processes):

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.data.benchmarks import BenchmarkExample
-from polyglance.files import parse_json, read_json, read_text, write_json
+from polyglance.files import parse_json, read_json, read_text, seal_files, write_json
 
 __all__ = ["INFO_NAME", "PREDICTIONS_NAME", "PredictionInfo", "PredictionRow", "PredictionSet", "read_prediction_rows"]
 
@@ -110,8 +110,9 @@ class PredictionInfo:
     """Library -> version."""
 
     def write(self, folder: Path) -> None:
-        """Write prediction.json, whole or not at all."""
+        """Write prediction.json, whole or not at all, and list it and the rows with their digests."""
         write_json(folder / INFO_NAME, asdict(self))
+        seal_files(folder, [name for name in (INFO_NAME, PREDICTIONS_NAME) if (folder / name).exists()])
 
     @classmethod
     def read(cls, folder: Path) -> "PredictionInfo":

@@ -9,7 +9,7 @@ come from a named protocol (protocols.py), and every number carries a signature.
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,6 +24,7 @@ from polyglance.evaluate.checks import (
     check_benchmark_size,
     check_document_frequency,
     check_tokenizer,
+    keep_common,
     pair_texts,
 )
 from polyglance.evaluate.metrics import METRICS, Metric, make_metric
@@ -32,13 +33,13 @@ from polyglance.evaluate.metrics.resampling import MIN_SAMPLES, Resampling
 from polyglance.evaluate.protocols import DEFAULT, RAW, ScoringProtocol, find_protocol
 from polyglance.evaluate.score_report import Measurement, ScoreReport, make_report
 from polyglance.evaluate.scored_languages import find_scored_language
-from polyglance.evaluate.text_differences import NORMALISATIONS, find_differences, normalise_texts
+from polyglance.evaluate.text_differences import NORMALISATIONS, FormWarning, find_differences, normalise_texts
 from polyglance.evaluate.text_files import ReadOptions, TextSet, make_text_set, read_ids, read_texts
 from polyglance.evaluate.tokenization import Tokenizer
 from polyglance.languages import did_you_mean
 from polyglance.settings import refuse_unused
 
-__all__ = ["ScoreConfig", "ScoreOptions", "reads_words", "score_files", "score_texts"]
+__all__ = ["ScoreConfig", "ScoreOptions", "reads_words", "score_files", "score_systems", "score_texts"]
 
 _ALIASES: Mapping[str, tuple[str, dict[str, Any]]] = {"chrf++": ("chrf", {"word_order": 2})}
 """Name of a metric with an option -> metric and option."""
@@ -162,22 +163,42 @@ def score_files(predictions: Path, references: Sequence[Path], config: ScoreConf
     Raises:
         ValueError: anything that would make the numbers wrong: one line with the mistake and its place.
     """
+    return score_systems([predictions], references, config)[0]
+
+
+def score_systems(
+    predictions: Sequence[Path], references: Sequence[Path], config: ScoreConfig
+) -> tuple[ScoreReport, ...]:
+    """Score the predictions of several systems on the same segments, as `score_files` does.
+
+    References are read and cut into tokens once. Where `missing` drops ids, those that all systems have are scored.
+    """
     if not references:
         raise ValueError("--refs is missing: the file of references")
     _check_language(config)
-    predicted_texts, reference_texts = _read_both(predictions, references, config)
-    ids = None if config.ids is None else read_ids(config.ids)
-    segments = pair_texts(
-        predicted_texts, reference_texts, ids=ids, missing=config.missing, duplicates=config.duplicates
-    )
+    systems = _pair_files(predictions, references, config)
     sources: Sequence[str] = ()
     if config.sources is not None:
         texts = {name: several[0] for name, several in read_texts(config.sources).by_id().items()}
-        sources = _align_sources(texts, str(config.sources), segments)
-    return _score(segments, config, sources=sources, source=str(predictions))
+        sources = _align_sources(texts, str(config.sources), systems[0])
+    return _score(systems, config, sources=sources, names=[str(path) for path in predictions])
 
 
-def _read_both(predictions: Path, references: Sequence[Path], config: ScoreConfig) -> tuple[TextSet, TextSet]:
+def _pair_files(predictions: Sequence[Path], references: Sequence[Path], config: ScoreConfig) -> list[SegmentTexts]:
+    """Read the files and pair their texts; what was read is kept in the pairs alone."""
+    predicted, expected = _read_files(predictions, references, config)
+    ids = None if config.ids is None else read_ids(config.ids)
+    return keep_common(
+        [
+            pair_texts(texts, expected, ids=ids, missing=config.missing, duplicates=config.duplicates)
+            for texts in predicted
+        ]
+    )
+
+
+def _read_files(
+    predictions: Sequence[Path], references: Sequence[Path], config: ScoreConfig
+) -> tuple[list[TextSet], TextSet]:
     """Read predictions and references.
 
     Raises:
@@ -191,18 +212,24 @@ def _read_both(predictions: Path, references: Sequence[Path], config: ScoreConfi
         as_lines=config.as_lines,
     )
     of_references = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
-    sets = read_texts(*references, options=of_references), read_texts(predictions, options=common)
-    by_role = [("refs_text_column", sets[0]), ("text_column", sets[1])]
+    expected = read_texts(*references, options=of_references)
+    predicted = [read_texts(path, options=common) for path in predictions]
+    _check_read_options(config, predicted, expected)
+    return predicted, expected
+
+
+def _check_read_options(config: ScoreConfig, predicted: Sequence[TextSet], expected: TextSet) -> None:
+    used_by_predictions = frozenset().union(*(texts.used for texts in predicted))
+    used = used_by_predictions | expected.used
+    by_role = {"refs_text_column": expected.used, "text_column": used_by_predictions}
     if not config.refs_text_column:
-        by_role = [("text_column", replace(sets[0], used=sets[0].used | sets[1].used))]
-    for option, texts in by_role:
+        by_role = {"text_column": used}
+    for option, columns in by_role.items():
         for name in getattr(config, option):
-            if f"text_column {name}" not in texts.used:
-                told = "; ".join(note for one in sets for note in one.notes) or "they hold no table"
+            if f"text_column {name}" not in columns:
+                told = "; ".join(note for one in (expected, *predicted) for note in one.notes) or "they hold no table"
                 raise ValueError(f"--{option.replace('_', '-')} {name}: the files have no such column; {told}")
-    used = sets[0].used | sets[1].used
     refuse_unused(config, **{name: (name in used, "on these files") for name in ("id_column", "split", "as_lines")})
-    return sets[1], sets[0]
 
 
 def score_texts(
@@ -232,7 +259,7 @@ def score_texts(
         predictions, make_text_set(references, "references"), missing=chosen.missing, duplicates=chosen.duplicates
     )
     aligned = () if sources is None else _align_sources(sources, "sources", segments)
-    return _score(segments, chosen, sources=aligned, source="predictions")
+    return _score([segments], chosen, sources=aligned, names=["predictions"])[0]
 
 
 def reads_words(metrics: Iterable[str]) -> bool:
@@ -245,41 +272,57 @@ def _check_language(options: ScoreOptions) -> None:
         raise ValueError("--lang is missing: the language of the texts, such as fr")
 
 
-def _score(segments: SegmentTexts, options: ScoreOptions, *, sources: Sequence[str], source: str) -> ScoreReport:
-    segments, changes = _normalise(segments, options.normalise)
-    warnings = [*segments.warnings, *changes]
-    if options.benchmark is not None:
-        warnings += check_benchmark_size(options.benchmark, len(segments.ids))
+def _score(
+    systems: Sequence[SegmentTexts], options: ScoreOptions, *, sources: Sequence[str], names: Sequence[str]
+) -> tuple[ScoreReport, ...]:
+    """Score systems that have the same segments and references."""
+    normalised = [_normalise(one, options.normalise) for one in systems]
+    systems = [segments for segments, _ in normalised]
+    first = systems[0]
+    common = check_benchmark_size(options.benchmark, len(first.ids)) if options.benchmark is not None else []
     if "cider" in options.metrics:
         num_images = None if options.df in ("references", "all") else _load_df(options.df).num_images
-        warnings += check_document_frequency(
-            len(segments.ids), len(segments.all_references), options.df, num_images=num_images
-        )
-    metrics = [_make_metric(name, options, segments, sources) for name in dict.fromkeys(options.metrics)]
+        common += check_document_frequency(len(first.ids), len(first.all_references), options.df, num_images=num_images)
+    metrics = [_make_metric(name, options, first, sources) for name in dict.fromkeys(options.metrics)]
     on_tokens = [metric for metric in metrics if metric.reads == "tokens"]
     protocols = {entry.name: entry for entry in (find_protocol(name, options.lang) for name in options.protocol)}
-    measurements: list[Measurement] = []
+    measurements: list[list[Measurement]] = [[] for _ in systems]
     for protocol in protocols.values() if on_tokens else ():
-        measurements += _measure_tokens(on_tokens, protocol, segments, options, warnings)
+        _measure_tokens(on_tokens, protocol, systems, options, measurements, common)
     for metric in metrics:
         if metric.reads == "text":
-            warnings += check_tokenizer(metric.name, metric.signature().get("tok", ""), options.lang)
-            statistics = metric.statistics(segments.hypotheses, segments.references)
-            parts = _make_signature(metric, segments, options)
-            measurements.append(Measurement(metric=metric, statistics=statistics, parts=parts))
-    differences = find_differences(
+            common += check_tokenizer(metric.name, metric.signature().get("tok", ""), options.lang)
+            parts = _make_signature(metric, first, options)
+            for segments, measured in zip(systems, measurements, strict=True):
+                statistics = metric.statistics(segments.hypotheses, segments.references)
+                measured.append(Measurement(metric=metric, statistics=statistics, parts=parts))
+    resampling = Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level)
+    reports = []
+    for segments, (_, changes), measured, name in zip(systems, normalised, measurements, names, strict=True):
+        differences = _find_differences(segments, measured, options)
+        warnings = [*segments.warnings, *changes, *common, *(one.message for one in differences)]
+        reports.append(
+            make_report(
+                measured,
+                ids=segments.ids,
+                warnings=warnings,
+                resampling=resampling,
+                source=name,
+                differences=differences,
+                segments=segments,
+            )
+        )
+    return tuple(reports)
+
+
+def _find_differences(
+    segments: SegmentTexts, measured: Sequence[Measurement], options: ScoreOptions
+) -> list[FormWarning]:
+    return find_differences(
         segments.hypotheses,
         list(chain.from_iterable(segments.references)),
         spaces=find_scored_language(options.lang).spaces,
-        cased=any(one.parts["case"] == "mixed" for one in measurements if "case" in one.parts),
-    )
-    return make_report(
-        measurements,
-        ids=segments.ids,
-        warnings=[*warnings, *(one.message for one in differences)],
-        resampling=Resampling(num_samples=options.bootstrap, seed=options.seed, level=options.level),
-        source=source,
-        differences=differences,
+        cased=any(one.parts["case"] == "mixed" for one in measured if "case" in one.parts),
     )
 
 
@@ -331,25 +374,31 @@ def _make_metric(name: str, options: ScoreOptions, segments: SegmentTexts, sourc
 def _measure_tokens(
     metrics: Sequence[Metric],
     protocol: ScoringProtocol,
-    segments: SegmentTexts,
+    systems: Sequence[SegmentTexts],
     options: ScoreOptions,
+    measurements: Sequence[list[Measurement]],
     warnings: list[str],
-) -> Iterator[Measurement]:
-    """Measure the metrics that read a protocol's tokens."""
+) -> None:
+    """Add measurements of the metrics that read a protocol's tokens to those of each system."""
     tokenizer = protocol.make_tokenizer(options.lang)
     warnings += check_tokenizer(", ".join(one.name for one in metrics), tokenizer.name, options.lang)
-    hypotheses = tokenizer.tokenize(segments.hypotheses)
-    references = _tokenize_references(segments.references, tokenizer)
+    first = systems[0]
+    references = _tokenize_references(first.references, tokenizer)
     tokens = {
         "proto": protocol.name,
         "tok": f"{tokenizer.name}-{tokenizer.version}",
         "case": protocol.case(options.lang),
     }
-    for metric in metrics:
-        ready = _set_document_frequency(metric, options.df, segments, tokenizer) if metric.name == "cider" else metric
-        parts = _make_signature(ready, segments, options, tokens, factor=protocol.factor)
-        statistics = ready.statistics(hypotheses, references)
-        yield Measurement(metric=ready, statistics=statistics, parts=parts, factor=protocol.factor)
+    ready = [
+        _set_document_frequency(metric, options.df, first, tokenizer) if metric.name == "cider" else metric
+        for metric in metrics
+    ]
+    parts = [_make_signature(metric, first, options, tokens, factor=protocol.factor) for metric in ready]
+    for segments, measured in zip(systems, measurements, strict=True):
+        hypotheses = tokenizer.tokenize(segments.hypotheses)
+        for metric, signature in zip(ready, parts, strict=True):
+            statistics = metric.statistics(hypotheses, references)
+            measured.append(Measurement(metric=metric, statistics=statistics, parts=signature, factor=protocol.factor))
 
 
 def _load_df(path: str) -> DocumentFrequency:

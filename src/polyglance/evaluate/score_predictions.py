@@ -38,7 +38,8 @@ def score_predictions(
     """Score predictions. Rows without an answer count as empty texts, or as rows decided wrongly; a warning says so.
 
     Args:
-        metrics, protocols: none given: those that the benchmark is published with.
+        metrics: metrics by name; none given: those that the benchmark is published with.
+        protocols: protocols by name; none given: those that the benchmark is published with.
 
     Raises:
         ValueError: as `score_texts`.

@@ -15,11 +15,12 @@ from typing import Any, cast
 
 import numpy as np
 
+from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
 from polyglance.evaluate.text_differences import FormWarning
 from polyglance.evaluate.texts.text_set import Id
-from polyglance.files import read_json, write_atomically
+from polyglance.files import check_digest, read_json, seal_files, write_atomically
 
 __all__ = [
     "SCORES_NAME",
@@ -59,6 +60,14 @@ class MetricScore:
     interval: tuple[float, float] | None
     """Bootstrap percentile interval; None where it was not asked for."""
     num_segments: int
+
+    def format(self) -> str:
+        """Return value and interval for people: `0.6123 (0.5901 to 0.6345)`."""
+        digits = 2 if self.scale in ("0-100", "0-1000") else 4
+        value = f"{self.value:.{digits}f}"
+        if self.interval is None:
+            return value
+        return f"{value} ({self.interval[0]:.{digits}f} to {self.interval[1]:.{digits}f})"
 
     @classmethod
     def parse(cls, values: Any, where: str) -> "MetricScore":
@@ -148,6 +157,8 @@ class ScoreReport:
     measurements: tuple[Measurement, ...] = field(default=(), repr=False)
     source: str = "predictions"
     """File of predictions, for tables and messages."""
+    segments: SegmentTexts | None = field(default=None, repr=False, compare=False)
+    """The texts that were scored; None for scores that were read from a file."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for machines: `scores` -> protocol -> name -> value, then details and warnings."""
@@ -172,6 +183,7 @@ def make_report(
     resampling: Resampling,
     source: str,
     differences: Sequence[FormWarning] = (),
+    segments: SegmentTexts | None = None,
 ) -> ScoreReport:
     """Compute the scores of measurements, with their intervals."""
     return ScoreReport(
@@ -181,6 +193,7 @@ def make_report(
         measurements=tuple(measurements),
         source=source,
         differences=tuple(differences),
+        segments=segments,
     )
 
 
@@ -235,6 +248,7 @@ def write_scores(report: ScoreReport, out_dir: str | Path) -> Path:
     }
     write_atomically(out_dir / _STATISTICS_NAME, content.getvalue())
     write_atomically(out_dir / SCORES_NAME, json.dumps(values, indent=1) + "\n")
+    seal_files(out_dir, [_STATISTICS_NAME, SCORES_NAME])
     return out_dir / SCORES_NAME
 
 
@@ -290,6 +304,7 @@ def _parse_details(values: Mapping[str, Any], path: str | Path) -> tuple[MetricS
 
 def _read_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
+        check_digest(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except (OSError, ValueError, zipfile.BadZipFile) as error:

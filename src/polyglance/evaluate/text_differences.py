@@ -44,16 +44,29 @@ class _Side:
 
     texts: Sequence[str]
     joined: str
+    is_ascii: bool
 
     @classmethod
     def make(cls, texts: Sequence[str]) -> "_Side":
-        return cls(texts=texts, joined="\n".join(texts))
+        joined = "\n".join(texts)
+        return cls(texts=texts, joined=joined, is_ascii=joined.isascii())
+
+    def may_hold(self, pattern: re.Pattern[str]) -> bool:
+        """Tell quickly, by what a pattern needs, whether it may stand in a text."""
+        if self.is_ascii and pattern in _BEYOND_ASCII:
+            return False
+        literals = _LITERALS.get(pattern)
+        return literals is None or any(literal in self.joined for literal in literals)
 
     def find(self, pattern: re.Pattern[str]) -> list[str]:
         """Return the texts in which the pattern stands."""
-        if not pattern.search(self.joined):
+        if not self.may_hold(pattern) or not pattern.search(self.joined):
             return []
         return [text for text in self.texts if pattern.search(text)]
+
+    def count(self, pattern: re.Pattern[str]) -> int:
+        """Count the texts in which a pattern stands that fits into a text once."""
+        return sum(1 for _ in pattern.finditer(self.joined)) if self.may_hold(pattern) else 0
 
     def share(self, found: Sequence[str]) -> float:
         return len(found) / max(len(self.texts), 1)
@@ -70,6 +83,7 @@ _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]"
     "|[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
 )
+_COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _JOINERS = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 _MOJIBAKE = re.compile("Ã[\x80-\xbfƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]|\ufffd|ðŸ")
 _NULL = re.compile(r"^\s*(?:nan|none|null|<na>|n/a|undefined)\s*$", re.IGNORECASE | re.MULTILINE)
@@ -78,8 +92,8 @@ _WIDE = re.compile("[\uff01-\uff9f\uffe0-\uffee\ufb00-\ufb06]")
 _CURLY, _STRAIGHT = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e«»\u2013\u2014\u2212]"), re.compile("['\"]|-")
 _QUESTION = re.compile(r"\?")
 _WRAPPED = re.compile(r"^\s*(?:\"[^\"\n]*\"|'[^\n]*'|“[^\n]*”|`[^\n]*`)\s*$", re.MULTILINE)
-_SPACED_END = re.compile(r"\S[ ]+[.!?。]\s*$", re.MULTILINE)
-_CLOSE_END = re.compile(r"[^\s.!?][.!?。]\s*$", re.MULTILINE)
+_SPACED_END = re.compile(r"\S[ ]+[.!?。][^\S\n]*$", re.MULTILINE)
+_CLOSE_END = re.compile(r"[^\s.!?][.!?。][^\S\n]*$", re.MULTILINE)
 _MOSES = re.compile(r"(?:^| )@-@(?= |$)|&(?:apos|quot|#91|#93|bar);| n't\b| 's\b", re.MULTILINE)
 _CHAT = re.compile(
     r"^\s*(?:sure\b[,!.]|certainly[,!.]|of course[,!.]|absolutely[,!.]|okay[,!.]"
@@ -92,6 +106,19 @@ _CHAT = re.compile(
 )
 _SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
                         "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # fmt: skip
+_BEYOND_ASCII = frozenset((_JOINERS, _MOJIBAKE, _BLANKS, _WIDE, _CURLY, _SEGMENTED))
+"""Patterns that no ASCII text has."""
+_LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
+    {
+        _SPECIAL: ("<", "["),
+        _SUBWORDS: ("@@", "▁", "##", "Ġ", "</w>"),
+        _ENTITY: ("&",),
+        _COLOURS: ("\x1b",),
+        _MOSES: ("@-@", "&", " n't", " 's"),
+        _SPACED_END: (" .", " !", " ?", " 。"),
+    }
+)
+"""Pattern -> texts of which one stands wherever the pattern does; they are found much faster."""
 _QUOTES = str.maketrans({
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"',
     "\u201e": '"', "«": '"', "»": '"', "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",
@@ -168,6 +195,7 @@ _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("special-tokens", _SPECIAL, "special tokens of a model", "special"),
     ("subword-marks", _SUBWORDS, "marks of subwords", "subwords"),
     ("html-entities", _ENTITY, "HTML entities", "entities"),
+    ("terminal-colours", _COLOURS, "colour codes of a terminal", ""),
     ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
     ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
     ("no-text", _NULL, "a word for nothing in place of a text", ""),
@@ -192,7 +220,6 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         ("joiners", _JOINERS, "joiners or variation selectors (such as U+200C)", "invisible"),
         ("blanks", _BLANKS, "blanks of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
-        ("wrapped", _WRAPPED, "quotation marks around the whole text", ""),
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
     )
@@ -201,6 +228,11 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         found = left.find(pattern), right.find(pattern)
         if abs(left.share(found[0]) - right.share(found[1])) >= _FEW and _one_sided(found, left, right):
             warnings.append(_make(code, words, found, left, right, mends))
+    wrapped = left.find(_WRAPPED), right.find(_WRAPPED)
+    shares = left.share(wrapped[0]), right.share(wrapped[1])
+    # Where both sides have them, they are counted as equal words.
+    if max(shares) >= _MOST or (abs(shares[0] - shares[1]) >= _FEW and _one_sided(wrapped, left, right)):
+        warnings.append(_make("wrapped", "quotation marks around the whole text", wrapped, left, right, ""))
     return warnings
 
 
@@ -231,9 +263,10 @@ def _find_styles(left: _Side, right: _Side, *, spaces: bool, cased: bool) -> lis
             warnings.append(
                 _make("quotes-and-dashes", "quotation marks or dashes beyond ASCII", curly, left, right, "quotes")
             )
-    spaced, close = ((left.find(one), right.find(one)) for one in (_SPACED_END, _CLOSE_END))
-    shares = [len(spaced[i]) / max(len(spaced[i]) + len(close[i]), 1) for i in (0, 1)]
-    ended = [side.share([*spaced[i], *close[i]]) for i, side in enumerate((left, right))]
+    spaced = left.find(_SPACED_END), right.find(_SPACED_END)
+    close = left.count(_CLOSE_END), right.count(_CLOSE_END)
+    shares = [len(spaced[i]) / max(len(spaced[i]) + close[i], 1) for i in (0, 1)]
+    ended = [(len(spaced[i]) + close[i]) / max(len(side.texts), 1) for i, side in enumerate((left, right))]
     if min(ended) >= _HARDLY and abs(shares[0] - shares[1]) >= _MOST:
         words = "a blank before the full stop, as tokenisers write it, where the other side has none"
         warnings.append(_make("tokenised", words, spaced, left, right, ""))

@@ -20,6 +20,7 @@ from polyglance.evaluate.texts.lines import read_lines
 from polyglance.evaluate.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
 from polyglance.evaluate.texts.tables import is_columnar, is_table, read_columnar, read_table
 from polyglance.evaluate.texts.text_set import (
+    Entry,
     FormContent,
     Id,
     ReadOptions,
@@ -41,6 +42,9 @@ FORMS: tuple[TextForm, ...] = (
     TextForm(name="one text per line", matches=lambda file, options: True, read=read_lines),  # noqa: ARG005
 )
 """Forms of files, in the order in which they are tried."""
+
+
+_BINARY_FORMS = frozenset({FORMS[0].name})
 
 
 def make_text_set(texts: Mapping[Any, str] | Mapping[Any, Sequence[str]], source: str) -> TextSet:
@@ -93,12 +97,18 @@ def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
     if not content.entries:
         raise ValueError(f"{file.path}: holds no texts")
     content = _expand_lists(content, str(file.path))
+    if form.name not in _BINARY_FORMS and (how := file.describe_format()):
+        content = replace(content, notes=(f"{file.path}: {how}", *content.notes))
     given = {name.name: getattr(content, name.name) for name in fields(content)}
     return TextSet(**{**given, "source": str(file.path), "entries": tuple(content.entries)})
 
 
 def _expand_lists(content: FormContent, source: str) -> FormContent:
     """Read lists of texts that were written into one string each."""
+    if content.layout == "lines" and len(content.entries) == 1 and (only := parse_list(content.entries[0][1][0])):
+        several: list[Entry] = [(number, (text,)) for number, text in enumerate(only, 1)]
+        note = f"{source}: its only line is a list; the {len(only):,} texts in it are read as one text per line"
+        return replace(content, entries=several, notes=(*content.notes, note))
     if not any(
         texts[0].lstrip()[:1] in ("[", "(", "a") and texts[0].rstrip()[-1:] in ("]", ")")
         for _, texts in content.entries
@@ -126,26 +136,42 @@ def _expand_lists(content: FormContent, source: str) -> FormContent:
 
 
 def _join(sets: Sequence[TextSet]) -> TextSet:
-    """Join files that hold one reference of each text."""
+    """Join files that hold one reference of each text, or several.
+
+    Raises:
+        ValueError: files of unlike lengths, or with other ids: which file, and how many.
+    """
     first = sets[0]
-    notes = [note for one in sets for note in one.notes]
+    if len({one.source for one in sets}) < len(sets):
+        twice = next(one.source for number, one in enumerate(sets) if one.source in [x.source for x in sets[:number]])
+        raise ValueError(f"{twice}: given twice; each file of references holds others")
     for other in sets[1:]:
         if other.layout != first.layout:
             raise ValueError(f"{other.source}: its texts and those of {first.source} have ids of different kinds")
-        if other.layout == "lines" and len(other.entries) != len(first.entries):
-            raise ValueError(
-                f"{other.source}: {len(other.entries):,} lines, but {first.source} has {len(first.entries):,}; "
-                "reference files belong together line by line"
-            )
-        odd = set(first.by_id()) ^ set(other.by_id())
-        if odd:
-            notes.append(f"{other.source}: {len(odd):,} ids are in it or in {first.source} only")
+        _check_equal_ids(first, other)
     shared = set.intersection(*(set(one.other_ids) for one in sets))
     return TextSet(
         source=", ".join(one.source for one in sets),
         layout=first.layout,
         entries=tuple(entry for one in sets for entry in one.entries),
-        notes=tuple(notes),
+        notes=tuple(note for one in sets for note in one.notes),
         other_ids={name: [place for one in sets for place in one.other_ids[name]] for name in shared},
         used=frozenset().union(*(one.used for one in sets)),
     )
+
+
+def _check_equal_ids(first: TextSet, other: TextSet) -> None:
+    """Refuse a file of references that has not the ids, or not the number of lines, of the first."""
+    known, names = first.by_id(), other.by_id()
+    if first.layout == "lines" and len(names) != len(known):
+        raise ValueError(
+            f"{other.source}: {len(names):,} lines, but {first.source} has {len(known):,}; "
+            "reference files belong together line by line"
+        )
+    absent, extra = [name for name in known if name not in names], [name for name in names if name not in known]
+    problems = [f"{len(extra):,} ids that are not in {first.source} ({extra[0]!r})"] if extra else []
+    problems += [f"none of {len(absent):,} ids of {first.source} ({absent[0]!r})"] if absent else []
+    if problems:
+        raise ValueError(
+            f"{other.source}: holds {' and '.join(problems)}; each file of references has a text for every id"
+        )

@@ -6,6 +6,7 @@ log least squares, which is a likelihood; the held-out errors are those of the o
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from polyglance.laws.config import CompareConfig, FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.layout import Layout, lay_out
+from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, resolve_form, select_rows
 from polyglance.laws.table import Table
 
@@ -63,10 +65,11 @@ class LawComparison:
         return min(complete, key=lambda s: s.mean_relative_error or 0.0) if complete else None
 
 
-def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = None) -> dict[str, LawComparison]:
+def compare_laws(config: CompareConfig, table: Any, *, form: Form | None = None) -> dict[str, LawComparison]:
     """Score a law, simpler laws and other forms on every way of holding out that the table allows, per group.
 
     Args:
+        table: as for `fit_law`.
         form: a form that is not built in, in place of the config's.
 
     Raises:
@@ -74,6 +77,8 @@ def compare_laws(config: CompareConfig, table: Table, *, form: Form | None = Non
     """
     fit = config.make_fit()
     form, columns, _ = resolve_form(fit, form)
+    others = [name for name in (config.language, config.scale) if name]
+    table = prepare_table(config, Table.from_data(table), (*config.list_columns(columns), *others))
     rows, _ = select_rows(fit, form, columns, table)
     languages = np.array(table.labels(config.language)) if config.language else None
     return {

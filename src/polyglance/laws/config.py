@@ -2,29 +2,48 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 
 from polyglance.laws.objectives import FitObjective, ObjectiveName
-from polyglance.settings import refuse_unused
+from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = [
     "BootstrapMethod",
     "Budget",
     "CompareConfig",
     "CostMeasure",
+    "Expressions",
     "FitConfig",
     "FormConfig",
     "PlanConfig",
+    "PrepareConfig",
 ]
 
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 CostMeasure = Literal["compute", "hours", "money"]
+ExpressionText = Annotated[str, "expression"]
+"""Text of which no character separates values on the command line."""
+Expressions = Mapping[str, ExpressionText]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormConfig:
+class PrepareConfig:
+    """What is done with a table before a law is fitted to it."""
+
+    melt: Expressions = field(default_factory=dict)
+    """Column of values from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
+    rows with language de. {D} alone takes the columns whose names are numbers. May be given several times."""
+    derive: Expressions = field(default_factory=dict)
+    """Column computed from others, as in "D=C/(6*N)" or "y=1-acc": + - * / **, log, log10, log2, exp, sqrt, abs, min,
+    max, comparisons, and, or, not; other names than N or config.lr in double quotes. May be given several times."""
+    where: ExpressionText | None = None
+    """Condition for the rows that are used, as in "Training==1 and loss<5 and State=='finished'"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormConfig(PrepareConfig):
     """Form of a law, the columns and rows that it is fitted to, and the objective."""
 
     form: str = "product"
@@ -35,8 +54,9 @@ class FormConfig:
     roles: Mapping[str, str] = field(default_factory=dict)
     """What predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute, starting-loss
     or none. By default guessed from the names of the columns and predictors. Costs and limits are reckoned from it."""
-    group: str | None = None
-    """Column with the group of a row (a split, a language). Each group gets its own law."""
+    group: str | tuple[str, ...] | None = None
+    """Column with the group of a row (a split, a language), or several, as in split,language. Each group, or each
+    combination, gets its own law."""
     cluster: str | None = None
     """Column with the run of a row. Rows of one run, such as its checkpoints, are not independent; the bootstrap draws
     them together."""
@@ -47,7 +67,7 @@ class FormConfig:
     objective: ObjectiveName = "log-huber"
     """Loss that the fit minimises, summed over the rows."""
     delta: float = 1e-3
-    """Residual, in log y, at which log-huber turns from square to linear."""
+    """Residual at which log-huber (in log y) and huber (in y) turn from square to linear."""
     overestimate: float = 10.0
     """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
     offset: bool | None = None
@@ -71,12 +91,22 @@ class FormConfig:
         self.make_objective()
         refuse_unused(
             self,
-            delta=(self.objective == "log-huber", "without `objective` log-huber"),
+            delta=(self.objective in ("log-huber", "huber"), "without `objective` log-huber or huber"),
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),
             frontier_min_gap=(self.frontier, "without `frontier`"),
         )
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The columns of the groups."""
+        return (self.group,) if isinstance(self.group, str) else self.group or ()
+
+    def list_columns(self, columns: Mapping[str, str]) -> tuple[str, ...]:
+        """Return all columns of the table that a fit uses; `columns` are those of the law."""
+        others = (*self.groups, self.cluster, self.weight, self.size)
+        return (*columns.values(), *(name for name in others if name))
 
     def make_objective(self) -> FitObjective:
         """Return the objective.
@@ -95,6 +125,8 @@ class FitConfig(FormConfig):
     """Parameters with a given value, as in eps=1.6,b_T=0. An offset fixed at 0 is left out of the law."""
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Lowest and highest value of parameters, as in b_T=0:inf,alpha=0:1."""
+    tie: Mapping[str, str] = field(default_factory=dict)
+    """Exponents that are equal to another one, as in alpha=beta. The two are one parameter of the fit."""
     share: tuple[str, ...] = ()
     """Parameters that all groups have in common, as in b_P,b_S. The groups are then fitted together."""
     bootstrap: int = 1000
@@ -135,8 +167,11 @@ class FitConfig(FormConfig):
         plain["frontier_options"] = {name: plain.pop(option) for name, option in names.items()}
         plain["bad_rows"] = "drop" if plain.pop("drop_bad_rows") else "error"
         plain["columns"], plain["fix"], plain["roles"] = dict(self.columns), dict(self.fix), dict(self.roles)
+        plain["tie"] = dict(self.tie)
         plain["bounds"] = {k: [None if np.isinf(end) else end for end in ends] for k, ends in self.bounds.items()}
         plain["share"] = list(self.share)
+        plain["melt"], plain["derive"] = dict(self.melt), dict(self.derive)
+        plain["group"] = list(self.group) if isinstance(self.group, tuple) else self.group
         return plain
 
 
@@ -174,6 +209,8 @@ class Budget:
     """Longest training time, in hours of wall-clock time."""
     max_gmac: float | None = None
     """Largest training compute, in GMAC."""
+    max_flop: float | None = None
+    """Largest training compute, in FLOP; 1 MAC is 2 FLOP."""
     max_gpu_hours: float | None = None
     """Most hours of one GPU, over all GPUs together."""
     max_money: float | None = None
@@ -188,6 +225,15 @@ class Budget:
     """Training throughput of one GPU, in GMAC per second."""
     price_per_gpu_hour: float | None = None
     """Price of one GPU for one hour, in any currency."""
+    macs_per_parameter: float | None = None
+    """MAC of training for each parameter and token, where a budget is spent without candidates. By default 2, a forward
+    pass and as much again, as in C = S F (1 + P_t / P); 3 is the usual 6 N D FLOP."""
+
+    @property
+    def can_be_spent(self) -> bool:
+        """Whether there is a limit on compute, time or money, which a larger model uses up with less data."""
+        limits = (self.max_gmac, self.max_flop, self.max_hours, self.max_gpu_hours, self.max_money)
+        return any(limit is not None for limit in limits)
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -197,12 +243,16 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Question to the planner: a target, what is given, and the limits."""
+    """Question to the planner: a target, or else a budget to spend; what is given, and the limits.
+
+    With a target the question is what reaches it at the lowest cost. Without one it is the lowest loss that the limits
+    of the budget allow.
+    """
 
     group: str | None = None
     """Group of the law; needed where the law has several."""
     target: float | None = None
-    """Loss to be reached."""
+    """Loss to be reached. Without a target the budget is spent on the lowest loss: the best size and its data."""
     target_score: float | None = None
     """Score to be reached, in place of a loss; needs a downstream law."""
     solve_for: str | None = None
@@ -222,10 +272,29 @@ class PlanConfig:
     moves: Mapping[str, float] = field(default_factory=dict)
     """Predictors and the values to change them to, as in T=3.0; the plan states the gain of each change. A doubling of
     each predictor except T is always included."""
+    inference_tokens: float | None = None
+    """Tokens that the model will process after training. A smaller model that is trained longer reaches the same loss
+    and saves compute with each of them; the plan states the size with the least compute in all."""
+
+    @property
+    def has_target(self) -> bool:
+        return self.target is not None or self.target_score is not None
 
     def __post_init__(self) -> None:
-        if (self.target is None) == (self.target_score is None):
+        if self.target is not None and self.target_score is not None:
             raise ValueError("give a target loss or a target score, one of them")
+        if not self.has_target and not self.budget.can_be_spent:
+            raise ValueError(
+                "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
+                "max_gpu_hours or max_money"
+            )
+        without = (self.has_target, "without a target")
+        beside = (not self.has_target, "beside a target")
+        refuse_unused(self, solve_for=without, cheapest_by=without, moves=without, inference_tokens=beside)
+        if self.has_target and self.budget.macs_per_parameter is not None:
+            raise UnusedSettingError("`macs_per_parameter` has no effect beside a target")
+        if self.inference_tokens is not None and not 0 < self.inference_tokens < np.inf:
+            raise ValueError(f"inference_tokens is {self.inference_tokens:g}; expected a positive number")
         for name, value in (("target", self.target), ("target score", self.target_score)):
             if value is not None and not 0 < value < np.inf:
                 raise ValueError(f"the {name} is {value:g}; expected a positive number")

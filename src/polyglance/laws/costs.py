@@ -81,6 +81,10 @@ class Rates:
     gpu_hours: float | None = None
     money: float | None = None
 
+    @property
+    def flop(self) -> float | None:
+        return _multiply(self.compute, 2e9)
+
     def of(self, measure: CostMeasure) -> float | None:
         return {"compute": self.compute, "hours": self.hours, "money": self.money}[measure]
 

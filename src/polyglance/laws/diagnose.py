@@ -11,18 +11,32 @@ import numpy as np
 from scipy import stats
 
 from polyglance.laws.accuracy import r_squared
-from polyglance.laws.arrays import Floats
 from polyglance.laws.form import Form
 from polyglance.laws.law import Fit, LawWarning
 from polyglance.laws.layout import Layout
 from polyglance.laws.rows import Rows
 from polyglance.laws.table import list_rows
 
-__all__ = ["Evidence", "diagnose"]
+__all__ = ["Evidence", "InfluentialRun", "diagnose"]
 
 MOST_NESTED = 200
 """A predictor with more levels than this is not examined as a grouping of runs."""
+CHECKPOINT_ALIKENESS = 2.6
+"""Sum of products of the signs of neighbouring residuals, in standard deviations, that independent rows seldom have."""
 SEVERITIES = ("error", "warning", "info")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InfluentialRun:
+    """A run without which the law is another one."""
+
+    cluster: int
+    parameter: str
+    """Parameter that moves most when the run is left out."""
+    shift: float
+    """Its move, in standard errors."""
+    distance: float
+    """Distance of the run's rows from the law without them, in log y: the largest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +54,8 @@ class Evidence:
     """Whether the user named a cluster column."""
     num_failed: int
     """Bootstrap refits that did not converge."""
-    influence: Floats | None
-    """(clusters, p) shift of each parameter when a cluster is left out, in standard errors."""
+    influential: InfluentialRun | None
+    """The run that moves the law by more than noise would, if there is one."""
     on_frontier: bool
     """Whether only the frontier was fitted."""
 
@@ -103,15 +117,24 @@ def _check_checkpoints(evidence: Evidence) -> Iterator[LawWarning]:
         return
     levels = [len(np.unique(column)) for column in x.T]
     most = int(np.argmax(levels))
-    runs = len(np.unique(np.delete(x, most, axis=1), axis=0))
-    if len(x) >= 6 * runs:
-        yield LawWarning(
-            "checkpoints-as-rows",
-            "warning",
-            f"the {len(x)} rows have only {runs} combinations of predictors besides {evidence.form.predictors[most]}: "
-            "if they are checkpoints of the same runs they are not independent; name the column of the run as cluster, "
-            "or the intervals are too narrow.",
-        )
+    _, runs = np.unique(np.delete(x, most, axis=1), axis=0, return_inverse=True)
+    num_runs = int(runs.max()) + 1
+    if len(x) < 6 * num_runs:
+        return
+    order = np.lexsort((x[:, most], runs.ravel()))
+    follows = runs.ravel()[order[1:]] == runs.ravel()[order[:-1]]
+    signs = np.sign(evidence.fit.residuals - np.median(evidence.fit.residuals))
+    alike = (signs[order[1:]] * signs[order[:-1]])[follows]
+    if alike.sum() < CHECKPOINT_ALIKENESS * np.sqrt(len(alike)):
+        return
+    name = evidence.form.predictors[most]
+    yield LawWarning(
+        "checkpoints-as-rows",
+        "warning",
+        f"the {len(x)} rows have only {num_runs} combinations of predictors besides {name}, and residuals that follow "
+        f"one another along {name} are alike: if they are checkpoints of the same runs, or share their data, they are "
+        "not independent; name the column of the run as cluster, or the intervals are too narrow.",
+    )
 
 
 def _check_duplicates(evidence: Evidence) -> Iterator[LawWarning]:
@@ -307,18 +330,17 @@ def _check_solver(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
-    if evidence.influence is None or evidence.influence.size == 0:
+    run = evidence.influential
+    if run is None:
         return
-    cluster, j = np.unravel_index(int(np.argmax(np.abs(evidence.influence))), evidence.influence.shape)
-    shift = float(evidence.influence[cluster, j])
-    if abs(shift) > 1:
-        rows = evidence.rows.indices[evidence.rows.clusters == cluster].tolist()
-        yield LawWarning(
-            "influential-row",
-            "warning",
-            f"leaving out {list_rows(rows)} moves {evidence.form.parameters[j]} by {abs(shift):.1f} standard errors: "
-            "examine it before trusting the law.",
-        )
+    rows = list_rows(evidence.rows.indices[evidence.rows.clusters == run.cluster].tolist())
+    moves = f"without it {run.parameter} moves by {run.shift:.1f} standard errors"
+    yield LawWarning(
+        "influential-row",
+        "warning" if run.shift > 1 else "info",
+        f"{rows} lies {100 * np.expm1(run.distance):.2g} % off the law of the others, more than noise explains; "
+        f"{moves}: examine it before trusting the law.",
+    )
 
 
 def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import scipy
@@ -9,14 +10,18 @@ import scipy
 from polyglance.laws.accuracy import r_squared
 from polyglance.laws.arrays import Floats, bounded_exp
 from polyglance.laws.config import FitConfig
-from polyglance.laws.diagnose import Evidence, diagnose
+from polyglance.laws.diagnose import Evidence, InfluentialRun, diagnose
 from polyglance.laws.form import Form
+from polyglance.laws.held_out import measure_held_out
+from polyglance.laws.influence import find_influence
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
+from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
+from polyglance.laws.scores import notice_scores
 from polyglance.laws.solve import Solution
 from polyglance.laws.table import Table
-from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals, leave_one_out
+from polyglance.laws.uncertainty import compute_spread, draw_replicates, find_parameter_intervals
 
 __all__ = ["fit_law"]
 
@@ -28,22 +33,27 @@ AGREEMENT = 1e-6
 """Starts agree when their objectives differ by less than this, relative."""
 
 
-def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law:
+def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
     """Fit a law, or one per group, with intervals and warnings.
 
     Args:
+        table: a `Table`, or what `Table.from_data` makes one of: a frame, records, columns.
         form: a form that is not built in, in place of the config's.
 
     Raises:
         ValueError: a column is missing, rows cannot be used, too few rows, or contradictory options; one line.
     """
     form, columns, roles = resolve_form(config, form)
+    used = config.list_columns(columns)
+    table = prepare_table(config, Table.from_data(table), used)
     rows, table_warnings = select_rows(config, form, columns, table)
     groups, chosen = rows.split_groups(), choose_rows(config, form, rows)
     fits: dict[str, Fit] = {}
     for joint in [chosen] if config.share else [{label: group} for label, group in chosen.items()]:
         fits |= _fit_jointly(config, form, joint, groups)
-    used = [name for name in (*columns.values(), config.group, config.cluster, config.weight, config.size) if name]
+    if not config.share:
+        held_out = {label: measure_held_out(config, form, roles, group) for label, group in chosen.items()}
+        fits = {label: replace(fit, held_out=held_out[label]) for label, fit in fits.items()}
     return Law(
         form=form.name,
         columns=columns,
@@ -57,7 +67,7 @@ def fit_law(config: FitConfig, table: Table, *, form: Form | None = None) -> Law
             "dropped": {str(index + 1): reason for index, reason in rows.dropped.items()},
             "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         },
-        warnings=table_warnings,
+        warnings=(*table_warnings, *notice_scores(form, chosen)),
     )
 
 
@@ -135,7 +145,7 @@ def _describe_group(
         layout=layout,
         has_clusters=config.cluster is not None,
         num_failed=int((~replicates.converged).sum()),
-        influence=_measure_influence(layout, fit, free[0]),
+        influential=_describe_influence(layout, fit, free[0]),
         on_frontier=config.frontier,
     )
     warnings, unidentified = diagnose(evidence)
@@ -143,7 +153,7 @@ def _describe_group(
 
 
 def _report_solver(config: FitConfig, layout: Layout, label: str, polished: Solution) -> SolverReport:
-    best, starts = polished.best, layout.starts()
+    best, starts = polished.best, layout.starts
     free, lower, upper = best.free[0], layout.problem.lower, layout.problem.upper
     near = np.isclose(free, lower, rtol=0, atol=1e-6) | np.isclose(free, upper, rtol=0, atol=1e-6)
     still = (starts == free).any(axis=0) & (np.ptp(starts, axis=0) > 0) & ~near
@@ -165,17 +175,27 @@ def _report_solver(config: FitConfig, layout: Layout, label: str, polished: Solu
     )
 
 
-def _measure_influence(layout: Layout, fit: Fit, optimum: Floats) -> Floats | None:
-    """Return the shift (clusters, p) of the parameters when a cluster is left out, in bootstrap standard errors.
+def _describe_influence(layout: Layout, fit: Fit, optimum: Floats) -> InfluentialRun | None:
+    """Return the run that moves the law by more than noise would.
 
-    None for joint fits, for more than `MANY_ROWS` rows, and without a bootstrap.
+    None if there is none, for joint fits, for more than `MANY_ROWS` rows, and without a bootstrap.
     """
     if len(fit.draws) == 0 or len(layout.groups) > 1 or len(layout.y) > MANY_ROWS:
         return None
+    influence = find_influence(layout, optimum)
+    if influence is None:
+        return None
     (block,) = layout.problem.blocks
-    moved = fit.at_origin(leave_one_out(layout, optimum) @ block.matrix.T)
+    moved = np.abs(fit.at_origin(influence.shift @ block.matrix.T))
     errors = _measure_outliers(fit.residuals) * fit.at_origin(fit.draws).std(axis=0)
-    return np.asarray(np.divide(moved, errors, out=np.zeros_like(moved), where=errors > 1e-12))
+    shifts = np.divide(moved, errors, out=np.zeros_like(moved), where=errors > 1e-12)
+    most = int(shifts.argmax())
+    return InfluentialRun(
+        cluster=influence.cluster,
+        parameter=fit.form.parameters[most],
+        shift=float(shifts[most]),
+        distance=influence.distance,
+    )
 
 
 def _measure_outliers(residuals: Floats) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit
-from polyglance.laws.question import Question, estimate_log, loss_at, to_value
+from polyglance.laws.question import Question, estimate_log, find_extrapolation, loss_at, to_value
 from polyglance.laws.roles import find_by_role
 
 __all__ = ["Gain", "NextRun", "list_gains", "list_next_runs"]
@@ -30,8 +30,8 @@ class Gain:
     """Loss at the end over loss at the start."""
     reducible_ratio: Estimate
     """The same without the offset: 2^b for a doubling."""
-    extrapolation: float
-    """Decades outside the data, at the end."""
+    extrapolation: float | None
+    """Decades outside the data, at the end; None where the range of the data is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +45,14 @@ class NextRun:
     narrowing: float
     """Share by which the interval of the needed amount shrinks (0 to 1)."""
     narrowing_per_million_gmac: float
-    extrapolation: float
+    extrapolation: float | None
     """Decades outside the data."""
 
 
 def list_gains(chosen: Question) -> list[Gain]:
     """Return the gains of doublings, and of the moves asked for, at the point of the plan."""
     config, fit, solve_for = chosen.subject.config, chosen.fit, chosen.subject.solve_for
-    amount = to_value(chosen.log_needed) if np.isfinite(chosen.log_needed) else fit.ranges[solve_for][1]
+    amount = to_value(chosen.log_needed) if np.isfinite(chosen.log_needed) else fit.ranges.get(solve_for, (1.0, 1.0))[1]
     point = {**chosen.values, solve_for: config.at.get(solve_for, amount)}
     for name in config.moves:
         if name not in fit.form.predictors:
@@ -77,7 +77,7 @@ def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -
         loss_at_end=loss_at(fit, moved),
         ratio=estimate_log(fit, log_ratio),
         reducible_ratio=estimate_log(fit, lambda theta: log_ratio(fit.form.without_offset(theta))),
-        extrapolation=float(fit.extrapolation(moved)[0]),
+        extrapolation=find_extrapolation(fit, moved),
     )
 
 
@@ -88,7 +88,13 @@ def list_next_runs(chosen: Question, questions: Sequence[Question]) -> list[Next
     Cov(q, f(x))^2 / (v + s^2) of the variance of the needed amount q.
     """
     fit, data = chosen.fit, chosen.subject.data
-    if data is None or data != chosen.subject.solve_for or chosen.candidate is None or len(fit.draws) < 20:
+    if (
+        data is None
+        or data != chosen.subject.solve_for
+        or chosen.candidate is None
+        or len(fit.draws) < 20
+        or not fit.ranges
+    ):
         return []
     if chosen.subject.role == "compute":  # the law does not tell candidates apart
         questions = [chosen]

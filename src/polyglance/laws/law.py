@@ -20,7 +20,7 @@ from polyglance.laws.forms import FORMS, make_form
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 from polyglance.laws.roles import Role, resolve_roles
 
-__all__ = ["Fit", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
+__all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
 Severity = Literal["info", "warning", "error"]
 
@@ -48,10 +48,12 @@ class Prediction:
     """(n,) lower end of the interval of the mean curve; `high` is the upper end."""
     high: Floats | None = None
     low_new: Floats | None = None
-    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end."""
+    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end. None for a law
+    without rows, whose noise is not known."""
     high_new: Floats | None = None
     extrapolation: Floats
-    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside."""
+    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside, nan
+    where the range is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,40 @@ class SolverReport:
     """Parameters that ended at a bound that the user gave."""
     unmoved: tuple[str, ...] = ()
     """Parameters that never left their start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """How well the law, fitted to the smaller runs of its table, predicts the largest ones."""
+
+    num_train: int
+    """Smaller runs that were fitted."""
+    num_rows: int
+    """Largest runs that were predicted."""
+    decades: float
+    """Scale of the largest run over the largest one fitted, in decades."""
+    median_error: float
+    """Median of |predicted / measured - 1|."""
+    mean_error: float
+    bias: float
+    """Mean of predicted / measured - 1."""
+    last_value_error: float
+    """Median error of the y of the nearest smaller run in place of a law."""
+    coverage: float | None
+    """Share of the largest runs inside the interval of a new run; None for a law without draws."""
+    confidence: float
+    """Share that should be."""
+
+    def __str__(self) -> str:
+        inside = ""
+        if self.coverage is not None:
+            inside = f", {100 * self.coverage:.0f} % inside the {100 * self.confidence:g} % interval"
+        return (
+            f"fitted to the {self.num_train} smaller runs, this law misses the {self.num_rows} largest (up to "
+            f"{self.decades:.2f} decades larger) by a median of {100 * self.median_error:.2g} % (mean "
+            f"{100 * self.mean_error:.2g} %, bias {100 * self.bias:+.2g} %{inside}); the value of the nearest smaller "
+            f"run misses by {100 * self.last_value_error:.2g} %"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +137,7 @@ class Fit:
     frontier: Indices
     """Indices in the table of the group's non-dominated rows; empty for laws with several predictors."""
     ranges: Mapping[str, tuple[float, float]]
-    """Smallest and largest value of each predictor, and of y, among the rows used."""
+    """Smallest and largest value of each predictor, and of y, among the rows used; empty where they are not known."""
     residuals: Floats
     """(n,) log prediction minus log observation."""
     intervals: Mapping[str, Interval]
@@ -110,6 +146,8 @@ class Fit:
     """Parameters that the data do not determine; null in the law file, with a warning that says why."""
     solver: SolverReport
     warnings: tuple[LawWarning, ...] = ()
+    held_out: HeldOut | None = None
+    """None where the smaller runs do not determine the law, and for laws without rows."""
 
     @property
     def num_rows(self) -> int:
@@ -156,8 +194,10 @@ class Fit:
         if len(self.draws):
             draws = self.log_mean(values, self.draws)
             low, high = widen_interval(log_mean, draws, self.spread, self.confidence)
-            low_new, high_new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
-            logs = {"low": low, "high": high, "low_new": low_new, "high_new": high_new}
+            logs = {"low": low, "high": high}
+            if len(self.residuals):
+                new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
+                logs["low_new"], logs["high_new"] = new
             ends = {name: bounded_exp(log) for name, log in logs.items()}
         return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **ends)
 
@@ -187,10 +227,11 @@ class Fit:
         return np.asarray(-picked * np.sqrt(num / free))[:, None]
 
     def extrapolation(self, values: Mapping[str, Any]) -> Floats:
-        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor."""
+        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor; nan where the
+        range is not known."""
         furthest = np.zeros(1)
         for name in self.form.predictors:
-            low, high = self.ranges[name]
+            low, high = self.ranges.get(name, (np.nan, np.nan))
             value = np.atleast_1d(np.asarray(values[name], dtype=float))
             if self.form.logarithmic:
                 outside = np.maximum(np.log10(value / high), np.log10(low / value))
@@ -212,6 +253,7 @@ class Fit:
             "r2_raw": self.r2_raw,
             "num_rows": self.num_rows,
             "warnings": [vars(warning) for warning in self.warnings],
+            "held_out": None if self.held_out is None else vars(self.held_out),
             "solver": {key: list(v) if isinstance(v, tuple) else v for key, v in vars(self.solver).items()},
             "ranges": {name: list(ends) for name, ends in self.ranges.items()},
             "confidence": self.confidence,
@@ -245,6 +287,7 @@ class Fit:
             unidentified=tuple(values["unidentified"]),
             solver=SolverReport(**solver),
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
+            held_out=HeldOut(**values["held_out"]) if values.get("held_out") else None,
             **{name: values[name] for name in numbers},
         )
 
@@ -276,6 +319,10 @@ class Law:
         if group not in self.fits:
             raise ValueError(f"the law has no group {group!r}; {did_you_mean(group, self.fits)}")
         return self.fits[group]
+
+    def list_warnings(self, group: str) -> tuple[LawWarning, ...]:
+        """Return the warnings of the table and of one group's fit."""
+        return (*self.warnings, *self[group].warnings)
 
     @property
     def only(self) -> Fit:

@@ -6,7 +6,7 @@ meaning.
 Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
 """
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -17,12 +17,14 @@ from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.rows import Rows
-from polyglance.laws.solve import SCAN, Block, FitProblem, Solution, minimise
+from polyglance.laws.solve import POLISH, SCAN, Block, FitProblem, Solution, minimise
 
-__all__ = ["MANY_ROWS", "FreeParameter", "Layout", "lay_out", "minimise_from_starts"]
+__all__ = ["MANY_ROWS", "FreeParameter", "Layout", "Sample", "lay_out", "minimise_from_starts"]
 
 MANY_ROWS = 20_000
-"""With more rows than this, starts are ranked on every k-th row and bootstrap replicates are single Newton steps."""
+"""With more rows than this, starts are made and ranked on a sample of so many."""
+FEWEST_RUNS = 500
+"""A sample has so many clusters, if there are so many."""
 FreeParameter = tuple[str, str | None]
 """Name and group of a free parameter; the group is None where all groups share it."""
 
@@ -43,6 +45,8 @@ class Layout:
     """Predictor -> its exponent, where the predictor never changes and the exponent is fixed at zero."""
     shared_predictors: frozenset[str]
     """Predictors whose effect all groups share."""
+    tie: Mapping[str, str]
+    """Exponent -> the exponent that it is equal to."""
 
     @cached_property
     def y(self) -> Floats:
@@ -84,16 +88,18 @@ class Layout:
 
     def position(self, parameter: str, label: str) -> int | None:
         """Return the position of a group's parameter in the free vector; None if it is fixed."""
+        parameter = self.tie.get(parameter, parameter)
         for key in ((parameter, label), (parameter, None)):
             if key in self.free:
                 return self.free.index(key)
         return None
 
+    @cached_property
     def starts(self) -> Floats:
-        """Return free vectors (starts, q) from the data; a shared parameter gets the mean over the groups' starts."""
+        """Free vectors (starts, q) from the data; a shared parameter gets the mean over the groups' starts."""
+        sample = self.draw_sample(MANY_ROWS)
         by_group = {
-            label: self.form.starts(rows.inputs(self.form) - self.reference, np.log(rows.y))
-            for label, rows in self.groups.items()
+            label: self.form.starts(inputs, np.log(self.y[rows])) for label, inputs, rows in sample.list_groups(self)
         }
         to_origin = np.linalg.inv(self.form.centring(self.reference))
         columns = []
@@ -104,19 +110,52 @@ class Layout:
             columns.append(np.mean([theta[:, j] for theta in thetas], axis=0))
         return np.stack(columns, axis=1)
 
-    def thin(self) -> tuple[FitProblem, Indices]:
-        """Return the problem on every k-th row, at most about `MANY_ROWS` in all, and the positions of these rows."""
-        step = -(-len(self.y) // MANY_ROWS)
-        if step == 1:
-            return self.problem, np.arange(len(self.y))
-        blocks, positions, begin = [], [], 0
-        for block, rows in zip(self.problem.blocks, self.groups.values(), strict=True):
-            chosen = np.arange(0, len(rows), step)
-            design = self.form.design(rows.inputs(self.form)[chosen] - self.reference)
-            blocks.append(replace(block, design=design, rows=np.arange(begin, begin + len(chosen))))
-            positions.append(block.rows[chosen])
-            begin += len(chosen)
-        return replace(self.problem, blocks=tuple(blocks)), np.concatenate(positions)
+    def draw_sample(self, limit: int) -> "Sample":
+        """Return whole clusters at random, with about `limit` rows in all; every row where there are no more.
+
+        Clusters are drawn at one rate in all groups. Where they are so large that few would be left, more are taken.
+        If these have more than MANY_ROWS rows, rows within them are drawn, and the noise within runs counts for more
+        than it should: intervals are then too wide, not too narrow.
+        """
+        num_rows = len(self.y)
+        everything = Sample(problem=self.problem, rows=np.arange(num_rows), num_clusters=self.num_clusters)
+        smallest = min(map(len, self.groups.values()))
+        rate = max(limit / num_rows, min(1.0, 50 * len(self.free) / smallest))
+        if rate >= 1:
+            return everything
+        rng = np.random.default_rng(num_rows)
+        kept = max(round(rate * self.num_clusters), min(FEWEST_RUNS, self.num_clusters))
+        chosen = np.zeros(self.num_clusters, dtype=bool)
+        chosen[rng.permutation(self.num_clusters)[:kept]] = True
+        rows = np.flatnonzero(chosen[self.clusters])
+        most = max(round(1.5 * rate * num_rows), MANY_ROWS)
+        if len(rows) > most:
+            rows = np.sort(rng.permutation(rows)[:most])
+        blocks, begin = [], 0
+        for block, group in zip(self.problem.blocks, self.groups.values(), strict=True):
+            inside = rows[(rows >= block.rows[0]) & (rows <= block.rows[-1])] - block.rows[0]
+            design = self.form.design(group.inputs(self.form)[inside] - self.reference)
+            blocks.append(replace(block, design=design, rows=np.arange(begin, begin + len(inside))))
+            begin += len(inside)
+        num_clusters = len(np.unique(self.clusters[rows]))
+        return Sample(problem=replace(self.problem, blocks=tuple(blocks)), rows=rows, num_clusters=num_clusters)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Some rows of a layout, as a problem of their own."""
+
+    problem: FitProblem
+    rows: Indices
+    """(m,) positions in the layout."""
+    num_clusters: int
+    """Clusters with a row in the sample."""
+
+    def list_groups(self, layout: Layout) -> Iterator[tuple[str, Floats, Indices]]:
+        """Yield each group with its inputs (m, k) about the reference, and the positions of its rows in the layout."""
+        for block, (label, group) in zip(layout.problem.blocks, layout.groups.items(), strict=True):
+            rows = self.rows[(self.rows >= block.rows[0]) & (self.rows <= block.rows[-1])]
+            yield label, group.inputs(layout.form)[rows - block.rows[0]] - layout.reference, rows
 
 
 def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> Solution:
@@ -129,8 +168,9 @@ def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> 
     Returns:
         The polished starts (K * polished, q), problem by problem.
     """
-    starts = layout.starts()
-    problem, rows = layout.thin()
+    starts = layout.starts
+    sample = layout.draw_sample(MANY_ROWS)
+    problem, rows = sample.problem, sample.rows
     num_problems = len(weights)
     scanned = minimise(
         problem,
@@ -142,9 +182,11 @@ def minimise_from_starts(layout: Layout, weights: Floats, num_polished: int) -> 
     values = np.where(np.isfinite(scanned.value), scanned.value, np.inf).reshape(num_problems, -1)
     best = np.argsort(values, axis=1, kind="stable")[:, :num_polished]
     chosen = scanned.free.reshape(num_problems, len(starts), -1)[np.arange(num_problems)[:, None], best]
-    return minimise(
-        layout.problem, chosen.reshape(-1, starts.shape[1]), layout.y[None], _repeat_weights(weights, best.shape[1])
-    )
+    chosen, effort, count = chosen.reshape(-1, starts.shape[1]), POLISH, best.shape[1]
+    if len(rows) < len(layout.y):  # most of the way on the sample
+        chosen = minimise(problem, chosen, layout.y[None, rows], _repeat_weights(weights[:, rows], count)).free
+        effort = replace(POLISH, coarsest=2 * float(np.sqrt(len(layout.free) / len(rows))))
+    return minimise(layout.problem, chosen, layout.y[None], _repeat_weights(weights, count), effort)
 
 
 def _repeat_weights(weights: Floats, count: int) -> Floats:
@@ -174,7 +216,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         (name, None if name in shared else label)
         for label in groups
         for name in form.parameters
-        if name not in fixed and (name not in shared or label == next(iter(groups)))
+        if name not in fixed and name not in config.tie and (name not in shared or label == next(iter(groups)))
     )
     if not free:
         raise ValueError("every parameter is fixed; there is nothing to fit")
@@ -182,7 +224,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
     at_origin = frozenset(amplitudes & (set(config.fix) | set(config.bounds) | shared))
     blocks, begin = [], 0
     for label, z in inputs.items():
-        matrix, shift = _map_parameters(form, reference, free, label, fixed, at_origin)
+        matrix, shift = _map_parameters(form, reference, free, label, fixed, at_origin, config.tie)
         rows = np.arange(begin, begin + len(z))
         blocks.append(Block(form=form, design=form.design(z - reference), rows=rows, matrix=matrix, shift=shift))
         begin += len(z)
@@ -198,6 +240,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         at_origin=at_origin,
         constant=constant,
         shared_predictors=shared_predictors,
+        tie=config.tie,
     )
 
 
@@ -211,6 +254,15 @@ def _check_names(config: FitConfig, form: Form) -> None:
         positive = name in form.positive
         if name not in left_out and (not np.isfinite(value) or (positive and value <= 0)):
             raise ValueError(f"fix: {name} is {value:g}; it must be {'positive and ' if positive else ''}finite")
+    exponents = [exponent for term in form.terms for _, exponent in term.exponents]
+    for name, other in config.tie.items():
+        for one in (name, other):
+            if one not in exponents:
+                raise ValueError(f"tie: {one!r} is no exponent of the law; {did_you_mean(one, exponents)}")
+        if other == name or other in config.tie:
+            raise ValueError(f"tie: {name}={other} goes round or through another tie; name one exponent for all")
+        if name in config.fix or name in config.bounds or name in config.share:
+            raise ValueError(f"tie: {name} is tied to {other}; fix, bound or share {other} in its place")
     for name, (low, high) in config.bounds.items():
         if not low < high:
             raise ValueError(f"bounds: {name} from {low:g} to {high:g} leaves nothing between")
@@ -247,14 +299,16 @@ def _map_parameters(
     label: str,
     fixed: Mapping[str, float],
     at_origin: Set[str],
+    tie: Mapping[str, str],
 ) -> tuple[Floats, Floats]:
     """Return matrix (p, q) and shift (p,) from free parameters to one group's parameters at the reference."""
     num = len(form.parameters)
     matrix, shift = np.zeros((num, len(free))), np.zeros(num)
     values = form.to_internal({name: fixed.get(name, 1.0) for name in form.parameters})
-    for j, name in enumerate(form.parameters):
+    for j, parameter in enumerate(form.parameters):
+        name = tie.get(parameter, parameter)
         if name in fixed:
-            shift[j] = values[j]
+            shift[j] = values[form.parameters.index(name)]
         else:
             matrix[j, free.index((name, label) if (name, label) in free else (name, None))] = 1.0
     centring = form.centring(reference)

@@ -13,6 +13,7 @@ LIMITS: Mapping[str, tuple[str, str]] = {
     "max_samples": ("samples", "samples"),
     "max_tokens": ("tokens", "tokens"),
     "max_gmac": ("compute", "GMAC"),
+    "max_flop": ("flop", "FLOP"),
     "max_hours": ("hours", "hours"),
     "max_gpu_hours": ("gpu_hours", "GPU-hours"),
     "max_money": ("money", "of money"),
@@ -67,7 +68,7 @@ def _explain(limit: str, role: Role, unknown: Sequence[Candidate | None]) -> str
         return f"candidates, and {unit} unless F is of that unit" if role == "compute" else unit
     if limit == "max_money":
         return f"price_per_gpu_hour, and {_SPEED}"
-    if limit == "max_gmac":
+    if limit in ("max_gmac", "max_flop"):
         return f"candidates, and {unit} unless F is of the unit of the data"
     if None in unknown:
         return "candidates with their F, and gmac_per_gpu_s or measured speeds"

@@ -1,6 +1,7 @@
 """Objectives of a fit: sums over rows of a function of the log prediction, with first and second derivative.
 
     log-huber    sum w Huber_delta(log yhat - log y)         Hoffmann et al. 2022, arXiv 2203.15556, equation 3; summed
+    huber        sum w Huber_delta(yhat - y)                 of values, as some published fits have it
     log-lsq      sum w (log yhat - log y)^2
     raw-lsq      sum w (yhat - y)^2
     asymmetric   sum w |yhat - y|, overestimates counted `overestimate` times: a lower envelope
@@ -20,7 +21,7 @@ from polyglance.laws.arrays import Floats
 
 __all__ = ["OBJECTIVES", "FitObjective", "ObjectiveName"]
 
-ObjectiveName = Literal["log-huber", "log-lsq", "raw-lsq", "asymmetric"]
+ObjectiveName = Literal["log-huber", "huber", "log-lsq", "raw-lsq", "asymmetric"]
 OBJECTIVES: tuple[ObjectiveName, ...] = get_args(ObjectiveName)
 
 
@@ -30,7 +31,7 @@ class FitObjective:
 
     name: ObjectiveName = "log-huber"
     delta: float = 1e-3
-    """Residual, in log y, at which the log-Huber loss turns from square to linear."""
+    """Residual at which the Huber loss turns from square to linear: in log y, or in y for `huber`."""
     overestimate: float = 10.0
     """Weight of an overestimate relative to an underestimate; asymmetric objective only."""
 
@@ -59,7 +60,7 @@ class FitObjective:
 
     def final_smoothing(self, y: Floats) -> float:
         """Return the smoothing at which the minimum is that of the objective itself (to rounding)."""
-        return self.delta if self.name == "log-huber" else 1e-10 * float(np.median(y))
+        return self.delta if self.name in ("log-huber", "huber") else 1e-10 * float(np.median(y))
 
     def evaluate(
         self, log_mean: Floats, y: Floats, smoothing: float | None = None, reach: float = 1.0
@@ -84,7 +85,12 @@ class FitObjective:
             if self.name == "raw-lsq":
                 slope = 2 * residual * mean
                 return residual**2, slope, 2 * mean**2 + slope
-            value, slope, bend = self._asymmetric(residual, smoothing, reach)
+            if self.name == "huber":
+                delta = smoothing or self.delta
+                slope = np.clip(residual, -delta, delta)
+                value, bend = slope * (residual - slope / 2), _bend(residual, slope, delta, 1.0, reach)
+            else:
+                value, slope, bend = self._asymmetric(residual, smoothing, reach)
             return value, slope * mean, bend * mean**2 + slope * mean
 
     def _asymmetric(self, residual: Floats, smoothing: float | None, reach: float) -> tuple[Floats, Floats, Floats]:

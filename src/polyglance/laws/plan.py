@@ -19,7 +19,7 @@ from polyglance.laws.costs import Candidate
 from polyglance.laws.forms import Downstream
 from polyglance.laws.gains import Gain, NextRun, list_gains, list_next_runs
 from polyglance.laws.intervals import Estimate
-from polyglance.laws.law import Fit, Law
+from polyglance.laws.law import Fit, HeldOut, Law
 from polyglance.laws.limits import check_limits, explain_missing
 from polyglance.laws.question import Option, Question, Subject, fill_values, find_subject
 from polyglance.laws.roles import Role, find_by_role
@@ -35,6 +35,8 @@ TIE = 1e-9
 class LawPlan:
     """Result of `plan_with_law`."""
 
+    held_out: HeldOut | None
+    """How well this law would have predicted the largest runs of its table from the smaller ones; None if not known."""
     target: Estimate
     """The target loss; with an interval where it was computed from a score."""
     solve_for: str
@@ -68,6 +70,8 @@ def plan_with_law(
         ValueError: the law has no such predictor or cannot be inverted, a predictor has no value, or a limit or price
             of the budget cannot be reckoned.
     """
+    if not config.has_target:
+        raise ValueError("the question has no target; spend_budget answers what a budget buys")
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use compute, product or additive")
@@ -88,6 +92,7 @@ def plan_with_law(
     best = _find_cheapest(options, measure)
     chosen = questions[options.index(best[0])] if best else questions[0]
     return LawPlan(
+        held_out=fit.held_out,
         target=target,
         solve_for=subject.solve_for,
         roles=subject.roles,

@@ -11,6 +11,7 @@ from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.law import Fit, Law
+from polyglance.laws.prepare import prepare_again
 from polyglance.laws.table import Table
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def plot_law(
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
+    table = prepare_again(law.config, table, law.columns.values())
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()

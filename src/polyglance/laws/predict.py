@@ -9,6 +9,7 @@ from scipy import stats
 from polyglance.laws.arrays import Floats
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Law, Prediction
+from polyglance.laws.prepare import prepare_again
 from polyglance.laws.table import Table
 
 __all__ = ["predict_new_group", "predict_with_law"]
@@ -29,7 +30,8 @@ def predict_with_law(law: Law, at: Mapping[str, Any] | Table, *, group: str | No
     """
     fits = law.fits if group is None else {group: law[group]}
     if isinstance(at, Table):
-        at = {name: _read_predictor(at, law.columns.get(name, name), name) for name in law.first.form.predictors}
+        table = prepare_again(law.config, at, [law.columns.get(name, name) for name in law.first.form.predictors])
+        at = {name: _read_predictor(table, law.columns.get(name, name), name) for name in law.first.form.predictors}
     return {label: fit.predict(at) for label, fit in fits.items()}
 
 

@@ -14,7 +14,17 @@ from polyglance.laws.limits import LIMITS
 from polyglance.laws.roles import DATA_ROLES, Role, find_by_role, guess_compute_unit, resolve_roles
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["Option", "Question", "Subject", "estimate_log", "fill_values", "find_subject", "loss_at", "to_value"]
+__all__ = [
+    "Option",
+    "Question",
+    "Subject",
+    "estimate_log",
+    "fill_values",
+    "find_extrapolation",
+    "find_subject",
+    "loss_at",
+    "to_value",
+]
 
 ENDLESS = 1e60
 """Amount of a predictor that stands for the limit of the law."""
@@ -44,7 +54,7 @@ class Option:
     reasons: tuple[str, ...]
     """Reasons for a status that is not `ok`."""
     extrapolation: float | None
-    """Decades outside the data, at the needed amount."""
+    """Decades outside the data, at the needed amount; None where the range of the data is not known."""
 
     def cost(self, measure: CostMeasure) -> float | None:
         """Return the cost by one measure; None where it is not known."""
@@ -99,8 +109,12 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
     return Subject(config, fit, roles, solve_for, data[0] if data else None, units[config.compute_unit])
 
 
-def fill_values(subject: Subject, candidate: Candidate | None) -> dict[str, float]:
-    """Return a value for each predictor except the one asked for."""
+def fill_values(subject: Subject, candidate: Candidate | None, skip: Sequence[str] = ()) -> dict[str, float]:
+    """Return a value for each predictor except the one asked for.
+
+    Args:
+        skip: predictors that need no value.
+    """
     predictors = subject.fit.form.predictors
     values = dict(subject.config.at)
     for name in values:
@@ -111,10 +125,10 @@ def fill_values(subject: Subject, candidate: Candidate | None) -> dict[str, floa
         values |= dict.fromkeys(find_by_role(subject.roles, ("parameters",)), candidate.P)
     values.pop(subject.solve_for, None)
     known = {name: value for name, value in values.items() if name in predictors}
-    missing = [name for name in predictors if name != subject.solve_for and name not in known]
+    missing = [name for name in predictors if name not in (subject.solve_for, *skip, *known)]
     if missing:
         whose = f"candidate {candidate.name!r}" if candidate else "the plan"
-        raise ValueError(f"{whose} has no {', '.join(missing)}; give it with the candidate or as at {missing[0]}=...")
+        raise ValueError(f"{whose} has no {', '.join(missing)}; give it with the candidate or as --at {missing[0]}=...")
     return known
 
 
@@ -182,8 +196,8 @@ class Question:
             extrapolation=None if needed.value is None else self.extrapolation(needed.value),
         )
 
-    def extrapolation(self, amount: float) -> float:
-        return float(self.fit.extrapolation({**self.values, self.subject.solve_for: amount})[0])
+    def extrapolation(self, amount: float) -> float | None:
+        return find_extrapolation(self.fit, {**self.values, self.subject.solve_for: amount})
 
     def loss_with(self, amount: float) -> Estimate:
         return loss_at(self.fit, {**self.values, self.subject.solve_for: amount})
@@ -219,6 +233,11 @@ class Question:
         if floor.value is not None and start.value is not None and floor.value >= start.value:
             return f"more {name} does not lower the loss by this law"
         return f"even with endless {name} the law stays at {floor}"
+
+
+def find_extrapolation(fit: Fit, values: Mapping[str, float]) -> float | None:
+    """Return the distance outside the law's data at one point, in decades; None where its range is not known."""
+    return float(fit.extrapolation(values)[0]) if fit.ranges else None
 
 
 def loss_at(fit: Fit, values: Mapping[str, float]) -> Estimate:

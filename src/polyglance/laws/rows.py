@@ -8,6 +8,7 @@ from scipy import stats
 
 from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
+from polyglance.laws.expressions import parse_expression
 from polyglance.laws.form import Form
 from polyglance.laws.forms import make_form
 from polyglance.laws.frontier import find_pareto_frontier
@@ -115,25 +116,64 @@ def select_rows(
     """
     if len(table) == 0:
         raise ValueError(f"{table.source}: no rows")
-    bad: dict[int, str] = {}
+    kept, bad, warnings = _filter_rows(config, table)
     x = np.column_stack(
         [_read_column(table, columns[name], name, bad, positive=form.logarithmic) for name in form.predictors]
     )
     y = _read_column(table, columns["y"], "y", bad, positive=True)
     weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
-    warnings = _report_bad_rows(table, config, bad)
+    bad = {index: reason for index, reason in bad.items() if kept[index]}
+    warnings += _report_bad_rows(table, config, bad, int(kept.sum()))
     clusters = table.labels(config.cluster) if config.cluster else range(len(table))
     rows = Rows(
         x=x,
         y=y,
         weights=weights,
         clusters=np.unique(np.array(clusters), return_inverse=True)[1],
-        groups=np.array(table.labels(config.group) if config.group else [ALL] * len(table)),
+        groups=_label_groups(table, config.groups),
         sizes=np.array(table.labels(config.size)) if config.size else None,
         indices=np.arange(len(table)),
         dropped=dict(sorted(bad.items())),
     )
-    return rows.take(np.setdiff1d(rows.indices, np.array(list(bad), dtype=np.int64))), warnings
+    kept[list(bad)] = False
+    return rows.take(np.flatnonzero(kept)), warnings
+
+
+def _filter_rows(config: FitConfig, table: Table) -> tuple[Mask, dict[int, str], tuple[LawWarning, ...]]:
+    """Return the rows that the config's condition keeps (n,), row -> why it cannot be decided, and what to say.
+
+    A row that cannot be decided is kept, so that it counts among those that cannot be used.
+    """
+    notes = tuple(LawWarning("table-as-read", "info", note) for note in table.notes)
+    if config.where is None:
+        return np.ones(len(table), dtype=bool), {}, notes
+    try:
+        kept, undecided = parse_expression(config.where).choose_rows(table)
+    except ValueError as error:
+        raise ValueError(f"where: {error}") from None
+    kept[list(undecided)] = True
+    if not kept.any():
+        raise ValueError(f"{table.source}: where: none of the {len(table)} rows is {config.where!r}")
+    left_out = len(table) - int(kept.sum())
+    note = LawWarning(
+        "rows-filtered", "info", f"{left_out} of {len(table)} rows were left out: they are not {config.where!r}."
+    )
+    return kept, {row: f"where cannot be decided: {problem}" for row, problem in undecided.items()}, (*notes, note)
+
+
+def _label_groups(table: Table, names: Sequence[str]) -> Labels:
+    """Return the group of each row (n,); with several columns their labels, joined by a comma.
+
+    Raises:
+        ValueError: labels with commas, so that two groups would have one name.
+    """
+    if not names:
+        return np.array([ALL] * len(table))
+    parts = list(zip(*(table.labels(name) for name in names), strict=True))
+    joined = [", ".join(labels) for labels in parts]
+    if len(set(joined)) < len(set(parts)):
+        raise ValueError(f"{table.source}: group: two combinations of {' and '.join(names)} are written alike")
+    return np.array(joined)
 
 
 def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
@@ -203,21 +243,21 @@ def _read_column(table: Table, column: str, name: str, bad: dict[int, str], *, p
     return values
 
 
-def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str]) -> tuple[LawWarning, ...]:
+def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str], num_rows: int) -> tuple[LawWarning, ...]:
     """Return a warning about the rows that are left out; raise ValueError where the config or the table forbids it."""
     if not bad:
         return ()
     order = sorted(bad)
     examples = "; ".join(f"row {index + 1}: {bad[index]}" for index in order[:5])
     more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
-    count = f"{len(order)} of {len(table)} rows cannot be used"
+    count = f"{len(order)} of {num_rows} rows cannot be used"
     if not config.drop_bad_rows:
         raise ValueError(
             f"{table.source}: {count}: {examples}{more} (repair them, or leave them out: drop_bad_rows=True, "
             "--drop-bad-rows)"
         )
-    if len(bad) == len(table):
-        raise ValueError(f"{table.source}: none of the {len(table)} rows can be used: {examples}{more}")
+    if len(bad) == num_rows:
+        raise ValueError(f"{table.source}: none of the {num_rows} rows can be used: {examples}{more}")
     return (
         LawWarning("rows-dropped", "warning", f"{count} and were left out ({list_rows(order)}): {examples}{more}."),
     )

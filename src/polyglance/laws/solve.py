@@ -47,6 +47,8 @@ class Effort:
     """Factor between successive smoothings."""
     reach: float = 1.0
     """Half widths of a kink that a step looks ahead (see `FitObjective.evaluate`); 1 is exact Newton."""
+    coarsest: float = 1.0
+    """Smoothing at which sharpening begins, as a share of the residuals' scale."""
     finest: float = 0.0
     """Smoothing at which sharpening stops, as a share of the residuals' scale; 0 goes on to the objective itself."""
 
@@ -205,10 +207,11 @@ class _Batch:
         residuals = np.abs(objective.residuals(self.problem.log_mean(free, self.y.shape[1]), self.y))
         scale = float(np.median(residuals, axis=1).min())
         final = max(objective.final_smoothing(self.y), self.effort.finest * scale)
-        if not final < scale < np.inf:
+        first = self.effort.coarsest * scale
+        if not final < first < np.inf:
             return [final]
-        num = min(math.ceil(math.log(final / scale) / math.log(self.effort.sharpening)), MOST_SMOOTHINGS)
-        return [*np.geomspace(scale, final, num + 1)[:-1].tolist(), final]
+        num = min(math.ceil(math.log(final / first) / math.log(self.effort.sharpening)), MOST_SMOOTHINGS)
+        return [*np.geomspace(first, final, num + 1)[:-1].tolist(), final]
 
     def _ahead(self, free: Floats, past: Sequence[tuple[float, Floats]], smoothing: Smoothing) -> Floats:
         """Return the next start on the path of minima, which is straight while the same rows stay inside the kink."""

@@ -3,10 +3,22 @@
 from collections.abc import Mapping, Sequence
 
 from polyglance.laws.compare import LawComparison
-from polyglance.laws.law import Fit, Law, LawWarning, Prediction
+from polyglance.laws.describe import TableDescription
+from polyglance.laws.intervals import Estimate
+from polyglance.laws.law import Fit, HeldOut, Law, LawWarning, Prediction
 from polyglance.laws.plan import LawPlan
+from polyglance.laws.published import PublishedLaw
+from polyglance.laws.spend import BudgetPlan
 
-__all__ = ["format_comparison", "format_law", "format_plan", "format_predictions"]
+__all__ = [
+    "format_budget",
+    "format_catalogue",
+    "format_columns",
+    "format_comparison",
+    "format_law",
+    "format_plan",
+    "format_predictions",
+]
 
 
 def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -17,6 +29,27 @@ def _format_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
         cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def format_columns(table: TableDescription) -> str:
+    """Return a line for each column of a table, then the notes of the reader."""
+    header = ["column", "kind", "missing", "distinct", "lowest", "highest", "role", "first rows"]
+    rows = [
+        [
+            column.name,
+            column.kind,
+            str(column.num_missing or ""),
+            str(column.num_distinct),
+            *("" if end is None else f"{end:.6g}" for end in (column.low, column.high)),
+            "" if column.role == "none" else column.role,
+            ", ".join(column.samples),
+        ]
+        for column in table.columns
+    ]
+    remarks = [f"{column.name}: {column.remark}" for column in table.columns if column.remark]
+    lines = [f"{table.num_rows} rows, {len(rows)} columns", "", _format_table(header, rows)]
+    notes = [*table.notes, *remarks]
+    return "\n".join([*lines, *(["", *notes] if notes else [])])
 
 
 def format_law(law: Law) -> str:
@@ -43,7 +76,14 @@ def _format_fit(label: str, fit: Fit) -> list[str]:
         f"objective {fit.objective:.10g}, {fit.num_rows} rows, R^2 of log y {fit.r2_log:.4f}, R^2 of y {fit.r2_raw:.4f}"
     )
     table = _format_table(["", "value", f"{100 * fit.confidence:.0f} % interval"], rows)
-    return [*head, table, *([scores] if fit.num_rows else []), *_format_warnings(fit.warnings)]
+    known = [scores, _format_held_out(fit.held_out)] if fit.num_rows else []
+    return [*head, table, *known, *_format_warnings(fit.warnings)]
+
+
+def _format_held_out(held_out: HeldOut | None) -> str:
+    if held_out is None:
+        return "held-out error: not known: this law has no runs, or too few smaller ones to be fitted to"
+    return f"held-out error: {held_out}"
 
 
 def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
@@ -60,12 +100,13 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
             for low, high in ((one.low, one.high), (one.low_new, one.high_new)):
                 intervals.append("" if low is None or high is None else f"[{low[i]:.5g}, {high[i]:.5g}]")
             outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
+            outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
     table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
     warnings = [
         line
         for label in predictions
-        for line in _format_warnings([one for one in law[label].warnings if one.severity == "error"])
+        for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
     ]
     return "\n".join([table, *dict.fromkeys(warnings)])
 
@@ -99,7 +140,7 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}"]
+    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
     header = ["model", "status", f"{plan.solve_for} needed", "C (GMAC)", "hours", "cost", "loss at cap", "cheapest in"]
     rows = [
         [
@@ -133,3 +174,82 @@ def format_plan(plan: LawPlan) -> str:
             _format_table(["next run, best per GMAC first", plan.solve_for, "C (GMAC)", "narrows the plan by"], runs)
         )
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
+
+
+def format_catalogue(laws: Sequence[PublishedLaw]) -> str:
+    """Return a line for each law: name, equation, groups, source."""
+    widths = [max(len(getattr(law, name)) for law in laws) for name in ("name", "equation")]
+    return "\n".join(
+        f"{law.name:<{widths[0]}}  {law.equation:<{widths[1]}}  {law.source}"
+        + (f"; groups {', '.join(law.groups)}" if law.groups else "")
+        for law in laws
+    )
+
+
+SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Multiples of the best size that are printed."""
+
+
+def format_budget(plan: BudgetPlan) -> str:
+    """Return the best size, the candidates, the curve along the budget and smaller models as tables, then the notes."""
+    limits = ", ".join(f"{name} {value:.6g}" for name, value in plan.limits.items())
+    sections = [f"budget {limits}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
+    if plan.best is not None:
+        best = plan.best
+        costs = ", ".join(f"{_COSTS[name]} {value:.4g}" for name, value in best.costs.items())
+        head = "size at the end of the range" if best.is_corner else "best size"
+        sections.append(
+            f"{head}: {plan.size} {best.size}, {plan.data} {best.data}\nexpected loss {best.loss}\n"
+            f"uses up {', '.join(best.limited_by)}: {costs}"
+        )
+    if plan.options:
+        sections.append(_format_options(plan))
+    if plan.curve:
+        rows = [
+            [f"{p.factor:g} x", f"{p.size:.4g}", f"{p.data:.4g}", str(p.loss), _format_percent(p.excess)]
+            for p in plan.curve
+            if p.factor in SHOWN_FACTORS
+        ]
+        sections.append(_format_table(["along the budget", plan.size, plan.data, "loss", "above the best"], rows))
+    if plan.smaller:
+        header = ["same loss, smaller", plan.size, f"{plan.data} needed", "training", "inference", "in all (GMAC)"]
+        rows = [
+            [
+                f"{one.factor:.3g} x{' (least in all)' if one.is_best else ''}",
+                f"{one.size:.4g}",
+                str(one.data),
+                "-" if one.training_ratio is None else f"{one.training_ratio:.3g} x",
+                f"{one.inference_ratio:.3g} x",
+                "" if one.total_gmac is None else str(one.total_gmac),
+            ]
+            for one in plan.smaller
+            if one.is_best or one.factor in SHOWN_FACTORS
+        ]
+        sections.append(_format_table(header, rows))
+    return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
+
+
+_COSTS = {"compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money": "money"}
+
+
+def _format_options(plan: BudgetPlan) -> str:
+    names = [name for name in _COSTS if any(name in option.costs for option in plan.options)]
+    header = ["model", "status", plan.data, *(_COSTS[name] for name in names), "loss", "above the best", "best in"]
+    rows = [
+        [
+            option.name,
+            option.status,
+            f"{option.data:.4g}",
+            *(f"{option.costs[name]:.4g}" if name in option.costs else "" for name in names),
+            "" if option.loss is None else str(option.loss),
+            "" if option.excess is None else _format_percent(option.excess),
+            "" if option.share_best is None else f"{100 * option.share_best:.0f} %",
+        ]
+        for option in plan.options
+    ]
+    best = f"best: {plan.chosen}" if plan.chosen else f"best: a tie of {', '.join(plan.tied)}" if plan.tied else ""
+    return _format_table(header, rows) + (f"\n{best}" if best else "")
+
+
+def _format_percent(excess: Estimate) -> str:
+    return f"{excess.map(lambda value: 100 * value)} %"

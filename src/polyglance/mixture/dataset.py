@@ -182,7 +182,7 @@ class Mixture:
             window_images = 0 if self._images.in_memory else _WINDOW_IMAGES
         if not window_images or not len(self._reader):
             return None
-        rows = {cell: pool.rows for cell, pool in pools.items()}
+        rows = {cell: np.asarray(pool.rows) for cell, pool in pools.items()}
         order = WindowOrder(rows, self._texts.group_starts(), window_images=window_images, seed=self.seed)
         # Cells go through the data at different speeds, so each has its window, and one of them begins a new one.
         self._reader.keep_groups(order.groups_per_window * (len(pools) + 1))

@@ -5,12 +5,15 @@ of its weights, the image, and the size that the image is resized to. What is ke
 projector, which may still be trained.
 
 The folder holds `features.json`, which is written last, and raw little-endian files of shape (rows, image tokens,
-width), images in the order of the data set's rows; bfloat16 is stored as its 16 bits.
+width), images in the order of the data set's rows; bfloat16 is stored as its 16 bits. Beside each file are the sums of
+its images' features, with which they are compared when they are first read.
 """
 
+import hashlib
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -21,9 +24,10 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from polyglance.block_sums import read_sums, write_sums
 from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
-from polyglance.files import file_sha256, locked, read_json, replacing, write_json
+from polyglance.files import DamagedError, file_sha256, locked, read_record, replacing, write_record
 from polyglance.mixture.images import ImageStore
 
 __all__ = ["FeatureFile", "FeatureStore", "FeatureType", "FeaturesInfo", "UnusableImagesError", "write_features"]
@@ -31,6 +35,7 @@ __all__ = ["FeatureFile", "FeatureStore", "FeatureType", "FeaturesInfo", "Unusab
 FeatureType = Literal["float32", "bfloat16"]
 
 _INFO_NAME = "features.json"
+_SUMS_SUFFIX = ".sums"
 _FORMAT = 1
 _STORED: dict[str, np.dtype[Any]] = {"float32": np.dtype("<f4"), "bfloat16": np.dtype("<u2")}
 _ROWS_PER_FILE = 4096
@@ -44,6 +49,8 @@ class FeatureFile:
     name: str
     rows: int
     sha256: str
+    sums_sha256: str | None = None
+    """SHA-256 of the file with the sum of each image; None in a folder that an older version has written."""
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name or not self.name.endswith(".bin"):  # names become paths
@@ -81,11 +88,10 @@ class FeaturesInfo:
         path = folder / _INFO_NAME
         if not path.exists():
             raise ValueError(f"{folder}: no features (no {_INFO_NAME}: never computed, or not to the end)")
-        values = read_json(path)
         try:
-            return from_dict(cls, values)
+            return from_dict(cls, read_record(path))
         except ValueError as error:
-            raise ValueError(f"{path}: damaged ({error})") from None
+            raise DamagedError(f"{path}: damaged ({error})") from None
 
 
 class FeatureStore:
@@ -96,7 +102,9 @@ class FeatureStore:
         fingerprint: expected fingerprint; None: any.
 
     Raises:
-        ValueError: no features there (or not finished), a file missing or of the wrong size, or another fingerprint.
+        DamagedError: a file is missing or of the wrong size; or, when they are read, features differ from those that
+            were written, and the record of the folder is then removed, so that the next run computes them anew.
+        ValueError: no features there (or not finished), or another fingerprint.
     """
 
     def __init__(self, folder: str | Path, *, fingerprint: str | None = None) -> None:
@@ -109,11 +117,18 @@ class FeatureStore:
             )
         self._first_rows = [0, *accumulate(file.rows for file in self.info.files)]
         self._files = [self._map(file) for file in self.info.files]
+        self._sums = [self._read_sums(file) for file in self.info.files]
+        self._is_checked = [np.zeros(file.rows, np.bool_) for file in self.info.files]
 
     @staticmethod
     def is_there(folder: Path) -> bool:
         """Tell whether a folder holds finished features."""
         return (folder / _INFO_NAME).exists()
+
+    @staticmethod
+    def forget(folder: Path) -> None:
+        """Remove the record of a folder, so that its features are computed anew."""
+        (folder / _INFO_NAME).unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[Path]]:
         return FeatureStore, (self.folder,)  # memory-mapped files do not travel between processes
@@ -134,6 +149,7 @@ class FeatureStore:
                 raise IndexError(f"{self.folder}: row {row} of {len(self)}")
             file = bisect_right(self._first_rows, row) - 1
             stored[position] = self._files[file][row - self._first_rows[file]]
+            self._check(file, row - self._first_rows[file], stored[position])
         features = torch.from_numpy(stored)
         return features.view(torch.bfloat16) if self.info.dtype == "bfloat16" else features
 
@@ -144,8 +160,35 @@ class FeatureStore:
         size_bytes = path.stat().st_size if path.is_file() else None
         if size_bytes != expected_bytes:
             problem = "missing" if size_bytes is None else f"{size_bytes} bytes, expected {expected_bytes}"
-            raise ValueError(f"{path}: {problem}; remove the folder to compute the features anew")
+            raise DamagedError(f"{path}: {problem}; remove the folder to compute the features anew")
         return np.asarray(np.memmap(path, stored, "r", shape=shape))
+
+    def _read_sums(self, file: FeatureFile) -> np.ndarray | None:
+        if file.sums_sha256 is None:
+            return None
+        path = (self.folder / file.name).with_suffix(_SUMS_SUFFIX)
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(content).hexdigest() != file.sums_sha256:
+            raise DamagedError(f"{path}: damaged or missing; remove the folder to compute the features anew")
+        return read_sums(content, str(path), size_bytes=file.rows, block_bytes=1)
+
+    def _check(self, file: int, row: int, features: np.ndarray) -> None:
+        """Compare the features of a row with their sum when they are first read.
+
+        Raises:
+            DamagedError: they differ from those that were written.
+        """
+        sums, is_checked = self._sums[file], self._is_checked[file]
+        if sums is None or is_checked[row]:
+            return
+        if zlib.crc32(features.data) != sums[row]:
+            with suppress(OSError):
+                self.forget(self.folder)
+            raise DamagedError(
+                f"{self.folder / self.info.files[file].name}: damaged or changed: the features of row {row} of it "
+                "differ from those that were written; they are computed anew at the next start"
+            )
+        is_checked[row] = True
 
 
 class UnusableImagesError(ValueError):
@@ -197,7 +240,7 @@ def write_features(
                 dtype=dtype,
                 files=tuple(file for _, file, _ in files),
             )
-            write_json(folder / _INFO_NAME, to_dict(info))
+            write_record(folder / _INFO_NAME, to_dict(info))
         runtime.barrier()
 
 
@@ -218,7 +261,10 @@ def _write_file(
                 shape = (features.shape[1], features.shape[2])
                 file.write(_to_bytes(features, dtype))
         sha256 = file_sha256(partial)
-    return FeatureFile(name=path.name, rows=len(rows), sha256=sha256), shape
+    row_bytes = shape[0] * shape[1] * _STORED[dtype].itemsize
+    sums = write_sums(path, path.with_suffix(_SUMS_SUFFIX), block_bytes=row_bytes)
+    sums_sha256 = hashlib.sha256(sums.tobytes()).hexdigest()
+    return FeatureFile(name=path.name, rows=len(rows), sha256=sha256, sums_sha256=sums_sha256), shape
 
 
 def _to_bytes(features: Float[Tensor, "B I E"], dtype: FeatureType) -> bytes:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 from tokenizers import Tokenizer
 
+from polyglance.block_sums import CheckedArray
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
@@ -52,11 +53,11 @@ class Frames:
 class CellPool:
     """Images that have annotations for one cell, and these annotations: N images, M annotations."""
 
-    rows: Integer[np.ndarray, "N"]
+    rows: Integer[np.ndarray, "N"] | CheckedArray
     """Rows of the data set, ascending."""
-    first: Integer[np.ndarray, "N+1"]
+    first: Integer[np.ndarray, "N+1"] | CheckedArray
     """The annotations of the i-th image are `annotations[first[i] : first[i + 1]]`."""
-    annotations: Integer[np.ndarray, "M"]
+    annotations: Integer[np.ndarray, "M"] | CheckedArray
     """Numbers of the annotations in the data set."""
 
 

@@ -1,11 +1,14 @@
 """Texts of large data sets as tokens on disk: computed once per data set and tokenizer, then memory-mapped.
 
-A folder `tokens-<fingerprint>` of raw little-endian arrays and `tokens.json`, which is written last. All processes of a
-machine share its pages, and a text takes no memory of a process. Annotations are numbered in the order of the images.
+A folder `tokens-<fingerprint>` of raw little-endian arrays, the sums of their blocks, and `tokens.json`, which is
+written last. All processes of a machine share its pages, and a text takes no memory of a process. Blocks are compared
+with their sums when they are first read. Annotations are numbered in the order of the images.
 """
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -15,21 +18,25 @@ import numpy as np
 from jaxtyping import Int, Integer
 from tokenizers import Tokenizer
 
+from polyglance.block_sums import CheckedArray, compute_sums
 from polyglance.config import fingerprint, from_dict, to_dict
 from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
-from polyglance.files import locked, read_json, replacing_folder, write_json
+from polyglance.files import DamagedError, locked, read_record, replacing_folder, write_record
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of, write_prompt
 from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
 from polyglance.mixture.tokenizer import encode_texts
 from polyglance.records import STYLES, Annotation
 
-__all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache"]
+__all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache", "verify_token_cache"]
 
 _FORMAT = 1
 _INFO_NAME = "tokens.json"
+_SUMS_NAME = "sums.bin"
+_BLOCK_BYTES = 4096
+"""A page of memory: what is fetched from the disk for one text, at least."""
 _U4, _U8 = np.dtype("<u4"), np.dtype("<u8")
 _COLUMNS: "dict[str, np.dtype[Any]]" = {
     "targets": _U4,
@@ -49,26 +56,51 @@ class TokensInfo:
     cells: tuple[str, ...]
     sizes_bytes: dict[str, int]
     """File name -> size, to notice a folder that was copied incompletely."""
+    sums_sha256: str | None = None
+    """SHA-256 of the file with the sums of the blocks of all files, in the order of their names; None for a cache that
+    an older version has made."""
 
     def __post_init__(self) -> None:
         if self.format != _FORMAT:
             raise ValueError(f"format {self.format}; this polyglance reads {_FORMAT}")
+        for name, size_bytes in self.sizes_bytes.items():
+            if Path(name).name != name or not name.endswith(".bin") or size_bytes < 0:  # names become paths
+                raise ValueError(f"{name!r} is not the name of a file of tokens")
 
     @classmethod
     def read(cls, folder: Path) -> "TokensInfo":
         """Read tokens.json of a folder and compare the sizes of its files.
 
         Raises:
-            ValueError: the cache is damaged.
+            DamagedError: the cache is damaged.
         """
         try:
-            info = from_dict(cls, read_json(folder / _INFO_NAME))
+            info = from_dict(cls, read_record(folder / _INFO_NAME))
             for name, size_bytes in info.sizes_bytes.items():
                 if (folder / name).stat().st_size != size_bytes:
                     raise ValueError(f"{name} is not of {size_bytes} bytes")
+            info.read_sums(folder)
         except (OSError, ValueError) as error:
-            raise ValueError(f"{folder}: a damaged token cache ({error}); remove it to have it made anew") from None
+            raise DamagedError(f"{folder}: a damaged token cache ({error})") from None
         return info
+
+    def read_sums(self, folder: Path) -> dict[str, np.ndarray]:
+        """Return file name -> sums of its blocks; empty for a cache that an older version has made.
+
+        Raises:
+            DamagedError: the sums are damaged.
+        """
+        if self.sums_sha256 is None:
+            return {}
+        content = (folder / _SUMS_NAME).read_bytes()
+        if hashlib.sha256(content).hexdigest() != self.sums_sha256:
+            raise DamagedError(f"{_SUMS_NAME} differs from what was written")
+        counts = {name: -(-size // _BLOCK_BYTES) for name, size in sorted(self.sizes_bytes.items())}
+        sums = np.frombuffer(content, _U4)
+        if sum(counts.values()) != len(sums):
+            raise DamagedError(f"{_SUMS_NAME} has not as many sums as there are blocks")
+        ends = np.cumsum(list(counts.values()))
+        return dict(zip(counts, np.split(sums, ends[:-1]), strict=True)) if counts else {}
 
 
 class CachedTexts:
@@ -79,12 +111,14 @@ class CachedTexts:
         reader: the data set, for annotations as they are written.
 
     Raises:
-        ValueError: the cache is damaged.
+        DamagedError: the cache is damaged; also when texts are read, and its record is then removed, so that the next
+            process makes it anew.
     """
 
     def __init__(self, folder: Path, reader: ShardReader) -> None:
         self.folder = folder
         self._info = TokensInfo.read(folder)
+        self._sums = self._info.read_sums(folder)
         self._reader = reader
         self._targets, self._target_starts = self._map("targets", _U4), self._map("target_starts", _U8)
         self._prompts, self._prompt_starts = self._map("prompts", _U4), self._map("prompt_starts", _U8)
@@ -98,13 +132,18 @@ class CachedTexts:
         return {cell: self._pool(cell) for cell in cells}
 
     def tokens(self, annotations: Integer[np.ndarray, " N"]) -> list[Tokens]:
-        tokens: list[Tokens] = []
-        for index in annotations.tolist():
-            first = int(self._prompt_starts[index])
-            prompt_ids = self._prompts[first : first + int(self._prompt_lengths[index])]
-            target_ids = self._targets[int(self._target_starts[index]) : int(self._target_starts[index + 1])]
-            tokens.append((prompt_ids.tolist(), target_ids.tolist()))
-        return tokens
+        prompt_starts = self._prompt_starts[annotations].astype(np.int64)
+        prompt_ends = prompt_starts + self._prompt_lengths[annotations]
+        target_starts = self._target_starts[annotations].astype(np.int64)
+        target_ends = self._target_starts[annotations + 1].astype(np.int64)
+        sides = []
+        for array, starts, ends in (
+            (self._prompts, prompt_starts, prompt_ends),
+            (self._targets, target_starts, target_ends),
+        ):
+            bounds = list(zip(starts.tolist(), ends.tolist(), strict=True))
+            sides.append([array[first:end].tolist() for first, end in bounds])
+        return list(zip(*sides, strict=True))
 
     def lengths(self, annotations: Integer[np.ndarray, " N"]) -> Int[np.ndarray, "N 2"]:
         targets = self._target_starts[annotations + 1] - self._target_starts[annotations]
@@ -120,11 +159,15 @@ class CachedTexts:
         rows, first, annotations = (self._map(f"{cell}.{name}", _U4) for name in ("rows", "first", "annotations"))
         return CellPool(rows=rows, first=first, annotations=annotations)
 
-    def _map(self, name: str, dtype: "np.dtype[Any]") -> np.ndarray:
+    def _map(self, name: str, dtype: "np.dtype[Any]") -> CheckedArray:
         path = self.folder / f"{name}.bin"
-        if not self._info.sizes_bytes[path.name]:
-            return np.zeros(0, dtype)  # an empty file cannot be mapped
-        return np.asarray(np.memmap(path, dtype, "r"))  # a plain array is indexed several times faster
+        sums = self._sums.get(path.name)
+        return CheckedArray(path, dtype, sums, block_bytes=_BLOCK_BYTES, on_damage=self._forget)
+
+    def _forget(self) -> None:
+        """Remove the record of the cache. Processes that have it open keep their files."""
+        with suppress(OSError):
+            (self.folder / _INFO_NAME).unlink()
 
 
 TextStore = MemoryTexts | CachedTexts
@@ -133,7 +176,7 @@ TextStore = MemoryTexts | CachedTexts
 def open_token_cache(
     reader: ShardReader, prompt_tokenizer: Tokenizer, target_tokenizer: Tokenizer, *, root: Path
 ) -> CachedTexts:
-    """Open the token cache of a data set; make it if it is not there. One process makes it, others wait.
+    """Open the token cache of a data set; make it if it is not there, or damaged. One process makes it, others wait.
 
     Args:
         root: folder that holds, or gets, the cache's folder.
@@ -144,16 +187,43 @@ def open_token_cache(
     digests = [shard.sha256 for shard in reader.manifest.shards]
     tokenizers = [prompt_tokenizer.to_str(), target_tokenizer.to_str()]
     folder = root / f"tokens-{fingerprint('tokens', _FORMAT, digests, tokenizers, _list_prompts())}"
-    if not (folder / _INFO_NAME).exists():
+    if not _is_whole(folder):
         try:
             with locked(root, "polyglance train", wait=True):
-                if not (folder / _INFO_NAME).exists():
+                if not _is_whole(folder):
                     _build(folder, reader, prompt_tokenizer, target_tokenizer)
         except OSError as error:
             raise ValueError(
                 f"{folder}: cannot be written ({error.strerror}); set mixture.token_cache to a folder that can"
             ) from None
     return CachedTexts(folder, reader)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether there is a cache; a damaged one is named on standard error."""
+    if not (folder / _INFO_NAME).exists():
+        return False
+    try:
+        TokensInfo.read(folder)
+    except DamagedError as error:
+        print(f"{error}; it is made anew", file=sys.stderr, flush=True)
+        return False
+    return True
+
+
+def verify_token_cache(folder: Path) -> Iterator[tuple[Path, str]]:
+    """Compare every block of a cache with its sum; yield each file, with what is wrong with it or an empty text.
+
+    Raises:
+        DamagedError: the record, a size or the sums.
+    """
+    sums = TokensInfo.read(folder).read_sums(folder)
+    if sums:
+        yield folder / _SUMS_NAME, ""
+    for name, expected in sums.items():
+        found = np.frombuffer(_compute_sums(folder / name), _U4)
+        is_same = np.array_equal(found, expected)
+        yield folder / name, "" if is_same else f"{folder / name}: damaged or changed (sums of its blocks differ)"
 
 
 def _list_prompts() -> list[str]:
@@ -167,8 +237,19 @@ def _build(folder: Path, reader: ShardReader, prompt_tokenizer: Tokenizer, targe
         cells, cell_numbers, image_starts = _write_tokens(partial, reader, prompt_tokenizer, target_tokenizer)
         _write_pools(partial, cells, cell_numbers, image_starts)
         _write_array(partial, "group_starts", reader.group_starts(), _U8)
-        sizes_bytes = {path.name: path.stat().st_size for path in sorted(partial.glob("*.bin"))}
-        write_json(partial / _INFO_NAME, to_dict(TokensInfo(cells=tuple(map(str, cells)), sizes_bytes=sizes_bytes)))
+        paths = sorted(partial.glob("*.bin"))
+        sizes_bytes = {path.name: path.stat().st_size for path in paths}
+        sums = b"".join(_compute_sums(path) for path in paths)
+        (partial / _SUMS_NAME).write_bytes(sums)
+        info = TokensInfo(
+            cells=tuple(map(str, cells)), sizes_bytes=sizes_bytes, sums_sha256=hashlib.sha256(sums).hexdigest()
+        )
+        write_record(partial / _INFO_NAME, to_dict(info))
+
+
+def _compute_sums(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return compute_sums(file, block_bytes=_BLOCK_BYTES).tobytes()
 
 
 def _write_tokens(

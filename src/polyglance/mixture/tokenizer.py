@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from polyglance.data.shard import ShardReader
+from polyglance.files import read_text
 from polyglance.mixture.prompts import prompt_of
 
 __all__ = [
@@ -30,6 +31,8 @@ SPECIAL_TOKENS = ("<pad>", "<eos>", "<bos>", "<unk>", "<mask>")
 """Special tokens in the order of their ids; the first three as in Gemma's vocabulary."""
 PAD, EOS, BOS, UNKNOWN, MASK = range(5)
 
+_MAX_BYTES = 2**28
+"""Largest tokenizer.json; those of 256,000 entries have 35 MB."""
 _ALONE = Regex(r"[\p{Han}\p{P}\p{S}]")
 """Characters that are words by themselves: Chinese characters, punctuation, symbols."""
 
@@ -90,15 +93,20 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     ordinary text.
 
     Raises:
+        DamagedError: its folder has a digest of it, and it is another.
         ValueError: no such file, or not a tokenizer.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{path}: no such tokenizer file")
+    text = read_text(path, max_bytes=_MAX_BYTES)
     try:
-        tokenizer = Tokenizer.from_file(str(path))
-    except Exception as error:  # noqa: BLE001  the library raises bare Exception
-        raise ValueError(f"{path}: not a tokenizer of the tokenizers library ({error})") from None
+        tokenizer = Tokenizer.from_str(text)
+    except BaseException as error:  # the library raises bare Exception, and panics, which are none, at hostile files
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(f"{path}: not a tokenizer of the tokenizers library ({reason})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True

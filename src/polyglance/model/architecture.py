@@ -4,6 +4,7 @@ import inspect
 import math
 from collections.abc import Iterable
 from functools import cache as cached
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,6 +25,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from transformers.models.bart.modeling_bart import BartEncoder, shift_tokens_right
 
+from polyglance.files import DIGESTS_NAME
 from polyglance.languages import did_you_mean
 from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import CACHE_ARGUMENT, make_cache
@@ -157,7 +159,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Args:
             ids: the decoder's input, after the tokens that `cache` holds. R is B, or a multiple of it where several
                 rows read the same image (`polyglance.model.attention`).
-            states, mask: as `encode` returns them.
+            states: encoder states, as `encode` returns them.
+            mask: their mask, as `encode` returns it.
             ids_mask: 1 where `ids` are real; None: all are, or padding is on the right, which no real token sees.
             cache: keys and values of earlier tokens; those of `ids` are written into it.
         """
@@ -190,7 +193,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         tokens are never held at once (`polyglance.model.loss`).
 
         Args:
-            states, mask: as `encode` returns them.
+            states: encoder states, as `encode` returns them.
+            mask: their mask, as `encode` returns it.
         """
         return self._token_nats(self.decode(self._shift(labels), states, mask), labels)
 
@@ -450,6 +454,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
         """Do nothing: folders have the module that Auto classes import (`polyglance.model.hub_files`); the library
         would copy this file into them instead."""
+
+    def save_pretrained(self, save_directory: Any, **options: Any) -> None:
+        """Save as the library does. A list of digests that the folder may have is removed: its files are new ones."""
+        (Path(save_directory) / DIGESTS_NAME).unlink(missing_ok=True)
+        super().save_pretrained(save_directory, **options)
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""

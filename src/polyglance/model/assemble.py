@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, GenerationConfig
 
+from polyglance.engines.loading import load_pretrained
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
@@ -198,7 +199,7 @@ def insert_language_model(model: Polyglance, language_model: Gemma2ForCausalLM |
         ValueError: a Gemma-2 of other sizes or with another vocabulary.
     """
     if isinstance(language_model, (str, Path)):
-        language_model = Gemma2ForCausalLM.from_pretrained(language_model)
+        language_model = load_pretrained(Gemma2ForCausalLM, language_model)
     state = language_model.model.state_dict()
     decoder = model.decoder.state_dict()
     for name, tensor in state.items():
@@ -215,5 +216,5 @@ def insert_language_model(model: Polyglance, language_model: Gemma2ForCausalLM |
 @torch.no_grad()
 def insert_vision_tower(model: Polyglance, source: Polyglance | str | Path) -> None:
     """Copy the vision tower of another model, or of the checkpoint in a folder, into this model, in place."""
-    tower = source if isinstance(source, Polyglance) else Polyglance.from_pretrained(source)
+    tower = source if isinstance(source, Polyglance) else load_pretrained(Polyglance, source)
     model.vision_tower.load_state_dict(tower.vision_tower.state_dict())

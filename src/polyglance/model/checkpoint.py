@@ -9,36 +9,46 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors.torch import save_file
 from torch import Tensor
 
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
-from polyglance.files import replacing_folder, write_json
+from polyglance.files import file_sha256, replacing_folder, seal_files, write_json
 
 __all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
 
+_COMMIT = re.compile("[0-9a-f]{40}")
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
-def find_folder(name: str | Path, **options: Any) -> Path:
-    """Return the folder or, for a name on the Hugging Face hub, its downloaded copy.
 
-    Args:
-        options: of `huggingface_hub.snapshot_download`: `revision`, `cache_dir`, `local_files_only`, ...
+def find_folder(name: str | Path) -> Path:
+    """Return the folder or, for NAME@COMMIT on the Hugging Face hub, its downloaded copy: the commit, 40 hexadecimal
+    digits, fixes the content of every file. Large files are compared with the SHA-256 that the hub states.
 
     Raises:
-        ValueError: neither a folder nor a model that the hub gives out.
+        ValueError: neither a folder nor a model that the hub gives out, a name without its commit, or a file that
+            differs from what the hub states.
     """
     if Path(name).is_dir():
         return Path(name)
-    if not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(name)):
-        raise ValueError(f"{name}: no such folder, and not a name on the hub, which is owner/name")
-    from huggingface_hub import snapshot_download
+    repository, _, commit = str(name).partition("@")
+    if not _COMMIT.fullmatch(commit):
+        raise ValueError(
+            f"{name}: no such folder; a model of the hub is named with its commit, NAME@COMMIT (40 hexadecimal "
+            "digits), because the content behind a name can change"
+        )
+    from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        patterns = ["*.json", "*.safetensors", "*.model", "*.txt"]
-        return Path(snapshot_download(str(name), allow_patterns=patterns, **options))
+        folder = Path(snapshot_download(repository, revision=commit, allow_patterns=_PATTERNS))
+        stated = HfApi().model_info(repository, revision=commit, files_metadata=True).siblings or []
+        for file in stated:
+            path = folder / file.rfilename
+            if file.lfs is not None and path.is_file() and file_sha256(path) != file.lfs.sha256:
+                raise ValueError(f"{path}: differs from what the hub states; remove it and try again")
+        return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{name}: no such folder, and the hub does not give it out ({reason})") from None
@@ -46,7 +56,8 @@ def find_folder(name: str | Path, **options: Any) -> Path:
 
 @contextmanager
 def new_folder(out: str | Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist.
+    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist. Its
+    files are listed in it with their digests.
 
     Raises:
         ValueError: `out` is there already and not empty.
@@ -56,6 +67,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
         raise ValueError(f"{out}: exists already and is not an empty folder")
     with replacing_folder(out) as partial:
         yield partial
+        seal_files(partial, [path.name for path in partial.iterdir()])
 
 
 def write_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], *, max_shard_bytes: int = 2 * 10**9) -> None:

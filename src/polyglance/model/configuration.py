@@ -6,10 +6,11 @@ from typing import Any, ClassVar
 from transformers import AutoConfig, BartConfig, PreTrainedConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from polyglance.engines.loading import loading, read_model_config
 from polyglance.model.hub_files import CONFIG_AUTO_MAP, write_module
 from polyglance.model.vision import ConvStemConfig
 
-__all__ = ["PolyglanceConfig"]
+__all__ = ["PolyglanceConfig", "load_config"]
 
 
 class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
@@ -93,6 +94,22 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the encoder's configuration if only that is asked for, else the decoder's (generation reads it)."""
         return self.encoder_config if encoder and not decoder else self.decoder_config
+
+
+def load_config(folder: str | Path) -> PolyglanceConfig:
+    """Load the configuration in a model's folder.
+
+    Raises:
+        ValueError: there is none, or it is not that of a model of this project: one line.
+    """
+    values = read_model_config(folder)
+    if values.get("model_type") != PolyglanceConfig.model_type:
+        raise ValueError(
+            f"{folder}: a model of type {values.get('model_type')!r}; expected polyglance (see `polyglance model "
+            "convert`)"
+        )
+    with loading(folder, "configuration"):
+        return PolyglanceConfig.from_pretrained(folder, local_files_only=True)
 
 
 _NOT_AUTO = {"florence_vision": Florence2VisionConfig, "conv_stem": ConvStemConfig}

@@ -18,7 +18,7 @@ from polyglance.files import write_json
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
-from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.processor import Processor
 
 __all__ = [
@@ -125,7 +125,7 @@ def convert_to_published(folder: str | Path, out: str | Path) -> None:
         ValueError: an unreadable folder, or a model with a component that the published code does not have.
     """
     source = Checkpoint(folder)
-    config = PolyglanceConfig.from_pretrained(folder)
+    config = load_config(folder)
     published = convert_config_to_published(config)
     names, expected = set(source) - {_HEAD}, set(_find_shapes(config)) - {_HEAD}
     _check_keys(source.folder, missing=expected - names, unknown=names - expected)

@@ -23,7 +23,7 @@ from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
-from polyglance.model.processor import Processor, read_processor_config, resolve_prefix
+from polyglance.model.processor import Processor, ProcessorConfig, resolve_prefix
 from polyglance.model.vision import normalise_pixels
 
 __all__ = ["PolyglanceEngine"]
@@ -47,7 +47,7 @@ class PolyglanceEngine(PromptedModel):
         self.name = folder.resolve().name
         self._folder, self._config = folder, config
         self._generate = GenerateConfig(beams=config.beams or 4, max_new_tokens=config.max_new_tokens or 128)
-        self._image_size = config.resolution or read_processor_config(folder).image_size
+        self._image_size = config.resolution or ProcessorConfig.read(folder).image_size
 
     @classmethod
     def for_evaluation(cls, where: str, config: ModelConfig) -> "PolyglanceEngine":

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from polyglance.engines.config import Dtype
 from polyglance.engines.devices import choose_device, choose_dtype
+from polyglance.engines.loading import load_pretrained
+from polyglance.language_identity import judge_language
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder
@@ -42,6 +44,8 @@ class Generated:
     """Words that the text was started with."""
     text: str | None = None
     """The text, with its prefix; None where there is an error."""
+    other_language: str = ""
+    """Language, or script, that the words after the prefix are in, where that is clearly not the one asked for."""
     error: str | None = None
     """Reason why there is no text."""
 
@@ -72,7 +76,7 @@ class PolyglanceCaptioner:
         """Load the model and the processor in a folder, or of a model on the Hugging Face hub.
 
         Args:
-            folder: the folder, or a name such as `owner/name`.
+            folder: the folder, or NAME@COMMIT on the hub (`polyglance.model.checkpoint.find_folder`).
             device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one.
             dtype: precision of the weights; `auto`: float32 on a CPU and bfloat16 on a GPU.
 
@@ -170,7 +174,7 @@ class PolyglanceCaptioner:
             for batch in self._batches(readable, config.batch_size):
                 texts = self._decode(batch, features, config)
                 for request, text in zip(batch, texts, strict=True):
-                    results[request.order] = replace(request.result, text=text)
+                    results[request.order] = _finish(request.result, text)
         return [results[order] for order in range(len(asked))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
@@ -219,6 +223,13 @@ def _list_codes(languages: str | Sequence[str]) -> list[str]:
     if not codes:
         raise ValueError("give a language, for example 'es'")
     return codes
+
+
+def _finish(result: Generated, text: str) -> Generated:
+    """Add the text to a result, and the language that it is in where that is another one."""
+    found = judge_language(text.removeprefix(result.prefix), result.language)
+    is_other = found.verdict == "other"
+    return replace(result, text=text, other_language=(found.language or found.script) if is_other else "")
 
 
 @torch.no_grad()
@@ -270,10 +281,4 @@ def load_polyglance(folder: str | Path) -> Polyglance:
         )
     for name in checkpoint:
         checkpoint[name]
-    try:
-        model, report = Polyglance.from_pretrained(folder, output_loading_info=True)
-    except RuntimeError as error:  # a shape that does not fit
-        raise ValueError(f"{folder}: {str(error).strip().splitlines()[0]}") from None
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
-    return model
+    return load_pretrained(Polyglance, folder)

@@ -20,7 +20,7 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from polyglance.config import from_dict, to_dict
-from polyglance.files import read_json, write_json
+from polyglance.files import DamagedError, read_json, write_json
 from polyglance.images import ImageError, picture_to_rgb
 from polyglance.languages import did_you_mean, language
 from polyglance.mixture.collate import IGNORED, pad
@@ -32,11 +32,13 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.hub_files import PROCESSOR_AUTO_MAP, write_module
 from polyglance.model.vision import normalise_pixels
 
-__all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "read_processor_config", "resolve_prefix"]
+__all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "resolve_prefix"]
 
 _CONFIG = "processor_config.json"
 _OLD_CONFIG = "processor.json"
 """Name of the settings in folders that were written before there was a processor of transformers."""
+_MAX_SIDE = 16_384
+"""Largest side of the square images, in pixels."""
 _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decoder_tokenizer.json"
 
 ImageInput = str | Path | Image.Image | np.ndarray | Tensor
@@ -61,6 +63,34 @@ class ProcessorConfig:
     """Ids that decoding starts from, before a language prefix."""
     target_end_id: int | None = None
     """Id that ends a text; None: not known (folders written before it was kept)."""
+
+    def __post_init__(self) -> None:
+        ids = (self.prompt_pad_id, *self.prompt_start_ids, *self.prompt_end_ids, *self.target_start_ids)
+        if not 0 < self.image_size <= _MAX_SIDE or self.max_prompt_tokens < 1:
+            raise ValueError(f"image_size is 1 to {_MAX_SIDE} and max_prompt_tokens at least 1")
+        if not self.target_start_ids or not all(0 <= token < 2**31 for token in ids):
+            raise ValueError("ids of tokens are 0 or more, and target_start_ids has one at least")
+
+    @classmethod
+    def read(cls, folder: Path) -> "ProcessorConfig":
+        """Read the settings of the processor in a model's folder.
+
+        Raises:
+            ValueError: there is none, or a value that does not fit: one line.
+        """
+        path = folder / (_OLD_CONFIG if not (folder / _CONFIG).exists() else _CONFIG)
+        if not path.exists():
+            raise ValueError(f"{folder}: no {_CONFIG}: this model was saved without its processor")
+        try:
+            values = read_json(path, max_bytes=2**20)
+            if isinstance(values, dict):
+                values = {name: value for name, value in values.items() if name not in ("processor_class", "auto_map")}
+            return from_dict(cls, values)
+        except DamagedError:
+            raise
+        except ValueError as error:
+            text = str(error)
+            raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
 class Processor(ProcessorMixin):  # type: ignore[misc]
@@ -299,14 +329,16 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         """Load the processor in a model's folder, or of a model on the Hugging Face hub.
 
         Args:
-            kwargs: where to look on the hub: `revision`, `token`, `cache_dir`, `local_files_only`, `force_download`.
+            pretrained_model_name_or_path: a folder, or NAME@COMMIT; the commit may be given as `revision` too.
+            kwargs: other options of transformers' loading functions, which the processor does not need.
 
         Raises:
             ValueError: no processor, or a file of it that is missing or broken.
         """
-        names = ("revision", "token", "cache_dir", "local_files_only", "force_download")
-        options = {name: kwargs[name] for name in names if kwargs.get(name) is not None}
-        return cls.load(find_folder(pretrained_model_name_or_path, **options))
+        revision = kwargs.get("revision")
+        is_folder = Path(pretrained_model_name_or_path).is_dir() or revision in (None, "main")
+        name = pretrained_model_name_or_path if is_folder else f"{pretrained_model_name_or_path}@{revision}"
+        return cls.load(find_folder(name))
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
@@ -320,7 +352,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
             ValueError: no processor, or a file of it that is missing or broken.
         """
         folder = Path(folder)
-        config = read_processor_config(folder)
+        config = ProcessorConfig.read(folder)
         if (folder / _ENCODER).exists():
             return cls(config, load_tokenizer(folder / _ENCODER), load_tokenizer(folder / _DECODER))
         return cls(config, load_tokenizer(folder / _SHARED))
@@ -329,19 +361,6 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         """Return the ids that a text is learnt as: those after the first start id, and the end."""
         end = [self.config.target_end_id] if self.config.target_end_id is not None else []
         return [*self.start_ids(text)[1:], *end]
-
-
-def read_processor_config(folder: Path) -> ProcessorConfig:
-    """Read the settings of the processor in a model's folder.
-
-    Raises:
-        ValueError: there are none, or they are broken.
-    """
-    name = next((name for name in (_CONFIG, _OLD_CONFIG) if (folder / name).exists()), None)
-    if name is None:
-        raise ValueError(f"{folder}: no {_CONFIG}: this model was saved without its processor")
-    values = read_json(folder / name)
-    return from_dict(ProcessorConfig, {k: v for k, v in values.items() if k not in ("processor_class", "auto_map")})
 
 
 def resolve_prefix(code: str, prefix: str) -> str:

@@ -16,7 +16,7 @@ from transformers.models.florence2.configuration_florence2 import Florence2Visio
 
 from polyglance.languages import did_you_mean
 from polyglance.model.config import UNUSED_DECODER_ROWS, UNUSED_ENCODER_ROWS
-from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.micro import MicroConfig
 
 __all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "resolve_size"]
@@ -61,7 +61,7 @@ def resolve_size(name: str) -> PolyglanceConfig:
         ValueError: an unknown name; the message gives the nearest known one.
     """
     if Path(name, "config.json").is_file():
-        return PolyglanceConfig.from_pretrained(name)
+        return load_config(name)
     if micro := _MICRO.fullmatch(name):
         decoder: Literal["bart", "gemma2"] = "gemma2" if micro["decoder"] == "gemma2" else "bart"
         return MicroConfig(decoder=decoder, width=int(micro["width"])).build(_MICRO_VOCAB)

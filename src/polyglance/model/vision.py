@@ -47,14 +47,23 @@ class FlorenceTower(Florence2VisionBackbone):  # type: ignore[misc]
 
 
 class ConvStemConfig(PreTrainedConfig):  # type: ignore[misc]
-    """Strided 3x3 convolutions: each halves the image's side and doubles the channels, up to `hidden_size`."""
+    """Strided 3x3 convolutions: each halves the image's side and doubles the channels, up to `hidden_size`. After each
+    come `num_blocks` residual 3x3 convolutions."""
 
     model_type = "conv_stem"
 
-    def __init__(self, hidden_size: int = 96, num_layers: int = 3, **kwargs: Any) -> None:
+    def __init__(self, hidden_size: int = 96, num_layers: int = 3, num_blocks: int = 0, **kwargs: Any) -> None:
         self.hidden_size = hidden_size
         self.num_layers = num_layers
+        self.num_blocks = num_blocks
         super().__init__(**kwargs)
+
+
+class ResidualConv(nn.Conv2d):
+    """GELU and convolution, added to the input."""
+
+    def forward(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B D h w"]:
+        return features + super().forward(F.gelu(features))
 
 
 class ConvStem(PreTrainedModel):  # type: ignore[misc]
@@ -70,12 +79,16 @@ class ConvStem(PreTrainedModel):  # type: ignore[misc]
         halvings = range(config.num_layers - 1, -1, -1)
         channels = [3, *(config.hidden_size // 2**halving for halving in halvings)]
         self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
+        self.blocks = nn.ModuleList(
+            nn.Sequential(*(ResidualConv(width, width, 3, padding=1) for _ in range(config.num_blocks)))
+            for width in channels[1:]
+        )
         self.post_init()
 
     def forward(self, pixel_values: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B D h w"]:
-        features = self.convs[0](pixel_values)
-        for conv in self.convs[1:]:
-            features = conv(F.gelu(features))
+        features = pixel_values
+        for i, (conv, blocks) in enumerate(zip(self.convs, self.blocks, strict=True)):
+            features = blocks(conv(F.gelu(features) if i else features))
         return features
 
     @torch.no_grad()

@@ -6,11 +6,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Literal
 
+import numpy as np
+from scipy.optimize import isotonic_regression
+from scipy.stats import rankdata
+
 from polyglance.report.wording import format_count
 from polyglance.run_records import RunRow
 
 __all__ = [
     "Ladder",
+    "MonotoneFit",
     "Rung",
     "Variable",
     "choose_headline",
@@ -18,6 +23,7 @@ __all__ = [
     "find_best_runs",
     "find_blind_loss",
     "find_ladders",
+    "fit_monotone",
     "list_series",
     "measure_image_gain",
     "measure_seed_spread",
@@ -128,10 +134,37 @@ def measure_seed_spread(runs: Iterable[RunRow], column: str) -> tuple[float, int
 
 
 def find_blind_loss(runs: Iterable[RunRow]) -> tuple[float, RunRow | None]:
-    """Return the lowest loss of an untrained start on unseen captions after the prefix, and its run: a model that knows
-    the texts reaches it without the image."""
-    start = find_best_run(runs, "T_prefix")
+    """Return the lowest loss, on unseen captions after the prefix, of a start that is a language model, and its run: a
+    model that knows the texts reaches it without the image. NaN and None where all starts are random."""
+    start = find_best_run([run for run in runs if run.start not in ("", "random")], "T_prefix")
     return (start["T_prefix"], start) if start else (math.nan, None)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonotoneFit:
+    """The falling function of a loss that comes closest to a score, in least squares."""
+
+    x: tuple[float, ...]
+    """Losses of the runs, in ascending order."""
+    y: tuple[float, ...]
+    """Value of the function at each."""
+    rank_correlation: float
+    """Spearman's rank correlation of loss and score: -1 where the score falls with the loss at every step."""
+
+
+def fit_monotone(runs: Iterable[RunRow], loss: str, score: str) -> MonotoneFit | None:
+    """Fit a falling function of a loss to a score; None for fewer than three runs, or where one of the two is the same
+    for all runs."""
+    pairs = sorted((run[loss], -run[score]) for run in runs if math.isfinite(run[loss]) and math.isfinite(run[score]))
+    if len(pairs) < 3 or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
+        return None
+    x, y = np.array(pairs).T
+    ranks = rankdata(x), rankdata(-y)
+    return MonotoneFit(
+        x=tuple(x.tolist()),
+        y=tuple((-isotonic_regression(y).x).tolist()),
+        rank_correlation=float(np.corrcoef(*ranks)[0, 1]),
+    )
 
 
 def measure_image_gain(run: RunRow) -> float:

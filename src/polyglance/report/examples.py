@@ -2,23 +2,52 @@
 
 import base64
 import io
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import NamedTuple
 
 from PIL import Image
 
-from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.report.folder import StudyFolder
 from polyglance.run_records import GeneratedCaption, RunRow
 
-__all__ = ["CaptionLine", "CaptionedImage", "Gallery", "embed_image", "make_galleries"]
+__all__ = ["CaptionLine", "CaptionedImage", "Gallery", "TextPiece", "embed_image", "make_galleries", "mark_words"]
 
 NUM_EXAMPLES = 6
 MAX_SIDE_PX = 384
 MAX_EMBEDDED_BYTES = 60_000
 SMALL_SIDE_PX = 96
 """Images up to this size are shown enlarged, with hard pixel edges."""
+
+
+class TextPiece(NamedTuple):
+    """A part of a caption."""
+
+    text: str
+    is_wrong: bool
+    """Whether it consists of words that the reference does not have at this place."""
+
+
+def mark_words(text: str, reference: str, code: str) -> tuple[TextPiece, ...]:
+    """Divide a text into pieces that agree with the reference and pieces that do not, word by word, or character by
+    character where the language has no spaces between words."""
+    words, expected = _split(text, code), _split(reference, code)
+    pieces: list[TextPiece] = []
+    for tag, start, end, _, _ in SequenceMatcher(None, words, expected, autojunk=False).get_opcodes():
+        if start < end:
+            pieces.append(TextPiece("".join(words[start:end]), is_wrong=tag != "equal"))
+    return tuple(pieces)
+
+
+def _split(text: str, code: str) -> list[str]:
+    """Split a text into words, each with the spaces before it; together they are the text."""
+    if code in LANGUAGES and LANGUAGES[code].words == "characters":
+        return list(text)
+    return re.findall(r"\s*\w+|\s*[^\w\s]|\s+", text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +62,22 @@ class CaptionLine:
     continuation: str | None
     """Caption after the prefix, without the prefix's own words; None where there is none."""
     reference: str
+
+    @property
+    def plain_pieces(self) -> tuple[TextPiece, ...]:
+        """The caption without a prefix, with its wrong words."""
+        return mark_words(self.plain or "", self.reference, self.language)
+
+    @property
+    def continued_pieces(self) -> tuple[TextPiece, ...]:
+        """The continuation, with its wrong words."""
+        return mark_words(self.continuation or "", self.reference.removeprefix(self.prefix), self.language)
+
+    @property
+    def num_wrong(self) -> int:
+        """Number of wrong characters after the prefix or, where there is none, in the whole caption."""
+        pieces = self.plain_pieces if self.continuation is None else self.continued_pieces
+        return sum(len(piece.text) for piece in pieces if piece.is_wrong)
 
     @property
     def plain_exact(self) -> bool:
@@ -92,6 +137,11 @@ def make_galleries(study: StudyFolder, runs: Sequence[RunRow], notes: list[str])
             )
             for key, of_image in list(captions[run.id].items())[:NUM_EXAMPLES]
         ]
+        # The reader sees first what works; all images are there, and the page says how they are sorted.
+        unseen = {cell.language for cell in study.coverage.split("UC")}
+        examples.sort(
+            key=lambda one: sum(line.num_wrong for line in one.lines if line.language in unseen or not unseen)
+        )
         if examples:
             galleries.append(Gallery(run=run, examples=tuple(examples)))
     if not galleries:

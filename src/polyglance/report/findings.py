@@ -5,7 +5,7 @@ with the laws.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
@@ -33,13 +33,14 @@ from polyglance.report.wording import (
     format_share,
     format_signed,
     format_significant,
+    join_names,
     name_family,
     name_run,
     name_series,
 )
-from polyglance.run_records import RunRow
+from polyglance.run_records import RunRow, average_split
 
-__all__ = ["Finding", "Section", "Tile", "find_caveats", "make_tiles", "summarise"]
+__all__ = ["Finding", "Section", "Tile", "find_caveats", "make_tiles", "summarise", "take_away"]
 
 Section = Literal["summary", "compute", "scaling", "prefix"]
 """Section of the page that a caveat stands in."""
@@ -76,19 +77,68 @@ def make_tiles(study: StudyFolder, column: str) -> tuple[Tile, ...]:
     run = find_best_run(study.runs, column)
     if run is None:
         return ()
-    tiles = [Tile(value=format_loss(run[column]), name=COLUMN_NAMES[column], detail="nats per token")]
+    scale = (
+        {"blind": find_blind_loss(study.runs)[0], "untrained": run[f"T{column.removeprefix('UC')}"]}
+        if column.startswith("UC")
+        else {}
+    )
+    tiles = [
+        Tile(
+            value=format_loss(run[column]),
+            name=COLUMN_NAMES[column],
+            detail=_list_scale("nats per token", {**scale, "languages with captions": run["SC"]}, format_loss),
+        )
+    ]
     if math.isfinite(gain := measure_image_gain(run)):
         detail = f"after the prefix, to {format_loss(run['UC_prefix_shuffled'])}"
         tiles.append(Tile(value=format_signed(gain), name="with the images of other samples", detail=detail))
     if math.isfinite(effect := run["UC"] - run["UC_prefix"]):
         detail = f"to {format_loss(run['UC'])}"
         tiles.append(Tile(value=format_signed(effect), name="without the prefix", detail=detail))
-    shares = {"right_language": "in the asked language, after the prefix", "attribute_accuracy": "of attributes right"}
+    shares = {
+        "right_language": "in the asked language, after the prefix",
+        "attribute_accuracy": "of attributes right, after the prefix",
+        "exact_match": "of captions right word for word, after the prefix",
+    }
     for name, words in shares.items():
         if math.isfinite(run[f"{name}_prefix"]):
-            detail = f"{format_share(run[name])} without the prefix"
+            seen = {"languages with captions": _score_of_seen(study, run, name)}
+            detail = _list_scale(f"{format_share(run[name])} without the prefix", seen, format_share)
             tiles.append(Tile(value=format_share(run[f"{name}_prefix"]), name=words, detail=detail))
     return tuple(tiles)
+
+
+def _list_scale(first: str, scale: Mapping[str, float], show: Callable[[float], str]) -> str:
+    """Return `nats per token; blind 0.77, untrained 6.0`: what a number is to be compared with, as far as known."""
+    known = ", ".join(f"{name} {show(value)}" for name, value in scale.items() if math.isfinite(value))
+    return f"{first}; {known}" if known else first
+
+
+def _score_of_seen(study: StudyFolder, run: RunRow, name: str) -> float:
+    """Return a score of a run in the languages with captions, after the prefix; NaN where it is not known."""
+    value = average_split(study.cells(run).values(), "SC", lambda cell: cell.score(name, "prefix"))
+    return math.nan if value is None else value
+
+
+def take_away(study: StudyFolder, column: str) -> str:
+    """Return what a reader should keep, in one sentence; empty where unseen captions were not measured."""
+    run, unseen = find_best_run(study.runs, column), study.coverage.split("UC")
+    if run is None or not unseen or not column.startswith("UC"):
+        return ""
+    trained = f"captions in {join_names(study.coverage.caption)}" if study.coverage.caption else "translations"
+    text = f"Trained on {trained} alone, the best model captions in {join_names([cell.language for cell in unseen])}"
+    shares = {"attribute_accuracy": "of the attributes right", "exact_match": "of the captions right word for word"}
+    parts = []
+    for name, words in shares.items():
+        if math.isfinite(share := run[f"{name}_prefix"]):
+            seen = _score_of_seen(study, run, name)
+            beside = f" (in the languages with captions: {format_share(seen)})" if math.isfinite(seen) else ""
+            parts.append(f"{format_share(share)} {words}{beside}")
+    reached = f"a loss of {format_loss(run[column])} nats per token"
+    blind = find_blind_loss(study.runs)[0] if column == "UC_prefix" else math.nan
+    if math.isfinite(blind):
+        reached += f", where a model that knows the texts and ignores the image has {format_loss(blind)}"
+    return f"{text}: {', '.join(parts)}; {reached}." if parts else f"{text} with {reached}."
 
 
 def summarise(study: StudyFolder, column: str) -> tuple[Finding, ...]:

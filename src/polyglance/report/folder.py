@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from polyglance.config import from_dict
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
-from polyglance.files import read_json
+from polyglance.files import check_digest, read_json
 from polyglance.laws import Law
+from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import (
     NUMBER_COLUMNS,
     CellRecord,
@@ -50,6 +51,8 @@ class StudyFolder:
     """Run id -> name such as `torch` or `machine.cpu` -> value."""
     laws: Mapping[str, Law] = field(repr=False)
     """Name of the file without its suffix (`product-UC_prefix`) -> law."""
+    predictions: RunPredictions | None
+    """What the study predicted of its largest runs; None where it predicted nothing."""
     notes: tuple[str, ...]
     """Files and numbers that are missing or cannot be read, one sentence each."""
 
@@ -108,6 +111,7 @@ def read_study(path: Path) -> StudyFolder:
     losses = _read_per_run(path, runs, "losses.json", LossRecord.read, notes)
     environments = _read_per_run(path, runs, "env.json", _read_environment, notes)
     laws = _read_laws(path / "laws", len(runs), notes)
+    predictions = _read_predictions(path / "prediction" / "predictions.json", notes)
     return StudyFolder(
         path=path,
         title=title,
@@ -117,6 +121,7 @@ def read_study(path: Path) -> StudyFolder:
         losses=losses,
         environments=environments,
         laws=laws,
+        predictions=predictions,
         notes=tuple(_relative(note, path) for note in notes),
     )
 
@@ -124,6 +129,7 @@ def read_study(path: Path) -> StudyFolder:
 def _read_config(path: Path) -> tuple[str, str, Coverage]:
     """Return title, text and coverage. The rest is not looked at: a study of another version is shown, too."""
     try:
+        check_digest(path)
         text = path.read_text(encoding="utf-8")
         values = tomllib.loads(text)
     except FileNotFoundError:
@@ -208,6 +214,16 @@ def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:
             continue
         laws[path.stem] = law
     return laws
+
+
+def _read_predictions(path: Path, notes: list[str]) -> RunPredictions | None:
+    if not path.is_file():
+        return None
+    try:
+        return RunPredictions.read(path)
+    except ValueError as error:
+        notes.append(f"{_one_line(error)}; the file is left out.")
+        return None
 
 
 def _relative(text: str, folder: Path) -> str:

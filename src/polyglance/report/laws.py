@@ -12,6 +12,7 @@ from polyglance.report.wording import COLUMN_NAMES, format_significant, name_fam
 __all__ = [
     "LawWarnings",
     "collect_warnings",
+    "format_held_out",
     "format_interval",
     "format_parameter",
     "group_laws",
@@ -130,3 +131,11 @@ def format_interval(fit: Fit, name: str) -> str:
         return ""
     low, high = ("open" if end is None else format_significant(end) for end in ends)
     return f"({low} to {high})"
+
+
+def format_held_out(fit: Fit) -> str:
+    """Return the median error on the largest runs of the law fitted to the smaller ones: `1.7 % of 4, 75 % inside`."""
+    if fit.held_out is None:
+        return "not known"
+    inside = "" if fit.held_out.coverage is None else f", {100 * fit.held_out.coverage:.0f} % inside"
+    return f"{100 * fit.held_out.median_error:.2g} % of {fit.held_out.num_rows}{inside}"

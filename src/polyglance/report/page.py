@@ -13,35 +13,43 @@ from markupsafe import Markup
 
 from polyglance.files import write_atomically
 from polyglance.languages import language
+from polyglance.prediction_records import RunPrediction
 from polyglance.report.comparisons import choose_headline, find_best_run, find_best_runs, runs_by_family
 from polyglance.report.examples import Gallery, make_galleries
-from polyglance.report.findings import find_caveats, make_tiles, summarise
+from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
 from polyglance.report.plots import (
+    SCORES_AND_LOSSES,
     choose_marks,
     plot_compute,
     plot_first_token,
     plot_grid,
     plot_ladders,
+    plot_language_bars,
+    plot_predictions,
     plot_prefix_losses,
     plot_right_language,
+    plot_score,
 )
+from polyglance.report.predictions import PREDICTION_COLUMNS, check_predictions, describe_predictions
 from polyglance.report.results import collect_results
 from polyglance.report.tables import make_language_tables, make_runs_columns
 from polyglance.report.templating import read_asset, render_page
-from polyglance.report.wording import format_share, name_language
+from polyglance.report.wording import format_share, join_names
 from polyglance.run_records import RunRow
 
 __all__ = ["ReportResult", "write_report"]
 
 _CONTENTS = (
     ("summary", "Summary"),
+    ("examples", "Examples"),
+    ("predictions", "Predictions"),
     ("grid", "Tasks and languages"),
     ("compute", "Loss and compute"),
     ("scaling", "Size, data, start"),
     ("prefix", "Prefix"),
-    ("examples", "Examples"),
+    ("scores", "Scores"),
     ("laws", "Laws"),
     ("runs", "Runs"),
     ("definitions", "Definitions"),
@@ -87,13 +95,17 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
     script = read_asset("sort.js")
     best = find_best_runs(study.runs, column)
     galleries = make_galleries(study, sorted(best, key=lambda run: run[column]), notes)
+    figures = _draw_figures(study, column, best)
+    checked = check_predictions(study)
+    predicted = describe_predictions(study, checked)
+    has = {"examples": bool(galleries), "predictions": bool(predicted), "scores": bool(figures["scores"])}
     return render_page(
         "page.html.j2",
         study=study,
         notes=notes,
         column=column,
         lede=_describe_coverage(study),
-        contents=[entry for entry in _CONTENTS if galleries or entry[0] != "examples"],
+        contents=[entry for entry in _CONTENTS if has.get(entry[0], True)],
         unseen={cell.language for cell in study.coverage.split("UC")},
         prefix_example=_choose_prefix_example(study, galleries),
         has_law={form: any(law.form == form for law in study.laws.values()) for form in ("compute", "product")},
@@ -101,14 +113,19 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         tiles=make_tiles(study, column),
         best=find_best_run(study.runs, column),
         best_runs=best,
+        take_away=take_away(study, column),
         summary=summarise(study, column),
         caveats=find_caveats(study, column),
         markers=choose_marks(study.runs).values(),
-        figures=_draw_figures(study, column, best),
+        figures=figures,
         languages=make_language_tables(study, best),
         runs_columns=make_runs_columns(study.runs),
         laws_by_form=group_laws(study.laws),
         galleries=galleries,
+        predicted=predicted,
+        predictions=checked,
+        prediction_columns=PREDICTION_COLUMNS,
+        prediction_confidence=format_share(study.predictions.confidence if study.predictions else None),
         environment=_list_environment(study),
         script=Markup(script),
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -116,10 +133,6 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
 
 
 def _describe_coverage(study: StudyFolder) -> str:
-    def join_names(codes: Sequence[str]) -> str:
-        names = [name_language(code) for code in codes]
-        return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
     coverage = study.coverage
     parts = []
     if coverage.caption:
@@ -163,7 +176,17 @@ def _draw_figures(study: StudyFolder, column: str, best: Sequence[RunRow]) -> di
         "compute": _mark_safe(plot_compute(study, name) for name in ("UC_prefix", "ST", "SC")),
         "ladders": [(family, panels) for family, panels in ladders if panels],
         "prefix": _mark_safe(prefix),
+        "predictions": _mark_safe(_plot_predictions(study)),
+        "bars": _mark_safe([plot_language_bars(study, best)]),
+        "scores": _mark_safe(plot_score(study, loss, score) for loss, score in SCORES_AND_LOSSES),
     }
+
+
+def _plot_predictions(study: StudyFolder) -> list[str]:
+    by_target: dict[str, list[tuple[RunRow, RunPrediction]]] = {}
+    for one in check_predictions(study):
+        by_target.setdefault(one.made.target, []).append((one.run, one.made))
+    return [plot_predictions(study, target, pairs) for target, pairs in by_target.items()]
 
 
 def _mark_safe(panels: Iterable[str | None]) -> list[Markup]:

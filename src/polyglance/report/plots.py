@@ -11,13 +11,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
 from polyglance.coverage import TASKS, Cell
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.laws import Fit, Law
-from polyglance.report.comparisons import Ladder, Variable, find_ladders, list_series, runs_by_family
+from polyglance.prediction_records import RunPrediction
+from polyglance.report.comparisons import (
+    Ladder,
+    Variable,
+    find_ladders,
+    fit_monotone,
+    list_series,
+    runs_by_family,
+)
 from polyglance.report.folder import StudyFolder
 from polyglance.report.svg import (
     COLOURS,
@@ -31,9 +39,11 @@ from polyglance.report.svg import (
 )
 from polyglance.report.wording import (
     COLUMN_NAMES,
+    capitalise,
     format_loss,
     format_magnitude,
     format_share,
+    format_signed,
     format_significant,
     name_family,
     name_language,
@@ -43,15 +53,27 @@ from polyglance.report.wording import (
 from polyglance.run_records import CellRecord, RunRow, Variant
 
 __all__ = [
+    "SCORES_AND_LOSSES",
     "SeriesMark",
     "choose_marks",
     "plot_compute",
     "plot_first_token",
     "plot_grid",
     "plot_ladders",
+    "plot_language_bars",
+    "plot_predictions",
     "plot_prefix_losses",
     "plot_right_language",
+    "plot_score",
 ]
+
+SCORES_AND_LOSSES = (
+    ("UC_prefix", "cider_prefix"),
+    ("UC", "cider"),
+    ("ST", "bleu"),
+    ("ST", "disambiguation"),
+)
+"""Loss -> score of what the same runs write (paper Fig. 5)."""
 
 Floats = NDArray[np.float64]
 
@@ -401,6 +423,99 @@ def plot_first_token(study: StudyFolder) -> str | None:
         titles = _draw_runs(axes, runs, marks, "UC_first", "right_language", lambda y: f"{format_share(y)} {words}")
         label = f"Share of captions in the asked language against the loss of the first token, {len(runs)} runs."
         return render_svg(axes, "first-token", label, titles)
+
+
+def plot_language_bars(study: StudyFolder, runs: Sequence[RunRow]) -> str | None:
+    """Draw the share of attributes, or of whole captions, that each run has right in every language after the prefix:
+    the unseen languages in full colour, those with captions lighter, as a scale. None where nothing was scored."""
+    unseen = [cell.language for cell in study.coverage.split("UC")]
+    languages = list(dict.fromkeys((*unseen, *study.coverage.caption)))
+    found = [
+        (title, shares)
+        for name, title in (("attribute_accuracy", "Attributes right"), ("exact_match", "Captions right word for word"))
+        if any(map(math.isfinite, (shares := _scores_per_language(study, runs, languages, name)).values()))
+    ]
+    if not found:
+        return None
+    title, shares = found[0]
+    marks, label, height = choose_marks(study.runs), [], 0.8 / max(len(runs), 1)
+    with use_report_style():
+        axes = make_panel(400, 76 + (14 + 18 * len(runs)) * len(languages), left=124, right=52)
+        _set_titles(axes, f"{title}, after the prefix", "per cent")
+        axes.grid(axis="y", visible=False)
+        names = [f"{_short_language(code)}{'' if code in unseen else ' (captions)'}" for code in languages]
+        axes.set_yticks(range(len(languages)), names)
+        axes.set(ylim=(len(languages) - 0.5, -0.5), xlim=(0, 100))
+        for index, run in enumerate(runs):
+            mark = marks[run.family, run.start]
+            for row, code in enumerate(languages):
+                share = shares[run.id, code]
+                if math.isfinite(share):
+                    y = row + (index - (len(runs) - 1) / 2) * height
+                    opacity = 1.0 if code in unseen else 0.35
+                    axes.barh(y, 100 * share, height=0.9 * height, color=mark.colour, alpha=opacity, lw=0)
+                    axes.text(100 * share + 1, y, format_share(share), va="center", size=10.5)
+                    kind = "" if code in unseen else " (trained with captions)"
+                    label.append(f"{name_language(code)}{kind}, {mark.name}: {format_share(share)}")
+        return render_svg(axes, "language-bars", f"{title} after the prefix. {'; '.join(label)}.", {})
+
+
+def _scores_per_language(
+    study: StudyFolder, runs: Sequence[RunRow], languages: Sequence[str], name: str
+) -> dict[tuple[str, str], float]:
+    """Return (run id, language code) -> score of the captions after the prefix; NaN where there is none."""
+    scores = {}
+    for run in runs:
+        for code in languages:
+            cell = study.cells(run).get(Cell("caption", code))
+            value = None if cell is None else cell.score(name, "prefix")
+            scores[run.id, code] = math.nan if value is None else value
+    return scores
+
+
+def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
+    """Draw Fig. 5: a score of what the runs write against their loss, with the falling function that fits best. None
+    for fewer than three runs, or where all are alike."""
+    fit = fit_monotone(study.runs, loss, score)
+    runs = _with_numbers(study.runs, loss, score, positive=False)
+    if fit is None or fit.x[0] <= 0:
+        return None
+    with use_report_style():
+        axes = make_panel(360, 300)
+        _set_titles(axes, capitalise(COLUMN_NAMES[score]), f"{COLUMN_NAMES[loss]}, nats per token")
+        make_log_axis(axes, "x", list(fit.x), format_significant)
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        show = format_share if score == "disambiguation" else format_significant
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: show(value)))
+        axes.plot(fit.x, fit.y, color=COLOURS["muted"], lw=1.3)
+        titles = _draw_runs(axes, runs, choose_marks(study.runs), loss, score, show)
+        correlation = f"rank correlation {format_signed(fit.rank_correlation)}"
+        axes.text(0.03, 0.04, correlation, transform=axes.transAxes, size=10.5)
+        label = f"{COLUMN_NAMES[score]} against {COLUMN_NAMES[loss]} for {len(runs)} runs: {correlation}."
+        return render_svg(axes, f"score-{loss}-{score}", label, titles)
+
+
+def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunRow, RunPrediction]]) -> str:
+    """Draw one loss as it was predicted, with the interval for a new run, against what was measured; the line is where
+    both are equal."""
+    marks, label, titles = choose_marks(study.runs), [], {}
+    ends = [end for run, made in pairs for end in (run[target], made.value, made.low, made.high) if end is not None]
+    values = [end for end in ends if end > 0]
+    with use_report_style():
+        axes = make_panel(360, 320)
+        _set_titles(axes, f"Predicted {target.partition('_')[0]}: {COLUMN_NAMES[target]}", "measured, nats per token")
+        for which in ("x", "y"):
+            make_log_axis(axes, which, values, format_significant)
+        axes.plot([min(values), max(values)], [min(values), max(values)], color=COLOURS["muted"], lw=1.2)
+        for run, made in pairs:
+            mark, gid = marks[run.family, run.start], f"predicted-{run.id}"
+            if made.low is not None and made.high is not None:
+                low = max(made.low, min(values))
+                axes.plot([run[target]] * 2, [low, made.high], color=mark.colour, lw=1.6, alpha=0.5)
+            axes.plot([run[target]], [made.value], mark.marker, color=mark.colour, ms=8, gid=gid, zorder=3)
+            titles[gid] = f"{name_run(run)}: predicted {format_loss(made.value)}, measured {format_loss(run[target])}"
+            label.append(titles[gid])
+        return render_svg(axes, f"predicted-{target}", f"{COLUMN_NAMES[target]}. {'; '.join(label)}.", titles)
 
 
 def _set_titles(axes: Axes, title: str, xlabel: str) -> None:

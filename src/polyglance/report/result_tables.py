@@ -7,8 +7,6 @@ Means are the paper's (section 5.2): Multi30K over 2016, 2017 and mscoco; CoMMuT
 Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is given where all of its parts are.
 """
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +23,13 @@ from polyglance.report.published_results import (
     read_published_results,
 )
 from polyglance.report.score_folders import ModelScores
+from polyglance.table_text import (
+    escape_latex,
+    escape_markdown,
+    format_csv_rows,
+    format_latex_line,
+    format_markdown_line,
+)
 
 __all__ = [
     "FORMATS",
@@ -335,17 +340,13 @@ def format_markdown(tables: Sequence[ResultTable]) -> str:
 
 
 def _format_markdown_table(table: ResultTable) -> str:
-    lines = [f"**{table.title}**", "", _markdown_line(table.heads)]
+    lines = [f"**{table.title}**", "", format_markdown_line(table.heads)]
     lines.append("|---|---|" + "---:|" * len(table.columns) + "---|")
     for row in table.rows:
-        name = " ".join(row.model.replace("|", "\\|").split())
+        name = escape_markdown(row.model)
         name = name if row.published else f"**{name}**"
-        lines.append(_markdown_line((name, row.setting, *row.texts(), row.origin)))
+        lines.append(format_markdown_line((name, row.setting, *row.texts(), row.origin)))
     return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
-
-
-def _markdown_line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def format_latex(tables: Sequence[ResultTable]) -> str:
@@ -365,25 +366,20 @@ def _format_latex_table(table: ResultTable) -> str:
 
 
 def _latex_line(cells: Sequence[str]) -> str:
-    return " & ".join(_escape_latex(cell) for cell in cells) + r" \\"
-
-
-def _escape_latex(text: str) -> str:
-    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(special.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in " ".join(text.split()))
+    return format_latex_line([escape_latex(cell) for cell in cells])
 
 
 def format_csv(tables: Sequence[ResultTable]) -> str:
     """Format one line per number, unrounded, so that several tables are one file."""
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(("table", "model", "setting", "from", *Place._fields, "value", "suspect"))
-    for table in tables:
-        for row in table.rows:
-            for column, value, reason in zip(table.columns, row.values, row.suspect, strict=True):
-                if value is not None:
-                    writer.writerow((table.title, row.model, row.setting, row.origin, *column.place, value, reason))
-    return file.getvalue()
+    rows: list[tuple[object, ...]] = [("table", "model", "setting", "from", *Place._fields, "value", "suspect")]
+    rows += [
+        (table.title, row.model, row.setting, row.origin, *column.place, value, reason)
+        for table in tables
+        for row in table.rows
+        for column, value, reason in zip(table.columns, row.values, row.suspect, strict=True)
+        if value is not None
+    ]
+    return format_csv_rows(rows)
 
 
 def format_json(tables: Sequence[ResultTable]) -> str:

@@ -9,6 +9,7 @@ from polyglance.laws import Law
 from polyglance.report.comparisons import find_best_runs, measure_seed_spread
 from polyglance.report.findings import find_caveats, summarise
 from polyglance.report.folder import StudyFolder
+from polyglance.report.predictions import check_predictions
 from polyglance.run_records import NUMBER_COLUMNS, RunRow
 
 __all__ = ["collect_results"]
@@ -36,6 +37,10 @@ def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> di
         "caveats": {section: list(sentences) for section, sentences in find_caveats(study, column).items()},
         "runs": [_run_values(run) for run in study.runs],
         "laws": {name: _law_values(law) for name, law in study.laws.items()},
+        "predictions": [
+            {**to_dict(one.made), "measured": one.measured, "error": one.error, "inside": one.is_inside}
+            for one in check_predictions(study)
+        ],
         "notes": list(notes),
     }
 

@@ -14,6 +14,7 @@ from polyglance.report.wording import (
     format_fixed,
     format_loss,
     format_magnitude,
+    format_score,
     format_share,
     format_signed,
     format_significant,
@@ -93,10 +94,26 @@ def _language_columns(cells: Sequence[CellRecord]) -> tuple[TableColumn[tuple[st
         number_column("bits per byte", _bits_per_byte, format_fixed),
         number_column("in the language", lambda row: row[1].score("right_language"), format_share),
         number_column("with prefix", lambda row: row[1].score("right_language", "prefix"), format_share),
+        number_column(
+            "references",
+            lambda row: row[1].score("right_language_of_references"),
+            format_share,
+            "References identified as being in the language: what captions can reach",
+        ),
+        *([_CLOSE_LANGUAGE] if any(cell.score("close_language") for cell in cells) else []),
         number_column("exact", lambda row: row[1].score("exact_match"), format_share),
         number_column("with prefix", lambda row: row[1].score("exact_match", "prefix"), format_share),
+        number_column("CIDEr, prefix", lambda row: row[1].score("cider", "prefix"), format_fixed),
         *(number_column(name, partial(_attribute, name), format_share) for name in names),
     )
+
+
+_CLOSE_LANGUAGE: TableColumn[tuple[str, CellRecord]] = number_column(
+    "close language",
+    lambda row: row[1].score("close_language"),
+    format_share,
+    "Captions identified as a language that is nearly the same in writing",
+)
 
 
 def _bits_per_byte(row: tuple[str, CellRecord]) -> float | None:
@@ -145,6 +162,15 @@ _RUN_NUMBERS: tuple[TableColumn[RunRow], ...] = tuple(
         ("attributes, prefix", "attribute_accuracy_prefix", format_share, "Attributes right, prefix"),
         ("exact", "exact_match", format_share, "Captions equal to the reference, no prefix"),
         ("exact, prefix", "exact_match_prefix", format_share, "Captions equal to the reference, prefix"),
+        ("CIDEr", "cider", format_fixed, "CIDEr of unseen captions, 0 to 10, no prefix"),
+        ("CIDEr, prefix", "cider_prefix", format_fixed, "CIDEr of unseen captions, 0 to 10, prefix"),
+        ("BLEU", "bleu", format_score, "BLEU of translations, 0 to 100"),
+        (
+            "settled",
+            "disambiguation",
+            format_share,
+            "Ambiguous sentences settled rightly; 50 % by chance",
+        ),
         ("bits/byte", "UC_bits_per_byte", format_fixed, "UC without a prefix, in bits per byte"),
         ("Pₜ", "P_t", format_magnitude, "Trainable parameters"),
         ("F", "F", format_significant, "Forward pass in GMAC per sample"),

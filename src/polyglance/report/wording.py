@@ -1,7 +1,7 @@
 """Numbers, runs and columns in words, the same way in figures, tables and sentences."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 
 from polyglance.languages import LANGUAGES
@@ -16,9 +16,12 @@ __all__ = [
     "format_fixed",
     "format_loss",
     "format_magnitude",
+    "format_score",
     "format_share",
     "format_signed",
+    "format_signed_share",
     "format_significant",
+    "join_names",
     "name_family",
     "name_language",
     "name_run",
@@ -37,6 +40,10 @@ COLUMN_NAMES = {
     "S": "seen samples S",
     "T": "loss T of the untrained start",
     "C": "compute C",
+    "cider": "CIDEr, no prefix",
+    "cider_prefix": "CIDEr after the prefix",
+    "bleu": "BLEU of translations",
+    "disambiguation": "ambiguous sentences settled rightly",
 }
 """Column of runs.csv -> its name on the page."""
 
@@ -67,6 +74,12 @@ def name_run(run: RunRow, *, family: bool = True) -> str:
 def name_language(code: str) -> str:
     """Return a language's English name with a capital: `Simplified Chinese`."""
     return capitalise(LANGUAGES[code].name if code in LANGUAGES else code)
+
+
+def join_names(codes: Sequence[str]) -> str:
+    """Return `French, Spanish and Russian`: the names of languages in a sentence."""
+    names = [name_language(code) for code in codes]
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def capitalise(text: str) -> str:
@@ -102,10 +115,23 @@ def format_fixed(value: float) -> str:
 
 
 @_or_missing
+def format_score(value: float) -> str:
+    """Format a score of 0 to 100 with one decimal."""
+    return f"{value:.1f}"
+
+
+@_or_missing
 def format_signed(value: float) -> str:
     """Format a difference of losses with its sign: `+1.88`, `−0.03`, `±0.00`."""
     text = f"{value:+.2f}"
     return f"±{text[1:]}" if float(text) == 0 else text.replace("-", "−")
+
+
+@_or_missing
+def format_signed_share(value: float) -> str:
+    """Format a relative difference with its sign: `+4.1 %`, `−12 %`, `±0 %`."""
+    text = f"{100 * value:+.3g}" if abs(value) < 9.995 else f"{100 * value:+.0f}"
+    return f"±{text[1:]} %" if float(text) == 0 else f"{text} %".replace("-", "−")
 
 
 @_or_missing

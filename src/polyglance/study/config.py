@@ -23,6 +23,7 @@ __all__ = [
     "LanguageModelStart",
     "LawsConfig",
     "MachineConfig",
+    "PredictionConfig",
     "StudyConfig",
     "TableConfig",
     "TowerConfig",
@@ -76,6 +77,9 @@ class TowerConfig:
 
     width: int = 96
     """Hidden size of the tower, and of the model that it is trained in."""
+    blocks: int = 0
+    """Residual convolutions after each of its strided convolutions. They help to tell shapes apart, and are paid for
+    once."""
     samples: int = 20_000
     """Samples that it is trained on. They count in no run's S."""
     language: str = "en"
@@ -166,6 +170,19 @@ class MachineConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PredictionConfig:
+    """Predictions of the runs of each family's largest size with its largest budget, made before these start."""
+
+    targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
+    """Columns of runs.csv that are predicted."""
+    bootstrap: int = 200
+    """Refits for the intervals; 0 for no intervals."""
+
+    def __post_init__(self) -> None:
+        LawsConfig(targets=self.targets, bootstrap=self.bootstrap)  # its checks
+
+
+@dataclass(frozen=True, kw_only=True)
 class LawsConfig:
     """Scaling laws that are fitted to the finished runs."""
 
@@ -225,6 +242,8 @@ class StudyConfig:
     """How each run is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)
     """Laws that are fitted."""
+    prediction: PredictionConfig | None = None
+    """Predictions of the largest runs from the others, before the largest start. If not given, none are made."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -239,6 +258,10 @@ class StudyConfig:
                     raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
             if family.tower and self.tower is None:
                 raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
+            if self.prediction is not None and (
+                len(set(family.widths or family.sizes)) < 2 or len(set(family.samples)) < 2
+            ):
+                raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
         if len({bool(family.sizes) for family in self.families}) > 1:
             raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
 

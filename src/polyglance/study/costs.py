@@ -6,7 +6,7 @@ from heapq import heappop, heappush
 from pathlib import Path
 
 from polyglance.config import fingerprint, from_dict
-from polyglance.files import read_json, write_json
+from polyglance.files import read_record, write_record
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
@@ -31,13 +31,13 @@ class StudyCosts:
 
     def write(self, path: Path, mark: str) -> None:
         """Write costs.json, with the fingerprint of what the costs depend on."""
-        write_json(path, {"fingerprint": mark, **asdict(self)})
+        write_record(path, {"fingerprint": mark, **asdict(self)})
 
     @classmethod
     def read(cls, path: Path, mark: str) -> "StudyCosts | None":
         """Read costs.json; None where there is none with this fingerprint."""
         try:
-            values = read_json(path)
+            values = read_record(path)
             kept_mark = values.pop("fingerprint")
         except (ValueError, KeyError, AttributeError):
             return None

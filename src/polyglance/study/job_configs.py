@@ -6,14 +6,17 @@ from pathlib import Path
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
-from polyglance.study.jobs import Job
+from polyglance.study.jobs import Job, without_masking
 from polyglance.study.models import choose_trained_components, make_micro_config
 from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.watch import WatchConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
 
 _FINAL = Path("checkpoints/final")
+_WATCH = WatchConfig(spike_factor=100.0)
+"""Micro runs: near a loss of 0.005 nats a small batch is often ten times as hard as the median, which is no news."""
 
 
 def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
@@ -21,25 +24,27 @@ def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
     if job.kind == "tower":
         assert config.tower is not None
         sizes = make_micro_config(
-            config, FamilyConfig(name="tower", widths=(job.width,), samples=(job.samples,)), job.width
+            config, FamilyConfig(name="tower", tower=True, widths=(job.width,), samples=(job.samples,)), job.width
         )
         coverage, optim = Coverage(caption=(config.tower.language,)), config.tower.optim
         start = StartConfig(model=sizes)
     else:
         family = config.family(job.family)
         coverage, start, optim = config.coverage, _micro_start(config, family, job), family.optim
+    mixture = config.mixture if job.kind == "run" else without_masking(config.mixture)
     return TrainConfig(
         data=config.train_dir,
         tokenizer=config.out / "tokenizer" / "tokenizer.json",
         coverage=coverage,
         start=start,
-        mixture=config.mixture,
+        mixture=mixture,
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,
         engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
         vision_cache=VisionCacheConfig(use="never"),
         save_every_steps=config.save_every_steps,
+        watch=_WATCH,
     )
 
 

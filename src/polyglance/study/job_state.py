@@ -3,32 +3,41 @@
 import shutil
 from pathlib import Path
 
-from polyglance.files import read_json, write_json
+from polyglance.files import read_record, write_record
 from polyglance.study.jobs import Job
 
-__all__ = ["begin_job", "finish_job", "is_done", "read_state"]
+__all__ = ["begin_job", "fail_job", "finish_job", "is_done", "read_problem", "read_state"]
 
-_BEGUN, _DONE = "begun.json", "done.json"
+_BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
 
 
 def is_done(study_dir: Path, job: Job) -> bool:
     """Whether the job is finished, with the settings that it has now."""
-    return _read_mark(study_dir / job.folder / _DONE) == job.fingerprint
+    return _has_mark(study_dir / job.folder / _DONE, job)
 
 
 def read_state(study_dir: Path, job: Job) -> str:
-    """Return `done`, `begun` (it goes on from its last checkpoint) or `to do`."""
-    if is_done(study_dir, job):
-        return "done"
-    return "begun" if _read_mark(study_dir / job.folder / _BEGUN) == job.fingerprint else "to do"
+    """Return `done`, `failed` (the next call tries it again), `begun` (it goes on from its last checkpoint) or
+    `to do`."""
+    for state, name in (("done", _DONE), ("failed", _FAILED), ("begun", _BEGUN)):
+        if _has_mark(study_dir / job.folder / name, job):
+            return state
+    return "to do"
+
+
+def read_problem(study_dir: Path, job: Job) -> str:
+    """Return why a job has failed, in one line; empty if it has not."""
+    path = study_dir / job.folder / _FAILED
+    return str(read_record(path).get("problem", "")) if _has_mark(path, job) else ""
 
 
 def begin_job(study_dir: Path, job: Job) -> Path:
     """Return the job's folder, ready to work in. Files that were made with other settings are removed."""
     folder = study_dir / job.folder
-    if _read_mark(folder / _BEGUN) != job.fingerprint:
+    if not _has_mark(folder / _BEGUN, job):
         shutil.rmtree(folder, ignore_errors=True)
         _write_mark(folder / _BEGUN, job)
+    (folder / _FAILED).unlink(missing_ok=True)
     return folder
 
 
@@ -37,13 +46,22 @@ def finish_job(study_dir: Path, job: Job) -> None:
     _write_mark(study_dir / job.folder / _DONE, job)
 
 
-def _write_mark(path: Path, job: Job) -> None:
-    write_json(path, {"fingerprint": job.fingerprint}, indent=None)
+def fail_job(study_dir: Path, job: Job, problem: str) -> None:
+    """Mark the job as failed.
+
+    Args:
+        problem: why, in one line.
+    """
+    _write_mark(study_dir / job.folder / _FAILED, job, problem=problem)
 
 
-def _read_mark(path: Path) -> str | None:
-    """Return the fingerprint in a marker. A damaged marker counts as none: the job is done again."""
+def _write_mark(path: Path, job: Job, **details: str) -> None:
+    write_record(path, {"fingerprint": job.fingerprint, **details}, indent=None)
+
+
+def _has_mark(path: Path, job: Job) -> bool:
+    """Tell whether a marker is that of the job as it is now. A damaged marker counts as none: the job is done again."""
     try:
-        return read_json(path)["fingerprint"]
-    except (ValueError, KeyError, TypeError):
-        return None
+        return read_record(path).get("fingerprint") == job.fingerprint
+    except ValueError:
+        return False

@@ -1,6 +1,7 @@
 """Jobs of a study: every thing that has to be made, with its folder and the jobs that come before it.
 
-The jobs form a small graph: data -> tokenizer -> vision tower and language models -> runs. The fingerprint of a job
+The jobs form a small graph: data -> tokenizer -> vision tower and language models -> runs. Where the largest runs are
+predicted, the prediction stands between the other runs and them. The fingerprint of a job
 covers its own settings, the jobs that it needs and the version of the code, so a finished job is done again exactly
 when something that it depends on has changed.
 """
@@ -12,11 +13,12 @@ from typing import Any, Literal
 from polyglance import __version__
 from polyglance.config import fingerprint, to_dict
 from polyglance.coverage import Coverage
+from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.study.config import FamilyConfig, StudyConfig
 
-__all__ = ["Job", "JobKind", "list_jobs", "list_runs"]
+__all__ = ["Job", "JobKind", "is_held_out", "list_jobs", "list_runs", "without_masking"]
 
-JobKind = Literal["data", "tokenizer", "tower", "language_model", "run"]
+JobKind = Literal["data", "tokenizer", "tower", "language_model", "prediction", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +32,8 @@ class Job:
     """Folder that it is made in, relative to the study's."""
     needs: tuple[str, ...] = ()
     """Ids of the jobs that have to be done before it."""
+    after: tuple[str, ...] = ()
+    """Ids of the jobs that are done before it, or have failed; it does not depend on them."""
     fingerprint: str = ""
     """Fingerprint of its settings and of all jobs that it needs."""
     family: str = ""
@@ -61,7 +65,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))
         graph.add(
-            (config.tower, coverage, (config.image_size, config.patch_size, config.mixture)),
+            (config.tower, coverage, (config.image_size, config.patch_size, without_masking(config.mixture))),
             id="tower",
             kind="tower",
             folder=Path("starts/tower"),
@@ -84,12 +88,43 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
             )
     for family in config.families:
         _add_runs(graph, config, family)
-    return tuple(graph.jobs.values())
+    return tuple(graph.jobs.values()) if config.prediction is None else _predict_largest(graph, config)
 
 
 def list_runs(config: StudyConfig) -> tuple[Job, ...]:
-    """List the runs alone, in the order of runs.csv."""
+    """List the runs alone, in the order of runs.csv: those that are predicted come last."""
     return tuple(job for job in list_jobs(config) if job.kind == "run")
+
+
+def is_held_out(config: StudyConfig, run: Job) -> bool:
+    """Tell whether a run is predicted before it starts: it has its family's largest size and largest budget."""
+    family = config.family(run.family)
+    is_largest = run.width == max(family.widths) if family.widths else run.size == family.sizes[-1]
+    return config.prediction is not None and is_largest and run.samples == max(family.samples)
+
+
+def _predict_largest(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
+    """Put the prediction between the runs that it is made from and those that it is about."""
+    runs = [job for job in graph.jobs.values() if job.kind == "run"]
+    known = [job for job in runs if not is_held_out(config, job)]
+    made_from = (config.prediction, [job.fingerprint for job in known])
+    graph.add(
+        made_from,
+        id="prediction",
+        kind="prediction",
+        folder=Path("prediction"),
+        needs=("tokenizer",) if config.is_micro else (),
+        after=tuple(job.id for job in known),
+    )
+    prediction = graph.jobs["prediction"]
+    held_out = [replace(job, after=(prediction.id,)) for job in runs if is_held_out(config, job)]
+    others = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction")]
+    return (*others, *known, prediction, *held_out)
+
+
+def without_masking(mixture: MixtureConfig) -> MixtureConfig:
+    """Return the mixture without what concerns translations alone: a tower is trained on captions."""
+    return replace(mixture, source_masking=SourceMasking())
 
 
 class _JobGraph:

@@ -1,22 +1,32 @@
 """A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
+from polyglance.coverage import Cell
 from polyglance.data.manifest import read_manifest
 from polyglance.distributed import Runtime, is_main_process, join_processes
 from polyglance.evaluate.evaluator import Evaluator
-from polyglance.files import locked, read_json, write_json
+from polyglance.files import locked, read_record, seal_files, write_record
 from polyglance.languages import LANGUAGES
 from polyglance.model.architecture import Polyglance
-from polyglance.run_records import LossRecord, average_splits, cells_from_json, cells_to_json, write_captions
+from polyglance.run_records import (
+    CellRecord,
+    LossRecord,
+    average_splits,
+    cells_from_json,
+    cells_to_json,
+    write_captions,
+)
 from polyglance.train.config import EvaluationConfig, RunConfig, TrainConfig
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.start import make_model_config, make_processor
+from polyglance.train.start import make_model_config, make_processor, make_tokenizer
+from polyglance.train.watch import NotFiniteError
 
 __all__ = ["RunResult", "choose_prefixes", "make_evaluator", "train_and_measure", "train_run"]
 
@@ -45,7 +55,11 @@ def train_run(config: RunConfig, should_stop: Callable[[], bool]) -> RunResult:
         ValueError: data, coverage and configuration do not fit each other, or another process writes to the folder.
         Stopped: the run was asked to stop, and goes on from here with the next call.
     """
-    with locked(config.out, "polyglance train") if is_main_process() else nullcontext():
+    with (
+        locked(config.out, "polyglance train") if is_main_process() else nullcontext(),
+        join_processes(config.engine) as runtime,
+    ):
+        make_tokenizer(config, runtime)
         return RunResult(
             run=config.out, model=config.out / "checkpoints" / "final", losses=_train_and_average(config, should_stop)
         )
@@ -92,6 +106,8 @@ def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir
         max_target_tokens=settings.mixture.max_target_tokens,
         samples_per_cell=evaluation.samples_per_cell,
         captions_per_cell=evaluation.captions_per_cell,
+        translations_per_cell=evaluation.translations_per_cell,
+        ambiguous_per_cell=evaluation.ambiguous_per_cell,
         examples=evaluation.examples,
         max_new_tokens=evaluation.max_new_tokens,
     )
@@ -126,22 +142,43 @@ def train_and_measure(
             return
         cells = evaluator().measure_initial(model, runtime)
         if runtime.is_main:
-            write_json(initial, cells_to_json(cells), indent=None)
+            write_record(initial, cells_to_json(cells), indent=None)
 
     with join_processes(settings.engine) as runtime:  # they stay together until the trained model is measured
         hooks = replace(hooks, before_first_step=measure_untrained)
         model = train(settings, folder, hooks=hooks, show_progress=show_progress).to(runtime.device)
         cells = evaluator().measure(model, runtime)
+        _check_losses(cells, folder)
         if runtime.device.type == "cuda":  # the model is used for nothing after this
             model.to(runtime.dtype)
-        captions, scores = evaluator().caption(model, runtime)
+        captions, scores = evaluator().generate(model, runtime)
+        settled = evaluator().disambiguate(model) if runtime.is_main else {}
     if not runtime.is_main:
         return None
     record = LossRecord(
         run=run_id,
-        cells={cell: replace(losses, generation=scores.get(cell, {})) for cell, losses in cells.items()},
-        initial=cells_from_json(read_json(initial), str(initial)),
+        cells={
+            cell: replace(losses, generation=scores.get(cell, {}), disambiguation=settled.get(cell))
+            for cell, losses in cells.items()
+        },
+        initial=cells_from_json(read_record(initial), str(initial)),
     )
     write_captions(folder / "captions.jsonl", captions)
     record.write(folder / "losses.json")
+    seal_files(folder, ["captions.jsonl", "losses.json"])
     return record
+
+
+def _check_losses(cells: Mapping[Cell, CellRecord], folder: Path) -> None:
+    """Refuse losses on held-out data that are not finite, before they are written.
+
+    Raises:
+        NotFiniteError: names the first such cell.
+    """
+    for cell, record in cells.items():
+        for variant, loss in record.losses.items():
+            if not math.isfinite(loss.nats) or not math.isfinite(loss.mean_nats):
+                raise NotFiniteError(
+                    f"{folder}: the loss of {cell} ({variant}) on held-out data is not finite ({loss.mean_nats}): try "
+                    "a lower lr, or bf16 or fp32 in place of fp16"
+                )

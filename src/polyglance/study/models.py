@@ -32,12 +32,14 @@ _LENGTH_SAMPLES = 2_000
 
 def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:
     """Return the sizes of a family's micro model, with positions for the longest prompt and target."""
+    tower = config.tower if family.tower else None
     longest_prompt = (config.image_size // config.patch_size) ** 2 + 1 + config.mixture.max_source_tokens
     return MicroConfig(
         decoder=family.decoder,
         width=width,
         layers=family.layers,
-        vision_width=config.tower.width if family.tower and config.tower else None,
+        vision_width=tower.width if tower else None,
+        vision_blocks=tower.blocks if tower else 0,
         image_size=config.image_size,
         patch_size=config.patch_size,
         max_tokens=max(MicroConfig.max_tokens, longest_prompt, config.mixture.max_target_tokens + 1),

@@ -13,10 +13,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Protocol, Self
 
-from polyglance.processes import end_with_parent
+from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job
 
@@ -32,6 +31,8 @@ class EndedJob:
     """Time that it took."""
     problem: str = ""
     """Why it failed, in one line; empty where it is done."""
+    is_alone: bool = False
+    """Whether the problem is that of the job alone, so that others go on."""
 
 
 class Scheduler(Protocol):
@@ -60,7 +61,7 @@ def sum_longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dic
     """
     chains: dict[str, float] = {}
     for job in reversed(jobs):
-        later = [chains[other.id] for other in jobs if job.id in other.needs]
+        later = [chains[other.id] for other in jobs if job.id in (*other.needs, *other.after)]
         chains[job.id] = seconds[job.id] + max(later, default=0.0)
     return chains
 
@@ -72,25 +73,37 @@ def run_jobs(
     done: set[str],
     seconds: Mapping[str, float],
     on_done: Callable[[Job, float], None] | None = None,
-) -> None:
+    on_failed: Callable[[str], None] | None = None,
+) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
-    longest chain of jobs behind it is first.
+    longest chain of jobs behind it is first. A job that is no longer finite fails alone, with those that need it.
 
     Args:
         jobs: each after those it needs.
         done: ids of the jobs that are done already.
         seconds: job id -> expected seconds.
         on_done: called with each job that is done, and the seconds it took.
+        on_failed: called with a line for each job that failed alone.
+
+    Returns:
+        Id of each job that failed alone -> why.
 
     Raises:
-        ValueError: a job failed; jobs that were at work are waited for first.
+        ValueError: a job failed in another way; jobs that were at work are waited for first.
     """
     chains = sum_longest_chains(jobs, seconds)
     waiting = sorted((job for job in jobs if job.id not in done), key=lambda job: -chains[job.id])
     done = set(done)
     num_running, problem = 0, ""
+    failed: dict[str, str] = {}
     while num_running or (waiting and not problem):
-        ready = next((job for job in waiting if done.issuperset(job.needs)), None)
+        for job in [job for job in waiting if not failed.keys().isdisjoint(job.needs)]:
+            waiting.remove(job)
+            failed[job.id] = f"{job.id}: needs {', '.join(sorted(failed.keys() & set(job.needs)))}, which failed"
+        if not num_running and not waiting:
+            break
+        over = done | failed.keys()
+        ready = next((job for job in waiting if done.issuperset(job.needs) and over.issuperset(job.after)), None)
         if ready is not None and num_running < scheduler.num_slots and not problem:
             waiting.remove(ready)
             scheduler.start(ready)
@@ -98,7 +111,11 @@ def run_jobs(
             continue
         for ended in scheduler.wait():
             num_running -= 1
-            if ended.problem:
+            if ended.problem and ended.is_alone:
+                failed[ended.job.id] = ended.problem
+                if on_failed is not None:
+                    on_failed(ended.problem)
+            elif ended.problem:
                 problem = ended.problem
             else:
                 done.add(ended.job.id)
@@ -106,6 +123,7 @@ def run_jobs(
                     on_done(ended.job, ended.seconds)
     if problem:
         raise ValueError(problem)
+    return failed
 
 
 class LocalWorkers:
@@ -118,7 +136,7 @@ class LocalWorkers:
     def __init__(self, config: StudyConfig, *, num_slots: int) -> None:
         self.num_slots = num_slots
         self._config = config
-        self._pool = ProcessPoolExecutor(num_slots, mp_context=get_context("spawn"), initializer=_start_worker)
+        self._pool = ProcessPoolExecutor(num_slots, mp_context=open_worker_context(), initializer=_start_worker)
         self._running: dict[Future[EndedJob], Job] = {}
 
     def __enter__(self) -> Self:
@@ -141,7 +159,8 @@ class LocalWorkers:
         try:
             return future.result()
         except BrokenProcessPool:
-            return EndedJob(job=job, problem=f"{job.id}: its worker was killed (out of memory?); run again to go on")
+            problem = f"{job.id}: its worker was killed (out of memory, or as said above); run again to go on"
+            return EndedJob(job=job, problem=problem)
 
 
 class ThisProcess:
@@ -170,10 +189,13 @@ class ThisProcess:
 
 def _do_timed(config: StudyConfig, job: Job) -> EndedJob:
     from polyglance.study.work import do_job
+    from polyglance.train.watch import NotFiniteError
 
     started_s = time.monotonic()
     try:
         do_job(config, job)
+    except NotFiniteError as error:
+        return EndedJob(job=job, problem=str(error), is_alone=True)
     except ValueError as error:
         return EndedJob(job=job, problem=str(error))
     return EndedJob(job=job, seconds=time.monotonic() - started_s)

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polyglance.config import save
-from polyglance.files import locked
+from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
-from polyglance.processes import num_cores
+from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
-from polyglance.study.job_state import is_done, read_state
+from polyglance.study.job_state import is_done, read_problem, read_state
 from polyglance.study.jobs import Job, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
 
@@ -91,6 +91,9 @@ class StudyResult:
     """HTML page."""
     problems: tuple[str, ...]
     """Laws that could not be fitted, one line each."""
+    failed: tuple[str, ...] = ()
+    """Jobs that failed because they were no longer finite, or needed such a one; one line each. The table is without
+    their runs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,9 +101,11 @@ class StudyStatus:
     """Progress of a study."""
 
     jobs: Mapping[str, str]
-    """Job id -> `done`, `begun` or `to do`."""
+    """Job id -> `done`, `failed`, `begun` or `to do`."""
     losses: Mapping[str, float]
     """Run id -> UC after the prefix in nats per token, for the runs that are done."""
+    problems: Mapping[str, str] = field(default_factory=dict)
+    """Id of each job that failed -> why."""
 
 
 def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
@@ -115,6 +120,7 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     Raises:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
+    refuse_in_imported_script()
     with locked(config.out, _VERB):
         return _plan(config, _count_workers(workers))
 
@@ -131,15 +137,17 @@ def run_study(
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
-    checkpoint, and the table that comes out is the same to the bit.
+    checkpoint, and the table that comes out is the same to the bit. A run that is no longer finite is marked as
+    failed, and the others go on.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
         say: called with a line for each job that is done.
 
     Raises:
-        ValueError: a job failed, or another process works on the study.
+        ValueError: a job failed otherwise, no run is left, or another process works on the study.
     """
+    refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
     with locked(config.out, _VERB):
@@ -150,8 +158,8 @@ def run_study(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
             f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
         )
-        _do_jobs(config, num_slots, say)
-        return _conclude(config, started_s)
+        failed = _do_jobs(config, num_slots, say)
+        return _conclude(config, started_s, failed)
 
 
 def write_study_report(config: StudyConfig) -> StudyResult:
@@ -161,9 +169,11 @@ def write_study_report(config: StudyConfig) -> StudyResult:
         ValueError: a run is not done yet.
     """
     started_s = time.monotonic()
-    if left := [job.id for job in list_runs(config) if not is_done(config.out, job)]:
+    states = {job.id: read_state(config.out, job) for job in list_runs(config)}
+    if left := [name for name, state in states.items() if state not in ("done", "failed")]:
         raise ValueError(f"{len(left)} runs are not done ({left[0]}, ...); `{_VERB}` makes them")
-    return _conclude(config, started_s)
+    failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
+    return _conclude(config, started_s, failed)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
@@ -176,7 +186,8 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
             record = LossRecord.read(config.out / job.folder / "losses.json")
             if (loss := record.split_loss("UC", "prefix")) is not None:
                 losses[job.id] = loss
-    return StudyStatus(jobs=states, losses=losses)
+    problems = {job.id: read_problem(config.out, job) for job in jobs if states[job.id] == "failed"}
+    return StudyStatus(jobs=states, losses=losses, problems=problems)
 
 
 def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
@@ -233,7 +244,8 @@ def _say_nothing(line: str) -> None:
     """Drop a message."""
 
 
-def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) -> None:
+def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) -> dict[str, str]:
+    """Do the jobs; return id -> why of those that failed alone."""
     from polyglance.study.costs import estimate_costs, estimate_s
 
     jobs = list_jobs(config)
@@ -246,24 +258,38 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
         left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
         say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
 
+    def report_failed(problem: str) -> None:
+        say(f"failed, the others go on: {problem}")
+
     # A run of a published size is a program of its own, which takes the whole machine.
     with LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config) as scheduler:
-        run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done)
+        return run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done, on_failed=report_failed)
 
 
-def _conclude(config: StudyConfig, started_s: float) -> StudyResult:
-    """Write table, laws and report of the finished runs."""
+def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) -> StudyResult:
+    """Write table, laws and report of the finished runs.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if failed and not any(is_done(config.out, job) for job in list_runs(config)):
+        raise ValueError(f"no run is done; {next(iter(failed.values()))}")
     from polyglance.report import write_report
     from polyglance.study.laws import fit_laws
     from polyglance.study.table import write_table
 
-    table = write_table(config)
+    finished = [job for job in list_runs(config) if is_done(config.out, job)]
+    table = write_table(config, config.out / "runs.csv", finished)
     problems = fit_laws(config)
     report = write_report(config.out)
+    seal_files(config.out, [table.name, "study.toml"])
+    for folder in (config.out / "laws", report.page.parent):
+        seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
     return StudyResult(
         num_runs=report.num_runs,
         seconds=time.monotonic() - started_s,
         table=table,
         report=report.page,
         problems=tuple(problems),
+        failed=tuple(failed.values()),
     )

@@ -1,22 +1,20 @@
 """The table of runs: runs.csv, which laws and report read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polyglance.model.counts import Counts
 from polyglance.run_records import CellRecord, LossRecord, RunRow, Variant, average_split, write_runs
 from polyglance.study.config import StudyConfig
-from polyglance.study.jobs import Job, list_runs
+from polyglance.study.jobs import Job
 from polyglance.study.models import count_models
 
 __all__ = ["write_table"]
 
 
-def write_table(config: StudyConfig) -> Path:
-    """Write runs.csv from the records that the runs have left; the same records give the same bytes."""
-    runs = list_runs(config)
+def write_table(config: StudyConfig, path: Path, runs: Sequence[Job]) -> Path:
+    """Write runs.csv from the records that finished runs have left; the same records give the same bytes."""
     counts = count_models(config, runs)
-    path = config.out / "runs.csv"
     write_runs(path, (_row(config, job, counts[job.family, job.size]) for job in runs))
     return path
 
@@ -28,7 +26,7 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
     scores = {
         f"{name}{ending}": average_split(cells, "UC", _caption_score(name, variant))
         for variant, ending in _ENDINGS.items()
-        for name in ("right_language", "exact_match", "attribute_accuracy")
+        for name in ("right_language", "exact_match", "attribute_accuracy", "cider")
     }
     return RunRow(
         id=job.id,
@@ -52,6 +50,8 @@ def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
         UC_bits_per_byte=average_split(cells, "UC", lambda cell: cell.losses["plain"].bits_per_byte),
         UC_first=average_split(cells, "UC", lambda cell: cell.losses["plain"].first_nats),
         **scores,
+        bleu=average_split(cells, "ST", lambda cell: cell.score("bleu")),
+        disambiguation=average_split(cells, "ST", lambda cell: cell.disambiguation),
     )
 
 

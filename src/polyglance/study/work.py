@@ -9,17 +9,19 @@ from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import ShardReader
 from polyglance.data.world import generate
 from polyglance.evaluate.cells import choose_cells
-from polyglance.files import write_atomically
+from polyglance.files import seal_files, write_atomically
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
-from polyglance.study.job_state import begin_job, finish_job, is_done
+from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
 from polyglance.study.jobs import Job
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
+from polyglance.study.predictions import predict_held_out_runs
 from polyglance.train.language_model import train_language_model
 from polyglance.train.run import train
+from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
 __all__ = ["do_job"]
 
@@ -28,6 +30,7 @@ def do_job(config: StudyConfig, job: Job) -> None:
     """Do a job, unless it is done.
 
     Raises:
+        NotFiniteError: losses or weights are not finite; noted in the job's folder.
         ValueError: what the user has to change, in one line that names the job.
     """
     if is_done(config.out, job):
@@ -43,12 +46,17 @@ def do_job(config: StudyConfig, job: Job) -> None:
                 train(make_train_config(config, job), folder)
             case "language_model":
                 train_language_model(make_language_model_config(config, job), folder)
+            case "prediction":
+                predict_held_out_runs(config, folder)
             case "run" if config.is_micro:
                 settings = make_train_config(config, job)
                 evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
                 train_and_measure(settings, folder, lambda: evaluator, run_id=job.id)
             case "run":
                 _launch_run(config, job, folder)
+    except NotFiniteError as error:
+        fail_job(config.out, job, str(error))
+        raise NotFiniteError(f"{job.id}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{job.id}: {error}") from None
     finish_job(config.out, job)
@@ -76,6 +84,7 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)
     count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
+    seal_files(folder, ["tokenizer.json", "lengths.json"])
 
 
 def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
@@ -88,4 +97,4 @@ def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
     if finished.returncode or not (folder / "losses.json").exists():
         messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
         last = messages[-1].removeprefix("polyglance: ") if messages else f"`polyglance train {path}` did not finish"
-        raise ValueError(last)
+        raise NotFiniteError(last) if finished.returncode == NOT_FINITE_EXIT_CODE else ValueError(last)

@@ -3,8 +3,8 @@
 A checkpoint is a folder `checkpoints/step-…` with the trained parameters, the persistent buffers and the optimiser's
 state, as two safetensors files or, if the model is sharded, as torch's distributed checkpoint, which any number of
 processes reads. Frozen parameters are not in it: the start of the run gives them again. `checkpoint.json` is written
-last and holds size and SHA-256 of every file; the folder gets its name when all is there. No random state is kept:
-everything random is a function of seed and step.
+last, sealed, and holds size and SHA-256 of every file; the folder gets its name when all is there. No random state is
+kept: everything random is a function of seed and step.
 """
 
 import math
@@ -28,33 +28,22 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
-from polyglance.files import file_sha256, read_json, replacing_folder, write_json
+from polyglance.files import FileDigest, read_record, replacing_folder, write_record
+from polyglance.train.identity import RunIdentity
 from polyglance.train.parallel import copy_into
 
-__all__ = ["BestCheckpoint", "CheckpointFile", "CheckpointManifest", "Checkpoints"]
+__all__ = ["BestCheckpoint", "CheckpointManifest", "Checkpoints"]
 
 _NAME = re.compile(r"step-(\d{8})(\.partial)?")
 _MANIFEST = "checkpoint.json"
 _BEST = "best.json"
-_FORMAT = 1
+_FORMAT = 2
+_FORMATS = (1, 2)
+"""Formats that are read; in the first there is no seal, and the fingerprint of the settings is by path."""
 _KINDS = ("model", "optimizer")
 """First words of the tensors' names; without sharding each kind is a file."""
 _RESERVE_BYTES = 16 * 2**20
 """Room for the manifest and for what file systems keep for themselves."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckpointFile:
-    """Name, size and digest of one file of a checkpoint."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-    @classmethod
-    def of(cls, path: Path) -> "CheckpointFile":
-        """Describe a file on the disk."""
-        return cls(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +56,14 @@ class CheckpointManifest:
     is_sharded: bool
     """Whether the tensors are torch's distributed checkpoint, rather than safetensors files."""
     settings: str
-    """Fingerprint of the settings that the weights depend on (`LoopConfig.settings`)."""
+    """Fingerprint of the settings that the weights depend on (`RunIdentity.settings`)."""
     state: Mapping[str, Any]
     """State of the loop beside the tensors, as JSON."""
-    files: tuple[CheckpointFile, ...]
+    files: tuple[FileDigest, ...]
 
     def __post_init__(self) -> None:
-        if self.format != _FORMAT:
-            raise ValueError(f"format {self.format}; this polyglance reads {_FORMAT}")
+        if self.format not in _FORMATS:
+            raise ValueError(f"format {self.format}; this polyglance reads up to {_FORMAT}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +88,17 @@ class Checkpoints:
 
     Args:
         keep_last: number of checkpoints that are kept, besides the best one.
-        settings: fingerprint of the settings that the weights depend on; a checkpoint of other settings is refused.
+        identity: what the weights depend on; a checkpoint of other settings is refused. None: nothing is loaded into
+            an optimiser, nor saved.
     """
 
-    def __init__(self, run_dir: Path, runtime: Runtime, *, keep_last: int = 2, settings: str = "") -> None:
+    def __init__(
+        self, run_dir: Path, runtime: Runtime, *, keep_last: int = 2, identity: RunIdentity | None = None
+    ) -> None:
         self.folder = run_dir / "checkpoints"
         self.runtime = runtime
         self.keep_last = keep_last
-        self.settings = settings
+        self.identity = identity or RunIdentity(settings="", inputs={})
 
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
@@ -149,12 +141,12 @@ class Checkpoints:
         for step in sorted(steps, reverse=True):
             path = self._path(step)
             try:
-                manifest = self._check_files(path)
+                manifest = self._check_files(path, step)
             except _DamagedError as damage:
                 if self.runtime.is_main:
                     print(f"{path}: {damage}; going back to an older one", file=sys.stderr, flush=True)
                 continue
-            if manifest.settings != self.settings:
+            if not self.identity.is_of(manifest.settings):
                 raise ValueError(
                     f"{path} belongs to a run with other settings: go on with those, or give another folder"
                 )
@@ -168,7 +160,11 @@ class Checkpoints:
     def load_weights(self, step: int, model: nn.Module) -> None:
         """Load the parameters of a checkpoint, without its optimiser, into a model."""
         path = self._path(step)
-        _read_tensors(path, _model_tensors(model), is_sharded=self._check_files(path).is_sharded)
+        try:
+            manifest = self._check_files(path, step)
+        except _DamagedError as damage:
+            raise ValueError(f"{path}: {damage}") from None
+        _read_tensors(path, _model_tensors(model), is_sharded=manifest.is_sharded)
 
     def note_best(self, step: int, name: str, value: float) -> None:
         """Keep the checkpoint of this step from now on if `value` is lower than any before; NaN never is.
@@ -179,12 +175,21 @@ class Checkpoints:
         """
         best = self.best()
         if self.runtime.is_main and value < (math.inf if best is None else best.value):
-            write_json(self.folder / _BEST, to_dict(BestCheckpoint(step=step, name=name, value=value)), indent=None)
+            write_record(self.folder / _BEST, to_dict(BestCheckpoint(step=step, name=name, value=value)), indent=None)
 
     def best(self) -> BestCheckpoint | None:
-        """Return the checkpoint with the lowest loss noted so far."""
+        """Return the checkpoint with the lowest loss noted so far.
+
+        Raises:
+            ValueError: the note is damaged.
+        """
         path = self.folder / _BEST
-        return from_dict(BestCheckpoint, read_json(path)) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            return from_dict(BestCheckpoint, read_record(path))
+        except ValueError as error:
+            raise ValueError(f"{error}; remove {path}, and the best checkpoint is chosen from now on") from None
 
     def remove_all(self) -> None:
         """Remove every checkpoint of a step, once the run is finished."""
@@ -230,14 +235,14 @@ class Checkpoints:
         names = self.runtime.from_main(sorted(path.name for path in folder.iterdir()) if self.runtime.is_main else [])
         with self._agree_on_errors(folder):
             local_names = names[self.runtime.rank :: self.runtime.world_size]
-            local_files = [CheckpointFile.of(folder / name) for name in local_names]
+            local_files = [FileDigest.of(folder / name) for name in local_names]
         files = tuple(file for some in self.runtime.gather(local_files) for file in some)
         if self.runtime.is_main:
             is_sharded = self.runtime.strategy == "fsdp"
             manifest = CheckpointManifest(
-                step=step, is_sharded=is_sharded, settings=self.settings, state=state, files=files
+                step=step, is_sharded=is_sharded, settings=self.identity.settings, state=state, files=files
             )
-            write_json(folder / _MANIFEST, to_dict(manifest))
+            write_record(folder / _MANIFEST, to_dict(manifest))
 
     def _remove_old(self, newest: int) -> None:
         steps = sorted(step for step in self._steps() if step <= newest)[-self.keep_last :]
@@ -247,7 +252,7 @@ class Checkpoints:
             if _NAME.fullmatch(path.name) and path.name not in names:
                 shutil.rmtree(path)
 
-    def _check_files(self, folder: Path) -> CheckpointManifest:
+    def _check_files(self, folder: Path, step: int) -> CheckpointManifest:
         """Return the manifest after comparing every file with it; the processes share the reading.
 
         Raises:
@@ -257,10 +262,12 @@ class Checkpoints:
         try:
             if not (folder / _MANIFEST).exists():
                 raise _DamagedError(f"{_MANIFEST} is missing")
-            manifest = from_dict(CheckpointManifest, read_json(folder / _MANIFEST))
+            manifest = from_dict(CheckpointManifest, read_record(folder / _MANIFEST), allow_nan=True)
+            if manifest.step != step:
+                raise _DamagedError(f"{_MANIFEST} is that of step {manifest.step}")
             files = sorted(manifest.files, key=lambda file: file.name)
             for file in files[self.runtime.rank :: self.runtime.world_size]:
-                if CheckpointFile.of(folder / Path(file.name).name) != file:
+                if FileDigest.of(folder / Path(file.name).name) != file:
                     raise _DamagedError(f"{file.name} is damaged")
         except _DamagedError as error:
             problem = str(error)

@@ -125,11 +125,16 @@ class LoopConfig:
         """Number of optimiser steps of the whole run."""
         raise NotImplementedError
 
+    def dependencies(self) -> tuple["LoopConfig", *tuple[str, ...]]:
+        """Return the settings that the weights depend on, the others at their defaults, and further values that they
+        depend on. How a run is divided, watched and saved may change while it goes on; this may not."""
+        return (_with_defaults(self, _MAY_CHANGE),)
+
     @property
     def settings(self) -> str:
-        """Fingerprint of everything that the weights depend on. How a run is divided, watched and saved may change
-        while it goes on; this may not."""
-        return fingerprint(_with_defaults(self, _MAY_CHANGE))
+        """Fingerprint of everything that the weights depend on, with paths as they are written. `identify_run` makes
+        the one that a run is recognised by."""
+        return fingerprint(*self.dependencies())
 
 
 _Loop = TypeVar("_Loop", bound=LoopConfig)
@@ -180,10 +185,9 @@ class TrainConfig(LoopConfig):
     def num_steps(self) -> int:
         return self.num_samples // self.mixture.batch_size
 
-    @property
-    def settings(self) -> str:
+    def dependencies(self) -> tuple[LoopConfig, *tuple[str, ...]]:
         mixture = replace(self.mixture, max_bad_share=0.0, token_cache=None)
-        return fingerprint(replace(_with_defaults(self, _MAY_CHANGE), mixture=mixture), self.engine.precision)
+        return replace(_with_defaults(self, _MAY_CHANGE), mixture=mixture), self.engine.precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +198,11 @@ class EvaluationConfig:
     """Held-out samples of each cell for its loss."""
     captions_per_cell: int = 64
     """Held-out images of each caption cell that are captioned, with and without prefix."""
+    translations_per_cell: int = 32
+    """Held-out samples of each translation cell that are translated, for BLEU."""
+    ambiguous_per_cell: int = 32
+    """Sentences without a colour, each with two pictures, that are put to each translation cell: does the picture
+    settle which translation is right? Built-in world only; other data has none."""
     examples: int = 6
     """Captions of each cell that are kept for the report."""
     max_new_tokens: int = 48

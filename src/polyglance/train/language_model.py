@@ -17,6 +17,7 @@ from polyglance.mixture.tokenizer import BOS, load_tokenizer
 from polyglance.model.assemble import build_language_model
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.folder import RunFolder
+from polyglance.train.identity import identify_run
 from polyglance.train.loop import BatchSource, Loop, MicroBatches
 from polyglance.train.step import LanguageModelObjective
 
@@ -27,9 +28,10 @@ def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, sh
     """Train a stock Gemma-2 of the decoder's sizes on captions as texts; leave in `run_dir` what `train` leaves.
 
     Raises:
-        ValueError: a language without texts, or gradients are no longer finite.
+        ValueError: a language without texts, or losses or weights are no longer finite.
     """
-    folder = RunFolder(Path(run_dir), config)
+    identity = identify_run(config)
+    folder = RunFolder(Path(run_dir), config, identity)
     tokenizer = load_tokenizer(config.tokenizer)
     torch.manual_seed(config.seed)
     model = build_language_model(config.model.build(tokenizer.get_vocab_size()))
@@ -38,7 +40,8 @@ def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, sh
     batches = BatchSource(
         cells=tuple(config.languages), num_micro_batches=1, open=partial(_open_batches, config, tokenizer)
     )
-    Loop(LanguageModelObjective(model), batches, config, folder.path, runtime).run(show_progress=show_progress)
+    loop = Loop(LanguageModelObjective(model), batches, config, folder.path, runtime, identity)
+    loop.run(show_progress=show_progress)
     folder.save_final(model, runtime)
     return model.eval()
 

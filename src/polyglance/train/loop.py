@@ -19,13 +19,20 @@ from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
+from polyglance.train.identity import RunIdentity
 from polyglance.train.late_values import LateValues
 from polyglance.train.metrics import Meter, MetricsLog, MetricsRow, Mfu, gate_openings, memory_bytes
 from polyglance.train.optim import LossScale
-from polyglance.train.parallel import allow_submodule_calls, distribute, gather_full, synchronise_gradients
+from polyglance.train.parallel import (
+    allow_submodule_calls,
+    count_not_finite,
+    distribute,
+    gather_full,
+    synchronise_gradients,
+)
 from polyglance.train.phases import Phases
 from polyglance.train.signals import Stopped
-from polyglance.train.watch import LossWatch, watch_for_stalls
+from polyglance.train.watch import LossWatch, NotFiniteError, watch_for_stalls
 
 __all__ = ["BatchSource", "Hooks", "Loop"]
 
@@ -82,6 +89,7 @@ class Loop:
     Args:
         objective: a module as in `polyglance.train.step`, on the run's device.
         run_dir: folder of checkpoints and metrics.jsonl.
+        identity: what the weights depend on; a checkpoint of other settings is refused.
         mfu: computes the MFU of a row.
 
     Raises:
@@ -98,6 +106,7 @@ class Loop:
         config: LoopConfig,
         run_dir: Path,
         runtime: Runtime,
+        identity: RunIdentity,
         *,
         hooks: Hooks = Hooks(),
         mfu: Mfu | None = None,
@@ -110,24 +119,37 @@ class Loop:
         self.optimizer = config.optim.build(self.model)
         set_train_mode(self.model)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.checkpoints = Checkpoints(run_dir, runtime, keep_last=config.keep_last, settings=config.settings)
+        self.checkpoints = Checkpoints(run_dir, runtime, keep_last=config.keep_last, identity=identity)
         self.first_step, state = self.checkpoints.load_newest(self.model, self.optimizer) or (0, {})
         self.step = self.first_step
-        self.scale = LossScale(enabled=runtime.precision == "fp16", state=state.get("scale"))
-        # The sums of an unfinished row are those of all processes: the first process continues them.
-        self.meter = Meter(len(batches.cells), runtime.device, state.get("meter") if runtime.is_main else None)
-        self.num_skipped, self.last_losses = state.get("num_skipped", 0), state.get("last_row", {})
-        self.watch = LossWatch(config.watch, where=str(run_dir), state=state.get("watch"))
-        self.log = MetricsLog(run_dir, from_step=self.first_step) if runtime.is_main else None
+        try:
+            self._go_on_from(state)
+        except (AttributeError, KeyError, TypeError) as error:
+            where = f"{run_dir}: the checkpoint of step {self.step}"
+            raise ValueError(f"{where}: the loop's state in it is damaged ({error!r})") from None
         self.waited_s = 0.0
         self.unread: _Outcome | None = None
-        self.norm = 0.0
+        self.norm = self.local_nats = 0.0
+        self.last_batch: Batch | None = None
+
+    def _go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Set what the loop keeps beside the tensors, as it was when a checkpoint was made."""
+        runtime, config = self.runtime, self.config
+        self.scale = LossScale(enabled=runtime.precision == "fp16", state=state.get("scale"))
+        # The sums of an unfinished row are those of all processes: the first process continues them.
+        meter_state = state.get("meter") if runtime.is_main else None
+        self.meter = Meter(len(self.batches.cells), runtime.device, meter_state)
+        self.num_skipped, self.last_losses = state.get("num_skipped", 0), state.get("last_row", {})
+        self.watch = LossWatch(config.watch, where=str(self.run_dir), state=state.get("watch"))
+        self.log = None
+        if runtime.is_main:
+            self.log = MetricsLog(self.run_dir, from_step=self.first_step, state=state.get("log"))
 
     def run(self, *, show_progress: bool = False) -> None:
         """Make all steps.
 
         Raises:
-            ValueError: gradients that are not finite, too many steps in a row.
+            NotFiniteError: losses, gradients or weights that are not finite.
             Stopped: the run was asked to stop and is saved.
         """
         synchronise = None if self.hooks.on_phases is None else self.runtime.synchronise
@@ -139,6 +161,7 @@ class Loop:
             self.phases = Phases(lambda phase: pulse(self.step, phase), synchronise)
             for step in range(self.first_step, self.config.num_steps):
                 self.run_step(step, stream)
+        self._check_end()
         if self.hooks.on_phases is not None:
             self.hooks.on_phases(self.phases.seconds)
 
@@ -163,6 +186,7 @@ class Loop:
                 torch.manual_seed(_dropout_seed(config.seed, step, index))
                 with self.phases("host to device"):
                     batch = host_batch if runtime.device.type == "cpu" else host_batch.to(runtime.device)
+                    self.last_batch = batch
                 with synchronise_gradients(self.module, is_last=index == self.local_indices[-1]):
                     with self.phases("forward"), runtime.autocast():
                         loss, sample_nats = self.module(batch, denominator)
@@ -206,19 +230,47 @@ class Loop:
         """Count the last step that was made, if that is still to be done.
 
         Raises:
-            ValueError: gradients that are not finite, too many steps in a row.
+            NotFiniteError: gradients that are not finite, too many steps in a row.
         """
         outcome, self.unread = self.unread, None
         if outcome is None:
             return
-        self.norm, local_nats = outcome.values.read()
+        self.norm, self.local_nats = outcome.values.read()
         if np.isfinite(self.norm):
             self.scale.note_good_step()
-            self._report_spike(outcome.step, local_nats / max(outcome.num_tokens, 1))
+            self._report_spike(outcome.step, self.local_nats / max(outcome.num_tokens, 1))
         else:
             self.num_skipped += 1
             if not self.scale.reduce():
                 self.watch.note_bad_step(outcome.step + 1, self.norm)
+
+    def _check_end(self) -> None:
+        """Refuse a run that has not ended well, before its model is written.
+
+        Raises:
+            NotFiniteError: the weights, or their loss on the last samples, are not finite, or too many of the last
+                steps, or all, were left out.
+        """
+        self._check_weights(self.config.num_steps)
+        assert self.last_batch is not None, "there is no checkpoint of the last step"
+        self.model.eval()
+        with torch.no_grad(), self.runtime.keep_casts(), self.runtime.autocast():
+            _, trained_nats = self.module(self.last_batch, 1.0)
+        # The loss of the last step, and of the weights that it has made, on the same samples.
+        nats = self.runtime.all_sum(np.array([self.local_nats, float(trained_nats.sum())]))
+        self.watch.check_end(self.config.num_steps, nats=float(nats.sum()), num_skipped=self.num_skipped)
+
+    def _check_weights(self, done: int) -> None:
+        """Refuse weights that are not finite, in all processes alike.
+
+        Raises:
+            NotFiniteError: the weights of some process are not finite.
+        """
+        if float(self.runtime.all_sum(np.array([count_not_finite(self.model)]))[0]):
+            raise NotFiniteError(
+                f"{self.run_dir}: the weights are not finite after step {done}; they are not written: try a lower lr, "
+                "more warmup_steps, or bf16 or fp32 in place of fp16"
+            )
 
     def _report_spike(self, step: int, loss_nats: float) -> None:
         median = self.watch.note_loss(loss_nats)
@@ -265,9 +317,14 @@ class Loop:
                 self.hooks.on_row(row)
 
     def _save(self, done: int, *, must: bool) -> None:
-        """Write a checkpoint. A failure is printed, and ends the run only if the checkpoint `must` be there."""
+        """Write a checkpoint. A failure is printed, and ends the run only if the checkpoint `must` be there.
+
+        Raises:
+            NotFiniteError: the weights are not finite.
+        """
         with self.phases("checkpoint"):
             self._read_outcome()
+            self._check_weights(done)
             losses = {**self.last_losses, **self._measure_held_out(done)}
             state = {
                 "scale": self.scale.state(),
@@ -275,6 +332,7 @@ class Loop:
                 "meter": self.meter.state(self.runtime),
                 "num_skipped": self.num_skipped,
                 "last_row": self.last_losses,
+                "log": self.runtime.from_main(None if self.log is None else self.log.state()),
             }
             problem = self.checkpoints.save(done, self.model, self.optimizer, state)
         if problem is not None:

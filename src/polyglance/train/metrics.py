@@ -1,5 +1,6 @@
 """The record of a run, metrics.jsonl: loss per cell, rates, MFU, memory, gradient norm and gates."""
 
+import hashlib
 import json
 import resource
 import sys
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from polyglance.distributed import Runtime
-from polyglance.files import write_atomically
+from polyglance.files import parse_json, write_atomically
 from polyglance.mixture.collate import IGNORED, Batch
 from polyglance.model.architecture import Polyglance
 from polyglance.model.component_names import COMPONENTS
@@ -62,13 +63,35 @@ class MetricsRow:
 
 
 class MetricsLog:
-    """The file metrics.jsonl. Rows after the step that a run goes on from are removed."""
+    """The file metrics.jsonl. Rows after the step that a run goes on from are removed.
 
-    def __init__(self, run_dir: Path, *, from_step: int) -> None:
+    Args:
+        state: result of `state` when the checkpoint of that step was made; None if there is none.
+
+    Raises:
+        ValueError: the rows up to that step differ from what was written.
+    """
+
+    def __init__(self, run_dir: Path, *, from_step: int, state: Mapping[str, Any] | None = None) -> None:
         self.path = run_dir / "metrics.jsonl"
-        lines = self.path.read_text().splitlines(keepends=True) if self.path.exists() else []
-        complete = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= from_step]
-        write_atomically(self.path, "".join(complete))
+        content = self.path.read_bytes() if self.path.exists() else b""
+        if state is not None and self.path.exists():
+            if hashlib.sha256(content[: state["bytes"]]).hexdigest() != state["sha256"]:
+                raise ValueError(
+                    f"{self.path}: damaged or changed: its rows up to step {from_step} differ from what was written; "
+                    "restore it, or remove it to go on without them"
+                )
+            content = content[: state["bytes"]]
+        elif state is not None and state["bytes"]:
+            print(f"{self.path}: missing; its rows up to step {from_step} are lost", file=sys.stderr, flush=True)
+        else:
+            content = _keep_rows(content, from_step, self.path)
+        write_atomically(self.path, content)
+
+    def state(self) -> dict[str, Any]:
+        """Return size and digest of the rows so far, as JSON."""
+        content = self.path.read_bytes() if self.path.exists() else b""
+        return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Append a row. A row that cannot be written is named on standard error and does not end the run."""
@@ -77,6 +100,20 @@ class MetricsLog:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             print(f"{self.path}: the row of step {row['step']} is lost: {error.strerror}", file=sys.stderr, flush=True)
+
+
+def _keep_rows(content: bytes, last_step: int, path: Path) -> bytes:
+    """Return the whole rows up to a step."""
+    rows = []
+    for number, line in enumerate(content.decode(errors="replace").splitlines(keepends=True), 1):
+        if not line.endswith("\n"):
+            continue
+        row = parse_json(line, f"{path}:{number}")
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            raise ValueError(f"{path}:{number}: damaged (no step); remove the file to go on without its rows")
+        if row["step"] <= last_step:
+            rows.append(line)
+    return "".join(rows).encode()
 
 
 class Totals(NamedTuple):

@@ -16,7 +16,7 @@ from torch import nn
 
 from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
-from polyglance.files import read_json, write_json
+from polyglance.files import read_record, write_record
 from polyglance.mixture.collate import Batch
 from polyglance.model.architecture import Polyglance
 from polyglance.model.card_counts import count_recomputed_bytes, count_saved_bytes
@@ -113,13 +113,13 @@ def fix_micro_batch_size(trial: Trial, run_dir: Path) -> TrainConfig:
     if config.engine.micro_batch_size != "auto":
         return config
     path = run_dir / _RECORD
-    record = from_dict(MicroBatchRecord, read_json(path)) if path.exists() else None
+    record = from_dict(MicroBatchRecord, read_record(path)) if path.exists() else None
     is_continued = record is not None and any(run_dir.glob("checkpoints/step-*"))
     record = runtime.from_main(record if is_continued else None)
     if record is None:
         record = _find_size(trial)
         if runtime.is_main:
-            write_json(path, to_dict(record))
+            write_record(path, to_dict(record))
             print(f"{run_dir.name}: {_describe(record)}", file=sys.stderr, flush=True)
     return replace(config, engine=replace(config.engine, micro_batch_size=record.micro_batch_size))
 

@@ -20,6 +20,7 @@ from polyglance.model.components import count_parameters
 __all__ = [
     "allow_submodule_calls",
     "copy_into",
+    "count_not_finite",
     "count_replica_bytes",
     "distribute",
     "find_layers",
@@ -112,6 +113,16 @@ def gather_full(tensor: Tensor) -> Tensor:
     """Return a tensor, gathered if it is sharded, without gradient. All processes must call this together."""
     tensor = tensor.detach()
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+@torch.no_grad()
+def count_not_finite(model: nn.Module) -> int:
+    """Count the tensors that training changes and that hold values which are not finite, in this process alone: of
+    sharded ones it sees its shard."""
+    tensors = [*(p for p in model.parameters() if p.requires_grad), *model.buffers()]
+    local = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    checks = [tensor.isfinite().all() for tensor in local if tensor.is_floating_point()]
+    return len(checks) - int(torch.stack(checks).sum()) if checks else 0
 
 
 @torch.no_grad()

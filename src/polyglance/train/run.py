@@ -16,10 +16,12 @@ from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.generate import load_polyglance
 from polyglance.train.compiled import CompiledLayers
 from polyglance.train.config import TrainConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.frozen import FrozenWeights
+from polyglance.train.identity import identify_run
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
 from polyglance.train.micro_batch import Trial, fix_micro_batch_size
@@ -46,13 +48,14 @@ def train(
     `from_pretrained` reads, with its processor).
 
     Raises:
-        ValueError: data, coverage and configuration do not fit each other, or gradients are no longer finite.
+        ValueError: data, coverage and configuration do not fit each other, or losses or weights are no longer finite.
         Stopped: the run was asked to stop and is saved.
     """
-    folder = RunFolder(Path(run_dir), config)
+    identity = identify_run(config)
+    folder = RunFolder(Path(run_dir), config, identity)
     folder.check_settings()
     if folder.is_trained():
-        return Polyglance.from_pretrained(folder.final).eval()
+        return load_polyglance(folder.final).eval()
     model = make_model(config)
     processor = make_processor(config, model.config)
     num_bytes = count_replica_bytes(model, config.engine.precision)
@@ -76,7 +79,7 @@ def train(
         )
         batches = make_batch_source(config, mixture, model.config, runtime)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
-        name = f"{folder.path.name}-{config.settings}"
+        name = f"{folder.path.name}-{identity.settings}"
         with open_sinks(tracking, folder.path, name=name, settings=to_dict(config)) as send:
 
             def on_row(row: Mapping[str, Any]) -> None:
@@ -85,12 +88,12 @@ def train(
                     hooks.on_row(row)
 
             hooks_of_loop = replace(hooks, on_row=on_row)
-            loop = Loop(objective, batches, config, folder.path, runtime, hooks=hooks_of_loop, mfu=mfu)
+            loop = Loop(objective, batches, config, folder.path, runtime, identity, hooks=hooks_of_loop, mfu=mfu)
             loop.run(show_progress=show_progress)
             frozen.restore()
         folder.save_final(model, runtime, processor)
         if runtime.strategy == "fsdp":  # its parameters are in pieces, which end with the processes
-            return Polyglance.from_pretrained(folder.final).eval()
+            return load_polyglance(folder.final).eval()
     return model.cpu().eval()
 
 

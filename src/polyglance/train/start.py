@@ -1,10 +1,10 @@
 """Tokenizer, model, processor and batches that a run begins with, made from its configuration."""
 
-import os
-
 import torch
 
 from polyglance.data.shard import ShardReader
+from polyglance.distributed import Runtime
+from polyglance.engines.loading import load_pretrained
 from polyglance.files import write_atomically
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
@@ -13,33 +13,35 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import insert_language_model, insert_vision_tower
 from polyglance.model.component_names import PUBLISHED_TRAINED
 from polyglance.model.components import freeze
-from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.processor import Processor
 from polyglance.train.config import RunConfig, TrainConfig
 
 __all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer", "plan_shapes"]
 
 
-def make_tokenizer(config: RunConfig) -> None:
+def make_tokenizer(config: RunConfig, runtime: Runtime) -> None:
     """Train the tokenizer in the run's folder from the data as it is now, unless a checkpoint depends on it already.
+    The first process makes it, and the others wait.
 
     Raises:
-        ValueError: it is not there, and there are several processes, which would not wait for it.
+        ValueError: the data has no text for it, or cannot be read; in all processes alike.
     """
-    path = config.tokenizer
-    if path is None or not config.makes_tokenizer:
-        return
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        texts = read_training_texts(config.data, set(config.coverage.languages))
-        write_atomically(path, train_tokenizer(texts, vocab_size=config.vocab_size).to_str(pretty=True))
-    elif not path.exists():
-        raise ValueError(f"{path} is not there yet: make it with one process first (polyglance train ... --dry-run)")
+    path, problem = config.tokenizer, None
+    if runtime.is_main and path is not None and config.makes_tokenizer:
+        try:
+            texts = read_training_texts(config.data, set(config.coverage.languages))
+            write_atomically(path, train_tokenizer(texts, vocab_size=config.vocab_size).to_str(pretty=True))
+        except (OSError, ValueError) as error:
+            problem = str(error)
+    if (problem := runtime.first(problem)) is not None:
+        raise ValueError(problem)
 
 
 def make_model_config(config: TrainConfig) -> PolyglanceConfig:
     """Return the configuration of the run's model: the checkpoint's, or that of a micro model for the tokenizer."""
     if (folder := config.start.checkpoint_folder()) is not None:
-        return PolyglanceConfig.from_pretrained(folder)
+        return load_config(folder)
     assert config.tokenizer is not None
     return config.start.model.build(load_tokenizer(config.tokenizer).get_vocab_size())
 
@@ -49,7 +51,7 @@ def make_model(config: TrainConfig) -> Polyglance:
     are given; all but the trained components are frozen."""
     start = config.start
     if (folder := start.checkpoint_folder()) is not None:
-        model = Polyglance.from_pretrained(folder, dtype=torch.float32)
+        model = load_pretrained(Polyglance, folder, dtype=torch.float32)
     else:
         model_config = make_model_config(config)
         torch.manual_seed(config.seed)

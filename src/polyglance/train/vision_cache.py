@@ -15,6 +15,7 @@ from torch import Tensor
 from polyglance.config import fingerprint
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
+from polyglance.files import DamagedError
 from polyglance.mixture.features import FeatureStore, FeatureType, UnusableImagesError, write_features
 from polyglance.mixture.images import ImageStore
 from polyglance.model.architecture import Polyglance
@@ -83,6 +84,8 @@ def open_features(
     dtype = config.vision_cache.dtype or ("float32" if config.engine.precision == "fp32" else "bfloat16")
     key = _fingerprint_features(model, images, dtype, runtime)
     folder = (config.vision_cache.folder or config.data / "features") / key
+    if runtime.is_main:
+        _forget_damaged(folder)
     if not runtime.from_main(FeatureStore.is_there(folder)):
         plan = _plan_cache(config, model, folder, images, dtype)
         is_made = runtime.from_main(plan.is_worth_it or use == "always")
@@ -100,6 +103,17 @@ def open_features(
                 print(f"no vision cache: {error}", file=sys.stderr, flush=True)
             return None
     return FeatureStore(folder, fingerprint=key)
+
+
+def _forget_damaged(folder: Path) -> None:
+    """Remove the record of features that are damaged, so that they are computed anew."""
+    if not FeatureStore.is_there(folder):
+        return
+    try:
+        FeatureStore(folder)
+    except DamagedError as error:
+        print(f"{error}; they are computed anew", file=sys.stderr, flush=True)
+        FeatureStore.forget(folder)
 
 
 def _plan_cache(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["LossWatch", "WatchConfig", "watch_for_stalls"]
+__all__ = ["NOT_FINITE_EXIT_CODE", "LossWatch", "NotFiniteError", "WatchConfig", "watch_for_stalls"]
 
 _WINDOW_STEPS = 100
 """Number of steps whose median a loss is compared with."""
@@ -32,6 +32,14 @@ class WatchConfig:
     def __post_init__(self) -> None:
         if self.max_bad_steps < 1 or self.spike_factor <= 1 or self.stall_s <= 0:
             raise ValueError("max_bad_steps must be at least 1, spike_factor above 1 and stall_s positive")
+
+
+NOT_FINITE_EXIT_CODE = 3
+"""Exit code of a command that `NotFiniteError` ends, by which a study knows it."""
+
+
+class NotFiniteError(ValueError):
+    """A run whose losses, gradients or weights are not finite: its model is not written."""
 
 
 class LossWatch:
@@ -57,14 +65,39 @@ class LossWatch:
         """Count a step that was left out because its gradient was not finite.
 
         Raises:
-            ValueError: it was one too many in a row.
+            NotFiniteError: it was one too many in a row.
         """
         self._bad_in_a_row += 1
         if self._bad_in_a_row >= self.config.max_bad_steps:
-            raise ValueError(
+            raise NotFiniteError(
                 f"{self.where}: the gradient was not finite ({norm}) in {self._bad_in_a_row} steps in a row, up to "
                 f"step {step}; the weights are those before them: try a lower lr, or bf16 or fp32 in place of fp16"
             )
+
+    def check_end(self, num_steps: int, *, nats: float, num_skipped: int) -> None:
+        """Judge a run after its last step. Of a short run fewer bad steps at the end are too many than of a long one:
+        a tenth of its steps.
+
+        Args:
+            nats: sum of the losses of the last step's samples, before and after it.
+            num_skipped: steps of the whole run that were left out.
+
+        Raises:
+            NotFiniteError: it has not ended well.
+        """
+        limit = min(self.config.max_bad_steps, max(1, num_steps // 10))
+        if not math.isfinite(nats):
+            problem = f"the loss at the last step is not finite ({nats})"
+        elif num_skipped >= num_steps:
+            problem = f"the gradient was not finite in any of the {num_steps} steps, so that no weight has changed"
+        elif self._bad_in_a_row >= limit:
+            problem = f"the gradient was not finite in the last {self._bad_in_a_row} steps of {num_steps}"
+        else:
+            return
+        raise NotFiniteError(
+            f"{self.where}: {problem}; the model is not written: try a lower lr, more warmup_steps, or bf16 or fp32 in "
+            "place of fp16"
+        )
 
     def note_loss(self, loss_nats: float) -> float | None:
         """Record the loss of a step. Returns the median of the losses before it if this one is a spike."""

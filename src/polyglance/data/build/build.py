@@ -30,6 +30,7 @@ from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
 from polyglance.files import locked
+from polyglance.processes import refuse_in_imported_script
 from polyglance.progress import Show
 
 __all__ = ["BuildResult", "StepResult", "build", "do_step", "make_steps"]
@@ -82,6 +83,7 @@ def build(
     Raises:
         ValueError: a source that cannot be read, an engine that cannot be loaded, or another build in the same folder.
     """
+    refuse_in_imported_script()
     with locked(recipe.out, "polyglance data build"):
         save(recipe, recipe.out / "recipe.toml")
         last = make_steps(recipe)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.step import Step, do_part
-from polyglance.processes import end_with_parent
+from polyglance.processes import end_with_parent, open_worker_context
 
 __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
@@ -77,10 +77,12 @@ class WorkerPool:
                 continue  # a new pool does the parts again that were running
             return
         folder, part = step.folder.path, next(iter(left))
-        raise ValueError(f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory?); first left: {part}")
+        raise ValueError(
+            f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory, or as said above); first left: {part}"
+        )
 
     def _run_once(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
-        context = multiprocessing.get_context("spawn")
+        context = open_worker_context()
         num_workers = min(self.num_workers, len(inputs))
         with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(step,)) as pool:
             futures: dict[Future[None], PartId] = {pool.submit(_do, *item): item[0] for item in inputs.items()}

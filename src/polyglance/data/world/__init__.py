@@ -10,8 +10,11 @@ Nothing is downloaded and the number of images is unlimited: a scene is a pure f
 One tenth of all contents is held out: no test image shows the content of a training image, whatever the seeds.
 """
 
+from polyglance.data.world.ambiguous import AmbiguousPair, make_ambiguous_pair
 from polyglance.data.world.describe import ATTRIBUTES, PREFIXES, CaptionStyle, describe, read_attributes
-from polyglance.data.world.generate import WorldConfig, generate
+from polyglance.data.world.generate import WorldConfig, find_world_level, generate
+from polyglance.data.world.grammars import GRAMMARS
+from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import (
     LEVELS,
@@ -26,8 +29,11 @@ from polyglance.data.world.scene import (
 
 __all__ = [
     "ATTRIBUTES",
+    "GRAMMARS",
     "LEVELS",
+    "MIN_IMAGE_SIZE",
     "PREFIXES",
+    "AmbiguousPair",
     "CaptionStyle",
     "Group",
     "Level",
@@ -36,8 +42,10 @@ __all__ = [
     "SplitName",
     "WorldConfig",
     "describe",
+    "find_world_level",
     "generate",
     "is_held_out",
+    "make_ambiguous_pair",
     "read_attributes",
     "render",
     "sample_scene",

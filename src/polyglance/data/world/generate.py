@@ -3,7 +3,7 @@
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from PIL import Image
 
@@ -15,13 +15,14 @@ from polyglance.data.world.describe import PREFIXES, CaptionStyle, describe
 from polyglance.data.world.grammars import GRAMMARS, grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
-from polyglance.data.world.scene import LevelName, SplitName, find_level, sample_scene
+from polyglance.data.world.scene import LEVELS, LevelName, SplitName, find_level, sample_scene
 from polyglance.records import ImageRecord, annotations_from_texts
 
-__all__ = ["WorldConfig", "generate", "make_record"]
+__all__ = ["WorldConfig", "find_world_level", "generate", "make_record"]
 
 _LICENCE = "Apache-2.0"
 _ORIGIN = "world"
+_SOURCE = "polyglance world, level "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +86,7 @@ def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
             continue
         with ShardWriter(
             directory,
-            source=f"polyglance world, level {config.level}, {split}",
+            source=f"{_SOURCE}{config.level}, {split}",
             licence=_LICENCE,
             prefixes={code: PREFIXES[code] for code in config.languages},
             fingerprint=mark,
@@ -98,6 +99,12 @@ def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
         "num_scenes": find_level(config.level).num_scenes,
         **{f"num_{split}_images": num_images for split, num_images in sizes.items()},
     }
+
+
+def find_world_level(source: str) -> LevelName | None:
+    """Return the level of the data set with this source in its manifest; None where it is not the built-in world's."""
+    level = source.removeprefix(_SOURCE).partition(",")[0]
+    return cast(LevelName, level) if source.startswith(_SOURCE) and level in LEVELS else None
 
 
 def make_record(config: WorldConfig, split: SplitName, index: int) -> ImageRecord:

@@ -35,7 +35,9 @@ class Bleu:
         words = SegmentWords.from_texts(hypotheses, references)
         lengths = words.hypothesis_lengths
         totals = [np.maximum(lengths - order + 1, 0) for order in _ORDERS]
-        correct = [_count_correct(ngrams, words.num_segments) for ngrams in words.count_ngrams(_ORDERS[-1])]
+        correct = np.zeros((len(_ORDERS), words.num_segments))
+        for ngrams in words.count_ngrams(_ORDERS[-1]):
+            correct[ngrams.order - 1] += _count_correct(ngrams, words.num_segments)
         columns = [lengths, _closest_reference_lengths(words), *totals, *correct]
         return Statistics(values=np.stack(columns, axis=1).astype(np.float64), names=_COLUMNS)
 

@@ -7,8 +7,8 @@ an n-gram in hypothesis and reference and w = log N - log max(1, df) its weight,
 
 and an image 10 times the mean over its references and the n. As in pycocoevalcap, df is the number of evaluated images
 whose references hold the n-gram, a repeated reference counts twice, and N = 1 gives 0. Because w is never negative,
-clipping min(h w, r w) is min(h, r) w. All counts are therefore sparse matrices that are made once; other document
-frequencies only change the vector that they are multiplied with.
+clipping min(h w, r w) is min(h, r) w. All counts are therefore made once; other document frequencies only change the
+weights that they are multiplied with. The three sums over n-grams are added up block by block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,50 +30,57 @@ _SIGMA = 6.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class _OrderCounts:
-    """Counts of the n-grams of one length in N images with R references; document frequency has no part in them."""
+class _BlockCounts:
+    """Counts of a block of n-grams of one length; document frequency has no part in them."""
 
-    hypotheses: csr_array
-    """[N, grams] h^2."""
-    references: csr_array
-    """[R, grams] r^2."""
-    overlap: csr_array
-    """[R, grams] min(h, r) r."""
+    ngrams: NgramCounts
+    overlap: Float[np.ndarray, "E"]
+    """min(h, r) r of each entry of references."""
 
     @classmethod
-    def from_ngrams(cls, ngrams: NgramCounts, words: SegmentWords) -> "_OrderCounts":
-        """Make the matrices."""
-        num_references, shared = len(words.segment_of_reference), ngrams.count_in_hypothesis > 0
-        clipped = np.minimum(ngrams.count_in_hypothesis, ngrams.reference_count) * ngrams.reference_count
-        shape = (num_references, ngrams.num_grams)
-        return cls(
-            hypotheses=_make_matrix(
-                ngrams.hypothesis,
-                ngrams.hypothesis_gram,
-                ngrams.hypothesis_count**2,
-                shape=(words.num_segments, ngrams.num_grams),
-            ),
-            references=_make_matrix(ngrams.reference, ngrams.reference_gram, ngrams.reference_count**2, shape=shape),
-            overlap=_make_matrix(ngrams.reference[shared], ngrams.reference_gram[shared], clipped[shared], shape=shape),
-        )
+    def from_ngrams(cls, ngrams: NgramCounts) -> "_BlockCounts":
+        """Compute the products of counts."""
+        clipped = np.minimum(ngrams.count_in_hypothesis, ngrams.reference_count)
+        return cls(ngrams=ngrams, overlap=clipped * ngrams.reference_count)
 
-    def similarity(
-        self, squared_weights: Float[np.ndarray, "grams"], segment_of_reference: Int[np.ndarray, "R"]
-    ) -> Float[np.ndarray, "R"]:
-        """Compute the clipped cosine of each reference with its hypothesis, without the length penalty."""
-        norms = (self.hypotheses @ squared_weights)[segment_of_reference] * (self.references @ squared_weights)
-        products = self.overlap @ squared_weights
-        return np.divide(products, np.sqrt(norms), out=np.zeros_like(norms), where=norms > 0)
+
+class _Sums:
+    """The sums over n-grams of each length: in N hypotheses and R references."""
+
+    def __init__(self, num_segments: int, num_references: int) -> None:
+        self._hypotheses = np.zeros((_MAX_ORDER, num_segments))
+        self._references = np.zeros((_MAX_ORDER, num_references))
+        self._overlap = np.zeros((_MAX_ORDER, num_references))
+
+    def add(self, counts: _BlockCounts, squared_weights: Float[np.ndarray, "grams"]) -> None:
+        """Add the n-grams of a block: h^2 w^2, r^2 w^2 and min(h, r) r w^2."""
+        ngrams, order = counts.ngrams, counts.ngrams.order - 1
+        # add.at adds one entry after the other, so that the number of blocks does not change a digit.
+        weights = squared_weights[ngrams.hypothesis_gram]
+        np.add.at(self._hypotheses[order], ngrams.hypothesis, ngrams.hypothesis_count**2 * weights)
+        weights = squared_weights[ngrams.reference_gram]
+        np.add.at(self._references[order], ngrams.reference, ngrams.reference_count**2 * weights)
+        shared = np.flatnonzero(counts.overlap)
+        np.add.at(self._overlap[order], ngrams.reference[shared], counts.overlap[shared] * weights[shared])
+
+    def similarity(self, segment_of_reference: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
+        """Compute the clipped cosines of each reference with its hypothesis, summed over n, without the length
+        penalty."""
+        similarity = np.zeros(len(segment_of_reference))
+        for hypotheses, references, overlap in zip(self._hypotheses, self._references, self._overlap, strict=True):
+            norms = hypotheses[segment_of_reference] * references
+            similarity += np.divide(overlap, np.sqrt(norms), out=np.zeros_like(norms), where=norms > 0)
+        return similarity
 
 
 @dataclass(frozen=True, kw_only=True)
 class CiderStatistics(Statistics):
     """CIDEr of each image, and the counts that other document frequencies need."""
 
-    counts: tuple[_OrderCounts, ...]
-    """Counts for each n."""
+    counts: tuple[_BlockCounts, ...]
+    """Counts of each block of n-grams."""
     presence: tuple[csr_array, ...]
-    """For each n, [N, grams]: 1 where a reference of the image holds the n-gram."""
+    """For each block, [N, grams]: 1 where a reference of the image holds the n-gram."""
     segment_of_reference: Int[np.ndarray, "R"]
     penalty: Float[np.ndarray, "R"]
     """exp(-(difference of lengths)^2 / (2 sigma^2))"""
@@ -106,13 +113,14 @@ class Cider(MeanMetric):
         check_segments(hypotheses, references)
         words = SegmentWords.from_texts(hypotheses, references)
         penalty = _length_penalty(words)
-        similarity = np.zeros(len(penalty))
-        kept: list[tuple[_OrderCounts, csr_array]] = []
+        sums = _Sums(words.num_segments, len(penalty))
+        kept: list[tuple[_BlockCounts, csr_array]] = []
         for ngrams in words.count_ngrams(_MAX_ORDER):
-            counts = _OrderCounts.from_ngrams(ngrams, words)
-            similarity += counts.similarity(self._squared_weights(words, ngrams), words.segment_of_reference)
+            counts = _BlockCounts.from_ngrams(ngrams)
+            sums.add(counts, self._squared_weights(words, ngrams))
             if self.df_resampled:
                 kept.append((counts, _presence(ngrams, words)))
+        similarity = sums.similarity(words.segment_of_reference)
         values = _mean_per_image(penalty * similarity, words.segment_of_reference)[:, None]
         if not self.df_resampled:
             return Statistics(values=values, names=self.score_names)
@@ -159,15 +167,8 @@ def _squared_weight(df: Int[np.ndarray, "grams"], num_images: int) -> Float[np.n
 
 def _presence(ngrams: NgramCounts, words: SegmentWords) -> csr_array:
     images, grams = ngrams.in_references()
-    return _make_matrix(images, grams, np.ones(len(images)), shape=(words.num_segments, ngrams.num_grams))
-
-
-def _make_matrix(
-    rows: Int[np.ndarray, "E"], columns: Int[np.ndarray, "E"], values: Float[np.ndarray, "E"], *, shape: tuple[int, int]
-) -> csr_array:
-    """Make a sparse matrix from entries sorted by row."""
-    row_starts = np.searchsorted(rows, np.arange(shape[0] + 1))
-    return csr_array((values, columns, row_starts), shape=shape)
+    row_starts = np.searchsorted(images, np.arange(words.num_segments + 1))
+    return csr_array((np.ones(len(images)), grams, row_starts), shape=(words.num_segments, ngrams.num_grams))
 
 
 def _length_penalty(words: SegmentWords) -> Float[np.ndarray, "R"]:
@@ -187,9 +188,9 @@ def _mean_per_image(
 def _draw_score(statistics: CiderStatistics, drawn: Float[np.ndarray, "N"]) -> float:
     """Compute CIDEr of a draw. An image that was drawn twice is two images, in document frequencies as well."""
     squared_weight_of_df = _squared_weight(np.arange(len(drawn) + 1), len(drawn))
-    similarity = np.zeros(len(statistics.penalty))
+    sums = _Sums(len(drawn), len(statistics.penalty))
     for counts, presence in zip(statistics.counts, statistics.presence, strict=True):
-        df = (drawn @ presence).astype(np.int64)
-        similarity += counts.similarity(squared_weight_of_df[df], statistics.segment_of_reference)
+        sums.add(counts, squared_weight_of_df[(drawn @ presence).astype(np.int64)])
+    similarity = sums.similarity(statistics.segment_of_reference)
     per_image = _mean_per_image(statistics.penalty * similarity, statistics.segment_of_reference)
     return float(drawn @ per_image / len(drawn))

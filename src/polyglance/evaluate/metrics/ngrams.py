@@ -1,6 +1,9 @@
-"""Word n-grams of many segments as integers: exact ids (never hashes) and counts, one n-gram length at a time.
+"""Word n-grams of many segments as integers: exact ids (never hashes) and counts, a block of n-grams at a time.
 
-Words are cut at white space by `str.split`, as in pycocoevalcap's CIDEr and BLEU.
+Words are cut at white space by `str.split`, as in pycocoevalcap's CIDEr and BLEU. A block holds the n-grams that begin
+with some of the words, so that memory depends on the size of a block and the number of words, not on that of n-grams.
+Blocks follow each other in the order of n-grams: sums over blocks add up the same numbers in the same order as one
+block of everything.
 """
 
 from array import array
@@ -14,16 +17,19 @@ from jaxtyping import Bool, Float, Int
 
 __all__ = ["NgramCounts", "SegmentWords"]
 
+_BLOCK_WORDS = 300_000
+"""Words of the texts that n-grams of one block begin with, unless a single word is more frequent."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NgramCounts:
-    """The n-grams of one length in N hypotheses and their R references: one entry per text and different n-gram,
-    sorted by text, then n-gram."""
+    """The n-grams of one length and block in N hypotheses and their R references: one entry per text and different
+    n-gram, sorted by text, then n-gram."""
 
     order: int
     """Words per n-gram."""
     num_grams: int
-    """Number of different n-grams; their ids are 0 ... num_grams - 1."""
+    """Number of different n-grams of the block; their ids are 0 ... num_grams - 1."""
     places: Int[np.ndarray, "grams"]
     """A place of each n-gram in `SegmentWords.words`."""
     hypothesis: Int[np.ndarray, "H"]
@@ -72,7 +78,7 @@ class SegmentWords:
         """Cut N hypotheses and their references (checked by `check_segments` before) into words."""
         ids: defaultdict[str, int] = defaultdict()
         ids.default_factory = ids.__len__  # a new word's id is the number of words before it
-        words, lengths = array("q"), array("q")
+        words, lengths = array("i"), array("i")
         for text in chain(hypotheses, *references):
             split = text.split()
             lengths.append(len(split))
@@ -80,7 +86,7 @@ class SegmentWords:
         num_references = np.array([len(texts) for texts in references], dtype=np.int64)
         return cls(
             vocabulary=list(ids),
-            words=np.array(words, dtype=np.int64),
+            words=np.frombuffer(words, dtype=np.int32),
             lengths=np.array(lengths, dtype=np.int64),
             num_segments=len(hypotheses),
             segment_of_reference=np.repeat(np.arange(len(hypotheses)), num_references),
@@ -103,21 +109,38 @@ class SegmentWords:
         return [" ".join([self.vocabulary[word] for word in span]) for span in self.words[spans].tolist()]
 
     def count_ngrams(self, max_order: int) -> Iterator[NgramCounts]:
-        """Count the n-grams of 1, 2, ... `max_order` words; one length at a time, so that memory holds only one."""
-        text_of_word = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        words_left = np.repeat(np.cumsum(self.lengths), self.lengths) - np.arange(len(self.words))
-        # The id of the n-gram that begins at each word; left as it was where the text has too few words for one.
-        grams = self.words.copy()
-        num_grams = len(self.vocabulary)
-        for order in range(1, max_order + 1):
-            starts = np.flatnonzero(words_left >= order)
-            if order > 1:
-                # An n-gram is the (n - 1)-gram that begins it and its last word: a pair, packed without loss.
-                pairs = grams[starts] * len(self.vocabulary) + self.words[starts + order - 1]
-                grams[starts], num_grams = _rank(pairs)
-            places = np.empty(num_grams, dtype=np.int64)
-            places[grams[starts]] = starts
-            yield self._count(order, places, text_of_word[starts], grams[starts])
+        """Count the n-grams of 1, 2, ... `max_order` words of each block."""
+        ends = np.cumsum(self.lengths)
+        text_of_word = np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
+        blocks = self._cut_blocks()
+        for first, last in blocks:
+            if len(blocks) == 1:
+                starts = np.arange(len(self.words))
+            else:
+                starts = np.flatnonzero((self.words >= first) & (self.words < last))
+            texts = text_of_word[starts].astype(np.int64)
+            words_left = ends[texts] - starts
+            # The id, within the block, of the n-gram that begins at each start.
+            grams, num_grams = self.words[starts].astype(np.int64) - first, last - first
+            for order in range(1, max_order + 1):
+                if order > 1:
+                    kept = words_left >= order
+                    starts, texts, words_left, grams = starts[kept], texts[kept], words_left[kept], grams[kept]
+                    # An n-gram is the (n - 1)-gram that begins it and its last word: a pair, packed without loss.
+                    grams, num_grams = _rank(grams * len(self.vocabulary) + self.words[starts + order - 1])
+                places = np.empty(num_grams, dtype=np.int64)
+                places[grams] = starts
+                yield self._count(order, places, texts, grams)
+
+    def _cut_blocks(self) -> list[tuple[int, int]]:
+        """Cut the vocabulary into ranges of words (first, last + 1) whose n-grams are counted together."""
+        ends = np.cumsum(np.bincount(self.words, minlength=len(self.vocabulary)))
+        blocks, first, done = [], 0, 0
+        while first < len(self.vocabulary):
+            last = max(int(np.searchsorted(ends, done + _BLOCK_WORDS, side="right")), first + 1)
+            blocks.append((first, last))
+            first, done = last, int(ends[last - 1])
+        return blocks or [(0, 0)]
 
     def _count(
         self,

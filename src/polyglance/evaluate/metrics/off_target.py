@@ -1,52 +1,64 @@
 """Share of outputs in another language than asked for: the first error of models that learnt from no captions in it.
 
-py3langid (Lui and Baldwin's langid.py) identifies the languages. Its 4.6 MB model is inside its package, so nothing is
-downloaded. It takes none of Multi30K's 1,000 human sentences for another language in English, French or German; it does
-confuse texts of two or three words. It chooses among the languages of XM3600 and the asked one only: a hundred
-languages, some nearly the same (Norwegian in two spellings, Serbian and Croatian), are too many for short captions.
+`polyglance.language_identity` judges each text, and each reference in the same way: human texts are in the language, so
+that what is found among them is the floor that the outputs' rate is read against.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import ClassVar
 
 import numpy as np
 
 from polyglance.evaluate.metrics.metric import MeanMetric, MetricInput, Statistics, check_segments
-from polyglance.language_identity import IDENTIFIER_CODES, load_identifier
+from polyglance.language_identity import IDENTIFIER, judge_language, knows_language
 
 __all__ = ["OffTarget"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class OffTarget(MeanMetric):
-    """Off-target rate: score `off_target`, the share of outputs that are not in the language; 0 is best.
+    """Off-target rate: `off_target`, the share of outputs that are empty or in another language or script; 0 is best.
 
-    An empty output is in no language. References have no effect.
+    `close_language` is the share in a language that is nearly the same in writing (Danish for Norwegian), and
+    `unclear_language` that of outputs that tell nothing; neither is off target. The same two rates of the references
+    (`off_target_references`, `close_language_references`) say how often right texts are mistaken.
     """
 
     name: ClassVar[str] = "language"
     reads: ClassVar[MetricInput] = "text"
     scale: ClassVar[float] = 1.0
-    score_names: ClassVar[tuple[str, ...]] = ("off_target",)
+    score_names: ClassVar[tuple[str, ...]] = (
+        "off_target",
+        "off_target_references",
+        "close_language",
+        "close_language_references",
+        "unclear_language",
+    )
 
     language: str
     """Code of the language that was asked for."""
 
     def __post_init__(self) -> None:
-        known = load_identifier(None).labels
-        if IDENTIFIER_CODES.get(self.language, self.language) not in known:
-            raise ValueError(f"language: {self.language!r} is not among the languages that py3langid tells apart")
+        if not knows_language(self.language):
+            raise ValueError(
+                f"language: {self.language!r} is not among the languages that can be told from others here"
+            )
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
-        """Mark each output in another language with 1, the others with 0."""
+        """Mark each output, and take the mean over its references."""
         check_segments(hypotheses, references)
-        code = IDENTIFIER_CODES.get(self.language, self.language)
-        identifier = load_identifier(self.language)
-        off_target = [not text.strip() or identifier.classify(text)[0] != code for text in hypotheses]
-        return Statistics(values=np.array(off_target, dtype=np.float64)[:, None], names=self.score_names)
+        of_outputs = np.array([self._mark(text) for text in hypotheses])
+        of_references = np.array([np.mean([self._mark(text) for text in texts], axis=0) for texts in references])
+        other, close, unclear = range(3)
+        columns = [of_outputs[:, other], of_references[:, other], of_outputs[:, close], of_references[:, close]]
+        return Statistics(values=np.stack([*columns, of_outputs[:, unclear]], axis=1), names=self.score_names)
 
     def signature(self) -> Mapping[str, str]:
         """Return the identifier and its version."""
-        return {"by": f"py3langid-{version('py3langid')}"}
+        return {"by": IDENTIFIER}
+
+    def _mark(self, text: str) -> tuple[float, float, float]:
+        """Return 1 for the verdict on a text, 0 for the others. An empty text is in no language."""
+        verdict = judge_language(text, self.language).verdict if text.strip() else "other"
+        return (float(verdict == "other"), float(verdict == "close"), float(verdict == "unclear"))

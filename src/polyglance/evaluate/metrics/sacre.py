@@ -87,6 +87,12 @@ class SacreBleu(_SacreMetric):
         # `force` only silences sacrebleu's own log line about texts that look tokenised.
         return BLEU(tokenize=self.tokenize, lowercase=self.lowercase, force=True)
 
+    def cut_words(self, text: str) -> list[str]:
+        """Return the words that are counted."""
+        prepared = text.lower() if self.lowercase else text
+        words: str = self._library_metric.tokenizer(prepared.rstrip())
+        return words.split()
+
     @property
     def _score_name(self) -> str:
         return "BLEU"

@@ -22,8 +22,8 @@ def _last_number(name: str) -> str:
     return str(int(match[1])) if match else name
 
 
-def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSet, list[str]]:
-    """Give both sides the same ids; the third value says how, where it was not by the ids as they are.
+def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[str]]:
+    """Give the predictions the ids of the references; the second value says how, where they did not have them.
 
     Lines belong together by their places. So do lines and segments of markup, or places in fairseq's output.
 
@@ -33,13 +33,13 @@ def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSe
     layouts = {hypotheses.layout, references.layout}
     if layouts == {"lines"}:
         _check_equal_lines(hypotheses, references)
-        return hypotheses, references, []
+        return hypotheses, []
     if layouts == {"ids"} or len(layouts) == 1:
         return _match_ids(hypotheses, references)
     if layouts == {"ids", "markup"}:
         raise ValueError(f"{hypotheses.source} and {references.source}: ids of different kinds; {_no_match()}")
-    numbered = [_number(one) for one in (hypotheses, references)]
-    (first, second) = (len(one.by_id()) for one in numbered)
+    places, named = _find_places(hypotheses), _find_places(references)
+    first, second = len(places), len(named)
     if first != second:
         _check_equal_lines(hypotheses, references)
         raise ValueError(
@@ -47,36 +47,34 @@ def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSe
             "texts belong together by their places, and both need as many"
         )
     sources = f"{hypotheses.source} and {references.source}"
-    return numbered[0], numbered[1], [f"{sources} are joined by the places of their {first:,} segments"]
+    by_place = {place: name for name, place in named.items()}
+    renamed = _respell(hypotheses, [by_place[places[str(name)]] for name, _ in hypotheses.entries])
+    return renamed, [f"{sources} are joined by the places of their {first:,} segments"]
 
 
 def _no_match() -> str:
     return "write both as JSON lines with an id and a text"
 
 
-def _number(texts: TextSet) -> TextSet:
-    """Return a set with places from 1 as ids.
+def _find_places(texts: TextSet) -> dict[str, int]:
+    """Return id -> its place, from 1.
 
     Raises:
-        ValueError: its ids say nothing about places.
+        ValueError: the ids say nothing about places.
     """
-    if texts.layout == "lines":
-        return texts
     names = list(texts.by_id())
+    if texts.layout == "lines":
+        return {name: int(name) for name in names}
     if texts.layout == "markup":
-        places = {name: place for place, name in enumerate(names, 1)}
-    else:
-        numbers = {name: int(name) for name in names if name.isdecimal()}
-        start = min(numbers.values(), default=2)
-        if len(numbers) < len(names) or start not in (0, 1) or max(numbers.values()) != start + len(names) - 1:
-            raise ValueError(
-                f"{texts.source}: has ids, and the other file has none (its lines or rows count); which belong "
-                f"together is not known: {_no_match()}"
-            )
-        places = {name: number + 1 - start for name, number in numbers.items()}
-    return replace(
-        texts, entries=tuple((places[str(name)], more) for name, more in texts.entries), layout="lines", other_ids={}
-    )
+        return {name: place for place, name in enumerate(names, 1)}
+    numbers = {name: int(name) for name in names if name.isdecimal()}
+    start = min(numbers.values(), default=2)
+    if len(numbers) < len(names) or start not in (0, 1) or max(numbers.values()) != start + len(names) - 1:
+        raise ValueError(
+            f"{texts.source}: has ids, and the other file has none (its lines or rows count); which belong "
+            f"together is not known: {_no_match()}"
+        )
+    return {name: number + 1 - start for name, number in numbers.items()}
 
 
 def _check_equal_lines(hypotheses: TextSet, references: TextSet) -> None:
@@ -100,20 +98,21 @@ def _check_equal_lines(hypotheses: TextSet, references: TextSet) -> None:
         )
 
 
-def _match_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, TextSet, list[str]]:
+def _match_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[str]]:
     """Find spellings of the ids that both sides have, where they have none in common as they stand.
 
     Raises:
         ValueError: there are none.
     """
     if set(hypotheses.by_id()) & set(references.by_id()):
-        return hypotheses, references, []
+        return hypotheses, []
     for left_name, left in _spellings(hypotheses):
         for right_name, right in _spellings(references):
             if _covers(hypotheses, left, references, right):
-                left_set, right_set = _respell(hypotheses, left), _respell(references, right)
+                names = {spelled: str(name) for spelled, (name, _) in zip(right, references.entries, strict=True)}
                 how = f"{hypotheses.source} by {left_name}, {references.source} by {right_name}"
-                return left_set, right_set, [f"no id is in both files as it stands; joined: {how}"]
+                renamed = _respell(hypotheses, [names[spelled] for spelled in left])
+                return renamed, [f"no id is in both files as it stands; joined: {how}"]
     one, other = (next(iter(texts.by_id())) for texts in (hypotheses, references))
     raise ValueError(
         f"{hypotheses.source}: no id is also in {references.source} ({one!r} here, {other!r} there); they belong to "

@@ -21,7 +21,7 @@ def _split(words: str) -> tuple[str, ...]:
 _ID_NAMES = _split(
     """
     question_id image_id imageid img_id imgid cocoid coco_id image_key video_id audio_id segment_id
-    seg_id sample_id sentence_id example_id sent_id id ids uid uuid key file_name filename file_path
+    seg_id sample_id sentence_id example_id sent_id doc_id custom_id id ids uid uuid key file_name filename file_path
     filepath file image_path image_file image_name image img path audio video name index idx guid qid
     line line_number
     """
@@ -31,7 +31,7 @@ _PREDICTION_WORDS = frozenset(
         """
     prediction predictions predicted pred preds hypothesis hypotheses hyp hyps generated generation
     generations output outputs answer answers response responses candidate candidates mt system model
-    result results decoded
+    result results decoded resps
     """
     )
 )
@@ -54,7 +54,7 @@ _TEXT_WORDS = frozenset(
 _NOT_TEXT = frozenset(
     _split(
         """
-    tokens tokenized tokids score scores id ids lang language locale source src prompt question
+    number num count length tokens tokenized tokids score scores id ids lang language locale source src prompt question
     """
     )
 )
@@ -145,7 +145,9 @@ def _choose_texts(names: Sequence[str], role: Role) -> tuple[str, ...]:
     chosen = mine or neutral or theirs
     if len(chosen) > 1 and not _are_numbered(chosen):
         # The first word that stands alone, `caption` beside `raw_caption`; else they are not clear.
-        alone = [name for word in ("texts", "text", "caption") for name in chosen if _plain(name) == word]
+        alone = [
+            name for word in ("texts", "text", "caption", "filtered_resps") for name in chosen if _plain(name) == word
+        ]
         return tuple(alone[:1]) or chosen
     return chosen
 

@@ -36,6 +36,10 @@ def read_markup(file: TextFile, options: ReadOptions) -> FormContent:
     where = str(file.path)
     if re.search(r"<(hyp|ref)\b", file.text, re.IGNORECASE):
         return _read_xml(file, options)
+    if re.search(r"<(tmx|xliff)\b", file.text, re.IGNORECASE):
+        raise ValueError(
+            f"{where}: a translation memory, which holds sources and translations; write one of them as text"
+        )
     if re.search(r"<srcset\b", file.text, re.IGNORECASE):
         raise ValueError(f"{where}: holds source texts (srcset), neither predictions nor references")
     segments = list(_read_sgml(file.text, where))

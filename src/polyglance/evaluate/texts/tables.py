@@ -16,6 +16,7 @@ __all__ = ["is_columnar", "is_table", "read_columnar", "read_table"]
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _FLICKR_ID = re.compile(r"^(.+\.\w{2,5})#\d+$")
 """`1000268201.jpg#0`: an image of Flickr8k and the number of its caption."""
+_DECIMAL = re.compile(r"^\s*[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s*$")
 _ID_CELL = re.compile(r"^[\w./:#-]*$")
 
 
@@ -68,7 +69,7 @@ def _find_delimiter(file: TextFile) -> str:
     usual = _DELIMITERS.get(file.suffix, "\t")
     if usual in first:
         return usual
-    return next((other for other in ("\t", ";") if other in first), usual)
+    return next((other for other in ("\t", ";", "|") if other in first), usual)
 
 
 def _has_header(rows: Sequence[tuple[int, list[str]]], options: ReadOptions) -> bool:
@@ -109,12 +110,16 @@ def _read_unnamed(where: str, rows: Sequence[tuple[int, list[str]]], options: Re
 
 
 def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns:
-    """Tell ids from texts where a table has no header: ids hold no blanks, and a digit each or all are different."""
+    """Tell ids from texts where a table has no header: ids hold no blanks, and a digit each. Columns of decimal numbers
+    are scores, which are not read."""
     cells = list(zip(*rows, strict=True))
     if len(names) == 1:
         return Columns(id=None, texts=("1",))
-    ids = [name for name, column in zip(names, cells, strict=True) if _are_ids(column)]
-    texts = [name for name in names if name not in ids]
+    scores = [name for name, column in zip(names, cells, strict=True) if all(map(_DECIMAL.match, column))]
+    ids = [name for name, column in zip(names, cells, strict=True) if name not in scores and _are_ids(column)]
+    texts = [name for name in names if name not in ids and name not in scores]
+    if len(texts) == 1 and scores and not ids:
+        return Columns(id=None, texts=(texts[0],))
     if len(ids) != 1 or len(texts) != 1:
         first = " | ".join(rows[0])[:80]
         raise ValueError(

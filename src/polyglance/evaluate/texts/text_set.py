@@ -1,12 +1,23 @@
 """Texts with ids as a file holds them, and how a file should be read."""
 
+import io
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from polyglance.files import parse_json, read_text
+from polyglance.encodings import (
+    COMPRESSED_SUFFIXES,
+    DAMAGE,
+    TextFormat,
+    detect_encoding,
+    detect_text_format,
+    open_utf8,
+    transcode,
+)
+from polyglance.files import parse_json
 
 __all__ = [
     "Entry",
@@ -20,6 +31,8 @@ __all__ = [
     "TextSet",
     "name_type",
 ]
+
+_HEAD_BYTES = 2**16
 
 Id = int | str
 """Id of a segment as its file spells it. Ids are compared as strings, so 42 and "42" are the same."""
@@ -74,8 +87,12 @@ class TextSet:
     other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
     used: frozenset[str] = frozenset()
 
-    def by_id(self) -> dict[str, list[str]]:
+    def by_id(self) -> Mapping[str, Sequence[str]]:
         """Return all texts of each id, in order."""
+        return self._by_id
+
+    @cached_property
+    def _by_id(self) -> dict[str, list[str]]:
         texts: dict[str, list[str]] = {}
         for name, more in self.entries:
             texts.setdefault(str(name), []).extend(more)
@@ -90,13 +107,85 @@ class TextFile:
 
     @property
     def suffix(self) -> str:
-        """Extension in small letters, without `.gz`."""
-        return Path(self.path.name.removesuffix(".gz")).suffix.lower()
+        """Extension in small letters, without that of a compression; of a ZIP that of the file in it."""
+        name = self.member or self.path.name
+        name = next((name.removesuffix(end) for end in COMPRESSED_SUFFIXES if name.lower().endswith(end)), name)
+        return Path(name).suffix.lower()
+
+    @cached_property
+    def member(self) -> str:
+        """Name of the only file in a ZIP, as results of COCO are sent in; empty for other files.
+
+        Raises:
+            ValueError: a ZIP of several files, or a damaged one.
+        """
+        if self.path.suffix.lower() != ".zip" or not self.path.is_file():
+            return ""
+        try:
+            with zipfile.ZipFile(self.path) as archive:
+                names = [one.filename for one in archive.infolist() if not one.is_dir()]
+        except zipfile.BadZipFile as error:
+            raise ValueError(f"{self.path}: damaged ZIP file ({error})") from None
+        names = [name for name in names if not name.startswith("__MACOSX/")]
+        if len(names) != 1:
+            held = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+            raise ValueError(f"{self.path}: a ZIP of {len(names)} files ({held}); unpack it, and name one of them")
+        return names[0]
+
+    @cached_property
+    def format(self) -> TextFormat:
+        """Compression, encoding and line ends, told by the first bytes."""
+        try:
+            return TextFormat() if self.member else detect_text_format(self.path)
+        except FileNotFoundError:
+            raise ValueError(f"{self.path}: no such file") from None
+        except OSError as error:
+            raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from None
+
+    def describe_format(self) -> str:
+        """Return what is unusual about encoding and line ends in words; empty for UTF-8 with line feeds."""
+        form = self.format
+        parts = [f"is {form.encoding}"] if form.encoding != "utf-8" else []
+        return " and ".join([*parts, *(["its lines end in \\r"] if form.mac_lines else [])])
 
     @cached_property
     def text(self) -> str:
-        """Content as text, unpacked."""
-        return read_text(self.path)
+        """Content as text, unpacked, without a byte order mark; UTF-8 unless the first bytes say another encoding.
+
+        Raises:
+            ValueError: no such file, damaged, or bytes that are not in the encoding: one line with file and line.
+        """
+        encoding = "utf-8"
+        if self.member:
+            with zipfile.ZipFile(self.path) as archive:
+                content = archive.read(self.member)
+            form = detect_encoding(content[:_HEAD_BYTES])
+            encoding = form.encoding
+            with transcode(io.BytesIO(content), form) as stream:
+                content = stream.read()
+        else:
+            encoding = self.format.encoding
+            if self.path.suffix == ".gz" and self.format.compression != "gzip":
+                raise ValueError(f"{self.path}: damaged or truncated gzip file (not a gzip file)")
+            try:
+                with open_utf8(self.path, self.format) as stream:
+                    content = stream.read()
+            except DAMAGE as error:
+                kind = self.format.compression or "text"
+                raise ValueError(f"{self.path}: damaged or truncated {kind} file ({error})") from None
+        return self._decode(content, encoding)
+
+    def _decode(self, content: bytes, encoding: str) -> str:
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            line = content.count(b"\n", 0, error.start) + 1
+            byte = content[error.start]
+            raise ValueError(f"{self.path}:{line}: not UTF-8 (byte 0x{byte:02x})") from None
+        if encoding != "utf-8" and "\ufffd" in text:
+            line = text.count("\n", 0, text.index("\ufffd")) + 1
+            raise ValueError(f"{self.path}:{line}: not {encoding}, which its first bytes say")
+        return text
 
     @cached_property
     def lines(self) -> list[str]:

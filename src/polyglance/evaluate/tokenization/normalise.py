@@ -1,5 +1,6 @@
 """Changes of texts before and after they are cut into words: line breaks, Unicode forms, punctuation."""
 
+import re
 import string
 import unicodedata
 from collections.abc import Iterable
@@ -24,18 +25,28 @@ _LINE_BREAKS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
 _INVISIBLE = dict.fromkeys(
     code
     for first, last in (
+        (0x00, 0x08),
+        (0x0E, 0x1B),
+        (0x7F, 0x84),
+        (0x86, 0x9F),
         (0xAD, 0xAD),
+        (0x34F, 0x34F),
         (0x61C, 0x61C),
+        (0x115F, 0x1160),
+        (0x17B4, 0x17B5),
         (0x180E, 0x180E),
         (0x200B, 0x200F),
         (0x202A, 0x202E),
         (0x2060, 0x206F),
         (0xFE0E, 0xFE0F),
         (0xFEFF, 0xFEFF),
+        (0xFFF9, 0xFFFB),
     )
     for code in range(first, last + 1)
 )
-"""Characters without a shape: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors."""
+"""Characters without a shape: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors,
+fillers, control characters that are no white space."""
+_LINE_BREAK = re.compile(f"[{_LINE_BREAKS}]")
 _TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
 
 CAPTION_PUNCTUATION = (
@@ -52,12 +63,14 @@ def has_line_break(text: str) -> bool:
 
     A line feed at the end does not count: COCO's own references have some, and every tool strips or replaces it.
     """
-    return any(character in text for character in _LINE_BREAKS[1:]) or "\n" in text.strip()
+    return _LINE_BREAK.search(text) is not None and (
+        any(character in text for character in _LINE_BREAKS[1:]) or "\n" in text.strip()
+    )
 
 
 def without_line_breaks(text: str) -> str:
     """Replace each line-break character by a space."""
-    return text.translate(_TO_SPACES)
+    return text.translate(_TO_SPACES) if _LINE_BREAK.search(text) else text
 
 
 def normalise(text: str, form: UnicodeForm) -> str:
@@ -67,7 +80,7 @@ def normalise(text: str, form: UnicodeForm) -> str:
 
 def delete_invisible(text: str) -> str:
     """Delete characters without a shape, such as U+200B, which Lao and Khmer texts have between words or not."""
-    return text if text.isascii() else text.translate(_INVISIBLE)
+    return text if text.isascii() and text.isprintable() else text.translate(_INVISIBLE)
 
 
 def drop_tokens(tokenized: str, unwanted: Iterable[str]) -> str:

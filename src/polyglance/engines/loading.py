@@ -1,0 +1,106 @@
+"""The one way in which models, configurations and tokenizers of folders are loaded: checked, errors in one line.
+
+A folder may be anyone's. Its config.json is read with limits on size and depth before transformers sees it; code,
+pickles and kernels from the hub are refused; files that the folder lists with digests are compared with them while they
+load.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging
+
+from polyglance.files import checked_folder, read_json
+
+__all__ = ["check_model_config", "first_line", "load_pretrained", "loading", "read_model_config"]
+
+_MAX_CONFIG_BYTES = 2**24
+_ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
+"""Implementations of attention that may be asked for. Other names are kernels, which transformers would download."""
+_ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
+_PARTS = ("vision_config", "encoder_config", "decoder_config", "text_config")
+_MAX_LAYERS, _MAX_NUMBER = 1_000, 2**40
+
+
+def read_model_config(folder: str | Path) -> dict[str, Any]:
+    """Read config.json of a model's folder.
+
+    Raises:
+        ValueError: no such file, not JSON, no object, or a value that no model of this kind has: one line.
+    """
+    path = Path(folder) / "config.json"
+    values = read_json(path, max_bytes=_MAX_CONFIG_BYTES)
+    if not isinstance(values, dict):
+        raise ValueError(f"{path}: expected an object with the model's configuration, got {type(values).__name__}")
+    check_model_config(values, str(path))
+    return values
+
+
+def check_model_config(values: Mapping[str, Any], where: str) -> None:
+    """Refuse values that would make transformers download code, or build a model without end.
+
+    Raises:
+        ValueError: names the key.
+    """
+    for key, value in values.items():
+        if key in _ATTENTION_KEYS and not _is_known_attention(value):
+            raise ValueError(f"{where}: {key} is {value!r}; one of {', '.join(sorted(_ATTENTION))} is right")
+        if key in _PARTS and value is not None and not isinstance(value, Mapping):
+            raise ValueError(f"{where}: {key} is {value!r}; expected an object")
+        numbers = value if isinstance(value, list) else [value]
+        for number in numbers:
+            if isinstance(number, int) and not isinstance(number, bool):
+                limit = _MAX_LAYERS if "layers" in key or key in ("depth", "depths") else _MAX_NUMBER
+                if abs(number) > limit:
+                    raise ValueError(f"{where}: {key} is {number}; at most {limit} is right")
+        if isinstance(value, Mapping):
+            check_model_config(value, f"{where}: {key}")
+
+
+def _is_known_attention(value: Any) -> bool:
+    if isinstance(value, Mapping):  # one of each part of the model
+        return all(_is_known_attention(one) for one in value.values())
+    return value is None or value in _ATTENTION
+
+
+@contextmanager
+def loading(folder: str | Path, what: str) -> Iterator[None]:
+    """Turn whatever a library raises at a folder's content into a `ValueError` of one line, and compare the files that
+    the folder lists with their digests meanwhile.
+
+    Args:
+        what: what is loaded, for the message: `model`.
+    """
+    logger = logging.get_logger("transformers")
+    level = logger.level
+    with checked_folder(Path(folder)):
+        logger.setLevel(logging.ERROR)  # its tables of keys that do not fit are in the error, in one line
+        try:
+            yield
+        except (MemoryError, Exception) as error:  # noqa: BLE001 - transformers raises anything at a hostile file
+            raise ValueError(f"{folder}: its {what} cannot be loaded ({first_line(error)})") from None
+        finally:
+            logger.setLevel(level)
+
+
+def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
+    """Load a model's folder as a class of transformers, from safetensors files of this machine alone.
+
+    Raises:
+        ValueError: a configuration or weights that are missing, damaged or do not fit each other: one line.
+    """
+    read_model_config(folder)
+    with loading(folder, "model"):
+        model, report = cls.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    if missing := sorted(report["missing_keys"]):
+        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
+    return model
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or its kind if it has none."""
+    return str(error).strip().split("\n")[0] or type(error).__name__

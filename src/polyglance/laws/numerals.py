@@ -1,0 +1,110 @@
+"""Numbers as people write them: 6.9B, 13M, 5 %, 1,234,567, 3,14."""
+
+import re
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyglance.laws.arrays import Floats
+
+__all__ = ["UNITS", "looks_numeric", "parse_numbers"]
+
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
+"""Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
+_NUMBER = re.compile(r"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)", re.I)
+_BLANKS = "'\u00a0\u202f "
+_COMMA_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[,{_BLANKS}][0-9]{{3}})+(?:\.[0-9]+)?")
+_DOT_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[.{_BLANKS}][0-9]{{3}})+(?:,[0-9]+)?")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+
+
+def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
+    """Return the numbers of a column (n,), and row -> problem for the cells that hold none."""
+    values = np.full(len(column), np.nan)
+    problems = {}
+    commas = _find_meaning_of_commas(column)
+    for index, cell in enumerate(column):
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            problems[index] = "is empty"
+        elif isinstance(cell, bool | np.bool_):
+            problems[index] = f"is {cell}, not a number"
+        else:
+            try:
+                values[index] = _parse_number(cell, commas) if isinstance(cell, str) else float(cell)
+            except _AmbiguousError:
+                problems[index] = f"is {_shorten(cell)}, which can be read as two numbers: write it without separators"
+            except (TypeError, ValueError, OverflowError):
+                problems[index] = f"is {_shorten(cell)}, not a number"
+    return values, problems
+
+
+def looks_numeric(text: str) -> bool:
+    """Whether a cell is written as a number, whether or not it can be read in one way only."""
+    return _match_number(text) is not None or text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
+
+
+class _AmbiguousError(ValueError):
+    """A separator can stand between groups of thousands or before decimals, and nothing in the column decides."""
+
+
+Commas = Literal["groups", "decimals", "unknown"]
+"""Meaning of the commas in the numbers of a column."""
+
+
+def _find_meaning_of_commas(column: Sequence[Any] | NDArray[Any]) -> Commas:
+    """Decide from the cells that can be read in one way only: `3,14` and `1.234,5` have a decimal comma, `1,234,567`
+    and `1,234.5` have groups. Cells of both kinds, or of neither, decide nothing: `3,704` is 3704 or 3.704."""
+    numbers = [match["number"].strip() for cell in column if isinstance(cell, str) and (match := _match_number(cell))]
+    found: set[Commas] = set()
+    for number in numbers:
+        if "," not in number:
+            continue
+        has_groups, has_decimals = _COMMA_GROUPS.fullmatch(number), _is_decimal(number)
+        if bool(has_groups) != has_decimals:
+            found.add("groups" if has_groups else "decimals")
+    return found.pop() if len(found) == 1 else "unknown"
+
+
+def _is_decimal(number: str) -> bool:
+    return bool(_DECIMAL_COMMA.fullmatch(number) or ("," in number and _DOT_GROUPS.fullmatch(number)))
+
+
+def _match_number(text: str) -> re.Match[str] | None:
+    return _NUMBER.fullmatch(text.strip())
+
+
+def _parse_number(text: str, commas: Commas) -> float:
+    """Read a number that people write: with a suffix (6.9B, 13M, 5 %), groups of thousands, or a decimal comma.
+
+    Args:
+        commas: meaning of commas in the column.
+
+    Raises:
+        ValueError: no number, or one that can be read in two ways.
+    """
+    match = _match_number(text)
+    if match is None:
+        return float("x" if "_" in text else text)  # nan, inf, or no number
+    number = match["number"].strip()
+    if commas == "decimals" and re.fullmatch(r"[+-]?[0-9]{1,3}\.[0-9]{3}", number):
+        raise _AmbiguousError(number)
+    if "," in number:
+        if commas == "unknown" and (_COMMA_GROUPS.fullmatch(number) or _is_decimal(number)):
+            raise _AmbiguousError(number)
+        number = _drop_groups(number, commas)
+    elif _COMMA_GROUPS.fullmatch(number):
+        number = re.sub(f"[{_BLANKS}]", "", number)
+    return float(number) * UNITS[match["unit"].lower()]
+
+
+def _drop_groups(number: str, commas: Commas) -> str:
+    if commas == "decimals" and _is_decimal(number):
+        return re.sub(f"[.{_BLANKS}]", "", number).replace(",", ".")
+    return re.sub(f"[,{_BLANKS}]", "", number) if _COMMA_GROUPS.fullmatch(number) else number
+
+
+def _shorten(cell: Any) -> str:
+    text = repr(cell)
+    return text if len(text) <= 30 else text[:27] + "..."

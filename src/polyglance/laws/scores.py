@@ -1,0 +1,40 @@
+"""Scores in place of losses, noticed by range and direction: a law of a loss says nothing right on them."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from scipy import stats
+
+from polyglance.laws.form import Form
+from polyglance.laws.law import LawWarning
+from polyglance.laws.rows import Rows
+
+__all__ = ["notice_scores"]
+
+RISING = 0.3
+"""Rank correlation of y and the product of the predictors above which y rises with scale."""
+FEWEST = 5
+"""Fewer rows say nothing on the direction."""
+
+
+def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, ...]:
+    """Return a warning where y lies within 0 and 1 or 0 and 100 and rises with scale, as accuracies do."""
+    for rows in groups.values():
+        top = 1.0 if rows.y.max() <= 1 else 100.0
+        if not form.logarithmic or len(rows) < FEWEST or rows.y.max() > top or np.ptp(rows.y) == 0:
+            continue
+        scale = np.log(rows.x).sum(axis=1)
+        if np.ptp(scale) == 0:
+            continue
+        correlation = float(stats.spearmanr(scale, rows.y).statistic)
+        if correlation > RISING:
+            return (
+                LawWarning(
+                    "score-like",
+                    "warning",
+                    f"y lies between {rows.y.min():.4g} and {rows.y.max():.4g} and rises with scale (rank correlation "
+                    f"{correlation:.2f}): is it a score? A law of a score passes its ceiling, and plans look for a "
+                    f'lower y. Fit the distance to the ceiling: --derive "error={top:g}-score" --columns y=error.',
+                ),
+            )
+    return ()

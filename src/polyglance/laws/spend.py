@@ -1,0 +1,264 @@
+"""The budget question: the best size and data for a budget, what other sizes lose, and smaller models of equal loss.
+
+The budget is the limits of the plan: compute, hours, GPU-hours, money, and data and memory beside them. The best of a
+list of candidates is compared by their own costs. The best size of all needs the cost of sizes in between: a power of
+the size through the candidates' costs, or, without candidates, a cost proportional to size and tokens.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from polyglance.laws.arrays import Floats
+from polyglance.laws.config import Budget, PlanConfig
+from polyglance.laws.continuum import (
+    MACS_PER_PARAMETER,
+    BestSize,
+    Continuum,
+    IsoflopPoint,
+    SizeAnswer,
+    SizeCosts,
+    SmallerModel,
+    measure_excess,
+)
+from polyglance.laws.costs import Candidate, Rates
+from polyglance.laws.intervals import Estimate
+from polyglance.laws.law import Fit, HeldOut, Law
+from polyglance.laws.limits import LIMITS, check_limits
+from polyglance.laws.question import Subject, fill_values, find_extrapolation, find_subject, loss_at
+from polyglance.laws.roles import Role, find_by_role
+from polyglance.settings import UnusedSettingError
+
+__all__ = ["BudgetOption", "BudgetPlan", "spend_budget"]
+
+TIE = 1e-12
+"""Losses that differ by less than this, relative, are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetOption:
+    """One candidate, trained with all data that the budget allows it."""
+
+    name: str
+    size: float
+    data: float
+    loss: Estimate | None
+    """None where the candidate cannot be trained."""
+    excess: Estimate | None
+    """Loss over the loss of the best candidate, minus 1."""
+    costs: Mapping[str, float]
+    """Compute in GMAC, hours, GPU-hours and money, as far as they are known."""
+    limited_by: tuple[str, ...]
+    share_best: float | None
+    """Share of the law's draws in which this candidate has the lowest loss; None for a law without draws."""
+    status: str
+    """`ok` or `over a cap`."""
+    reasons: tuple[str, ...]
+    extrapolation: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetPlan:
+    """Result of `spend_budget`."""
+
+    held_out: HeldOut | None
+    """How well this law would have predicted the largest runs of its table from the smaller ones; None if not known."""
+    size: str
+    """Predictor that counts parameters."""
+    data: str
+    """Predictor that counts samples, tokens or epochs."""
+    roles: Mapping[str, Role]
+    limits: Mapping[str, float]
+    """Limits of the budget."""
+    best: BestSize | None
+    """None where sizes between the candidates cannot be judged; a note has the reason."""
+    curve: tuple[IsoflopPoint, ...]
+    """Sizes along the budget, from small to large, half and twice the best one among them."""
+    options: tuple[BudgetOption, ...]
+    """The candidates, in their order."""
+    chosen: str | None
+    """Candidate with the lowest loss; None without candidates, or where several tie."""
+    tied: tuple[str, ...]
+    smaller: tuple[SmallerModel, ...]
+    """Smaller models of equal loss, from large to small (with inference tokens: the best size of all among them)."""
+    notes: tuple[str, ...]
+
+
+def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate] = ()) -> BudgetPlan:
+    """Find the size and data with the lowest loss that a budget allows.
+
+    Args:
+        config: a question without a target, with a limit on compute, hours, GPU-hours or money.
+        candidates: models to choose from; without them any size, at `macs_per_parameter` for a token.
+
+    Raises:
+        ValueError: the law has no size or no data, a limit cannot be reckoned, or the budget is below one unit of data.
+    """
+    if config.has_target:
+        raise ValueError("a budget is spent without a target; plan_with_law answers what a target needs")
+    fit = law.only if config.group is None else law[config.group]
+    if not fit.form.logarithmic:
+        raise ValueError(f"form {fit.form.name!r} cannot be planned with; use product or additive")
+    subject, size = _find_size(config, law, fit, candidates)
+    models = [*candidates] or [_model_of_size_one(config.budget)]
+    rates = [subject.rates_of(model) for model in models]
+    check_limits(config.budget, subject.role, list(zip(models, rates, strict=True)))
+    if candidates and config.budget.macs_per_parameter is not None:
+        raise UnusedSettingError("`macs_per_parameter` has no effect beside `candidates`, which have their own costs")
+    options = _judge_candidates(subject, candidates, rates)
+    tied = _find_best(options)
+    costs = SizeCosts.of(subject, size, models, rates, is_rule=not candidates)
+    others, differing = _find_others(subject, size, candidates)
+    if differing:
+        reason = f"no best size over all sizes: the candidates differ in {', '.join(differing)}"
+        if config.inference_tokens is not None:
+            raise ValueError(f"inference_tokens needs a best size over all sizes; {reason}")
+        answer = SizeAnswer(notes=(reason,))
+    else:
+        answer = Continuum(costs, others).answer()
+    return BudgetPlan(
+        held_out=fit.held_out,
+        size=size,
+        data=costs.data,
+        roles=subject.roles,
+        limits=_limits_of(config.budget),
+        best=answer.best,
+        curve=answer.curve,
+        options=tuple(options),
+        chosen=tied[0].name if len(tied) == 1 else None,
+        tied=tuple(option.name for option in tied) if len(tied) > 1 else (),
+        smaller=answer.smaller,
+        notes=(*answer.notes, *_note_options(options, tied), *_note_fit(fit)),
+    )
+
+
+def _find_size(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Candidate]) -> tuple[Subject, str]:
+    """Return the law with the predictor that counts data, and the predictor that is the size."""
+    subject = find_subject(config, law, fit, candidates)
+    if subject.role == "compute":
+        raise ValueError(
+            f"a law of compute has no size to choose: the loss that a budget buys is that of "
+            f"`law predict --at {subject.data}=...`; a best size needs a law of size and data (product, additive)"
+        )
+    if subject.role == "none" or subject.data is None:
+        raise ValueError("no predictor counts samples, tokens or epochs: give roles (--roles NAME=samples)")
+    sizes = find_by_role(subject.roles, ("parameters",))
+    if not sizes:
+        raise ValueError("no predictor counts parameters, so there is no size to choose: give roles (--roles NAME=...)")
+    for name in (sizes[0], subject.data):
+        if name in config.at:
+            raise UnusedSettingError(f"`at` {name} has no effect: the plan chooses it")
+    return subject, sizes[0]
+
+
+def _model_of_size_one(budget: Budget) -> Candidate:
+    macs = budget.macs_per_parameter or MACS_PER_PARAMETER
+    return Candidate(name="any size", P=1.0, P_t=1.0, F_gmac=macs / 2 * 1e-9, F_unit="token")
+
+
+def _limits_of(budget: Budget) -> dict[str, float]:
+    names = (*LIMITS, "max_memory_gb")
+    return {name: getattr(budget, name) for name in names if getattr(budget, name) is not None}
+
+
+def _find_others(subject: Subject, size: str, candidates: Sequence[Candidate]) -> tuple[dict[str, float], list[str]]:
+    """Return the predictors beside size and data with their values, and those in which the candidates differ."""
+    names = [name for name in subject.fit.form.predictors if name not in (size, subject.data)]
+    filled = [fill_values(subject, one) for one in candidates] or [fill_values(subject, None, skip=(size,))]
+    differing = [name for name in names if len({values[name] for values in filled}) > 1]
+    return {name: filled[0][name] for name in names}, differing
+
+
+def _judge_candidates(subject: Subject, candidates: Sequence[Candidate], rates: Sequence[Rates]) -> list[BudgetOption]:
+    if not candidates:
+        return []
+    fit, budget = subject.fit, subject.config.budget
+    points = [_spend_on(budget, rate) for rate in rates]
+    reasons = [_list_reasons(subject, budget, model, data) for model, (data, _) in zip(candidates, points, strict=True)]
+    values = [
+        {**fill_values(subject, model), subject.data or "": max(data, 1e-300)}
+        for model, (data, _) in zip(candidates, points, strict=True)
+    ]
+    log_losses = np.array([float(fit.log_mean(one)[0, 0]) for one in values])
+    usable = np.array([not reason for reason in reasons])
+    best = values[int(np.where(usable, log_losses, np.inf).argmin())]
+    shares = _share_best(fit, values, usable)
+    return [
+        BudgetOption(
+            name=model.name,
+            size=model.P,
+            data=data,
+            loss=None if reason else loss_at(fit, one),
+            excess=None if reason else measure_excess(fit, one, best),
+            costs=_list_costs(rate, data),
+            limited_by=limits,
+            share_best=share,
+            status="over a cap" if reason else "ok",
+            reasons=tuple(reason),
+            extrapolation=find_extrapolation(fit, one),
+        )
+        for model, rate, (data, limits), reason, one, share in zip(
+            candidates, rates, points, reasons, values, shares, strict=True
+        )
+    ]
+
+
+def _spend_on(budget: Budget, rates: Rates) -> tuple[float, tuple[str, ...]]:
+    """Return the most data that every limit allows, and the limits that are used up by it."""
+    amounts = {
+        limit: getattr(budget, limit) / getattr(rates, cost)
+        for limit, (cost, _) in LIMITS.items()
+        if getattr(budget, limit) is not None
+    }
+    least = min(amounts.values())
+    return least, tuple(limit for limit, amount in amounts.items() if amount <= least * (1 + 1e-9))
+
+
+def _list_reasons(subject: Subject, budget: Budget, candidate: Candidate, data: float) -> list[str]:
+    reasons = []
+    if data < 1:
+        reasons.append(f"the budget pays for {data:.3g} {subject.role} of data, less than one")
+    if candidate.memory_bytes and budget.max_memory_gb and candidate.memory_bytes > budget.max_memory_gb * 1e9:
+        reasons.append(f"needs {candidate.memory_bytes / 1e9:.4g} GB of memory, there are {budget.max_memory_gb:.4g}")
+    return reasons
+
+
+def _share_best(fit: Fit, values: Sequence[Mapping[str, float]], usable: Floats) -> list[float | None]:
+    if len(fit.draws) == 0:
+        return [None] * len(values)
+    losses = np.stack([fit.log_mean(one, fit.draws)[:, 0] for one in values])
+    losses = np.where(usable[:, None], losses, np.inf)
+    wins = np.isfinite(losses) & (losses <= losses.min(axis=0) + TIE)
+    return (wins / np.maximum(wins.sum(axis=0), 1)).mean(axis=1).tolist()
+
+
+def _find_best(options: Sequence[BudgetOption]) -> list[BudgetOption]:
+    """Return the candidates with the lowest loss; several where they tie."""
+    losses = {option.name: option.loss.value for option in options if option.loss and option.loss.value is not None}
+    lowest = min(losses.values(), default=np.inf)
+    return [one for one in options if losses.get(one.name, np.inf) <= lowest * (1 + TIE) and one.status == "ok"]
+
+
+def _list_costs(rates: Rates, data: float) -> dict[str, float]:
+    known = {name: getattr(rates, name) for name in ("compute", "hours", "gpu_hours", "money")}
+    return {name: rate * data for name, rate in known.items() if rate is not None}
+
+
+def _note_options(options: Sequence[BudgetOption], best: Sequence[BudgetOption]) -> list[str]:
+    notes = [f"{one.name}: {one.status}: {'; '.join(one.reasons)}" for one in options if one.status != "ok"]
+    notes += [
+        f"{one.name}: extrapolates {one.extrapolation:.2f} decades beyond the data"
+        for one in options
+        if one.status == "ok" and one.extrapolation
+    ]
+    if options and not best:
+        notes.append("no candidate can be trained within the budget")
+    if len(best) > 1:
+        notes.append(f"a tie: {', '.join(one.name for one in best)} reach the same loss")
+    return notes
+
+
+def _note_fit(fit: Fit) -> list[str]:
+    notes = [] if len(fit.draws) else ["the law has no draws, so no number here has an interval"]
+    return notes + [f"{w.code}: {w.message}" for w in fit.warnings if w.severity == "error"]

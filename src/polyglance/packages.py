@@ -1,0 +1,35 @@
+"""Packages that are not installed with polyglance itself, and the extras that install them."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+__all__ = ["EXTRAS", "describe_missing"]
+
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "torch": "train",
+        "transformers": "train",
+        "tokenizers": "train",
+        "safetensors": "train",
+        "PIL": "train",
+        "fsspec": "train",
+        "jinja2": "train",
+        "pyarrow": "parquet",
+        "matplotlib": "plots",
+    }
+)
+"""Top-level module -> extra of pyproject.toml. `train` installs what the others here install as well."""
+
+
+def describe_missing(error: ModuleNotFoundError, verb: str) -> str | None:
+    """Return the message for a module that an extra would install; None for other modules.
+
+    Args:
+        verb: words of the verb that needed it: `study run`.
+    """
+    module = (error.name or "").partition(".")[0]
+    if module not in EXTRAS:
+        return None
+    needs_all = not verb.startswith(("law", "score", "results"))
+    extra = "train" if needs_all else EXTRAS[module]
+    return f"{verb} needs {module}, which is not installed here: pip install 'polyglance[{extra}]'"

@@ -1,0 +1,63 @@
+"""Predictions of runs that were made before the runs: predictions.json is read and written here only."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from polyglance.config import from_dict, to_dict
+from polyglance.files import read_record, write_record
+
+__all__ = ["RunPrediction", "RunPredictions"]
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPrediction:
+    """One predicted loss of one run."""
+
+    run: str
+    """Id of the run."""
+    target: str
+    """Column of runs.csv that was predicted."""
+    value: float
+    """Predicted loss, in nats per token."""
+    low: float | None = None
+    """Lower end of the interval for a new run; None where the law has no interval."""
+    high: float | None = None
+    """Upper end."""
+    num_runs: int
+    """Runs that the law was fitted to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunPredictions:
+    """The content of predictions.json."""
+
+    confidence: float
+    """Confidence of the intervals."""
+    predictions: tuple[RunPrediction, ...]
+    already_measured: tuple[str, ...] = ()
+    """Runs that were finished when they were predicted, so that this is no prediction in the strict sense."""
+    problems: tuple[str, ...] = ()
+    """Laws that could not be fitted, one line each."""
+
+    def write(self, path: Path) -> None:
+        """Write predictions.json."""
+        write_record(path, {"format": _FORMAT, **to_dict(self)})
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read predictions.json.
+
+        Raises:
+            ValueError: no such file, another format, or a value missing or of another type: one line.
+        """
+        values = read_record(path)
+        version = values.pop("format", None)
+        if version != _FORMAT:
+            raise ValueError(f"{path}: format {version!r}; this version of polyglance reads format {_FORMAT}")
+        try:
+            return from_dict(cls, values)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None

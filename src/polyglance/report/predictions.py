@@ -1,0 +1,104 @@
+"""Predictions that a study made before its largest runs, beside what these runs measured."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from polyglance.prediction_records import RunPrediction
+from polyglance.report.folder import StudyFolder
+from polyglance.report.tables import TableColumn, number_column, text_column
+from polyglance.report.wording import (
+    COLUMN_NAMES,
+    MISSING,
+    format_count,
+    format_loss,
+    format_share,
+    format_signed_share,
+    name_family,
+    name_run,
+)
+from polyglance.run_records import RunRow
+
+__all__ = ["PREDICTION_COLUMNS", "CheckedPrediction", "check_predictions", "describe_predictions"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckedPrediction:
+    """A prediction and what the run measured."""
+
+    run: RunRow
+    made: RunPrediction
+    measured: float
+    """Loss of the run, in nats per token."""
+
+    @property
+    def error(self) -> float:
+        """Predicted / measured - 1."""
+        return self.made.value / self.measured - 1
+
+    @property
+    def is_inside(self) -> bool | None:
+        """Whether the interval for a new run holds what was measured; None where there is no interval."""
+        if self.made.low is None or self.made.high is None:
+            return None
+        return self.made.low <= self.measured <= self.made.high
+
+    @property
+    def interval(self) -> str:
+        """The interval in words."""
+        if self.made.low is None or self.made.high is None:
+            return MISSING
+        return f"{format_loss(self.made.low)} to {format_loss(self.made.high)}"
+
+
+def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
+    """Pair each prediction with the run it is about; those of runs that are not finished are left out."""
+    if study.predictions is None:
+        return ()
+    runs = {run.id: run for run in study.runs}
+    return tuple(
+        CheckedPrediction(run=runs[made.run], made=made, measured=runs[made.run][made.target])
+        for made in study.predictions.predictions
+        if made.run in runs
+        and made.target in COLUMN_NAMES
+        and runs[made.run][made.target] > 0
+        and made.value > 0
+        and math.isfinite(runs[made.run][made.target])
+    )
+
+
+def describe_predictions(study: StudyFolder, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
+    """Say for each family how far predictions and measurements are apart, how many intervals hold them, and what was no
+    prediction."""
+    sentences = []
+    for family in dict.fromkeys(one.run.family for one in checked):
+        for target in dict.fromkeys(one.made.target for one in checked):
+            chosen = [one for one in checked if (one.run.family, one.made.target) == (family, target)]
+            if not chosen:
+                continue
+            inside = [one.is_inside for one in chosen if one.is_inside is not None]
+            held = f"; {sum(inside)} of {len(inside)} intervals hold what was measured" if inside else ""
+            error = format_share(median(abs(one.error) for one in chosen))
+            sentences.append(
+                f"{name_family(family)}, {COLUMN_NAMES[target]}: median error {error} "
+                f"({len(chosen)} predicted from {chosen[0].made.num_runs} smaller ones){held}."
+            )
+    if study.predictions is not None:
+        if study.predictions.already_measured:
+            names = ", ".join(study.predictions.already_measured)
+            sentences.append(f"Measured before they were predicted, because the study was changed: {names}.")
+        sentences += [f"Not predicted: {problem}." for problem in study.predictions.problems]
+    return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+
+
+PREDICTION_COLUMNS: tuple[TableColumn[CheckedPrediction], ...] = (
+    text_column("run", lambda one: name_run(one.run)),
+    text_column("loss", lambda one: COLUMN_NAMES[one.made.target]),
+    number_column("runs in the fit", lambda one: float(one.made.num_runs), format_count),
+    number_column("predicted", lambda one: one.made.value, format_loss),
+    TableColumn(head="interval for a new run", text=lambda one: one.interval, number=lambda one: one.made.low),
+    number_column("measured", lambda one: one.measured, format_loss),
+    number_column("error", lambda one: one.error, format_signed_share),
+    text_column("inside", lambda one: {True: "yes", False: "no", None: MISSING}[one.is_inside]),
+)

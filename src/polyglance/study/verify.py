@@ -1,0 +1,105 @@
+"""Comparison of whole folders (a data set, a run, a study, a model) with the digests of their files.
+
+verify_folder(Path("out/study")).problems        # empty: every file that has a digest is as it was written
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from polyglance.config import from_dict
+from polyglance.data.manifest import MANIFEST_NAME, read_manifest
+from polyglance.data.shard_sums import SUMS_SUFFIX
+from polyglance.files import DIGESTS_NAME, file_sha256, read_digests, read_json, unseal
+from polyglance.mixture.features import FeatureStore
+from polyglance.mixture.token_cache import verify_token_cache
+from polyglance.train.checkpoint import CheckpointManifest
+
+__all__ = ["Verification", "verify_folder"]
+
+_MAX_RECORD_BYTES = 2**28
+_NOT_COUNTED = (".lock", DIGESTS_NAME)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """Result of a comparison."""
+
+    num_files: int
+    """Files that have a digest, or are sealed, and were compared."""
+    num_bytes: int
+    """Size of these files."""
+    problems: tuple[str, ...]
+    """Files that are damaged, changed or missing; one line each."""
+    without_digest: tuple[str, ...]
+    """Files that have none: of an older version, of an unfinished run, or of another program."""
+
+
+def verify_folder(folder: Path) -> Verification:
+    """Read every file that has a digest, in a folder and those in it, and compare it.
+
+    Raises:
+        ValueError: no such folder.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    checked: dict[Path, str] = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_dir() or path.suffix == ".json"):
+        for found, problem in _verify_place(path):
+            checked[found] = checked.get(found) or problem
+    for found, problem in _verify_place(folder):
+        checked[found] = checked.get(found) or problem
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _NOT_COUNTED]
+    sizes = [path.stat().st_size for path in checked if path.is_file()]
+    return Verification(
+        num_files=len(checked),
+        num_bytes=sum(sizes),
+        problems=tuple(problem for problem in checked.values() if problem),
+        without_digest=tuple(str(path.relative_to(folder)) for path in files if path not in checked),
+    )
+
+
+def _verify_place(path: Path) -> Iterator[tuple[Path, str]]:
+    """Yield each file that a folder lists or a record covers, with what is wrong with it; an empty text if nothing."""
+    try:
+        if path.is_dir():
+            for listed in read_digests(path).values():
+                yield _compare(path / Path(listed.name).name, listed.sha256)
+        else:
+            yield from _verify_record(path)
+    except (OSError, ValueError) as error:
+        yield path, str(error) if str(path.name) in str(error) else f"{path}: {error}"
+
+
+def _verify_record(path: Path) -> Iterator[tuple[Path, str]]:
+    values = read_json(path, max_bytes=_MAX_RECORD_BYTES)
+    if not isinstance(values, dict):
+        return
+    is_sealed = "seal" in values
+    content = unseal(values, str(path))
+    if is_sealed:
+        yield path, ""
+    match path.name:
+        case "manifest.json" if path.name == MANIFEST_NAME and "shards" in content:
+            for shard in read_manifest(path.parent).shards:
+                where = path.parent / "shards" / shard.name
+                yield _compare(where, shard.sha256)
+                if shard.sums_sha256 is not None:
+                    yield _compare(where.with_suffix(SUMS_SUFFIX), shard.sums_sha256)
+        case "checkpoint.json":
+            for file in from_dict(CheckpointManifest, content, allow_nan=True).files:
+                yield _compare(path.parent / Path(file.name).name, file.sha256)
+        case "tokens.json":
+            yield from verify_token_cache(path.parent)
+        case "features.json":
+            for feature_file in FeatureStore(path.parent).info.files:
+                where = path.parent / feature_file.name
+                yield _compare(where, feature_file.sha256)
+                if feature_file.sums_sha256 is not None:
+                    yield _compare(where.with_suffix(SUMS_SUFFIX), feature_file.sums_sha256)
+
+
+def _compare(path: Path, sha256: str) -> tuple[Path, str]:
+    if not path.is_file():
+        return path, f"{path}: missing"
+    return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 is another)"

@@ -1,0 +1,83 @@
+"""Predicted runs beside what they measured."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from synthetic_study import grid, write_study
+
+from polyglance.prediction_records import RunPrediction, RunPredictions
+from polyglance.report import write_report
+from polyglance.report.folder import read_study
+from polyglance.report.predictions import check_predictions, describe_predictions
+
+ROWS = grid(seeds=1, frozen=False)
+FIRST, SECOND = ROWS[-1], ROWS[-2]
+
+
+def made(run: str, value: float, low: float | None, high: float | None, target: str = "UC_prefix") -> RunPrediction:
+    return RunPrediction(run=run, target=target, value=value, low=low, high=high, num_runs=10)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_study(tmp_path, ROWS)
+    first, second = FIRST["UC_prefix"], SECOND["UC_prefix"]
+    record = RunPredictions(
+        confidence=0.95,
+        predictions=(
+            made(FIRST["id"], 1.1 * first, 0.9 * first, 1.3 * first),
+            made(SECOND["id"], 0.7 * second, 0.6 * second, 0.8 * second),
+            made(FIRST["id"], FIRST["ST"], None, None, "ST"),
+            made("not-finished", 0.5, None, None),
+        ),
+        already_measured=(SECOND["id"],),
+        problems=("SC: too few runs",),
+    )
+    record.write(tmp_path / "prediction" / "predictions.json")
+    return tmp_path
+
+
+def test_errors_and_intervals(folder: Path) -> None:
+    study = read_study(folder)
+    checked = check_predictions(study)
+    assert [one.error for one in checked] == [pytest.approx(0.1), pytest.approx(-0.3), pytest.approx(0.0)]
+    assert [one.is_inside for one in checked] == [True, False, None]
+    assert describe_predictions(study, checked) == (
+        "From scratch, unseen captioning after the prefix: median error 20 % (2 predicted from 10 smaller ones); "
+        "1 of 2 intervals hold what was measured.",
+        "From scratch, seen translation: median error 0 % (1 predicted from 10 smaller ones).",
+        f"Measured before they were predicted, because the study was changed: {SECOND['id']}.",
+        "Not predicted: SC: too few runs.",
+    )
+
+
+def test_the_page_and_results_hold_them(folder: Path) -> None:
+    result = write_report(folder)
+    html = result.page.read_text()
+    assert '<section id="predictions">' in html
+    assert html.count("Predicted UC: unseen captioning after the prefix") == 1
+    assert "−30 %" in html
+    assert "+10 %" in html
+    values = json.loads(result.results.read_text())["predictions"]
+    assert [value["inside"] for value in values] == [True, False, None]
+    assert values[0]["measured"] == FIRST["UC_prefix"]
+
+
+@pytest.mark.parametrize("text", ["{", '{"format": 9}', '{"format": 1, "confidence": 0.9}', "[]"])
+def test_a_damaged_file_leaves_a_note(folder: Path, text: str) -> None:
+    (folder / "prediction" / "predictions.json").write_text(text)
+    result = write_report(folder)
+    (note,) = result.notes
+    assert note.startswith("prediction/predictions.json")
+    assert "\n" not in note
+    assert 'id="predictions"' not in result.page.read_text()
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, math.inf, 1e-30])
+def test_odd_numbers_give_a_page(folder: Path, value: float) -> None:
+    record = RunPredictions(confidence=0.95, predictions=(made(FIRST["id"], value, -value, value),))
+    if math.isfinite(value):
+        record.write(folder / "prediction" / "predictions.json")
+    assert write_report(folder).num_runs == len(ROWS)

@@ -1,0 +1,122 @@
+"""Predictions of the largest runs: made before they start, from the others alone, and right where a law holds."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from polyglance.config import load
+from polyglance.prediction_records import RunPredictions
+from polyglance.run_records import RunRow, write_runs
+from polyglance.study import StudyConfig, predictions, run_study
+from polyglance.study.config import PredictionConfig
+from polyglance.study.jobs import Job, is_held_out, list_jobs, list_runs
+
+TOML = """
+out = "{out}"
+prediction = {{}}
+seeds = {seeds}
+[data.world]
+num_train_images = 120
+num_test_images = 40
+[coverage]
+caption = ["en"]
+translation = ["en", "fr"]
+[mixture]
+batch_size = 8
+[[families]]
+name = "scratch"
+widths = {widths}
+samples = {samples}
+[evaluation]
+samples_per_cell = 4
+captions_per_cell = 2
+translations_per_cell = 2
+ambiguous_per_cell = 2
+max_new_tokens = 3
+[laws]
+targets = ["UC_prefix"]
+bootstrap = 20
+"""
+
+
+def make_config(folder: Path, *, widths: str, samples: str, seeds: str = "[0]") -> StudyConfig:
+    path = folder / "study.toml"
+    path.write_text(TOML.format(out=folder / "out", widths=widths, samples=samples, seeds=seeds))
+    return load(StudyConfig, path)
+
+
+def test_the_prediction_stands_between_the_others_and_the_largest(tmp_path: Path) -> None:
+    config = make_config(tmp_path, widths="[8, 16]", samples="[32, 80]", seeds="[0, 1]")
+    jobs = {job.id: job for job in list_jobs(config)}
+    held_out = [f"scratch-d16-s80-seed{seed}" for seed in (0, 1)]
+    assert [job.id for job in list_runs(config) if is_held_out(config, job)] == held_out
+    assert list(jobs)[-3:] == ["prediction", *held_out]
+    assert set(jobs["prediction"].after) == {job.id for job in list_runs(config)} - set(held_out)
+    assert all(jobs[name].after == ("prediction",) for name in held_out)
+    plain = {job.id: job for job in list_jobs(replace(config, prediction=None))}
+    assert all(job.fingerprint == jobs[name].fingerprint for name, job in plain.items()), "no run is made again for it"
+    more = make_config(tmp_path, widths="[4, 8, 16]", samples="[32, 80]", seeds="[0, 1]")
+    assert {job.id: job for job in list_jobs(more)}["prediction"].fingerprint != jobs["prediction"].fingerprint
+
+
+@pytest.mark.parametrize(("widths", "samples"), [("[8]", "[32, 80]"), ("[8, 16]", "[32]")])
+def test_a_family_without_smaller_runs_is_refused(tmp_path: Path, widths: str, samples: str) -> None:
+    with pytest.raises(ValueError, match="needs two sizes and two budgets; family 'scratch' has fewer"):
+        make_config(tmp_path, widths=widths, samples=samples)
+
+
+def _count(job: Job) -> float:
+    return 1000.0 * job.width**2
+
+
+@pytest.fixture
+def exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
+    """A study whose finished runs follow a power law in P and S; those of 5,120 samples with width 64 diverged."""
+    config = make_config(tmp_path, widths="[16, 32, 64]", samples="[1280, 2560, 5120]")
+    monkeypatch.setattr(predictions, "write_table", _write_exact)
+    monkeypatch.setattr(predictions, "is_done", lambda _, job: job.width != 64 or job.samples != 2560)
+    counts = {("scratch", f"d{width}"): SimpleNamespace(num_parameters=1000 * width**2) for width in (16, 32, 64)}
+    monkeypatch.setattr(predictions, "count_models", lambda *_: counts)
+    return config
+
+
+def _write_exact(_: StudyConfig, path: Path, runs: list[Job]) -> Path:
+    rows = [
+        RunRow(id=job.id, family="scratch", size=job.size, start="random", P=_count(job), S=job.samples, T=6.0)
+        for job in runs
+    ]
+    losses = [9e4 * run["P"] ** -0.5 * run["S"] ** -0.7 for run in rows]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_runs(path, [replace(row, UC_prefix=y, ST=y / 2) for row, y in zip(rows, losses, strict=True)])
+    return path
+
+
+def test_a_law_that_holds_is_predicted_from_the_smaller_runs_alone(exact: StudyConfig, tmp_path: Path) -> None:
+    record = predictions.predict_held_out_runs(exact, tmp_path / "prediction")
+    made = {one.target: one for one in record.predictions}
+    assert list(made) == ["UC_prefix", "ST"]
+    expected = 9e4 * (1000.0 * 64**2) ** -0.5 * 5120.0**-0.7
+    assert made["UC_prefix"].value == pytest.approx(expected, rel=0.02)
+    assert made["ST"].value == pytest.approx(expected / 2, rel=0.02)
+    assert all(one.run == "scratch-d64-s5120-seed0" and one.num_runs == 7 for one in made.values())
+    assert record.already_measured == ("scratch-d64-s5120-seed0",), "is_done says that it was finished before"
+    (problem,) = record.problems
+    assert problem.startswith("SC: ")
+    assert RunPredictions.read(tmp_path / "prediction" / "predictions.json") == record
+
+
+@pytest.mark.slow
+def test_a_study_predicts_before_its_largest_run_starts(tmp_path: Path) -> None:
+    config = make_config(tmp_path, widths="[8, 16]", samples="[32, 80]", seeds="[0, 1]")
+    config = replace(config, prediction=PredictionConfig(targets=("UC_prefix",), bootstrap=20))
+    done: list[str] = []
+    result = run_study(config, workers=1, say=lambda line: done.append(line.partition("] ")[2].partition(" in ")[0]))
+    assert done[-3:] == ["prediction", "scratch-d16-s80-seed0", "scratch-d16-s80-seed1"]
+    record = RunPredictions.read(config.out / "prediction" / "predictions.json")
+    assert record.already_measured == ()
+    assert [one.run for one in record.predictions] == ["scratch-d16-s80-seed0", "scratch-d16-s80-seed1"]
+    assert all(math.isfinite(one.value) and one.num_runs == 6 for one in record.predictions)
+    assert "Predicted before they were run" in result.report.read_text()
