@@ -18,7 +18,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "to_reduced_rgb", "to_rgb"]
+__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are read. Not all that Pillow reads: some of its formats start other programs."""
@@ -86,6 +86,20 @@ def to_rgb(
         except ImageError as error:
             image = _load(_add_end_of_jpeg(data, error), max_pixels)
         return _rgb(image, background)
+
+
+def picture_to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
+    """The upright RGB pixels of a picture that is open already.
+
+    Raises:
+        ImageError: pixels that cannot be read as RGB, or a file behind the picture that is damaged.
+    """
+    with _without_warnings():
+        try:
+            picture.load()
+        except _DECODER_ERRORS as error:
+            raise _error_of(error) from None
+        return _rgb(picture, background)
 
 
 def to_reduced_rgb(

@@ -98,7 +98,7 @@ def test_bad_folders(fault: str, folder: Path, tmp_path: Path) -> None:
             weights.write_bytes(weights.read_bytes()[:-8])
             message = f"{weights}: cut short"
         case "no processor":
-            (tmp_path / "processor.json").unlink()
+            (tmp_path / "processor_config.json").unlink()
             message = "without its processor"
         case "other kind":
             (tmp_path / "config.json").write_text(json.dumps({"model_type": "bart"}))

@@ -122,7 +122,7 @@ def readers(place: Path, world: Path) -> dict[str, Callable[[Path], Any]]:
 
     return {
         "model/config.json": read_model,
-        "model/processor.json": Processor.load,
+        "model/processor_config.json": Processor.load,
         "model/tokenizer.json": Processor.load,
         "model/generation_config.json": lambda folder: load_pretrained(Polyglance, folder),
         "model/model.safetensors.index.json": lambda folder: (model_type(folder), load_polyglance(folder)),

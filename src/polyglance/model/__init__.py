@@ -1,6 +1,6 @@
 """The model family: a vision tower and an encoder read image and prompt, a decoder writes.
 
-    from polyglance.model import Polyglance     # registers the model with transformers' Auto classes
+    from polyglance.model import Polyglance     # registers model and processor with transformers' Auto classes
     model = AutoModel.from_pretrained("out")
 
 Names are imported on first use, so that configurations in this folder can be read without torch.
@@ -13,10 +13,16 @@ if TYPE_CHECKING:
     from polyglance.model.architecture import Polyglance
     from polyglance.model.configuration import PolyglanceConfig
     from polyglance.model.generate import PolyglanceCaptioner
+    from polyglance.model.processor import Processor
 
-__all__ = ["Polyglance", "PolyglanceCaptioner", "PolyglanceConfig"]
+__all__ = ["Polyglance", "PolyglanceCaptioner", "PolyglanceConfig", "Processor"]
 
-_MODULES = {"Polyglance": "architecture", "PolyglanceCaptioner": "generate", "PolyglanceConfig": "configuration"}
+_MODULES = {
+    "Polyglance": "architecture",
+    "PolyglanceCaptioner": "generate",
+    "PolyglanceConfig": "configuration",
+    "Processor": "processor",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,14 +1,24 @@
 """Keys and values kept while decoding: written in place, and shared by the beams of an image."""
 
+import copy
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, EncoderDecoderCache
+from transformers.cache_utils import (
+    Cache,
+    DynamicCache,
+    DynamicLayer,
+    EncoderDecoderCache,
+    QuantizedCache,
+    StaticCache,
+)
 from transformers.modeling_outputs import Seq2SeqLMOutput
 
-__all__ = ["CACHE_ARGUMENT", "GrowingLayer", "ImageCache"]
+__all__ = ["CACHE_ARGUMENT", "GrowingLayer", "ImageCache", "make_cache"]
 
 CACHE_ARGUMENT = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
 """Name under which transformers' layers take a cache and give it back: `cache` from 5.24 on."""
@@ -78,6 +88,44 @@ class ImageCache(EncoderDecoderCache):  # type: ignore[misc]
         """Keep the encoder's keys of these images, and the tokens' keys of these rows."""
         self.self_attention_cache.batch_select_indices(rows)
         self.cross_attention_cache.batch_select_indices(images)
+
+
+def make_cache(
+    kind: str | None = None,
+    *,
+    config: Any = None,
+    max_length: int = 0,
+    options: Mapping[str, Any] | None = None,
+) -> EncoderDecoderCache:
+    """Make a cache for transformers' loops. The encoder's keys are kept whole, whatever the kind.
+
+    Args:
+        kind: `cache_implementation` of transformers' `generate`. None: it keeps every token, and masks apply Gemma-2's
+            sliding window.
+        config: the decoder's (static and quantised caches).
+        max_length: longest text in tokens (static caches).
+        options: further arguments of a quantised cache (`cache_config` of `generate`).
+
+    Raises:
+        ValueError: a kind that is not known, or options that it does not take.
+    """
+    is_offloaded = kind is not None and kind.startswith("offloaded")
+    if options and kind != "quantized":
+        raise ValueError("cache_config would have no effect: only a quantised cache takes it")
+    if kind in (None, "dynamic", "offloaded"):
+        texts: Cache = DynamicCache(offloading=is_offloaded)
+    elif kind in ("static", "offloaded_static"):
+        texts = StaticCache(config=config, max_cache_len=max_length, offloading=is_offloaded)
+    elif kind == "quantized":
+        values = dict(options or {})
+        whole = copy.deepcopy(config)  # the library quantises no sliding layers; masks apply their window
+        if getattr(whole, "layer_types", None) is not None:
+            whole.layer_types, whole.sliding_window = ["full_attention"] * whole.num_hidden_layers, None
+        texts = QuantizedCache(values.pop("backend", "quanto"), whole, **values)
+    else:
+        known = "dynamic, static, offloaded, offloaded_static, quantized"
+        raise ValueError(f"no cache of kind {kind!r}; known: {known}")
+    return EncoderDecoderCache(texts, DynamicCache(offloading=is_offloaded))
 
 
 def _new_buffer(states: Tensor, length: int) -> Tensor:

@@ -7,6 +7,7 @@ from transformers import AutoConfig, BartConfig, PreTrainedConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.engines.loading import loading, read_model_config
+from polyglance.model.hub_files import CONFIG_AUTO_MAP, write_module
 from polyglance.model.vision import ConvStemConfig
 
 __all__ = ["PolyglanceConfig", "load_config"]
@@ -22,6 +23,7 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
     """
 
     model_type = "polyglance"
+    keys_to_ignore_at_inference: ClassVar = ["cache", "past_key_values"]
     sub_configs: ClassVar = {"vision_config": AutoConfig, "encoder_config": BartConfig, "decoder_config": AutoConfig}
 
     def __init__(
@@ -53,6 +55,16 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         kwargs.setdefault("decoder_start_token_id", self.decoder_config.eos_token_id)
         kwargs["is_encoder_decoder"] = True
         super().__init__(**kwargs)
+        self.auto_map = dict(CONFIG_AUTO_MAP)
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write config.json, and the module by which Auto classes find this model."""
+        super().save_pretrained(save_directory, **kwargs)
+        write_module(save_directory)
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoConfig") -> None:
+        """Do nothing: folders have the module that Auto classes import; the library would copy this file instead."""
 
     @property
     def vocab_size(self) -> int:

@@ -18,8 +18,9 @@ from transformers.masking_utils import (
 )
 from transformers.modeling_outputs import BaseModelOutputWithPast
 from transformers.models.bart.modeling_bart import BartDecoder
-from transformers.models.gemma2.modeling_gemma2 import Gemma2DecoderLayer, Gemma2Model, Gemma2RMSNorm
+from transformers.models.gemma2.modeling_gemma2 import Gemma2Attention, Gemma2DecoderLayer, Gemma2Model, Gemma2RMSNorm
 from transformers.models.t5gemma.modeling_t5gemma import T5GemmaCrossAttention
+from transformers.utils.output_capturing import OutputRecorder
 
 from polyglance.model.attention import ATTENTION
 from polyglance.model.cache import CACHE_ARGUMENT
@@ -60,10 +61,10 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
         self,
         hidden_states: Float[Tensor, "B T D"],
         position_embeddings: tuple[Tensor, Tensor] | None = None,
-        attention_mask: Tensor | None = None,
+        attention_mask: Any = None,  # a tensor, or what flex attention takes
         position_ids: Tensor | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
-        encoder_attention_mask: Tensor | None = None,
+        encoder_attention_mask: Any = None,
         **kwargs: Any,
     ) -> Float[Tensor, "B T D"]:
         cache = kwargs.pop(CACHE_ARGUMENT, None)
@@ -90,6 +91,11 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
     """Gemma-2 with cross-attention to an encoder's states."""
 
     _no_split_modules: ClassVar = ["GatedGemma2Layer"]
+    _can_record_outputs: ClassVar = {
+        "hidden_states": GatedGemma2Layer,
+        "attentions": OutputRecorder(Gemma2Attention, index=1),
+        "cross_attentions": OutputRecorder(T5GemmaCrossAttention, index=1),
+    }
     _supports_sdpa = False  # it leaves out the soft-cap; transformers 5.20 says True of Gemma-2
 
     def __init__(self, config: Gemma2Config) -> None:
@@ -99,15 +105,17 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
 
     def forward(
         self,
-        input_ids: Int[Tensor, "B T"],
+        input_ids: Int[Tensor, "B T"] | None = None,
         attention_mask: Tensor | dict[str, Tensor] | None = None,
         encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Tensor | None = None,
+        inputs_embeds: Float[Tensor, "B T D"] | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         if encoder_hidden_states is None:
             raise ValueError("the decoder needs encoder_hidden_states: its layers read the image through them")
-        inputs_embeds = self.embed_tokens(input_ids)
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
         cross_mask = create_bidirectional_mask(
             config=self.config,
             inputs_embeds=inputs_embeds,

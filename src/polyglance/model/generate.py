@@ -21,10 +21,10 @@ from polyglance.engines.loading import load_pretrained
 from polyglance.language_identity import judge_language
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint
+from polyglance.model.checkpoint import Checkpoint, find_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.decoding import decode_ids
-from polyglance.model.processor import Processor, resolve_prefix
+from polyglance.model.processor import ImageInput, Processor, list_images, resolve_prefix
 from polyglance.records import Style
 
 __all__ = ["Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
@@ -35,7 +35,7 @@ class Generated:
     """A text about an image, or an error."""
 
     image: str
-    """Image file."""
+    """Image file; `image 0` and so on for pictures and arrays, by their place."""
     language: str
     """Language code."""
     source: str | None = None
@@ -53,13 +53,14 @@ class Generated:
 @dataclass(frozen=True)
 class _Request:
     result: Generated
+    image: ImageInput
     prompt: str
     num_tokens: int
     order: int
 
 
 class PolyglanceCaptioner:
-    """A model with its processor: image files in, texts out.
+    """A model with its processor: images in, texts out.
 
     Args:
         model: on the device it is to run on.
@@ -72,9 +73,10 @@ class PolyglanceCaptioner:
 
     @classmethod
     def load(cls, folder: str | Path, *, device: str = "auto", dtype: Dtype = "auto") -> "PolyglanceCaptioner":
-        """Load the model and the processor in a folder.
+        """Load the model and the processor in a folder, or of a model on the Hugging Face hub.
 
         Args:
+            folder: the folder, or NAME@COMMIT on the hub (`polyglance.model.checkpoint.find_folder`).
             device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one.
             dtype: precision of the weights; `auto`: float32 on a CPU and bfloat16 on a GPU.
 
@@ -83,12 +85,13 @@ class PolyglanceCaptioner:
         """
         device = choose_device(device)
         weights_dtype = getattr(torch, choose_dtype(dtype, device))
+        folder = find_folder(folder)
         return cls(load_polyglance(folder).to(device, weights_dtype), Processor.load(folder))
 
     def caption(
         self,
-        images: Sequence[str | Path],
-        languages: Sequence[str],
+        images: ImageInput | Sequence[ImageInput],
+        languages: str | Sequence[str],
         *,
         prefix: str = "auto",
         style: Style = "short",
@@ -97,64 +100,77 @@ class PolyglanceCaptioner:
         """Caption each image in each language. Results are in the order of the images, then of the languages.
 
         Args:
+            images: one image or several: files, pictures of Pillow, arrays of uint8 pixels.
+            languages: one language code or several.
             prefix: words that captions are started with, to fix their language: `auto` the language's usual words,
                 `none` none, else the words themselves.
             style: length of the caption that the prompt asks for.
 
         Raises:
-            ValueError: an unknown language, or one without a prefix. An image that cannot be read raises nothing: the
-                `error` of its results gives the reason.
+            ValueError: an unknown language, one without a prefix, or something that is no image. A file that cannot be
+                read raises nothing: the `error` of its results gives the reason.
         """
+        codes = _list_codes(languages)
         requests = [
             (
-                Generated(image=str(image), language=code, prefix=resolve_prefix(code, prefix)),
+                Generated(image=name, language=code, prefix=resolve_prefix(code, prefix)),
+                image,
                 write_prompt("caption", code, style=style),
             )
-            for image in images
-            for code in languages
+            for name, image in _name_images(images)
+            for code in codes
         ]
         return self._run(requests, config or GenerateConfig())
 
     def translate(
         self,
-        images: Sequence[str | Path],
-        texts: Sequence[str],
-        languages: Sequence[str],
+        images: ImageInput | Sequence[ImageInput],
+        texts: str | Sequence[str],
+        languages: str | Sequence[str],
         *,
         config: GenerateConfig | None = None,
     ) -> list[Generated]:
         """Translate each English text, about the image with the same index, into each language.
 
         Raises:
-            ValueError: an unknown language, or a text too long for the encoder.
+            ValueError: an unknown language, a text too long for the encoder, something that is no image, or more or
+                fewer texts than images.
         """
+        codes, named = _list_codes(languages), _name_images(images)
+        sources = [texts] if isinstance(texts, str) else list(texts)
+        if len(named) != len(sources):
+            raise ValueError(f"{len(named)} images and {len(sources)} texts: each text needs its image")
         requests = [
-            (Generated(image=str(image), language=code, source=text), write_prompt("translation", code, source=text))
-            for image, text in zip(images, texts, strict=True)
-            for code in languages
+            (
+                Generated(image=name, language=code, source=text),
+                image,
+                write_prompt("translation", code, source=text),
+            )
+            for (name, image), text in zip(named, sources, strict=True)
+            for code in codes
         ]
         return self._run(requests, config or GenerateConfig())
 
     @torch.no_grad()
-    def _run(self, asked: Sequence[tuple[Generated, str]], config: GenerateConfig) -> list[Generated]:
-        """Answer requests, given as (result without text, prompt), about the images of a few batches at a time: their
-        features are computed once, and requests are sorted by length, so that batches have little padding."""
+    def _run(self, asked: Sequence[tuple[Generated, ImageInput, str]], config: GenerateConfig) -> list[Generated]:
+        """Answer requests, given as (result without text, image, prompt), about the images of a few batches at a time:
+        their features are computed once, and requests are sorted by length, so that batches have little padding."""
         requests: dict[str, list[_Request]] = {}
-        for order, (result, text) in enumerate(asked):
-            request = _Request(result, text, len(self.processor.prompt_ids(text)), order)
+        for order, (result, image, text) in enumerate(asked):
+            request = _Request(result, image, text, len(self.processor.prompt_ids(text)), order)
             requests.setdefault(result.image, []).append(request)
         results: dict[int, Generated] = {}
-        images = iter(requests)
-        while window := list(islice(images, 4 * config.batch_size)):
+        names = iter(requests)
+        while window := list(islice(names, 4 * config.batch_size)):
             features: dict[str, Tensor] = {}
-            for image in window:
+            for name in window:
                 try:
-                    pixels = self.processor.images([image])
+                    pixels = self.processor.images([requests[name][0].image])
                 except ValueError as error:
-                    results |= {one.order: replace(one.result, error=str(error)) for one in requests[image]}
+                    results |= {one.order: replace(one.result, error=str(error)) for one in requests[name]}
                 else:
-                    features[image] = self.model.encode_image(pixels.to(self.model.device, self.model.dtype))[0]
-            readable = [request for image in features for request in requests[image]]
+                    features[name] = self.model.encode_image(pixels.to(self.model.device, self.model.dtype))[0]
+            readable = [request for name in features for request in requests[name]]
             for batch in self._batches(readable, config.batch_size):
                 texts = self._decode(batch, features, config)
                 for request, text in zip(batch, texts, strict=True):
@@ -191,6 +207,22 @@ class PolyglanceCaptioner:
         ids = generate_ids(self.model, self.processor, prompts, image_features, prefix=prefix, config=config)
         start = self.processor.config.target_start_ids if keep_prefix else self.processor.start_ids(prefix)
         return self.processor.texts(ids[:, len(start) :])
+
+
+def _name_images(images: ImageInput | Sequence[ImageInput]) -> list[tuple[str, ImageInput]]:
+    """Return images with the names that results have for them."""
+    listed = list_images(images)
+    return [(str(one) if isinstance(one, (str, Path)) else f"image {i}", one) for i, one in enumerate(listed)]
+
+
+def _list_codes(languages: str | Sequence[str]) -> list[str]:
+    codes = [languages] if isinstance(languages, str) else list(languages)
+    for code in codes:
+        if not isinstance(code, str):
+            raise ValueError(f"{code!r} is no language code; for example 'es'")
+    if not codes:
+        raise ValueError("give a language, for example 'es'")
+    return codes
 
 
 def _finish(result: Generated, text: str) -> Generated:

@@ -1,42 +1,53 @@
-"""Turns texts and image files into a model's tensors and back; saved with the model.
+"""Turns texts and images into a model's tensors and back; saved with the model.
 
-processor = Processor.load("out")
-pixels = processor.images(["cat.png"])
-ids, mask = processor.prompts(["The target language is German. What does the image describe?"])
+processor = Processor.from_pretrained("out")
+inputs = processor(images="cat.png", text="The target language is German. What does the image describe?")
+processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from PIL import Image
 from tokenizers import Tokenizer
 from torch import Tensor
+from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from polyglance.config import from_dict, to_dict
 from polyglance.files import DamagedError, read_json, write_json
-from polyglance.images import ImageError
-from polyglance.languages import language
-from polyglance.mixture.collate import pad
+from polyglance.images import ImageError, picture_to_rgb
+from polyglance.languages import did_you_mean, language
+from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.model.checkpoint import find_folder
 from polyglance.model.configuration import PolyglanceConfig
+from polyglance.model.hub_files import PROCESSOR_AUTO_MAP, write_module
 from polyglance.model.vision import normalise_pixels
 
-__all__ = ["Processor", "ProcessorConfig", "resolve_prefix"]
+__all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "resolve_prefix"]
 
-_CONFIG = "processor.json"
+_CONFIG = "processor_config.json"
+_OLD_CONFIG = "processor.json"
+"""Name of the settings in folders that were written before there was a processor of transformers."""
 _MAX_SIDE = 16_384
 """Largest side of the square images, in pixels."""
 _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decoder_tokenizer.json"
 
+ImageInput = str | Path | Image.Image | np.ndarray | Tensor
+"""An image: a file, a picture of Pillow, or uint8 pixels: height x width, with 1, 3 or 4 channels last."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessorConfig:
-    """Sizes and ids for preparing texts and images; the content of processor.json."""
+    """Sizes and ids for preparing texts and images; the content of processor_config.json."""
 
     image_size: int
     """Side of the square that images are resized to, in pixels: bicubic, without keeping the aspect ratio."""
@@ -50,6 +61,8 @@ class ProcessorConfig:
     """Ids after a prompt."""
     target_start_ids: tuple[int, ...]
     """Ids that decoding starts from, before a language prefix."""
+    target_end_id: int | None = None
+    """Id that ends a text; None: not known (folders written before it was kept)."""
 
     def __post_init__(self) -> None:
         ids = (self.prompt_pad_id, *self.prompt_start_ids, *self.prompt_end_ids, *self.target_start_ids)
@@ -60,16 +73,19 @@ class ProcessorConfig:
 
     @classmethod
     def read(cls, folder: Path) -> "ProcessorConfig":
-        """Read processor.json of a model's folder.
+        """Read the settings of the processor in a model's folder.
 
         Raises:
             ValueError: there is none, or a value that does not fit: one line.
         """
-        path = folder / _CONFIG
+        path = folder / (_OLD_CONFIG if not (folder / _CONFIG).exists() else _CONFIG)
         if not path.exists():
             raise ValueError(f"{folder}: no {_CONFIG}: this model was saved without its processor")
         try:
-            return from_dict(cls, read_json(path, max_bytes=2**20))
+            values = read_json(path, max_bytes=2**20)
+            if isinstance(values, dict):
+                values = {name: value for name, value in values.items() if name not in ("processor_class", "auto_map")}
+            return from_dict(cls, values)
         except DamagedError:
             raise
         except ValueError as error:
@@ -77,8 +93,8 @@ class ProcessorConfig:
             raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
 
 
-class Processor:
-    """The tokenizers of encoder and decoder, and the image transform.
+class Processor(ProcessorMixin):  # type: ignore[misc]
+    """The tokenizers of encoder and decoder, and the image transform: a processor of transformers.
 
     Args:
         encoder_tokenizer: tokenizer of prompts.
@@ -88,6 +104,7 @@ class Processor:
     def __init__(
         self, config: ProcessorConfig, encoder_tokenizer: Tokenizer, decoder_tokenizer: Tokenizer | None = None
     ) -> None:
+        super().__init__()
         self.config = config
         self.encoder_tokenizer = encoder_tokenizer
         self.decoder_tokenizer = decoder_tokenizer or encoder_tokenizer
@@ -120,6 +137,7 @@ class Processor:
             prompt_start_ids=(encoder.bos_token_id,) if two else (),
             prompt_end_ids=(encoder.eos_token_id,),
             target_start_ids=(start,) if start == bos else (start, bos),
+            target_end_id=config.eos_token_id,
         )
         processor = cls(settings, encoder_tokenizer, decoder_tokenizer)
         processor.check_vocabularies(config)
@@ -152,13 +170,62 @@ class Processor:
                     f"the model {rows} rows: they do not belong together"
                 )
 
-    def images(self, paths: Sequence[str | Path]) -> Float[Tensor, "B 3 H W"]:
-        """Read image files as the vision tower's input.
+    def __call__(
+        self,
+        images: ImageInput | Sequence[ImageInput] | None = None,
+        text: str | Sequence[str] | None = None,
+        *,
+        text_target: str | Sequence[str] | None = None,
+        prefix: str | None = None,
+        return_tensors: Literal["pt"] | None = "pt",
+        padding: bool | Literal["longest"] = True,
+        **unknown: Any,
+    ) -> BatchFeature:
+        """Make the model's inputs from images and prompts, one of each per row.
+
+        Args:
+            images: `pixel_values`: one image or several.
+            text: `input_ids` and `attention_mask`: one prompt or several (`polyglance.mixture.prompts.write_prompt`).
+            text_target: `labels`: the texts to be learnt, with the end token, filled up with -100.
+            prefix: `decoder_input_ids`: what `generate` starts from, the words of a language prefix included.
+            return_tensors, padding: tensors of torch, rows filled up to the longest; nothing else is offered.
 
         Raises:
-            ValueError: a file that cannot be read as an image; the message names it.
+            TypeError: an argument that is not known; the message names the nearest one.
+            ValueError: an image that cannot be read, a prompt that is too long, or lists of different lengths.
         """
-        pixels = np.stack([_read_pixels(Path(path), self.config.image_size) for path in paths])
+        for name in unknown:
+            known = ("images", "text", "text_target", "prefix", "return_tensors", "padding")
+            raise TypeError(f"the processor has no argument {name!r}; {did_you_mean(name, known)}")
+        if return_tensors not in ("pt", None) or padding not in (True, False, "longest"):
+            raise ValueError("the processor makes tensors of torch, filled up to the longest row: return_tensors='pt'")
+        rows: dict[str, list[Any]] = {}
+        for name, values in (("images", images), ("text", text), ("text_target", text_target)):
+            if values is not None:
+                rows[name] = list_images(values) if name == "images" else _list_texts(values)  # type: ignore[arg-type]
+        if not rows:
+            raise ValueError("give images or text")
+        lengths = {name: len(values) for name, values in rows.items()}
+        if len(set(lengths.values())) > 1:
+            raise ValueError(f"one of each per row is needed; given: {lengths}")
+        data: dict[str, Tensor] = {}
+        if images is not None:
+            data["pixel_values"] = self.images(rows["images"])
+        if text is not None:
+            data["input_ids"], data["attention_mask"] = self.prompts(rows["text"])
+        if text_target is not None:
+            data["labels"] = pad([self._label_ids(one) for one in rows["text_target"]], IGNORED)
+        if prefix is not None:
+            data["decoder_input_ids"] = torch.tensor([self.start_ids(prefix)] * next(iter(lengths.values())))
+        return BatchFeature(data)
+
+    def images(self, images: Sequence[ImageInput]) -> Float[Tensor, "B 3 H W"]:
+        """Read images as the vision tower's input.
+
+        Raises:
+            ValueError: an image that cannot be read; the message names it.
+        """
+        pixels = np.stack([_read_pixels(image, self.config.image_size) for image in images])
         return normalise_pixels(torch.from_numpy(pixels))
 
     def prompts(self, texts: Sequence[str]) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
@@ -196,15 +263,86 @@ class Processor:
         decoded = self.decoder_tokenizer.decode_batch(ids.tolist(), skip_special_tokens=True)
         return [text.strip() for text in decoded]
 
-    def save(self, folder: str | Path) -> None:
-        """Write settings and tokenizers into a model's folder."""
-        folder = Path(folder)
-        write_json(folder / _CONFIG, to_dict(self.config), indent=2)
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        """The decoder's tokenizer as transformers' own class: generated ids to texts."""
+        tokenizer = PreTrainedTokenizerFast(tokenizer_object=self.decoder_tokenizer)
+        tokenizer.clean_up_tokenization_spaces = False
+        return tokenizer
+
+    def batch_decode(self, ids: Any, **kwargs: Any) -> list[str]:
+        """Return the texts of generated ids (the decoder's vocabulary)."""
+        return [self.decode(row, **kwargs) for row in ids]
+
+    def decode(self, ids: Any, skip_special_tokens: bool = False, **kwargs: Any) -> str:
+        """Return the text of one row of generated ids (the decoder's vocabulary)."""
+        row = torch.as_tensor(ids).flatten().tolist()
+        known = [number for number in row if 0 <= number < self.decoder_tokenizer.get_vocab_size()]
+        return str(self.tokenizer.decode(known, skip_special_tokens=skip_special_tokens, **kwargs))
+
+    def post_process_image_text_to_text(
+        self, generated_outputs: Any, skip_special_tokens: bool = True, **kwargs: Any
+    ) -> list[str]:
+        """Return the texts of generated ids; pipelines of transformers call this."""
+        texts = self.batch_decode(generated_outputs, skip_special_tokens=skip_special_tokens, **kwargs)
+        return [text.strip() for text in texts]
+
+    @property
+    def model_input_names(self) -> list[str]:
+        """Names of the tensors that the processor makes of images and prompts."""
+        return ["pixel_values", "input_ids", "attention_mask"]
+
+    @classmethod
+    def get_attributes(cls) -> list[str]:
+        """Return nothing: the processors of transformers that this one would be made of. It saves itself."""
+        return []
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the content of processor_config.json."""
+        return {**to_dict(self.config), "processor_class": type(self).__name__, "auto_map": PROCESSOR_AUTO_MAP}
+
+    def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Write settings and tokenizers into a model's folder.
+
+        Args:
+            push_to_hub: send them to the hub too; `kwargs` are then those of `push_to_hub`.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / _CONFIG, self.to_dict(), indent=2)
+        write_module(folder)
         if self.decoder_tokenizer is self.encoder_tokenizer:
             self.encoder_tokenizer.save(str(folder / _SHARED))
         else:
             self.encoder_tokenizer.save(str(folder / _ENCODER))
             self.decoder_tokenizer.save(str(folder / _DECODER))
+        if push_to_hub:
+            self.push_to_hub(kwargs.pop("repo_id", folder.name), **kwargs)
+        return [str(folder / _CONFIG)]
+
+    def save(self, folder: str | Path) -> None:
+        """Write settings and tokenizers into a model's folder."""
+        self.save_pretrained(folder)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **kwargs: Any) -> "Processor":
+        """Load the processor in a model's folder, or of a model on the Hugging Face hub.
+
+        Args:
+            pretrained_model_name_or_path: a folder, or NAME@COMMIT; the commit may be given as `revision` too.
+            kwargs: other options of transformers' loading functions, which the processor does not need.
+
+        Raises:
+            ValueError: no processor, or a file of it that is missing or broken.
+        """
+        revision = kwargs.get("revision")
+        is_folder = Path(pretrained_model_name_or_path).is_dir() or revision in (None, "main")
+        name = pretrained_model_name_or_path if is_folder else f"{pretrained_model_name_or_path}@{revision}"
+        return cls.load(find_folder(name))
+
+    @classmethod
+    def register_for_auto_class(cls, auto_class: str = "AutoProcessor") -> None:
+        """Do nothing: folders have the module that Auto classes import; the library would copy this file instead."""
 
     @classmethod
     def load(cls, folder: str | Path) -> "Processor":
@@ -215,9 +353,14 @@ class Processor:
         """
         folder = Path(folder)
         config = ProcessorConfig.read(folder)
-        if (folder / _SHARED).exists():
-            return cls(config, load_tokenizer(folder / _SHARED))
-        return cls(config, load_tokenizer(folder / _ENCODER), load_tokenizer(folder / _DECODER))
+        if (folder / _ENCODER).exists():
+            return cls(config, load_tokenizer(folder / _ENCODER), load_tokenizer(folder / _DECODER))
+        return cls(config, load_tokenizer(folder / _SHARED))
+
+    def _label_ids(self, text: str) -> list[int]:
+        """Return the ids that a text is learnt as: those after the first start id, and the end."""
+        end = [self.config.target_end_id] if self.config.target_end_id is not None else []
+        return [*self.start_ids(text)[1:], *end]
 
 
 def resolve_prefix(code: str, prefix: str) -> str:
@@ -239,9 +382,66 @@ def resolve_prefix(code: str, prefix: str) -> str:
     return language(code).prefix
 
 
-def _read_pixels(path: Path, image_size: int) -> np.ndarray:
+def list_images(images: Any) -> list[Any]:
+    """Return images as a list: a path, a picture or an array is one; a batch of pixels [B, H, W, C] is several.
+
+    Raises:
+        ValueError: something that is not an image.
+    """
+    is_array = isinstance(images, (np.ndarray, Tensor))
+    if isinstance(images, (str, Path, Image.Image)) or (is_array and images.ndim <= 3):
+        images = [images]
+    elif isinstance(images, (bytes, dict)) or not hasattr(images, "__iter__"):
+        raise ValueError(f"a {type(images).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+    listed = list(images)
+    for image in listed:
+        if not isinstance(image, (str, Path, Image.Image, np.ndarray, Tensor)):
+            raise ValueError(f"a {type(image).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+    return listed
+
+
+def _list_texts(texts: str | Sequence[str]) -> list[str]:
+    listed = [texts] if isinstance(texts, str) else list(texts)
+    for text in listed:
+        if not isinstance(text, str):
+            raise ValueError(f"a {type(text).__name__} is no text")
+    return listed
+
+
+def _read_pixels(image: ImageInput, image_size: int) -> np.ndarray:
+    if isinstance(image, Image.Image):
+        return _square(image, image_size)
+    if isinstance(image, (np.ndarray, Tensor)):
+        return _square(_to_picture(np.asarray(image)), image_size)
     try:
-        return square_pixels(path.read_bytes(), image_size)
+        return square_pixels(Path(image).read_bytes(), image_size)
     except (OSError, ImageError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{path}: {reason}") from None
+        raise ValueError(f"{image}: {reason}") from None
+
+
+def _to_picture(pixels: np.ndarray) -> Image.Image:
+    """Make a picture of pixels.
+
+    Raises:
+        ValueError: other shapes, or numbers that are not uint8, of which black and white are not known.
+    """
+    if pixels.ndim == 3 and pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    if pixels.dtype != np.uint8 or not pixels.size or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
+        raise ValueError(
+            f"an array of the shape {pixels.shape} and type {pixels.dtype} is no image: "
+            "uint8 pixels are needed, height x width x 1, 3 or 4 channels"
+        )
+    return Image.fromarray(pixels)
+
+
+def _square(picture: Image.Image, image_size: int) -> np.ndarray:
+    """Resize a picture as `polyglance.mixture.images.square_pixels` does a file."""
+    try:
+        rgb = picture_to_rgb(picture)
+    except ImageError as error:
+        raise ValueError(f"a picture of Pillow: {error}") from None
+    if rgb.size != (image_size, image_size):
+        rgb = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
+    return np.asarray(rgb, dtype=np.uint8)

@@ -71,6 +71,8 @@ class ConvStem(PreTrainedModel):  # type: ignore[misc]
 
     config_class = ConvStemConfig
     main_input_name = "pixel_values"
+    # Without attention, any kind of it will do: models are asked for one as a whole.
+    _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(self, config: ConvStemConfig) -> None:
         super().__init__(config)
