@@ -254,7 +254,8 @@ class Loop:
         self._check_weights(self.config.num_steps)
         assert self.last_batch is not None, "there is no checkpoint of the last step"
         self.model.eval()
-        with torch.no_grad(), self.runtime.keep_casts(), self.runtime.autocast():
+        # Shards that were gathered for a pass without a backward pass are given back at the end.
+        with torch.no_grad(), self.runtime.keep_casts(), allow_submodule_calls(self.module, self.runtime):
             _, trained_nats = self.module(self.last_batch, 1.0)
         # The loss of the last step, and of the weights that it has made, on the same samples.
         nats = self.runtime.all_sum(np.array([self.local_nats, float(trained_nats.sum())]))
