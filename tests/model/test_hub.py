@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from PIL import Image
 from small_models import assembled_folder
 
 from polyglance.cli import main
+from polyglance.files import file_sha256
 from polyglance.model import Polyglance, PolyglanceCaptioner
 from polyglance.model.config import GenerateConfig
 from polyglance.model.processor import Processor, list_images
@@ -143,15 +143,19 @@ def test_folders_written_before_still_load(folder: Path, image: Path, tmp_path: 
 def test_names_on_the_hub(
     folder: Path, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """`owner/name@COMMIT`, from the hub's cache, in its own layout; what the hub states of the files is empty here."""
+    """`owner/name@COMMIT`, from the hub's cache, without a connection. The cache names large files by their SHA-256."""
     commit = "a" * 40
-    snapshot = tmp_path / "models--owner--name" / "snapshots" / commit
+    cache = tmp_path / "models--owner--name"
+    snapshot = cache / "snapshots" / commit
     snapshot.mkdir(parents=True)
+    (cache / "blobs").mkdir()
     for file in folder.iterdir():
-        (snapshot / file.name).write_bytes(file.read_bytes())
+        blob = cache / "blobs" / file_sha256(file)
+        blob.write_bytes(file.read_bytes())
+        (snapshot / file.name).symlink_to(blob)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda *_, **__: SimpleNamespace(siblings=[]))
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", raise_connection_error)
     options = ["--lang", "es", "--max-new-tokens", "4"]
     main(["caption", str(image), "--model", f"owner/name@{commit}", *options])
     main(["caption", str(image), "--model", str(folder), *options])
@@ -162,6 +166,16 @@ def test_names_on_the_hub(
             main(["caption", str(image), "--model", name, *options])
         assert message in capsys.readouterr().err
     assert Processor.from_pretrained("owner/name", revision=commit).config == Processor.load(folder).config
+
+    weights = (snapshot / "model.safetensors").resolve()
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    with pytest.raises(SystemExit):
+        main(["caption", str(image), "--model", f"owner/name@{commit}", *options])
+    assert "model.safetensors: differs from what the hub states" in capsys.readouterr().err
+
+
+def raise_connection_error(*_: object, **__: object) -> None:
+    raise ConnectionError("no network")
 
 
 def test_the_snippet_in_the_docs_runs(

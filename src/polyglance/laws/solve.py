@@ -237,13 +237,15 @@ class _Batch:
         free = free.copy()
         decrements = np.full(len(free), np.inf)
         converged = np.zeros(len(free), dtype=bool)
-        rounding = 1e-26 * float(self.weights.sum(axis=1).max())
+        weight = float(self.weights.sum(axis=1).max())
         active = np.arange(len(free))
         damping = np.full(len(free), self.effort.damping)
         state = self._derivatives(free, active, smoothing)
         for iteration in range(iterations + 1):
             model = self._quadratic(free[active], state[1], state[2])
             _, promise = model.step(np.zeros(len(active)))
+            # Residuals near 1 are rounded at 1e-16, which moves a sum of squares by their product.
+            rounding = 1e-26 * weight + 1e-16 * np.sqrt(weight * np.abs(state[0]))
             decrements[active] = promise / np.maximum(state[0], rounding)
             converged[active] = promise <= tolerance * state[0] + rounding
             going = ~converged[active] & (damping < 1e14)

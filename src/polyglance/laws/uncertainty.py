@@ -129,7 +129,7 @@ def _draw_wild(config: FitConfig, data: _Data, optimum: Floats) -> Floats:
     rows as it has parameters; the residuals of these rows are zero and would make the replicates too quiet (measured:
     80 % coverage). For the same reason, rows whose residual happens to be small would hold every replicate of such an
     objective; where rows are independent, it gets the size of another row's residual (`benchmarks/laws_coverage.py`:
-    the curve of 4 x 4 runs is then covered in 96 %, and in 90 % without).
+    the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
     """
     num_rows = len(data.y)
     log_mean = data.problem.log_mean(optimum[None], num_rows)[0]

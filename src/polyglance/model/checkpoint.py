@@ -19,6 +19,7 @@ from polyglance.files import file_sha256, replacing_folder, seal_files, write_js
 __all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
 
 _COMMIT = re.compile("[0-9a-f]{40}")
+_SHA256 = re.compile("[0-9a-f]{64}")
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
@@ -38,20 +39,32 @@ def find_folder(name: str | Path) -> Path:
             f"{name}: no such folder; a model of the hub is named with its commit, NAME@COMMIT (40 hexadecimal "
             "digits), because the content behind a name can change"
         )
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         folder = Path(snapshot_download(repository, revision=commit, allow_patterns=_PATTERNS))
-        stated = HfApi().model_info(repository, revision=commit, files_metadata=True).siblings or []
-        for file in stated:
-            path = folder / file.rfilename
-            if file.lfs is not None and path.is_file() and file_sha256(path) != file.lfs.sha256:
+        for path, sha256 in _list_stated(repository, commit, folder).items():
+            if path.is_file() and file_sha256(path) != sha256:
                 raise ValueError(f"{path}: differs from what the hub states; remove it and try again")
         return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ValueError(f"{name}: no such folder, and the hub does not give it out ({reason})") from None
+
+
+def _list_stated(repository: str, commit: str, folder: Path) -> dict[Path, str]:
+    """Return large file -> SHA-256 that the hub states. Without a connection to the hub it is the one by which the
+    hub's cache names the file."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        files = HfApi().model_info(repository, revision=commit, files_metadata=True).siblings or []
+    except (HfHubHTTPError, OSError):
+        names = {path: path.resolve().name for path in folder.rglob("*")}
+        return {path: name for path, name in names.items() if _SHA256.fullmatch(name)}
+    return {folder / file.rfilename: file.lfs.sha256 for file in files if file.lfs is not None}
 
 
 @contextmanager
