@@ -129,7 +129,8 @@ def caption(
 
     Args:
         images: Image files.
-        model: Folder of the model, with its processor; or NAME@COMMIT on the Hugging Face hub.
+        model: Folder of the model, with its processor; `micro`, the one in the package; or NAME@COMMIT on the Hugging
+            Face hub.
         lang: Languages.
         prefix: Words that captions are started with: auto (the language's own), none, or the words.
         style: Length of the caption that the prompt asks for.
@@ -159,7 +160,8 @@ def translate(
     Args:
         texts: The texts.
         image: Image file that they are about.
-        model: Folder of the model, with its processor; or NAME@COMMIT on the Hugging Face hub.
+        model: Folder of the model, with its processor; `micro`, the one in the package; or NAME@COMMIT on the Hugging
+            Face hub.
         lang: Languages.
         device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
         dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.

@@ -16,16 +16,19 @@ from torch import Tensor
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
 from polyglance.files import file_sha256, replacing_folder, seal_files, write_json
 
-__all__ = ["Checkpoint", "find_folder", "new_folder", "write_weights"]
+__all__ = ["MICRO_MODEL", "Checkpoint", "find_folder", "new_folder", "write_weights"]
 
+MICRO_MODEL = Path(__file__).parent / "micro_model"
+"""Folder of the trained model in the package, which is called `micro` (`benchmarks/ship_micro_model.py`)."""
 _COMMIT = re.compile("[0-9a-f]{40}")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.txt"]
 
 
 def find_folder(name: str | Path) -> Path:
-    """Return the folder or, for NAME@COMMIT on the Hugging Face hub, its downloaded copy: the commit, 40 hexadecimal
-    digits, fixes the content of every file. Large files are compared with the SHA-256 that the hub states.
+    """Return the folder; for `micro` that of the model in the package; for NAME@COMMIT its copy from the Hugging Face
+    hub. The commit, 40 hexadecimal digits, fixes the content of every file. Large files are compared with the SHA-256
+    that the hub states.
 
     Raises:
         ValueError: neither a folder nor a model that the hub gives out, a name without its commit, or a file that
@@ -33,6 +36,8 @@ def find_folder(name: str | Path) -> Path:
     """
     if Path(name).is_dir():
         return Path(name)
+    if str(name) == "micro":
+        return MICRO_MODEL
     repository, _, commit = str(name).partition("@")
     if not _COMMIT.fullmatch(commit):
         raise ValueError(
