@@ -21,6 +21,7 @@ from polyglance.model.sizes import resolve_size
 from polyglance.train import run as run_module
 from polyglance.train.config import LoopConfig, StartConfig, VisionCacheConfig
 from polyglance.train.frozen import FrozenWeights
+from polyglance.train.identity import RunIdentity
 from polyglance.train.late_values import LateValues
 from polyglance.train.loop import BatchSource, Loop
 from polyglance.train.phases import Phases
@@ -106,7 +107,8 @@ def make_loop(folder: Path, num_steps: int) -> Loop:
         yield ((step, 0, make_batch(2, device="cpu")) for step in range(first_step, num_steps))
 
     source = BatchSource(cells=("a",), num_micro_batches=1, open=open_batches)
-    return Loop(Regression(), source, Config(log_every_steps=4), folder, Runtime.single())
+    identity = RunIdentity(settings="a", inputs={})
+    return Loop(Regression(), source, Config(log_every_steps=4), folder, Runtime.single(), identity=identity)
 
 
 def test_a_step_of_the_loop_waits_for_nothing_and_its_outcome_is_read_one_step_late(

@@ -34,8 +34,8 @@ class MicroConfig:
     """Kind of vision tower. A ViT of one layer learns the built-in world more slowly than convolutions."""
     vision_layers: int = 1
     """Transformer layers of the tower (vit only)."""
-    vision_blocks: int = 0
-    """Residual convolutions after each convolution of the tower (conv_stem only)."""
+    vision_blocks: int | None = None
+    """Residual convolutions after each convolution of the tower (conv_stem only); None: none."""
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
@@ -74,9 +74,8 @@ class MicroConfig:
 
         width = self.vision_width or self.width
         if self.vision == "conv_stem":
-            return ConvStemConfig(
-                hidden_size=width, num_layers=self.patch_size.bit_length() - 1, num_blocks=self.vision_blocks
-            )
+            num_layers = self.patch_size.bit_length() - 1
+            return ConvStemConfig(hidden_size=width, num_layers=num_layers, num_blocks=self.vision_blocks or 0)
         return ViTConfig(
             hidden_size=width,
             num_hidden_layers=self.vision_layers,

@@ -39,7 +39,7 @@ def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> 
         width=width,
         layers=family.layers,
         vision_width=tower.width if tower else None,
-        vision_blocks=tower.blocks if tower else 0,
+        vision_blocks=(tower.blocks or None) if tower else None,
         image_size=config.image_size,
         patch_size=config.patch_size,
         max_tokens=max(MicroConfig.max_tokens, longest_prompt, config.mixture.max_target_tokens + 1),

@@ -18,6 +18,7 @@ from polyglance.config import load
 from polyglance.data.build.build import build
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.shard import read_records
+from polyglance.engines.addresses import ALLOWED_HOSTS
 from polyglance.report.audit import AuditConfig, write_audit
 
 pytestmark = [pytest.mark.enable_socket, pytest.mark.allow_hosts(["127.0.0.1"])]
@@ -62,8 +63,9 @@ LUCKY = 4
 
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Address of a server that answers by the red of the image."""
+    monkeypatch.setenv(ALLOWED_HOSTS, "127.0.0.1")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
