@@ -60,9 +60,9 @@ def load_law(source: str | Path) -> Law:
     if name in _read_catalogue():
         return _make_published(_read_catalogue()[name])
     if not Path(source).exists():
-        published = f"published laws: {', '.join(PUBLISHED_LAWS)}"
-        near = "" if Path(name).suffix else f"; {did_you_mean(name, PUBLISHED_LAWS)}"
-        raise ValueError(f"{source}: no such file; {published}{near}")
+        hint = "" if Path(name).suffix else did_you_mean(name, PUBLISHED_LAWS)
+        near = f"; {hint}" if hint.startswith("did you mean") else ""
+        raise ValueError(f"{source}: no such file; published laws: {', '.join(PUBLISHED_LAWS)}{near}")
     return Law.load(source)
 
 
