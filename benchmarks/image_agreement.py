@@ -53,7 +53,7 @@ _EXPLAINED = {
 
 
 class Outcome(NamedTuple):
-    """What became of a picture."""
+    """Result of one picture."""
 
     kind: str
     path: Path

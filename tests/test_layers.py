@@ -1,6 +1,7 @@
 """Structure of the package: direction of imports, no import circle, unique class names, light parts, short files."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -85,6 +86,13 @@ def test_a_public_class_name_stands_for_one_class() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 places[node.name].append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
+
+
+def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
+    """Not with a relative clause, which a reader has to turn around."""
+    for path in FILES:
+        found = re.search(r'^ *"""(What|Who|Whose|Which|Of) .*$', path.read_text(), re.MULTILINE)
+        assert found is None, f"{path}: {found.group()}"
 
 
 def test_transformers_is_touched_in_few_places() -> None:

@@ -53,7 +53,7 @@ _OTHER_FORMATS = {
 }
 """Format that is not read -> first bytes of its files."""
 _UNSUPPORTED = re.compile("unsupported|not supported|not configured|unknown raw mode", re.IGNORECASE)
-"""What Pillow says of files that may well be right."""
+"""Messages of Pillow about files that may well be right."""
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

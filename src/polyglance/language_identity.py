@@ -78,7 +78,7 @@ _MIN_LETTERS_OF_PART = 20
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """What a text shows about its language."""
+    """Language of a text, as far as the text shows it."""
 
     verdict: Verdict
     language: str

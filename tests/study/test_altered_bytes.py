@@ -19,11 +19,10 @@ import pytest
 import torch
 
 from polyglance.cli import main
-from polyglance.coverage import Cell, Coverage
+from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations, read_records
-from polyglance.distributed import Runtime, RuntimeConfig
+from polyglance.distributed import Runtime
 from polyglance.files import read_record, seal_files
-from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.features import FeatureStore, write_features
 from polyglance.mixture.images import ImageStore
 from polyglance.mixture.token_cache import open_token_cache
@@ -36,9 +35,9 @@ from polyglance.study.job_state import begin_job, finish_job, is_done
 from polyglance.study.jobs import Job
 from polyglance.study.measure import train_run
 from polyglance.study.verify import verify_folder
-from polyglance.train.config import EvaluationConfig, RunConfig, StartConfig
+from polyglance.train.config import RunConfig, StartConfig
 from polyglance.train.signals import Stopped
-from tests.train.runs import read_weights
+from tests.train.runs import measured_run, read_weights
 
 NUM_CHANGES = 330
 JOB = Job(id="a", kind="run", folder=Path("runs/a"), fingerprint="0123456789ab")
@@ -55,20 +54,8 @@ class Artefact:
 
 
 def make_config(world: Path, out: Path) -> RunConfig:
-    return RunConfig(
-        out=out,
-        data=world / "train",
-        test=world / "test",
-        evaluation=EvaluationConfig(samples_per_cell=4, captions_per_cell=2, max_new_tokens=2),
-        coverage=Coverage(caption=("en",), translation=("fr", "zh")),
-        start=StartConfig(model=MicroConfig(width=8)),
-        mixture=MixtureConfig(batch_size=8),
-        engine=RuntimeConfig(device="cpu"),
-        num_samples=8 * 6,
-        save_every_steps=2,
-        log_every_steps=1,
-        best="loss_nats",
-    )
+    start = StartConfig(model=MicroConfig(width=8))
+    return measured_run(world, out, start=start, num_samples=8 * 6, best="loss_nats")
 
 
 @pytest.fixture(scope="module")

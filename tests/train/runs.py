@@ -19,7 +19,7 @@ from polyglance.mixture.tokenizer import load_tokenizer, read_training_texts, tr
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
-from polyglance.train.config import StartConfig, TrainConfig
+from polyglance.train.config import EvaluationConfig, RunConfig, StartConfig, TrainConfig
 from polyglance.train.loop import Hooks
 
 LARGE_VOCABULARY = 20_000
@@ -68,6 +68,24 @@ def small_run(world: Path, tokenizer_path: Path | None, **settings: Any) -> Trai
         engine=RuntimeConfig(device="cpu"),
         num_samples=8 * 12,
         save_every_steps=5,
+    )
+    return replace(config, **settings)
+
+
+def measured_run(world: Path, out: Path, **settings: Any) -> RunConfig:
+    """Make a run of some steps that is measured on held-out data."""
+    config = RunConfig(
+        out=out,
+        data=world / "train",
+        test=world / "test",
+        evaluation=EvaluationConfig(samples_per_cell=4, captions_per_cell=2, max_new_tokens=2),
+        coverage=Coverage(caption=("en",), translation=("fr", "zh")),
+        start=StartConfig(model=MicroConfig(width=16)),
+        mixture=MixtureConfig(batch_size=8),
+        engine=RuntimeConfig(device="cpu"),
+        num_samples=8 * 9,
+        save_every_steps=2,
+        log_every_steps=1,
     )
     return replace(config, **settings)
 

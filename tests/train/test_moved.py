@@ -9,45 +9,25 @@ from pathlib import Path
 import pytest
 
 from polyglance.config import save
-from polyglance.coverage import Coverage
-from polyglance.distributed import RuntimeConfig
-from polyglance.mixture.config import MixtureConfig
-from polyglance.model.micro import MicroConfig
 from polyglance.study.measure import train_run
-from polyglance.train.config import EvaluationConfig, RunConfig, StartConfig
+from polyglance.train.config import StartConfig
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import WatchConfig
-from tests.train.runs import assert_identical, small_run, stop_after, write_checkpoint
-
-
-def make_config(world: Path, out: Path) -> RunConfig:
-    return RunConfig(
-        out=out,
-        data=world / "train",
-        test=world / "test",
-        evaluation=EvaluationConfig(samples_per_cell=4, captions_per_cell=2, max_new_tokens=2),
-        coverage=Coverage(caption=("en",), translation=("fr", "zh")),
-        start=StartConfig(model=MicroConfig(width=16)),
-        mixture=MixtureConfig(batch_size=8),
-        engine=RuntimeConfig(device="cpu"),
-        num_samples=8 * 9,
-        save_every_steps=2,
-        log_every_steps=1,
-    )
+from tests.train.runs import assert_identical, measured_run, small_run, stop_after, write_checkpoint
 
 
 def test_a_run_is_moved_between_every_two_checkpoints(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Run and data: to another folder, named in full, from the working folder, and by a link; once copied."""
-    train_run(make_config(world, tmp_path / "whole"), lambda: False)
+    train_run(measured_run(world, tmp_path / "whole"), lambda: False)
     monkeypatch.chdir(tmp_path)
     data = shutil.copytree(world, tmp_path / "data")
     out = tmp_path / "place-0"
     for number in range(1, 5):
         with pytest.raises(Stopped):
-            train_run(make_config(data, out), iter([False, True]).__next__)
+            train_run(measured_run(data, out), iter([False, True]).__next__)
         text = "".join(path.read_text() for path in out.rglob("*.json") if "tokenizer" not in path.name)
         assert str(tmp_path) not in text + (out / "config.toml").read_text().replace(f'data = "{data}', "")
         new = tmp_path / f"place-{number}"
@@ -61,7 +41,7 @@ def test_a_run_is_moved_between_every_two_checkpoints(
             case 2:
                 (tmp_path / "link").symlink_to(new)
                 out = tmp_path / "link"
-    train_run(make_config(data, out), lambda: False)
+    train_run(measured_run(data, out), lambda: False)
     assert_identical(out, tmp_path / "whole")
     for name in ("losses.json", "captions.jsonl", "initial.json"):
         content = (out / name).read_text().replace(f'"run": "{out.name}"', '"run": "whole"')

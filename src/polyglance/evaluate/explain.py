@@ -55,7 +55,7 @@ class ExplainedSegment:
 
     id: Id
     effect: float
-    """What the score, or the difference, of the whole set would lose without this segment."""
+    """Amount that the score, or the difference, of the whole set would lose without this segment."""
     texts: tuple[ExplainedText, ...]
     """The systems' texts, then the references."""
 
@@ -76,7 +76,7 @@ class Explanation:
     num_segments: int
     """Number of segments of the whole set."""
     separator: str
-    """What stands between tokens: a blank, or nothing where tokens are characters."""
+    """Text between tokens: a blank, or nothing where tokens are characters."""
     segments: tuple[ExplainedSegment, ...]
     """The largest effects first, whatever their sign."""
 

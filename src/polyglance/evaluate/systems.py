@@ -45,7 +45,7 @@ class SystemTable:
     """System that the others are compared with."""
     comparisons: tuple[SystemComparison, ...]
     notes: tuple[str, ...]
-    """What a reader of the p-values has to know, one sentence each."""
+    """Notes that a reader of the p-values needs, one sentence each."""
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:

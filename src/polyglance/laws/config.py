@@ -30,7 +30,7 @@ Expressions = Mapping[str, ExpressionText]
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareConfig:
-    """What is done with a table before a law is fitted to it."""
+    """Changes of a table before a law is fitted to it."""
 
     melt: Expressions = field(default_factory=dict)
     """Column of values from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
@@ -52,8 +52,9 @@ class FormConfig(PrepareConfig):
     """Column of the table for each name in the law, as in P=params,S=samples,T=t0,y=loss. A name without an entry is
     its own column. The predictors of the product law are the names given here, in this order."""
     roles: Mapping[str, str] = field(default_factory=dict)
-    """What predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute, starting-loss
-    or none. By default guessed from the names of the columns and predictors. Costs and limits are reckoned from it."""
+    """Quantities that predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute,
+    starting-loss or none. By default guessed from the names of the columns and predictors. Costs and limits are
+    reckoned from it."""
     group: str | tuple[str, ...] | None = None
     """Column with the group of a row (a split, a language), or several, as in split,language. Each group, or each
     combination, gets its own law."""
@@ -263,7 +264,7 @@ class PlanConfig:
     solve_for: str | None = None
     """Predictor whose needed amount is computed; by default the one that counts samples, tokens, epochs or compute."""
     roles: Mapping[str, str] = field(default_factory=dict)
-    """What predictors of the law count, as in N=parameters,D=tokens, in place of the roles in the law file."""
+    """Quantities that the law's predictors count, as in N=parameters,D=tokens, in place of the roles in its file."""
     cheapest_by: CostMeasure | None = None
     """Cost by which candidates are compared: compute, hours or money. By default money where a price is given,
     otherwise hours where all speeds are known, otherwise compute."""

@@ -1,4 +1,4 @@
-"""What a table holds, column by column: for a user who asks what was read, before a law is fitted."""
+"""Content of a table, column by column: for a user who asks what was read, before a law is fitted."""
 
 import re
 from collections.abc import Mapping
@@ -17,13 +17,13 @@ __all__ = ["ColumnDescription", "TableDescription", "describe_table"]
 
 ColumnKind = Literal["numbers", "texts", "mixed", "truths", "empty", "other"]
 _DECORATION = re.compile(r"^(?:config|summary|params|metrics|tags)[./]|\.value$")
-"""What trackers write around a name: `config.N.value`, `summary/loss`, `params.N`."""
+"""Text that trackers write around a name: `config.N.value`, `summary/loss`, `params.N`."""
 _LONGEST_SAMPLE = 24
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnDescription:
-    """What one column holds."""
+    """Content of one column."""
 
     name: str
     kind: ColumnKind
@@ -35,7 +35,7 @@ class ColumnDescription:
     """Smallest number; `high` is the largest. None without numbers."""
     high: float | None
     role: Role
-    """What a predictor of this column would count, by its name."""
+    """Quantity that a predictor of this column would count, by its name."""
     samples: tuple[str, ...]
     """Cells of the first two rows."""
     remark: str
@@ -44,7 +44,7 @@ class ColumnDescription:
 
 @dataclass(frozen=True, kw_only=True)
 class TableDescription:
-    """What a table holds."""
+    """Content of a table."""
 
     num_rows: int
     columns: tuple[ColumnDescription, ...]

@@ -28,7 +28,7 @@ NUM_POLISHED = 3
 ROUNDING = 1e-9
 """Distance in log y at which a run still counts as inside an interval."""
 MANY_ROWS = 1_000
-"""Of more rows than this, every k-th one is used."""
+"""Number of rows above which only every k-th one is used."""
 
 
 def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], rows: Rows) -> HeldOut | None:

@@ -37,7 +37,7 @@ class MakeConfig:
     columns: Mapping[str, str] = field(default_factory=dict)
     """Name of the quantity for each name in the law, as in D=tokens; roles are guessed from it."""
     roles: Mapping[str, str] = field(default_factory=dict)
-    """What predictors count, as in N=parameters,D=tokens."""
+    """Quantities that predictors count, as in N=parameters,D=tokens."""
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Smallest and largest value of each predictor among the runs behind the law, as in N=7e7:1.6e10,D=5e9:5e11.
     Without them no extrapolation can be stated."""

@@ -245,7 +245,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             TypeError: an argument that the model does not have; the message names the nearest one.
             ValueError: image, prompt or target missing or given twice, or too many tokens for the encoder.
         """
-        _refuse_unknown(unknown, set(inspect.signature(self.forward).parameters), "forward")
+        if unknown:
+            _refuse_unknown(unknown, set(inspect.signature(self.forward).parameters), "forward")
         outputs = self._requested_outputs(output_attentions, output_hidden_states)
         encoded, mask = self._encode_or_take(
             encoder_outputs,
@@ -263,11 +264,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         if return_logits or labels is None:
             logits = self.logits(_keep_positions(hidden_states, logits_to_keep))
         if labels is not None:
-            if logits is not None and logits.shape[1] == hidden_states.shape[1]:
-                nats = logit_nats(logits, labels)
-            else:
-                nats = self._token_nats(hidden_states, labels)
-            loss = nats.sum() / ((labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+            loss = self._average_nats(hidden_states, logits, labels, num_items_in_batch)
         output = Seq2SeqLMOutput(
             loss=loss,
             logits=logits,
@@ -281,6 +278,21 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         )
         is_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if is_tuple else output
+
+    def _average_nats(
+        self,
+        hidden_states: Float[Tensor, "B T D"],
+        logits: Float[Tensor, "B K V"] | None,
+        labels: Int[Tensor, "B T"],
+        num_items: Tensor | int | None,
+    ) -> Float[Tensor, ""]:
+        """Compute the sum of the cross-entropies over `num_items`, or over the number of labels that count. Logits are
+        used where every position has them."""
+        if logits is not None and logits.shape[1] == hidden_states.shape[1]:
+            nats = logit_nats(logits, labels)
+        else:
+            nats = self._token_nats(hidden_states, labels)
+        return nats.sum() / ((labels != IGNORED).sum() if num_items is None else num_items)
 
     def _encode_or_take(
         self,

@@ -1,4 +1,4 @@
-"""What a model's folder has for transformers' Auto classes: names in its JSON files, and a module to import.
+"""Files of a model's folder for transformers' Auto classes: names in its JSON files, and a module to import.
 
 The module has no code of the model, so a folder works with every later release of the package. Auto classes import it
 with `trust_remote_code=True` only; where `polyglance.model` was imported they need neither.

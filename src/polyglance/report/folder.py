@@ -52,7 +52,7 @@ class StudyFolder:
     laws: Mapping[str, Law] = field(repr=False)
     """Name of the file without its suffix (`product-UC_prefix`) -> law."""
     predictions: RunPredictions | None
-    """What the study predicted of its largest runs; None where it predicted nothing."""
+    """Predictions of the largest runs, made by the study; None where it predicted nothing."""
     notes: tuple[str, ...]
     """Files and numbers that are missing or cannot be read, one sentence each."""
 

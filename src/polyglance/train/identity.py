@@ -1,4 +1,4 @@
-"""What the weights of a run depend on, by its content: a run is the same wherever its files and its inputs lie."""
+"""Identity of a run: the content that its weights depend on, wherever its files and its inputs lie."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

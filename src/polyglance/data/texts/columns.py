@@ -1,4 +1,4 @@
-"""Which columns of a table, or keys of a record, hold ids and texts: told by their names or as the user says."""
+"""Columns of a table, or keys of a record, that hold ids and texts: told by their names or as the user says."""
 
 import ast
 import io

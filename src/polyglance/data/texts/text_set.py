@@ -68,7 +68,7 @@ class FormContent:
     entries: Sequence[Entry]
     layout: Layout = "ids"
     notes: tuple[str, ...] = ()
-    """What was chosen where the file leaves a choice, one line each."""
+    """Choices that were made where the file leaves one, one line each."""
     other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
     """Other ids of the entries, such as file names: name -> one id for each entry."""
     used: frozenset[str] = frozenset()
