@@ -17,6 +17,7 @@ __all__ = [
     "format_comparison",
     "format_law",
     "format_plan",
+    "format_prediction_rows",
     "format_predictions",
 ]
 
@@ -91,8 +92,17 @@ def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
 
 
 def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
-    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation; then the
-    law's warnings of severity error."""
+    """Return the table of `format_prediction_rows`, then the law's warnings of severity error."""
+    warnings = [
+        line
+        for label in predictions
+        for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
+    ]
+    return "\n".join([format_prediction_rows(predictions), *dict.fromkeys(warnings)])
+
+
+def format_prediction_rows(predictions: Mapping[str, Prediction]) -> str:
+    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation."""
     rows = []
     for label, one in predictions.items():
         for i in range(len(one.mean)):
@@ -102,13 +112,7 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
             outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
             outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
-    table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
-    warnings = [
-        line
-        for label in predictions
-        for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
-    ]
-    return "\n".join([table, *dict.fromkeys(warnings)])
+    return _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
 
 
 def format_comparison(comparison: LawComparison) -> str:
@@ -140,8 +144,11 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
+    score = "" if plan.score is None else f"score {plan.score}\n"
+    sections = [f"target loss {plan.target}\n{score}{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
     header = ["model", "status", f"{plan.solve_for} needed", "C (GMAC)", "hours", "cost", "loss at cap", "cheapest in"]
+    if plan.currency:
+        header[5] = f"cost ({plan.currency})"
     rows = [
         [
             option.name,
@@ -229,12 +236,17 @@ def format_budget(plan: BudgetPlan) -> str:
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
 
 
-_COSTS = {"compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money": "money"}
+_COSTS = {"samples": "samples", "compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money": "money"}
 
 
 def _format_options(plan: BudgetPlan) -> str:
     names = [name for name in _COSTS if any(name in option.costs for option in plan.options)]
-    header = ["model", "status", plan.data, *(_COSTS[name] for name in names), "loss", "above the best", "best in"]
+    if all(option.costs.get("samples", option.data) == option.data for option in plan.options):
+        names = [name for name in names if name != "samples"]
+    units = {**_COSTS, "money": plan.currency or "money"}
+    has_score = any(option.score is not None for option in plan.options)
+    header = ["model", "status", plan.data, *(units[name] for name in names), "loss", *(["score"] if has_score else [])]
+    header += ["above the best", "best in"]
     rows = [
         [
             option.name,
@@ -242,6 +254,7 @@ def _format_options(plan: BudgetPlan) -> str:
             f"{option.data:.4g}",
             *(f"{option.costs[name]:.4g}" if name in option.costs else "" for name in names),
             "" if option.loss is None else str(option.loss),
+            *(["" if option.score is None else str(option.score)] if has_score else []),
             "" if option.excess is None else _format_percent(option.excess),
             "" if option.share_best is None else f"{100 * option.share_best:.0f} %",
         ]
