@@ -187,6 +187,7 @@ def plan(
     config: Options[PlanConfig],
     downstream: str | None = None,
     candidates: Path | None = None,
+    page: Path | None = None,
     json: bool = False,
 ) -> None:
     """Compute what a target loss or score needs at the lowest cost, or the best size and data for a budget.
@@ -201,12 +202,17 @@ def plan(
         downstream: A law file of the score against the loss (form downstream), or the name of a published one, for
             --target-score and for the scores to be expected.
         candidates: Models to choose from: a table, or model cards as .json.
+        page: File to write the planner to (.html): one page to drag and choose all of it, which needs no network.
         json: Print the result as JSON.
     """
     loaded = load_law(law)
     config = _fill_group(config, law)
     models = _find_candidates(config, law, loaded, candidates)
     scores = _find_downstream(config, law, downstream, has_models=bool(models))
+    if page is not None:
+        from polyglance.report.planner import write_planner
+
+        write_planner(page, loaded, models, config=config, downstream=scores)
     if config.has_target:
         show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
         return

@@ -146,7 +146,8 @@ def _make_cider_law(name: str) -> Law:
     )
     law = fit_law(config, Table.from_columns({"UC": losses, "CIDEr x 100": scores}))
     fits = {label: replace(fit, warnings=(_SIX_POINTS,)) for label, fit in law.fits.items()}
-    return replace(law, fits=fits, data={**law.data, "source": PAPER_LAWS[name]})
+    points = [list(point) for point in zip(losses.tolist(), scores.tolist(), _CIDER_MODELS, strict=True)]
+    return replace(law, fits=fits, data={**law.data, "source": PAPER_LAWS[name], "points": points})
 
 
 def _make_fit(name: str, form: Form, split: str, coefficients: _Coefficients) -> Fit:

@@ -1,7 +1,5 @@
 """The report: a study folder in, `report/index.html` and `report/results.json` out."""
 
-import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -19,6 +17,7 @@ from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
+from polyglance.report.planner import hash_script, list_planner_laws, make_payload, read_planner_script
 from polyglance.report.plots import (
     SCORES_AND_LOSSES,
     choose_marks,
@@ -51,6 +50,7 @@ _CONTENTS = (
     ("prefix", "Prefix"),
     ("scores", "Scores"),
     ("laws", "Laws"),
+    ("planner-section", "Planner"),
     ("runs", "Runs"),
     ("definitions", "Definitions"),
     ("configuration", "Configuration"),
@@ -92,7 +92,7 @@ def write_report(study_dir: Path) -> ReportResult:
 
 
 def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
-    script = read_asset("sort.js")
+    script, planner_script = read_asset("sort.js"), read_planner_script()
     best = find_best_runs(study.runs, column)
     galleries = make_galleries(study, sorted(best, key=lambda run: run[column]), notes)
     figures = _draw_figures(study, column, best)
@@ -128,7 +128,11 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         prediction_confidence=format_share(study.predictions.confidence if study.predictions else None),
         environment=_list_environment(study),
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=hash_script(script),
+        planner_payload=make_payload(list_planner_laws(study, column), keeps_address=False),
+        planner_style=Markup(read_asset("planner.css")),
+        planner_script=Markup(planner_script),
+        planner_hash=hash_script(planner_script),
     )
 
 
