@@ -33,7 +33,7 @@ class Check:
     """`ok`; `note`: works without it, in part; `missing`: something that was asked for cannot work."""
     found: str
     advice: str = ""
-    """What to do; empty where nothing is to be done."""
+    """Advice; empty where nothing is to be done."""
 
 
 def examine_machine(files: Sequence[Path] = (), extras: Sequence[str] = ()) -> tuple[Check, ...]:
