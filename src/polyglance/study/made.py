@@ -1,4 +1,4 @@
-"""What finished jobs have made, compared with its digests before other jobs need it. What is damaged is made again: the
+"""Files of finished jobs, compared with their digests before other jobs need them. Damaged ones are made again: the
 same settings and inputs give the same bytes, so that nothing else changes."""
 
 from collections.abc import Callable, Iterator
