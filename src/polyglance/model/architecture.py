@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -34,7 +35,7 @@ from polyglance.model.decoder import build_decoder
 from polyglance.model.linear import FewRowsLinear, use_few_rows_linear
 from polyglance.model.loss import IGNORED, capped_logits, logit_nats, token_nats
 from polyglance.model.processor import Processor
-from polyglance.model.vision import ImageProjector, build_vision_tower
+from polyglance.model.vision import ImageProjector, build_vision_tower, fill_frame_positions
 
 __all__ = ["IGNORED", "Polyglance"]
 
@@ -445,6 +446,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             return
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        fill_frame_positions(module)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.get_submodule("embed_tokens")
 
@@ -471,6 +477,16 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Save as the library does. A list of digests that the folder may have is removed: its files are new ones."""
         (Path(save_directory) / DIGESTS_NAME).unlink(missing_ok=True)
         super().save_pretrained(save_directory, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Push as the library does. The README.md of the folder that the model was loaded from becomes its card
+        (`polyglance model readme`); the library keeps a card that is there, and writes an empty one otherwise."""
+        card = Path(self.name_or_path) / "README.md"
+        if card.is_file():
+            hub = HfApi(token=options.get("token"))
+            repo_id = hub.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
+            hub.upload_file(path_or_fileobj=card, path_in_repo=card.name, repo_id=repo_id)
+        return super().push_to_hub(repo_id, **options)
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""
