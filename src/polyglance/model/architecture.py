@@ -212,7 +212,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = False,
-        return_logits: bool = True,
+        return_logits: bool | None = None,
         *,
         tower_features: Float[Tensor, "B J F"] | None = None,
         inputs_embeds: Float[Tensor, "B S E"] | None = None,
@@ -235,6 +235,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 added; None: a new one if `use_cache`.
             past_key_values: the cache by its name in transformers before 5.24.
             return_logits: False computes the loss alone, as `nats` does, and saves most of a training batch's memory.
+                None: False in train mode with labels, else True.
             tower_features, inputs_embeds: as for `encode`; `decoder_inputs_embeds` in the same way for the decoder.
             num_items_in_batch: number that the sum of the losses is divided by (Trainer); None: labels that count.
             logits_to_keep: number of last positions that get logits, or the positions; 0: all.
@@ -262,7 +263,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         target = self._choose_target(labels, decoder_input_ids, decoder_inputs_embeds)
         decoded = self._decode(encoded[0], mask, cache, attention_mask=decoder_attention_mask, **target, **outputs)
         hidden_states, logits, loss = decoded.last_hidden_state, None, None
-        if return_logits or labels is None:
+        if labels is None or _first_set(return_logits, not self.training):
             logits = self.logits(_keep_positions(hidden_states, logits_to_keep))
         if labels is not None:
             loss = self._average_nats(hidden_states, logits, labels, num_items_in_batch)
