@@ -4,11 +4,13 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from polyglance.environment import read_commit
 from polyglance.files import write_atomically
 from polyglance.languages import language
 from polyglance.prediction_records import RunPrediction
@@ -17,6 +19,7 @@ from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
+from polyglance.report.opening import make_opening
 from polyglance.report.planner import hash_script, list_planner_laws, make_payload, read_planner_script
 from polyglance.report.plots import (
     SCORES_AND_LOSSES,
@@ -105,11 +108,13 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         notes=notes,
         column=column,
         lede=_describe_coverage(study),
+        opening=make_opening(study, column, galleries),
         contents=[entry for entry in _CONTENTS if has.get(entry[0], True)],
         unseen={cell.language for cell in study.coverage.split("UC")},
         prefix_example=_choose_prefix_example(study, galleries),
         has_law={form: any(law.form == form for law in study.laws.values()) for form in ("compute", "product")},
         confidence=_describe_confidence(study),
+        has_several_families=len(runs_by_family(study.runs)) > 1,
         tiles=make_tiles(study, column),
         best=find_best_run(study.runs, column),
         best_runs=best,
@@ -127,6 +132,8 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         prediction_columns=PREDICTION_COLUMNS,
         prediction_confidence=format_share(study.predictions.confidence if study.predictions else None),
         environment=_list_environment(study),
+        date=datetime.now(UTC).date().isoformat(),
+        commit=read_commit(),
         script=Markup(script),
         script_hash=hash_script(script),
         planner_payload=make_payload(list_planner_laws(study, column), keeps_address=False),

@@ -60,6 +60,8 @@ class PlannerLaw:
         fit = self.law[self.group]
         if not isinstance(fit.form, PowerSum):
             raise ValueError(f"a page needs a law of power terms (product, additive); this one is {fit.form.name!r}")
+        if fit.transform.is_score:
+            raise ValueError("a page needs a law of a loss; this one is of a score")
         if not self.models:
             raise ValueError("a page needs models to choose from: give candidates")
         roles = resolve_roles(self.law.columns, self.law.roles)

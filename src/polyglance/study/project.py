@@ -96,7 +96,7 @@ class ProjectConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectStart:
-    """What was found and written."""
+    """Result of `begin_project`: the data found, the files written, the plan."""
 
     files: tuple[Path, ...]
     found: tuple[str, ...]
@@ -108,7 +108,7 @@ class ProjectStart:
     samples: int
     """Samples that its run sees, over all cells."""
     plan: BudgetPlan
-    """What each published size reaches and costs, by the law of the paper."""
+    """Loss, score and cost of each published size, by the law of the paper."""
     extrapolated: tuple[str, ...]
     """Reasons why the plan is an extrapolation."""
     commands: tuple[str, ...]

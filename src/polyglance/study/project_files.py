@@ -27,7 +27,7 @@ class BitextFile(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectFiles:
-    """What the files of a project say."""
+    """Content of the files of a project."""
 
     out: Path
     captions: Sequence[str]
