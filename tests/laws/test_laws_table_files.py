@@ -304,7 +304,7 @@ def test_cells_are_divided_by_what_the_file_holds_not_by_its_name(suffix, delimi
 
 
 def test_many_rows_are_read_at_once_as_one_by_one(tmp_path, monkeypatch):
-    """Also where a row has quotes, is blank, is not decoded, or is of another width: the careful reader reads it then."""
+    """Also where a row has quotes, is blank, is not decoded, or is of another width."""
     rng = np.random.default_rng(0)
     path = tmp_path / "runs.csv"
     odd = [
