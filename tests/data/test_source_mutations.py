@@ -157,9 +157,9 @@ def read_rows(path: Path, **options: object) -> tuple[dict[str, dict[str, list[s
 def test_mutated_files_beside_images_lose_and_change_nothing(tmp_path: Path, container: str) -> None:
     for seed in range(NUM_ARCHIVES):
         random_ = random.Random(seed)
-        stems = [
-            random_.choice(["", "s/", "s/t.u/"]) + f"{n}{random_.choice(['', '.1', ' x', '.v2.0'])}" for n in range(4)
-        ]
+        folders = [random_.choice(["", "s/", "s/t.u/"]) for _ in range(2)]
+        # names that begin with others: 0.png, 0.1.png
+        stems = [f"{folders[n // 2]}{n // 2}{random_.choice(['.1', ' x', '.v2.0']) if n % 2 else ''}" for n in range(4)]
         files: list[tuple[str, bytes]] = []
         expected: dict[str, dict[str, list[str]]] = {}
         for number, stem in enumerate(stems):
