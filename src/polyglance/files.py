@@ -46,6 +46,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "seal_files",
+    "unseal",
     "write_atomically",
     "write_json",
     "write_record",

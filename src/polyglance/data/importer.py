@@ -44,7 +44,7 @@ from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
 from polyglance.tables import TableRow
 
-__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "format_plan", "import_data", "plan_import"]
+__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "digest_sources", "format_plan", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
 
@@ -188,6 +188,28 @@ def import_data(config: ImportConfig) -> ImportResult:
         damaged_shards=by_kind["shard"],
         columns={} if table is None else {column.name: column.describe() for column in table.columns},
     )
+
+
+def digest_sources(config: ImportConfig) -> str:
+    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by the names it gives them: what
+    an import depends on beside its settings, wherever it lies.
+
+    Raises:
+        ValueError: the table cannot be read.
+    """
+    table = _open_table(config)
+    assert table is not None
+    assert config.table is not None
+    images = (config.images or config.table.parent).resolve()
+    total = hashlib.sha256(file_sha256(config.table).encode())
+    rows = _read_rows(config, table, RowDrops(), Counter())
+    for image in dict.fromkeys(row.image for row in rows if isinstance(row.image, Path)):  # bytes are in the table
+        try:
+            digest = file_sha256(image)
+        except OSError:
+            digest = "cannot be read"
+        total.update(f"\n{image.relative_to(images)} {digest}".encode(errors="surrogateescape"))
+    return total.hexdigest()
 
 
 @contextmanager

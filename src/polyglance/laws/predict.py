@@ -49,7 +49,7 @@ def predict_new_group(law: Law, at: Mapping[str, float], *, confidence: float = 
     logs = np.array([float(fit.log_mean(at)[0, 0]) for fit in law.fits.values()])
     reach = float(stats.t.ppf(0.5 + confidence / 2, num - 1)) * float(logs.std(ddof=1)) * np.sqrt(1 + 1 / num)
     middle = float(logs.mean())
-    return Estimate(value=float(np.exp(middle)), low=float(np.exp(middle - reach)), high=float(np.exp(middle + reach)))
+    return law.first.transform.invert_estimate(Estimate(value=middle, low=middle - reach, high=middle + reach))
 
 
 def _read_predictor(table: Table, column: str, name: str) -> Floats:
