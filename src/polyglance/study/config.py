@@ -15,6 +15,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
+from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
@@ -136,10 +137,12 @@ class FamilyConfig:
     """Optimiser of all its runs."""
 
     def __post_init__(self) -> None:
-        if self.name[:1] in ("=", "+", "-", "@"):
-            raise ValueError(
-                f"family {self.name!r}: a spreadsheet would take a name in runs.csv that begins so for a formula"
-            )
+        for name in (self.name, *self.starts, *(Path(size).name for size in self.sizes)):
+            if is_formula(name) or not name.isprintable():
+                raise ValueError(
+                    f"family {self.name!r}: {name!r} stands in runs.csv, where a spreadsheet would take a name that "
+                    "begins so for a formula; letters and digits are right"
+                )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from statistics import fmean
 
+from polyglance.files import seal_files
 from polyglance.laws import FitConfig, Law, Table, fit_law
 from polyglance.prediction_records import RunPrediction, RunPredictions
 from polyglance.run_records import RunRow, read_runs
@@ -43,6 +44,7 @@ def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
         problems=tuple(problems),
     )
     record.write(folder / "predictions.json")
+    seal_files(folder, ["predictions.json", table.name])
     return record
 
 
