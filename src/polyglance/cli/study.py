@@ -103,9 +103,19 @@ def _make_plan_table(plan: Any) -> Table:
     table.caption = (
         f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
+        + f"\n{_compare_schedules(plan)}"
         + "".join(f"\n{size}: {rate}" for size, rate in plan.rates.items())
     )
     return table
+
+
+def _compare_schedules(plan: Any) -> str:
+    """Say what all runs train on together, with either schedule."""
+    names = {"separate": "as separate runs", "trunk": "from trunks (schedule = 'trunk')"}
+    costs = [
+        f"{names[name]} {cost.samples:,} samples, {cost.compute_gmac:,.0f} GMAC" for name, cost in plan.training.items()
+    ]
+    return f"training in all: {'; '.join(costs)}; this study: {plan.schedule}"
 
 
 def _make_status_table(status: Any) -> Table:

@@ -127,6 +127,10 @@ class FamilyConfig:
     """Micro models: layers of the encoder, and of the decoder."""
     samples: tuple[int, ...]
     """S: samples seen. Each number is a run with a learning-rate schedule of its own."""
+    schedule: Literal["separate", "trunk"] = "separate"
+    """`separate`: each budget is trained from the start, as in the paper. `trunk`: the budgets of one size, start and
+    seed branch off one run at a constant learning rate, each with a cooldown; needs `optim.warmup_steps` and
+    `optim.cooldown_share`. With the same optimiser both give the same results, but a trunk is trained once."""
     starts: tuple[str, ...] = ("random",)
     """Starting points of the decoder: `random`, or names under [language_models] (gemma2 only)."""
     tower: bool = False
@@ -143,6 +147,11 @@ class FamilyConfig:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):
             raise ValueError(f"family {self.name!r}: sizes and checkpoint, the folder they start from, go together")
+        if self.schedule == "trunk" and (self.optim.warmup_steps is None or not self.optim.cooldown_share):
+            raise ValueError(
+                f"family {self.name!r}: schedule 'trunk' needs optim.warmup_steps (a number for all budgets) and "
+                "optim.cooldown_share (the share of a budget over which its learning rate falls, such as 0.2)"
+            )
         if self.decoder == "bart" and self.starts != ("random",):
             raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
 
@@ -256,6 +265,11 @@ class StudyConfig:
         if not names or len(set(names)) != len(names):
             raise ValueError("families needs one or more, each with a name of its own")
         for family in self.families:
+            for samples in family.samples:
+                try:
+                    family.optim.check_length(samples // self.mixture.batch_size)
+                except ValueError as error:
+                    raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
             for start in family.starts:
                 if start != "random" and start not in self.language_models:
                     known = ("random", *self.language_models)

@@ -65,7 +65,10 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
 
 def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
     costs = {size: count_published(config, size) for size in dict.fromkeys(j.size for j in jobs if j.kind == "run")}
-    seconds = {job.id: job.samples / costs[job.size].samples_per_s if job.size in costs else 0.0 for job in jobs}
+    seconds = {
+        job.id: (job.samples - job.begins_at) / costs[job.size].samples_per_s if job.size in costs else 0.0
+        for job in jobs
+    }
     strategies = [cost.strategy for cost in costs.values() if cost.strategy is not None]
     return StudyCosts(
         seconds=seconds,

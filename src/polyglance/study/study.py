@@ -17,8 +17,9 @@ from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_state import is_done, read_problem, read_state
-from polyglance.study.jobs import Job, list_jobs, list_runs
+from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.training_cost import TrainingCost, sum_training
 
 __all__ = [
     "PlannedRun",
@@ -52,7 +53,8 @@ class PlannedRun:
     compute_gmac: float
     """C, in GMAC."""
     seconds: float
-    """Expected time on one core or, for published sizes, on the whole machine."""
+    """Expected time on one core or, for published sizes, on the whole machine; without the trunk that it goes on
+    from."""
     state: str
     """`done`, `begun` or `to do`."""
     strategy: str = ""
@@ -64,6 +66,10 @@ class StudyPlan:
     """Expected cost of a study."""
 
     runs: tuple[PlannedRun, ...]
+    training: Mapping[str, TrainingCost]
+    """`separate` and `trunk` -> what all runs train on together, with each of the two schedules of a family."""
+    schedule: str
+    """The one that this study has; `mixed` where its families differ."""
     seconds: float
     """Expected wall time of the jobs that are not done, on `machine`."""
     machine: str
@@ -101,7 +107,7 @@ class StudyStatus:
     """Progress of a study."""
 
     jobs: Mapping[str, str]
-    """Job id -> `done`, `failed`, `begun` or `to do`."""
+    """Job id -> `done`, `failed`, `begun`, `to do` or, for a trunk whose runs are all done, `not needed`."""
     losses: Mapping[str, float]
     """Run id -> UC after the prefix in nats per token, for the runs that are done."""
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -180,6 +186,8 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
     """Read the progress of the study from its files."""
     jobs = list_jobs(config)
     states = {job.id: read_state(config.out, job) for job in jobs}
+    done = {name for name, state in states.items() if state == "done"}
+    states |= {name: "not needed" for name in find_not_needed(jobs, done) if states[name] != "failed"}
     losses = {}
     for job in jobs:
         if job.kind == "run" and states[job.id] == "done":
@@ -218,15 +226,24 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
         )
         for job in runs
     ]
-    done = {job.id for job in jobs if is_done(config.out, job)}
+    done = _find_done(config, jobs)
+    schedules = {family.schedule for family in config.families}
     return StudyPlan(
         runs=tuple(planned),
+        training=sum_training(config, runs, counts),
+        schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
         machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
         rates=costs.rates,
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _find_done(config: StudyConfig, jobs: Sequence[Job]) -> set[str]:
+    """Return the ids of the jobs that are done, or that no job is waiting for."""
+    done = {job.id for job in jobs if is_done(config.out, job)}
+    return done | find_not_needed(jobs, done)
 
 
 def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:
@@ -250,7 +267,7 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
 
     jobs = list_jobs(config)
     seconds = estimate_costs(config, jobs).seconds
-    done = {job.id for job in jobs if is_done(config.out, job)}
+    done = _find_done(config, jobs)
     finished = set(done)
 
     def report_done(job: Job, elapsed_s: float) -> None:
