@@ -129,4 +129,5 @@ def _describe_run(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
     failed = "".join(f"\nfailed: {line}" for line in result.failed)
     done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
-    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}{failed}"
+    predicted = "".join(f"\npredicted: {line}" for line in result.predictions)
+    return f"{done}\ntable: {result.table}\nreport: {result.report}{predicted}{problems}{failed}"

@@ -100,6 +100,9 @@ class StudyResult:
     failed: tuple[str, ...] = ()
     """Jobs that failed because they were no longer finite, or needed such a one; one line each. The table is without
     their runs."""
+    predictions: tuple[str, ...] = ()
+    """How far the predicted losses of the largest runs and the measured ones are apart, one line per family and
+    loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -309,4 +312,5 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
         report=report.page,
         problems=tuple(problems),
         failed=tuple(failed.values()),
+        predictions=report.predictions,
     )

@@ -1,4 +1,4 @@
-"""What the runs of a study are trained on together: as separate runs, and from trunks, which count once."""
+"""Samples and compute that all runs of a study train on: as separate runs, and from trunks, which count once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
