@@ -39,7 +39,8 @@ class FormChoice:
     errors: Mapping[str, float]
     """Label of each form that could predict all of them -> mean of |ln(predicted / measured)|."""
     protocol: RehearsalProtocol
-    """Runs that were predicted: corners of the grid, or each cell; `none` where the first form could predict nothing, so that it is taken unseen."""
+    """Runs that were predicted: corners of the grid, or each cell; `none` where the first form could predict nothing,
+    so that it is taken unseen."""
     num_rows: int
     """Runs that were predicted."""
 
