@@ -29,7 +29,13 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
     show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
 
 
-def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+def run(
+    config: Positional[Path],
+    set_: Settings = (),
+    workers: int | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that are
     no longer finite are left out, with exit code 3.
 
@@ -37,8 +43,12 @@ def run(config: Positional[Path], set_: Settings = (), workers: int | None = Non
         config: The study's TOML file.
         set_: Override a setting of the file.
         workers: Jobs at the same time; as many as there are cores if not given.
+        dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
+    if dry_run:
+        plan(config, set_, workers, json)
+        return
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
@@ -104,6 +114,7 @@ def _make_plan_table(plan: Any) -> Table:
         f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
         + f"\n{_compare_schedules(plan)}"
+        + (f"\nP and F from a sample of {plan.sampled_images:,} images" if plan.sampled_images else "")
         + "".join(f"\n{size}: {rate}" for size, rate in plan.rates.items())
     )
     return table

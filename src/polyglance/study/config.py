@@ -1,7 +1,7 @@
 """Configuration of a study: its TOML file as dataclasses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -251,9 +251,10 @@ class StudyConfig:
     save_every_steps: int = 100
     """Steps between checkpoints. A kill loses at most this many."""
     machine: MachineConfig = field(default_factory=MachineConfig)
-    """Published sizes: machine that they are trained on."""
+    """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
     engine: RuntimeConfig = field(default_factory=RuntimeConfig)
-    """Published sizes: how a step is divided and computed."""
+    """How a step is divided and computed. A run of micro models is one process on the CPU or, with `device = "cuda"`,
+    one of several that share a card."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How each run is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)
@@ -285,11 +286,22 @@ class StudyConfig:
                 raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
         if len({bool(family.sizes) for family in self.families}) > 1:
             raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
+        if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
+            raise ValueError("engine has no effect on micro models, but with engine.device = 'cuda'")
+        if self.is_on_card and (self.engine.strategy not in ("auto", "single") or self.machine.devices != 1):
+            raise ValueError(
+                "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
+            )
 
     @property
     def is_micro(self) -> bool:
         """Whether the models are micro models, which have neither a checkpoint nor a tokenizer before the study."""
         return not self.families[0].sizes
+
+    @property
+    def is_on_card(self) -> bool:
+        """Whether micro models are trained on a GPU, several runs side by side."""
+        return self.is_micro and self.engine.device == "cuda"
 
     @property
     def train_dir(self) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
-from polyglance.study.jobs import Job, without_masking
+from polyglance.study.jobs import Job, list_runs, without_masking
 from polyglance.study.models import choose_trained_components, make_micro_config
 from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
@@ -46,12 +46,25 @@ def make_train_config(config: StudyConfig, job: Job, trunk: Path | None = None) 
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,
-        engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
-        vision_cache=VisionCacheConfig(use="never"),
+        engine=_micro_engine(config),
+        vision_cache=_vision_cache(config, job),
         save_every_steps=config.save_every_steps,
         watch=_WATCH,
         trunk=trunk,
     )
+
+
+def _micro_engine(config: StudyConfig) -> RuntimeConfig:
+    """Return how a worker of the study computes: on one core, or on the card that it shares with others."""
+    return replace(config.engine, strategy="single") if config.is_on_card else RuntimeConfig("single", device="cpu")
+
+
+def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
+    """Share the features of the shared tower among all runs that have it; they are the same to the bit."""
+    if job.kind == "tower" or not config.family(job.family).tower:
+        return VisionCacheConfig(use="never")
+    samples = sum(other.samples for other in list_runs(config) if config.family(other.family).tower)
+    return VisionCacheConfig(folder=config.out / "features", shared_samples=samples)
 
 
 def _optim_of(family: FamilyConfig, job: Job) -> OptimConfig:

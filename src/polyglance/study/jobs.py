@@ -180,7 +180,7 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> No
         {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
         (config.coverage, config.mixture, config.image_size, config.patch_size),
         config.evaluation,
-        *(() if config.is_micro else (config.engine.precision,)),
+        *(() if config.is_micro and config.engine.precision == "fp32" else (config.engine.precision,)),
     )
     for seed in config.seeds:
         for start in family.starts:

@@ -7,14 +7,18 @@ run_study(config).report             # out/micro/report/index.html
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from polyglance.config import save
+from polyglance.distributed import choose_device
 from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
+from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
 from polyglance.study.job_state import is_done, read_problem, read_state
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
@@ -35,6 +39,8 @@ __all__ = [
 _VERB = "polyglance study run"
 _MADE_BEFORE_PLANNING = ("data", "tokenizer")
 """Kinds of jobs that P and F of micro models depend on. They take seconds, and train nothing."""
+_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 2_000, 20
+"""Training and test images of the built-in world that are drawn for a plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +88,8 @@ class StudyPlan:
     """Target tokens at which F is counted."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
+    sampled_images: int | None = None
+    """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +128,9 @@ class StudyStatus:
 def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     """Count P, F, C and S of every run, and estimate time and memory of the study.
 
-    For micro models data and tokenizer are made, because P and F depend on them; nothing is trained. For published
-    sizes nothing is made, and nothing is needed.
+    P and F of micro models depend on the tokenizer, and so on the data. Of the built-in world a small sample is drawn
+    for it, in a temporary folder, as long as the study has not made its data. Other data is imported into the study.
+    For published sizes nothing is made, and nothing is needed. Nothing is trained.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -130,8 +139,29 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
     refuse_in_imported_script()
-    with locked(config.out, _VERB):
-        return _plan(config, _count_workers(workers))
+    num_slots = _count_workers(workers)
+    with locked(config.out, _VERB) if config.out.is_dir() else nullcontext():
+        if config.data.world is None or not config.is_micro or _is_tokenized(config):
+            return _plan(config, num_slots)
+        with TemporaryDirectory(prefix="polyglance-plan-") as folder:
+            return _plan_from_sample(config, Path(folder), num_slots)
+
+
+def _is_tokenized(config: StudyConfig) -> bool:
+    return all(is_done(config.out, job) for job in list_jobs(config) if job.kind in _MADE_BEFORE_PLANNING)
+
+
+def _plan_from_sample(config: StudyConfig, folder: Path, num_slots: int) -> StudyPlan:
+    """Plan with a small sample of the built-in world, of which nothing is kept."""
+    world = config.data.world
+    assert world is not None
+    world = replace(
+        world,
+        num_train_images=min(world.num_train_images, _SAMPLE_IMAGES),
+        num_test_images=min(world.num_test_images, _SAMPLE_TEST_IMAGES),
+    )
+    plan = _plan(replace(config, out=folder, data=replace(config.data, world=world)), num_slots, states_of=config)
+    return replace(plan, sampled_images=world.num_train_images)
 
 
 def _count_workers(workers: int | None) -> int:
@@ -146,8 +176,8 @@ def run_study(
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
-    checkpoint, and the table that comes out is the same to the bit. A run that is no longer finite is marked as
-    failed, and the others go on.
+    checkpoint, and the table that comes out is the same to the bit. Of a finished study nothing is made again. A run
+    that is no longer finite is marked as failed, and the others go on.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -159,9 +189,15 @@ def run_study(
     refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
+    num_slots = _count_workers(workers) if config.is_micro else 1
+    if config.is_on_card:
+        choose_device(config.engine, 0)  # without one, say so before any data is made
     with locked(config.out, _VERB):
+        runs = list_runs(config)
+        if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
+            say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
+            return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
-        num_slots = _count_workers(workers) if config.is_micro else 1
         plan = _plan(config, num_slots)
         say(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
@@ -201,7 +237,12 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
     return StudyStatus(jobs=states, losses=losses, problems=problems)
 
 
-def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
+def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None = None) -> StudyPlan:
+    """Make data and tokenizer, and plan.
+
+    Args:
+        states_of: the study whose states are planned with; None: the same.
+    """
     from polyglance.study.costs import estimate_costs, estimate_s
     from polyglance.study.lengths import find_lengths
 
@@ -215,7 +256,10 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     else:
         num_slots = 1  # a run takes the whole machine
     runs = [job for job in jobs if job.kind == "run"]
-    costs = estimate_costs(config, jobs)
+    planned_study = states_of or config
+    own_jobs = list_jobs(planned_study)
+    states = {job.id: read_state(planned_study.out, job) for job in own_jobs}
+    costs = estimate_costs(config, jobs, num_slots=num_slots)
     counts = _count_models(config, runs)
     planned = [
         PlannedRun(
@@ -224,23 +268,29 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            state=read_state(config.out, job),
+            state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
         for job in runs
     ]
-    done = _find_done(config, jobs)
+    done = _find_done(planned_study, own_jobs)
     schedules = {family.schedule for family in config.families}
     return StudyPlan(
         runs=tuple(planned),
         training=sum_training(config, runs, counts),
         schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
+        machine=_describe_machine(config, num_slots),
         rates=costs.rates,
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _describe_machine(config: StudyConfig, num_slots: int) -> str:
+    if config.is_on_card:
+        return f"{config.machine.name}, {num_slots} runs side by side"
+    return f"{num_slots} cores" if config.is_micro else config.machine.name
 
 
 def _find_done(config: StudyConfig, jobs: Sequence[Job]) -> set[str]:
@@ -269,7 +319,7 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
     from polyglance.study.costs import estimate_costs, estimate_s
 
     jobs = list_jobs(config)
-    seconds = estimate_costs(config, jobs).seconds
+    seconds = estimate_costs(config, jobs, num_slots=num_slots).seconds
     done = _find_done(config, jobs)
     finished = set(done)
 
@@ -305,12 +355,22 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     seal_files(config.out, [table.name, "study.toml"])
     for folder in (config.out / "laws", report.page.parent):
         seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
+    concluded = Conclusion.of(
+        config, finished, num_runs=report.num_runs, problems=problems, predictions=report.predictions
+    )
+    concluded.write(config.out)
+    return _make_result(config, started_s, concluded, failed)
+
+
+def _make_result(
+    config: StudyConfig, started_s: float, concluded: Conclusion, failed: Mapping[str, str] | None = None
+) -> StudyResult:
     return StudyResult(
-        num_runs=report.num_runs,
+        num_runs=concluded.num_runs,
         seconds=time.monotonic() - started_s,
-        table=table,
-        report=report.page,
-        problems=tuple(problems),
-        failed=tuple(failed.values()),
-        predictions=report.predictions,
+        table=config.out / "runs.csv",
+        report=config.out / "report" / "index.html",
+        problems=concluded.problems,
+        failed=tuple((failed or {}).values()),
+        predictions=concluded.predictions,
     )

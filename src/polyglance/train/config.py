@@ -92,6 +92,9 @@ class VisionCacheConfig:
     save and fit on the disk."""
     folder: Path | None = None
     """Folder of the caches. If not given: `features` in the folder of the training data set."""
+    shared_samples: int | None = None
+    """Samples that all runs which share the features see together, for `auto` to weigh. If not given: those of this
+    run."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number format of the features. If not given: float32 for runs in fp32 and bfloat16 for others."""
 
