@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -173,6 +174,15 @@ def test_a_larger_budget_costs_the_difference(config_path: Path, out: Path, monk
             (killed.out / job.folder / "done.json").unlink()
     assert set(read_study_status(killed).jobs.values()) == {"done", "to do", "not needed"}
     run_study(killed)
+    table = (config.out / "runs.csv").read_bytes()
+    assert (killed.out / "runs.csv").read_bytes() == table
+
+    (damaged,) = (config.out / "trunks").glob("*-s128-*/checkpoints/step-*/model.safetensors")
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    shutil.rmtree(config.out / "runs" / "scratch-d8-s160-seed0")
+    said: list[str] = []
+    run_study(config, say=said.append)
+    assert any("trunk-scratch-d8-s128-seed0: " in line and "it is made again" in line for line in said)
     assert (killed.out / "runs.csv").read_bytes() == (config.out / "runs.csv").read_bytes()
 
 

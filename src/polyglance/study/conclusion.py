@@ -1,7 +1,7 @@
 """Note that table, laws and report of a study are those of its runs as they are: nothing has to be made again."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -70,7 +70,7 @@ def _digest_inputs(config: StudyConfig, runs: Sequence[Job]) -> str:
     files = [config.out / job.folder / name for job in runs for name in _INPUTS]
     files.append(config.out / "prediction" / "predictions.json")
     digests = [file_sha256(path) if path.is_file() else "" for path in files]
-    return fingerprint(__version__, config, [job.fingerprint for job in runs], digests)
+    return fingerprint(__version__, replace(config, out=Path()), [job.fingerprint for job in runs], digests)
 
 
 def _digest_outputs(folder: Path) -> dict[str, str]:

@@ -58,7 +58,7 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job], *, num_slots: int) 
         return _published_costs(config, jobs)
     if config.is_on_card:
         return _card_costs(config, jobs, num_slots)
-    mark, path = fingerprint(config, num_cores()), config.out / "costs.json"
+    mark, path = fingerprint([job.fingerprint for job in jobs], num_cores()), config.out / "costs.json"
     if (kept := StudyCosts.read(path, mark)) is not None:
         return kept
     from polyglance.study.timing import time_jobs

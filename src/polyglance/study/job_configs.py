@@ -56,7 +56,11 @@ def make_train_config(config: StudyConfig, job: Job, trunk: Path | None = None) 
 
 def _micro_engine(config: StudyConfig) -> RuntimeConfig:
     """Return how a worker of the study computes: on one core, or on the card that it shares with others."""
-    return replace(config.engine, strategy="single") if config.is_on_card else RuntimeConfig("single", device="cpu")
+    return (
+        replace(config.engine, strategy="single")
+        if config.is_on_card
+        else RuntimeConfig(strategy="single", device="cpu")
+    )
 
 
 def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
@@ -115,7 +119,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | N
         test=config.test_dir if job.kind == "run" else None,
         evaluation=config.evaluation if job.kind == "run" else None,
         coverage=config.coverage,
-        start=StartConfig(checkpoint=Path(family.checkpoint.format(size=job.size)), trained="published"),
+        start=StartConfig(checkpoint=family.checkpoint_of(job.size), trained="published"),
         image_size=config.image_size,
         mixture=config.mixture,
         optim=_optim_of(family, job),

@@ -20,6 +20,7 @@ from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
+from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import is_done, read_problem, read_state
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
@@ -140,11 +141,14 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     """
     refuse_in_imported_script()
     num_slots = _count_workers(workers)
-    with locked(config.out, _VERB) if config.out.is_dir() else nullcontext():
-        if config.data.world is None or not config.is_micro or _is_tokenized(config):
-            return _plan(config, num_slots)
-        with TemporaryDirectory(prefix="polyglance-plan-") as folder:
-            return _plan_from_sample(config, Path(folder), num_slots)
+    makes_files = config.is_micro and config.data.world is None
+    with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
+        if config.is_micro and config.data.world is not None and not _is_tokenized(config):
+            with TemporaryDirectory(prefix="polyglance-plan-") as folder:
+                return _plan_from_sample(config, Path(folder), num_slots)
+        if makes_files or config.out.is_dir():
+            note_inputs(config)
+        return _plan(config, num_slots)
 
 
 def _is_tokenized(config: StudyConfig) -> bool:
@@ -176,8 +180,9 @@ def run_study(
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
-    checkpoint, and the table that comes out is the same to the bit. Of a finished study nothing is made again. A run
-    that is no longer finite is marked as failed, and the others go on.
+    checkpoint, and the table that comes out is the same to the bit, also after a move. What jobs that are not done need
+    from others is compared with its digests first, and made again if it is damaged. Of a finished study nothing is made
+    again. A run that is no longer finite is marked as failed, and the others go on.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -198,6 +203,10 @@ def run_study(
             say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
             return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
+        from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
+
+        note_inputs(config)
+        forget_damaged_jobs(config, say)
         plan = _plan(config, num_slots)
         say(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
