@@ -176,7 +176,7 @@ class RunFolder:
         self._save_model(self.final, model, runtime, processor)
         runtime.barrier()
         if runtime.is_main:
-            checkpoints.remove_all()
+            checkpoints.remove_all(except_step=self.config.num_steps if self.config.is_trunk else None)
             self.seal()
         runtime.barrier()
 
