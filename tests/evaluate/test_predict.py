@@ -64,7 +64,7 @@ write = row_files.RowFile.append
 def append(self, rows):
     global done
     if done == 3:
-        self._file.write(row_files._format_rows(rows)[:-9])  # one line whole, one half
+        self._file.write(row_files._format_checked(rows)[:-9])  # one line whole, one half
         self._file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1

@@ -6,11 +6,11 @@ company of the same other rows. Each row has a checksum in front of it; one that
 """
 
 import os
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
+from polyglance.checksums import crc32
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
 from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
 
@@ -115,7 +115,7 @@ def _format_checked(rows: Iterable[PredictionRow]) -> bytes:
 
 
 def _checksum(line: bytes) -> bytes:
-    return b"%08x" % zlib.crc32(line)
+    return b"%08x" % crc32(line)
 
 
 def _sync(file: IO[bytes]) -> None:
