@@ -122,7 +122,8 @@ def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
                 there = batch.to(_device())
                 with torch.autocast(_device(), dtype=dtype):
                     pixels = normalise_pixels(there.images)
-                    loss = model(pixels, there.input_ids, there.attention_mask, labels=there.labels).loss
+                    prompts = there.input_ids, there.attention_mask
+                    loss = model(pixels, *prompts, labels=there.labels, return_logits=True).loss
                 scaler.scale(loss * (batch.num_tokens / num_tokens)).backward()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -8,8 +8,8 @@ published lengths, a micro-batch of 32, the published components trained. In flo
 meta device: the casts of weights come on top, and more of them in the published step. Views, which launch nothing, and
 the optimiser's step, which is fused, are not counted.
 
-`published`: eager attention and all logits. `own`: the project's step with nothing compiled. `own, outside layers`: what
-is left of it outside the layers of encoder, decoder and tower, which are compiled on a GPU, with the loss head's
+`published`: eager attention and all logits. `own`: the project's step with nothing compiled. `own, outside layers`:
+what is left of it outside the layers of encoder, decoder and tower, which are compiled on a GPU, with the loss head's
 compiled functions as one call each. To it come, for each compiled layer, the launches that the compiler makes of it.
 """
 
@@ -113,7 +113,7 @@ def count_calls(size: str, kind: str) -> Counter[str]:
         stack.enter_context(counter)
         if kind == "published":
             pixels = normalise_pixels(batch.images)
-            loss = model(pixels, batch.input_ids, batch.attention_mask, labels=batch.labels).loss
+            loss = model(pixels, batch.input_ids, batch.attention_mask, labels=batch.labels, return_logits=True).loss
         else:
             loss, _ = CaptionObjective(model)(batch, float(SAMPLES * TARGET_TOKENS))
         loss.backward()
