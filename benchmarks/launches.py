@@ -43,7 +43,7 @@ class CallCounter(TorchDispatchMode):
     for it. Such a value is false here: masks are then made, as for samples of different lengths."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.calls: Counter[str] = Counter()
         self._is_inside = False
 
