@@ -179,6 +179,7 @@ def plan(
     config: Options[PlanConfig],
     downstream: Path | None = None,
     candidates: Path | None = None,
+    plot: Path | None = None,
     json: bool = False,
 ) -> None:
     """Compute what a target loss or score needs at the lowest cost, or the best size and data for a budget.
@@ -190,6 +191,7 @@ def plan(
         law: A law file (product, additive or compute), or the name of a published law (`polyglance law list`).
         downstream: A law file of the score against the loss (form downstream), for --target-score.
         candidates: Models to choose from: a table, or model cards as .json.
+        plot: File to draw the sizes along a budget to (.svg), the isoFLOP curve.
         json: Print the result as JSON.
     """
     loaded = load_law(law)
@@ -197,8 +199,15 @@ def plan(
     if not config.has_target:
         if downstream is not None:
             raise UnusedSettingError("`downstream` has no effect without `target_score`")
-        show(spend_budget(config, loaded, candidates=models), json, format_budget)
+        spent = spend_budget(config, loaded, candidates=models)
+        if plot is not None:
+            from polyglance.laws.plot import plot_budget
+
+            plot_budget(spent, plot)
+        show(spent, json, format_budget)
         return
+    if plot is not None:
+        raise UnusedSettingError("`plot` has no effect beside a target")
     scores = Law.load(downstream) if downstream else None
     show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
 

@@ -118,13 +118,15 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
             outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
     table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
-    widened = [_format_widening(label, law[label].held_out) for label in predictions]
+    remarks = [_format_widening(label, law[label].held_out) for label in predictions]
+    if law.first.transform.is_score and any((one.mean < 0).any() for one in predictions.values()):
+        remarks.append("a score below 0 is an error above the ceiling: the law does not hold there")
     warnings = [
         line
         for label in predictions
         for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
     ]
-    return "\n".join([table, *filter(None, widened), *dict.fromkeys(warnings)])
+    return "\n".join([table, *filter(None, remarks), *dict.fromkeys(warnings)])
 
 
 def _format_widening(label: str, held_out: HeldOut | None) -> str:
