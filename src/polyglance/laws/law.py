@@ -294,7 +294,10 @@ class Fit:
         solver = {**values["solver"]}
         for name in ("at_bound", "at_user_bound", "unmoved"):
             solver[name] = tuple(solver.get(name, ()))
-        numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
+        numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence")
+        held_out = values.get("held_out") or None
+        if held_out:
+            held_out = HeldOut(**{**held_out, "widening": float(held_out.get("widening", 1.0))})
         return cls(
             form=form,
             transform=transform,
@@ -309,8 +312,9 @@ class Fit:
             unidentified=tuple(values["unidentified"]),
             solver=SolverReport(**solver),
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
-            held_out=HeldOut(**values["held_out"]) if values.get("held_out") else None,
-            **{name: values[name] for name in numbers},
+            held_out=held_out,
+            seed=int(values["seed"]),
+            **{name: float(values[name]) for name in numbers},
         )
 
 
