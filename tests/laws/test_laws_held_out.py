@@ -67,7 +67,7 @@ def test_its_coverage_is_that_of_the_interval_where_the_law_holds_and_falls_wher
 
 
 def test_the_widening_is_one_unless_the_coverage_is_no_chance():
-    """By hand: 16 of 20 inside is chance (a probability of 0.016), 15 is not (0.003); the quantile is the 20th of 20."""
+    """By hand: 16 of 20 inside is chance (probability 0.016), 15 is not (0.003); the quantile is the 20th of 20."""
     inside = np.linspace(0.1, 0.9, 15)
     assert find_widening(np.array([*inside, 0.95, 1.2, 1.3, 1.5, 3.0]), 0.95) == 1.0
     assert find_widening(np.array([*inside, 1.1, 1.2, 1.3, 1.5, 3.0]), 0.95) == 3.0

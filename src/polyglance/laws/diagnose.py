@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.accuracy import r_squared
 from polyglance.laws.form import Form
@@ -378,7 +378,7 @@ def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
     means = np.bincount(cells.ravel(), residuals) / counts
     pure = float(((residuals - means[cells.ravel()]) ** 2).sum()) / repeats
     lack = float((counts * means**2).sum()) / others
-    if pure > 0 and lack > pure * float(stats.f.ppf(0.99, others, repeats)):
+    if pure > 0 and lack > pure * float(special.fdtri(others, repeats, 0.99)):
         yield LawWarning(
             "lack-of-fit",
             "warning",

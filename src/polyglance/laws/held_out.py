@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.accuracy import predict_nearest
 from polyglance.laws.arrays import Floats
@@ -113,7 +113,7 @@ def find_widening(distances: Floats, confidence: float) -> float:
         distances: (n,) distances of the runs from their predictions, in half widths of their intervals.
     """
     num = len(distances)
-    if stats.binom.cdf(int((distances <= 1).sum()), num, confidence) > CHANCE:
+    if special.bdtr(int((distances <= 1).sum()), num, confidence) > CHANCE:
         return 1.0
     quantile = min(confidence * (1 + 1 / num), 1.0)
     return max(float(np.quantile(distances, quantile, method="higher")), 1.0)

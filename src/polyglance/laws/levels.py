@@ -9,7 +9,7 @@ predictors the one with the largest design effect, 1 + (rows per level - 1) x in
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.config import FitConfig
@@ -64,7 +64,7 @@ def find_alike_levels(config: FitConfig, layout: Layout, optimum: Floats) -> Ali
             continue
         degrees = num_levels - _count_between(basis, codes)
         ratio, within = _compare_variances(residuals, codes, degrees, num_rows - num_levels - len(layout.free) / 2)
-        if degrees < 1 or within < 1 or stats.f.sf(ratio, degrees, within) > RARE / len(names):
+        if degrees < 1 or within < 1 or special.fdtrc(degrees, within, ratio) > RARE / len(names):
             continue
         per_level = num_rows / num_levels
         share = (ratio - 1) / (ratio - 1 + per_level)

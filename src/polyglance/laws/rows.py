@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
@@ -18,7 +17,16 @@ from polyglance.laws.table import Table, list_rows
 from polyglance.laws.transforms import NO_TRANSFORM, Transform, choose_transform
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "resolve_form", "select_rows"]
+__all__ = [
+    "ALL",
+    "Rows",
+    "choose_rows",
+    "correlate_ranks",
+    "find_frontier",
+    "list_labels",
+    "resolve_form",
+    "select_rows",
+]
 
 RISING = 0.3
 """Rank correlation of y and compute above which y may be a score where the frontier of a loss is asked for."""
@@ -205,13 +213,23 @@ def _ask_for_direction(rows: Rows) -> None:
         return
     middle = np.sqrt(rows.x[:, 0].min() * rows.x[:, 0].max())
     worst, best = rows.x[rows.y.argmin(), 0], rows.x[rows.y.argmax(), 0]
-    correlation = float(stats.spearmanr(rows.x[:, 0], rows.y).statistic)
+    correlation = correlate_ranks(rows.x[:, 0], rows.y)
     if correlation > RISING and worst < middle < best:
         raise ValueError(
             f"y rises with compute (rank correlation {correlation:.2f}), from {rows.y.min():.4g} to "
             f"{rows.y.max():.4g}: a frontier of the lowest runs would keep the worst ones if these are scores; say "
             "that higher is better (`maximise`), or fit the distance to the ceiling (`transform` error or log-odds)"
         )
+
+
+def correlate_ranks(a: Floats, b: Floats) -> float:
+    """Return Spearman's rank correlation of two columns (n,) that vary; equal values share their mean rank."""
+    ranks = []
+    for column in (a, b):
+        _, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(counts) - (counts - 1) / 2)[codes.ravel()]
+        ranks.append((rank - rank.mean()) / rank.std())
+    return float((ranks[0] * ranks[1]).mean())
 
 
 def find_frontier(config: FitConfig, rows: Rows) -> Indices:

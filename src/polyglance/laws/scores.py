@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from polyglance.laws.form import Form
 from polyglance.laws.law import LawWarning
-from polyglance.laws.rows import Rows
+from polyglance.laws.rows import Rows, correlate_ranks
 
 __all__ = ["notice_scores"]
 
@@ -27,7 +26,7 @@ def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, .
         scale = np.log(rows.x).sum(axis=1)
         if np.ptp(scale) == 0:
             continue
-        correlation = float(stats.spearmanr(scale, rows.y).statistic)
+        correlation = correlate_ranks(scale, rows.y)
         if correlation > RISING and is_score:
             return (
                 LawWarning(

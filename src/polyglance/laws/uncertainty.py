@@ -16,7 +16,7 @@ from dataclasses import fields, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.config import FitConfig
@@ -178,7 +178,7 @@ def compute_spread(config: FitConfig, layout: Layout, levels: AlikeLevels | None
     is_short = levels is not None or choose_method(config, layout) == "pairs"
     degrees = levels.degrees if levels else max(num - len(layout.free), 1)
     tail = 0.5 + config.confidence / 2
-    factor = float(stats.t.ppf(tail, degrees) / stats.norm.ppf(tail))
+    factor = float(special.stdtrit(degrees, tail) / special.ndtri(tail))
     return factor * float(np.sqrt(num / degrees)) if is_short else factor
 
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from polyglance.config import from_dict, parse_toml
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
-from polyglance.files import check_digest, read_json
+from polyglance.files import DIGESTS_NAME, check_digest, read_json
 from polyglance.laws import Law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import (
@@ -198,6 +198,8 @@ def _flatten(values: Mapping[str, Any], parent: str = "") -> Iterable[tuple[str,
 def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:
     laws = {}
     for path in sorted(folder.glob("*.json")):
+        if path.name == DIGESTS_NAME:
+            continue
         try:
             law = Law.load(path)
         except (ValueError, OSError) as error:

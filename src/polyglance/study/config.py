@@ -1,5 +1,6 @@
 """Configuration of a study: its TOML file as dataclasses."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,6 +170,10 @@ class MachineConfig:
     """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
     memory_gb: float = 80.0
     """Memory of one device, in 10^9 bytes."""
+    price_per_gpu_hour: float | None = None
+    """Price of one device for one hour. If not given, `study plan` shows no money."""
+    currency: str = "USD"
+    """Currency of the price, as it is printed; nothing is converted."""
     mfu: float | None = None
     """Share of the peak that your own runs have logged. If not given, hours are reckoned from the package's table of
     measured rates; sizes and cards that are not in it are estimated from those that are."""
@@ -178,6 +183,8 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.peak_tflops <= 0 or not (self.mfu is None or 0 < self.mfu <= 1):
             raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
+        if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
+            raise ValueError(f"machine.price_per_gpu_hour is {self.price_per_gpu_hour:g}; expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,8 @@ class PlannedRun:
     """C, in GMAC."""
     seconds: float
     """Expected time on one core or, for published sizes, on the whole machine."""
+    money: float | None
+    """Expected price, in the machine's currency; None without a price, and for micro models."""
     state: str
     """`done`, `begun` or `to do`."""
     strategy: str = ""
@@ -67,6 +69,10 @@ class StudyPlan:
     runs: tuple[PlannedRun, ...]
     seconds: float
     """Expected wall time of the jobs that are not done, on `machine`."""
+    money: float | None
+    """Expected price of the runs that are not done; None without a price, and for micro models."""
+    currency: str
+    """Currency of the money; empty where there is none."""
     machine: str
     """`2 cores` or, for published sizes, the machine's description."""
     memory_bytes: int
@@ -75,6 +81,8 @@ class StudyPlan:
     """Prompt tokens at which F is counted."""
     target_tokens: int
     """Target tokens at which F is counted."""
+    strategies: Mapping[str, str] = field(default_factory=dict)
+    """Published sizes: size -> recommended way of training on the machine."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
 
@@ -122,6 +130,8 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
     refuse_in_imported_script()
+    if not config.is_micro:
+        return _plan(config, _count_workers(workers))
     with locked(config.out, _VERB):
         note_inputs(config)
         return _plan(config, _count_workers(workers))
@@ -213,6 +223,7 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     runs = [job for job in jobs if job.kind == "run"]
     costs = estimate_costs(config, jobs)
     counts = _count_models(config, runs)
+    money = {job.id: _price(config, costs.seconds[job.id]) for job in runs}
     planned = [
         PlannedRun(
             id=job.id,
@@ -220,6 +231,7 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
+            money=money[job.id],
             state=read_state(config.out, job),
             strategy=costs.strategies.get(job.id, ""),
         )
@@ -229,11 +241,20 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     return StudyPlan(
         runs=tuple(planned),
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
+        money=None if None in money.values() else sum(money[job.id] or 0 for job in runs if job.id not in done),
+        currency="" if None in money.values() else config.machine.currency,
         machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
+        strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _price(config: StudyConfig, seconds: float) -> float | None:
+    """Return what a run on the whole machine costs."""
+    price = config.machine.price_per_gpu_hour
+    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
 
 
 def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:
