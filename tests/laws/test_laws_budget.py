@@ -199,7 +199,7 @@ def test_what_cannot_be_answered_is_refused(law, options, message):
 
 def test_a_question_has_a_target_or_a_budget():
     with pytest.raises(ValueError, match="or a budget to spend: max_gmac"):
-        PlanConfig(budget=Budget(max_tokens=1e12))
+        spend_budget(PlanConfig(budget=Budget(max_tokens=1e12)), additive())
     with pytest.raises(ValueError, match="`moves` has no effect without a target"):
         PlanConfig(budget=Budget(max_gmac=1e12), moves={"N": 1e9})
     with pytest.raises(ValueError, match="`inference_tokens` has no effect beside a target"):
