@@ -218,3 +218,9 @@ def test_runs_of_one_size_that_miss_together_are_drawn_together():
     assert covered["levels"] >= 16
     assert covered["rows"] <= covered["levels"] - 4
     assert codes.count("alike-levels") <= 1
+
+
+def test_an_envelope_has_no_levels_that_are_alike():
+    config = FitConfig(columns={"P": "P", "S": "S"}, objective="asymmetric", bootstrap=20)
+    law = fit_law(config, Table.from_columns(make_level_runs(0.02)))
+    assert "alike-levels" not in [warning.code for warning in law.only.warnings]

@@ -43,13 +43,14 @@ class AlikeLevels:
 
 
 def find_alike_levels(config: FitConfig, layout: Layout, optimum: Floats) -> AlikeLevels | None:
-    """Return the levels whose rows are alike; None where there are none, or where the user named clusters.
+    """Return the levels whose rows are alike; None where there are none, where the user named clusters, and for the
+    asymmetric objective, which fits an envelope: its residuals are no noise about a mean.
 
     Args:
         optimum: (q,)
     """
     num_rows = len(layout.y)
-    if config.cluster is not None or not layout.has_noise:
+    if config.cluster is not None or config.objective == "asymmetric" or not layout.has_noise:
         return None
     residuals = layout.problem.log_mean(optimum[None], num_rows)[0] - np.log(layout.y)
     if residuals.std() < ROUNDING:
