@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import make_plain, show
-from polyglance.data.importer import ImportConfig, format_plan, import_data, plan_import
+from polyglance.data.import_plan import format_plan
+from polyglance.data.importer import ImportConfig, import_data, plan_import
 from polyglance.data.world import WorldConfig, generate
 from polyglance.report.audit import AuditConfig, write_audit
 from polyglance.settings import UnusedSettingError

@@ -188,6 +188,7 @@ def plan(
     downstream: str | None = None,
     candidates: Path | None = None,
     page: Path | None = None,
+    plot: Path | None = None,
     json: bool = False,
 ) -> None:
     """Compute what a target loss or score needs at the lowest cost, or the best size and data for a budget.
@@ -203,8 +204,11 @@ def plan(
             --target-score and for the scores to be expected.
         candidates: Models to choose from: a table, or model cards as .json.
         page: File to write the planner to (.html): one page to drag and choose all of it, which needs no network.
+        plot: File to draw the sizes along a budget to (.svg), the isoFLOP curve.
         json: Print the result as JSON.
     """
+    if plot is not None and config.has_target:
+        raise UnusedSettingError("`plot` has no effect beside a target")
     loaded = load_law(law)
     config = _fill_group(config, law)
     models = _find_candidates(config, law, loaded, candidates)
@@ -216,8 +220,12 @@ def plan(
     if config.has_target:
         show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
         return
-    config = _use_all_data(config, loaded, models)
-    show(spend_budget(config, loaded, candidates=models, downstream=scores), json, format_budget)
+    spent = spend_budget(_use_all_data(config, loaded, models), loaded, candidates=models, downstream=scores)
+    if plot is not None:
+        from polyglance.laws.plot import plot_budget
+
+        plot_budget(spent, plot)
+    show(spent, json, format_budget)
 
 
 def _fill_group(config: PlanConfig, law: str) -> PlanConfig:

@@ -32,7 +32,13 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
     show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
 
 
-def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+def run(
+    config: Positional[Path],
+    set_: Settings = (),
+    workers: int | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that are
     no longer finite are left out, with exit code 3.
 
@@ -40,8 +46,12 @@ def run(config: Positional[Path], set_: Settings = (), workers: int | None = Non
         config: The study's TOML file.
         set_: Override a setting of the file.
         workers: Jobs at the same time; as many as there are cores if not given.
+        dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
+    if dry_run:
+        plan(config, set_, workers, json)
+        return
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
@@ -116,10 +126,21 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
     lines = [
         f"about {left}{money} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}",
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens",
+        _compare_schedules(plan),
     ]
+    lines += [f"P and F from a sample of {plan.sampled_images:,} images"] if plan.sampled_images else []
     lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
     lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
     return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
+
+
+def _compare_schedules(plan: Any) -> str:
+    """Say what all runs train on together, with either schedule."""
+    names = {"separate": "as separate runs", "trunk": "from trunks (schedule = 'trunk')"}
+    costs = [
+        f"{names[name]} {cost.samples:,} samples, {cost.compute_gmac:,.0f} GMAC" for name, cost in plan.training.items()
+    ]
+    return f"training in all: {'; '.join(costs)}; this study: {plan.schedule}"
 
 
 def _make_status_table(status: Any) -> Table:
@@ -133,4 +154,5 @@ def _describe_run(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
     failed = "".join(f"\nfailed: {line}" for line in result.failed)
     done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
-    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}{failed}"
+    predicted = "".join(f"\npredicted: {line}" for line in result.predictions)
+    return f"{done}\ntable: {result.table}\nreport: {result.report}{predicted}{problems}{failed}"

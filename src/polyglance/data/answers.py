@@ -34,7 +34,7 @@ _TASK = (
     r"|tell (?:you )?(?:what|who|which)"
     r"|(?:see|look at|read|open|tell|infer)\b.{0,40}\b(?:image|picture|photo|file|attachment|link))"
 )
-"""What a model says that it cannot do. People who "can't wait" or "couldn't believe it" speak of something else."""
+"""Deeds that a model says it cannot do. People who "can't wait" or "couldn't believe it" speak of something else."""
 _REFUSAL = re.compile(
     rf"^(?:(?:i{_APOSTROPHE}m|i am|we{_APOSTROPHE}re) (?:very |so |really |truly )?(?:unable|not able) to\b"
     rf"|(?:i{_APOSTROPHE}m |i am |we{_APOSTROPHE}re )?(?:very |so |really |truly )?sorry[,.!;:]? "

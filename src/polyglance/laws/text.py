@@ -113,8 +113,10 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
         for label in predictions
         for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
     ]
-    widened = [_format_widening(label, law[label].held_out) for label in predictions]
-    return "\n".join([format_prediction_rows(predictions), *filter(None, widened), *dict.fromkeys(warnings)])
+    remarks = [_format_widening(label, law[label].held_out) for label in predictions]
+    if law.first.transform.is_score and any((one.mean < 0).any() for one in predictions.values()):
+        remarks.append("a score below 0 is an error above the ceiling: the law does not hold there")
+    return "\n".join([format_prediction_rows(predictions), *filter(None, remarks), *dict.fromkeys(warnings)])
 
 
 def format_prediction_rows(predictions: Mapping[str, Prediction]) -> str:

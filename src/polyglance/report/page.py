@@ -72,6 +72,8 @@ class ReportResult:
     num_runs: int
     notes: tuple[str, ...]
     """Files and numbers that are missing or could not be read, one sentence each."""
+    predictions: tuple[str, ...] = ()
+    """How far predictions and measurements are apart, one sentence per family and loss."""
 
 
 def write_report(study_dir: Path) -> ReportResult:
@@ -90,7 +92,11 @@ def write_report(study_dir: Path) -> ReportResult:
     write_atomically(folder / "results.json", f"{text}\n")
     write_atomically(folder / "index.html", html)
     return ReportResult(
-        page=folder / "index.html", results=folder / "results.json", num_runs=len(study.runs), notes=tuple(notes)
+        page=folder / "index.html",
+        results=folder / "results.json",
+        num_runs=len(study.runs),
+        notes=tuple(notes),
+        predictions=describe_predictions(study, check_predictions(study)),
     )
 
 

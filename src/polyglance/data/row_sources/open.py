@@ -44,11 +44,13 @@ def open_rows(path: Path, *, encoding: str = "auto", quoting: Quoting = "auto") 
 
 
 def _open_file(path: Path, encoding: str, quoting: Quoting) -> RowSource:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file, or it may not be read")
     name = path.name.lower()
     bare = next((name.removesuffix(it) for it in COMPRESSED_SUFFIXES if name.endswith(it)), name)
-    if name.endswith((*TAR_SUFFIXES, ".zip")) and path.is_file():
+    if name.endswith((*TAR_SUFFIXES, ".zip")):
         return TextsBeside(path, encoding=encoding)
-    if name.endswith((".arrow", ".feather")) and path.is_file():
+    if name.endswith((".arrow", ".feather")):
         return SavedDataset(path)
     if bare.endswith(".token"):
         return TokenFile(path, encoding=encoding)
@@ -63,7 +65,7 @@ def _open_file(path: Path, encoding: str, quoting: Quoting) -> RowSource:
 def _refuse_other_files(path: Path, name: str) -> None:
     """Refuse files of known kinds that are no tables of images, with what would be right."""
     suffix = Path(name).suffix
-    if not path.is_file() or suffix in TABLE_SUFFIXES:
+    if suffix in TABLE_SUFFIXES:
         return
     if suffix in _BITEXT_SUFFIXES:
         raise ValueError(f"{path}: bitext has no images; name it under [[bitext]] in a recipe of `data build`")
