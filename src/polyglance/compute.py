@@ -1,6 +1,11 @@
 """Training compute of a run (paper section 4.1)."""
 
-__all__ = ["training_compute"]
+from collections.abc import Mapping
+
+__all__ = ["FAMILY_STARTS", "training_compute"]
+
+FAMILY_STARTS: Mapping[str, float] = {"florence": 10.44, "gemma": 6.02}
+"""Published family -> T of its models (paper, version 2, figure 3)."""
 
 
 def training_compute(forward: float, *, num_trained: float, num_parameters: float) -> float:

@@ -48,9 +48,9 @@ def show_card(
         json: Print the result as JSON.
     """
     from polyglance.model.card import make_card
+    from polyglance.model.card_record import find_start
     from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, find_rate
     from polyglance.model.training_setup import recommend_setup
-    from polyglance.report.published_models import find_start
 
     if not 0 < device_gb < math.inf:
         raise ValueError(f"--device-gb is {device_gb}; expected a positive number")

@@ -22,6 +22,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import special
 
+from polyglance.compute import FAMILY_STARTS
 from polyglance.laws.arrays import Floats
 from polyglance.laws.config import FitConfig
 from polyglance.laws.fit import fit_law
@@ -32,12 +33,10 @@ from polyglance.laws.make import make_fit
 from polyglance.laws.roles import resolve_roles
 from polyglance.laws.table import Table
 
-__all__ = ["FAMILY_STARTS", "PAPER", "PAPER_CELLS", "PAPER_LAWS", "make_paper_law"]
+__all__ = ["PAPER", "PAPER_CELLS", "PAPER_LAWS", "make_paper_law"]
 
 PAPER = "paper"
 """Short name of the reconstructed product law."""
-FAMILY_STARTS: Mapping[str, float] = {"florence": 10.44, "gemma": 6.02}
-"""Family of the paper -> T of its models (version 2, figure 3)."""
 PAPER_CELLS = 7
 """Task-language cells behind the laws: captions in two languages, translations into five."""
 

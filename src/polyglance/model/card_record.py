@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["CARDS_FILE", "PRECISIONS", "Card"]
+from polyglance.compute import FAMILY_STARTS
+
+__all__ = ["CARDS_FILE", "PRECISIONS", "Card", "find_start"]
 
 CARDS_FILE = Path(__file__).with_name("cards.json")
 """Cards that were counted before."""
@@ -46,3 +48,8 @@ class Card:
     """Multiply-accumulates of forward and backward pass of one sample in pre-training, in 10^9."""
     beams: int
     """Beams, for the memory of inference."""
+
+
+def find_start(card: Card) -> float:
+    """Return the published T of the family that a model belongs to: its decoder has gates where it is Gemma-2."""
+    return FAMILY_STARTS["gemma" if card.num_parameters_by_part.get("gates") else "florence"]

@@ -4,12 +4,11 @@ from collections.abc import Mapping
 
 from polyglance.languages import did_you_mean
 from polyglance.laws import Candidate
-from polyglance.laws.paper_laws import FAMILY_STARTS
 from polyglance.model.card import make_card
-from polyglance.model.card_record import Card
+from polyglance.model.card_record import Card, find_start
 from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, Rate, find_rate
 
-__all__ = ["PUBLISHED_SIZES", "find_start", "list_published_models", "rate_card"]
+__all__ = ["PUBLISHED_SIZES", "list_published_models", "rate_card"]
 
 PUBLISHED_SIZES = ("0.4b", "1.0b", "3.5b", "11.2b")
 
@@ -53,8 +52,3 @@ def rate_card(card: Card, gpu: str, peak_tflops: float | None = None) -> Rate:
     if peak is None:
         raise ValueError(f"gpu: no rates of {gpu!r}; {did_you_mean(gpu, tuple(KNOWN_PEAKS_TFLOPS))}")
     return find_rate(gpu, card.size, card.training_gmac, peak_tflops=peak)
-
-
-def find_start(card: Card) -> float:
-    """Return the published T of the family that a model belongs to: its decoder has gates where it is Gemma-2."""
-    return FAMILY_STARTS["gemma" if card.num_parameters_by_part.get("gates") else "florence"]
