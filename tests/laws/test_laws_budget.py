@@ -8,6 +8,7 @@ import pytest
 from test_laws_roles import TRANSFORMS, law_of
 
 from polyglance.laws import Budget, Candidate, PlanConfig, plan_with_law, read_candidates, spend_budget
+from polyglance.laws.plot import plot_budget
 
 CASES = Path(__file__).parent / "cases"
 MODELS = read_candidates(CASES / "candidates.csv")
@@ -64,6 +65,21 @@ def test_six_n_d_is_three_mac_for_each_parameter_and_token():
     assert best.size.value == pytest.approx(
         3.2190e10, rel=1e-4
     )  # equation 4 of Hoffmann et al. with these five numbers
+
+
+def test_the_curve_of_a_budget_is_drawn(tmp_path):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / "budget.svg"
+    plot_budget(ask(additive(), MODELS, max_gmac=1e12), path)
+    drawn = path.read_text()
+    for text in ("max_gmac 1e+12", "best size 2.996e+09", "along the budget", *(model.name for model in MODELS)):
+        assert f">{text}<" in drawn
+    first = path.read_bytes()
+    plot_budget(ask(additive(), MODELS, max_gmac=1e12), path)
+    assert path.read_bytes() == first
+    plot_budget(ask(product(), (), max_gmac=1e12, tokens_per_sample=64.0), path)  # a corner has no curve beyond its end
+    with pytest.raises(ValueError, match=r"written as \.svg"):
+        plot_budget(ask(additive(), max_gmac=1e12), tmp_path / "budget.png")
 
 
 def test_half_and_twice_the_best_size_lose_what_the_law_says():
@@ -183,7 +199,7 @@ def test_what_cannot_be_answered_is_refused(law, options, message):
 
 def test_a_question_has_a_target_or_a_budget():
     with pytest.raises(ValueError, match="or a budget to spend: max_gmac"):
-        PlanConfig(budget=Budget(max_tokens=1e12))
+        spend_budget(PlanConfig(budget=Budget(max_tokens=1e12)), additive())
     with pytest.raises(ValueError, match="`moves` has no effect without a target"):
         PlanConfig(budget=Budget(max_gmac=1e12), moves={"N": 1e9})
     with pytest.raises(ValueError, match="`inference_tokens` has no effect beside a target"):

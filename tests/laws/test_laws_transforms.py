@@ -25,6 +25,7 @@ from polyglance.laws import (
     predict_with_law,
     spend_budget,
 )
+from polyglance.laws.text import format_predictions
 from polyglance.laws.transforms import Transform
 from polyglance.settings import UnusedSettingError
 
@@ -194,6 +195,14 @@ def test_targets_beyond_the_ceiling_are_refused():
             plan_with_law(PlanConfig(**question, at={"N": 1e9}), law)
 
 
+def test_a_score_below_zero_is_said_to_be_beyond_the_law():
+    law = fit_scores("error", bootstrap=0)
+    far, near = (predict_with_law(law, {"N": size, "D": size}) for size in (10.0, 1e9))
+    assert far["all"].mean[0] < 0 < near["all"].mean[0]
+    assert "the law does not hold there" in format_predictions(law, far)
+    assert "the law does not hold there" not in format_predictions(law, near)
+
+
 def test_a_damaged_transform_is_refused(tmp_path):
     fit_scores("error", bootstrap=0).save(tmp_path / "law.json")
     values = json.loads((tmp_path / "law.json").read_text())
@@ -201,6 +210,10 @@ def test_a_damaged_transform_is_refused(tmp_path):
         (tmp_path / "bad.json").write_text(json.dumps({**values, "transform": transform}))
         with pytest.raises(ValueError, match=r"transform|damaged"):
             Law.load(tmp_path / "bad.json")
-    del values["transform"]  # a file of an older version has none
+    values["fits"]["all"]["held_out"]["widening"] = None
+    (tmp_path / "bad.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match="damaged"):
+        Law.load(tmp_path / "bad.json")
+    del values["transform"], values["fits"]["all"]["held_out"]["widening"]  # a file of an older version has none
     (tmp_path / "old.json").write_text(json.dumps(values))
     assert Law.load(tmp_path / "old.json").only.transform.name == "none"

@@ -6,6 +6,7 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ from polyglance.cli import main
 from polyglance.config import load
 from polyglance.data.world import describe, render, sample_scene
 from polyglance.study import StudyConfig, read_study_status, run_study, study, write_study_report
+from polyglance.study.inputs import note_inputs
+from polyglance.study.job_state import begin_job, finish_job, is_done
 from polyglance.study.jobs import Job, list_jobs
 from polyglance.study.schedulers import ThisProcess
 from polyglance.study.verify import verify_folder
@@ -269,3 +272,29 @@ def _harm(path: Path, kind: str) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content if kind == FLIP else content[: len(content) // 2])
+
+
+def test_a_checkpoint_counts_by_its_content(tmp_path: Path) -> None:
+    """Of published sizes; one that is not there any more counts as it was last seen. Marks of older versions hold."""
+
+    def jobs(models: Path, size: str = "1.0b") -> dict[str, Job]:
+        (tmp_path / "study.toml").write_text(
+            f'out = "{tmp_path / "out"}"\ndata.path = "nowhere"\ncoverage.caption = ["en"]\n'
+            f'[[families]]\nname = "a"\nsizes = ["{size}"]\ncheckpoint = "{models}/{{size}}"\nsamples = [1024]\n'
+        )
+        return {job.id: job for job in list_jobs(load(StudyConfig, tmp_path / "study.toml"))}
+
+    folder = tmp_path / "models" / "1.0b"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (run,) = (job for job in jobs(folder.parent).values() if job.kind == "run")
+    note_inputs(load(StudyConfig, tmp_path / "study.toml"))
+    moved = folder.parent.rename(tmp_path / "elsewhere")
+    assert jobs(moved)[run.id].fingerprint == run.fingerprint != run.by_path
+    assert jobs(tmp_path / "gone")[run.id].fingerprint == run.fingerprint
+    (moved / "1.0b" / "model.safetensors").write_bytes(b"Weights")
+    assert jobs(moved)[run.id].fingerprint != run.fingerprint
+    begin_job(tmp_path / "out", replace(run, fingerprint=run.by_path))
+    finish_job(tmp_path / "out", replace(run, fingerprint=run.by_path))
+    assert is_done(tmp_path / "out", run)

@@ -1,4 +1,4 @@
-"""Numbers as people write them: 6.9B, 13M, 5 %, 1,234,567, 3,14."""
+"""Numbers as people write them: 6.9B, 13M, 1e9 tokens, 5 %, 1,234,567, 3,14."""
 
 import re
 from collections.abc import Sequence
@@ -13,7 +13,11 @@ __all__ = ["UNITS", "looks_numeric", "parse_numbers"]
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
 """Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
-_NUMBER = re.compile(r"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)", re.I)
+_COUNTED = "tokens?|params?|parameters?|samples?|examples?|images?|captions?"
+"""Words that may stand behind a count: 1e9 tokens, 6.9B params."""
+_NUMBER = re.compile(
+    rf"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)(?: *(?:{_COUNTED}))?", re.I
+)
 _PLAIN = frozenset("0123456789.eE+-")
 _BLANKS = "'\u00a0\u202f "
 _COMMA_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[,{_BLANKS}][0-9]{{3}})+(?:\.[0-9]+)?")

@@ -1,4 +1,5 @@
-"""Plot of a law as SVG: log axes, the curve with its interval, the runs, the frontier, runs that were not fitted."""
+"""Plots as SVG: a law (log axes, the curve with its interval, the runs, the frontier, runs that were not fitted), and
+the sizes along a budget."""
 
 import io
 from collections.abc import Mapping
@@ -12,12 +13,14 @@ from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.prepare import prepare_again
+from polyglance.laws.spend import BudgetPlan
 from polyglance.laws.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_law"]
+__all__ = ["plot_budget", "plot_law"]
 
 COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#4a4a4a")
 STYLE: dict[Any, Any] = {
@@ -45,9 +48,7 @@ def plot_law(
     Raises:
         ValueError: unknown predictor, or a path that is not .svg.
     """
-    path = Path(path)
-    if path.suffix.lower() != ".svg":
-        raise ValueError(f"{path}: plots are written as .svg")
+    path = _check_path(path)
     form = law.first.form
     x = x or form.predictors[0]
     if x not in form.predictors:
@@ -70,8 +71,66 @@ def plot_law(
         axes.set_xlabel(f"{x} ({law.columns[x]})" if law.columns[x] != x else x)
         axes.set_ylabel(law.columns["y"])
         axes.legend(frameon=False, fontsize=8)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None})
+        _write_figure(figure, path)
+
+
+def plot_budget(plan: BudgetPlan, path: str | Path) -> None:
+    """Draw the y of each size along a budget (the isoFLOP curve) with its interval, the best size and the candidates.
+
+    Args:
+        path: file to write, .svg.
+
+    Raises:
+        ValueError: a path that is not .svg, or a plan without a curve and candidates.
+    """
+    path = _check_path(path)
+    fitting = [option for option in plan.options if option.loss is not None]
+    if not plan.curve and not fitting:
+        raise ValueError(f"{path}: there is nothing to draw: {'; '.join(plan.notes)}")
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+        axes = figure.subplots()
+        axes.set_xscale("log")
+        if plan.curve:
+            sizes = [point.size for point in plan.curve]
+            values, lows, highs = (
+                [_known(getattr(point.loss, name)) for point in plan.curve] for name in ("value", "low", "high")
+            )
+            axes.plot(sizes, values, color=COLOURS[0], lw=1.6, label="along the budget")
+            axes.fill_between(sizes, lows, highs, color=COLOURS[0], alpha=0.18, lw=0, label="interval of the mean")
+        if plan.best is not None:
+            size = _known(plan.best.size.value)
+            label = f"best size {size:.4g}"
+            axes.scatter([size], [_known(plan.best.loss.value)], s=46, color=COLOURS[0], label=label)
+        for option in fitting:
+            y = _known(option.loss.value if option.loss else None)
+            axes.scatter([option.size], [y], s=24, color=COLOURS[1], marker="s")
+            axes.annotate(option.name, (option.size, y), textcoords="offset points", xytext=(5, 5))
+        limits = ", ".join(f"{name} {value:.4g}" for name, value in plan.limits.items())
+        axes.set_title(limits, fontsize=9)
+        axes.set_xlabel(plan.size)
+        axes.set_ylabel(plan.noun)
+        axes.legend(frameon=False, fontsize=8)
+        _write_figure(figure, path)
+
+
+def _known(value: float | None) -> float:
+    return np.nan if value is None else value
+
+
+def _check_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.suffix.lower() != ".svg":
+        raise ValueError(f"{path}: plots are written as .svg")
+    return path
+
+
+def _write_figure(figure: "Figure", path: Path) -> None:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None})
     write_atomically(path, buffer.getvalue())
 
 
