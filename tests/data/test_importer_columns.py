@@ -37,7 +37,9 @@ def test_a_column_that_reads_as_another_language_is_refused_with_the_setting_tha
         match=r"the column 'no' reads as en, not as no; .* leave it out: --columns no=ignore",
     ):
         run(tmp_path, table, images)
-    run(tmp_path, table, images, columns=("no=ignore",))
+    shown = run(tmp_path, table, images, columns=("no=no",)).columns["no"]
+    assert shown == "no (as was asked for, but it reads as en)"
+    run(tmp_path, table, images, columns=("no=ignore",), overwrite=True)
     assert set(captions_of(tmp_path)["0.png"]) == {"en"}
     with pytest.raises(ValueError, match="columns has 'no=xx'"):
         run(tmp_path, table, images, columns=("no=xx",))

@@ -45,13 +45,15 @@ class Column:
     """`image`, `key`, `style`, `texts`, `language` (of the row's text), `text`, the code of a language, or `` (left
     out)."""
     reason: str = ""
-    """Why it is left out."""
+    """Why it is left out; of a column that is used, what speaks against its role."""
     holds_text: bool = False
     """For a column that is left out: whether its content reads as text."""
 
     def describe(self) -> str:
         """Return the decision in words."""
-        return self.role or f"left out: {self.reason}"
+        if not self.role:
+            return f"left out: {self.reason}"
+        return f"{self.role} ({self.reason})" if self.reason else self.role
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -243,7 +245,7 @@ class _Decision:
 
     def _decide(self, name: str) -> Column:
         if name in self.given:
-            return Column(name=name, role=self.given[name], reason="as was asked for")
+            return Column(name=name, role=self.given[name], reason=self._describe_given(name))
         if name in (self.image, self.texts, self.language):
             role = "image" if name == self.image else "texts" if name == self.texts else "language"
             return Column(name=name, role=role)
@@ -265,6 +267,15 @@ class _Decision:
             return Column(name=name, role="", reason=reason, holds_text=content == "text")
         _check_language(self.path, name, tag.code, texts)
         return Column(name=name, role=tag.code)
+
+    def _describe_given(self, name: str) -> str:
+        """Say why a column is left out by the user, or that it reads as another language than the one it is given."""
+        role = self.given[name]
+        if role not in LANGUAGES:
+            return "" if role else "as was asked for"
+        texts = [_as_text(one) for cell in self.cells[name] for one in list_texts(cell) if one is not None]
+        other = find_other_language([text for text in texts if text.strip()], role)
+        return f"as was asked for, but it reads as {other}" if other is not None else ""
 
     def _decide_beside_texts(self, name: str, content: str) -> Column:
         """Leave a column out beside one of texts by language, unless it is a language itself."""
