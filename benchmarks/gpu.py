@@ -19,6 +19,7 @@ import contextlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import time
@@ -142,6 +143,9 @@ def run_checks(folder: Path, workers: Workers, results: Results, out: Path) -> N
     sizes, so that the rates need not wait for it."""
     import gpu_checks as checks
     import gpu_rates as rates
+
+    for name in ("whole", "killed", "ddp", "fsdp", "fp16"):  # of an earlier call: they would go on, or be finished
+        shutil.rmtree(folder / "check" / name, ignore_errors=True)
 
     def check(name: str, work: Callable[[], tuple[bool, str]]) -> None:
         try:
