@@ -427,6 +427,12 @@ def tars_with_the_same_keys(tmp: Path) -> dict[str, object]:
     return {"images": tmp / "d"}
 
 
+@case("holds both s.tar and 0.png; give the tar by its name")
+def tar_beside_images(tmp: Path) -> dict[str, object]:
+    tar(tmp / "d/s.tar", beside(1))
+    return {"images": pictures(tmp / "d")}
+
+
 @case({"0.png": both(0)}, {"shard: damaged or cut short, read up to there": 1, "no text": 1})
 def tar_cut_short(tmp: Path) -> dict[str, object]:
     whole = tar(tmp / "s.tar", beside(0) + beside(1))

@@ -4,13 +4,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import Positional
 
 from polyglance.cli.options import Settings
-from polyglance.cli.output import show
+from polyglance.cli.output import format_count, show
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "show_status", "write_report"]
@@ -100,33 +102,36 @@ def _load_study(path: Path, overrides: Sequence[str]) -> Any:
     return config
 
 
-def _make_plan_table(plan: Any) -> Table:
+def _make_plan_table(plan: Any) -> list[Table | str]:
+    """Return the runs as a table of at most 100 columns, and below it what the numbers rest on."""
     large = any(run.strategy for run in plan.runs)
-    time = "hours" if large else "time (s)"
-    table = Table("run", "P", "P_t", "F (GMAC)" if large else "F (MMAC)", "S", "C (GMAC)", time, "state")
-    if large:
-        table.add_column("how")
+    names = ["run", "P", "P_t", f"F, {'G' if large else 'M'}MAC", "S", "C, GMAC", "hours" if large else "s"]
+    table = Table(*names, *([plan.currency] if plan.currency else []), "state", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:-1]:
+        column.justify, column.no_wrap = "right", True
     for run in plan.runs:
         table.add_row(
             run.id,
-            f"{run.num_parameters:,}",
-            f"{run.num_trained:,}",
+            format_count(run.num_parameters),
+            format_count(run.num_trained),
             f"{run.macs_per_sample / (1e9 if large else 1e6):.2f}",
-            f"{run.samples:,}",
-            f"{run.compute_gmac:,.0f}",
+            format_count(run.samples),
+            f"{run.compute_gmac:.4g}",
             f"{run.seconds / 3600:.1f}" if large else f"{run.seconds:.0f}",
+            *([f"{run.money:,.0f}"] if plan.currency else []),
             run.state,
-            *([run.strategy] if large else []),
         )
     left = f"{plan.seconds / 3600:.0f} hours" if large else f"{plan.seconds / 60:.1f} minutes"
-    table.caption = (
-        f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
-        f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
-        + f"\n{_compare_schedules(plan)}"
-        + (f"\nP and F from a sample of {plan.sampled_images:,} images" if plan.sampled_images else "")
-        + "".join(f"\n{size}: {rate}" for size, rate in plan.rates.items())
-    )
-    return table
+    money = f" and {plan.money:,.0f} {plan.currency}" if plan.currency else ""
+    lines = [
+        f"about {left}{money} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}",
+        f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens",
+        _compare_schedules(plan),
+    ]
+    lines += [f"P and F from a sample of {plan.sampled_images:,} images"] if plan.sampled_images else []
+    lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
+    lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
+    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
 
 
 def _compare_schedules(plan: Any) -> str:

@@ -1,5 +1,6 @@
 """Configuration of a study: its TOML file as dataclasses."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
+from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
@@ -139,10 +141,12 @@ class FamilyConfig:
     """Optimiser of all its runs."""
 
     def __post_init__(self) -> None:
-        if self.name[:1] in ("=", "+", "-", "@"):
-            raise ValueError(
-                f"family {self.name!r}: a spreadsheet would take a name in runs.csv that begins so for a formula"
-            )
+        for name in (self.name, *self.starts, *(Path(size).name for size in self.sizes)):
+            if is_formula(name) or not name.isprintable():
+                raise ValueError(
+                    f"family {self.name!r}: {name!r} stands in runs.csv, where a spreadsheet would take a name that "
+                    "begins so for a formula; letters and digits are right"
+                )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):
@@ -175,6 +179,10 @@ class MachineConfig:
     """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
     memory_gb: float = 80.0
     """Memory of one device, in 10^9 bytes."""
+    price_per_gpu_hour: float | None = None
+    """Price of one device for one hour. If not given, `study plan` shows no money."""
+    currency: str = "USD"
+    """Currency of the price, as it is printed; nothing is converted."""
     mfu: float | None = None
     """Share of the peak that your own runs have logged. If not given, hours are reckoned from the package's table of
     measured rates; sizes and cards that are not in it are estimated from those that are."""
@@ -184,6 +192,8 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.peak_tflops <= 0 or not (self.mfu is None or 0 < self.mfu <= 1):
             raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
+        if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
+            raise ValueError(f"machine.price_per_gpu_hour is {self.price_per_gpu_hour:g}; expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)

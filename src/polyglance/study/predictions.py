@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+from polyglance.files import seal_files
 from polyglance.laws import FitConfig, Law, Table, fit_law
 from polyglance.laws.rehearsal import FormChoice, choose_form
 from polyglance.prediction_records import ChosenForm, RunPrediction, RunPredictions
@@ -54,6 +55,7 @@ def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
         problems=tuple(problems),
     )
     record.write(folder / "predictions.json")
+    seal_files(folder, ["predictions.json", table.name])
     return record
 
 

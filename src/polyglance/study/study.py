@@ -62,6 +62,8 @@ class PlannedRun:
     seconds: float
     """Expected time on one core or, for published sizes, on the whole machine; without the trunk that it goes on
     from."""
+    money: float | None
+    """Expected price of this time, in the machine's currency; None without a price, and for micro models."""
     state: str
     """`done`, `begun` or `to do`."""
     strategy: str = ""
@@ -79,6 +81,10 @@ class StudyPlan:
     """The one that this study has; `mixed` where its families differ."""
     seconds: float
     """Expected wall time of the jobs that are not done, on `machine`."""
+    money: float | None
+    """Expected price of the runs that are not done; None without a price, and for micro models."""
+    currency: str
+    """Currency of the money; empty where there is none."""
     machine: str
     """`2 cores` or, for published sizes, the machine's description."""
     memory_bytes: int
@@ -87,6 +93,8 @@ class StudyPlan:
     """Prompt tokens at which F is counted."""
     target_tokens: int
     """Target tokens at which F is counted."""
+    strategies: Mapping[str, str] = field(default_factory=dict)
+    """Published sizes: size -> recommended way of training on the machine."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
     sampled_images: int | None = None
@@ -277,6 +285,7 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
+            money=_price(config, costs.seconds[job.id]),
             state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
@@ -289,11 +298,24 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
         training=sum_training(config, runs, counts),
         schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
+        money=_price(config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)),
+        currency="" if _price(config, 0) is None else config.machine.currency,
         machine=_describe_machine(config, num_slots),
+        strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+_TRAINED = ("run", "trunk")
+"""Kinds of jobs that a plan's money is for."""
+
+
+def _price(config: StudyConfig, seconds: float) -> float | None:
+    """Return what a time on the whole machine costs; None without a price, and for micro models."""
+    price = config.machine.price_per_gpu_hour
+    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
 
 
 def _describe_machine(config: StudyConfig, num_slots: int) -> str:
