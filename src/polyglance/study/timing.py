@@ -89,7 +89,8 @@ def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Mod
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
     if job.kind == "language_model":
         lm = build_language_model(make_language_model_config(config, job).model.build(vocab_size))
-        texts = replace(batch, input_ids=batch.labels[:, :-1].clamp(min=0), labels=batch.labels[:, 1:])
+        ids = batch.labels[:, :-1].clamp(min=0)
+        texts = replace(batch, input_ids=ids, attention_mask=torch.ones_like(ids), labels=batch.labels[:, 1:])
         return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
     start = make_train_config(config, job).start
     assert not isinstance(start.trained, str)
