@@ -104,6 +104,7 @@ def _make_plan_table(plan: Any) -> Table:
         f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
         f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
         + "".join(f"\n{size}: {rate}" for size, rate in plan.rates.items())
+        + "".join(f"\n{note}" for note in plan.notes)
     )
     return table
 

@@ -10,6 +10,7 @@ addresses, paths and constants never do. What reads as another language is refus
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -19,7 +20,7 @@ from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
-from polyglance.language_tags import parse_language_tag
+from polyglance.language_tags import find_code, parse_language_tag
 from polyglance.languages import LANGUAGES, did_you_mean
 from polyglance.scripts import is_in_another_script
 from polyglance.tables import TableFormat, TableRow, detect_table_format, read_table, table_columns
@@ -124,6 +125,9 @@ def _parse_roles(columns: Sequence[str]) -> dict[str, str]:
     roles = {}
     for entry in columns:
         name, found, role = entry.rpartition("=")
+        if found and role not in (*_FACTS, "ignore", *LANGUAGES):
+            with suppress(ValueError):
+                role = find_code(role)
         if not found or (role not in (*_FACTS, "ignore") and role not in LANGUAGES):
             hint = did_you_mean(role, [*_FACTS, "ignore", *LANGUAGES])
             raise ValueError(f"columns has {entry!r}; give name=role, where the role is a language or a fact: {hint}")

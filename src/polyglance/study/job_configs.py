@@ -85,6 +85,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
     family = config.family(job.family)
     return RunConfig(
         out=folder,
+        languages=config.languages,
         data=config.train_dir,
         test=config.test_dir,
         evaluation=config.evaluation,

@@ -57,7 +57,8 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
         ValueError: two runs have the same name.
     """
     graph = _JobGraph()
-    graph.add(config.data, id="data", kind="data", folder=Path("data"))
+    names = {code: own.name for code, own in config.languages.items()}  # prompts have them
+    graph.add((config.data, names) if names else config.data, id="data", kind="data", folder=Path("data"))
     if config.is_micro:
         lengths = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
         settings = (config.coverage, *lengths)
@@ -151,6 +152,7 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> No
         {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
         (config.coverage, config.mixture, config.image_size, config.patch_size),
         config.evaluation,
+        *config.languages.items(),
         *(() if config.is_micro else (config.engine.precision,)),
     )
     for seed in config.seeds:

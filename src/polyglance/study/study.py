@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from polyglance.config import save
+from polyglance.data.manifest import choose_prefixes
 from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
@@ -76,6 +77,8 @@ class StudyPlan:
     """Target tokens at which F is counted."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
+    notes: tuple[str, ...] = ()
+    """Gaps: what is not measured, and what would change that, one line each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,6 +161,8 @@ def run_study(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
             f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
         )
+        for note in plan.notes:
+            say(note)
         failed = _do_jobs(config, num_slots, say)
         return _conclude(config, started_s, failed)
 
@@ -224,9 +229,34 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
         machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
         rates=costs.rates,
+        notes=_find_gaps(config),
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
+    """Return what the study will not measure because unseen languages have no prefix, or one that cannot be written."""
+    prefixes = choose_prefixes(config.test_dir, config.evaluation.prefixes)
+    unseen = [cell.language for cell in config.coverage.split("UC")]
+    without = [code for code in unseen if not prefixes.get(code)]
+    unwritten = []
+    if config.is_micro:
+        from polyglance.mixture.tokenizer import can_write, load_tokenizer
+
+        tokenizer = load_tokenizer(config.out / "tokenizer" / "tokenizer.json")
+        unwritten = [code for code in unseen if code not in without and not can_write(tokenizer, prefixes[code])]
+    notes = []
+    if without:
+        notes.append(
+            f'no prefix is known for {", ".join(without)}: [evaluation.prefixes] {without[0]} = "..." gives one'
+        )
+    if unwritten:
+        notes.append(
+            f"the prefix of {', '.join(unwritten)} is not in the tokenizer, because the texts do not have its words: "
+            "give words that captions begin with in [evaluation.prefixes], or a larger vocab_size"
+        )
+    return tuple(f"UC after the prefix is not measured: {note}" for note in notes)
 
 
 def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:

@@ -3,20 +3,34 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from polyglance.data.world.grammars.ar import Arabic
 from polyglance.data.world.grammars.de import German
 from polyglance.data.world.grammars.en import English
 from polyglance.data.world.grammars.es import Spanish
+from polyglance.data.world.grammars.fi import Finnish
 from polyglance.data.world.grammars.fr import French
 from polyglance.data.world.grammars.grammar import Forms, Grammar
+from polyglance.data.world.grammars.hi import Hindi
+from polyglance.data.world.grammars.ja import Japanese
 from polyglance.data.world.grammars.ru import Russian
+from polyglance.data.world.grammars.sw import Swahili
+from polyglance.data.world.grammars.tr import Turkish
+from polyglance.data.world.grammars.uk import Ukrainian
 from polyglance.data.world.grammars.zh import Chinese
 from polyglance.languages import language
 
 __all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
 
 GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
-    {entry.code: entry for entry in (English(), German(), French(), Spanish(), Russian(), Chinese())}
+    {
+        entry.code: entry
+        for entry in (
+            *(English(), German(), French(), Spanish(), Russian(), Chinese()),
+            *(Arabic(), Hindi(), Japanese(), Turkish(), Finnish(), Swahili(), Ukrainian()),
+        )
+    }
 )
+"""Code -> grammar: the languages of the paper, then others."""
 
 
 def grammar(code: str) -> Grammar:
