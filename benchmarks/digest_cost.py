@@ -5,7 +5,8 @@
 The same files are read with and without their sums or lists, in turn, and the least CPU time of each is compared, all
 threads together: a data set of photo-like images (decoded, as training does), the batches of a token cache, features by
 row, and a model that is loaded. "first" is the first pass over the data in a process, in which blocks are compared;
-later ones compare nothing. The files are in memory, which is the worst case: a disk would only add to the reading.
+later ones compare nothing. The files are in memory, which is the worst case: a disk would only add to the reading. With
+the package isal the sums are computed at 14 GB/s, without it at 4.
 """
 
 import tempfile
@@ -51,15 +52,18 @@ def _write_data(folder: Path) -> Path:
     return folder
 
 
-def _compare(name: str, checked: Callable[[], object], plain: Callable[[], object], times: int = 3) -> None:
+def _compare(name: str, checked: Callable[[], object], plain: Callable[[], object], times: int = 7) -> None:
     best = {"checked": float("inf"), "plain": float("inf")}
+    wall = dict(best)
     for _ in range(times):
         for kind, read in (("plain", plain), ("checked", checked)):
-            since_s = time.process_time()
+            since_s, wall_since_s = time.process_time(), time.perf_counter()
             read()
             best[kind] = min(best[kind], time.process_time() - since_s)
-    share = best["checked"] / best["plain"] - 1
-    print(f"{name:50} {1e3 * best['plain']:9.1f} ms, with digests {1e3 * best['checked']:9.1f} ms: {share:+.1%}")
+            wall[kind] = min(wall[kind], time.perf_counter() - wall_since_s)
+    share, wall_share = best["checked"] / best["plain"] - 1, wall["checked"] / wall["plain"] - 1
+    cpu = f"{1e3 * best['plain']:9.1f} ms, with digests {1e3 * best['checked']:9.1f} ms: {share:+.1%}"
+    print(f"{name:34} {cpu} (wall {1e3 * wall['plain']:.1f}, {1e3 * wall['checked']:.1f} ms: {wall_share:+.1%})")
 
 
 def _compare_shards(data: Path) -> None:
@@ -111,7 +115,7 @@ def _compare_features(data: Path, root: Path) -> None:
     def read(*, is_checked: bool, num_passes: int) -> None:
         store = FeatureStore(folder)
         if not is_checked:
-            store._sums = [None] * len(store._sums)
+            store._is_checked = [bytearray(b"\1" * len(rows)) for rows in store._is_checked]
         for _ in range(num_passes):
             for first in range(0, _NUM_IMAGES, _BATCH):
                 store[range(first, min(first + _BATCH, _NUM_IMAGES))]
@@ -131,8 +135,14 @@ def _compare_models(root: Path) -> None:
             (listed / path.name).hardlink_to(path)
         seal_files(listed, [path.name for path in folder.iterdir() if path.name != DIGESTS_NAME])
         size = sum(path.stat().st_size for path in folder.iterdir()) / 1e6
-        name = f"model of {size:.0f} MB, loaded"
-        _compare(name, partial(load_polyglance, listed), partial(load_polyglance, folder))
+        _compare(f"model of {size:.0f} MB, loaded", partial(_load_anew, listed), partial(_load_anew, folder))
+
+
+def _load_anew(folder: Path) -> None:
+    """Load a model as a process does that has not compared its files before: another time, another file."""
+    for path in folder.iterdir():
+        path.touch()
+    load_polyglance(folder)
 
 
 def main() -> None:

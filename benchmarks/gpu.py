@@ -4,16 +4,22 @@
     python benchmarks/gpu.py run out/gpu                # on the GPU machine: at most 8 minutes
     python benchmarks/gpu.py prepare --small out/gpu-small && python benchmarks/gpu.py run out/gpu-small    # on a CPU
 
-`run` checks golden outputs, resume after a kill, DDP and FSDP of one process under torchrun, and fp16; then it times.
-Models of the true sizes are drawn at random on the device. Each piece of work is a process of its own, which is ended
-when its time is over, so that one fault costs one row. Results are written as they come: `results.json`, `table.md` and
-`rates.csv`, whose rows belong into src/polyglance/model/rates.csv.
+`run` checks golden outputs, resume after a kill, DDP and FSDP of one process under torchrun, fp16, compiled layers, the
+loss head, and that a step waits for nothing; meanwhile the layers of the true sizes are compiled. Then it times. Models
+of the true sizes are drawn at random on the device. Each piece of work is a process group of its own, which is ended
+when its time is over, so that one fault costs one row. Results are written as they come to --out, $OUT or
+FOLDER/results: `results.json`, `table.md` and `rates.csv`, whose rows belong into src/polyglance/model/rates.csv. They
+are printed as they come too, so that a run that is cut short leaves what it has measured.
+
+The package need not be installed: `PYTHONPATH=src` is enough where its dependencies are.
 """
 
 import argparse
+import contextlib
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 import traceback
@@ -25,10 +31,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+_START_S = 150
+"""Most seconds until the libraries are loaded, from a disk that has never read them."""
 _CHECKS_S = 150
-"""Most seconds of a check."""
-_RATES_S = 130
-"""Most seconds of a rate: models are drawn and compiled in it."""
+"""Most seconds of a check, and of compiling the layers of a size beside the checks."""
+_RATES_S = 110
+"""Most seconds of a rate: models are drawn in it."""
 
 
 @dataclass
@@ -40,6 +48,8 @@ class Results:
     """Name -> (whether it passed, what was seen)."""
     rates: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Name -> measured values; `problem` where there are none, and `seconds` that the work took."""
+    compiled: dict[str, str] = field(default_factory=dict)
+    """Size -> what came of compiling its layers beside the checks."""
     notes: list[str] = field(default_factory=list)
 
     def write(self, out: Path) -> None:
@@ -49,17 +59,29 @@ class Results:
         (out / "table.md").write_text(make_table(self))
         (out / "rates.csv").write_text(make_rate_rows(self))
 
+    def note(self, out: Path, name: str, seen: object) -> None:
+        """Print what was seen, at once, and write the files."""
+        print(f"{name}: {seen}", file=sys.stderr, flush=True)
+        self.write(out)
+
 
 class Workers:
-    """Processes that begin with the libraries loaded: forked from one that loaded them and never touched the GPU."""
+    """Processes that begin with the libraries loaded: forked from one that loaded them and never touched the GPU.
 
-    def __init__(self, end_s: float) -> None:
+    Args:
+        end_s: time of the monotonic clock when all work has to end.
+        patience: factor on the limits of single pieces of work.
+    """
+
+    def __init__(self, end_s: float, *, patience: float = 1.0) -> None:
         # Python 3.11 does not hand its own path to the process that loads the libraries.
         os.environ["PYTHONPATH"] = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path if entry)
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        # The question whether there is a GPU would start CUDA, which a forked process cannot use.
+        os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["gpu_checks", "gpu_rates"])
-        self._end_s = end_s
+        self._end_s, self._patience = end_s, patience
 
     def left_s(self) -> float:
         """Return the seconds until all work has to end."""
@@ -79,7 +101,7 @@ class Workers:
         Raises:
             ValueError: it failed, its time was over, or none is left.
         """
-        limit_s = min(limit_s, self.left_s())
+        limit_s = min(limit_s * self._patience, self.left_s())
         if limit_s < 5:
             raise ValueError("not run: no time was left")
         process, receiver = self.start(work, *args, **options)
@@ -92,35 +114,56 @@ class Workers:
             process.join()
             raise ValueError(f"its process ended with code {process.exitcode}") from None
         finally:
-            process.kill()
-            process.join()
+            end_group(process)
         if problem is not None:
             raise ValueError(problem)
         return result
 
 
+def end_group(process: Any) -> None:
+    """End a process and those that it has started: loaders, compilers, torchrun."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()  # if it was not yet the first of its group
+    process.join()
+
+
 def _work(sender: Connection, work: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    os.setpgrp()
     try:
         sender.send((None, work(*args, **options)))
     except BaseException as error:  # noqa: BLE001 - one fault costs one row
         traceback.print_exc()
-        sender.send((f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}"[:300], None))
+        sender.send((f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300], None))
 
 
-def run_checks(folder: Path, workers: Workers, results: Results) -> None:
-    """Run all checks, those that do not need another's result at the same time."""
+def run_checks(folder: Path, workers: Workers, results: Results, out: Path) -> None:
+    """Run all checks, those that do not need another's result at the same time, and compile the layers of the true
+    sizes, so that the rates need not wait for it."""
     import gpu_checks as checks
+    import gpu_rates as rates
 
     def check(name: str, work: Callable[[], tuple[bool, str]]) -> None:
         try:
             results.checks[name] = work()
-        except ValueError as error:
-            results.checks[name] = False, str(error)
+        except Exception as error:  # noqa: BLE001 - one fault costs one row
+            results.checks[name] = False, f"{type(error).__name__}: {error}"[:300]
+        results.note(out, name, results.checks[name])
+
+    def compile_layers(size: str) -> None:
+        try:
+            seconds = workers.call(_CHECKS_S, rates.compile_layers, folder, size)
+            results.compiled[size] = f"{seconds:.0f} s beside the checks"
+        except Exception as error:  # noqa: BLE001 - one fault costs one row
+            results.compiled[size] = f"{type(error).__name__}: {error}"[:300]
+        results.note(out, f"layers of {size} compiled", results.compiled[size])
 
     def resume() -> tuple[bool, str]:
         process, _ = workers.start(checks.train_check_run, folder, "killed")
-        logged = checks.kill_after(process, folder, rows=5, limit_s=min(_CHECKS_S, max(1, workers.left_s())))
-        process.join()
+        try:
+            logged = checks.kill_after(process, folder, rows=5, limit_s=min(_CHECKS_S, max(1, workers.left_s())))
+        finally:
+            end_group(process)
         workers.call(_CHECKS_S, checks.train_check_run, folder, "killed")
         whole.result()
         return workers.call(_CHECKS_S, checks.compare_resumed, folder, logged)
@@ -135,17 +178,21 @@ def run_checks(folder: Path, workers: Workers, results: Results) -> None:
         whole.result()
         return checks.compare_losses(folder, "fp16", bound=2e-2)
 
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(16) as pool:
+        compiling = [pool.submit(compile_layers, size) for size in rates.SIZES]
         whole = pool.submit(workers.call, _CHECKS_S, checks.train_check_run, folder, "whole")
         works: dict[str, Callable[[], tuple[bool, str]]] = {
             "resumed after SIGKILL = uninterrupted, deterministic algorithms": resume,
             "DDP of one process under torchrun = single": lambda: torchrun("ddp"),
             "FSDP2 of one process under torchrun = single": lambda: torchrun("fsdp"),
             "fp16 with its loss scale = fp32": half,
+            "compiled layers = layers as they are": lambda: workers.call(_CHECKS_S, checks.compare_compiled),
+            "loss head = plain logits": lambda: workers.call(_CHECKS_S, checks.compare_loss_head),
+            "a step waits for nothing": lambda: workers.call(_CHECKS_S, checks.check_waits),
         }
         if (folder / "golden").is_dir():
             works["golden outputs in float32"] = lambda: workers.call(_CHECKS_S, checks.check_golden, folder)
-        for one in [pool.submit(check, name, work) for name, work in works.items()]:
+        for one in [*compiling, *(pool.submit(check, name, work) for name, work in works.items())]:
             one.result()
 
 
@@ -159,14 +206,15 @@ def run_rates(folder: Path, workers: Workers, results: Results, only: tuple[str,
         "train 3.5b": (rates.measure_training, folder, "3.5b"),
         "loss head": (rates.measure_loss_head, folder),
         "decode 0.4b": (rates.measure_decoding, folder, "0.4b"),
-        "train 11.2b": (rates.measure_training, folder, "11.2b", {"recompute": True}),
+        "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
+        "train 11.2b": (rates.measure_training, folder, "11.2b"),
         "losses 0.4b": (rates.measure_losses, folder, "0.4b"),
         "train 0.4b cached": (rates.measure_training, folder, "0.4b", {"is_cached": True}),
-        "decode 3.5b": (rates.measure_decoding, folder, "3.5b"),
-        "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
-        "published decode 0.4b": (rates.measure_decoding, folder, "0.4b", {"as_published": True}),
         "published train 3.5b": (rates.measure_published_training, folder, "3.5b"),
-        "plain loss head": (rates.measure_loss_head, folder, {"plain": True}),
+        "decode 3.5b": (rates.measure_decoding, folder, "3.5b"),
+        "published decode 0.4b": (rates.measure_decoding, folder, "0.4b", {"as_published": True}),
+        "plain loss head": (rates.measure_loss_head, folder, {"kind": "plain"}),
+        "cut-cross-entropy": (rates.measure_loss_head, folder, {"kind": "cut-cross-entropy"}),
     }
     if unknown := set(only) - works.keys():
         raise SystemExit(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(works)}")
@@ -178,18 +226,17 @@ def run_rates(folder: Path, workers: Workers, results: Results, only: tuple[str,
         try:
             found = workers.call(_RATES_S, work, *args, **options)
             found = found if isinstance(found, dict) else {"value": found}
-        except ValueError as error:
-            found = {"problem": str(error)}
+        except Exception as error:  # noqa: BLE001 - one fault costs one row
+            found = {"problem": str(error) or type(error).__name__}
         results.rates[name] = {**found, "seconds": round(time.monotonic() - since_s, 1)}
-        print(f"{name}: {results.rates[name]}", file=sys.stderr, flush=True)
-        results.write(out)
+        results.note(out, name, results.rates[name])
 
 
 def make_table(results: Results) -> str:
     """Make the Markdown table of goals."""
     rates, environment = results.rates, results.environment
     product = rates.get("product", {}).get("value")
-    packages = environment["packages"]
+    packages = {"torch": "?", "transformers": "?", "polyglance": "?", **environment.get("packages", {})}
     lines = [
         f"{', '.join(environment.get('gpus', ['CPU']))}; driver {environment.get('driver', 'none')}, CUDA "
         f"{environment.get('cuda', 'none')}, torch {packages['torch']}, transformers {packages['transformers']}, "
@@ -202,6 +249,7 @@ def make_table(results: Results) -> str:
         *("| work | measured | goal |", "|---|---|---|"),
         *(f"| {work} | {measured} | {goal} |" for work, measured, goal in _goal_rows(rates, product)),
         "",
+        *(f"- layers of {size} compiled: {seen}" for size, seen in results.compiled.items()),
         *(f"- {note}" for note in results.notes),
     ]
     return "\n".join(lines) + "\n"
@@ -218,14 +266,16 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
         if "samples_per_s" in rates.get(published, {}):
             parts.append(f"{found['samples_per_s'] / rates[published]['samples_per_s']:.2f} x published")
         parts += [f"{found['gib']:.1f} GiB, {found['micro_batch']} a pass"] if "gib" in found else []
-        parts += [f"warm-up {found['warmup_s']:.0f} s"] if "warmup_s" in found else []
+        parts += [f"first {found['first_steps']} steps {found['warmup_s']:.0f} s"] if "warmup_s" in found else []
+        parts += [found["without"]] if "without" in found else []
         return ", ".join(parts)
 
     def head(name: str) -> str:
         found = rates.get(name, {})
         return found.get("problem", "not run") if "bf16_ms" not in found else (
             f"weights fp32 {found['fp32_ms']:.1f} ms, {found['fp32_extra_gib']:.2f} GiB; "
-            f"bf16 {found['bf16_ms']:.1f} ms, {found['bf16_extra_gib']:.2f} GiB"
+            f"bf16 {found['bf16_ms']:.1f} ms, {found['bf16_extra_gib']:.2f} GiB; "
+            f"gradients off by {found['states_error']:.1e} (states), {found['head_error']:.1e} (head)"
         )  # fmt: skip
 
     def decode(size: str) -> str:
@@ -256,6 +306,7 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
         ("published step, 3.5B", train("published train 3.5b"), "97 samples/s on the H200"),
         ("loss head", head("loss head"), "<= 18 ms, <= 0.1 GiB beyond the gradients"),
         ("loss head, plain", head("plain loss head"), "25.1 and 22.7 ms on the H200"),
+        ("loss head, cut-cross-entropy", head("cut-cross-entropy"), "17.5 and 14.9 ms on the H200"),
         ("beam search, 0.4B", decode("0.4b"), ">= 100 images/s, >= 10 x; step <= 3 x reading the weights"),
         ("beam search, 3.5B", decode("3.5b"), ">= 10 x; step <= 3 x reading the weights"),
         ("losses, 0.4B", evaluated, ">= 2 x training; data wait share < 0.05 with 8 processes"),
@@ -282,14 +333,18 @@ def make_rate_rows(results: Results) -> str:
 
 def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Results:
     """Check and measure within `seconds`; print the table."""
-    workers = Workers(time.monotonic() + seconds)
-    environment = workers.call(60, _describe)
-    environment["date"] = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    notes = [] if (folder / "golden").is_dir() else ["no golden outputs were prepared, so these were not checked"]
-    results = Results(environment=environment, notes=notes)
+    is_small = json.loads((folder / "plan.json").read_text())["is_small"]
+    workers = Workers(time.monotonic() + seconds, patience=4.0 if is_small else 1.0)  # CPUs may be shared
+    results = Results(environment={"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")})
+    if not (folder / "golden").is_dir():
+        results.notes.append("no golden outputs were prepared, so these were not checked")
+    try:
+        results.environment |= workers.call(_START_S, _describe)
+    except Exception as error:  # noqa: BLE001 - the rest may work all the same
+        results.notes.append(f"the environment could not be described: {error}")
+    results.note(out, "environment", results.environment)
     if not only:
-        run_checks(folder, workers, results)
-        results.write(out)
+        run_checks(folder, workers, results, out)
     run_rates(folder, workers, results, only, out)
     results.notes.append(f"{seconds - workers.left_s():.0f} s in all; losses and samples as benchmarks/gpu.py says")
     results.write(out)
@@ -312,7 +367,7 @@ def main(arguments: list[str] | None = None) -> None:
     prepare.add_argument("--golden", type=Path, default=Path(__file__).parents[2] / "shared" / "golden")
     measure = verbs.add_parser("run", help="check and measure")
     measure.add_argument("folder", type=Path)
-    measure.add_argument("--out", type=Path, help="folder for the results; FOLDER/results if not given")
+    measure.add_argument("--out", type=Path, help="folder for the results; $OUT, else FOLDER/results, if not given")
     measure.add_argument("--seconds", type=float, default=480.0, help="time for all of it")
     measure.add_argument("--only", nargs="*", default=(), help="measure these rates alone, and check nothing")
     given = parser.parse_args(arguments)
@@ -325,7 +380,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not (given.folder / "plan.json").is_file():
         raise SystemExit(f"{given.folder}: nothing prepared there; `gpu.py prepare {given.folder}` does it")
     folder = given.folder.resolve()
-    results = run(folder, given.out or folder / "results", seconds=given.seconds, only=tuple(given.only))
+    out = given.out or Path(os.environ.get("OUT") or folder / "results")
+    results = run(folder, out, seconds=given.seconds, only=tuple(given.only))
     if not all(passed for passed, _ in results.checks.values()):
         raise SystemExit("a check failed")
 

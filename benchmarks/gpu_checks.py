@@ -4,6 +4,7 @@ Each function is the work of a process of its own and returns (whether the check
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -12,23 +13,36 @@ import time
 from dataclasses import replace
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
 from safetensors.torch import load_file
+from torch import Tensor
 
 from gpu_data import CHECK_STEPS
 from polyglance.config import load
 from polyglance.distributed import Precision
+from polyglance.mixture.collate import IGNORED, Batch
+from polyglance.model.architecture import Polyglance
+from polyglance.model.components import set_train_mode
 from polyglance.model.convert import convert_from_published
 from polyglance.model.decoding import decode_ids
+from polyglance.model.loss import capped_logits, token_nats
+from polyglance.model.micro import MicroConfig
+from polyglance.train.compiled import CompiledLayers
 from polyglance.train.config import RunConfig
+from polyglance.train.late_values import LateValues
+from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
+from polyglance.train.step import CaptionObjective
 
 Checked = tuple[bool, str]
 
 _START_IDS = {"greedy": [1, 2], "beam4": [1, 2], "prefix_greedy": [1, 2, 17, 33]}
 _LARGEST_LOGIT_ERROR = 1e-5
+_COMPILED_ERROR = 1e-4
+_DECODERS: tuple[Literal["bart", "gemma2"], ...] = ("bart", "gemma2")
 
 
 def device_name() -> str:
@@ -115,7 +129,8 @@ def train_under_torchrun(folder: Path, strategy: str) -> None:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "1"]
     settings = [f"out={strategy}", f"engine.strategy={strategy}"]
     options = [word for setting in settings for word in ("--set", setting)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "NVIDIA_TF32_OVERRIDE": "0"}
+    alone = {"GLOO_SOCKET_IFNAME": "lo", "NCCL_SOCKET_IFNAME": "lo"}  # the machine may have no other network
+    environment = {**alone, **os.environ, "OMP_NUM_THREADS": "1", "NVIDIA_TF32_OVERRIDE": "0"}
     command = [*torchrun, "-m", "polyglance", "train", "run.toml", *options]
     done = subprocess.run(command, cwd=folder / "check", env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -129,6 +144,115 @@ def compare_losses(folder: Path, name: str, *, bound: float) -> Checked:
         return False, f"{len(found)} of {len(expected)} steps logged"
     largest = max(abs(found[step] / loss - 1) for step, loss in expected.items())
     return largest <= bound, f"losses of {len(expected)} steps within {largest:.1e} (bound {bound:.0e})"
+
+
+def compare_compiled() -> Checked:
+    """Compare loss and gradients of compiled layers with those of the same layers as they are, in float32. On a CPU
+    they are traced, and not compiled, which takes long there and is tested elsewhere."""
+    use_exact_numbers()
+    backend = "inductor" if torch.cuda.is_available() else "aot_eager"
+    largest = 0.0
+    for kind in _DECODERS:
+        objective = CaptionObjective(_make_model(kind))
+        batch = _make_batch()
+        expected = _differentiate(objective, batch)
+        CompiledLayers(objective.model, backend=backend)
+        found = _differentiate(objective, batch)
+        largest = max(largest, *(_relative_error(a, b) for a, b in zip(found, expected, strict=True)))
+    return largest <= _COMPILED_ERROR, f"loss and gradients within {largest:.1e} (bound {_COMPILED_ERROR:.0e})"
+
+
+def compare_loss_head() -> Checked:
+    """Compare nats and gradients of the loss head of accelerators with those of all logits in float64: in float32, and
+    of states in bf16 to weights in float32."""
+    use_exact_numbers()
+    seen, passed = [], True
+    for dtype, bound in ((torch.float32, 1e-4), (torch.bfloat16, 2e-2)):
+        largest = 0.0
+        for softcap in (None, 30.0):
+            torch.manual_seed(0)
+            states = torch.randn(300, 256, device=device_name(), dtype=dtype).requires_grad_()
+            head = (torch.randn(40_000, 256, device=device_name()) * 0.1).requires_grad_()
+            labels = torch.randint(40_000, (300,), device=device_name())
+            labels[::7] = IGNORED
+            nats = token_nats(states, head, labels, softcap=softcap, backend="blocked")
+            found = (nats, *torch.autograd.grad(nats.sum() / 300, (states, head)))
+            exact = [tensor.detach().double().requires_grad_() for tensor in (states, head)]
+            logits = capped_logits(exact[0] @ exact[1].T, softcap)
+            nats = torch.nn.functional.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+            expected = (nats, *torch.autograd.grad(nats.sum() / 300, exact))
+            largest = max(largest, *(_relative_error(a, b) for a, b in zip(found, expected, strict=True)))
+        passed &= largest <= bound
+        seen.append(f"{str(dtype).removeprefix('torch.')} within {largest:.1e} (bound {bound:.0e})")
+    return passed, ", ".join(seen)
+
+
+def check_waits() -> Checked:
+    """Make steps, compiled and in bf16, in which torch refuses whatever waits for the GPU."""
+    is_gpu = torch.cuda.is_available()
+    for kind in _DECODERS:
+        model = _make_model(kind)
+        objective, batch = CaptionObjective(model), _make_batch()
+        if is_gpu:
+            CompiledLayers(model)
+        optimizer = OptimConfig().build(model)
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        for step in range(3):
+            if is_gpu and step == 2:
+                torch.cuda.set_sync_debug_mode("error")
+            torch.manual_seed(step)
+            with torch.autocast(device_name(), dtype=torch.bfloat16):
+                loss, _ = objective(batch, 32.0)
+                with torch.autocast(device_name(), enabled=False):
+                    loss.backward()
+            norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            late = LateValues(norm[None])
+        if is_gpu:
+            torch.cuda.set_sync_debug_mode("default")
+        if not math.isfinite(late.read()[0]):
+            return False, f"{kind}: the gradient is not finite"
+    return True, "no operator of a compiled step in bf16 waited" if is_gpu else "steps were made; a CPU has no waits"
+
+
+def _make_model(kind: Literal["bart", "gemma2"]) -> Polyglance:
+    torch.manual_seed(0)
+    with torch.device(device_name()):
+        model = Polyglance(MicroConfig(decoder=kind, width=64, layers=2).build(20_000))
+    set_train_mode(model)
+    return model
+
+
+def _make_batch() -> Batch:
+    with torch.device(device_name()):
+        mask = torch.ones(4, 8, dtype=torch.long)
+        mask[1, 5:] = 0
+        labels = torch.randint(5, 20_000, (4, 16))
+        labels[2, 9:] = IGNORED
+        return Batch(
+            images=torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8),
+            input_ids=torch.randint(5, 20_000, (4, 8)),
+            attention_mask=mask,
+            labels=labels,
+            cell=np.zeros(4, dtype=np.int64),
+        )
+
+
+def _differentiate(objective: CaptionObjective, batch: Batch) -> list[Tensor]:
+    """Return the loss and its gradients."""
+    loss, _ = objective(batch, 32.0)
+    loss.backward()
+    gradients = [p.grad for p in objective.parameters() if p.grad is not None]
+    objective.zero_grad(set_to_none=True)
+    return [loss.detach(), *gradients]
+
+
+def _relative_error(found: Tensor, expected: Tensor) -> float:
+    """Return the largest difference, as a share of the largest entry; what is rounding alone counts little."""
+    difference = (found.detach().double() - expected.detach().double()).abs().max()
+    return float(difference / expected.detach().abs().max().clamp(min=1e-4))
 
 
 def _read_weights(folder: Path, name: str) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Plan:
     rows: int
     """Rows of metrics.jsonl in a timed run, of which the first is warm-up."""
     steps_per_row: int
+    num_workers: int
+    """Loader processes of a timed run."""
     eval_samples: int
     decoded: tuple[int, int, int]
     """Images, beams and new tokens of the decoding benchmark."""
@@ -66,11 +68,13 @@ class Plan:
 
 
 _FULL = Plan(
-    is_small=False, image_size=224, images=2048, words=4000, batch_size=128, rows=5, steps_per_row=6, eval_samples=1024,
+    is_small=False, image_size=224, images=2048, words=4000, batch_size=128, rows=5, steps_per_row=6, num_workers=8,
+    eval_samples=1024,
     decoded=(32, 4, 64), head=(2048, 2304, 257_024),
 )  # fmt: skip
 _SMALL = Plan(
-    is_small=True, image_size=32, images=48, words=400, batch_size=8, rows=3, steps_per_row=1, eval_samples=16,
+    is_small=True, image_size=32, images=48, words=400, batch_size=8, rows=3, steps_per_row=1, num_workers=1,
+    eval_samples=16,
     decoded=(2, 2, 4), head=(64, 32, 20_000),
 )  # fmt: skip
 

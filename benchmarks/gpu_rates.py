@@ -20,7 +20,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.distributed import RuntimeConfig, join_processes
 from polyglance.evaluate.cells import read_held_out
 from polyglance.evaluate.loss import measure_cell
-from polyglance.mixture.collate import IGNORED, Batch
+from polyglance.mixture.collate import Batch
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import PUBLISHED_TRAINED, freeze, set_train_mode
@@ -36,8 +36,10 @@ from polyglance.train.run import make_batch_source, prepare_objective
 from polyglance.train.start import make_mixture
 from polyglance.train.vision_cache import open_features
 
-_MICRO_BATCHES = {"0.4b": 128, "3.5b": 64, "11.2b": 32}
-"""Samples of the first try of a forward pass; halved while the card's memory is too small."""
+SIZES = {"0.4b": 128, "3.5b": 64, "11.2b": 64}
+"""Size -> samples of the first try of a forward pass; halved while the card's memory is too small."""
+_RECOMPUTED = ("11.2b",)
+"""Sizes that compute activations again in the backward pass."""
 _SOFTCAP = 30.0
 _OPTIM = OptimConfig(lr=1e-4, warmup_steps=100, beta2=0.999, decay="published")
 
@@ -49,23 +51,50 @@ def measure_product_tflops() -> float:
     return 2 * side**3 / _best_s(lambda: left @ right, repeats=10) / 1e12
 
 
-def measure_training(folder: Path, size: str, *, is_cached: bool = False, recompute: bool = False) -> dict[str, Any]:
-    """Measure the project's own loop: mixture, loader processes and optimiser included. In bf16."""
+def compile_layers(folder: Path, size: str) -> float:
+    """Compile a size's layers on a GPU, as a run does when it starts, and return the seconds. torch keeps the result.
+
+    Raises:
+        ValueError: they cannot be compiled.
+    """
     plan = read_plan(folder)
+    config = _train_config(plan, folder, size, 2, compiles=torch.cuda.is_available())
+    with join_processes(config.engine) as runtime:
+        model = _build_model(plan, size)
+        since_s = time.perf_counter()
+        prepare_objective(config, model, runtime, folder, image_size=plan.image_size, is_cached=False)
+        return time.perf_counter() - since_s
+
+
+def measure_training(folder: Path, size: str, *, is_cached: bool = False) -> dict[str, Any]:
+    """Measure the project's own loop: mixture, loader processes and optimiser included. In bf16. Layers are compiled on
+    a GPU; where they cannot be the rate is that without it, and says so."""
+    plan = read_plan(folder)
+    without: dict[str, str] = {}
 
     def measure(micro_batch_size: int) -> dict[str, Any]:
-        config = _train_config(plan, folder, size, micro_batch_size, recompute=recompute)
-        rows = _run_loop(config, plan, folder, size, is_cached=is_cached)
+        compiles = torch.cuda.is_available() and not without
+        config = _train_config(plan, folder, size, micro_batch_size, compiles=compiles)
+        try:
+            rows = _run_loop(config, plan, folder, size, is_cached=is_cached)
+        except ValueError as error:
+            if "cannot be compiled" not in str(error):
+                raise
+            without["without"] = f"NOT COMPILED: {error}"[:200]
+        if without and compiles:  # outside the handler, which keeps the failed pass's tensors
+            return measure(micro_batch_size)
         measured = rows[1:]  # the first row holds the warm-up
         return {
             "samples_per_s": statistics.median(row["samples_per_s"] for row in measured),
+            "first_steps": plan.steps_per_row,
             "warmup_s": plan.batch_size * plan.steps_per_row / rows[0]["samples_per_s"],
             "data_wait_share": statistics.median(row["data_wait_share"] for row in measured),
             "gib": measured[-1]["memory_bytes"] / 2**30,
             "micro_batch": micro_batch_size,
+            **without,
         }
 
-    result = _while_too_large(measure, min(_MICRO_BATCHES[size], plan.batch_size))
+    result = _while_too_large(measure, min(SIZES[size], plan.batch_size))
     return result | _count_operations(plan, folder, size, result["samples_per_s"], is_cached=is_cached)
 
 
@@ -107,9 +136,18 @@ def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
     return _while_too_large(measure, min(32, plan.batch_size))
 
 
-def measure_loss_head(folder: Path, *, plain: bool = False) -> dict[str, Any]:
-    """Measure forward and backward pass of the loss head, with weights in float32 and in bf16."""
+def measure_loss_head(folder: Path, *, kind: str = "own") -> dict[str, Any]:
+    """Measure forward and backward pass of the loss head, with weights in float32 and in bf16, and how far the
+    gradients of a few positions are from exact ones: the largest difference, as a share of the largest entry.
+
+    Args:
+        kind: `own`; `plain`, with all logits in memory; `cut-cross-entropy`, the package of this name, for comparison.
+
+    Raises:
+        ValueError: the package is not there.
+    """
     positions, width, vocabulary = read_plan(folder).head
+    compute = _LOSS_HEADS[kind]
     result: dict[str, Any] = {}
     for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
         torch.manual_seed(0)
@@ -120,12 +158,8 @@ def measure_loss_head(folder: Path, *, plain: bool = False) -> dict[str, Any]:
         def step(states: Tensor = states, head: Tensor = head, labels: Tensor = labels) -> None:
             states.grad = head.grad = None
             with torch.autocast(_device(), dtype=torch.bfloat16):
-                if plain:
-                    logits = _SOFTCAP * torch.tanh(F.linear(states, head) / _SOFTCAP)
-                    nats = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-                else:
-                    nats = token_nats(states, head, labels, softcap=_SOFTCAP).sum()
-            (nats / positions).backward()
+                nats = compute(states, head, labels)
+            (nats.sum() / len(labels)).backward()
 
         step()
         before = _allocated_bytes()  # inputs, and the gradients, which are there after a step
@@ -133,9 +167,51 @@ def measure_loss_head(folder: Path, *, plain: bool = False) -> dict[str, Any]:
         seconds = _best_s(step, repeats=5)
         extra = _peak_bytes() - before
         result |= {f"{name}_ms": 1e3 * seconds, f"{name}_extra_gib": extra / 2**30}
+        if dtype == torch.bfloat16:
+            result |= _find_errors(step, states[:64].detach().requires_grad_(), head, labels[:64])
         del states, head, labels, step
         gc.collect()
     return result
+
+
+def _find_errors(step: Callable[..., None], states: Tensor, head: Tensor, labels: Tensor) -> dict[str, float]:
+    """Compare the gradients of a step with those of float64."""
+    step(states, head, labels)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (states, head)]
+    (_plain_nats(exact[0], exact[1], labels).sum() / len(labels)).backward()
+    errors = {}
+    for name, tensor, reference in zip(("states", "head"), (states, head), exact, strict=True):
+        assert tensor.grad is not None
+        assert reference.grad is not None
+        errors[f"{name}_error"] = float((tensor.grad - reference.grad).abs().max() / reference.grad.abs().max())
+    return errors
+
+
+def _plain_nats(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    logits = _SOFTCAP * torch.tanh(F.linear(states, head) / _SOFTCAP)
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return F.cross_entropy(wide, labels, reduction="none")
+
+
+def _own_nats(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    return token_nats(states, head, labels, softcap=_SOFTCAP)
+
+
+def _cut_nats(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
+    try:
+        from cut_cross_entropy import linear_cross_entropy
+    except ImportError as error:
+        raise ValueError(f"not measured: {error}") from None
+    if not states.is_cuda:
+        raise ValueError("not measured: cut-cross-entropy computes on GPUs")
+    return linear_cross_entropy(states, head.to(states.dtype), labels, softcap=_SOFTCAP, reduction="none")
+
+
+_LOSS_HEADS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "own": _own_nats,
+    "plain": _plain_nats,
+    "cut-cross-entropy": _cut_nats,
+}
 
 
 @torch.no_grad()
@@ -200,7 +276,7 @@ def _train_config(
     size: str,
     micro_batch_size: int,
     *,
-    recompute: bool = False,
+    compiles: bool = False,
 ) -> TrainConfig:
     longest = 96 if plan.is_small else 128
     return TrainConfig(
@@ -218,8 +294,9 @@ def _train_config(
         engine=RuntimeConfig(
             micro_batch_size=micro_batch_size,
             precision="bf16",
-            num_workers=0 if plan.is_small else 8,
-            activation_checkpointing=recompute,
+            num_workers=plan.num_workers,
+            compile=compiles,
+            activation_checkpointing=size in _RECOMPUTED,
         ),
         vision_cache=VisionCacheConfig(use="never", folder=folder / "features" / size),
         num_samples=plan.batch_size * plan.rows * plan.steps_per_row,

@@ -120,7 +120,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["caption", "a.png", "--model", "x", "--beams", "0"], "beams is 0"),
         (["caption", "a.png", "--model", "x", "--device", "tpu"], "the device 'tpu' cannot be used: expected auto"),
         (["translate", "--image", "a.png", "--model", "x", "--lang", "de"], "no text was given"),
-        (["model", "card", "--size", "micro-32", "--image-size", "-1"], "image_size is -1"),
+        (["model", "card", "--size", "micro-32", "--image-size", "-1"], "--image-size is -1"),
         (["model", "card", "--size", "micro-32", "--devices", "0"], "devices is 0; expected a positive number"),
         (["train", "x.toml", "--dry-run", "--profile"], "give one of them"),
         (["train", "x.toml", "--profile", "--steps", "0"], "--steps is 0"),

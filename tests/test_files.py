@@ -1,18 +1,29 @@
 """Files are written whole or not at all; JSON that would lose something is refused."""
 
+import hashlib
 import json
+import time
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from polyglance.checksums import crc32, file_crc32
 from polyglance.files import (
+    DIGESTS_NAME,
+    DamagedError,
+    check_digest,
     locked,
     parse_json,
     read_json,
+    read_text,
     replacing,
     replacing_folder,
+    seal_files,
     write_atomically,
     write_json,
+    write_record,
 )
 
 
@@ -84,3 +95,46 @@ def test_json_comes_back(tmp_path: Path) -> None:
     values = {"ü": [1, 2.5, None, {"b": "\u2028"}]}
     write_json(tmp_path / "x.json", values)
     assert read_json(tmp_path / "x.json") == values == parse_json(json.dumps(values), "text")
+
+
+def test_sums_are_the_standard_librarys(tmp_path: Path) -> None:
+    for size in (0, 1, 2**18 - 1, 2**18, 2**18 + 5):
+        content = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
+        (tmp_path / "a").write_bytes(content)
+        assert file_crc32(tmp_path / "a") == crc32(content) == zlib.crc32(content)
+
+
+def test_a_file_is_compared_once_and_again_when_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "weights"
+    path.write_bytes(b"abcd" * 100)
+    seal_files(tmp_path, ["weights"])
+    num_read = []
+    monkeypatch.setattr("polyglance.files.file_crc32", lambda path: num_read.append(path) or file_crc32(path))
+    for _ in range(3):  # it was just written: it might be again, at what counts as the same time
+        check_digest(path)
+    assert len(num_read) == 3
+    now_ns = time.time_ns()
+    monkeypatch.setattr("polyglance.files.time", SimpleNamespace(time_ns=lambda: now_ns + 10**10))
+    for _ in range(3):
+        check_digest(path)
+    assert len(num_read) == 4
+    path.write_bytes(b"abcd" * 99 + b"abcx")
+    for _ in range(2):
+        with pytest.raises(DamagedError, match="weights: damaged or changed"):
+            check_digest(path)
+    path.write_bytes(b"abcd")
+    with pytest.raises(DamagedError):
+        check_digest(path)
+
+
+def test_a_list_of_an_older_version_is_compared_by_sha256(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("hello")
+    digest = hashlib.sha256(b"hello").hexdigest()
+    write_record(tmp_path / DIGESTS_NAME, {"files": [{"name": "a.txt", "bytes": 5, "sha256": digest}]})
+    check_digest(path)
+    assert read_text(path) == "hello"
+    path.write_text("hallo")
+    for read in (check_digest, read_text):
+        with pytest.raises(DamagedError):
+            read(path)

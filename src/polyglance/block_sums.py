@@ -1,8 +1,7 @@
 """Sums of the blocks of a file: a file that is read piece by piece is checked as it is read, and nothing is read twice.
 
 The sums are CRC-32, 4 bytes a block, in a file of their own (`write_sums`). Its SHA-256 is in a sealed record, so that
-a change of any byte of the data, of the sums or of the record is found. A CRC-32 finds every change within 4 bytes, and
-misses one other in 4 billion; it is no protection against a person who writes sums to fit.
+a change of any byte of the data, of the sums or of the record is found (`polyglance.checksums`).
 
 sums = write_sums(folder / "targets.bin", folder / "targets.sums", block_bytes=4096)
 array = CheckedArray(folder / "targets.bin", np.dtype("<u4"), sums, block_bytes=4096)
@@ -10,7 +9,6 @@ array[1000:1010]                     # reads and checks one block
 """
 
 import io
-import zlib
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -19,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from polyglance.checksums import crc32
 from polyglance.files import DamagedError, replacing
 
 __all__ = ["CheckedArray", "CheckedFile", "compute_sums", "read_sums", "sum_pieces", "write_sums"]
@@ -30,14 +29,14 @@ def compute_sums(file: BinaryIO, *, block_bytes: int) -> np.ndarray:
     """Return the sum of each block of an open file, from its beginning: uint32 [blocks]."""
     sums = []
     while block := file.read(block_bytes):
-        sums.append(zlib.crc32(block))
+        sums.append(crc32(block))
     return np.array(sums, _SUM)
 
 
 def sum_pieces(file: BinaryIO, starts: Sequence[int], size_bytes: int) -> list[int]:
     """Return the sum of each piece of an open file, given by their first bytes; the last one ends with the file."""
     file.seek(starts[0])
-    return [zlib.crc32(file.read(end - start)) for start, end in pairwise([*starts, size_bytes])]
+    return [crc32(file.read(end - start)) for start, end in pairwise([*starts, size_bytes])]
 
 
 def write_sums(path: Path, sums_path: Path, *, block_bytes: int) -> np.ndarray:
@@ -128,7 +127,7 @@ class CheckedArray:
         assert self._sums is not None
         for block in np.unique(blocks[~self._is_checked[blocks]]).tolist():
             content = self._bytes[block * self._block_bytes : (block + 1) * self._block_bytes]
-            if zlib.crc32(content.data) != self._sums[block]:
+            if crc32(content.data) != self._sums[block]:
                 self._on_damage()
                 raise DamagedError(
                     f"{self.path}: damaged or changed: the bytes from {block * self._block_bytes} differ from what was "
@@ -183,12 +182,13 @@ class CheckedFile(io.RawIOBase):
         first, last = bisect_right(self._ends, self._at) - 1, bisect_left(self._ends, self._at + size) - 1
         start = self._ends[first]
         self._file.seek(start)
-        content = memoryview(self._file.read(self._ends[last + 1] - start))
+        read = self._file.read(self._ends[last + 1] - start)
+        content = memoryview(read)
         for piece in range(first, last + 1):
-            if zlib.crc32(content[self._ends[piece] - start : self._ends[piece + 1] - start]) != self._sums[piece]:
+            if crc32(content[self._ends[piece] - start : self._ends[piece + 1] - start]) != self._sums[piece]:
                 raise OSError(0, f"the bytes from {self._ends[piece]} differ from what was written", self._name)
         self._at += size
-        return bytes(content[self._at - size - start : self._at - start])
+        return read if len(read) == size else bytes(content[self._at - size - start : self._at - start])
 
     def close(self) -> None:
         self._file.close()

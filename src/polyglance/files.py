@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 import threading
+import time
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,6 +29,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 from uuid import uuid4
+
+from polyglance.checksums import crc32, file_crc32
 
 __all__ = [
     "DIGESTS_NAME",
@@ -46,6 +49,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "seal_files",
+    "unseal",
     "write_atomically",
     "write_json",
     "write_record",
@@ -63,6 +67,10 @@ _MAX_DEPTH = 100
 """Deepest nesting of JSON that is read. Python's own limit would end a reader of its values in the middle."""
 
 
+_RECENT_NS = 2 * 10**9
+"""Age of a file below which it may have been written again without another time of change, in nanoseconds."""
+
+
 class DamagedError(ValueError):
     """A file differs from what was written."""
 
@@ -75,16 +83,40 @@ class FileDigest:
     """Name in its folder."""
     bytes: int
     sha256: str
+    crc32: int | None = None
+    """CRC-32, with which the file is compared when it is read; None in a record that an older version has written."""
 
     def __post_init__(self) -> None:
         is_name = isinstance(self.name, str) and self.name not in ("", ".", "..") and Path(self.name).name == self.name
-        if not (is_name and isinstance(self.bytes, int) and isinstance(self.sha256, str)):
+        is_sum = isinstance(self.crc32, int | None)
+        if not (is_name and is_sum and isinstance(self.bytes, int) and isinstance(self.sha256, str)):
             raise ValueError(f"{self.name!r} is not a file with its size and SHA-256")
 
     @classmethod
     def of(cls, path: Path) -> "FileDigest":
         """Describe a file on the disk."""
-        return cls(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path))
+        return cls(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path), crc32=file_crc32(path))
+
+    def is_of(self, path: Path) -> bool:
+        """Tell whether a file is as described. It is read once in a process, as long as it is not written again.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        stat = path.stat()
+        if stat.st_size != self.bytes:
+            return False
+        version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        if time.time_ns() - stat.st_ctime_ns < _RECENT_NS:  # it might be written again at what counts as the same time
+            return self._is_same_content(path)
+        return self._is_of_version(path, version)
+
+    @lru_cache(maxsize=4096)  # noqa: B019  a few small records
+    def _is_of_version(self, path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG002 - another version, another file
+        return self._is_same_content(path)
+
+    def _is_same_content(self, path: Path) -> bool:
+        return file_sha256(path) == self.sha256 if self.crc32 is None else file_crc32(path) == self.crc32
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
@@ -340,7 +372,7 @@ def check_digest(path: Path) -> None:
         DamagedError: it differs.
     """
     listed = read_digests(path.parent).get(path.name)
-    if listed is not None and (path.stat().st_size != listed.bytes or file_sha256(path) != listed.sha256):
+    if listed is not None and not listed.is_of(path):
         raise _differs(path)
 
 
@@ -384,7 +416,10 @@ def _differs(path: Path) -> DamagedError:
 def _compare(path: Path, content: bytes) -> None:
     """Compare the content of a file with its digest, if its folder lists one."""
     listed = read_digests(path.parent).get(path.name) if path.name != DIGESTS_NAME else None
-    if listed is not None and hashlib.sha256(content).hexdigest() != listed.sha256:
+    if listed is None:
+        return
+    is_known = listed.crc32 is not None
+    if (crc32(content) != listed.crc32) if is_known else (hashlib.sha256(content).hexdigest() != listed.sha256):
         raise _differs(path)
 
 

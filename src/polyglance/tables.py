@@ -26,6 +26,7 @@ __all__ = [
     "TableFormat",
     "TableRow",
     "detect_table_format",
+    "parse_batch",
     "read_cells",
     "read_table",
     "table_columns",
@@ -35,7 +36,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_RECORDS = ".json"
 TABLE_SUFFIXES = (*_JSON_LINES, _JSON_RECORDS, *DELIMITERS, ".parquet")
 """Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
-_OTHER_DELIMITERS = (";", "\t")
+_OTHER_DELIMITERS = (";", "\t", "|")
 """Delimiters of a CSV whose header has no comma."""
 _BATCH_ROWS = 1024
 _COMMENT_LINES = 100
@@ -81,7 +82,7 @@ class TableFormat:
         if not self.delimiter:
             name = "JSON records" if self.suffix == _JSON_RECORDS else "JSON lines"
             return f"{name}, {self.text.describe()}"
-        names = {",": "commas", "\t": "tabs", ";": "semicolons"}
+        names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
         quotes = "quoted as a CSV" if self.quoted else "without quotes"
         return f"cells between {names[self.delimiter]}, {quotes}, {self.text.describe()}"
 
@@ -338,7 +339,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                 for batch in file.iter_batches(
                     _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
                 ):
-                    for row in _parse_batch(batch):
+                    for row in parse_batch(batch):
                         where = f"{path.name}: row {number}"
                         if isinstance(row, str):
                             yield TableRow(where=where, values={}, problem="not UTF-8", detail=row)
@@ -353,7 +354,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
             first = end
 
 
-def _parse_batch(batch: Any) -> Iterator[dict[str, Any] | str]:
+def parse_batch(batch: Any) -> Iterator[dict[str, Any] | str]:
     """The rows of a record batch as Python values; for a row that has none (text that is not UTF-8, a date out of
     Python's range) the reason."""
     import pyarrow as pa

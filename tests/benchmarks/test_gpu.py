@@ -26,11 +26,12 @@ def call(*arguments: str | Path) -> str:
 @pytest.mark.slow
 def test_every_check_passes_and_every_rate_is_measured(tmp_path: Path, shared: Path) -> None:
     call("prepare", "--small", "--golden", shared / "golden", tmp_path)
-    table = call("run", tmp_path)
-    assert table.count("| yes |") == 5
+    table = call("run", tmp_path, "--seconds", "560")
+    assert table.count("| yes |") == 8
     results = json.loads((tmp_path / "results" / "results.json").read_text())
-    assert [name for name, found in results["rates"].items() if "problem" in found] == []
-    assert len(results["rates"]) == 13
+    assert [name for name, found in results["rates"].items() if "problem" in found] == ["cut-cross-entropy"]
+    assert len(results["rates"]) == 14
+    assert set(results["compiled"]) == {"0.4b", "3.5b", "11.2b"}
     assert "not run" not in table
     rows = list(csv.DictReader((tmp_path / "results" / "rates.csv").read_text().splitlines()))
     assert [(row["size"], row["work"]) for row in rows] == [
@@ -56,7 +57,7 @@ def test_a_rate_that_failed_says_why_in_its_row() -> None:
     environment = {"packages": {"torch": "2", "transformers": "5", "polyglance": "1"}, "date": "2026-11-27"}
     rates = {
         "product": {"value": 780.0},
-        "train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0, "gib": 60.0, "micro_batch": 128, "warmup_s": 9.0},
+        "train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0, "gib": 60.0, "micro_batch": 128},
         "published train 0.4b": {"samples_per_s": 250.0},
         "train 3.5b": {"problem": "not finished after 130 s"},
     }
@@ -65,7 +66,7 @@ def test_a_rate_that_failed_says_why_in_its_row() -> None:
     assert "1,700 samples/s, MFU 30.0%, 6.80 x published" in table
     assert "| train 3.5B | not finished after 130 s |" in table
     assert "| fp16 | **no** | losses within 3e-1 |" in table
-    assert table.count("| not run |") == 8
+    assert table.count("| not run |") == 9
 
 
 def test_rates_are_written_as_the_package_reads_them() -> None:
@@ -77,3 +78,47 @@ def test_rates_are_written_as_the_package_reads_them() -> None:
     package = (BENCHMARKS.parent / "src" / "polyglance" / "model" / "rates.csv").read_text().splitlines()
     assert text.splitlines()[0] == package[0]
     assert (row["card"], row["peak_tflops"], row["size"], row["date"]) == ("NVIDIA H200", "989", "0.4b", "2026-12-01")
+
+
+def test_results_are_written_as_they_come_whatever_is_missing(tmp_path: Path) -> None:
+    """A run that is cut short leaves what it has measured; not even the environment need be known."""
+    gpu = load_script()
+    results = gpu.Results(environment={"date": "2026-12-01 10:00 UTC"})
+    results.checks["fp16"] = False, "FileNotFoundError: metrics.jsonl"
+    results.note(tmp_path / "out", "fp16", results.checks["fp16"])
+    assert "| fp16 | **no** | FileNotFoundError: metrics.jsonl |" in (tmp_path / "out" / "table.md").read_text()
+    results.rates["product"] = {"value": 780.0}
+    results.note(tmp_path / "out", "product", results.rates["product"])
+    assert "bf16 product 780 TFLOP/s" in (tmp_path / "out" / "table.md").read_text()
+
+
+class BrokenWorkers:
+    """Workers whose processes fail in another way each time."""
+
+    def __init__(self) -> None:
+        self.errors = iter([KeyError("samples_per_s"), MemoryError(), ValueError("not finished after 110 s")])
+
+    def call(self, *arguments: Any, **options: Any) -> Any:
+        raise next(self.errors, ValueError("no time was left"))
+
+
+def test_one_rate_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = load_script()
+    results = gpu.Results(environment={"date": "2026-12-01 10:00 UTC"})
+    gpu.run_rates(tmp_path, BrokenWorkers(), results, (), tmp_path)
+    problems = [found["problem"] for found in results.rates.values()]
+    assert problems[:3] == ["'samples_per_s'", "MemoryError", "not finished after 110 s"]
+    assert len(problems) == 14
+
+
+def test_a_process_ends_with_those_that_it_has_started() -> None:
+    """Or a compiler, a loader or torchrun would go on beside what is measured next."""
+    gpu = load_script()
+    code = "import os, subprocess; os.setpgrp(); subprocess.Popen(['sleep', '600']); print(flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == b"\n"
+        started.join = started.wait  # type: ignore[attr-defined]  # as multiprocessing names it
+        gpu.end_group(started)
+        assert started.stdout.read() == b"", "the pipe is open as long as a process of the group lives"

@@ -29,7 +29,7 @@ def run(tmp_path: Path, table: Path | None, images: Path, **options) -> ImportRe
     manifests = [read_manifest(tmp_path / "out" / split) for split in ("train", "test")]
     assert [manifest.num_images for manifest in manifests] == [result.num_train, result.num_test]
     drops = {reason: drop["count"] for reason, drop in manifests[0].drops.items()}
-    assert drops == {**result.dropped_rows, **result.dropped_texts}
+    assert drops == {**result.dropped_rows, **result.dropped_texts, **result.damaged_shards}
     assert manifests[0].drops == manifests[1].drops
     return result
 

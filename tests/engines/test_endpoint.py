@@ -179,6 +179,7 @@ def test_busy_servers_are_asked_again(role: str, serve: Any) -> None:
         ((200, b"<html>welcome</html>"), "the answer is not a chat completion", ": <html>welcome</html>"),
         ((200, b'{"choices": []}'), "the answer is not a chat completion", ': {"choices": []}'),
         ((200, b"\xff\xfe"), "the answer is not a chat completion", ": \ufffd\ufffd"),
+        ((200, b"[" * 90_000), "the answer is not a chat completion", ": " + "[" * 200),
         (completion(None), "the answer holds no text", ""),
         (completion("  "), "the answer holds no text", ""),
         (completion([{"type": "text"}]), "the answer holds no text", ""),
@@ -283,6 +284,41 @@ def test_a_redirect_is_not_followed(serve: Callable[[Answering], Server], status
         thread.join()
         http.server_close()
     assert other.requests == []
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_proxy_does_not_get_round_the_rule(
+    serve: Callable[[Answering], Server], monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    """A proxy of the environment may find a name at any address, so the name has to be allowed; the proxy itself may be
+    at a private address."""
+    proxy = serve(lambda body, number: completion("through"))
+    for name in ("http_proxy", "https_proxy", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, proxy.url.removesuffix("/v1"))
+    for name in ("no_proxy", "NO_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+
+    def chat(host: str, *, is_trusted: bool = False) -> ChatServer:
+        options: Any = {"max_new_tokens": 4, "attempts": 1, "timeout_s": 30.0, "first_wait_s": 0.0}
+        return ChatServer(f"{scheme}://{host}/v1", "m", is_trusted=is_trusted, **options)
+
+    for host in ("models.example", "169.254.169.254", "metadata.google.internal:80"):
+        with pytest.raises(ValueError, match=r"through the proxy 127\.0\.0\.1:.*nothing was sent.*NO_PROXY="):
+            chat(host).complete("a")
+    assert proxy.requests == []
+    monkeypatch.setenv(ALLOWED_HOSTS, "models.example")
+    for chosen in (chat("models.example"), chat("typed.example", is_trusted=True)):
+        if scheme == "http":
+            assert chosen.complete("a") == "through"
+        else:  # this proxy knows no CONNECT
+            with pytest.raises(NoAnswer, match="Tunnel connection failed: 501"):
+                chosen.complete("a")
+    assert [request["path"] for request in proxy.requests] == [
+        f"http://{host}/v1/chat/completions" for host in ("models.example", "typed.example") if scheme == "http"
+    ]
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with pytest.raises(ValueError, match=r"127\.0\.0\.1, a private address"):
+        chat(f"127.0.0.1:{proxy.url.split(':')[2].removesuffix('/v1')}").complete("a")
 
 
 def test_private_addresses() -> None:

@@ -1,6 +1,7 @@
 """Predictions survive kills, do not depend on the number of processes, and are never taken for others."""
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -63,7 +64,7 @@ write = row_files.RowFile.append
 def append(self, rows):
     global done
     if done == 3:
-        self._file.write(row_files._format_rows(rows)[:-9])  # one line whole, one half
+        self._file.write(row_files._format_checked(rows)[:-9])  # one line whole, one half
         self._file.flush()
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1
@@ -125,9 +126,10 @@ def test_finished_predictions_are_read(inputs: Path, tmp_path: Path, monkeypatch
 
 def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = predict_benchmark(config(inputs, tmp_path))
-    lines = (first.folder / PREDICTIONS_NAME).read_bytes().splitlines(keepends=True)
-    (first.folder / INFO_NAME).unlink()
-    (first.folder / PREDICTIONS_NAME).write_bytes(b"".join(lines[:7]) + b'{"id": "half')
+    for name in (PREDICTIONS_NAME, INFO_NAME, DIGESTS_NAME):
+        (first.folder / name).unlink()
+    with RowFile(first.folder, 0) as file:
+        file.append(first.rows[:7])
     from polyglance.evaluate import predict_batches
 
     asked: list[int] = []
@@ -135,6 +137,42 @@ def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(predict_batches, "_ask", lambda *args: asked.append(len(args[2])) or ask(*args))
     assert predict_benchmark(config(inputs, tmp_path)).rows == first.rows
     assert asked == [2, 2, 1], "the fourth batch was half done and is inputs again"
+
+
+def test_a_changed_byte_of_unfinished_predictions_is_found(
+    inputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the rows of batches that are done, and in those that lack their description only: made again, or refused."""
+    first = predict_benchmark(config(inputs, tmp_path))
+    expected = (first.folder / PREDICTIONS_NAME).read_bytes()
+    from polyglance.evaluate import predict_batches
+
+    asked: list[int] = []
+    ask = predict_batches._ask
+    monkeypatch.setattr(predict_batches, "_ask", lambda *args: asked.append(len(args[2])) or ask(*args))
+    draw, messages = random.Random(2), []
+    for number in range(14):
+        (first.folder / INFO_NAME).unlink(missing_ok=True)
+        if number % 2:
+            for name in (PREDICTIONS_NAME, DIGESTS_NAME):
+                (first.folder / name).unlink(missing_ok=True)
+            with RowFile(first.folder, 0) as file:
+                file.append(first.rows[:8])
+        paths = [path for path in first.folder.iterdir() if path.name != ".lock"]
+        path = draw.choice(paths)
+        content = bytearray(path.read_bytes())
+        content[draw.randrange(len(content))] ^= draw.randrange(1, 256)
+        path.write_bytes(content)
+        try:
+            predict_benchmark(config(inputs, tmp_path))
+        except ValueError as error:
+            messages.append(str(error))
+            path.unlink()
+            predict_benchmark(config(inputs, tmp_path))
+        assert (first.folder / PREDICTIONS_NAME).read_bytes() == expected, (number, path)
+    assert asked
+    assert len(messages) < 7
+    assert not any("\n" in message for message in messages)
 
 
 def test_other_settings_go_to_other_folders(inputs: Path, tmp_path: Path) -> None:
@@ -256,7 +294,7 @@ def test_rows_of_any_run_are_joined(tmp_path: Path) -> None:
     with RowFile(tmp_path, 2) as file:
         file.append([rows["a"], rows["b"]])
     with (tmp_path / f"{PREDICTIONS_NAME}.partial-1").open("wb") as damaged:
-        damaged.write(b'\x00\x00\x00\n[1, 2]\n{"text": "x"}\n{"id": "g", "te')
+        damaged.write(b'\x00\x00\x00\n[1, 2]\n{"id": "g", "text": "y"}\n00000000 {"id": "g", "te')
     assert keep_whole_batches(tmp_path, batches) == {0, 1}
     assert [path.name for path in tmp_path.iterdir()] == [f"{PREDICTIONS_NAME}.partial"]
     with RowFile(tmp_path, 1) as file:
@@ -264,7 +302,7 @@ def test_rows_of_any_run_are_joined(tmp_path: Path) -> None:
     with RowFile(tmp_path, 0) as file:
         file.append([rows["e"], rows["f"]])
     assert join_row_files(tmp_path, list("abcdefg")) == list(rows.values())
-    assert [path.name for path in tmp_path.iterdir()] == [PREDICTIONS_NAME]
+    assert {path.name for path in tmp_path.iterdir()} == {PREDICTIONS_NAME, DIGESTS_NAME}
     assert read_prediction_rows(tmp_path) == list(rows.values())
 
 

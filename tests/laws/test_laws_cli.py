@@ -140,3 +140,36 @@ def test_nothing_heavy_is_loaded():
     code = f"import sys, polyglance.laws; print(sorted({heavy} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_messages_name_options_as_they_are_typed(run, table, tmp_path):
+    """What a config, a fit or a plan refuses is named as an option here, and as a field from Python."""
+    fit = ["fit", table, "--columns", "P=params,S=samples,y=loss", "--group", "split", "--bootstrap", "20"]
+    models = tmp_path / "models.csv"
+    models.write_text("name,N,P_t,F_gmac\na,1e9,1e9,1\n")
+    target = ["plan", "chinchilla", "--target", "2.2"]
+    for arguments, expected in (
+        ([*fit, "--roles", "X=tokens"], "--roles: 'X' is not a predictor"),
+        ([*fit, "--transform", "error"], "give --ceiling, such as 100 for percent"),
+        ([*fit, "--where", "loss>1e9"], "--where: none of the 72 rows"),
+        ([*fit, "--bounds", "b_P=1:0"], "--bounds: b_P from 1 to 0 leaves nothing between"),
+        ([*fit, "--tie", "b_P=b_X"], "--tie: "),
+        ([*fit, "--transform", "error", "--ceiling", "1"], "(repair them, or leave them out: --drop-bad-rows)"),
+        (
+            [*target, "--candidates", models, "--max-hours", "5"],
+            "--max-hours cannot be judged ('a'): it needs --gmac-",
+        ),
+        (
+            [*target, "--at", "N=1e9", "--max-samples", "5"],
+            "judged (no candidates are given): it needs --tokens-per-sample",
+        ),
+        (
+            [*target, "--candidates", models, "--cheapest-by", "money"],
+            "--cheapest-by money cannot be reckoned ('a'): it needs --price",
+        ),
+        (["plan", "chinchilla", "--target", "2.2"], "give it with the candidate or as --at N=..."),
+        (["plan", "chinchilla", "--target", "2.2", "--roles", "D=none"], "give --solve-for, or --roles NAME=samples"),
+    ):
+        result = run(*arguments)
+        assert result.code == 2
+        assert expected in result.stderr, arguments

@@ -175,7 +175,7 @@ def test_a_column_that_was_rescaled_is_rescaled_again_for_predictions():
 def test_what_has_no_effect_or_cannot_be_computed_is_refused():
     with pytest.raises(UnusedSettingError, match="`derive` x has no effect"):
         fit_law(FitConfig(**ADDITIVE, derive={"x": "N", "D": "C/(6*N)", "y": "loss"}), runs())
-    with pytest.raises(ValueError, match="where: none of the 16 rows"):
+    with pytest.raises(ValueError, match="`where`: none of the 16 rows"):
         fit_law(FitConfig(form="compute", columns={"C": "C", "y": "loss"}, where="N<0"), runs())
     with pytest.raises(ValueError, match=r"row 1: y \(log\(0 \* loss\)\) has no finite value where loss is 3"):
         fit_law(FitConfig(form="compute", derive={"y": "log(0 * loss)"}), runs())

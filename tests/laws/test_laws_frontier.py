@@ -79,7 +79,7 @@ def test_the_frontier_of_scores_keeps_the_highest_and_is_asked_for():
         form="compute", columns={"C": "gflops", "y": "acc"}, frontier=True, maximise=True, offset=False, bootstrap=0
     )
     assert [str(table.columns["run"][i]) for i in fit_law(config, table).only.rows] == [f"r{i}0" for i in range(8)]
-    with pytest.raises(ValueError, match=r"higher is better \(maximise\)"):
+    with pytest.raises(ValueError, match=r"higher is better \(`maximise`\)"):
         fit_law(replace(config, maximise=False), table)
     with pytest.raises(ValueError, match="`maximise` has no effect"):
         fit_law(FitConfig(columns={"P": "gflops", "S": "acc", "y": "acc"}, maximise=True, bootstrap=0), table)

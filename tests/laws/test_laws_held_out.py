@@ -1,12 +1,16 @@
 """The error of a law on the largest runs of its own table, which plans state first."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from synthetic_runs import grid, product_runs
 
 from polyglance.laws import Budget, FitConfig, Law, PlanConfig, Table, fit_law, load_law, plan_with_law, spend_budget
-from polyglance.laws.text import format_budget, format_law, format_plan
+from polyglance.laws.held_out import find_widening
+from polyglance.laws.text import format_budget, format_law, format_plan, format_predictions
 
+AT = {"N": 3e10, "D": 1e12}
 SIZES, TOKENS = np.geomspace(1e8, 1e10, 5), np.geomspace(1e9, 1e11, 6)
 
 
@@ -44,10 +48,31 @@ def test_it_is_the_error_of_the_law_that_the_smaller_runs_give():
 def test_its_coverage_is_that_of_the_interval_where_the_law_holds_and_falls_where_it_does_not():
     good = [fit(additive_table(seed=seed), objective="log-lsq").only.held_out for seed in range(20)]
     assert 0.85 < np.mean([one.coverage for one in good]) <= 1.0
-    broken = [fit(additive_table(seed=seed, bend=0.15), objective="log-lsq").only.held_out for seed in range(5)]
+    assert sum(one.widening > 1 for one in good) <= 2
+    laws = [fit(additive_table(seed=seed, bend=0.15), objective="log-lsq") for seed in range(5)]
+    broken = [law.only.held_out for law in laws]
     assert np.mean([one.coverage for one in broken]) < 0.2
     assert np.mean([one.median_error for one in broken]) == pytest.approx(0.14, abs=0.03)
-    assert all(one.bias < 0 for one in broken)
+    assert all(one.bias < 0 and one.widening > 2 for one in broken)
+    for law in laws:
+        widening = law.only.held_out.widening
+        plain = replace(law.only, held_out=None).predict(AT)
+        wide = law.only.predict(AT)
+        assert np.log(wide.high_new / wide.mean) == pytest.approx(widening * np.log(plain.high_new / plain.mean))
+        assert np.log(wide.low_new / wide.mean) == pytest.approx(widening * np.log(plain.low_new / plain.mean))
+        assert (wide.low == plain.low).all()
+        assert f"{widening:.2g} times as wide" in format_law(law)
+        stated = format_predictions(law, {"all": wide})
+        assert f"the interval of a new run is made {widening:.2g} times as wide" in stated
+
+
+def test_the_widening_is_one_unless_the_coverage_is_no_chance():
+    """By hand: 16 of 20 inside is chance (probability 0.016), 15 is not (0.003); the quantile is the 20th of 20."""
+    inside = np.linspace(0.1, 0.9, 15)
+    assert find_widening(np.array([*inside, 0.95, 1.2, 1.3, 1.5, 3.0]), 0.95) == 1.0
+    assert find_widening(np.array([*inside, 1.1, 1.2, 1.3, 1.5, 3.0]), 0.95) == 3.0
+    assert find_widening(np.array([5.0, 7.0]), 0.95) == 7.0
+    assert find_widening(np.concatenate([np.full(80, 0.5), np.arange(2.0, 22.0)]), 0.95) == 17.0  # the 96th of 100
 
 
 def test_every_plan_states_it_first(tmp_path):

@@ -10,7 +10,16 @@ import random
 import numpy as np
 import pytest
 
-from polyglance.laws import FitConfig, PrepareConfig, Table, describe_table, fit_law
+from polyglance.laws import (
+    FitConfig,
+    MakeConfig,
+    PrepareConfig,
+    Table,
+    describe_table,
+    fit_law,
+    make_law,
+    predict_with_law,
+)
 
 HEADER = ("N", "D", "loss")
 RUNS = [
@@ -280,6 +289,64 @@ def test_pandas_frames_keep_their_named_index():
         Table.from_data(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".tab"])
+@pytest.mark.parametrize("delimiter", [",", "\t", ";", "|"])
+def test_cells_are_divided_by_what_the_file_holds_not_by_its_name(suffix, delimiter, tmp_path):
+    path = tmp_path / f"runs{suffix}"
+    path.write_text(
+        "".join(delimiter.join(row) + "\n" for row in (HEADER, ("1e8", "1e9", "3.5"), ("3e8", "4e9", "3.1")))
+    )
+    table = Table.read(path)
+    assert list(table.columns) == list(HEADER)
+    assert table.numbers("D")[0].tolist() == [1e9, 4e9]
+    unexpected = delimiter in ";|" or (delimiter == "," and suffix != ".csv")
+    assert table.notes == ((f"Cells stand between {delimiter!r}.",) if unexpected else ())
+
+
+def test_many_rows_are_read_at_once_as_one_by_one(tmp_path, monkeypatch):
+    """Also where a row has quotes, is blank, is not decoded, or is of another width."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "runs.csv"
+    odd = [
+        '"a,b",1,2',
+        "",
+        ",,",
+        " , , ",
+        "x,1",
+        "x,1,2,3",
+        "x,1,2,,",
+        "é,1,2",
+        "\udcff,1,2",
+        "#x,1,2",
+        "x,1e400,nan",
+        "x,1_0,+.5",
+    ]
+    outcomes = set()
+    for trial in range(60):
+        lines = [f"run{i},{rng.random()!r},{rng.integers(9)}" for i in range(90)]
+        for _ in range(trial % 3):
+            lines[rng.integers(60, 90)] = str(rng.choice(odd))
+        end = ("\n", "\r\n")[trial % 2]
+        path.write_bytes(
+            end.join(["run,loss,seed", *lines, ""][: 92 - trial % 5 // 4]).encode("utf-8", "surrogateescape")
+        )
+        results = []
+        for careful in (False, True):
+            with monkeypatch.context() as patch:
+                if careful:
+                    patch.setattr("polyglance.laws.table_files._read_plain_rows", lambda *_: None)
+                    patch.setattr("polyglance.laws.numerals._parse_plain", lambda _: None)
+                try:
+                    table = Table.read(path)
+                    numbers = [(values.tolist(), problems) for values, problems in map(table.numbers, ("loss", "seed"))]
+                    results.append(repr((table.columns, table.notes, numbers)))
+                except ValueError as error:
+                    results.append(str(error))
+        assert results[0] == results[1]
+        outcomes.add(results[0][:1])
+    assert len(outcomes) == 2  # tables, and messages
+
+
 def test_polars_frames():
     polars = pytest.importorskip("polars")
     frame = polars.DataFrame({"N": [1, 2], "loss": [3.5, None], "tag": ["a", None]})
@@ -287,6 +354,9 @@ def test_polars_frames():
     assert table.numbers("N")[0].tolist() == [1, 2]
     assert table.numbers("loss")[1] == {1: "is empty"}
     assert table.labels("tag") == ["a", ""]
+    law = make_law(MakeConfig(form="compute", set={"a0": 2.0, "a1": -0.5, "eps": 0.0}, columns={"C": "N"}))
+    predicted = predict_with_law(law, frame.with_columns(N=polars.col("N").cast(polars.Int32)))["all"]
+    assert predicted.mean == pytest.approx([2.0, 2.0**0.5])
     with pytest.raises(ValueError, match=r"pass frame.collect\(\)"):
         Table.from_data(frame.lazy())
 

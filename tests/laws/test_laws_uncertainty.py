@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from synthetic_runs import grid
+from synthetic_runs import grid, product_loss
 
 from polyglance.laws import FitConfig, PlanConfig, Table, fit_law, make_form, plan_with_law
 from polyglance.laws.layout import lay_out
@@ -186,3 +186,35 @@ def test_intervals_hold_the_estimate_and_keep_to_bounds(bounds):
     said = any(w.code == "bound-hit" and w.message.startswith(f"{name} ended") for w in fit.warnings)
     assert said == any(abs(value / end - 1) < 1e-6 for end in (lowest, highest) if end)
     assert "term-vanished" not in {warning.code for warning in fit.warnings}
+
+
+def make_level_runs(effect, seed=0, levels=8):
+    """Return an 8 x 9 grid of the product law with noise of 1 %, and a common shift of all runs of one size."""
+    sizes = np.geomspace(1e8, 1e10, levels)
+    p, s, t = grid(sizes, np.geomspace(1e5, 1e9, 9), [4.0])
+    rng = np.random.default_rng(seed)
+    shift = effect * rng.standard_normal(levels)[np.searchsorted(sizes, p)]
+    return {"P": p, "S": s, "y": product_loss(p, s, t) * np.exp(shift + 0.01 * rng.standard_normal(len(p)))}
+
+
+def test_runs_of_one_size_that_miss_together_are_drawn_together():
+    config = FitConfig(columns={"P": "P", "S": "S"}, objective="log-lsq", bootstrap=100)
+    codes = []
+    covered = {"levels": 0, "rows": 0}
+    for seed in range(20):
+        alike = fit_law(config, Table.from_columns(make_level_runs(0.02, seed))).only
+        found = [warning for warning in alike.warnings if warning.code == "alike-levels"]
+        assert len(found) == 1
+        assert "the same P" in found[0].message
+        assert "8 clusters" in found[0].message
+        low, high = alike.intervals["b_P"]
+        covered["levels"] += low <= -0.12 <= high
+        rows = np.arange(72).astype(str)  # each row is a run of its own, as the user says
+        named = Table.from_columns({**make_level_runs(0.02, seed), "run": rows})
+        low, high = fit_law(replace(config, cluster="run"), named).only.intervals["b_P"]
+        covered["rows"] += low <= -0.12 <= high
+        clean = fit_law(replace(config, bootstrap=20), Table.from_columns(make_level_runs(0.0, seed))).only
+        codes += [warning.code for warning in clean.warnings]
+    assert covered["levels"] >= 16
+    assert covered["rows"] <= covered["levels"] - 4
+    assert codes.count("alike-levels") <= 1

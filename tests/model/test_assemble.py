@@ -1,6 +1,8 @@
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from small_models import tiny_gemma
 from tokenizers import Tokenizer
+from torch import Tensor
 from transformers import Florence2ForConditionalGeneration, Gemma2ForCausalLM
 
 from polyglance.model import Polyglance
@@ -202,3 +205,62 @@ def test_sharded_writing_reads_back(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"), new_folder(tmp_path / "other"):
         raise RuntimeError("stop")
     assert not (tmp_path / "other").exists()
+
+
+FLORENCE_TABLES = (
+    *(f"model.language_model.{name}.weight" for name in ("shared", "encoder.embed_tokens", "decoder.embed_tokens")),
+    "lm_head.weight",
+)
+
+
+def rewritten(source: Path, out: Path, change: Callable[[dict[str, Tensor]], dict[str, Tensor]]) -> str:
+    """Copy a checkpoint with other tensors, in one file."""
+    shutil.copytree(source, out, ignore=shutil.ignore_patterns("model*"))
+    save_file(change(dict(Checkpoint(source))), out / "model.safetensors", {"format": "pt"})
+    return str(out)
+
+
+def test_tied_tensors_of_the_sources_under_any_name(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    def with_all(state: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {**state, **{name: state[FLORENCE_TABLES[0]].clone() for name in FLORENCE_TABLES}}
+
+    def under(name: str) -> Callable[[dict[str, Tensor]], dict[str, Tensor]]:
+        return lambda state: {(name if key == FLORENCE_TABLES[0] else key): it for key, it in state.items()}
+
+    florences = [rewritten(sources[0], tmp_path / "f-all", with_all)]
+    florences += [rewritten(sources[0], tmp_path / f"f{i}", under(n)) for i, n in enumerate(FLORENCE_TABLES)]
+    table = "model.embed_tokens.weight"
+    gemmas = [
+        rewritten(sources[1], tmp_path / "bare", lambda state: {k.removeprefix("model."): v for k, v in state.items()}),
+        rewritten(
+            sources[1],
+            tmp_path / "head",
+            lambda state: {("lm_head.weight" if k == table else k): v for k, v in state.items()},
+        ),
+        rewritten(sources[1], tmp_path / "both", lambda state: {**state, "lm_head.weight": state[table].clone()}),
+    ]
+    for decoder in ("bart", "gemma2"):
+        forms = [(str(sources[0]), str(sources[1])), *((florence, str(sources[1])) for florence in florences)]
+        forms += [(str(sources[0]), gemma) for gemma in gemmas] if decoder == "gemma2" else []
+        made = []
+        for number, (florence, gemma) in enumerate(forms):
+            out = tmp_path / f"{decoder}-{number}"
+            counts = assemble_model(AssembleConfig(florence=florence, gemma=gemma, decoder=decoder), out)
+            made.append((counts, (out / "model.safetensors").read_bytes()))
+        assert all(one == made[0] for one in made), decoder
+
+
+def test_untied_heads_of_the_sources_are_said_or_refused(
+    sources: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shared = FLORENCE_TABLES[0]
+    head = rewritten(sources[0], tmp_path / "h", lambda state: {**state, "lm_head.weight": state[shared] + 1})
+    both = rewritten(sources[0], tmp_path / "d", lambda state: {**state, FLORENCE_TABLES[2]: state[shared] + 1})
+    table = "model.embed_tokens.weight"
+    gemma = rewritten(sources[1], tmp_path / "g", lambda state: {**state, "lm_head.weight": state[table] + 1})
+    assemble_model(AssembleConfig(florence=head, gemma=str(sources[1]), decoder="bart"), tmp_path / "a")
+    assert "lm_head.weight is not model.language_model.shared.weight: an untied head" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="a Florence-2 has one table for encoder and decoder"):
+        assemble_model(AssembleConfig(florence=both, gemma=str(sources[1])), tmp_path / "b")
+    with pytest.raises(ValueError, match="its head is not its embedding"):
+        assemble_model(AssembleConfig(florence=str(sources[0]), gemma=gemma, decoder="gemma2"), tmp_path / "c")

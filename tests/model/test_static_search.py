@@ -1,5 +1,6 @@
 """Search in tensors of fixed shape: the ids of the other loops, without a question to the host, one graph a bucket."""
 
+import contextlib
 import gc
 from typing import Any
 
@@ -155,3 +156,46 @@ def test_few_buckets_are_kept() -> None:
     for new_tokens in range(2, 16):
         decode(model, batch_for(model, batch=1), max_new_tokens=new_tokens)
     assert len(static_search._BUCKETS[model]) == static_search._NUM_BUCKETS
+
+
+@pytest.mark.usefixtures("in_buckets")
+def test_where_a_step_cannot_be_captured_it_runs_as_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Here torch refuses to make a graph at all. The ids are those of steps without one; it is said once a bucket."""
+    model = lively_model("gemma2")
+    batch = batch_for(model, batch=2)
+    expected = decode(model, batch, num_beams=2, min_new_tokens=14)
+    monkeypatch.setattr(static_search._Bucket, "_can_capture", lambda bucket: not bucket._has_failed)
+    assert torch.equal(decode(model, batch, num_beams=2, min_new_tokens=14), expected)
+    assert capsys.readouterr().err.count("decoding without a CUDA graph, which is slower: ") == 1
+    assert gc.isenabled()
+
+
+@pytest.mark.usefixtures("in_buckets")
+def test_a_graph_is_captured_on_the_device_of_its_bucket(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work of another device than the stream's is not captured: the graph would be empty, and its text wrong."""
+    places: list[tuple[str, str]] = []
+
+    class Graph:
+        def replay(self) -> None:
+            raise NotImplementedError
+
+    def capture(graph: Graph, *, stream: str, capture_error_mode: str) -> Any:
+        places.append((stream, capture_error_mode))
+        return contextlib.nullcontext()
+
+    def note_current(device: torch.device) -> Any:
+        places.append((str(device), "current"))
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", capture)
+    monkeypatch.setattr(torch.cuda, "device", note_current)
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
+    bucket = object.__new__(static_search._Bucket)
+    bucket._device, bucket._has_failed = torch.device("cuda:1"), False
+    monkeypatch.setattr(static_search._Bucket, "step", lambda bucket: None)
+    bucket._capture()
+    assert isinstance(bucket._graph, Graph)
+    assert places == [("cuda:1", "current"), ("stream of cuda:1", "thread_local")]

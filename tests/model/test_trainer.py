@@ -5,11 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import batch_for
+from small_models import assembled_folder, batch_for
 from torch import Tensor
 
+from polyglance.config import to_dict
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
+from polyglance.model.processor import Processor
 
 pytest.importorskip("accelerate", reason="Trainer needs accelerate (pip install accelerate)")
 # Warnings of accelerate and of Trainer about other versions of each other.
@@ -35,7 +37,9 @@ def samples(model: Any, number: int = 8) -> list[dict[str, Tensor]]:
     return [{**{name: values[row] for name, values in batch.items()}, "labels": labels[row]} for row in range(number)]
 
 
-def train(model: Any, folder: Path, *, trainer: str = "Trainer", collator: Any = None, **options: Any) -> Any:
+def train(
+    model: Any, folder: Path, *, trainer: str = "Trainer", collator: Any = None, processor: Any = None, **options: Any
+) -> Any:
     import transformers
 
     arguments = getattr(transformers, "Seq2SeqTrainingArguments" if "Seq2Seq" in trainer else "TrainingArguments")(
@@ -48,13 +52,17 @@ def train(model: Any, folder: Path, *, trainer: str = "Trainer", collator: Any =
         report_to=[],
         disable_tqdm=True,
         use_cpu=True,
-        save_strategy="no",
         logging_steps=1,
         seed=0,
-        **options,
+        **{"save_strategy": "no", **options},
     )
     made = getattr(transformers, trainer)(
-        model=model, args=arguments, train_dataset=samples(model), eval_dataset=samples(model), data_collator=collator
+        model=model,
+        args=arguments,
+        train_dataset=samples(model),
+        eval_dataset=samples(model),
+        data_collator=collator,
+        processing_class=processor,
     )
     made.train()
     return made
@@ -93,7 +101,7 @@ def test_label_smoothing(tmp_path: Path) -> None:
 
     batch = collate(samples(model))
     with torch.no_grad():
-        log_probs = model(**batch).logits.log_softmax(-1)
+        log_probs = model(**batch, return_logits=True).logits.log_softmax(-1)
     kept = batch["labels"] != -100
     nll = -log_probs.gather(-1, batch["labels"].clamp(min=0)[..., None])[..., 0][kept].mean()
     expected = 0.9 * nll - 0.1 * log_probs[kept].mean()
@@ -101,6 +109,26 @@ def test_label_smoothing(tmp_path: Path) -> None:
     trainer = train(model, tmp_path, collator=collate, **options)
     first = next(entry["loss"] for entry in trainer.state.log_history if "loss" in entry)
     assert first == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_checkpoint_of_trainer_is_a_whole_model(sources: tuple[Path, Path], tmp_path: Path) -> None:
+    model = small_model("bart")
+    processor = Processor.from_pretrained(assembled_folder(sources, tmp_path / "model"))
+    train(model, tmp_path / "run", processor=processor, save_strategy="steps", save_steps=2)
+    checkpoint = tmp_path / "run" / "checkpoint-2"
+    assert to_dict(Processor.from_pretrained(checkpoint).config) == to_dict(processor.config)
+    saved = Polyglance.from_pretrained(checkpoint).state_dict()
+    assert saved.keys() == model.state_dict().keys()
+    assert all(torch.equal(saved[name], values) for name, values in model.state_dict().items())
+
+
+def test_training_computes_no_logits(tmp_path: Path) -> None:
+    model = small_model("bart")
+    batch = torch.utils.data.default_collate(samples(model))
+    with_logits, without = model(**batch), model.train()(**batch)
+    assert without.logits is None
+    assert model(**batch, return_logits=True).logits is not None
+    torch.testing.assert_close(without.loss, with_logits.loss, rtol=0, atol=1e-6)
 
 
 def test_seq2seq_trainer_generates_and_evaluates(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ __all__ = ["GROUPS", "VERBS", "main"]
 GROUPS: Mapping[str, str] = MappingProxyType(
     {
         "data": "Make, build, count and look at data sets.",
-        "model": "Sizes and their costs; initial models; checkpoints of the published code.",
+        "model": "Sizes and their costs; initial models; checkpoints of the published code; model cards.",
         "eval": "Have a model caption, translate, disambiguate; measure its losses.",
         "law": "Scaling laws: fit to a table of runs, published ones; compare, predict and plan.",
         "study": "A grid of runs, from data to the report.",
@@ -48,6 +48,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("model", "card"): "model:show_card",
         ("model", "assemble"): "model:assemble",
         ("model", "convert"): "model:convert",
+        ("model", "readme"): "model:write_readme",
         ("caption",): "model:caption",
         ("translate",): "model:translate",
         ("train",): "train:train",

@@ -20,7 +20,7 @@ from polyglance.model.config import AssembleConfig, GenerateConfig
 from polyglance.records import Style
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["assemble", "caption", "convert", "show_card", "translate"]
+__all__ = ["assemble", "caption", "convert", "show_card", "translate", "write_readme"]
 
 
 def show_card(
@@ -114,6 +114,29 @@ def convert(
         convert_from_published(from_published, out, tokenizers=tokenizers, unsafe_pickle=unsafe_pickle)
         if tokenizers is None:
             print(f"{out} has no tokenizers: give --florence and --gemma for a model that captions", file=sys.stderr)
+
+
+def write_readme(
+    model: Positional[Path],
+    run: Path | None = None,
+    losses: Path | None = None,
+    laws: tuple[Path, ...] = (),
+    licence: str | None = None,
+    name: str | None = None,
+) -> None:
+    """Write README.md into a trained model's folder: the card that the Hugging Face hub shows. `hf upload` sends both.
+
+    Args:
+        model: Folder of the model, such as RUN/checkpoints/final.
+        run: Folder of its run (that which the model lies in).
+        losses: Measured losses (losses.json of the run, where there is one).
+        laws: Law files to quote.
+        licence: Licence of the weights by its name on the hub, such as apache-2.0.
+        name: Title (the run's name).
+    """
+    from polyglance.report.model_readme import write_model_readme
+
+    print(write_model_readme(model, run=run, losses=losses, laws=laws, licence=licence, name=name))
 
 
 def caption(

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 import re
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
@@ -65,16 +65,17 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
     """Return the message of an error in one line, with the options that it is about.
 
     Args:
-        args: the command line; the option whose value could not be parsed is found in it. Settings without effect are
-            named in the message, as `batch_size`, and become --batch-size.
+        args: the command line; the option whose value could not be parsed is found in it. Settings that a message
+            names, as `batch_size`, become --batch-size.
     """
     if isinstance(error, MistakeError) and error.value is not None:
         pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
         options = [name for name, value in pairs if value == error.value and name.startswith("--")]
         return f"{' or '.join(options) or 'option'} {error.value}: {error}"
+    message = _name_options(str(error), _OPTIONS)
     if not isinstance(error, UnusedSettingError):
-        return str(error)
-    return re.sub(r"`(\w+)`", lambda match: f"--{match[1].replace('_', '-')}", str(error))
+        return message
+    return re.sub(r"`(\w+)`", lambda match: f"--{match[1].replace('_', '-')}", message)
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
@@ -241,6 +242,8 @@ def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | N
 
 
 _is_wrapping = False
+_OPTIONS: set[str] = set()
+"""Names of the fields that are options of the verb that is called."""
 
 
 @REGISTRY.struct_rule
@@ -263,6 +266,7 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
         field.name for one in fields if dataclasses.is_dataclass(one.type) for field in dataclasses.fields(one.type)
     ]
     names = [*(one.name for one in fields), *nested]
+    _OPTIONS.update(names)
 
     def build_or_say(*args: Any, **kwargs: Any) -> Any:
         try:
@@ -273,11 +277,14 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
     return dataclasses.replace(spec, instantiate=build_or_say, fields=fields)
 
 
-def _name_options(message: str, names: Sequence[str]) -> str:
-    """Write the names of fields with an underscore as options: `batch_size` as --batch-size."""
+def _name_options(message: str, names: Iterable[str]) -> str:
+    """Write the names of fields as options, as in --batch-size: with an underscore, in backquotes, and at the start."""
     for name in names:
+        option = f"--{name.replace('_', '-')}"
+        message = message.replace(f"`{name}`", option)
         if "_" in name:
-            message = re.sub(rf"(?<![\w-]){name}\b", f"--{name.replace('_', '-')}", message)
+            message = re.sub(rf"(?<![\w'\"`/.=-]){name}(?![\w'\"`=-]|\.\w)", option, message)
+        message = re.sub(rf"^{name}(?=: )", option, message)
     return message
 
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +76,18 @@ def write_report(config: Positional[Path], set_: Settings = (), json: bool = Fal
 
 
 def _load_study(path: Path, overrides: Sequence[str]) -> Any:
+    """Read the study's file. The one in a study's folder is about that folder, wherever it has been moved to."""
     from polyglance.config import load
     from polyglance.study.config import StudyConfig
+    from polyglance.study.inputs import is_study_folder
 
-    return load(StudyConfig, path, overrides=overrides)
+    config = load(StudyConfig, path, overrides=overrides)
+    is_given = any(override.partition("=")[0].strip() == "out" for override in overrides)
+    is_here = path.parent.resolve() == config.out.resolve()
+    if path.name == "study.toml" and is_study_folder(path.parent) and not is_given and not is_here:
+        print(f"{path}: its folder was moved from {config.out}; the study goes on where it is", file=sys.stderr)
+        return replace(config, out=path.parent)
+    return config
 
 
 def _make_plan_table(plan: Any) -> Table:

@@ -1,38 +1,40 @@
-"""Tables of images and texts: which column is what, decided by its content and not by its name alone.
+"""Columns of images and texts: which one is what, decided by its content and not by its name alone.
 
     captions.jsonl     {"image": "a.png", "texts": {"en": "a dog", "de": ["ein Hund", "der Hund"]}}   one per line
     captions.csv/.tsv  a header with `image` (or `file_name`, ...) and one column per language
     captions.parquet   columns as in JSON lines or as in CSV; an image may be its path, its bytes, or {bytes, path}
 
-A column is a language if its name is a tag of one (`en`, `de-DE`, `zh_CN`) and its content reads as one. Numbers,
-addresses, paths and constants never do. What reads as another language is refused, with the setting that decides.
+Other forms have such columns too (`polyglance.data.row_sources`). A column is a language if its name is a tag of one
+(`en`, `de-DE`, `zh_CN`) and its content reads as one. Numbers, addresses, paths and constants never do. What reads as
+another language is refused, with the setting that decides. Where a column names the language of each row's text
+(`lang`), that column and the one of the texts are read together.
 """
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
+from polyglance.data.row_sources import RowSource, open_rows
+from polyglance.data.row_sources.row_source import IMAGE_NAMES
+from polyglance.data.texts.columns import list_texts
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code, parse_language_tag
 from polyglance.languages import LANGUAGES, did_you_mean
 from polyglance.scripts import is_in_another_script
-from polyglance.tables import TableFormat, TableRow, detect_table_format, read_table, table_columns
+from polyglance.tables import TableRow
 
 __all__ = ["CaptionTable", "Column", "open_caption_table"]
 
-_FACTS = ("image", "key", "style")
+_FACTS = ("image", "key", "style", "texts", "language", "text")
 """Roles of columns that are not languages."""
-_IMAGE_NAMES = ("image", "file_name", "filename", "image_path", "image_file", "filepath", "file", "path", "img")
-"""Names of the column of images, the best first."""
-_SAMPLE_ROWS = 1000
-_PARQUET_SAMPLE_ROWS = 100
+_LANGUAGE_NAMES = ("language", "lang", "locale", "language_code", "lang_code")
+"""Names of a column that says the language of its row's text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,7 +43,8 @@ class Column:
 
     name: str
     role: str
-    """`image`, `key`, `style`, `texts`, the code of a language, or `` (left out)."""
+    """`image`, `key`, `style`, `texts`, `language` (of the row's text), `text`, the code of a language, or `` (left
+    out)."""
     reason: str = ""
     """Why it is left out."""
     holds_text: bool = False
@@ -54,19 +57,23 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionTable:
-    """A table whose columns are decided."""
+    """Rows whose columns are decided."""
 
-    path: Path
-    form: TableFormat
+    source: RowSource
     columns: tuple[Column, ...]
     samples: tuple[Mapping[str, str], ...]
     """The first two rows that could be read: column -> beginning of its cell."""
+
+    @property
+    def path(self) -> Path:
+        """File or folder that the rows are read from."""
+        return self.source.path
 
     def read(self) -> Iterator[TableRow]:
         """Yield the rows in order, each as `{"image": ..., "key": ..., "style": ..., "texts": {language: ...}}`."""
         roles = {column.name: column for column in self.columns}
         wanted = [column.name for column in self.columns if column.role or column.holds_text]
-        for row in read_table(self.path, columns=wanted, form=self.form):
+        for row in self.source.read(wanted):
             yield row if row.problem else replace(row, values=_arrange(row.values, roles))
 
 
@@ -74,51 +81,64 @@ def _arrange(cells: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[st
     """Arrange the cells of a row by their roles; texts of columns that are no known language keep their names."""
     values: dict[str, Any] = {}
     texts: dict[str, Any] = {}
+    language_of_row, text_of_row = None, None
     for name, cell in cells.items():
         column = columns.get(name)
         if cell is None or cell == "" or (column is not None and not (column.role or column.holds_text)):
             continue
-        role = column.role if column is not None else ""
-        if role in (*_FACTS, "texts"):
+        role = column.role if column is not None else _find_late_role(name, cell)
+        if role == "language":
+            language_of_row = cell
+        elif role == "text":
+            text_of_row = cell
+        elif role in _FACTS:
             values[role] = cell
         else:
-            code = role or name
-            texts[code] = [*_listed(texts[code]), *_listed(cell)] if code in texts else cell
+            _add_texts(texts, role or f"the column {name}", cell)
+    if text_of_row is not None:
+        _add_texts(texts, str(language_of_row or "no language"), text_of_row)
     return values if "texts" in values or not texts else {**values, "texts": texts}
 
 
-def _listed(cell: Any) -> list[Any]:
-    return list(cell) if isinstance(cell, (list, tuple)) else [cell]
+def _find_late_role(name: str, cell: Any) -> str:
+    """Role of a column that none of the first rows has: a language if its name and this cell say so."""
+    tag = parse_language_tag(name)
+    is_text = find_content([text for text in map(_as_text, list_texts(cell)) if text.strip()]) in ("text", "")
+    return tag.code if tag is not None and is_text else ""
+
+
+def _add_texts(texts: dict[str, Any], code: str, cell: Any) -> None:
+    found = list_texts(cell)
+    texts[code] = [*list_texts(texts[code]), *found] if code in texts else found if len(found) != 1 else found[0]
 
 
 def open_caption_table(
     path: str | Path, *, encoding: str = "auto", quoting: Quoting = "auto", columns: Sequence[str] = ()
 ) -> CaptionTable:
-    """Decide what the columns of a table are.
+    """Decide what the columns of a table, or of another form of images and texts, are.
 
     Args:
-        encoding, quoting: as for `detect_table_format`.
+        encoding, quoting: as for `polyglance.tables.detect_table_format`.
         columns: `name=role`, for columns whose role is given and not guessed.
 
     Raises:
-        ValueError: a file that is no table (`polyglance.tables`), no column of images, none of texts, or one that reads
+        ValueError: no known form (`polyglance.data.row_sources`), no column of images, none of texts, or one that reads
             as another language than its name says.
     """
     path = Path(path)
-    form = detect_table_format(path, encoding=encoding, quoting=quoting)
-    header = table_columns(path, form)
-    given = _parse_roles(columns)
-    rows = _sample(path, form, header)
+    source = open_rows(path, encoding=encoding, quoting=quoting)
+    header, given = source.names(), _parse_roles(columns)
+    rows = source.sample()
     names = list(dict.fromkeys(name for row in rows for name in row)) if header is None else header
     if header is not None or given:
         for name in given:
             if name not in names:
                 raise ValueError(f"{path}: columns names {name!r}; {did_you_mean(name, names)}")
-    decided = tuple(_decide(path, name, names, [row.get(name) for row in rows], given) for name in names)
+    decided = _Decision(path, source.image_columns, names, rows, given).decide()
     if header is not None or rows:
         _check_roles(path, names, decided, is_json=header is None)
     samples = tuple({name: _show(row.get(name)) for name in names} for row in rows[:2])
-    return CaptionTable(path=path, form=form, columns=decided, samples=samples)
+    return CaptionTable(source=source, columns=decided, samples=samples)
 
 
 def _parse_roles(columns: Sequence[str]) -> dict[str, str]:
@@ -131,48 +151,156 @@ def _parse_roles(columns: Sequence[str]) -> dict[str, str]:
         if not found or (role not in (*_FACTS, "ignore") and role not in LANGUAGES):
             hint = did_you_mean(role, [*_FACTS, "ignore", *LANGUAGES])
             raise ValueError(f"columns has {entry!r}; give name=role, where the role is a language or a fact: {hint}")
+        if name in roles:
+            raise ValueError(f"columns names {name!r} twice")
         roles[name] = "" if role == "ignore" else role
     return roles
 
 
-def _sample(path: Path, form: TableFormat, header: Sequence[str] | None) -> list[Mapping[str, Any]]:
-    """Read the first rows; of Parquet without the bytes of images."""
-    if form.suffix == ".parquet":
-        import pyarrow.parquet as pq
+class _Decision:
+    """Decides what each column is, by the names, types and first cells of all.
 
-        schema = pq.read_schema(path)
-        is_large = {field.name for field in schema if "binary" in str(field.type)}
-        texts = [name for name in header or () if name not in is_large]
-        rows = read_table(path, columns=texts, form=form) if texts else iter(())
-        return [row.values for row in islice(rows, _PARQUET_SAMPLE_ROWS) if not row.problem]
-    return [row.values for row in islice(read_table(path, form=form), _SAMPLE_ROWS) if not row.problem]
+    Args:
+        image_columns: those whose type says that they hold images.
+        rows: the first rows.
+        given: column -> role, by the user.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        image_columns: Sequence[str],
+        names: Sequence[str],
+        rows: Sequence[Mapping[str, Any]],
+        given: Mapping[str, str],
+    ) -> None:
+        self.path, self.names, self.given = path, names, given
+        self.cells = {name: [row.get(name) for row in rows] for name in names}
+        self.image = self._find_image(image_columns)
+        self.texts = self._find_texts()
+        self.language = self._find_language()
+
+    def decide(self) -> tuple[Column, ...]:
+        """Decide all columns.
+
+        Raises:
+            ValueError: it is not clear what one is, with the setting that decides.
+        """
+        columns = [self._decide(name) for name in self.names]
+        self._check_language_of_rows(columns)
+        if not self.language or "text" in self.given.values():
+            return tuple(columns)
+        texts = [column.name for column in columns if column.holds_text and not column.role]
+        if len(texts) != 1:
+            found = ", ".join(map(repr, texts)) or "none"
+            raise ValueError(
+                f"{self.path}: {self.language!r} says the language of each row, and the columns of text are: {found}; "
+                f"set columns to '{texts[0] if texts else 'name'}=text', or to '{self.language}=ignore'"
+            )
+        return tuple(Column(name=it.name, role="text") if it.name == texts[0] else it for it in columns)
+
+    def _find_image(self, image_columns: Sequence[str]) -> str:
+        if "image" in self.given.values():
+            return ""
+        free = [name for name in self.names if name not in self.given]
+        by_name = next((known for known in IMAGE_NAMES if known in free), "")
+        typed = [name for name in image_columns if name in free]
+        return typed[0] if len(typed) == 1 and by_name not in typed else by_name
+
+    def _find_texts(self) -> str:
+        """Find the column whose cells are objects of language -> text."""
+        free = [name for name in self.names if name not in self.given]
+        if "texts" in free or "texts" in self.given.values():
+            return "texts" if "texts" in free else ""
+        found = [name for name in free if _are_texts_by_language(self.cells[name])]
+        if len(found) > 1:
+            raise ValueError(
+                f"{self.path}: several columns hold texts by language: {', '.join(map(repr, found))}; set columns to "
+                f"'{found[0]}=ignore', for example"
+            )
+        return found[0] if found else ""
+
+    def _find_language(self) -> str:
+        """Find the column that says the language of each row's text, where no column is named after a language."""
+        free = [name for name in self.names if name not in self.given]
+        if self.texts or "language" in self.given.values():
+            return next((name for name, role in self.given.items() if role == "language"), "")
+        if any((tag := parse_language_tag(name)) is not None and tag.code for name in free):
+            return ""
+        found = [name for name in free if name.lower() in _LANGUAGE_NAMES and _are_tags(self.cells[name])]
+        return found[0] if found and not any(role in LANGUAGES for role in self.given.values()) else ""
+
+    def _check_language_of_rows(self, columns: Sequence[Column]) -> None:
+        """Refuse to take a column for one language if another column says that its rows are in several."""
+        asked = {role for role in self.given.values() if role in LANGUAGES}
+        for column in columns:
+            if column.role or column.name in self.given or column.name.lower() not in _LANGUAGE_NAMES or not asked:
+                continue
+            tags = [parse_language_tag(cell) for cell in self.cells[column.name] if isinstance(cell, str)]
+            other = next((tag for tag in tags if tag is not None and tag.code and tag.code not in asked), None)
+            if other is not None:
+                text = next(name for name, role in self.given.items() if role in LANGUAGES)
+                raise ValueError(
+                    f"{self.path}: the column {column.name!r} says that texts are in {other.tag}; set columns to "
+                    f"'{column.name}=language' and '{text}=text', or to '{column.name}=ignore'"
+                )
+
+    def _decide(self, name: str) -> Column:
+        if name in self.given:
+            return Column(name=name, role=self.given[name], reason="as was asked for")
+        if name in (self.image, self.texts, self.language):
+            role = "image" if name == self.image else "texts" if name == self.texts else "language"
+            return Column(name=name, role=role)
+        if name in ("key", "style"):
+            return Column(name=name, role=name)
+        cells = [one for cell in self.cells[name] for one in list_texts(cell) if one is not None]
+        texts = [text for text in map(_as_text, cells) if text.strip()]
+        content = "records" if cells and all(isinstance(it, Mapping) for it in cells) else find_content(texts)
+        if self.texts:
+            return self._decide_beside_texts(name, content)
+        if content not in ("text", ""):
+            return Column(name=name, role="", reason=content)
+        tag = parse_language_tag(name)
+        if tag is None or not tag.code:
+            if tag is not None and tag.language in LANGUAGES:
+                reason = f"written in {tag.script}, {tag.language} is in another script"
+            else:
+                reason = "not named after a known language"
+            return Column(name=name, role="", reason=reason, holds_text=content == "text")
+        _check_language(self.path, name, tag.code, texts)
+        return Column(name=name, role=tag.code)
+
+    def _decide_beside_texts(self, name: str, content: str) -> Column:
+        """Leave a column out beside one of texts by language, unless it is a language itself."""
+        tag = parse_language_tag(name)
+        if self.texts != "texts" and content == "text" and tag is not None and tag.code:
+            raise ValueError(
+                f"{self.path}: texts are in the column {self.texts!r} and in {name!r}; "
+                f"set columns to '{name}=ignore' or '{self.texts}=ignore'"
+            )
+        return Column(name=name, role="", reason=f"the texts are in `{self.texts}`")
 
 
-def _decide(path: Path, name: str, names: Sequence[str], cells: Sequence[Any], given: Mapping[str, str]) -> Column:
-    if name in given:
-        return Column(name=name, role=given[name], reason="as was asked for")
-    image = next((known for known in _IMAGE_NAMES if known in names), "image")
-    if "image" in given.values():
-        image = ""
-    if name == image:
-        return Column(name=name, role="image")
-    if name in ("key", "style", "texts"):
-        return Column(name=name, role=name)
-    texts = [text for cell in cells for text in _listed(cell) if isinstance(text, str) and text.strip()]
-    content = find_content(texts)
-    tag = parse_language_tag(name)
-    if "texts" in names:
-        return Column(name=name, role="", reason="the texts are in `texts`")
-    if content not in ("text", ""):
-        return Column(name=name, role="", reason=content)
-    if tag is None or not tag.code:
-        if tag is not None and tag.language in LANGUAGES:
-            reason = f"written in {tag.script}, {tag.language} is in another script"
-        else:
-            reason = "not named after a known language"
-        return Column(name=name, role="", reason=reason, holds_text=content == "text")
-    _check_language(path, name, tag.code, texts)
-    return Column(name=name, role=tag.code)
+def _as_text(cell: Any) -> str:
+    """Text of a cell that is to be looked at: of numbers as they are written, of bytes as UTF-8, of others none."""
+    if isinstance(cell, bytes):
+        return cell.decode("utf-8", "replace")
+    return str(cell) if isinstance(cell, (str, int, float)) else ""
+
+
+def _are_texts_by_language(cells: Sequence[Any]) -> bool:
+    """Whether cells are objects whose keys are languages, at least one of them known."""
+    found = [cell for cell in cells if isinstance(cell, Mapping) and cell]
+    keys = {str(key) for cell in found for key in cell}
+    tags = [parse_language_tag(key) for key in keys]
+    return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
+
+
+def _are_tags(cells: Sequence[Any]) -> bool:
+    """Whether all cells are tags of languages, at least one of them known."""
+    found = {cell for cell in cells if cell not in (None, "")}
+    tags = [parse_language_tag(cell) if isinstance(cell, str) else None for cell in found]
+    return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
 
 
 def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
@@ -190,11 +318,17 @@ def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *,
     roles = Counter(column.role for column in columns)
     if not roles["image"] and not is_json:
         raise ValueError(f"{path}: there is no column 'image'; the columns are: {listed}; set columns to 'name=image'")
-    if roles["image"] > 1:
-        raise ValueError(f"{path}: several columns of images; the columns are: {listed}")
+    for role in ("image", "key", "texts", "language", "text"):
+        if roles[role] > 1:
+            raise ValueError(f"{path}: several columns of {role}s; the columns are: {listed}")
+    if roles["language"] != roles["text"]:
+        missing = "text" if roles["language"] else "language"
+        raise ValueError(
+            f"{path}: no column has the role {missing}; the columns are: {listed}; set columns to 'name={missing}'"
+        )
     if is_json and "texts" in names:
         return
-    if not any(role == "texts" or role in LANGUAGES for role in roles) and (not is_json or len(names) > 1):
+    if not any(role in ("texts", "text") or role in LANGUAGES for role in roles) and (not is_json or len(names) > 1):
         text = next((column.name for column in columns if column.holds_text), "name")
         raise ValueError(
             f"{path}: there is no column named after a language, such as 'en'; the columns are: {listed}; "

@@ -9,9 +9,18 @@ from ftfy.badness import is_bad
 from polyglance.languages import language
 from polyglance.scripts import is_in_another_script
 
-__all__ = ["find_flaw", "has_suspect_bytes", "is_blank", "one_line"]
+__all__ = ["find_flaw", "has_control_inside", "has_suspect_bytes", "is_blank", "one_line"]
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028\u2029]*")
+
+
+_CONTROL_INSIDE = re.compile(r"(?<=\S)(?![\s\x85])[\x00-\x08\x0e-\x1b\x7f-\x9f](?=[^\s\x00-\x1f\x7f-\x9f])")
+
+
+def has_control_inside(text: str) -> bool:
+    """Whether a control character that is no white space stands between visible ones: `A\\0 \\0c\\0a` of a text in
+    UTF-16, or `it\\x92s` of Windows-1252 that was read as Latin-1. A space in its place would be another text."""
+    return not text.isprintable() and _CONTROL_INSIDE.search(text) is not None
 
 
 def one_line(text: str) -> str:

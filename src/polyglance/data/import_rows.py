@@ -1,25 +1,22 @@
-"""Rows of images and texts to import: read from a user's tables and folders or from published shards, and checked.
+"""Rows of images and texts to import, from `polyglance.data.caption_tables` or from published shards, checked.
 
-Every form is brought to the same row, `{"image": ..., "texts": {language: ...}, "key": ..., "style": ...}`:
-
-    a table            `polyglance.data.caption_tables`
-    a folder           a.png, a.en.txt, a.de.txt (one text per line)
-
-`key` and `style` are optional beside `image`.
+Every form is brought to the same row, `{"image": ..., "texts": {language: ...}, "key": ..., "style": ...}`, of which
+`key` and `style` are optional.
 """
 
 import posixpath
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.cleaning import find_flaw, is_blank, one_line
+from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, one_line
 from polyglance.data.sources.published import PublishedSample
-from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
+from polyglance.data.sources.raw_images import resolve_inside
+from polyglance.data.texts.columns import list_texts
 from polyglance.language_tags import find_code
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
@@ -32,10 +29,8 @@ __all__ = [
     "check_table_rows",
     "count_images",
     "join_rows",
-    "read_caption_folder",
 ]
 
-_BOM = b"\xef\xbb\xbf"
 _TEXT = "text: "
 """Beginning of the reasons that cost a text and not a row."""
 
@@ -69,58 +64,6 @@ class RowDrops(Drops):
     def summary(self) -> str:
         """Every reason with its count and first place, on one line."""
         return "; ".join(f"{reason}: {count}, first {self.examples[reason][0]}" for reason, count in self) or "no rows"
-
-
-def read_caption_folder(directory: str | Path) -> Iterator[TableRow]:
-    """Yield one row per image of a folder and its subfolders, with the texts of `<name>.<language>.txt` beside it.
-
-    Text files may be symbolic links only to files inside the folder.
-
-    Raises:
-        ValueError: no such folder, or an empty one.
-    """
-    directory = Path(directory)
-    if not directory.is_dir():
-        raise ValueError(f"{directory}: no such folder")
-    files = sorted(path.relative_to(directory) for path in directory.rglob("*") if path.is_file())
-    if not files:
-        raise ValueError(f"{directory}: the folder is empty")
-    return _read_files(directory.resolve(), files)
-
-
-def _read_files(root: Path, files: Sequence[Path]) -> Iterator[TableRow]:
-    """Yield rows of a folder's files (relative to `root`): images with their texts, and rows with a problem."""
-    images: list[Path] = []
-    texts: defaultdict[Path, dict[str, list[str | bytes]]] = defaultdict(dict)
-    for path in files:
-        where = path.as_posix()
-        stem, _, code = path.stem.rpartition(".")
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            images.append(path)
-        elif path.suffix.lower() != ".txt" or not stem:
-            yield TableRow(where=where, values={}, problem="neither an image nor <name>.<language>.txt")
-        elif (file := resolve_inside(root, where)) is None:
-            yield TableRow(where=where, values={}, problem="a path that leads out of the folder")
-        else:
-            texts[path.with_name(stem)][code] = _read_lines(file)
-    for path in images:
-        where = path.as_posix()
-        yield TableRow(where=where, values={"image": where, "texts": texts.pop(path.with_suffix(""), {})})
-    for path, lines in texts.items():
-        detail = f"no image beside the texts in {', '.join(lines)}"
-        yield TableRow(where=path.as_posix(), values={}, problem="texts without an image", detail=detail)
-
-
-def _read_lines(path: Path) -> list[str | bytes]:
-    """Read the lines that are not blank; as bytes if they are not UTF-8, so that each is refused on its own."""
-    lines: list[str | bytes] = []
-    for line in path.read_bytes().removeprefix(_BOM).split(b"\n"):
-        if line.strip():
-            try:
-                lines.append(line.decode("utf-8"))
-            except UnicodeDecodeError:
-                lines.append(line)
-    return lines
 
 
 def check_table_rows(
@@ -282,6 +225,8 @@ def _parse_key(key: Any, image: str) -> str | None:
 
 def _find_image(image: str, images: Path) -> tuple[Path | None, str]:
     """Find the image's file below the folder, or return None and the problem."""
+    if "://" in image:
+        return None, "an address, not a file: download the images first"
     try:
         path = resolve_inside(images, image)
         if path is None:
@@ -304,7 +249,7 @@ def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> di
     cleaned: dict[str, list[str | None]] = {}
     for name, value in texts.items():
         code = _find_language(str(name))
-        values = value if isinstance(value, (list, tuple)) else [value]
+        values = list_texts(value)
         num_given = sum(text is not None for text in values)
         if code not in LANGUAGES:
             drops.drop_texts("unknown language", raw.where, repr(name), num_given)
@@ -328,6 +273,11 @@ def _find_language(name: str) -> str:
 def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None:
     if text is None:
         return None
+    if isinstance(text, bytes):
+        text = _decode(text)
+    if isinstance(text, str) and has_control_inside(text):
+        drops.drop_texts("a control character inside a word", where, f"{code}: {_describe(text)}")
+        return None
     clean = _normalize(text) if isinstance(text, str) else None
     if clean is None:
         reason = "not UTF-8" if isinstance(text, (str, bytes)) else "not a string"
@@ -339,6 +289,14 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         drops.drop_texts(flaw, where, clean)
         return None
     return clean
+
+
+def _decode(text: bytes) -> str | bytes:
+    """Decode a text that a table has as bytes; as it is if it is not UTF-8."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text
 
 
 def _normalize(text: str) -> str | None:

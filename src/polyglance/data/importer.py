@@ -29,9 +29,9 @@ from polyglance.data.import_rows import (
     check_table_rows,
     count_images,
     join_rows,
-    read_caption_folder,
 )
 from polyglance.data.location import parse_location
+from polyglance.data.row_sources.row_source import SHARD_PROBLEM
 from polyglance.data.shard import ShardWriter
 from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
@@ -44,7 +44,7 @@ from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
 from polyglance.tables import TableRow
 
-__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "format_plan", "import_data", "plan_import"]
+__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "digest_sources", "format_plan", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
 
@@ -67,9 +67,11 @@ class ImportConfig(ImageLimits):
     shards and `table` a folder of the published annotations, a Parquet file per shard. `baked`: `images` is a folder of
     the published code's shards. For the last two, both may be the URL of a folder in an object store."""
     table: Path | None = None
-    """JSON lines, CSV, TSV or Parquet. None: `images` is a folder of `<name>.png` and `<name>.<language>.txt`."""
+    """JSON lines, CSV, TSV or Parquet; JSON of COCO or Karpathy. None: `images` holds the texts too, see there."""
     images: Path | None = None
-    """Folder that the table's image paths start from, and may not lead out of. None: the folder of the table."""
+    """Folder that the table's image paths start from, and may not lead out of. None: the folder of the table. Without a
+    table: images with their texts, as a folder of `<name>.png` and `<name>.<language>.txt` or with Hugging Face's
+    metadata.csv, a data set saved by Hugging Face, a tar or folder of tars (WebDataset), or a zip."""
     test_fraction: float = 0.1
     """Share of the pictures in the test split, on average."""
     languages: tuple[str, ...] = ()
@@ -78,7 +80,7 @@ class ImportConfig(ImageLimits):
     """Roles of columns of the table, as name=role: a language code, `image`, `key`, `style` or `ignore`. Empty: decided
     by their names and content."""
     encoding: str = "auto"
-    """Codec of a table of text, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, found from its first bytes."""
+    """Codec of the texts, such as `cp1252`; `auto`: UTF-8, UTF-16 or UTF-32, found from the first bytes."""
     quoting: Quoting = "auto"
     """Quotes in a TSV: `csv` (cells may be quoted as in a CSV), `none` (a quotation mark is part of its text), or
     `auto`: found from its lines."""
@@ -102,10 +104,8 @@ class ImportConfig(ImageLimits):
             )
         if self.format == "baked" and self.table is not None:
             raise ValueError("format baked takes no table: the annotations are in the shards")
-        if (self.columns or self.encoding != "auto" or self.quoting != "auto") and (
-            self.format != "table" or self.table is None
-        ):
-            raise ValueError("columns, encoding and quoting are for a table of your own; give table")
+        if (self.columns or self.encoding != "auto" or self.quoting != "auto") and self.format != "table":
+            raise ValueError(f"columns, encoding and quoting have no effect with format {self.format}")
         if not 0 <= self.test_fraction < 1:
             raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
 
@@ -154,13 +154,13 @@ def import_data(config: ImportConfig) -> ImportResult:
     table = _open_table(config)
     num_read: Counter[str] = Counter()
     rows = _read_rows(config, table, drops, num_read)
-    if table is not None:
+    if table is not None and not table.source.holds_images:
         rows = join_rows(rows, count_images(table.read()), drops)
     counts, num_joined = {"train": 0, "test": 0}, 0
     with (
         _without_empty_folders(config.out),
-        _make_writer(config, "train", drops) as train,
-        _make_writer(config, "test", drops) as test,
+        _make_writer(config, "train", table, drops) as train,
+        _make_writer(config, "test", table, drops) as test,
     ):
         for picture in _drop_unusable(config, rows, drops):
             split = "test" if _hash_to_unit(picture.pixels_sha256, config.seed) < config.test_fraction else "train"
@@ -189,6 +189,28 @@ def import_data(config: ImportConfig) -> ImportResult:
     )
 
 
+def digest_sources(config: ImportConfig) -> str:
+    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by the names it gives them: what
+    an import depends on beside its settings, wherever it lies.
+
+    Raises:
+        ValueError: the table cannot be read.
+    """
+    table = _open_table(config)
+    assert table is not None
+    assert config.table is not None
+    images = (config.images or config.table.parent).resolve()
+    total = hashlib.sha256(file_sha256(config.table).encode())
+    rows = _read_rows(config, table, RowDrops(), Counter())
+    for image in dict.fromkeys(row.image for row in rows if isinstance(row.image, Path)):  # bytes are in the table
+        try:
+            digest = file_sha256(image)
+        except OSError:
+            digest = "cannot be read"
+        total.update(f"\n{image.relative_to(images)} {digest}".encode(errors="surrogateescape"))
+    return total.hexdigest()
+
+
 @contextmanager
 def _without_empty_folders(out: Path) -> Iterator[None]:
     """Remove the folders of an import that was refused, if they were made for it and nothing is in them."""
@@ -203,12 +225,10 @@ def _without_empty_folders(out: Path) -> Iterator[None]:
         raise
 
 
-def _make_writer(config: ImportConfig, split: str, drops: RowDrops) -> ShardWriter:
+def _make_writer(config: ImportConfig, split: str, table: CaptionTable | None, drops: RowDrops) -> ShardWriter:
     source = config.table or config.images
     assert source is not None
-    table_sha256 = ""
-    if config.table is not None and config.format == "table":
-        table_sha256 = file_sha256(config.table)
+    table_sha256 = "" if table is None else ",".join(map(file_sha256, table.source.table_files))
     return ShardWriter(
         config.out / split,
         source=f"import of {source.name}, {split} split (test_fraction {config.test_fraction}, seed {config.seed})",
@@ -220,9 +240,22 @@ def _make_writer(config: ImportConfig, split: str, drops: RowDrops) -> ShardWrit
 
 
 def _open_table(config: ImportConfig) -> CaptionTable | None:
-    if config.format != "table" or config.table is None:
+    """Open the rows of a user's own images and texts; None for the published formats."""
+    if config.format != "table":
         return None
-    return open_caption_table(config.table, encoding=config.encoding, quoting=config.quoting, columns=config.columns)
+    path = cast(Path, config.table or config.images)
+    if config.table is None and not path.exists():
+        raise ValueError(f"{path}: no such folder or file")
+    table = open_caption_table(path, encoding=config.encoding, quoting=config.quoting, columns=config.columns)
+    if config.table is not None and config.images is not None and table.source.holds_images:
+        raise ValueError(f"images has no effect: {config.table} holds its images itself")
+    return table
+
+
+def _find_image_root(config: ImportConfig) -> Path:
+    """Folder that image paths start from."""
+    given = cast(Path, config.images or config.table)
+    return (given if given.is_dir() else given.parent).resolve()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -253,10 +286,10 @@ def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
         ValueError: as `import_data`, or not a table of the user's own.
     """
     table = _open_table(config)
-    if table is None or config.table is None:
-        raise ValueError("a plan is made of a table of your own; give table")
+    if table is None:
+        raise ValueError(f"a plan is made of images and texts of your own, not of {config.format}")
     drops, num_read = RowDrops(), Counter[str]()
-    images = (config.images or config.table.parent).resolve()
+    images = _find_image_root(config)
     raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
     good = list(check_table_rows(raw_rows, images, config.languages, drops))
     texts: dict[str, list[str]] = {}
@@ -266,8 +299,8 @@ def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
             if annotation.task == "caption" and len(of_language) < 2:
                 of_language.append(annotation.text)
     return ImportPlan(
-        table=str(config.table),
-        format=table.form.describe(),
+        table=str(table.path),
+        format=table.source.describe(),
         columns={column.name: column.describe() for column in table.columns},
         samples=table.samples,
         texts={code: tuple(found) for code, found in texts.items()},
@@ -290,17 +323,16 @@ def format_plan(plan: ImportPlan) -> str:
 
 def _count_rows(rows: Iterable[TableRow], num_read: Counter[str]) -> Iterator[TableRow]:
     for row in rows:
-        num_read["rows"] += row.num_rows
+        num_read["rows"] += 0 if row.problem.startswith(SHARD_PROBLEM) else row.num_rows
         yield row
 
 
 def _read_rows(
     config: ImportConfig, table: CaptionTable | None, drops: RowDrops, num_read: Counter[str]
 ) -> Iterator[ImportRow]:
-    if config.format == "table":
-        raw_rows = read_caption_folder(cast(Path, config.images)) if table is None else table.read()
-        images = (config.images or cast(Path, config.table).parent).resolve()
-        return check_table_rows(_count_rows(raw_rows, num_read), images, config.languages, drops)
+    if table is not None:
+        raw_rows = _count_rows(table.read(), num_read)
+        return check_table_rows(raw_rows, _find_image_root(config), config.languages, drops)
     images_at = parse_location(cast(Path, config.images))
     if config.format == "baked":
         samples = read_baked(images_at, drops=drops)

@@ -2,6 +2,9 @@
 
 A recipe may be another person's. Without this rule it could send requests to services of this machine or its network
 that trust whoever reaches them, such as the metadata of a cloud machine (169.254.169.254).
+
+Proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) are used for hosts that are allowed. For others
+they are refused: a proxy looks a name up itself, in its own network, and what it reaches cannot be compared.
 """
 
 import http.client
@@ -10,6 +13,7 @@ import os
 import urllib.request
 from collections.abc import Collection
 from typing import Any
+from urllib.parse import urlsplit
 
 __all__ = ["ALLOWED_HOSTS", "is_private", "make_opener"]
 
@@ -32,22 +36,21 @@ def make_opener(allowed: Collection[str] = ()) -> urllib.request.OpenerDirector:
         allowed: hosts that may be at private addresses, beside those of the environment.
 
     Raises:
-        ValueError: when a URL is opened: its host is at a private address. Nothing is sent then.
+        ValueError: when a URL is opened: its host is at a private address, or would be reached through a proxy. Nothing
+            is sent then.
     """
     hosts = {*allowed, *(name.strip() for name in os.environ.get(ALLOWED_HOSTS, "").split(","))}
     return urllib.request.build_opener(_Http(hosts), _Https(hosts), _NoRedirect())
 
 
-class _Checked:
+class _HttpConnection(http.client.HTTPConnection):
     """A connection that looks at the address it has reached before anything is sent: what a name stands for cannot
     change in between."""
 
-    hosts: Collection[str]
-    host: str
-    sock: Any
+    hosts: Collection[str] = ()
 
     def connect(self) -> None:
-        super().connect()  # type: ignore[misc]
+        super().connect()
         address = self.sock.getpeername()[0]
         if self.host not in self.hosts and is_private(address):
             self.sock.close()
@@ -57,30 +60,44 @@ class _Checked:
             )
 
 
-class _HttpConnection(_Checked, http.client.HTTPConnection):
-    pass
+class _HttpsConnection(http.client.HTTPSConnection, _HttpConnection):
+    """The same before the handshake: `HTTPSConnection` connects by way of the class above."""
 
 
-class _HttpsConnection(_Checked, http.client.HTTPSConnection):
-    pass
+def _choose_connection(request: urllib.request.Request, hosts: Collection[str], checked: type, plain: type) -> Any:
+    """Return the class of connections for a request: a proxy is the user's own, and may be at any address.
+
+    Raises:
+        ValueError: the request would go through a proxy, and its host is not allowed by name.
+    """
+    target = urlsplit(request.full_url)
+    if request.host == target.netloc:
+        return type("Connection", (checked,), {"hosts": hosts})
+    if target.hostname not in hosts:
+        raise ValueError(
+            f"the host {target.hostname} would be reached through the proxy {request.host}, which may find it at a "
+            f"private address; nothing was sent; to allow it, set {ALLOWED_HOSTS}={target.hostname}, or "
+            f"NO_PROXY={target.hostname} to reach it directly"
+        )
+    return plain
 
 
 class _Http(urllib.request.HTTPHandler):
     def __init__(self, hosts: Collection[str]) -> None:
         super().__init__()
-        self.connection: Any = type("Connection", (_HttpConnection,), {"hosts": hosts})
+        self._hosts = hosts
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self.connection, req)
+        return self.do_open(_choose_connection(req, self._hosts, _HttpConnection, http.client.HTTPConnection), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
     def __init__(self, hosts: Collection[str]) -> None:
         super().__init__()
-        self.connection: Any = type("Connection", (_HttpsConnection,), {"hosts": hosts})
+        self._hosts = hosts
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(self.connection, req)
+        return self.do_open(_choose_connection(req, self._hosts, _HttpsConnection, http.client.HTTPSConnection), req)
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

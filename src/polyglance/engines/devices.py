@@ -7,13 +7,14 @@ import torch
 
 from polyglance.engines.config import EngineConfig, ModelConfig
 
-__all__ = ["check_device", "choose_compute", "choose_device", "choose_dtype"]
+__all__ = ["avoid_planned_attention", "check_device", "choose_compute", "choose_device", "choose_dtype"]
 
 Config = TypeVar("Config", bound=EngineConfig | ModelConfig)
 
 
 def choose_device(device: str) -> str:
-    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU.
+    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. On a GPU attention is then
+    computed without plans (`avoid_planned_attention`).
 
     Raises:
         ValueError: torch cannot use it.
@@ -21,7 +22,15 @@ def choose_device(device: str) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
+    avoid_planned_attention(device)
     return device
+
+
+def avoid_planned_attention(device: torch.device | str) -> None:
+    """Switch cuDNN's attention off in this process, if the device is a GPU: it makes a plan of 7 ms of CPU time for
+    every shape of queries, keys and mask that is new, and nearly every batch has a new one."""
+    if torch.device(device).type == "cuda":
+        torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def choose_dtype(dtype: str, device: str) -> str:

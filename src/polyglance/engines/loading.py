@@ -5,6 +5,7 @@ pickles and kernels from the hub are refused; files that the folder lists with d
 load.
 """
 
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -98,7 +99,18 @@ def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
         )
     if missing := sorted(report["missing_keys"]):
         raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
+    if untied := _find_untied(model):
+        print(f"{folder}: {untied}, which config.json ties; each is used as it is in the file", file=sys.stderr)
     return model
+
+
+def _find_untied(model: Any) -> str:
+    """Say that a loaded model's head is not its embedding although its configuration ties them; empty if it is. A file
+    may hold any of the names of tied tensors, or all: transformers loads each, and ties those that are equal."""
+    head = model.get_output_embeddings()
+    if head is None or not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
+        return ""
+    return "" if head.weight is model.get_input_embeddings().weight else "its head is not its embedding"
 
 
 def first_line(error: BaseException) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from polyglance.engines.addresses import make_opener
+from polyglance.files import parse_json
 from polyglance.images import to_rgb
 
 __all__ = ["ChatServer", "NoAnswer", "image_content"]
@@ -146,7 +147,7 @@ def image_content(image: bytes, prompt: str) -> list[dict[str, Any]]:
 
 def _answer_text(answer: bytes, *, must_be_whole: bool) -> str:
     try:
-        choice = json.loads(answer)["choices"][0]
+        choice = parse_json(answer.decode("utf-8-sig"), "answer")["choices"][0]
         text, reason = choice["message"]["content"], choice.get("finish_reason")
         refusal = choice["message"].get("refusal")
     except (ValueError, LookupError, TypeError, AttributeError):

@@ -2,7 +2,7 @@
 
 Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
 its rows are there. The rest of what a killed run left is dropped and made again, so that a row is always made in the
-company of the same other rows.
+company of the same other rows. Each row has a checksum in front of it; one that differs counts as not there.
 """
 
 import os
@@ -10,8 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import IO
 
-from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow
-from polyglance.files import lock, replacing, write_atomically
+from polyglance.checksums import crc32
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
+from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
 
 __all__ = ["RowFile", "count_rows", "join_row_files", "keep_whole_batches"]
 
@@ -25,7 +26,7 @@ class RowFile:
 
     def append(self, rows: Sequence[PredictionRow]) -> None:
         """Write a batch; when this returns, it is on the disk."""
-        self._file.write(_format_rows(rows))
+        self._file.write(_format_checked(rows))
         _sync(self._file)
 
     def __enter__(self) -> "RowFile":
@@ -47,14 +48,14 @@ def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[in
         Numbers of the batches that are done.
     """
     paths = sorted(folder.glob(f"{PREDICTIONS_NAME}*"))
-    rows: dict[str, PredictionRow] = {}
+    rows = _read_finished(folder)
     for path in paths:
         with path.open("rb") as file:
             lock(file)
             rows |= _read_rows(path)
     done = {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
     kept = [rows[name] for number in sorted(done) for name in batches[number]]
-    write_atomically(_row_path(folder, 0), _format_rows(kept))
+    write_atomically(_row_path(folder, 0), _format_checked(kept))
     for path in paths:
         if path != _row_path(folder, 0):
             path.unlink(missing_ok=True)
@@ -70,8 +71,8 @@ def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
     ordered = [rows[name] for name in ids]
     # A name of its own: the usual partial name is the first process's file.
     with replacing(folder / PREDICTIONS_NAME, several_writers=True) as partial, partial.open("wb") as file:
-        file.write(_format_rows(ordered))
-        _sync(file)
+        file.write("".join(row.format_line() for row in ordered).encode())
+    seal_files(folder, [PREDICTIONS_NAME])
     for path in paths:
         path.unlink()
     return ordered
@@ -82,14 +83,24 @@ def count_rows(folder: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"))
 
 
+def _read_finished(folder: Path) -> dict[str, PredictionRow]:
+    """Read id -> row of finished predictions without their description; empty if there are none, or damaged ones."""
+    if PREDICTIONS_NAME not in read_digests(folder):
+        return {}
+    try:
+        return {row.id: row for row in read_prediction_rows(folder)}
+    except ValueError:
+        return {}
+
+
 def _read_rows(path: Path) -> dict[str, PredictionRow]:
-    """Read id -> row. Lines that a kill left half-written are left out."""
+    """Read id -> row. Lines that a kill left half-written, or whose checksum differs, are left out."""
     rows: dict[str, PredictionRow] = {}
     for line in path.read_bytes().split(b"\n"):
-        try:
-            row = PredictionRow.parse_line(line.decode(), str(path))
-        except ValueError:  # UnicodeDecodeError is one
+        checksum, _, content = line.partition(b" ")
+        if checksum != _checksum(content):
             continue
+        row = PredictionRow.parse_line(content.decode(), str(path))
         rows[row.id] = row
     return rows
 
@@ -98,8 +109,13 @@ def _row_path(folder: Path, process: int) -> Path:
     return folder / (f"{PREDICTIONS_NAME}.partial" + (f"-{process}" if process else ""))
 
 
-def _format_rows(rows: Iterable[PredictionRow]) -> bytes:
-    return "".join(row.format_line() for row in rows).encode()
+def _format_checked(rows: Iterable[PredictionRow]) -> bytes:
+    lines = (row.format_line().removesuffix("\n").encode() for row in rows)
+    return b"".join(b"%s %s\n" % (_checksum(line), line) for line in lines)
+
+
+def _checksum(line: bytes) -> bytes:
+    return b"%08x" % crc32(line)
 
 
 def _sync(file: IO[bytes]) -> None:

@@ -13,10 +13,11 @@ has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of law
 Files, from the lowest to the highest (imports point to earlier ones only):
     arrays, numerals, table_frames, table_files, table    types, numbers as people write them, tables of runs
     roles, form, power_sum, forms               what columns count, equations
-    objectives, config, intervals, frontier     objectives, settings, intervals, Pareto frontier
+    objectives, intervals, transforms           objectives, intervals, scores with a ceiling
+    config, frontier                            settings, Pareto frontier
     expressions, prepare, describe              computed columns and conditions, the table that is fitted, what it holds
     law, rows, scores                           records and the law file; the rows that are fitted; scores noticed
-    solve, layout, uncertainty                  solver; free parameters; bootstrap
+    solve, layout, levels, uncertainty          solver; free parameters; runs that are alike; bootstrap
     accuracy, held_out, diagnose, fit           R^2 and held-out errors; warnings; `fit_law`
     make, paper_laws, published                 laws from constants; the catalogue (published.toml)
     compare, predict                            uses of a law

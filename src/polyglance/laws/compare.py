@@ -124,12 +124,13 @@ def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, lang
             continue
         log_lsq = lay_out(by_log_lsq, candidate, candidate_rows)
         candidates.append(_describe_candidate(layout, log_lsq))
-        scores += measure_accuracy(candidate.label, splits, predict_held_out(layout, trains), rows.y, scale)
+        predicted = rows.transform.invert(predict_held_out(layout, trains))
+        scores += measure_accuracy(candidate.label, splits, predicted, rows.transform.invert(rows.y), scale)
     if not candidates:
         raise ValueError(f"nothing to compare: {'; '.join(notes)}")
     if splits:
-        nearest = np.stack([predict_nearest(form, rows, train) for train in trains])
-        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.y, scale)
+        nearest = rows.transform.invert(np.stack([predict_nearest(form, rows, train) for train in trains]))
+        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.transform.invert(rows.y), scale)
     return LawComparison(candidates=_with_deltas(candidates), scores=tuple(scores), notes=tuple(notes))
 
 
@@ -166,7 +167,7 @@ def _describe_candidate(layout: Layout, log_lsq: Layout) -> CandidateForm:
         name=layout.form.label,
         num_parameters=len(layout.free),
         r2_log=r_squared(np.log(rows.y), np.log(fitted), rows.weights),
-        r2_raw=r_squared(rows.y, fitted, rows.weights),
+        r2_raw=r_squared(rows.transform.invert(rows.y), rows.transform.invert(fitted), rows.weights),
         aicc=aicc,
         delta_aicc=None,
     )

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from polyglance.laws.objectives import FitObjective, ObjectiveName
+from polyglance.laws.transforms import TransformName, check_ceiling
 from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = [
@@ -73,10 +74,17 @@ class FormConfig(PrepareConfig):
     """Weight of an overestimate relative to an underestimate; for the objective asymmetric."""
     offset: bool | None = None
     """Whether the law has its offset (eps, E). By default the form decides."""
+    transform: TransformName = "none"
+    """Quantity that the law is fitted to, for scores that rise to a ceiling: error (ceiling - y) or log-odds
+    ((ceiling - y) / y). Predictions, targets and plans stay in the unit of y."""
+    ceiling: float | None = None
+    """Highest possible score, for `transform`. By default 1 where all scores are up to 1, and 100 where the highest is
+    from 10 to 100."""
     frontier: bool = False
     """Fit only the Pareto frontier of each group (laws with one predictor, the compute)."""
     maximise: bool = False
-    """Higher y is better (accuracy, BLEU, CIDEr): the frontier keeps the highest runs, not the lowest."""
+    """Higher y is better (accuracy, BLEU, CIDEr): the frontier keeps the highest runs, not the lowest. A law of a score
+    that is to be planned with needs `transform`."""
     frontier_window: int = 1
     """Compare runs by the median loss of this many neighbouring checkpoints of a run (an odd number; needs `cluster`).
     The law is fitted to the measured losses, not to the medians."""
@@ -93,10 +101,13 @@ class FormConfig(PrepareConfig):
 
     def __post_init__(self) -> None:
         self.make_objective()
+        check_ceiling(self.ceiling)
         refuse_unused(
             self,
             delta=(self.objective in ("log-huber", "huber"), "without `objective` log-huber or huber"),
             overestimate=(self.objective == "asymmetric", "without `objective` asymmetric"),
+            ceiling=(self.transform != "none", "without `transform`"),
+            maximise=(self.transform == "none", "beside `transform`, which knows that higher is better"),
             frontier_window=(self.frontier, "without `frontier`"),
             frontier_final_only=(self.frontier, "without `frontier`"),
             frontier_min_gap=(self.frontier and not self.frontier_bins, "without `frontier`, or with `frontier_bins`"),

@@ -16,7 +16,7 @@ from polyglance.laws.costs import Candidate, Rates
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit
 from polyglance.laws.limits import LIMITS
-from polyglance.laws.question import Subject, estimate_log, find_extrapolation, loss_at, to_value
+from polyglance.laws.question import Subject, find_extrapolation, loss_at, ratio_at, to_value
 
 __all__ = [
     "MACS_PER_PARAMETER",
@@ -36,7 +36,6 @@ FACTORS = tuple(float(2.0**k) for k in np.arange(-3, 3.5, 0.5))
 SMALLER = tuple(float(2.0**k) for k in np.arange(-0.5, -4.5, -0.5))
 """Sizes of the smaller models of equal loss, as multiples of the best one."""
 DATA_LIMITS = ("max_samples", "max_tokens")
-_TRENDS = {SIZES[0]: "only rises with", SIZES[1]: "only falls with"}
 MACS_PER_PARAMETER = 2.0
 """MAC of training for each parameter and token: a forward pass and as much again."""
 
@@ -225,7 +224,8 @@ class Continuum:
         at = float(find_best_sizes(terms, lines, *ends)[0])
         if is_corner := at in SIZES:
             along = terms.log_loss(np.array(ends), least_data(lines, np.array(ends)))[0]
-            trend = "is the same for every" if abs(np.diff(along)[0]) < 1e-9 else _TRENDS[at]
+            trend = f"only {self.fit.transform.trend(at == SIZES[0])} with"
+            trend = "is the same for every" if abs(np.diff(along)[0]) < 1e-9 else trend
             ends = (self.costs.sizes[0], min(self.costs.sizes[1], self.costs.largest))
             if not np.isfinite(ends).all() or ends[0] > ends[1]:
                 return SizeAnswer(notes=(self._note_corner(trend, None),))
@@ -247,7 +247,8 @@ class Continuum:
         smaller = self._list_smaller(at, log_data, ends[0] if is_corner else -np.inf, most)
         if smaller:
             notes.append(
-                "the smaller models see more data than the budget pays for, to reach the loss of the best size"
+                "the smaller models see more data than the budget pays for, to reach the "
+                f"{self.fit.transform.noun} of the best size"
             )
         return SizeAnswer(
             best=best,
@@ -387,7 +388,7 @@ class Continuum:
         return notes
 
     def _note_corner(self, trend: str, best: BestSize | None) -> str:
-        what = f"corner: along the budget the loss {trend} {self.costs.size}"
+        what = f"corner: along the budget the {self.fit.transform.noun} {trend} {self.costs.size}"
         if best is None:
             return f"{what}, and the range of sizes is not known, so there is no best size; give candidates"
         whose = "the law's table" if self.costs.is_rule else "the candidates"
@@ -405,5 +406,4 @@ class Continuum:
 
 
 def measure_excess(fit: Fit, values: Mapping[str, float], best: Mapping[str, float]) -> Estimate:
-    ratio = estimate_log(fit, lambda theta: fit.log_mean(values, theta)[:, 0] - fit.log_mean(best, theta)[:, 0])
-    return ratio.map(lambda value: value - 1)
+    return ratio_at(fit, values, best).map(lambda value: value - 1)

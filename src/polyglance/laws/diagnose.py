@@ -8,12 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.accuracy import r_squared
 from polyglance.laws.form import Form
 from polyglance.laws.law import Fit, LawWarning
 from polyglance.laws.layout import Layout
+from polyglance.laws.levels import AlikeLevels
 from polyglance.laws.rows import Rows
 from polyglance.laws.table import list_rows
 
@@ -58,6 +59,8 @@ class Evidence:
     """The run that moves the law by more than noise would, if there is one."""
     on_frontier: bool
     """Whether only the frontier was fitted."""
+    levels: AlikeLevels | None
+    """Levels of a predictor whose rows the bootstrap drew together."""
 
     @property
     def form(self) -> Form:
@@ -76,9 +79,9 @@ class Evidence:
 def diagnose(evidence: Evidence) -> tuple[tuple[LawWarning, ...], tuple[str, ...]]:
     """Return all warnings about a fit, most severe first, and the parameters that are not identified."""
     checks = (
-        *(_check_size, _check_checkpoints, _check_duplicates, _check_levels, _check_confounding, _check_nesting),
-        *(_check_offset, _check_exponents, _check_solver, _check_influence, _check_misfit, _check_frontier),
-        _check_frontier_sizes,
+        *(_check_size, _check_checkpoints, _check_alike, _check_duplicates, _check_levels, _check_confounding),
+        *(_check_nesting, _check_offset, _check_exponents, _check_solver, _check_influence, _check_misfit),
+        *(_check_frontier, _check_frontier_sizes),
     )
     warnings = [warning for check in checks for warning in check(evidence)]
     by_severity = sorted(warnings, key=lambda warning: SEVERITIES.index(warning.severity))
@@ -128,13 +131,26 @@ def _check_checkpoints(evidence: Evidence) -> Iterator[LawWarning]:
     if alike.sum() < CHECKPOINT_ALIKENESS * np.sqrt(len(alike)):
         return
     name = evidence.form.predictors[most]
+    otherwise = "" if evidence.levels else ", or the intervals are too narrow"
     yield LawWarning(
         "checkpoints-as-rows",
         "warning",
         f"the {len(x)} rows have only {num_runs} combinations of predictors besides {name}, and residuals that follow "
         f"one another along {name} are alike: if they are checkpoints of the same runs, or share their data, they are "
-        "not independent; name the column of the run as cluster, or the intervals are too narrow.",
+        f"not independent; name the column of the run as cluster{otherwise}.",
     )
+
+
+def _check_alike(evidence: Evidence) -> Iterator[LawWarning]:
+    levels = evidence.levels
+    if levels is not None:
+        yield LawWarning(
+            "alike-levels",
+            "info",
+            f"runs with the same {levels.predictor} miss the law together ({100 * levels.share:.0f} % of the variance "
+            f"of the residuals): the bootstrap draws them together, as {levels.num_levels} clusters, and intervals are "
+            "wider for it; a cluster column, where one is named, is used instead.",
+        )
 
 
 def _check_duplicates(evidence: Evidence) -> Iterator[LawWarning]:
@@ -239,19 +255,19 @@ def _check_offset(evidence: Evidence) -> Iterator[LawWarning]:
         return
     low, high = fit.intervals.get(name, (None, None))
     span = float(np.ptp(evidence.rows.y))
-    if evidence.has_vanished(name):
+    if low is not None and high is not None and high - low > span:
+        yield LawWarning(
+            "offset-uncertain",
+            "warning",
+            f"{name} = {fit.parameters[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of "
+            f"{fit.transform.describe('y')} ({span:.4g}); predictions far beyond the data depend on it.",
+        )
+    elif evidence.has_vanished(name):
         yield LawWarning(
             "offset-at-zero",
             "warning",
             f"{name} ended at zero: these data show no offset; the law without one fits as well and is to be "
             "preferred.",
-        )
-    elif low is not None and high is not None and high - low > span:
-        yield LawWarning(
-            "offset-uncertain",
-            "warning",
-            f"{name} = {fit.parameters[name]:.4g} [{low:.4g}, {high:.4g}]: its interval is wider than the range of "
-            f"y ({span:.4g}); predictions far beyond the data depend on it.",
         )
     if name in fit.intervals:
         yield from _check_offset_correlation(evidence, name)
@@ -338,15 +354,22 @@ def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
     yield LawWarning(
         "influential-row",
         "warning" if run.shift > 1 else "info",
-        f"{rows} lies {100 * np.expm1(run.distance):.2g} % off the law of the others, more than noise explains; "
-        f"{moves}: examine it before trusting the law.",
+        f"{rows} lies {100 * np.expm1(run.distance):.2g} %{_of_what(evidence)} off the law of the others, more than "
+        f"noise explains; {moves}: examine it before trusting the law.",
     )
+
+
+def _of_what(evidence: Evidence) -> str:
+    """Return ` of 1 - y` where residuals are those of a transformed y."""
+    transform = evidence.fit.transform
+    return f" of {transform.describe('y')}" if transform.is_score else ""
 
 
 def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
     r2, residuals = evidence.fit.r2_log, evidence.fit.residuals
     if r2 < 0.5:
-        yield LawWarning("poor-fit", "warning", f"R^2 of log y is {r2:.2f}: the law explains less than half of it.")
+        what = "log y" if not evidence.fit.transform.is_score else f"the log of {evidence.fit.transform.describe('y')}"
+        yield LawWarning("poor-fit", "warning", f"R^2 of {what} is {r2:.2f}: the law explains less than half of it.")
     _, cells = np.unique(evidence.rows.x, axis=0, return_inverse=True)
     counts = np.bincount(cells.ravel())
     repeats, others = int((counts - 1).sum()), int(len(counts) - len(evidence.layout.free))
@@ -355,12 +378,12 @@ def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
     means = np.bincount(cells.ravel(), residuals) / counts
     pure = float(((residuals - means[cells.ravel()]) ** 2).sum()) / repeats
     lack = float((counts * means**2).sum()) / others
-    if pure > 0 and lack > pure * float(stats.f.ppf(0.99, others, repeats)):
+    if pure > 0 and lack > pure * float(special.fdtri(others, repeats, 0.99)):
         yield LawWarning(
             "lack-of-fit",
             "warning",
-            f"the law misses by {100 * np.sqrt(lack):.1f} %, repeated runs differ by {100 * np.sqrt(pure):.1f} %: the "
-            "law lacks a real effect.",
+            f"the law misses by {100 * np.sqrt(lack):.1f} %{_of_what(evidence)}, repeated runs differ by "
+            f"{100 * np.sqrt(pure):.1f} %: the law lacks a real effect.",
         )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from polyglance.laws.accuracy import r_squared
-from polyglance.laws.arrays import Floats, bounded_exp
+from polyglance.laws.arrays import Floats
 from polyglance.laws.config import FitConfig
 from polyglance.laws.diagnose import Evidence, InfluentialRun, diagnose
 from polyglance.laws.form import Form
@@ -16,6 +16,7 @@ from polyglance.laws.held_out import measure_held_out
 from polyglance.laws.influence import find_influence
 from polyglance.laws.law import Fit, Law, SolverReport
 from polyglance.laws.layout import MANY_ROWS, Layout, lay_out, minimise_from_starts
+from polyglance.laws.levels import AlikeLevels, find_alike_levels
 from polyglance.laws.prepare import prepare_table
 from polyglance.laws.rows import ALL, Rows, choose_rows, find_frontier, resolve_form, select_rows
 from polyglance.laws.scores import notice_scores
@@ -88,12 +89,21 @@ def _fit_jointly(
     polished = minimise_from_starts(layout, layout.weights[None], num_polished)
     optimum = polished.best
     has_draws = config.bootstrap > 0 and layout.has_noise
-    draws = draw_replicates(config, layout, optimum.free[0]) if has_draws else optimum[:0]
-    return {label: _describe_group(config, layout, label, all_groups[label], polished, draws) for label in groups}
+    levels = find_alike_levels(config, layout, optimum.free[0]) if has_draws else None
+    draws = draw_replicates(config, layout, optimum.free[0], levels) if has_draws else optimum[:0]
+    return {
+        label: _describe_group(config, layout, label, all_groups[label], polished, draws, levels) for label in groups
+    }
 
 
 def _describe_group(
-    config: FitConfig, layout: Layout, label: str, all_rows: Rows, polished: Solution, replicates: Solution
+    config: FitConfig,
+    layout: Layout,
+    label: str,
+    all_rows: Rows,
+    polished: Solution,
+    replicates: Solution,
+    levels: AlikeLevels | None,
 ) -> Fit:
     """Return the fit of one group, with intervals and warnings.
 
@@ -101,6 +111,7 @@ def _describe_group(
         all_rows: the group's rows, before a frontier was chosen.
         polished: the polished starts, (starts, q).
         replicates: the bootstrap replicates, (R, q).
+        levels: levels of a predictor whose rows were drawn together.
     """
     form, rows, block = layout.form, layout.groups[label], layout.block(label)
     free = polished.best.free
@@ -108,18 +119,20 @@ def _describe_group(
     log_mean = form.log_mean(theta[None], block.design)[0]
     usable = replicates.free[np.isfinite(replicates.free).all(axis=1)]
     frontier = find_frontier(config, all_rows) if len(form.predictors) == 1 else np.empty(0, dtype=np.int64)
-    columns = {**dict(zip(form.predictors, rows.x.T, strict=True)), "y": rows.y}
+    y, transform = rows.transform.invert(rows.y), rows.transform
+    columns = {**dict(zip(form.predictors, rows.x.T, strict=True)), "y": y}
     fit = Fit(
         form=form,
+        transform=transform,
         theta=theta,
         reference=layout.reference,
         draws=block.theta(usable),
-        spread=compute_spread(config, layout),
+        spread=compute_spread(config, layout, levels),
         confidence=config.confidence,
         seed=config.seed,
         objective=float(polished.best.value[0]),
         r2_log=r_squared(np.log(rows.y), log_mean, rows.weights),
-        r2_raw=r_squared(rows.y, bounded_exp(log_mean), rows.weights),
+        r2_raw=r_squared(y, transform.invert_log(log_mean), rows.weights),
         rows=rows.indices,
         frontier=all_rows.indices[frontier],
         ranges={name: (float(column.min()), float(column.max())) for name, column in columns.items()},
@@ -147,6 +160,7 @@ def _describe_group(
         num_failed=int((~replicates.converged).sum()),
         influential=_describe_influence(layout, fit, free[0]),
         on_frontier=config.frontier,
+        levels=levels,
     )
     warnings, unidentified = diagnose(evidence)
     return replace(fit, warnings=warnings, unidentified=unidentified)

@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit
-from polyglance.laws.question import Question, estimate_log, find_extrapolation, loss_at, to_value
+from polyglance.laws.question import Question, estimate_log, find_extrapolation, loss_at, ratio_at, to_value
 from polyglance.laws.roles import find_by_role
 
 __all__ = ["Gain", "NextRun", "list_gains", "list_next_runs"]
@@ -29,7 +29,7 @@ class Gain:
     ratio: Estimate
     """Loss at the end over loss at the start."""
     reducible_ratio: Estimate
-    """The same without the offset: 2^b for a doubling."""
+    """The same of the fitted quantity without its offset: 2^b for a doubling."""
     extrapolation: float | None
     """Decades outside the data, at the end; None where the range of the data is not known."""
 
@@ -67,6 +67,7 @@ def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -
     moved = {**point, name: end}
 
     def log_ratio(theta: Floats) -> Floats:
+        theta = fit.form.without_offset(theta)
         return np.asarray(fit.log_mean(moved, theta)[:, 0] - fit.log_mean(point, theta)[:, 0])
 
     return Gain(
@@ -75,8 +76,8 @@ def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -
         end=end,
         loss_at_start=loss_at(fit, point),
         loss_at_end=loss_at(fit, moved),
-        ratio=estimate_log(fit, log_ratio),
-        reducible_ratio=estimate_log(fit, lambda theta: log_ratio(fit.form.without_offset(theta))),
+        ratio=ratio_at(fit, moved, point),
+        reducible_ratio=estimate_log(fit, log_ratio),
         extrapolation=find_extrapolation(fit, moved),
     )
 

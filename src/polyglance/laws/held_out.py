@@ -5,8 +5,10 @@ This is the question that a plan asks of the law, with an answer that is known. 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from scipy import special
 
 from polyglance.laws.accuracy import predict_nearest
 from polyglance.laws.arrays import Floats
@@ -14,12 +16,13 @@ from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.intervals import widen_interval
 from polyglance.laws.law import HeldOut
-from polyglance.laws.layout import lay_out, minimise_from_starts
+from polyglance.laws.layout import Layout, lay_out, minimise_from_starts
+from polyglance.laws.levels import find_alike_levels
 from polyglance.laws.roles import DATA_ROLES, Role, find_by_role
 from polyglance.laws.rows import ALL, Rows
 from polyglance.laws.uncertainty import compute_spread, draw_replicates
 
-__all__ = ["measure_held_out"]
+__all__ = ["find_widening", "measure_held_out"]
 
 LARGEST = 0.2
 """Share of the distinct scales, from the top, that is held out (at least one)."""
@@ -27,6 +30,9 @@ NUM_DRAWS = 100
 NUM_POLISHED = 3
 ROUNDING = 1e-9
 """Distance in log y at which a run still counts as inside an interval."""
+CHANCE = 0.01
+"""Probability of a coverage below which intervals are widened. Held-out runs share the error of the law, so that a low
+coverage is more often chance than for independent ones."""
 MANY_ROWS = 1_000
 """Number of rows above which only every k-th one is used."""
 
@@ -53,19 +59,12 @@ def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], r
     (block,) = layout.problem.blocks
     design = form.design(largest.inputs(form) - layout.reference)
     log_mean = form.log_mean(block.theta(optimum), design)[0]
-    has_draws = fitted.bootstrap > 0 and layout.has_noise
-    ratio = np.exp(np.clip(log_mean - np.log(largest.y), -50, 50)) - 1
-    nearest = predict_nearest(form, rows, train)[~train] / largest.y - 1
-    coverage = None
-    if has_draws:
-        free = draw_replicates(fitted, layout, optimum[0]).free
-        draws = form.log_mean(block.theta(free[np.isfinite(free).all(axis=1)]), design)
-    if has_draws and len(draws):
-        residuals = layout.problem.log_mean(optimum, len(layout.y))[0] - np.log(layout.y)
-        noise = _draw_noise(residuals, len(layout.free), draws.shape)
-        low, high = widen_interval(log_mean, draws, compute_spread(fitted, layout), config.confidence, noise)
-        outside = np.maximum(low - np.log(largest.y), np.log(largest.y) - high)
-        coverage = float((outside <= ROUNDING).mean())
+    measured, log_y = rows.transform.invert(largest.y), np.log(largest.y)
+    ratio = rows.transform.invert_log(log_y + np.clip(log_mean - log_y, -50, 50)) / measured - 1
+    nearest = rows.transform.invert(predict_nearest(form, rows, train)[~train]) / measured - 1
+    distances = None
+    if fitted.bootstrap > 0 and layout.has_noise:
+        distances = _measure_distances(fitted, layout, optimum[0], design, log_mean, log_y)
     return HeldOut(
         num_train=len(smaller),
         num_rows=len(largest),
@@ -74,9 +73,50 @@ def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], r
         mean_error=float(np.abs(ratio).mean()),
         bias=float(ratio.mean()),
         last_value_error=float(np.median(np.abs(nearest))),
-        coverage=coverage,
+        coverage=None if distances is None else float((distances <= 1).mean()),
         confidence=config.confidence,
+        widening=1.0 if distances is None else find_widening(distances, config.confidence),
     )
+
+
+def _measure_distances(
+    config: FitConfig, layout: Layout, optimum: Floats, design: Any, log_mean: Floats, log_y: Floats
+) -> Floats | None:
+    """Return the distances (n,) of held-out runs from their predictions, in half widths of their intervals.
+
+    None where no replicate could be fitted.
+
+    Args:
+        layout: the smaller runs; optimum (q,): the law fitted to them.
+        design: of the held-out runs; log_mean, log_y: (n,) their predictions and measurements.
+    """
+    levels = find_alike_levels(config, layout, optimum)
+    free = draw_replicates(config, layout, optimum, levels).free
+    draws = layout.form.log_mean(layout.problem.blocks[0].theta(free[np.isfinite(free).all(axis=1)]), design)
+    if not len(draws):
+        return None
+    residuals = layout.problem.log_mean(optimum[None], len(layout.y))[0] - np.log(layout.y)
+    noise = _draw_noise(residuals, len(layout.free), draws.shape)
+    spread = compute_spread(config, layout, levels)
+    low, high = widen_interval(log_mean, draws, spread, config.confidence, noise)
+    half = np.where(log_y > log_mean, high - log_mean, log_mean - low)
+    return np.asarray(np.maximum(np.abs(log_y - log_mean) - ROUNDING, 0.0) / np.maximum(half, ROUNDING))
+
+
+def find_widening(distances: Floats, confidence: float) -> float:
+    """Return the factor by which intervals are widened to hold the share of held-out runs that they should.
+
+    It is 1 unless the coverage is below what chance allows (a binomial test). The factor is the quantile of a
+    split-conformal interval (Papadopoulos et al. 2002).
+
+    Args:
+        distances: (n,) distances of the runs from their predictions, in half widths of their intervals.
+    """
+    num = len(distances)
+    if special.bdtr(int((distances <= 1).sum()), num, confidence) > CHANCE:
+        return 1.0
+    quantile = min(confidence * (1 + 1 / num), 1.0)
+    return max(float(np.quantile(distances, quantile, method="higher")), 1.0)
 
 
 def _find_log_scale(form: Form, roles: Mapping[str, Role], rows: Rows) -> Floats:

@@ -21,9 +21,10 @@ class Estimate:
     low: float | None = None
     high: float | None = None
 
-    def map(self, function: Callable[[float], float]) -> "Estimate":
-        """Return the estimate on another scale; the function must be increasing."""
-        value, low, high = (None if end is None else function(end) for end in (self.value, self.low, self.high))
+    def map(self, function: Callable[[float], float], *, falls: bool = False) -> "Estimate":
+        """Return the estimate on another scale; the function only rises, or only falls."""
+        ends = (self.high, self.low) if falls else (self.low, self.high)
+        value, low, high = (None if end is None else function(end) for end in (self.value, *ends))
         return Estimate(value=value, low=low, high=high)
 
     def __str__(self) -> str:

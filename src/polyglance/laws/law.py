@@ -14,17 +14,19 @@ import numpy as np
 
 from polyglance.files import read_json, write_atomically
 from polyglance.languages import did_you_mean
-from polyglance.laws.arrays import Floats, Indices, bounded_exp
+from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.form import Form
 from polyglance.laws.forms import FORMS, make_form
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 from polyglance.laws.roles import Role, resolve_roles
+from polyglance.laws.transforms import NO_TRANSFORM, Transform
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
 Severity = Literal["info", "warning", "error"]
 
 FORMAT = "polyglance.law/1"
+_OTHER_END = {"low": "high", "high": "low", "low_new": "high_new", "high_new": "low_new"}
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class Prediction:
     """(n,) lower end of the interval of the mean curve; `high` is the upper end."""
     high: Floats | None = None
     low_new: Floats | None = None
-    """(n,) lower end of the interval of one new run with its own noise; `high_new` is the upper end. None for a law
-    without rows, whose noise is not known."""
+    """(n,) lower end of the interval of one new run with its own noise, widened where too few of the table's largest
+    runs were inside (`HeldOut.widening`); `high_new` is the upper end. None for a law without rows, whose noise is not
+    known."""
     high_new: Floats | None = None
     extrapolation: Floats
     """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside, nan
@@ -96,16 +99,22 @@ class HeldOut:
     """Share of the largest runs inside the interval of a new run; None for a law without draws."""
     confidence: float
     """Share that should be."""
+    widening: float = 1.0
+    """Factor by which the law's intervals of a new run are widened, so that they would have held the share of these
+    runs that they should; 1 unless the coverage is too low to be chance."""
 
     def __str__(self) -> str:
         inside = ""
         if self.coverage is not None:
-            inside = f", {100 * self.coverage:.0f} % inside the {100 * self.confidence:g} % interval"
+            inside = f", {100 * self.coverage:.0f} % inside the {100 * self.confidence:g} % interval of a new run"
+        widened = ""
+        if self.widening > 1:
+            widened = f"; the law's intervals of a new run are made {self.widening:.2g} times as wide for it"
         return (
             f"fitted to the {self.num_train} smaller runs, this law misses the {self.num_rows} largest (up to "
             f"{self.decades:.2f} decades larger) by a median of {100 * self.median_error:.2g} % (mean "
             f"{100 * self.mean_error:.2g} %, bias {100 * self.bias:+.2g} %{inside}); the value of the nearest smaller "
-            f"run misses by {100 * self.last_value_error:.2g} %"
+            f"run misses by {100 * self.last_value_error:.2g} %{widened}"
         )
 
 
@@ -129,7 +138,7 @@ class Fit:
     objective: float
     """Minimum of the summed objective; over all groups where they share parameters."""
     r2_log: float
-    """R^2 of log y: share of its variance that the law explains."""
+    """R^2 of the log of the fitted quantity (y): share of its variance that the law explains."""
     r2_raw: float
     """R^2 of y."""
     rows: Indices
@@ -139,13 +148,15 @@ class Fit:
     ranges: Mapping[str, tuple[float, float]]
     """Smallest and largest value of each predictor, and of y, among the rows used; empty where they are not known."""
     residuals: Floats
-    """(n,) log prediction minus log observation."""
+    """(n,) log prediction minus log observation, of the fitted quantity."""
     intervals: Mapping[str, Interval]
     """Parameter -> percentile interval of the bootstrap, widened for small samples."""
     unidentified: tuple[str, ...] = ()
     """Parameters that the data do not determine; null in the law file, with a warning that says why."""
     solver: SolverReport
     warnings: tuple[LawWarning, ...] = ()
+    transform: Transform = NO_TRANSFORM
+    """Quantity that the form is the law of: y, or the distance of a score to its ceiling."""
     held_out: HeldOut | None = None
     """None where the smaller runs do not determine the law, and for laws without rows."""
 
@@ -164,9 +175,14 @@ class Fit:
         return theta @ np.asarray(np.linalg.inv(self.form.centring(self.reference)), dtype=float).T
 
     def log_mean(self, values: Mapping[str, Any], theta: Floats | None = None) -> Floats:
-        """Return log predictions (R, n) for parameter sets (R, p); by default for the estimate, (1, n)."""
+        """Return log predictions of the fitted quantity, (R, n), for parameter sets (R, p); by default for the
+        estimate, (1, n)."""
         design = self.form.design(self.inputs(values) - self.reference)
         return self.form.log_mean(self.theta[None] if theta is None else theta, design)
+
+    def response(self, values: Mapping[str, Any], theta: Floats | None = None) -> Floats:
+        """Return predictions of y, (R, n), as `log_mean` does."""
+        return self.transform.invert_log(self.log_mean(values, theta))
 
     def inputs(self, values: Mapping[str, Any]) -> Floats:
         """Return the form's inputs (n, k) for named predictors, each a number or an array of n.
@@ -197,9 +213,14 @@ class Fit:
             logs = {"low": low, "high": high}
             if len(self.residuals):
                 new = widen_interval(log_mean, draws, self.spread, self.confidence, self.noise())
+                factor = self.held_out.widening if self.held_out else 1.0
+                if factor > 1:
+                    new = log_mean + factor * (new[0] - log_mean), log_mean + factor * (new[1] - log_mean)
                 logs["low_new"], logs["high_new"] = new
-            ends = {name: bounded_exp(log) for name, log in logs.items()}
-        return Prediction(mean=bounded_exp(log_mean), extrapolation=self.extrapolation(values), **ends)
+            ends = {name: self.transform.invert_log(log) for name, log in logs.items()}
+        if self.transform.is_score:
+            ends = {_OTHER_END[name]: values for name, values in ends.items()}
+        return Prediction(mean=self.transform.invert_log(log_mean), extrapolation=self.extrapolation(values), **ends)
 
     def solve_for(
         self, predictor: str, values: Mapping[str, float], log_y: float | Floats, theta: Floats | None = None
@@ -268,7 +289,7 @@ class Fit:
         }
 
     @classmethod
-    def from_dict(cls, form: Form, values: Mapping[str, Any]) -> "Fit":
+    def from_dict(cls, form: Form, values: Mapping[str, Any], transform: Transform = NO_TRANSFORM) -> "Fit":
         """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
         solver = {**values["solver"]}
         for name in ("at_bound", "at_user_bound", "unmoved"):
@@ -276,6 +297,7 @@ class Fit:
         numbers = ("objective", "r2_log", "r2_raw", "spread", "confidence", "seed")
         return cls(
             form=form,
+            transform=transform,
             theta=np.array(values["theta"], dtype=float),
             reference=np.array(values["reference"], dtype=float),
             draws=np.array(values["draws"], dtype=float).reshape(-1, len(form.parameters)),
@@ -325,6 +347,11 @@ class Law:
         return (*self.warnings, *self[group].warnings)
 
     @property
+    def equation(self) -> str:
+        """The law with the names of its columns and parameters."""
+        return f"{self.first.transform.describe(self.columns.get('y', 'y'))} = {self.first.form.formula}"
+
+    @property
     def only(self) -> Fit:
         """The fit of a law with a single group.
 
@@ -349,6 +376,7 @@ class Law:
             "parameter_names": list(self.first.form.parameters),
             "columns": dict(self.columns),
             "roles": dict(self.roles),
+            "transform": self.first.transform.to_dict(),
             "config": dict(self.config),
             "data": dict(self.data),
             "warnings": [vars(warning) for warning in self.warnings],
@@ -399,11 +427,12 @@ class Law:
             raise ValueError(f"form {name!r} is not built in; pass it to load(forms=...)")
         offset = bool({"eps", "E"} & set(parameters))
         form = forms.get(name) or make_form(name, values["predictors"], offset=offset)
+        transform = Transform.from_dict(values.get("transform"))
         return cls(
             form=name,
             columns=values["columns"],
             roles=resolve_roles(values["columns"], values.get("roles")),
-            fits={group: Fit.from_dict(form, fit) for group, fit in values["fits"].items()},
+            fits={group: Fit.from_dict(form, fit, transform) for group, fit in values["fits"].items()},
             config=values["config"],
             data=values["data"],
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),

@@ -110,11 +110,11 @@ class Layout:
             columns.append(np.mean([theta[:, j] for theta in thetas], axis=0))
         return np.stack(columns, axis=1)
 
-    def draw_sample(self, limit: int) -> "Sample":
+    def draw_sample(self, limit: int, most: int = MANY_ROWS) -> "Sample":
         """Return whole clusters at random, with about `limit` rows in all; every row where there are no more.
 
         Clusters are drawn at one rate in all groups. Where they are so large that few would be left, more are taken.
-        If these have more than MANY_ROWS rows, rows within them are drawn, and the noise within runs counts for more
+        If these have more than `most` rows, rows within them are drawn, and the noise within runs counts for more
         than it should: intervals are then too wide, not too narrow.
         """
         num_rows = len(self.y)
@@ -128,7 +128,7 @@ class Layout:
         chosen = np.zeros(self.num_clusters, dtype=bool)
         chosen[rng.permutation(self.num_clusters)[:kept]] = True
         rows = np.flatnonzero(chosen[self.clusters])
-        most = max(round(1.5 * rate * num_rows), MANY_ROWS)
+        most = max(round(1.5 * rate * num_rows), most)
         if len(rows) > most:
             rows = np.sort(rng.permutation(rows)[:most])
         blocks, begin = [], 0

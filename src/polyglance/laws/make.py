@@ -1,7 +1,7 @@
 """Laws from constants: those of a publication, or of another program's fit."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,7 +13,8 @@ from polyglance.laws.intervals import Interval
 from polyglance.laws.law import Fit, Law, LawWarning, SolverReport
 from polyglance.laws.roles import check_roles, resolve_roles
 from polyglance.laws.rows import ALL
-from polyglance.settings import UnusedSettingError
+from polyglance.laws.transforms import TransformName, check_ceiling, choose_transform
+from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = ["MakeConfig", "make_fit", "make_intervals", "make_law"]
 
@@ -41,8 +42,16 @@ class MakeConfig:
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Smallest and largest value of each predictor among the runs behind the law, as in N=7e7:1.6e10,D=5e9:5e11.
     Without them no extrapolation can be stated."""
+    transform: TransformName = "none"
+    """Quantity that the constants are of: for scores, error (ceiling - y) or log-odds ((ceiling - y) / y)."""
+    ceiling: float | None = None
+    """Highest possible score, for `transform`; by default 1."""
     source: str = ""
     """Where the constants are from."""
+
+    def __post_init__(self) -> None:
+        check_ceiling(self.ceiling)
+        refuse_unused(self, ceiling=(self.transform != "none", "without `transform`"))
 
 
 def make_law(config: MakeConfig) -> Law:
@@ -53,6 +62,8 @@ def make_law(config: MakeConfig) -> Law:
     """
     form = _choose_form(config)
     _check_values(config, form)
+    if config.transform != "none" and not form.logarithmic:
+        raise ValueError(f"`transform` is not for form {form.name!r}, which has a highest score of its own")
     columns = {name: config.columns.get(name, name) for name in (*form.predictors, "y")}
     roles = resolve_roles(columns, config.roles)
     check_roles(form.name, columns, roles)
@@ -67,11 +78,12 @@ def make_law(config: MakeConfig) -> Law:
             "intervals are most often far too wide.",
         )
     fit = make_fit(form, theta, draws=draws, intervals=intervals, ranges=config.ranges, warnings=[warning])
+    transform = choose_transform(config.transform, config.ceiling or 1.0, lambda: 1.0)
     return Law(
         form=form.name,
         columns=columns,
         roles=roles,
-        fits={ALL: fit},
+        fits={ALL: replace(fit, transform=transform)},
         config={"set": dict(config.set), "errors": dict(config.errors)},
         data={"source": config.source or "constants"},
     )

@@ -14,6 +14,7 @@ __all__ = ["UNITS", "looks_numeric", "parse_numbers"]
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
 """Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
 _NUMBER = re.compile(r"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)", re.I)
+_PLAIN = frozenset("0123456789.eE+-")
 _BLANKS = "'\u00a0\u202f "
 _COMMA_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[,{_BLANKS}][0-9]{{3}})+(?:\.[0-9]+)?")
 _DOT_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[.{_BLANKS}][0-9]{{3}})+(?:,[0-9]+)?")
@@ -22,8 +23,10 @@ _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
     """Return the numbers of a column (n,), and row -> problem for the cells that hold none."""
+    if (plain := _parse_plain(column)) is not None:
+        return plain, {}
     values = np.full(len(column), np.nan)
-    problems = {}
+    problems: dict[int, str] = {}
     commas = _find_meaning_of_commas(column)
     for index, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and not cell.strip()):
@@ -38,6 +41,16 @@ def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[in
             except (TypeError, ValueError, OverflowError):
                 problems[index] = f"is {_shorten(cell)}, not a number"
     return values, problems
+
+
+def _parse_plain(column: Sequence[Any] | NDArray[Any]) -> Floats | None:
+    """Return the numbers of a column of texts that are written as programs write them; None for another column."""
+    try:
+        if not _PLAIN.issuperset("".join(column)):
+            return None
+        return np.fromiter(map(float, column), dtype=float, count=len(column))
+    except (TypeError, ValueError):
+        return None
 
 
 def looks_numeric(text: str) -> bool:

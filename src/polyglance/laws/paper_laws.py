@@ -16,7 +16,7 @@ Shapes: R draws, p parameters.
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.arrays import Floats
 from polyglance.laws.form import Form
@@ -134,7 +134,7 @@ def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
     design = np.column_stack([np.ones(len(p)), p, s])
     unscaled = np.linalg.inv(design.T @ design)
     free = len(p) - len(values)
-    errors = _half_widths(coefficients) / stats.t.ppf(0.975, free)
+    errors = _half_widths(coefficients) / special.stdtrit(free, 0.975)
     noise = float(np.sqrt(np.mean(errors**2 / np.diag(unscaled))))
     rng = np.random.default_rng([0, 12])
     normal = rng.standard_normal((_NUM_DRAWS, len(values))) @ np.linalg.cholesky(unscaled).T * noise

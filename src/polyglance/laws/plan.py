@@ -37,8 +37,10 @@ class LawPlan:
 
     held_out: HeldOut | None
     """How well this law would have predicted the largest runs of its table from the smaller ones; None if not known."""
+    noun: str
+    """`loss`, or `score` for a law of scores (`transform`), in whose unit the numbers below are."""
     target: Estimate
-    """The target loss; with an interval where it was computed from a score."""
+    """The target; with an interval where it was computed from a score by a downstream law."""
     solve_for: str
     roles: Mapping[str, Role]
     """Role of each predictor: the quantity that it counts."""
@@ -78,7 +80,7 @@ def plan_with_law(
     subject = find_subject(config, law, fit, candidates)
     models = [(candidate, subject.rates_of(candidate)) for candidate in candidates or (None,)]
     check_limits(config.budget, subject.role, models)
-    target, log_target, log_targets = _find_target(config, fit, downstream)
+    target, log_target, log_targets = _find_target(config, law, fit, downstream)
     questions = []
     for candidate, rates in models:
         values = fill_values(subject, candidate)
@@ -93,6 +95,7 @@ def plan_with_law(
     chosen = questions[options.index(best[0])] if best else questions[0]
     return LawPlan(
         held_out=fit.held_out,
+        noun=fit.transform.noun,
         target=target,
         solve_for=subject.solve_for,
         roles=subject.roles,
@@ -102,18 +105,26 @@ def plan_with_law(
         tied=tuple(option.name for option in best) if len(best) > 1 else (),
         gains=tuple(list_gains(chosen)),
         next_runs=tuple(list_next_runs(chosen, questions)),
-        notes=tuple(_list_notes(questions, options, measure, best)),
+        notes=(
+            *_list_notes(questions, options, measure, best),
+            *(f"{one.code}: {one.message}" for one in law.warnings if one.code == "score-like"),
+        ),
     )
 
 
-def _find_target(config: PlanConfig, fit: Fit, downstream: Law | None) -> tuple[Estimate, float, Floats]:
-    """Return the target loss, its log, and its log for each of the law's draws (R,)."""
+def _find_target(config: PlanConfig, law: Law, fit: Fit, downstream: Law | None) -> tuple[Estimate, float, Floats]:
+    """Return the target, the log of its fitted quantity, and the same for each of the law's draws (R,)."""
     if config.target is not None:
         if downstream is not None:
             raise UnusedSettingError("`downstream` has no effect without `target_score`")
         exact = Estimate(value=config.target, low=config.target, high=config.target)
-        return exact, float(np.log(config.target)), np.full(len(fit.draws), np.log(config.target))
+        if reason := fit.transform.explain_unusable(config.target):
+            raise ValueError(f"`target` {reason}; it is a score, in the unit of {law.columns.get('y', 'y')}")
+        log_target = float(np.log(fit.transform.apply(np.array(config.target))))
+        return exact, log_target, np.full(len(fit.draws), log_target)
     assert config.target_score is not None
+    if fit.transform.is_score:
+        raise ValueError("the law is of a score itself: give the score as `target`, not as `target_score`")
     if downstream is None:
         raise ValueError("a target score needs a downstream law (form 'downstream') to become a loss")
     scores = downstream.only
@@ -268,8 +279,9 @@ def _note_corner(
     agreement = (
         f"; {100 * (np.sign(draws) == np.sign(difference)).mean():.0f} % of the draws agree" if len(draws) else ""
     )
+    trend = f"{fit.transform.noun} {fit.transform.trend(difference >= 0)}"
     return [
-        f"corner: at equal {sizes[0]} {data} the loss {'falls' if difference < 0 else 'rises'} with {sizes[0]} "
+        f"corner: at equal {sizes[0]} {data} the {trend} with {sizes[0]} "
         f"({exponents[sizes[0]]} - {exponents[data]} = {difference:.3f}{agreement}): where the cost of a model is "
         f"proportional to its size, no size in between is best"
     ]

@@ -64,7 +64,7 @@ def plot_law(
             _draw_group(axes, fit, law.columns, table, x, at or {}, label if len(law.fits) > 1 else "", COLOURS[i % 6])
         if form.logarithmic:
             axes.set_xscale("log")
-            axes.set_yscale("log")
+            axes.set_yscale("linear" if law.first.transform.is_score else "log")
             for set_formatter in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
                 set_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.set_xlabel(f"{x} ({law.columns[x]})" if law.columns[x] != x else x)
@@ -95,7 +95,7 @@ def _draw_group(
     moved = np.full(len(usable), np.nan)
     runs = {name: used[name][usable] for name in fit.form.predictors}
     shift = fit.log_mean({**fixed, x: runs[x]})[0] - fit.log_mean(runs)[0]
-    moved[usable] = used["y"][usable] * np.exp(shift)
+    moved[usable] = fit.transform.invert(fit.transform.apply(used["y"][usable]) * np.exp(shift))
     curve_x = _curve_x(fit, used[x][fit.rows])
     prediction = fit.predict({**fixed, x: curve_x})
     prefix = f"{label}: " if label else ""

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.arrays import Floats
 from polyglance.laws.intervals import Estimate
@@ -15,11 +15,12 @@ from polyglance.laws.table import Table
 __all__ = ["predict_new_group", "predict_with_law"]
 
 
-def predict_with_law(law: Law, at: Mapping[str, Any] | Table, *, group: str | None = None) -> dict[str, Prediction]:
+def predict_with_law(law: Law, at: Any, *, group: str | None = None) -> dict[str, Prediction]:
     """Predict y with intervals for the mean and for a new run.
 
     Args:
-        at: values of the predictors (numbers, or arrays that broadcast), or a table with a column for each predictor.
+        at: values of the predictors by name (numbers, or arrays that broadcast), or a table with a column for each:
+            a `Table`, or a frame, records or an Arrow table as for `fit_law`.
         group: group of the law; None: all groups.
 
     Returns:
@@ -29,8 +30,10 @@ def predict_with_law(law: Law, at: Mapping[str, Any] | Table, *, group: str | No
         ValueError: no such group, or a predictor without a usable value.
     """
     fits = law.fits if group is None else {group: law[group]}
-    if isinstance(at, Table):
-        table = prepare_again(law.config, at, [law.columns.get(name, name) for name in law.first.form.predictors])
+    if not isinstance(at, Mapping):
+        table = prepare_again(
+            law.config, Table.from_data(at), [law.columns.get(name, name) for name in law.first.form.predictors]
+        )
         at = {name: _read_predictor(table, law.columns.get(name, name), name) for name in law.first.form.predictors}
     return {label: fit.predict(at) for label, fit in fits.items()}
 
@@ -47,9 +50,9 @@ def predict_new_group(law: Law, at: Mapping[str, float], *, confidence: float = 
     if num < 3:
         raise ValueError(f"the prediction of a new group needs at least three known groups, the law has {num}")
     logs = np.array([float(fit.log_mean(at)[0, 0]) for fit in law.fits.values()])
-    reach = float(stats.t.ppf(0.5 + confidence / 2, num - 1)) * float(logs.std(ddof=1)) * np.sqrt(1 + 1 / num)
+    reach = float(special.stdtrit(num - 1, 0.5 + confidence / 2)) * float(logs.std(ddof=1)) * np.sqrt(1 + 1 / num)
     middle = float(logs.mean())
-    return Estimate(value=float(np.exp(middle)), low=float(np.exp(middle - reach)), high=float(np.exp(middle + reach)))
+    return law.first.transform.invert_estimate(Estimate(value=middle, low=middle - reach, high=middle + reach))
 
 
 def _read_predictor(table: Table, column: str, name: str) -> Floats:

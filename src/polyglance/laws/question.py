@@ -23,6 +23,7 @@ __all__ = [
     "find_extrapolation",
     "find_subject",
     "loss_at",
+    "ratio_at",
     "to_value",
 ]
 
@@ -91,12 +92,12 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
     data = find_by_role(roles, DATA_ROLES)
     if len(data) > 1:
         raise ValueError(
-            f"{' and '.join(data)} both count data: give one of them the role none (--roles {data[1]}=none)"
+            f"{' and '.join(data)} both count data: give one of them the role none (`roles` {data[1]}=none)"
         )
     solve_for = config.solve_for or next(iter(data), None)
     if solve_for is None:
         raise ValueError(
-            "no predictor counts samples, tokens, epochs or compute: give solve_for, or roles (--roles NAME=samples)"
+            "no predictor counts samples, tokens, epochs or compute: give `solve_for`, or `roles` NAME=samples"
         )
     if solve_for not in fit.form.predictors:
         raise ValueError(f"the law has no predictor {solve_for!r}; it has {', '.join(fit.form.predictors)}")
@@ -128,7 +129,7 @@ def fill_values(subject: Subject, candidate: Candidate | None, skip: Sequence[st
     missing = [name for name in predictors if name not in (subject.solve_for, *skip, *known)]
     if missing:
         whose = f"candidate {candidate.name!r}" if candidate else "the plan"
-        raise ValueError(f"{whose} has no {', '.join(missing)}; give it with the candidate or as --at {missing[0]}=...")
+        raise ValueError(f"{whose} has no {', '.join(missing)}; give it with the candidate or as `at` {missing[0]}=...")
     return known
 
 
@@ -230,8 +231,10 @@ class Question:
 
     def _explain_unreachable(self) -> str:
         floor, start, name = self.loss_with(ENDLESS), self.loss_with(1.0), self.subject.solve_for
-        if floor.value is not None and start.value is not None and floor.value >= start.value:
-            return f"more {name} does not lower the loss by this law"
+        is_score = self.fit.transform.is_score
+        gain = None if floor.value is None or start.value is None else start.value - floor.value
+        if gain is not None and (-gain if is_score else gain) <= 0:
+            return f"more {name} does not {'raise the score' if is_score else 'lower the loss'} by this law"
         return f"even with endless {name} the law stays at {floor}"
 
 
@@ -242,7 +245,19 @@ def find_extrapolation(fit: Fit, values: Mapping[str, float]) -> float | None:
 
 def loss_at(fit: Fit, values: Mapping[str, float]) -> Estimate:
     """Return the predicted y at one point, with the interval of the mean."""
-    return estimate_log(fit, lambda theta: fit.log_mean(values, theta)[:, 0])
+    log_mean, draws = fit.log_mean(values)[0, 0], fit.log_mean(values, fit.draws)[:, 0]
+    return fit.transform.invert_estimate(fit.estimate(float(log_mean), draws))
+
+
+def ratio_at(fit: Fit, values: Mapping[str, float], base: Mapping[str, float]) -> Estimate:
+    """Return the predicted y at one point over that at another one."""
+    if not fit.transform.is_score:
+        return estimate_log(fit, lambda theta: fit.log_mean(values, theta)[:, 0] - fit.log_mean(base, theta)[:, 0])
+
+    def ratio(theta: Floats) -> Floats:
+        return np.asarray(fit.response(values, theta)[:, 0] / fit.response(base, theta)[:, 0])
+
+    return fit.estimate(float(ratio(fit.theta[None])[0]), ratio(fit.draws))
 
 
 def estimate_log(fit: Fit, log_quantity: Callable[[Floats], Floats]) -> Estimate:

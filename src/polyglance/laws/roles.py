@@ -111,7 +111,7 @@ def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]
         if roles[name] not in fitting:
             raise ValueError(
                 f"form 'additive': its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
-                f"another column in columns, or say in roles what it is (--roles {name}=none)"
+                f"another column in columns, or say what it is (`roles` {name}=none)"
             )
 
 

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import stats
 
 from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
@@ -15,9 +14,19 @@ from polyglance.laws.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
 from polyglance.laws.roles import Role, check_roles, resolve_roles
 from polyglance.laws.table import Table, list_rows
+from polyglance.laws.transforms import NO_TRANSFORM, Transform, choose_transform
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["ALL", "Rows", "choose_rows", "find_frontier", "list_labels", "resolve_form", "select_rows"]
+__all__ = [
+    "ALL",
+    "Rows",
+    "choose_rows",
+    "correlate_ranks",
+    "find_frontier",
+    "list_labels",
+    "resolve_form",
+    "select_rows",
+]
 
 RISING = 0.3
 """Rank correlation of y and compute above which y may be a score where the frontier of a loss is asked for."""
@@ -32,7 +41,7 @@ class Rows:
     x: Floats
     """(n, k) predictors, in the form's order."""
     y: Floats
-    """(n,)"""
+    """(n,) quantity that the law is fitted to: the column, or its transform."""
     weights: Floats
     """(n,)"""
     clusters: Indices
@@ -45,6 +54,8 @@ class Rows:
     """(n,) index of each row in the table."""
     dropped: Mapping[int, str]
     """Index in the table -> reason, for the rows that were left out."""
+    transform: Transform = NO_TRANSFORM
+    """How y was made from the column."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -120,7 +131,7 @@ def select_rows(
     x = np.column_stack(
         [_read_column(table, columns[name], name, bad, positive=form.logarithmic) for name in form.predictors]
     )
-    y = _read_column(table, columns["y"], "y", bad, positive=True)
+    y, transform = _read_response(table, config, form, columns["y"], kept, bad)
     weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
     bad = {index: reason for index, reason in bad.items() if kept[index]}
     warnings += _report_bad_rows(table, config, bad, int(kept.sum()))
@@ -134,6 +145,7 @@ def select_rows(
         sizes=np.array(table.labels(config.size)) if config.size else None,
         indices=np.arange(len(table)),
         dropped=dict(sorted(bad.items())),
+        transform=transform,
     )
     kept[list(bad)] = False
     return rows.take(np.flatnonzero(kept)), warnings
@@ -153,7 +165,7 @@ def _filter_rows(config: FitConfig, table: Table) -> tuple[Mask, dict[int, str],
         raise ValueError(f"where: {error}") from None
     kept[list(undecided)] = True
     if not kept.any():
-        raise ValueError(f"{table.source}: where: none of the {len(table)} rows is {config.where!r}")
+        raise ValueError(f"{table.source}: `where`: none of the {len(table)} rows is {config.where!r}")
     left_out = len(table) - int(kept.sum())
     note = LawWarning(
         "rows-filtered", "info", f"{left_out} of {len(table)} rows were left out: they are not {config.where!r}."
@@ -187,7 +199,7 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
         raise UnusedSettingError("`maximise` has no effect: only laws with one predictor have a frontier")
     if not config.frontier:
         return groups
-    if len(form.predictors) == 1 and not config.maximise:
+    if len(form.predictors) == 1 and not config.maximise and config.transform == "none":
         for group in groups.values():
             _ask_for_direction(group)
     if len(form.predictors) != 1:
@@ -201,13 +213,23 @@ def _ask_for_direction(rows: Rows) -> None:
         return
     middle = np.sqrt(rows.x[:, 0].min() * rows.x[:, 0].max())
     worst, best = rows.x[rows.y.argmin(), 0], rows.x[rows.y.argmax(), 0]
-    correlation = float(stats.spearmanr(rows.x[:, 0], rows.y).statistic)
+    correlation = correlate_ranks(rows.x[:, 0], rows.y)
     if correlation > RISING and worst < middle < best:
         raise ValueError(
             f"y rises with compute (rank correlation {correlation:.2f}), from {rows.y.min():.4g} to "
             f"{rows.y.max():.4g}: a frontier of the lowest runs would keep the worst ones if these are scores; say "
-            "that higher is better (maximise), or give a column of errors, such as 1 - accuracy"
+            "that higher is better (`maximise`), or fit the distance to the ceiling (`transform` error or log-odds)"
         )
+
+
+def correlate_ranks(a: Floats, b: Floats) -> float:
+    """Return Spearman's rank correlation of two columns (n,) that vary; equal values share their mean rank."""
+    ranks = []
+    for column in (a, b):
+        _, codes, counts = np.unique(column, return_inverse=True, return_counts=True)
+        rank = (np.cumsum(counts) - (counts - 1) / 2)[codes.ravel()]
+        ranks.append((rank - rank.mean()) / rank.std())
+    return float((ranks[0] * ranks[1]).mean())
 
 
 def find_frontier(config: FitConfig, rows: Rows) -> Indices:
@@ -244,6 +266,24 @@ def _read_column(table: Table, column: str, name: str, bad: dict[int, str], *, p
     return values
 
 
+def _read_response(
+    table: Table, config: FitConfig, form: Form, column: str, kept: Mask, bad: dict[int, str]
+) -> tuple[Floats, Transform]:
+    """Return what the law is fitted to (n,), and how it was made; add the rows that have none to `bad`."""
+    if config.transform == "none":
+        return _read_column(table, column, "y", bad, positive=True), NO_TRANSFORM
+    if not form.logarithmic:
+        raise ValueError(f"`transform` is not for form {form.name!r}, which has a highest score of its own")
+    y = _read_column(table, column, "y", bad, positive=False)
+    known = y[kept & np.isfinite(y)]
+    transform = choose_transform(config.transform, config.ceiling, lambda: float(known.max(initial=0.0)))
+    for index in np.flatnonzero(np.isfinite(y)).tolist():
+        if reason := transform.explain_unusable(float(y[index])):
+            bad.setdefault(index, f"y (column {column!r}) {reason}")
+    with np.errstate(divide="ignore", invalid="ignore"):  # of rows that are left out
+        return transform.apply(y), transform
+
+
 def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str], num_rows: int) -> tuple[LawWarning, ...]:
     """Return a warning about the rows that are left out; raise ValueError where the config or the table forbids it."""
     if not bad:
@@ -253,10 +293,7 @@ def _report_bad_rows(table: Table, config: FitConfig, bad: Mapping[int, str], nu
     more = f"; and {len(order) - 5} more" if len(order) > 5 else ""
     count = f"{len(order)} of {num_rows} rows cannot be used"
     if not config.drop_bad_rows:
-        raise ValueError(
-            f"{table.source}: {count}: {examples}{more} (repair them, or leave them out: drop_bad_rows=True, "
-            "--drop-bad-rows)"
-        )
+        raise ValueError(f"{table.source}: {count}: {examples}{more} (repair them, or leave them out: `drop_bad_rows`)")
     if len(bad) == num_rows:
         raise ValueError(f"{table.source}: none of the {num_rows} rows can be used: {examples}{more}")
     return (

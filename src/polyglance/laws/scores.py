@@ -3,11 +3,10 @@
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import stats
 
 from polyglance.laws.form import Form
 from polyglance.laws.law import LawWarning
-from polyglance.laws.rows import Rows
+from polyglance.laws.rows import Rows, correlate_ranks
 
 __all__ = ["notice_scores"]
 
@@ -18,15 +17,25 @@ FEWEST = 5
 
 
 def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, ...]:
-    """Return a warning where y lies within 0 and 1 or 0 and 100 and rises with scale, as accuracies do."""
+    """Return a warning where y lies within 0 and 1 or 0 and 100 and rises with scale, as accuracies do, or where what
+    is taken as a score falls with scale."""
     for rows in groups.values():
-        top = 1.0 if rows.y.max() <= 1 else 100.0
-        if not form.logarithmic or len(rows) < FEWEST or rows.y.max() > top or np.ptp(rows.y) == 0:
+        is_score, top = rows.transform.is_score, 1.0 if rows.y.max() <= 1 else 100.0
+        if not form.logarithmic or len(rows) < FEWEST or np.ptp(rows.y) == 0 or (rows.y.max() > top and not is_score):
             continue
         scale = np.log(rows.x).sum(axis=1)
         if np.ptp(scale) == 0:
             continue
-        correlation = float(stats.spearmanr(scale, rows.y).statistic)
+        correlation = correlate_ranks(scale, rows.y)
+        if correlation > RISING and is_score:
+            return (
+                LawWarning(
+                    "loss-like",
+                    "warning",
+                    f"y falls with scale (rank correlation {-correlation:.2f}), which a score does not: is it a loss? "
+                    "Fit a loss without `transform`.",
+                ),
+            )
         if correlation > RISING:
             return (
                 LawWarning(
@@ -34,7 +43,7 @@ def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, .
                     "warning",
                     f"y lies between {rows.y.min():.4g} and {rows.y.max():.4g} and rises with scale (rank correlation "
                     f"{correlation:.2f}): is it a score? A law of a score passes its ceiling, and plans look for a "
-                    f'lower y. Fit the distance to the ceiling: --derive "error={top:g}-score" --columns y=error.',
+                    f"lower y. Fit its distance to the ceiling: --transform error or log-odds, --ceiling {top:g}.",
                 ),
             )
     return ()

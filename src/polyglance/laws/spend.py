@@ -1,5 +1,7 @@
 """The budget question: the best size and data for a budget, what other sizes lose, and smaller models of equal loss.
 
+For a law of scores (`transform`) the best is the highest score, and losses below are scores.
+
 The budget is the limits of the plan: compute, hours, GPU-hours, money, and data and memory beside them. The best of a
 list of candidates is compared by their own costs. The best size of all needs the cost of sizes in between: a power of
 the size through the candidates' costs, or, without candidates, a cost proportional to size and tokens.
@@ -46,7 +48,7 @@ class BudgetOption:
     loss: Estimate | None
     """None where the candidate cannot be trained."""
     excess: Estimate | None
-    """Loss over the loss of the best candidate, minus 1."""
+    """Loss over the loss of the best candidate, minus 1; of a score likewise, and then not above 0."""
     costs: Mapping[str, float]
     """Compute in GMAC, hours, GPU-hours and money, as far as they are known."""
     limited_by: tuple[str, ...]
@@ -68,6 +70,8 @@ class BudgetPlan:
     """Predictor that counts parameters."""
     data: str
     """Predictor that counts samples, tokens or epochs."""
+    noun: str
+    """`loss`, or `score` for a law of scores (`transform`), in whose unit the numbers below are."""
     roles: Mapping[str, Role]
     limits: Mapping[str, float]
     """Limits of the budget."""
@@ -100,6 +104,7 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use product or additive")
+    _refuse_scores(law)
     subject, size = _find_size(config, law, fit, candidates)
     models = [*candidates] or [_model_of_size_one(config.budget)]
     rates = [subject.rates_of(model) for model in models]
@@ -107,7 +112,7 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
     if candidates and config.budget.macs_per_parameter is not None:
         raise UnusedSettingError("`macs_per_parameter` has no effect beside `candidates`, which have their own costs")
     options = _judge_candidates(subject, candidates, rates)
-    tied = _find_best(options)
+    tied = _find_best(fit, options)
     costs = SizeCosts.of(subject, size, models, rates, is_rule=not candidates)
     others, differing = _find_others(subject, size, candidates)
     if differing:
@@ -121,6 +126,7 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
         held_out=fit.held_out,
         size=size,
         data=costs.data,
+        noun=fit.transform.noun,
         roles=subject.roles,
         limits=_limits_of(config.budget),
         best=answer.best,
@@ -129,8 +135,17 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
         chosen=tied[0].name if len(tied) == 1 else None,
         tied=tuple(option.name for option in tied) if len(tied) > 1 else (),
         smaller=answer.smaller,
-        notes=(*answer.notes, *_note_options(options, tied), *_note_fit(fit)),
+        notes=(*answer.notes, *_note_options(options, tied, fit.transform.noun), *_note_fit(fit)),
     )
+
+
+def _refuse_scores(law: Law) -> None:
+    """Refuse a law of what seems to be a score: the lowest y would be the worst."""
+    if any(warning.code == "score-like" for warning in law.warnings):
+        raise ValueError(
+            f"{law.columns.get('y', 'y')} rises with scale, as a score does (score-like): a budget would be spent on "
+            "the lowest one; fit the law with `transform` error or log-odds"
+        )
 
 
 def _find_size(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Candidate]) -> tuple[Subject, str]:
@@ -142,10 +157,10 @@ def _find_size(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Cand
             f"`law predict --at {subject.data}=...`; a best size needs a law of size and data (product, additive)"
         )
     if subject.role == "none" or subject.data is None:
-        raise ValueError("no predictor counts samples, tokens or epochs: give roles (--roles NAME=samples)")
+        raise ValueError("no predictor counts samples, tokens or epochs: give `roles` NAME=samples")
     sizes = find_by_role(subject.roles, ("parameters",))
     if not sizes:
-        raise ValueError("no predictor counts parameters, so there is no size to choose: give roles (--roles NAME=...)")
+        raise ValueError("no predictor counts parameters, so there is no size to choose: give `roles` NAME=parameters")
     for name in (sizes[0], subject.data):
         if name in config.at:
             raise UnusedSettingError(f"`at` {name} has no effect: the plan chooses it")
@@ -233,11 +248,12 @@ def _share_best(fit: Fit, values: Sequence[Mapping[str, float]], usable: Floats)
     return (wins / np.maximum(wins.sum(axis=0), 1)).mean(axis=1).tolist()
 
 
-def _find_best(options: Sequence[BudgetOption]) -> list[BudgetOption]:
-    """Return the candidates with the lowest loss; several where they tie."""
-    losses = {option.name: option.loss.value for option in options if option.loss and option.loss.value is not None}
+def _find_best(fit: Fit, options: Sequence[BudgetOption]) -> list[BudgetOption]:
+    """Return the candidates with the lowest loss, or the highest score; several where they tie."""
+    sign = -1.0 if fit.transform.is_score else 1.0
+    losses = {one.name: sign * one.loss.value for one in options if one.loss and one.loss.value is not None}
     lowest = min(losses.values(), default=np.inf)
-    return [one for one in options if losses.get(one.name, np.inf) <= lowest * (1 + TIE) and one.status == "ok"]
+    return [one for one in options if losses.get(one.name, np.inf) <= lowest + TIE * abs(lowest) and one.status == "ok"]
 
 
 def _list_costs(rates: Rates, data: float) -> dict[str, float]:
@@ -245,7 +261,7 @@ def _list_costs(rates: Rates, data: float) -> dict[str, float]:
     return {name: rate * data for name, rate in known.items() if rate is not None}
 
 
-def _note_options(options: Sequence[BudgetOption], best: Sequence[BudgetOption]) -> list[str]:
+def _note_options(options: Sequence[BudgetOption], best: Sequence[BudgetOption], noun: str) -> list[str]:
     notes = [f"{one.name}: {one.status}: {'; '.join(one.reasons)}" for one in options if one.status != "ok"]
     notes += [
         f"{one.name}: extrapolates {one.extrapolation:.2f} decades beyond the data"
@@ -255,7 +271,7 @@ def _note_options(options: Sequence[BudgetOption], best: Sequence[BudgetOption])
     if options and not best:
         notes.append("no candidate can be trained within the budget")
     if len(best) > 1:
-        notes.append(f"a tie: {', '.join(one.name for one in best)} reach the same loss")
+        notes.append(f"a tie: {', '.join(one.name for one in best)} reach the same {noun}")
     return notes
 
 

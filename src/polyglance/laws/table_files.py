@@ -119,9 +119,13 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
         raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
     columns: list[list[str]] = [[] for _ in names]
-    for record in islice(read_cells(path, form), layout.num_skipped, None):
+    plain = _read_plain_rows(path, form, sample, len(names))
+    records = read_cells(path, form) if plain is None else iter(sample)
+    for record in islice(records, layout.num_skipped, None):
         for column, cell in zip(columns, _take_cells(path, record, len(names)), strict=True):
             column.append(cell)
+    for column, cells in zip(columns, plain or (), strict=plain is not None):
+        column.extend(cells)
     kept, unnamed = {}, []
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
         if name or any(map(str.strip, column)):
@@ -132,6 +136,34 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     if unnamed:
         notes.append(f"Columns without a name are called {', '.join(unnamed)}.")
     return dict(kept), [*notes, *layout.notes]
+
+
+def _read_plain_rows(
+    path: Path, form: TableFormat, sample: Sequence[Record], width: int
+) -> list[tuple[str, ...]] | None:
+    """Return the columns of the rows behind the sample, at once, where each is a line with a cell for each column.
+
+    None where they are not (quotes, blank lines, undecoded bytes, rows of another width), and where there are none: the
+    careful reader then says what is wrong.
+    """
+    if len(sample) < SAMPLE:
+        return None
+    try:
+        with open_utf8(path, form.text) as file:
+            text = file.read().decode()
+    except (UnicodeDecodeError, *DAMAGE):
+        return None
+    if "\ufffd" in text or (form.quoted and '"' in text):
+        return None
+    lines = text.split("\n")[sample[-1].line + sample[-1].num_lines - 1 :]
+    if lines and not lines[-1]:
+        lines.pop()
+    if "\r" in text:
+        lines = [line.removesuffix("\r") for line in lines]
+    rows = [line.split(form.delimiter) for line in lines]
+    if not rows or any(len(row) != width or (not row[0].strip() and not any(map(str.strip, row))) for row in rows):
+        return None
+    return list(zip(*rows, strict=True))
 
 
 def _take_cells(path: Path, record: Record, width: int) -> Sequence[str]:
@@ -157,12 +189,13 @@ def _choose_delimiter(path: Path, form: TableFormat) -> tuple[TableFormat, list[
     """Return the format with the delimiter that divides the first records most evenly."""
     best = form
     best_score = _score_delimiter(read_cells(path, form))
-    for delimiter in DELIMITERS if form.suffix == ".csv" else ():
+    is_sure = form.delimiter == "\t" and best_score > (0.0, 0.0)  # no other delimiter is as plain as a tab
+    for delimiter in () if is_sure else DELIMITERS:
         other = replace(form, delimiter=delimiter, quoted=True, quoted_throughout=False)
         score = _score_delimiter(read_cells(path, other))
         if score > best_score:
             best, best_score = other, score
-    if best.delimiter in (",", "\t"):
+    if best.delimiter == "\t" or (best.delimiter == "," and form.suffix == ".csv"):
         return best, []
     return best, [f"Cells stand between {best.delimiter!r}."]
 

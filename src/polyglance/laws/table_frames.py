@@ -19,6 +19,8 @@ def columns_of(data: Any) -> Columns:
     """
     if isinstance(data, Mapping):
         return {_name(name): _as_cells(_name(name), column) for name, column in data.items()}
+    if hasattr(data, "collect_schema") and hasattr(data, "collect"):
+        raise ValueError("the table is a lazy frame of polars; pass frame.collect()")
     if hasattr(data, "column_names") and hasattr(data, "schema"):  # pyarrow.Table, RecordBatch
         return arrow_columns(data)
     if hasattr(data, "columns") and hasattr(data, "reset_index"):  # pandas
@@ -29,8 +31,6 @@ def columns_of(data: Any) -> Columns:
         return _collect(zip(data.columns, data.iter_columns(), strict=True))
     if isinstance(data, Sequence) and not isinstance(data, str | bytes):
         return record_columns(data)
-    if hasattr(data, "collect_schema"):
-        raise ValueError("the table is a lazy frame of polars; pass frame.collect()")
     raise ValueError(
         f"the table is {type(data).__name__}; expected a Table, a frame of pandas or polars, an Arrow table, a list of "
         "records (dicts), or a dict of columns"

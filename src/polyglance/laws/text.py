@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from polyglance.laws.compare import LawComparison
 from polyglance.laws.describe import TableDescription
 from polyglance.laws.intervals import Estimate
@@ -54,7 +56,7 @@ def format_columns(table: TableDescription) -> str:
 
 def format_law(law: Law) -> str:
     """Return the equation, and per group the parameters with intervals, scores and warnings."""
-    lines = [f"{law.columns.get('y', 'y')} = {law.first.form.formula}", _format_roles(law.roles)]
+    lines = [law.equation, _format_roles(law.roles)]
     lines += _format_warnings(law.warnings)
     for label, fit in law.fits.items():
         lines += ["", *_format_fit(label if len(law.fits) > 1 else "", fit)]
@@ -72,12 +74,25 @@ def _format_fit(label: str, fit: Fit) -> list[str]:
         shown = "not determined" if name in fit.unidentified else f"{value:.5g}"
         rows.append([name, shown, "" if low is None or high is None else f"[{low:.5g}, {high:.5g}]"])
     head = [f"{label}:"] if label else []
+    fitted = "log y" if not fit.transform.is_score else f"log of {fit.transform.describe('y')}"
     scores = (
-        f"objective {fit.objective:.10g}, {fit.num_rows} rows, R^2 of log y {fit.r2_log:.4f}, R^2 of y {fit.r2_raw:.4f}"
+        f"objective {fit.objective:.10g}, {fit.num_rows} rows, R^2 of {fitted} {fit.r2_log:.4f}, "
+        f"R^2 of y {fit.r2_raw:.4f}"
     )
     table = _format_table(["", "value", f"{100 * fit.confidence:.0f} % interval"], rows)
     known = [scores, _format_held_out(fit.held_out)] if fit.num_rows else []
-    return [*head, table, *known, *_format_warnings(fit.warnings)]
+    return [*head, table, *_format_ceiling(fit), *known, *_format_warnings(fit.warnings)]
+
+
+def _format_ceiling(fit: Fit) -> list[str]:
+    """Return the score that the law rises to, from its offset."""
+    if not fit.transform.is_score:
+        return []
+    offset, invert = fit.form.offset, fit.transform.invert
+    values = [0.0] if offset is None else [fit.parameters[offset], *fit.intervals.get(offset, ())]
+    ends = ["-" if value is None else f"{float(invert(np.array(value))):.5g}" for value in values]
+    interval = f" [{ends[2]}, {ends[1]}]" if len(ends) == 3 else ""
+    return [f"the score rises to {ends[0]}{interval}"]
 
 
 def _format_held_out(held_out: HeldOut | None) -> str:
@@ -103,12 +118,24 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
             outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
     table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
+    widened = [_format_widening(label, law[label].held_out) for label in predictions]
     warnings = [
         line
         for label in predictions
         for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
     ]
-    return "\n".join([table, *dict.fromkeys(warnings)])
+    return "\n".join([table, *filter(None, widened), *dict.fromkeys(warnings)])
+
+
+def _format_widening(label: str, held_out: HeldOut | None) -> str:
+    """Return why the intervals of a new run are widened, if they are."""
+    if held_out is None or held_out.coverage is None or held_out.widening == 1:
+        return ""
+    return (
+        f"{label}: the interval of a new run is made {held_out.widening:.2g} times as wide, because only "
+        f"{100 * held_out.coverage:.0f} % of the table's {held_out.num_rows} largest runs were inside, predicted from "
+        "the smaller ones"
+    )
 
 
 def format_comparison(comparison: LawComparison) -> str:
@@ -140,8 +167,9 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target loss {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
-    header = ["model", "status", f"{plan.solve_for} needed", "C (GMAC)", "hours", "cost", "loss at cap", "cheapest in"]
+    sections = [f"target {plan.noun} {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
+    costs = ["C (GMAC)", "hours", "cost"]
+    header = ["model", "status", f"{plan.solve_for} needed", *costs, f"{plan.noun} at cap", "cheapest in"]
     rows = [
         [
             option.name,
@@ -164,7 +192,7 @@ def format_plan(plan: LawPlan) -> str:
         [f"{gain.predictor} {gain.start:.4g} -> {gain.end:.4g}", str(gain.ratio), str(gain.loss_at_end)]
         for gain in plan.gains
     ]
-    sections.append(_format_table(["change", "loss ratio", "loss after"], gains))
+    sections.append(_format_table(["change", f"{plan.noun} ratio", f"{plan.noun} after"], gains))
     if plan.next_runs:
         runs = [
             [run.name, f"{run.amount:.3g}", f"{run.compute_gmac:.3g}", f"{100 * run.narrowing:.1f} %"]
@@ -199,7 +227,7 @@ def format_budget(plan: BudgetPlan) -> str:
         costs = ", ".join(f"{_COSTS[name]} {value:.4g}" for name, value in best.costs.items())
         head = "size at the end of the range" if best.is_corner else "best size"
         sections.append(
-            f"{head}: {plan.size} {best.size}, {plan.data} {best.data}\nexpected loss {best.loss}\n"
+            f"{head}: {plan.size} {best.size}, {plan.data} {best.data}\nexpected {plan.noun} {best.loss}\n"
             f"uses up {', '.join(best.limited_by)}: {costs}"
         )
     if plan.options:
@@ -210,9 +238,16 @@ def format_budget(plan: BudgetPlan) -> str:
             for p in plan.curve
             if p.factor in SHOWN_FACTORS
         ]
-        sections.append(_format_table(["along the budget", plan.size, plan.data, "loss", "above the best"], rows))
+        sections.append(_format_table(["along the budget", plan.size, plan.data, plan.noun, _excess_head(plan)], rows))
     if plan.smaller:
-        header = ["same loss, smaller", plan.size, f"{plan.data} needed", "training", "inference", "in all (GMAC)"]
+        header = [
+            f"same {plan.noun}, smaller",
+            plan.size,
+            f"{plan.data} needed",
+            "training",
+            "inference",
+            "in all (GMAC)",
+        ]
         rows = [
             [
                 f"{one.factor:.3g} x{' (least in all)' if one.is_best else ''}",
@@ -234,7 +269,7 @@ _COSTS = {"compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money"
 
 def _format_options(plan: BudgetPlan) -> str:
     names = [name for name in _COSTS if any(name in option.costs for option in plan.options)]
-    header = ["model", "status", plan.data, *(_COSTS[name] for name in names), "loss", "above the best", "best in"]
+    header = ["model", "status", plan.data, *(_COSTS[name] for name in names), plan.noun, _excess_head(plan), "best in"]
     rows = [
         [
             option.name,
@@ -249,6 +284,10 @@ def _format_options(plan: BudgetPlan) -> str:
     ]
     best = f"best: {plan.chosen}" if plan.chosen else f"best: a tie of {', '.join(plan.tied)}" if plan.tied else ""
     return _format_table(header, rows) + (f"\n{best}" if best else "")
+
+
+def _excess_head(plan: BudgetPlan) -> str:
+    return "above the best" if plan.noun == "loss" else "against the best"
 
 
 def _format_percent(excess: Estimate) -> str:

@@ -16,13 +16,14 @@ from dataclasses import fields, replace
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from polyglance.laws.arrays import Floats, Indices, bounded_exp
 from polyglance.laws.config import FitConfig
 from polyglance.laws.form import Form
 from polyglance.laws.intervals import Interval, widen_interval
 from polyglance.laws.layout import Layout, Sample
+from polyglance.laws.levels import AlikeLevels
 from polyglance.laws.objectives import FitObjective
 from polyglance.laws.solve import REFIT, Effort, FitProblem, Solution, minimise, pick_best
 
@@ -59,9 +60,14 @@ def choose_method(config: FitConfig, layout: Layout) -> Literal["pairs", "wild"]
     return "wild" if layout.num_clusters < WILD_BELOW and config.objective != "asymmetric" else "pairs"
 
 
-def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats) -> Solution:
-    """Return `config.bootstrap` refits (R, q) about the optimum (q,)."""
-    sample = layout.draw_sample(MOST_REFITTED)
+def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats, levels: AlikeLevels | None = None) -> Solution:
+    """Return `config.bootstrap` refits (R, q) about the optimum (q,).
+
+    Args:
+        levels: levels of a predictor whose rows are drawn together.
+    """
+    layout = levels.layout if levels else layout
+    sample = layout.draw_sample(MOST_REFITTED, MOST_REFITTED) if levels else layout.draw_sample(MOST_REFITTED)
     data = _Data(layout, sample)
     centre = optimum
     if len(data.y) < len(layout.y):
@@ -75,7 +81,9 @@ def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats) -> Solut
     refits = _refit(data.problem, centre, second, y, weights, config.bootstrap)
     if centre is optimum:
         return refits
-    shrinkage = np.sqrt(sample.num_clusters / layout.num_clusters)
+    shrinkage = float(np.sqrt(sample.num_clusters / layout.num_clusters))
+    if levels:
+        shrinkage = levels.find_shrinkage(len(sample.rows))
     free = optimum + shrinkage * (refits.free - centre)
     return replace(refits, free=np.clip(free, layout.problem.lower, layout.problem.upper))
 
@@ -161,16 +169,17 @@ def _choose_second_start(layout: Layout, data: _Data, optimum: Floats) -> Floats
     return np.asarray(starts[int(np.argmin(ranked))])
 
 
-def compute_spread(config: FitConfig, layout: Layout) -> float:
+def compute_spread(config: FitConfig, layout: Layout, levels: AlikeLevels | None = None) -> float:
     """Return the factor that widens percentile intervals.
 
-    It is the ratio of Student to normal quantile, for pairs times sqrt(n / (n - q)), with n clusters.
+    It is the ratio of Student to normal quantile, for pairs and for levels times sqrt(n / (n - q)), with n clusters.
     """
-    num = layout.num_clusters
-    degrees = max(num - len(layout.free), 1)
+    num = levels.num_levels if levels else layout.num_clusters
+    is_short = levels is not None or choose_method(config, layout) == "pairs"
+    degrees = levels.degrees if levels else max(num - len(layout.free), 1)
     tail = 0.5 + config.confidence / 2
-    factor = float(stats.t.ppf(tail, degrees) / stats.norm.ppf(tail))
-    return factor * np.sqrt(num / degrees) if choose_method(config, layout) == "pairs" else factor
+    factor = float(special.stdtrit(degrees, tail) / special.ndtri(tail))
+    return factor * float(np.sqrt(num / degrees)) if is_short else factor
 
 
 def find_parameter_intervals(

@@ -10,7 +10,6 @@ its images' features, with which they are compared when they are first read.
 """
 
 import hashlib
-import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
@@ -25,6 +24,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from polyglance.block_sums import read_sums, write_sums
+from polyglance.checksums import crc32
 from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
 from polyglance.files import DamagedError, file_sha256, locked, read_record, replacing, write_record
@@ -118,7 +118,9 @@ class FeatureStore:
         self._first_rows = [0, *accumulate(file.rows for file in self.info.files)]
         self._files = [self._map(file) for file in self.info.files]
         self._sums = [self._read_sums(file) for file in self.info.files]
-        self._is_checked = [np.zeros(file.rows, np.bool_) for file in self.info.files]
+        self._is_checked = [
+            bytearray([sums is None]) * len(file) for file, sums in zip(self._files, self._sums, strict=True)
+        ]
 
     @staticmethod
     def is_there(folder: Path) -> bool:
@@ -148,8 +150,10 @@ class FeatureStore:
             if not 0 <= row < len(self):
                 raise IndexError(f"{self.folder}: row {row} of {len(self)}")
             file = bisect_right(self._first_rows, row) - 1
-            stored[position] = self._files[file][row - self._first_rows[file]]
-            self._check(file, row - self._first_rows[file], stored[position])
+            place = row - self._first_rows[file]
+            stored[position] = self._files[file][place]
+            if not self._is_checked[file][place]:
+                self._check(file, place, stored[position])
         features = torch.from_numpy(stored)
         return features.view(torch.bfloat16) if self.info.dtype == "bfloat16" else features
 
@@ -178,17 +182,16 @@ class FeatureStore:
         Raises:
             DamagedError: they differ from those that were written.
         """
-        sums, is_checked = self._sums[file], self._is_checked[file]
-        if sums is None or is_checked[row]:
-            return
-        if zlib.crc32(features.data) != sums[row]:
+        sums = self._sums[file]
+        assert sums is not None
+        if crc32(features.data) != sums[row]:
             with suppress(OSError):
                 self.forget(self.folder)
             raise DamagedError(
                 f"{self.folder / self.info.files[file].name}: damaged or changed: the features of row {row} of it "
                 "differ from those that were written; they are computed anew at the next start"
             )
-        is_checked[row] = True
+        self._is_checked[file][row] = True
 
 
 class UnusableImagesError(ValueError):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from huggingface_hub import HfApi
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import (
@@ -34,7 +35,7 @@ from polyglance.model.decoder import build_decoder
 from polyglance.model.linear import FewRowsLinear, use_few_rows_linear
 from polyglance.model.loss import IGNORED, capped_logits, logit_nats, token_nats
 from polyglance.model.processor import Processor
-from polyglance.model.vision import ImageProjector, build_vision_tower
+from polyglance.model.vision import ImageProjector, build_vision_tower, fill_frame_positions
 
 __all__ = ["IGNORED", "Polyglance"]
 
@@ -211,7 +212,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         cache: Cache | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = False,
-        return_logits: bool = True,
+        return_logits: bool | None = None,
         *,
         tower_features: Float[Tensor, "B J F"] | None = None,
         inputs_embeds: Float[Tensor, "B S E"] | None = None,
@@ -234,6 +235,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 added; None: a new one if `use_cache`.
             past_key_values: the cache by its name in transformers before 5.24.
             return_logits: False computes the loss alone, as `nats` does, and saves most of a training batch's memory.
+                None: False in train mode with labels, else True.
             tower_features, inputs_embeds: as for `encode`; `decoder_inputs_embeds` in the same way for the decoder.
             num_items_in_batch: number that the sum of the losses is divided by (Trainer); None: labels that count.
             logits_to_keep: number of last positions that get logits, or the positions; 0: all.
@@ -261,7 +263,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         target = self._choose_target(labels, decoder_input_ids, decoder_inputs_embeds)
         decoded = self._decode(encoded[0], mask, cache, attention_mask=decoder_attention_mask, **target, **outputs)
         hidden_states, logits, loss = decoded.last_hidden_state, None, None
-        if return_logits or labels is None:
+        if labels is None or _first_set(return_logits, not self.training):
             logits = self.logits(_keep_positions(hidden_states, logits_to_keep))
         if labels is not None:
             loss = self._average_nats(hidden_states, logits, labels, num_items_in_batch)
@@ -445,6 +447,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             return
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        fill_frame_positions(module)
+
     def get_input_embeddings(self) -> nn.Module:
         return self.decoder.get_submodule("embed_tokens")
 
@@ -471,6 +478,16 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Save as the library does. A list of digests that the folder may have is removed: its files are new ones."""
         (Path(save_directory) / DIGESTS_NAME).unlink(missing_ok=True)
         super().save_pretrained(save_directory, **options)
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> Any:
+        """Push as the library does. The README.md of the folder that the model was loaded from becomes its card
+        (`polyglance model readme`); the library keeps a card that is there, and writes an empty one otherwise."""
+        card = Path(self.name_or_path) / "README.md"
+        if card.is_file():
+            hub = HfApi(token=options.get("token"))
+            repo_id = hub.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
+            hub.upload_file(path_or_fileobj=card, path_in_repo=card.name, repo_id=repo_id)
+        return super().push_to_hub(repo_id, **options)
 
     def _shift(self, labels: Int[Tensor, "B T"]) -> Int[Tensor, "B T"]:
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""

@@ -4,6 +4,7 @@ The source of each tensor: official code section 1.7 (its src/prepare.py). Tenso
 the other: memory holds one shard of the result, and of the sources only the tensor being read.
 """
 
+import sys
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ __all__ = [
 ]
 
 _EMBEDDING, _HEAD = "decoder.embed_tokens.weight", "lm_head.weight"
+_TABLE = "embed_tokens.weight"
+_UNTIED = "its head is not its embedding; the decoder has one table for both, so it would be another model"
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -61,7 +64,10 @@ def assemble_model(config: AssembleConfig, out: str | Path) -> Assembled:
     """
     florence_folder, gemma_folder = find_folder(config.florence), find_folder(config.gemma)
     tokenizers = [load_tokenizer(folder / "tokenizer.json") for folder in (florence_folder, gemma_folder)]
-    assembly = _Assembly(config, Florence(Checkpoint(florence_folder)), gemma_folder, *tokenizers)
+    florence = Florence(Checkpoint(florence_folder))
+    if florence.untied_head and config.decoder == "bart":
+        print(florence.untied_head, file=sys.stderr)
+    assembly = _Assembly(config, florence, gemma_folder, *tokenizers)
     processor = Processor.for_model(assembly.config, *tokenizers)
     with new_folder(out) as folder:
         write_weights(folder, assembly.make_tensors())
@@ -90,6 +96,7 @@ class _Assembly:
         self._options = options
         self._florence = florence
         self._gemma = Checkpoint(gemma_folder) if options.decoder == "gemma2" else None
+        self._gemma_names = {} if self._gemma is None else _find_gemma_names(self._gemma)
         self._tokenizers = florence_tokenizer, gemma_tokenizer
         self._text = florence.text_config()
         self.config = self._make_config()
@@ -114,7 +121,8 @@ class _Assembly:
 
     def _read(self, name: str) -> Tensor:
         if self._gemma is not None and name.startswith("decoder."):
-            return self._gemma[name.replace("decoder.", "model.", 1)]
+            inner = name.removeprefix("decoder.")
+            return self._gemma[self._gemma_names.get(inner, f"model.{inner}")]
         return self._florence[name]
 
     def _make_new(self, name: str, shape: tuple[int, ...]) -> Tensor | None:
@@ -177,6 +185,23 @@ class _Assembly:
         return config
 
 
+def _find_gemma_names(checkpoint: Checkpoint) -> dict[str, str]:
+    """Return name in Gemma-2's decoder -> name in the checkpoint, which may be one without `model.`, and may hold the
+    table under the name of the head that is tied to it.
+
+    Raises:
+        ValueError: two names for one tensor, or a head that is not the embedding.
+    """
+    names = {name.removeprefix("model."): name for name in checkpoint}
+    if len(names) < len(checkpoint):
+        raise ValueError(f"{checkpoint.folder}: two of its tensors have the same name but for `model.`")
+    if (head := names.pop(_HEAD, None)) is not None:
+        table = names.setdefault(_TABLE, head)
+        if table != head and not torch.equal(checkpoint[table], checkpoint[head]):
+            raise ValueError(f"{checkpoint.folder}: {_UNTIED}")
+    return names
+
+
 def build_language_model(config: PolyglanceConfig) -> Gemma2ForCausalLM:
     """Build a stock Gemma-2 of the decoder's sizes, to be trained on texts before it is inserted."""
     assert isinstance(config.decoder_config, Gemma2Config)
@@ -200,6 +225,9 @@ def insert_language_model(model: Polyglance, language_model: Gemma2ForCausalLM |
     """
     if isinstance(language_model, (str, Path)):
         language_model = load_pretrained(Gemma2ForCausalLM, language_model)
+    head, table = language_model.lm_head.weight, language_model.model.embed_tokens.weight
+    if head is not table and not torch.equal(head, table):
+        raise ValueError(f"the language model cannot be inserted: {_UNTIED}")
     state = language_model.model.state_dict()
     decoder = model.decoder.state_dict()
     for name, tensor in state.items():

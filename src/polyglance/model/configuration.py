@@ -71,6 +71,10 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         """Number of rows of the decoder's embedding and of the tied head."""
         return self.decoder_config.vocab_size
 
+    @vocab_size.setter
+    def vocab_size(self, size: int) -> None:
+        self.decoder_config.vocab_size = size
+
     @property
     def image_size(self) -> int:
         """Default side of the square images, in pixels: 224 for Florence-2's tower, which takes any (official code

@@ -127,18 +127,35 @@ def convert_to_published(folder: str | Path, out: str | Path) -> None:
     source = Checkpoint(folder)
     config = load_config(folder)
     published = convert_config_to_published(config)
-    names, expected = set(source) - {_HEAD}, set(_find_shapes(config)) - {_HEAD}
-    _check_keys(source.folder, missing=expected - names, unknown=names - expected)
+    names, expected = {name: name for name in source}, set(_find_shapes(config)) - {_HEAD}
+    _merge_head(source, names)
+    _check_keys(source.folder, missing=expected - set(names), unknown=set(names) - expected)
     with new_folder(out) as partial:
-        write_weights(partial, _convert_tensors(source))
+        write_weights(partial, _convert_tensors(source, names))
         write_json(partial / "config.json", published, indent=2)
 
 
-def _convert_tensors(source: Checkpoint) -> Iterator[tuple[str, Tensor]]:
-    for name in source:
-        if name != _HEAD:
-            yield convert_key_to_published(name), _transpose_projection(source[name], name)
-    yield convert_key_to_published(_HEAD), source[_EMBEDDING]
+def _convert_tensors(source: Checkpoint, names: Mapping[str, str]) -> Iterator[tuple[str, Tensor]]:
+    for name, held in names.items():
+        yield convert_key_to_published(name), _transpose_projection(source[held], name)
+    yield convert_key_to_published(_HEAD), source[names[_EMBEDDING]]
+
+
+def _merge_head(source: Checkpoint, names: dict[str, str]) -> None:
+    """Take the head out of the names, which is the embedding's other name; a checkpoint may hold one of them or both.
+
+    Args:
+        names: this project's name -> the source's.
+
+    Raises:
+        ValueError: the two differ.
+    """
+    if _HEAD not in names:
+        return
+    held = names.pop(_HEAD)
+    table = names.setdefault(_EMBEDDING, held)
+    if table != held and not torch.equal(source[held], source[table]):
+        raise ValueError(f"{source.folder}: the head and the decoder's embedding differ; they must be tied")
 
 
 def _match_names(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]:
@@ -150,11 +167,7 @@ def _match_names(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]
     names = {convert_key_from_published(published): published for published in source}
     if len(names) < len(source):
         raise ValueError(f"{source.folder}: two of its keys name the same parameter")
-    if _HEAD in names:
-        names.setdefault(_EMBEDDING, names[_HEAD])
-        head, embedding = source[names.pop(_HEAD)], source[names[_EMBEDDING]]
-        if not torch.equal(head, embedding):
-            raise ValueError(f"{source.folder}: the head and the decoder's embedding differ; they must be tied")
+    _merge_head(source, names)
     shapes = _find_shapes(config)
     missing = {convert_key_to_published(name) for name in shapes if name not in names and name != _HEAD}
     _check_keys(source.folder, missing=missing, unknown={names[name] for name in names if name not in shapes})

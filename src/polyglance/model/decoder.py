@@ -57,13 +57,24 @@ class GatedGemma2Layer(Gemma2DecoderLayer):  # type: ignore[misc]
             self.encoder_attn_gate = nn.Parameter(torch.zeros(1))
             self.post_encoder_attention_layernorm = Gemma2RMSNorm(config.hidden_size, eps=config.rms_norm_eps)
 
+    def __call__(
+        self,
+        hidden_states: Float[Tensor, "B T D"],
+        *,
+        encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
+        **kwargs: Any,
+    ) -> Float[Tensor, "B T D"]:
+        """Call `forward`. The encoder's states are passed by position: re-entrant recomputation gives gradients to
+        positional tensors only."""
+        return super().__call__(hidden_states, encoder_hidden_states, **kwargs)
+
     def forward(
         self,
         hidden_states: Float[Tensor, "B T D"],
+        encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         position_embeddings: tuple[Tensor, Tensor] | None = None,
         attention_mask: Any = None,  # a tensor, or what flex attention takes
         position_ids: Tensor | None = None,
-        encoder_hidden_states: Float[Tensor, "E S W"] | None = None,
         encoder_attention_mask: Any = None,
         **kwargs: Any,
     ) -> Float[Tensor, "B T D"]:
@@ -102,6 +113,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         super().__init__(config)
         self.layers = nn.ModuleList(GatedGemma2Layer(config, i) for i in range(config.num_hidden_layers))
         self.post_init()
+        self._tp_plan.pop("embed_tokens", None)  # the head that is tied to it is not sharded either
 
     def forward(
         self,

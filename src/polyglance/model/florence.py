@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from transformers import BartConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
@@ -21,7 +22,9 @@ _NATIVE = (
     (r"^(model\.)?multi_modal_projector\.", "projector."),
     (r"^(model\.)?language_model\.(model\.)?", ""),
 )
-_COPIES_OF_SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight")
+_HEAD = "lm_head.weight"
+_COPIES_OF_SHARED = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", _HEAD)
+"""Other names of the table. A file may hold any of them, or several."""
 
 
 class Florence(Mapping[str, Tensor]):
@@ -41,9 +44,30 @@ class Florence(Mapping[str, Tensor]):
         self.vision_config = _read_native_config(vision) if self._is_native else convert_vision_config(vision)
         self.max_image_grid: int = self.vision_config.max_position_embeddings
         names = {self._convert_key(name): name for name in checkpoint}
-        self._names = {name: source for name, source in names.items() if name not in _COPIES_OF_SHARED}
-        if SHARED not in self._names:
+        tables = {name: names.pop(name) for name in (SHARED, *_COPIES_OF_SHARED) if name in names}
+        if not tables:
             raise ValueError(f"{checkpoint.folder}: the shared embedding of a Florence-2 is missing")
+        self._names = {**names, SHARED: next(iter(tables.values()))}
+        self.untied_head = self._find_untied_head(tables)
+        """Line about a head that is not the shared embedding; empty if it is."""
+
+    def _find_untied_head(self, tables: Mapping[str, str]) -> str:
+        """Compare the tables that the checkpoint holds under several names.
+
+        Raises:
+            ValueError: encoder and decoder have different tables.
+        """
+        if len(tables) == 1:
+            return ""
+        shared = self._checkpoint[self._names[SHARED]]
+        for name, source in tables.items():
+            if source == self._names[SHARED] or torch.equal(shared, self._checkpoint[source]):
+                continue
+            found = f"{self._checkpoint.folder}: {source} is not {self._names[SHARED]}"
+            if name == _HEAD:
+                return f"{found}: an untied head, which the assembled model does not have"
+            raise ValueError(f"{found}; a Florence-2 has one table for encoder and decoder")
+        return ""
 
     def text_config(self) -> BartConfig:
         """Return the encoder's configuration, with the vocabulary of the checkpoint."""

@@ -8,6 +8,8 @@ which images are finished; when half of them are, the others go on in a bucket o
 The ids equal those of the loops in `polyglance.model.decoding`, which are faster on a CPU.
 """
 
+import gc
+import sys
 import weakref
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping
@@ -163,6 +165,7 @@ class _Bucket:
         )
         self._graph: torch.cuda.CUDAGraph | None = None
         self._num_eager_steps = 0
+        self._has_failed = False
 
     def begin(
         self, states: Float[Tensor, "B N E"], mask: Int[Tensor, "B N"] | None, start_ids: Int[Tensor, "B P"]
@@ -228,15 +231,38 @@ class _Bucket:
     def run_step(self) -> None:
         """Write one token of every text: as a graph on a GPU, once its first steps have run."""
         if self._graph is None and self._can_capture() and self._num_eager_steps >= _WARMUP_STEPS:
-            torch.cuda.synchronize(self._device)
-            self._graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-                self.step()
+            self._capture()
         if self._graph is not None:
             self._graph.replay()
         else:
             self.step()
             self._num_eager_steps += 1
+
+    def _capture(self) -> None:
+        """Make a step a graph. Where the device cannot capture it steps run as before, and a message says why.
+
+        The stream is one of the bucket's device, which need not be the current one: what runs on another device than
+        the stream's is not captured. Objects that Python frees while a graph is captured can end the capture.
+        """
+        gc.collect()
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            graph = torch.cuda.CUDAGraph()
+            with (
+                torch.cuda.device(self._device),
+                torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"),
+            ):
+                self.step()
+        except RuntimeError as error:  # torch.OutOfMemoryError is one: a graph keeps its own memory
+            self._has_failed = True
+            reason = str(error).strip().partition("\n")[0]
+            print(f"decoding without a CUDA graph, which is slower: {reason}", file=sys.stderr, flush=True)
+        else:
+            self._graph = graph
+        finally:
+            if was_collecting:
+                gc.enable()
 
     def step(self) -> None:
         """Write one token of every text. Every size is known beforehand, and nothing is read by the host."""
@@ -366,7 +392,7 @@ class _Bucket:
 
     def _can_capture(self) -> bool:
         """Tell whether a step can become a graph: weights stay where they are, and are not cast in it."""
-        return self._device.type == "cuda" and not torch.is_autocast_enabled("cuda")
+        return self._device.type == "cuda" and not self._has_failed and not torch.is_autocast_enabled("cuda")
 
 
 _BUCKETS: weakref.WeakKeyDictionary[Polyglance, OrderedDict[Hashable, _Bucket]] = weakref.WeakKeyDictionary()

@@ -10,9 +10,20 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel, ViTModel
 from transformers import initialization as init
-from transformers.models.florence2.modeling_florence2 import Florence2MultiModalProjector, Florence2VisionBackbone
+from transformers.models.florence2.modeling_florence2 import (
+    Florence2MultiModalProjector,
+    Florence2VisionBackbone,
+    Florence2VisionPositionalEmbeddingCosine1D,
+)
 
-__all__ = ["ConvStemConfig", "ImageProjector", "build_vision_tower", "count_channels", "normalise_pixels"]
+__all__ = [
+    "ConvStemConfig",
+    "ImageProjector",
+    "build_vision_tower",
+    "count_channels",
+    "fill_frame_positions",
+    "normalise_pixels",
+]
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and standard deviation of ImageNet's red, green and blue, for pixels from 0 to 1."""
@@ -135,6 +146,14 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
                 f"this model has positions for {self.max_grid} a side: use smaller images"
             )
         return super().forward(features)
+
+
+def fill_frame_positions(module: nn.Module) -> None:
+    """Compute the constant table of a projector's frame positions; other modules are left alone. A model that was built
+    without memory has an empty one (`PreTrainedModel._init_weights`)."""
+    if isinstance(module, Florence2VisionPositionalEmbeddingCosine1D):
+        sine, cosine = module.get_sinusoid_embeddings(max_positions=module.max_seq_len, embed_dim=module.embed_dim)
+        init.copy_(module.pos_idx_to_embed, torch.stack([sine, cosine], dim=-1).flatten(1))
 
 
 def normalise_pixels(images: torch.Tensor) -> Float[Tensor, "B 3 H W"]:

@@ -146,6 +146,10 @@ class FamilyConfig:
         if self.decoder == "bart" and self.starts != ("random",):
             raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
 
+    def checkpoint_of(self, size: str) -> Path:
+        """Return the folder of the model that runs of a size start from."""
+        return Path(self.checkpoint.replace("{size}", size))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:

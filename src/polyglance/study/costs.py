@@ -52,7 +52,7 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
     """
     if not config.is_micro:
         return _published_costs(config, jobs)
-    mark, path = fingerprint(config, num_cores()), config.out / "costs.json"
+    mark, path = fingerprint([job.fingerprint for job in jobs], num_cores()), config.out / "costs.json"
     if (kept := StudyCosts.read(path, mark)) is not None:
         return kept
     from polyglance.study.timing import time_jobs

@@ -90,7 +90,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
         test=config.test_dir,
         evaluation=config.evaluation,
         coverage=config.coverage,
-        start=StartConfig(checkpoint=Path(family.checkpoint.format(size=job.size)), trained="published"),
+        start=StartConfig(checkpoint=family.checkpoint_of(job.size), trained="published"),
         image_size=config.image_size,
         mixture=config.mixture,
         optim=family.optim,

@@ -2,11 +2,12 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
-from polyglance.files import read_record, write_record
+from polyglance.files import DIGESTS_NAME, parse_json, unseal, write_record
 from polyglance.study.jobs import Job
 
-__all__ = ["begin_job", "fail_job", "finish_job", "is_done", "read_problem", "read_state"]
+__all__ = ["begin_job", "fail_job", "finish_job", "forget_job", "is_done", "read_problem", "read_state"]
 
 _BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
 
@@ -28,7 +29,7 @@ def read_state(study_dir: Path, job: Job) -> str:
 def read_problem(study_dir: Path, job: Job) -> str:
     """Return why a job has failed, in one line; empty if it has not."""
     path = study_dir / job.folder / _FAILED
-    return str(read_record(path).get("problem", "")) if _has_mark(path, job) else ""
+    return str(_read_mark(path).get("problem", "")) if _has_mark(path, job) else ""
 
 
 def begin_job(study_dir: Path, job: Job) -> Path:
@@ -55,6 +56,16 @@ def fail_job(study_dir: Path, job: Job, problem: str) -> None:
     _write_mark(study_dir / job.folder / _FAILED, job, problem=problem)
 
 
+def forget_job(study_dir: Path, job: Job, *, goes_on: bool) -> None:
+    """Remove the marks of a finished job, so that it is done again.
+
+    Args:
+        goes_on: it goes on from what is in its folder, and lists its files anew; otherwise it begins anew.
+    """
+    for name in (_DONE, DIGESTS_NAME) if goes_on else (_DONE, _BEGUN):
+        (study_dir / job.folder / name).unlink(missing_ok=True)
+
+
 def _write_mark(path: Path, job: Job, **details: str) -> None:
     write_record(path, {"fingerprint": job.fingerprint, **details}, indent=None)
 
@@ -62,6 +73,11 @@ def _write_mark(path: Path, job: Job, **details: str) -> None:
 def _has_mark(path: Path, job: Job) -> bool:
     """Tell whether a marker is that of the job as it is now. A damaged marker counts as none: the job is done again."""
     try:
-        return read_record(path).get("fingerprint") == job.fingerprint
-    except ValueError:
+        return job.is_of(_read_mark(path).get("fingerprint"))
+    except (OSError, ValueError):
         return False
+
+
+def _read_mark(path: Path) -> dict[str, Any]:
+    """Read a marker, whose seal is enough: a damaged list of the other files does not make a job undone."""
+    return unseal(parse_json(path.read_text(encoding="utf-8"), str(path)), str(path))

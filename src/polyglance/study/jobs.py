@@ -3,9 +3,11 @@
 The jobs form a small graph: data -> tokenizer -> vision tower and language models -> runs. Where the largest runs are
 predicted, the prediction stands between the other runs and them. The fingerprint of a job
 covers its own settings, the jobs that it needs and the version of the code, so a finished job is done again exactly
-when something that it depends on has changed.
+when something that it depends on has changed. What a person names by its place (data, checkpoints) is in it by its
+content.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +17,7 @@ from polyglance.config import fingerprint, to_dict
 from polyglance.coverage import Coverage
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.study.config import FamilyConfig, StudyConfig
+from polyglance.study.inputs import digest_inputs
 
 __all__ = ["Job", "JobKind", "is_held_out", "list_jobs", "list_runs", "without_masking"]
 
@@ -36,6 +39,8 @@ class Job:
     """Ids of the jobs that are done before it, or have failed; it does not depend on them."""
     fingerprint: str = ""
     """Fingerprint of its settings and of all jobs that it needs."""
+    by_path: str = ""
+    """The same with inputs as they are named: what older versions noted."""
     family: str = ""
     """Runs: name of their family."""
     size: str = ""
@@ -49,24 +54,34 @@ class Job:
     seed: int = 0
     """Runs: seed of weights and sample order."""
 
+    def is_of(self, mark: object) -> bool:
+        """Tell whether a fingerprint that was noted is that of this job."""
+        return mark in (self.fingerprint, self.by_path)
+
 
 def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
     """List every job of the study, each after those it needs.
 
     Raises:
-        ValueError: two runs have the same name.
+        ValueError: two runs have the same name, or an input cannot be read.
     """
-    graph = _JobGraph()
-    names = {code: own.name for code, own in config.languages.items()}  # prompts have them
-    graph.add((config.data, names) if names else config.data, id="data", kind="data", folder=Path("data"))
+    graph, inputs = _JobGraph(), digest_inputs(config)
+    names = _names_of_own_languages(config)
+    data = (config.data, names) if names else config.data
+    graph.add(_data_settings(config, inputs), data, id="data", kind="data", folder=Path("data"))
     if config.is_micro:
         lengths = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
         settings = (config.coverage, *lengths)
         graph.add(settings, id="tokenizer", kind="tokenizer", folder=Path("tokenizer"), needs=("data",))
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))
+        by_content, by_path = (
+            (config.tower, coverage, (config.image_size, config.patch_size, without_masking(mixture)))
+            for mixture in (_without_cache(config.mixture), config.mixture)
+        )
         graph.add(
-            (config.tower, coverage, (config.image_size, config.patch_size, without_masking(config.mixture))),
+            by_content,
+            by_path,
             id="tower",
             kind="tower",
             folder=Path("starts/tower"),
@@ -88,7 +103,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
                 start=name,
             )
     for family in config.families:
-        _add_runs(graph, config, family)
+        _add_runs(graph, config, family, inputs)
     return tuple(graph.jobs.values()) if config.prediction is None else _predict_largest(graph, config)
 
 
@@ -108,9 +123,9 @@ def _predict_largest(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]
     """Put the prediction between the runs that it is made from and those that it is about."""
     runs = [job for job in graph.jobs.values() if job.kind == "run"]
     known = [job for job in runs if not is_held_out(config, job)]
-    made_from = (config.prediction, [job.fingerprint for job in known])
     graph.add(
-        made_from,
+        (config.prediction, [job.fingerprint for job in known]),
+        (config.prediction, [job.by_path for job in known]),
         id="prediction",
         kind="prediction",
         folder=Path("prediction"),
@@ -124,8 +139,32 @@ def _predict_largest(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:
-    """Return the mixture without what concerns translations alone: a tower is trained on captions."""
-    return replace(mixture, source_masking=SourceMasking())
+    """Return the mixture without what concerns translations, masking and shares of cells: a tower is trained on the
+    captions of one language."""
+    balance = mixture.balance if isinstance(mixture.balance, str) else "cell"
+    return replace(mixture, source_masking=SourceMasking(), balance=balance)
+
+
+def _without_cache(mixture: MixtureConfig) -> MixtureConfig:
+    """Return the mixture without the place of its cache, which nothing depends on."""
+    return replace(mixture, token_cache=None)
+
+
+def _data_settings(config: StudyConfig, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the settings of the data, with the digest of its source in place of paths."""
+    values = to_dict(config.data)
+    if "data" in inputs and config.data.path is not None:
+        values["path"] = inputs["data"]
+    if "data" in inputs and config.data.table is not None:
+        values["table"] = {**values["table"], "table": inputs["data"], "images": ""}
+    if names := _names_of_own_languages(config):
+        values["languages"] = names
+    return values
+
+
+def _names_of_own_languages(config: StudyConfig) -> dict[str, str]:
+    """Return code -> name of the languages that the study declares: prompts have their names."""
+    return {code: own.name for code, own in config.languages.items()}
 
 
 class _JobGraph:
@@ -134,30 +173,37 @@ class _JobGraph:
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}
 
-    def add(self, settings: Any, **details: Any) -> None:
-        """Add a job with a fingerprint of its settings, of its details and of the jobs that it needs."""
+    def add(self, settings: Any, by_path: Any = None, **details: Any) -> None:
+        """Add a job with a fingerprint of its settings, of its details and of the jobs that it needs.
+
+        Args:
+            by_path: the settings with inputs as they are named, if that is another thing.
+        """
         job = Job(**details)
         if job.id in self.jobs:
             raise ValueError(f"two runs are called {job.id}; change widths, samples, starts or a family's name")
-        inputs = [self.jobs[need].fingerprint for need in job.needs]
-        mark = fingerprint(
-            __version__, job.kind, settings, inputs, job.family, job.size, job.start, job.samples, job.seed
+        needed = [self.jobs[need] for need in job.needs]
+        self.jobs[job.id] = replace(
+            job,
+            fingerprint=fingerprint(
+                *(__version__, job.kind, settings, [need.fingerprint for need in needed]),
+                *(job.family, Path(job.size).name, job.start, job.samples, job.seed),
+            ),
+            by_path=fingerprint(
+                *(__version__, job.kind, by_path or settings, [need.by_path for need in needed]),
+                *(job.family, job.size, job.start, job.samples, job.seed),
+            ),
         )
-        self.jobs[job.id] = replace(job, fingerprint=mark)
 
 
-def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> None:
+def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig, inputs: Mapping[str, str]) -> None:
     sizes = [*((f"d{width}", width) for width in family.widths), *((name, 0) for name in family.sizes)]
-    settings = (
-        {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
-        (config.coverage, config.mixture, config.image_size, config.patch_size),
-        config.evaluation,
-        *config.languages.items(),
-        *(() if config.is_micro else (config.engine.precision,)),
-    )
     for seed in config.seeds:
         for start in family.starts:
             for size, width in sizes:
+                moved = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
+                by_content = _run_settings(moved, config, _without_cache(config.mixture))
+                by_path = _run_settings(family, config, config.mixture)
                 for samples in family.samples:
                     is_random = start == "random"
                     label = Path(size).name  # a size may be a folder
@@ -166,7 +212,8 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> No
                     needs += [] if is_random else [_language_model_id(start, width)]
                     needs += ["tower"] if family.tower else []
                     graph.add(
-                        settings,
+                        by_content,
+                        by_path,
                         id=name,
                         kind="run",
                         folder=Path("runs") / name,
@@ -178,6 +225,16 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig) -> No
                         samples=samples,
                         seed=seed,
                     )
+
+
+def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureConfig) -> tuple[Any, ...]:
+    return (
+        {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
+        (config.coverage, mixture, config.image_size, config.patch_size),
+        config.evaluation,
+        *config.languages.items(),
+        *(() if config.is_micro else (config.engine.precision,)),
+    )
 
 
 _FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "layers", "checkpoint")

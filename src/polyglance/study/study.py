@@ -17,6 +17,7 @@ from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.study.config import StudyConfig
+from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import is_done, read_problem, read_state
 from polyglance.study.jobs import Job, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
@@ -125,6 +126,7 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     """
     refuse_in_imported_script()
     with locked(config.out, _VERB):
+        note_inputs(config)
         return _plan(config, _count_workers(workers))
 
 
@@ -140,8 +142,9 @@ def run_study(
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
-    checkpoint, and the table that comes out is the same to the bit. A run that is no longer finite is marked as
-    failed, and the others go on.
+    checkpoint, and the table that comes out is the same to the bit, also after a move. What jobs that are not done need
+    from others is compared with its digests first, and made again if it is damaged. A run that is no longer finite is
+    marked as failed, and the others go on.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -153,8 +156,12 @@ def run_study(
     refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
+    from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
+
     with locked(config.out, _VERB):
         save(config, config.out / "study.toml")
+        note_inputs(config)
+        forget_damaged_jobs(config, say)
         num_slots = _count_workers(workers) if config.is_micro else 1
         plan = _plan(config, num_slots)
         say(

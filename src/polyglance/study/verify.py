@@ -15,7 +15,7 @@ from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.token_cache import verify_token_cache
 from polyglance.train.checkpoint import CheckpointManifest
 
-__all__ = ["Verification", "verify_folder"]
+__all__ = ["Verification", "verify_folder", "verify_place"]
 
 _MAX_RECORD_BYTES = 2**28
 _NOT_COUNTED = (".lock", DIGESTS_NAME)
@@ -45,9 +45,9 @@ def verify_folder(folder: Path) -> Verification:
         raise ValueError(f"{folder}: no such folder")
     checked: dict[Path, str] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_dir() or path.suffix == ".json"):
-        for found, problem in _verify_place(path):
+        for found, problem in verify_place(path):
             checked[found] = checked.get(found) or problem
-    for found, problem in _verify_place(folder):
+    for found, problem in verify_place(folder):
         checked[found] = checked.get(found) or problem
     files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _NOT_COUNTED]
     sizes = [path.stat().st_size for path in checked if path.is_file()]
@@ -59,8 +59,12 @@ def verify_folder(folder: Path) -> Verification:
     )
 
 
-def _verify_place(path: Path) -> Iterator[tuple[Path, str]]:
-    """Yield each file that a folder lists or a record covers, with what is wrong with it; an empty text if nothing."""
+def verify_place(path: Path) -> Iterator[tuple[Path, str]]:
+    """Compare what one place has digests of; yield each file, with what is wrong with it or an empty text.
+
+    Args:
+        path: a folder that lists files, or a record (`manifest.json`, `tokens.json`, ...) that covers some.
+    """
     try:
         if path.is_dir():
             for listed in read_digests(path).values():

@@ -13,6 +13,7 @@ from polyglance.files import seal_files, write_atomically
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
+from polyglance.study.inputs import check_data_source
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
 from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
 from polyglance.study.jobs import Job
@@ -35,6 +36,8 @@ def do_job(config: StudyConfig, job: Job) -> None:
     """
     if is_done(config.out, job):
         return
+    if job.kind == "data":
+        check_data_source(config)
     folder = begin_job(config.out, job)
     try:
         match job.kind:

@@ -267,7 +267,7 @@ class Checkpoints:
                 raise _DamagedError(f"{_MANIFEST} is that of step {manifest.step}")
             files = sorted(manifest.files, key=lambda file: file.name)
             for file in files[self.runtime.rank :: self.runtime.world_size]:
-                if FileDigest.of(folder / Path(file.name).name) != file:
+                if not file.is_of(folder / Path(file.name).name):
                     raise _DamagedError(f"{file.name} is damaged")
         except _DamagedError as error:
             problem = str(error)

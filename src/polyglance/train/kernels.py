@@ -16,12 +16,12 @@ from torch.profiler import ProfilerActivity, profile
 __all__ = ["KernelProfile", "StepTrace", "classify_kernel"]
 
 _KINDS: Mapping[str, tuple[str, ...]] = {
+    "compiled": ("triton_",),  # first: the name goes on with those of the operators that are fused in it
     "messages": ("nccl", "gloo", "c10d"),
     "attention": ("flash", "fmha", "sdpa", "scaled_dot_product", "attention"),
     "optimiser": ("multi_tensor", "adam", "foreach"),
     "convolutions": ("conv", "winograd"),
     "matrix products": ("gemm", "cutlass", "cublas", "nvjet", "aten::mm", "aten::addmm", "aten::bmm", "aten::baddbmm"),
-    "compiled": ("triton",),
     "lookups and sorting": ("gather", "scatter", "index", "embedding", "sort", "topk"),
     "copies and casts": ("memcpy", "memset", "copy", "aten::cat", "catarray"),
     "sums, norms and softmax": ("norm", "softmax", "reduce", "sum"),
@@ -77,7 +77,7 @@ class StepTrace:
         self._profiler.stop()
         events = list(self._profiler.events() or ())
         prefix = "" if self._is_gpu else "aten::"
-        work = [e for e in events if _is_on_gpu(e) == self._is_gpu and e.name.startswith(prefix)]
+        work = [e for e in events if _is_work(e, on_gpu=self._is_gpu) and e.name.startswith(prefix)]
         steps = self._num_steps - self._first_step
         totals: Counter[str] = Counter()
         for event in work:
@@ -98,8 +98,10 @@ def classify_kernel(name: str) -> str:
     return next((kind for kind, parts in _KINDS.items() if any(part in lowered for part in parts)), _OTHER)
 
 
-def _is_on_gpu(event: Any) -> bool:
-    return event.device_type.name == "CUDA"
+def _is_work(event: Any, *, on_gpu: bool) -> bool:
+    """Tell whether an event is work of the device. A span that a program has named, such as the optimiser's step, is
+    shown on the GPU too, over its kernels and the gaps between them."""
+    return (event.device_type.name == "CUDA") == on_gpu and not (on_gpu and event.is_user_annotation)
 
 
 def _looked_up(event: Any) -> Any:

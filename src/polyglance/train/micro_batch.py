@@ -5,6 +5,7 @@ meet, before any weight changes. If the memory does not suffice the size is halv
 run's folder, and a run that goes on keeps its size.
 """
 
+import gc
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -169,6 +170,7 @@ def _halve_until_it_fits(sizes: Sequence[int], planned: int, attempt: Callable[[
         else:
             return size, too_large
         # Outside the handler, whose traceback would keep the tensors of the failed pass.
+        gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         smaller = [other for other in sizes if other <= size // 2]

@@ -12,6 +12,7 @@ import torch
 
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime, join_processes
+from polyglance.engines.devices import avoid_planned_attention
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
@@ -115,9 +116,7 @@ def prepare_objective(
     Raises:
         ValueError: not even one sample fits into the device's memory, or layers that have to be compiled cannot be.
     """
-    if runtime.device.type == "cuda":
-        # cuDNN's attention makes a plan of 7 ms of CPU time for every shape of queries, keys and mask that is new.
-        torch.backends.cuda.enable_cudnn_sdp(False)
+    avoid_planned_attention(runtime.device)
     objective = CaptionObjective(model)
     compiled = CompiledLayers(model) if config.engine.compiles(runtime.device.type) else None
     if config.engine.activation_checkpointing:

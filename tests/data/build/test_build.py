@@ -219,6 +219,29 @@ def test_failed_records_are_tried_again_and_no_others(
     assert shards(recipe.out) == expected
 
 
+def test_damaged_work_is_made_again(recipe_path: Path, built: BuildResult, tmp_path: Path) -> None:
+    """A byte of one file, and of one report, of each step of a build that was killed before its last step was done."""
+    shutil.copytree(built.out, tmp_path / "out")
+    recipe, work = with_out(recipe_path, tmp_path / "out"), tmp_path / "out" / "work"
+    expected = shards(built.out)
+    for step in sorted(path.name for path in work.iterdir()):
+        for is_report in (False, True):
+            shutil.rmtree(tmp_path / "out")
+            shutil.copytree(built.out, tmp_path / "out")
+            shutil.rmtree(tmp_path / "out" / "train")
+            for report in (work / "annotations").glob("*.json"):
+                report.unlink()
+            paths = sorted(p for p in (work / step).iterdir() if p.is_file() and p.name != "step.json")
+            paths = [path for path in paths if (path.suffix == ".json") == is_report]
+            if not paths:
+                continue
+            content = bytearray(paths[-1].read_bytes())
+            content[len(content) // 2] ^= 1
+            paths[-1].write_bytes(content)
+            build(recipe)
+            assert shards(recipe.out) == expected, paths[-1]
+
+
 def test_other_weights_in_an_engines_folder_make_its_step_and_later_ones_again(
     recipe_path: Path, tmp_path: Path
 ) -> None:

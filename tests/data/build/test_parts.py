@@ -80,10 +80,32 @@ def test_changed_inputs_and_failures_are_due_again_and_their_own_file_can_be_use
     assert names(folder) == {"001.json", "001.txt"}
     _, unfinished = folder.sort_out({B: ("input",)}, retry_failed=True)
     assert unfinished == [B]
-    assert names(folder) == {"001.txt"}
+    assert names(folder) == {"001.txt", "001.earlier"}
+    folder.sort_out({B: ("input",)}, retry_failed=True)  # a kill before it was done again
     earlier = PartWork(part=B, folder=folder).earlier_file
     assert earlier is not None
     assert earlier.read_text() == "001"
+
+
+@pytest.mark.parametrize("name", ["001.json", "001.txt", "001.earlier"])
+def test_a_changed_byte_makes_a_part_due_again(name: str, folder: WorkFolder) -> None:
+    do(folder, B, num_failed=1)
+    folder.sort_out({B: ("input",)}, retry_failed=name != "001.json")
+    content = bytearray((folder.path / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder.path / name).write_bytes(content)
+    _, unfinished = folder.sort_out({B: ("input",)}, retry_failed=True)
+    assert unfinished == [B]
+    assert names(folder) == set()
+
+
+def test_a_damaged_mark_does_not_cost_the_work(folder: WorkFolder) -> None:
+    do(folder, A)
+    text = (folder.path / "step.json").read_text()
+    (folder.path / "step.json").write_text(text.replace("settings", "sottings"))
+    with pytest.raises(ValueError, match="damaged"):
+        folder.open("settings")
+    assert names(folder) == {"000.json", "000.txt"}
 
 
 def test_another_fingerprint_empties_the_folder(folder: WorkFolder) -> None:

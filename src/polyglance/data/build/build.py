@@ -25,7 +25,7 @@ from polyglance.data.build.match import (
 from polyglance.data.build.parts import PartId, PartReport, merge_drops
 from polyglance.data.build.pieces import BitextPiecesStep, ImagePiecesStep
 from polyglance.data.build.recipe import Recipe
-from polyglance.data.build.step import Step, digest_inputs, order_steps
+from polyglance.data.build.step import DamagedFilesError, Step, check_files, digest_inputs, order_steps
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
@@ -86,25 +86,45 @@ def build(
     refuse_in_imported_script()
     with locked(recipe.out, "polyglance data build"):
         save(recipe, recipe.out / "recipe.toml")
-        last = make_steps(recipe)
-        files: dict[str, dict[PartId, str]] = {}
-        results = []
-        for step in order_steps(last):
-            reports = do_step(step, files, executor or InProcess(), retry_failed=retry_failed, on_progress=on_progress)
-            files[step.name] = step.folder.digests(reports.values())
-            results.append(_sum_up(step, reports))
-        sources: Sequence[ImagesSource | CaptionedSource | BitextSource]
-        sources = (*recipe.images, *recipe.captioned, *recipe.bitext)
-        images = write_data_sets(
-            last,
-            recipe.out,
-            test_fraction=recipe.output.test_fraction,
-            rows_per_shard=recipe.output.rows_per_shard,
-            source=_list_distinct(str(source.path) for source in sources),
-            licence=_list_distinct(source.licence for source in sources),
-            drops=merge_drops(result.drops for result in results),
-        )
-        return BuildResult(out=recipe.out, images=images, steps=tuple(results))
+        whole: set[tuple[str, PartId]] = set()
+        while True:
+            try:
+                return _build(
+                    recipe, executor or InProcess(), whole, retry_failed=retry_failed, on_progress=on_progress
+                )
+            except DamagedFilesError as error:  # they are removed, so that their parts are due again
+                _log.warning("%s", error)
+
+
+def _build(recipe: Recipe, executor: Executor, whole: set[tuple[str, PartId]], **options: Any) -> BuildResult:
+    """Do all steps, and write the data sets.
+
+    Args:
+        whole: as in `do_step`; what is found whole is added.
+
+    Raises:
+        DamagedFilesError: files of earlier calls are damaged; they are removed.
+    """
+    last = make_steps(recipe)
+    files: dict[str, dict[PartId, str]] = {}
+    results = []
+    for step in order_steps(last):
+        reports = do_step(step, files, executor, whole=whole, **options)
+        files[step.name] = step.folder.digests(reports.values())
+        results.append(_sum_up(step, reports))
+    sources: Sequence[ImagesSource | CaptionedSource | BitextSource]
+    sources = (*recipe.images, *recipe.captioned, *recipe.bitext)
+    images = write_data_sets(
+        last,
+        recipe.out,
+        test_fraction=recipe.output.test_fraction,
+        rows_per_shard=recipe.output.rows_per_shard,
+        source=_list_distinct(str(source.path) for source in sources),
+        licence=_list_distinct(source.licence for source in sources),
+        drops=merge_drops(result.drops for result in results),
+        check=lambda: check_files(last, list(files[last.name]), files, whole),
+    )
+    return BuildResult(out=recipe.out, images=images, steps=tuple(results))
 
 
 def do_step(
@@ -112,6 +132,7 @@ def do_step(
     files: Mapping[str, Mapping[PartId, str]],
     executor: Executor,
     *,
+    whole: set[tuple[str, PartId]] | None = None,
     retry_failed: bool = False,
     on_progress: Show | None = None,
 ) -> dict[PartId, PartReport]:
@@ -119,13 +140,22 @@ def do_step(
 
     Args:
         files: name of each needed step, which is finished -> its files and their digests.
+        whole: names of steps, and files of theirs, that were made or compared with their digests in this call; the
+            others are compared before they are read. None: nothing is compared.
+
+    Raises:
+        DamagedFilesError: files that unfinished parts would read are damaged; they are removed.
     """
     step.folder.open(step.fingerprint)
     inputs = digest_inputs(step, files)
     reports, unfinished = step.folder.sort_out(inputs, retry_failed=retry_failed)
+    if whole is not None:
+        check_files(step, unfinished, files, whole)
     num_records, started_s = 0, time.monotonic()
     for part, report in executor.run(step, {part: inputs[part] for part in unfinished}):
         reports[part] = report
+        if whole is not None:
+            whole |= {(step.name, file) for file in step.folder.digests([report])}
         if report.warning:
             _log.warning("%s: %s", step.name, report.warning)
         num_records += report.num_in

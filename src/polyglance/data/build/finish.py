@@ -2,7 +2,7 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -130,10 +130,14 @@ def write_data_sets(
     source: str,
     licence: str,
     drops: Drops,
+    check: Callable[[], None] = lambda: None,
 ) -> dict[str, int]:
     """Write the data sets `train` and, if a share is held out, `test`. The images' bytes are copied, not decoded.
 
     The content of an image alone decides whether it is held out, so the same picture never changes its data set.
+
+    Args:
+        check: called before files of the steps are read.
 
     Returns:
         Data set -> number of images.
@@ -146,6 +150,7 @@ def write_data_sets(
     for name in names:
         if is_finished(out / name, mark):
             continue
+        check()
         with ShardWriter(
             out / name,
             source=source,

@@ -3,6 +3,7 @@
     work/<step>/step.json         fingerprint of the step that filled the folder
     work/<step>/<file><suffix>    outputs; the name is a `PartId`
     work/<step>/<part>.json       report of a finished part, written last
+    work/<step>/<part>.earlier    report that a part had before it became due again
 
 A part is the unit of resumption. It is a function from files to files: it reads files of earlier steps, writes each of
 its own files under a temporary name, renames it, and writes its report last. A part with a report is finished; anything
@@ -10,7 +11,8 @@ else that a kill left behind is removed or written over. So the place, order and
 nothing in the result.
 
 A report holds digests of what its part was made from. If these differ at the next call, the part is done again; if its
-files are then the same as before, nothing that depends on them is done again.
+files are then the same as before, nothing that depends on them is done again. It holds digests of its part's files too,
+with which they are compared before a later call reads them; a damaged one is made again.
 """
 
 import shutil
@@ -20,14 +22,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from polyglance.config import fingerprint
-from polyglance.files import file_sha256, read_json, replacing, write_json
+from polyglance.config import fingerprint, from_dict
+from polyglance.files import file_sha256, read_record, replacing, write_record
 from polyglance.records import Drops
 
 __all__ = ["PartId", "PartReport", "PartWork", "WorkFolder", "merge_drops"]
 
 _LAYOUT = 3
 """Version of folders and reports. A folder of another version is emptied."""
+_NOT_FILES = (".json", ".partial", ".earlier")
+"""Endings of what is in a folder beside the step's files."""
 
 
 class PartId(NamedTuple):
@@ -129,9 +133,9 @@ class WorkFolder:
         for path in list(self.path.rglob("*.partial")):
             _remove(path)
         mark, info = self.path / "step.json", {"layout": _LAYOUT, "fingerprint": step_fingerprint}
-        if not mark.exists() or read_json(mark) != info:
+        if not mark.exists() or read_record(mark) != info:
             _remove(self.path)
-            write_json(mark, info, indent=None)
+            write_record(mark, info, indent=None)
 
     def file(self, file: PartId) -> Path:
         """Path of an output."""
@@ -139,19 +143,19 @@ class WorkFolder:
 
     def list_files(self, like: PartId | None = None) -> list[PartId]:
         """List the outputs, in order; only those that agree with `like` if it is given."""
-        names = (path.name for path in self.path.iterdir() if not path.name.endswith((".json", ".partial")))
+        names = (path.name for path in self.path.iterdir() if not path.name.endswith(_NOT_FILES))
         files = (PartId.parse(name.removesuffix(self.suffix)) for name in names)
         return sorted(file for file in files if like is None or file.agrees_with(like))
 
     def read_report(self, part: PartId) -> PartReport:
         """Read the report of a finished part."""
-        values = read_json(self._report_path(part))
-        return PartReport(**{**values, "inputs": tuple(values["inputs"])})
+        return _read_report(self._report_path(part))
 
     def write_report(self, part: PartId, report: PartReport, files: Iterable[PartId]) -> None:
         """Write the report of a part, with the digests of its files, which are written before."""
         outputs = {self.file(file).name: _digest(self.file(file)) for file in files}
-        write_json(self._report_path(part), asdict(replace(report, outputs=outputs)), indent=None)
+        write_record(self._report_path(part), asdict(replace(report, outputs=outputs)), indent=None)
+        self._earlier_path(part).unlink(missing_ok=True)
 
     def digests(self, reports: Iterable[PartReport]) -> dict[PartId, str]:
         """Digest of each file that the reports list."""
@@ -167,7 +171,7 @@ class WorkFolder:
         """Find out which parts are finished, and remove all other files.
 
         A part is finished if it has a report with the same inputs. The file of an unfinished part with the part's own
-        name stays: its records may be used again (`PartWork.earlier_file`).
+        name stays if it is as it was reported: its records may be used again (`PartWork.earlier_file`).
 
         Args:
             inputs: digests of what each part is made from now.
@@ -179,21 +183,66 @@ class WorkFolder:
         reports: dict[PartId, PartReport] = {}
         unfinished = []
         for part, digests in inputs.items():
-            report = self.read_report(part) if self._report_path(part).exists() else None
+            report = _find_report(self._report_path(part))
             if report is None or report.inputs != digests or (retry_failed and report.num_failed):
                 unfinished.append(part)
+                self._put_aside(part, report)
             else:
                 reports[part] = report
         kept = {"step.json", *(self._report_path(part).name for part in reports)}
         kept |= {name for report in reports.values() for name in report.outputs}
-        kept |= {self.file(part).name for part in unfinished}
+        kept |= {path.name for part in unfinished for path in (self.file(part), self._earlier_path(part))}
         stale = [path for path in self.path.iterdir() if path.name not in kept]
         for path in sorted(stale, key=lambda path: path.suffix != ".json"):  # a report goes before the files it lists
             _remove(path)
         return reports, unfinished
 
+    def forget(self, files: Iterable[PartId]) -> None:
+        """Remove files, and the reports that list them, so that their parts are done again."""
+        names = {self.file(file).name for file in files}
+        for path in self.path.glob("*.json"):
+            report = _find_report(path) if path.name != "step.json" else None
+            if report is not None and not names.isdisjoint(report.outputs):
+                path.unlink()
+        for name in names:
+            _remove(self.path / name)
+
+    def is_whole(self, file: PartId, digest: str) -> bool:
+        """Tell whether a file has the digest that was reported."""
+        return self.file(file).exists() and _digest(self.file(file)) == digest
+
+    def _put_aside(self, part: PartId, report: PartReport | None) -> None:
+        """Keep the report of a part that is due again, and its own file if it is as reported there."""
+        path, earlier = self._report_path(part), self._earlier_path(part)
+        if report is not None:
+            path.replace(earlier)
+        path.unlink(missing_ok=True)
+        noted = _find_report(earlier)
+        file = self.file(part)
+        if noted is None or not self.is_whole(part, noted.outputs.get(file.name, "")):
+            _remove(file)
+            earlier.unlink(missing_ok=True)
+
     def _report_path(self, part: PartId) -> Path:
         return self.path / f"{part}.json"
+
+    def _earlier_path(self, part: PartId) -> Path:
+        return self.path / f"{part}.earlier"
+
+
+def _read_report(path: Path) -> PartReport:
+    try:
+        return from_dict(PartReport, read_record(path), allow_nan=True)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _find_report(path: Path) -> PartReport | None:
+    """Read a report; None if there is none, or a damaged one: the part is then done again."""
+    try:
+        return _read_report(path) if path.exists() else None
+    except ValueError:
+        return None
 
 
 @dataclass(kw_only=True)

@@ -42,7 +42,11 @@ from polyglance.config import fingerprint
 from polyglance.data.build.parts import PartId, PartReport, PartWork, WorkFolder
 from polyglance.engines import EngineConfig
 
-__all__ = ["Step", "digest_inputs", "do_part", "order_steps"]
+__all__ = ["DamagedFilesError", "Step", "check_files", "digest_inputs", "do_part", "order_steps"]
+
+
+class DamagedFilesError(Exception):
+    """Files of a step differ from what was written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +150,37 @@ def _digest_agreeing(parts: Sequence[PartId], files: Mapping[PartId, str]) -> li
     digests = {key: fingerprint(sorted(group)) for key, group in groups.items()}
     any_file = next(iter(files))
     return [digests.get(part.cut(any_file), "") for part in parts]
+
+
+def check_files(
+    step: Step,
+    parts: Sequence[PartId],
+    files: Mapping[str, Mapping[PartId, str]],
+    whole: set[tuple[str, PartId]],
+) -> None:
+    """Compare the files that parts of a step may read with their digests.
+
+    Args:
+        parts: parts, or files, of the step.
+        files: name of each step before it -> its files and their digests.
+        whole: names of steps, and files of theirs, that need no comparing; those that are found whole are added.
+
+    Raises:
+        DamagedFilesError: some differ. They are removed, with their reports.
+    """
+    damaged: list[str] = []
+    for need in order_steps(step) if parts else ():  # what it needs may read for it what they need
+        found = files.get(need.name) or {}
+        wanted = {part.cut(next(iter(found))) for part in parts} if found else set()
+        chosen = [file for file in found if (need.name, file) not in whole and file.cut(parts[0]) in wanted]
+        bad = [file for file in chosen if not need.folder.is_whole(file, found[file])]
+        whole |= {(need.name, file) for file in chosen if file not in bad}
+        if bad:
+            need.folder.forget(bad)
+        damaged += [str(need.folder.file(file)) for file in bad]
+    if damaged:
+        more = f", and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise DamagedFilesError(f"{damaged[0]}{more}: damaged or missing; made again")
 
 
 def do_part(step: Step, engine: Any, part: PartId, inputs: tuple[str, ...]) -> None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import find_flaw, has_suspect_bytes, is_blank, one_line
+from polyglance.data.cleaning import find_flaw, has_control_inside, has_suspect_bytes, is_blank, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
@@ -172,7 +172,12 @@ def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
     if len(raw) > 8 * max_characters:  # resolved entities and joined blanks shorten a text, but hardly this much
         return "", "a side that is too long"
     text = _ENTITY.sub(lambda match: html.unescape(match[0]), raw) if "&" in raw else raw
-    text = text.strip() if text.isprintable() else one_line(text)
+    if text.isprintable():
+        text = text.strip()
+    elif has_control_inside(text):
+        return "", "a control character inside a word"
+    else:
+        text = one_line(text)
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return ("", problem) if (problem := _find_text_problem(text, max_characters)) else (text, "")

@@ -23,7 +23,7 @@ from polyglance.data.sources.raw_images import (
 )
 from polyglance.records import Drops
 
-__all__ = ["Member", "read_samples", "read_tar"]
+__all__ = ["Member", "read_members", "read_samples", "read_tar"]
 
 _MAX_TEXT_BYTES = 2**24
 
@@ -63,6 +63,14 @@ def read_samples(path: Location, drops: Drops) -> Iterator[tuple[str, list[Membe
 
 
 def _read_members(path: Location, drops: Drops) -> Iterator[Member]:
+    for place, data in read_members(path, drops):
+        name = PurePosixPath(place).name
+        stem, _, suffix = name.partition(".")
+        yield Member(place[: len(place) - len(name)] + stem, suffix.lower(), data)
+
+
+def read_members(path: Location, drops: Drops) -> Iterator[tuple[str, bytes]]:
+    """Yield the files of a tar (.tar, or compressed) in order: name and content. Hidden files are left out."""
     try:
         with path.open("rb") as shard, tarfile.open(fileobj=shard, mode="r|*", tarinfo=_StrictInfo) as tar:
             for info in tar:
@@ -70,15 +78,13 @@ def _read_members(path: Location, drops: Drops) -> Iterator[Member]:
                 name = PurePosixPath(info.name).name
                 if info.isdir() or name.startswith("."):
                     continue
-                stem, _, suffix = name.partition(".")
-                suffix = suffix.lower()
-                limit = MAX_FILE_BYTES if _is_image(suffix) else _MAX_TEXT_BYTES
+                limit = MAX_FILE_BYTES if _is_image(name.lower()) else _MAX_TEXT_BYTES
                 file = tar.extractfile(info) if info.isreg() and info.size <= limit else None
                 if file is None:
                     reason = "image: too many bytes" if info.isreg() else "image: not a regular file in a tar"
                     drops.add(reason, f"{path.name}:{info.name}"[:300])
                     continue
-                yield Member(info.name[: len(info.name) - len(name)] + stem, suffix, file.read())
+                yield info.name, file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         drops.add("shard: damaged or cut short, read up to there", f"{path.name}: {error}"[:300])
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
 
-__all__ = ["Columns", "choose_columns", "is_known_name", "parse_id", "parse_list", "parse_texts"]
+__all__ = ["Columns", "choose_columns", "is_known_name", "list_texts", "parse_id", "parse_list", "parse_texts"]
 
 
 def _split(words: str) -> tuple[str, ...]:
@@ -190,6 +190,14 @@ def _unwrap(value: Any) -> Any:
     if isinstance(value, dict):
         return next((value[key] for key in _INNER_KEYS if isinstance(value.get(key), str)), value)
     return value
+
+
+def list_texts(cell: Any) -> list[Any]:
+    """List what a cell holds: a text, a list of texts or of objects with one text each, or a list in a string. What is
+    no text stays as it is."""
+    if isinstance(cell, str):
+        return list(parse_list(cell) or [cell]) if cell.lstrip().startswith(("[", "(", "array(")) else [cell]
+    return [_unwrap(one) for one in cell] if isinstance(cell, (list, tuple)) else [_unwrap(cell)]
 
 
 def parse_list(text: str) -> tuple[str, ...] | None:

@@ -1,0 +1,57 @@
+"""Base class of the forms that rows of images and texts come in."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from polyglance.tables import TableRow
+
+__all__ = ["IMAGE_NAMES", "SAMPLE_ROWS", "SHARD_PROBLEM", "RowSource"]
+
+IMAGE_NAMES = tuple(
+    "image file_name filename image_path image_file image_name filepath file path img".split()  # noqa: SIM905 - short
+)
+"""Names of the column of images, the best first."""
+SAMPLE_ROWS = 1000
+"""Rows that decide what the columns are."""
+SHARD_PROBLEM = "shard: "
+"""Beginning of the problem of a row that stands for an unknown part of a file, and so is not counted as a row."""
+
+
+class RowSource(ABC):
+    """Rows of named cells, not yet checked, and what the columns are called.
+
+    A row that cannot be read comes out as a row with a problem; what is wrong with the whole is a `ValueError` before
+    the first row.
+    """
+
+    path: Path
+    """File or folder that was given."""
+    table_files: tuple[Path, ...] = ()
+    """Files of the texts, where they are apart from the images."""
+    image_columns: tuple[str, ...] = ()
+    """Columns whose type says that they hold images."""
+    holds_images: bool = False
+    """Whether each row has its own image's bytes, so that rows of one image need not be looked for."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """Form, encoding and compression in words."""
+
+    @abstractmethod
+    def names(self) -> list[str] | None:
+        """Names of the columns; None where every row brings its own."""
+
+    @abstractmethod
+    def read(self, columns: Sequence[str] | None = None) -> Iterator[TableRow]:
+        """Yield the rows in order.
+
+        Args:
+            columns: columns that are read, where that saves work; None: all.
+        """
+
+    def sample(self) -> list[Mapping[str, Any]]:
+        """Read the first rows that can be read, where it is costly without the bytes of images."""
+        return [row.values for row in islice(self.read(), SAMPLE_ROWS) if not row.problem]
