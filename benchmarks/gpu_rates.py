@@ -4,6 +4,7 @@ Each function is the work of a process of its own, so that neither memory nor co
 """
 
 import gc
+import importlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -121,7 +122,8 @@ def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
                 there = batch.to(_device())
                 with torch.autocast(_device(), dtype=dtype):
                     pixels = normalise_pixels(there.images)
-                    loss = model(pixels, there.input_ids, there.attention_mask, labels=there.labels).loss
+                    prompts = there.input_ids, there.attention_mask
+                    loss = model(pixels, *prompts, labels=there.labels, return_logits=True).loss
                 scaler.scale(loss * (batch.num_tokens / num_tokens)).backward()
             scaler.unscale_(optimizer)
             torch.nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -199,12 +201,12 @@ def _own_nats(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
 
 def _cut_nats(states: Tensor, head: Tensor, labels: Tensor) -> Tensor:
     try:
-        from cut_cross_entropy import linear_cross_entropy
+        package: Any = importlib.import_module("cut_cross_entropy")
     except ImportError as error:
         raise ValueError(f"not measured: {error}") from None
     if not states.is_cuda:
         raise ValueError("not measured: cut-cross-entropy computes on GPUs")
-    return linear_cross_entropy(states, head.to(states.dtype), labels, softcap=_SOFTCAP, reduction="none")
+    return package.linear_cross_entropy(states, head.to(states.dtype), labels, softcap=_SOFTCAP, reduction="none")
 
 
 _LOSS_HEADS: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {

@@ -22,47 +22,39 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from polyglance.distributed import Runtime
+from polyglance.distributed import Runtime, divide_micro_batches
 from polyglance.mixture.collate import Batch, collate
 from polyglance.mixture.shapes import divide_by_length
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import count_parameters
 from polyglance.model.micro import MicroConfig
 from polyglance.model.scaling import Network, estimate_step
+from polyglance.study.waiting import draw_published_lengths, waiting_shares
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import distribute, synchronise_gradients
 from polyglance.train.step import CaptionObjective
 
-MEAN_TOKENS = ((16, 61), (17, 58), (60, 55), (47, 40), (45, 32), (44, 41), (45, 41))
-"""Mean prompt and target tokens of the seven published cells."""
-IMAGE_TOKENS, MAX_TOKENS = 50, 128
+IMAGE_TOKENS = 50
 MACHINES = ((2, 4, 32), (8, 1, 32), (8, 4, 32), (8, 4, 64), (64, 2, 32))
 """Processes, passes a step, samples a pass."""
 WIDTH, VOCABULARY, SAMPLES, PASSES, STEPS = 256, 8192, 8, 2, 9
 WARM_UP = 3
 
 
-def draw_lengths(random: np.random.Generator, num_samples: int) -> np.ndarray:
-    means = np.array(MEAN_TOKENS)[np.arange(num_samples) % len(MEAN_TOKENS)]
-    return np.clip(random.gamma(6, means / 6).round().astype(int), 4, MAX_TOKENS)
-
-
 def measure_waiting(world_size: int, passes: int, size: int, num_steps: int = 20) -> dict[str, float]:
     """Return the time lost by waiting over the time of a step, for replicas and shards, and the padding."""
     random = np.random.default_rng(0)
-    processes = [Runtime(rank=r, world_size=world_size, device=torch.device("cpu")) for r in range(world_size)]
-    neighbours = np.array([process.local_micro_batches(world_size * passes) for process in processes])
+    neighbours = np.array([divide_micro_batches(world_size * passes, rank, world_size) for rank in range(world_size)])
     sums = dict.fromkeys(("padding", "ddp random", "ddp neighbours", "fsdp random", "fsdp neighbours"), 0.0)
     for _ in range(num_steps):
-        lengths = draw_lengths(random, world_size * passes * size)
+        lengths = draw_published_lengths(random, world_size * passes * size)
         longest = lengths[divide_by_length(lengths, world_size * passes)].max(1)
         positions = size * (longest.sum(1) + IMAGE_TOKENS)
         sums["padding"] += 1 - (lengths.sum() + IMAGE_TOKENS * len(lengths)) / positions.sum()
         orders = {"random": random.permutation(len(positions)).reshape(world_size, passes), "neighbours": neighbours}
         for name, order in orders.items():
-            divided, mean = positions[order], positions.sum() / world_size
-            sums[f"ddp {name}"] += divided.sum(1).max() / mean - 1
-            sums[f"fsdp {name}"] += divided.max(0).sum() / mean - 1
+            for strategy, share in waiting_shares(positions[order]).items():
+                sums[f"{strategy} {name}"] += share
     return {name: value / num_steps for name, value in sums.items()}
 
 

@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=20_000, help="images in the data set (default %(default)s)")
     parser.add_argument("--side", type=int, default=64, help="side of an image in pixels (default %(default)s)")
     arguments = parser.parse_args()
-    pictures = [_picture(index, arguments.side) for index in range(min(arguments.images, 500))]
+    pictures = [_picture(index, arguments.side) for index in range(min(arguments.images, 3000))]
     print(f"{arguments.images} images of {np.mean([len(picture) for picture in pictures]):,.0f} bytes")
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "set"

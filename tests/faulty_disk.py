@@ -6,16 +6,23 @@
         ...
     with FaultyDisk(folder, fail_at=3, error=errno.ENOSPC): ...   # the third call fails
 
+`SlowDisk` lets each call seem to take long, and `FailingReads` lets the reads of a file fail.
+
 The model is that of POSIX: the content of a file is on the disk after its fsync, and a name (a rename, a removal, a new
 file) after the fsync of its folder. What was not synced may be there or not: the content may be lost though the name is
 there, and of several changes of names any may be lost.
 """
 
 import builtins
+import errno
+import io
 import itertools
 import os
 import shutil
+import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -130,3 +137,88 @@ class FaultyDisk:
                     (where / name).parent.mkdir(parents=True, exist_ok=True)
                     (where / name).write_bytes(content)
                 yield where
+
+
+class SlowDisk:
+    """Let the clocks of the program say that each call of the disk took long, without sleeping.
+
+    Args:
+        delay_s: seconds that each `open`, `os.fsync`, `os.replace` and `os.rename` in the folder seems to take.
+    """
+
+    def __init__(self, folder: Path, *, delay_s: float) -> None:
+        self.folder, self._delay_s = str(folder), delay_s
+        self.num_calls: Counter[str] = Counter()
+        self._stack = ExitStack()
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the calls seem to have taken so far."""
+        return self.num_calls.total() * self._delay_s
+
+    def __enter__(self) -> "SlowDisk":
+        for module, name in ((os, "fsync"), (os, "replace"), (os, "rename"), (builtins, "open"), (io, "open")):
+            self._stack.enter_context(mock.patch.object(module, name, self._delay(getattr(module, name), name)))
+        for name in ("monotonic", "perf_counter", "time"):
+            true = getattr(time, name)
+            self._stack.enter_context(mock.patch.object(time, name, lambda true=true: true() + self.waited_s))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _delay(self, true: Any, name: str) -> Any:
+        def call(*args: Any, **options: Any) -> Any:
+            where = f"/proc/self/fd/{args[0]}" if name == "fsync" else args[0]
+            path = os.path.realpath(where) if isinstance(where, (str, os.PathLike)) else ""
+            self.num_calls[name] += path.startswith(self.folder)
+            return true(*args, **options)
+
+        return call
+
+
+class FailingReads:
+    """Let the reads of one file that is opened in a folder fail, as those of a broken disk do.
+
+    Args:
+        fail_at: number, from 1, of the opened file whose reads fail; None: none do.
+    """
+
+    def __init__(self, folder: Path, *, fail_at: int | None = None, error: int = errno.EIO) -> None:
+        self.folder, self._fail_at, self._error = str(folder), fail_at, error
+        self.num_opened = 0
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "FailingReads":
+        true = io.open
+
+        def open_file(file: Any, mode: str = "r", *args: Any, **options: Any) -> Any:
+            opened = true(file, mode, *args, **options)
+            if (
+                isinstance(file, (str, os.PathLike))
+                and str(file).startswith(self.folder)
+                and not set(mode) & set("wax+")
+            ):
+                self.num_opened += 1
+                if self.num_opened == self._fail_at:
+                    return self._break(opened)
+            return opened
+
+        for module in (builtins, io):
+            self._stack.enter_context(mock.patch.object(module, "open", open_file))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def _break(self, opened: Any) -> Any:
+        def fail(*_: Any, **__: Any) -> Any:
+            raise OSError(self._error, os.strerror(self._error), str(opened.name))
+
+        broken = mock.MagicMock(wraps=opened)
+        broken.__enter__.return_value = broken
+        broken.__exit__.side_effect = lambda *_: opened.close()
+        broken.__iter__.side_effect = fail
+        for name in ("read", "readinto", "readline", "readlines", "read1", "readall"):
+            setattr(broken, name, mock.Mock(side_effect=fail))
+        return broken

@@ -9,8 +9,26 @@ from typing import Any
 
 import pytest
 
-from polyglance.files import read_json, read_record, replacing_folder, seal_files, write_json, write_record
-from tests.faulty_disk import FaultyDisk
+from polyglance.config import load, save, to_dict
+from polyglance.data.build.parts import PartId, PartReport, PartWork, WorkFolder
+from polyglance.data.shard import ShardReader
+from polyglance.data.world import WorldConfig, generate
+from polyglance.evaluate.prediction_set import PredictionInfo, read_prediction_rows
+from polyglance.evaluate.score_report import read_scores
+from polyglance.files import (
+    check_digest,
+    read_digests,
+    read_json,
+    read_record,
+    replacing_folder,
+    seal_files,
+    write_json,
+    write_record,
+)
+from polyglance.laws import Law
+from polyglance.run_records import read_runs
+from tests.faulty_disk import FailingReads, FaultyDisk
+from tests.study.small_records import write_laws, write_scored
 
 OLD, NEW = {"step": 1, "text": "old" * 50}, {"step": 2, "text": "new" * 70}
 
@@ -111,3 +129,61 @@ def test_every_call_fails_once(
     write(folder, NEW)
     assert read(folder) == NEW
     assert read_json(next(iter(sorted(folder.rglob("a.json"))))) is not None
+
+
+def read_manifest_and_images(folder: Path) -> Any:
+    reader = ShardReader(folder)
+    return reader.images(range(len(reader))), list(reader.annotations())
+
+
+def read_list(folder: Path) -> Any:
+    for name in read_digests(folder):
+        check_digest(folder / name)
+    return sorted(read_digests(folder))
+
+
+READERS: dict[str, Callable[[Path], Any]] = {
+    "scored": lambda folder: (read_scores(folder).as_dict(), read_prediction_rows(folder), PredictionInfo.read(folder)),
+    "laws": lambda folder: (Law.load(folder / "law.json").to_dict(), read_runs(folder / "runs.csv"), read_list(folder)),
+    "train": read_manifest_and_images,
+    "step": lambda folder: sorted(map(str, WorkFolder(folder, ".txt").sort_out({PartId(): ()}, retry_failed=False)[0])),
+    "data.toml": lambda folder: to_dict(load(WorldConfig, folder / "data.toml")),
+}
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    write_scored(tmp_path / "scored")
+    write_laws(tmp_path / "laws")
+    generate(WorldConfig(languages=("en",), num_train_images=8, num_test_images=2), tmp_path)
+    (tmp_path / "data.toml").mkdir()
+    save(WorldConfig(seed=3), tmp_path / "data.toml" / "data.toml")
+    folder = WorkFolder(tmp_path / "step", ".txt")
+    folder.open("a")
+    work = PartWork(part=PartId(), folder=folder)
+    with work.writing() as path:
+        path.write_text("records")
+    folder.write_report(PartId(), PartReport(num_in=1, num_out=1), work.files)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_read_that_fails_is_an_error_in_one_line_and_never_another_result(written: Path, name: str) -> None:
+    """EIO at the first read of each file that is opened."""
+    folder, read = written / name, READERS[name]
+    expected, messages = read(folder), []
+    for number in range(1, 100):
+        copy = shutil.copytree(folder, written / f"{name}-{number}")  # nothing of it was compared before
+        with FailingReads(copy, fail_at=number) as disk:
+            try:
+                found = read(copy)
+            except (OSError, ValueError) as error:
+                messages.append(str(error))
+                found = None
+        if disk.num_opened < number:
+            break
+        assert found in (None, expected, [])  # a part whose report cannot be read is done again
+    assert disk.num_opened < number
+    assert messages or name == "step"
+    assert not any("\n" in message for message in messages)
+    assert read(folder) == expected

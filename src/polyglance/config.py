@@ -31,7 +31,7 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["fingerprint", "from_dict", "load", "save", "to_dict"]
+__all__ = ["fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
 
 T = TypeVar("T")
 
@@ -64,10 +64,7 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
         raise ValueError(f"{path}: is a folder; expected a TOML file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
-    try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from None
+    values = parse_toml(text, str(path))
     overridden = {key: override for override in overrides for key in [_override(values, override)]}
     try:
         return from_dict(cls, values)
@@ -79,6 +76,23 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
                 raise ValueError(f"--set {override}: {misfit}") from None
         line = _line_of(text, misfit.path)
         raise ValueError(f"{path}:{line}: {misfit}" if line else f"{path}: {misfit}") from None
+
+
+def parse_toml(text: str, where: str) -> dict[str, Any]:
+    """Parse TOML text.
+
+    Args:
+        where: file, for the error message.
+
+    Raises:
+        ValueError: not TOML, nested too deeply, or a number with thousands of digits: one line.
+    """
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise ValueError(f"{where}: not valid TOML: nested too deeply") from None
+    except ValueError as error:  # tomllib's own errors, and those of numbers with too many digits
+        raise ValueError(f"{where}: not valid TOML: {error}") from None
 
 
 def from_dict(cls: type[T], values: Mapping[str, Any], *, allow_nan: bool = False) -> T:
@@ -238,8 +252,8 @@ def _override(values: dict[str, Any], override: str) -> str:
     if not separator or not key:
         raise ValueError(f"--set {override}: expected key=value, for example optim.lr=3e-4")
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}", f"--set {override}")["value"]
+    except ValueError:
         value = text  # a bare word is a string: train.schedule=cosine
     *parents, last = key.split(".")
     table: Any = values

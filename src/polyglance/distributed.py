@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Precision", "Runtime", "RuntimeConfig", "is_main_process", "join_processes"]
+__all__ = ["Precision", "Runtime", "RuntimeConfig", "divide_micro_batches", "is_main_process", "join_processes"]
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -163,15 +163,8 @@ class Runtime:
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
     def local_micro_batches(self, num_micro_batches: int) -> tuple[int, ...]:
-        """Return the numbers of the micro-batches of every optimiser step that this process computes, one a pass.
-
-        Micro-batches are numbered from the longest to the shortest. In each pass the processes take neighbours, which
-        take about equally long, in one order and then in the other: none waits long for another, neither in a pass,
-        where shards exchange weights, nor at the end of the step.
-        """
-        num_passes = num_micro_batches // self.world_size
-        places = (self.rank, self.world_size - 1 - self.rank)
-        return tuple(number * self.world_size + places[number % 2] for number in range(num_passes))
+        """Return the numbers of the micro-batches of every optimiser step that this process computes, one a pass."""
+        return divide_micro_batches(num_micro_batches, self.rank, self.world_size)
 
     def all_sum(self, values: np.ndarray) -> np.ndarray:
         """Add up the arrays of all processes, elementwise, as float64: counts stay exact."""
@@ -226,6 +219,17 @@ class Runtime:
             import torch
 
             torch.cuda.synchronize(self.device)
+
+
+def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> tuple[int, ...]:
+    """Return the numbers of the micro-batches of an optimiser step that a process computes, one a pass.
+
+    Micro-batches are numbered from the longest to the shortest. In each pass the processes take neighbours, which take
+    about equally long, in one order and then in the other: none waits long for another, neither in a pass, where shards
+    exchange weights, nor at the end of the step.
+    """
+    places = (rank, world_size - 1 - rank)
+    return tuple(number * world_size + places[number % 2] for number in range(num_micro_batches // world_size))
 
 
 def is_main_process() -> bool:

@@ -3,12 +3,14 @@
 import platform
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from polyglance import __version__
 
-__all__ = ["describe_environment", "describe_gpus", "read_versions"]
+__all__ = ["describe_environment", "describe_gpus", "read_commit", "read_versions"]
 
 _PACKAGES = ("polyglance", "torch", "transformers", "tokenizers", "numpy", "pyarrow")
 
@@ -30,6 +32,18 @@ def describe_environment() -> dict[str, Any]:
         "system": platform.platform(),
         **describe_gpus(),
     }
+
+
+@cache
+def read_commit() -> str:
+    """Return the commit that this package is checked out at, shortened; empty where its folder is no checkout."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "log", "-1", "--format=%h", "--", str(folder)]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return answer.stdout.strip()
 
 
 def describe_gpus() -> dict[str, Any]:

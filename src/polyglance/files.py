@@ -49,6 +49,7 @@ __all__ = [
     "replacing",
     "replacing_folder",
     "seal_files",
+    "unlist_files",
     "unseal",
     "write_atomically",
     "write_json",
@@ -351,6 +352,13 @@ def seal_files(folder: Path, names: Iterable[str]) -> None:
     _write_digests(folder, listed)
 
 
+def unlist_files(folder: Path, names: Iterable[str]) -> None:
+    """Take files that are about to change from the list of their folder, if it has one."""
+    gone, listed = set(names), read_digests(folder)
+    if not gone.isdisjoint(listed):
+        _write_digests(folder, {name: file for name, file in listed.items() if name not in gone})
+
+
 def read_digests(folder: Path) -> Mapping[str, FileDigest]:
     """Return the listed files of a folder by name; empty where it has no `polyglance-digests.json`.
 
@@ -425,14 +433,14 @@ def _compare(path: Path, content: bytes) -> None:
 
 @lru_cache(maxsize=64)
 def _read_digests(path: Path, size_bytes: int, changed_ns: int, inode: int) -> Mapping[str, FileDigest]:  # noqa: ARG001 - another of them, another file
-    values = read_record(path)
     try:
+        values = read_record(path)
         files = [FileDigest(**entry) for entry in values.pop("files")]
         if values:
             raise ValueError(f"{min(values)!r}")
         return {str(file.name): file for file in files}
     except (KeyError, TypeError, ValueError) as error:
-        raise DamagedError(f"{path}: damaged ({error})") from None
+        raise DamagedError(f"{path}: damaged ({error}); remove it to use the files beside it as they are") from None
 
 
 def _write_digests(folder: Path, listed: Mapping[str, FileDigest]) -> None:
@@ -444,8 +452,7 @@ def _relisted(path: Path) -> Iterator[None]:
     """Take a file that is listed from the list while the block replaces it, and list the new one afterwards."""
     is_listed = path.name != DIGESTS_NAME and path.name in read_digests(path.parent)
     if is_listed:
-        listed = read_digests(path.parent)
-        _write_digests(path.parent, {name: file for name, file in listed.items() if name != path.name})
+        unlist_files(path.parent, [path.name])
     yield
     if is_listed:
         seal_files(path.parent, [path.name])

@@ -256,8 +256,11 @@ def is_in_another_language(text: str, code: str) -> bool:
     if not knows_language(code):
         return False
     words = text.split()
-    found = [judge_language(" ".join(part), code) for part in (words, words[::2], words[1::2])]
-    return {one.verdict for one in found} == {"other"} and len({one.language for one in found}) == 1
+    whole = judge_language(" ".join(words), code)
+    if whole.verdict != "other":
+        return False
+    halves = (judge_language(" ".join(words[start::2]), code) for start in (0, 1))
+    return all(half.verdict == "other" and half.language == whole.language for half in halves)
 
 
 def _without_addresses(text: str) -> str:

@@ -3,7 +3,25 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-__all__ = ["EXTRAS", "describe_missing"]
+__all__ = ["EXTRAS", "EXTRA_MODULES", "describe_missing"]
+
+EXTRA_MODULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "train": ("torch", "transformers", "safetensors", "tokenizers", "fsspec", "PIL", "jinja2"),
+        "parquet": ("pyarrow",),
+        "plots": ("matplotlib",),
+        "ray": ("ray",),
+        "mt": ("ctranslate2", "sentencepiece", "sacremoses"),
+        "search": ("faiss",),
+        "track": ("trackio",),
+        "wandb": ("wandb",),
+        "tensorboard": ("tensorboard",),
+        "segment": ("jieba", "pythainlp"),
+        "segment-ja": ("sudachipy", "MeCab"),
+        "segment-ko": ("mecab_ko",),
+    }
+)
+"""Extra of pyproject.toml -> the modules that it installs."""
 
 EXTRAS: Mapping[str, str] = MappingProxyType(
     {

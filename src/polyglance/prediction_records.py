@@ -1,5 +1,6 @@
 """Predictions of runs that were made before the runs: predictions.json is read and written here only."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -7,7 +8,7 @@ from typing import Self
 from polyglance.config import from_dict, to_dict
 from polyglance.files import read_record, write_record
 
-__all__ = ["RunPrediction", "RunPredictions"]
+__all__ = ["ChosenForm", "RunPrediction", "RunPredictions"]
 
 _FORMAT = 1
 
@@ -28,6 +29,25 @@ class RunPrediction:
     """Upper end."""
     num_runs: int
     """Runs that the law was fitted to."""
+    form: str = ""
+    """Form of the law, such as `additive(P, S)`; empty in older records, which are of the product law."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenForm:
+    """Form of the law that one loss of a family is predicted with, and how it was chosen (`laws.rehearsal`)."""
+
+    family: str
+    target: str
+    """Column of runs.csv."""
+    form: str
+    errors: Mapping[str, float]
+    """Form -> mean of |ln(predicted / measured)| in the rehearsals."""
+    protocol: str
+    """Runs that were predicted in the rehearsals: `smaller corners` of the grid, each one (`leave one out`), or
+    `none`."""
+    num_runs: int
+    """Runs that were predicted in the rehearsals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +57,8 @@ class RunPredictions:
     confidence: float
     """Confidence of the intervals."""
     predictions: tuple[RunPrediction, ...]
+    forms: tuple[ChosenForm, ...] = ()
+    """Form of each family and loss; empty in older records."""
     already_measured: tuple[str, ...] = ()
     """Runs that were finished when they were predicted, so that this is no prediction in the strict sense."""
     problems: tuple[str, ...] = ()

@@ -136,6 +136,12 @@ def _is_traditional(text: str) -> bool:
     """Whether Chinese characters are the traditional ones. GB 2312 has no character that was simplified, and Big5 has
     no simplified one: what only one of them has tells the two apart."""
     characters = _letters("Hani").findall(text)
+    try:
+        "".join(characters).encode("gb2312")  # most texts: not one character is traditional
+    except UnicodeEncodeError:
+        pass
+    else:
+        return False
     sets = [_find_sets(character) for character in characters]
     only_big5 = sum("big5" in of and "gb2312" not in of for of in sets)
     only_gb2312 = sum("gb2312" in of and "big5" not in of for of in sets)
@@ -149,6 +155,8 @@ def _find_sets(character: str) -> tuple[str, ...]:
 
 
 def _is_japanese(text: str) -> bool:
+    if _letters("Kana").search(text) is None:
+        return False
     num_kana = len(_letters("Kana").findall(text))
     return num_kana >= 3 and num_kana > 0.2 * (num_kana + len(_letters("Hani").findall(text)))
 

@@ -8,7 +8,15 @@ import csv
 import io
 from collections.abc import Sequence
 
-__all__ = ["escape_latex", "escape_markdown", "format_csv_rows", "format_latex_line", "format_markdown_line"]
+__all__ = [
+    "escape_latex",
+    "escape_markdown",
+    "format_csv_rows",
+    "format_latex_comment",
+    "format_latex_line",
+    "format_markdown_line",
+    "is_formula",
+]
 
 _MARKDOWN = frozenset("\\`*_{}[]<>#|~&$")
 _LATEX = {
@@ -45,6 +53,16 @@ def format_latex_line(cells: Sequence[str]) -> str:
     return " & ".join(cells) + r" \\"
 
 
+def format_latex_comment(text: str) -> str:
+    """Return a text as a comment of LaTeX, which ends with its line."""
+    return f"% {_on_one_line(text)}"
+
+
+def is_formula(text: str) -> bool:
+    """Tell whether a spreadsheet would take a cell with this text for a formula."""
+    return text.lstrip(" ").startswith(_FORMULA_STARTS)
+
+
 def format_csv_rows(rows: Sequence[Sequence[object]]) -> str:
     """Return rows as CSV. Numbers stand as they are; texts that would be formulas get an apostrophe."""
     file = io.StringIO()
@@ -62,4 +80,4 @@ def _defuse(cell: object) -> object:
     if not isinstance(cell, str):
         return cell
     text = cell.replace("\r", "\n")  # the csv module writes a lone \r without quotes, and readers end a row there
-    return f"'{text}" if text.lstrip(" ").startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if is_formula(text) else text

@@ -1,13 +1,15 @@
 """Columns of a table: what they are taken for, the forms they have, and what is shown of that."""
 
 import gzip
+import tarfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from importing import captions_of, json_lines, run, stored
 
-from polyglance.data.importer import ImportConfig, format_plan, plan_import
+from polyglance.data.import_plan import format_plan
+from polyglance.data.importer import ImportConfig, plan_import
 
 
 def test_a_column_is_a_language_only_if_it_reads_as_one(tmp_path, images):
@@ -107,4 +109,25 @@ def test_a_plan_shows_what_was_decided_and_writes_nothing(tmp_path, images):
     shown = format_plan(plan)
     assert "cells between tabs, without quotes, utf-16-le" in shown
     assert "column 'id': left out: numbers    7 | 8" in shown
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_plan_of_every_kind_of_input(tmp_path, images):
+    (images / "0.en.txt").write_bytes("a dog\n".encode("utf-16"))
+    (images / "1.en.txt").write_text("a cat")
+    with tarfile.open(tmp_path / "s.tar", "w") as tar:
+        tar.add(images, "d")
+    for path in (images, tmp_path / "s.tar"):
+        shown = format_plan(plan_import(ImportConfig(out=tmp_path / "out", images=path)))
+        assert "column 'en': en    [a dog] | [a cat]" in shown
+        assert "texts in utf-16-le, utf-8" in shown
+        assert "en: a dog | a cat" in shown
+    units = "".join(
+        f'<tu><tuv xml:lang="EN-us"><seg>a dog {n}</seg></tuv><tuv xml:lang="fr"><seg>un chien {n}</seg></tuv></tu>'
+        for n in range(3)
+    )
+    (tmp_path / "m.tmx").write_bytes(f"<tmx><body>{units}</body></tmx>".encode("utf-16"))
+    shown = format_plan(plan_import(ImportConfig(out=tmp_path / "out", table=tmp_path / "m.tmx")))
+    assert "translation memory (TMX), utf-16-le; without images: name it under [[bitext]]" in shown
+    assert "column 'EN-us': en, in 3 units    a dog 0 | a dog 1" in shown
     assert not (tmp_path / "out").exists()

@@ -427,6 +427,12 @@ def tars_with_the_same_keys(tmp: Path) -> dict[str, object]:
     return {"images": tmp / "d"}
 
 
+@case("holds both s.tar and 0.png; give the tar by its name")
+def tar_beside_images(tmp: Path) -> dict[str, object]:
+    tar(tmp / "d/s.tar", beside(1))
+    return {"images": pictures(tmp / "d")}
+
+
 @case({"0.png": both(0)}, {"shard: damaged or cut short, read up to there": 1, "no text": 1})
 def tar_cut_short(tmp: Path) -> dict[str, object]:
     whole = tar(tmp / "s.tar", beside(0) + beside(1))
@@ -531,6 +537,39 @@ def karpathy_flickr30k(tmp: Path) -> dict[str, object]:
 @case("not a single row|no column 'image'")
 def karpathy_without_raw(tmp: Path) -> dict[str, object]:
     return {"table": write(tmp / "d.json", json.dumps(karpathy(raw="text"))), "images": pictures(tmp / "i")}
+
+
+@case({"0.png": {"en": [EN[0]]}, "1.png": {"en": EN[1:]}})
+def json_of_captions_by_image(tmp: Path) -> dict[str, object]:
+    table = write(tmp / "d.json", json.dumps({"0.png": EN[0], "1.png": EN[1:]}))
+    return {"table": table, "images": pictures(tmp / "i"), "columns": ("caption=en",)}
+
+
+@case(THREE)
+def json_of_languages_by_image(tmp: Path) -> dict[str, object]:
+    return {"table": write(tmp / "d.json", json.dumps(THREE)), "images": pictures(tmp / "i")}
+
+
+@case("not a single row can be used .no text: 3")
+def lists_of_records_with_languages(tmp: Path) -> dict[str, object]:
+    texts = [[{"lang": "en", "text": EN[n]}, {"lang": "de", "text": DE[n]}] for n in range(3)]
+    pq.write_table(hugging_face(captions=texts), tmp / "t.parquet")
+    return {"table": tmp / "t.parquet", "columns": ("captions=en",)}
+
+
+@case(
+    {"0.png": {"en": [EN[0]]}, "2.png": {"en": ["none of them is red"]}},
+    {"text: empty, written as nan, null or none": 1, "no text": 1},
+)
+def missing_texts_as_words(tmp: Path) -> dict[str, object]:
+    text = f"image,en,de\n0.png,{EN[0]},nan\n1.png,NaN,[]\n2.png,none of them is red,\n"
+    return {"table": write(tmp / "t.csv", text), "images": pictures(tmp / "i")}
+
+
+@case("give it as the table")
+def table_that_was_not_named(tmp: Path) -> dict[str, object]:
+    write(pictures(tmp / "d") / "captions.csv", CSV)
+    return {"images": tmp / "d"}
 
 
 @case("the object's keys are: 'a'")

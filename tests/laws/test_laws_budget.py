@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_laws_roles import law_of
+from test_laws_roles import TRANSFORMS, law_of
 
 from polyglance.laws import Budget, Candidate, PlanConfig, plan_with_law, read_candidates, spend_budget
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_answered_is_refused(law, options, message):
 
 def test_a_question_has_a_target_or_a_budget():
     with pytest.raises(ValueError, match="or a budget to spend: max_gmac"):
-        PlanConfig(budget=Budget(max_tokens=1e12))
+        spend_budget(PlanConfig(budget=Budget(max_tokens=1e12)), additive())
     with pytest.raises(ValueError, match="`moves` has no effect without a target"):
         PlanConfig(budget=Budget(max_gmac=1e12), moves={"N": 1e9})
     with pytest.raises(ValueError, match="`inference_tokens` has no effect beside a target"):
@@ -193,7 +193,7 @@ def test_a_question_has_a_target_or_a_budget():
 
 
 def random_question(rng):
-    """Return a random law with draws, candidates (or none), and a budget."""
+    """Return a random law with draws, of a loss or a score, candidates (or none), and a budget."""
     if rng.random() < 0.5:
         names = ("N", "D")
         centre = {"A": 400.0, "B": 410.0, "E": 1.7, "alpha": rng.uniform(0.2, 0.5), "beta": rng.uniform(0.2, 0.5)}
@@ -203,7 +203,7 @@ def random_question(rng):
         centre = {"b0": 400.0, "b_size": -rng.uniform(0.1, 0.3), "b_seen": -rng.uniform(0.1, 0.3), "eps": 1.0}
         form, columns, unit = "product", {"size": "params", "seen": "tokens"}, "token"
     draws = [{k: v * np.exp(0.05 * rng.standard_normal()) for k, v in centre.items()} for _ in range(20)]
-    law = law_of(form, columns, centre, draws if rng.random() < 0.7 else ())
+    law = law_of(form, columns, centre, draws if rng.random() < 0.7 else (), TRANSFORMS[rng.integers(4)])
     slope, models = 1.0, ()
     if rng.random() < 0.7:
         slope = rng.uniform(0.8, 1.2)
@@ -229,9 +229,9 @@ def random_question(rng):
 
 
 def loss_along(law, names, sizes, budget, gmac):
-    """Return the loss of sizes with the most data that every limit allows; gmac is that of one token."""
+    """Return the loss (or score) of sizes with the most data that every limit allows; gmac is that of one token."""
     data = np.min([cap / LIMITED[limit](gmac, 1.0) * np.ones_like(sizes) for limit, cap in budget.items()], axis=0)
-    return np.exp(law.only.log_mean({names[0]: sizes, names[1]: data})[0]), data
+    return law.only.predict({names[0]: sizes, names[1]: data}).mean, data
 
 
 def test_budgets_are_spent_as_a_brute_force_search_does_for_500_random_questions():
@@ -241,7 +241,8 @@ def test_budgets_are_spent_as_a_brute_force_search_does_for_500_random_questions
         law, names, slope, models, budget = random_question(rng)
         fixed = {"gmac_per_gpu_s": 1e5, "gpus": 4, "price_per_gpu_hour": 2.0}
         fixed |= {"tokens_per_sample": 64.0} if "max_samples" in budget else {}
-        plan = ask(law, models, **budget, **fixed)
+        served = {"inference_tokens": 10 ** rng.uniform(8, 15)} if rng.random() < 0.5 else {}
+        plan = ask(law, models, **budget, **fixed, **served)
         memory = budget.pop("max_memory_gb", np.inf) * 1e9 / 16
         largest = min(memory, 1e18)
         low, high = 1.0, largest
@@ -251,6 +252,8 @@ def test_budgets_are_spent_as_a_brute_force_search_does_for_500_random_questions
             high = min(high, memory)
         if plan.best:
             check_best(plan, law, names, slope, budget, (low, high))
+        if plan.best and served and not plan.best.is_corner:
+            check_total(plan, law, names, slope, budget, served["inference_tokens"])
         fitting = {}
         for model in models:
             (loss,), (data,) = loss_along(law, names, np.array([model.P]), budget, 2 * model.F_gmac)
@@ -258,7 +261,8 @@ def test_budgets_are_spent_as_a_brute_force_search_does_for_500_random_questions
                 fitting[model.name] = loss
         shown = {option.name: option.loss.value for option in plan.options if option.status == "ok"}
         assert shown == pytest.approx(fitting, rel=1e-9)
-        assert plan.chosen == min(fitting, key=fitting.get, default=None)
+        best = max if law.only.transform.is_score else min
+        assert plan.chosen == best(fitting, key=fitting.get, default=None)
         check_notes(plan, {model.name: model.P for model in models})
     assert 20 < corners < 250
 
@@ -269,19 +273,39 @@ def check_best(plan, law, names, slope, budget, ends):
     for _ in range(6):
         sizes = np.exp(np.linspace(low, high, 401))
         losses, _ = loss_along(law, names, sizes, budget, 2 * (sizes / 1e9) ** slope)
-        best = int(losses.argmin())
+        best = int(losses.argmax() if law.only.transform.is_score else losses.argmin())
         low, high = np.log(sizes[max(best - 1, 0)]), np.log(sizes[min(best + 1, 400)])
     assert plan.best.loss.value == pytest.approx(losses[best], rel=1e-6)
-    assert plan.best.loss.value <= losses[best] * (1 + 1e-9)
+    sign = -1 if law.only.transform.is_score else 1
+    assert sign * plan.best.loss.value <= sign * losses[best] + 1e-9 * abs(losses[best])
     assert plan.best.size.value == pytest.approx(sizes[best], rel=1e-3)
     for point in plan.curve:
         (loss,), (data,) = loss_along(law, names, np.array([point.size]), budget, 2 * (point.size / 1e9) ** slope)
         assert (point.loss.value, point.data) == pytest.approx((loss, data), rel=1e-6)
-        assert point.excess.value >= -1e-9
+        assert sign * point.excess.value >= -1e-9
     for limit, cap in budget.items():  # every limit is kept, and those named are used up
         spent = plan.best.data.value * LIMITED[limit](2 * (plan.best.size.value / 1e9) ** slope, 1.0)
         assert spent <= cap * (1 + 1e-6)
         assert (spent >= cap * (1 - 1e-6)) == (limit in plan.best.limited_by)
+
+
+def check_total(plan, law, names, slope, budget, tokens):
+    """Compare the size with the least compute in all with a search over smaller sizes that reach the same y."""
+    most = min(
+        (cap * {"max_tokens": 1.0, "max_samples": 64.0}[limit] for limit, cap in budget.items() if limit[4] in "ts"),
+        default=np.inf,
+    )
+    log_y = law.only.log_mean({names[0]: plan.best.size.value, names[1]: plan.best.data.value})[0]
+    low, high = np.log(plan.best.size.value / 1e6), np.log(plan.best.size.value)
+    for _ in range(6):
+        sizes = np.exp(np.linspace(low, high, 41))
+        data = np.exp([float(law.only.solve_for(names[1], {names[0]: size}, log_y)[0]) for size in sizes])
+        gmac = (sizes / 1e9) ** slope
+        totals = np.where(np.isfinite(data) & (data <= most * (1 + 1e-9)), 2 * gmac * data + gmac * tokens, np.inf)
+        at = int(totals.argmin())
+        low, high = np.log(sizes[max(at - 1, 0)]), np.log(sizes[min(at + 1, 40)])
+    (least,) = [one for one in plan.smaller if one.is_best]
+    assert least.total_gmac.value == pytest.approx(totals[at], rel=1e-4)
 
 
 def check_notes(plan, sizes):
@@ -289,10 +313,12 @@ def check_notes(plan, sizes):
     for note in plan.notes:
         if note.startswith("corner") and plan.best:
             assert plan.best.is_corner
+            assert plan.noun in note
             rises = "only rises" in note
             assert [point.loss.value for point in plan.curve] == sorted(
                 (point.loss.value for point in plan.curve), reverse=not rises
             )
+            rises ^= plan.noun == "score"
             if sizes and "max_memory_gb" not in plan.best.limited_by:
                 assert plan.best.size.value == pytest.approx((min if rises else max)(sizes.values()))
         if note == "no candidate can be trained within the budget":

@@ -120,6 +120,7 @@ def test_the_same_seed_gives_the_same_law_and_a_reloaded_law_predicts_the_same_b
     loaded.save(tmp_path / "loaded.json")
     assert (tmp_path / "loaded.json").read_bytes() == (tmp_path / "law.json").read_bytes()
     content = json.loads((tmp_path / "law.json").read_text())
+    assert len(content.pop("seal")) == 64
     for older in content["fits"].values():  # fields that former versions wrote
         older |= {"t_intervals": {"eps": [0.0, None]}, "profile_intervals": {}}
     (tmp_path / "older.json").write_text(json.dumps(content | {"config": {"profile": False}}))

@@ -187,7 +187,6 @@ def test_candidates_come_from_tables_and_model_cards(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"target": None}, "a target loss or a target score"),
         ({"target": -1.0}, "expected a positive number"),
         ({"target": None, "target_score": 45.0}, "needs a downstream law"),
         ({"solve_for": "D"}, "no predictor 'D'"),

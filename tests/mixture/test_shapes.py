@@ -18,9 +18,8 @@ from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length, find_shape
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
+from polyglance.study.waiting import draw_published_lengths
 
-MEAN_TOKENS = ((16, 61), (17, 58), (60, 55), (47, 40), (45, 32), (44, 41), (45, 41))
-"""Mean prompt and target tokens of the seven published cells (official code section 2.3)."""
 LIMIT = Shape(128, 128)
 
 
@@ -34,11 +33,6 @@ def make_mixture(world: Path, tokenizer: Tokenizer, *, vocab_sizes: tuple[int, i
     coverage = Coverage(caption=("en", "fr"), translation=("en", "fr", "zh"))
     reader = ShardReader(world / "train")
     return Mixture(config, coverage, reader, tokenizer, image_size=8, seed=5, vocab_sizes=vocab_sizes)
-
-
-def draw_lengths(random: np.random.Generator, num_samples: int) -> np.ndarray:
-    means = np.array(MEAN_TOKENS)[np.arange(num_samples) % len(MEAN_TOKENS)]
-    return np.clip(random.gamma(6, means / 6).round().astype(int), 4, 128)
 
 
 def count_padding(lengths: np.ndarray, groups: np.ndarray, shapes: tuple[Shape, ...] | None = None) -> tuple[int, int]:
@@ -82,7 +76,7 @@ def test_padding_at_the_published_lengths(batch_size: int, num: int, added: floa
     """Shapes add little to what the longest sample of each micro-batch needs, and steps that they were not chosen from
     fit them."""
     random = np.random.default_rng(0)
-    steps = [draw_lengths(random, batch_size) for _ in range(120)]
+    steps = [draw_published_lengths(random, batch_size) for _ in range(120)]
     divided = [divide_by_length(lengths, num) for lengths in steps]
     pairs = list(zip(steps, divided, strict=True))
     observed = np.array([lengths[group].max(0) for lengths, groups in pairs[:64] for group in groups])
@@ -121,7 +115,7 @@ def test_processes_wait_little_for_each_other() -> None:
     neighbours = np.array([process.local_micro_batches(32) for process in processes])
     waited = np.zeros((2, 2))
     for _ in range(20):
-        lengths = draw_lengths(random, 1024)
+        lengths = draw_published_lengths(random, 1024)
         longest = lengths[divide_by_length(lengths, 32)].max(1).sum(1)
         assert (np.diff(longest) <= 0).all(), "the longest micro-batch comes first"
         for row, order in enumerate((neighbours, random.permutation(32).reshape(8, 4))):

@@ -1,12 +1,15 @@
 """Summary and caveats follow the numbers."""
 
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from synthetic_study import grid, write_study
 
+from polyglance.laws import load_law
 from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 
@@ -55,9 +58,32 @@ def test_what_to_take_away(read: Read) -> None:
     text = take_away(read([start, *ladder({10_000: 1.4, 40_000: 0.11}, **scores)]), "UC_prefix")
     assert text == (
         "Trained on captions in English and German alone, the best model captions in French, Spanish, Russian and "
-        "Simplified Chinese: 93 % of the attributes right, 50 % of the captions right word for word; a loss of 0.11 "
-        "nats per token, where a model that knows the texts and ignores the image has 0.77."
+        "Simplified Chinese: 93 % of the attributes right and 50 % of the captions right word for word."
     )
+    unscored = {"attribute_accuracy_prefix": math.nan, "exact_match_prefix": math.nan}
+    text = take_away(read([{**start, **unscored}, *ladder({10_000: 1.4, 40_000: 0.08}, **unscored)]), "UC_prefix")
+    assert text.endswith(
+        "with a loss of 0.080 nats per token, where a model that knows the texts and ignores the image has 0.770."
+    )
+
+
+def test_a_law_of_compute_is_said_for_each_family_and_only_where_it_is_one(read: Read) -> None:
+    """A frontier over two families is no family's, and an interval that holds zero is no finding."""
+    study, published = read(grid(seeds=1)), load_law("kaplan-2020-compute")
+    fit = published.only
+
+    def say(**intervals: tuple[float, float]) -> str:
+        fits = {"all": fit} | {
+            name: replace(fit, intervals={"a1": ends}, warnings=()) for name, ends in intervals.items()
+        }
+        law = replace(published, fits=fits)
+        return " ".join(one.text for one in summarise(replace(study, laws={"compute-UC_prefix": law}), "UC_prefix"))
+
+    text = say(scratch=(-0.9, -0.2), frozen=(-0.8, 0.1))
+    assert "On the frontier of the runs from scratch the loss falls" in text
+    assert "The runs frozen decoder do not show how the loss falls with compute" in text
+    assert "holds zero" in text
+    assert "all runs" not in text
 
 
 def test_seeds(read: Read) -> None:

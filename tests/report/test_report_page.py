@@ -6,6 +6,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from synthetic_study import COVERAGE, grid, write_csv, write_laws, write_study
 from polyglance.coverage import Cell, Coverage
 from polyglance.laws import Law
 from polyglance.report import ReportResult, wording, write_report
-from polyglance.report.laws import format_held_out
+from polyglance.report.laws import format_held_out, format_r2
 from polyglance.run_records import LossRecord, read_runs
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -83,6 +84,11 @@ def written(folder: Path) -> tuple[ReportResult, str, Page]:
     return report(folder)
 
 
+SCRIPTS = ["application/json", "", ""]
+"""Types of the page's scripts: the planner's data, the sorting of tables, the planner."""
+PLANNER_FIGURES = 3
+
+
 def row_of(page: Page, head: str) -> int:
     return next(index for index, row in enumerate(page.rows) if row and row[0].strip() == head)
 
@@ -93,9 +99,9 @@ def test_everything_is_there_and_nothing_is_loaded(written: tuple[ReportResult, 
     assert result.num_runs == 48
     sections = [attributes["id"] for attributes in page.all("section")]
     assert sections[:6] == ["summary", "examples", "grid", "compute", "scaling", "prefix"]
-    assert sections[6:] == ["scores", "laws", "runs", "definitions", "configuration"]
-    assert len(page.all("figure")) == 1 + 5
-    assert len(page.all("svg")) == 1 + 1 + 3 + 5 + 3 + 4  # no T panel from scratch: T does not vary there
+    assert sections[6:] == ["scores", "laws", "planner-section", "runs", "definitions", "configuration"]
+    assert len(page.all("figure")) == 2 + 1 + 5 + PLANNER_FIGURES
+    assert len(page.all("svg")) == 1 + 1 + 1 + 3 + 5 + 3 + 4 + PLANNER_FIGURES
     assert all(svg["role"] == "img" and svg["aria-label"] for svg in page.all("svg"))
     assert "http:" not in html
     assert "https:" not in html
@@ -103,19 +109,20 @@ def test_everything_is_there_and_nothing_is_loaded(written: tuple[ReportResult, 
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
     assert all(link.startswith("data:image/png;base64,") or link[1:] in ids for link in links)
-    assert len(page.all("img")) == 2 * 4
+    assert len(page.all("img")) == 1 + 2 * 4
     assert all(image["alt"].startswith("The image shows") for image in page.all("img"))
-    assert len(html) < 600_000
+    assert len(html) < 800_000
 
 
 def test_only_the_page_s_own_script_may_run(written: tuple[ReportResult, str, Page]) -> None:
     _, html, page = written
-    script = html.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    scripts = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
     policy = next(meta["content"] for meta in page.all("meta") if "http-equiv" in meta)
-    assert f"script-src 'sha256-{digest}'" in policy
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    assert f"script-src {allowed};" in policy
     assert "default-src 'none'" in policy
-    assert len(page.all("script")) == 1
+    assert [script.get("type", "") for script in page.all("script")] == SCRIPTS
 
 
 def test_table_of_runs_holds_the_numbers_of_the_file(folder: Path, written: tuple[ReportResult, str, Page]) -> None:
@@ -203,7 +210,7 @@ def test_text_of_users_stays_text(tmp_path: Path) -> None:
     evil = "</title><script>alert(1)</script>&amp;<img src=x onerror=alert(1)>$\\frac{1}{0}$"
     rows = [{**row, "size": f"<i>{row['size']}", "start": evil} for row in grid(seeds=1, frozen=False)]
     _, html, page = report(write_study(tmp_path, rows, title=evil, caption_suffix=evil))
-    assert len(page.all("script")) == 1
+    assert [script.get("type", "") for script in page.all("script")] == SCRIPTS
     assert len(page.all("img")) == 4
     assert not page.all("title")[1:] or all("onerror" not in attributes for _, attributes in page.tags)
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") > 20
@@ -224,7 +231,7 @@ def test_one_run(tmp_path: Path, family: str) -> None:
     rows = [row for row in grid(seeds=1) if row["family"] == family][:1]
     _, html, page = report(write_study(tmp_path, rows))
     assert "No two runs differ in one variable only" in html
-    assert len(page.all("svg")) == 1 + 1 + 3 + 3
+    assert len(page.all("svg")) == 1 + 1 + 3 + 3 + PLANNER_FIGURES
 
 
 def test_other_languages_and_coverages(tmp_path: Path) -> None:
@@ -341,3 +348,22 @@ def test_any_numbers_give_a_page(tmp_path: Path, rows: list[dict[str, Any]]) -> 
     write_study(tmp_path, [], coverage=COVERAGE)
     write_csv(tmp_path, [{**row, "id": f"r{index}"} for index, row in enumerate(rows)])
     assert report(tmp_path)[0].num_runs == len(rows)
+
+
+def test_the_page_opens_with_a_right_caption_and_when_it_emerged(written: tuple[ReportResult, str, Page]) -> None:
+    """In a language without captions, before all numbers; with the date and, in a checkout, the commit at the end."""
+    _, html, _ = written
+    opening = html[html.index('<div class="opening">') : html.index('<dl class="tiles">')]
+    assert 'src="data:image/png;base64,' in opening
+    assert any(f'lang="{code}"' in opening for code in ("fr", "es", "ru", "zh"))
+    assert "of which the model saw no caption" in opening
+    assert "samples seen in training" in opening
+    assert "with captions" in opening
+    assert re.search(r"Written by polyglance [\d.]+(, commit [0-9a-f]{7,})?, on \d{4}-\d\d-\d\d\.", html)
+
+
+def test_r2_of_as_many_runs_as_parameters_is_not_shown(written: tuple[ReportResult, str, Page], folder: Path) -> None:
+    fit = next(iter(Law.load(folder / "laws" / "compute-UC_prefix.json").fits.values()))
+    few = replace(fit, rows=fit.rows[: len(fit.form.parameters)])
+    assert (format_r2(fit, 0.9), format_r2(few, 1.0)) == ("0.900", wording.MISSING)
+    assert "R²" in written[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from synthetic_study import grid, write_study
 
-from polyglance.prediction_records import RunPrediction, RunPredictions
+from polyglance.prediction_records import ChosenForm, RunPrediction, RunPredictions
 from polyglance.report import write_report
 from polyglance.report.folder import read_study
 from polyglance.report.predictions import check_predictions, describe_predictions
@@ -32,6 +32,16 @@ def folder(tmp_path: Path) -> Path:
             made(FIRST["id"], FIRST["ST"], None, None, "ST"),
             made("not-finished", 0.5, None, None),
         ),
+        forms=(
+            ChosenForm(
+                family=FIRST["family"],
+                target="UC_prefix",
+                form="additive(P, S)",
+                errors={"product(P, S, T)": 0.5, "additive(P, S)": 0.25},
+                protocol="smaller corners",
+                num_runs=4,
+            ),
+        ),
         already_measured=(SECOND["id"],),
         problems=("SC: too few runs",),
     )
@@ -46,7 +56,8 @@ def test_errors_and_intervals(folder: Path) -> None:
     assert [one.is_inside for one in checked] == [True, False, None]
     assert describe_predictions(study, checked) == (
         "From scratch, unseen captioning after the prefix: median error 20 % (2 predicted from 10 smaller ones); "
-        "1 of 2 intervals hold what was measured.",
+        "1 of 2 intervals hold what was measured. Law: additive(P, S), which was best at predicting smaller corners of "
+        "the grid: off by a factor of 1.28, and product(P, S, T) by 1.65.",
         "From scratch, seen translation: median error 0 % (1 predicted from 10 smaller ones).",
         f"Measured before they were predicted, because the study was changed: {SECOND['id']}.",
         "Not predicted: SC: too few runs.",
@@ -62,6 +73,8 @@ def test_the_page_and_results_hold_them(folder: Path) -> None:
     assert "+10 %" in html
     values = json.loads(result.results.read_text())["predictions"]
     assert [value["inside"] for value in values] == [True, False, None]
+    assert json.loads(result.results.read_text())["prediction_forms"][0]["form"] == "additive(P, S)"
+    assert result.predictions[0].startswith("From scratch, unseen captioning after the prefix: median error 20 %")
     assert values[0]["measured"] == FIRST["UC_prefix"]
 
 

@@ -25,7 +25,16 @@ def test_share_is_full_only_where_it_is_exact(value: float, expected: str) -> No
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(167_000, "167k"), (628_752, "629k"), (1_100_480, "1.1M"), (11.2e9, "11.2B"), (999_800, "1M"), (12, "12")],
+    [
+        (4_992, "5k"),
+        (19_968, "20k"),
+        (167_000, "167k"),
+        (628_752, "629k"),
+        (1_100_480, "1.1M"),
+        (11.2e9, "11.2B"),
+        (999_800, "1M"),
+        (12, "12"),
+    ],
 )
 def test_magnitude(value: float, expected: str) -> None:
     assert wording.format_magnitude(value) == expected

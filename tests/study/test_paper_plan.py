@@ -49,6 +49,19 @@ def test_hours_follow_from_peak_and_mfu(tmp_path: Path, capsys: pytest.CaptureFi
     assert usual[len(SAMPLES) - 1] == pytest.approx(expected_s / 3600, rel=1e-3)
 
 
+def test_the_plan_shows_money_in_100_columns_and_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["study", "plan", str(PAPER), "--set", f"out={tmp_path / 'paper'}", "--set", "machine.currency='EUR'"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert any("EUR" in line for line in lines)
+    assert list(tmp_path.iterdir()) == []
+    plan = plan_study(load(StudyConfig, PAPER, overrides=[f"out={tmp_path}", "machine.price_per_gpu_hour=2.0"]))
+    assert plan.money == pytest.approx(plan.seconds / 3600 * 8 * 2.0)
+    assert sum(run.money for run in plan.runs) == pytest.approx(plan.money)
+
+
 @pytest.mark.parametrize(
     ("setting", "message"),
     [

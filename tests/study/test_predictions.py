@@ -102,6 +102,7 @@ def test_a_law_that_holds_is_predicted_from_the_smaller_runs_alone(exact: StudyC
     assert made["UC_prefix"].value == pytest.approx(expected, rel=0.02)
     assert made["ST"].value == pytest.approx(expected / 2, rel=0.02)
     assert all(one.run == "scratch-d64-s5120-seed0" and one.num_runs == 7 for one in made.values())
+    assert all(one.form.startswith("product(") for one in made.values()), "the additive law does not hold here"
     assert record.already_measured == ("scratch-d64-s5120-seed0",), "is_done says that it was finished before"
     (problem,) = record.problems
     assert problem.startswith("SC: ")

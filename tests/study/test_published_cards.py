@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from polyglance.model.card import make_card
@@ -12,6 +13,7 @@ from polyglance.model.card_counts import count_card
 from polyglance.model.rates import MeasuredRate, find_rate, read_rates
 from polyglance.model.scaling import Network, estimate_step
 from polyglance.model.sizes import PUBLISHED
+from polyglance.study.waiting import estimate_waiting, waiting_shares
 
 LENGTHS = {"image_size": 224, "source_tokens": 128, "target_tokens": 128, "beams": 4}
 
@@ -107,3 +109,26 @@ def test_messages_that_computing_hides_cost_nothing_and_others_do() -> None:
     assert efficiency("ddp", 64, 0.05, gradient_bytes=2) > efficiency("ddp", 64, 0.05)
     # 1.1e9 gradients of 4 bytes, there and back, at 320 GB/s over 64 devices: 27 ms, less 2/3 * 25 * 0.9 hidden.
     assert efficiency("ddp", 64, 0.05) == pytest.approx(0.05 / (0.05 + 0.0271 + 0.003 - 0.015), rel=0.02)
+
+
+def test_waiting_is_that_of_the_loops_division_and_lengthens_the_step() -> None:
+    """A single pass a step waits for the longest of all micro-batches; more passes even it out, for replicas most."""
+
+    def waiting(strategy: str, passes: int, devices: int = 8) -> float:
+        return estimate_waiting(strategy, devices=devices, passes=passes, samples=32, image_tokens=50)  # type: ignore[arg-type]
+
+    assert waiting("ddp", 4, devices=1) == 0
+    assert waiting("ddp", 1) == waiting("fsdp", 1) == pytest.approx(0.52, abs=0.02)  # benchmarks/scaling.py
+    assert waiting("ddp", 4) == pytest.approx(0.10, abs=0.02)
+    assert waiting("fsdp", 4) == pytest.approx(0.17, abs=0.02)
+    network, sizes = Network(), {"devices": 8, "passes": 4, "num_parameters": 10**9, "num_trained": 10**9}
+    for strategy in ("ddp", "fsdp"):
+        alone = estimate_step(strategy, compute_s=1.0, network=network, **sizes)
+        step = estimate_step(strategy, compute_s=1.0, network=network, waiting_share=0.25, **sizes)
+        assert step.seconds == pytest.approx(alone.seconds + 0.25)
+        assert step.efficiency == pytest.approx(1 / step.seconds)
+
+
+def test_shards_wait_in_every_pass_and_replicas_at_the_end() -> None:
+    positions = np.array([[4, 1], [2, 3]])
+    assert waiting_shares(positions) == {"ddp": 0.0, "fsdp": pytest.approx(7 / 5 - 1)}

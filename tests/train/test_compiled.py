@@ -9,12 +9,15 @@ from typing import Any
 import jaxtyping
 import pytest
 import torch
+from torch import nn
 from torch._dynamo.utils import counters
+from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.mixture.config import SourceMasking
 from polyglance.model import Polyglance, attention
 from polyglance.model.micro import MicroConfig
+from polyglance.model.vision import build_vision_tower
 from polyglance.train import run as run_module
 from polyglance.train.compiled import CompiledLayers
 from polyglance.train.config import StartConfig, VisionCacheConfig
@@ -117,3 +120,35 @@ def test_evaluation_runs_layers_as_they_are() -> None:
     model = Polyglance(MicroConfig(width=16).build(64)).eval()
     CompiledLayers(model, backend=refused)
     model.encoder.layers[0](torch.randn(2, 3, 16), None)
+
+
+def make_tower() -> nn.Module:
+    """Make a DaViT of four stages, two of which have two blocks; blocks drop paths in training."""
+    torch.manual_seed(0)
+    config = Florence2VisionConfig(
+        embed_dim=(8, 16, 16, 16), depths=(1, 1, 2, 2), num_heads=(2, 2, 2, 2), num_groups=(2, 2, 2, 2), window_size=4
+    )
+    return build_vision_tower(config)
+
+
+def test_a_frozen_tower_compiles_one_graph_for_each_size_of_block_and_any_number_of_images() -> None:
+    model = nn.ModuleDict({"tower": make_tower()})
+    images = [torch.randn(count, 3, 64, 64) for count in (2, 5, 3)]
+    model.train()
+    model["tower"].eval()
+    with torch.no_grad():
+        expected = [model["tower"](pixels) for pixels in images]
+        CompiledLayers(model, backend="aot_eager")
+        for pixels, features in zip(images, expected, strict=True):
+            torch.testing.assert_close(model["tower"](pixels), features)
+    # Stages differ in width or in the size of their grid.
+    assert counters["stats"]["unique_graphs"] == 4
+    assert not counters["graph_break"]
+
+
+def test_a_tower_that_is_trained_runs_as_it_is() -> None:
+    """Each of its blocks drops another share of paths, for which torch would compile each by itself, up to a limit."""
+    model = nn.ModuleDict({"tower": make_tower()}).train()
+    CompiledLayers(model, backend="aot_eager")
+    model["tower"](torch.randn(2, 3, 64, 64)).sum().backward()
+    assert counters["stats"]["unique_graphs"] == 0

@@ -22,6 +22,7 @@ from polyglance.train.optim import OptimConfig
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import WatchConfig
+from tests.faulty_disk import SlowDisk
 from tests.train.runs import assert_identical, read_rows, small_run, stop_after, write_checkpoint
 
 DAY_S = 86_400
@@ -118,3 +119,22 @@ def test_the_wall_clock_may_jump_by_days(
     assert "no progress" not in capfd.readouterr().err
     train(config, tmp_path / "steady")
     assert_identical(tmp_path / "jumping", tmp_path / "steady")
+
+
+def test_a_slow_disk_changes_nothing(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+    """Each call of the disk seems to take ten minutes. A checkpoint takes a fixed number of them, and so does a row."""
+    config = small_run(world, tokenizer_path, save_every_steps=3, log_every_steps=1)
+    with SlowDisk(tmp_path, delay_s=600.0) as disk:
+        with pytest.raises(Stopped):
+            train(config, tmp_path / "slow", hooks=stop_after(7))
+        before = disk.num_calls.copy()
+        train(config, tmp_path / "slow")
+    for row in read_rows(tmp_path / "slow"):
+        assert row["tokens_per_s"] > 0
+        assert 0 <= row["data_wait_share"] <= 1
+    num_checkpoints, num_rows = 3, 7  # of the first call: two at their steps, one when it was stopped
+    assert disk.waited_s > 3600
+    assert before["fsync"] <= 20 + 12 * num_checkpoints
+    assert before["open"] <= 40 + 12 * num_checkpoints + 2 * num_rows
+    train(config, tmp_path / "fast")
+    assert_identical(tmp_path / "slow", tmp_path / "fast")

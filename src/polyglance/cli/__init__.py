@@ -40,6 +40,8 @@ GROUPS: Mapping[str, str] = MappingProxyType(
 """Groups of verbs, with their help."""
 VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
     {
+        ("init",): "project:begin",
+        ("doctor",): "project:examine",
         ("data", "world"): "data:make_world",
         ("data", "import"): "data:import_data_sets",
         ("data", "build"): "data:build_data_sets",

@@ -1,7 +1,7 @@
 """`polyglance data world | import | build | stats | audit`."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import make_plain, show
-from polyglance.data.importer import ImportConfig, format_plan, import_data, plan_import
+from polyglance.data.import_plan import format_plan
+from polyglance.data.importer import ImportConfig, import_data, plan_import
 from polyglance.data.world import WorldConfig, generate
 from polyglance.report.audit import AuditConfig, write_audit
 from polyglance.settings import UnusedSettingError
@@ -157,25 +158,27 @@ def _make_build_tables(result: Any) -> list[Table]:
 
 
 def _make_stats_tables(stats: Any) -> list[Table]:
-    rows = stats.rows()
-    columns = [name for name in (rows[0] if rows else {}) if any(row[name] is not None for row in rows)]
-    cells = Table(*(name.replace("_", " ") for name in columns), title=f"{stats.num_images:,} images")
-    for column in cells.columns[:1]:  # the name of a cell is not broken in a narrow terminal
-        column.no_wrap = True
-    for row in rows:
-        cells.add_row(*(_format_cell(row[name]) for name in columns))
+    tables = [_make_length_table(f"{stats.num_images:,} images", [(cell, cell.text) for cell in stats.cells])]
+    if sources := [(cell, cell.source) for cell in stats.cells if cell.source is not None]:
+        tables.append(_make_length_table("English texts of the translations", sources))
     drops = Table("left out because", "count", "first places")
     for reason, drop in stats.drops.items():
         drops.add_row(reason, f"{drop['count']:,}", ", ".join(drop["examples"][:3]))
-    return [cells, drops] if stats.drops else [cells]
+    return [*tables, drops] if stats.drops else tables
 
 
-def _format_cell(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {count:,}" for key, count in value.items())
-    if value is None:
-        return ""
-    return f"{value:,.1f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+def _make_length_table(title: str, rows: Sequence[tuple[Any, Any]]) -> Table:
+    """Return mean and longest length of the texts of each cell; a table of less than 100 columns."""
+    units = {"words": "words", "chars": "characters", "utf8_bytes": "bytes", "tokens": "tokens"}
+    units = {unit: name for unit, name in units.items() if any(getattr(text, unit) is not None for _, text in rows)}
+    table = Table("cell", "texts", *units.values(), title=title, caption="lengths: mean, longest")
+    table.columns[0].no_wrap = True  # the name of a cell is not broken in a narrow terminal
+    for cell, text in rows:
+        lengths = (getattr(text, unit) for unit in units)
+        shown = (f"{length.mean:,.1f}, {length.max:,}" for length in lengths)
+        styles = ", ".join(f"{count:,} {style}" for style, count in cell.styles.items())
+        table.add_row(str(cell.cell), styles or f"{cell.num_texts:,}", *shown)
+    return table
 
 
 def _make_paper_table(counts: Any) -> Table:

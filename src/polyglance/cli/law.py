@@ -1,7 +1,7 @@
 """`polyglance law columns | fit | make | list | compare | predict | plan`."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -10,12 +10,14 @@ from tyro.conf import Positional
 from polyglance.cli.options import Options
 from polyglance.cli.output import show
 from polyglance.laws import (
+    Candidate,
     CompareConfig,
     FitConfig,
     Law,
     LawComparison,
     MakeConfig,
     PlanConfig,
+    Prediction,
     PrepareConfig,
     Table,
     compare_laws,
@@ -30,6 +32,8 @@ from polyglance.laws import (
     read_candidates,
     spend_budget,
 )
+from polyglance.laws.paper_laws import PAPER_LAWS
+from polyglance.laws.roles import find_by_role, resolve_roles
 from polyglance.laws.text import (
     format_budget,
     format_catalogue,
@@ -37,6 +41,7 @@ from polyglance.laws.text import (
     format_comparison,
     format_law,
     format_plan,
+    format_prediction_rows,
     format_predictions,
 )
 from polyglance.settings import UnusedSettingError
@@ -166,6 +171,9 @@ def predict(
     if group is not None and new_group:
         raise UnusedSettingError("`group` has no effect beside `new_group`: give one of them")
     loaded = load_law(law)
+    if not at and table is None and law in PAPER_LAWS and "P" in loaded.first.form.predictors:
+        show(_predict_published(loaded, group), json, partial(_format_published_predictions, loaded))
+        return
     if new_group:
         show(predict_new_group(loaded, at), json, lambda estimate: f"new group: {estimate}")
         return
@@ -177,30 +185,109 @@ def predict(
 def plan(
     law: Positional[str],
     config: Options[PlanConfig],
-    downstream: Path | None = None,
+    downstream: str | None = None,
     candidates: Path | None = None,
+    page: Path | None = None,
     json: bool = False,
 ) -> None:
     """Compute what a target loss or score needs at the lowest cost, or the best size and data for a budget.
 
     With a target: the data that each candidate needs, and the cheapest. Without one: the lowest loss within --max-gmac,
-    --max-flop, --max-hours, --max-gpu-hours or --max-money.
+    --max-flop, --max-hours, --max-gpu-hours or --max-money. Without both: what each candidate reaches with the most
+    data of the runs behind the law. The laws of the paper know the four published models as candidates.
 
     Args:
-        law: A law file (product, additive or compute), or the name of a published law (`polyglance law list`).
-        downstream: A law file of the score against the loss (form downstream), for --target-score.
+        law: A law file (product, additive or compute), or the name of a published law (`polyglance law list`); `paper`
+            needs no table of your own.
+        downstream: A law file of the score against the loss (form downstream), or the name of a published one, for
+            --target-score and for the scores to be expected.
         candidates: Models to choose from: a table, or model cards as .json.
+        page: File to write the planner to (.html): one page to drag and choose all of it, which needs no network.
         json: Print the result as JSON.
     """
     loaded = load_law(law)
-    models = read_candidates(candidates, loaded.first.form.predictors) if candidates else ()
-    if not config.has_target:
-        if downstream is not None:
-            raise UnusedSettingError("`downstream` has no effect without `target_score`")
-        show(spend_budget(config, loaded, candidates=models), json, format_budget)
+    config = _fill_group(config, law)
+    models = _find_candidates(config, law, loaded, candidates)
+    scores = _find_downstream(config, law, downstream, has_models=bool(models))
+    if page is not None:
+        from polyglance.report.planner import write_planner
+
+        write_planner(page, loaded, models, config=config, downstream=scores)
+    if config.has_target:
+        show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
         return
-    scores = Law.load(downstream) if downstream else None
-    show(plan_with_law(config, loaded, candidates=models, downstream=scores), json, format_plan)
+    config = _use_all_data(config, loaded, models)
+    show(spend_budget(config, loaded, candidates=models, downstream=scores), json, format_budget)
+
+
+def _fill_group(config: PlanConfig, law: str) -> PlanConfig:
+    """Choose unseen captioning, which the paper is about, where a law of the paper is asked without a group."""
+    return replace(config, group="UC") if config.group is None and law in PAPER_LAWS else config
+
+
+def _find_candidates(config: PlanConfig, name: str, law: Law, path: Path | None) -> tuple[Candidate, ...]:
+    """Return the candidates of a file; without one, the published models for a law of the paper that has a size."""
+    if path is not None:
+        return read_candidates(path, law.first.form.predictors, gpu=config.budget.gpu)
+    if name not in PAPER_LAWS or "P" not in law.first.form.predictors or "P" in config.at:
+        return ()
+    from polyglance.report.published_models import list_published_models
+
+    models = list_published_models(config.budget.gpu)
+    given = {"T": config.at["T"]} if "T" in config.at else {}
+    return tuple(replace(one, inputs={**one.inputs, **given}) for one in models)
+
+
+def _find_downstream(config: PlanConfig, name: str, downstream: str | None, *, has_models: bool) -> Law | None:
+    """Return the downstream law that was named; CIDEr after the prefix for unseen captioning by the paper's law."""
+    if downstream is not None:
+        return load_law(downstream)
+    is_paper = name in PAPER_LAWS and config.group == "UC"
+    return load_law("paper-cider-prefix") if is_paper and (config.has_target or has_models) else None
+
+
+def _use_all_data(config: PlanConfig, law: Law, models: Sequence[Candidate]) -> PlanConfig:
+    """Ask for what the most data behind the law buys, where neither target nor limit is given."""
+    budget, fit = config.budget, law.first
+    limits = (budget.max_samples, budget.max_tokens)
+    data = find_by_role(resolve_roles(law.columns, {**law.roles, **config.roles}), ("samples",))
+    if budget.can_be_spent or any(limits) or not models or not data or data[0] not in fit.ranges:
+        return config
+    cells = 1.0 if budget.cells is None else budget.cells / float(law.data.get("cells") or budget.cells)
+    return replace(config, budget=replace(budget, max_samples=fit.ranges[data[0]][1] * cells))
+
+
+def _predict_published(law: Law, group: str | None) -> dict[str, dict[str, Prediction]]:
+    """Return published model -> group -> prediction, with the most data of the published runs."""
+    from polyglance.report.published_models import list_published_models
+
+    samples = law.first.ranges["S"][1]
+    at = {one.name: {"P": one.P, "S": samples, **one.inputs} for one in list_published_models()}
+    predictors = law.first.form.predictors
+    return {
+        name: predict_with_law(law, {key: value for key, value in values.items() if key in predictors}, group=group)
+        for name, values in at.items()
+    }
+
+
+def _format_published_predictions(law: Law, predictions: Mapping[str, Mapping[str, Prediction]]) -> str:
+    ranges = ", ".join(f"{name} {low:.4g} to {high:.4g}" for name, (low, high) in law.first.ranges.items())
+    parts = [
+        f"Laws of {', '.join(law.fits)} in {', '.join(law.first.form.predictors)}; the runs behind them: {ranges}.",
+        f"The published models with {law.first.ranges['S'][1]:,.0f} samples (--at P=1e9,S=1e7,T=6.02 for any point):",
+    ]
+    merged = {f"{name} {group}": one for name, groups in predictions.items() for group, one in groups.items()}
+    return "\n".join(
+        [
+            *parts,
+            format_prediction_rows(merged),
+            *dict.fromkeys(
+                f"{warning.severity} {warning.code}: {warning.message}"
+                for group in law.fits
+                for warning in law[group].warnings
+            ),
+        ]
+    )
 
 
 def _format_comparisons(results: Mapping[str, LawComparison]) -> str:

@@ -51,6 +51,7 @@ def show_card(
     from polyglance.model.card import make_card
     from polyglance.model.rates import KNOWN_PEAKS_TFLOPS, find_rate
     from polyglance.model.training_setup import recommend_setup
+    from polyglance.report.published_models import find_start
 
     if not 0 < device_gb < math.inf:
         raise ValueError(f"--device-gb is {device_gb}; expected a positive number")
@@ -64,7 +65,8 @@ def show_card(
         f"one {name}: {rate.samples_per_s(card.training_gmac):,.1f} samples/s; {rate.basis}"
         for name, rate in rates.items()
     ]
-    result = {**asdict(card), "recommended": setup, "rates": rates}
+    start = None if size.startswith("micro") or Path(size).is_dir() else find_start(card)
+    result = {**asdict(card), "T": start, "recommended": setup, "rates": rates}
     show(result, json, lambda _: [*_make_card_tables(card), recommendation, *speeds])
 
 

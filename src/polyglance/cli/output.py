@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["make_plain", "show"]
+__all__ = ["format_count", "make_plain", "show"]
 
 
 def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
@@ -24,6 +24,16 @@ def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
             print(part)  # a line of text is not broken
         else:
             console.print(part)
+
+
+def format_count(number: float) -> str:
+    """Return a count with four digits: `428.8M`, `10.24M`, `4,992`."""
+    if number < 1e4:
+        return f"{number:,.0f}"
+    for limit, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if number >= limit * 0.99995:
+            return f"{number / limit:.4g}{unit}"
+    return f"{number:.4g}"
 
 
 def make_plain(value: Any) -> Any:

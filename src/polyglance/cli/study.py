@@ -4,13 +4,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import Positional
 
 from polyglance.cli.options import Settings
-from polyglance.cli.output import show
+from polyglance.cli.output import format_count, show
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "show_status", "write_report"]
@@ -30,7 +32,13 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
     show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
 
 
-def run(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
+def run(
+    config: Positional[Path],
+    set_: Settings = (),
+    workers: int | None = None,
+    dry_run: bool = False,
+    json: bool = False,
+) -> None:
     """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that are
     no longer finite are left out, with exit code 3.
 
@@ -38,8 +46,12 @@ def run(config: Positional[Path], set_: Settings = (), workers: int | None = Non
         config: The study's TOML file.
         set_: Override a setting of the file.
         workers: Jobs at the same time; as many as there are cores if not given.
+        dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
+    if dry_run:
+        plan(config, set_, workers, json)
+        return
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
@@ -90,32 +102,46 @@ def _load_study(path: Path, overrides: Sequence[str]) -> Any:
     return config
 
 
-def _make_plan_table(plan: Any) -> Table:
+def _make_plan_table(plan: Any) -> list[Table | str]:
+    """Return the runs as a table of at most 100 columns, and below it what the numbers rest on."""
     large = any(run.strategy for run in plan.runs)
-    time = "hours" if large else "time (s)"
-    table = Table("run", "P", "P_t", "F (GMAC)" if large else "F (MMAC)", "S", "C (GMAC)", time, "state")
-    if large:
-        table.add_column("how")
+    names = ["run", "P", "P_t", f"F, {'G' if large else 'M'}MAC", "S", "C, GMAC", "hours" if large else "s"]
+    table = Table(*names, *([plan.currency] if plan.currency else []), "state", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for column in table.columns[1:-1]:
+        column.justify, column.no_wrap = "right", True
     for run in plan.runs:
         table.add_row(
             run.id,
-            f"{run.num_parameters:,}",
-            f"{run.num_trained:,}",
+            format_count(run.num_parameters),
+            format_count(run.num_trained),
             f"{run.macs_per_sample / (1e9 if large else 1e6):.2f}",
-            f"{run.samples:,}",
-            f"{run.compute_gmac:,.0f}",
+            format_count(run.samples),
+            f"{run.compute_gmac:.4g}",
             f"{run.seconds / 3600:.1f}" if large else f"{run.seconds:.0f}",
+            *([f"{run.money:,.0f}"] if plan.currency else []),
             run.state,
-            *([run.strategy] if large else []),
         )
     left = f"{plan.seconds / 3600:.0f} hours" if large else f"{plan.seconds / 60:.1f} minutes"
-    table.caption = (
-        f"about {left} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}; "
-        f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens"
-        + "".join(f"\n{size}: {rate}" for size, rate in plan.rates.items())
-        + "".join(f"\n{note}" for note in plan.notes)
-    )
-    return table
+    money = f" and {plan.money:,.0f} {plan.currency}" if plan.currency else ""
+    lines = [
+        f"about {left}{money} on {plan.machine}, {plan.memory_bytes / 1e9:.1f} GB{' per device' if large else ''}",
+        f"F at {plan.source_tokens} prompt and {plan.target_tokens} target tokens",
+        _compare_schedules(plan),
+    ]
+    lines += [f"P and F from a sample of {plan.sampled_images:,} images"] if plan.sampled_images else []
+    lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
+    lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
+    lines += plan.notes
+    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
+
+
+def _compare_schedules(plan: Any) -> str:
+    """Say what all runs train on together, with either schedule."""
+    names = {"separate": "as separate runs", "trunk": "from trunks (schedule = 'trunk')"}
+    costs = [
+        f"{names[name]} {cost.samples:,} samples, {cost.compute_gmac:,.0f} GMAC" for name, cost in plan.training.items()
+    ]
+    return f"training in all: {'; '.join(costs)}; this study: {plan.schedule}"
 
 
 def _make_status_table(status: Any) -> Table:
@@ -129,4 +155,5 @@ def _describe_run(result: Any) -> str:
     problems = "".join(f"\nnot fitted: {line}" for line in result.problems)
     failed = "".join(f"\nfailed: {line}" for line in result.failed)
     done = f"{result.num_runs} runs in {result.seconds / 60:.1f} minutes"
-    return f"{done}\ntable: {result.table}\nreport: {result.report}{problems}{failed}"
+    predicted = "".join(f"\npredicted: {line}" for line in result.predictions)
+    return f"{done}\ntable: {result.table}\nreport: {result.report}{predicted}{problems}{failed}"

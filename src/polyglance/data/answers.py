@@ -26,17 +26,38 @@ _LEAD_IN = re.compile(
     r"|(?:caption|description|translation|answer|output|image description)\s*:)\s*",
     re.IGNORECASE,
 )
+_APOSTROPHE = "['\u2019]?"
+_TASK = (
+    r"(?:assist|help(?! (?:it|but|myself|feeling|thinking|falling|loving))|provide|describe|view|access|identify"
+    r"|recogni[sz]e|determine|generate|create|produce|write|answer|respond|comply|fulfil+|translate|analy[sz]e|process"
+    r"|caption|give you|complete|continue with|share|discuss|engage|support|offer|make out|do that|do this"
+    r"|tell (?:you )?(?:what|who|which)"
+    r"|(?:see|look at|read|open|tell|infer)\b.{0,40}\b(?:image|picture|photo|file|attachment|link))"
+)
+"""Deeds that a model says it cannot do. People who "can't wait" or "couldn't believe it" speak of something else."""
 _REFUSAL = re.compile(
-    r"^(?:(?:i['\u2019]?m|i am|we['\u2019]re) (?:very |so |really )?(?:sorry|unable|not able)\b"
-    r"|sorry[,.!]? (?:but )?i\b"
-    r"|i (?:can(?:not|['\u2019]?t| not)|could(?: not|n['\u2019]t)|apologi[sz]e)\b"
-    r"|i (?:don['\u2019]?t have|do not have|won['\u2019]?t)\b"
-    r"|unfortunately,? i\b|as an (?:ai|artificial)\b|es tut mir leid\b|entschuldigung, (?:aber )?ich\b"
-    r"|je (?:suis|ne suis) (?:d\u00e9sol\u00e9|pas en mesure)|d\u00e9sol\u00e9e?, (?:mais )?je\b|lo siento\b|lamento\b"
-    r"|\u0438\u0437\u0432\u0438\u043d\u0438\u0442\u0435\b"
+    rf"^(?:(?:i{_APOSTROPHE}m|i am|we{_APOSTROPHE}re) (?:very |so |really |truly )?(?:unable|not able) to\b"
+    rf"|(?:i{_APOSTROPHE}m |i am |we{_APOSTROPHE}re )?(?:very |so |really |truly )?sorry[,.!;:]? "
+    rf"(?:but\b|i (?:can|could|am (?:un|not )able|(?:do not|don{_APOSTROPHE}t) have|won{_APOSTROPHE}t)|for (?:any|the) "
+    rf"|as an\b|this (?:image|request)|there is no\b|the image)"
+    rf"|i(?: am|{_APOSTROPHE}m) sorry[.!]?$"
+    rf"|i (?:really |simply |just |unfortunately )?(?:can(?:not|{_APOSTROPHE}t| not)|could(?: not|n{_APOSTROPHE}t)"
+    rf"|won{_APOSTROPHE}t|will not|(?:am|{_APOSTROPHE}m) not able to|(?:do not|don{_APOSTROPHE}t) feel comfortable)"
+    rf" (?:be able to )?(?:\w+ly )?(?:to )?{_TASK}\b"
+    rf"|i (?:don{_APOSTROPHE}t|do not) have (?:access|the (?:ability|capabilit|capacity)"
+    r"|any (?:image|information|context)|(?:an?|the) (?:image|picture|photo)|enough (?:information|context)"
+    r"|sufficient|permission|real-time|visual)"
+    r"|i (?:must )?(?:sincerely )?apologi[sz]e,? (?:but|for (?:the|any) (?:confusion|inconvenience|error))\b"
+    r"|my apologies\b|unfortunately,? i (?:can|could|am|do|don)|as an (?:ai|artificial)\b"
+    r"|es tut mir (?:sehr )?leid,? (?:aber|ich kann|ich bin)|entschuldigung, (?:aber )?ich kann"
+    r"|je (?:suis|ne suis) (?:d\u00e9sol\u00e9e?,? (?:mais|je)|pas en mesure)"
+    r"|d\u00e9sol\u00e9e?, (?:mais )?je ne (?:peux|suis)"
+    r"|lo siento,? (?:pero|no puedo)|lamento (?:no poder|que no|informar)"
+    r"|\u0438\u0437\u0432\u0438\u043d\u0438\u0442\u0435, (?:\u043d\u043e|\u044f \u043d\u0435)\b"
     r"|\u043a \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e, \u044f\b"
-    r"|(?:\u5f88)?\u62b1\u6b49|\u5bf9\u4e0d\u8d77\uff0c\u6211)"
-    r"|\bas an ai (?:language )?(?:model|assistant)\b|\b(?:cannot|can['\u2019]t) (?:assist|help) with (?:that|this)\b",
+    r"|(?:\u5f88)?\u62b1\u6b49[\uff0c,]?\s*(?:\u6211|\u4f46)|\u5bf9\u4e0d\u8d77\uff0c\u6211(?:\u65e0\u6cd5|\u4e0d\u80fd))"
+    r"|\bas an ai (?:language )?(?:model|assistant)\b"
+    rf"|\b(?:cannot|can{_APOSTROPHE}t) (?:assist|help)(?: you)? with (?:that|this)\b",
     re.IGNORECASE,
 )
 _TABLE = re.compile(r"\|\s*:?-{3,}|^\s*\|.*\|.*\|", re.MULTILINE)

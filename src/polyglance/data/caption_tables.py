@@ -316,7 +316,7 @@ def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
 def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *, is_json: bool) -> None:
     listed = "; ".join(f"{column.name!r} ({column.describe()})" for column in columns)
     roles = Counter(column.role for column in columns)
-    if not roles["image"] and not is_json:
+    if not roles["image"] and (not is_json or len(names) > 1):
         raise ValueError(f"{path}: there is no column 'image'; the columns are: {listed}; set columns to 'name=image'")
     for role in ("image", "key", "texts", "language", "text"):
         if roles[role] > 1:

@@ -31,6 +31,8 @@ __all__ = [
     "join_rows",
 ]
 
+_NOTHING = ("nan", "null", "none", "n/a", "<na>", "nil", "[]", "{}")
+"""Words that programs write for a missing text."""
 _TEXT = "text: "
 """Beginning of the reasons that cost a text and not a row."""
 
@@ -284,6 +286,9 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
     elif is_blank(clean):
         drops.drop_texts("empty", where, code)
+        return None
+    elif clean.lower() in _NOTHING:
+        drops.drop_texts("empty, written as nan, null or none", where, code)
         return None
     elif flaw := find_flaw(clean, code):
         drops.drop_texts(flaw, where, clean)

@@ -22,6 +22,7 @@ from typing import Literal, TypeVar, cast
 from polyglance import __version__
 from polyglance import config as configs
 from polyglance.data.caption_tables import CaptionTable, open_caption_table
+from polyglance.data.import_plan import ImportPlan, is_tmx, plan_tmx
 from polyglance.data.import_rows import (
     ImportRow,
     RowDrops,
@@ -44,7 +45,7 @@ from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
 from polyglance.tables import TableRow
 
-__all__ = ["ImportConfig", "ImportPlan", "ImportResult", "digest_sources", "format_plan", "import_data", "plan_import"]
+__all__ = ["ImportConfig", "ImportResult", "digest_sources", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
 
@@ -198,16 +199,21 @@ def digest_sources(config: ImportConfig) -> str:
     """
     table = _open_table(config)
     assert table is not None
-    assert config.table is not None
-    images = (config.images or config.table.parent).resolve()
-    total = hashlib.sha256(file_sha256(config.table).encode())
-    rows = _read_rows(config, table, RowDrops(), Counter())
-    for image in dict.fromkeys(row.image for row in rows if isinstance(row.image, Path)):  # bytes are in the table
-        try:
-            digest = file_sha256(image)
-        except OSError:
-            digest = "cannot be read"
-        total.update(f"\n{image.relative_to(images)} {digest}".encode(errors="surrogateescape"))
+    files, images = table.source.table_files, _find_image_root(config)
+    total = hashlib.sha256("\n".join(map(file_sha256, files)).encode())
+    seen: set[Path] = set()
+    for row in _read_rows(config, table, RowDrops(), Counter()):
+        if not files:  # the texts are not in files of their own
+            total.update(f"\n{row.key} {row.annotations}".encode(errors="surrogateescape"))
+        if isinstance(row.image, bytes):
+            total.update(b"" if files else hashlib.sha256(row.image).digest())
+        elif row.image not in seen:
+            seen.add(row.image)
+            try:
+                digest = file_sha256(row.image)
+            except OSError:
+                digest = "cannot be read"
+            total.update(f"\n{row.image.relative_to(images)} {digest}".encode(errors="surrogateescape"))
     return total.hexdigest()
 
 
@@ -258,33 +264,14 @@ def _find_image_root(config: ImportConfig) -> Path:
     return (given if given.is_dir() else given.parent).resolve()
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportPlan:
-    """Plan of the import of a table, decided from its first rows; nothing is written."""
-
-    table: str
-    format: str
-    """Encoding, compression, delimiter and quotes, in words."""
-    columns: Mapping[str, str]
-    """Column -> what it is taken as."""
-    samples: tuple[Mapping[str, str], ...]
-    """The first two rows: column -> beginning of its cell."""
-    texts: Mapping[str, tuple[str, ...]]
-    """Language -> the first texts that would be kept."""
-    num_rows: int
-    """Rows that were looked at."""
-    num_good: int
-    """Those of them that have an image file and texts; images are not decoded."""
-    dropped: Mapping[str, int]
-    """Reason -> rows and texts of them that would be left out."""
-
-
 def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
     """Decide what the columns of a table are, and check its first rows, without writing anything.
 
     Raises:
         ValueError: as `import_data`, or not a table of the user's own.
     """
+    if config.table is not None and is_tmx(config.table):
+        return plan_tmx(config.table, num_units=num_rows)
     table = _open_table(config)
     if table is None:
         raise ValueError(f"a plan is made of images and texts of your own, not of {config.format}")
@@ -308,17 +295,6 @@ def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
         num_good=len(good),
         dropped=dict(drops),
     )
-
-
-def format_plan(plan: ImportPlan) -> str:
-    """The plan as lines of text."""
-    lines = [f"{plan.table}: {plan.format}", f"first {plan.num_rows} rows: {plan.num_good} can be used"]
-    for name, decision in plan.columns.items():
-        cells = " | ".join(sample.get(name, "") for sample in plan.samples)
-        lines.append(f"  column {name!r}: {decision}    {cells}")
-    lines += [f"  {code}: {' | '.join(texts)}" for code, texts in plan.texts.items()]
-    lines += [f"  left out, {reason}: {count}" for reason, count in plan.dropped.items()]
-    return "\n".join([*lines, "nothing was written"])
 
 
 def _count_rows(rows: Iterable[TableRow], num_read: Counter[str]) -> Iterator[TableRow]:

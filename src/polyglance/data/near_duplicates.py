@@ -210,9 +210,15 @@ def write_hashes(folder: str | Path, out: str | Path, drops: Drops) -> int:
     Returns:
         Number of images.
     """
-    lines = [f"{hashed.bits:016x}\t{hashed.colours.hex()}\t{name}" for name, hashed in hash_folder(Path(folder), drops)]
+    found = [(_printable(name), hashed) for name, hashed in hash_folder(Path(folder), drops)]
+    lines = [f"{hashed.bits:016x}\t{hashed.colours.hex()}\t{name}" for name, hashed in found]
     write_atomically(out, "\n".join([_HEADER, *lines, ""]))
     return len(lines)
+
+
+def _printable(name: str) -> str:
+    """Return a file name that may hold any bytes as text on one line."""
+    return name.encode(errors="replace").decode().replace("\n", "?")
 
 
 def _read_hashes(path: Path) -> Iterator[tuple[str, ImageHash]]:

@@ -7,6 +7,7 @@ intervals, subsets and comparisons are made from the files alone. This module al
 import json
 import math
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from io import BytesIO
@@ -269,16 +270,37 @@ def read_scores(path: str | Path) -> ScoreReport:
     arrays = _read_arrays(path.with_name(_STATISTICS_NAME))
     try:
         measurements = [_make_measurement(one, arrays[str(i)]) for i, one in enumerate(values["measurements"])]
-        return ScoreReport(
+        report = ScoreReport(
             scores=scores,
-            warnings=tuple(values["warnings"]),
-            ids=tuple(values["ids"]),
+            warnings=tuple(map(_check_text, values["warnings"])),
+            ids=tuple(map(_check_id, values["ids"])),
             measurements=tuple(measurements),
-            source=values["source"],
+            source=_check_text(values["source"]),
             differences=tuple(FormWarning(**one) for one in values.get("coded_warnings", ())),
         )
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path}: damaged file of scores ({error!r})") from None
+        for measurement in measurements:
+            if measurement.statistics.values.shape != (len(report.ids), len(measurement.statistics.names)):
+                raise ValueError("statistics of other segments")
+            measurement.scores(Resampling(num_samples=0))  # what it is made of must allow it
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: damaged file of scores ({_first_line(error)})") from None
+    return report
+
+
+def _check_text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.100} is not text")
+    return value
+
+
+def _check_id(value: Any) -> Id:
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise TypeError(f"{value!r:.100} is not an id")
+    return value
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_metric_scores(path: str | Path) -> tuple[MetricScore, ...]:
@@ -307,8 +329,12 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         check_digest(path)
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path}: statistics of scores that cannot be read ({error})") from None
+    except _UNREADABLE as error:
+        raise ValueError(f"{path}: statistics of scores that cannot be read ({_first_line(error)})") from None
+
+
+_UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile)
+"""Errors of numpy, of zipfile and of zlib for an archive that is damaged, encrypted or too large."""
 
 
 def _describe_measurement(measurement: Measurement) -> dict[str, Any]:
@@ -332,7 +358,7 @@ def _make_measurement(described: Mapping[str, Any], values: np.ndarray) -> Measu
         metric=make_metric(described["metric"], **described["options"]),
         factor=float(described["factor"]),
         statistics=Statistics(values=np.asarray(values, dtype=np.float64), names=tuple(described["names"])),
-        parts=described["signature"],
+        parts={_check_text(key): _check_text(part) for key, part in described["signature"].items()},
     )
 
 

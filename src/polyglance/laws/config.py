@@ -240,8 +240,15 @@ class Budget:
     """Number of GPUs."""
     gmac_per_gpu_s: float | None = None
     """Training throughput of one GPU, in GMAC per second."""
+    gpu: str = "H100"
+    """GPU whose speed is taken from model cards and for the published models; a word of its name."""
     price_per_gpu_hour: float | None = None
     """Price of one GPU for one hour, in any currency."""
+    currency: str = ""
+    """Currency of the price and of `max_money`, as it is printed: USD, EUR. Nothing is converted."""
+    cells: int | None = None
+    """Task-language cells that are to be trained. The law's samples are those of the cells behind it; for another
+    number as many samples for each are assumed, which no run has tested. By default as many as behind the law."""
     macs_per_parameter: float | None = None
     """MAC of training for each parameter and token, where a budget is spent without candidates. By default 2, a forward
     pass and as much again, as in C = S F (1 + P_t / P); 3 is the usual 6 N D FLOP."""
@@ -254,8 +261,10 @@ class Budget:
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
-            if value is not None and not 0 < value < float("inf"):
+            if value is not None and not isinstance(value, str) and not 0 < value < float("inf"):
                 raise ValueError(f"budget: {name} is {value:g}; expected a positive number")
+        if self.currency and self.price_per_gpu_hour is None:
+            raise UnusedSettingError("`currency` has no effect without `price_per_gpu_hour`")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -300,11 +309,6 @@ class PlanConfig:
     def __post_init__(self) -> None:
         if self.target is not None and self.target_score is not None:
             raise ValueError("give a target loss or a target score, one of them")
-        if not self.has_target and not self.budget.can_be_spent:
-            raise ValueError(
-                "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
-                "max_gpu_hours or max_money"
-            )
         without = (self.has_target, "without a target")
         beside = (not self.has_target, "beside a target")
         refuse_unused(self, solve_for=without, cheapest_by=without, moves=without, inference_tokens=beside)

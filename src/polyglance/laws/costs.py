@@ -5,12 +5,13 @@ A cost is proportional to the data that a run sees: a candidate's costs are `Rat
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
 from polyglance.compute import training_compute
 from polyglance.files import read_json
+from polyglance.languages import did_you_mean
 from polyglance.laws.config import Budget, CostMeasure
 from polyglance.laws.roles import Role
 from polyglance.laws.table import Table
@@ -23,12 +24,15 @@ _ALIASES: Mapping[str, tuple[tuple[str, int], ...]] = {  # field -> (accepted na
     "P": (("P", 0), ("N", 0), ("num_parameters", 0), ("parameters", 0), ("params", 0)),
     "P_t": (("P_t", 0), ("num_trained", 0), ("trainable", 0)),
     "F_gmac": (("F_gmac", 0), ("F", 0)),
-    "F_gmac_per_sample": (("F_gmac_per_sample", 0), ("macs_per_sample", -9)),
+    "F_gmac_per_sample": (("F_gmac_per_sample", 0), ("macs_per_sample", -9), ("gmac", 0)),
     "F_gmac_per_token": (("F_gmac_per_token", 0), ("macs_per_token", -9)),
-    "memory_bytes": (("memory_bytes", 0), ("memory_gb", 9)),
+    "memory_bytes": (("memory_bytes", 0), ("memory_gb", 9), ("training_bytes", 0)),
     "samples_per_s": (("samples_per_s", 0),),
+    "samples_per_gpu_s": (("samples_per_gpu_s", 0),),
     "tokens_per_s": (("tokens_per_s", 0),),
 }
+_CARD_KEYS = {"num_trained": ("pre-training",), "training_bytes": ("pre-training", "bfloat16")}
+"""Field of a model card that has several values -> the keys of the one for training as published."""
 _FIELD_NAMES = frozenset(name for aliases in _ALIASES.values() for name, _ in aliases)
 
 
@@ -49,19 +53,27 @@ class Candidate:
     """Memory that training needs, if known."""
     samples_per_s: float | None = None
     """Measured training speed of all GPUs together, if known; used in place of a throughput in GMAC."""
+    samples_per_gpu_s: float | None = None
+    """Training speed of one GPU, if known; several are taken to be as many times as fast."""
     tokens_per_s: float | None = None
-    """The same, in tokens."""
+    """As `samples_per_s`, in tokens."""
     inputs: Mapping[str, float] = field(default_factory=dict)
     """Values of further predictors that belong to the model, such as its T."""
 
     def __post_init__(self) -> None:
-        measured = {name: getattr(self, name) for name in ("memory_bytes", "samples_per_s", "tokens_per_s")}
+        names = ("memory_bytes", "samples_per_s", "samples_per_gpu_s", "tokens_per_s")
+        measured = {name: getattr(self, name) for name in names}
         known = {name: value for name, value in measured.items() if value is not None}
         for name, value in {"P": self.P, "F_gmac": self.F_gmac, **known}.items():
             if not 0 < value < float("inf"):
                 raise ValueError(f"candidate {self.name!r}: {name} is {value:g}, must be positive")
         if not 0 <= self.P_t <= self.P:
             raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}, must be between 0 and P = {self.P:g}")
+
+    @property
+    def has_speed(self) -> bool:
+        """Whether a speed was measured or estimated."""
+        return any((self.samples_per_s, self.samples_per_gpu_s, self.tokens_per_s))
 
     def compute_gmac(self, forward_passes: float) -> float:
         """Return C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
@@ -87,6 +99,11 @@ class Rates:
 
     def of(self, measure: CostMeasure) -> float | None:
         return {"compute": self.compute, "hours": self.hours, "money": self.money}[measure]
+
+    def times(self, factor: float) -> "Rates":
+        """Return the costs of so many units."""
+        known = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Rates(**{name: None if value is None else value * factor for name, value in known.items()})
 
 
 def compute_rates(role: Role, gmac_per_unit: float, candidate: Candidate | None, budget: Budget) -> Rates:
@@ -135,6 +152,8 @@ def _compute_hours(
     """Return hours by the measured speed where there is one, and by the throughput in GMAC otherwise."""
     if candidate is not None and candidate.samples_per_s is not None:
         return _divide(samples, candidate.samples_per_s * 3600)
+    if candidate is not None and candidate.samples_per_gpu_s is not None:
+        return _divide(samples, candidate.samples_per_gpu_s * budget.gpus * 3600)
     if candidate is not None and candidate.tokens_per_s is not None:
         return _divide(tokens, candidate.tokens_per_s * 3600)
     if budget.gmac_per_gpu_s is None:
@@ -150,12 +169,16 @@ def _divide(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a / b
 
 
-def read_candidates(path: str | Path, predictors: Sequence[str] = ()) -> tuple[Candidate, ...]:
+def read_candidates(path: str | Path, predictors: Sequence[str] = (), *, gpu: str = "H100") -> tuple[Candidate, ...]:
     """Read candidates from a table (one row each) or from model cards as JSON (an object, or a list of them).
 
     Columns: name, P (or N, num_parameters), P_t (or num_trained), F_gmac (or F_gmac_per_sample, F_gmac_per_token,
-    macs_per_sample, macs_per_token), and if known memory_bytes, samples_per_s, tokens_per_s and the law's other
-    predictors, such as T. Without P_t all parameters are trained.
+    macs_per_sample, macs_per_token), and if known memory_bytes, samples_per_s, samples_per_gpu_s, tokens_per_s and the
+    law's other predictors, such as T. Without P_t all parameters are trained. Of a model card the numbers of training
+    as published are taken, and its rate on the GPU.
+
+    Args:
+        gpu: GPU whose rate is taken from model cards.
 
     Raises:
         ValueError: a column is missing or a value is not a positive number, with the row.
@@ -171,11 +194,13 @@ def read_candidates(path: str | Path, predictors: Sequence[str] = ()) -> tuple[C
         cards = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
     if not cards:
         raise ValueError(f"{path}: no candidates")
-    return tuple(_read_candidate(f"{path}: row {i}", i, card, predictors) for i, card in enumerate(cards, 1))
+    return tuple(_read_candidate(f"{path}: row {i}", i, card, predictors, gpu) for i, card in enumerate(cards, 1))
 
 
-def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors: Sequence[str]) -> Candidate:
+def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors: Sequence[str], gpu: str) -> Candidate:
     values = {name: _read_value(where, card, aliases) for name, aliases in _ALIASES.items()}
+    if values["samples_per_gpu_s"] is None and card.get("rates"):
+        values["samples_per_gpu_s"] = _read_rate(where, card, gpu)
     if values["P"] is None:
         raise ValueError(f"{where}: no P (or {', '.join(alias for alias, _ in _ALIASES['P'][1:])})")
     forward = {name: values[name] for name in ("F_gmac", "F_gmac_per_sample", "F_gmac_per_token")}
@@ -187,13 +212,14 @@ def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors
     units: Mapping[str, DataUnit] = {"F_gmac_per_sample": "sample", "F_gmac_per_token": "token"}
     inputs = {name: _read_value(where, card, ((name, 0),)) for name in predictors if name not in _FIELD_NAMES}
     return Candidate(
-        name=str(card.get("name") or card.get("id") or f"candidate {number}"),
+        name=str(card.get("name") or card.get("id") or card.get("size") or f"candidate {number}"),
         P=values["P"],
         P_t=values["P"] if values["P_t"] is None else values["P_t"],
         F_gmac=f_gmac,
         F_unit=units.get(name),
         memory_bytes=values["memory_bytes"],
         samples_per_s=values["samples_per_s"],
+        samples_per_gpu_s=values["samples_per_gpu_s"],
         tokens_per_s=values["tokens_per_s"],
         inputs={name: value for name, value in inputs.items() if value is not None},
     )
@@ -202,6 +228,8 @@ def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors
 def _read_value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str, int]]) -> float | None:
     for name, power in aliases:
         cell = card.get(name)
+        for key in _CARD_KEYS.get(name, ()):
+            cell = cell.get(key) if isinstance(cell, Mapping) else cell
         if cell is None or cell == "":
             continue
         try:
@@ -209,3 +237,16 @@ def _read_value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str
         except (TypeError, ValueError):
             raise ValueError(f"{where}: {name} is {cell!r}, not a number") from None
     return None
+
+
+def _read_rate(where: str, card: Mapping[str, Any], gpu: str) -> float | None:
+    """Return the samples per second of one GPU from the rates of a model card."""
+    rates, gmac = card["rates"], card.get("training_gmac")
+    if not isinstance(rates, Mapping) or not isinstance(gmac, (int, float)):
+        raise ValueError(f"{where}: rates and training_gmac are not those of a model card")
+    if gpu not in rates:
+        raise ValueError(f"{where}: the card has no rate of gpu {gpu!r}; {did_you_mean(gpu, rates)}")
+    tflops = rates[gpu].get("tflops") if isinstance(rates[gpu], Mapping) else None
+    if not isinstance(tflops, (int, float)) or not 0 < gmac < float("inf"):
+        raise ValueError(f"{where}: the rate of {gpu} is no number of tflops")
+    return tflops * 1e3 / (2 * gmac)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polyglance.files import read_json, write_atomically
+from polyglance.files import read_json, unseal, write_record
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.form import Form
@@ -399,8 +399,10 @@ class Law:
         return {**content, **only, "warnings": [*content["warnings"], *only["warnings"]], "fits": fits}
 
     def save(self, path: str | Path) -> None:
-        """Write the law file (JSON), whole or not at all."""
-        write_atomically(path, json.dumps(self.to_dict(), allow_nan=False) + "\n")
+        """Write the law file (JSON with a seal), whole or not at all."""
+        values = self.to_dict()
+        json.dumps(values, allow_nan=False)  # a law without a number is none
+        write_record(path, values, indent=None)
 
     @classmethod
     def load(cls, path: str | Path, *, forms: Sequence[Form] = ()) -> "Law":
@@ -413,7 +415,7 @@ class Law:
             ValueError: no such file, not a law file, or a form that is not known.
         """
         values = read_json(path)
-        if not isinstance(values, dict) or values.get("format") != FORMAT:
+        if not isinstance(values, dict) or unseal(values, str(path)).get("format") != FORMAT:
             raise ValueError(f"{path}: not a law file (its format is not {FORMAT!r})")
         try:
             return cls._from_dict(values, {form.name: form for form in forms})

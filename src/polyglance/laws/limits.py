@@ -72,7 +72,7 @@ def _explain(limit: str, role: Role, unknown: Sequence[Candidate | None]) -> str
         return f"candidates, and {unit} unless F is of the unit of the data"
     if None in unknown:
         return "candidates with their F, and gmac_per_gpu_s or measured speeds"
-    if any(one is not None and (one.samples_per_s or one.tokens_per_s) for one in unknown):
+    if any(one is not None and one.has_speed for one in unknown):
         return f"{unit} to convert the measured speed"
     return _SPEED
 
@@ -87,7 +87,8 @@ def _refuse_without_effect(budget: Budget, role: Role, models: Sequence[tuple[Ca
     if budget.samples_per_epoch is not None and role != "epochs":
         raise UnusedSettingError("`samples_per_epoch` has no effect: no predictor counts epochs")
     in_tokens = any(one.F_unit == "token" or one.tokens_per_s for one in candidates) or budget.max_tokens
-    in_samples = any(one.F_unit == "sample" or one.samples_per_s for one in candidates) or budget.max_samples
+    speeds = [one.samples_per_s or one.samples_per_gpu_s for one in candidates]
+    in_samples = any(one.F_unit == "sample" for one in candidates) or any(speeds) or budget.max_samples
     converts = {"tokens": in_samples, "compute": in_tokens or in_samples, "none": False}.get(role, in_tokens)
     if budget.tokens_per_sample is not None and not converts:
         raise UnusedSettingError("`tokens_per_sample` has no effect: nothing is to be converted")

@@ -16,12 +16,19 @@ import numpy as np
 from polyglance.laws.arrays import Floats
 from polyglance.laws.config import CostMeasure, PlanConfig
 from polyglance.laws.costs import Candidate
-from polyglance.laws.forms import Downstream
 from polyglance.laws.gains import Gain, NextRun, list_gains, list_next_runs
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, HeldOut, Law
 from polyglance.laws.limits import check_limits, explain_missing
-from polyglance.laws.question import Option, Question, Subject, fill_values, find_subject
+from polyglance.laws.question import (
+    Option,
+    Question,
+    Subject,
+    fill_values,
+    find_subject,
+    only_downstream,
+    score_at,
+)
 from polyglance.laws.roles import Role, find_by_role
 from polyglance.settings import UnusedSettingError
 
@@ -41,10 +48,14 @@ class LawPlan:
     """`loss`, or `score` for a law of scores (`transform`), in whose unit the numbers below are."""
     target: Estimate
     """The target; with an interval where it was computed from a score by a downstream law."""
+    score: Estimate | None
+    """Score to be expected at the target loss; None without a downstream law."""
     solve_for: str
     roles: Mapping[str, Role]
     """Role of each predictor: the quantity that it counts."""
     options: tuple[Option, ...]
+    currency: str
+    """Currency of the money; empty where none was given."""
     measure: CostMeasure | None
     """Cost by which the options are compared; None where they are not."""
     cheapest: str | None
@@ -80,7 +91,8 @@ def plan_with_law(
     subject = find_subject(config, law, fit, candidates)
     models = [(candidate, subject.rates_of(candidate)) for candidate in candidates or (None,)]
     check_limits(config.budget, subject.role, models)
-    target, log_target, log_targets = _find_target(config, law, fit, downstream)
+    scores = None if downstream is None else only_downstream(downstream)
+    target, log_target, log_targets = _find_target(config, law, fit, scores)
     questions = []
     for candidate, rates in models:
         values = fill_values(subject, candidate)
@@ -97,9 +109,11 @@ def plan_with_law(
         held_out=fit.held_out,
         noun=fit.transform.noun,
         target=target,
+        score=None if scores is None else _expect_score(config, fit, scores),
         solve_for=subject.solve_for,
         roles=subject.roles,
         options=options,
+        currency=config.budget.currency,
         measure=measure,
         cheapest=best[0].name if len(best) == 1 else None,
         tied=tuple(option.name for option in best) if len(best) > 1 else (),
@@ -112,11 +126,17 @@ def plan_with_law(
     )
 
 
-def _find_target(config: PlanConfig, law: Law, fit: Fit, downstream: Law | None) -> tuple[Estimate, float, Floats]:
+def _expect_score(config: PlanConfig, fit: Fit, scores: Fit) -> Estimate:
+    if fit.transform.is_score:
+        raise ValueError("the law is of a score itself: `downstream`, a score against the loss, does not go with it")
+    if config.target is None:
+        return Estimate(value=config.target_score, low=config.target_score, high=config.target_score)
+    return score_at(scores, config.target, np.empty(0))
+
+
+def _find_target(config: PlanConfig, law: Law, fit: Fit, scores: Fit | None) -> tuple[Estimate, float, Floats]:
     """Return the target, the log of its fitted quantity, and the same for each of the law's draws (R,)."""
     if config.target is not None:
-        if downstream is not None:
-            raise UnusedSettingError("`downstream` has no effect without `target_score`")
         exact = Estimate(value=config.target, low=config.target, high=config.target)
         if reason := fit.transform.explain_unusable(config.target):
             raise ValueError(f"`target` {reason}; it is a score, in the unit of {law.columns.get('y', 'y')}")
@@ -125,11 +145,8 @@ def _find_target(config: PlanConfig, law: Law, fit: Fit, downstream: Law | None)
     assert config.target_score is not None
     if fit.transform.is_score:
         raise ValueError("the law is of a score itself: give the score as `target`, not as `target_score`")
-    if downstream is None:
+    if scores is None:
         raise ValueError("a target score needs a downstream law (form 'downstream') to become a loss")
-    scores = downstream.only
-    if scores.form.name != Downstream.name:
-        raise ValueError(f"the downstream law has form {scores.form.name!r}; it must be 'downstream'")
     (predictor,), log_score = scores.form.predictors, np.log(config.target_score)
     loss = float(scores.solve_for(predictor, {}, log_score)[0])
     draws = scores.solve_for(predictor, {}, log_score, scores.draws)
@@ -199,7 +216,7 @@ def _list_notes(
     questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None, best: Sequence[Option]
 ) -> list[str]:
     fit, subject = questions[0].fit, questions[0].subject
-    notes = _note_units(questions)
+    notes = [*_note_units(questions), *subject.note_cells()]
     if len(fit.draws) == 0:
         notes.append("the law has no draws, so no number here has an interval")
     for option in options:
@@ -233,7 +250,7 @@ def _note_units(questions: Sequence[Question]) -> list[str]:
         unit = {1.0: "GMAC", 0.5: "GFLOP", 0.5e-9: "FLOP"}.get(subject.gmac_per_unit)
         unit = unit or f"{subject.gmac_per_unit:g} GMAC"
         notes.append(f"{subject.data} is taken as compute in {unit} (1 MAC = 2 FLOP; compute_unit changes it)")
-    speeds = [one for one in candidates if one.samples_per_s or one.tokens_per_s]
+    speeds = [one for one in candidates if one.has_speed]
     if speeds and subject.config.budget.gmac_per_gpu_s is not None:
         names = ", ".join(one.name for one in speeds)
         notes.append(f"hours follow the measured speed, not gmac_per_gpu_s: {names}")

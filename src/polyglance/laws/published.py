@@ -21,7 +21,7 @@ def _read_catalogue() -> Mapping[str, Any]:
 
 
 PUBLISHED_LAWS = (*PAPER_LAWS, *_read_catalogue())
-"""Names of the published laws. Those of the paper have the groups UC, ST and SC."""
+"""Names of the published laws. Those of a loss of the paper have the groups UC, ST and SC."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +48,11 @@ def list_published_laws() -> tuple[PublishedLaw, ...]:
     )
 
 
+@cache
+def _load_paper_law(name: str) -> Law:
+    return make_paper_law(name)
+
+
 def load_law(source: str | Path) -> Law:
     """Return a published law by its name, or read a law file.
 
@@ -56,7 +61,7 @@ def load_law(source: str | Path) -> Law:
     """
     name = str(source)
     if name in PAPER_LAWS:
-        return make_paper_law(name)
+        return _load_paper_law(name)
     if name in _read_catalogue():
         return _make_published(_read_catalogue()[name])
     if not Path(source).exists():

@@ -8,6 +8,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats, Mask
 from polyglance.laws.config import CostMeasure, PlanConfig
 from polyglance.laws.costs import Candidate, Rates, compute_rates
+from polyglance.laws.forms import Downstream
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.limits import LIMITS
@@ -23,7 +24,9 @@ __all__ = [
     "find_extrapolation",
     "find_subject",
     "loss_at",
+    "only_downstream",
     "ratio_at",
+    "score_at",
     "to_value",
 ]
 
@@ -38,6 +41,8 @@ class Option:
     name: str
     needed: Estimate
     """Needed amount of the predictor asked for; no value where the target cannot be reached."""
+    samples: Estimate | None
+    """Samples that the run sees, over all cells; None where they cannot be counted."""
     compute_gmac: Estimate | None
     hours: Estimate | None
     """Wall-clock hours."""
@@ -75,6 +80,8 @@ class Subject:
     """Predictor that costs are proportional to; None where the law has none."""
     gmac_per_unit: float
     """GMAC in one unit of `data`, where it is compute."""
+    cells_ratio: float = 1.0
+    """Task-language cells of the plan, divided by those behind the law: a run needs so many times the data."""
 
     @property
     def role(self) -> Role:
@@ -84,7 +91,16 @@ class Subject:
         """Return the costs of one unit of data with a candidate."""
         if self.data is None:
             return Rates()
-        return compute_rates(self.role, self.gmac_per_unit, candidate, self.config.budget)
+        return compute_rates(self.role, self.gmac_per_unit, candidate, self.config.budget).times(self.cells_ratio)
+
+    def note_cells(self) -> list[str]:
+        """Return what is assumed for another number of cells than the law's."""
+        if self.cells_ratio == 1:
+            return []
+        return [
+            f"{self.data} is counted as with the cells behind the law; for {self.config.budget.cells} cells a run sees "
+            f"{self.cells_ratio:.3g} times as much data, as much for each cell: an assumption, no run has tested it"
+        ]
 
 
 def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Candidate]) -> Subject:
@@ -107,7 +123,18 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
     units = {None: guess_compute_unit(column) or 1.0, "GMAC": 1.0, "GFLOP": 0.5, "FLOP": 0.5e-9}
     if config.compute_unit and not (data and roles[data[0]] == "compute"):
         raise UnusedSettingError("`compute_unit` has no effect: no predictor of the law is compute")
-    return Subject(config, fit, roles, solve_for, data[0] if data else None, units[config.compute_unit])
+    unit = units[config.compute_unit]
+    return Subject(config, fit, roles, solve_for, data[0] if data else None, unit, _compare_cells(config, law))
+
+
+def _compare_cells(config: PlanConfig, law: Law) -> float:
+    """Return the cells of the plan divided by those behind the law."""
+    cells, known = config.budget.cells, law.data.get("cells")
+    if cells is None:
+        return 1.0
+    if not known:
+        raise ValueError("cells has no effect: the law does not say how many cells were trained behind it")
+    return cells / float(known)
 
 
 def fill_values(subject: Subject, candidate: Candidate | None, skip: Sequence[str] = ()) -> dict[str, float]:
@@ -185,6 +212,7 @@ class Question:
         return Option(
             name=self.candidate.name if self.candidate else "as given",
             needed=needed,
+            samples=self.scale(self.rates.samples),
             compute_gmac=self.scale(self.rates.compute),
             hours=self.scale(self.rates.hours),
             gpu_hours=self.scale(self.rates.gpu_hours),
@@ -258,6 +286,32 @@ def ratio_at(fit: Fit, values: Mapping[str, float], base: Mapping[str, float]) -
         return np.asarray(fit.response(values, theta)[:, 0] / fit.response(base, theta)[:, 0])
 
     return fit.estimate(float(ratio(fit.theta[None])[0]), ratio(fit.draws))
+
+
+def only_downstream(law: Law) -> Fit:
+    """Return the fit of a law of the score against the loss.
+
+    Raises:
+        ValueError: a law of another form, or of several groups.
+    """
+    if law.form != Downstream.name:
+        raise ValueError(f"the downstream law has form {law.form!r}; it must be 'downstream'")
+    return law.only
+
+
+def score_at(scores: Fit, loss: float, draws: Floats) -> Estimate:
+    """Return the score at a loss, with the interval from the draws of both laws.
+
+    Args:
+        scores: law of the score against the loss.
+        draws: (R,) the loss by each draw of its law; empty where it is exact.
+    """
+    logs = np.empty(0)
+    if len(scores.draws):
+        losses = np.resize(draws, len(scores.draws)) if len(draws) else np.full(len(scores.draws), loss)
+        logs = np.diagonal(scores.form.log_mean(scores.draws, losses[:, None]))
+    log_score = float(scores.form.log_mean(scores.theta[None], np.array([[loss]]))[0, 0])
+    return scores.estimate(log_score, logs).map(to_value)
 
 
 def estimate_log(fit: Fit, log_quantity: Callable[[Floats], Floats]) -> Estimate:

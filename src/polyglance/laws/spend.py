@@ -28,7 +28,15 @@ from polyglance.laws.costs import Candidate, Rates
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, HeldOut, Law
 from polyglance.laws.limits import LIMITS, check_limits
-from polyglance.laws.question import Subject, fill_values, find_extrapolation, find_subject, loss_at
+from polyglance.laws.question import (
+    Subject,
+    fill_values,
+    find_extrapolation,
+    find_subject,
+    loss_at,
+    only_downstream,
+    score_at,
+)
 from polyglance.laws.roles import Role, find_by_role
 from polyglance.settings import UnusedSettingError
 
@@ -47,10 +55,12 @@ class BudgetOption:
     data: float
     loss: Estimate | None
     """None where the candidate cannot be trained."""
+    score: Estimate | None
+    """Score to be expected at that loss; None without a downstream law."""
     excess: Estimate | None
     """Loss over the loss of the best candidate, minus 1; of a score likewise, and then not above 0."""
     costs: Mapping[str, float]
-    """Compute in GMAC, hours, GPU-hours and money, as far as they are known."""
+    """Samples over all cells, compute in GMAC, hours, GPU-hours and money, as far as they are known."""
     limited_by: tuple[str, ...]
     share_best: float | None
     """Share of the law's draws in which this candidate has the lowest loss; None for a law without draws."""
@@ -75,6 +85,8 @@ class BudgetPlan:
     roles: Mapping[str, Role]
     limits: Mapping[str, float]
     """Limits of the budget."""
+    currency: str
+    """Currency of the money; empty where none was given."""
     best: BestSize | None
     """None where sizes between the candidates cannot be judged; a note has the reason."""
     curve: tuple[IsoflopPoint, ...]
@@ -89,18 +101,28 @@ class BudgetPlan:
     notes: tuple[str, ...]
 
 
-def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate] = ()) -> BudgetPlan:
+def spend_budget(
+    config: PlanConfig, law: Law, *, candidates: Sequence[Candidate] = (), downstream: Law | None = None
+) -> BudgetPlan:
     """Find the size and data with the lowest loss that a budget allows.
 
     Args:
-        config: a question without a target, with a limit on compute, hours, GPU-hours or money.
+        config: a question without a target, with a limit on compute, hours, GPU-hours or money; with candidates a limit
+            on samples or tokens is enough.
         candidates: models to choose from; without them any size, at `macs_per_parameter` for a token.
+        downstream: law of the score against the loss, by which each candidate's score is expected.
 
     Raises:
         ValueError: the law has no size or no data, a limit cannot be reckoned, or the budget is below one unit of data.
     """
     if config.has_target:
         raise ValueError("a budget is spent without a target; plan_with_law answers what a target needs")
+    has_data_limit = bool(candidates and (config.budget.max_samples or config.budget.max_tokens))
+    if not config.budget.can_be_spent and not has_data_limit:
+        raise ValueError(
+            "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
+            "max_gpu_hours or max_money"
+        )
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use product or additive")
@@ -111,12 +133,18 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
     check_limits(config.budget, subject.role, list(zip(models, rates, strict=True)))
     if candidates and config.budget.macs_per_parameter is not None:
         raise UnusedSettingError("`macs_per_parameter` has no effect beside `candidates`, which have their own costs")
-    options = _judge_candidates(subject, candidates, rates)
+    if downstream is not None and (not candidates or fit.transform.is_score):
+        raise UnusedSettingError(
+            "`downstream` has no effect without a target or `candidates`, or with a law of a score"
+        )
+    scores = None if downstream is None else only_downstream(downstream)
+    options = _judge_candidates(subject, candidates, rates, scores)
     tied = _find_best(fit, options)
     costs = SizeCosts.of(subject, size, models, rates, is_rule=not candidates)
     others, differing = _find_others(subject, size, candidates)
-    if differing:
-        reason = f"no best size over all sizes: the candidates differ in {', '.join(differing)}"
+    if differing or not config.budget.can_be_spent:
+        why = f"the candidates differ in {', '.join(differing)}" if differing else "only the data is limited"
+        reason = f"no best size over all sizes: {why}"
         if config.inference_tokens is not None:
             raise ValueError(f"inference_tokens needs a best size over all sizes; {reason}")
         answer = SizeAnswer(notes=(reason,))
@@ -129,13 +157,19 @@ def spend_budget(config: PlanConfig, law: Law, *, candidates: Sequence[Candidate
         noun=fit.transform.noun,
         roles=subject.roles,
         limits=_limits_of(config.budget),
+        currency=config.budget.currency,
         best=answer.best,
         curve=answer.curve,
         options=tuple(options),
         chosen=tied[0].name if len(tied) == 1 else None,
         tied=tuple(option.name for option in tied) if len(tied) > 1 else (),
         smaller=answer.smaller,
-        notes=(*answer.notes, *_note_options(options, tied, fit.transform.noun), *_note_fit(fit)),
+        notes=(
+            *answer.notes,
+            *subject.note_cells(),
+            *_note_options(options, tied, fit.transform.noun),
+            *_note_fit(fit),
+        ),
     )
 
 
@@ -185,7 +219,9 @@ def _find_others(subject: Subject, size: str, candidates: Sequence[Candidate]) -
     return {name: filled[0][name] for name in names}, differing
 
 
-def _judge_candidates(subject: Subject, candidates: Sequence[Candidate], rates: Sequence[Rates]) -> list[BudgetOption]:
+def _judge_candidates(
+    subject: Subject, candidates: Sequence[Candidate], rates: Sequence[Rates], scores: Fit | None
+) -> list[BudgetOption]:
     if not candidates:
         return []
     fit, budget = subject.fit, subject.config.budget
@@ -205,6 +241,7 @@ def _judge_candidates(subject: Subject, candidates: Sequence[Candidate], rates: 
             size=model.P,
             data=data,
             loss=None if reason else loss_at(fit, one),
+            score=None if reason or scores is None else _expect_score(fit, scores, one),
             excess=None if reason else measure_excess(fit, one, best),
             costs=_list_costs(rate, data),
             limited_by=limits,
@@ -217,6 +254,11 @@ def _judge_candidates(subject: Subject, candidates: Sequence[Candidate], rates: 
             candidates, rates, points, reasons, values, shares, strict=True
         )
     ]
+
+
+def _expect_score(fit: Fit, scores: Fit, values: Mapping[str, float]) -> Estimate:
+    loss, draws = np.exp(fit.log_mean(values)[0, 0]), np.exp(fit.log_mean(values, fit.draws)[:, 0])
+    return score_at(scores, float(loss), draws)
 
 
 def _spend_on(budget: Budget, rates: Rates) -> tuple[float, tuple[str, ...]]:
@@ -257,7 +299,7 @@ def _find_best(fit: Fit, options: Sequence[BudgetOption]) -> list[BudgetOption]:
 
 
 def _list_costs(rates: Rates, data: float) -> dict[str, float]:
-    known = {name: getattr(rates, name) for name in ("compute", "hours", "gpu_hours", "money")}
+    known = {name: getattr(rates, name) for name in ("samples", "compute", "hours", "gpu_hours", "money")}
     return {name: rate * data for name, rate in known.items() if rate is not None}
 
 

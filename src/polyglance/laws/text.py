@@ -19,6 +19,7 @@ __all__ = [
     "format_comparison",
     "format_law",
     "format_plan",
+    "format_prediction_rows",
     "format_predictions",
 ]
 
@@ -106,8 +107,18 @@ def _format_warnings(warnings: Sequence[LawWarning]) -> list[str]:
 
 
 def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
-    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation; then the
-    law's warnings of severity error."""
+    """Return the table of `format_prediction_rows`, then the law's warnings of severity error."""
+    warnings = [
+        line
+        for label in predictions
+        for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
+    ]
+    widened = [_format_widening(label, law[label].held_out) for label in predictions]
+    return "\n".join([format_prediction_rows(predictions), *filter(None, widened), *dict.fromkeys(warnings)])
+
+
+def format_prediction_rows(predictions: Mapping[str, Prediction]) -> str:
+    """Return a line per group and point: mean, interval of the mean, interval of a new run, extrapolation."""
     rows = []
     for label, one in predictions.items():
         for i in range(len(one.mean)):
@@ -117,14 +128,7 @@ def format_predictions(law: Law, predictions: Mapping[str, Prediction]) -> str:
             outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
             outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
-    table = _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
-    widened = [_format_widening(label, law[label].held_out) for label in predictions]
-    warnings = [
-        line
-        for label in predictions
-        for line in _format_warnings([one for one in law.list_warnings(label) if one.severity == "error"])
-    ]
-    return "\n".join([table, *filter(None, widened), *dict.fromkeys(warnings)])
+    return _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)
 
 
 def _format_widening(label: str, held_out: HeldOut | None) -> str:
@@ -167,8 +171,10 @@ def format_comparison(comparison: LawComparison) -> str:
 
 def format_plan(plan: LawPlan) -> str:
     """Return options, gains and next runs as tables, then the notes."""
-    sections = [f"target {plan.noun} {plan.target}\n{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
-    costs = ["C (GMAC)", "hours", "cost"]
+    score = "" if plan.score is None else f"score {plan.score}\n"
+    head = f"target {plan.noun} {plan.target}\n{score}"
+    sections = [f"{head}{_format_roles(plan.roles)}\n{_format_held_out(plan.held_out)}"]
+    costs = ["C (GMAC)", "hours", f"cost ({plan.currency})" if plan.currency else "cost"]
     header = ["model", "status", f"{plan.solve_for} needed", *costs, f"{plan.noun} at cap", "cheapest in"]
     rows = [
         [
@@ -264,12 +270,17 @@ def format_budget(plan: BudgetPlan) -> str:
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()
 
 
-_COSTS = {"compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money": "money"}
+_COSTS = {"samples": "samples", "compute": "GMAC", "hours": "hours", "gpu_hours": "GPU-hours", "money": "money"}
 
 
 def _format_options(plan: BudgetPlan) -> str:
     names = [name for name in _COSTS if any(name in option.costs for option in plan.options)]
-    header = ["model", "status", plan.data, *(_COSTS[name] for name in names), plan.noun, _excess_head(plan), "best in"]
+    if all(option.costs.get("samples", option.data) == option.data for option in plan.options):
+        names = [name for name in names if name != "samples"]
+    units = {**_COSTS, "money": plan.currency or "money"}
+    has_score = any(option.score is not None for option in plan.options)
+    header = ["model", "status", plan.data, *(units[name] for name in names), plan.noun]
+    header += [*(["score"] if has_score else []), _excess_head(plan), "best in"]
     rows = [
         [
             option.name,
@@ -277,6 +288,7 @@ def _format_options(plan: BudgetPlan) -> str:
             f"{option.data:.4g}",
             *(f"{option.costs[name]:.4g}" if name in option.costs else "" for name in names),
             "" if option.loss is None else str(option.loss),
+            *(["" if option.score is None else str(option.score)] if has_score else []),
             "" if option.excess is None else _format_percent(option.excess),
             "" if option.share_best is None else f"{100 * option.share_best:.0f} %",
         ]

@@ -128,7 +128,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             side = math.isqrt(tower_features.shape[1])
             # Not `self.dtype`, that of the first weight: frozen weights may be held in another format.
             grid = tower_features.to(self.encoder.embed_tokens.weight.dtype).transpose(1, 2).unflatten(2, (side, side))
-            image_features = self.projector(grid)
+            image_features = self.projector(grid.contiguous())  # as the tower gives it: sums are the same, bit for bit
         if (pixel_values := image["pixel_values"]) is not None:
             image_features = self.encode_image(pixel_values)
         assert image_features is not None

@@ -48,14 +48,16 @@ class StepTime:
     """Time of a device's passes, without any message."""
     exposed_s: float
     """Time of messages that no computing hides."""
+    waiting_s: float = 0.0
+    """Time in which a device waits for those with longer micro-batches."""
 
     @property
     def seconds(self) -> float:
-        return self.compute_s + self.exposed_s
+        return self.compute_s + self.waiting_s + self.exposed_s
 
     @property
     def efficiency(self) -> float:
-        """Share of the rate that as many devices would reach without messages."""
+        """Share of the rate that as many devices would reach without messages and waiting."""
         return self.compute_s / self.seconds if self.seconds else 1.0
 
 
@@ -68,6 +70,7 @@ def estimate_step(
     num_parameters: int,
     num_trained: int,
     network: Network,
+    waiting_share: float = 0.0,
     weight_bytes: int = 2,
     gradient_bytes: int = 4,
 ) -> StepTime:
@@ -76,6 +79,7 @@ def estimate_step(
     Args:
         compute_s: seconds of a device's passes in a step, without messages.
         passes: forward passes of a device in a step.
+        waiting_share: time in which a device waits for those with longer micro-batches, as a share of `compute_s`.
         weight_bytes: bytes of a gathered weight.
         gradient_bytes: bytes of a gradient that is sent (`RuntimeConfig.reduce_dtype`).
     """
@@ -84,12 +88,13 @@ def estimate_step(
     bandwidth = network.bandwidth(devices)
     hops = (devices - 1) / devices
     latency_s = network.latency_s * _NUM_BUCKETS * math.log2(devices)
-    pass_s = compute_s / passes
+    pass_s, waiting_s = compute_s / passes, waiting_share * compute_s
     if strategy == "ddp":
         message_s = 2 * hops * gradient_bytes * num_trained / bandwidth + latency_s
         hidden_s = _HIDING_SHARE * _BACKWARD_SHARE * pass_s
-        return StepTime(compute_s=compute_s, exposed_s=max(0.0, message_s - hidden_s) + latency_s / _NUM_BUCKETS)
+        exposed_s = max(0.0, message_s - hidden_s) + latency_s / _NUM_BUCKETS
+        return StepTime(compute_s=compute_s, exposed_s=exposed_s, waiting_s=waiting_s)
     gathered_s = 2 * hops * weight_bytes * num_parameters / bandwidth
     message_s = gathered_s + hops * gradient_bytes * num_trained / bandwidth + 3 * latency_s
     exposed_s = max(0.0, message_s - _HIDING_SHARE * pass_s) + 3 * latency_s / _NUM_BUCKETS
-    return StepTime(compute_s=compute_s, exposed_s=passes * exposed_s)
+    return StepTime(compute_s=compute_s, exposed_s=passes * exposed_s, waiting_s=waiting_s)

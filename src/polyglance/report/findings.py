@@ -11,6 +11,7 @@ from itertools import pairwise
 from statistics import fmean
 from typing import Literal
 
+from polyglance.laws import Fit
 from polyglance.report.comparisons import (
     Ladder,
     Variable,
@@ -25,10 +26,12 @@ from polyglance.report.comparisons import (
 from polyglance.report.folder import StudyFolder
 from polyglance.report.wording import (
     COLUMN_NAMES,
+    MISSING,
     capitalise,
     count_noun,
     format_count,
     format_loss,
+    format_losses,
     format_magnitude,
     format_share,
     format_signed,
@@ -134,11 +137,12 @@ def take_away(study: StudyFolder, column: str) -> str:
             seen = _score_of_seen(study, run, name)
             beside = f" (in the languages with captions: {format_share(seen)})" if math.isfinite(seen) else ""
             parts.append(f"{format_share(share)} {words}{beside}")
-    reached = f"a loss of {format_loss(run[column])} nats per token"
+    if parts:
+        return f"{text}: {' and '.join(parts)}."
     blind = find_blind_loss(study.runs)[0] if column == "UC_prefix" else math.nan
-    if math.isfinite(blind):
-        reached += f", where a model that knows the texts and ignores the image has {format_loss(blind)}"
-    return f"{text}: {', '.join(parts)}; {reached}." if parts else f"{text} with {reached}."
+    loss, level = format_losses([run[column], blind])
+    beside = f", where a model that knows the texts and ignores the image has {level}" if math.isfinite(blind) else ""
+    return f"{text} with a loss of {loss} nats per token{beside}."
 
 
 def summarise(study: StudyFolder, column: str) -> tuple[Finding, ...]:
@@ -175,9 +179,10 @@ def _describe_losses(run: RunRow, column: str) -> str:
     others = {"ST": "ST {}", "SC": "SC {}"}
     if column == "UC_prefix":
         others = {"UC": "{} without it", **others}
-    known = [text.format(format_loss(run[name])) for name, text in others.items() if math.isfinite(run[name])]
+    shown = format_losses([run[name] for name in (column, *others)])
+    known = [others[name].format(loss) for name, loss in zip(others, shown[1:], strict=True) if loss != MISSING]
     rest = f" ({', '.join(known)})" if known else ""
-    return f"{format_loss(run[column])} nats per token in {COLUMN_NAMES[column]}{rest}"
+    return f"{shown[0]} nats per token in {COLUMN_NAMES[column]}{rest}"
 
 
 def _describe_slopes(runs: list[RunRow], column: str) -> Iterator[str]:
@@ -191,7 +196,7 @@ def _describe_slopes(runs: list[RunRow], column: str) -> Iterator[str]:
             first, last = ladder.rungs[0], ladder.rungs[-1]
             change = "falls" if last.y < first.y else "rises"
             steady = "" if _is_monotone(ladder) else ", though not at every step"
-            steps = "\N{NO-BREAK SPACE}→ ".join(format_loss(rung.y) for rung in ladder.rungs)
+            steps = "\N{NO-BREAK SPACE}→ ".join(format_losses([rung.y for rung in ladder.rungs]))
             span = f"{variable} {format_magnitude(first.x)} to {format_magnitude(last.x)}, {ladder.name}"
             yield f"The loss {change} with {more}{steady}: {steps} ({span})."
 
@@ -206,7 +211,7 @@ def _describe_image_gain(study: StudyFolder, column: str) -> str:
     if run is None or not math.isfinite(gain := measure_image_gain(run)):
         return ""
     used = "so its captions do come from the image" if gain >= SMALL_IMAGE_GAIN_NATS else "hardly a change"
-    low, high = format_loss(run["UC_prefix"]), format_loss(run["UC_prefix_shuffled"])
+    low, high = format_losses([run["UC_prefix"], run["UC_prefix_shuffled"]])
     return f"With the images of other samples the best run’s loss after the prefix goes from {low} to {high}, {used}."
 
 
@@ -222,24 +227,33 @@ def _describe_prefix(study: StudyFolder) -> str:
 
 
 def _describe_compute_law(study: StudyFolder, column: str) -> str:
+    """Describe the law of each family alone: a frontier over several families would be a law of none of them."""
     law = study.laws.get(f"compute-{column}")
-    fit = law.fits.get("all") if law else None
-    if fit is None or "a1" not in fit.parameters or "a1" in fit.unidentified:
+    if law is None:
         return ""
+    groups = [group for group in law.fits if group != "all"] or ["all"]
+    return " ".join(filter(None, (_describe_exponent(law.fits[group], group) for group in groups)))
+
+
+def _describe_exponent(fit: Fit, group: str) -> str:
+    if "a1" not in fit.parameters or "a1" in fit.unidentified:
+        return ""
+    whose = "all runs" if group == "all" else f"the runs {name_family(group)}"
     low, high = fit.intervals.get("a1", (None, None))
-    interval = ""
-    if low is not None and high is not None:
-        ends = f"{format_significant(low)} to {format_significant(high)}"
-        interval = f", {format_share(fit.confidence)} interval {ends}"
     exponent = format_significant(fit.parameters["a1"])
-    if "no-interval" in {warning.code for warning in fit.warnings}:
+    if "no-interval" in {warning.code for warning in fit.warnings} or low is None or high is None:
         return (
-            f"The frontier of all runs has too few runs for a law of compute: the exponent {exponent} passes through "
+            f"The frontier of {whose} has too few runs for a law of compute: the exponent {exponent} passes through "
             "them and has no interval."
         )
-    if low is not None and high is not None and low <= 0 <= high:
-        return f"These runs do not show how the loss falls with compute: the exponent is {exponent}{interval}."
-    return f"On the frontier of all runs the loss falls to its floor as C to the power {exponent}{interval}."
+    ends = f"{format_significant(low)} to {format_significant(high)}"
+    interval = f"{format_share(fit.confidence)} interval {ends}"
+    if low <= 0 <= high:
+        return (
+            f"{capitalise(whose)} do not show how the loss falls with compute: the interval of the exponent, {ends}, "
+            "holds zero."
+        )
+    return f"On the frontier of {whose} the loss falls to its floor as C to the power {exponent}, {interval}."
 
 
 def find_caveats(study: StudyFolder, column: str) -> Mapping[Section, tuple[str, ...]]:

@@ -6,16 +6,15 @@ one-line `ValueError`. Any other file that is missing or damaged leaves a note, 
 
 import json
 import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from polyglance.config import from_dict
+from polyglance.config import from_dict, parse_toml
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
-from polyglance.files import check_digest, read_json
+from polyglance.files import DIGESTS_NAME, check_digest, read_json
 from polyglance.languages import OwnLanguage, declare_new_languages
 from polyglance.laws import Law
 from polyglance.prediction_records import RunPredictions
@@ -132,13 +131,11 @@ def _read_config(path: Path) -> tuple[str, str, Coverage]:
     try:
         check_digest(path)
         text = path.read_text(encoding="utf-8")
-        values = tomllib.loads(text)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{path}: not valid TOML: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)})") from None
+    values = parse_toml(text, str(path))
     if "coverage" not in values:
         raise ValueError(f"{path}: the table [coverage] is missing")
     try:
@@ -212,6 +209,8 @@ def _flatten(values: Mapping[str, Any], parent: str = "") -> Iterable[tuple[str,
 def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:
     laws = {}
     for path in sorted(folder.glob("*.json")):
+        if path.name == DIGESTS_NAME:
+            continue
         try:
             law = Law.load(path)
         except (ValueError, OSError) as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from polyglance.laws import Fit, Law
-from polyglance.report.wording import COLUMN_NAMES, format_significant, name_family
+from polyglance.report.wording import COLUMN_NAMES, MISSING, format_fixed, format_significant, name_family
 
 __all__ = [
     "LawWarnings",
@@ -15,6 +15,7 @@ __all__ = [
     "format_held_out",
     "format_interval",
     "format_parameter",
+    "format_r2",
     "group_laws",
     "list_parameters",
     "name_group",
@@ -124,6 +125,11 @@ def format_parameter(fit: Fit, name: str) -> str:
     return format_significant(fit.parameters.get(name, math.nan))
 
 
+def format_r2(fit: Fit, value: float) -> str:
+    """Return R²; a dash for as many runs as parameters, through which every law passes."""
+    return MISSING if fit.num_rows <= len(fit.form.parameters) else format_fixed(value)
+
+
 def format_interval(fit: Fit, name: str) -> str:
     """Return `(−0.20 to −0.11)`; empty where the fit has no interval."""
     ends = fit.intervals.get(name)
@@ -138,4 +144,6 @@ def format_held_out(fit: Fit) -> str:
     if fit.held_out is None:
         return "not known"
     inside = "" if fit.held_out.coverage is None else f", {100 * fit.held_out.coverage:.0f} % inside"
-    return f"{100 * fit.held_out.median_error:.2g} % of {fit.held_out.num_rows}{inside}"
+    percent = 100 * fit.held_out.median_error
+    shown = f"{percent:,.0f}" if percent >= 10 else f"{percent:.2g}"
+    return f"{shown} % of {fit.held_out.num_rows}{inside}"

@@ -4,6 +4,7 @@ as the model's card.
     write_model_readme(Path("out/run/checkpoints/final"), losses=Path("out/losses.json"), licence="cc-by-4.0")
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -101,7 +102,7 @@ def _front_matter(samples: Mapping[Cell, int], licence: str | None) -> Iterator[
 
 def _quote(text: str) -> str:
     """Return a YAML string: the code `no` alone would be read as false."""
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    return json.dumps(text, ensure_ascii=False)  # a string of JSON is one of YAML
 
 
 def _languages(samples: Mapping[Cell, int]) -> list[str]:
@@ -174,7 +175,8 @@ def _describe_law(path: Path) -> Iterator[str]:
     law = Law.load(path)
     yield from (f"## Law of {escape_markdown(law.columns.get('y', path.stem))}", "")
     for group, fit in law.fits.items():
-        yield f"{escape_markdown(group)}: `{fit.form.formula}`, {fit.num_rows} runs, R^2 of log y {fit.r2_log:.3f}"
+        named = f"{escape_markdown(group)}: {escape_markdown(fit.form.formula)}"
+        yield f"{named}, {fit.num_rows} runs, R^2 of log y {fit.r2_log:.3f}"
         yield ""
         yield from _make_table(
             ("parameter", "value", f"{fit.confidence:.0%} interval"),

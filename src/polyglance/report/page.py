@@ -1,16 +1,16 @@
 """The report: a study folder in, `report/index.html` and `report/results.json` out."""
 
-import base64
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
+from polyglance.environment import read_commit
 from polyglance.files import write_atomically
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.prediction_records import RunPrediction
@@ -19,6 +19,8 @@ from polyglance.report.examples import Gallery, make_galleries
 from polyglance.report.findings import find_caveats, make_tiles, summarise, take_away
 from polyglance.report.folder import StudyFolder, read_study
 from polyglance.report.laws import group_laws
+from polyglance.report.opening import make_opening
+from polyglance.report.planner import hash_script, list_planner_laws, make_payload, read_planner_script
 from polyglance.report.plots import (
     SCORES_AND_LOSSES,
     choose_marks,
@@ -51,6 +53,7 @@ _CONTENTS = (
     ("prefix", "Prefix"),
     ("scores", "Scores"),
     ("laws", "Laws"),
+    ("planner-section", "Planner"),
     ("runs", "Runs"),
     ("definitions", "Definitions"),
     ("configuration", "Configuration"),
@@ -69,6 +72,8 @@ class ReportResult:
     num_runs: int
     notes: tuple[str, ...]
     """Files and numbers that are missing or could not be read, one sentence each."""
+    predictions: tuple[str, ...] = ()
+    """How far predictions and measurements are apart, one sentence per family and loss."""
 
 
 def write_report(study_dir: Path) -> ReportResult:
@@ -87,12 +92,16 @@ def write_report(study_dir: Path) -> ReportResult:
     write_atomically(folder / "results.json", f"{text}\n")
     write_atomically(folder / "index.html", html)
     return ReportResult(
-        page=folder / "index.html", results=folder / "results.json", num_runs=len(study.runs), notes=tuple(notes)
+        page=folder / "index.html",
+        results=folder / "results.json",
+        num_runs=len(study.runs),
+        notes=tuple(notes),
+        predictions=describe_predictions(study, check_predictions(study)),
     )
 
 
 def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
-    script = read_asset("sort.js")
+    script, planner_script = read_asset("sort.js"), read_planner_script()
     best = find_best_runs(study.runs, column)
     galleries = make_galleries(study, sorted(best, key=lambda run: run[column]), notes)
     figures = _draw_figures(study, column, best)
@@ -105,11 +114,13 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         notes=notes,
         column=column,
         lede=_describe_coverage(study),
+        opening=make_opening(study, column, galleries),
         contents=[entry for entry in _CONTENTS if has.get(entry[0], True)],
         unseen={cell.language for cell in study.coverage.split("UC")},
         prefix_example=_choose_prefix_example(study, galleries),
         has_law={form: any(law.form == form for law in study.laws.values()) for form in ("compute", "product")},
         confidence=_describe_confidence(study),
+        has_several_families=len(runs_by_family(study.runs)) > 1,
         tiles=make_tiles(study, column),
         best=find_best_run(study.runs, column),
         best_runs=best,
@@ -127,8 +138,14 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
         prediction_columns=PREDICTION_COLUMNS,
         prediction_confidence=format_share(study.predictions.confidence if study.predictions else None),
         environment=_list_environment(study),
+        date=datetime.now(UTC).date().isoformat(),
+        commit=read_commit(),
         script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        script_hash=hash_script(script),
+        planner_payload=make_payload(list_planner_laws(study, column), keeps_address=False),
+        planner_style=Markup(read_asset("planner.css")),
+        planner_script=Markup(planner_script),
+        planner_hash=hash_script(planner_script),
     )
 
 

@@ -77,6 +77,9 @@ SCORES_AND_LOSSES = (
 
 Floats = NDArray[np.float64]
 
+_NATS = "nats per token"
+_SCORE_UNITS = {"cider": "CIDEr, 0 to 10", "cider_prefix": "CIDEr, 0 to 10", "bleu": "BLEU, 0 to 100"}
+_SCORE_UNITS["disambiguation"] = "share; 50 % by chance"
 _GLYPHS = dict(zip(MARKERS, "●■▲◆▼✚✖", strict=True))
 _MAX_LABELLED_LINES = 12
 _MAX_FITTED_LINES = 24
@@ -188,7 +191,7 @@ def plot_compute(study: StudyFolder, column: str) -> str | None:
     marks = choose_marks(study.runs)
     with use_report_style():
         axes = make_panel(360, 310)
-        _set_titles(axes, f"{column.partition('_')[0]}: {COLUMN_NAMES[column]}", "compute C in GMAC")
+        _set_titles(axes, f"{column.partition('_')[0]}: {COLUMN_NAMES[column]}", "compute C in GMAC", _NATS)
         make_log_axis(axes, "x", [run["C"] for run in runs], format_significant)
         make_log_axis(axes, "y", [run[column] for run in runs], format_significant)
         if law is not None and _list_predictors(law) == ("C",):
@@ -200,15 +203,15 @@ def plot_compute(study: StudyFolder, column: str) -> str | None:
 
 
 def _draw_compute_law(axes: Axes, law: Law, runs: Sequence[RunRow], column: str, marks: Marks) -> None:
-    """Draw the law over all runs with its band; where there is none, the law of each family without bands."""
-    groups = ["all"] if "all" in law.fits else list(law.fits)
+    """Draw the law of each family over its own runs, or that of all runs where there is one family; with bands."""
+    groups = [group for group in law.fits if group != "all"] or ["all"]
     x = np.geomspace(*axes.get_xlim(), 60)
     for group in groups:
         fit = law.fits[group]
         prediction = fit.predict({"C": x})
-        if group == "all":
+        if len(groups) == 1:  # several outer bands would lie upon each other
             _draw_band(axes, x, prediction.low_new, prediction.high_new, opacity=0.08)
-            _draw_band(axes, x, prediction.low, prediction.high, opacity=0.16)
+        _draw_band(axes, x, prediction.low, prediction.high, opacity=0.16)
         colour = next((mark.colour for (family, _), mark in marks.items() if family == group), COLOURS["ink"])
         axes.plot(x, prediction.mean, color=colour, lw=1.3)
         frontier = _with_numbers([runs[row] for row in fit.frontier], "C", column)
@@ -251,7 +254,7 @@ def plot_ladders(study: StudyFolder, family: str, variable: Variable, column: st
     fit = _find_product_fit(study, family, column)
     with use_report_style():
         axes = make_panel(360, 300, right=74)
-        _set_titles(axes, name_family(family), COLUMN_NAMES[variable])
+        _set_titles(axes, name_family(family), COLUMN_NAMES[variable], _NATS)
         make_log_axis(axes, "x", [rung.x for ladder in lines for rung in ladder.rungs], format_magnitude)
         make_log_axis(axes, "y", [run[column] for run in _with_numbers(study.runs, column)], format_significant)
         marks = choose_marks(study.runs)
@@ -414,7 +417,8 @@ def plot_first_token(study: StudyFolder) -> str | None:
         return None
     with use_report_style():
         axes = make_panel(360, 300)
-        _set_titles(axes, "No prefix: first token and language", "loss of the first token, nats")
+        words = "captions in the asked language"
+        _set_titles(axes, "No prefix: first token and language", "loss of the first token, nats", words)
         axes.set(ylim=(-0.05, 1.05), xlim=_linear_limits([run["UC_first"] for run in runs]))
         axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])
         axes.xaxis.set_major_locator(MaxNLocator(6))
@@ -482,7 +486,7 @@ def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
         return None
     with use_report_style():
         axes = make_panel(360, 300)
-        _set_titles(axes, capitalise(COLUMN_NAMES[score]), f"{COLUMN_NAMES[loss]}, nats per token")
+        _set_titles(axes, capitalise(COLUMN_NAMES[score]), f"{COLUMN_NAMES[loss]}, nats per token", _SCORE_UNITS[score])
         make_log_axis(axes, "x", list(fit.x), format_significant)
         axes.yaxis.set_major_locator(MaxNLocator(5))
         show = format_share if score == "disambiguation" else format_significant
@@ -503,7 +507,12 @@ def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunR
     values = [end for end in ends if end > 0]
     with use_report_style():
         axes = make_panel(360, 320)
-        _set_titles(axes, f"Predicted {target.partition('_')[0]}: {COLUMN_NAMES[target]}", "measured, nats per token")
+        _set_titles(
+            axes,
+            f"Predicted {target.partition('_')[0]}: {COLUMN_NAMES[target]}",
+            f"measured, {_NATS}",
+            f"predicted, {_NATS}",
+        )
         for which in ("x", "y"):
             make_log_axis(axes, which, values, format_significant)
         axes.plot([min(values), max(values)], [min(values), max(values)], color=COLOURS["muted"], lw=1.2)
@@ -518,9 +527,10 @@ def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunR
         return render_svg(axes, f"predicted-{target}", f"{COLUMN_NAMES[target]}. {'; '.join(label)}.", titles)
 
 
-def _set_titles(axes: Axes, title: str, xlabel: str) -> None:
+def _set_titles(axes: Axes, title: str, xlabel: str, ylabel: str = "") -> None:
     axes.set_title(title, loc="left", fontsize=12, fontweight="bold", pad=12, x=-_left_share(axes))
     axes.set_xlabel(xlabel, fontsize=11, labelpad=5)
+    axes.set_ylabel(ylabel, fontsize=11, labelpad=4)
 
 
 def _left_share(axes: Axes) -> float:

@@ -83,6 +83,7 @@ def describe_predictions(study: StudyFolder, checked: Sequence[CheckedPrediction
             sentences.append(
                 f"{name_family(family)}, {COLUMN_NAMES[target]}: median error {error} "
                 f"({len(chosen)} predicted from {chosen[0].made.num_runs} smaller ones){held}."
+                f"{_describe_form(study, family, target)}"
             )
     if study.predictions is not None:
         if study.predictions.already_measured:
@@ -92,9 +93,32 @@ def describe_predictions(study: StudyFolder, checked: Sequence[CheckedPrediction
     return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
 
 
+def _describe_form(study: StudyFolder, family: str, target: str) -> str:
+    """Say which form of law a loss of a family was predicted with, and why; empty where the record does not say."""
+    forms = study.predictions.forms if study.predictions is not None else ()
+    for chosen in forms:
+        if (chosen.family, chosen.target) != (family, target):
+            continue
+        if len(chosen.errors) < 2:
+            return f" Law: {chosen.form}."
+        how = _PROTOCOLS.get(chosen.protocol, chosen.protocol)
+        usual, error = next(iter(chosen.errors.items()))
+        others = "" if usual == chosen.form else f", and {usual} by {math.exp(error):.2f}"
+        error = chosen.errors.get(chosen.form, math.nan)
+        return f" Law: {chosen.form}, which was best at {how}: off by a factor of {math.exp(error):.2f}{others}."
+    return ""
+
+
+_PROTOCOLS = {
+    "smaller corners": "predicting smaller corners of the grid",
+    "leave one out": "predicting each smaller run from the others",
+}
+"""How a form was chosen -> in words."""
+
 PREDICTION_COLUMNS: tuple[TableColumn[CheckedPrediction], ...] = (
     text_column("run", lambda one: name_run(one.run)),
     text_column("loss", lambda one: COLUMN_NAMES[one.made.target]),
+    text_column("law", lambda one: one.made.form or MISSING),
     number_column("runs in the fit", lambda one: float(one.made.num_runs), format_count),
     number_column("predicted", lambda one: one.made.value, format_loss),
     TableColumn(head="interval for a new run", text=lambda one: one.interval, number=lambda one: one.made.low),

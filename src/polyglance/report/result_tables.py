@@ -27,6 +27,7 @@ from polyglance.table_text import (
     escape_latex,
     escape_markdown,
     format_csv_rows,
+    format_latex_comment,
     format_latex_line,
     format_markdown_line,
 )
@@ -340,13 +341,14 @@ def format_markdown(tables: Sequence[ResultTable]) -> str:
 
 
 def _format_markdown_table(table: ResultTable) -> str:
-    lines = [f"**{table.title}**", "", format_markdown_line(table.heads)]
+    lines = [f"**{escape_markdown(table.title)}**", "", format_markdown_line(list(map(escape_markdown, table.heads)))]
     lines.append("|---|---|" + "---:|" * len(table.columns) + "---|")
     for row in table.rows:
         name = escape_markdown(row.model)
         name = name if row.published else f"**{name}**"
-        lines.append(format_markdown_line((name, row.setting, *row.texts(), row.origin)))
-    return "\n".join([*lines, *(f"\n{note}" for note in table.notes)])
+        others = (row.setting, *row.texts(), row.origin)
+        lines.append(format_markdown_line((name, *map(escape_markdown, others))))
+    return "\n".join([*lines, *(f"\n{escape_markdown(note)}" for note in table.notes)])
 
 
 def format_latex(tables: Sequence[ResultTable]) -> str:
@@ -355,13 +357,13 @@ def format_latex(tables: Sequence[ResultTable]) -> str:
 
 
 def _format_latex_table(table: ResultTable) -> str:
-    lines = [f"% {table.title}", f"\\begin{{tabular}}{{ll{'r' * len(table.columns)}l}}", "\\toprule"]
+    lines = [format_latex_comment(table.title), f"\\begin{{tabular}}{{ll{'r' * len(table.columns)}l}}", "\\toprule"]
     lines.append(_latex_line(table.heads))
     for published in (True, False):
         if rows := [row for row in table.rows if row.published is published]:
             lines.append("\\midrule")
             lines += [_latex_line((row.model, row.setting, *row.texts(), row.origin)) for row in rows]
-    notes = (f"% {note}" for note in table.notes)
+    notes = map(format_latex_comment, table.notes)
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}", *notes, ""])
 
 

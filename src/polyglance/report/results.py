@@ -41,6 +41,7 @@ def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> di
             {**to_dict(one.made), "measured": one.measured, "error": one.error, "inside": one.is_inside}
             for one in check_predictions(study)
         ],
+        "prediction_forms": [to_dict(form) for form in (study.predictions.forms if study.predictions else ())],
         "notes": list(notes),
     }
 

@@ -77,7 +77,7 @@ def use_report_style() -> Iterator[None]:
 
 
 def make_panel(
-    width_px: int, height_px: int, *, left: int = 52, right: int = 14, top: int = 30, bottom: int = 46
+    width_px: int, height_px: int, *, left: int = 66, right: int = 14, top: int = 30, bottom: int = 46
 ) -> Axes:
     """Make an empty plot of this size in CSS pixels, margins included; its figure is `figure_of(axes)`."""
     figure = Figure(figsize=(width_px / 72, height_px / 72))

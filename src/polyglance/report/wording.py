@@ -15,6 +15,7 @@ __all__ = [
     "format_count",
     "format_fixed",
     "format_loss",
+    "format_losses",
     "format_magnitude",
     "format_score",
     "format_share",
@@ -47,6 +48,8 @@ COLUMN_NAMES = {
 }
 """Column of runs.csv -> its name on the page."""
 
+NEARLY = 0.005
+"""Largest relative difference to a number of one digit that is written as that."""
 _FAMILIES = {"scratch": "from scratch", "frozen": "frozen decoder"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -108,6 +111,13 @@ def format_loss(value: float) -> str:
     return f"{value:.3f}" if abs(value) < 0.0995 else f"{value:.2f}"
 
 
+def format_losses(values: Sequence[float]) -> list[str]:
+    """Format losses that are compared, all with the decimals that the smallest needs."""
+    known = [abs(value) for value in values if math.isfinite(value)]
+    decimals = 3 if known and min(known) < 0.0995 else 2
+    return [f"{value:.{decimals}f}" if math.isfinite(value) else MISSING for value in values]
+
+
 @_or_missing
 def format_fixed(value: float) -> str:
     """Format bits per byte, R² or a score with three decimals."""
@@ -151,7 +161,11 @@ def format_count(value: float) -> str:
 
 @_or_missing
 def format_magnitude(value: float) -> str:
-    """Format a count with three digits at most: `167k`, `0.63M`, `11.2B`."""
+    """Format a count with three digits at most: `167k`, `0.63M`, `11.2B`; with one where that is nearly the same number
+    (4,992 samples, the whole batches of 5,000, are `5k`)."""
+    rounded = float(f"{value:.0e}")
+    if value >= 1e3 and abs(value - rounded) <= NEARLY * value:
+        value = rounded
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:
             return f"{value / limit:.3g}{unit}"

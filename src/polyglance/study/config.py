@@ -1,7 +1,8 @@
 """Configuration of a study: its TOML file as dataclasses."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
+from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
 
@@ -127,6 +129,10 @@ class FamilyConfig:
     """Micro models: layers of the encoder, and of the decoder."""
     samples: tuple[int, ...]
     """S: samples seen. Each number is a run with a learning-rate schedule of its own."""
+    schedule: Literal["separate", "trunk"] = "separate"
+    """`separate`: each budget is trained from the start, as in the paper. `trunk`: the budgets of one size, start and
+    seed branch off one run at a constant learning rate, each with a cooldown; needs `optim.warmup_steps` and
+    `optim.cooldown_share`. With the same optimiser both give the same results, but a trunk is trained once."""
     starts: tuple[str, ...] = ("random",)
     """Starting points of the decoder: `random`, or names under [language_models] (gemma2 only)."""
     tower: bool = False
@@ -135,14 +141,21 @@ class FamilyConfig:
     """Optimiser of all its runs."""
 
     def __post_init__(self) -> None:
-        if self.name[:1] in ("=", "+", "-", "@"):
-            raise ValueError(
-                f"family {self.name!r}: a spreadsheet would take a name in runs.csv that begins so for a formula"
-            )
+        for name in (self.name, *self.starts, *(Path(size).name for size in self.sizes)):
+            if is_formula(name) or not name.isprintable():
+                raise ValueError(
+                    f"family {self.name!r}: {name!r} stands in runs.csv, where a spreadsheet would take a name that "
+                    "begins so for a formula; letters and digits are right"
+                )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):
             raise ValueError(f"family {self.name!r}: sizes and checkpoint, the folder they start from, go together")
+        if self.schedule == "trunk" and (self.optim.warmup_steps is None or not self.optim.cooldown_share):
+            raise ValueError(
+                f"family {self.name!r}: schedule 'trunk' needs optim.warmup_steps (a number for all budgets) and "
+                "optim.cooldown_share (the share of a budget over which its learning rate falls, such as 0.2)"
+            )
         if self.decoder == "bart" and self.starts != ("random",):
             raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
 
@@ -166,6 +179,10 @@ class MachineConfig:
     """Peak of one device at the training precision, dense, in 10^12 FLOP/s (H100 SXM, bfloat16: 989)."""
     memory_gb: float = 80.0
     """Memory of one device, in 10^9 bytes."""
+    price_per_gpu_hour: float | None = None
+    """Price of one device for one hour. If not given, `study plan` shows no money."""
+    currency: str = "USD"
+    """Currency of the price, as it is printed; nothing is converted."""
     mfu: float | None = None
     """Share of the peak that your own runs have logged. If not given, hours are reckoned from the package's table of
     measured rates; sizes and cards that are not in it are estimated from those that are."""
@@ -175,6 +192,8 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.peak_tflops <= 0 or not (self.mfu is None or 0 < self.mfu <= 1):
             raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
+        if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
+            raise ValueError(f"machine.price_per_gpu_hour is {self.price_per_gpu_hour:g}; expected a positive number")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +202,9 @@ class PredictionConfig:
 
     targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
     """Columns of runs.csv that are predicted."""
+    form: Literal["product", "additive"] | None = None
+    """Form of the law. If not given: for each family and loss the one that predicts smaller corners of the grid best,
+    among product laws in P, S and T or in P and S and the additive law in P and S, with and without offset."""
     bootstrap: int = 200
     """Refits for the intervals; 0 for no intervals."""
 
@@ -245,9 +267,10 @@ class StudyConfig:
     save_every_steps: int = 100
     """Steps between checkpoints. A kill loses at most this many."""
     machine: MachineConfig = field(default_factory=MachineConfig)
-    """Published sizes: machine that they are trained on."""
+    """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
     engine: RuntimeConfig = field(default_factory=RuntimeConfig)
-    """Published sizes: how a step is divided and computed."""
+    """How a step is divided and computed. A run of micro models is one process on the CPU or, with `device = "cuda"`,
+    one of several that share a card."""
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """How each run is measured."""
     laws: LawsConfig = field(default_factory=LawsConfig)
@@ -262,6 +285,11 @@ class StudyConfig:
         if not names or len(set(names)) != len(names):
             raise ValueError("families needs one or more, each with a name of its own")
         for family in self.families:
+            for samples in family.samples:
+                try:
+                    family.optim.check_length(samples // self.mixture.batch_size)
+                except ValueError as error:
+                    raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
             for start in family.starts:
                 if start != "random" and start not in self.language_models:
                     known = ("random", *self.language_models)
@@ -274,11 +302,22 @@ class StudyConfig:
                 raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
         if len({bool(family.sizes) for family in self.families}) > 1:
             raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
+        if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
+            raise ValueError("engine has no effect on micro models, but with engine.device = 'cuda'")
+        if self.is_on_card and (self.engine.strategy not in ("auto", "single") or self.machine.devices != 1):
+            raise ValueError(
+                "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
+            )
 
     @property
     def is_micro(self) -> bool:
         """Whether the models are micro models, which have neither a checkpoint nor a tokenizer before the study."""
         return not self.families[0].sizes
+
+    @property
+    def is_on_card(self) -> bool:
+        """Whether micro models are trained on a GPU, several runs side by side."""
+        return self.is_micro and self.engine.device == "cuda"
 
     @property
     def train_dir(self) -> Path:

@@ -44,14 +44,20 @@ class StudyCosts:
         return from_dict(cls, values) if kept_mark == mark else None
 
 
-def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
+def estimate_costs(config: StudyConfig, jobs: Sequence[Job], *, num_slots: int) -> StudyCosts:
     """Return the expected costs of the jobs.
 
     Micro models: a few training steps of every model are timed, once; the result is kept in costs.json. Data and
-    tokenizer have to be there already. Published sizes: reckoned from measured rates (`polyglance.model.rates`).
+    tokenizer have to be there already. On a card they are reckoned from assumptions, which `rates` names. Published
+    sizes: reckoned from measured rates (`polyglance.model.rates`).
+
+    Args:
+        num_slots: jobs at work at the same time.
     """
     if not config.is_micro:
         return _published_costs(config, jobs)
+    if config.is_on_card:
+        return _card_costs(config, jobs, num_slots)
     mark, path = fingerprint([job.fingerprint for job in jobs], num_cores()), config.out / "costs.json"
     if (kept := StudyCosts.read(path, mark)) is not None:
         return kept
@@ -65,7 +71,10 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
 
 def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
     costs = {size: count_published(config, size) for size in dict.fromkeys(j.size for j in jobs if j.kind == "run")}
-    seconds = {job.id: job.samples / costs[job.size].samples_per_s if job.size in costs else 0.0 for job in jobs}
+    seconds = {
+        job.id: (job.samples - job.begins_at) / costs[job.size].samples_per_s if job.size in costs else 0.0
+        for job in jobs
+    }
     strategies = [cost.strategy for cost in costs.values() if cost.strategy is not None]
     return StudyCosts(
         seconds=seconds,
@@ -73,6 +82,46 @@ def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
         strategies={job.id: str(costs[job.size].strategy or "does not fit") for job in jobs if job.kind == "run"},
         rates={size: _describe_rate(config, cost) for size, cost in costs.items()},
     )
+
+
+def _card_costs(config: StudyConfig, jobs: Sequence[Job], num_slots: int) -> StudyCosts:
+    """Reckon the costs of micro models that share a card. A step takes the host's time for its launches, or the card's
+    for its operations at the MFU of a single run, whichever is longer."""
+    from polyglance.study.models import count_models
+
+    runs = [job for job in jobs if job.kind == "run"]
+    counts, batch_size = count_models(config, runs), config.mixture.batch_size
+    mfu = config.machine.mfu or _ASSUMED_MFU
+    flops_per_s = config.machine.peak_tflops * 1e12 * mfu
+    measured = (len(config.coverage.cells) + len(config.coverage.split("UC"))) * config.evaluation.samples_per_cell
+    seconds = {}
+    for job in jobs:
+        model = counts.get((job.family, job.size))
+        macs = model.macs_per_sample if model is not None else max(c.macs_per_sample for c in counts.values())
+        samples = job.samples - job.begins_at
+        step_s = max(_ASSUMED_STEP_S, 6 * macs * batch_size / flops_per_s)  # both passes: 3 F, 2 FLOP a MAC
+        measuring_s = step_s * measured / batch_size if job.kind == "run" else 0.0
+        is_trained = job.kind in ("run", "trunk", "tower")
+        seconds[job.id] = samples / batch_size * step_s + measuring_s if is_trained else 0.0
+    largest = max(model.num_parameters for model in counts.values())
+    rate = (
+        f"assumed, not measured: {_ASSUMED_STEP_S * 1e3:.0f} ms of the host for a step, or {mfu:.0%} of "
+        f"{config.machine.peak_tflops:g} TFLOP/s; {num_slots} runs side by side do not slow each other; data and "
+        "language models not counted"
+    )
+    return StudyCosts(
+        seconds=seconds, memory_bytes=_CONTEXT_BYTES + _BYTES_PER_PARAMETER * largest, rates={"micro models": rate}
+    )
+
+
+_ASSUMED_STEP_S = 0.03
+"""Host time of a step of a model with few layers on a GPU: about 2,000 launches."""
+_ASSUMED_MFU = 0.05
+"""MFU of small models, as one of 0.4B parameters has it with short batches (model/rates.csv)."""
+_CONTEXT_BYTES = 2 * 10**9
+"""CUDA context, kernels and activations of a process."""
+_BYTES_PER_PARAMETER = 16
+"""Weight, gradient and two moments, in float32."""
 
 
 def _describe_rate(config: StudyConfig, cost: PublishedCost) -> str:

@@ -6,10 +6,11 @@ from pathlib import Path
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
 from polyglance.study.config import FamilyConfig, StudyConfig
-from polyglance.study.jobs import Job, without_masking
+from polyglance.study.jobs import Job, list_runs, without_masking
 from polyglance.study.models import choose_trained_components, make_micro_config
 from polyglance.study.published import count_published
 from polyglance.train.config import LanguageModelConfig, RunConfig, StartConfig, TrainConfig, VisionCacheConfig
+from polyglance.train.optim import OptimConfig
 from polyglance.train.watch import WatchConfig
 
 __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
@@ -19,8 +20,12 @@ _WATCH = WatchConfig(spike_factor=100.0)
 """Micro runs: near a loss of 0.005 nats a small batch is often ten times as hard as the median, which is no news."""
 
 
-def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
-    """Return the training run of a micro run or of the shared tower."""
+def make_train_config(config: StudyConfig, job: Job, trunk: Path | None = None) -> TrainConfig:
+    """Return the training run of a micro run, of a trunk or of the shared tower.
+
+    Args:
+        trunk: folder of the finished run that it goes on from.
+    """
     if job.kind == "tower":
         assert config.tower is not None
         sizes = make_micro_config(
@@ -30,8 +35,8 @@ def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
         start = StartConfig(model=sizes)
     else:
         family = config.family(job.family)
-        coverage, start, optim = config.coverage, _micro_start(config, family, job), family.optim
-    mixture = config.mixture if job.kind == "run" else without_masking(config.mixture)
+        coverage, start, optim = config.coverage, _micro_start(config, family, job), _optim_of(family, job)
+    mixture = without_masking(config.mixture) if job.kind == "tower" else config.mixture
     return TrainConfig(
         data=config.train_dir,
         tokenizer=config.out / "tokenizer" / "tokenizer.json",
@@ -41,11 +46,34 @@ def make_train_config(config: StudyConfig, job: Job) -> TrainConfig:
         optim=optim,
         num_samples=job.samples,
         seed=job.seed,
-        engine=RuntimeConfig(strategy="single", device="cpu"),  # a worker of the study is one core
-        vision_cache=VisionCacheConfig(use="never"),
+        engine=_micro_engine(config),
+        vision_cache=_vision_cache(config, job),
         save_every_steps=config.save_every_steps,
         watch=_WATCH,
+        trunk=trunk,
     )
+
+
+def _micro_engine(config: StudyConfig) -> RuntimeConfig:
+    """Return how a worker of the study computes: on one core, or on the card that it shares with others."""
+    return (
+        replace(config.engine, strategy="single")
+        if config.is_on_card
+        else RuntimeConfig(strategy="single", device="cpu")
+    )
+
+
+def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
+    """Share the features of the shared tower among all runs that have it; they are the same to the bit."""
+    if job.kind == "tower" or not config.family(job.family).tower:
+        return VisionCacheConfig(use="never")
+    samples = sum(other.samples for other in list_runs(config) if config.family(other.family).tower)
+    return VisionCacheConfig(folder=config.out / "features", shared_samples=samples)
+
+
+def _optim_of(family: FamilyConfig, job: Job) -> OptimConfig:
+    """Return the optimiser of a family's run; that of a trunk has no cooldown."""
+    return family.optim if job.kind == "run" else replace(family.optim, cooldown_share=0.0, final_share=0.0)
 
 
 def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartConfig:
@@ -73,11 +101,13 @@ def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelCo
     )
 
 
-def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
-    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3).
+def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | None = None) -> RunConfig:
+    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). A trunk
+    is not measured.
 
     Args:
         folder: folder of the run.
+        trunk: folder of the finished run that it goes on from.
 
     Raises:
         ValueError: the model does not fit into the machine.
@@ -87,17 +117,18 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path) -> RunConfig:
         out=folder,
         languages=config.languages,
         data=config.train_dir,
-        test=config.test_dir,
-        evaluation=config.evaluation,
+        test=config.test_dir if job.kind == "run" else None,
+        evaluation=config.evaluation if job.kind == "run" else None,
         coverage=config.coverage,
         start=StartConfig(checkpoint=family.checkpoint_of(job.size), trained="published"),
         image_size=config.image_size,
         mixture=config.mixture,
-        optim=family.optim,
+        optim=_optim_of(family, job),
         num_samples=job.samples,
         seed=job.seed,
         engine=_engine(config, job),
         save_every_steps=config.save_every_steps,
+        trunk=trunk,
     )
 
 

@@ -1,13 +1,16 @@
 """Jobs of a study: every thing that has to be made, with its folder and the jobs that come before it.
 
-The jobs form a small graph: data -> tokenizer -> vision tower and language models -> runs. Where the largest runs are
-predicted, the prediction stands between the other runs and them. The fingerprint of a job
-covers its own settings, the jobs that it needs and the version of the code, so a finished job is done again exactly
-when something that it depends on has changed. What a person names by its place (data, checkpoints) is in it by its
-content.
+The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. Where the largest
+runs are predicted, the prediction stands between the other runs and them. The fingerprint of a job covers its own
+settings, the jobs that it needs and the version of the code, so a finished job is done again exactly when something
+that it depends on has changed. What a person names by its place (data, checkpoints) is in it by its content.
+
+A trunk is the part of the training that the budgets of one model share. There is one for each budget, up to where its
+cooldown begins, and each goes on from the one before it: a larger budget that is added later costs the difference.
+No fingerprint depends on a trunk, because no result does (`polyglance.train.trunk`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -18,10 +21,20 @@ from polyglance.coverage import Coverage
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.study.config import FamilyConfig, StudyConfig
 from polyglance.study.inputs import digest_inputs
+from polyglance.train.optim import OptimConfig
 
-__all__ = ["Job", "JobKind", "is_held_out", "list_jobs", "list_runs", "without_masking"]
+__all__ = [
+    "Job",
+    "JobKind",
+    "count_shared_samples",
+    "find_not_needed",
+    "is_held_out",
+    "list_jobs",
+    "list_runs",
+    "without_masking",
+]
 
-JobKind = Literal["data", "tokenizer", "tower", "language_model", "prediction", "run"]
+JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +63,13 @@ class Job:
     start: str = ""
     """Runs: starting point. Language models: their name."""
     samples: int = 0
-    """Runs and towers: samples seen, S."""
+    """Runs, trunks and towers: samples seen, S."""
     seed: int = 0
     """Runs: seed of weights and sample order."""
+    trunk: str = ""
+    """Runs and trunks: id of the trunk that they go on from; empty where they begin at the first sample."""
+    begins_at: int = 0
+    """Runs and trunks: samples that their trunk has seen, and they do not see again."""
 
     def is_of(self, mark: object) -> bool:
         """Tell whether a fingerprint that was noted is that of this job."""
@@ -133,9 +150,18 @@ def _predict_largest(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]
         after=tuple(job.id for job in known),
     )
     prediction = graph.jobs["prediction"]
-    held_out = [replace(job, after=(prediction.id,)) for job in runs if is_held_out(config, job)]
-    others = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction")]
-    return (*others, *known, prediction, *held_out)
+    held_out = [replace(job, after=(*job.after, prediction.id)) for job in runs if is_held_out(config, job)]
+    needed_before = {need for job in known for need in job.needs}
+    later = [job for job in graph.jobs.values() if job.kind == "trunk" and job.id not in needed_before]
+    first = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction") and job not in later]
+    later = [replace(job, after=(*job.after, prediction.id)) for job in later]
+    return (*first, *known, prediction, *later, *held_out)
+
+
+def find_not_needed(jobs: Sequence[Job], done: Set[str]) -> set[str]:
+    """Return the ids of trunks that need not be trained, because all runs that need them are done."""
+    needed = {need for job in jobs if job.id not in done for need in job.needs}
+    return {job.id for job in jobs if job.kind == "trunk" and job.id not in needed and job.id not in done}
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:
@@ -183,6 +209,7 @@ class _JobGraph:
         if job.id in self.jobs:
             raise ValueError(f"two runs are called {job.id}; change widths, samples, starts or a family's name")
         needed = [self.jobs[need] for need in job.needs]
+        needed = [other for other in needed if other.kind != "trunk"]
         self.jobs[job.id] = replace(
             job,
             fingerprint=fingerprint(
@@ -204,27 +231,76 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig, input
                 moved = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
                 by_content = _run_settings(moved, config, _without_cache(config.mixture))
                 by_path = _run_settings(family, config, config.mixture)
+                is_random = start == "random"
+                label = f"{family.name}{'' if is_random else f'-{start}'}-{Path(size).name}"  # a size may be a folder
+                needs = ["tokenizer" if config.is_micro else "data"]
+                needs += [] if is_random else [_language_model_id(start, width)]
+                needs += ["tower"] if family.tower else []
+                model = {"family": family.name, "size": size, "width": width, "start": start, "seed": seed}
+                trunks = _add_trunks(graph, config, (by_content, by_path), label, tuple(needs), model)
                 for samples in family.samples:
-                    is_random = start == "random"
-                    label = Path(size).name  # a size may be a folder
-                    name = f"{family.name}{'' if is_random else f'-{start}'}-{label}-s{samples}-seed{seed}"
-                    needs = ["tokenizer" if config.is_micro else "data"]
-                    needs += [] if is_random else [_language_model_id(start, width)]
-                    needs += ["tower"] if family.tower else []
+                    name = f"{label}-s{samples}-seed{seed}"
+                    trunk = trunks.get(samples)
                     graph.add(
                         by_content,
                         by_path,
                         id=name,
                         kind="run",
                         folder=Path("runs") / name,
-                        needs=tuple(needs),
-                        family=family.name,
-                        size=size,
-                        width=width,
-                        start=start,
+                        needs=(*needs, *([trunk.id] if trunk else ())),
                         samples=samples,
-                        seed=seed,
+                        trunk=trunk.id if trunk else "",
+                        begins_at=trunk.samples if trunk else 0,
+                        **model,
                     )
+
+
+def _add_trunks(
+    graph: _JobGraph,
+    config: StudyConfig,
+    settings: tuple[Any, Any],
+    label: str,
+    needs: tuple[str, ...],
+    model: Mapping[str, Any],
+) -> dict[int, Job]:
+    """Add the trunks of one model, from the shortest to the longest; return budget -> the trunk of its branch.
+
+    Args:
+        settings: of its runs, by content and by path.
+        label: first part of the runs' names.
+        needs: jobs that its runs need.
+        model: details that all of its jobs have.
+    """
+    trunks: dict[int, Job] = {}
+    family = config.family(model["family"])
+    if family.schedule != "trunk":
+        return trunks
+    last: Job | None = None
+    for budget in sorted(family.samples):
+        samples = count_shared_samples(budget, family.optim, config.mixture.batch_size)
+        if samples and (last is None or samples > last.samples):
+            name = f"trunk-{label}-s{samples}-seed{model['seed']}"
+            graph.add(
+                *settings,
+                id=name,
+                kind="trunk",
+                folder=Path("trunks") / name,
+                needs=needs,
+                after=(last.id,) if last else (),
+                samples=samples,
+                trunk=last.id if last else "",
+                begins_at=last.samples if last else 0,
+                **model,
+            )
+            last = graph.jobs[name]
+        if last is not None:
+            trunks[budget] = last
+    return trunks
+
+
+def count_shared_samples(budget: int, optim: OptimConfig, batch_size: int) -> int:
+    """Return the samples of a budget that are seen before its cooldown begins."""
+    return optim.first_cooldown_step(budget // batch_size) * batch_size
 
 
 def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureConfig) -> tuple[Any, ...]:
@@ -233,7 +309,7 @@ def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureCon
         (config.coverage, mixture, config.image_size, config.patch_size),
         config.evaluation,
         *config.languages.items(),
-        *(() if config.is_micro else (config.engine.precision,)),
+        *(() if config.is_micro and config.engine.precision == "fp32" else (config.engine.precision,)),
     )
 
 

@@ -46,6 +46,10 @@ def _find_damage(config: StudyConfig, job: Job, folder: Path) -> Iterator[str]:
             yield from _verify(folder)
         case "tower" | "language_model":
             yield from _verify(folder / _FINAL)
+        case "trunk":
+            yield from _verify(folder / _FINAL)
+            last = max(folder.glob("checkpoints/step-*"), default=folder / "checkpoints" / "step-none")
+            yield from _verify(last / "checkpoint.json")
         case "run":
             yield from (f"{folder / name}: missing" for name in _MEASURED if not (folder / name).is_file())
             yield from _verify(folder, (*_MEASURED, folder.name))

@@ -1,6 +1,7 @@
 """A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
 
 import math
+import sys
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,6 +23,7 @@ from polyglance.run_records import (
     write_captions,
 )
 from polyglance.train.config import EvaluationConfig, RunConfig, TrainConfig
+from polyglance.train.folder import INITIAL_NAME
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
 from polyglance.train.start import make_model_config, make_processor, make_tokenizer
@@ -128,14 +130,15 @@ def train_and_measure(
     Returns:
         The content of losses.json in the first process, None in the others.
     """
-    initial = folder / "initial.json"
+    initial = folder / INITIAL_NAME
 
     def measure_untrained(model: Polyglance, runtime: Runtime) -> None:
-        if runtime.from_main(initial.exists()):
+        if runtime.from_main(_is_measured(initial)):
             return
         cells = evaluator().measure_initial(model, runtime)
         if runtime.is_main:
             write_record(initial, cells_to_json(cells), indent=None)
+            seal_files(folder, [INITIAL_NAME])
 
     with join_processes(settings.engine) as runtime:  # they stay together until the trained model is measured
         hooks = replace(hooks, before_first_step=measure_untrained)
@@ -160,6 +163,17 @@ def train_and_measure(
     record.write(folder / "losses.json")
     seal_files(folder, ["captions.jsonl", "losses.json"])
     return record
+
+
+def _is_measured(initial: Path) -> bool:
+    """Tell whether the untrained model is measured. A damaged record is named, and counts as none."""
+    try:
+        cells_from_json(read_record(initial), str(initial))
+    except ValueError as error:
+        if initial.exists():
+            print(f"{error}; the untrained model is measured again", file=sys.stderr, flush=True)
+        return False
+    return True
 
 
 def _check_losses(cells: Mapping[Cell, CellRecord], folder: Path) -> None:

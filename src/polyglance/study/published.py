@@ -1,6 +1,7 @@
 """Costs of the published sizes on a study's machine. Importing this loads no torch."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from polyglance.model.card import make_card
 from polyglance.model.counts import Counts
@@ -8,8 +9,12 @@ from polyglance.model.rates import Rate, find_rate
 from polyglance.model.scaling import estimate_step
 from polyglance.model.training_setup import TrainingSetup, recommend_setup
 from polyglance.study.config import StudyConfig
+from polyglance.study.waiting import estimate_waiting
 
 __all__ = ["PublishedCost", "count_published"]
+
+_STRIDE = 32
+"""Pixels of an image's side for each place of the published towers' grid; one token more is its mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +32,8 @@ class PublishedCost:
     samples_per_s: float
     """Samples per second of the whole machine."""
     efficiency: float
-    """Share of the devices' rates that is left when they exchange weights and gradients (reckoned)."""
+    """Share of the devices' rates that is left when they exchange weights and gradients and wait for each other
+    (reckoned)."""
 
 
 def count_published(config: StudyConfig, name: str) -> PublishedCost:
@@ -57,11 +63,21 @@ def count_published(config: StudyConfig, name: str) -> PublishedCost:
         tflops = machine.mfu * machine.peak_tflops
         rate = Rate(tflops=tflops, is_measured=True, basis=f"MFU {machine.mfu:g}, as machine.mfu says")
     share_s = mixture.batch_size / machine.devices / rate.samples_per_s(card.training_gmac)
+    kind: Literal["single", "ddp", "fsdp"] = "fsdp" if strategy is None else strategy.strategy
+    passes = 1 if strategy is None else strategy.accumulation
+    waiting_share = estimate_waiting(
+        kind,
+        devices=machine.devices,
+        passes=passes,
+        samples=max(1, mixture.batch_size // (machine.devices * passes)),
+        image_tokens=(card.image_size // _STRIDE) ** 2 + 1,
+    )
     step = estimate_step(
-        "fsdp" if strategy is None else strategy.strategy,
+        kind,
         devices=machine.devices,
         compute_s=share_s,
-        passes=1 if strategy is None else strategy.accumulation,
+        passes=passes,
+        waiting_share=waiting_share,
         num_parameters=card.num_parameters,
         num_trained=card.num_trained["pre-training"],
         network=machine.network,

@@ -7,20 +7,25 @@ run_study(config).report             # out/micro/report/index.html
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from polyglance.config import save
 from polyglance.data.manifest import choose_prefixes
+from polyglance.distributed import choose_device
 from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
+from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
 from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import is_done, read_problem, read_state
-from polyglance.study.jobs import Job, list_jobs, list_runs
+from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.training_cost import TrainingCost, sum_training
 
 __all__ = [
     "PlannedRun",
@@ -36,6 +41,8 @@ __all__ = [
 _VERB = "polyglance study run"
 _MADE_BEFORE_PLANNING = ("data", "tokenizer")
 """Kinds of jobs that P and F of micro models depend on. They take seconds, and train nothing."""
+_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 2_000, 20
+"""Training and test images of the built-in world that are drawn for a plan."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,10 @@ class PlannedRun:
     compute_gmac: float
     """C, in GMAC."""
     seconds: float
-    """Expected time on one core or, for published sizes, on the whole machine."""
+    """Expected time on one core or, for published sizes, on the whole machine; without the trunk that it goes on
+    from."""
+    money: float | None
+    """Expected price of this time, in the machine's currency; None without a price, and for micro models."""
     state: str
     """`done`, `begun` or `to do`."""
     strategy: str = ""
@@ -66,8 +76,16 @@ class StudyPlan:
     """Expected cost of a study."""
 
     runs: tuple[PlannedRun, ...]
+    training: Mapping[str, TrainingCost]
+    """`separate` and `trunk` -> what all runs train on together, with each of the two schedules of a family."""
+    schedule: str
+    """The one that this study has; `mixed` where its families differ."""
     seconds: float
     """Expected wall time of the jobs that are not done, on `machine`."""
+    money: float | None
+    """Expected price of the runs that are not done; None without a price, and for micro models."""
+    currency: str
+    """Currency of the money; empty where there is none."""
     machine: str
     """`2 cores` or, for published sizes, the machine's description."""
     memory_bytes: int
@@ -76,8 +94,12 @@ class StudyPlan:
     """Prompt tokens at which F is counted."""
     target_tokens: int
     """Target tokens at which F is counted."""
+    strategies: Mapping[str, str] = field(default_factory=dict)
+    """Published sizes: size -> recommended way of training on the machine."""
     rates: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
+    sampled_images: int | None = None
+    """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
     notes: tuple[str, ...] = ()
     """Gaps: what is not measured, and what would change that, one line each."""
 
@@ -98,6 +120,9 @@ class StudyResult:
     failed: tuple[str, ...] = ()
     """Jobs that failed because they were no longer finite, or needed such a one; one line each. The table is without
     their runs."""
+    predictions: tuple[str, ...] = ()
+    """How far the predicted losses of the largest runs and the measured ones are apart, one line per family and
+    loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +130,7 @@ class StudyStatus:
     """Progress of a study."""
 
     jobs: Mapping[str, str]
-    """Job id -> `done`, `failed`, `begun` or `to do`."""
+    """Job id -> `done`, `failed`, `begun`, `to do` or, for a trunk whose runs are all done, `not needed`."""
     losses: Mapping[str, float]
     """Run id -> UC after the prefix in nats per token, for the runs that are done."""
     problems: Mapping[str, str] = field(default_factory=dict)
@@ -115,8 +140,9 @@ class StudyStatus:
 def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
     """Count P, F, C and S of every run, and estimate time and memory of the study.
 
-    For micro models data and tokenizer are made, because P and F depend on them; nothing is trained. For published
-    sizes nothing is made, and nothing is needed.
+    P and F of micro models depend on the tokenizer, and so on the data. Of the built-in world a small sample is drawn
+    for it, in a temporary folder, as long as the study has not made its data. Other data is imported into the study.
+    For published sizes nothing is made, and nothing is needed. Nothing is trained.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -125,9 +151,32 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
         ValueError: data and configuration do not fit each other, or another process works on the study.
     """
     refuse_in_imported_script()
-    with locked(config.out, _VERB):
-        note_inputs(config)
-        return _plan(config, _count_workers(workers))
+    num_slots = _count_workers(workers)
+    makes_files = config.is_micro and config.data.world is None
+    with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
+        if config.is_micro and config.data.world is not None and not _is_tokenized(config):
+            with TemporaryDirectory(prefix="polyglance-plan-") as folder:
+                return _plan_from_sample(config, Path(folder), num_slots)
+        if makes_files or config.out.is_dir():
+            note_inputs(config)
+        return _plan(config, num_slots)
+
+
+def _is_tokenized(config: StudyConfig) -> bool:
+    return all(is_done(config.out, job) for job in list_jobs(config) if job.kind in _MADE_BEFORE_PLANNING)
+
+
+def _plan_from_sample(config: StudyConfig, folder: Path, num_slots: int) -> StudyPlan:
+    """Plan with a small sample of the built-in world, of which nothing is kept."""
+    world = config.data.world
+    assert world is not None
+    world = replace(
+        world,
+        num_train_images=min(world.num_train_images, _SAMPLE_IMAGES),
+        num_test_images=min(world.num_test_images, _SAMPLE_TEST_IMAGES),
+    )
+    plan = _plan(replace(config, out=folder, data=replace(config.data, world=world)), num_slots, states_of=config)
+    return replace(plan, sampled_images=world.num_train_images)
 
 
 def _count_workers(workers: int | None) -> int:
@@ -143,8 +192,8 @@ def run_study(
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
     checkpoint, and the table that comes out is the same to the bit, also after a move. What jobs that are not done need
-    from others is compared with its digests first, and made again if it is damaged. A run that is no longer finite is
-    marked as failed, and the others go on.
+    from others is compared with its digests first, and made again if it is damaged. Of a finished study nothing is made
+    again. A run that is no longer finite is marked as failed, and the others go on.
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
@@ -156,13 +205,19 @@ def run_study(
     refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
-    from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
-
+    num_slots = _count_workers(workers) if config.is_micro else 1
+    if config.is_on_card:
+        choose_device(config.engine, 0)  # without one, say so before any data is made
     with locked(config.out, _VERB):
+        runs = list_runs(config)
+        if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
+            say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
+            return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
+        from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
+
         note_inputs(config)
         forget_damaged_jobs(config, say)
-        num_slots = _count_workers(workers) if config.is_micro else 1
         plan = _plan(config, num_slots)
         say(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
@@ -192,6 +247,8 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
     """Read the progress of the study from its files."""
     jobs = list_jobs(config)
     states = {job.id: read_state(config.out, job) for job in jobs}
+    done = {name for name, state in states.items() if state == "done"}
+    states |= {name: "not needed" for name in find_not_needed(jobs, done) if states[name] != "failed"}
     losses = {}
     for job in jobs:
         if job.kind == "run" and states[job.id] == "done":
@@ -202,7 +259,12 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
     return StudyStatus(jobs=states, losses=losses, problems=problems)
 
 
-def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
+def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None = None) -> StudyPlan:
+    """Make data and tokenizer, and plan.
+
+    Args:
+        states_of: the study whose states are planned with; None: the same.
+    """
     from polyglance.study.costs import estimate_costs, estimate_s
     from polyglance.study.lengths import find_lengths
 
@@ -216,7 +278,10 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
     else:
         num_slots = 1  # a run takes the whole machine
     runs = [job for job in jobs if job.kind == "run"]
-    costs = estimate_costs(config, jobs)
+    planned_study = states_of or config
+    own_jobs = list_jobs(planned_study)
+    states = {job.id: read_state(planned_study.out, job) for job in own_jobs}
+    costs = estimate_costs(config, jobs, num_slots=num_slots)
     counts = _count_models(config, runs)
     planned = [
         PlannedRun(
@@ -225,16 +290,23 @@ def _plan(config: StudyConfig, num_slots: int) -> StudyPlan:
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            state=read_state(config.out, job),
+            money=_price(config, costs.seconds[job.id]),
+            state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
         for job in runs
     ]
-    done = {job.id for job in jobs if is_done(config.out, job)}
+    done = _find_done(planned_study, own_jobs)
+    schedules = {family.schedule for family in config.families}
     return StudyPlan(
         runs=tuple(planned),
+        training=sum_training(config, runs, counts),
+        schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        machine=f"{num_slots} cores" if config.is_micro else config.machine.name,
+        money=_price(config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)),
+        currency="" if _price(config, 0) is None else config.machine.currency,
+        machine=_describe_machine(config, num_slots),
+        strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
         notes=_find_gaps(config),
         memory_bytes=costs.memory_bytes * num_slots,
@@ -266,6 +338,28 @@ def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
     return tuple(f"UC after the prefix is not measured: {note}" for note in notes)
 
 
+_TRAINED = ("run", "trunk")
+"""Kinds of jobs that a plan's money is for."""
+
+
+def _price(config: StudyConfig, seconds: float) -> float | None:
+    """Return what a time on the whole machine costs; None without a price, and for micro models."""
+    price = config.machine.price_per_gpu_hour
+    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
+
+
+def _describe_machine(config: StudyConfig, num_slots: int) -> str:
+    if config.is_on_card:
+        return f"{config.machine.name}, {num_slots} runs side by side"
+    return f"{num_slots} cores" if config.is_micro else config.machine.name
+
+
+def _find_done(config: StudyConfig, jobs: Sequence[Job]) -> set[str]:
+    """Return the ids of the jobs that are done, or that no job is waiting for."""
+    done = {job.id for job in jobs if is_done(config.out, job)}
+    return done | find_not_needed(jobs, done)
+
+
 def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:
     """Return (family, size) -> P, P_t and F. For published sizes torch is not loaded."""
     if config.is_micro:
@@ -286,8 +380,8 @@ def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) ->
     from polyglance.study.costs import estimate_costs, estimate_s
 
     jobs = list_jobs(config)
-    seconds = estimate_costs(config, jobs).seconds
-    done = {job.id for job in jobs if is_done(config.out, job)}
+    seconds = estimate_costs(config, jobs, num_slots=num_slots).seconds
+    done = _find_done(config, jobs)
     finished = set(done)
 
     def report_done(job: Job, elapsed_s: float) -> None:
@@ -322,11 +416,22 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     seal_files(config.out, [table.name, "study.toml"])
     for folder in (config.out / "laws", report.page.parent):
         seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
+    concluded = Conclusion.of(
+        config, finished, num_runs=report.num_runs, problems=problems, predictions=report.predictions
+    )
+    concluded.write(config.out)
+    return _make_result(config, started_s, concluded, failed)
+
+
+def _make_result(
+    config: StudyConfig, started_s: float, concluded: Conclusion, failed: Mapping[str, str] | None = None
+) -> StudyResult:
     return StudyResult(
-        num_runs=report.num_runs,
+        num_runs=concluded.num_runs,
         seconds=time.monotonic() - started_s,
-        table=table,
-        report=report.page,
-        problems=tuple(problems),
-        failed=tuple(failed.values()),
+        table=config.out / "runs.csv",
+        report=config.out / "report" / "index.html",
+        problems=concluded.problems,
+        failed=tuple((failed or {}).values()),
+        predictions=concluded.predictions,
     )

@@ -41,11 +41,11 @@ def time_jobs(config: StudyConfig, jobs: Sequence[Job]) -> tuple[Mapping[str, fl
 
 def _model_of(job: Job) -> tuple[str, str, int]:
     """Return what the time of a training step depends on."""
-    return job.kind, job.family, job.width
+    return "run" if job.kind == "trunk" else job.kind, job.family, job.width
 
 
 def _one_job_per_model(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Job]:
-    return {_model_of(job): job for job in jobs if job.kind in ("tower", "language_model", "run")}
+    return {_model_of(job): job for job in jobs if job.kind in ("tower", "language_model", "trunk", "run")}
 
 
 def _num_steps(config: StudyConfig, job: Job) -> float:
@@ -54,12 +54,12 @@ def _num_steps(config: StudyConfig, job: Job) -> float:
     match job.kind:
         case "language_model":
             return config.language_models[job.start].steps
-        case "tower":
-            return job.samples / batch_size
+        case "tower" | "trunk":
+            return (job.samples - job.begins_at) / batch_size
         case "run":
             num_cells = len(config.coverage.cells) + len(config.coverage.split("UC"))
             measured = num_cells * config.evaluation.samples_per_cell
-            return (job.samples + _EVALUATION_SHARE * measured) / batch_size
+            return (job.samples - job.begins_at + _EVALUATION_SHARE * measured) / batch_size
     return 0.0
 
 

@@ -16,7 +16,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.inputs import check_data_source
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
 from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
-from polyglance.study.jobs import Job
+from polyglance.study.jobs import Job, list_jobs
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
 from polyglance.study.predictions import predict_held_out_runs
@@ -51,11 +51,13 @@ def do_job(config: StudyConfig, job: Job) -> None:
                 train_language_model(make_language_model_config(config, job), folder)
             case "prediction":
                 predict_held_out_runs(config, folder)
+            case "trunk" if config.is_micro:
+                train(make_train_config(config, job, _find_trunk(config, job)), folder)
             case "run" if config.is_micro:
-                settings = make_train_config(config, job)
+                settings = make_train_config(config, job, _find_trunk(config, job))
                 evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
                 train_and_measure(settings, folder, lambda: evaluator, run_id=job.id)
-            case "run":
+            case "trunk" | "run":
                 _launch_run(config, job, folder)
     except NotFiniteError as error:
         fail_job(config.out, job, str(error))
@@ -63,6 +65,12 @@ def do_job(config: StudyConfig, job: Job) -> None:
     except ValueError as error:
         raise ValueError(f"{job.id}: {error}") from None
     finish_job(config.out, job)
+
+
+def _find_trunk(config: StudyConfig, job: Job) -> Path | None:
+    """Return the folder of the trunk that a run or trunk goes on from; None where there is none, or it is not made."""
+    trunks = [other for other in list_jobs(config) if other.id == job.trunk and is_done(config.out, other)]
+    return config.out / trunks[0].folder if trunks else None
 
 
 def _make_data(config: StudyConfig, folder: Path) -> None:
@@ -93,11 +101,12 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
 def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
     """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
     path = folder / "run.toml"
-    save(make_run_config(config, job, folder), path)
+    save(make_run_config(config, job, folder, _find_trunk(config, job)), path)
     several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
     command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
     finished = run_program(command)
-    if finished.returncode or not (folder / "losses.json").exists():
+    result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
+    if finished.returncode or not result.exists():
         messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
         last = messages[-1].removeprefix("polyglance: ") if messages else f"`polyglance train {path}` did not finish"
         raise NotFiniteError(last) if finished.returncode == NOT_FINITE_EXIT_CODE else ValueError(last)

@@ -191,10 +191,15 @@ class Checkpoints:
         except ValueError as error:
             raise ValueError(f"{error}; remove {path}, and the best checkpoint is chosen from now on") from None
 
-    def remove_all(self) -> None:
-        """Remove every checkpoint of a step, once the run is finished."""
+    def remove_all(self, *, except_step: int | None = None) -> None:
+        """Remove every checkpoint of a step, once the run is finished.
+
+        Args:
+            except_step: step whose checkpoint stays: the last one of a trunk.
+        """
         for path in self.folder.glob("step-*"):
-            shutil.rmtree(path, ignore_errors=True)
+            if except_step is None or path != self._path(except_step):
+                shutil.rmtree(path, ignore_errors=True)
         (self.folder / _BEST).unlink(missing_ok=True)
 
     def _path(self, step: int) -> Path:

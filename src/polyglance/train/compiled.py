@@ -1,7 +1,9 @@
 """Layers compiled one by one: a pass launches a few fused kernels a layer in place of each of its operations.
 
 Layers of one kind share one compilation, for all lengths: their weights are arguments of it, so that 42 layers compile
-in the time of one. torch keeps what it has compiled on disk (`TORCHINDUCTOR_CACHE_DIR`).
+in the time of one. The blocks of a frozen tower are compiled for one size of images and any number of them: with sides
+that vary too, the arithmetic of windows makes much code. torch keeps what it has compiled on disk
+(`TORCHINDUCTOR_CACHE_DIR`).
 """
 
 import functools
@@ -11,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from polyglance.distributed import Runtime
 from polyglance.train.parallel import find_layers
@@ -20,8 +22,8 @@ __all__ = ["CompiledLayers"]
 
 
 class CompiledLayers:
-    """The layers of encoder and decoder and the blocks of a Florence-2 tower, compiled when they are first called in
-    training. In evaluation they run as they are.
+    """The layers of encoder and decoder and the blocks of a frozen Florence-2 tower, compiled when they are first
+    called in training. In evaluation they run as they are.
 
     Dropout draws other numbers in a compiled layer; they too are a function of the seed. Make this before
     `recompute_activations`.
@@ -34,13 +36,25 @@ class CompiledLayers:
     def __init__(self, model: nn.Module, *, backend: str | Callable[..., Any] = "inductor") -> None:
         self._model = model
         self._is_on = True
-        blocks = [module for module in model.modules() if type(module).__name__ == "Florence2VisionBlock"]
-        for layer in (*find_layers(model), *blocks):
+        for layer in find_layers(model):
             compiled = torch.compile(layer.forward, dynamic=True, backend=backend)
             layer.forward = functools.partial(self._call, compiled, layer.forward)
+        for block in (module for module in model.modules() if type(module).__name__ == "Florence2VisionBlock"):
+            compiled = torch.compile(block.forward, backend=backend)
+            block.forward = functools.partial(self._call_block, block, compiled, block.forward)
 
     def _call(self, compiled: Callable[..., Any], forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         return (compiled if self._is_on and self._model.training else forward)(*args, **kwargs)
+
+    def _call_block(
+        self, block: nn.Module, compiled: Callable[..., Any], forward: Callable[..., Any], features: Tensor
+    ) -> Any:
+        """Call a block of a tower, for any number of images of one size. In a tower that is trained each block drops
+        another share of its paths, and would be compiled by itself: such a tower runs as it is."""
+        if block.training:
+            return forward(features)
+        torch._dynamo.maybe_mark_dynamic(features, 0)
+        return self._call(compiled, forward, features)
 
     def warm_up(self, make_pass: Callable[[], None], runtime: Runtime, *, is_required: bool) -> None:
         """Make a pass, which compiles the layers, and print the seconds that it took. If they cannot be compiled, and

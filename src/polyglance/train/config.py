@@ -40,6 +40,7 @@ _MAY_CHANGE = (
     "log_every_steps",
     "watch",
     "tracking",
+    "trunk",
     "mixture.max_bad_share",
     "mixture.token_cache",
 )
@@ -92,6 +93,9 @@ class VisionCacheConfig:
     save and fit on the disk."""
     folder: Path | None = None
     """Folder of the caches. If not given: `features` in the folder of the training data set."""
+    shared_samples: int | None = None
+    """Samples that all runs which share the features see together, for `auto` to weigh. If not given: those of this
+    run."""
     dtype: Literal["float32", "bfloat16"] | None = None
     """Number format of the features. If not given: float32 for runs in fp32 and bfloat16 for others."""
 
@@ -125,6 +129,11 @@ class LoopConfig:
     def num_steps(self) -> int:
         """Number of optimiser steps of the whole run."""
         raise NotImplementedError
+
+    @property
+    def is_trunk(self) -> bool:
+        """Whether the learning rate never falls, so that the last checkpoint is kept for other runs to go on from."""
+        return self.optim.cooldown_share == 0
 
     def dependencies(self) -> tuple["LoopConfig", *tuple[str, ...]]:
         """Return the settings that the weights depend on, the others at their defaults, and further values that they
@@ -174,6 +183,10 @@ class TrainConfig(LoopConfig):
     """Cached features of a frozen vision tower."""
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     """Experiment trackers that the rows of metrics.jsonl are sent to."""
+    trunk: Path | None = None
+    """Folder of a finished run with the same settings, but for `num_samples` and `optim.cooldown_share = 0`. This run
+    goes on from its last step, and its weights are those that it would have without it. `num_samples` counts what both
+    have seen."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,6 +194,12 @@ class TrainConfig(LoopConfig):
             raise ValueError(f"num_samples {self.num_samples} is less than one batch of {self.mixture.batch_size}")
         if (self.tokenizer is None) == (self.start.checkpoint is None):
             raise ValueError("give a tokenizer for a micro model, or else start.checkpoint, which brings its own")
+        self.optim.check_length(self.num_steps)
+        if self.trunk is not None and (self.optim.cooldown_share is None or self.optim.warmup_steps is None):
+            raise ValueError(
+                "a run with a trunk needs optim.warmup_steps and optim.cooldown_share: its learning rate before the "
+                "cooldown must not depend on its length"
+            )
 
     @property
     def num_steps(self) -> int:
@@ -283,3 +302,4 @@ class LanguageModelConfig(LoopConfig):
         super().__post_init__()
         if self.model.decoder != "gemma2":
             raise ValueError(f"a {self.model.decoder} decoder does not start from a language model; gemma2 does")
+        self.optim.check_length(self.num_steps)

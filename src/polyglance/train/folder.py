@@ -6,7 +6,6 @@ the settings they were trained with. The folder can be moved at any time: inputs
 """
 
 import sys
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,14 +15,15 @@ import tomli_w
 import torch
 from safetensors import SafetensorError
 
-from polyglance.config import from_dict, to_dict
+from polyglance.config import from_dict, parse_toml, to_dict
 from polyglance.distributed import Runtime
 from polyglance.environment import describe_environment
 from polyglance.files import (
-    DIGESTS_NAME,
+    read_digests,
     read_record,
     replacing_folder,
     seal_files,
+    unlist_files,
     write_atomically,
     write_json,
     write_record,
@@ -34,9 +34,11 @@ from polyglance.train.config import LoopConfig, may_change
 from polyglance.train.identity import RunIdentity
 from polyglance.train.parallel import gather_full
 
-__all__ = ["RunFolder"]
+__all__ = ["INITIAL_NAME", "RunFolder"]
 
 
+INITIAL_NAME = "initial.json"
+"""Record of the untrained model, which is measured once: it stays listed while the run goes on."""
 _CONFIG, _SETTINGS = "config.toml", "settings.json"
 _RECORDS = (_CONFIG, _SETTINGS, "env.json", "samples.json", "metrics.jsonl")
 """Files of a run beside its checkpoints, as `train` leaves them."""
@@ -105,8 +107,8 @@ class RunFolder:
         """Say which values of config.toml differ; inputs are compared by their content if that is noted."""
         path = self.path / _CONFIG
         try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            values = parse_toml(path.read_text(encoding="utf-8"), path.name)
+        except ValueError as error:
             raise ValueError(f"{path}: damaged ({error}); the run's settings cannot be compared with it") from None
         old, new, given = (dict(_flatten(v)) for v in (values, self._settings_to_write(), to_dict(self.config)))
         inputs = self.identity.inputs if there is not None else {}
@@ -130,7 +132,7 @@ class RunFolder:
 
     def describe(self) -> None:
         """Write config.toml, settings.json and env.json (versions, machine and GPUs)."""
-        (self.path / DIGESTS_NAME).unlink(missing_ok=True)  # the files that it lists are written anew
+        unlist_files(self.path, [name for name in read_digests(self.path) if name != INITIAL_NAME])  # written anew
         write_atomically(self.path / _CONFIG, tomli_w.dumps(self._settings_to_write()))
         record = SettingsRecord(settings=self.identity.settings, inputs=self.identity.inputs)
         write_record(self.path / _SETTINGS, asdict(record))
@@ -174,7 +176,7 @@ class RunFolder:
         self._save_model(self.final, model, runtime, processor)
         runtime.barrier()
         if runtime.is_main:
-            checkpoints.remove_all()
+            checkpoints.remove_all(except_step=self.config.num_steps if self.config.is_trunk else None)
             self.seal()
         runtime.barrier()
 

@@ -91,6 +91,7 @@ class Loop:
         run_dir: folder of checkpoints and metrics.jsonl.
         identity: what the weights depend on; a checkpoint of other settings is refused.
         mfu: computes the MFU of a row.
+        trunk: checkpoints of the run that this one goes on from, as long as it has none of its own.
 
     Raises:
         ValueError: a checkpoint of other settings, or only damaged ones.
@@ -110,6 +111,7 @@ class Loop:
         *,
         hooks: Hooks = Hooks(),
         mfu: Mfu | None = None,
+        trunk: Checkpoints | None = None,
     ) -> None:
         self.batches = batches
         self.config, self.run_dir, self.runtime, self.hooks, self.mfu = config, run_dir, runtime, hooks, mfu
@@ -120,7 +122,7 @@ class Loop:
         set_train_mode(self.model)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.checkpoints = Checkpoints(run_dir, runtime, keep_last=config.keep_last, identity=identity)
-        self.first_step, state = self.checkpoints.load_newest(self.model, self.optimizer) or (0, {})
+        self.first_step, state = self._load_checkpoint(trunk)
         self.step = self.first_step
         try:
             self._go_on_from(state)
@@ -131,6 +133,17 @@ class Loop:
         self.unread: _Outcome | None = None
         self.norm = self.local_nats = 0.0
         self.last_batch: Batch | None = None
+
+    def _load_checkpoint(self, trunk: Checkpoints | None) -> tuple[int, Mapping[str, Any]]:
+        """Load the newest checkpoint, of this run or else of its trunk; return its step and its `state`."""
+        if (own := self.checkpoints.load_newest(self.model, self.optimizer)) is not None:
+            return own
+        if trunk is None:
+            return 0, {}
+        if (shared := trunk.load_newest(self.model, self.optimizer)) is None:
+            raise ValueError(f"{trunk.folder}: the last checkpoint of the trunk is missing; make the run again")
+        step, state = shared
+        return step, {**state, "log": None}  # the rows up to here are the trunk's
 
     def _go_on_from(self, state: Mapping[str, Any]) -> None:
         """Set what the loop keeps beside the tensors, as it was when a checkpoint was made."""
@@ -161,7 +174,10 @@ class Loop:
             self.phases = Phases(lambda phase: pulse(self.step, phase), synchronise)
             for step in range(self.first_step, self.config.num_steps):
                 self.run_step(step, stream)
-        self._check_end()
+        if self.first_step < self.config.num_steps:  # a trunk that is saved after its last step has been checked
+            self._check_end()
+            if self.config.is_trunk:
+                self._save(self.config.num_steps, must=True)
         if self.hooks.on_phases is not None:
             self.hooks.on_phases(self.phases.seconds)
 

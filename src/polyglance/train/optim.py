@@ -13,7 +13,7 @@ __all__ = ["LossScale", "OptimConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """AdamW with a cosine schedule after a linear warm-up (paper section 3)."""
+    """AdamW with a linear warm-up, then a cosine (paper section 3) or a constant rate with a cooldown at the end."""
 
     lr: float = 1.5e-3
     """Peak learning rate."""
@@ -23,6 +23,10 @@ class OptimConfig:
     """Number of warm-up steps, in place of `warmup_share` (published: 100)."""
     final_share: float = 0.0
     """Learning rate at the end, as a share of the peak."""
+    cooldown_share: float | None = None
+    """If given, the learning rate stays at its peak after the warm-up, and falls over this share of the steps, the
+    last ones, as 1 - sqrt(progress) (Hägele et al. 2024, arXiv 2405.18392). 0: it never falls; other runs can go on
+    from such a run, a trunk, with the setting `trunk`. If not given: a cosine from the warm-up to the end."""
     weight_decay: float = 0.01
     """Weight decay of the parameters that `decay` names."""
     decay: Literal["matrices", "published"] = "matrices"
@@ -44,6 +48,10 @@ class OptimConfig:
             raise ValueError("lr must be positive and warmup_share between 0 and 1")
         if self.warmup_steps is not None and self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be 0 or more, not {self.warmup_steps}")
+        if self.cooldown_share is not None and not 0 <= self.cooldown_share <= 1:
+            raise ValueError(f"cooldown_share must be between 0 and 1, not {self.cooldown_share}")
+        if self.cooldown_share == 0 and self.final_share:
+            raise ValueError("final_share has no effect without a cooldown")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0 and self.clip_norm > 0):
             raise ValueError("beta1 and beta2 must be at least 0 and below 1, eps and clip_norm positive")
 
@@ -70,17 +78,45 @@ class OptimConfig:
 
     def set_lr(self, optimizer: "torch.optim.Optimizer", step: int, num_steps: int) -> float:
         """Set the learning rates of a step (from 0) of a run of `num_steps`; return their share of the peak."""
-        warmup_steps = self.warmup_steps
-        if warmup_steps is None:
-            warmup_steps = max(1, round(self.warmup_share * num_steps))
-        if step < warmup_steps:
-            share = (step + 1) / warmup_steps
-        else:
-            progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
-            share = self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+        share = self._share_of_peak(step, num_steps)
         for group in optimizer.param_groups:
             group["lr"] = group["peak_lr"] * share
         return share
+
+    def _share_of_peak(self, step: int, num_steps: int) -> float:
+        warmup_steps = self.count_warmup_steps(num_steps)
+        if step < warmup_steps:
+            return (step + 1) / warmup_steps
+        if self.cooldown_share is None:
+            progress = (step - warmup_steps) / max(1, num_steps - warmup_steps)
+            return self.final_share + (1 - self.final_share) * 0.5 * (1 + math.cos(math.pi * progress))
+        first = self.first_cooldown_step(num_steps)
+        progress = (step - first) / (num_steps - first) if step > first else 0.0
+        return self.final_share + (1 - self.final_share) * (1 - math.sqrt(progress))
+
+    def count_warmup_steps(self, num_steps: int) -> int:
+        """Return the number of warm-up steps of a run of `num_steps`."""
+        return max(1, round(self.warmup_share * num_steps)) if self.warmup_steps is None else self.warmup_steps
+
+    def first_cooldown_step(self, num_steps: int) -> int:
+        """Return the first step (from 0) of the cooldown of a run of `num_steps`; `num_steps` where there is none.
+        What comes before it is the same in a run of any length, if `warmup_steps` is given."""
+        return num_steps - (max(1, round(self.cooldown_share * num_steps)) if self.cooldown_share else 0)
+
+    def check_length(self, num_steps: int) -> None:
+        """Refuse a run of `num_steps` that is too short for its warm-up and its cooldown.
+
+        Raises:
+            ValueError: says how many steps each takes.
+        """
+        if self.cooldown_share is None:
+            return
+        warmup_steps, first = self.count_warmup_steps(num_steps), self.first_cooldown_step(num_steps)
+        if warmup_steps > first:
+            raise ValueError(
+                f"{warmup_steps} steps of warm-up and {num_steps - first} of cooldown are more than the {num_steps} "
+                "steps of the run"
+            )
 
 
 class LossScale:

@@ -30,6 +30,7 @@ from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
 from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
 from polyglance.train.step import CaptionObjective
+from polyglance.train.trunk import open_trunk
 from polyglance.train.vision_cache import open_features
 
 __all__ = ["make_batch_source", "prepare_objective", "train"]
@@ -61,6 +62,7 @@ def train(
     processor = make_processor(config, model.config)
     num_bytes = count_replica_bytes(model, config.engine.precision)
     with join_processes(config.engine, num_bytes_per_replica=num_bytes) as runtime:
+        trunk = open_trunk(config, runtime)
         model.to(runtime.device)
         if runtime.is_main:
             folder.describe()
@@ -89,7 +91,9 @@ def train(
                     hooks.on_row(row)
 
             hooks_of_loop = replace(hooks, on_row=on_row)
-            loop = Loop(objective, batches, config, folder.path, runtime, identity, hooks=hooks_of_loop, mfu=mfu)
+            loop = Loop(
+                objective, batches, config, folder.path, runtime, identity, hooks=hooks_of_loop, mfu=mfu, trunk=trunk
+            )
             loop.run(show_progress=show_progress)
             frozen.restore()
         folder.save_final(model, runtime, processor)

@@ -32,8 +32,8 @@ _DISK_SHARE = 0.5
 
 @dataclass(frozen=True, kw_only=True)
 class CachePlan:
-    """Costs and savings of a cache of features in one run: it saves a pass of the tower for each sample of the run, and
-    costs one for each image of the data set."""
+    """Costs and savings of a cache of features: it saves a pass of the tower for each sample of the run, or of all runs
+    that share it, and costs one for each image of the data set."""
 
     num_images: int
     num_samples: int
@@ -57,7 +57,7 @@ class CachePlan:
     def __str__(self) -> str:
         return (
             f"vision cache: {self.num_images:,} images, {self.size_bytes / 1e9:.2f} GB on disk "
-            f"({self.free_bytes / 1e9:.0f} GB free); the run would save {self.num_samples:,} passes of the tower of "
+            f"({self.free_bytes / 1e9:.0f} GB free); training would save {self.num_samples:,} passes of the tower of "
             f"{self.tower_gmac:.3g} GMAC each for {self.num_images:,}: {self.saved_gmac:,.0f} GMAC in all"
         )
 
@@ -128,7 +128,7 @@ def _plan_cache(
         size_bytes=num_images * numbers_per_image * (4 if dtype == "float32" else 2),
         free_bytes=shutil.disk_usage(existing).free,
         tower_gmac=macs["vision"] / 1e9,
-        num_samples=config.num_steps * config.mixture.batch_size,
+        num_samples=config.vision_cache.shared_samples or config.num_steps * config.mixture.batch_size,
     )
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -62,19 +63,49 @@ LUCKY = 4
 """Image whose second answer is right, though the first was a refusal."""
 
 
+SOURCE = "A brown dog runs past the gate with the number {}."
+GERMAN = "Ein brauner Hund rennt am Tor mit der Nummer {} vorbei."
+TRANSLATIONS: list[tuple[str, str, str]] = [
+    (GERMAN, "stop", ""),
+    ("<think>Tor or Gatter? ### Tor.</think>\n\n" + GERMAN, "stop", ""),
+    (f"Translation: {GERMAN}", "stop", ""),
+    (f"\u201e{GERMAN}\u201c", "stop", ""),
+    ("I'm sorry, but I can't translate this.", "stop", "refusal"),
+    ("<think>It is about a dog", "stop", "reasoning without an end"),
+    ("Ein Hund. Ein Hund. Ein Hund. Ein Hund. Ein Hund.", "stop", "repetition"),
+    (SOURCE, "stop", "English words copied"),
+    ("Коричневый пёс бежит мимо ворот с номером {}.", "stop", "wrong script"),
+    ("Ein brauner Hund rennt am Tor mit", "length", "endpoint: cut off at max_new_tokens"),
+    ("", "content_filter", "endpoint: held back by the content filter"),
+]
+"""Translation of `SOURCE`, finish_reason and a word of the reason by which it is counted; empty: kept as `GERMAN`."""
+
+
+def answer_about_image(body: dict[str, Any]) -> tuple[str, str]:
+    """Answer by the red of the image: text and finish_reason."""
+    encoded = body["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2]
+    number = Image.open(BytesIO(base64.b64decode(encoded))).getpixel((0, 0))[0]
+    text, finish, _ = ANSWERS[number % len(ANSWERS)]
+    return GOOD if number == LUCKY and body["temperature"] else text, finish
+
+
+def answer_in_german(body: dict[str, Any]) -> tuple[str, str]:
+    """Translate by the number in the text: text and finish_reason."""
+    number = int(re.findall(r"number (\d+)", body["messages"][0]["content"])[-1])
+    text, finish, _ = TRANSLATIONS[number % len(TRANSLATIONS)]
+    return (GERMAN if number == LUCKY and body["temperature"] else text).format(number), finish
+
+
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """Address of a server that answers by the red of the image."""
+    """Address of a server that describes images and translates."""
     monkeypatch.setenv(ALLOWED_HOSTS, "127.0.0.1")
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            encoded = body["messages"][0]["content"][0]["image_url"]["url"].partition(",")[2]
-            number = Image.open(BytesIO(base64.b64decode(encoded))).getpixel((0, 0))[0]
-            text, finish, _ = ANSWERS[number % len(ANSWERS)]
-            if number == LUCKY and body["temperature"]:
-                text = GOOD
+            is_text = isinstance(body["messages"][0]["content"], str)
+            text, finish = answer_in_german(body) if is_text else answer_about_image(body)
             choice = {"message": {"role": "assistant", "content": text}, "finish_reason": finish}
             answer = json.dumps({"choices": [choice]}).encode()
             self.send_response(200)
@@ -94,13 +125,18 @@ def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     server.server_close()
 
 
+def write_images(folder: Path, number: int) -> Path:
+    """Write pictures of noise whose first pixel has their number as its red."""
+    folder.mkdir()
+    for n in range(number):
+        pixels = np.random.default_rng(n).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        pixels[0, 0, 0] = n
+        Image.fromarray(pixels).save(folder / f"{n:03d}.png")
+    return folder
+
+
 def test_every_answer_is_kept_as_a_caption_or_counted_by_its_reason(tmp_path: Path, url: str) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    for number in range(NUM_IMAGES):
-        pixels = np.random.default_rng(number).integers(0, 256, (24, 24, 3), dtype=np.uint8)
-        pixels[0, 0, 0] = number
-        Image.fromarray(pixels).save(images / f"{number:03d}.png")
+    images = write_images(tmp_path / "images", NUM_IMAGES)
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
         f"""
@@ -140,3 +176,41 @@ def test_every_answer_is_kept_as_a_caption_or_counted_by_its_reason(tmp_path: Pa
         assert audit["drops"][reason]["count"] == count
         assert reason in page
     assert "Hund" in json.dumps(audit["drops"][REJECTED + "another language"], ensure_ascii=False)
+
+
+@pytest.mark.parametrize("mode", ["none", "checked"])
+def test_every_translation_is_kept_or_counted_by_its_reason(tmp_path: Path, url: str, mode: str) -> None:
+    number = 2 * len(TRANSLATIONS)
+    images = write_images(tmp_path / "images", number)
+    for n in range(number):
+        (images / f"{n:03d}.txt").write_text(SOURCE.format(n))
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(
+        f"""
+        out = "{tmp_path / "out"}"
+        [[images]]
+        path = "{images}"
+        texts = "captions"
+        [translate]
+        languages = ["de"]
+        engine = {{ kind = "endpoint", url = "{url}", model = "tester", attempts = 1 }}
+        context = {{ mode = "{mode}" }}
+        [annotate]
+        captions = ["en", "de"]
+        """
+    )
+    built = build(load(Recipe, recipe))
+    kept = {n for n in range(number) if not TRANSLATIONS[n % len(TRANSLATIONS)][2] or n == LUCKY}
+    found = {
+        annotation.text
+        for record in read_records(built.out / "train")
+        for annotation in record.annotations
+        if annotation.language == "de"
+    }
+    assert found == {GERMAN.format(n) for n in kept}
+    step = next(step for step in built.steps if step.name == "translations")
+    counts = {reason: entry["count"] for reason, entry in step.drops.items()}
+    for _, _, word in TRANSLATIONS:
+        assert not word or any(word in reason for reason in counts), (word, counts)
+    lost = sum(n for reason, n in counts.items() if reason.endswith("good enough") or reason.startswith("de: endpoint"))
+    assert lost == number - len(kept)

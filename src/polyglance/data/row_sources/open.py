@@ -44,11 +44,13 @@ def open_rows(path: Path, *, encoding: str = "auto", quoting: Quoting = "auto") 
 
 
 def _open_file(path: Path, encoding: str, quoting: Quoting) -> RowSource:
+    if not path.exists():
+        raise ValueError(f"{path}: no such file, or it may not be read")
     name = path.name.lower()
     bare = next((name.removesuffix(it) for it in COMPRESSED_SUFFIXES if name.endswith(it)), name)
-    if name.endswith((*TAR_SUFFIXES, ".zip")) and path.is_file():
+    if name.endswith((*TAR_SUFFIXES, ".zip")):
         return TextsBeside(path, encoding=encoding)
-    if name.endswith((".arrow", ".feather")) and path.is_file():
+    if name.endswith((".arrow", ".feather")):
         return SavedDataset(path)
     if bare.endswith(".token"):
         return TokenFile(path, encoding=encoding)
@@ -63,7 +65,7 @@ def _open_file(path: Path, encoding: str, quoting: Quoting) -> RowSource:
 def _refuse_other_files(path: Path, name: str) -> None:
     """Refuse files of known kinds that are no tables of images, with what would be right."""
     suffix = Path(name).suffix
-    if not path.is_file() or suffix in TABLE_SUFFIXES:
+    if suffix in TABLE_SUFFIXES:
         return
     if suffix in _BITEXT_SUFFIXES:
         raise ValueError(f"{path}: bitext has no images; name it under [[bitext]] in a recipe of `data build`")
@@ -80,23 +82,22 @@ def _refuse_other_files(path: Path, name: str) -> None:
 def _open_folder(path: Path, encoding: str, quoting: Quoting) -> RowSource:
     if any((path / name).is_file() for name in ("state.json", "dataset_dict.json")):
         return SavedDataset(path)
-    if find_tars(path):
-        return TextsBeside(path, encoding=encoding)
     names = list_files(path)
+    if tars := find_tars(path):
+        _check_alone(path, tars[0].name, names, "give the tar by its name, or move the images")
+        return TextsBeside(path, encoding=encoding)
     if metadata := [name for name in names if name.rpartition("/")[2].lower() in METADATA]:
         return ImageFolder(path, metadata, encoding=encoding, quoting=quoting)
     if parquet := [name for name in names if name.lower().endswith(".parquet")]:
-        _check_alone(path, parquet, names)
+        _check_alone(path, parquet[0], names, "give the table by its name, and the folder as images")
         return FolderOfTables(path, parquet, encoding=encoding, quoting=quoting)
     if zips := [name for name in names if name.lower().endswith(".zip")]:
         raise ValueError(f"{path}: a folder with {zips[0]}; give the zip itself, or unpack it")
     return TextsBeside(path, encoding=encoding)
 
 
-def _check_alone(path: Path, parquet: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse a folder in which it is not clear whether the images are in the Parquet files or beside them."""
-    beside = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
-    if beside:
-        raise ValueError(
-            f"{path}: holds both {parquet[0]} and {beside[0]}; give the table by its name, and the folder as images"
-        )
+def _check_alone(path: Path, file: str, names: Sequence[str], right: str) -> None:
+    """Refuse a folder in which it is not clear whether the images are in a file or beside it."""
+    beside = next((name for name in names if name.lower().endswith(IMAGE_SUFFIXES)), None)
+    if beside is not None:
+        raise ValueError(f"{path}: holds both {file} and {beside}; {right}")

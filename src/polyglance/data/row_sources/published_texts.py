@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.data.row_sources.row_source import RowSource
+from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
 from polyglance.data.texts.json_forms import get_karpathy_sentences
 from polyglance.encodings import DAMAGE, detect_text_format, open_utf8
 from polyglance.files import parse_json
@@ -19,7 +20,8 @@ __all__ = ["Crossmodal3600", "PublishedJson", "TokenFile", "is_crossmodal_3600",
 
 
 class PublishedJson(RowSource):
-    """An object of JSON: COCO's `{"images": [...], "annotations": [...]}` or Karpathy's `{"images": [{"sentences"...`.
+    """An object of JSON: COCO's `{"images": [...], "annotations": [...]}`, Karpathy's `{"images": [{"sentences"...`, or
+    `{"a.png": texts, ...}`.
 
     Args:
         content: the object that the file holds.
@@ -35,11 +37,13 @@ class PublishedJson(RowSource):
             self._form, self._rows = "Karpathy's splits, JSON", list(_read_karpathy(path.name, images))
         elif isinstance(images, list) and isinstance(annotations, list):
             self._form, self._rows = "COCO captions, JSON", list(_read_coco(path, images, annotations))
+        elif content and all(name.lower().endswith(IMAGE_SUFFIXES) for name in content):
+            self._form, self._rows = "JSON, image -> texts", list(_read_by_image(path.name, content))
         else:
             keys = ", ".join(repr(key) for key in list(content)[:8])
             raise ValueError(
-                f"{path}: expected a list of records, COCO captions (images, annotations) or Karpathy's splits "
-                f"(images with sentences); the object's keys are: {keys or 'none'}"
+                f"{path}: expected a list of records, COCO captions (images, annotations), Karpathy's splits (images "
+                f"with sentences) or an object of image -> texts; the object's keys are: {keys or 'none'}"
             )
 
     def describe(self) -> str:
@@ -112,6 +116,18 @@ def _read_coco(path: Path, images: Sequence[Any], annotations: Sequence[Any]) ->
             yield TableRow(where=where, values={"image": names[key], "caption": row["caption"], **about})
     for key in without:
         yield TableRow(where=f"{path.name}: image {key}", values={}, problem="an image without a caption")
+
+
+def _read_by_image(name: str, content: Mapping[str, Any]) -> Iterator[TableRow]:
+    """Yield an image per row, with one text or several, or texts by language."""
+    for image, value in content.items():
+        where = f"{name}: {image}"
+        if isinstance(value, (str, list)):
+            yield TableRow(where=where, values={"image": image, "caption": value})
+        elif isinstance(value, dict):
+            yield TableRow(where=where, values={"image": image, "texts": value})
+        else:
+            yield TableRow(where=where, values={}, problem="neither a text nor texts by language")
 
 
 def _key(value: Any) -> str:

@@ -24,12 +24,12 @@ from polyglance.data.row_sources.row_source import SAMPLE_ROWS, RowSource
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, MAX_FILE_BYTES, resolve_inside
 from polyglance.data.sources.source import list_files
 from polyglance.data.sources.webdataset import read_members
-from polyglance.encodings import DAMAGE, detect_encoding, transcode
+from polyglance.encodings import DAMAGE, TextFormat, detect_encoding, transcode
 from polyglance.files import parse_json
 from polyglance.language_tags import parse_language_tag
 from polyglance.languages import LANGUAGES
 from polyglance.records import Drops
-from polyglance.tables import TableRow
+from polyglance.tables import TABLE_SUFFIXES, TableRow
 
 __all__ = ["METADATA", "TAR_SUFFIXES", "TextsBeside", "find_tars", "match_texts"]
 
@@ -187,6 +187,7 @@ class TextsBeside(RowSource):
 
     def __init__(self, path: Path, *, encoding: str = "auto") -> None:
         self.path, self._encoding = path, encoding
+        self._found: set[str] = set()
         self.holds_images = path.is_file() or _has_tars(path)
         if self.holds_images:
             found = [path] if path.is_file() else find_tars(path)
@@ -200,10 +201,11 @@ class TextsBeside(RowSource):
             self._files = [_Folder(path)]
 
     def describe(self) -> str:
+        encodings = f", texts in {', '.join(sorted(self._found))}" if self._found else ""
         if not self.holds_images:
-            return "a folder of images with texts beside them"
+            return f"a folder of images with texts beside them{encodings}"
         kind = "zip" if isinstance(self._files[0], _Zip) else "tar"
-        return f"images with texts beside them, {kind} files: {len(self._files)}"
+        return f"images with texts beside them, {kind} files: {len(self._files)}{encodings}"
 
     def names(self) -> list[str] | None:
         return None
@@ -224,7 +226,11 @@ class TextsBeside(RowSource):
         )
         first = [row.values for row in islice(rows, SAMPLE_ROWS) if not row.problem]
         if 0 < len(first) < SAMPLE_ROWS and not any(values.keys() - {"image", "key"} for values in first):
-            raise ValueError(f"{self.path}: no image has texts beside it (a.en.txt for a.png), nor is there metadata")
+            tables = [name for name in self._files[0].list_names() if name.lower().endswith(TABLE_SUFFIXES)]
+            hint = f"; to read {tables[0]}, give it as the table" if tables else ""
+            raise ValueError(
+                f"{self.path}: no image has texts beside it (a.en.txt for a.png), nor is there metadata{hint}"
+            )
         return first
 
     def _match(self, files: _Files) -> _Matched:
@@ -250,7 +256,9 @@ class TextsBeside(RowSource):
         for text, column in texts:
             try:
                 data = files.read_text(text)
-                found = _parse_text(data, text, column, self._encoding)
+                form = detect_encoding(data[:_HEAD_BYTES], self._encoding)
+                self._found.add(form.encoding)
+                found = _parse_text(data, text, column, form)
             except (ValueError, OSError) as error:
                 place = text if isinstance(files, _Folder) else f"{files.path.name}:{text}"
                 reason, _, detail = str(error).partition(": ")
@@ -344,13 +352,12 @@ def _find_column(name: str, stem: str) -> str:
     return bare if suffix.lower() in _TEXT_SUFFIXES and suffix.lower() != ".json" else rest
 
 
-def _parse_text(data: bytes, name: str, column: str, encoding: str) -> dict[str, Any]:
+def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[str, Any]:
     """Parse a file of text: its lines that are not blank, or the keys of its object.
 
     Raises:
         ValueError: broken JSON.
     """
-    form = detect_encoding(data[:_HEAD_BYTES], encoding)
     with transcode(io.BytesIO(data), form) as file:
         text = file.read()
     if not name.lower().endswith(".json"):

@@ -15,7 +15,7 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -30,7 +30,7 @@ from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
-_CHECKED_TOGETHER = 16
+_CHECKED_TOGETHER = 32
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
@@ -87,34 +87,41 @@ class BitextSource(FormSource):
         num_read = num_kept = 0
         num_before = sum(drops.counts.values())
         cleaned: list[BitextPair] = []
+        texts: list[str] = []
+        code, limit, find_problem = self.language, self.max_characters, self._find_problem
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
             if not problem:
-                first, problem = clean_text(english, max_characters=self.max_characters)
+                first, problem = clean_text(english, max_characters=limit)
                 if not problem:
-                    second, problem = clean_text(other, max_characters=self.max_characters)
-                    problem = problem or self._find_problem(first, second)
+                    second, problem = clean_text(other, max_characters=limit)
+                    problem = problem or find_problem(first, second)
             if problem:
-                drops.add(f"{self.language}: {problem}", where)
+                drops.add(f"{code}: {problem}", where)
                 continue
-            cleaned.append(BitextPair(self.language, first, second, where))
+            cleaned.append(BitextPair(code, first, second, where))
+            texts.append(first)
+            texts.append(second)
             if len(cleaned) == _CHECKED_TOGETHER:
-                cleaned = self._without_flaws(cleaned, drops)
+                cleaned = self._without_flaws(cleaned, texts, drops)
                 num_kept += len(cleaned)
                 yield from cleaned
-                cleaned = []
-        cleaned = self._without_flaws(cleaned, drops)
+                cleaned, texts = [], []
+        cleaned = self._without_flaws(cleaned, texts, drops)
         num_kept += len(cleaned)
         yield from cleaned
         num_dropped = sum(drops.counts.values()) - num_before
         assert num_read == num_kept + num_dropped, "every pair is kept or counted"
 
-    def _without_flaws(self, pairs: "list[BitextPair]", drops: Drops) -> "list[BitextPair]":
-        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`."""
-        if language(self.language).script == language(SOURCE_LANGUAGE).script:
-            together = "".join([pair.source + pair.target for pair in pairs])
-            if not has_suspect_bytes(together, SOURCE_LANGUAGE):
-                return pairs
+    def _without_flaws(self, pairs: "list[BitextPair]", texts: Sequence[str], drops: Drops) -> "list[BitextPair]":
+        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`.
+
+        Args:
+            texts: both sides of all pairs: that nothing in them is suspect is found at once.
+        """
+        same_script = language(self.language).script == language(SOURCE_LANGUAGE).script
+        if same_script and not has_suspect_bytes("".join(texts), SOURCE_LANGUAGE):
+            return pairs
         kept = []
         for pair in pairs:
             flaw = find_flaw(pair.source, SOURCE_LANGUAGE) or find_flaw(pair.target, self.language)

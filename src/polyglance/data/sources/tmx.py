@@ -9,7 +9,7 @@ import codecs
 import html
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +19,7 @@ from xml.parsers import expat
 from polyglance.encodings import detect_encoding
 from polyglance.language_tags import choose_tag
 
-__all__ = ["TranslationUnit", "read_tmx"]
+__all__ = ["TranslationUnit", "read_all_languages", "read_tmx"]
 
 _CHUNK_BYTES = 2**18
 _MAX_TAG_BYTES = 2**24
@@ -50,6 +50,8 @@ class TranslationUnit:
     problem: str = ""
     found: tuple[str, ...] = ()
     """Values of `xml:lang`, of a unit without a text in one of the languages."""
+    texts: Mapping[str, str] = field(default_factory=dict)
+    """Value of `xml:lang` -> text, where all languages are read."""
 
 
 def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterator[TranslationUnit]:
@@ -67,9 +69,25 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
         ValueError: not well-formed, in an unknown encoding, with entities that are no plain text, or without a single
             unit in both languages.
     """
+    units = _Units(languages=languages)
+    yield from _parse(file, path, units)
+    if units.num_units and not units.num_complete:
+        found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
+        raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
+
+
+def read_all_languages(file: IO[bytes], path: Path) -> Iterator[TranslationUnit]:
+    """Yield the translation units of a file in order, each with its texts in all languages.
+
+    Raises:
+        ValueError: as `read_tmx`, but for the languages.
+    """
+    return _parse(file, path, _AllLanguages(languages=("", "")))
+
+
+def _parse(file: IO[bytes], path: Path, units: "_Units") -> Iterator[TranslationUnit]:
     start = file.read(_CHUNK_BYTES)
     decoder = codecs.getincrementaldecoder(_encoding(start, path))(errors="replace")
-    units = _Units(languages=languages)
     parser = _parser(units, path)
     fed_bytes, chunk = 0, start
     try:
@@ -86,9 +104,6 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
     except expat.ExpatError as error:
         yield from units.take()
         raise ValueError(f"{path}:{error.lineno}: not well-formed XML ({expat.ErrorString(error.code)})") from None
-    if units.num_units and not units.num_complete:
-        found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
-        raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
 
 
 def _encoding(start: bytes, path: Path) -> str:
@@ -211,6 +226,13 @@ class _Units:
         else:
             self.num_complete += 1
             self.done.append(TranslationUnit(line=self.line, english=self.texts[english], other=self.texts[other]))
+
+
+class _AllLanguages(_Units):
+    """Collects the texts of each unit in all languages."""
+
+    def _finish(self) -> None:
+        self.done.append(TranslationUnit(line=self.line, texts=self.texts))
 
 
 @lru_cache(maxsize=1024)

@@ -196,8 +196,14 @@ def list_texts(cell: Any) -> list[Any]:
     """List what a cell holds: a text, a list of texts or of objects with one text each, or a list in a string. What is
     no text stays as it is."""
     if isinstance(cell, str):
-        return list(parse_list(cell) or [cell]) if cell.lstrip().startswith(("[", "(", "array(")) else [cell]
-    return [_unwrap(one) for one in cell] if isinstance(cell, (list, tuple)) else [_unwrap(cell)]
+        if not cell.lstrip().startswith(("[", "(", "array(")):
+            return [cell]
+        return [] if cell.strip() in ("[]", "()") else list(parse_list(cell) or [cell])
+    items = cell if isinstance(cell, (list, tuple)) else [cell]
+    # An object that names a language is no text: several of them are in several languages.
+    return [
+        one if isinstance(one, dict) and one.keys() & {"language", "lang", "locale"} else _unwrap(one) for one in items
+    ]
 
 
 def parse_list(text: str) -> tuple[str, ...] | None:

@@ -1,6 +1,5 @@
 """Document frequencies: in how many images' references each n-gram stands. CIDEr weighs n-grams by them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,7 @@ from jaxtyping import Int
 from polyglance.config import fingerprint
 from polyglance.evaluate.metrics.metric import check_segments
 from polyglance.evaluate.metrics.ngrams import NgramCounts, SegmentWords
-from polyglance.files import read_json, write_atomically
+from polyglance.files import read_json, unseal, write_record
 
 __all__ = ["DocumentFrequency"]
 
@@ -57,9 +56,9 @@ class DocumentFrequency:
         return fingerprint(self.num_images, self.counts)
 
     def save(self, path: str | Path) -> None:
-        """Write the table as JSON."""
+        """Write the table as JSON with a seal."""
         values = {"format": _FORMAT, "name": self.name, "num_images": self.num_images, "counts": dict(self.counts)}
-        write_atomically(path, json.dumps(values, ensure_ascii=False))
+        write_record(path, values, indent=None)
 
     @classmethod
     def load(cls, path: str | Path) -> "DocumentFrequency":
@@ -69,7 +68,7 @@ class DocumentFrequency:
             ValueError: no such file, or not one of these.
         """
         values = read_json(path)
-        if not isinstance(values, dict) or values.get("format") != _FORMAT:
+        if not isinstance(values, dict) or unseal(values, str(path)).get("format") != _FORMAT:
             raise ValueError(f'{path}: not a document-frequency table (its "format" is not {_FORMAT!r})')
         name, num_images, counts = (values.get(key) for key in ("name", "num_images", "counts"))
         if not (isinstance(name, str) and type(num_images) is int and isinstance(counts, dict)):

@@ -39,7 +39,12 @@ def grammar(code: str) -> Grammar:
     Raises:
         ValueError: an unknown language, or one for which the world has no grammar.
     """
-    if code not in GRAMMARS:
+    if code in GRAMMARS:
+        return GRAMMARS[code]
+    has = f"the built-in world has {', '.join(GRAMMARS)}"
+    try:
         name = language(code).name
-        raise ValueError(f"the world has no grammar for {name}; it has: {', '.join(GRAMMARS)}")
-    return GRAMMARS[code]
+    except ValueError as error:
+        message, _, hint = str(error).partition(": ")
+        raise ValueError(f"{message}: {hint if hint.startswith('did you mean') else has}") from None
+    raise ValueError(f"the world has no grammar for {name}; {has}")
