@@ -140,7 +140,7 @@ def test_a_dual_a_numeral_behind_its_noun_and_a_joined_conjunction_are_read() ->
 
 
 def test_an_unknown_language_is_named() -> None:
-    with pytest.raises(ValueError, match="unknown language 'eng': did you mean 'en'"):
-        describe(SCENE, "eng")
+    with pytest.raises(ValueError, match="unknown language 'kr': did you mean 'ko'"):
+        describe(SCENE, "kr")
     with pytest.raises(ValueError, match="unknown language 'xx'"):
         read_attributes("", "xx")

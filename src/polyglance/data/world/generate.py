@@ -16,7 +16,6 @@ from polyglance.data.world.grammars import grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import LEVELS, LevelName, SplitName, find_level, sample_scene
-from polyglance.language_tags import find_codes
 from polyglance.records import ImageRecord, annotations_from_texts
 
 __all__ = ["WorldConfig", "find_world_level", "generate", "make_record"]
@@ -60,13 +59,11 @@ class WorldConfig:
         for name in ("num_train_images", "num_test_images", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
-        object.__setattr__(self, "languages", find_codes(self.languages))
+        object.__setattr__(self, "languages", tuple(grammar(code).code for code in self.languages))
         for name in ("languages", "styles"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {list(values)}: name one or more, each once")
-        for code in self.languages:
-            grammar(code)
 
 
 def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from polyglance.data.world.grammars.sw import Swahili
 from polyglance.data.world.grammars.tr import Turkish
 from polyglance.data.world.grammars.uk import Ukrainian
 from polyglance.data.world.grammars.zh import Chinese
+from polyglance.language_tags import find_code
 from polyglance.languages import language
 
 __all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
@@ -34,7 +35,7 @@ GRAMMARS: Mapping[str, Grammar] = MappingProxyType(
 
 
 def grammar(code: str) -> Grammar:
-    """Return the grammar of a language.
+    """Return the grammar of a language, by its code or as people write it.
 
     Raises:
         ValueError: an unknown language, or one for which the world has no grammar.
@@ -43,8 +44,10 @@ def grammar(code: str) -> Grammar:
         return GRAMMARS[code]
     has = f"the built-in world has {', '.join(GRAMMARS)}"
     try:
-        name = language(code).name
+        found = find_code(code)
     except ValueError as error:
         message, _, hint = str(error).partition(": ")
-        raise ValueError(f"{message}: {hint if hint.startswith('did you mean') else has}") from None
-    raise ValueError(f"the world has no grammar for {name}; {has}")
+        raise ValueError(f"{message}: {has if hint.startswith('known') else hint}") from None
+    if found not in GRAMMARS:
+        raise ValueError(f"the world has no grammar for {language(found).name}; {has}")
+    return GRAMMARS[found]
