@@ -2,6 +2,7 @@
 
     polyglance study run examples/micro.toml
     python benchmarks/ship_micro_model.py out/micro/runs/scratch-d96-s20000-seed0/checkpoints/final
+    python benchmarks/ship_micro_model.py       # measures the model in the package alone
 
 Weights are rounded to float16, which halves the file. Prints the share of captions of held-out scenes that are right
 word for word, by language, before and after rounding; and writes examples/scene.png, the first of these scenes with two
@@ -14,13 +15,14 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from polyglance.data.world import GRAMMARS, describe, render, sample_scene
+from polyglance.data.world import WorldConfig, describe, render, sample_scene
 from polyglance.model.checkpoint import MICRO_MODEL, new_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
 from polyglance.model.processor import Processor
 
 SCENES = 100
+LANGUAGES = WorldConfig().languages
 PICTURE = Path(__file__).parents[1] / "examples" / "scene.png"
 
 
@@ -28,10 +30,10 @@ def measure(folder: Path) -> dict[str, float]:
     """Return language -> share of the scenes whose caption is the grammar's."""
     scenes = [sample_scene("pairs", seed=1, index=index, split="test") for index in range(SCENES)]
     captioner = PolyglanceCaptioner.load(folder, device="cpu")
-    texts = captioner.caption([render(scene) for scene in scenes], list(GRAMMARS), config=GenerateConfig(beams=1))
-    right = dict.fromkeys(GRAMMARS, 0)
+    texts = captioner.caption([render(scene) for scene in scenes], LANGUAGES, config=GenerateConfig(beams=1))
+    right = dict.fromkeys(LANGUAGES, 0)
     for number, result in enumerate(texts):
-        right[result.language] += result.text == describe(scenes[number // len(GRAMMARS)], result.language)
+        right[result.language] += result.text == describe(scenes[number // len(LANGUAGES)], result.language)
     return {code: count / SCENES for code, count in right.items()}
 
 
@@ -52,4 +54,7 @@ def main(source: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    if len(sys.argv) > 1:
+        main(Path(sys.argv[1]))
+    else:
+        print("float16", measure(MICRO_MODEL))

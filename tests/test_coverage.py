@@ -47,7 +47,7 @@ def test_splits_of_any_coverage(caption: tuple[str, ...], translation: tuple[str
 
 
 @pytest.mark.parametrize(
-    ("code", "hint"), [("german", "did you mean 'de'?"), ("fre", "did you mean 'fr'?"), ("xx", "known: ar, bn, cs")]
+    ("code", "hint"), [("grman", "did you mean 'de'?"), ("se", "did you mean 'sv'?"), ("xx", "known: ar, bn, cs")]
 )
 def test_an_unknown_language_is_answered_with_the_nearest(code: str, hint: str) -> None:
     with pytest.raises(ValueError, match="unknown language") as caught:
@@ -66,5 +66,8 @@ def test_every_language_has_what_others_need() -> None:
         assert entry.code == code
         assert entry.name
         assert entry.nllb.endswith(entry.script)
-    assert [code for code, entry in LANGUAGES.items() if entry.prefix] == ["en", "de", "fr", "es", "ru", "zh"]
+        assert entry.prefix == entry.prefix.strip() != ""
+        assert not entry.published or entry.published.startswith(entry.prefix)
+    assert [code for code, entry in LANGUAGES.items() if entry.published] == ["en", "de", "fr", "es", "ru", "zh"]
+    assert [code for code, entry in LANGUAGES.items() if entry.direction == "rtl"] == ["ar", "fa", "he"]
     assert set(XM3600_LANGUAGES) | {"cs"} == set(LANGUAGES)

@@ -8,6 +8,8 @@
     config = load(TrainConfig, "train.toml", overrides=["lr=3e-4"])
     save(config, "resolved.toml")
 
+A field whose metadata has `on_read`, a function, is read before the others, and its value is given to that function:
+the languages that a file declares are known before its other tables name them.
 A wrong key or value is a `ValueError` that names the file, the line and the nearest right key. Records in JSON files
 are read by the same rules, with `from_dict`.
 """
@@ -162,7 +164,14 @@ def _build(cls: type[T], values: Any, path: tuple[str, ...]) -> T:
         required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
         if required and name not in values:
             raise _Misfit(path, f"the key {name!r} is missing")
-    arguments = {key: _convert(hints[key], value, (*path, key)) for key, value in values.items()}
+    arguments = {}
+    for key in sorted(values, key=lambda key: "on_read" not in fields[key].metadata):
+        arguments[key] = _convert(hints[key], values[key], (*path, key))
+        if "on_read" in fields[key].metadata:
+            try:
+                fields[key].metadata["on_read"](arguments[key])
+            except ValueError as error:
+                raise _Misfit((*path, key), str(error)) from None
     try:
         return cls(**arguments)
     except _Misfit:

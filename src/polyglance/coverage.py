@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, Self, get_args
 
-from polyglance.languages import SOURCE_LANGUAGE, did_you_mean, language
+from polyglance.language_tags import find_code, find_codes
+from polyglance.languages import SOURCE_LANGUAGE, did_you_mean
 
 __all__ = ["SPLITS", "TASKS", "Cell", "Coverage", "EvaluationTask", "Split", "Task"]
 
@@ -38,12 +39,12 @@ class Cell(NamedTuple):
         task, _, code = name.partition("-")
         if task not in TASKS:
             raise ValueError(f"unknown task in cell {name!r}: {did_you_mean(task, TASKS)}")
-        return cls(task, language(code).code)
+        return cls(task, find_code(code))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """The cells that are trained.
+    """The cells that are trained. Languages are understood as people write them (`find_code`), and kept as codes.
 
     Raises:
         ValueError: an unknown or repeated language, or no cell at all.
@@ -58,9 +59,8 @@ class Coverage:
 
     def __post_init__(self) -> None:
         for task in TASKS:
-            codes = getattr(self, task)
-            for code in codes:
-                language(code)
+            codes = find_codes(getattr(self, task))
+            object.__setattr__(self, task, codes)
             if repeated := sorted({code for code in codes if codes.count(code) > 1}):
                 raise ValueError(f"coverage.{task} names {repeated[0]!r} twice")
         cells = tuple(Cell(task, code) for task in TASKS for code in getattr(self, task))

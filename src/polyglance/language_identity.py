@@ -55,8 +55,6 @@ _NEIGHBOURS = (
 """Languages beyond XM3600 that share a script, and many words, with one of it: Bulgarian would pass for Russian."""
 _RARE_NATS = 5.0
 """Evidence that a neighbour has to have beyond other languages': few models write it."""
-_LIBRARY_CODES: Mapping[str, str] = MappingProxyType({"fil": "tl", "quz": "qu"})
-"""Language code -> code of py3langid, where they differ."""
 _MORE_SCRIPTS: Mapping[str, tuple[str, ...]] = MappingProxyType({"sr": ("Latn",), "bs": ("Cyrl",), "uz": ("Cyrl",)})
 """Scripts of languages beside the usual one."""
 _MAX_CORPUS_TEXTS = 2000
@@ -157,7 +155,7 @@ def are_close(one: str, other: str) -> bool:
 @cache
 def knows_language(code: str) -> bool:
     """Whether texts in a language can be told from texts in others."""
-    if code == "mi" or _LIBRARY_CODES.get(code, code) in _load_library().labels:
+    if code == "mi" or _library_code(code) in _load_library().labels:
         return True
     scripts = set(_scripts(code)) - {""}
     return bool(scripts) and all(scripts.isdisjoint(_scripts(other)) for other in XM3600_LANGUAGES)
@@ -299,7 +297,7 @@ def _rank_by_library(words: Sequence[str], languages: Collection[str]) -> dict[s
 
     One that it does not know has that of the best.
     """
-    names = {code: _LIBRARY_CODES.get(code, code) for code in languages}
+    names = {code: _library_code(code) for code in languages}
     limited = _limit_library(frozenset(names.values()))
     found = {} if limited is None else dict(limited.rank(f" {' '.join(dict.fromkeys(words))} "))
     nats = {code: found[name] for code, name in names.items() if name in found}
@@ -310,6 +308,10 @@ def _rank_by_library(words: Sequence[str], languages: Collection[str]) -> dict[s
     if "mi" in nats:
         nats["mi"] = best + _maori_nats(words)
     return nats
+
+
+def _library_code(code: str) -> str:
+    return LANGUAGES[code].library_code if code in LANGUAGES else code
 
 
 @cache

@@ -2,6 +2,8 @@
 
 Tags are read by the rules of BCP 47 and Unicode CLDR (langcodes): replaced codes, three-letter codes, and the usual
 script of a region. A tag never stands for a language in another script: `zh-TW` is no simplified Chinese.
+
+    find_code("pt-BR"), find_code("Ukrainian"), find_code("ua")     # 'pt', 'uk', 'uk': as people write it
 """
 
 import re
@@ -12,13 +14,19 @@ from functools import cache
 from langcodes import Language as Tag
 from langcodes.tag_parser import LanguageTagError
 
-from polyglance.languages import LANGUAGES
+from polyglance.languages import LANGUAGES, MISTAKEN_CODES, language
 
-__all__ = ["LanguageTag", "choose_tag", "parse_language_tag"]
+__all__ = ["LanguageTag", "choose_tag", "find_code", "find_codes", "parse_language_tag"]
 
 _SAME = {"nb": "no", "qu": "quz", "quy": "quz"}
 """Language of a tag -> key in `LANGUAGES`, beyond what CLDR says: Bokmål is what Norwegian texts are written in, and
 `quy` is the Quechua that NLLB has (`polyglance.languages`)."""
+_OTHER_NAMES = {
+    **{"chinese": "zh", "mandarin": "zh", "farsi": "fa", "tagalog": "fil", "quechua": "quz", "māori": "mi"},
+    **{"bokmål": "no", "bokmal": "no", "norwegian bokmål": "no", "kiswahili": "sw", "castilian": "es"},
+    **{"brazilian portuguese": "pt", "modern greek": "el", "bangla": "bn"},
+}
+"""English name, or one that is used in English -> code, beyond those of `LANGUAGES`."""
 _SAME_SCRIPT = {"Hang": "Kore", "Hira": "Jpan", "Kana": "Jpan"}
 _NAME = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 
@@ -46,30 +54,66 @@ class LanguageTag:
         return self.language if known is not None and _script(known.script) == self.script else ""
 
 
-@cache
+def find_code(text: str) -> str:
+    """Return the key in `LANGUAGES` of a language as people write it: its code, its English name, a tag of BCP 47
+    (`pt-BR`), a code of ISO 639-3 or NLLB, or the code of its country where that is no language's (`ua`, `cn`).
+
+    Raises:
+        ValueError: it is none of them; the message names the nearest language.
+    """
+    if text in LANGUAGES:
+        return text
+    name = text.strip()
+    tag = parse_language_tag(name)
+    if tag is not None and tag.code:
+        return tag.code
+    if tag is not None and tag.language in LANGUAGES:
+        own = LANGUAGES[tag.language]
+        raise ValueError(
+            f"unknown language {text!r}: it is written in the script {tag.script}, and {own.code!r} ({own.name}) in "
+            f"{own.script} here"
+        )
+    known = MISTAKEN_CODES.get(_plain(name)) if tag is None else None
+    return known if known is not None else language(name).code
+
+
+def find_codes(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return `find_code` of each."""
+    return tuple(map(find_code, texts))
+
+
 def parse_language_tag(text: str) -> LanguageTag | None:
     """Take a tag apart; None if it is no tag. Names of languages in English (`German`) are tags too."""
-    by_name = {entry.name.lower(): code for code, entry in LANGUAGES.items()} | {"chinese": "zh"}
-    tag = by_name.get(text.strip().lower(), text.strip())
-    if not _NAME.fullmatch(tag):
+    name = text.strip().lower()
+    codes = (code for code, entry in LANGUAGES.items() if entry.name.lower() == name)
+    parts = _parse(_OTHER_NAMES.get(name) or next(codes, text.strip()))
+    if parts is None:
         return None
-    try:
-        parsed = Tag.get(tag, normalize=True)
-        likely = parsed.maximize()
-        if not parsed.is_valid():
-            return None
-    except (LanguageTagError, ValueError):
-        return None
+    parsed, script = parts
     language = parsed.language or ""
     if language not in LANGUAGES:
         language = _SAME.get(language) or _macrolanguage(parsed) or language
     return LanguageTag(
         tag=text,
         language=language,
-        script=_script(parsed.script or likely.script or ""),
+        script=_script(script),
         region=parsed.territory or "",
         names_script=parsed.script is not None,
     )
+
+
+@cache
+def _parse(tag: str) -> tuple[Tag, str] | None:
+    """Return a valid tag and the usual script of its language and region; None if it is no tag."""
+    if not _NAME.fullmatch(tag):
+        return None
+    try:
+        parsed = Tag.get(tag, normalize=True)
+        if parsed.is_valid():
+            return parsed, parsed.script or parsed.maximize().script or ""
+    except (LanguageTagError, ValueError):
+        pass
+    return None
 
 
 def choose_tag(wanted: str, tags: Iterable[str]) -> str | None:

@@ -1,13 +1,32 @@
-"""Languages that polyglance knows. A language is added by one line in `LANGUAGES`."""
+"""Languages that polyglance knows: one table, which every other module reads.
 
+A language is added by one line in `LANGUAGES`, or by a user's file: its table `[languages.xx]` is declared
+(`declare_languages`) before anything else of the file is read. `polyglance.language_tags.find_code` understands names
+of languages as people write them.
+"""
+
+import json
+import os
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
-__all__ = ["LANGUAGES", "MISTAKEN_CODES", "SOURCE_LANGUAGE", "XM3600_LANGUAGES", "Language", "did_you_mean", "language"]
+__all__ = [
+    "LANGUAGES",
+    "MISTAKEN_CODES",
+    "SOURCE_LANGUAGE",
+    "XM3600_LANGUAGES",
+    "Language",
+    "OwnLanguage",
+    "declare_languages",
+    "declare_new_languages",
+    "did_you_mean",
+    "find_declared_languages",
+    "language",
+]
 
 SOURCE_LANGUAGE = "en"
 """Translations go from this language to the others (paper section 2)."""
@@ -20,6 +39,9 @@ MISTAKEN_CODES: Mapping[str, str] = MappingProxyType(
     {"cn": "zh", "cz": "cs", "deutsch": "de", "dk": "da", "gr": "el", "jp": "ja", "kr": "ko", "se": "sv", "ua": "uk"}
 )
 """Mistaken code, most often of a country -> code of the language."""
+_RIGHT_TO_LEFT = ("Arab", "Hebr", "Syrc", "Thaa", "Nkoo", "Adlm")
+_DECLARED = "POLYGLANCE_LANGUAGES"
+"""Environment variable that hands declared languages to the processes that this one starts, as JSON."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,68 +49,173 @@ class Language:
     """One language, as every other module needs it."""
 
     code: str
-    """ISO 639-1 code, or ISO 639-3 where there is none: the key in data, coverage and scores."""
+    """ISO 639-1 code, or ISO 639-3 where there is none: the key in data, coverage and scores, and a tag of BCP 47."""
     name: str
     """English name, as prompts spell it (official code, process/processing_florence2.py)."""
     nllb: str
-    """Code in NLLB-200 and FLORES: ISO 639-3 language and ISO 15924 script."""
+    """Code in NLLB-200 and FLORES: ISO 639-3 language and ISO 15924 script. The script is that of the language
+    where NLLB does not have it, as in `_Latn`."""
     prefix: str = ""
-    """First words of a caption. A decoder that is started with them stays in the language (paper Fig. 5, v2 Fig. 4; the
-    words are those of official code section 4.3). Empty where none are known: a study or a command line gives them."""
+    """First words of a caption. A decoder that is started with them stays in the language (paper Fig. 5, v2 Fig. 4).
+    Chosen so that nothing in them agrees with what follows: any gender and number can. Empty where none is known."""
+    published: str = ""
+    """The words of the official code (section 4.3), for the paper's own protocol; empty where it has none."""
     words: Literal["spaces", "characters"] = "spaces"
     """How texts are split into words for scores: at spaces, or into single characters."""
+    full_stop: str = "."
+    """Mark at the end of a sentence; empty in Thai, which writes none."""
+    iso639_1: str = ""
+    """Two-letter code that libraries have, where it is not `code`: `tl` for `fil`, `qu` for `quz`."""
 
     @property
     def script(self) -> str:
         """ISO 15924 code of the writing system."""
         return self.nllb.partition("_")[2]
 
+    @property
+    def direction(self) -> Literal["ltr", "rtl"]:
+        """Direction of writing, as HTML spells it."""
+        return "rtl" if self.script in _RIGHT_TO_LEFT else "ltr"
 
-LANGUAGES: Mapping[str, Language] = MappingProxyType(
-    {
-        entry.code: entry
-        for entry in (
-            Language("en", "English", "eng_Latn", prefix="The image shows"),
-            Language("de", "German", "deu_Latn", prefix="Das Bild zeigt"),
-            Language("fr", "French", "fra_Latn", prefix="La photo montre"),
-            Language("es", "Spanish", "spa_Latn", prefix="La imagen muestra"),
-            Language("ru", "Russian", "rus_Cyrl", prefix="На картинке изображен"),
-            Language("zh", "simplified Chinese", "zho_Hans", prefix="图为", words="characters"),
-            Language("ar", "Arabic", "arb_Arab"),
-            Language("bn", "Bengali", "ben_Beng"),
-            Language("cs", "Czech", "ces_Latn"),
-            Language("da", "Danish", "dan_Latn"),
-            Language("el", "Greek", "ell_Grek"),
-            Language("fa", "Persian", "pes_Arab"),
-            Language("fi", "Finnish", "fin_Latn"),
-            Language("fil", "Filipino", "tgl_Latn"),
-            Language("he", "Hebrew", "heb_Hebr"),
-            Language("hi", "Hindi", "hin_Deva"),
-            Language("hr", "Croatian", "hrv_Latn"),
-            Language("hu", "Hungarian", "hun_Latn"),
-            Language("id", "Indonesian", "ind_Latn"),
-            Language("it", "Italian", "ita_Latn"),
-            Language("ja", "Japanese", "jpn_Jpan", words="characters"),
-            Language("ko", "Korean", "kor_Hang"),
-            Language("mi", "Maori", "mri_Latn"),
-            Language("nl", "Dutch", "nld_Latn"),
-            Language("no", "Norwegian", "nob_Latn"),
-            Language("pl", "Polish", "pol_Latn"),
-            Language("pt", "Portuguese", "por_Latn"),
-            Language("quz", "Cusco Quechua", "quy_Latn"),
-            Language("ro", "Romanian", "ron_Latn"),
-            Language("sv", "Swedish", "swe_Latn"),
-            Language("sw", "Swahili", "swh_Latn"),
-            Language("te", "Telugu", "tel_Telu"),
-            Language("th", "Thai", "tha_Thai", words="characters"),
-            Language("tr", "Turkish", "tur_Latn"),
-            Language("uk", "Ukrainian", "ukr_Cyrl"),
-            Language("vi", "Vietnamese", "vie_Latn"),
-        )
-    }
-)
-"""Code -> language: the six of the paper, then the others of Crossmodal-3600 and CoMMuTE. NLLB has no Cusco Quechua;
-the code is that of Ayacucho Quechua, the nearest one."""
+    @property
+    def library_code(self) -> str:
+        """Code in py3langid, sentencex and other libraries."""
+        return self.iso639_1 or self.code
+
+    @property
+    def space(self) -> str:
+        """Text between two sentences: none where the full stop is as wide as a character and its space."""
+        return "" if self.full_stop == "。" else " "
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnLanguage:
+    """A language that is not in `LANGUAGES`, as its user describes it in a TOML file: `[languages.yo]`.
+
+    Raises:
+        ValueError: an empty name, or a script that is no code of ISO 15924.
+    """
+
+    name: str
+    """English name, as prompts spell it: `Yoruba`."""
+    script: str = "Latn"
+    """ISO 15924 code of the writing system."""
+    prefix: str = ""
+    """First words of captions, in which nothing agrees with what follows. If not given, nothing is measured or written
+    after a prefix in this language."""
+    words: Literal["spaces", "characters"] = "spaces"
+    """How texts are split into words for scores: at spaces, or into single characters."""
+    full_stop: str = "."
+    """Mark at the end of a sentence; empty if none is written."""
+    nllb: str = ""
+    """Code in NLLB-200, such as `yor_Latn`. If not given, engines of the kind `nllb` do not translate into it."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ValueError("name is empty; expected the language's English name, such as Yoruba")
+        if not re.fullmatch("[A-Z][a-z]{3}", self.script):
+            raise ValueError(f"script is {self.script!r}; expected a code of ISO 15924, such as Latn or Cyrl")
+        if self.nllb and not self.nllb.endswith(f"_{self.script}"):
+            raise ValueError(f"nllb is {self.nllb!r}, but script is {self.script!r}: expected xxx_{self.script}")
+
+
+_TABLE = {
+    entry.code: entry
+    for entry in (
+        Language("en", "English", "eng_Latn", "The image shows", "The image shows"),
+        Language("de", "German", "deu_Latn", "Das Bild zeigt", "Das Bild zeigt"),
+        Language("fr", "French", "fra_Latn", "La photo montre", "La photo montre"),
+        Language("es", "Spanish", "spa_Latn", "La imagen muestra", "La imagen muestra"),
+        Language("ru", "Russian", "rus_Cyrl", "На картинке", "На картинке изображен"),
+        Language("zh", "simplified Chinese", "zho_Hans", "图为", "图为", words="characters", full_stop="。"),
+        Language("ar", "Arabic", "arb_Arab", "في الصورة"),
+        Language("bn", "Bengali", "ben_Beng", "ছবিতে দেখা যাচ্ছে", full_stop="।"),
+        Language("cs", "Czech", "ces_Latn", "Obrázek ukazuje"),
+        Language("da", "Danish", "dan_Latn", "Billedet viser"),
+        Language("el", "Greek", "ell_Grek", "Η εικόνα δείχνει"),
+        Language("fa", "Persian", "pes_Arab", "در تصویر"),
+        Language("fi", "Finnish", "fin_Latn", "Kuvassa on"),
+        Language("fil", "Filipino", "tgl_Latn", "Makikita sa larawan", iso639_1="tl"),
+        Language("he", "Hebrew", "heb_Hebr", "בתמונה רואים"),
+        Language("hi", "Hindi", "hin_Deva", "तस्वीर में", full_stop="।"),
+        Language("hr", "Croatian", "hrv_Latn", "Slika prikazuje"),
+        Language("hu", "Hungarian", "hun_Latn", "A képen"),
+        Language("id", "Indonesian", "ind_Latn", "Gambar ini menunjukkan"),
+        Language("it", "Italian", "ita_Latn", "L'immagine mostra"),
+        Language("ja", "Japanese", "jpn_Jpan", "画像には", words="characters", full_stop="。"),
+        Language("ko", "Korean", "kor_Hang", "사진에는"),
+        Language("mi", "Maori", "mri_Latn", "E whakaatu ana te whakaahua"),
+        Language("nl", "Dutch", "nld_Latn", "De afbeelding toont"),
+        Language("no", "Norwegian", "nob_Latn", "Bildet viser"),
+        Language("pl", "Polish", "pol_Latn", "Zdjęcie przedstawia"),
+        Language("pt", "Portuguese", "por_Latn", "A imagem mostra"),
+        Language("quz", "Cusco Quechua", "quy_Latn", "Kay fotopi", iso639_1="qu"),
+        Language("ro", "Romanian", "ron_Latn", "Imaginea arată"),
+        Language("sv", "Swedish", "swe_Latn", "Bilden visar"),
+        Language("sw", "Swahili", "swh_Latn", "Picha inaonyesha"),
+        Language("te", "Telugu", "tel_Telu", "చిత్రంలో"),
+        Language("th", "Thai", "tha_Thai", "ในภาพมี", words="characters", full_stop=""),
+        Language("tr", "Turkish", "tur_Latn", "Resimde"),
+        Language("uk", "Ukrainian", "ukr_Cyrl", "На зображенні"),
+        Language("vi", "Vietnamese", "vie_Latn", "Hình ảnh cho thấy"),
+    )
+}
+_BUILT_IN = frozenset(_TABLE)
+LANGUAGES: Mapping[str, Language] = MappingProxyType(_TABLE)
+"""Code -> language: the six of the paper, the others of Crossmodal-3600, and those that were declared. NLLB has no
+Cusco Quechua; the code is that of Ayacucho Quechua, the nearest one."""
+
+
+def declare_languages(languages: Mapping[str, OwnLanguage]) -> None:
+    """Add languages to `LANGUAGES`, in this process and in those that it starts from now on. One that was declared
+    before is replaced.
+
+    Args:
+        languages: code -> language.
+
+    Raises:
+        ValueError: a language that is in `LANGUAGES` already, or a code that is none.
+    """
+    for code, own in languages.items():
+        if code in _BUILT_IN:
+            raise ValueError(f"{code!r} is known as {LANGUAGES[code].name}; its prefix is set in [evaluation.prefixes]")
+        if not re.fullmatch("[a-z]{2,8}", code):
+            raise ValueError(f"{code!r} is no code of a language; expected one of ISO 639 in small letters, such as yo")
+        for other in LANGUAGES.values():
+            if other.code != code and other.name.lower() == own.name.strip().lower():
+                raise ValueError(f"{code!r}: the name {own.name!r} belongs to {other.code!r}")
+    for code, own in languages.items():
+        _TABLE[code] = _make_language(code, own)
+    if languages:
+        declared = _read_declared() | {code: asdict(own) for code, own in languages.items()}
+        os.environ[_DECLARED] = json.dumps(declared)
+
+
+def declare_new_languages(languages: Mapping[str, OwnLanguage] | None) -> None:
+    """Declare those of these languages that are not known: data sets and models bring theirs, and a user's own
+    description of a language counts more.
+
+    Raises:
+        ValueError: a code or a name that is none.
+    """
+    declare_languages({code: own for code, own in (languages or {}).items() if code not in LANGUAGES})
+
+
+def find_declared_languages(codes: Iterable[str] | None = None) -> dict[str, OwnLanguage] | None:
+    """Return the languages that were declared, of these or of all; None where there are none."""
+    declared = _read_declared()
+    chosen = declared if codes is None else set(codes) & set(declared)
+    return {code: OwnLanguage(**declared[code]) for code in sorted(chosen)} or None
+
+
+def _read_declared() -> dict[str, dict[str, Any]]:
+    values: dict[str, dict[str, Any]] = json.loads(os.environ.get(_DECLARED, "{}"))
+    return values
+
+
+def _make_language(code: str, own: OwnLanguage) -> Language:
+    nllb = own.nllb or f"_{own.script}"
+    return Language(code, own.name, nllb, own.prefix, words=own.words, full_stop=own.full_stop)
 
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:
@@ -112,3 +239,7 @@ def language(code: str) -> Language:
         hint = f"did you mean {names.get(near[0], near[0])!r}?" if near else did_you_mean(code, LANGUAGES)
         raise ValueError(f"unknown language {code!r}: {hint}")
     return LANGUAGES[code]
+
+
+for _code, _values in _read_declared().items():
+    _TABLE.setdefault(_code, _make_language(_code, OwnLanguage(**_values)))

@@ -40,7 +40,7 @@ def refuse_in_imported_script() -> None:
         RuntimeError: this is a worker that imports the script which started it.
     """
     frames = (frame for frame, _ in traceback.walk_stack(None))
-    if any(frame.f_globals["__name__"] == "__mp_main__" and frame.f_code.co_name == "<module>" for frame in frames):
+    if any(frame.f_globals.get("__name__") == "__mp_main__" and frame.f_code.co_name == "<module>" for frame in frames):
         raise RuntimeError(
             "a worker process imports this script and would start the same work again: put the call under "
             "`if __name__ == '__main__':`"

@@ -97,8 +97,8 @@ def is_in_another_script(text: str, code: str) -> bool:
     Chinese is expected in simplified characters, Japanese with some kana.
     """
     script = language(code).script
-    if script == "Latn" and text.isascii():
-        return False
+    if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
+        return False  # the letters of a declared language's script may not be known
     if _foreign(script).search(text) is not None:
         own = sum(len(_letters(name).findall(text)) for name in _own(script))
         foreign = len(_foreign(script).findall(text))

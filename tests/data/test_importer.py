@@ -316,7 +316,7 @@ def test_missing_files_are_one_line(tmp_path, images):
     [
         ({"table": None}, "give a table"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0"),
-        ({"languages": ("en", "gr")}, "unknown language 'gr'"),
+        ({"languages": ("en", "kr")}, "unknown language 'kr'"),
         ({"background": (0, 0, 256)}, "background"),
         ({"max_side": 0}, "at least 1"),
     ],

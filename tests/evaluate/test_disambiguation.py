@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from polyglance.data.world import GRAMMARS, make_ambiguous_pair, read_attributes, render
+from polyglance.data.world import GRAMMARS, WorldConfig, make_ambiguous_pair, read_attributes, render
 from polyglance.evaluate.disambiguation import measure_disambiguation
 from polyglance.evaluate.loss import encode_labels, encode_prompts
 from polyglance.mixture.collate import IGNORED, pad
@@ -18,9 +18,9 @@ PAIRS = [make_ambiguous_pair("pairs", 0, index) for index in range(40)]
 
 
 def _make_tokenizer() -> Tokenizer:
-    texts = [text for pair in PAIRS for code in GRAMMARS for text in (*pair.texts(code), pair.source)]
+    texts = [text for pair in PAIRS for code in WorldConfig().languages for text in (*pair.texts(code), pair.source)]
     return train_tokenizer(
-        [*texts, *(write_prompt("translation", code, source="a") for code in GRAMMARS)], vocab_size=1024
+        [*texts, *(write_prompt("translation", code, source="a") for code in WorldConfig().languages)], vocab_size=1024
     )
 
 

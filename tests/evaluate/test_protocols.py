@@ -31,9 +31,9 @@ def test_every_language_of_xm3600_has_a_default() -> None:
 @pytest.mark.parametrize(
     ("code", "message"),
     [
-        ("French", "did you mean 'fr'?"),
-        ("zh-CN", "did you mean 'zh'?"),
-        ("pt_BR", "did you mean 'pt'?"),
+        ("Frnch", "did you mean 'fr'?"),
+        ("zh-TW", "written in the script Hant"),
+        ("kr", "did you mean 'ko'?"),
         ("", "known: af, "),
     ],
 )

@@ -26,7 +26,7 @@ from polyglance.mixture.tokenizer import (
 TEXTS = [describe(sample_scene("pairs", 0, index, "train"), code) for index in range(60) for code in GRAMMARS]
 
 
-@pytest.fixture(scope="module", params=[1024, 200], ids=["words", "pieces"])
+@pytest.fixture(scope="module", params=[1024, 400], ids=["words", "pieces"])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     return train_tokenizer(TEXTS, vocab_size=request.param)
 

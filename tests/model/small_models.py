@@ -16,6 +16,13 @@ from polyglance.model.generate import load_polyglance
 from polyglance.model.micro import MicroConfig
 
 IDS = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}
+PREFIXES = [
+    "The image shows",
+    "La imagen muestra",
+    "La photo montre",
+    "图为",
+    "une personne dans la rue avec un grand parapluie rouge et un petit chien et aussi",
+]
 TEXTS = ["a cat sits on the mat", "the dog runs", "eine Katze auf der Matte", "What does the image describe?"] * 5
 
 
@@ -126,5 +133,5 @@ def tiny_tokenizer(specials: list[str], vocab_size: int, splitter: Any) -> Token
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
     tokenizer.pre_tokenizer = splitter
     trainer = trainers.BpeTrainer(vocab_size=vocab_size, special_tokens=specials, show_progress=False)
-    tokenizer.train_from_iterator(TEXTS, trainer)
+    tokenizer.train_from_iterator([*TEXTS, *PREFIXES], trainer)
     return tokenizer

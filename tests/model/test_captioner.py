@@ -143,7 +143,7 @@ def test_a_caption_in_another_language_is_named(
     lines = [json.loads(line) for line in shown.out.splitlines()]
     assert [line.get("other_language") for line in lines] == ["en", None, "en"]
     assert shown.err == "2 of 3 texts are in another language: en instead of fr (1), en instead of zh (1)\n"
-    prefix = "La photo montre une personne dans la rue avec un grand parapluie rouge et un petit chien, et aussi"
+    prefix = "La photo montre une personne dans la rue avec un grand parapluie rouge et un petit chien et aussi"
     main(["caption", str(images[0]), "--lang", "fr", "--prefix", prefix, "--model", str(folder)])
     assert json.loads(capsys.readouterr().out)["other_language"] == "en"
 

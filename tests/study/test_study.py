@@ -15,12 +15,14 @@ from unittest.mock import ANY
 import pytest
 
 from polyglance.config import load
-from polyglance.coverage import SPLITS
+from polyglance.coverage import SPLITS, Cell
 from polyglance.data.build.recipe import Recipe
 from polyglance.files import locked, read_record
 from polyglance.laws import Law
+from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
+from polyglance.study.job_configs import make_train_config
 from polyglance.study.jobs import list_jobs, list_runs
 from polyglance.train.config import RunConfig
 from tests.study.tiny import write_tiny_study
@@ -226,3 +228,14 @@ def test_shipped_examples_load() -> None:
             assert load(RunConfig, path).evaluation
         else:
             assert list_runs(load(StudyConfig, path))
+
+
+def test_a_tower_is_trained_on_captions_whatever_the_shares_of_cells() -> None:
+    config = load(StudyConfig, Path(__file__).parents[2] / "examples" / "many.toml")
+    (tower,) = (job for job in list_jobs(config) if job.kind == "tower")
+    settings = make_train_config(config, tower)
+    assert compute_cell_weights(settings.coverage, settings.mixture.balance) == {Cell("caption", "en"): 1.0}
+    (run,) = {job.kind: job for job in list_jobs(config) if job.samples == 20_000 and job.kind == "run"}.values()
+    shares = compute_cell_weights(config.coverage, make_train_config(config, run).mixture.balance)
+    assert len(shares) == 14
+    assert shares[Cell("caption", "en")] == 4 * shares[Cell("translation", "sw")]

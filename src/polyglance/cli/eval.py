@@ -147,9 +147,9 @@ def _make_score_table(results: Sequence[Any]) -> Table:
 def _make_loss_table(record: dict[str, Any]) -> Table:
     table = Table("cell", "split", "loss, nats per token", "after the prefix")
     for name, cell in record["cells"].items():
-        plain, prefix = (cell["losses"][variant]["mean_nats"] for variant in ("plain", "prefix"))
-        table.add_row(name, cell["split"] or "", f"{plain:.4f}", f"{prefix:.4f}")
+        losses = [f"{cell['losses'][name]['mean_nats']:.4f}" for name in ("plain", "prefix") if name in cell["losses"]]
+        table.add_row(name, cell["split"] or "", *losses)
     for name in ("UC", "ST", "SC", "T"):
         if name in record:
-            table.add_row(name, "", f"{record[name]:.4f}", f"{record[f'{name}_prefix']:.4f}")
+            table.add_row(name, "", *(f"{record[key]:.4f}" for key in (name, f"{name}_prefix") if key in record))
     return table

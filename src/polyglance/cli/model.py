@@ -5,6 +5,7 @@ import math
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -157,16 +158,19 @@ def caption(
         model: Folder of the model, with its processor; `micro`, the one in the package; or NAME@COMMIT on the Hugging
             Face hub.
         lang: Languages.
-        prefix: Words that captions are started with: auto (the language's own), none, or the words.
+        prefix: Words that captions are started with: auto (the language's own), published (those of the official code),
+            none, or the words.
         style: Length of the caption that the prompt asks for.
         device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
         dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
     """
     from polyglance.model.generate import PolyglanceCaptioner
+    from polyglance.model.processor import resolve_prefix
 
     if not images:
         raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
-    _check_languages(lang)
+    for code in _find_languages(lang, model):
+        resolve_prefix(code, prefix)
     captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.caption(images, lang, prefix=prefix, style=style, config=config))
 
@@ -197,14 +201,29 @@ def translate(
         raise ValueError(
             "no text was given: polyglance translate TEXT [TEXT ...] --image FILE --model FOLDER --lang es"
         )
-    _check_languages(lang)
+    _find_languages(lang, model)
     captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
     _print_lines(captioner.translate([image] * len(texts), texts, lang, config=config))
 
 
-def _check_languages(languages: tuple[str, ...]) -> None:
+def _find_languages(languages: tuple[str, ...], model: Path) -> tuple[str, ...]:
+    """Return the codes of languages, before the model is loaded; those that were declared for it are known too.
+
+    Raises:
+        ValueError: an unknown language, or none.
+    """
+    from polyglance.language_tags import find_codes
+    from polyglance.model.checkpoint import find_folder
+    from polyglance.model.processor import ProcessorConfig
+
     if not languages:
         raise ValueError("--lang names no language; for example: --lang es,zh")
+    try:
+        return find_codes(languages)
+    except ValueError:
+        with suppress(ValueError):
+            ProcessorConfig.read(find_folder(model))  # declares the languages that the model brings
+        return find_codes(languages)
 
 
 def _print_lines(results: Iterable[Any]) -> None:

@@ -131,6 +131,7 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
     lines += [f"P and F from a sample of {plan.sampled_images:,} images"] if plan.sampled_images else []
     lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
     lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
+    lines += plan.notes
     return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
 
 

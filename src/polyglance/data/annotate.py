@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyglance.data.sentences import join_sentences, split_sentences
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.language_tags import find_codes
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Annotation, Style
 
 __all__ = ["AnnotateConfig", "Description", "MatchedPair", "make_annotations"]
@@ -40,8 +41,7 @@ class AnnotateConfig:
     def __post_init__(self) -> None:
         if self.min_source_characters < 0:
             raise ValueError("min_source_characters must not be negative")
-        for code in self.captions:
-            language(code)
+        object.__setattr__(self, "captions", find_codes(self.captions))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,6 +12,7 @@ another language is refused, with the setting that decides. Where a column names
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from polyglance.data.row_sources.row_source import IMAGE_NAMES
 from polyglance.data.texts.columns import list_texts
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
-from polyglance.language_tags import parse_language_tag
+from polyglance.language_tags import find_code, parse_language_tag
 from polyglance.languages import LANGUAGES, did_you_mean
 from polyglance.scripts import is_in_another_script
 from polyglance.tables import TableRow
@@ -146,6 +147,9 @@ def _parse_roles(columns: Sequence[str]) -> dict[str, str]:
     roles = {}
     for entry in columns:
         name, found, role = entry.rpartition("=")
+        if found and role not in (*_FACTS, "ignore", *LANGUAGES):
+            with suppress(ValueError):
+                role = find_code(role)
         if not found or (role not in (*_FACTS, "ignore") and role not in LANGUAGES):
             hint = did_you_mean(role, [*_FACTS, "ignore", *LANGUAGES])
             raise ValueError(f"columns has {entry!r}; give name=role, where the role is a language or a fact: {hint}")

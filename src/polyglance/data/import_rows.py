@@ -9,6 +9,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, on
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import resolve_inside
 from polyglance.data.texts.columns import list_texts
-from polyglance.language_tags import parse_language_tag
+from polyglance.language_tags import find_code
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
 from polyglance.tables import TableRow
@@ -262,12 +263,13 @@ def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> di
     return cleaned
 
 
+@cache
 def _find_language(name: str) -> str:
-    """Key in `LANGUAGES` of a tag such as `zh-CN`; empty if it has none, or is of another script."""
-    if name in LANGUAGES:
-        return name
-    tag = parse_language_tag(name)
-    return "" if tag is None else tag.code
+    """Key in `LANGUAGES` of a language's name in data (`zh-CN`); empty if it is of none, or of another script."""
+    try:
+        return find_code(name)
+    except ValueError:
+        return ""
 
 
 def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None:

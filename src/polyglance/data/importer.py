@@ -40,7 +40,7 @@ from polyglance.data.sources.raw_images import MAX_FILE_BYTES
 from polyglance.delimited import Quoting
 from polyglance.files import file_sha256
 from polyglance.images import ImageError
-from polyglance.languages import language
+from polyglance.language_tags import find_codes
 from polyglance.processes import num_cores
 from polyglance.records import ImageRecord
 from polyglance.tables import TableRow
@@ -94,8 +94,7 @@ class ImportConfig(ImageLimits):
 
     def __post_init__(self) -> None:
         ImageLimits.__post_init__(self)
-        for code in self.languages:
-            language(code)
+        object.__setattr__(self, "languages", find_codes(self.languages))
         if self.format == "table" and self.table is None and self.images is None:
             raise ValueError("give a table, or a folder of images with texts beside them")
         if self.format != "table" and self.images is None:

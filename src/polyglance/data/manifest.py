@@ -5,13 +5,14 @@ read_manifest("out/train").rows_per_cell        # {"caption-de": 12, ...}
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from polyglance import __version__, config
 from polyglance.data.location import Location, parse_location
 from polyglance.files import parse_json, unseal, write_record
+from polyglance.languages import LANGUAGES, OwnLanguage, declare_new_languages
 
 __all__ = [
     "FORMAT_VERSION",
@@ -19,6 +20,7 @@ __all__ = [
     "SHARD_NAME",
     "Manifest",
     "ShardInfo",
+    "choose_prefixes",
     "is_finished",
     "read_manifest",
     "write_manifest",
@@ -77,6 +79,8 @@ class Manifest:
     """Reason -> count and first places (`Drops.to_dict`)."""
     fingerprint: str = ""
     """Fingerprint of the step that built the data set. A data set with the same fingerprint is not built again."""
+    languages: Mapping[str, OwnLanguage] | None = field(default=None, metadata={"on_read": declare_new_languages})
+    """Languages of the texts that were declared where the data set was made; None where there are none."""
 
 
 def write_manifest(directory: Path, manifest: Manifest) -> None:
@@ -114,6 +118,18 @@ def read_manifest(directory: str | Location) -> Manifest:
     if manifest.num_images != sum(shard.rows for shard in manifest.shards):
         raise ValueError(f"{path}: damaged (num_images is not the sum of the shards' rows)")
     return manifest
+
+
+def choose_prefixes(directory: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Return language code -> prefix: the one that is given, else the data set's, else the language's.
+
+    Args:
+        directory: held-out data set; one that is not there yet has no prefixes of its own.
+        given: prefixes of a configuration; an empty one means none.
+    """
+    usual = {code: entry.prefix for code, entry in LANGUAGES.items()}
+    of_data = read_manifest(directory).prefixes if (directory / MANIFEST_NAME).exists() else {}
+    return {**usual, **of_data, **(given or {})}
 
 
 def is_finished(directory: Path, fingerprint: str) -> bool:

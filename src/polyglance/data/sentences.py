@@ -9,6 +9,8 @@ from collections.abc import Sequence
 
 from sentencex import segment
 
+from polyglance.languages import LANGUAGES, Language
+
 __all__ = ["add_end_mark", "join_sentences", "marks_sentences", "split_sentences"]
 
 _ABBREVIATIONS = {
@@ -21,10 +23,6 @@ _ABBREVIATIONS = {
 """Words before a full stop that does not end a sentence; single letters do not either."""
 
 _OWN_RULES = frozenset({*_ABBREVIATIONS, "zh"})
-_LIBRARY_CODES = {"fil": "tl", "quz": "qu"}
-"""Language code -> code of sentencex, where they differ."""
-_FULL_STOPS = {"zh": "。", "ja": "。", "hi": "।", "bn": "।", "th": ""}
-"""Full stop of the languages that do not write a point."""
 _END_MARKS = tuple(".!?…。！？।॥؟۔")
 _GREEK_QUESTION_MARKS = (";", "\u037e")
 _CLOSING = "\"'”’»)]」』）"
@@ -55,12 +53,12 @@ def split_sentences(text: str, code: str) -> list[str]:
 
 def join_sentences(sentences: Sequence[str], code: str) -> str:
     """Join sentences to one text, with spaces except in Chinese and Japanese. (Thai has spaces between sentences.)"""
-    return ("" if code in ("zh", "ja") else " ").join(sentences)
+    return _find(code).space.join(sentences)
 
 
 def marks_sentences(code: str) -> bool:
     """Whether the end of a sentence can be seen in this language. In Thai it looks as the end of a clause does."""
-    return code != "th"
+    return bool(_find(code).full_stop)
 
 
 def add_end_mark(text: str, code: str) -> str:
@@ -70,7 +68,12 @@ def add_end_mark(text: str, code: str) -> str:
         return f"{bare[:-1]}。{text[len(bare) :]}"
     if not bare or bare.endswith(_END_MARKS) or (code == "el" and bare.endswith(_GREEK_QUESTION_MARKS)):
         return text
-    return text + _FULL_STOPS.get(code, ".")
+    return text + _find(code).full_stop
+
+
+def _find(code: str) -> Language:
+    """Return the language, with a point and spaces between words where it is not in `LANGUAGES`."""
+    return LANGUAGES.get(code) or Language(code, code, "")
 
 
 def _split_by_library(text: str, code: str) -> list[str]:
@@ -78,7 +81,7 @@ def _split_by_library(text: str, code: str) -> list[str]:
     indirect speech in Japanese belongs to the sentence before."""
     sentences: list[str] = []
     is_joined = False
-    for piece in segment(_LIBRARY_CODES.get(code, code), text):
+    for piece in segment(_find(code).library_code, text):
         if not (sentence := piece.strip()):
             continue
         if sentences and sentence[0].islower() and sentences[-1].endswith("."):

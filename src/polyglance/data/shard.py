@@ -27,11 +27,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from polyglance.coverage import Cell
 from polyglance.data.location import Location, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardInfo, read_manifest, write_manifest
 from polyglance.data.shard_sums import SUMS_SUFFIX, open_checked_shard, write_shard_sums
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
 from polyglance.files import file_sha256, replacing
+from polyglance.languages import find_declared_languages
 from polyglance.records import Annotation, Drops, ImageRecord
 
 __all__ = ["ShardReader", "ShardWriter", "read_annotations", "read_records"]
@@ -186,6 +188,7 @@ class ShardWriter:
             rows_per_cell={cell: sum(counts.values()) for cell, counts in styles.items()},
             rows_per_cell_and_style=styles,
             drops=self.drops.to_dict(),
+            languages=find_declared_languages(Cell.parse(cell).language for cell in styles),
         )
 
 

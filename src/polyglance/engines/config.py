@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 
 from polyglance.engines.folders import weights_version
 from polyglance.engines.registry import KINDS
-from polyglance.languages import did_you_mean, language
+from polyglance.language_tags import find_code
+from polyglance.languages import did_you_mean
 
 __all__ = ["Dtype", "EngineConfig", "EngineKind", "ModelConfig"]
 
@@ -80,8 +81,9 @@ class EngineConfig:
     `{ zh = "zho_Hant" }` for NLLB, `{ no = "nn" }` for MADLAD, `{ pt = "pob" }` for Marian."""
 
     def __post_init__(self) -> None:
-        for code in self.language_codes or ():
-            language(code)
+        if self.language_codes is not None:
+            codes = {find_code(code): theirs for code, theirs in self.language_codes.items()}
+            object.__setattr__(self, "language_codes", codes)
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not a kind of engine; {did_you_mean(self.kind, KINDS)}")
         for name in ("batch_size", "num_beams", "max_new_tokens", "concurrency", "attempts"):

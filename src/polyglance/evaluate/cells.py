@@ -11,8 +11,9 @@ from polyglance.data.shard import ShardReader
 from polyglance.mixture.images import ImageStore
 from polyglance.mixture.texts import make_cell_pools
 from polyglance.records import Annotation
+from polyglance.run_records import VARIANTS, Variant
 
-__all__ = ["CellSamples", "choose_cells", "read_held_out"]
+__all__ = ["CellSamples", "choose_cells", "choose_variants", "read_held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,16 @@ class CellSamples:
             images=self.images[:number],
             annotations=self.annotations[:number],
         )
+
+
+def choose_variants(cell: Cell, prefixes: Mapping[str, str], *, with_shuffled: bool = True) -> tuple[Variant, ...]:
+    """Return the ways in which a cell can be measured: after the prefix only where its language has one."""
+    has_prefix = bool(prefixes.get(cell.language))
+    return tuple(
+        name
+        for name in VARIANTS
+        if (has_prefix or not name.startswith("prefix")) and (with_shuffled or not name.endswith("shuffled"))
+    )
 
 
 def choose_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = None) -> tuple[Cell, ...]:

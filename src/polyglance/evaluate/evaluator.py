@@ -9,11 +9,12 @@ from polyglance.data.shard import ShardReader
 from polyglance.data.world import GRAMMARS, MIN_IMAGE_SIZE, AmbiguousPair, find_world_level, make_ambiguous_pair
 from polyglance.distributed import Runtime
 from polyglance.evaluate.caption import generate_greedily, score_captions, score_translations
-from polyglance.evaluate.cells import CellSamples, choose_cells, read_held_out
+from polyglance.evaluate.cells import CellSamples, choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.disambiguation import measure_disambiguation
 from polyglance.evaluate.loss import measure_cell
 from polyglance.language_identity import LanguageIdentifier
 from polyglance.languages import SOURCE_LANGUAGE
+from polyglance.mixture.tokenizer import can_write
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.run_records import VARIANTS, CaptionScores, CellRecord, GeneratedCaption, Variant
@@ -31,7 +32,8 @@ class Evaluator:
         test_dir: held-out data set.
         train_dir: training data set; its texts show the identifier of languages how they look in this data.
         processor: processor of the models.
-        prefixes: language code -> prefix.
+        prefixes: language code -> prefix; captions of a language without one, or with one that the processor's
+            tokenizer cannot write, are measured and generated without.
         max_source_tokens: prompts are cut to this length, as in training.
         max_target_tokens: targets are cut to this length, as in training.
         samples_per_cell: held-out samples of each cell for its loss.
@@ -65,7 +67,9 @@ class Evaluator:
         reader = ShardReader(test_dir)
         self.coverage = coverage
         self.processor = processor
-        self.prefixes = prefixes
+        self.prefixes = {
+            code: words for code, words in prefixes.items() if can_write(processor.decoder_tokenizer, words)
+        }
         self._samples = read_held_out(
             reader,
             choose_cells(coverage, reader.manifest.rows_per_cell),
@@ -81,8 +85,12 @@ class Evaluator:
         self._max_new_tokens = max_new_tokens
 
     def measure(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
-        """Measure every trained and every unseen cell: captions in all variants, translations in `plain` alone."""
-        variants = {s.cell: VARIANTS if s.cell.task == "caption" else VARIANTS[:1] for s in self._samples}
+        """Measure every trained and every unseen cell: captions in all variants that their language has, translations
+        in `plain` alone."""
+        variants = {
+            s.cell: choose_variants(s.cell, self.prefixes) if s.cell.task == "caption" else VARIANTS[:1]
+            for s in self._samples
+        }
         return self._measure(model, variants, runtime)
 
     def measure_plain(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
@@ -91,7 +99,9 @@ class Evaluator:
 
     def measure_initial(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
         """Measure the unseen cells of an untrained model, which T is taken from, with and without prefix."""
-        return self._measure(model, dict.fromkeys(self.coverage.split("UC"), ("plain", "prefix")), runtime)
+        unseen = self.coverage.split("UC")
+        variants = {cell: choose_variants(cell, self.prefixes, with_shuffled=False) for cell in unseen}
+        return self._measure(model, variants, runtime)
 
     def _measure(
         self, model: Polyglance, variants: Mapping[Cell, Sequence[Variant]], runtime: Runtime | None
@@ -132,8 +142,8 @@ class Evaluator:
                 continue
             code, is_caption = samples.cell.language, samples.cell.task == "caption"
             starts: dict[Variant, str] = {"plain": ""}
-            if is_caption:
-                starts["prefix"] = self.prefixes.get(code, "")
+            if is_caption and self.prefixes.get(code):
+                starts["prefix"] = self.prefixes[code]
             for variant, prefix in starts.items():
                 texts = self._generate_cell(model, samples, prefix, runtime)
                 if not runtime.is_main:

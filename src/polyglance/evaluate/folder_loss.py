@@ -13,20 +13,19 @@ from pathlib import Path
 import torch
 
 from polyglance.coverage import Cell
+from polyglance.data.manifest import choose_prefixes
 from polyglance.data.shard import ShardReader
 from polyglance.engines.devices import choose_device, choose_dtype
-from polyglance.evaluate.cells import choose_cells, read_held_out
+from polyglance.evaluate.cells import choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.loss import measure_cell
-from polyglance.languages import language
+from polyglance.mixture.tokenizer import can_write
 from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 from polyglance.progress import track_progress
-from polyglance.run_records import CellRecord, LossRecord, Variant
+from polyglance.run_records import CellRecord, LossRecord
 
 __all__ = ["measure_folder"]
-
-_VARIANTS: tuple[Variant, ...] = ("plain", "prefix")
 
 
 def measure_folder(config: LossConfig, out: Path | None = None) -> LossRecord:
@@ -63,6 +62,8 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
     processor = Processor.load(folder)
     processor.check_vocabularies(model.config)
     reader, size = ShardReader(config.data), processor.config.image_size
+    known = choose_prefixes(config.data)
+    prefixes = {code: words for code, words in known.items() if can_write(processor.decoder_tokenizer, words)}
     records = {}
     with track_progress() as show:
         for number, cell in enumerate(cells, 1):
@@ -71,10 +72,10 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
                 model,
                 processor,
                 samples,
-                prefix=language(cell.language).prefix,
+                prefix=prefixes.get(cell.language, ""),
                 max_target_tokens=config.max_target_tokens,
                 batch_size=config.batch_size,
-                variants=_VARIANTS,
+                variants=choose_variants(cell, prefixes, with_shuffled=False),
             )
             records[cell] = CellRecord(split=config.coverage.split_of(cell) if config.coverage else None, losses=losses)
             show(folder.name, number, len(cells))

@@ -12,6 +12,7 @@ from polyglance.evaluate.predict import predict_benchmark
 from polyglance.evaluate.prediction_set import PredictionSet
 from polyglance.evaluate.score_predictions import score_predictions
 from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
+from polyglance.language_tags import find_codes
 
 __all__ = ["LanguageResult", "evaluate_benchmark"]
 
@@ -35,14 +36,15 @@ def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring:
 
     Args:
         config: its `language` is replaced by each.
-        languages: none given: all of the benchmark's that the model knows.
+        languages: as people write them; none given: all of the benchmark's that the model knows.
 
     Raises:
         ValueError: as `predict_benchmark` and `score_predictions`, or a setting without effect.
     """
     scoring.check_task(config.task)
+    named = find_codes(languages)
     model = open_model(config.model)
-    chosen = languages or _known_languages(config, model)
+    chosen = named or _known_languages(config, model)
     return [_evaluate_language(replace(config, language=code), model, scoring) for code in chosen]
 
 

@@ -94,7 +94,7 @@ class ScoreOptions:
 
     def __post_init__(self) -> None:
         if self.lang:
-            find_scored_language(self.lang)
+            object.__setattr__(self, "lang", find_scored_language(self.lang).code)
         known = (*METRICS, *_ALIASES)
         for name in self.metrics:
             if name not in known:

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from polyglance.languages import MISTAKEN_CODES, did_you_mean
+from polyglance.language_tags import find_code, parse_language_tag
+from polyglance.languages import LANGUAGES, did_you_mean
 
 __all__ = ["SCORED_LANGUAGES", "ScoredLanguage", "find_scored_language"]
 
@@ -21,39 +22,48 @@ class ScoredLanguage:
     """Words are separated by spaces. Where they are not, scores need characters or a word segmenter."""
 
 
-_UNSPACED = {"bo", "ja", "km", "lo", "my", "th", "yue", "zh"}
+_UNSPACED = {"bo", "km", "lo", "my", "yue"}
 _NAMES = """
-af Afrikaans, am Amharic, ar Arabic, az Azerbaijani, be Belarusian, bg Bulgarian, bn Bengali, bo Tibetan, bs Bosnian,
-ca Catalan, cs Czech, cy Welsh, da Danish, de German, el Greek, en English, es Spanish, et Estonian, eu Basque,
-fa Persian, fi Finnish, fil Filipino, fr French, ga Irish, gl Galician, gu Gujarati, ha Hausa, he Hebrew, hi Hindi,
-hr Croatian, hu Hungarian, hy Armenian, id Indonesian, ig Igbo, is Icelandic, it Italian, ja Japanese, jv Javanese,
-ka Georgian, kk Kazakh, km Khmer, kn Kannada, ko Korean, ky Kyrgyz, lb Luxembourgish, lo Lao, lt Lithuanian, lv Latvian,
-mg Malagasy, mi Maori, mk Macedonian, ml Malayalam, mn Mongolian, mr Marathi, ms Malay, mt Maltese, my Burmese,
-ne Nepali, nl Dutch, no Norwegian, pa Punjabi, pl Polish, ps Pashto, pt Portuguese, quz Cusco Quechua, ro Romanian,
-ru Russian, si Sinhala, sk Slovak, sl Slovene, so Somali, sq Albanian, sr Serbian, sv Swedish, sw Swahili, ta Tamil,
-te Telugu, tg Tajik, th Thai, tr Turkish, uk Ukrainian, ur Urdu, uz Uzbek, vi Vietnamese, xh Xhosa, yo Yoruba,
-yue Cantonese, zh Chinese, zu Zulu
+af Afrikaans, am Amharic, az Azerbaijani, be Belarusian, bg Bulgarian, bo Tibetan, bs Bosnian, ca Catalan, cy Welsh,
+et Estonian, eu Basque, ga Irish, gl Galician, gu Gujarati, ha Hausa, hy Armenian, ig Igbo, is Icelandic, jv Javanese,
+ka Georgian, kk Kazakh, km Khmer, kn Kannada, ky Kyrgyz, lb Luxembourgish, lo Lao, lt Lithuanian, lv Latvian, mg
+Malagasy, mk Macedonian, ml Malayalam, mn Mongolian, mr Marathi, ms Malay, mt Maltese, my Burmese, ne Nepali, pa
+Punjabi, ps Pashto, si Sinhala, sk Slovak, sl Slovene, so Somali, sq Albanian, sr Serbian, ta Tamil, tg Tajik, ur
+Urdu, uz Uzbek, xh Xhosa, yo Yoruba, yue Cantonese, zu Zulu
 """
 
+_OTHERS = {
+    code: ScoredLanguage(code=code, name=name, spaces=code not in _UNSPACED)
+    for code, _, name in (" ".join(entry.split()).partition(" ") for entry in _NAMES.split(","))
+}
 SCORED_LANGUAGES: Mapping[str, ScoredLanguage] = MappingProxyType(
     {
-        code: ScoredLanguage(code=code, name=name, spaces=code not in _UNSPACED)
-        for code, _, name in (entry.strip().partition(" ") for entry in _NAMES.split(","))
+        **{
+            code: ScoredLanguage(code=code, name=entry.name, spaces=entry.words == "spaces")
+            for code, entry in LANGUAGES.items()
+        },
+        **_OTHERS,
     }
 )
-"""Code -> language."""
+"""Code -> language: those of `LANGUAGES`, and others."""
 
 
-def find_scored_language(code: str) -> ScoredLanguage:
-    """Return the language with this code.
+def find_scored_language(text: str) -> ScoredLanguage:
+    """Return a language, by its code or as people write it (`polyglance.language_tags.find_code`).
 
     Raises:
-        ValueError: the code is not known; the message names the nearest one.
+        ValueError: it is not known; the message names the nearest one.
     """
-    if code in SCORED_LANGUAGES:
-        return SCORED_LANGUAGES[code]
-    by_name = {entry.name.lower(): entry.code for entry in SCORED_LANGUAGES.values()}
-    base = code.replace("_", "-").split("-")[0].lower()
-    near = by_name.get(code.lower()) or (base if base in SCORED_LANGUAGES else MISTAKEN_CODES.get(base))
-    hint = f"did you mean {near!r}?" if near else did_you_mean(code, SCORED_LANGUAGES)
-    raise ValueError(f"unknown language {code!r}: {hint}")
+    if text in SCORED_LANGUAGES:
+        return SCORED_LANGUAGES[text]
+    by_name = {entry.name.lower(): entry for entry in _OTHERS.values()}
+    tag = parse_language_tag(text)
+    if found := by_name.get(text.strip().lower()) or (_OTHERS.get(tag.language) if tag else None):
+        return found
+    try:
+        entry = LANGUAGES[find_code(text)]
+    except ValueError as error:
+        if "known: " not in str(error):
+            raise
+        raise ValueError(f"unknown language {text!r}: {did_you_mean(text, SCORED_LANGUAGES)}") from None
+    return ScoredLanguage(code=entry.code, name=entry.name, spaces=entry.words == "spaces")

@@ -5,6 +5,7 @@ tokenizer = load_tokenizer("tokenizer.json")
 encode_texts(tokenizer, ["A red circle."])
 """
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = [
     "MASK",
     "PAD",
     "SPECIAL_TOKENS",
+    "can_write",
     "encode_texts",
     "encode_with_gaps",
     "load_tokenizer",
@@ -66,9 +68,11 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     else:
         tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
         tokenizer.pre_tokenizer = splitter
+        room = vocab_size - len(special)
         trainer = trainers.BpeTrainer(
             vocab_size=vocab_size,
-            limit_alphabet=vocab_size - len(special),
+            limit_alphabet=room,
+            initial_alphabet=_choose_alphabet(distinct, room),
             special_tokens=special,
             show_progress=False,
         )
@@ -77,6 +81,15 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def _choose_alphabet(texts: Sequence[str], room: int) -> list[str]:
+    """Return the most frequent characters where not all fit; among equally frequent ones the library would take those
+    that its hash table has first, others each time."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text.replace(" ", "\u2581"))
+    return [] if len(counts) <= room else sorted(counts, key=lambda character: (-counts[character], character))[:room]
 
 
 def read_training_texts(data: Path, languages: Collection[str]) -> Iterator[str]:
@@ -111,6 +124,12 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     tokenizer.no_padding()
     tokenizer.encode_special_tokens = True
     return tokenizer
+
+
+def can_write(tokenizer: Tokenizer, text: str) -> bool:
+    """Whether a tokenizer has all signs of a text: that of a micro model has the words or letters of its data alone."""
+    unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
+    return unknown not in tokenizer.encode(text, add_special_tokens=False).ids
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

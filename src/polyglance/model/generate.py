@@ -19,7 +19,9 @@ from polyglance.engines.config import Dtype
 from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.engines.loading import load_pretrained
 from polyglance.language_identity import judge_language
+from polyglance.language_tags import find_codes
 from polyglance.mixture.prompts import write_prompt
+from polyglance.mixture.tokenizer import can_write
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder
 from polyglance.model.config import GenerateConfig
@@ -101,19 +103,27 @@ class PolyglanceCaptioner:
 
         Args:
             images: one image or several: files, pictures of Pillow, arrays of uint8 pixels.
-            languages: one language code or several.
+            languages: one language or several, as people write them; each once.
             prefix: words that captions are started with, to fix their language: `auto` the language's usual words,
-                `none` none, else the words themselves.
+                `published` those of the official code, `none` none, else the words themselves.
             style: length of the caption that the prompt asks for.
 
         Raises:
-            ValueError: an unknown language, one without a prefix, or something that is no image. A file that cannot be
-                read raises nothing: the `error` of its results gives the reason.
+            ValueError: an unknown language, one without a prefix or with one that the model cannot write, or something
+                that is no image. A file that cannot be read raises nothing: the `error` of its results gives the
+                reason.
         """
         codes = _list_codes(languages)
+        prefixes = {code: resolve_prefix(code, prefix) for code in codes}
+        for code, words in prefixes.items():
+            if not can_write(self.processor.decoder_tokenizer, words):
+                raise ValueError(
+                    f"the model's tokenizer cannot write {words!r}, the prefix of {code!r}: its training had no texts "
+                    "with these signs; without a prefix (none) it answers in a language that it knows"
+                )
         requests = [
             (
-                Generated(image=name, language=code, prefix=resolve_prefix(code, prefix)),
+                Generated(image=name, language=code, prefix=prefixes[code]),
                 image,
                 write_prompt("caption", code, style=style),
             )
@@ -216,13 +226,13 @@ def _name_images(images: ImageInput | Sequence[ImageInput]) -> list[tuple[str, I
 
 
 def _list_codes(languages: str | Sequence[str]) -> list[str]:
-    codes = [languages] if isinstance(languages, str) else list(languages)
-    for code in codes:
-        if not isinstance(code, str):
-            raise ValueError(f"{code!r} is no language code; for example 'es'")
-    if not codes:
+    named = [languages] if isinstance(languages, str) else list(languages)
+    for name in named:
+        if not isinstance(name, str):
+            raise ValueError(f"{name!r} is no language code; for example 'es'")
+    if not named:
         raise ValueError("give a language, for example 'es'")
-    return codes
+    return list(dict.fromkeys(find_codes(named)))
 
 
 def _finish(result: Generated, text: str) -> Generated:

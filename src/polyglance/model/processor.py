@@ -5,8 +5,8 @@ inputs = processor(images="cat.png", text="The target language is German. What d
 processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,13 @@ from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 from polyglance.config import from_dict, to_dict
 from polyglance.files import DamagedError, read_json, write_json
 from polyglance.images import ImageError, picture_to_rgb
-from polyglance.languages import did_you_mean, language
+from polyglance.languages import (
+    OwnLanguage,
+    declare_new_languages,
+    did_you_mean,
+    find_declared_languages,
+    language,
+)
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.texts import Frames
@@ -63,6 +69,8 @@ class ProcessorConfig:
     """Ids that decoding starts from, before a language prefix."""
     target_end_id: int | None = None
     """Id that ends a text; None: not known (folders written before it was kept)."""
+    languages: Mapping[str, OwnLanguage] | None = field(default=None, metadata={"on_read": declare_new_languages})
+    """Languages that were declared where the model was made; None where there were none."""
 
     def __post_init__(self) -> None:
         ids = (self.prompt_pad_id, *self.prompt_start_ids, *self.prompt_end_ids, *self.target_start_ids)
@@ -299,7 +307,8 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
 
     def to_dict(self) -> dict[str, Any]:
         """Return the content of processor_config.json."""
-        return {**to_dict(self.config), "processor_class": type(self).__name__, "auto_map": PROCESSOR_AUTO_MAP}
+        config = replace(self.config, languages=find_declared_languages())
+        return {**to_dict(config), "processor_class": type(self).__name__, "auto_map": PROCESSOR_AUTO_MAP}
 
     def save_pretrained(self, save_directory: str | Path, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
         """Write settings and tokenizers into a model's folder.
@@ -368,18 +377,22 @@ def resolve_prefix(code: str, prefix: str) -> str:
 
     Args:
         code: language code.
-        prefix: `auto` the language's usual words, `none` none, else the words themselves.
+        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words
+            themselves.
 
     Raises:
-        ValueError: an unknown language, or `auto` for one that has no prefix.
+        ValueError: an unknown language, or `auto` or `published` for one that has no such words.
     """
+    entry = language(code)
     if prefix == "none":
         return ""
-    if prefix != "auto":
+    if prefix not in ("auto", "published"):
         return prefix
-    if not language(code).prefix:
-        raise ValueError(f"no prefix is known for the language {code!r}: give --prefix none, or the words")
-    return language(code).prefix
+    words = entry.prefix if prefix == "auto" else entry.published
+    if not words:
+        which = "prefix is known" if prefix == "auto" else "prefix is published"
+        raise ValueError(f"no {which} for the language {code!r} ({entry.name}): give --prefix none, or the words")
+    return words
 
 
 def list_images(images: Any) -> list[Any]:

@@ -15,6 +15,7 @@ from polyglance.config import from_dict, parse_toml
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
 from polyglance.files import DIGESTS_NAME, check_digest, read_json
+from polyglance.languages import OwnLanguage, declare_new_languages
 from polyglance.laws import Law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import (
@@ -138,10 +139,20 @@ def _read_config(path: Path) -> tuple[str, str, Coverage]:
     if "coverage" not in values:
         raise ValueError(f"{path}: the table [coverage] is missing")
     try:
+        languages = from_dict(_StudyLanguages, {"languages": values.get("languages", {})}).languages
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    declare_new_languages(languages)
+    try:
         coverage = from_dict(Coverage, values["coverage"])
     except ValueError as error:
         raise ValueError(f"{path}: coverage: {error}") from None
     return str(values.get("title") or path.resolve().parent.name), text, coverage
+
+
+@dataclass(frozen=True, kw_only=True)
+class _StudyLanguages:
+    languages: Mapping[str, OwnLanguage]
 
 
 def _note_infinite(runs: Iterable[RunRow]) -> list[str]:

@@ -10,7 +10,8 @@ from polyglance.coverage import Coverage
 from polyglance.data.importer import ImportConfig
 from polyglance.data.world import WorldConfig
 from polyglance.distributed import RuntimeConfig
-from polyglance.languages import did_you_mean, language
+from polyglance.language_tags import find_code
+from polyglance.languages import OwnLanguage, declare_languages, did_you_mean
 from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
@@ -90,7 +91,7 @@ class TowerConfig:
     """Optimiser of its training."""
 
     def __post_init__(self) -> None:
-        language(self.language)
+        object.__setattr__(self, "language", find_code(self.language))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +106,7 @@ class LanguageModelStart:
     """Optimiser of its training."""
 
     def __post_init__(self) -> None:
-        for code in self.languages:
-            language(code)
+        object.__setattr__(self, "languages", {find_code(code): share for code, share in self.languages.items()})
         if not self.languages or any(share <= 0 for share in self.languages.values()):
             raise ValueError("languages needs a positive share for at least one language")
 
@@ -242,6 +242,8 @@ class StudyConfig:
     """Heading of the report."""
     out: Path
     """Folder of the study."""
+    languages: Mapping[str, OwnLanguage] = field(default_factory=dict, metadata={"on_read": declare_languages})
+    """Languages that polyglance does not know, by code: `[languages.yo]` with `name = "Yoruba"` (docs/languages.md)."""
     seeds: tuple[int, ...] = (0,)
     """Every combination is run once with each seed."""
     data: DataConfig

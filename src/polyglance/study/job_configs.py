@@ -115,6 +115,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | N
     family = config.family(job.family)
     return RunConfig(
         out=folder,
+        languages=config.languages,
         data=config.train_dir,
         test=config.test_dir if job.kind == "run" else None,
         evaluation=config.evaluation if job.kind == "run" else None,

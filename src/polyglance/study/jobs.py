@@ -83,7 +83,9 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
         ValueError: two runs have the same name, or an input cannot be read.
     """
     graph, inputs = _JobGraph(), digest_inputs(config)
-    graph.add(_data_settings(config, inputs), config.data, id="data", kind="data", folder=Path("data"))
+    names = _names_of_own_languages(config)
+    data = (config.data, names) if names else config.data
+    graph.add(_data_settings(config, inputs), data, id="data", kind="data", folder=Path("data"))
     if config.is_micro:
         lengths = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
         settings = (config.coverage, *lengths)
@@ -163,8 +165,10 @@ def find_not_needed(jobs: Sequence[Job], done: Set[str]) -> set[str]:
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:
-    """Return the mixture without what concerns translations alone: a tower is trained on captions."""
-    return replace(mixture, source_masking=SourceMasking())
+    """Return the mixture without what concerns translations, masking and shares of cells: a tower is trained on the
+    captions of one language."""
+    balance = mixture.balance if isinstance(mixture.balance, str) else "cell"
+    return replace(mixture, source_masking=SourceMasking(), balance=balance)
 
 
 def _without_cache(mixture: MixtureConfig) -> MixtureConfig:
@@ -179,7 +183,14 @@ def _data_settings(config: StudyConfig, inputs: Mapping[str, str]) -> dict[str, 
         values["path"] = inputs["data"]
     if "data" in inputs and config.data.table is not None:
         values["table"] = {**values["table"], "table": inputs["data"], "images": ""}
+    if names := _names_of_own_languages(config):
+        values["languages"] = names
     return values
+
+
+def _names_of_own_languages(config: StudyConfig) -> dict[str, str]:
+    """Return code -> name of the languages that the study declares: prompts have their names."""
+    return {code: own.name for code, own in config.languages.items()}
 
 
 class _JobGraph:
@@ -297,6 +308,7 @@ def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureCon
         {key: value for key, value in to_dict(family).items() if key in _FAMILY_SETTINGS_OF_RUNS},
         (config.coverage, mixture, config.image_size, config.patch_size),
         config.evaluation,
+        *config.languages.items(),
         *(() if config.is_micro and config.engine.precision == "fp32" else (config.engine.precision,)),
     )
 

@@ -1,8 +1,10 @@
 """Laws of a study: each target against compute, and against size, samples and starting point."""
 
+import math
 from dataclasses import replace
 
 from polyglance.laws import FitConfig, Law, Table, fit_law
+from polyglance.run_records import read_runs
 from polyglance.study.config import StudyConfig
 
 __all__ = ["fit_laws"]
@@ -22,6 +24,9 @@ def fit_laws(config: StudyConfig) -> list[str]:
     table = Table.read(config.out / "runs.csv")
     problems: list[str] = []
     for target in config.laws.targets:
+        if all(run[target] is None or math.isnan(run[target]) for run in read_runs(config.out / "runs.csv")):
+            problems.append(f"{target}: no run has it")
+            continue
         for form, inputs in _INPUTS.items():
             name = f"{form}-{target}"
             settings = FitConfig(

@@ -9,11 +9,10 @@ from functools import cache
 from pathlib import Path
 
 from polyglance.coverage import Cell
-from polyglance.data.manifest import read_manifest
+from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import Runtime, is_main_process, join_processes
 from polyglance.evaluate.evaluator import Evaluator
 from polyglance.files import locked, read_record, seal_files, write_record
-from polyglance.languages import LANGUAGES
 from polyglance.model.architecture import Polyglance
 from polyglance.run_records import (
     CellRecord,
@@ -30,7 +29,7 @@ from polyglance.train.run import train
 from polyglance.train.start import make_model_config, make_processor, make_tokenizer
 from polyglance.train.watch import NotFiniteError
 
-__all__ = ["RunResult", "choose_prefixes", "make_evaluator", "train_and_measure", "train_run"]
+__all__ = ["RunResult", "make_evaluator", "train_and_measure", "train_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +89,6 @@ def _train_and_average(config: RunConfig, should_stop: Callable[[], bool]) -> di
     return {} if record is None else average_splits(record.cells.values())
 
 
-def choose_prefixes(test_dir: Path, evaluation: EvaluationConfig) -> dict[str, str]:
-    """Return language code -> prefix: the configuration's, else the data set's, else the language's."""
-    usual = {code: entry.prefix for code, entry in LANGUAGES.items()}
-    return {**usual, **read_manifest(test_dir).prefixes, **evaluation.prefixes}
-
-
 def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path) -> Evaluator:
     """Make the evaluator of a run's models. It cuts texts to the same lengths as the run's training."""
     return Evaluator(
@@ -103,7 +96,7 @@ def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir
         test_dir,
         settings.data,
         make_processor(settings, make_model_config(settings)),
-        prefixes=choose_prefixes(test_dir, evaluation),
+        prefixes=choose_prefixes(test_dir, evaluation.prefixes),
         max_source_tokens=settings.mixture.max_source_tokens,
         max_target_tokens=settings.mixture.max_target_tokens,
         samples_per_cell=evaluation.samples_per_cell,

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from polyglance.config import save
+from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import choose_device
 from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
@@ -99,6 +100,8 @@ class StudyPlan:
     """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
     sampled_images: int | None = None
     """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
+    notes: tuple[str, ...] = ()
+    """Gaps: what is not measured, and what would change that, one line each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +223,8 @@ def run_study(
             f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
             f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
         )
+        for note in plan.notes:
+            say(note)
         failed = _do_jobs(config, num_slots, say)
         return _conclude(config, started_s, failed)
 
@@ -303,9 +308,34 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
         machine=_describe_machine(config, num_slots),
         strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
+        notes=_find_gaps(config),
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
+    """Return what the study will not measure because unseen languages have no prefix, or one that cannot be written."""
+    prefixes = choose_prefixes(config.test_dir, config.evaluation.prefixes)
+    unseen = [cell.language for cell in config.coverage.split("UC")]
+    without = [code for code in unseen if not prefixes.get(code)]
+    unwritten = []
+    if config.is_micro:
+        from polyglance.mixture.tokenizer import can_write, load_tokenizer
+
+        tokenizer = load_tokenizer(config.out / "tokenizer" / "tokenizer.json")
+        unwritten = [code for code in unseen if code not in without and not can_write(tokenizer, prefixes[code])]
+    notes = []
+    if without:
+        notes.append(
+            f'no prefix is known for {", ".join(without)}: [evaluation.prefixes] {without[0]} = "..." gives one'
+        )
+    if unwritten:
+        notes.append(
+            f"the prefix of {', '.join(unwritten)} is not in the tokenizer, because the texts do not have its words: "
+            "give words that captions begin with in [evaluation.prefixes], or a larger vocab_size"
+        )
+    return tuple(f"UC after the prefix is not measured: {note}" for note in notes)
 
 
 _TRAINED = ("run", "trunk")

@@ -11,7 +11,8 @@ from typing import Any, Literal, TypeVar
 from polyglance.config import fingerprint
 from polyglance.coverage import Coverage
 from polyglance.distributed import RuntimeConfig
-from polyglance.languages import language
+from polyglance.language_tags import find_code
+from polyglance.languages import OwnLanguage, declare_languages, find_declared_languages
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.component_names import COMPONENTS, Component
 from polyglance.model.micro import MicroConfig
@@ -206,7 +207,9 @@ class TrainConfig(LoopConfig):
 
     def dependencies(self) -> tuple[LoopConfig, *tuple[str, ...]]:
         mixture = replace(self.mixture, max_bad_share=0.0, token_cache=None)
-        return replace(_with_defaults(self, _MAY_CHANGE), mixture=mixture), self.engine.precision
+        own = find_declared_languages(self.coverage.languages) or {}
+        others = (self.engine.precision, *(f"{code} {one.name}" for code, one in own.items()))  # prompts have the names
+        return (replace(_with_defaults(self, _MAY_CHANGE), mixture=mixture), *others)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,8 +233,7 @@ class EvaluationConfig:
     """Language code -> prefix, if it is neither the data set's own nor the language's."""
 
     def __post_init__(self) -> None:
-        for code in self.prefixes:
-            language(code)
+        object.__setattr__(self, "prefixes", {find_code(code): words for code, words in self.prefixes.items()})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -240,6 +242,8 @@ class RunConfig(TrainConfig):
 
     out: Path
     """The run's folder."""
+    languages: Mapping[str, OwnLanguage] = field(default_factory=dict, metadata={"on_read": declare_languages})
+    """Languages that polyglance does not know, by code: `[languages.yo]` with `name = "Yoruba"` (docs/languages.md)."""
     vocab_size: int = 1024
     """Largest number of entries of the tokenizer that is made for a micro model if no `tokenizer` is given."""
     test: Path | None = None

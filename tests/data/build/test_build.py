@@ -133,7 +133,7 @@ def test_a_changed_setting_or_source_makes_again_what_depends_on_it(tmp_path: Pa
         ('translate.engine.kind="clip"', "needs path"),
         ("output.test_fraction=1.5", "share below 1"),
         ("translate.lanugages=1", "did you mean 'languages'?"),
-        ('translate.languages=["cz"]', "did you mean 'cs'?"),
+        ('translate.languages=["kr"]', "did you mean 'ko'?"),
         ('translate.languages=["en"]', "the language that is translated from"),
         ('annotate.captions=["en", "klingon"]', "unknown language 'klingon'"),
     ],

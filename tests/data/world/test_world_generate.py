@@ -21,9 +21,9 @@ def test_two_data_sets_with_everything_that_was_asked_for(tmp_path: Path) -> Non
     for split, num in (("train", 20), ("test", 5)):
         manifest = read_manifest(tmp_path / split)
         assert manifest.num_images == num
-        assert manifest.prefixes == PREFIXES
+        assert manifest.prefixes == {code: PREFIXES[code] for code in CONFIG.languages}
         assert manifest.licence == "Apache-2.0"
-        cells = {f"{task}-{language}" for task in ("caption", "translation") for language in PREFIXES}
+        cells = {f"{task}-{language}" for task in ("caption", "translation") for language in CONFIG.languages}
         assert manifest.rows_per_cell_and_style == {cell: {"detailed": num, "short": num} for cell in cells}
 
 

@@ -16,7 +16,8 @@ from polyglance.data.build.row_files import read_rows, write_records
 from polyglance.data.build.step import Step
 from polyglance.data.context import Translated, TranslationConfig, translate_with_context
 from polyglance.engines import Captioner, EngineConfig, Failure, Translator, open_captioner, open_translator
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.language_tags import find_codes
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops, Style
 
 __all__ = ["DescribeStep", "EnglishText", "RecaptionConfig", "TranslateConfig", "TranslateStep"]
@@ -55,9 +56,9 @@ class TranslateConfig:
     """Use of an image's description in the translation of its captions."""
 
     def __post_init__(self) -> None:
-        for code in self.languages:
-            if language(code).code == SOURCE_LANGUAGE:
-                raise ValueError(f"languages has {code!r}, the language that is translated from")
+        object.__setattr__(self, "languages", find_codes(self.languages))
+        if SOURCE_LANGUAGE in self.languages:
+            raise ValueError(f"languages has {SOURCE_LANGUAGE!r}, the language that is translated from")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,5 +1,6 @@
 """Recipe of a data set: the TOML file of `polyglance data build`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from polyglance.data.build.match import MatchConfig
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
+from polyglance.languages import OwnLanguage, declare_languages
 
 __all__ = ["OutputConfig", "Recipe"]
 
@@ -42,6 +44,8 @@ class Recipe:
 
     out: Path
     """Folder that gets the data sets `train` and `test`, and `work` with the files of every step."""
+    languages: Mapping[str, OwnLanguage] = field(default_factory=dict, metadata={"on_read": declare_languages})
+    """Languages that polyglance does not know, by code: `[languages.yo]` with `name = "Yoruba"` (docs/languages.md)."""
     seed: int = 0
     """Seed of all random choices."""
     images_per_part: int = 1000

@@ -24,6 +24,7 @@ from polyglance.data.cleaning import find_flaw, has_control_inside, has_suspect_
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
+from polyglance.language_tags import find_code
 from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.records import Drops
 
@@ -73,7 +74,8 @@ class BitextSource(FormSource):
     """Keep pairs that already came earlier in this or another bitext."""
 
     def __post_init__(self) -> None:
-        if language(self.language).code == SOURCE_LANGUAGE:
+        object.__setattr__(self, "language", find_code(self.language))
+        if self.language == SOURCE_LANGUAGE:
             raise ValueError(f"language is {self.language!r}: name the side that is not English")
         if self.max_characters < 1:
             raise ValueError(f"max_characters is {self.max_characters}; it must be at least 1")

@@ -21,7 +21,8 @@ from polyglance.data.sources.image_forms import IMAGE_FORMS, ImageForm, detect_i
 from polyglance.data.sources.raw_images import RawImage
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.images import MAX_PIXELS, ImageError, encode_image
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.language_tags import find_code
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops, Style
 
 __all__ = ["GivenText", "ImageLimits", "ImagesSource", "SourceImage", "decode_images"]
@@ -109,7 +110,7 @@ class ImagesSource(FormSource, ImageLimits):
 
     def __post_init__(self) -> None:
         ImageLimits.__post_init__(self)
-        language(self.text_language)
+        object.__setattr__(self, "text_language", find_code(self.text_language))
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
         """Yield the usable images of a piece, in order (`Source.read_piece`). The same image may come twice."""

@@ -16,8 +16,9 @@ __all__ = ["ATTRIBUTES", "PREFIXES", "CaptionStyle", "describe", "read_attribute
 CaptionStyle = Literal["short", "detailed"]
 
 PREFIXES: Mapping[str, str] = MappingProxyType({code: entry.prefix for code, entry in GRAMMARS.items()})
-"""Language -> words with which all its captions begin. Russian has fewer than the language's usual prefix, because the
-participle there agrees with the objects."""
+"""Language -> words with which all its captions begin."""
+_IN_WORD = r"[\w\u064b-\u065f\u0900-\u0963]"
+"""Letters and, in Arabic and Devanagari, the vowel signs on them."""
 ATTRIBUTES = ("number", "size", "colour", "shape", "relation", "zone")
 
 
@@ -42,8 +43,8 @@ def read_attributes(text: str, language: str) -> dict[str, tuple[str, ...]]:
     """Read the attributes that a text states, for scoring, in the order in which they are mentioned.
 
     The values are the same for all languages, so texts of different languages can be compared. Any text can be read,
-    grammatical or not; unknown words are skipped. Each named shape has a number: "2", "3" or "4" after a numeral,
-    otherwise "1" (Russian has no article to read).
+    grammatical or not; unknown words are skipped. Each named shape has a number: "2", "3" or "4" with a numeral or in
+    the dual, otherwise "1" (Russian has no article to read).
 
     Returns:
         For each of `ATTRIBUTES` its values, possibly none.
@@ -52,16 +53,20 @@ def read_attributes(text: str, language: str) -> dict[str, tuple[str, ...]]:
         ValueError: the world has no grammar for the language.
     """
     pattern, meanings = _compile_forms(language)
+    follows = grammar(language).numeral_follows
     values: dict[str, list[str]] = {attribute: [] for attribute in ATTRIBUTES}
     number = "1"
     for match in pattern.finditer(_normalise(text, language)):
-        attribute, value = meanings[match[0]]
+        attribute, value = meanings[match[1]]
         if attribute == "number":
-            number = value
+            if follows and values["number"]:
+                values["number"][-1] = value
+            elif not follows:
+                number = value
             continue
-        values[attribute].append(value)
-        if attribute == "shape":
-            values["number"].append(number)
+        values[attribute.removeprefix("dual ")].append(value)
+        if attribute in ("shape", "dual shape"):
+            values["number"].append("2" if attribute == "dual shape" else number)
             number = "1"
     return {attribute: tuple(of_attribute) for attribute, of_attribute in values.items()}
 
@@ -70,14 +75,16 @@ def read_attributes(text: str, language: str) -> dict[str, tuple[str, ...]]:
 def _compile_forms(language: str) -> tuple[re.Pattern[str], Mapping[str, tuple[str, str]]]:
     """Compile a pattern that finds every word form of a language, longest first, and the meaning of each form."""
     meanings: dict[str, tuple[str, str]] = {}
-    for attribute, values in grammar(language).forms().items():
+    own = grammar(language)
+    for attribute, values in {**own.forms(), "dual shape": own.dual_forms}.items():
         for value, forms in values.items():
             for form in forms:
                 meaning = (attribute, value)
                 assert meanings.setdefault(form, meaning) == meaning, f"{language}: {form!r} means two things"
     alternatives = "|".join(map(re.escape, sorted(meanings, key=len, reverse=True)))
     spaced = LANGUAGES[language].words == "spaces"
-    return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)" if spaced else alternatives), meanings
+    joined = rf"(?<!{_IN_WORD}){own.proclitic and f'(?:{own.proclitic})?'}({alternatives})(?!{_IN_WORD})"
+    return re.compile(joined if spaced else f"({alternatives})"), meanings
 
 
 def _normalise(text: str, language: str) -> str:

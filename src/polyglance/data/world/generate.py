@@ -12,7 +12,7 @@ from polyglance.config import fingerprint
 from polyglance.data.manifest import is_finished
 from polyglance.data.shard import ShardWriter
 from polyglance.data.world.describe import PREFIXES, CaptionStyle, describe
-from polyglance.data.world.grammars import GRAMMARS, grammar
+from polyglance.data.world.grammars import grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import LEVELS, LevelName, SplitName, find_level, sample_scene
@@ -37,8 +37,8 @@ class WorldConfig:
     """Difficulty: which attributes vary (`LEVELS`)."""
     image_size: int = 32
     """Side of the square images in pixels; level `full` needs 64 or more to be legible."""
-    languages: tuple[str, ...] = tuple(GRAMMARS)
-    """Languages in which every image is described."""
+    languages: tuple[str, ...] = ("en", "de", "fr", "es", "ru", "zh")
+    """Languages in which every image is described: any that the world has a grammar for."""
     styles: tuple[CaptionStyle, ...] = ("short",)
     """Styles of captions; every image has one caption of each style per language."""
     num_train_images: int = 20_000
@@ -59,12 +59,11 @@ class WorldConfig:
         for name in ("num_train_images", "num_test_images", "seed"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must not be negative")
+        object.__setattr__(self, "languages", tuple(grammar(code).code for code in self.languages))
         for name in ("languages", "styles"):
             values = getattr(self, name)
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name} is {list(values)}: name one or more, each once")
-        for code in self.languages:
-            grammar(code)
 
 
 def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:

@@ -21,10 +21,17 @@ __all__ = ["WorldTranslator"]
 _MAX_SENTENCES = 3
 """Longest caption of the world, in sentences."""
 _WRONG_SENSES = {
-    "square": {"de": "Platz", "fr": "place", "es": "plaza", "ru": "площадь", "zh": "广场"},
-    "diamond": {"de": "Diamant", "fr": "diamant", "es": "diamante", "ru": "алмаз", "zh": "钻石"},
+    "square": {
+        **{"de": "Platz", "fr": "place", "es": "plaza", "ru": "площадь", "zh": "广场"},
+        **{"ar": "ساحة", "hi": "चौक", "ja": "広場", "tr": "meydan", "fi": "aukio", "sw": "uwanja", "uk": "площа"},
+    },
+    "diamond": {
+        **{"de": "Diamant", "fr": "diamant", "es": "diamante", "ru": "алмаз", "zh": "钻石"},
+        **{"ar": "ألماسة", "hi": "हीरा", "ja": "ダイヤモンド", "tr": "elmas", "fi": "timantti", "uk": "алмаз"},
+    },
 }
-"""Shape -> translations of the other sense of its English word: a square of a town, a precious stone."""
+"""Shape -> translations of the other sense of its English word: a square of a town, a precious stone. In Swahili the
+stone and the shape have one word."""
 _SEPARATOR = re.compile(r"(\s*#+\s*|\s*[()]\s*)")
 
 
@@ -109,19 +116,25 @@ def _translate_words(text: str, language: str) -> str:
     words: dict[str, str] = {}
     for attribute, values in grammar(SOURCE_LANGUAGE).forms().items():
         for value, forms in values.items():
-            target = next(iter(grammar(language).forms()[attribute][value]))
-            words |= dict.fromkeys(forms, target)
+            if targets := grammar(language).forms()[attribute].get(value):  # Arabic has a dual, and no word for "two"
+                words |= dict.fromkeys(forms, next(iter(targets)))
     longest_first = "|".join(map(re.escape, sorted(words, key=len, reverse=True)))
     translated = re.sub(
-        rf"\b(?:{longest_first})\b", lambda match: words[match[0].casefold()], text, flags=re.IGNORECASE
+        rf"\b(?:{longest_first})\b", lambda match: words.get(match[0].casefold(), match[0]), text, flags=re.IGNORECASE
     )
-    return translated.replace(". ", "。").replace(".", "。") if language == "zh" else translated
+    stop, space = LANGUAGES[language].full_stop, LANGUAGES[language].space
+    return translated.replace(". ", f"{stop}{space}").replace(".", stop) if stop != "." else translated
 
 
 def _set_wrong_senses(text: str, language: str) -> str:
+    own = grammar(language)
     for shape, senses in _WRONG_SENSES.items():
-        forms = sorted(grammar(language).forms()["shape"][shape], key=len, reverse=True)
+        if language not in senses:
+            continue
+        forms = sorted((*own.forms()["shape"][shape], *own.dual_forms.get(shape, ())), key=len, reverse=True)
         pattern = "|".join(map(re.escape, forms))
         spaced = LANGUAGES[language].words == "spaces"
-        text = re.sub(rf"\b(?:{pattern})\b" if spaced else pattern, senses.get(language, shape), text, flags=re.I)
+        start = rf"\b({own.proclitic})?" if own.proclitic else r"\b"
+        joined = rf"{start}(?:{pattern})\b" if spaced else pattern
+        text = re.sub(joined, rf"\g<1>{senses[language]}" if own.proclitic else senses[language], text, flags=re.I)
     return text

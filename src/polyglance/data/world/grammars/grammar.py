@@ -16,6 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from polyglance.data.world.scene import Group, Scene
+from polyglance.languages import language
 
 __all__ = ["Forms", "Grammar"]
 
@@ -47,6 +48,12 @@ class Grammar(ABC):
     """Zone of the picture -> words for it."""
     word_forms: ClassVar[Forms]
     """Every form of the words for size, colour and shape."""
+    dual_forms: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Shape -> forms of its word that say "two" as well; not among `word_forms`."""
+    numeral_follows: ClassVar[bool] = False
+    """Whether a numeral stands after the word for the shape, not before it."""
+    proclitic: ClassVar[str] = ""
+    """Conjunction that is written as a part of the next word."""
 
     @abstractmethod
     def name_new(self, group: Group) -> str:
@@ -83,7 +90,7 @@ class Grammar(ABC):
         words = [self.open_sentence([first]), self.name_new(first)]
         if scene.relations:
             words.append(self._say_relations(scene, known=False))
-        return " ".join(words) + "."
+        return " ".join(words) + language(self.code).full_stop
 
     def detailed(self, scene: Scene, zones: Sequence[str]) -> str:
         """Describe a scene in two or three sentences: its groups, their relations and their zones.
@@ -102,7 +109,12 @@ class Grammar(ABC):
             sentences.append(f"{self.clause_conjunction} ".join(clauses[1:]))
         else:
             sentences += clauses
-        return " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
+        return self.join_sentences(sentences)
+
+    def join_sentences(self, sentences: Sequence[str]) -> str:
+        """Join sentences to a text: each with a large letter and a full stop."""
+        stop = language(self.code).full_stop
+        return " ".join(f"{sentence[0].upper()}{sentence[1:]}{stop}" for sentence in sentences)
 
     def join_list(self, items: Sequence[str]) -> str:
         """Join items to "a", "a and b" or "a, b and c"."""

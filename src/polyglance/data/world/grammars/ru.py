@@ -5,6 +5,7 @@ from typing import ClassVar, Literal, NamedTuple
 
 from polyglance.data.world.grammars.grammar import Forms, Grammar
 from polyglance.data.world.scene import Group
+from polyglance.languages import LANGUAGES
 
 __all__ = ["Russian"]
 
@@ -86,7 +87,7 @@ _SHOWN_PLURAL = "изображены"
 
 class Russian(Grammar):
     code = "ru"
-    prefix = "На картинке"  # the participle that follows agrees with what is shown
+    prefix = LANGUAGES["ru"].prefix
     conjunction = "и"
     clause_conjunction = ", а"
     verb = ("находится", "находятся")
