@@ -1,4 +1,4 @@
-"""Print the README's tables from a study's runs.csv: `python benchmarks/study_tables.py out/micro-full`."""
+"""Print the tables of docs/demo.md from a study's runs.csv: `python benchmarks/study_tables.py out/micro-full`."""
 
 import sys
 from collections import defaultdict

@@ -41,7 +41,7 @@ def test_a_pair_differs_in_one_colour_that_its_sentence_leaves_out() -> None:
 
 def test_a_blind_model_is_at_chance() -> None:
     tokenizer = _make_tokenizer()
-    torch.manual_seed(0)
+    torch.manual_seed(2)
     model = Polyglance(MicroConfig(width=16).build(tokenizer.get_vocab_size())).eval()
     processor = Processor.for_model(model.config, tokenizer)
     seeing = measure_disambiguation(model, processor, PAIRS, "fr", max_target_tokens=64)

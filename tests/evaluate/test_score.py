@@ -246,7 +246,7 @@ def test_damaged_scores_are_one_line(tmp_path: Path) -> None:
     [
         ({"metrics": ("cidr",)}, "unknown metric 'cidr': did you mean 'cider'"),
         ({"metrics": ()}, "nothing to measure"),
-        ({"language": "english"}, "did you mean 'en'"),
+        ({"language": "englsh"}, "did you mean 'en'"),
         ({"protocols": ("coca",)}, "unknown protocol 'coca': did you mean 'coco'"),
         ({"metrics": ("external",)}, "needs the command"),
         ({"metrics": ("meteor",)}, "needs Java and METEOR's jar"),

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from polyglance.config import from_dict
 from polyglance.data.benchmarks import BenchmarkExample
 from polyglance.files import parse_json, read_json, read_text, seal_files, write_json
 
@@ -119,7 +120,7 @@ class PredictionInfo:
         """Read prediction.json.
 
         Raises:
-            ValueError: missing, not JSON, or without benchmark, split, language or model.
+            ValueError: missing, not JSON, without benchmark, split, language or model, or a field of another type.
         """
         path = folder / INFO_NAME
         if not path.is_file():
@@ -131,7 +132,10 @@ class PredictionInfo:
             if not isinstance(values.get(name), str) or not values[name]:
                 raise ValueError(f"{path}: the field {name!r} is missing or not text")
         known = {one.name for one in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
+        try:
+            return from_dict(cls, {name: value for name, value in values.items() if name in known})
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True)
