@@ -125,7 +125,9 @@
     if (value >= 999.5) return Math.round(value).toLocaleString("en");
     return String(Number(value.toPrecision(3)));
   };
-  const loss = (value) => (value === null ? "–" : value.toFixed(2));
+  const digits = (value, number) => (value >= 0.001 ? String(Number(value.toPrecision(number))) : value.toExponential(0));
+  const showLoss = (value) => digits(value, 3);
+  const loss = (value) => (value === null ? "–" : value >= 0.1 ? value.toFixed(2) : digits(value, 2));
   const band = (one, show) =>
     one.low === null && one.high === null ? "" : `${show(one.low)} to ${one.high === null ? "no end" : show(one.high)}`;
   const outside = (decades) =>
@@ -255,7 +257,7 @@
     const all = rows.flatMap(([, one]) => [one.value, one.low, one.high]).concat(state.target).filter(Number.isFinite);
     const chart = makeChart("loss",
       { name: `samples${ratio === 1 ? "" : " over all cells"}`, low: xs[0], high: xs.at(-1), log: true, show: short },
-      { name: "loss, nats per token", low: Math.min(...all) / 1.03, high: Math.max(...all) * 1.03, log: true, show: (v) => String(Number(v.toPrecision(3))) });
+      { name: "loss, nats per token", low: Math.min(...all) / 1.03, high: Math.max(...all) * 1.03, log: true, show: showLoss });
     const edges = [...rows.map(([x, one]) => [x, one.low]), ...rows.map(([x, one]) => [x, one.high]).reverse()];
     const bought = chosen.budget;
     const endX = chart.px(high * ratio);
@@ -324,7 +326,7 @@
     const rows = xs.map((x) => { const one = scoreAt(law.score, x, []); return [x, one.value, one.low, one.high]; });
     const top = Math.max(...rows.flatMap(([, y, , high]) => [y, high]).filter(Number.isFinite));
     const chart = makeChart("score",
-      { name: `loss, ${law.group}`, low: xs[0], high: xs.at(-1), log: true, show: (v) => String(Number(v.toPrecision(3))) },
+      { name: `loss, ${law.group}`, low: xs[0], high: xs.at(-1), log: true, show: showLoss },
       { name: law.score.name, low: 0, high: top * 1.05, log: false, show: (v) => short(Number(v.toFixed(0))) });
     const edges = [...rows.map(([x, , low]) => [x, low]), ...rows.map(([x, , , high]) => [x, high]).reverse()];
     frame(chart, shade(chart, chart.x.low, law.score.range[0]) + shade(chart, law.score.range[1], chart.x.high) +
