@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -54,6 +55,8 @@ def test_languages_samples_losses_and_laws_are_those_of_the_records(folder: Path
     parameters = sum(p.numel() for p in Polyglance.from_pretrained(folder).parameters())
     assert f"A model of {parameters:,} parameters" in text
     assert write_model_readme(folder).read_text() != text  # its own text is replaced
+    best = shutil.copytree(folder, folder.with_name("best"))  # the run's losses are those of the final model
+    assert "caption-no" not in write_model_readme(best).read_text()
     (folder / "README.md").write_text("written by hand")
     with pytest.raises(ValueError, match="not written by this command"):
         write_model_readme(folder)

@@ -142,6 +142,7 @@ def test_a_budget_chooses_the_size(there: Path, capsys: pytest.CaptureFixture[st
         (("--want", "uk", "--bitext", "pairs.tsv"), "none of uk is in its name"),
         (("--want", "uk", "--budget", "-5"), "max_money is -5"),
         (("--want", "uk", "--gpu", "H300"), "no rates of 'H300'"),
+        (("--want", "uk", "--budget", "0.001"), "less than one batch (1,024)"),
     ],
 )
 @pytest.mark.usefixtures("there")

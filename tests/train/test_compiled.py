@@ -114,12 +114,21 @@ def test_layers_that_cannot_be_compiled_are_said_to_run_as_they_are(capsys: pyte
 
 
 def test_evaluation_runs_layers_as_they_are() -> None:
-    def refused(graph: Any, inputs: Any) -> Any:
-        raise AssertionError("compiled")
+    compiled = 0
+
+    def counting(graph: Any, inputs: Any) -> Any:
+        nonlocal compiled
+        compiled += 1
+        return graph.forward
 
     model = Polyglance(MicroConfig(width=16).build(64)).eval()
-    CompiledLayers(model, backend=refused)
-    model.encoder.layers[0](torch.randn(2, 3, 16), None)
+    CompiledLayers(model, backend=counting)
+    layer, states = model.encoder.layers[0], torch.randn(2, 3, 16)
+    layer(states, None)
+    assert compiled == 0
+    model.train()
+    layer(states, None)
+    assert compiled > 0
 
 
 def make_tower() -> nn.Module:

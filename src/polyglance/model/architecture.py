@@ -480,10 +480,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         super().save_pretrained(save_directory, **options)
 
     def push_to_hub(self, repo_id: str, **options: Any) -> Any:
-        """Push as the library does. The README.md of the folder that the model was loaded from becomes its card
-        (`polyglance model readme`); the library keeps a card that is there, and writes an empty one otherwise."""
+        """Push as the library does, README.md of the folder that the model was loaded from first: it becomes the card
+        (`polyglance model readme`). The library keeps a card that is on the main branch, and writes an empty one
+        otherwise; so for another branch or a pull request the card is to be sent by `hf upload`."""
         card = Path(self.name_or_path) / "README.md"
-        if card.is_file():
+        if card.is_file() and not options.get("revision") and not options.get("create_pr"):
             hub = HfApi(token=options.get("token"))
             repo_id = hub.create_repo(repo_id, private=options.get("private"), exist_ok=True).repo_id
             hub.upload_file(path_or_fileobj=card, path_in_repo=card.name, repo_id=repo_id)

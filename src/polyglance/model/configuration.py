@@ -18,8 +18,8 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
     `gemma2`).
 
     Encoder and decoder have their own vocabularies (official code section 1.8). A `gemma2` decoder configuration
-    carries three keys more than the library's: `cross_attention_hidden_size` (the encoder's width),
-    `cross_attention_every` (a cross-attention block in every k-th layer) and `cross_attention_initializer_range`.
+    carries two keys more than the library's: `cross_attention_hidden_size` (the encoder's width) and
+    `cross_attention_every` (a cross-attention block in every k-th layer).
     """
 
     model_type = "polyglance"

@@ -156,7 +156,3 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         super()._init_weights(module)
         if isinstance(module, GatedGemma2Layer) and module.has_cross_attention:
             init.zeros_(module.encoder_attn_gate)  # the library does not initialise a bare parameter
-        if isinstance(module, T5GemmaCrossAttention):
-            deviation = getattr(self.config, "cross_attention_initializer_range", self.config.initializer_range)
-            for projection in (module.q_proj, module.k_proj, module.v_proj, module.o_proj):
-                init.normal_(projection.weight, std=deviation)

@@ -34,7 +34,8 @@ def write_model_readme(
     Args:
         folder: the model's folder.
         run: folder of its run, with samples.json; None: that which the model lies in.
-        losses: losses.json of `eval loss` or of a study; None: that of the run, where there is one.
+        losses: losses.json of `eval loss` or of a study; None: that of the run, where there is one and the model is the
+            final one, which it was measured on.
         laws: law files to quote.
         licence: licence of the weights by its name on the hub, such as `apache-2.0`; None: the text says that none is
             given.
@@ -48,7 +49,8 @@ def write_model_readme(
             missing or damaged.
     """
     run = run or _run_of(folder)
-    losses = losses or (run / "losses.json" if (run / "losses.json").exists() else None)
+    if losses is None and folder.resolve().name == "final" and (run / "losses.json").exists():
+        losses = run / "losses.json"
     samples = {Cell.parse(cell): count for cell, count in _read_samples(run / "samples.json").items()}
     cells = LossRecord.read(losses).cells if losses is not None else {}
     lines = [

@@ -18,7 +18,7 @@ from polyglance.laws import Budget, BudgetPlan, PlanConfig, load_law, spend_budg
 from polyglance.laws.paper_laws import PAPER, PAPER_CELLS
 from polyglance.records import Drops
 from polyglance.report.published_models import PUBLISHED_SIZES, list_published_models
-from polyglance.study.project_files import BitextFile, ProjectFiles, write_project_files
+from polyglance.study.project_files import BATCH_SIZE, BitextFile, ProjectFiles, write_project_files
 
 __all__ = ["ProjectConfig", "ProjectStart", "begin_project"]
 
@@ -119,7 +119,8 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     """Look at the data, write recipe.toml, study.toml and run.toml, and plan.
 
     Raises:
-        ValueError: files of the project are there already, or data that was named cannot be read.
+        ValueError: files of the project are there already, data that was named cannot be read, or the budget does not
+            buy one batch.
     """
     found: list[str] = []
     missing: list[str] = []
@@ -129,7 +130,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     engines = {step: _find_engine(config.engines, step, found, missing) for step in steps}
     plan = _plan(config)
     chosen = next(option for option in plan.options if option.name == _choose_size(config, plan))
-    samples = int(chosen.costs["samples"])
+    samples = _fill_batches(config, chosen.name, int(chosen.costs["samples"]))
     files = write_project_files(
         ProjectFiles(
             out=config.out,
@@ -141,7 +142,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
             bitext=bitext,
             engines=engines,
             size=chosen.name,
-            samples=max(samples // 1024, 1) * 1024,
+            samples=samples,
             gpus=config.gpus,
             gpu=config.gpu,
             price=config.price_per_gpu_hour,
@@ -155,7 +156,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
         found=tuple(found),
         missing=tuple(missing),
         size=chosen.name,
-        samples=max(samples // 1024, 1) * 1024,
+        samples=samples,
         plan=plan,
         extrapolated=tuple(_explain_extrapolation(config, plan)),
         commands=(
@@ -281,6 +282,20 @@ def _choose_size(config: ProjectConfig, plan: BudgetPlan) -> str:
     if config.size is not None:
         return config.size
     return plan.chosen or "3.5b" if config.budget else "3.5b"
+
+
+def _fill_batches(config: ProjectConfig, size: str, samples: int) -> int:
+    """Return the samples of the whole batches that the plan pays for.
+
+    Raises:
+        ValueError: it pays for less than one.
+    """
+    if samples < BATCH_SIZE:
+        raise ValueError(
+            f"`budget` {config.budget:g} buys {samples:,} samples of {size}, less than one batch ({BATCH_SIZE:,}): "
+            "give more, or a smaller size"
+        )
+    return samples // BATCH_SIZE * BATCH_SIZE
 
 
 def _explain_extrapolation(config: ProjectConfig, plan: BudgetPlan) -> list[str]:

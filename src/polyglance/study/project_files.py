@@ -13,7 +13,10 @@ from polyglance.languages import SOURCE_LANGUAGE, language
 from polyglance.study.config import StudyConfig
 from polyglance.train.config import RunConfig
 
-__all__ = ["BitextFile", "ProjectFiles", "write_project_files"]
+__all__ = ["BATCH_SIZE", "BitextFile", "ProjectFiles", "write_project_files"]
+
+BATCH_SIZE = 1024
+"""Samples of an optimiser step of the real run, as in examples/paper.toml."""
 
 _TRIAL_SAMPLES = 10_000
 
@@ -194,7 +197,7 @@ path = {_quote(project.out / "data")}
 
 {_write_coverage(project)}
 [mixture]
-batch_size = 1024
+batch_size = {BATCH_SIZE}
 balance = "cell"
 max_source_tokens = 128
 max_target_tokens = 128
