@@ -234,8 +234,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             cache: keys and values of the tokens before `decoder_input_ids`, to which those of `decoder_input_ids` are
                 added; None: a new one if `use_cache`.
             past_key_values: the cache by its name in transformers before 5.24.
-            return_logits: False computes the loss alone, as `nats` does, and saves most of a training batch's memory.
-                None: False in train mode with labels, else True.
+            return_logits: compute logits too, which take most of a training batch's memory; False: the loss alone, as
+                `nats` does. None: False in train mode with labels, else True.
             tower_features, inputs_embeds: as for `encode`; `decoder_inputs_embeds` in the same way for the decoder.
             num_items_in_batch: number that the sum of the losses is divided by (Trainer); None: labels that count.
             logits_to_keep: number of last positions that get logits, or the positions; 0: all.

@@ -102,14 +102,17 @@ class Grammar(ABC):
             f"{self.name_known(group)} {self.say_zone(group, zone)}"
             for group, zone in zip(scene.groups, zones, strict=True)
         ]
-        names = [self.name_new(group) for group in scene.groups]
-        sentences = [f"{self.open_sentence(scene.groups)} {self.join_list(names)}"]
+        sentences = [self.introduce(scene.groups)]
         if scene.relations:
             sentences.append(f"{clauses[0]}, {self._say_relations(scene, known=True)}")
             sentences.append(f"{self.clause_conjunction} ".join(clauses[1:]))
         else:
             sentences += clauses
         return self.join_sentences(sentences)
+
+    def introduce(self, groups: Sequence[Group]) -> str:
+        """Return the first sentence, which says what there is."""
+        return f"{self.open_sentence(groups)} {self.join_list([self.name_new(group) for group in groups])}"
 
     def join_sentences(self, sentences: Sequence[str]) -> str:
         """Join sentences to a text: each with a large letter and a full stop."""

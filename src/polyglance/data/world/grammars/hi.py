@@ -99,20 +99,10 @@ class Hindi(Grammar):
             sentence += f", जो {self._say_relations(scene, known=False)} {verb}"
         return f"{sentence}।"
 
-    def detailed(self, scene: Scene, zones: Sequence[str]) -> str:
-        clauses = [
-            f"{self.name_known(group)} {self.say_zone(group, zone)}"
-            for group, zone in zip(scene.groups, zones, strict=True)
-        ]
-        names = self.join_list([self.name_new(group) for group in scene.groups])
-        is_plural = len(scene.groups) > 1 or scene.groups[0].number > 1
-        sentences = [f"{self.prefix} {names} {self.verb[is_plural]}"]
-        if scene.relations:
-            sentences.append(f"{clauses[0]}, {self._say_relations(scene, known=True)}")
-            sentences.append(f"{self.clause_conjunction} ".join(clauses[1:]))
-        else:
-            sentences += clauses
-        return self.join_sentences(sentences)
+    def introduce(self, groups: Sequence[Group]) -> str:
+        is_plural = len(groups) > 1 or groups[0].number > 1
+        names = self.join_list([self.name_new(group) for group in groups])
+        return f"{self.prefix} {names} {self.verb[is_plural]}"
 
 
 def _phrase(group: Group, *, oblique: bool) -> str:
