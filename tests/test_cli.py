@@ -10,6 +10,8 @@ import pytest
 
 import polyglance
 from polyglance.cli import GROUPS, VERBS, main
+from polyglance.cli.options import begin_options, describe_mistake
+from polyglance.cli.project import begin
 
 ROOT = Path(__file__).parents[1]
 
@@ -145,6 +147,15 @@ def test_a_mistake_is_one_line_and_exit_code_two(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_a_message_names_the_options_of_its_own_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    """`law plan` has an option --max-money, and `init` has none: an earlier verb changes no message of a later one."""
+    with pytest.raises(SystemExit):
+        main(["law", "plan", "none.csv", "--max-money", "-1"])
+    assert "--max-money is -1" in capsys.readouterr().err
+    begin_options(begin)
+    assert describe_mistake(ValueError("max_money is -1; see `budget`")) == "max_money is -1; see --budget"
 
 
 def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -140,8 +140,12 @@ def test_a_budget_chooses_the_size(there: Path, capsys: pytest.CaptureFixture[st
         (("--want", "uk", "--images", "none"), "none: no such file or folder"),
         (("--want", "uk", "--bitext", "none.uk.tsv"), "none.uk.tsv"),
         (("--want", "uk", "--bitext", "pairs.tsv"), "none of uk is in its name"),
-        (("--want", "uk", "--budget", "-5"), "max_money is -5"),
+        (("--want", "uk", "--budget", "-5"), "--budget is -5; expected a positive number"),
+        (("--want", "uk", "--budget", "nan"), "--budget is nan"),
+        (("--want", "uk", "--price-per-gpu-hour", "0"), "--price-per-gpu-hour is 0"),
+        (("--want", "uk", "--gpus", "0"), "--gpus is 0"),
         (("--want", "uk", "--gpu", "H300"), "no rates of 'H300'"),
+        (("--want", "uk", "--budget", "0.001"), "--budget 0.001 buys"),
         (("--want", "uk", "--budget", "0.001"), "less than one batch (1,024)"),
     ],
 )

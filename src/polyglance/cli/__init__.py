@@ -21,7 +21,7 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from polyglance import __version__
-from polyglance.cli.options import REGISTRY, MistakeError, describe_mistake
+from polyglance.cli.options import REGISTRY, MistakeError, begin_options, describe_mistake
 from polyglance.languages import did_you_mean
 from polyglance.packages import describe_missing
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
@@ -139,7 +139,9 @@ def _run(args: list[str]) -> None:
         options = _collect_lines(args[len(words) :])
         _check_repeated(words, options)
         prog = " ".join(("polyglance", *words))
-        tyro.cli(_load(words), prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
+        verb = _load(words)
+        begin_options(verb)
+        tyro.cli(verb, prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
         return
     _check_words(args)
     description = f"{__doc__.splitlines()[0]} Version {__version__}."

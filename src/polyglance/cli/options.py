@@ -6,6 +6,7 @@ for lists. An error that a config raises reaches the user as one line, as any ot
 """
 
 import dataclasses
+import inspect
 import itertools
 import re
 import types
@@ -32,6 +33,7 @@ __all__ = [
     "Options",
     "Paths",
     "Settings",
+    "begin_options",
     "describe_mistake",
 ]
 
@@ -243,7 +245,16 @@ def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | N
 
 _is_wrapping = False
 _OPTIONS: set[str] = set()
-"""Names of the fields that are options of the verb that is called."""
+"""Names of the parameters and fields that are options of the verb that is called."""
+
+
+def begin_options(verb: Callable[..., None]) -> None:
+    """Take the names of a verb's parameters as its options; those of a verb called earlier are forgotten.
+
+    Fields of its config dataclasses are added when `REGISTRY` meets them.
+    """
+    _OPTIONS.clear()
+    _OPTIONS.update(inspect.signature(verb).parameters)
 
 
 @REGISTRY.struct_rule

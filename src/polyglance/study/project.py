@@ -83,6 +83,10 @@ class ProjectConfig:
             raise ValueError("English is what translations start from: it cannot be wanted without captions")
         if self.size is not None and self.size not in PUBLISHED_SIZES:
             raise ValueError(f"size is {self.size!r}; known: {', '.join(PUBLISHED_SIZES)}")
+        for name in ("budget", "price_per_gpu_hour", "gpus"):
+            number = getattr(self, name)
+            if number is not None and not 0 < number < float("inf"):
+                raise ValueError(f"`{name}` is {number:g}; expected a positive number")
 
     @property
     def translations(self) -> tuple[str, ...]:
