@@ -1,7 +1,8 @@
-"""`polyglance study plan | run | status | report`."""
+"""`polyglance study plan | run | status | serve | report`."""
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
@@ -11,11 +12,12 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import Positional
 
-from polyglance.cli.options import Settings
+from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
+from polyglance.study.serve_config import ServeConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
-__all__ = ["plan", "run", "show_status", "write_report"]
+__all__ = ["plan", "run", "serve", "show_status", "write_report"]
 
 
 def plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
@@ -61,17 +63,39 @@ def run(
         raise SystemExit(NOT_FINITE_EXIT_CODE)
 
 
-def show_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+def show_status(config: Positional[Path], set_: Settings = (), page: Path | None = None, json: bool = False) -> None:
     """Print how far the study is.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
+        page: File that gets the page of `study serve`, as it is now: states, losses, predictions, hours and money.
         json: Print the result as JSON.
     """
     from polyglance.study import read_study_status
 
-    show(read_study_status(_load_study(config, set_)), json, _make_status_table)
+    study = _load_study(config, set_)
+    if page is not None:
+        from polyglance.study.progress import write_progress_page
+
+        write_progress_page(study, page)
+    show(read_study_status(study), json, _make_status_table)
+
+
+def serve(config: Positional[Path], options: Options[ServeConfig], set_: Settings = ()) -> None:
+    """Show a live page of the study, read-only: runs, losses as they come, predictions, hours and money. Ends with
+    Ctrl-C.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+    """
+    from polyglance.study.serve import open_server
+
+    with open_server(_load_study(config, set_), options) as server:
+        print(server.address, flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:

@@ -25,7 +25,7 @@ from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import is_done, read_problem, read_state
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
-from polyglance.study.training_cost import TrainingCost, sum_training
+from polyglance.study.training_cost import TrainingCost, price_time, sum_training
 
 __all__ = [
     "PlannedRun",
@@ -290,7 +290,7 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            money=_price(config, costs.seconds[job.id]),
+            money=price_time(config, costs.seconds[job.id]),
             state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
@@ -303,8 +303,10 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
         training=sum_training(config, runs, counts),
         schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        money=_price(config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)),
-        currency="" if _price(config, 0) is None else config.machine.currency,
+        money=price_time(
+            config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)
+        ),
+        currency="" if price_time(config, 0) is None else config.machine.currency,
         machine=_describe_machine(config, num_slots),
         strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
@@ -340,12 +342,6 @@ def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
 
 _TRAINED = ("run", "trunk")
 """Kinds of jobs that a plan's money is for."""
-
-
-def _price(config: StudyConfig, seconds: float) -> float | None:
-    """Return what a time on the whole machine costs; None without a price, and for micro models."""
-    price = config.machine.price_per_gpu_hour
-    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
 
 
 def _describe_machine(config: StudyConfig, num_slots: int) -> str:
