@@ -14,14 +14,21 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
+from polyglance.study.cluster_config import ClusterConfig
 from polyglance.study.serve_config import ServeConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "serve", "show_status", "write_report"]
 
 
-def plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
-    """Print the grid with P, F, C, S, time and memory before anything is trained.
+def plan(
+    config: Positional[Path],
+    options: Options[ClusterConfig],
+    set_: Settings = (),
+    workers: int | None = None,
+    json: bool = False,
+) -> None:
+    """Print the grid with P, F, C, S, time and memory before anything is trained; with --cluster, its course there.
 
     Args:
         config: The study's TOML file.
@@ -31,7 +38,7 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
     """
     from polyglance.study import plan_study
 
-    show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
+    show(plan_study(_load_study(config, set_), workers=workers, cluster=options), json, _make_plan_table)
 
 
 def run(
@@ -52,7 +59,7 @@ def run(
         json: Print the result as JSON.
     """
     if dry_run:
-        plan(config, set_, workers, json)
+        plan(config, ClusterConfig(), set_, workers, json)
         return
     from polyglance.study import run_study
 
@@ -156,7 +163,32 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
     lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
     lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
     lines += plan.notes
-    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
+    lines += [] if plan.cluster is None else ["", *_describe_cluster(plan.cluster)]
+    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    ") or [""])]
+
+
+def _describe_cluster(cluster: Any) -> list[str]:
+    """Say how a study goes on a cluster, what that costs, what limits it, and what this rests on."""
+    shortest, longest = cluster.wall_hours_range
+    spread = f" ({shortest:,.1f} to {longest:,.1f} in the trials)" if longest > shortest else ""
+    parts = {
+        "work": cluster.work_gpu_hours,
+        "done again": cluster.lost_gpu_hours,
+        "checkpoints": cluster.checkpoint_gpu_hours,
+        "starting": cluster.start_gpu_hours,
+    }
+    money = ""
+    if cluster.money is not None:
+        money = f", {cluster.money:,.0f} {cluster.currency}; the whole cluster: {cluster.reserved_money:,.0f}"
+    return [
+        f"simulated on {cluster.cluster}, {cluster.places} runs of {cluster.gpus_per_run} GPUs at a time: "
+        f"{cluster.wall_hours:,.1f} hours{spread}, {cluster.utilisation:.0%} of the GPUs used",
+        f"{cluster.gpu_hours:,.0f} GPU hours{money}",
+        f"of them {', '.join(f'{name} {hours:,.1f}' for name, hours in parts.items())}; "
+        f"{cluster.preemptions:,.1f} preemptions",
+        *(f"limited by {limit}" if cluster.gpu_hours else limit for limit in cluster.limits),
+        *cluster.assumptions,
+    ]
 
 
 def _compare_schedules(plan: Any) -> str:

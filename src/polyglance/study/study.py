@@ -19,6 +19,8 @@ from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
+from polyglance.study.cluster import ClusterPlan, place_on_cluster, simulate_cluster
+from polyglance.study.cluster_config import ClusterConfig
 from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
 from polyglance.study.inputs import note_inputs
@@ -102,6 +104,8 @@ class StudyPlan:
     """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
     notes: tuple[str, ...] = ()
     """Gaps: what is not measured, and what would change that, one line each."""
+    cluster: ClusterPlan | None = None
+    """Expected course on a cluster, where one was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +141,7 @@ class StudyStatus:
     """Id of each job that failed -> why."""
 
 
-def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
+def plan_study(config: StudyConfig, *, workers: int | None = None, cluster: ClusterConfig | None = None) -> StudyPlan:
     """Count P, F, C and S of every run, and estimate time and memory of the study.
 
     P and F of micro models depend on the tokenizer, and so on the data. Of the built-in world a small sample is drawn
@@ -146,11 +150,18 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
+        cluster: published sizes: the cluster that the study is simulated on besides.
 
     Raises:
-        ValueError: data and configuration do not fit each other, or another process works on the study.
+        ValueError: data and configuration do not fit each other, another process works on the study, or a cluster that
+            the runs do not fit into.
     """
     refuse_in_imported_script()
+    if cluster is not None and cluster.cluster is not None:
+        config = place_on_cluster(config, cluster)
+        jobs = list_jobs(config)
+        simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
+        return replace(plan_study(config, workers=workers), cluster=simulated)
     num_slots = _count_workers(workers)
     makes_files = config.is_micro and config.data.world is None
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
