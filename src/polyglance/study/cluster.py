@@ -108,7 +108,7 @@ class ClusterPlan:
     checkpoint_gpu_hours: float
     start_gpu_hours: float
     gpu_hours: float
-    """What runs have held: the sum of the four above."""
+    """Time that runs have held: the sum of the four above."""
     utilisation: float
     """Share of the cluster's GPUs, over the wall time, that made steps whose result was kept."""
     preemptions: float
