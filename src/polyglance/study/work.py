@@ -1,6 +1,9 @@
 """Work of each kind of job. A job that was interrupted is done again, and goes on from its last checkpoint."""
 
+import re
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from polyglance.config import save
@@ -13,58 +16,79 @@ from polyglance.files import seal_files, write_atomically
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
 from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
+from polyglance.study.ending import DiedError
 from polyglance.study.inputs import check_data_source
 from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
-from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
+from polyglance.study.job_state import begin_job, fail_job, finish_job, held, is_done
 from polyglance.study.jobs import Job, list_jobs
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
 from polyglance.study.predictions import predict_held_out_runs
 from polyglance.train.language_model import train_language_model
+from polyglance.train.loop import Hooks
 from polyglance.train.run import train
+from polyglance.train.signals import Stopped
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
 __all__ = ["do_job"]
 
 
-def do_job(config: StudyConfig, job: Job) -> None:
-    """Do a job, unless it is done.
+def do_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Do a job, unless it is done. One process at a time does it.
+
+    Args:
+        should_stop: asked after each step; the job then saves its state and ends.
 
     Raises:
         NotFiniteError: losses or weights are not finite; noted in the job's folder.
+        Stopped: it was asked to stop, and goes on from here with the next call.
+        DiedError: a program that it has started was killed, or broke down.
         ValueError: what the user has to change, in one line that names the job.
     """
     if is_done(config.out, job):
         return
-    if job.kind == "data":
-        check_data_source(config)
-    folder = begin_job(config.out, job)
-    try:
-        match job.kind:
-            case "data":
-                _make_data(config, folder)
-            case "tokenizer":
-                _make_tokenizer(config, folder)
-            case "tower":
-                train(make_train_config(config, job), folder)
-            case "language_model":
-                train_language_model(make_language_model_config(config, job), folder)
-            case "prediction":
-                predict_held_out_runs(config, folder)
-            case "trunk" if config.is_micro:
-                train(make_train_config(config, job, _find_trunk(config, job)), folder)
-            case "run" if config.is_micro:
-                settings = make_train_config(config, job, _find_trunk(config, job))
-                evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
-                train_and_measure(settings, folder, lambda: evaluator, run_id=job.id)
-            case "trunk" | "run":
-                _launch_run(config, job, folder)
-    except NotFiniteError as error:
-        fail_job(config.out, job, str(error))
-        raise NotFiniteError(f"{job.id}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{job.id}: {error}") from None
-    finish_job(config.out, job)
+    with held(config.out, job) as lock:
+        if is_done(config.out, job):
+            return
+        if job.kind == "data":
+            check_data_source(config)
+        folder = begin_job(config.out, job)
+        try:
+            _make(config, job, folder, should_stop, lock)
+        except NotFiniteError as error:
+            fail_job(config.out, job, str(error))
+            raise NotFiniteError(f"{job.id}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{job.id}: {error}") from None
+        finish_job(config.out, job)
+
+
+def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[], bool], lock: int) -> None:
+    """Make what a job is for, in its folder.
+
+    Args:
+        lock: descriptor of the job's lock, for programs that are started.
+    """
+    hooks = Hooks(should_stop=should_stop)
+    match job.kind:
+        case "data":
+            _make_data(config, folder)
+        case "tokenizer":
+            _make_tokenizer(config, folder)
+        case "tower":
+            train(make_train_config(config, job), folder, hooks=hooks)
+        case "language_model":
+            train_language_model(make_language_model_config(config, job), folder, hooks=hooks)
+        case "prediction":
+            predict_held_out_runs(config, folder)
+        case "trunk" if config.is_micro:
+            train(make_train_config(config, job, _find_trunk(config, job)), folder, hooks=hooks)
+        case "run" if config.is_micro:
+            settings = make_train_config(config, job, _find_trunk(config, job))
+            evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
+            train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
+        case "trunk" | "run":
+            _launch_run(config, job, folder, should_stop, lock)
 
 
 def _find_trunk(config: StudyConfig, job: Job) -> Path | None:
@@ -98,15 +122,42 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     seal_files(folder, ["tokenizer.json", "lengths.json"])
 
 
-def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
+def _launch_run(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[], bool], lock: int) -> None:
     """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
     path = folder / "run.toml"
     save(make_run_config(config, job, folder, _find_trunk(config, job)), path)
     several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
     command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
-    finished = run_program(command)
+    finished = run_program(command, should_stop=should_stop, keep_open=(lock,))
     result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
-    if finished.returncode or not result.exists():
-        messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
-        last = messages[-1].removeprefix("polyglance: ") if messages else f"`polyglance train {path}` did not finish"
-        raise NotFiniteError(last) if finished.returncode == NOT_FINITE_EXIT_CODE else ValueError(last)
+    code = _find_exit_code(finished.returncode, finished.stderr)
+    if code == 0 and result.exists():
+        return
+    if code == 0:
+        raise Stopped(0)
+    messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
+    last = messages[-1].removeprefix("polyglance: ") if messages else ""
+    if code == NOT_FINITE_EXIT_CODE:
+        raise NotFiniteError(last or f"`polyglance train {path}` is not finite")
+    if code == _MISTAKE_EXIT_CODE and last:
+        raise ValueError(last)
+    raise DiedError(f"`polyglance train {path}` did not finish: {_describe_death(code, finished.stderr)}")
+
+
+_MISTAKE_EXIT_CODE = 2
+"""Exit code of a command that a user's mistake ends."""
+_EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
+"""Exit code of the process that failed first, in torchrun's own report."""
+
+
+def _find_exit_code(code: int, stderr: str) -> int:
+    """Return the exit code of the process that failed first; torchrun's own is 1 whatever that was."""
+    reported = _EXIT_CODE_IN_REPORT.findall(stderr)
+    return int(reported[-1]) if code and reported else code
+
+
+def _describe_death(code: int, stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if code < 0:
+        return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
+    return lines[-1][:200] if lines else f"exit code {code}"
