@@ -38,6 +38,7 @@ class RayTasks:
         self._head = address if "//" in address else self._ray.get_runtime_context().gcs_address
         self._num_slots = num_slots
         self._running: dict[Any, Job] = {}
+        self._is_lost = False
         self._seen_s = self._counted_s = time.monotonic()
         self._task = self._ray.remote(try_named_job)
         self.needs = needs
@@ -46,7 +47,8 @@ class RayTasks:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._ray.shutdown()  # ends the tasks that are at work
+        if not self._is_lost:  # Ray would wait for the head
+            self._ray.shutdown()  # ends the tasks that are at work
 
     @property
     def needs(self) -> JobNeeds:
@@ -73,7 +75,7 @@ class RayTasks:
         """Jobs that the nodes have room for now; at least one, which waits for a node."""
         if self._num_slots is not None:
             return self._num_slots
-        if time.monotonic() - self._counted_s > _LOOK_S:
+        if time.monotonic() - self._counted_s > _LOOK_S and self._is_head_there():  # without it Ray would wait for it
             self._capacity, self._counted_s = self._count_capacity(), time.monotonic()
         return max(self._capacity, 1)
 
@@ -101,12 +103,8 @@ class RayTasks:
                 raise self._lost() from None
             if ready:
                 return [self._end(reference) for reference in ready]
-            try:
-                check_head(self._head)
-                self._seen_s = time.monotonic()
-            except ValueError:
-                if time.monotonic() - self._seen_s > _LOST_S:
-                    raise self._lost() from None
+            if not self._is_head_there() and time.monotonic() - self._seen_s > _LOST_S:
+                raise self._lost()
 
     def cancel(self) -> None:
         """End the tasks that are at work."""
@@ -147,7 +145,16 @@ class RayTasks:
         )
         return f"{node['NodeManagerHostname']} with {needs}"
 
+    def _is_head_there(self) -> bool:
+        try:
+            check_head(self._head)
+        except ValueError:
+            return False
+        self._seen_s = time.monotonic()
+        return True
+
     def _lost(self) -> ValueError:
+        self._is_lost = True
         return ValueError(
             f"the head of the Ray cluster at {self._address} is lost; start the cluster again and run again: jobs go "
             "on from their last checkpoints"
