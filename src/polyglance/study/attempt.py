@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -20,8 +21,10 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.ending import DiedError, EndedJob
 from polyglance.study.jobs import Job, list_jobs
 
-__all__ = ["NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
+__all__ = ["LIGHT_KINDS", "NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
 
+LIGHT_KINDS = ("data", "tokenizer", "prediction")
+"""Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Numbers of the errors of a store that takes nothing more."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
@@ -61,11 +64,14 @@ def prepare_worker() -> None:
     torch.set_num_threads(1)
 
 
-def try_named_job(named: NamedJob, should_stop: Callable[[], bool] = lambda: False) -> dict[str, Any]:
+def try_named_job(
+    named: NamedJob, should_stop: Callable[[], bool] = lambda: False, *, is_first: bool = True
+) -> dict[str, Any]:
     """Do a job on a machine of a cluster, and report how it has ended (`EndedJob.report`).
 
     Args:
         should_stop: as for `try_job`.
+        is_first: this is the first node of the job, or its only one; the others take part in its run.
     """
     host = socket.gethostname()
     if named["version"] != __version__:
@@ -73,17 +79,30 @@ def try_named_job(named: NamedJob, should_stop: Callable[[], bool] = lambda: Fal
         return {"ending": "refused", "problem": problem}
     try:
         os.chdir(named["folder"])
-        config = load(StudyConfig, named["study"])
+        config, jobs = _read_study(named["study"], Path(named["study"]).stat().st_mtime_ns)
     except (OSError, ValueError) as error:
         problem = f"{host} does not see the study ({error}): its folder has to be on a file system that all nodes see"
         return {"ending": "refused", "problem": problem}
-    job = next((job for job in list_jobs(config) if job.id == named["job"]), None)
+    job = jobs.get(named["job"])
     if job is None or job.fingerprint != named["fingerprint"]:
+        _read_study.cache_clear()
         problem = f"{named['job']}: {named['study']} or its inputs are others on {host}; run again to go on"
         return {"ending": "refused", "problem": problem}
+    if not is_first:  # of a job over several nodes, which is a run or a trunk
+        from polyglance.study.launch import join_run
+
+        join_run(config, job, should_stop)
+        return {}
     prepare_worker()
     ended = try_job(config, job, should_stop)
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
+
+
+@lru_cache(maxsize=1)
+def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - of another time, another file
+    """Read a study and its jobs by id, once for the many jobs that a process does."""
+    config = load(StudyConfig, path)
+    return config, {job.id: job for job in list_jobs(config)}
 
 
 def measure_clock_offset(folder: Path) -> float:

@@ -5,7 +5,7 @@ import time
 from typing import Any, Self
 
 from polyglance.ray_connection import check_head, connect_ray
-from polyglance.study.attempt import name_job, try_named_job
+from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job, try_named_job
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
@@ -38,6 +38,7 @@ class RayTasks:
         self._head = address if "//" in address else self._ray.get_runtime_context().gcs_address
         self._num_slots = num_slots
         self._running: dict[Any, Job] = {}
+        self._done_here: list[EndedJob] = []
         self._is_lost = False
         self._seen_s = self._counted_s = time.monotonic()
         self._task = self._ray.remote(try_named_job)
@@ -81,6 +82,9 @@ class RayTasks:
 
     def start(self, job: Job) -> None:
         """Hand the job to Ray."""
+        if job.kind in LIGHT_KINDS:
+            self._done_here.append(try_job(self._config, job))
+            return
         options = {
             "num_cpus": self._needs.cpus,
             "num_gpus": self._needs.gpus or None,
@@ -96,6 +100,8 @@ class RayTasks:
         Raises:
             ValueError: the head of the cluster is lost.
         """
+        if self._done_here:
+            return [self._done_here.pop()]
         while True:
             try:
                 ready, _ = self._ray.wait(list(self._running), timeout=_LOOK_S)

@@ -97,6 +97,7 @@ def run_jobs(
             num_running += 1
             continue
         if not num_running:
+            assert problem or not queue.waiting, "a job needs one that is not in the list"
             break
         for ended in scheduler.wait():
             num_running -= 1

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from polyglance.files import read_json
-from polyglance.study.attempt import name_job
+from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob, Ending
 from polyglance.study.jobs import Job
@@ -42,7 +42,7 @@ _TERMINAL = {
     "CANCELLED": "it was cancelled in Slurm",
     "COMPLETED": "it ended without a report",
     "DEADLINE": "it came to its deadline",
-    "FAILED": "it failed",
+    "FAILED": "it was killed or broke down",
     "NODE_FAIL": "its node was lost",
     "OUT_OF_MEMORY": "it was out of memory (cluster.memory_gb)",
     "PREEMPTED": "it was preempted",
@@ -82,6 +82,7 @@ class SlurmJobs:
         digest = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:12]
         self._study = f"polyglance:{digest}"
         self._running: list[_Submitted] = []
+        self._done_here: list[EndedJob] = []
         self._asked_s = 0.0
         self._test()
         self._earlier = self._find_earlier()
@@ -110,17 +111,22 @@ class SlurmJobs:
 
     def start(self, job: Job) -> None:
         """Submit a job, or take up the one that an earlier call has submitted."""
+        if job.kind in LIGHT_KINDS:
+            self._done_here.append(try_job(self._config, job))
+            return
         if (number := self._earlier.pop(job.fingerprint, None)) is None:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._report_path(job).unlink(missing_ok=True)
             comment = f"{self._study}:{job.fingerprint}"
-            log = self._log_path(job).resolve()
+            log = self._log_path(job, "%j").resolve()
             options = [f"--job-name={job.id}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
             number = self._submit(options, self._make_script(job)).partition(";")[0].strip()
         self._running.append(_Submitted(job=job, number=number))
 
     def wait(self) -> list[EndedJob]:
         """Wait until one job or more have ended, and return them."""
+        if self._done_here:
+            return [self._done_here.pop()]
         while True:
             if time.monotonic() - self._asked_s > _ASK_S:
                 self._ask()
@@ -138,15 +144,16 @@ class SlurmJobs:
     def _report_path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
 
-    def _log_path(self, job: Job) -> Path:
-        return self._folder / f"{job.id}.log"
+    def _log_path(self, job: Job, number: str) -> Path:
+        return self._folder / f"{job.id}-{number}.log"
 
     def _make_script(self, job: Job) -> str:
         named = name_job(self._config, job)
         report = self._report_path(job).resolve()
         python = self._config.cluster.python or shlex.quote(sys.executable)
         words = [*map(str, named.values()), str(report)]
-        command = f"{python} -m polyglance.study.batch_job {shlex.join(words)}"
+        srun = "srun --wait=60 " if self._needs.nodes > 1 else ""
+        command = f"{srun}{python} -m polyglance.study.batch_job {shlex.join(words)}"
         return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
 
     def _list_options(self) -> list[str]:
@@ -162,7 +169,9 @@ class SlurmJobs:
             "time": minutes,
             "partition": cluster.partition or None,
             "account": cluster.account or None,
-            "signal": f"B:TERM@{_SAVE_S}" if minutes is not None and minutes * 60 > 2 * _SAVE_S else None,
+            "signal": f"{'B:' if needs.nodes == 1 else ''}TERM@{_SAVE_S}"
+            if minutes is not None and minutes * 60 > 2 * _SAVE_S
+            else None,
         }
         given = [f"--{name}={value}" for name, value in values.items() if value is not None]
         return ["--parsable", "--requeue", *given, *cluster.sbatch]
@@ -221,10 +230,11 @@ class SlurmJobs:
             return EndedJob.of(entry.job, report)
         if entry.gone_s is None or (entry.state == "COMPLETED" and time.monotonic() - entry.gone_s < _LATE_S):
             return None
-        log = self._log_path(entry.job)
-        said = f" ({_last_line(log.read_text(errors='replace'))}; {log})" if log.is_file() else ""
         ending: Ending = "failed" if entry.state == "CANCELLED" else "died"
-        problem = f"{entry.job.id}: {_TERMINAL[entry.state]}{said if entry.state in ('FAILED', 'COMPLETED') else ''}"
+        problem = f"{entry.job.id}: {_TERMINAL[entry.state]}"
+        if entry.state in ("FAILED", "COMPLETED"):
+            log = self._log_path(entry.job, entry.number)
+            problem += f" ({_last_line(log.read_text(errors='replace') if log.is_file() else '')}; {log})"
         return EndedJob(job=entry.job, ending=ending, problem=problem)
 
     def _read_report(self, entry: _Submitted) -> dict[str, Any] | None:

@@ -240,6 +240,8 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
     Raises:
         ValueError: there is no such place, or it cannot do what the study asks for.
     """
+    if config.cluster.nodes > 1 and on != "slurm":
+        raise ValueError(f"cluster.nodes is {config.cluster.nodes}; runs over several nodes need --on slurm, not {on}")
     if on == "local":
         num_slots = _count_workers(workers)
         # A run of a published size is a program of its own, which takes the whole machine.
@@ -249,8 +251,6 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
     if on == "slurm":
         return SlurmJobs(config, needs=find_needs(config), num_slots=workers)
     if on == "ray" or (on.startswith("ray://") and on != "ray://"):
-        if config.cluster.nodes > 1:
-            raise ValueError(f"cluster.nodes is {config.cluster.nodes}; runs over several nodes are for Slurm")
         return RayTasks(config, "auto" if on == "ray" else on, needs=find_needs(config), num_slots=workers)
     raise ValueError(f"`on` is {on!r}; expected local, ray, ray://HOST:PORT or slurm")
 

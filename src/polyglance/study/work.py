@@ -1,12 +1,8 @@
 """Work of each kind of job. A job that was interrupted is done again, and goes on from its last checkpoint."""
 
-import re
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from polyglance.config import save
 from polyglance.data.importer import import_data
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import ShardReader
@@ -14,21 +10,19 @@ from polyglance.data.world import generate
 from polyglance.evaluate.cells import choose_cells
 from polyglance.files import seal_files, write_atomically
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
-from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
-from polyglance.study.ending import DiedError
 from polyglance.study.inputs import check_data_source
-from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
+from polyglance.study.job_configs import make_language_model_config, make_train_config
 from polyglance.study.job_state import begin_job, fail_job, finish_job, held, is_done
 from polyglance.study.jobs import Job, list_jobs
+from polyglance.study.launch import launch_run
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
 from polyglance.study.predictions import predict_held_out_runs
 from polyglance.train.language_model import train_language_model
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.signals import Stopped
-from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
+from polyglance.train.watch import NotFiniteError
 
 __all__ = ["do_job"]
 
@@ -88,11 +82,13 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
             evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
             train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
         case "trunk" | "run":
-            _launch_run(config, job, folder, should_stop, lock)
+            launch_run(config, job, _find_trunk(config, job), should_stop, lock)
 
 
 def _find_trunk(config: StudyConfig, job: Job) -> Path | None:
     """Return the folder of the trunk that a run or trunk goes on from; None where there is none, or it is not made."""
+    if not job.trunk:
+        return None
     trunks = [other for other in list_jobs(config) if other.id == job.trunk and is_done(config.out, other)]
     return config.out / trunks[0].folder if trunks else None
 
@@ -120,44 +116,3 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)
     count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
     seal_files(folder, ["tokenizer.json", "lengths.json"])
-
-
-def _launch_run(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[], bool], lock: int) -> None:
-    """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
-    path = folder / "run.toml"
-    save(make_run_config(config, job, folder, _find_trunk(config, job)), path)
-    several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
-    command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
-    finished = run_program(command, should_stop=should_stop, keep_open=(lock,))
-    result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
-    code = _find_exit_code(finished.returncode, finished.stderr)
-    if code == 0 and result.exists():
-        return
-    if code == 0:
-        raise Stopped(0)
-    messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
-    last = messages[-1].removeprefix("polyglance: ") if messages else ""
-    if code == NOT_FINITE_EXIT_CODE:
-        raise NotFiniteError(last or f"`polyglance train {path}` is not finite")
-    if code == _MISTAKE_EXIT_CODE and last:
-        raise ValueError(last)
-    raise DiedError(f"`polyglance train {path}` did not finish: {_describe_death(code, finished.stderr)}")
-
-
-_MISTAKE_EXIT_CODE = 2
-"""Exit code of a command that a user's mistake ends."""
-_EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
-"""Exit code of the process that failed first, in torchrun's own report."""
-
-
-def _find_exit_code(code: int, stderr: str) -> int:
-    """Return the exit code of the process that failed first; torchrun's own is 1 whatever that was."""
-    reported = _EXIT_CODE_IN_REPORT.findall(stderr)
-    return int(reported[-1]) if code and reported else code
-
-
-def _describe_death(code: int, stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
-    if code < 0:
-        return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
-    return lines[-1][:200] if lines else f"exit code {code}"
