@@ -35,6 +35,7 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
 def run(
     config: Positional[Path],
     set_: Settings = (),
+    on: str = "local",
     workers: int | None = None,
     dry_run: bool = False,
     json: bool = False,
@@ -45,7 +46,9 @@ def run(
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at the same time; as many as there are cores if not given.
+        on: Place of the jobs: local, ray (the cluster of this machine, or that of RAY_ADDRESS), ray://HOST:PORT or
+            slurm; [cluster] in the file says what each job asks for.
+        workers: Jobs at the same time. If not given, as many as there are cores, or as the cluster has room for.
         dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
@@ -55,7 +58,7 @@ def run(
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
-    result = run_study(study, workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    result = run_study(study, workers=workers, on=on, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, json, _describe_run)
     if result.failed:
         raise SystemExit(NOT_FINITE_EXIT_CODE)
