@@ -48,7 +48,7 @@ __all__ = [
 _VERB = "polyglance study run"
 _MADE_BEFORE_PLANNING = ("data", "tokenizer")
 """Kinds of jobs that P and F of micro models depend on. They take seconds, and train nothing."""
-_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 2_000, 20
+_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 500, 20
 """Training and test images of the built-in world that are drawn for a plan."""
 
 
