@@ -5,7 +5,8 @@
 
 The tests are those of the installed version. They are in its source distribution, which pip downloads; that one lacks
 `tests/generation` and `tests/exporters`, which `--source` takes from a checkout, best one of the installed version;
-without it their classes are left out. Exit code 1: a test failed that is not explained in `EXPLAINED`, or one passed that is.
+without it their classes are left out. Exit code 1: a test failed that is not explained in
+`EXPLAINED`, or one passed that is.
 """
 
 import argparse
