@@ -14,8 +14,8 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
-from polyglance.study.cluster_config import ClusterConfig
 from polyglance.study.serve_config import ServeConfig
+from polyglance.study.simulation_config import SimulatedClusterConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "serve", "show_status", "write_report"]
@@ -23,7 +23,7 @@ __all__ = ["plan", "run", "serve", "show_status", "write_report"]
 
 def plan(
     config: Positional[Path],
-    options: Options[ClusterConfig],
+    options: Options[SimulatedClusterConfig],
     set_: Settings = (),
     workers: int | None = None,
     json: bool = False,
@@ -44,6 +44,7 @@ def plan(
 def run(
     config: Positional[Path],
     set_: Settings = (),
+    on: str = "local",
     workers: int | None = None,
     dry_run: bool = False,
     json: bool = False,
@@ -54,17 +55,19 @@ def run(
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at the same time; as many as there are cores if not given.
+        on: Place of the jobs: local, ray (the cluster of this machine, or that of RAY_ADDRESS), ray://HOST:PORT or
+            slurm; [cluster] in the file says what each job asks for.
+        workers: Jobs at the same time. If not given, as many as there are cores, or as the cluster has room for.
         dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
     if dry_run:
-        plan(config, ClusterConfig(), set_, workers, json)
+        plan(config, SimulatedClusterConfig(), set_, workers, json)
         return
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
-    result = run_study(study, workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    result = run_study(study, workers=workers, on=on, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, json, _describe_run)
     if result.failed:
         raise SystemExit(NOT_FINITE_EXIT_CODE)

@@ -9,9 +9,10 @@ from polyglance.config import fingerprint, from_dict
 from polyglance.files import read_record, write_record
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
+from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
 from polyglance.study.published import PublishedCost, count_published
-from polyglance.study.schedulers import EndedJob, run_jobs
+from polyglance.study.schedulers import run_jobs
 
 __all__ = ["StudyCosts", "estimate_costs", "estimate_s", "find_costs"]
 
@@ -154,6 +155,9 @@ class _Simulation:
     def wait(self) -> list[EndedJob]:
         self.now_s, _, job = heappop(self._running)
         return [EndedJob(job=job)]
+
+    def cancel(self) -> None:
+        """Do nothing: no job is at work."""
 
 
 def estimate_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_slots: int) -> float:

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from polyglance.settings import refuse_unused
 
-__all__ = ["ClusterConfig"]
+__all__ = ["SimulatedClusterConfig"]
 
 _CLUSTER = re.compile(r"(\d+)\s*[xX*×]\s*(\S.*)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
+class SimulatedClusterConfig:
     """A cluster that the study is simulated on; a run takes `machine.devices` of its GPUs."""
 
     cluster: str | None = None
