@@ -262,7 +262,7 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
         raise ValueError("reduce_dtype 'bf16' with ddp is for GPUs: torch sends gradients of replicas so by nccl alone")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if is_first := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S))
+        dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S), **_find_new_store())
     try:
         shape: tuple[int, ...] = (world_size,)
         if strategy == "fsdp" and (shard_size := config.choose_shard_size(world_size)) < world_size:
@@ -297,6 +297,19 @@ def choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
         raise ValueError(f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def _find_new_store() -> dict[str, Any]:
+    """Return a part of torchrun's store for processes that it has started again. They would find the addresses of
+    those before them, and wait for them."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return {"store": PrefixStore(f"attempt-{attempt}", store), "rank": rank, "world_size": world_size}
 
 
 def _choose_strategy(

@@ -138,6 +138,13 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
     assert_same(config, tmp_path / "died", folder / "single")
 
 
+@pytest.mark.slow
+def test_torchrun_starts_all_processes_again_after_one_died(config: TrainConfig, folder: Path, tmp_path: Path) -> None:
+    save(config, tmp_path / "run.toml")
+    call_torchrun(2, "--max-restarts=1", "-m", "tests.train.two_processes", str(tmp_path), "die")
+    assert_same(config, tmp_path / "died", folder / "single")
+
+
 def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:
     """The loss is over the target tokens of the step, however the step is divided. Without dropout, which differs."""
     checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, dropout=0.0)
