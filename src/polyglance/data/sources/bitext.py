@@ -12,15 +12,23 @@ it can be trusted: it is cut short, or its two sides have unequal numbers of lin
 """
 
 import hashlib
-import html
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, may_have_flaw, one_line
+from polyglance.data.cleaning import (
+    find_flaw,
+    has_control_inside,
+    has_tags,
+    is_blank,
+    is_turned_around,
+    may_have_flaw,
+    one_line,
+    resolve_entities,
+    without_invisible,
+)
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
@@ -32,9 +40,6 @@ __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
 _CHECKED_TOGETHER = 32
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
-_ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-"""Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +96,9 @@ class BitextSource(FormSource):
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
             if not problem:
-                first, problem = clean_text(english, max_characters=limit)
+                first, problem = clean_text(english, SOURCE_LANGUAGE, max_characters=limit)
                 if not problem:
-                    second, problem = clean_text(other, max_characters=limit)
+                    second, problem = clean_text(other, code, max_characters=limit)
                     problem = problem or find_problem(first, second)
             if problem:
                 drops.add(f"{code}: {problem}", where)
@@ -161,11 +166,11 @@ class BitextPair(NamedTuple):
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
+def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str, str]:
     """Clean one side: a text on one line, in NFC, with HTML entities resolved; or an empty string, and the problem.
 
-    Control characters and line breaks (also U+2028 and the like) become one space. A text with tags is refused, not
-    stripped: the text between tags is seldom a sentence, and the other side was often cut in another way.
+    Control characters and line breaks (also U+2028 and the like) become one space, invisible characters go. A text with
+    tags is refused, not stripped: the other side was often cut in another way.
     """
     if isinstance(raw, bytes):
         try:
@@ -174,13 +179,15 @@ def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
             return "", "not UTF-8"
     if len(raw) > 8 * max_characters:  # resolved entities and joined blanks shorten a text, but hardly this much
         return "", "a side that is too long"
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), raw) if "&" in raw else raw
+    text = resolve_entities(raw) if "&" in raw else raw
     if text.isprintable():
         text = text.strip()
     elif has_control_inside(text):
         return "", "a control character inside a word"
+    elif is_turned_around(text):
+        return "", "characters that turn the order of others around"
     else:
-        text = one_line(text)
+        text = one_line(without_invisible(text, code))
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return ("", problem) if (problem := _find_text_problem(text, max_characters)) else (text, "")
@@ -189,7 +196,7 @@ def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
 def _find_text_problem(text: str, max_characters: int) -> str:
     if len(text) > max_characters:
         return "a side that is too long"
-    if "<" in text and _TAG.search(text):
+    if "<" in text and has_tags(text):
         return "HTML tags"
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"

@@ -164,6 +164,8 @@ class _Units:
     line: int = 0
     texts: dict[str, str] = field(default_factory=dict)
     """Value of `xml:lang` -> text, of the open unit; the first text of each."""
+    again: list[str] = field(default_factory=list)
+    """Values of `xml:lang` of further texts of the open unit, which are not read."""
     tag: str | None = None
     """Language of the open `tuv`; None outside of one, and in one that has been there before."""
     num_codes: int = 0
@@ -184,11 +186,13 @@ class _Units:
 
     def start(self, name: str, attributes: dict[str, str], line: int) -> None:
         if name == "tu":
-            self.line, self.texts = line, {}
+            self.line, self.texts, self.again = line, {}, []
         elif name == "tuv":
             tag = attributes.get("xml:lang") or attributes.get("lang") or ""
             self.tags[tag] += 1
             self.tag = None if tag in self.texts else tag
+            if self.tag is None:
+                self.again.append(tag)
         elif name == "seg" and self.tag is not None:
             self.pieces, self.num_characters = [], 0
         elif name in _CODE_ELEMENTS:
@@ -226,6 +230,9 @@ class _Units:
         else:
             self.num_complete += 1
             self.done.append(TranslationUnit(line=self.line, english=self.texts[english], other=self.texts[other]))
+            for name, tag in zip(self.languages, (english, other), strict=True):
+                problem = f"another text in {name} of the same unit (the first is read)"
+                self.done += [TranslationUnit(line=self.line, problem=problem)] * self.again.count(tag)
 
 
 class _AllLanguages(_Units):
