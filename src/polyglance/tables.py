@@ -28,6 +28,7 @@ __all__ = [
     "TableFormat",
     "TableRow",
     "detect_table_format",
+    "find_failed_download",
     "parse_batch",
     "read_cells",
     "read_table",
@@ -43,7 +44,7 @@ _OTHER_DELIMITERS = (";", "\t", "|")
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _SEP = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """First line of a CSV by which Excel is told the delimiter."""
-_NO_TABLES = {
+_FAILED_DOWNLOADS = {
     "<!doctype html": "a page of HTML (of an error, or of a sign-in)",
     "<html": "a page of HTML (of an error, or of a sign-in)",
     "version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file)",
@@ -117,7 +118,9 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
     if not lines and not is_json:
         raise ValueError(f"{path}: the file is empty")
     if lines and (
-        start := next((name for mark, name in _NO_TABLES.items() if lines[0].lstrip().lower().startswith(mark)), "")
+        start := next(
+            (name for mark, name in _FAILED_DOWNLOADS.items() if lines[0].lstrip().lower().startswith(mark)), ""
+        )
     ):
         raise ValueError(f"{path}: {start}, not a table")
     if is_json:
@@ -144,6 +147,12 @@ def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoti
     if delimiter == "\t":
         return find_quoting(lambda: _read_text(path, text))
     return True, all(cell.startswith('"') and cell.endswith('"') for cell in first.strip().split(delimiter))
+
+
+def find_failed_download(first_line: str) -> str:
+    """Say what a file is that was not downloaded as it should, by its first line; empty for any other file."""
+    beginning = first_line.lstrip().lower()
+    return next((name for mark, name in _FAILED_DOWNLOADS.items() if beginning.startswith(mark)), "")
 
 
 def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str] | None:

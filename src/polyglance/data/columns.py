@@ -50,7 +50,7 @@ _PLACEHOLDERS = frozenset(
         *("403 forbidden", "inf", "-inf", "nat"),
     ]
 )
-"""What programs and people write where there is no text."""
+"""Words that programs and people write where there is no text."""
 _NAME = re.compile(r"(?=\S*[\d_])[A-Za-z0-9_.:#-]+")
 """A word of ASCII with a digit or an underscore in it."""
 

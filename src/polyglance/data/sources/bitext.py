@@ -15,6 +15,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -29,15 +30,19 @@ from polyglance.data.cleaning import (
     resolve_entities,
     without_invisible,
 )
-from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
+from polyglance.data.columns import find_placeholder
+from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, are_surely_english, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
+from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
+_SAMPLE_PAIRS = 200
+"""Pairs by which the languages of both sides are told."""
 _CHECKED_TOGETHER = 32
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 
@@ -86,6 +91,44 @@ class BitextSource(FormSource):
             raise ValueError(f"max_characters is {self.max_characters}; it must be at least 1")
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be at least 1")
+
+    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
+        """Cut the files into pieces (`Source.find_pieces`).
+
+        Raises:
+            ValueError: also for a bitext whose first pairs show that a side is in another language.
+        """
+        pieces = super().find_pieces(num_records, drops)
+        if pieces:
+            self._check_languages(pieces[0])
+        return pieces
+
+    def _check_languages(self, piece: Piece) -> None:
+        """Refuse sides that are swapped, or two of the same language. A wrong column would give wrong pairs only."""
+        cleaned = (
+            (
+                clean_text(pair.english, SOURCE_LANGUAGE, max_characters=1000)[0],
+                clean_text(pair.other, self.language, max_characters=1000)[0],
+            )
+            for pair in islice(self.open_form().read_piece(piece, Drops()), _SAMPLE_PAIRS)
+            if not pair.problem
+        )
+        pairs = [pair for pair in cleaned if all(pair) and pair[0] != pair[1]]
+        sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+        if are_surely_english(sides[0]) and not are_surely_english(sides[1]):
+            return
+        found = [
+            find_other_language(side, code) for side, code in zip(sides, (SOURCE_LANGUAGE, self.language), strict=True)
+        ]
+        if found[0] is not None:
+            raise ValueError(
+                f"{self.path}: the English side reads as {found[0]}; if the sides are swapped, set columns to the "
+                "names or numbers of the English and the other one, in this order"
+            )
+        if found[1] == SOURCE_LANGUAGE:
+            raise ValueError(
+                f"{self.path}: both sides are English; set columns to those of the English and the other one"
+            )
 
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
@@ -200,4 +243,6 @@ def _find_text_problem(text: str, max_characters: int) -> str:
         return "HTML tags"
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"
+    if text.isascii() and (" " not in text or "\\" in text or "%" in text) and any(map(str.isalpha, text)):
+        return find_placeholder(text)  # one word or escapes; most texts have several words
     return ""

@@ -71,6 +71,8 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
     """
     units = _Units(languages=languages)
     yield from _parse(file, path, units)
+    if units.root and units.root != "tmx" and not units.num_units:
+        raise ValueError(f"{path}: no translation memory; its first element is <{units.root}>, expected <tmx>")
     if units.num_units and not units.num_complete:
         found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
         raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
@@ -175,6 +177,8 @@ class _Units:
     pieces: list[str] | None = None
     """Texts of the open `seg`; None if none is open."""
     num_characters: int = 0
+    root: str = ""
+    """Name of the first element."""
     num_units: int = 0
     num_complete: int = 0
     tags: Counter[str] = field(default_factory=Counter)
@@ -185,6 +189,7 @@ class _Units:
         return done
 
     def start(self, name: str, attributes: dict[str, str], line: int) -> None:
+        self.root = self.root or name
         if name == "tu":
             self.line, self.texts, self.again = line, {}, []
         elif name == "tuv":
