@@ -8,9 +8,9 @@ import unittest
 from typing import Any
 
 import torch
+from small_models import IDS, tiny_bart, tiny_gemma, tiny_vision
 from tests.generation.test_utils import GenerationTesterMixin
 from tests.test_modeling_common import ModelTesterMixin
-from small_models import IDS, tiny_bart, tiny_gemma, tiny_vision
 
 from polyglance.model import Polyglance, PolyglanceConfig
 
