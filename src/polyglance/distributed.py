@@ -18,7 +18,17 @@ if TYPE_CHECKING:
     import torch
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Precision", "Runtime", "RuntimeConfig", "divide_micro_batches", "is_main_process", "join_processes"]
+__all__ = [
+    "Precision",
+    "Runtime",
+    "RuntimeConfig",
+    "choose_local_device",
+    "count_launched",
+    "divide_micro_batches",
+    "is_main_process",
+    "join_for_messages",
+    "join_processes",
+]
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -231,6 +241,35 @@ def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> 
     """
     places = (rank, world_size - 1 - rank)
     return tuple(number * world_size + places[number % 2] for number in range(num_micro_batches // world_size))
+
+
+def count_launched() -> int:
+    """Return the number of processes that torchrun has started together with this one; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def choose_local_device(device: str) -> str:
+    """Return the device of this process for a model of its own: under torchrun one of its machine's GPUs, in turn.
+
+    Args:
+        device: what is asked for; all but `auto` and `cuda` stays as it is.
+    """
+    import torch
+
+    if count_launched() == 1 or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def join_for_messages() -> Iterator["Runtime"]:
+    """Join the processes that torchrun has started, if it has, to send each other small values from main memory. Each
+    computes with a model of its own, on its own device (`choose_local_device`)."""
+    if count_launched() == 1:
+        yield Runtime.single()
+        return
+    with join_processes(RuntimeConfig(strategy="ddp", device="cpu")) as runtime:
+        yield runtime
 
 
 def is_main_process() -> bool:
