@@ -16,6 +16,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
 __all__ = [
@@ -153,6 +154,8 @@ class Runtime:
     mesh: "DeviceMesh | None" = None
     """The processes as torch.distributed sees them; of two dimensions, copies and shards, where a sharded model is held
     several times. None for one process."""
+    group: "ProcessGroup | None" = None
+    """Group that messages go by; None: that of all processes."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> "Runtime":
@@ -185,7 +188,7 @@ class Runtime:
         import torch.distributed as dist
 
         tensor = torch.from_numpy(values.astype(np.float64))
-        dist.all_reduce(tensor)  # a tensor in main memory goes by gloo: no GPU is waited for
+        dist.all_reduce(tensor, group=self.group)  # a tensor in main memory goes by gloo: no GPU is waited for
         return tensor.numpy()
 
     def gather(self, value: Any) -> list[Any]:
@@ -195,7 +198,7 @@ class Runtime:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def from_main(self, value: Any) -> Any:

@@ -6,6 +6,7 @@ losses.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -170,6 +171,23 @@ def test_passes_that_differ_in_their_samples_make_the_same_step(
         passes = json.loads((run / "passes.json").read_text())["passes"]
         assert len({samples for samples, *_ in passes}) > 1
         assert_same(config, run, tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_save_while_they_train(
+    folder: Path, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process goes on from what two have written in the background, and ends as an uninterrupted run."""
+    monkeypatch.setattr(passes_module, "_PASS_POSITIONS", 10)
+    config = load(TrainConfig, folder / "planned.toml")
+    run = tmp_path / "run"
+    shutil.copytree(folder / f"saved-{strategy}", run)
+    assert sorted(path.name for path in run.glob("checkpoints/*")) == [f"step-{step:08d}" for step in (2, 4, 5)]
+    shutil.rmtree(run / "checkpoints" / "step-00000005")
+    train(config, run)
+    assert [row["step"] for row in read_rows(run)] == list(range(1, NUM_STEPS + 1))
+    assert_same(config, run, folder / "planned-ddp")
 
 
 def test_layers_are_the_units_of_sharding_and_recomputing() -> None:

@@ -35,7 +35,11 @@ def main(folder: Path) -> None:
     planned = load(TrainConfig, folder / "planned.toml")
     passes._PASS_POSITIONS = 10  # or such small steps would be one pass
     for strategy in ("ddp", "fsdp"):
-        train(replace(planned, engine=replace(planned.engine, strategy=strategy)), folder / f"planned-{strategy}")
+        divided = replace(planned, engine=replace(planned.engine, strategy=strategy))
+        train(divided, folder / f"planned-{strategy}")
+        saved = replace(divided, save_in_background=True, save_every_steps=2, keep_last=9)
+        with pytest.raises(Stopped):
+            train(saved, folder / f"saved-{strategy}", hooks=stop_after(5))
     dist.destroy_process_group()
 
 
