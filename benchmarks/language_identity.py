@@ -106,7 +106,7 @@ def _judge(kinds: Mapping[str, Texts]) -> None:
         worst = sorted(shares["other"], key=lambda code: -shares["other"][code])[:6]
         highest[kind] = " ".join(f"{code} {shares['other'][code]:.1%}" for code in worst if shares["other"][code])
     print(
-        "\ntexts whose second half is the second half of an English one, that are taken for another language or partly so:"
+        "\ntexts with the second half of an English one, taken for another language or partly so:"
     )
     for kind, texts in kinds.items():
         if "en" in texts:
