@@ -105,9 +105,7 @@ def _judge(kinds: Mapping[str, Texts]) -> None:
         )
         worst = sorted(shares["other"], key=lambda code: -shares["other"][code])[:6]
         highest[kind] = " ".join(f"{code} {shares['other'][code]:.1%}" for code in worst if shares["other"][code])
-    print(
-        "\ntexts with the second half of an English one, taken for another language or partly so:"
-    )
+    print("\ntexts with the second half of an English one, taken for another language or partly so:")
     for kind, texts in kinds.items():
         if "en" in texts:
             found = {code: _find_mixed(of, texts["en"], code) for code, of in texts.items() if code != "en"}
