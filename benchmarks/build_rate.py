@@ -33,7 +33,7 @@ from polyglance.config import load
 from polyglance.data.build.build import do_step, make_steps
 from polyglance.data.build.describe import TranslateStep
 from polyglance.data.build.executors import InProcess
-from polyglance.data.build.finish import AnnotateStep, write_data_sets
+from polyglance.data.build.finish import AnnotateStep, OutputConfig, write_data_sets
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.build.step import Step, order_steps
@@ -177,7 +177,7 @@ def print_rates(name: str, unit: str, number: int, took: Seconds, more: str) -> 
 
 def write_sets(step: AnnotateStep, out: Path) -> None:
     """Write the data sets, as a build does it."""
-    write_data_sets(step, out, test_fraction=0.0, rows_per_shard=8192, source="benchmark", licence="", drops=Drops())
+    write_data_sets(step, out, output=OutputConfig(), source="benchmark", licence="", drops=Drops())
 
 
 def write_plainly(sources: Sequence[tuple[Path, bytes]], path: Path) -> None:

@@ -14,7 +14,7 @@ from functools import cache
 from langcodes import Language as Tag
 from langcodes.tag_parser import LanguageTagError
 
-from polyglance.languages import LANGUAGES, MISTAKEN_CODES, language
+from polyglance.languages import HOW_TO_DESCRIBE, LANGUAGES, MISTAKEN_CODES, language
 
 __all__ = ["LanguageTag", "choose_tag", "find_code", "find_codes", "parse_language_tag"]
 
@@ -24,7 +24,7 @@ _SAME = {"nb": "no", "qu": "quz", "quy": "quz"}
 _OTHER_NAMES = {
     **{"chinese": "zh", "mandarin": "zh", "farsi": "fa", "tagalog": "fil", "quechua": "quz", "māori": "mi"},
     **{"bokmål": "no", "bokmal": "no", "norwegian bokmål": "no", "kiswahili": "sw", "castilian": "es"},
-    **{"brazilian portuguese": "pt", "modern greek": "el", "bangla": "bn"},
+    **{"brazilian portuguese": "pt", "modern greek": "el", "bangla": "bn", "flemish": "nl", "mandarin chinese": "zh"},
 }
 """English name, or one that is used in English -> code, beyond those of `LANGUAGES`."""
 _SAME_SCRIPT = {"Hang": "Kore", "Hira": "Jpan", "Kana": "Jpan"}
@@ -71,7 +71,7 @@ def find_code(text: str) -> str:
         own = LANGUAGES[tag.language]
         raise ValueError(
             f"unknown language {text!r}: it is written in the script {tag.script}, and {own.code!r} ({own.name}) in "
-            f"{own.script} here"
+            f"{own.script} here. {HOW_TO_DESCRIBE}"
         )
     known = MISTAKEN_CODES.get(_plain(name)) if tag is None else None
     return known if known is not None else language(name).code

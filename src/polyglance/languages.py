@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 __all__ = [
+    "HOW_TO_DESCRIBE",
     "LANGUAGES",
     "MISTAKEN_CODES",
     "SOURCE_LANGUAGE",
@@ -166,6 +167,11 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(_TABLE)
 Cusco Quechua; the code is that of Ayacucho Quechua, the nearest one."""
 
 
+HOW_TO_DESCRIBE = "A table [languages.xx] of a TOML file describes any other one (docs/languages.md)"
+_OTHER_VARIETIES = frozenset({"traditional", "nynorsk", "ancient", "classical", "middle", "old", "sign"})
+"""Words of the names of languages that are not the one which their last word names."""
+
+
 def declare_languages(languages: Mapping[str, OwnLanguage]) -> None:
     """Add languages to `LANGUAGES`, in this process and in those that it starts from now on. One that was declared
     before is replaced.
@@ -233,12 +239,25 @@ def language(code: str) -> Language:
         ValueError: the code is not known; the message names the nearest one.
     """
     if code not in LANGUAGES:
-        names = {**MISTAKEN_CODES, **{entry.name.lower(): entry.code for entry in LANGUAGES.values()}}
-        main = re.split("[-_]", code.lower())[0]  # zh-CN, pt_BR
-        near = [main] if main in names.keys() | LANGUAGES.keys() else get_close_matches(main, names, n=1, cutoff=0.7)
-        hint = f"did you mean {names.get(near[0], near[0])!r}?" if near else did_you_mean(code, LANGUAGES)
-        raise ValueError(f"unknown language {code!r}: {hint}")
+        near = _find_near(code)
+        hint = f"did you mean {near!r}?" if near else f"known: {', '.join(sorted(LANGUAGES))}."
+        raise ValueError(f"unknown language {code!r}: {hint} {HOW_TO_DESCRIBE}")
     return LANGUAGES[code]
+
+
+def _find_near(text: str) -> str | None:
+    """Return the code of the language that a text may mean; None where it is none of those that are known."""
+    names = {**MISTAKEN_CODES, **{entry.name.lower(): entry.code for entry in LANGUAGES.values()}}
+    names["chinese"] = "zh"
+    main = re.split("[-_]", text.lower())[0]  # zh-CN, pt_BR
+    words = re.findall(r"\w+", text.lower())
+    if main in names.keys() | LANGUAGES.keys():
+        return names.get(main, main)
+    if not _OTHER_VARIETIES & set(words):  # Swahili (Kenya)
+        inside = [names[word] for word in words if word in names and len(word) > 3]
+        near = inside or [names[name] for name in get_close_matches(main, names, n=3, cutoff=0.7) if name[0] == main[0]]
+        return near[0] if near else None
+    return None
 
 
 for _code, _values in _read_declared().items():

@@ -21,7 +21,14 @@ import tyro
 from tyro.extras import SubcommandApp
 
 from polyglance import __version__
-from polyglance.cli.options import REGISTRY, MistakeError, begin_options, describe_mistake
+from polyglance.cli.options import (
+    REGISTRY,
+    MistakeError,
+    begin_options,
+    declare_languages_of,
+    describe_mistake,
+    take_languages_from,
+)
 from polyglance.languages import did_you_mean
 from polyglance.packages import describe_missing
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
@@ -71,6 +78,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("study", "plan"): "study:plan",
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
+        ("study", "serve"): "study:serve",
         ("study", "report"): "study:write_report",
         ("verify",): "verify:verify",
     }
@@ -85,6 +93,18 @@ _CONTINUED = {
     ("study", "run"),
 }
 """Verbs that continue their work after an interruption."""
+_NAMING_LANGUAGES = {
+    ("init",),
+    ("data", "import"),
+    ("caption",),
+    ("translate",),
+    ("eval", "caption"),
+    ("eval", "translate"),
+    ("eval", "disambiguate"),
+    ("eval", "loss"),
+    ("score",),
+}
+"""Verbs without a TOML file whose options name languages, which --languages-from may describe."""
 _REPEATABLE = ("--hyps", "--refs", "--compare", "--set")
 """Options that may be given several times."""
 _COLLECTED = ("--derive", "--melt")
@@ -140,6 +160,8 @@ def _run(args: list[str]) -> None:
         _check_repeated(words, options)
         prog = " ".join(("polyglance", *words))
         verb = _load(words)
+        if words in _NAMING_LANGUAGES:
+            declare_languages_of(options)
         begin_options(verb)
         tyro.cli(verb, prog=prog, args=options, config=_SETTINGS, registry=REGISTRY)
         return
@@ -193,7 +215,7 @@ def _load(words: tuple[str, ...]) -> Callable[..., None]:
     """Import the function of a verb."""
     module, _, name = VERBS[words].partition(":")
     function: Callable[..., None] = getattr(import_module(f"{__name__}.{module}"), name)
-    return function
+    return take_languages_from(function) if words in _NAMING_LANGUAGES else function
 
 
 def _make_placeholder(words: tuple[str, ...]) -> Callable[..., None]:

@@ -13,7 +13,7 @@ import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from tyro.conf import OmitArgPrefixes, Positional, UseAppendAction, arg
 from tyro.constructors import (
@@ -25,6 +25,7 @@ from tyro.constructors import (
 )
 
 from polyglance.languages import did_you_mean
+from polyglance.own_languages import declare_languages_from
 from polyglance.settings import UnusedSettingError
 
 __all__ = [
@@ -34,7 +35,9 @@ __all__ = [
     "Paths",
     "Settings",
     "begin_options",
+    "declare_languages_of",
     "describe_mistake",
+    "take_languages_from",
 ]
 
 T = TypeVar("T")
@@ -46,6 +49,10 @@ Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="
 Paths = UseAppendAction[tuple[tuple[Path, ...], ...]]
 """Groups of files: `--refs a.txt b.txt`, or with the option repeated for each."""
 
+_LanguagesFrom = Annotated[
+    Path | None,
+    arg(help="TOML file with languages of your own: [languages.yo] with name = 'Yoruba'; a study, run or recipe too."),
+]
 REGISTRY = ConstructorRegistry()
 """Rules of `tyro` for parsing the values of options."""
 
@@ -241,6 +248,33 @@ def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | N
         is_instance=lambda value: value is None or inner.is_instance(value),
         str_from_instance=lambda value: ["none"] if value is None else inner.str_from_instance(value),
     )
+
+
+def take_languages_from(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return a verb with the option --languages-from, which `declare_languages_of` reads."""
+
+    def extended(*args: Any, languages_from: Path | None = None, **options: Any) -> None:  # noqa: ARG001
+        verb(*args, **options)
+
+    option = inspect.Parameter("languages_from", inspect.Parameter.KEYWORD_ONLY, default=None)
+    signature = inspect.signature(verb)
+    extended.__dict__["__signature__"] = signature.replace(parameters=[*signature.parameters.values(), option])
+    extended.__annotations__ = {**get_type_hints(verb, include_extras=True), "languages_from": _LanguagesFrom}
+    extended.__doc__ = verb.__doc__
+    return extended
+
+
+def declare_languages_of(options: Sequence[str]) -> None:
+    """Declare the languages of the file that --languages-from names, before any option that names one of them is read.
+
+    Raises:
+        ValueError: as `declare_languages_from`.
+    """
+    for position, option in enumerate(options):
+        name, separator, value = option.partition("=")
+        if name.replace("_", "-") == "--languages-from":
+            for path in [value] if separator else options[position + 1 : position + 2]:
+                declare_languages_from(Path(path))
 
 
 _is_wrapping = False

@@ -28,6 +28,7 @@ _ONLY_FOR = {
     "language_codes": ("nllb", "madlad", "marian", "ctranslate2"),
 }
 """Settings that would have no effect with other kinds."""
+_WITHOUT_CHECKPOINT = ("endpoint", "world", "words")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class EngineConfig:
     """`florence2`; `llava`: any model of images and text with a chat template; `nllb`, `madlad`, `marian` through
     transformers; `ctranslate2`: any of these three, converted; `clip`: CLIP, SigLIP, SigLIP 2, MetaCLIP 2, AltCLIP, as
     the folder's config.json says; `endpoint`: an OpenAI-compatible server; `world`: the grammars of the built-in
-    world."""
+    world; `words`: English texts by their words, for images that have captions."""
     path: Path | None = None
     """Folder of the checkpoint, with its tokenizer."""
     device: str = "auto"
@@ -96,7 +97,7 @@ class EngineConfig:
             raise ValueError("an endpoint needs url (http://HOST:PORT/v1) and model")
         if "API_KEY" not in self.api_key_env:  # a recipe of another person could send any secret to its server
             raise ValueError(f"api_key_env is {self.api_key_env!r}; a name with API_KEY in it is right")
-        if self.kind not in ("endpoint", "world") and self.path is None:
+        if self.kind not in _WITHOUT_CHECKPOINT and self.path is None:
             raise ValueError(f"{self.kind} needs path, the folder of its checkpoint")
         if self.dtype == "int8" and self.kind != "ctranslate2":
             raise ValueError(f"int8 is for ctranslate2; {self.kind} runs in float32, float16 or bfloat16")

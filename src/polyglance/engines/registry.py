@@ -22,7 +22,10 @@ ENGINES: Mapping[str, Mapping[str, str]] = {
         "endpoint": "polyglance.engines.endpoint:EndpointEngine",
         "world": "polyglance.data.world.translator:WorldTranslator",
     },
-    "embedder": {"clip": "polyglance.engines.embedders:DualEncoder"},
+    "embedder": {
+        "clip": "polyglance.engines.embedders:DualEncoder",
+        "words": "polyglance.engines.words:WordEmbedder",
+    },
     "scorer": {"clip": "polyglance.engines.embedders:DualEncoder"},
 }
 """Role -> kind of an `EngineConfig` -> class with `for_recipe(config)`, which returns the loaded engine."""

@@ -16,7 +16,7 @@ from polyglance.laws.costs import Candidate, Rates
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit
 from polyglance.laws.limits import LIMITS
-from polyglance.laws.question import Subject, find_extrapolation, loss_at, ratio_at, to_value
+from polyglance.laws.question import Subject, find_extrapolation, is_beyond, loss_at, ratio_at, to_value
 
 __all__ = [
     "MACS_PER_PARAMETER",
@@ -400,7 +400,7 @@ class Continuum:
             notes.append("the interval of the best size is open: in some of the law's draws there is no best size")
         if best.extrapolation is None:
             notes.append("the range of the law's data is not known, so no extrapolation can be stated")
-        elif best.extrapolation:
+        elif is_beyond(best.extrapolation):
             notes.append(f"the best size extrapolates {best.extrapolation:.2f} decades beyond the data")
         return notes
 

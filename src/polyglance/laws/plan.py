@@ -26,6 +26,7 @@ from polyglance.laws.question import (
     Subject,
     fill_values,
     find_subject,
+    is_beyond,
     only_downstream,
     score_at,
 )
@@ -227,7 +228,7 @@ def _list_notes(
                 f"{option.name}: in {100 * (1 - option.share_reached):.0f} % of the law's draws the target cannot be "
                 "reached at all"
             )
-        if option.extrapolation:
+        if is_beyond(option.extrapolation):
             notes.append(f"{option.name}: extrapolates {option.extrapolation:.2f} decades beyond the data")
     if questions[0].candidate is not None:
         if not any(option.status == "ok" for option in options):

@@ -23,6 +23,7 @@ __all__ = [
     "fill_values",
     "find_extrapolation",
     "find_subject",
+    "is_beyond",
     "loss_at",
     "only_downstream",
     "ratio_at",
@@ -264,6 +265,11 @@ class Question:
         if gain is not None and (-gain if is_score else gain) <= 0:
             return f"more {name} does not {'raise the score' if is_score else 'lower the loss'} by this law"
         return f"even with endless {name} the law stays at {floor}"
+
+
+def is_beyond(extrapolation: float | None) -> bool:
+    """Whether so many decades beyond the data are worth a word: those that two digits show."""
+    return extrapolation is not None and extrapolation >= 0.005
 
 
 def find_extrapolation(fit: Fit, values: Mapping[str, float]) -> float | None:

@@ -33,6 +33,7 @@ from polyglance.laws.question import (
     fill_values,
     find_extrapolation,
     find_subject,
+    is_beyond,
     loss_at,
     only_downstream,
     score_at,
@@ -308,7 +309,7 @@ def _note_options(options: Sequence[BudgetOption], best: Sequence[BudgetOption],
     notes += [
         f"{one.name}: extrapolates {one.extrapolation:.2f} decades beyond the data"
         for one in options
-        if one.status == "ok" and one.extrapolation
+        if one.status == "ok" and is_beyond(one.extrapolation)
     ]
     if options and not best:
         notes.append("no candidate can be trained within the budget")

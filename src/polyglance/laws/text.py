@@ -127,7 +127,7 @@ def format_prediction_rows(predictions: Mapping[str, Prediction]) -> str:
             intervals = []
             for low, high in ((one.low, one.high), (one.low_new, one.high_new)):
                 intervals.append("" if low is None or high is None else f"[{low[i]:.5g}, {high[i]:.5g}]")
-            outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] > 0 else "inside"
+            outside = f"{one.extrapolation[i]:.2f} decades" if one.extrapolation[i] >= 0.005 else "inside"
             outside = outside if one.extrapolation[i] >= 0 else "not known"
             rows.append([label, f"{one.mean[i]:.5g}", *intervals, outside])
     return _format_table(["group", "mean", "of the mean", "of a new run", "beyond the data"], rows)

@@ -9,17 +9,19 @@ Sources: official code sections 1.1 to 1.6; Gemma-2 report (arXiv 2408.00118), t
 
 import re
 from pathlib import Path
-from typing import Any, Literal
-
-from transformers import BartConfig, Gemma2Config
-from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from polyglance.languages import did_you_mean
 from polyglance.model.config import UNUSED_DECODER_ROWS, UNUSED_ENCODER_ROWS
-from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.micro import MicroConfig
 
-__all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "resolve_size"]
+if TYPE_CHECKING:  # the tables are read without torch
+    from transformers import BartConfig
+    from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+
+    from polyglance.model.configuration import PolyglanceConfig
+
+__all__ = ["FLORENCE", "GEMMA", "PUBLISHED", "Pair", "parse_pair", "resolve_size"]
 
 FLORENCE: dict[str, dict[str, Any]] = {
     "base": {"embed_dim": (128, 256, 512, 1024), "d_model": 768, "layers": 6, "heads": 12, "positions": 1024},
@@ -50,7 +52,45 @@ _PAIR = re.compile(r"(?P<florence>[a-z]+)(\+(?P<gemma>[a-z0-9.\-]+?)(@(?P<every>
 _MICRO = re.compile(r"micro-((?P<decoder>bart|gemma2)-)?(?P<width>\d+)")
 
 
-def resolve_size(name: str) -> PolyglanceConfig:
+class Pair(NamedTuple):
+    """A Florence-2, with a Gemma-2 as decoder or with its own."""
+
+    florence: str
+    gemma: str
+    """Empty for Florence-2's own decoder."""
+    every: int
+    """Distance of cross-attention blocks, in decoder layers."""
+
+    @property
+    def num_layers(self) -> int:
+        """Layers of the decoder."""
+        return GEMMA[self.gemma]["layers"] if self.gemma else FLORENCE[self.florence]["layers"]
+
+    @property
+    def num_crossed(self) -> int:
+        """Decoder layers with a cross-attention block."""
+        return -(-self.num_layers // self.every)
+
+
+def parse_pair(name: str) -> Pair | None:
+    """Take the name of a pair or published size apart; None if it is none.
+
+    Raises:
+        ValueError: an unknown Gemma-2.
+    """
+    match = _PAIR.fullmatch(PUBLISHED.get(name, name))
+    if match is None or match["florence"] not in FLORENCE:
+        return None
+    gemma = match["gemma"] or ""
+    if gemma and gemma not in GEMMA:
+        raise ValueError(f"unknown Gemma-2 {gemma!r} in {name!r}; {did_you_mean(gemma, GEMMA)}")
+    every = int(match["every"] or 1)
+    if every < 1:
+        raise ValueError(f"{name!r}: cross-attention in every {every}th layer; 1 or more is right")
+    return Pair(match["florence"], gemma, every)
+
+
+def resolve_size(name: str) -> "PolyglanceConfig":
     """Return the configuration of a size.
 
     Args:
@@ -60,22 +100,22 @@ def resolve_size(name: str) -> PolyglanceConfig:
     Raises:
         ValueError: an unknown name; the message gives the nearest known one.
     """
+    from polyglance.model.configuration import load_config
+
     if Path(name, "config.json").is_file():
         return load_config(name)
     if micro := _MICRO.fullmatch(name):
         decoder: Literal["bart", "gemma2"] = "gemma2" if micro["decoder"] == "gemma2" else "bart"
         return MicroConfig(decoder=decoder, width=int(micro["width"])).build(_MICRO_VOCAB)
-    pair = _PAIR.fullmatch(PUBLISHED.get(name, name))
-    if pair is None or pair["florence"] not in FLORENCE:
+    pair = parse_pair(name)
+    if pair is None:
         raise ValueError(f"unknown size {name!r}; {did_you_mean(name, [*PUBLISHED, *FLORENCE, 'micro-96'])}")
-    if pair["gemma"] is None:
-        return _florence_based(pair["florence"])
-    if pair["gemma"] not in GEMMA:
-        raise ValueError(f"unknown Gemma-2 {pair['gemma']!r} in {name!r}; {did_you_mean(pair['gemma'], GEMMA)}")
-    return _gemma_based(pair["florence"], pair["gemma"], cross_attention_every=int(pair["every"] or 1))
+    return _gemma_based(pair) if pair.gemma else _florence_based(pair.florence)
 
 
-def _florence_based(florence: str) -> PolyglanceConfig:
+def _florence_based(florence: str) -> "PolyglanceConfig":
+    from polyglance.model.configuration import PolyglanceConfig
+
     return PolyglanceConfig(
         _vision(florence),
         _bart(
@@ -85,11 +125,15 @@ def _florence_based(florence: str) -> PolyglanceConfig:
     )
 
 
-def _gemma_based(florence: str, gemma: str, *, cross_attention_every: int) -> PolyglanceConfig:
-    sizes = GEMMA[gemma]
+def _gemma_based(pair: Pair) -> "PolyglanceConfig":
+    from transformers import Gemma2Config
+
+    from polyglance.model.configuration import PolyglanceConfig
+
+    sizes = GEMMA[pair.gemma]
     return PolyglanceConfig(
-        _vision(florence),
-        _bart(florence, vocab_size=FLORENCE_VOCAB, pad_token_id=1, bos_token_id=0, eos_token_id=2),
+        _vision(pair.florence),
+        _bart(pair.florence, vocab_size=FLORENCE_VOCAB, pad_token_id=1, bos_token_id=0, eos_token_id=2),
         Gemma2Config(
             vocab_size=GEMMA_VOCAB,
             hidden_size=sizes["width"],
@@ -99,15 +143,17 @@ def _gemma_based(florence: str, gemma: str, *, cross_attention_every: int) -> Po
             num_key_value_heads=sizes["kv_heads"],
             head_dim=sizes["head_dim"],
             query_pre_attn_scalar=sizes["scale"],
-            cross_attention_hidden_size=FLORENCE[florence]["d_model"],
-            cross_attention_every=cross_attention_every,
+            cross_attention_hidden_size=FLORENCE[pair.florence]["d_model"],
+            cross_attention_every=pair.every,
             use_cache=False,
             **_IDS,
         ),
     )
 
 
-def _vision(florence: str) -> Florence2VisionConfig:
+def _vision(florence: str) -> "Florence2VisionConfig":
+    from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
+
     heads = tuple(channels // 32 for channels in FLORENCE[florence]["embed_dim"])
     return Florence2VisionConfig(
         embed_dim=FLORENCE[florence]["embed_dim"],
@@ -117,7 +163,9 @@ def _vision(florence: str) -> Florence2VisionConfig:
     )
 
 
-def _bart(florence: str, **vocabulary: int) -> BartConfig:
+def _bart(florence: str, **vocabulary: int) -> "BartConfig":
+    from transformers import BartConfig
+
     sizes = FLORENCE[florence]
     return BartConfig(
         d_model=sizes["d_model"],

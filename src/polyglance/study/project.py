@@ -11,21 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyglance.data.sources.bitext import BitextSource
-from polyglance.data.sources.images import ImagesSource
 from polyglance.files import read_json
+from polyglance.language_tags import find_codes, parse_language_tag
 from polyglance.languages import SOURCE_LANGUAGE, XM3600_LANGUAGES, language
 from polyglance.laws import Budget, BudgetPlan, PlanConfig, load_law, spend_budget
 from polyglance.laws.paper_laws import PAPER, PAPER_CELLS
 from polyglance.records import Drops
 from polyglance.report.published_models import PUBLISHED_SIZES, list_published_models
 from polyglance.study.project_files import BATCH_SIZE, BitextFile, ProjectFiles, write_project_files
+from polyglance.study.project_images import SAMPLED, FoundImages, look_at_images
 
 __all__ = ["ProjectConfig", "ProjectStart", "begin_project"]
 
 PUBLISHED_SAMPLES = 10_240_000
 """Samples of the longest published runs of the grid, over seven cells."""
-_SAMPLED = 1000
-"""Images, and pairs of each bitext, that are looked at."""
 _ENGINES = {
     "match": (("clip", "siglip", "siglip2", "metaclip_2", "altclip"), "siglip2-so400m-patch14-384", "google"),
     "recaption": (("florence2", "llava", "llava_next", "llava_onevision"), "llama3-llava-next-8b-hf", "llava-hf"),
@@ -72,7 +71,7 @@ class ProjectConfig:
 
     def __post_init__(self) -> None:
         for name in ("captions", "want"):
-            codes = tuple(language(code).code for code in getattr(self, name))
+            codes = find_codes(getattr(self, name))
             if not codes or len(set(codes)) != len(codes):
                 raise ValueError(f"{name} needs one or more languages, each once")
             object.__setattr__(self, name, codes)
@@ -87,15 +86,6 @@ class ProjectConfig:
             number = getattr(self, name)
             if number is not None and not 0 < number < float("inf"):
                 raise ValueError(f"`{name}` is {number:g}; expected a positive number")
-
-    @property
-    def translations(self) -> tuple[str, ...]:
-        """Languages that are translated into."""
-        return tuple(code for code in (*self.captions, *self.want) if code != SOURCE_LANGUAGE)
-
-    @property
-    def num_cells(self) -> int:
-        return len(self.captions) + len(self.translations)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,29 +110,37 @@ class ProjectStart:
 
 
 def begin_project(config: ProjectConfig) -> ProjectStart:
-    """Look at the data, write recipe.toml, study.toml and run.toml, and plan.
+    """Look at the data, write recipe.toml, run.toml, micro.toml and study.toml, and plan.
 
     Raises:
-        ValueError: files of the project are there already, data that was named cannot be read, or the budget does not
-            buy one batch.
+        ValueError: files of the project are there already, data that was named cannot be read, every image has captions
+            in a wanted language, or the budget does not buy one batch.
     """
     found: list[str] = []
     missing: list[str] = []
-    num_images, has_texts = _look_at_images(config, found, missing)
-    bitext = _look_at_bitext(config, found, missing)
-    steps = ["match", "translate", *([] if has_texts else ["recaption"])]
-    engines = {step: _find_engine(config.engines, step, found, missing) for step in steps}
-    plan = _plan(config)
+    images = look_at_images(config.images, config.captions, found, missing)
+    if all_told := [code for code in config.want if images.captions.get(code) == images.number]:
+        raise ValueError(
+            f"{config.images}: every image has captions in {language(all_told[0]).name}, so none is left for training; "
+            f"give {all_told[0]} among the languages with captions, or captions in it for some images only"
+        )
+    bitext = _look_at_bitext(config, images, found, missing)
+    engines = _choose_engines(config, images, found, missing)
+    others = [code for code in config.captions if code != SOURCE_LANGUAGE]
+    if "translate" not in engines:
+        others = [code for code in others if any(code == file.language for file in bitext)]
+    translations = (*others, *config.want)
+    plan = _plan(config, len(config.captions) + len(translations))
     chosen = next(option for option in plan.options if option.name == _choose_size(config, plan))
     samples = _fill_batches(config, chosen.name, int(chosen.costs["samples"]))
     files = write_project_files(
         ProjectFiles(
             out=config.out,
             captions=config.captions,
-            translations=config.translations,
+            want=config.want,
+            translations=translations,
             images=config.images or Path("images"),
-            has_texts=has_texts,
-            num_images=num_images,
+            found=images,
             bitext=bitext,
             engines=engines,
             size=chosen.name,
@@ -154,7 +152,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
         ),
         overwrite=config.overwrite,
     )
-    names = [shlex.quote(str(config.out / name)) for name in ("recipe.toml", "run.toml", "study.toml")]
+    names = {path.stem: shlex.quote(str(path)) for path in files}
     return ProjectStart(
         files=files,
         found=tuple(found),
@@ -162,44 +160,50 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
         size=chosen.name,
         samples=samples,
         plan=plan,
-        extrapolated=tuple(_explain_extrapolation(config, plan)),
+        extrapolated=tuple(_explain_extrapolation(config, plan, len(config.captions) + len(translations))),
         commands=(
-            f"polyglance data build {names[0]}",
-            f"polyglance train {names[1]}",
-            f"polyglance study plan {names[2]}",
+            f"polyglance data build {names['recipe']}",
+            f"polyglance train {names['run']}",
+            f"polyglance study run {names['micro']}",
+            f"polyglance study plan {names['study']}",
         ),
     )
 
 
-def _look_at_images(config: ProjectConfig, found: list[str], missing: list[str]) -> tuple[int, bool]:
-    """Return the number of images, as near as their form tells, and whether they come with texts."""
-    if config.images is None:
-        missing.append("images: give --images; any photographs, the more the better (the paper: 10 million of CC12M)")
-        return 0, False
-    source = ImagesSource(path=config.images, texts="captions")
-    drops = Drops()
-    form = source.open_form()
-    pieces = form.find_pieces(_SAMPLED, drops)
-    num_looked = num_texts = 0
-    for image in form.read_piece(pieces[0], drops):
-        num_looked += 1
-        num_texts += bool(image.texts)
-        if num_looked == _SAMPLED:
-            break
-    if not num_looked:
-        raise ValueError(f"{config.images}: no image was found in it")
-    number = num_looked if len(pieces) == 1 else sum(piece.count or _SAMPLED for piece in pieces)
-    about = "" if len(pieces) == 1 else "about "
-    has_texts = num_texts == num_looked
-    texts = "all" if has_texts else str(num_texts)
-    found.append(f"images: {config.images}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts")
-    return number, has_texts
+def _choose_engines(
+    config: ProjectConfig, images: FoundImages, found: list[str], missing: list[str]
+) -> dict[str, tuple[str, Path | None]]:
+    """Return the engines that the recipe needs: step -> kind, and folder of the checkpoint."""
+    engines: dict[str, tuple[str, Path | None]] = {}
+    if (path := _find_checkpoint(config.engines, "match", found)) is None and images.are_captioned_in(SOURCE_LANGUAGE):
+        engines["match"] = ("words", None)
+        found.append(
+            f"[match]: by the words of the English captions; a checkpoint in {config.engines} matches sentences to "
+            f"what images show: {_describe_download(config.engines, 'match')}"
+        )
+    else:
+        engines["match"] = _name_engine(config.engines, "match", path, missing)
+    untold = [code for code in (*config.captions, *config.want) if not images.has_captions_in(code)]
+    if [code for code in untold if code != SOURCE_LANGUAGE]:
+        path = _find_checkpoint(config.engines, "translate", found)
+        engines["translate"] = _name_engine(config.engines, "translate", path, missing)
+        if path is None:
+            own = ", ".join(f"a.{code}.txt" for code in untold if code != SOURCE_LANGUAGE)
+            missing[-1] += f"; or put captions of your own beside some images ({own})"
+    else:
+        found.append("[translate]: not needed, there are captions in every language")
+    if not images.text_language:
+        path = _find_checkpoint(config.engines, "recaption", found)
+        engines["recaption"] = _name_engine(config.engines, "recaption", path, missing)
+    return engines
 
 
-def _look_at_bitext(config: ProjectConfig, found: list[str], missing: list[str]) -> tuple[BitextFile, ...]:
+def _look_at_bitext(
+    config: ProjectConfig, images: FoundImages, found: list[str], missing: list[str]
+) -> tuple[BitextFile, ...]:
     files: dict[Path, str] = {}
     for path in config.bitext:
-        code = _language_in_name(path, config.translations)
+        code = _language_in_name(path, [code for code in (*config.captions, *config.want) if code != SOURCE_LANGUAGE])
         stem = path.with_suffix("") if path.suffix[1:] in (SOURCE_LANGUAGE, code) else path
         if not path.exists():
             raise ValueError(f"{path}: no such file")
@@ -211,11 +215,11 @@ def _look_at_bitext(config: ProjectConfig, found: list[str], missing: list[str])
         pairs = 0
         for _ in source.read_piece(pieces[0], drops):
             pairs += 1
-            if pairs == _SAMPLED:
+            if pairs == SAMPLED:
                 break
         left_out = sum(drops.counts.values())
         more = f", {len(pieces)} parts of 100,000" if len(pieces) > 1 else ""
-        enough = "at least " if pairs == _SAMPLED else ""
+        enough = "at least " if pairs == SAMPLED else ""
         found.append(f"{language(code).name}: {path}, {enough}{pairs:,} usable pairs, {left_out:,} left out{more}")
         result.append(BitextFile(path, code))
     for code in config.want:
@@ -224,7 +228,7 @@ def _look_at_bitext(config: ProjectConfig, found: list[str], missing: list[str])
                 f"{language(code).name}: no sentence pairs; --bitext en-{code}.tsv (CCMatrix, NLLB, OpenSubtitles: "
                 "https://opus.nlpl.eu)"
             )
-        if code not in XM3600_LANGUAGES:
+        if code not in XM3600_LANGUAGES and not images.has_captions_in(code):
             missing.append(f"{language(code).name}: no captions to test with; it is not in Crossmodal-3600")
     return tuple(result)
 
@@ -236,28 +240,44 @@ def _language_in_name(path: Path, codes: Sequence[str]) -> str:
         ValueError: there is none, or several are.
     """
     words = set(re.split(r"[^a-z]+", path.name.lower()))
-    inside = [code for code in codes if code.lower() in words]
+    inside = [code for code in codes if code in words]
+    if not inside:  # ukr_Cyrl, as NLLB's files are named
+        tags = [tag for word in words if len(word) == 3 and (tag := parse_language_tag(word)) is not None]
+        inside = [code for code in codes if any(tag.language == code for tag in tags)]
     if len(inside) != 1:
         which = f"{', '.join(inside)} are" if inside else f"none of {', '.join(codes)} is"
         raise ValueError(f"{path}: {which} in its name; call it en-{codes[-1]}{path.suffix}, say")
     return inside[0]
 
 
-def _find_engine(folder: Path, step: str, found: list[str], missing: list[str]) -> tuple[str, Path]:
+def _find_checkpoint(folder: Path, step: str, found: list[str]) -> Path | None:
+    """Return the folder of a checkpoint that a step can use; None if there is none."""
+    for config in sorted(folder.glob("*/config.json")):
+        if (model_type := _read_model_type(config)) in _ENGINES[step][0]:
+            found.append(f"[{step}]: {config.parent} ({model_type})")
+            return config.parent
+    return None
+
+
+def _read_model_type(config: Path) -> str:
+    content = read_json(config)
+    return str(content.get("model_type")) if isinstance(content, dict) else ""
+
+
+def _name_engine(folder: Path, step: str, path: Path | None, missing: list[str]) -> tuple[str, Path]:
     """Return the kind and the folder of the checkpoint for a step; the usual one, and a line in `missing`, if none is
     there."""
-    types, name, owner = _ENGINES[step]
-    for config in sorted(folder.glob("*/config.json")):
-        content = read_json(config)
-        model_type = content.get("model_type") if isinstance(content, dict) else None
-        if model_type in types:
-            found.append(f"[{step}]: {config.parent} ({model_type})")
-            return _kind_of(str(model_type), step), config.parent
-    missing.append(
-        f"[{step}]: no checkpoint of {', '.join(types)} in {folder}; for example: "
-        f"hf download {owner}/{name} --local-dir {shlex.quote(str(folder / name))}"
-    )
+    types, name, _ = _ENGINES[step]
+    if path is not None:
+        return _kind_of(_read_model_type(path / "config.json"), step), path
+    example = _describe_download(folder, step)
+    missing.append(f"[{step}]: no checkpoint of {', '.join(types)} in {folder}; for example: {example}")
     return _kind_of(types[-1], step), folder / name
+
+
+def _describe_download(folder: Path, step: str) -> str:
+    _, name, owner = _ENGINES[step]
+    return f"hf download {owner}/{name} --local-dir {shlex.quote(str(folder / name))}"
 
 
 def _kind_of(model_type: str, step: str) -> str:
@@ -266,16 +286,16 @@ def _kind_of(model_type: str, step: str) -> str:
     return {"match": "clip", "translate": "nllb"}[step]
 
 
-def _plan(config: ProjectConfig) -> BudgetPlan:
+def _plan(config: ProjectConfig, num_cells: int) -> BudgetPlan:
     """Return what each published size reaches: for the budget, or with the published samples for each cell."""
     budget = Budget(
         max_money=config.budget,
-        max_samples=None if config.budget else PUBLISHED_SAMPLES * config.num_cells / PAPER_CELLS,
+        max_samples=None if config.budget else PUBLISHED_SAMPLES * num_cells / PAPER_CELLS,
         price_per_gpu_hour=config.price_per_gpu_hour,
         currency=config.currency,
         gpus=config.gpus,
         gpu=config.gpu,
-        cells=config.num_cells,
+        cells=num_cells,
     )
     models, scores = list_published_models(config.gpu), load_law("paper-cider-prefix")
     question = PlanConfig(group="UC", budget=budget)
@@ -302,15 +322,13 @@ def _fill_batches(config: ProjectConfig, size: str, samples: int) -> int:
     return samples // BATCH_SIZE * BATCH_SIZE
 
 
-def _explain_extrapolation(config: ProjectConfig, plan: BudgetPlan) -> list[str]:
+def _explain_extrapolation(config: ProjectConfig, plan: BudgetPlan, num_cells: int) -> list[str]:
     others = [code for code in config.want if code not in ("fr", "es", "ru", "zh")]
     reasons = []
     if others:
         names = ", ".join(language(code).name for code in others)
         reasons.append(f"{names}: the law was measured in French, Spanish, Russian and Chinese only")
-    if config.num_cells != PAPER_CELLS:
-        reasons.append(
-            f"{config.num_cells} task-language cells in place of {PAPER_CELLS}, with as many samples for each"
-        )
+    if num_cells != PAPER_CELLS:
+        reasons.append(f"{num_cells} task-language cells in place of {PAPER_CELLS}, with as many samples for each")
     reasons += [note for note in plan.notes if "extrapolates" in note]
     return reasons

@@ -1,4 +1,4 @@
-"""The files of a new project: recipe, trial run and study, as TOML with comments."""
+"""The files of a new project: recipe, trial run, micro study and study, as TOML with comments."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from polyglance.config import load
+from polyglance.config import load, to_dict
 from polyglance.data.build.recipe import Recipe
 from polyglance.files import write_atomically
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.languages import SOURCE_LANGUAGE, find_declared_languages, language
 from polyglance.study.config import StudyConfig
+from polyglance.study.project_images import FoundImages
 from polyglance.train.config import RunConfig
 
 __all__ = ["BATCH_SIZE", "BitextFile", "ProjectFiles", "write_project_files"]
@@ -34,14 +35,15 @@ class ProjectFiles:
 
     out: Path
     captions: Sequence[str]
+    want: Sequence[str]
+    """Languages without captions for training."""
     translations: Sequence[str]
+    """Languages that are translated into."""
     images: Path
-    has_texts: bool
-    """Whether the images come with captions."""
-    num_images: int
+    found: FoundImages
     bitext: Sequence[BitextFile]
-    engines: Mapping[str, tuple[str, Path]]
-    """Step of the recipe -> kind and folder of its engine."""
+    engines: Mapping[str, tuple[str, Path | None]]
+    """Step of the recipe -> kind of its engine, and folder of its checkpoint if it has one."""
     size: str
     samples: int
     gpus: int
@@ -54,9 +56,14 @@ class ProjectFiles:
         """Language of the texts beside the images."""
         return SOURCE_LANGUAGE if SOURCE_LANGUAGE in self.captions else self.captions[0]
 
+    @property
+    def wanted(self) -> str:
+        """Names of the wanted languages."""
+        return ", ".join(language(code).name for code in self.want)
+
 
 def write_project_files(project: ProjectFiles, *, overwrite: bool = False) -> tuple[Path, ...]:
-    """Write recipe.toml, run.toml and study.toml, each of them read again to be sure.
+    """Write recipe.toml, run.toml, micro.toml and study.toml, each of them read again to be sure.
 
     Raises:
         ValueError: one of them is there already.
@@ -64,13 +71,14 @@ def write_project_files(project: ProjectFiles, *, overwrite: bool = False) -> tu
     texts: dict[str, tuple[str, type[Any]]] = {
         "recipe.toml": (_write_recipe(project), Recipe),
         "run.toml": (_write_run(project), RunConfig),
+        "micro.toml": (_write_micro_study(project), StudyConfig),
         "study.toml": (_write_study(project), StudyConfig),
     }
     paths = [project.out / name for name in texts]
     if (there := [path for path in paths if path.exists()]) and not overwrite:
         raise ValueError(f"{there[0]} is there already; another folder, or --overwrite")
     for path, (text, kind) in zip(paths, texts.values(), strict=True):
-        write_atomically(path, text)
+        write_atomically(path, text + _write_own_languages(project))
         load(kind, path)
     return tuple(paths)
 
@@ -80,9 +88,17 @@ def _quote(value: object) -> str:
     return json.dumps(value if isinstance(value, list) else str(value), ensure_ascii=False)
 
 
+def _write_own_languages(project: ProjectFiles) -> str:
+    """Return the tables of languages that polyglance does not know by itself, each with what was given for it."""
+    tables = []
+    for code, own in (find_declared_languages([*project.captions, *project.want]) or {}).items():
+        values = "".join(f"{name} = {_quote(value)}\n" for name, value in to_dict(own).items() if value)
+        tables.append(f"\n[languages.{code}]\n{values}")
+    return "".join(tables)
+
+
 def _write_coverage(project: ProjectFiles) -> str:
-    unseen = ", ".join(language(code).name for code in project.translations if code not in project.captions)
-    return f"""# What is trained. Captions in {unseen} are not: they are to emerge from the translations.
+    return f"""# What is trained. Captions in {project.wanted} are not: they are to emerge from the translations.
 [coverage]
 caption = {_quote(list(project.captions))}
 translation = {_quote(list(project.translations))}
@@ -90,21 +106,55 @@ translation = {_quote(list(project.translations))}
 
 
 def _write_recipe(project: ProjectFiles) -> str:
+    parts = [_write_sources(project)]
+    if "recaption" in project.engines:
+        parts.append(f"""
+# The images come without captions: each is described in English.
+[recaption]
+style = "paragraph"
+engine = {_write_engine(project.engines["recaption"])}
+""")
+    if "translate" in project.engines:
+        others = [code for code in (*project.captions, *project.want) if code != project.text_language]
+        parts.append(f"""
+# Captions in the other languages are translated from the English ones. Those in {project.wanted} are never trained: the
+# coverage of run.toml, micro.toml and study.toml leaves them out. They are what the model is measured with. Without a
+# translator put captions of your own in every language (a.{project.want[0]}.txt) beside some images, and begin again.
+[translate]
+languages = {_quote(others)}
+engine = {_write_engine(project.engines["translate"])}
+""")
+    if "match" in project.engines and project.bitext:
+        by_words = project.engines["match"][0] == "words"
+        parts.append(f"""
+# Sentences are matched to the images {"whose captions share their words" if by_words else "that show what they say"}.
+[match]
+engine = {_write_engine(project.engines["match"])}
+[match.align]
+top_n = 2                               # of each language
+""")
+    return "".join([*parts, _write_output(project)])
+
+
+def _write_sources(project: ProjectFiles) -> str:
     folder = _quote(project.out / "data")
-    test_fraction = 0.2 if project.num_images < 1000 else 0.02
+    beside = "the text files beside the images: a.txt, a.de.txt"
     texts = f"""
-texts = "captions"                      # the text files beside the images
-text_language = {_quote(project.text_language)}"""
+texts = "captions"                      # {beside}
+text_language = {_quote(project.text_language)}                    # that of a.txt"""
+    near = """
+[duplicates]                            # drawings are alike; only the same picture is left out
+near = { max_distance = 0, max_colour_difference = 1.0 }
+"""
     parts = [
         f"""# Images, captions and sentence pairs become one data set.
 # polyglance data build {project.out / "recipe.toml"}
 out = {folder}
 
 [[images]]
-path = {_quote(project.images)}{texts if project.has_texts else ""}
-"""
+path = {_quote(project.images)}{texts if project.found.captions else ""}
+{near if project.found.are_drawings else ""}"""
     ]
-    wanting = [code for code in project.translations if code not in project.captions]
     for path, code in project.bitext:
         parts.append(f"""
 [[bitext]]                              # English and {language(code).name}
@@ -118,51 +168,35 @@ language = {_quote(code)}
 # path = "en-{code}.tsv"
 # language = "{code}"
 """
-        for code in wanting
+        for code in project.want
         if code not in covered
     ]
-    if "recaption" in project.engines:
-        parts.append(f"""
-# The images come without captions: each is described in English.
-[recaption]
-style = "paragraph"
-engine = {_write_engine(project.engines["recaption"])}
-""")
-    others = [code for code in (*project.captions, *wanting) if code != project.text_language]
-    measured = ", ".join(language(code).name for code in wanting)
-    parts.append(f"""
-# Captions in the other languages are translated from the English ones. Those in {measured} are never trained: the
-# coverage of run.toml and study.toml leaves them out. They are what the model is measured with. Without a translator
-# take this table away, the wanted languages from annotate.captions, and `test` from run.toml; then nothing is measured.
-[translate]
-languages = {_quote(others)}
-engine = {_write_engine(project.engines["translate"])}
-""")
-    if "match" in project.engines and project.bitext:
-        parts.append(f"""
-# Sentences are matched to the images that show what they say.
-[match]
-engine = {_write_engine(project.engines["match"])}
-[match.align]
-top_n = 2                               # of each language
-""")
-    parts.append(f"""
-[annotate]
-captions = {_quote([*project.captions, *wanting])}
-
-[output]
-test_fraction = {test_fraction}                     # share of the images that is held out
-""")
     return "".join(parts)
 
 
-def _write_engine(engine: tuple[str, Path]) -> str:
+def _write_output(project: ProjectFiles) -> str:
+    described = [code for code in project.want if project.found.has_captions_in(code)]
+    held_out = f"""# Images with captions of your own in these languages are for measuring, not for training.
+captioned_in = {_quote(described)}
+"""
+    which = "other images" if described else "images"
+    test_fraction = 0.0 if "translate" not in project.engines else 0.2 if project.found.number < 1000 else 0.02
+    return f"""
+[annotate]
+captions = {_quote([*project.captions, *project.want])}
+
+[output]
+test_fraction = {test_fraction}                     # share of the {which} that is held out
+{held_out if described else ""}"""
+
+
+def _write_engine(engine: tuple[str, Path | None]) -> str:
     kind, path = engine
-    return f"{{ kind = {_quote(kind)}, path = {_quote(path)} }}"
+    return f"{{ kind = {_quote(kind)}{f', path = {_quote(path)}' if path is not None else ''} }}"
 
 
 def _write_run(project: ProjectFiles) -> str:
-    without = [code for code in project.translations if code not in project.captions and not language(code).prefix]
+    without = [code for code in project.want if not language(code).prefix]
     prefixes = "".join(f'# {code} = "..."\n' for code in without)
     note = (
         f"\n# First words of a caption, by which a decoder stays in the language:\n# [evaluation.prefixes]\n{prefixes}"
@@ -183,11 +217,44 @@ lr = 2.5e-3
 {note if without else ""}"""
 
 
+def _write_micro_study(project: ProjectFiles) -> str:
+    return f"""# Micro models of three budgets on your own data, minutes on a CPU: a page that shows how captions in the
+# wanted languages emerge, with laws. They learn drawings and short sentences; photographs need the sizes of study.toml.
+# polyglance study run {project.out / "micro.toml"}
+title = {_quote(f"Captions in {project.wanted}, micro models")}
+out = {_quote(project.out / "micro")}
+
+[data]
+path = {_quote(project.out / "data")}
+
+{_write_coverage(project)}
+[mixture]
+batch_size = 16
+
+# Half of the words of some source sentences are hidden, so that the image has to be used.
+[mixture.source_masking]
+samples = 0.4
+
+[tower]                                 # the eyes: trained once, on captions, and shared
+width = 96
+blocks = 1
+samples = 40_000
+language = {_quote(project.text_language)}
+optim.lr = 3e-3
+
+[[families]]
+name = "micro"
+widths = [48, 96]
+samples = [5_000, 10_000, 20_000]
+tower = true
+optim.lr = 3e-3
+"""
+
+
 def _write_study(project: ProjectFiles) -> str:
-    wanted = ", ".join(language(code).name for code in project.translations if code not in project.captions)
     return f"""# The real run, of a published size. The plan of it needs neither data nor checkpoint.
 # polyglance study plan {project.out / "study.toml"}
-title = {_quote(f"Captions in {wanted}")}
+title = {_quote(f"Captions in {project.wanted}")}
 out = {_quote(project.out / "study")}
 image_size = 224
 save_every_steps = 500

@@ -29,8 +29,10 @@ from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.needs import find_needs
 from polyglance.study.ray_tasks import RayTasks
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.simulation import ClusterPlan, place_on_cluster, simulate_cluster
+from polyglance.study.simulation_config import SimulatedClusterConfig
 from polyglance.study.slurm_jobs import SlurmJobs
-from polyglance.study.training_cost import TrainingCost, sum_training
+from polyglance.study.training_cost import TrainingCost, price_time, sum_training
 
 __all__ = [
     "PlannedRun",
@@ -46,7 +48,7 @@ __all__ = [
 _VERB = "polyglance study run"
 _MADE_BEFORE_PLANNING = ("data", "tokenizer")
 """Kinds of jobs that P and F of micro models depend on. They take seconds, and train nothing."""
-_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 2_000, 20
+_SAMPLE_IMAGES, _SAMPLE_TEST_IMAGES = 500, 20
 """Training and test images of the built-in world that are drawn for a plan."""
 
 
@@ -107,6 +109,8 @@ class StudyPlan:
     """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
     notes: tuple[str, ...] = ()
     """Gaps: what is not measured, and what would change that, one line each."""
+    cluster: ClusterPlan | None = None
+    """Expected course on a cluster, where one was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,7 +146,9 @@ class StudyStatus:
     """Id of each job that failed -> why."""
 
 
-def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
+def plan_study(
+    config: StudyConfig, *, workers: int | None = None, cluster: SimulatedClusterConfig | None = None
+) -> StudyPlan:
     """Count P, F, C and S of every run, and estimate time and memory of the study.
 
     P and F of micro models depend on the tokenizer, and so on the data. Of the built-in world a small sample is drawn
@@ -151,11 +157,18 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
+        cluster: published sizes: the cluster that the study is simulated on besides.
 
     Raises:
-        ValueError: data and configuration do not fit each other, or another process works on the study.
+        ValueError: data and configuration do not fit each other, another process works on the study, or a cluster that
+            the runs do not fit into.
     """
     refuse_in_imported_script()
+    if cluster is not None and cluster.cluster is not None:
+        config = place_on_cluster(config, cluster)
+        jobs = list_jobs(config)
+        simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
+        return replace(plan_study(config, workers=workers), cluster=simulated)
     num_slots = _count_workers(workers) if config.is_micro else 1  # a run of a published size takes the whole machine
     makes_files = config.is_micro and config.data.world is None
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
@@ -315,7 +328,7 @@ def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: 
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            money=_price(config, costs.seconds[job.id]),
+            money=price_time(config, costs.seconds[job.id]),
             state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
@@ -328,8 +341,10 @@ def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: 
         training=sum_training(config, runs, counts),
         schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        money=_price(config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)),
-        currency="" if _price(config, 0) is None else config.machine.currency,
+        money=price_time(
+            config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)
+        ),
+        currency="" if price_time(config, 0) is None else config.machine.currency,
         machine=_describe_machine(config, num_slots, on),
         strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
@@ -365,12 +380,6 @@ def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
 
 _TRAINED = ("run", "trunk")
 """Kinds of jobs that a plan's money is for."""
-
-
-def _price(config: StudyConfig, seconds: float) -> float | None:
-    """Return what a time on the whole machine costs; None without a price, and for micro models."""
-    price = config.machine.price_per_gpu_hour
-    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
 
 
 def _describe_machine(config: StudyConfig, num_slots: int, on: str) -> str:

@@ -11,6 +11,7 @@ import pytest
 from polyglance.config import load
 from polyglance.data.align import AlignConfig, FaissConfig
 from polyglance.data.build.build import do_step, make_matches_step
+from polyglance.data.build.describe import DescribeStep
 from polyglance.data.build.executors import InProcess
 from polyglance.data.build.ingest import BitextStep, ImagesStep, PairsStep, SelectStep
 from polyglance.data.build.match import MatchConfig
@@ -51,13 +52,14 @@ def match(work_dir: Path, recipe: Recipe, align: AlignConfig) -> tuple[dict[Part
         work_dir=work_dir, pieces=ImagePiecesStep(work_dir=work_dir, sources=recipe.images, records_per_piece=8)
     )
     select = SelectStep(work_dir=work_dir, images=images, config=recipe.duplicates)
+    describe = DescribeStep(work_dir=work_dir, images=images, select=select, config=None)
     german = BitextSource(path=recipe.out.parent / "de.tsv", language="de")
     pieces = BitextPiecesStep(work_dir=work_dir, sources=(german,), records_per_piece=100)
     bitext = BitextStep(work_dir=work_dir, pairs=PairsStep(work_dir=work_dir, pieces=pieces))
     config = MatchConfig(engine=EngineConfig(kind="world"), align=align)
     files: dict[str, dict[PartId, str]] = {}
     tuned: list[PartReport] = []
-    for step in order_steps(make_matches_step(select, bitext, config)):
+    for step in order_steps(make_matches_step(describe, bitext, config)):
         reports = do_step(step, files, InProcess())
         files[step.name] = step.folder.digests(reports.values())
         tuned += reports.values() if step.name == "tuning" else ()

@@ -15,6 +15,7 @@ from polyglance.data.build.finish import AnnotateStep, write_data_sets
 from polyglance.data.build.ingest import BitextStep, ImagesStep, PairsStep, SelectStep
 from polyglance.data.build.match import (
     CandidatesStep,
+    CaptionVectorsStep,
     ImageVectorsStep,
     IndexStep,
     MatchConfig,
@@ -117,8 +118,7 @@ def _build(recipe: Recipe, executor: Executor, whole: set[tuple[str, PartId]], *
     images = write_data_sets(
         last,
         recipe.out,
-        test_fraction=recipe.output.test_fraction,
-        rows_per_shard=recipe.output.rows_per_shard,
+        output=recipe.output,
         source=_list_distinct(str(source.path) for source in sources),
         licence=_list_distinct(source.licence for source in sources),
         drops=merge_drops(result.drops for result in results),
@@ -184,7 +184,7 @@ def make_steps(recipe: Recipe) -> AnnotateStep:
             work_dir=work_dir, sources=recipe.bitext, records_per_piece=recipe.pairs_per_part
         )
         bitext = BitextStep(work_dir=work_dir, pairs=PairsStep(work_dir=work_dir, pieces=bitext_pieces))
-        matches = make_matches_step(select, bitext, recipe.match)
+        matches = make_matches_step(describe, bitext, recipe.match)
     return AnnotateStep(
         work_dir=work_dir,
         images=images,
@@ -198,10 +198,15 @@ def make_steps(recipe: Recipe) -> AnnotateStep:
     )
 
 
-def make_matches_step(select: SelectStep, bitext: BitextStep, config: MatchConfig) -> MatchesStep:
+def make_matches_step(describe: DescribeStep, bitext: BitextStep, config: MatchConfig) -> MatchesStep:
     """Make the step that matches bitext to images, with the steps that it needs."""
+    select = describe.select
     work_dir, align = select.work_dir, config.align
     image_vectors = ImageVectorsStep(work_dir=work_dir, images=select.images, select=select, engine=config.engine)
+    if config.engine.kind == "words":
+        image_vectors = CaptionVectorsStep(
+            work_dir=work_dir, images=select.images, select=select, engine=config.engine, describe=describe
+        )
     text_vectors = TextVectorsStep(work_dir=work_dir, bitext=bitext, engine=config.engine)
     tune = None
     if align.method == "faiss":

@@ -21,14 +21,42 @@ from polyglance.data.manifest import MANIFEST_NAME, is_finished, read_manifest
 from polyglance.data.shard import ShardWriter
 from polyglance.data.shard_table import ANNOTATION_TYPE
 from polyglance.files import file_sha256
+from polyglance.language_tags import find_codes
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Annotation, Drops, ImageRecord
 
-__all__ = ["AnnotateStep", "write_data_sets"]
+__all__ = ["AnnotateStep", "OutputConfig", "write_data_sets"]
 
 _ANNOTATIONS = pa.schema([("key", pa.string()), ("annotations", pa.list_(ANNOTATION_TYPE))])
 _FIELDS = tuple(field.name for field in ANNOTATION_TYPE)
 _NO_TEXT = "image: no text is left for it"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputConfig:
+    """The data sets that are written.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    test_fraction: float = 0.0
+    """Share of the images that is held out as `test`, chosen by their content. 0: no `test`."""
+    captioned_in: tuple[str, ...] = ()
+    """Images with captions of their own in one of these languages are held out too: the few that people described in
+    a language that is to be learnt without captions."""
+    rows_per_shard: int = 8192
+    """Images per shard file."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "captioned_in", find_codes(self.captioned_in))
+        if not 0 <= self.test_fraction < 1:
+            raise ValueError(f"test_fraction must be a share below 1, not {self.test_fraction}")
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether there is a data set `test`."""
+        return bool(self.test_fraction or self.captioned_in)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +101,17 @@ class AnnotateStep(Step):
             write_rows(path, _ANNOTATIONS, rows)
         return PartReport(num_in=len(rows), num_out=len(rows) - drops.counts[_NO_TEXT], drops=drops.to_dict())
 
-    def read_records(self) -> Iterator[ImageRecord]:
-        """Yield all images with their annotations; those without are left out."""
+    def read_records(self) -> Iterator[tuple[ImageRecord, frozenset[str]]]:
+        """Yield all images with their annotations, and the languages of the captions that they came with; those without
+        annotations are left out."""
         for file in self.folder.list_files():
             rows = read_rows(self.folder.file(file))
             for image, row in zip(self.select.read_kept(file), rows, strict=True):
                 assert image.key == row["key"]
                 if row["annotations"]:
                     annotations = tuple(Annotation(**values) for values in row["annotations"])
-                    yield ImageRecord(key=image.key, image=image.image, annotations=annotations)
+                    captioned = frozenset(text.language for text in image.texts if text.source is None)
+                    yield ImageRecord(key=image.key, image=image.image, annotations=annotations), captioned
 
     def _read_descriptions(self, file: PartId) -> dict[str, list[Description]]:
         """Read the English texts of a file of images with their translations: key -> texts."""
@@ -125,8 +155,7 @@ def write_data_sets(
     step: AnnotateStep,
     out: Path,
     *,
-    test_fraction: float,
-    rows_per_shard: int,
+    output: OutputConfig,
     source: str,
     licence: str,
     drops: Drops,
@@ -134,7 +163,8 @@ def write_data_sets(
 ) -> dict[str, int]:
     """Write the data sets `train` and, if a share is held out, `test`. The images' bytes are copied, not decoded.
 
-    The content of an image alone decides whether it is held out, so the same picture never changes its data set.
+    The content of an image and its own texts decide whether it is held out, so the same picture never changes its data
+    set.
 
     Args:
         check: called before files of the steps are read.
@@ -143,9 +173,10 @@ def write_data_sets(
         Data set -> number of images.
     """
     contents = [file_sha256(step.folder.file(file)) for file in step.folder.list_files()]
-    mark = fingerprint(step.fingerprint, contents, test_fraction, rows_per_shard, source, licence)
-    names = ("train", "test") if test_fraction else ("train",)
-    if not test_fraction and (out / "test" / MANIFEST_NAME).exists():  # of an earlier build that held images out
+    settings = (output.test_fraction, output.rows_per_shard, *([output.captioned_in] if output.captioned_in else []))
+    mark = fingerprint(step.fingerprint, contents, *settings, source, licence)
+    names = ("train", "test") if output.holds_out else ("train",)
+    if not output.holds_out and (out / "test" / MANIFEST_NAME).exists():  # of an earlier build that held images out
         shutil.rmtree(out / "test")
     for name in names:
         if is_finished(out / name, mark):
@@ -155,13 +186,14 @@ def write_data_sets(
             out / name,
             source=source,
             licence=licence,
-            rows_per_shard=rows_per_shard,
+            rows_per_shard=output.rows_per_shard,
             drops=drops,
             fingerprint=mark,
             overwrite=True,
         ) as writer:
-            for record in step.read_records():
-                if _is_held_out(record.key, test_fraction) == (name == "test"):
+            for record, captioned in step.read_records():
+                held_out = not captioned.isdisjoint(output.captioned_in)
+                if (held_out or _is_held_out(record.key, output.test_fraction)) == (name == "test"):
                     writer.write(record)
     return {name: read_manifest(out / name).num_images for name in names}
 

@@ -23,6 +23,7 @@ from polyglance.data.align import (
     tune_search,
 )
 from polyglance.data.annotate import MatchedPair
+from polyglance.data.build.describe import DescribeStep
 from polyglance.data.build.ingest import BitextStep, ImagesStep, SelectStep
 from polyglance.data.build.parts import PartId, PartReport, PartWork
 from polyglance.data.build.row_files import read_rows, write_rows, write_vectors
@@ -32,6 +33,7 @@ from polyglance.records import Drops
 
 __all__ = [
     "CandidatesStep",
+    "CaptionVectorsStep",
     "ImageVectorsStep",
     "IndexStep",
     "MatchConfig",
@@ -50,7 +52,7 @@ class MatchConfig:
     """Matching of bitext sentences to the images that show what they say."""
 
     engine: EngineConfig
-    """The embedder of images and English texts."""
+    """The embedder of images and English texts; `words` compares the sentences with the images' captions."""
     align: AlignConfig = field(default_factory=AlignConfig)
     """Search for the nearest sentences, and which of them are kept; for each language on its own."""
 
@@ -101,7 +103,7 @@ class ImageVectorsStep(_VectorsStep):
     def parts(self) -> Sequence[PartId]:
         return self.select.folder.list_files()
 
-    def read_items(self, part: PartId) -> list[bytes]:
+    def read_items(self, part: PartId) -> Sequence[Any]:
         return [image.image for image in self.select.read_kept(part)]
 
     def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
@@ -110,6 +112,22 @@ class ImageVectorsStep(_VectorsStep):
     def open_vectors(self, files: Sequence[PartId]) -> Embeddings:
         """Open the vectors of files of images, in this order."""
         return Embeddings([self.folder.file(file) for file in files])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionVectorsStep(ImageVectorsStep):
+    """A vector of each image by its English texts; a part is a file of images."""
+
+    describe: DescribeStep
+
+    def read_items(self, part: PartId) -> list[str]:
+        texts: defaultdict[str, list[str]] = defaultdict(list)
+        for text in self.describe.read_texts(part):
+            texts[text.key].append(text.text)
+        return [" ".join(texts[key]) for key in self.select.read_kept_keys(part)]
+
+    def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
+        return engine.embed_texts(items)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from polyglance.data.annotate import AnnotateConfig
 from polyglance.data.build.describe import RecaptionConfig, TranslateConfig
+from polyglance.data.build.finish import OutputConfig
 from polyglance.data.build.ingest import DuplicatesConfig
 from polyglance.data.build.match import MatchConfig
 from polyglance.data.sources.bitext import BitextSource
@@ -13,25 +14,7 @@ from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
 from polyglance.languages import OwnLanguage, declare_languages
 
-__all__ = ["OutputConfig", "Recipe"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutputConfig:
-    """The data sets that are written.
-
-    Raises:
-        ValueError: a value outside its range.
-    """
-
-    test_fraction: float = 0.0
-    """Share of the images that is held out as `test`, chosen by their content. 0: no `test`."""
-    rows_per_shard: int = 8192
-    """Images per shard file."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.test_fraction < 1:
-            raise ValueError(f"test_fraction must be a share below 1, not {self.test_fraction}")
+__all__ = ["Recipe"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,5 +60,9 @@ class Recipe:
             raise ValueError("images and captioned are empty: name at least one source")
         if bool(self.bitext) != (self.match is not None):
             raise ValueError("bitext and match go together: sentences, and the engine that matches them to images")
+        if unused := [code for code in self.output.captioned_in if code not in self.annotate.captions]:
+            raise ValueError(
+                f"output.captioned_in has {', '.join(unused)}, which annotate.captions does not keep captions of"
+            )
         if self.images_per_part < 1 or self.pairs_per_part < 1:
             raise ValueError("images_per_part and pairs_per_part must be at least 1")

@@ -4,6 +4,7 @@ import os
 from abc import ABC
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -23,6 +24,7 @@ from polyglance.data.sources.raw_images import (
 )
 from polyglance.data.sources.source import Piece, SourceForm, list_files
 from polyglance.data.sources.webdataset import read_tar
+from polyglance.language_tags import parse_language_tag
 from polyglance.records import Drops
 
 __all__ = ["IMAGE_FORMS", "ImageForm", "detect_image_form"]
@@ -58,15 +60,19 @@ class _FolderForm(ImageForm):
         images = _select_images(names, drops)
         if not images:
             raise ValueError(f"{self.path}: no image in the folder, known are {', '.join(IMAGE_SUFFIXES)}")
-        present, pieces = set(names), []
+        present, by_image, pieces = set(names), _match_languages(names), []
         for first in range(0, len(images), num_records):
             chosen = images[first : first + num_records]
             beside = [text for name in chosen for text in _names_beside(name) if text in present]
-            pieces.append(self.make_piece(chosen, beside=beside))
+            texts = [text for name in chosen for text in by_image.get(name, {})]
+            pieces.append(self.make_piece(chosen, beside=beside, texts=texts))
         return pieces
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[RawImage]:
-        return _read_folder(self.path.resolve(), piece.files, self.text_fields, drops)
+        root, by_image = self.path.resolve(), _match_languages([*piece.files, *piece.texts])
+        for image in _read_folder(root, piece.files, self.text_fields, drops):
+            texts = by_image.get(image.where, {})
+            yield replace(image, texts_by_language=tuple(_read_lines(root, texts, drops))) if texts else image
 
 
 class _WebDatasetForm(ImageForm):
@@ -175,12 +181,39 @@ def _select_images(names: Sequence[str], drops: Drops) -> list[str]:
     """Select the images among a folder's files; files that are neither an image nor an image's text are counted."""
     images = [name for name in names if name.lower().endswith(IMAGE_SUFFIXES)]
     used = {text for name in images for text in (name, *_names_beside(name))}
+    used |= {text for texts in _match_languages(names).values() for text in texts}
     for name in names:
         if name not in used:
             drops.add("file: neither an image nor the text of one", _as_text(name))
         elif name != _as_text(name):
             drops.add("file: a name that is not UTF-8", _as_text(name))
     return [name for name in images if name == _as_text(name)]
+
+
+def _match_languages(names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return image -> its texts in a language that their name says (`a.de.txt` of `a.png`) -> code of the language."""
+    images: dict[str, list[str]] = {}
+    for name in names:
+        if name.lower().endswith(IMAGE_SUFFIXES):
+            images.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122 - for 10^6 names
+    found: dict[str, dict[str, str]] = {}
+    for name in names:
+        stem, _, tag = name.removesuffix(".txt").rpartition(".")
+        if not name.endswith(".txt") or stem not in images or f"{stem}.{tag}" in images:
+            continue
+        parsed = parse_language_tag(tag)
+        if parsed is not None and parsed.code:
+            for image in images[stem]:
+                found.setdefault(image, {})[name] = parsed.code
+    return found
+
+
+def _read_lines(root: Path, texts: Mapping[str, str], drops: Drops) -> Iterator[tuple[str, str]]:
+    """Yield language and text of each line that is not blank."""
+    for name, code in texts.items():
+        data = _read_inside(root, name, drops)
+        text = None if data is None else decode_text(data, name, drops)
+        yield from ((code, line) for line in collect_texts({"txt": (text or "").split("\n")}, ["txt"]))
 
 
 def _as_text(name: str) -> str:

@@ -1,6 +1,7 @@
 """Images, and the texts beside them, in the forms in which image data sets are published.
 
-    folder       image files in folders, each with its texts in `<name>.txt` (one per line) if there is such a file
+    folder       image files in folders, each with its texts in `<name>.txt` (one per line) if there is such a file,
+                 and in `<name>.<language>.txt` (`a.de.txt`)
     webdataset   .tar shards; members of one sample share their name up to its first dot
     huggingface  a folder of `datasets.save_to_disk` (Arrow), or Parquet files with a column of images
     img2dataset  output of img2dataset: webdataset, files or parquet, with its tables of failures
@@ -102,7 +103,7 @@ class ImagesSource(FormSource, ImageLimits):
     texts: Literal["ignore", "captions"] = "ignore"
     """Use of the texts beside the images: `ignore` (alt texts from the web, for example) or `captions`."""
     text_language: str = SOURCE_LANGUAGE
-    """Language of the captions."""
+    """Language of the captions whose file does not name it."""
     text_style: Style = "short"
     """Style of the captions."""
     text_origin: str = "human"
@@ -124,10 +125,12 @@ class ImagesSource(FormSource, ImageLimits):
         return IMAGE_FORMS[name](self.path, self.image_column, self.text_fields)
 
     def _given_texts(self, image: RawImage) -> tuple[GivenText, ...]:
-        texts = image.texts if self.texts == "captions" else ()
+        if self.texts == "ignore":
+            return ()
+        texts = (*((self.text_language, text) for text in image.texts), *image.texts_by_language)
         return tuple(
-            GivenText(language=self.text_language, text=text, style=self.text_style, origin=self.text_origin)
-            for text in texts
+            GivenText(language=code, text=text, style=self.text_style, origin=self.text_origin)
+            for code, text in dict.fromkeys(texts)
         )
 
 

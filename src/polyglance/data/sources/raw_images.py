@@ -30,6 +30,8 @@ class RawImage:
     data: bytes
     where: str
     texts: tuple[str, ...] = ()
+    texts_by_language: tuple[tuple[str, str], ...] = ()
+    """Language and text of those whose file names their language."""
 
 
 def collect_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str, ...]:

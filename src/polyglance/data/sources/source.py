@@ -45,6 +45,8 @@ class Piece:
     """Records (rows, lines, images) before the piece."""
     count: int | None = None
     """Records of the piece; None: all that follow."""
+    texts: tuple[str, ...] = ()
+    """Names of files of texts in a language that their name says (`a.de.txt`), beside images."""
     offsets: tuple[int, ...] = ()
     """For files of lines: start of the piece in each of them, in bytes of (decompressed) text."""
     stamp: str = ""
@@ -116,13 +118,16 @@ class SourceForm(ABC, Generic[Record]):
         files: Sequence[str],
         *,
         beside: Sequence[str] = (),
+        texts: Sequence[str] = (),
         first: int = 0,
         count: int | None = None,
         offsets: Sequence[int] = (),
     ) -> Piece:
         """Make a piece with the stamp of its files and of those that are read beside them."""
-        stamp = stamp_files(self.root, [*files, *beside])
-        return Piece(files=tuple(files), first=first, count=count, offsets=tuple(offsets), stamp=stamp)
+        stamp = stamp_files(self.root, [*files, *beside, *texts])
+        return Piece(
+            files=tuple(files), texts=tuple(texts), first=first, count=count, offsets=tuple(offsets), stamp=stamp
+        )
 
 
 class FormSource(ABC):

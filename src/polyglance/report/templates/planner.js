@@ -131,7 +131,7 @@
   const band = (one, show) =>
     one.low === null && one.high === null ? "" : `${show(one.low)} to ${one.high === null ? "no end" : show(one.high)}`;
   const outside = (decades) =>
-    decades === null ? "" : decades > 0.004 ? `extrapolated: ${decades.toFixed(2)} decades beyond the runs` : "inside the range of the runs";
+    decades === null ? "" : decades >= 0.005 ? `extrapolated: ${decades.toFixed(2)} decades beyond the runs` : "inside the range of the runs";
   const currency = () => state.currency || "money";
 
   // ---- the answers in words and in the table ----

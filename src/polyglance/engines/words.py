@@ -1,0 +1,70 @@
+"""Texts compared by their words: an embedder that needs no checkpoint, for images that have English captions.
+
+An image's vector is that of its captions. So sentences are matched to what people wrote about the image, and what they
+did not write is not found.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+from jaxtyping import Float
+
+from polyglance.character_ngrams import find_words
+from polyglance.engines.config import EngineConfig
+
+__all__ = ["WordEmbedder"]
+
+_DIM = 1024
+_PLACES = 16
+"""Numbers of a word's vector that are not zero (random indexing, Kanerva et al. 2000)."""
+_FUNCTION_WORDS = (
+    "a an the this that these those it its there here of in on at by to for from with and or as is are was were be "
+    "been has have had do does he she they we you i his her their our your my him them us who which what not no some "
+    "one image picture photo photograph shows show shown see seen"
+)
+_WITHOUT_MEANING = frozenset(_FUNCTION_WORDS.split())
+
+
+class WordEmbedder:
+    """Embeds English texts by their words, without those that say nothing of a picture.
+
+    Each word has a fixed random direction, so texts are as near as the words that they share.
+    """
+
+    name, version = "words", "1"
+    dim = _DIM
+
+    @classmethod
+    def for_recipe(cls, config: EngineConfig) -> "WordEmbedder":  # noqa: ARG003 - it has no settings
+        return cls()
+
+    def embed_images(self, images: Sequence[bytes]) -> Float[np.ndarray, "N D"]:
+        """Refuse images: they are embedded by their captions.
+
+        Raises:
+            ValueError: always.
+        """
+        raise ValueError(f"the engine words reads no pixels: {len(images)} images need captions, or the engine clip")
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "N D"]:
+        """Embed texts: float32, each row of unit length. Texts without a word are near to each other only."""
+        rows = np.zeros((len(texts), _DIM), dtype=np.float32)
+        for row, text in zip(rows, texts, strict=True):
+            words = Counter(word for word in find_words(text) if word not in _WITHOUT_MEANING)
+            for word, number in (words or {"": 1}).items():
+                places, signs = _direction(word)
+                np.add.at(row, places, signs * np.float32(number**0.5))
+            if not row.any():  # words that cancel each other
+                row[0] = 1
+            row /= np.linalg.norm(row)
+        return rows
+
+
+@cache
+def _direction(word: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return places and signs of a word's vector, by its digest."""
+    random = np.random.default_rng(int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big"))
+    return random.choice(_DIM, _PLACES, replace=False), random.choice(np.array([-1, 1], np.float32), _PLACES)
