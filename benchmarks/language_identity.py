@@ -10,7 +10,7 @@ last ten words of lingua's sentences.
 The first table has the languages of each kind of text at hand, without a corpus; py3langid is limited to the same
 languages. The second one is a study's: four fifths of the names are its corpus, the others are identified; word counts
 are naive Bayes over words, as studies did before. The third one is what `score` and `data audit` say of right texts,
-and of texts that were asked for in another language.
+of texts that were asked for in another language, and of texts that go on in English.
 """
 
 import argparse
@@ -105,9 +105,22 @@ def _judge(kinds: Mapping[str, Texts]) -> None:
         )
         worst = sorted(shares["other"], key=lambda code: -shares["other"][code])[:6]
         highest[kind] = " ".join(f"{code} {shares['other'][code]:.1%}" for code in worst if shares["other"][code])
+    print("\ntexts with the second half of an English one, taken for another language or partly so:")
+    for kind, texts in kinds.items():
+        if "en" in texts:
+            found = {code: _find_mixed(of, texts["en"], code) for code, of in texts.items() if code != "en"}
+            print(f"{kind:<32}  {_mean(found):>12.1%}")
     print("\nright texts that are taken for another language, highest:")
     for kind, listed in highest.items():
         print(f"{kind:<32}  {listed}")
+
+
+def _find_mixed(texts: list[str], english: list[str], code: str) -> float:
+    """Return the share of texts with an English second half that are noticed."""
+    halves = [(one.split(), other.split()) for one, other in zip(texts, english, strict=False)]
+    mixed = [" ".join(one[: len(one) // 2] + other[len(other) // 2 :]) for one, other in halves]
+    noticed = [judge_language(text, code).verdict == "other" or find_foreign_part(text, code) != "" for text in mixed]
+    return sum(noticed) / len(noticed)
 
 
 def _judge_wrong(texts: Texts) -> Counter[str]:

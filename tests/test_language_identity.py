@@ -202,3 +202,23 @@ def test_languages_that_are_not_known_are_refused() -> None:
     assert all(knows_language(code) for code in (*LANGUAGES, "ms", "sr", "bo"))
     with pytest.raises(ValueError, match="language: 'xx' is not among"):
         OffTarget(language="xx")
+
+
+def test_texts_that_go_on_in_another_language_are_found_and_right_ones_are_not() -> None:
+    german = (
+        "Ein kleiner brauner Hund läuft über die grüne Wiese",
+        "Zwei ältere Frauen sitzen auf einer Bank im Park",
+        "Ein Mann mit einem Hut liest eine Zeitung am Bahnhof",
+        "Mehrere Kinder spielen an einem Sommertag Fußball auf der Straße",
+    )
+    english = (
+        "and a small girl runs after it across the meadow",
+        "while three dogs are sleeping under the wooden table",
+        "which shows a red car in front of an old house",
+    )
+    for text in german:
+        assert not find_foreign_part(text, "de")
+        assert not find_foreign_part(f"{text}, {german[0]}.", "de")
+        for other in english:
+            assert find_foreign_part(f"{text} {other}.", "de") == "en", (text, other)
+            assert find_foreign_part(f"{other} {text}.", "de") == "en", (text, other)

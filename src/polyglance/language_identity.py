@@ -69,8 +69,9 @@ _MAX_LATIN_LETTERS = 12
 _ADDRESS = re.compile(r"(?:https?://|www\.)\S+|\S+@\S+\.\S+")
 _RUN = re.compile(r"[A-Za-z\u00c0-\u024f\u1e00-\u1eff'\u2019-]+|[^\sA-Za-z\u00c0-\u024f\u1e00-\u1eff]+")
 """A word in Latin letters, or a run of anything else."""
-_PART_WORDS, _PART_STEP = 8, 4
-"""Words of a part of a text that is judged by itself, and words from one part to the next."""
+_PARTS = ((8, 4), (6, 2))
+"""Words of a part of a text that is judged by itself, and words from one part to the next: longer parts tell more, and
+shorter ones lie within a clause."""
 _MIN_LETTERS_OF_PART = 20
 
 
@@ -207,11 +208,15 @@ def _judge_another_script(text: str, code: str, script: str) -> Judgement:
 def find_foreign_part(text: str, code: str) -> str:
     """Return the language, or the script, of a part of a text that is clearly not in the language `code`; empty: none.
 
-    Parts are runs of eight words. A text that is in another language as a whole has such parts, too.
+    Parts are runs of eight and of six words. A text that is in another language as a whole has such parts, too.
     """
     words = _RUN.findall(_without_addresses(text))
-    for start in range(0, max(len(words) - _PART_WORDS, 0) + _PART_STEP, _PART_STEP):
-        part = " ".join(words[start : start + _PART_WORDS])
+    parts = (
+        " ".join(words[start : start + length])
+        for length, step in _PARTS
+        for start in range(0, max(len(words) - length, 0) + step, step)
+    )
+    for part in parts:
         if sum(map(str.isalpha, part)) < _MIN_LETTERS_OF_PART:
             continue
         found = judge_language(part, code)

@@ -58,7 +58,8 @@ class Language:
     where NLLB does not have it, as in `_Latn`."""
     prefix: str = ""
     """First words of a caption. A decoder that is started with them stays in the language (paper Fig. 5, v2 Fig. 4).
-    Chosen so that nothing in them agrees with what follows: any gender and number can. Empty where none is known."""
+    Nothing in them agrees with what follows, so that any gender and number can; where nouns show their case (but in
+    German, which keeps the published words), they ask for none. Empty where none is known."""
     published: str = ""
     """The words of the official code (section 4.3), for the paper's own protocol; empty where it has none."""
     words: Literal["spaces", "characters"] = "spaces"
@@ -130,16 +131,16 @@ _TABLE = {
         Language("ru", "Russian", "rus_Cyrl", "На картинке", "На картинке изображен"),
         Language("zh", "simplified Chinese", "zho_Hans", "图为", "图为", words="characters", full_stop="。"),
         Language("ar", "Arabic", "arb_Arab", "في الصورة"),
-        Language("bn", "Bengali", "ben_Beng", "ছবিতে দেখা যাচ্ছে", full_stop="।"),
-        Language("cs", "Czech", "ces_Latn", "Obrázek ukazuje"),
+        Language("bn", "Bengali", "ben_Beng", "ছবিতে", full_stop="।"),
+        Language("cs", "Czech", "ces_Latn", "Na obrázku"),
         Language("da", "Danish", "dan_Latn", "Billedet viser"),
-        Language("el", "Greek", "ell_Grek", "Η εικόνα δείχνει"),
+        Language("el", "Greek", "ell_Grek", "Στην εικόνα"),
         Language("fa", "Persian", "pes_Arab", "در تصویر"),
         Language("fi", "Finnish", "fin_Latn", "Kuvassa on"),
-        Language("fil", "Filipino", "tgl_Latn", "Makikita sa larawan", iso639_1="tl"),
-        Language("he", "Hebrew", "heb_Hebr", "בתמונה רואים"),
+        Language("fil", "Filipino", "tgl_Latn", "Sa larawan", iso639_1="tl"),
+        Language("he", "Hebrew", "heb_Hebr", "בתמונה"),
         Language("hi", "Hindi", "hin_Deva", "तस्वीर में", full_stop="।"),
-        Language("hr", "Croatian", "hrv_Latn", "Slika prikazuje"),
+        Language("hr", "Croatian", "hrv_Latn", "Na slici"),
         Language("hu", "Hungarian", "hun_Latn", "A képen"),
         Language("id", "Indonesian", "ind_Latn", "Gambar ini menunjukkan"),
         Language("it", "Italian", "ita_Latn", "L'immagine mostra"),
@@ -148,7 +149,7 @@ _TABLE = {
         Language("mi", "Maori", "mri_Latn", "E whakaatu ana te whakaahua"),
         Language("nl", "Dutch", "nld_Latn", "De afbeelding toont"),
         Language("no", "Norwegian", "nob_Latn", "Bildet viser"),
-        Language("pl", "Polish", "pol_Latn", "Zdjęcie przedstawia"),
+        Language("pl", "Polish", "pol_Latn", "Na zdjęciu"),
         Language("pt", "Portuguese", "por_Latn", "A imagem mostra"),
         Language("quz", "Cusco Quechua", "quy_Latn", "Kay fotopi", iso639_1="qu"),
         Language("ro", "Romanian", "ron_Latn", "Imaginea arată"),

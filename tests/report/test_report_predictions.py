@@ -69,8 +69,8 @@ def test_the_page_and_results_hold_them(folder: Path) -> None:
     html = result.page.read_text()
     assert '<section id="predictions">' in html
     assert html.count("Predicted UC: unseen captioning after the prefix") == 1
-    assert "−30 %" in html
-    assert "+10 %" in html
+    assert "−30.0 %" in html
+    assert "+10.0 %" in html
     values = json.loads(result.results.read_text())["predictions"]
     assert [value["inside"] for value in values] == [True, False, None]
     assert json.loads(result.results.read_text())["prediction_forms"][0]["form"] == "additive(P, S)"

@@ -56,6 +56,8 @@ def test_ukrainian_and_swahili_from_files_to_the_page(
     page = Path("mine/micro/report/index.html").read_text(encoding="utf-8")
     for name in ("Ukrainian", "Swahili", LANGUAGES["uk"].prefix, LANGUAGES["sw"].prefix):
         assert name in page
+    assert "data:image/png" in page  # images of a data set that is not in the study's folder
+    assert "image not found" not in page
     table = Path("mine/micro/runs.csv").read_text().splitlines()
     assert len(table) == 2
     assert "UC_prefix" in table[0]

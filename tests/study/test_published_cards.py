@@ -18,9 +18,12 @@ from polyglance.study.waiting import estimate_waiting, waiting_shares
 LENGTHS = {"image_size": 224, "source_tokens": 128, "target_tokens": 128, "beams": 4}
 
 
-def test_a_card_of_the_package_is_what_is_counted() -> None:
-    """Saved activations depend a little on the releases of torch and transformers; counts do not."""
-    kept, counted = asdict(make_card("0.4b")), asdict(count_card("0.4b", **LENGTHS))
+@pytest.mark.parametrize("name", ["0.4b", "base+gemma-2-2b@13", "micro-bart-48", "micro-gemma2-64"])
+def test_a_card_of_the_package_is_what_is_counted(name: str) -> None:
+    """Saved activations depend a little on the releases of torch and transformers; counts do not. That of `@13` is made
+    of two others."""
+    lengths = {key: None if name.startswith("micro") and key != "beams" else value for key, value in LENGTHS.items()}
+    kept, counted = asdict(make_card(name)), asdict(count_card(name.replace("micro-bart", "micro"), **lengths))
     for name in ("training_bytes", "activation_bytes", "recomputed_bytes"):
         by_policy = kept.pop(name)
         for policy, by_precision in counted.pop(name).items():
@@ -28,13 +31,14 @@ def test_a_card_of_the_package_is_what_is_counted() -> None:
     assert kept == counted
 
 
-def test_every_published_card_is_there_without_torch() -> None:
+def test_cards_of_pairs_and_micro_sizes_are_there_without_torch() -> None:
+    names = [*PUBLISHED, "large", "base+gemma-2-27b@5", "large+gemma-2-9b@2", "micro-96", "micro-gemma2-32"]
     code = (
         "import sys; from polyglance.model.card import make_card\n"
-        f"print([make_card(name).size for name in {list(PUBLISHED)}], 'torch' in sys.modules)"
+        f"print([make_card(name).size for name in {names}], 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == f"{list(PUBLISHED)} False"
+    assert done.stdout.strip() == f"{names} False"
 
 
 def test_the_published_grid_is_planned_without_torch(tmp_path: Path) -> None:

@@ -126,7 +126,8 @@ class ModelConfig:
     because half precision makes more ties."""
     prefix: str = "none"
     """First words of every caption, which are not scored: `auto` the language's own, `none` none, else the words. Only
-    for models of this project."""
+    for models of this project. `none` is the default here, and `auto` in `polyglance caption`: a score is compared with
+    those of models that have no prefix, a person wants a caption in the language."""
     beams: int | None = None
     """Beams of the search; None: as published for the model."""
     max_new_tokens: int | None = None

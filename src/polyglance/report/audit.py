@@ -73,7 +73,7 @@ class CellAudit:
     in_other_script: float
     """Share of the drawn texts that are in another script; a part of `in_other_language`."""
     partly_in_other_language: float
-    """Share of the drawn texts that are in the language as a whole, with eight words or more in another one."""
+    """Share of the drawn texts that are in the language as a whole, with a run of six words in another one."""
     in_close_language: float
     """Share of the drawn texts that are in a language nearly the same in writing, such as Danish for Norwegian."""
     unclear_language: float

@@ -80,6 +80,16 @@ class CaptionLine:
         return sum(len(piece.text) for piece in pieces if piece.is_wrong)
 
     @property
+    def told(self) -> str:
+        """The caption after the prefix, without it or, where there is none, the caption without a prefix."""
+        return (self.plain if self.continuation is None else self.continuation) or ""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether one of the captions is the reference."""
+        return self.plain_exact or self.prefixed_exact
+
+    @property
     def plain_exact(self) -> bool:
         """Whether the caption without a prefix is the reference, spaces aside."""
         return self.plain is not None and _drop_spaces(self.plain) == _drop_spaces(self.reference)

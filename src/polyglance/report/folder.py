@@ -6,7 +6,7 @@ one-line `ValueError`. Any other file that is missing or damaged leaves a note, 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -81,9 +81,9 @@ class StudyFolder:
             ValueError: the data set cannot be read.
         """
         wanted = set(keys)
-        folder = self.path / "data" / "test"
+        folder = next((folder for folder in self._test_folders() if folder.is_dir()), None)
         images: dict[str, bytes] = {}
-        if not wanted or not folder.is_dir():
+        if not wanted or folder is None:
             return images
         for record in read_records(folder):
             if record.key in wanted:
@@ -91,6 +91,17 @@ class StudyFolder:
                 if len(images) == len(wanted):
                     break
         return images
+
+    def _test_folders(self) -> Iterator[Path]:
+        """Yield the places where the test data set may be: in the study, or at `[data] path`, seen from here or from
+        where the study was run."""
+        yield self.path / "data" / "test"
+        values = parse_toml(self.config_text, str(self.path / "study.toml"))
+        data, out = values.get("data"), values.get("out")
+        if isinstance(data, dict) and isinstance(given := data.get("path"), str):
+            yield Path(given) / "test"
+            if isinstance(out, str) and not Path(out).is_absolute():
+                yield self.path.resolve().joinpath(*[".."] * len(Path(out).parts), given, "test")
 
     def relative(self, text: str) -> str:
         """Return a message with paths relative to the study folder."""

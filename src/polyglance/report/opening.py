@@ -1,4 +1,4 @@
-"""The first screen of the page: an image, its right caption in a language that had none, and when that emerged."""
+"""The first screen of the page: an image, its best caption in a language that had none, and when that emerged."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,13 +33,16 @@ _SCORES = {
 }
 """Score of a run, after the prefix -> its name on the figure, the stricter one first."""
 
+_MAX_WRONG_SHARE = 0.5
+"""Share of wrong characters from which on a caption is not shown first."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
     """The picture and the figure that the page opens with; None where there is none."""
 
     example: CaptionedImage | None
-    """An image that the best run captions rightly in an unseen language."""
+    """An image that the best run captions rightly, or nearly so, in an unseen language."""
     line: CaptionLine | None
     """That caption."""
     figure: Markup | None
@@ -49,24 +52,27 @@ class Opening:
 
 def make_opening(study: StudyFolder, column: str, galleries: Sequence[Gallery]) -> Opening:
     """Return the opening of a study's page."""
-    example, line = _find_right_caption(study, galleries)
+    example, line = _find_best_caption(study, galleries)
     figure, caption = _draw_emergence(study, column)
     return Opening(example=example, line=line, figure=figure, caption=caption)
 
 
-def _find_right_caption(
+def _find_best_caption(
     study: StudyFolder, galleries: Sequence[Gallery]
 ) -> tuple[CaptionedImage, CaptionLine] | tuple[None, None]:
-    """Return the longest right caption in an unseen language of the best run."""
+    """Return the longest right caption in an unseen language of the best run or, where none is right, the one with the
+    smallest share of wrong words, if more than half of it is right."""
     unseen = {cell.language for cell in study.coverage.split("UC")}
-    right = [
+    lines = [
         (example, line)
         for gallery in galleries[:1]
         for example in gallery.examples
         for line in example.lines
-        if line.language in unseen and example.image_uri and (line.prefixed_exact or line.plain_exact)
+        if line.language in unseen and example.image_uri and (line.plain or line.continuation)
     ]
-    return max(right, key=lambda pair: len(pair[1].reference), default=(None, None))
+    shares = [0.0 if line.is_right else line.num_wrong / max(len(line.told), 1) for _, line in lines]
+    best = min(range(len(lines)), key=lambda i: (shares[i], -len(lines[i][1].reference)), default=None)
+    return lines[best] if best is not None and shares[best] < _MAX_WRONG_SHARE else (None, None)
 
 
 def _draw_emergence(study: StudyFolder, column: str) -> tuple[Markup | None, str]:

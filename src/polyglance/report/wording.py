@@ -139,8 +139,8 @@ def format_signed(value: float) -> str:
 
 @_or_missing
 def format_signed_share(value: float) -> str:
-    """Format a relative difference with its sign: `+4.1 %`, `−12 %`, `±0 %`."""
-    text = f"{100 * value:+.3g}" if abs(value) < 9.995 else f"{100 * value:+.0f}"
+    """Format a relative difference with its sign and one decimal: `+4.1 %`, `−12.0 %`, `±0.0 %`."""
+    text = f"{100 * value:+.1f}"
     return f"±{text[1:]} %" if float(text) == 0 else f"{text} %".replace("-", "−")
 
 
