@@ -6,9 +6,10 @@ FROM python:3.11-slim
 ARG EXTRAS=train
 ARG TORCH=default
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY src ./src
-RUN if [ "$TORCH" = cpu ]; then pip install --no-cache-dir torch --index-url https://download.pytorch.org/whl/cpu; fi \
-    && pip install --no-cache-dir ".[$EXTRAS]"
+RUN if [ "$TORCH" = cpu ]; then pip install --no-cache-dir --constraint constraints.txt torch \
+        --index-url https://download.pytorch.org/whl/cpu; fi \
+    && pip install --no-cache-dir --constraint constraints.txt ".[$EXTRAS]"
 WORKDIR /work
 ENTRYPOINT ["polyglance"]
