@@ -320,10 +320,10 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
         run_dir = folder / "rates" / f"{size}-{time.monotonic_ns()}"
         run_dir.mkdir(parents=True)
         _reset_peak()
-        objective, _, config = prepare_objective(
+        objective, _, max_samples = prepare_objective(
             config, model, runtime, run_dir, image_size=plan.image_size, is_cached=is_cached
         )
-        source = make_batch_source(config, mixture, model.config, runtime)
+        source = make_batch_source(config, mixture, model.config, runtime, run_dir, max_samples=max_samples)
         identity = RunIdentity(settings=config.settings, inputs={})  # nothing goes on from its checkpoints
         Loop(objective, source, config, run_dir, runtime, identity, hooks=Hooks(on_row=rows.append)).run()
     return rows

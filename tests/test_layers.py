@@ -112,6 +112,7 @@ def test_transformers_is_touched_in_few_places() -> None:
         "import polyglance.report",
         "import polyglance.data.world",
         "import polyglance.study.config",
+        "import polyglance.study.serve",
         "import polyglance.cli",
         "import polyglance.evaluate.score",
         "import polyglance.data.build.recipe",

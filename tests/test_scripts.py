@@ -1,8 +1,10 @@
 """Tags and scripts: never another script than the one asked for, and no text of a language is taken for another."""
 
+import random
+
 import pytest
 
-from polyglance.data.cleaning import find_flaw
+from polyglance.data.cleaning import find_flaw, may_have_flaw
 from polyglance.language_tags import choose_tag, parse_language_tag
 from polyglance.languages import LANGUAGES
 from polyglance.scripts import is_in_another_script
@@ -65,3 +67,23 @@ def test_a_name_in_latin_letters_may_stand_in_any_script() -> None:
     assert not is_in_another_script("Une photo de la rue Арбат", "fr")
     assert is_in_another_script("A dog runs over the grass", "ru")
     assert is_in_another_script("這隻狗在奔跑。", "zh")
+
+
+def test_no_flaw_is_overlooked_where_texts_are_looked_at_together() -> None:
+    random_ = random.Random(0)
+    texts = [text for several in SENTENCES.values() for text in several]
+    num_flaws = 0
+    for _ in range(3000):
+        some = [random_.choice(texts) for _ in range(3)]
+        place = random_.randrange(3)
+        match random_.randrange(4):
+            case 0:
+                some[place] = some[place].encode().decode(random_.choice(["cp1252", "cp1251", "latin-1"]), "replace")
+            case 1:
+                start = random_.randrange(len(some[place]) + 1)
+                some[place] = some[place][:start] + chr(random_.randrange(0x80, 0xD800)) + some[place][start:]
+        for code in random_.sample(sorted(LANGUAGES), 8):
+            flaws = [find_flaw(text, code) for text in some]
+            num_flaws += any(flaws)
+            assert may_have_flaw("\n".join(some), code) or not any(flaws), (some, code)
+    assert num_flaws > 1000

@@ -42,11 +42,12 @@ class RuntimeConfig:
     `bf16` does not need it."""
     micro_batch_size: int | Literal["auto"] | None = None
     """Samples of one forward pass in one process. The rest of the process's share of the step follows in further passes
-    before the weights are updated. `auto`: as many as the device has memory for; planned at the start and, on a GPU,
-    checked by a pass over the longest samples. If not given, the whole share is one pass."""
+    before the weights are updated. `auto`: at most as many as the device has memory for; planned at the start and, on a
+    GPU, checked by a pass over the longest samples. With few shapes (`num_shapes`) the passes then differ in their
+    samples, so that little is padding. If not given, the whole share is one pass."""
     num_shapes: int | None = None
-    """Largest number of shapes (length of prompts, length of targets) that the micro-batches of a run are padded to;
-    they are chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
+    """Largest number of shapes (samples, length of prompts, length of targets) of the micro-batches of a run; they are
+    chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
     the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     reduce_dtype: Literal["fp32", "bf16"] | None = None
     """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of

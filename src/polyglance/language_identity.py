@@ -12,7 +12,7 @@ benchmarks/language_identity.py measures what is said here, docs/evaluation.md h
 import math
 import re
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from functools import cache
@@ -125,9 +125,13 @@ class LanguageIdentifier:
                 return None
         return best
 
-    def rank(self, text: str) -> dict[str, float]:
-        """Return how likely a text is in each language that is written in its script, in nats below the likeliest."""
-        possible = self._find_possible(text)
+    def rank(self, text: str, script: str | None = None) -> dict[str, float]:
+        """Return how likely a text is in each language that is written in its script, in nats below the likeliest.
+
+        Args:
+            script: what `find_script` finds; None: not yet looked for.
+        """
+        possible = self._find_possible(text, find_script(text) if script is None else script)
         if len(possible) < 2:
             return dict.fromkeys(possible, 0.0)
         words = find_words(text)
@@ -137,9 +141,8 @@ class LanguageIdentifier:
         best = max(ranks.values(), default=0.0)
         return {code: nats - best for code, nats in ranks.items()}
 
-    def _find_possible(self, text: str) -> tuple[str, ...]:
+    def _find_possible(self, text: str, script: str) -> tuple[str, ...]:
         """Return the languages at hand that are written in the script of a text."""
-        script = find_script(text)
         if script in ("Hani", "Hant"):  # the text decides whether it can be Japanese
             return tuple(code for code in self.languages if _is_written_in(code, script, text))
         if script not in self._possible:
@@ -174,7 +177,7 @@ def judge_language(text: str, code: str) -> Judgement:
     script = find_script(text)
     if not script:
         return Judgement("unclear", "", "")
-    ranks = _identifier_for(code).rank(text)
+    ranks = _identifier_for(code).rank(text, script)
     if code not in ranks or (script == "Hant" and _scripts(code)[0] == "Hans"):
         return _judge_another_script(text, code, script)
     if len(ranks) == 1:
@@ -214,7 +217,7 @@ def find_foreign_part(text: str, code: str) -> str:
         for start in range(0, max(len(words) - length, 0) + step, step)
     )
     for part in parts:
-        if sum(character.isalpha() for character in part) < _MIN_LETTERS_OF_PART:
+        if sum(map(str.isalpha, part)) < _MIN_LETTERS_OF_PART:
             continue
         found = judge_language(part, code)
         if found.verdict == "other":
@@ -255,17 +258,19 @@ def is_in_another_language(text: str, code: str) -> bool:
 
     Never for a short text, and for languages that the identifier does not know.
     """
-    num_letters = sum(character.isalpha() for character in text)
+    num_letters = sum(map(str.isalpha, text))
     if num_letters < (_MIN_LETTERS_OF_TEXT if text.isascii() else _MIN_LETTERS_OF_TEXT // 2):
         return False
     if not knows_language(code):
         return False
     words = text.split()
-    whole = judge_language(" ".join(words), code)
-    if whole.verdict != "other":
-        return False
-    halves = (judge_language(" ".join(words[start::2]), code) for start in (0, 1))
-    return all(half.verdict == "other" and half.language == whole.language for half in halves)
+    found: str | None = None
+    for some in (words[::2], words[1::2], words):  # a half takes half of the time, and shows most texts to be fine
+        judged = judge_language(" ".join(some), code)
+        if judged.verdict != "other" or found not in (None, judged.language):
+            return False
+        found = judged.language
+    return True
 
 
 def _without_addresses(text: str) -> str:
@@ -297,19 +302,18 @@ _NOTHING_FOUND = -1e30
 """py3langid's log-likelihoods of a text without a single n-gram that it knows are below this."""
 
 
-def _rank_by_library(words: Sequence[str], languages: Collection[str]) -> dict[str, float]:
+def _rank_by_library(words: Sequence[str], languages: tuple[str, ...]) -> dict[str, float]:
     """Return language -> log-likelihood of the different words by py3langid, up to a constant.
 
     One that it does not know has that of the best.
     """
-    names = {code: _library_code(code) for code in languages}
-    limited = _limit_library(frozenset(names.values()))
+    limited, names, unknown = _limit_library(languages)
     found = {} if limited is None else dict(limited.rank(f" {' '.join(dict.fromkeys(words))} "))
-    nats = {code: found[name] for code, name in names.items() if name in found}
+    nats = {code: found[name] for code, name in names.items()}
     best = max(nats.values(), default=0.0)
     if best < _NOTHING_FOUND:
         nats, best = dict.fromkeys(nats, 0.0), 0.0
-    nats |= dict.fromkeys((code for code in languages if code not in nats), best)
+    nats |= dict.fromkeys(unknown, best)
     if "mi" in nats:
         nats["mi"] = best + _maori_nats(words)
     return nats
@@ -328,14 +332,16 @@ def _load_library() -> Any:
 
 
 @cache
-def _limit_library(names: frozenset[str]) -> Any:
-    """The library's identifier, limited to those of some languages that it knows; None if it knows none."""
-    known = names & set(_load_library().labels)
-    if not known:
-        return None
+def _limit_library(languages: tuple[str, ...]) -> tuple[Any, Mapping[str, str], Sequence[str]]:
+    """The library's identifier, limited to those of some languages that it knows (None if it knows none); the codes of
+    these -> the library's; the others."""
+    known = set(_load_library().labels)
+    names = {code: name for code in languages if (name := _library_code(code)) in known}
+    if not names:
+        return None, {}, languages
     limited = copy(_load_library())
-    limited.set_languages(known)
-    return limited
+    limited.set_languages(names.values())
+    return limited, names, [code for code in languages if code not in names]
 
 
 _MAORI_WORD = re.compile("(?:(?:ng|wh|[hkmnprtw])?[aeiou\u0101\u0113\u012b\u014d\u016b])+")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext
 
@@ -52,19 +52,37 @@ def end_with_parent() -> None:
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def run_program(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run_program(
+    command: Sequence[str], *, should_stop: Callable[[], bool] = lambda: False, keep_open: Sequence[int] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; keep its standard error and drop its standard output.
 
     On Linux the program is sent SIGTERM if this process ends first.
+
+    Args:
+        should_stop: asked each second; the program is then sent SIGTERM once, and waited for.
+        keep_open: file descriptors that the program inherits.
     """
-    return subprocess.run(
+    with subprocess.Popen(
         command,
-        check=False,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        pass_fds=keep_open,
         preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
-    )
+    ) as process:
+        is_asked = False
+        while True:
+            try:
+                _, stderr = process.communicate(timeout=1.0)
+                return subprocess.CompletedProcess(command, process.returncode, None, stderr)
+            except subprocess.TimeoutExpired:
+                if not is_asked and should_stop():
+                    process.terminate()
+                    is_asked = True
+            except BaseException:
+                process.kill()
+                raise
 
 
 def _exit_after_parent() -> None:

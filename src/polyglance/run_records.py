@@ -36,6 +36,7 @@ __all__ = [
     "average_splits",
     "cells_from_json",
     "cells_to_json",
+    "measured_columns",
     "read_captions",
     "read_runs",
     "write_captions",
@@ -342,6 +343,38 @@ class RunRow:
         """Return the number in one of `NUMBER_COLUMNS`; NaN where it was not measured."""
         value = getattr(self, column)
         return math.nan if value is None else float(value)
+
+
+def measured_columns(record: LossRecord) -> dict[str, float | None]:
+    """Return the numbers of `RunRow` that are read off losses.json, by column."""
+    cells = record.cells.values()
+    scores = {
+        f"{name}{ending}": average_split(cells, "UC", _caption_score(name, variant))
+        for variant, ending in _ENDINGS.items()
+        for name in ("right_language", "exact_match", "attribute_accuracy", "cider")
+    }
+    return {
+        "T": record.initial_loss(),
+        "T_prefix": record.initial_loss("prefix"),
+        "UC": record.split_loss("UC"),
+        "UC_prefix": record.split_loss("UC", "prefix"),
+        "ST": record.split_loss("ST"),
+        "SC": record.split_loss("SC"),
+        "UC_shuffled": record.split_loss("UC", "shuffled"),
+        "UC_prefix_shuffled": record.split_loss("UC", "prefix_shuffled"),
+        "UC_bits_per_byte": average_split(cells, "UC", lambda cell: cell.losses["plain"].bits_per_byte),
+        "UC_first": average_split(cells, "UC", lambda cell: cell.losses["plain"].first_nats),
+        **scores,
+        "bleu": average_split(cells, "ST", lambda cell: cell.score("bleu")),
+        "disambiguation": average_split(cells, "ST", lambda cell: cell.disambiguation),
+    }
+
+
+_ENDINGS: Mapping[Variant, str] = {"plain": "", "prefix": "_prefix"}
+
+
+def _caption_score(name: str, variant: Variant) -> CellValue:
+    return lambda cell: cell.score(name, variant)
 
 
 RUN_COLUMNS = tuple(f.name for f in fields(RunRow))

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from polyglance.languages import language
 
-__all__ = ["count_scripts", "find_script", "is_in_another_script"]
+__all__ = ["count_scripts", "find_script", "is_in_another_script", "may_be_in_another_script"]
 
 _RANGES: Mapping[str, str] = MappingProxyType(
     {
@@ -45,6 +45,8 @@ _RANGES: Mapping[str, str] = MappingProxyType(
 )
 """Script (ISO 15924) -> its letters, for the scripts of `LANGUAGES`; `other`: those of the scripts that have none."""
 _SCRIPTS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType({"Hans": ("Hani",), "Jpan": ("Kana", "Hani")})
+_ASCII_OTHERS = bytes(byte for byte in range(0x80) if not chr(byte).isalpha())
+_BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _MAX_LATIN_LETTERS = 12
 """A text that is a name or a brand may be in Latin letters in every language."""
 _MIN_LETTERS = 4
@@ -58,8 +60,11 @@ _MIN_SHARE = 0.3
 
 def count_scripts(text: str) -> dict[str, int]:
     """Count the letters of a text by script (`Hani` for all Chinese characters)."""
-    counts: Counter[str] = Counter()
-    for character, number in Counter(text).items():
+    num_latin = len(text.encode("ascii", "ignore").translate(None, _ASCII_OTHERS))
+    if text.isascii():
+        return {"Latn": num_latin} if num_latin else {}
+    counts: Counter[str] = Counter({"Latn": num_latin})
+    for character, number in Counter("".join(_BEYOND_ASCII.findall(text))).items():
         counts[_script_of(character)] += number
     return {name: counts[name] for name in _RANGES if counts[name]}
 
@@ -97,8 +102,8 @@ def is_in_another_script(text: str, code: str) -> bool:
     Chinese is expected in simplified characters, Japanese with some kana.
     """
     script = language(code).script
-    if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
-        return False  # the letters of a declared language's script may not be known
+    if not may_be_in_another_script(text, code):
+        return False
     if _foreign(script).search(text) is not None:
         own = sum(len(_letters(name).findall(text)) for name in _own(script))
         foreign = len(_foreign(script).findall(text))
@@ -109,6 +114,29 @@ def is_in_another_script(text: str, code: str) -> bool:
     if script == "Hans":
         return _is_traditional(text) or _is_japanese(text)
     return script == "Jpan" and _is_chinese(text)
+
+
+def may_be_in_another_script(text: str, code: str) -> bool:
+    """Whether a text, or one of several that are joined, has to be looked at by `is_in_another_script`."""
+    script = language(code).script
+    if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
+        return False  # the letters of a declared language's script may not be known
+    if _foreign(script).search(text) is not None or script == "Jpan":
+        return True
+    return script == "Hans" and not _is_in_gb2312(text)
+
+
+def _is_in_gb2312(text: str) -> bool:
+    """Whether GB 2312 has all Chinese characters of a text; then not one of them is traditional."""
+    return _can_encode(text, "gb2312") or _can_encode("".join(_letters("Hani").findall(text)), "gb2312")
+
+
+def _can_encode(text: str, codec: str) -> bool:
+    try:
+        text.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 @cache
@@ -135,13 +163,9 @@ def _own(script: str) -> tuple[str, ...]:
 def _is_traditional(text: str) -> bool:
     """Whether Chinese characters are the traditional ones. GB 2312 has no character that was simplified, and Big5 has
     no simplified one: what only one of them has tells the two apart."""
-    characters = _letters("Hani").findall(text)
-    try:
-        "".join(characters).encode("gb2312")  # most texts: not one character is traditional
-    except UnicodeEncodeError:
-        pass
-    else:
+    if _is_in_gb2312(text):
         return False
+    characters = _letters("Hani").findall(text)
     sets = [_find_sets(character) for character in characters]
     only_big5 = sum("big5" in of and "gb2312" not in of for of in sets)
     only_gb2312 = sum("gb2312" in of and "big5" not in of for of in sets)

@@ -1,11 +1,12 @@
 """Answers of engines: what is no caption is refused with a reason, what is one is kept as it is."""
 
 import json
+import random
 
 import pytest
 from tests.data.sentences_of_all_languages import SENTENCES
 
-from polyglance.data.answers import clean_answer, find_answer_flaw
+from polyglance.data.answers import clean_answer, find_answer_flaw, has_loop
 from polyglance.engines.server import NoAnswer, _answer_text
 from polyglance.languages import LANGUAGES
 
@@ -113,3 +114,45 @@ def test_an_endpoint_says_that_an_answer_is_not_whole(reason: str, problem: str)
     with pytest.raises(NoAnswer, match=problem):
         _answer_text(body, must_be_whole=True)
     assert _answer_text(body, must_be_whole=False) == "A dog in"
+
+
+def _repeats_words(words: list[str], max_repeats: int) -> bool:
+    """What `has_loop` says of words, pair by pair."""
+    for period in range(1, min(30, len(words) // max_repeats) + 1):
+        alike, needed = 0, period * max_repeats - (period > 2)
+        for one, other in zip(words, words[period:], strict=False):
+            alike = alike + 1 if one == other else 0
+            if alike >= needed:
+                return True
+    return False
+
+
+def test_loops_of_words_are_those_that_a_look_at_every_pair_finds() -> None:
+    random_ = random.Random(0)
+    found = 0
+    for _ in range(4000):
+        words = random_.choices(
+            ["a", "b", "c", "dog", "cat", "runs"][: random_.randrange(2, 7)], k=random_.randrange(40)
+        )
+        start = random_.randrange(len(words) + 1)
+        words[start:start] = words[start : start + random_.randrange(1, 9)] * random_.randrange(4)
+        for max_repeats in (1, 2, 3):
+            expected = _repeats_words(words, max_repeats)
+            assert has_loop(" ".join(words), max_repeats) == expected, (words, max_repeats)
+            found += expected
+    assert 2000 < found < 10_000
+
+
+@pytest.mark.parametrize(
+    ("text", "is_loop"),
+    [
+        ("well aaaaaa", True),
+        ("x" + "abcd" * 6, True),
+        ("很" * 6, True),
+        ("well aaaaa 000000 ... ok", False),
+        ("abcd" * 5, False),
+        ("a a", False),
+    ],
+)
+def test_signs_that_are_there_six_times(text: str, is_loop: bool) -> None:
+    assert has_loop(text, 2) == is_loop

@@ -363,3 +363,9 @@ def test_any_text_can_be_checked(source: str, candidate: str, context: str, code
         assert isinstance(made, Translated)
         if config is not PUBLISHED and made.text is not None and not context and reason is not None:
             assert made.text != candidate, "what has a flaw is not taken"
+
+
+def test_more_repeats_may_be_allowed() -> None:
+    source, answer = "A dog runs very very far.", "Ein Hund läuft sehr sehr sehr weit."
+    assert find_flaw(answer, source, language="de", config=CHECKED) == "repetition"
+    assert find_flaw(answer, source, language="de", config=replace(CHECKED, max_repeats=3)) is None

@@ -1,6 +1,6 @@
 """The model family under transformers' common model tests; benchmarks/transformers_common_tests.py runs it.
 
-`library_tests` is the folder `tests` of the installed version of transformers.
+`tests` is here the folder `tests` of the installed version of transformers.
 """
 
 import copy
@@ -8,12 +8,14 @@ import unittest
 from typing import Any
 
 import torch
-from library_tests.generation.test_utils import GenerationTesterMixin
-from library_tests.test_modeling_common import ModelTesterMixin
 from small_models import IDS, tiny_bart, tiny_gemma, tiny_vision
+from tests.generation.test_utils import GenerationTesterMixin
+from tests.test_modeling_common import ModelTesterMixin
 
 from polyglance.model import Polyglance, PolyglanceConfig
 
+Polyglance._can_compile_fullgraph = True  # the library runs its tests of static caches and compiled steps for such
+# classes only. The class itself leaves it off: on a GPU, `generate` would compile static caches without being asked.
 WIDTH = 32
 """Width of encoder and decoder: the common tests give both the embeddings of one table."""
 

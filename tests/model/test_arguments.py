@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from small_models import batch_for, lively_model, tiny_model
+from small_models import IDS, batch_for, lively_model, tiny_bart, tiny_model, tiny_vision
 from transformers.cache_utils import QuantizedCache
 
+from polyglance.model import Polyglance, PolyglanceConfig, decoding
 from polyglance.model.cache import CACHE_ARGUMENT, make_cache
+from polyglance.model.decoding import decode_ids
 
 START = torch.full((5, 1), 2)
 
@@ -124,6 +126,24 @@ def test_caches_of_transformers(decoder: str, kind: str) -> None:
         options, batch, start = {"prompt_lookup_num_tokens": 2}, {k: v[:1] for k, v in batch.items()}, start[:1]
     expected = model.generate(**batch, decoder_input_ids=start, max_new_tokens=10, use_cache=False)
     assert torch.equal(model.generate(**batch, decoder_input_ids=start, max_new_tokens=10, **options), expected)
+
+
+@torch.no_grad()
+def test_a_bart_decoder_of_other_sizes_than_the_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A BART configuration's `num_hidden_layers` and `num_attention_heads` are its encoder's."""
+    decoder = tiny_bart(vocab_size=13, decoder_layers=3, decoder_attention_heads=2, **IDS)
+    config = PolyglanceConfig(tiny_vision(), tiny_bart(vocab_size=13), decoder)
+    assert (config.num_hidden_layers, config.num_attention_heads, config.hidden_size) == (3, 2, 32)
+    model = Polyglance(config).eval()
+    batch = batch_for(model)
+    expected = model.generate(**batch, max_new_tokens=8, use_cache=False)
+    for options in ({"cache_implementation": "static"}, {"cache_implementation": "dynamic"}, {"logits_to_keep": 0}):
+        assert torch.equal(model.generate(**batch, max_new_tokens=8, **options), expected), options
+    states, mask = model.encode(**batch)
+    for in_buckets in (False, True):
+        monkeypatch.setattr(decoding, "_use_buckets", lambda device, answer=in_buckets: answer)
+        ids = decode_ids(model, states, mask, expected[:, :1], max_new_tokens=8)
+        assert torch.equal(ids, expected)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ from small_models import batch_for, tiny_model
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from polyglance.mixture.collate import find_places
 from polyglance.model import loss
 from polyglance.model.loss import IGNORED, token_nats
 
@@ -171,3 +172,34 @@ def test_losses_of_a_model_are_the_same_with_and_without_logits(decoder: str, mo
             if got is not None:
                 torch.testing.assert_close(got, wanted, rtol=1e-4, atol=1e-6)
     assert model(**batch, labels=torch.full((2, 3), IGNORED)).loss.isnan(), "the mean over no token"
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_only_positions_that_count_go_through_the_head_of_an_accelerator(softcap: float | None) -> None:
+    """Values and gradients are those of all positions; the head takes a share of the products."""
+    torch.manual_seed(0)
+    hidden = torch.randn(40, 32, 8, dtype=torch.float64, requires_grad=True)
+    head = torch.randn(20, 8, dtype=torch.float64, requires_grad=True)
+    labels = torch.randint(20, (40, 32))
+    labels[torch.arange(32) >= torch.randint(1, 20, (40, 1))] = IGNORED
+    places = find_places(labels)
+    num_counted = int((labels != IGNORED).sum())
+    assert num_counted <= len(places) < num_counted + 128
+    assert len(set(places.tolist())) == len(places)
+    results, flops = [], []
+    for chosen in (None, places):
+        with FlopCounterMode(display=False) as counter:
+            nats = token_nats(hidden, head, labels, softcap=softcap, backend="blocked", places=chosen)
+            results.append((nats, *torch.autograd.grad((nats * torch.arange(32)).sum(), (hidden, head))))
+        flops.append(counter.get_total_flops())
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected)
+    assert flops[1] * labels.numel() == flops[0] * len(places)
+
+
+@given(counted=st.lists(st.integers(0, 30), min_size=1, max_size=30))
+def test_places_are_all_that_count(counted: list[int]) -> None:
+    labels = torch.where(torch.arange(30) < torch.tensor(counted)[:, None], 1, IGNORED)
+    places = find_places(labels)
+    assert set((labels.flatten() != IGNORED).nonzero()[:, 0].tolist()) <= set(places.tolist())
+    assert len(places) in (labels.numel(), 128 * max(1, -(-sum(counted) // 128)))

@@ -54,7 +54,7 @@ def test_errors_and_intervals(folder: Path) -> None:
     checked = check_predictions(study)
     assert [one.error for one in checked] == [pytest.approx(0.1), pytest.approx(-0.3), pytest.approx(0.0)]
     assert [one.is_inside for one in checked] == [True, False, None]
-    assert describe_predictions(study, checked) == (
+    assert describe_predictions(study.predictions, checked) == (
         "From scratch, unseen captioning after the prefix: median error 20 % (2 predicted from 10 smaller ones); "
         "1 of 2 intervals hold what was measured. Law: additive(P, S), which was best at predicting smaller corners of "
         "the grid: off by a factor of 1.28, and product(P, S, T) by 1.65.",

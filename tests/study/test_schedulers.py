@@ -1,13 +1,15 @@
 """The order of jobs, and the time that it is expected to take."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from polyglance.study.costs import estimate_s
+from polyglance.study.ending import EndedJob, Ending
 from polyglance.study.jobs import Job
-from polyglance.study.schedulers import EndedJob, run_jobs
+from polyglance.study.schedulers import run_jobs
 
 
 def job(name: str, *needs: str) -> Job:
@@ -19,10 +21,10 @@ SECONDS = {"data": 1.0, "short": 2.0, "start": 3.0, "long": 7.0, "other": 4.0}
 
 
 class Recorder:
-    """Ends the job that was started last; `broken` fails, alone or not."""
+    """Ends the job that was started last; `broken` does not end well, as often as `endings` has ways for it."""
 
-    def __init__(self, num_slots: int, broken: str = "", *, is_alone: bool = False) -> None:
-        self.num_slots, self.broken, self.is_alone = num_slots, broken, is_alone
+    def __init__(self, num_slots: int, broken: str = "", endings: Sequence[tuple[Ending, int]] = ()) -> None:
+        self.num_slots, self.broken, self.endings = num_slots, broken, list(endings)
         self.started: list[str] = []
         self.running: list[Job] = []
 
@@ -33,20 +35,25 @@ class Recorder:
 
     def wait(self) -> list[EndedJob]:
         ended = self.running.pop()
-        problem = "no disk" if ended.id == self.broken else ""
-        return [EndedJob(job=ended, seconds=1.5, problem=problem, is_alone=self.is_alone)]
+        if ended.id != self.broken or not self.endings:
+            return [EndedJob(job=ended, seconds=1.5)]
+        ending, step = self.endings.pop(0)
+        return [EndedJob(job=ended, ending=ending, problem="no disk", step=step)]
+
+    def cancel(self) -> None:
+        raise AssertionError("no job is cancelled")
 
 
 def test_the_longest_chain_is_first_and_needs_are_kept() -> None:
     recorder = Recorder(num_slots=1)
     times: dict[str, float] = {}
-    run_jobs(JOBS, recorder, done=set(), seconds=SECONDS, on_done=lambda job, seconds: times.update({job.id: seconds}))
+    run_jobs(JOBS, recorder, done=set(), seconds=SECONDS, on_done=lambda e: times.update({e.job.id: e.seconds}))
     assert recorder.started == ["data", "start", "long", "other", "short"]
     assert times == dict.fromkeys(SECONDS, 1.5)
 
 
 def test_after_a_failure_no_job_is_started_and_running_ones_are_waited_for() -> None:
-    recorder = Recorder(num_slots=2, broken="short")
+    recorder = Recorder(num_slots=2, broken="short", endings=[("refused", 0)])
     with pytest.raises(ValueError, match="no disk"):
         run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS)
     assert recorder.started == ["start", "short"]
@@ -54,7 +61,7 @@ def test_after_a_failure_no_job_is_started_and_running_ones_are_waited_for() -> 
 
 
 def test_a_job_that_fails_alone_stops_only_those_that_need_it() -> None:
-    recorder = Recorder(num_slots=2, broken="start", is_alone=True)
+    recorder = Recorder(num_slots=2, broken="start", endings=[("failed", 0)])
     failed = run_jobs(JOBS, recorder, done=set(), seconds=SECONDS)
     assert recorder.started == ["data", "start", "short"]
     assert failed == {
@@ -66,10 +73,32 @@ def test_a_job_that_fails_alone_stops_only_those_that_need_it() -> None:
 
 def test_a_job_waits_for_those_it_comes_after_but_does_not_fail_with_them() -> None:
     late = replace(job("late", "data"), after=("start", "short"))
-    recorder = Recorder(num_slots=1, broken="start", is_alone=True)
+    recorder = Recorder(num_slots=1, broken="start", endings=[("failed", 0)])
     failed = run_jobs((*JOBS[:3], late), recorder, done=set(), seconds={**SECONDS, "late": 100.0})
     assert recorder.started == ["data", "start", "short", "late"]
     assert failed == {"start": "no disk"}
+
+
+def test_a_job_that_died_is_tried_again_before_those_behind_it_and_given_up_after_its_retries() -> None:
+    said: list[str] = []
+    recorder = Recorder(num_slots=1, broken="start", endings=[("died", 0)] * 2)
+    assert run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS, retries=2, on_retry=said.append) == {}
+    assert recorder.started == ["start", "start", "start", "long", "other", "short"]
+    assert said == [f"no disk; it goes on from its last checkpoint (retry {n} of 2)" for n in (1, 2)]
+    recorder = Recorder(num_slots=1, broken="start", endings=[("died", 0)] * 3)
+    failed = run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS, retries=2)
+    assert recorder.started == ["start", "start", "start", "short"]
+    assert failed["start"] == "no disk; given up after 2 retries (cluster.retries)"
+    assert failed["long"] == "long: needs start, which failed"
+
+
+def test_a_job_that_was_stopped_goes_on_as_long_as_it_comes_further() -> None:
+    further: list[tuple[Ending, int]] = [("stopped", step) for step in (5, 10, 15)]
+    recorder = Recorder(num_slots=1, broken="start", endings=further)
+    assert run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS) == {}
+    recorder = Recorder(num_slots=1, broken="start", endings=[*further, ("stopped", 15), ("stopped", 20)])
+    failed = run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS)
+    assert failed["start"] == "no disk; given up after 0 retries (cluster.retries)"
 
 
 @pytest.mark.parametrize(("num_slots", "expected"), [(1, 17.0), (2, 11.0), (3, 11.0)])

@@ -12,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.distributed import Runtime, RuntimeConfig
+from polyglance.mixture import dataset
+from polyglance.mixture import passes as passes_module
+from polyglance.mixture.passes import Pass
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.training_setup import find_divisors
@@ -62,6 +65,26 @@ def test_the_size_follows_the_memory_and_a_run_that_goes_on_keeps_it(
     monkeypatch.undo()
     train(config, tmp_path / "new")
     assert read_record(tmp_path / "new")["micro_batch_size"] == 8
+
+
+def test_a_run_whose_passes_differ_goes_on_with_them_bit_for_bit(
+    config: TrainConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, and although another version would plan them otherwise. Another run plans its own."""
+    monkeypatch.setattr(passes_module, "_PASS_POSITIONS", 10)  # or such small steps would be one pass
+    engine = replace(config.engine, num_shapes=6)
+    config = replace(config, engine=engine, mixture=replace(config.mixture, batch_size=32), num_samples=32 * 12)
+    train(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "stopped", hooks=stop_after(5))
+    passes = json.loads((tmp_path / "whole" / "passes.json").read_text())["passes"]
+    assert len(passes) > 1
+    monkeypatch.setattr(dataset, "plan_passes", lambda *args, **options: (Pass(16, 96, 64),) * 2)
+    train(config, tmp_path / "stopped")
+    assert_identical(tmp_path / "stopped", tmp_path / "whole")
+    with pytest.raises(Stopped):
+        train(config, tmp_path / "other", hooks=stop_after(2))
+    assert json.loads((tmp_path / "other" / "passes.json").read_text())["passes"] == [[16, 96, 64]] * 2
 
 
 @given(share=st.integers(1, 500), fits=st.integers(1, 500), planned=st.integers(0, 30))

@@ -63,6 +63,7 @@ def make_batch(num_samples: int, *, device: str, features: torch.Tensor | None =
             labels=torch.ones(num_samples, 16, dtype=torch.long),
             cell=np.zeros(num_samples, dtype=np.int64),
             features=features,
+            places=torch.arange(num_samples * 8),
         )
 
 

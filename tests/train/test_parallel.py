@@ -5,14 +5,17 @@ as a real gradient would. The runs here have an eps that is larger than such ent
 losses.
 """
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from polyglance.config import save
+from polyglance.config import load, save
 from polyglance.distributed import RuntimeConfig
+from polyglance.mixture import passes as passes_module
+from polyglance.mixture.config import MixtureConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.train.config import StartConfig, TrainConfig, VisionCacheConfig
@@ -42,11 +45,24 @@ def config(world: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathF
     )
 
 
+def make_planned(config: TrainConfig, start: Path, tokenizer_path: Path) -> TrainConfig:
+    """Make a run whose passes differ in their samples. Without dropout, which differs with the division."""
+    checkpoint = write_checkpoint(start, tokenizer_path, dropout=0.0)
+    return replace(
+        config,
+        start=StartConfig(checkpoint=checkpoint, trained="published"),
+        mixture=MixtureConfig(batch_size=32),
+        engine=RuntimeConfig(device="cpu", micro_batch_size="auto", num_shapes=6),
+        num_samples=32 * NUM_STEPS,
+    )
+
+
 @pytest.fixture(scope="module")
-def folder(config: TrainConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(config: TrainConfig, tokenizer_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The runs of two processes, and the same run in one process."""
     folder = tmp_path_factory.mktemp("runs")
     save(config, folder / "run.toml")
+    save(make_planned(config, folder / "start", tokenizer_path), folder / "planned.toml")
     train(config, folder / "single")
     with pytest.raises(Stopped):
         train(config, folder / "continued", hooks=stop_after(3))
@@ -132,6 +148,21 @@ def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path
     few_shapes = RuntimeConfig(device="cpu", micro_batch_size=2, num_shapes=3)
     train(replace(config, engine=few_shapes), tmp_path / "padded")
     assert_same(config, tmp_path / "padded", tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_passes_that_differ_in_their_samples_make_the_same_step(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one process, and in two of either kind, whose passes are others; as in one pass."""
+    monkeypatch.setattr(passes_module, "_PASS_POSITIONS", 10)  # as in the two processes
+    config = load(TrainConfig, folder / "planned.toml")
+    train(config, tmp_path / "planned")
+    train(replace(config, engine=RuntimeConfig(device="cpu")), tmp_path / "one")
+    for run in (tmp_path / "planned", folder / "planned-ddp", folder / "planned-fsdp"):
+        passes = json.loads((run / "passes.json").read_text())["passes"]
+        assert len({samples for samples, *_ in passes}) > 1
+        assert_same(config, run, tmp_path / "one")
 
 
 def test_layers_are_the_units_of_sharding_and_recomputing() -> None:

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from polyglance.config import load
 from polyglance.distributed import RuntimeConfig
+from polyglance.mixture import passes
 from polyglance.train.config import TrainConfig
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
@@ -31,6 +32,10 @@ def main(folder: Path) -> None:
         run = folder / f"{engine.strategy}-stopped"
         with pytest.raises(Stopped, match="stopped after step 4,"):
             train(replace(config, engine=engine), run, hooks=stop_after(4))
+    planned = load(TrainConfig, folder / "planned.toml")
+    passes._PASS_POSITIONS = 10  # or such small steps would be one pass
+    for strategy in ("ddp", "fsdp"):
+        train(replace(planned, engine=replace(planned.engine, strategy=strategy)), folder / f"planned-{strategy}")
     dist.destroy_process_group()
 
 

@@ -78,6 +78,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("study", "plan"): "study:plan",
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
+        ("study", "serve"): "study:serve",
         ("study", "report"): "study:write_report",
         ("verify",): "verify:verify",
     }

@@ -1,7 +1,8 @@
-"""`polyglance study plan | run | status | report`."""
+"""`polyglance study plan | run | status | serve | report`."""
 
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
@@ -11,15 +12,23 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from tyro.conf import Positional
 
-from polyglance.cli.options import Settings
+from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
+from polyglance.study.serve_config import ServeConfig
+from polyglance.study.simulation_config import SimulatedClusterConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
-__all__ = ["plan", "run", "show_status", "write_report"]
+__all__ = ["plan", "run", "serve", "show_status", "write_report"]
 
 
-def plan(config: Positional[Path], set_: Settings = (), workers: int | None = None, json: bool = False) -> None:
-    """Print the grid with P, F, C, S, time and memory before anything is trained.
+def plan(
+    config: Positional[Path],
+    options: Options[SimulatedClusterConfig],
+    set_: Settings = (),
+    workers: int | None = None,
+    json: bool = False,
+) -> None:
+    """Print the grid with P, F, C, S, time and memory before anything is trained; with --cluster, its course there.
 
     Args:
         config: The study's TOML file.
@@ -29,12 +38,13 @@ def plan(config: Positional[Path], set_: Settings = (), workers: int | None = No
     """
     from polyglance.study import plan_study
 
-    show(plan_study(_load_study(config, set_), workers=workers), json, _make_plan_table)
+    show(plan_study(_load_study(config, set_), workers=workers, cluster=options), json, _make_plan_table)
 
 
 def run(
     config: Positional[Path],
     set_: Settings = (),
+    on: str = "local",
     workers: int | None = None,
     dry_run: bool = False,
     json: bool = False,
@@ -45,33 +55,57 @@ def run(
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at the same time; as many as there are cores if not given.
+        on: Place of the jobs: local, ray (the cluster of this machine, or that of RAY_ADDRESS), ray://HOST:PORT or
+            slurm; [cluster] in the file says what each job asks for.
+        workers: Jobs at the same time. If not given, as many as there are cores, or as the cluster has room for.
         dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
     if dry_run:
-        plan(config, set_, workers, json)
+        plan(config, SimulatedClusterConfig(), set_, workers, json)
         return
     from polyglance.study import run_study
 
     study = _load_study(config, set_)
-    result = run_study(study, workers=workers, say=lambda line: print(line, file=sys.stderr, flush=True))
+    result = run_study(study, workers=workers, on=on, say=lambda line: print(line, file=sys.stderr, flush=True))
     show(result, json, _describe_run)
     if result.failed:
         raise SystemExit(NOT_FINITE_EXIT_CODE)
 
 
-def show_status(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+def show_status(config: Positional[Path], set_: Settings = (), page: Path | None = None, json: bool = False) -> None:
     """Print how far the study is.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
+        page: File that gets the page of `study serve`, as it is now: states, losses, predictions, hours and money.
         json: Print the result as JSON.
     """
     from polyglance.study import read_study_status
 
-    show(read_study_status(_load_study(config, set_)), json, _make_status_table)
+    study = _load_study(config, set_)
+    if page is not None:
+        from polyglance.study.progress import write_progress_page
+
+        write_progress_page(study, page)
+    show(read_study_status(study), json, _make_status_table)
+
+
+def serve(config: Positional[Path], options: Options[ServeConfig], set_: Settings = ()) -> None:
+    """Show a live page of the study, read-only: runs, losses as they come, predictions, hours and money. Ends with
+    Ctrl-C.
+
+    Args:
+        config: The study's TOML file.
+        set_: Override a setting of the file.
+    """
+    from polyglance.study.serve import open_server
+
+    with open_server(_load_study(config, set_), options) as server:
+        print(server.address, flush=True)
+        with suppress(KeyboardInterrupt):
+            server.serve_forever()
 
 
 def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
@@ -132,7 +166,32 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
     lines += [f"{size}: {how}" for size, how in plan.strategies.items()]
     lines += [f"{size}: {rate}" for size, rate in plan.rates.items()]
     lines += plan.notes
-    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    "))]
+    lines += [] if plan.cluster is None else ["", *_describe_cluster(plan.cluster)]
+    return [table, "\n".join(line for text in lines for line in wrap(text, 100, subsequent_indent="    ") or [""])]
+
+
+def _describe_cluster(cluster: Any) -> list[str]:
+    """Say how a study goes on a cluster, what that costs, what limits it, and what this rests on."""
+    shortest, longest = cluster.wall_hours_range
+    spread = f" ({shortest:,.1f} to {longest:,.1f} in the trials)" if longest > shortest else ""
+    parts = {
+        "work": cluster.work_gpu_hours,
+        "done again": cluster.lost_gpu_hours,
+        "checkpoints": cluster.checkpoint_gpu_hours,
+        "starting": cluster.start_gpu_hours,
+    }
+    money = ""
+    if cluster.money is not None:
+        money = f", {cluster.money:,.0f} {cluster.currency}; the whole cluster: {cluster.reserved_money:,.0f}"
+    return [
+        f"simulated on {cluster.cluster}, {cluster.places} runs of {cluster.gpus_per_run} GPUs at a time: "
+        f"{cluster.wall_hours:,.1f} hours{spread}, {cluster.utilisation:.0%} of the GPUs used",
+        f"{cluster.gpu_hours:,.0f} GPU hours{money}",
+        f"of them {', '.join(f'{name} {hours:,.1f}' for name, hours in parts.items())}; "
+        f"{cluster.preemptions:,.1f} preemptions",
+        *(f"limited by {limit}" if cluster.gpu_hours else limit for limit in cluster.limits),
+        *cluster.assumptions,
+    ]
 
 
 def _compare_schedules(plan: Any) -> str:

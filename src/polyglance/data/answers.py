@@ -5,6 +5,7 @@ about the form of an answer; `benchmarks/answer_checks.py` measures how many tex
 """
 
 import re
+from operator import eq
 
 from polyglance.data.cleaning import find_flaw, one_line
 from polyglance.data.sentences import add_end_mark, split_sentences
@@ -36,7 +37,7 @@ _TASK = (
 )
 """Deeds that a model says it cannot do. People who "can't wait" or "couldn't believe it" speak of something else."""
 _REFUSAL = re.compile(
-    rf"^(?:(?:i{_APOSTROPHE}m|i am|we{_APOSTROPHE}re) (?:very |so |really |truly )?(?:unable|not able) to\b"
+    rf"(?:(?:i{_APOSTROPHE}m|i am|we{_APOSTROPHE}re) (?:very |so |really |truly )?(?:unable|not able) to\b"
     rf"|(?:i{_APOSTROPHE}m |i am |we{_APOSTROPHE}re )?(?:very |so |really |truly )?sorry[,.!;:]? "
     rf"(?:but\b|i (?:can|could|am (?:un|not )able|(?:do not|don{_APOSTROPHE}t) have|won{_APOSTROPHE}t)|for (?:any|the) "
     rf"|as an\b|this (?:image|request)|there is no\b|the image)"
@@ -55,13 +56,18 @@ _REFUSAL = re.compile(
     r"|lo siento,? (?:pero|no puedo)|lamento (?:no poder|que no|informar)"
     r"|\u0438\u0437\u0432\u0438\u043d\u0438\u0442\u0435, (?:\u043d\u043e|\u044f \u043d\u0435)\b"
     r"|\u043a \u0441\u043e\u0436\u0430\u043b\u0435\u043d\u0438\u044e, \u044f\b"
-    r"|(?:\u5f88)?\u62b1\u6b49[\uff0c,]?\s*(?:\u6211|\u4f46)|\u5bf9\u4e0d\u8d77\uff0c\u6211(?:\u65e0\u6cd5|\u4e0d\u80fd))"
-    r"|\bas an ai (?:language )?(?:model|assistant)\b"
-    rf"|\b(?:cannot|can{_APOSTROPHE}t) (?:assist|help)(?: you)? with (?:that|this)\b",
+    r"|(?:\u5f88)?\u62b1\u6b49[\uff0c,]?\s*(?:\u6211|\u4f46)|\u5bf9\u4e0d\u8d77\uff0c\u6211(?:\u65e0\u6cd5|\u4e0d\u80fd))",
+    re.IGNORECASE,
+)
+"""A refusal at the beginning of an answer."""
+_REFUSAL_INSIDE = re.compile(
+    r"\b(?:as an ai (?:language )?(?:model|assistant)"
+    rf"|(?:cannot|can{_APOSTROPHE}t) (?:assist|help)(?: you)? with (?:that|this))\b",
     re.IGNORECASE,
 )
 _TABLE = re.compile(r"\|\s*:?-{3,}|^\s*\|.*\|.*\|", re.MULTILINE)
 _SIGN_LOOP = re.compile(r"([^\s\d]{1,12}?)\1{5,}")
+_LONG_RUN = re.compile(r"[^\s\d]{12,}")
 _TOKEN = re.compile(
     r"[A-Za-z\u00c0-\u024f\u0400-\u04ff\u1e00-\u1eff]+|[\u0370-\u03ff\u0590-\u0e7f\u1f00-\u1fff\uac00-\ud7af]+|\d+|[^\W\d_]"
 )
@@ -74,6 +80,8 @@ _MAX_CHARACTERS = 4000
 
 def drop_reasoning(answer: str) -> str:
     """Remove what a model thought before it answered, and special tokens of its tokeniser."""
+    if "<" not in answer:
+        return answer.strip()
     return _SPECIAL.sub(" ", _END_OF_REASONING.sub("", _REASONING.sub(" ", answer))).strip()
 
 
@@ -84,8 +92,9 @@ def clean_answer(answer: str, source: str = "") -> str:
         source: English text that was translated; quotation marks around the whole of it are its own.
     """
     text = drop_reasoning(answer)
-    text = _FENCE.sub("", text).strip()
-    text = _EMPHASIS.sub(lambda match: match[2] or match[3], _LINE_MARKS.sub("", text))
+    text = _LINE_MARKS.sub("", _FENCE.sub("", text).strip() if "```" in text else text)
+    if "*" in text or "__" in text:
+        text = _EMPHASIS.sub(lambda match: match[2] or match[3], text)
     text = one_line(_LEAD_IN.sub("", text))
     quotes = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb"}
     is_quoted = len(text) > 2 and quotes.get(text[0]) == text[-1] and source[:1] not in quotes
@@ -94,24 +103,27 @@ def clean_answer(answer: str, source: str = "") -> str:
     return re.sub(r"[ \t]{2,}", " ", text)
 
 
-def find_answer_flaw(answer: str, code: str, *, style: Style | None = None, source: str = "") -> str | None:
+def find_answer_flaw(
+    answer: str, code: str, *, style: Style | None = None, source: str = "", max_repeats: int | None = 2
+) -> str | None:
     """Say what shows that a cleaned answer is no text of an image in the language; None if nothing does.
 
     Args:
         style: style that was asked for; one of several sentences has to end with a mark.
         source: English text that was translated; what it has itself is no flaw.
+        max_repeats: number of times in a row that the same words may appear; None: the caller has looked for that.
     """
     if not answer.strip():
         return "empty"
     if _LEFT_OVER.search(answer):
         return "reasoning without an end"
-    if _REFUSAL.search(answer) and not _REFUSAL.search(source):
+    if _is_refusal(answer) and not _is_refusal(source):
         return "refusal"
-    if _TABLE.search(answer) and not _TABLE.search(source):
+    if "|" in answer and _TABLE.search(answer) and not _TABLE.search(source):
         return "a table"
     if len(answer) > max(_MAX_CHARACTERS, 4 * len(source)):
         return "too long"
-    if has_loop(answer, 2) and not has_loop(source, 2):
+    if max_repeats is not None and has_loop(answer, max_repeats) and not has_loop(source, max_repeats):
         return "repetition"
     if flaw := find_flaw(answer, code):
         return "wrong script" if flaw.startswith("in another script") else flaw
@@ -123,13 +135,27 @@ def find_answer_flaw(answer: str, code: str, *, style: Style | None = None, sour
 
 def has_loop(text: str, max_repeats: int) -> bool:
     """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
-    if _SIGN_LOOP.search(text):
+    if _has_sign_loop(text):
         return True
     tokens = _TOKEN.findall(text.lower())
+    triples = [*zip(tokens, tokens[1:], tokens[2:], strict=False)]
+    num_again = len(triples) - len(set(triples))
     for period in range(1, min(_MAX_PERIOD_WORDS, len(tokens) // max_repeats) + 1):
-        alike, needed = 0, period * max_repeats - (period > 2)
-        for one, other in zip(tokens, tokens[period:], strict=False):
-            alike = alike + 1 if one == other else 0
-            if alike >= needed:
-                return True
+        needed = period * max_repeats - (period > 2)
+        if needed - 2 > num_again:  # so many triples would be there again
+            return False
+        if bytes([1]) * needed in bytes(map(eq, tokens, tokens[period:])):
+            return True
     return False
+
+
+def _has_sign_loop(text: str) -> bool:
+    """Whether up to twelve signs without spaces or digits are there six times in a row. Two signs or more take a run of
+    twelve, which few words have."""
+    if any(sign * 6 in text for sign in set(text)) and _SIGN_LOOP.search(text):
+        return True
+    return any(_SIGN_LOOP.search(run) for run in _LONG_RUN.findall(text))
+
+
+def _is_refusal(text: str) -> bool:
+    return _REFUSAL.match(text) is not None or _REFUSAL_INSIDE.search(text) is not None

@@ -30,10 +30,11 @@ def find_content(texts: Sequence[str]) -> str:
 def _find_kind(text: str) -> str:
     if _NUMBER.fullmatch(text) or text.lower() in ("true", "false", "nan", "null", "none", "n/a"):
         return "numbers"
-    if _ADDRESS.fullmatch(text):
-        return "addresses"
-    if _PATH.fullmatch(text) and not text.endswith("."):
-        return "paths"
-    if len(text) > 2 and _NAME.fullmatch(text):
-        return "names"
-    return "text" if any(character.isalpha() for character in text) else "numbers"
+    if len(text.split(None, 1)) < 2:  # none of these has a space
+        if _ADDRESS.fullmatch(text):
+            return "addresses"
+        if _PATH.fullmatch(text) and not text.endswith("."):
+            return "paths"
+        if len(text) > 2 and _NAME.fullmatch(text):
+            return "names"
+    return "text" if any(map(str.isalpha, text)) else "numbers"

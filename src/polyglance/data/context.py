@@ -8,8 +8,10 @@ section 2.6); `checked` accepts a translation only without such flaws, and tries
 
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import chain, islice
 from typing import Literal
 
@@ -154,17 +156,21 @@ def find_flaw(
     """
     if not candidate.strip():
         return "empty"
-    if _share_of_other_scripts(candidate, source, language) > config.max_other_script:
+    sentences = split_sentences(source, SOURCE_LANGUAGE)
+    words = [_WORD.findall(sentence) for sentence in sentences]
+    if _share_of_other_scripts(candidate, chain.from_iterable(words), language) > config.max_other_script:
         return "wrong script"
     if has_loop(candidate, config.max_repeats) and not has_loop(source, config.max_repeats):
         return "repetition"
-    if language != SOURCE_LANGUAGE and _has_copied_words(candidate, source, context, config.max_copied_words):
+    if context:
+        words += [_WORD.findall(sentence) for sentence in split_sentences(context, SOURCE_LANGUAGE)]
+    if language != SOURCE_LANGUAGE and _has_copied_words(candidate, words, config.max_copied_words):
         return "English words copied"
-    if flaw := find_answer_flaw(candidate, language, source=source):
+    if flaw := find_answer_flaw(candidate, language, source=source, max_repeats=None):
         return flaw
     if context and any(candidate.count(sign) > source.count(sign) for sign in "(#"):
         return "context copied"
-    num_more = len(split_sentences(candidate, language)) - len(split_sentences(source, SOURCE_LANGUAGE))
+    num_more = len(split_sentences(candidate, language)) - len(sentences)
     if num_more and marks_sentences(language):
         return "more sentences" if num_more > 0 else "fewer sentences"
     as_english = len(candidate) / _LENGTH_RATIOS.get(language, 1.0)
@@ -266,25 +272,36 @@ def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Fail
     return join_sentences([add_end_mark(text, language) for text in texts], language)
 
 
-def _share_of_other_scripts(candidate: str, source: str, language: str) -> float:
-    """Share of a text's letters that belong to another script than the language's, without names of the source."""
+def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str) -> float:
+    """Share of a text's letters that belong to another script than the language's, without names of the source, whose
+    words are given."""
     scripts = _SCRIPTS[language_of(language).script]
     text = candidate
-    for name in {word for word in _WORD.findall(source) if not word.islower()}:
-        text = re.sub(rf"(?<![A-Za-z]){re.escape(name)}(?![A-Za-z])", " ", text)
-    letters = [sign for sign in text if sign.isalpha()]
+    for name in {word for word in words if not word.islower()}:
+        if name in text:
+            text = re.sub(rf"(?<![A-Za-z]){re.escape(name)}(?![A-Za-z])", " ", text)
+    letters = {sign: number for sign, number in Counter(text).items() if sign.isalpha()}
     if not letters:  # nothing but names and numbers
         return float(len(_WORD.findall(candidate)) > _MAX_NAMES)
-    return sum(unicodedata.name(sign, "").split(" ")[0] not in scripts for sign in letters) / len(letters)
+    num_other = sum(number for sign, number in letters.items() if _first_word_of_name(sign) not in scripts)
+    return num_other / sum(letters.values())
 
 
-def _has_copied_words(candidate: str, source: str, context: str, max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words from its input, names and numbers not counted."""
-    inputs = [sentence for text in (source, context) for sentence in split_sentences(text, SOURCE_LANGUAGE)]
-    read = [_WORD.findall(sentence) for sentence in inputs]
-    names = {word.lower() for words in read for number, word in enumerate(words) if not word.islower() and number}
-    plain = [[word.lower() for word in words if word.lower() not in names] for words in read]
-    written = [word for word in _WORD.findall(candidate.lower()) if word not in names]
+@lru_cache(maxsize=2**16)
+def _first_word_of_name(sign: str) -> str:
+    """First word of a character's Unicode name, which for a letter is its script."""
+    return unicodedata.name(sign, "").split(" ")[0]
+
+
+def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
+    """Whether a translation contains a run of English words from the sentences that the translator read, names and
+    numbers not counted."""
+    written = _WORD.findall(candidate.lower())
+    if {word.lower() for words in read for word in words}.isdisjoint(written):
+        return False
+    names = {word.lower() for words in read for word in words[1:] if not word.islower()}
+    plain = [[word for word in map(str.lower, words) if word not in names] for words in read]
+    written = [word for word in written if word not in names]
     size = min(max_copied_words + 1, max(2, len(plain[0]) if plain else 0))
     runs = {tuple(words[i : i + size]) for words in plain for i in range(len(words) - size + 1)}
     return any(tuple(written[i : i + size]) in runs for i in range(len(written) - size + 1))

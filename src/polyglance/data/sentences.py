@@ -14,11 +14,14 @@ from polyglance.languages import LANGUAGES, Language
 __all__ = ["add_end_mark", "join_sentences", "marks_sentences", "split_sentences"]
 
 _ABBREVIATIONS = {
-    "en": "mr mrs ms dr prof st no vs jr sr inc ltd co etc approx fig e.g i.e a.m p.m u.s u.k",
-    "de": "dr prof st nr bzw ca usw etc z.b d.h u.a evtl ggf inkl sog str vgl",
-    "fr": "m mm mme mlle dr st ste etc env p.ex c.-à-d av",
-    "es": "sr sra srta dr dra prof etc aprox ud uds p.ej ee.uu",
-    "ru": "г гг им ул т.е т.д т.п др напр см",
+    code: frozenset(words.split())
+    for code, words in {
+        "en": "mr mrs ms dr prof st no vs jr sr inc ltd co etc approx fig e.g i.e a.m p.m u.s u.k",
+        "de": "dr prof st nr bzw ca usw etc z.b d.h u.a evtl ggf inkl sog str vgl",
+        "fr": "m mm mme mlle dr st ste etc env p.ex c.-à-d av",
+        "es": "sr sra srta dr dra prof etc aprox ud uds p.ej ee.uu",
+        "ru": "г гг им ул т.е т.д т.п др напр см",
+    }.items()
 }
 """Words before a full stop that does not end a sentence; single letters do not either."""
 
@@ -27,7 +30,7 @@ _END_MARKS = tuple(".!?…。！？।॥؟۔")
 _GREEK_QUESTION_MARKS = (";", "\u037e")
 _CLOSING = "\"'”’»)]」』）"
 _NUMBER_CUT = re.compile(r"\d[.,]\d$")
-_FULL_WIDTH_END = re.compile(r"(?<=[。！？])[”’」』）]*\s*")
+_FULL_WIDTH_END = re.compile(r"[。！？][”’」』）]*\s*")
 _END = re.compile(r"([.!?…]+[\"'”’»)\]]*)\s+(?=[\"'“‘«(\[¿¡„]*[^\W_a-zа-яß])")
 
 
@@ -106,8 +109,8 @@ def _split_full_width(text: str) -> list[str]:
 def _is_abbreviation(before: str, end: str, code: str) -> bool:
     if not end.startswith(".") or end.startswith(".."):
         return False
-    words = before.split()
+    words = before.rsplit(None, 1)
     last = words[-1].lstrip("(\"'“‘«[").lower() if words else ""
     if code == "de" and last.isdigit():  # an ordinal: am 5. Mai
         return True
-    return (len(last) == 1 and last.isalpha()) or last in _ABBREVIATIONS.get(code, "").split()
+    return (len(last) == 1 and last.isalpha()) or last in _ABBREVIATIONS.get(code, ())

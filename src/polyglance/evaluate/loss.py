@@ -9,7 +9,7 @@ from torch import Tensor
 
 from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
-from polyglance.mixture.collate import IGNORED, pad
+from polyglance.mixture.collate import IGNORED, find_places, pad
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import encode_texts
 from polyglance.model.architecture import Polyglance
@@ -132,7 +132,9 @@ def measure_tokens(
 ) -> list[_Row]:
     """Cross-entropy of each token of each target."""
     states, mask = encoded
-    nats = model.nats(states, mask, pad(targets, IGNORED).to(model.device)).double().cpu().numpy()
+    labels = pad(targets, IGNORED)
+    places = find_places(labels).to(model.device)
+    nats = model.nats(states, mask, labels.to(model.device), places=places).double().cpu().numpy()
     return [row[: len(target)] for row, target in zip(nats, targets, strict=True)]
 
 

@@ -12,10 +12,12 @@ from torch import Tensor
 from polyglance.mixture.shapes import Shape, find_shape
 from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 
-__all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "pad", "pad_with_mask"]
+__all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "find_places", "pad", "pad_with_mask"]
 
 IGNORED = -100
 """Label of positions that do not count in the loss."""
+_PLACES = 128
+"""The loss head of an accelerator takes a multiple of this number of positions, so that their numbers are few."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +47,8 @@ class Batch:
     """Index of each sample's cell in the mixture's cells."""
     features: Float[Tensor, "B I E"] | None = None
     """Cached features of the vision tower, in place of the pixels."""
+    places: Int[Tensor, " K"] | None = None
+    """Places of the flattened labels that the loss is computed at (`find_places`); None: all."""
     bad: tuple[BadSample, ...] = ()
     """Samples that were replaced."""
 
@@ -69,6 +73,7 @@ class Batch:
             attention_mask=function(self.attention_mask),
             labels=function(self.labels),
             features=None if self.features is None else function(self.features),
+            places=None if self.places is None else function(self.places),
         )
 
 
@@ -97,15 +102,26 @@ def collate(
     if shapes is not None:
         shape = find_shape(shapes, *shape)
     input_ids, attention_mask = pad_with_mask(prompts, prompt_pad, length=shape.prompt)
+    labels = pad(targets, IGNORED, length=shape.target)
     return Batch(
         images=torch.from_numpy(images),
         input_ids=input_ids,
         attention_mask=attention_mask,
-        labels=pad(targets, IGNORED, length=shape.target),
+        labels=labels,
         cell=cell,
         features=features,
+        places=find_places(labels),
         bad=bad,
     )
+
+
+def find_places(labels: Int[Tensor, "B T"]) -> Int[Tensor, " K"]:
+    """Return the places of the flattened labels that count, and as many of the others as make their number a multiple
+    of 128. Labels are in main memory here, where their number is known; an accelerator would have to be waited for."""
+    ignored = (labels == IGNORED).flatten()
+    num_counted = len(ignored) - int(ignored.sum())
+    order = torch.argsort(ignored.byte(), stable=True)
+    return order[: max(1, -(-num_counted // _PLACES)) * _PLACES]
 
 
 def pad(sequences: Sequence[Sequence[int]], value: int, *, length: int | None = None) -> Int[Tensor, "B T"]:

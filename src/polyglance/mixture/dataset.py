@@ -17,6 +17,7 @@ from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
+from polyglance.mixture.passes import Pass, divide_into_passes, plan_passes
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length
@@ -61,6 +62,8 @@ class Mixture:
         frames: ids around prompts and targets.
         features: cached features of the vision tower; the images are then not decoded.
         shapes: shapes that micro-batches are padded to (`plan_shapes`); None: to their longest prompt and target.
+        passes: number of samples and shape of each micro-batch of a step (`plan_passes`); None: all have the same
+            number of samples.
         vocab_sizes: rows of the model's tables for prompts and for targets, to check ids against.
 
     Raises:
@@ -81,6 +84,7 @@ class Mixture:
         frames: Frames = Frames(),  # noqa: B008  frozen
         features: FeatureStore | None = None,
         shapes: tuple[Shape, ...] | None = None,
+        passes: tuple[Pass, ...] | None = None,
         vocab_sizes: tuple[int, int] | None = None,
     ) -> None:
         self.config, self.coverage, self.tokenizer = config, coverage, tokenizer
@@ -88,7 +92,7 @@ class Mixture:
         self.prompt_tokenizer = prompt_tokenizer or tokenizer
         self.frames = frames
         self.features = features
-        self.shapes, self.vocab_sizes = shapes, vocab_sizes
+        self.shapes, self.passes, self.vocab_sizes = shapes, passes, vocab_sizes
         if features is not None and len(features) != len(reader):
             raise ValueError(f"{features.folder}: features of {len(features)} images; the data has {len(reader)}")
         if config.source_masking.samples:
@@ -117,6 +121,7 @@ class Mixture:
             frames=self.frames,
             features=self.features,
             shapes=self.shapes,
+            passes=self.passes,
             vocab_sizes=self.vocab_sizes,
         )
         return make, (self.config, self.coverage, self._reader, self.tokenizer)
@@ -131,16 +136,18 @@ class Mixture:
         return self._load(step, self._draw(step))
 
     def micro_batch(self, step: int, index: int, num_micro_batches: int) -> Batch:
-        """Return one of the micro-batches of a step, all of the same number of samples.
+        """Return one of the micro-batches of a step, all of the same number of samples unless `passes` say otherwise.
 
         Together they are the samples of `batch(step)`. The samples of a micro-batch are about equally long, so that
         little of it is padding; the longest is micro-batch 0, the shortest the last one. All of this is a function of
-        (seed, step, num_micro_batches), and of whether there are `shapes`: these cost less padding where prompts are of
+        (seed, step, num_micro_batches), and of `passes` and `shapes`: these cost less padding where prompts are of
         similar length too.
 
         Raises:
             ValueError: the batch cannot be divided evenly.
         """
+        if self.passes is not None:
+            return self._pass_batch(step, index, num_micro_batches)
         size, remainder = divmod(self.config.batch_size, num_micro_batches)
         if remainder or not size:
             raise ValueError(
@@ -153,6 +160,42 @@ class Mixture:
             samples = _Samples(*(values[chosen] for values in samples))
         return self._load(step, samples, self.shapes)
 
+    def _pass_batch(self, step: int, index: int, num_micro_batches: int) -> Batch:
+        assert self.passes is not None
+        world_size, remainder = divmod(num_micro_batches, len(self.passes))
+        assert not remainder, (num_micro_batches, self.passes)
+        samples = self._draw(step)
+        lengths = self._exact_lengths(step, samples)
+        chosen, shape = divide_into_passes(lengths, self.passes, self._limit, world_size)[index]
+        # A sample in place of a bad one may be too long for the shape.
+        return self._load(step, _Samples(*(values[chosen] for values in samples)), (shape, self._limit))
+
+    @property
+    def _limit(self) -> Shape:
+        return Shape(self.config.max_source_tokens, self.config.max_target_tokens)
+
+    def plan_passes(
+        self, num_shapes: int, *, num_steps: int, image_tokens: int, world_size: int, max_samples: int
+    ) -> tuple[Pass, ...] | None:
+        """Plan micro-batches whose numbers of samples differ, from the lengths in the first steps.
+
+        Args:
+            num_shapes: largest number of shapes.
+            num_steps: steps of the run.
+            image_tokens: tokens that the encoder reads before the prompt.
+            world_size: number of processes; it divides the batch.
+            max_samples: most samples of a micro-batch.
+        """
+        steps = [self._exact_lengths(step, self._draw(step)) for step in range(min(num_steps, _OBSERVED_STEPS))]
+        return plan_passes(
+            steps,
+            self._limit,
+            num_shapes=num_shapes,
+            world_size=world_size,
+            max_samples=max_samples,
+            image_tokens=image_tokens,
+        )
+
     def plan_shapes(self, num_micro_batches: int, num_shapes: int, *, num_steps: int, image_tokens: int) -> None:
         """Choose the shapes that the micro-batches of a run are padded to, from the lengths in its first steps.
 
@@ -164,12 +207,10 @@ class Mixture:
         longest = []
         for step in range(min(num_steps, _OBSERVED_STEPS)):
             samples = self._draw(step)
-            sides = self._frame(step, samples, self._texts.tokens(samples.annotation))
-            lengths = np.array([[len(ids) for ids in side] for side in sides]).T
+            lengths = self._exact_lengths(step, samples)
             groups = divide_by_length(self._framed_lengths(samples), num_micro_batches)
             longest += [lengths[chosen].max(0) for chosen in groups]
-        limit = Shape(self.config.max_source_tokens, self.config.max_target_tokens)
-        self.shapes = choose_shapes(np.array(longest), limit, num_shapes, image_tokens=image_tokens)
+        self.shapes = choose_shapes(np.array(longest), self._limit, num_shapes, image_tokens=image_tokens)
 
     def samples_per_cell(self, num_steps: int) -> dict[str, int]:
         """Return S of each cell after `num_steps` steps; exact, because the draw is a formula."""
@@ -223,6 +264,13 @@ class Mixture:
         target_frame = len(frames.target_start + frames.target_end)
         lengths = self._texts.lengths(samples.annotation).astype(np.int64) + np.array([prompt_frame, target_frame])
         return np.minimum(lengths, (self.config.max_source_tokens, self.config.max_target_tokens))
+
+    def _exact_lengths(self, step: int, samples: _Samples) -> Int[np.ndarray, "B 2"]:
+        """Return the tokens of prompt and target of samples as the model reads them."""
+        if not self.config.source_masking.samples:
+            return self._framed_lengths(samples)
+        sides = self._frame(step, samples, self._texts.tokens(samples.annotation))
+        return np.array([[len(ids) for ids in side] for side in sides]).T
 
     def _load(self, step: int, samples: _Samples, shapes: Sequence[Shape] | None = None) -> Batch:
         images, image_defects = self._load_pixels(samples.row)

@@ -186,7 +186,12 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         return capped_logits(self.lm_head(hidden_states), self.config.final_logit_softcapping)
 
     def nats(
-        self, states: Float[Tensor, "B N E"], mask: Int[Tensor, "B N"] | None, labels: Int[Tensor, "B T"]
+        self,
+        states: Float[Tensor, "B N E"],
+        mask: Int[Tensor, "B N"] | None,
+        labels: Int[Tensor, "B T"],
+        *,
+        places: Int[Tensor, " K"] | None = None,
     ) -> Float[Tensor, "B T"]:
         """Compute the cross-entropy of each target token in nats, 0 where the label is `IGNORED`.
 
@@ -196,8 +201,9 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Args:
             states: encoder states, as `encode` returns them.
             mask: their mask, as `encode` returns it.
+            places: places of the labels that count, as in `polyglance.model.loss.token_nats`.
         """
-        return self._token_nats(self.decode(self._shift(labels), states, mask), labels)
+        return self._token_nats(self.decode(self._shift(labels), states, mask), labels, places)
 
     def forward(
         self,
@@ -494,9 +500,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         """Make the decoder's input: the start token, then all labels but the last (official code section 1.9)."""
         return shift_tokens_right(labels, self.config.pad_token_id, self.config.decoder_start_token_id)
 
-    def _token_nats(self, hidden_states: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"]) -> Float[Tensor, "B T"]:
+    def _token_nats(
+        self, hidden_states: Float[Tensor, "B T D"], labels: Int[Tensor, "B T"], places: Tensor | None = None
+    ) -> Float[Tensor, "B T"]:
         cap = self.config.final_logit_softcapping
-        return token_nats(hidden_states, self.lm_head.weight, labels, softcap=cap)
+        return token_nats(hidden_states, self.lm_head.weight, labels, softcap=cap, places=places)
 
 
 def _refuse_unknown(given: Iterable[str], known: set[str], where: str) -> None:
@@ -528,7 +536,7 @@ def _keep_positions(hidden_states: Float[Tensor, "B T D"], kept: int | Tensor) -
 def _generation_names() -> set[str]:
     """Names of the arguments that transformers' `generate` knows for an encoder-decoder."""
     of_method = set(inspect.signature(GenerationMixin.generate).parameters) - {"kwargs"}
-    of_loops = {"tokenizer", "assistant_tokenizer", "decoder_input_ids", "decoder_attention_mask"}
+    of_loops = {"tokenizer", "assistant_tokenizer", "decoder_input_ids", "decoder_attention_mask", "logits_to_keep"}
     settings = {name for name in vars(GenerationConfig()) if not name.startswith("_")}
     return of_method | of_loops | settings | {"cache", "past_key_values"}
 

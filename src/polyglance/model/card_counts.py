@@ -151,8 +151,8 @@ def count_recomputed_bytes(
         num_bytes: bytes of a number.
     """
     source = config.num_image_tokens(image_size) + source_tokens
-    encoder, decoder = config.encoder_config, config.decoder_config
-    layers = encoder.encoder_layers + decoder.num_hidden_layers
+    encoder = config.encoder_config
+    layers = encoder.encoder_layers + config.num_hidden_layers
     inputs = encoder.encoder_layers * source * encoder.d_model
-    inputs += decoder.num_hidden_layers * target_tokens * decoder.hidden_size
+    inputs += config.num_hidden_layers * target_tokens * config.hidden_size
     return num_bytes * inputs + saved // layers

@@ -76,6 +76,23 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         self.decoder_config.vocab_size = size
 
     @property
+    def hidden_size(self) -> int:
+        """Width of the decoder. DeepSpeed's `auto` values and other tools ask for this and the next two by name."""
+        return self.decoder_config.hidden_size
+
+    @property
+    def num_hidden_layers(self) -> int:
+        """Number of the decoder's layers. A BART configuration calls its encoder's `num_hidden_layers`."""
+        decoder = self.decoder_config
+        return decoder.decoder_layers if isinstance(decoder, BartConfig) else decoder.num_hidden_layers
+
+    @property
+    def num_attention_heads(self) -> int:
+        """Number of the decoder's query heads."""
+        decoder = self.decoder_config
+        return decoder.decoder_attention_heads if isinstance(decoder, BartConfig) else decoder.num_attention_heads
+
+    @property
     def image_size(self) -> int:
         """Default side of the square images, in pixels: 224 for Florence-2's tower, which takes any (official code
         section 2.5), else the largest that the model has positions for."""

@@ -19,7 +19,7 @@ from polyglance.engines.folders import folder_digest
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.languages import LANGUAGES
-from polyglance.mixture.collate import IGNORED, pad
+from polyglance.mixture.collate import IGNORED, find_places, pad
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
@@ -167,14 +167,16 @@ class PolyglanceEngine(PromptedModel):
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
         repeats = torch.tensor(sizes, device=model.device)
-        labels = [self._target(text)[1:] for texts in candidates for text in texts]
+        targets = [self._target(text)[1:] for texts in candidates for text in texts]
+        labels = pad(targets, IGNORED)
         nats = model.nats(
             states.repeat_interleave(repeats, dim=0),
             None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
-            pad(labels, IGNORED).to(model.device),
+            labels.to(model.device),
+            places=find_places(labels).to(model.device),
         )
         sums = nats.double().sum(dim=1).tolist()
-        losses = iter([TextLoss(nats=total, num_tokens=len(row)) for total, row in zip(sums, labels, strict=True)])
+        losses = iter([TextLoss(nats=total, num_tokens=len(row)) for total, row in zip(sums, targets, strict=True)])
         return [tuple(next(losses) for _ in range(size)) for size in sizes]
 
     def _target(self, text: str) -> list[int]:

@@ -46,6 +46,7 @@ def token_nats(
     *,
     softcap: float | None = None,
     backend: Literal["plain", "chunked", "blocked"] | None = None,
+    places: Int[Tensor, " K"] | None = None,
 ) -> Float[Tensor, "*batch"]:
     """Cross-entropy of each position in nats, 0 where the label is `IGNORED`, from hidden states and head.
 
@@ -58,6 +59,8 @@ def token_nats(
         softcap: logits are bounded to plus or minus this by tanh; None leaves them as they are.
         backend: `plain` holds all logits, `chunked` those of a few positions, `blocked` those of a few tokens. None:
             `plain` for a small vocabulary, `chunked` for a large one on a CPU, `blocked` elsewhere.
+        places: places of the flattened labels among which are all that count (`Batch.places`), each once. `blocked`
+            takes only these through the head; without them it takes all, because it reads no label.
 
     Raises:
         ValueError: a label outside the vocabulary (`chunked`). Labels on an accelerator are not read: `Mixture` checks
@@ -74,7 +77,12 @@ def token_nats(
     if not torch.is_grad_enabled():  # or gradients would be computed that nobody can ask for
         hidden_states, head = hidden_states.detach(), head.detach()
     if backend == "blocked":
-        nats = _BlockedNats.apply(hidden_states.flatten(0, -2), head, labels.flatten(), softcap)  # type: ignore[no-untyped-call]
+        states, targets = hidden_states.flatten(0, -2), labels.flatten()
+        if places is not None:
+            states, targets = states.index_select(0, places), targets.index_select(0, places)
+        nats = _BlockedNats.apply(states, head, targets, softcap)  # type: ignore[no-untyped-call]
+        if places is not None:
+            nats = nats.new_zeros(labels.numel()).index_copy(0, places, nats)
         return nats.view(labels.shape)
     _check_labels(labels, len(head))
     return _ChunkedNats.apply(hidden_states, head, labels, softcap)  # type: ignore[no-untyped-call]

@@ -156,7 +156,7 @@ class _Bucket:
             bounds = [float(options.max_new_tokens) ** penalty] * len(powers) if can_grow else powers
             self._bound_powers = torch.tensor(bounds, dtype=torch.float32)
         decoder = model.config.decoder_config
-        self._num_layers = decoder.num_hidden_layers
+        self._num_layers = model.config.num_hidden_layers
         self._is_capped = is_soft_capped(decoder)
         self._window = getattr(decoder, "sliding_window", None) if hasattr(decoder, "layer_types") else None
         self._cache = EncoderDecoderCache(

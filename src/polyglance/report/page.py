@@ -96,7 +96,7 @@ def write_report(study_dir: Path) -> ReportResult:
         results=folder / "results.json",
         num_runs=len(study.runs),
         notes=tuple(notes),
-        predictions=describe_predictions(study, check_predictions(study)),
+        predictions=describe_predictions(study.predictions, check_predictions(study)),
     )
 
 
@@ -106,7 +106,7 @@ def _make_page(study: StudyFolder, column: str, notes: list[str]) -> str:
     galleries = make_galleries(study, sorted(best, key=lambda run: run[column]), notes)
     figures = _draw_figures(study, column, best)
     checked = check_predictions(study)
-    predicted = describe_predictions(study, checked)
+    predicted = describe_predictions(study.predictions, checked)
     has = {"examples": bool(galleries), "predictions": bool(predicted), "scores": bool(figures["scores"])}
     return render_page(
         "page.html.j2",

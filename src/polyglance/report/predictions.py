@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from polyglance.prediction_records import RunPrediction
+from polyglance.prediction_records import RunPrediction, RunPredictions
 from polyglance.report.folder import StudyFolder
 from polyglance.report.tables import TableColumn, number_column, text_column
 from polyglance.report.wording import (
@@ -30,7 +30,7 @@ class CheckedPrediction:
     run: RunRow
     made: RunPrediction
     measured: float
-    """Loss of the run, in nats per token."""
+    """Loss of the run, in nats per token; NaN as long as the run is not measured."""
 
     @property
     def error(self) -> float:
@@ -39,8 +39,8 @@ class CheckedPrediction:
 
     @property
     def is_inside(self) -> bool | None:
-        """Whether the interval for a new run holds what was measured; None where there is no interval."""
-        if self.made.low is None or self.made.high is None:
+        """Whether the interval for a new run holds what was measured; None where one of the two is missing."""
+        if self.made.low is None or self.made.high is None or not math.isfinite(self.measured):
             return None
         return self.made.low <= self.measured <= self.made.high
 
@@ -68,13 +68,17 @@ def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
     )
 
 
-def describe_predictions(study: StudyFolder, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
+def describe_predictions(predictions: RunPredictions | None, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
     """Say for each family how far predictions and measurements are apart, how many intervals hold them, and what was no
     prediction."""
     sentences = []
     for family in dict.fromkeys(one.run.family for one in checked):
         for target in dict.fromkeys(one.made.target for one in checked):
-            chosen = [one for one in checked if (one.run.family, one.made.target) == (family, target)]
+            chosen = [
+                one
+                for one in checked
+                if (one.run.family, one.made.target) == (family, target) and math.isfinite(one.measured)
+            ]
             if not chosen:
                 continue
             inside = [one.is_inside for one in chosen if one.is_inside is not None]
@@ -83,19 +87,19 @@ def describe_predictions(study: StudyFolder, checked: Sequence[CheckedPrediction
             sentences.append(
                 f"{name_family(family)}, {COLUMN_NAMES[target]}: median error {error} "
                 f"({len(chosen)} predicted from {chosen[0].made.num_runs} smaller ones){held}."
-                f"{_describe_form(study, family, target)}"
+                f"{_describe_form(predictions, family, target)}"
             )
-    if study.predictions is not None:
-        if study.predictions.already_measured:
-            names = ", ".join(study.predictions.already_measured)
+    if predictions is not None:
+        if predictions.already_measured:
+            names = ", ".join(predictions.already_measured)
             sentences.append(f"Measured before they were predicted, because the study was changed: {names}.")
-        sentences += [f"Not predicted: {problem}." for problem in study.predictions.problems]
+        sentences += [f"Not predicted: {problem}." for problem in predictions.problems]
     return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
 
 
-def _describe_form(study: StudyFolder, family: str, target: str) -> str:
+def _describe_form(predictions: RunPredictions | None, family: str, target: str) -> str:
     """Say which form of law a loss of a family was predicted with, and why; empty where the record does not say."""
-    forms = study.predictions.forms if study.predictions is not None else ()
+    forms = predictions.forms if predictions is not None else ()
     for chosen in forms:
         if (chosen.family, chosen.target) != (family, target):
             continue

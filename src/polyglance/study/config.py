@@ -16,6 +16,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
+from polyglance.study.cluster import ClusterConfig
 from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
@@ -268,6 +269,8 @@ class StudyConfig:
     """Steps between checkpoints. A kill loses at most this many."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    """Resources that each job asks a cluster for (`study run --on`), and how often it is tried."""
     engine: RuntimeConfig = field(default_factory=RuntimeConfig)
     """How a step is divided and computed. A run of micro models is one process on the CPU or, with `device = "cuda"`,
     one of several that share a card."""
@@ -304,6 +307,11 @@ class StudyConfig:
             raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
         if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
             raise ValueError("engine has no effect on micro models, but with engine.device = 'cuda'")
+        if self.cluster.nodes > 1 and (self.is_micro or self.machine.devices % self.cluster.nodes):
+            raise ValueError(
+                f"cluster.nodes is {self.cluster.nodes}: a micro run is one process, and machine.devices "
+                f"({self.machine.devices}) of a published size must be divisible by it"
+            )
         if self.is_on_card and (self.engine.strategy not in ("auto", "single") or self.machine.devices != 1):
             raise ValueError(
                 "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"

@@ -9,11 +9,12 @@ from polyglance.config import fingerprint, from_dict
 from polyglance.files import read_record, write_record
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
+from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
 from polyglance.study.published import PublishedCost, count_published
-from polyglance.study.schedulers import EndedJob, run_jobs
+from polyglance.study.schedulers import run_jobs
 
-__all__ = ["StudyCosts", "estimate_costs", "estimate_s"]
+__all__ = ["StudyCosts", "estimate_costs", "estimate_s", "find_costs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,15 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job], *, num_slots: int) 
     costs = StudyCosts(seconds=seconds, memory_bytes=memory_bytes)
     costs.write(path, mark)
     return costs
+
+
+def find_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts | None:
+    """Return the expected costs of the jobs where they are known without any work: those of published sizes, and of
+    micro models those that a plan or a run has kept on a machine with as many cores. None where there are none."""
+    if not config.is_micro:
+        return _published_costs(config, jobs)
+    mark = fingerprint([job.fingerprint for job in jobs], num_cores())
+    return StudyCosts.read(config.out / "costs.json", mark)
 
 
 def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
@@ -145,6 +155,9 @@ class _Simulation:
     def wait(self) -> list[EndedJob]:
         self.now_s, _, job = heappop(self._running)
         return [EndedJob(job=job)]
+
+    def cancel(self) -> None:
+        """Do nothing: no job is at work."""
 
 
 def estimate_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_slots: int) -> float:

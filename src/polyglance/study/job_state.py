@@ -1,13 +1,16 @@
 """State of a study's jobs, kept as marker files in their folders. The marker of a finished job is written last."""
 
 import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from polyglance.files import DIGESTS_NAME, parse_json, unseal, write_record
+from polyglance.files import DIGESTS_NAME, lock, parse_json, unseal, write_record
 from polyglance.study.jobs import Job
 
-__all__ = ["begin_job", "fail_job", "finish_job", "forget_job", "is_done", "read_problem", "read_state"]
+__all__ = ["begin_job", "fail_job", "finish_job", "forget_job", "held", "is_done", "read_problem", "read_state"]
 
 _BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
 
@@ -30,6 +33,34 @@ def read_problem(study_dir: Path, job: Job) -> str:
     """Return why a job has failed, in one line; empty if it has not."""
     path = study_dir / job.folder / _FAILED
     return str(_read_mark(path).get("problem", "")) if _has_mark(path, job) else ""
+
+
+@contextmanager
+def held(study_dir: Path, job: Job) -> Iterator[int]:
+    """Hold a job for this process, so that it has one writer, on whatever machine. Wait for a process that holds it:
+    one whose scheduler was lost, and which ends soon or finishes the job. The lock ends with the process; no clock is
+    read.
+
+    Yields:
+        Descriptor of the lock's file. A program that inherits it holds the job too.
+
+    Raises:
+        ValueError: the file system has no locks.
+    """
+    path = study_dir / "locks" / f"{job.id}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            try:
+                lock(file, wait=False)
+            except BlockingIOError:
+                print(f"{job.id}: another process works on it; waiting for its end", file=sys.stderr, flush=True)
+                lock(file)
+        except OSError as error:
+            raise ValueError(
+                f"{path}: the file system gives no lock ({error.strerror}); mount it with flock, or use another"
+            ) from None
+        yield file.fileno()
 
 
 def begin_job(study_dir: Path, job: Job) -> Path:

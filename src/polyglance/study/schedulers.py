@@ -1,38 +1,24 @@
-"""Schedulers: places where the jobs of a study are done. One place is one class with `start` and `wait`.
+"""Schedulers: places where the jobs of a study are done. One place is one class with `start`, `wait` and `cancel`.
 
     with LocalWorkers(config, num_slots=2) as scheduler:
         run_jobs(list_jobs(config), scheduler, done=set(), seconds=costs.seconds, on_done=print)
 
-`run_jobs` decides which job is next; a scheduler only starts jobs and reports those that have ended. A new place (a Ray
-cluster, Slurm) is a class beside `LocalWorkers`.
+`run_jobs` decides which job is next, and tries those again that died; a scheduler only starts jobs and reports those
+that have ended. Other places are `ray_tasks.py` and `slurm_jobs.py`.
 """
 
-import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 from polyglance.processes import end_with_parent, open_worker_context
+from polyglance.study.attempt import prepare_worker, try_job
 from polyglance.study.config import StudyConfig
+from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
 
-__all__ = ["EndedJob", "LocalWorkers", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class EndedJob:
-    """A job that has ended."""
-
-    job: Job
-    seconds: float = 0.0
-    """Time that it took."""
-    problem: str = ""
-    """Why it failed, in one line; empty where it is done."""
-    is_alone: bool = False
-    """Whether the problem is that of the job alone, so that others go on."""
+__all__ = ["LocalWorkers", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
 
 
 class Scheduler(Protocol):
@@ -49,6 +35,10 @@ class Scheduler(Protocol):
 
     def wait(self) -> Sequence[EndedJob]:
         """Wait until one job or more have ended, and return them."""
+        ...
+
+    def cancel(self) -> None:
+        """End the jobs that are at work. What they have saved stays."""
         ...
 
 
@@ -72,18 +62,24 @@ def run_jobs(
     *,
     done: set[str],
     seconds: Mapping[str, float],
-    on_done: Callable[[Job, float], None] | None = None,
-    on_failed: Callable[[str], None] | None = None,
+    retries: int = 0,
+    on_done: Callable[[EndedJob], None] | None = None,
+    on_failed: Callable[[Job, str], None] | None = None,
+    on_retry: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
-    longest chain of jobs behind it is first. A job that is no longer finite fails alone, with those that need it.
+    longest chain of jobs behind it is first. A job that is no longer finite, or that died too often, fails alone, with
+    those that need it.
 
     Args:
         jobs: each after those it needs.
         done: ids of the jobs that are done already.
         seconds: job id -> expected seconds.
-        on_done: called with each job that is done, and the seconds it took.
-        on_failed: called with a line for each job that failed alone.
+        retries: times that a job which died is tried again. One that was stopped and has saved its state goes on
+            without being counted, as long as it comes further.
+        on_done: called with each job that is done.
+        on_failed: called with each job that failed alone, and why in one line.
+        on_retry: called with a line for each job that is tried again.
 
     Returns:
         Id of each job that failed alone -> why.
@@ -91,43 +87,86 @@ def run_jobs(
     Raises:
         ValueError: a job failed in another way; jobs that were at work are waited for first.
     """
-    chains = sum_longest_chains(jobs, seconds)
-    waiting = sorted((job for job in jobs if job.id not in done), key=lambda job: -chains[job.id])
-    done = set(done)
+    queue = _Queue(jobs, done=done, chains=sum_longest_chains(jobs, seconds), retries=retries)
     num_running, problem = 0, ""
-    failed: dict[str, str] = {}
-    while num_running or (waiting and not problem):
-        for job in [job for job in waiting if not failed.keys().isdisjoint(job.needs)]:
-            waiting.remove(job)
-            failed[job.id] = f"{job.id}: needs {', '.join(sorted(failed.keys() & set(job.needs)))}, which failed"
-        if not num_running and not waiting:
-            break
-        over = done | failed.keys()
-        ready = next((job for job in waiting if done.issuperset(job.needs) and over.issuperset(job.after)), None)
-        if ready is not None and num_running < scheduler.num_slots and not problem:
-            waiting.remove(ready)
+    while num_running or not problem:
+        ready = None if problem else queue.find_ready()
+        if ready is not None and num_running < scheduler.num_slots:
+            queue.waiting.remove(ready)
             scheduler.start(ready)
             num_running += 1
             continue
+        if not num_running:
+            assert problem or not queue.waiting, "a job needs one that is not in the list"
+            break
         for ended in scheduler.wait():
             num_running -= 1
-            if ended.problem and ended.is_alone:
-                failed[ended.job.id] = ended.problem
-                if on_failed is not None:
-                    on_failed(ended.problem)
-            elif ended.problem:
-                problem = ended.problem
-            else:
-                done.add(ended.job.id)
+            if ended.ending == "done":
+                queue.done.add(ended.job.id)
                 if on_done is not None:
-                    on_done(ended.job, ended.seconds)
+                    on_done(ended)
+            elif ended.ending == "refused":
+                problem = problem or ended.problem
+            elif ended.ending != "failed" and (line := queue.put_back(ended)):
+                if on_retry is not None:
+                    on_retry(line)
+            else:
+                queue.failed[ended.job.id] = why = queue.explain(ended)
+                if on_failed is not None:
+                    on_failed(ended.job, why)
     if problem:
         raise ValueError(problem)
-    return failed
+    return queue.failed
+
+
+class _Queue:
+    """The jobs that are not done, and what became of the others."""
+
+    def __init__(self, jobs: Sequence[Job], *, done: set[str], chains: Mapping[str, float], retries: int) -> None:
+        self.done = set(done)
+        self.failed: dict[str, str] = {}
+        self._chains, self._retries = chains, retries
+        self._order = sorted(jobs, key=lambda job: -chains[job.id])
+        self.waiting = [job for job in self._order if job.id not in done]
+        self._num_deaths: dict[str, int] = {}
+        self._stopped_at: dict[str, int] = {}
+
+    def find_ready(self) -> Job | None:
+        """Return the next job that can start; None if there is none now. Jobs that cannot start any more fail."""
+        while lost := [job for job in self.waiting if not self.failed.keys().isdisjoint(job.needs)]:
+            for job in lost:
+                self.waiting.remove(job)
+                needs = ", ".join(sorted(self.failed.keys() & set(job.needs)))
+                self.failed[job.id] = f"{job.id}: needs {needs}, which failed"
+        over = self.done | self.failed.keys()
+        can_start = (job for job in self.waiting if self.done.issuperset(job.needs) and over.issuperset(job.after))
+        return next(can_start, None)
+
+    def put_back(self, ended: EndedJob) -> str:
+        """Let a job that died or was stopped wait again, and return a line that says so; an empty text if it has been
+        tried often enough."""
+        name = ended.job.id
+        if ended.ending == "stopped" and ended.step > self._stopped_at.get(name, 0):
+            self._stopped_at[name] = ended.step
+            again = "it goes on from there"
+        else:
+            self._num_deaths[name] = self._num_deaths.get(name, 0) + 1
+            if self._num_deaths[name] > self._retries:
+                return ""
+            again = f"it goes on from its last checkpoint (retry {self._num_deaths[name]} of {self._retries})"
+        self.waiting = [job for job in self._order if job in self.waiting or job.id == name]
+        return f"{ended.problem}; {again}"
+
+    def explain(self, ended: EndedJob) -> str:
+        """Return why a job failed for good, in one line."""
+        if ended.ending == "failed":
+            return ended.problem
+        return f"{ended.problem}; given up after {self._num_deaths[ended.job.id] - 1} retries (cluster.retries)"
 
 
 class LocalWorkers:
-    """Worker processes on this machine, each with one thread. They end when this process does.
+    """Worker processes on this machine, each with one thread. They end when this process does. Each is a pool of its
+    own, so that one that is killed takes no other along.
 
     Args:
         num_slots: workers.
@@ -136,31 +175,39 @@ class LocalWorkers:
     def __init__(self, config: StudyConfig, *, num_slots: int) -> None:
         self.num_slots = num_slots
         self._config = config
-        self._pool = ProcessPoolExecutor(num_slots, mp_context=open_worker_context(), initializer=_start_worker)
-        self._running: dict[Future[EndedJob], Job] = {}
+        self._free = [_open_pool() for _ in range(num_slots)]
+        self._running: dict[Future[EndedJob], tuple[Job, ProcessPoolExecutor]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._pool.shutdown()
+        self.cancel()
 
     def start(self, job: Job) -> None:
         """Give the job to a free worker."""
-        self._running[self._pool.submit(_do_timed, self._config, job)] = job
+        pool = self._free.pop()
+        self._running[pool.submit(try_job, self._config, job)] = job, pool
 
     def wait(self) -> list[EndedJob]:
         """Wait until one job or more have ended, and return them."""
         finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
-        return [self._end(self._running.pop(future), future) for future in finished]
+        return [self._end(future) for future in finished]
 
-    @staticmethod
-    def _end(job: Job, future: Future[EndedJob]) -> EndedJob:
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            problem = f"{job.id}: its worker was killed (out of memory, or as said above); run again to go on"
-            return EndedJob(job=job, problem=problem)
+    def cancel(self) -> None:
+        """Wait for the workers, and end them."""
+        for pool in (*self._free, *(pool for _, pool in self._running.values())):
+            pool.shutdown()
+
+    def _end(self, future: Future[EndedJob]) -> EndedJob:
+        job, pool = self._running.pop(future)
+        if isinstance(future.exception(), BrokenProcessPool):
+            pool.shutdown()
+            self._free.append(_open_pool())
+            problem = f"{job.id}: its worker was killed (out of memory, or as said above)"
+            return EndedJob(job=job, ending="died", problem=problem)
+        self._free.append(pool)
+        return future.result()
 
 
 class ThisProcess:
@@ -180,30 +227,20 @@ class ThisProcess:
 
     def start(self, job: Job) -> None:
         """Do the job."""
-        self._ended.append(_do_timed(self._config, job))
+        self._ended.append(try_job(self._config, job))
 
     def wait(self) -> list[EndedJob]:
         """Return the job that was started."""
         return [self._ended.pop()]
 
+    def cancel(self) -> None:
+        """Do nothing: no job is at work when this is called."""
 
-def _do_timed(config: StudyConfig, job: Job) -> EndedJob:
-    from polyglance.study.work import do_job
-    from polyglance.train.watch import NotFiniteError
 
-    started_s = time.monotonic()
-    try:
-        do_job(config, job)
-    except NotFiniteError as error:
-        return EndedJob(job=job, problem=str(error), is_alone=True)
-    except ValueError as error:
-        return EndedJob(job=job, problem=str(error))
-    return EndedJob(job=job, seconds=time.monotonic() - started_s)
+def _open_pool() -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(1, mp_context=open_worker_context(), initializer=_start_worker)
 
 
 def _start_worker() -> None:
     end_with_parent()
-    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
-    import torch
-
-    torch.set_num_threads(1)
+    prepare_worker()

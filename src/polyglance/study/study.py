@@ -19,13 +19,20 @@ from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
+from polyglance.study.attempt import measure_clock_offset
 from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
+from polyglance.study.ending import EndedJob
 from polyglance.study.inputs import note_inputs
-from polyglance.study.job_state import is_done, read_problem, read_state
+from polyglance.study.job_state import fail_job, is_done, read_problem, read_state
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
+from polyglance.study.needs import find_needs
+from polyglance.study.ray_tasks import RayTasks
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
-from polyglance.study.training_cost import TrainingCost, sum_training
+from polyglance.study.simulation import ClusterPlan, place_on_cluster, simulate_cluster
+from polyglance.study.simulation_config import SimulatedClusterConfig
+from polyglance.study.slurm_jobs import SlurmJobs
+from polyglance.study.training_cost import TrainingCost, price_time, sum_training
 
 __all__ = [
     "PlannedRun",
@@ -102,6 +109,8 @@ class StudyPlan:
     """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
     notes: tuple[str, ...] = ()
     """Gaps: what is not measured, and what would change that, one line each."""
+    cluster: ClusterPlan | None = None
+    """Expected course on a cluster, where one was given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +146,9 @@ class StudyStatus:
     """Id of each job that failed -> why."""
 
 
-def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
+def plan_study(
+    config: StudyConfig, *, workers: int | None = None, cluster: SimulatedClusterConfig | None = None
+) -> StudyPlan:
     """Count P, F, C and S of every run, and estimate time and memory of the study.
 
     P and F of micro models depend on the tokenizer, and so on the data. Of the built-in world a small sample is drawn
@@ -146,12 +157,19 @@ def plan_study(config: StudyConfig, *, workers: int | None = None) -> StudyPlan:
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores.
+        cluster: published sizes: the cluster that the study is simulated on besides.
 
     Raises:
-        ValueError: data and configuration do not fit each other, or another process works on the study.
+        ValueError: data and configuration do not fit each other, another process works on the study, or a cluster that
+            the runs do not fit into.
     """
     refuse_in_imported_script()
-    num_slots = _count_workers(workers)
+    if cluster is not None and cluster.cluster is not None:
+        config = place_on_cluster(config, cluster)
+        jobs = list_jobs(config)
+        simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
+        return replace(plan_study(config, workers=workers), cluster=simulated)
+    num_slots = _count_workers(workers) if config.is_micro else 1  # a run of a published size takes the whole machine
     makes_files = config.is_micro and config.data.world is None
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
@@ -186,17 +204,25 @@ def _count_workers(workers: int | None) -> int:
 
 
 def run_study(
-    config: StudyConfig, *, workers: int | None = None, say: Callable[[str], None] | None = None
+    config: StudyConfig,
+    *,
+    workers: int | None = None,
+    on: str = "local",
+    say: Callable[[str], None] | None = None,
 ) -> StudyResult:
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
     The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
     checkpoint, and the table that comes out is the same to the bit, also after a move. What jobs that are not done need
     from others is compared with its digests first, and made again if it is damaged. Of a finished study nothing is made
-    again. A run that is no longer finite is marked as failed, and the others go on.
+    again. A job whose process or node is lost is tried again from its last checkpoint (`cluster.retries`). One that is
+    lost too often, or a run that is no longer finite, is marked as failed, and the others go on.
 
     Args:
-        workers: jobs at the same time; if not given, as many as there are cores.
+        workers: jobs at the same time; if not given, as many as there are cores, as a cluster has room for, or 500 in
+            the queue of Slurm.
+        on: place of the jobs: `local`, `ray` (the cluster of this machine, or that of RAY_ADDRESS), `ray://HOST:PORT`
+            or `slurm`. All its nodes have to see the study's folder. Data and tokenizer are made in this process.
         say: called with a line for each job that is done.
 
     Raises:
@@ -205,8 +231,7 @@ def run_study(
     refuse_in_imported_script()
     started_s = time.monotonic()
     say = say or _say_nothing
-    num_slots = _count_workers(workers) if config.is_micro else 1
-    if config.is_on_card:
+    if config.is_on_card and on == "local":
         choose_device(config.engine, 0)  # without one, say so before any data is made
     with locked(config.out, _VERB):
         runs = list_runs(config)
@@ -214,19 +239,33 @@ def run_study(
             say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
             return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
-        from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
-
-        note_inputs(config)
-        forget_damaged_jobs(config, say)
-        plan = _plan(config, num_slots)
-        say(
-            f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
-            f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
-        )
-        for note in plan.notes:
-            say(note)
-        failed = _do_jobs(config, num_slots, say)
+        with _open_scheduler(config, on, workers) as scheduler:
+            failed = _do_jobs(config, on, scheduler, say)
         return _conclude(config, started_s, failed)
+
+
+_Place = LocalWorkers | ThisProcess | RayTasks | SlurmJobs
+
+
+def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place:
+    """Open a place where jobs are done.
+
+    Raises:
+        ValueError: there is no such place, or it cannot do what the study asks for.
+    """
+    if config.cluster.nodes > 1 and on != "slurm":
+        raise ValueError(f"cluster.nodes is {config.cluster.nodes}; runs over several nodes need --on slurm, not {on}")
+    if on == "local":
+        num_slots = _count_workers(workers)
+        # A run of a published size is a program of its own, which takes the whole machine.
+        return LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config)
+    if workers is not None:
+        _count_workers(workers)
+    if on == "slurm":
+        return SlurmJobs(config, needs=find_needs(config), num_slots=workers)
+    if on == "ray" or (on.startswith("ray://") and on != "ray://"):
+        return RayTasks(config, "auto" if on == "ray" else on, needs=find_needs(config), num_slots=workers)
+    raise ValueError(f"`on` is {on!r}; expected local, ray, ray://HOST:PORT or slurm")
 
 
 def write_study_report(config: StudyConfig) -> StudyResult:
@@ -259,10 +298,11 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
     return StudyStatus(jobs=states, losses=losses, problems=problems)
 
 
-def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None = None) -> StudyPlan:
+def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: StudyConfig | None = None) -> StudyPlan:
     """Make data and tokenizer, and plan.
 
     Args:
+        on: place of the jobs.
         states_of: the study whose states are planned with; None: the same.
     """
     from polyglance.study.costs import estimate_costs, estimate_s
@@ -275,8 +315,6 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
         for job in jobs:
             if job.kind in _MADE_BEFORE_PLANNING:
                 do_job(config, job)
-    else:
-        num_slots = 1  # a run takes the whole machine
     runs = [job for job in jobs if job.kind == "run"]
     planned_study = states_of or config
     own_jobs = list_jobs(planned_study)
@@ -290,7 +328,7 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
             samples=job.samples,
             compute_gmac=counts[job.family, job.size].compute_gmac(job.samples),
             seconds=costs.seconds[job.id],
-            money=_price(config, costs.seconds[job.id]),
+            money=price_time(config, costs.seconds[job.id]),
             state=states[job.id],
             strategy=costs.strategies.get(job.id, ""),
         )
@@ -303,9 +341,11 @@ def _plan(config: StudyConfig, num_slots: int, *, states_of: StudyConfig | None 
         training=sum_training(config, runs, counts),
         schedule=schedules.pop() if len(schedules) == 1 else "mixed",
         seconds=estimate_s(jobs, done=done, seconds=costs.seconds, num_slots=num_slots),
-        money=_price(config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)),
-        currency="" if _price(config, 0) is None else config.machine.currency,
-        machine=_describe_machine(config, num_slots),
+        money=price_time(
+            config, sum(costs.seconds[job.id] for job in jobs if job.kind in _TRAINED and job.id not in done)
+        ),
+        currency="" if price_time(config, 0) is None else config.machine.currency,
+        machine=_describe_machine(config, num_slots, on),
         strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
         notes=_find_gaps(config),
@@ -342,13 +382,9 @@ _TRAINED = ("run", "trunk")
 """Kinds of jobs that a plan's money is for."""
 
 
-def _price(config: StudyConfig, seconds: float) -> float | None:
-    """Return what a time on the whole machine costs; None without a price, and for micro models."""
-    price = config.machine.price_per_gpu_hour
-    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price
-
-
-def _describe_machine(config: StudyConfig, num_slots: int) -> str:
+def _describe_machine(config: StudyConfig, num_slots: int, on: str) -> str:
+    if on != "local":
+        return f"{on}, up to {num_slots} jobs at the same time"
     if config.is_on_card:
         return f"{config.machine.name}, {num_slots} runs side by side"
     return f"{num_slots} cores" if config.is_micro else config.machine.name
@@ -375,26 +411,82 @@ def _say_nothing(line: str) -> None:
     """Drop a message."""
 
 
-def _do_jobs(config: StudyConfig, num_slots: int, say: Callable[[str], None]) -> dict[str, str]:
-    """Do the jobs; return id -> why of those that failed alone."""
+def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None]) -> dict[str, str]:
+    """Plan, and do the jobs; return id -> why of those that failed alone."""
     from polyglance.study.costs import estimate_costs, estimate_s
+    from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
 
+    note_inputs(config)
+    forget_damaged_jobs(config, say)
+    num_slots = scheduler.num_slots
+    plan = _plan(config, num_slots, on=on)
+    say(
+        f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
+        f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
+    )
+    for note in plan.notes:
+        say(note)
     jobs = list_jobs(config)
-    seconds = estimate_costs(config, jobs, num_slots=num_slots).seconds
+    costs = estimate_costs(config, jobs, num_slots=num_slots)
+    if isinstance(scheduler, RayTasks | SlurmJobs):
+        scheduler.needs = find_needs(config, peak_bytes=costs.memory_bytes)
+        say(f"each job asks for {scheduler.needs}")
+    if isinstance(scheduler, RayTasks) and (unused := config.cluster.list_slurm_settings()):
+        say(f"not used on Ray: {', '.join(unused)}")
     done = _find_done(config, jobs)
     finished = set(done)
+    clocks = _Clocks(config, say)
 
-    def report_done(job: Job, elapsed_s: float) -> None:
-        finished.add(job.id)
-        left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
-        say(f"[{len(finished)}/{len(jobs)}] {job.id} in {elapsed_s:.0f} s; about {left_s / 60:.1f} minutes left")
+    def report_done(ended: EndedJob) -> None:
+        finished.add(ended.job.id)
+        left_s = estimate_s(jobs, done=finished, seconds=costs.seconds, num_slots=num_slots)
+        where = f" on {ended.host}" if ended.host else ""
+        count = f"[{len(finished)}/{len(jobs)}]"
+        say(f"{count} {ended.job.id} in {ended.seconds:.0f} s{where}; about {left_s / 60:.1f} minutes left")
+        clocks.compare(ended)
 
-    def report_failed(problem: str) -> None:
+    def report_failed(job: Job, problem: str) -> None:
+        if read_state(config.out, job) != "failed":
+            fail_job(config.out, job, problem)
         say(f"failed, the others go on: {problem}")
 
-    # A run of a published size is a program of its own, which takes the whole machine.
-    with LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config) as scheduler:
-        return run_jobs(jobs, scheduler, done=done, seconds=seconds, on_done=report_done, on_failed=report_failed)
+    return run_jobs(
+        jobs,
+        scheduler,
+        done=done,
+        seconds=costs.seconds,
+        retries=config.cluster.retries,
+        on_done=report_done,
+        on_failed=report_failed,
+        on_retry=say,
+    )
+
+
+class _Clocks:
+    """Clocks of the machines, compared with that of the file server: no result depends on them, but times in records
+    do."""
+
+    def __init__(self, config: StudyConfig, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._known: set[str] = set()
+        self._warn("this machine", measure_clock_offset(config.out))
+
+    def compare(self, ended: EndedJob) -> None:
+        if ended.host not in self._known:
+            self._known.add(ended.host)
+            self._warn(ended.host, ended.clock_offset_s)
+
+    def _warn(self, host: str, offset_s: float) -> None:
+        if abs(offset_s) > _CLOCK_S:
+            way = "ahead of" if offset_s > 0 else "behind"
+            self._say(
+                f"the clock of {host} is {abs(offset_s):.0f} s {way} the file server's: times in its records are off "
+                "by as much; nothing else depends on it"
+            )
+
+
+_CLOCK_S = 5.0
+"""Difference of clocks that is reported, in seconds."""
 
 
 def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) -> StudyResult:

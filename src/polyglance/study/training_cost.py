@@ -1,4 +1,5 @@
-"""Samples and compute that all runs of a study train on: as separate runs, and from trunks, which count once."""
+"""Samples and compute that all runs of a study train on: as separate runs, and from trunks, which count once; and the
+price of time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from polyglance.model.counts import Counts
 from polyglance.study.config import StudyConfig
 from polyglance.study.jobs import Job, count_shared_samples
 
-__all__ = ["ASSUMED_COOLDOWN_SHARE", "TrainingCost", "sum_training"]
+__all__ = ["ASSUMED_COOLDOWN_SHARE", "TrainingCost", "price_time", "sum_training"]
 
 ASSUMED_COOLDOWN_SHARE = 0.2
 """Cooldown that trunks are reckoned with where a family has none."""
@@ -47,3 +48,9 @@ def sum_training(
             samples[schedule] += number
             compute_gmac[schedule] += counts[run.family, run.size].compute_gmac(number)
     return {name: TrainingCost(samples=samples[name], compute_gmac=compute_gmac[name]) for name in samples}
+
+
+def price_time(config: StudyConfig, seconds: float) -> float | None:
+    """Return what a time on the whole machine costs; None without a price, and for micro models."""
+    price = config.machine.price_per_gpu_hour
+    return None if config.is_micro or price is None else seconds / 3600 * config.machine.devices * price

@@ -1,9 +1,8 @@
 """Work of each kind of job. A job that was interrupted is done again, and goes on from its last checkpoint."""
 
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
-from polyglance.config import save
 from polyglance.data.importer import import_data
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import ShardReader
@@ -11,64 +10,85 @@ from polyglance.data.world import generate
 from polyglance.evaluate.cells import choose_cells
 from polyglance.files import seal_files, write_atomically
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
-from polyglance.processes import run_program
 from polyglance.study.config import StudyConfig
 from polyglance.study.inputs import check_data_source
-from polyglance.study.job_configs import make_language_model_config, make_run_config, make_train_config
-from polyglance.study.job_state import begin_job, fail_job, finish_job, is_done
+from polyglance.study.job_configs import make_language_model_config, make_train_config
+from polyglance.study.job_state import begin_job, fail_job, finish_job, held, is_done
 from polyglance.study.jobs import Job, list_jobs
+from polyglance.study.launch import launch_run
 from polyglance.study.measure import make_evaluator, train_and_measure
 from polyglance.study.models import count_mean_lengths
 from polyglance.study.predictions import predict_held_out_runs
 from polyglance.train.language_model import train_language_model
+from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
+from polyglance.train.watch import NotFiniteError
 
 __all__ = ["do_job"]
 
 
-def do_job(config: StudyConfig, job: Job) -> None:
-    """Do a job, unless it is done.
+def do_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lambda: False) -> None:
+    """Do a job, unless it is done. One process at a time does it.
+
+    Args:
+        should_stop: asked after each step; the job then saves its state and ends.
 
     Raises:
         NotFiniteError: losses or weights are not finite; noted in the job's folder.
+        Stopped: it was asked to stop, and goes on from here with the next call.
+        DiedError: a program that it has started was killed, or broke down.
         ValueError: what the user has to change, in one line that names the job.
     """
     if is_done(config.out, job):
         return
-    if job.kind == "data":
-        check_data_source(config)
-    folder = begin_job(config.out, job)
-    try:
-        match job.kind:
-            case "data":
-                _make_data(config, folder)
-            case "tokenizer":
-                _make_tokenizer(config, folder)
-            case "tower":
-                train(make_train_config(config, job), folder)
-            case "language_model":
-                train_language_model(make_language_model_config(config, job), folder)
-            case "prediction":
-                predict_held_out_runs(config, folder)
-            case "trunk" if config.is_micro:
-                train(make_train_config(config, job, _find_trunk(config, job)), folder)
-            case "run" if config.is_micro:
-                settings = make_train_config(config, job, _find_trunk(config, job))
-                evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
-                train_and_measure(settings, folder, lambda: evaluator, run_id=job.id)
-            case "trunk" | "run":
-                _launch_run(config, job, folder)
-    except NotFiniteError as error:
-        fail_job(config.out, job, str(error))
-        raise NotFiniteError(f"{job.id}: {error}") from None
-    except ValueError as error:
-        raise ValueError(f"{job.id}: {error}") from None
-    finish_job(config.out, job)
+    with held(config.out, job) as lock:
+        if is_done(config.out, job):
+            return
+        if job.kind == "data":
+            check_data_source(config)
+        folder = begin_job(config.out, job)
+        try:
+            _make(config, job, folder, should_stop, lock)
+        except NotFiniteError as error:
+            fail_job(config.out, job, str(error))
+            raise NotFiniteError(f"{job.id}: {error}") from None
+        except ValueError as error:
+            raise ValueError(f"{job.id}: {error}") from None
+        finish_job(config.out, job)
+
+
+def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[], bool], lock: int) -> None:
+    """Make what a job is for, in its folder.
+
+    Args:
+        lock: descriptor of the job's lock, for programs that are started.
+    """
+    hooks = Hooks(should_stop=should_stop)
+    match job.kind:
+        case "data":
+            _make_data(config, folder)
+        case "tokenizer":
+            _make_tokenizer(config, folder)
+        case "tower":
+            train(make_train_config(config, job), folder, hooks=hooks)
+        case "language_model":
+            train_language_model(make_language_model_config(config, job), folder, hooks=hooks)
+        case "prediction":
+            predict_held_out_runs(config, folder)
+        case "trunk" if config.is_micro:
+            train(make_train_config(config, job, _find_trunk(config, job)), folder, hooks=hooks)
+        case "run" if config.is_micro:
+            settings = make_train_config(config, job, _find_trunk(config, job))
+            evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
+            train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
+        case "trunk" | "run":
+            launch_run(config, job, _find_trunk(config, job), should_stop, lock)
 
 
 def _find_trunk(config: StudyConfig, job: Job) -> Path | None:
     """Return the folder of the trunk that a run or trunk goes on from; None where there is none, or it is not made."""
+    if not job.trunk:
+        return None
     trunks = [other for other in list_jobs(config) if other.id == job.trunk and is_done(config.out, other)]
     return config.out / trunks[0].folder if trunks else None
 
@@ -96,17 +116,3 @@ def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)
     count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
     seal_files(folder, ["tokenizer.json", "lengths.json"])
-
-
-def _launch_run(config: StudyConfig, job: Job, folder: Path) -> None:
-    """Train a published size with `polyglance train`, under torchrun where the machine has several devices."""
-    path = folder / "run.toml"
-    save(make_run_config(config, job, folder, _find_trunk(config, job)), path)
-    several = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={config.machine.devices}")
-    command = [sys.executable, *(several if config.machine.devices > 1 else ()), "-m", "polyglance", "train", str(path)]
-    finished = run_program(command)
-    result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
-    if finished.returncode or not result.exists():
-        messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
-        last = messages[-1].removeprefix("polyglance: ") if messages else f"`polyglance train {path}` did not finish"
-        raise NotFiniteError(last) if finished.returncode == NOT_FINITE_EXIT_CODE else ValueError(last)

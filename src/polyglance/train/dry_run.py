@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from polyglance.mixture.collate import IGNORED
 from polyglance.mixture.loader import Loader
 from polyglance.train.config import TrainConfig
-from polyglance.train.start import make_mixture, make_model_config, make_processor, plan_shapes
+from polyglance.train.start import make_mixture, make_model_config, make_processor, plan_micro_batches
 
 __all__ = ["DryRun", "dry_run"]
 
@@ -31,7 +31,7 @@ class DryRun:
     padding_share: float
     """Share of the positions of prompts and targets that are padding."""
     num_shapes: int
-    """Pairs of lengths that prompts and targets of micro-batches were padded to (`engine.num_shapes`)."""
+    """Shapes of the micro-batches: samples, lengths that prompts and targets were padded to (`engine.num_shapes`)."""
     samples_per_cell: Mapping[str, int]
     bad_samples: Mapping[str, Any]
     """Samples that could not be used and were replaced: reason -> count and first places."""
@@ -39,22 +39,19 @@ class DryRun:
 
 def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
     """Make the batches of the first steps in this process and its loader processes; no model is loaded. With
-    `micro_batch_size = "auto"` a step is one micro-batch.
+    `micro_batch_size = "auto"` a device is taken to have memory for all samples of a step.
 
     Raises:
         ValueError: data, coverage and configuration do not fit each other.
     """
-    if config.engine.micro_batch_size == "auto":  # no device is asked here
-        config = replace(config, engine=replace(config.engine, micro_batch_size=None))
     model_config = make_model_config(config)
     mixture = make_mixture(config, make_processor(config, model_config), model_config)
-    num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, 1)
-    plan_shapes(config, mixture, model_config, num_micro_batches=num_micro_batches)
+    num_micro_batches = plan_micro_batches(config, mixture, model_config, max_samples=config.mixture.batch_size)
     cells: Counter[str] = Counter()
     source_lengths: list[int] = []
     target_lengths: list[int] = []
     num_positions = 0
-    shapes = set()
+    shapes: set[tuple[int, ...]] = set()
     with Loader(
         mixture,
         first_step=0,
@@ -68,7 +65,7 @@ def dry_run(config: TrainConfig, *, num_steps: int) -> DryRun:
             cells.update(str(mixture.cells[cell]) for cell in batch.cell.tolist())
             source_lengths += batch.attention_mask.sum(1).tolist()
             target_lengths += (batch.labels != IGNORED).sum(1).tolist()
-            shapes.add((batch.input_ids.shape[1], batch.labels.shape[1]))
+            shapes.add((*batch.input_ids.shape, *batch.labels.shape))
             num_positions += batch.input_ids.numel() + batch.labels.numel()
         seconds = time.monotonic() - since_s
     num_samples = num_steps * config.mixture.batch_size

@@ -18,17 +18,24 @@ from polyglance.model.assemble import build_language_model
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.folder import RunFolder
 from polyglance.train.identity import identify_run
-from polyglance.train.loop import BatchSource, Loop, MicroBatches
+from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.step import LanguageModelObjective
 
 __all__ = ["train_language_model"]
 
 
-def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, show_progress: bool = False) -> nn.Module:
+def train_language_model(
+    config: LanguageModelConfig,
+    run_dir: str | Path,
+    *,
+    hooks: Hooks = Hooks(),  # noqa: B008  frozen
+    show_progress: bool = False,
+) -> nn.Module:
     """Train a stock Gemma-2 of the decoder's sizes on captions as texts; leave in `run_dir` what `train` leaves.
 
     Raises:
         ValueError: a language without texts, or losses or weights are no longer finite.
+        Stopped: the run was asked to stop and is saved.
     """
     identity = identify_run(config)
     folder = RunFolder(Path(run_dir), config, identity)
@@ -40,7 +47,7 @@ def train_language_model(config: LanguageModelConfig, run_dir: str | Path, *, sh
     batches = BatchSource(
         cells=tuple(config.languages), num_micro_batches=1, open=partial(_open_batches, config, tokenizer)
     )
-    loop = Loop(LanguageModelObjective(model), batches, config, folder.path, runtime, identity)
+    loop = Loop(LanguageModelObjective(model), batches, config, folder.path, runtime, identity, hooks=hooks)
     loop.run(show_progress=show_progress)
     folder.save_final(model, runtime)
     return model.eval()

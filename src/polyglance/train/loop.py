@@ -21,7 +21,8 @@ from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
 from polyglance.train.identity import RunIdentity
 from polyglance.train.late_values import LateValues
-from polyglance.train.metrics import Meter, MetricsLog, MetricsRow, Mfu, gate_openings, memory_bytes
+from polyglance.train.metrics import Meter, MetricsLog, Mfu, gate_openings, memory_bytes
+from polyglance.train.metrics_rows import MetricsRow
 from polyglance.train.optim import LossScale
 from polyglance.train.parallel import (
     allow_submodule_calls,

@@ -6,7 +6,6 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,41 +24,7 @@ from polyglance.model.components import find_component
 from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.train.parallel import gather_full
 
-__all__ = ["Meter", "MetricsLog", "MetricsRow", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class MetricsRow:
-    """A row of metrics.jsonl about training. Losses, rates and bad samples are those since the row before, of all
-    processes."""
-
-    step: int
-    """Optimiser steps done."""
-    loss_nats: float
-    """Mean loss per target token that counts, end tokens included."""
-    lr: float
-    """Learning rate of the last step."""
-    grad_norm: float
-    """Gradient norm of the last step over all parameters, before clipping."""
-    cells: Mapping[str, float]
-    """Cell -> mean loss per target token, in nats."""
-    tokens_per_s: float
-    """Target tokens per second."""
-    samples_per_s: float
-    num_bad_samples: int
-    """Samples that could not be used and were replaced."""
-    data_wait_share: float
-    """Share of the time in which the first process waited for batches."""
-    memory_bytes: int
-    """Peak memory of the first process (`memory_bytes`)."""
-    num_skipped: int
-    """Steps since the start whose gradient was not finite."""
-    num_spikes: int
-    """Steps since the start with a loss far above the median."""
-    mfu: float | None = None
-    """Rate of the model's operations over the peak; None if no peak is configured."""
-    gates: list[float] | None = None
-    """tanh of each cross-attention gate; None if the model has none."""
+__all__ = ["Meter", "MetricsLog", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
 
 
 class MetricsLog:

@@ -1,15 +1,17 @@
 """`micro_batch_size = "auto"`: as many samples a pass as the device has memory for.
 
 The size is planned from the free memory, and on a GPU checked by a first pass over the longest samples that the run can
-meet, before any weight changes. If the memory does not suffice the size is halved. What came of it is written into the
-run's folder, and a run that goes on keeps its size.
+meet, before any weight changes. If the memory does not suffice the size is halved. It bounds the samples of a pass:
+where a run has few shapes, the passes of its steps are planned with it (`polyglance.mixture.passes`). What came of both
+is written into the run's folder, and a run that goes on keeps them.
 """
 
 import gc
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
 from polyglance.files import read_record, write_record
 from polyglance.mixture.collate import Batch
+from polyglance.mixture.dataset import Mixture
+from polyglance.mixture.passes import Pass
 from polyglance.model.architecture import Polyglance
 from polyglance.model.card_counts import count_recomputed_bytes, count_saved_bytes
 from polyglance.model.components import count_parameters, freeze_like, set_train_mode
@@ -28,9 +32,10 @@ from polyglance.model.vision import count_channels
 from polyglance.train.config import TrainConfig
 from polyglance.train.parallel import measure_free_bytes
 
-__all__ = ["MicroBatchRecord", "Trial", "fix_micro_batch_size"]
+__all__ = ["MicroBatchRecord", "PassesRecord", "Trial", "fix_micro_batch_size", "fix_passes"]
 
 _RECORD = "micro_batch_size.json"
+_PASSES = "passes.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +43,7 @@ class MicroBatchRecord:
     """micro_batch_size.json: how the size of a run's micro-batches was found."""
 
     micro_batch_size: int
-    """Samples of one pass."""
+    """Most samples of one pass."""
     planned: int
     """Samples that the plan says fit."""
     is_checked: bool
@@ -49,6 +54,16 @@ class MicroBatchRecord:
     """Free memory of the device with the least, before the first pass."""
     bytes_per_sample: int
     """Memory that a sample was planned with."""
+    world_size: int
+    """Number of processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PassesRecord:
+    """passes.json: the passes that each step of a run is divided into."""
+
+    passes: tuple[tuple[int, int, int], ...]
+    """Samples of a process, and tokens that their prompts and targets are padded to."""
     world_size: int
     """Number of processes."""
 
@@ -104,25 +119,52 @@ class Trial:
             self.objective.zero_grad(set_to_none=True)
 
 
-def fix_micro_batch_size(trial: Trial, run_dir: Path) -> TrainConfig:
-    """Return the run's configuration with a number in place of `auto`.
+def fix_micro_batch_size(trial: Trial, run_dir: Path) -> int | None:
+    """Return the most samples of a pass if their number is `auto`, else None.
 
     Raises:
         ValueError: not even one sample fits.
     """
-    config, runtime = trial.config, trial.runtime
-    if config.engine.micro_batch_size != "auto":
-        return config
+    runtime = trial.runtime
+    if trial.config.engine.micro_batch_size != "auto":
+        return None
     path = run_dir / _RECORD
-    record = from_dict(MicroBatchRecord, read_record(path)) if path.exists() else None
-    is_continued = record is not None and any(run_dir.glob("checkpoints/step-*"))
-    record = runtime.from_main(record if is_continued else None)
-    if record is None:
+    record = runtime.from_main(_read_record(MicroBatchRecord, path))
+    if record is None or record.world_size != runtime.world_size:
         record = _find_size(trial)
         if runtime.is_main:
             write_record(path, to_dict(record))
             print(f"{run_dir.name}: {_describe(record)}", file=sys.stderr, flush=True)
-    return replace(config, engine=replace(config.engine, micro_batch_size=record.micro_batch_size))
+    return record.micro_batch_size
+
+
+def fix_passes(mixture: Mixture, plan: Callable[[], int], run_dir: Path, runtime: Runtime) -> int:
+    """Plan the micro-batches of a step, where the number of their samples is `auto`, and return their number, over all
+    processes. If they differ in their samples, the record of them is written, or read where the run goes on with as
+    many processes.
+
+    Args:
+        plan: plans them, keeps the passes that `mixture` has, and returns their number.
+    """
+    path = run_dir / _PASSES
+    record = runtime.from_main(_read_record(PassesRecord, path))
+    if record is not None and record.world_size == runtime.world_size:
+        mixture.passes = tuple(Pass(*one) for one in record.passes)
+    number = plan()
+    mixture.passes = runtime.from_main(mixture.passes)
+    if runtime.is_main and mixture.passes is not None:
+        write_record(path, to_dict(PassesRecord(passes=mixture.passes, world_size=runtime.world_size)))
+    return number
+
+
+_Record = TypeVar("_Record")
+
+
+def _read_record(kind: type[_Record], path: Path) -> _Record | None:
+    """Read the record of a run that goes on from a checkpoint; None if there is none."""
+    if not path.exists() or not any(path.parent.glob("checkpoints/step-*")):
+        return None
+    return from_dict(kind, read_record(path))
 
 
 def _find_size(trial: Trial) -> MicroBatchRecord:

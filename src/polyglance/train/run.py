@@ -25,10 +25,10 @@ from polyglance.train.frozen import FrozenWeights
 from polyglance.train.identity import identify_run
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
-from polyglance.train.micro_batch import Trial, fix_micro_batch_size
+from polyglance.train.micro_batch import Trial, fix_micro_batch_size, fix_passes
 from polyglance.train.parallel import count_replica_bytes, recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
-from polyglance.train.start import make_mixture, make_model, make_processor, plan_shapes
+from polyglance.train.start import make_mixture, make_model, make_processor, plan_micro_batches
 from polyglance.train.step import CaptionObjective
 from polyglance.train.trunk import open_trunk
 from polyglance.train.vision_cache import open_features
@@ -77,10 +77,10 @@ def train(
         mfu = None
         if (peak_tflops := config.engine.peak_tflops) is not None:
             mfu = make_mfu(model, runtime, peak_tflops=peak_tflops, image_size=image_size, is_cached=is_cached)
-        objective, frozen, config = prepare_objective(
+        objective, frozen, max_samples = prepare_objective(
             config, model, runtime, folder.path, image_size=image_size, is_cached=is_cached
         )
-        batches = make_batch_source(config, mixture, model.config, runtime)
+        batches = make_batch_source(config, mixture, model.config, runtime, folder.path, max_samples=max_samples)
         tracking = config.tracking if runtime.is_main else TrackingConfig()
         name = f"{folder.path.name}-{identity.settings}"
         with open_sinks(tracking, folder.path, name=name, settings=to_dict(config)) as send:
@@ -104,7 +104,7 @@ def train(
 
 def prepare_objective(
     config: TrainConfig, model: Polyglance, runtime: Runtime, run_dir: Path, *, image_size: int, is_cached: bool
-) -> tuple[CaptionObjective, FrozenWeights, TrainConfig]:
+) -> tuple[CaptionObjective, FrozenWeights, int | None]:
     """Prepare the objective of a model on the run's device: compiled layers, recomputed activations, frozen weights in
     the run's precision, and the number of samples a pass.
 
@@ -114,8 +114,8 @@ def prepare_objective(
         is_cached: the run trains on features of the vision tower.
 
     Returns:
-        The objective; the frozen weights, to be restored before the model is saved; the configuration with the number
-        of samples a pass.
+        The objective; the frozen weights, to be restored before the model is saved; the most samples of a pass, where
+        their number is `auto`.
 
     Raises:
         ValueError: not even one sample fits into the device's memory, or layers that have to be compiled cannot be.
@@ -133,11 +133,24 @@ def prepare_objective(
 
 
 def make_batch_source(
-    config: TrainConfig, mixture: Mixture, model_config: PolyglanceConfig, runtime: Runtime
+    config: TrainConfig,
+    mixture: Mixture,
+    model_config: PolyglanceConfig,
+    runtime: Runtime,
+    run_dir: Path,
+    *,
+    max_samples: int | None,
 ) -> BatchSource:
-    """Return the batches of a run whose number of samples a pass is fixed, in as many shapes as it is to have."""
-    num_micro_batches = config.engine.num_micro_batches(config.mixture.batch_size, runtime.world_size)
-    plan_shapes(config, mixture, model_config, num_micro_batches=num_micro_batches)
+    """Return the batches of a run, in as many shapes as it is to have.
+
+    Args:
+        run_dir: folder that gets the record of the passes of a step, if the number of samples a pass is `auto`.
+        max_samples: most samples of a pass, where their number is `auto`.
+    """
+    plan = partial(
+        plan_micro_batches, config, mixture, model_config, max_samples=max_samples, world_size=runtime.world_size
+    )
+    num_micro_batches = plan() if max_samples is None else fix_passes(mixture, plan, run_dir, runtime)
 
     @contextmanager
     def open_loader(first_step: int) -> Iterator[MicroBatches]:

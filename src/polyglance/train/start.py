@@ -1,5 +1,7 @@
 """Tokenizer, model, processor and batches that a run begins with, made from its configuration."""
 
+from dataclasses import replace
+
 import torch
 
 from polyglance.data.shard import ShardReader
@@ -17,7 +19,7 @@ from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.processor import Processor
 from polyglance.train.config import RunConfig, TrainConfig
 
-__all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer", "plan_shapes"]
+__all__ = ["make_mixture", "make_model", "make_model_config", "make_processor", "make_tokenizer", "plan_micro_batches"]
 
 
 def make_tokenizer(config: RunConfig, runtime: Runtime) -> None:
@@ -103,15 +105,43 @@ def make_mixture(
     )
 
 
-def plan_shapes(
-    config: TrainConfig, mixture: Mixture, model_config: PolyglanceConfig, *, num_micro_batches: int
-) -> None:
-    """Choose the shapes of the run's micro-batches, if it is to have few (`RuntimeConfig.num_shapes`)."""
-    num_shapes = config.engine.count_shapes()
+def plan_micro_batches(
+    config: TrainConfig,
+    mixture: Mixture,
+    model_config: PolyglanceConfig,
+    *,
+    max_samples: int | None,
+    world_size: int = 1,
+) -> int:
+    """Plan the micro-batches of the run's steps; return their number, over all processes.
+
+    With `micro_batch_size = "auto"` and few shapes (`RuntimeConfig.num_shapes`) their numbers of samples differ. Passes
+    that `mixture` has already are kept.
+
+    Args:
+        max_samples: most samples of a micro-batch, where that is `auto`; otherwise not used.
+        world_size: number of processes.
+
+    Raises:
+        ValueError: the samples cannot be divided evenly.
+    """
+    engine, num_shapes = config.engine, config.engine.count_shapes()
+    planned: dict[str, int] = {
+        "num_steps": config.num_steps,
+        "image_tokens": model_config.num_image_tokens(mixture.image_size),
+    }
+    if engine.micro_batch_size == "auto":
+        assert max_samples is not None
+        if config.mixture.batch_size % world_size:
+            raise ValueError(
+                f"a batch of {config.mixture.batch_size} samples cannot be divided over {world_size} processes"
+            )
+        if num_shapes and mixture.passes is None:
+            mixture.passes = mixture.plan_passes(num_shapes, world_size=world_size, max_samples=max_samples, **planned)
+        if mixture.passes is not None:
+            return len(mixture.passes) * world_size
+        engine = replace(engine, micro_batch_size=max_samples)
+    num_micro_batches = engine.num_micro_batches(config.mixture.batch_size, world_size)
     if num_shapes:
-        mixture.plan_shapes(
-            num_micro_batches,
-            num_shapes,
-            num_steps=config.num_steps,
-            image_tokens=model_config.num_image_tokens(mixture.image_size),
-        )
+        mixture.plan_shapes(num_micro_batches, num_shapes, **planned)
+    return num_micro_batches

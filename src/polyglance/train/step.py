@@ -31,7 +31,7 @@ class CaptionObjective(nn.Module):
             batch.attention_mask,
             tower_features=batch.features,
         )
-        nats = self.model.nats(states, mask, batch.labels)
+        nats = self.model.nats(states, mask, batch.labels, places=batch.places)
         return nats.sum() / denominator, nats.detach().sum(1)
 
 

@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -12,10 +11,10 @@ from typing import Any, Protocol
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.step import Step, do_part
 from polyglance.processes import end_with_parent, open_worker_context
+from polyglance.ray_connection import connect_ray
 
 __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
-_CONNECT_S = 10.0
 _MAX_BROKEN = 3
 """Number of pools whose workers die before the build stops and names a part that is left, perhaps the cause."""
 
@@ -126,16 +125,6 @@ def _do(part: PartId, inputs: tuple[str, ...]) -> None:
     do_part(_worker.step, _worker.engine, part, inputs)
 
 
-def _check_reachable(address: str) -> None:
-    """Check that something listens at the address; Ray itself would try for many minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        try:
-            socket.create_connection((host, int(port)), timeout=_CONNECT_S).close()
-        except OSError as error:
-            raise ValueError(f"no Ray cluster at {address}: {error.strerror or error}") from None
-
-
 class RayCluster:
     """Does parts on a Ray cluster, as a Ray Data pipeline with a pool of actors, each with its own engine. Ray restarts
     dead actors and gives their part to another one; a half-finished part is done again from its beginning.
@@ -152,15 +141,7 @@ class RayCluster:
     """
 
     def __init__(self, address: str, *, num_workers: int, num_gpus: float = 0.0) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise ValueError("Ray is not installed: pip install 'polyglance[ray]'") from None
-        _check_reachable(address)
-        try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
-        except (ConnectionError, ValueError) as error:
-            raise ValueError(f"no Ray cluster at {address}: {str(error).splitlines()[0]}") from None
+        connect_ray(address)
         self.num_workers, self.num_gpus = num_workers, num_gpus
 
     def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:

@@ -15,17 +15,17 @@ import hashlib
 import html
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import find_flaw, has_control_inside, has_suspect_bytes, is_blank, one_line
+from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, may_have_flaw, one_line
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
 from polyglance.language_tags import find_code
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
@@ -87,7 +87,6 @@ class BitextSource(FormSource):
         num_read = num_kept = 0
         num_before = sum(drops.counts.values())
         cleaned: list[BitextPair] = []
-        texts: list[str] = []
         code, limit, find_problem = self.language, self.max_characters, self._find_problem
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
@@ -100,32 +99,29 @@ class BitextSource(FormSource):
                 drops.add(f"{code}: {problem}", where)
                 continue
             cleaned.append(BitextPair(code, first, second, where))
-            texts.append(first)
-            texts.append(second)
             if len(cleaned) == _CHECKED_TOGETHER:
-                cleaned = self._without_flaws(cleaned, texts, drops)
+                cleaned = self._without_flaws(cleaned, drops)
                 num_kept += len(cleaned)
                 yield from cleaned
-                cleaned, texts = [], []
-        cleaned = self._without_flaws(cleaned, texts, drops)
+                cleaned = []
+        cleaned = self._without_flaws(cleaned, drops)
         num_kept += len(cleaned)
         yield from cleaned
         num_dropped = sum(drops.counts.values()) - num_before
         assert num_read == num_kept + num_dropped, "every pair is kept or counted"
 
-    def _without_flaws(self, pairs: "list[BitextPair]", texts: Sequence[str], drops: Drops) -> "list[BitextPair]":
-        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`.
-
-        Args:
-            texts: both sides of all pairs: that nothing in them is suspect is found at once.
-        """
-        same_script = language(self.language).script == language(SOURCE_LANGUAGE).script
-        if same_script and not has_suspect_bytes("".join(texts), SOURCE_LANGUAGE):
+    def _without_flaws(self, pairs: "list[BitextPair]", drops: Drops) -> "list[BitextPair]":
+        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`. That nothing in any of
+        the texts is suspect is found at once."""
+        _, sources, targets, _ = zip(*pairs, strict=True) if pairs else ((),) * 4
+        check_sources = may_have_flaw("\n".join(sources), SOURCE_LANGUAGE)
+        check_targets = may_have_flaw("\n".join(targets), self.language)
+        if not (check_sources or check_targets):
             return pairs
         kept = []
         for pair in pairs:
-            flaw = find_flaw(pair.source, SOURCE_LANGUAGE) or find_flaw(pair.target, self.language)
-            if flaw:
+            flaw = find_flaw(pair.source, SOURCE_LANGUAGE) if check_sources else ""
+            if flaw := flaw or (find_flaw(pair.target, self.language) if check_targets else ""):
                 drops.add(f"{self.language}: {flaw}", pair.where)
             else:
                 kept.append(pair)

@@ -1,0 +1,157 @@
+"""One try at a job, in the process that does it. Places differ in where this process is, and in nothing else.
+
+On another machine a job is named by strings alone, so that its Python need not know this one's objects: the study's
+`study.toml` and the job's id (`try_named_job`).
+"""
+
+import errno
+import os
+import re
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypedDict
+
+from polyglance import __version__
+from polyglance.config import load
+from polyglance.study.config import StudyConfig
+from polyglance.study.ending import DiedError, EndedJob
+from polyglance.study.jobs import Job, list_jobs
+
+__all__ = ["LIGHT_KINDS", "NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
+
+LIGHT_KINDS = ("data", "tokenizer", "prediction")
+"""Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""Numbers of the errors of a store that takes nothing more."""
+_CHECKPOINT = re.compile(r"step-(\d+)")
+
+
+class NamedJob(TypedDict):
+    """A job as another machine is told it."""
+
+    folder: str
+    """Working directory, which relative paths of the study start from."""
+    study: str
+    """The study's `study.toml`."""
+    job: str
+    """Id."""
+    fingerprint: str
+    version: str
+    """Version of polyglance."""
+
+
+def name_job(config: StudyConfig, job: Job) -> NamedJob:
+    """Return how another machine is told a job."""
+    study = str(config.out / "study.toml")
+    return {
+        "folder": str(Path.cwd()),
+        "study": study,
+        "job": job.id,
+        "fingerprint": job.fingerprint,
+        "version": __version__,
+    }
+
+
+def prepare_worker() -> None:
+    """Make this process one that does jobs: one thread for a micro model, as on every other place."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def try_named_job(
+    named: NamedJob, should_stop: Callable[[], bool] = lambda: False, *, is_first: bool = True
+) -> dict[str, Any]:
+    """Do a job on a machine of a cluster, and report how it has ended (`EndedJob.report`).
+
+    Args:
+        should_stop: as for `try_job`.
+        is_first: this is the first node of the job, or its only one; the others take part in its run.
+    """
+    host = socket.gethostname()
+    if named["version"] != __version__:
+        problem = f"{host} has polyglance {__version__}, and `study run` {named['version']}: install the same"
+        return {"ending": "refused", "problem": problem}
+    try:
+        os.chdir(named["folder"])
+        config, jobs = _read_study(named["study"], Path(named["study"]).stat().st_mtime_ns)
+    except (OSError, ValueError) as error:
+        problem = f"{host} does not see the study ({error}): its folder has to be on a file system that all nodes see"
+        return {"ending": "refused", "problem": problem}
+    job = jobs.get(named["job"])
+    if job is None or job.fingerprint != named["fingerprint"]:
+        _read_study.cache_clear()
+        problem = f"{named['job']}: {named['study']} or its inputs are others on {host}; run again to go on"
+        return {"ending": "refused", "problem": problem}
+    if not is_first:  # of a job over several nodes, which is a run or a trunk
+        from polyglance.study.launch import join_run
+
+        join_run(config, job, should_stop)
+        return {}
+    prepare_worker()
+    ended = try_job(config, job, should_stop)
+    return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
+
+
+@lru_cache(maxsize=1)
+def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - of another time, another file
+    """Read a study and its jobs by id, once for the many jobs that a process does."""
+    config = load(StudyConfig, path)
+    return config, {job.id: job for job in list_jobs(config)}
+
+
+def measure_clock_offset(folder: Path) -> float:
+    """Return the seconds that this machine's clock is ahead of that of a folder's file server; 0 where it takes no
+    file."""
+    path = folder / "locks" / f"clock-{socket.gethostname()}-{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        before_s = time.time()
+        path.write_text("x")
+        offset_s = (before_s + time.time()) / 2 - path.stat().st_mtime
+        path.unlink()
+    except OSError:
+        return 0.0
+    return offset_s
+
+
+def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lambda: False) -> EndedJob:
+    """Do a job in this process, and say how it has ended. Faults of the program itself are raised.
+
+    Args:
+        should_stop: asked after each step; the job then saves its state and ends.
+    """
+    from polyglance.study.work import do_job
+    from polyglance.train.signals import Stopped
+    from polyglance.train.watch import NotFiniteError
+
+    started_s = time.monotonic()
+    try:
+        do_job(config, job, should_stop)
+    except NotFiniteError as error:
+        return EndedJob(job=job, ending="failed", problem=str(error))
+    except Stopped:
+        step = _find_last_step(config.out / job.folder)
+        return EndedJob(job=job, ending="stopped", problem=f"{job.id}: stopped after step {step}", step=step)
+    except DiedError as error:
+        return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
+    except ValueError as error:
+        return EndedJob(job=job, ending="refused", problem=str(error))
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        problem = f"{job.id}: {config.out}: {error.strerror}{where}; make room, and run again: what is saved is kept"
+        return EndedJob(job=job, ending="refused", problem=problem)
+    return EndedJob(job=job, seconds=time.monotonic() - started_s)
+
+
+def _find_last_step(folder: Path) -> int:
+    """Return the step of the last checkpoint in a job's folder; 0 where there is none."""
+    names = [_CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*")]
+    return max((int(name[1]) for name in names if name is not None), default=0)

@@ -1,0 +1,91 @@
+"""Runs of published sizes as programs: `polyglance train`, under torchrun on one node or on several."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from polyglance.config import save
+from polyglance.processes import run_program
+from polyglance.study.config import StudyConfig
+from polyglance.study.ending import DiedError
+from polyglance.study.job_configs import make_run_config
+from polyglance.study.jobs import Job
+from polyglance.train.signals import Stopped
+from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
+
+__all__ = ["join_run", "launch_run"]
+
+_MISTAKE_EXIT_CODE = 2
+"""Exit code of a command that a user's mistake ends."""
+_EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
+"""Exit code of the process that failed first, in torchrun's own report."""
+
+
+def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: Callable[[], bool], lock: int) -> None:
+    """Train a published size with `polyglance train`, under torchrun where the machine has several devices.
+
+    Args:
+        trunk: folder of the finished run that it goes on from.
+        should_stop: asked each second; the program then saves its state and ends.
+        lock: descriptor of the job's lock, which the program holds too.
+
+    Raises:
+        NotFiniteError: losses or weights are not finite.
+        Stopped: it was asked to stop.
+        DiedError: it was killed, or broke down.
+        ValueError: what the user has to change.
+    """
+    folder = config.out / job.folder
+    save(make_run_config(config, job, folder, trunk), folder / "run.toml")
+    finished = run_program(_make_command(config, job), should_stop=should_stop, keep_open=(lock,))
+    result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
+    code = _find_exit_code(finished.returncode, finished.stderr)
+    if code == 0 and result.exists():
+        return
+    if code == 0:
+        raise Stopped(0)
+    messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
+    last = messages[-1].removeprefix("polyglance: ") if messages else ""
+    if code == NOT_FINITE_EXIT_CODE:
+        raise NotFiniteError(last or f"{folder}: not finite")
+    if code == _MISTAKE_EXIT_CODE and last:
+        raise ValueError(last)
+    raise DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)}")
+
+
+def join_run(config: StudyConfig, job: Job, should_stop: Callable[[], bool]) -> None:
+    """Take part, on another node of the batch job, in the run that its first node launches."""
+    run_program(_make_command(config, job), should_stop=should_stop)
+
+
+def _make_command(config: StudyConfig, job: Job) -> list[str]:
+    devices, nodes = config.machine.devices, config.cluster.nodes
+    torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={devices // nodes}"]
+    if nodes > 1:  # the processes begin once all nodes are there, and the first has written run.toml by then
+        number = int(os.environ["SLURM_JOB_ID"])
+        torchrun += [
+            f"--nnodes={nodes}",
+            "--rdzv-backend=c10d",
+            f"--rdzv-endpoint={os.environ['SLURM_LAUNCH_NODE_IPADDR']}:{20_000 + number % 40_000}",
+            f"--rdzv-id={number}-{os.environ.get('SLURM_RESTART_COUNT', '0')}",
+        ]
+    else:
+        torchrun += ["--standalone"]
+    path = config.out / job.folder / "run.toml"
+    return [sys.executable, *(torchrun if devices > 1 else ()), "-m", "polyglance", "train", str(path)]
+
+
+def _find_exit_code(code: int, stderr: str) -> int:
+    """Return the exit code of the process that failed first; torchrun's own is 1 whatever that was."""
+    reported = _EXIT_CODE_IN_REPORT.findall(stderr)
+    return int(reported[-1]) if code and reported else code
+
+
+def _describe_death(code: int, stderr: str) -> str:
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    if code < 0:
+        return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
+    return lines[-1][:200] if lines else f"exit code {code}"

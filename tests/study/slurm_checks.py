@@ -1,0 +1,178 @@
+"""Checks of a study on a real Slurm with two nodes of one CPU, which `.ci/slurm` sets up and calls.
+
+Each check prints what it saw. All of them together take a few minutes; they are no part of the ordinary tests.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from polyglance.config import load
+from polyglance.study import StudyConfig, read_study_status, run_study
+
+from .clusters import ENV, POLYGLANCE, find_running, wait_until, write_grid
+
+_SLURM = Path(os.environ.get("SLURM_CONF", "slurm.conf")).parent
+
+
+def main(folder: Path) -> None:
+    """Run the grid on local workers, and on Slurm with a kill of each kind; compare the tables."""
+    path = write_grid(folder, samples=1600)
+    run_study(load(StudyConfig, path, overrides=[f"out={folder / 'local'}"]), workers=1)
+    expected = (folder / "local" / "runs.csv").read_bytes()
+    for check in (undisturbed, killed_job, killed_call, killed_controller, killed_node, preempted_job, time_limit):
+        started_s = time.monotonic()
+        out = folder / check.__name__
+        said = check(path, out)
+        assert (out / "runs.csv").read_bytes() == expected, f"{check.__name__}: runs.csv differs"
+        assert set(read_study_status(load(StudyConfig, path, overrides=[f"out={out}"])).jobs.values()) == {"done"}
+        print(f"{check.__name__}: same runs.csv, {time.monotonic() - started_s:.0f} s; {said}", flush=True)
+    mistakes(path, folder)
+
+
+def undisturbed(path: Path, out: Path) -> str:
+    """Both nodes do jobs."""
+    said = finish(begin(path, out))
+    return f"{said.count(' s on ')} jobs"
+
+
+def killed_job(path: Path, out: Path) -> str:
+    """A job's process is killed, as the out-of-memory killer would."""
+    process = begin(path, out)
+    wait_until(lambda: any(kill_job(job) for job in find_running(out)), process)
+    return find_line(finish(process), "goes on from its last checkpoint (retry 1 of 2)")
+
+
+def killed_call(path: Path, out: Path) -> str:
+    """`study run` is killed; its jobs go on, and are not submitted again."""
+    process = begin(path, out)
+    wait_until(lambda: bool(find_running(out)), process)
+    process.kill()
+    process.communicate()
+    before = list_submitted()
+    finish(begin(path, out))
+    again = list_submitted()[len(before) :]
+    assert not {name for name in again if name in before[-2:]}, (before, again)
+    return f"the second call has submitted {len(again)} jobs, and taken up those at work"
+
+
+def killed_controller(path: Path, out: Path) -> str:
+    """Slurm's controller is killed, and started again after the next question to it."""
+    process = begin(path, out)
+    wait_until(lambda: bool(find_running(out)), process)
+    os.kill(int((_SLURM / "slurmctld.pid").read_text()), signal.SIGKILL)
+    time.sleep(15)
+    subprocess.run(["slurmctld"], check=True)
+    return find_line(finish(process), "") and "the controller was away for 15 s"
+
+
+def killed_node(path: Path, out: Path) -> str:
+    """A node is lost with its job; Slurm requeues the job."""
+    process = begin(path, out)
+    wait_until(lambda: any(find_node(job) == "two" for job in find_running(out)), process)
+    job = next(job for job in find_running(out) if find_node(job) == "two")
+    os.kill(int((_SLURM / "slurmd-two.pid").read_text()), signal.SIGKILL)
+    kill_job(job)
+    subprocess.run(["scontrol", "update", "NodeName=two", "State=DOWN", "Reason=killed"], check=True)
+    wait_until(lambda: find_node(job) in ("", "one"), process)
+    subprocess.run(["slurmd", "-N", "two"], check=True)
+    subprocess.run(["scontrol", "update", "NodeName=two", "State=RESUME"], check=True)
+    finish(process)
+    return f"{job} was at work on it"
+
+
+def preempted_job(path: Path, out: Path) -> str:
+    """A job of a partition that goes first takes both nodes; Slurm requeues the job that was at work."""
+    process = begin(path, out)
+    wait_until(lambda: bool(find_running(out)), process)
+    subprocess.run(["sbatch", "--partition=high", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"], check=True)
+    finish(process)
+    log = "".join(path.read_text() for path in (out / "cluster").glob("*.log"))
+    assert "PREEMPTION" in log, log
+    return "requeued"
+
+
+def time_limit(path: Path, out: Path) -> str:
+    """A job is told to save its state, as it is before its time limit."""
+    process = begin(path, out)
+    wait_until(lambda: any(signal_job(job) for job in find_running(out)), process)
+    return find_line(finish(process), "it goes on from there")
+
+
+def mistakes(path: Path, folder: Path) -> None:
+    """A line for each thing that Slurm refuses."""
+    for setting in ("partition='nowhere'", "cpus=64", "memory_gb=1e5", "gpus=4", "gpus=0.5", "sbatch=['--nonsense']"):
+        out = folder / "mistakes"
+        done = finish(begin(path, out, "--set", f"cluster.{setting}"), code=2)
+        assert len(done.splitlines()) == 1, done
+        print(f"cluster.{setting}: {done.strip()}", flush=True)
+    said = finish(begin(path, folder / "setup", "--set", "cluster.setup=['no-such-command']"), code=2)
+    print(f"cluster.setup: {find_line(said, 'given up')}", flush=True)
+
+
+def begin(path: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    command = [*POLYGLANCE, "study", "run", str(path), "--on", "slurm", "--set", f"out={out}", *options]
+    return subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+
+
+def finish(process: subprocess.Popen[str], code: int = 0) -> str:
+    said = process.communicate()[1]
+    assert process.returncode == code, said
+    return said
+
+
+def find_line(text: str, words: str) -> str:
+    return next(line for line in text.splitlines() if words in line)
+
+
+def ask(*command: str) -> list[list[str]]:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def find_node(job: str) -> str:
+    """Return the node that does a job; an empty text if none does."""
+    return next((row[1] for row in ask("squeue", "-h", "-t", "R", "-o", "%j %N") if row[0] == job), "")
+
+
+def list_submitted() -> list[str]:
+    """Return the names of all jobs, in the order in which they were submitted."""
+    rows = sorted(ask("squeue", "-h", "-t", "all", "-o", "%i %j"), key=lambda row: int(row[0]))
+    return [row[1] for row in rows]
+
+
+def find_process(job: str) -> list[int]:
+    words = b" polyglance.study.batch_job "
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ")
+        except OSError:
+            continue
+        if words in command and f" {job} ".encode() in command:
+            found.append(int(path.parent.name))
+    return found
+
+
+def kill_job(job: str) -> bool:
+    return send(job, signal.SIGKILL)
+
+
+def signal_job(job: str) -> bool:
+    return send(job, signal.SIGTERM)
+
+
+def send(job: str, number: int) -> bool:
+    pids = find_process(job)
+    for pid in pids:
+        os.kill(pid, number)
+    return bool(pids)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="polyglance-slurm-study-") as name:
+        main(Path(sys.argv[1] if len(sys.argv) > 1 else name))

@@ -1,0 +1,47 @@
+"""A study on a Ray cluster of two nodes: the same table as on this machine, whatever is killed."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from polyglance.config import load
+from polyglance.study import StudyConfig, read_study_status, run_study
+
+from .clusters import ENV, POLYGLANCE, RayNodes, find_running, wait_until, write_grid
+
+pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def nodes() -> Iterator[RayNodes]:
+    nodes = RayNodes(Path("/tmp") / f"pg-{os.getpid()}")
+    if problem := nodes.start_head():
+        pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
+    nodes.start_node()
+    yield nodes
+    nodes.stop()
+
+
+def test_a_killed_worker_a_killed_node_and_a_killed_call_change_no_byte(tmp_path: Path, nodes: RayNodes) -> None:
+    out, path = tmp_path / "out", write_grid(tmp_path, samples=800)
+    command = [*POLYGLANCE, "study", "run", str(path), "--on", nodes.address]
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:
+        wait_until(lambda: any(nodes.kill_worker(job) for job in find_running(out)), process)
+        wait_until(lambda: any(nodes.is_on_node(job) for job in find_running(out)), process)
+        nodes.kill_node()
+        wait_until(lambda: bool(list(out.glob("runs/*/done.json"))), process)
+        process.kill()
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert "its worker was killed; it goes on from its last checkpoint (retry 1 of 2)" in said
+    assert "its node was lost; it goes on from its last checkpoint" in said
+    assert set(read_study_status(load(StudyConfig, path)).jobs.values()) > {"done"}
+    finished = subprocess.run(command, env=ENV, stderr=subprocess.PIPE, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert set(read_study_status(load(StudyConfig, path)).jobs.values()) == {"done"}
+    run_study(load(StudyConfig, path, overrides=[f"out={tmp_path / 'local'}"]), workers=1)
+    assert (out / "runs.csv").read_bytes() == (tmp_path / "local" / "runs.csv").read_bytes()
