@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Packages whose tensor shapes are checked while tests run.
 SHAPED := polyglance.engines,polyglance.mixture,polyglance.model,polyglance.train,polyglance.evaluate
 # One thread per test worker; more would fight over the cores.
-PYTEST_OPTIONS := -n auto --dist loadfile --jaxtyping-packages=$(SHAPED),beartype.beartype
+PYTEST_SHAPES := --jaxtyping-packages=$(SHAPED),beartype.beartype
+PYTEST_OPTIONS := -n auto --dist loadfile $(PYTEST_SHAPES)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 # The oldest transformers release of the range in pyproject.toml, and what tests/model needs beside the package.
 OLDEST_TRANSFORMERS := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
 TEST_TOOLS := pytest pytest-socket pytest-xdist hypothesis beartype accelerate peft
 
-.PHONY: help install install-dev demo test test-fast test-oldest check docs style clean
+.PHONY: help install install-dev demo test test-fast test-oldest test-quantised check docs style clean
 
 help:
 	@echo "make demo       a study from nothing to out/micro/report/index.html (about 7 minutes on two idle cores)"
@@ -19,6 +20,7 @@ help:
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
 	@echo "make docs       the documentation site in out/site, with warnings as errors"
 	@echo "make test-oldest                 tests of the model on the oldest supported release of transformers"
+	@echo "make test-quantised              tests of quantised weights, which need torchao"
 
 # The stamps are redone when what is installed has changed.
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -52,6 +54,11 @@ test-oldest:
 	$(VENV)-oldest/bin/python -c 'import transformers; print("transformers", transformers.__version__)'
 	OMP_NUM_THREADS=1 $(VENV)-oldest/bin/python -m pytest $(PYTEST_OPTIONS) tests/model
 
+# torchao is in a folder of its own: no other test runs with it.
+test-quantised: $(VENV)/.installed-dev
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target $(VENV)/torchao torchao
+	PYTHONPATH=$(VENV)/torchao OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_SHAPES) tests/model/test_quantised.py
+
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -60,7 +67,7 @@ check: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	rm -rf out/site-pages
 	$(BIN)/python docs/site_pages.py out/site-pages
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict  # with --quiet it would not see the warnings
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

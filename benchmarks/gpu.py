@@ -9,7 +9,8 @@ loss head, and that a step waits for nothing; meanwhile the layers of the true s
 of the true sizes are drawn at random on the device. Each piece of work is a process group of its own, which is ended
 when its time is over, so that one fault costs one row. Results are written as they come to --out, $OUT or
 FOLDER/results: `results.json`, `table.md` and `rates.csv`, whose rows belong into src/polyglance/model/rates.csv. They
-are printed as they come too, so that a run that is cut short leaves what it has measured.
+are printed as they come too, so that a run that is cut short leaves what it has measured. Rates that time was too short
+for are named at the end, as the command that measures them; its results are added to those in the folder.
 
 The package need not be installed: `PYTHONPATH=src` is enough where its dependencies are.
 """
@@ -22,9 +23,10 @@ import os
 import shutil
 import signal
 import sys
+import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,10 +36,16 @@ from typing import Any
 
 _START_S = 150
 """Most seconds until the libraries are loaded, from a disk that has never read them."""
+_ALL_CHECKS_S = 200
+"""Most seconds of all checks, so that the rates have their time even where a check stands still."""
 _CHECKS_S = 150
 """Most seconds of a check, and of compiling the layers of a size beside the checks."""
 _RATES_S = 110
 """Most seconds of a rate: models are drawn in it."""
+
+
+_NO_TIME = "not run: no time was left"
+_WRITING = threading.Lock()
 
 
 @dataclass
@@ -54,11 +62,18 @@ class Results:
     notes: list[str] = field(default_factory=list)
 
     def write(self, out: Path) -> None:
-        """Write results.json, table.md and rates.csv."""
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(vars(self), indent=1))
-        (out / "table.md").write_text(make_table(self))
-        (out / "rates.csv").write_text(make_rate_rows(self))
+        """Write results.json, table.md and rates.csv, each whole: checks that run side by side call this."""
+        texts = {
+            "results.json": json.dumps(vars(self), indent=1),
+            "table.md": make_table(self),
+            "rates.csv": make_rate_rows(self),
+        }
+        with _WRITING:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, text in texts.items():
+                partial = out / f"{name}.partial"
+                partial.write_text(text)
+                partial.replace(out / name)
 
     def note(self, out: Path, name: str, seen: object) -> None:
         """Print what was seen, at once, and write the files."""
@@ -84,6 +99,16 @@ class Workers:
         self._context.set_forkserver_preload(["gpu_checks", "gpu_rates"])
         self._end_s, self._patience = end_s, patience
 
+    @contextlib.contextmanager
+    def limit(self, seconds: float) -> Iterator[None]:
+        """End all work of a block after some seconds, if not before."""
+        end_s = self._end_s
+        self._end_s = min(end_s, time.monotonic() + seconds * self._patience)
+        try:
+            yield
+        finally:
+            self._end_s = end_s
+
     def left_s(self) -> float:
         """Return the seconds until all work has to end."""
         return self._end_s - time.monotonic()
@@ -104,7 +129,7 @@ class Workers:
         """
         limit_s = min(limit_s * self._patience, self.left_s())
         if limit_s < 5:
-            raise ValueError("not run: no time was left")
+            raise ValueError(_NO_TIME)
         process, receiver = self.start(work, *args, **options)
         try:
             if not receiver.poll(limit_s):
@@ -213,6 +238,7 @@ def run_rates(folder: Path, workers: Workers, results: Results, only: tuple[str,
         "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
         "train 11.2b": (rates.measure_training, folder, "11.2b"),
         "losses 0.4b": (rates.measure_losses, folder, "0.4b"),
+        "train 0.4b even": (rates.measure_training, folder, "0.4b", {"is_even": True}),
         "train 0.4b cached": (rates.measure_training, folder, "0.4b", {"is_cached": True}),
         "published train 3.5b": (rates.measure_published_training, folder, "3.5b"),
         "decode 3.5b": (rates.measure_decoding, folder, "3.5b"),
@@ -269,7 +295,7 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
             parts.append(f"MFU {found['tflops'] / product:.1%}")
         if "samples_per_s" in rates.get(published, {}):
             parts.append(f"{found['samples_per_s'] / rates[published]['samples_per_s']:.2f} x published")
-        parts += [f"{found['gib']:.1f} GiB, {found['micro_batch']} a pass"] if "gib" in found else []
+        parts += [f"{found['gib']:.1f} GiB, {found['passes']}"] if "gib" in found else []
         parts += [f"first {found['first_steps']} steps {found['warmup_s']:.0f} s"] if "warmup_s" in found else []
         parts += [found["without"]] if "without" in found else []
         return ", ".join(parts)
@@ -305,6 +331,7 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
         ("train 0.4B", train("train 0.4b", "published train 0.4b"), ">= 1,700 samples/s (MFU 30 %), >= 6 x"),
         ("train 3.5B", train("train 3.5b", "published train 3.5b"), ">= 340 samples/s (MFU 40 %), >= 3.5 x"),
         ("train 11.2B, recomputing", train("train 11.2b"), "runs; MFU >= 40 %"),
+        ("train 0.4B, passes of equal size", train("train 0.4b even"), "fewer than with planned passes"),
         ("train 0.4B, cached tower features", train("train 0.4b cached"), "MFU of what is left no lower"),
         ("published step, 0.4B", train("published train 0.4b"), "254 samples/s on the H200"),
         ("published step, 3.5B", train("published train 3.5b"), "97 samples/s on the H200"),
@@ -326,9 +353,9 @@ def make_rate_rows(results: Results) -> str:
     peak = next((f"{tflops:g}" for name, tflops in KNOWN_PEAKS_TFLOPS.items() if name in card.split()), "")
     for name, found in results.rates.items():
         work, _, size = name.partition(" ")
-        if work == "train" and "tflops" in found:
-            size, _, cached = size.partition(" ")
-            kind = "train cached" if cached else "train"
+        size, _, variant = size.partition(" ")
+        if work == "train" and "tflops" in found and variant != "even":
+            kind = "train cached" if variant else "train"
             rate, tflops = f"{found['samples_per_s']:.1f}", f"{found['tflops']:.2f}"
             date = results.environment["date"][:10]
             rows.append(f"{card},{peak},{size},{kind},{rate},{tflops},measured,{date},benchmarks/gpu.py run")
@@ -340,6 +367,9 @@ def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Re
     is_small = json.loads((folder / "plan.json").read_text())["is_small"]
     workers = Workers(time.monotonic() + seconds, patience=4.0 if is_small else 1.0)  # CPUs may be shared
     results = Results(environment={"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")})
+    if only and (out / "results.json").is_file():  # of the call before, which this one adds to
+        before = json.loads((out / "results.json").read_text())
+        results = Results(**{**before, "environment": results.environment, "notes": []})
     if not (folder / "golden").is_dir():
         results.notes.append("no golden outputs were prepared, so these were not checked")
     try:
@@ -348,8 +378,12 @@ def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Re
         results.notes.append(f"the environment could not be described: {error}")
     results.note(out, "environment", results.environment)
     if not only:
-        run_checks(folder, workers, results, out)
+        with workers.limit(_ALL_CHECKS_S):
+            run_checks(folder, workers, results, out)
     run_rates(folder, workers, results, only, out)
+    if left_out := [name for name, found in results.rates.items() if found.get("problem") == _NO_TIME]:
+        names = " ".join(f"'{name}'" for name in left_out)
+        results.notes.append(f"for want of time not measured: `benchmarks/gpu.py run {folder} --only {names}`")
     results.notes.append(f"{seconds - workers.left_s():.0f} s in all; losses and samples as benchmarks/gpu.py says")
     results.write(out)
     print(make_table(results), flush=True)

@@ -23,7 +23,7 @@ from torch import Tensor
 from gpu_data import CHECK_STEPS
 from polyglance.config import load
 from polyglance.distributed import Precision
-from polyglance.mixture.collate import IGNORED, Batch
+from polyglance.mixture.collate import IGNORED, Batch, find_places
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import set_train_mode
 from polyglance.model.convert import convert_from_published
@@ -88,12 +88,13 @@ def check_golden(folder: Path) -> Checked:
 
 
 def train_check_run(folder: Path, name: str, precision: Precision = "fp32") -> None:
-    """Train the small run in `check/<name>`; go on from its checkpoints."""
+    """Train the small run in `check/<name>`; go on from its checkpoints. The one that is killed writes them in the
+    background."""
     use_exact_numbers()
     os.chdir(folder / "check")
     config = load(RunConfig, Path("run.toml"))
     engine = replace(config.engine, precision=precision)
-    train(replace(config.training, engine=engine), name)
+    train(replace(config.training, engine=engine, save_in_background=name == "killed"), name)
 
 
 def kill_after(process: BaseProcess, folder: Path, *, rows: int, limit_s: float = 120) -> int:
@@ -237,6 +238,7 @@ def _make_batch() -> Batch:
             attention_mask=mask,
             labels=labels,
             cell=np.zeros(4, dtype=np.int64),
+            places=find_places(labels),
         )
 
 

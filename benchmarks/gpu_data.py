@@ -68,7 +68,7 @@ class Plan:
 
 
 _FULL = Plan(
-    is_small=False, image_size=224, images=2048, words=4000, batch_size=128, rows=5, steps_per_row=6, num_workers=8,
+    is_small=False, image_size=224, images=2048, words=4000, batch_size=512, rows=4, steps_per_row=2, num_workers=8,
     eval_samples=1024,
     decoded=(32, 4, 64), head=(2048, 2304, 257_024),
 )  # fmt: skip

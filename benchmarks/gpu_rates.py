@@ -37,8 +37,10 @@ from polyglance.train.run import make_batch_source, prepare_objective
 from polyglance.train.start import make_mixture
 from polyglance.train.vision_cache import open_features
 
-SIZES = {"0.4b": 128, "3.5b": 64, "11.2b": 64}
-"""Size -> samples of the first try of a forward pass; halved while the card's memory is too small."""
+SIZES = {"0.4b": 512, "3.5b": 512, "11.2b": 128}
+"""Size -> largest number of samples of a step, so that a slow card has the time for a few steps of it."""
+_EVEN_SAMPLES = 128
+"""Samples of a pass where all passes have the same number, at first; halved while the card's memory is too small."""
 _RECOMPUTED = ("11.2b",)
 """Sizes that compute activations again in the backward pass."""
 _SOFTCAP = 30.0
@@ -59,7 +61,7 @@ def compile_layers(folder: Path, size: str) -> float:
         ValueError: they cannot be compiled.
     """
     plan = read_plan(folder)
-    config = _train_config(plan, folder, size, 2, compiles=torch.cuda.is_available())
+    config = _train_config(plan, folder, size, 1, compiles=torch.cuda.is_available())
     with join_processes(config.engine) as runtime:
         model = _build_model(plan, size)
         since_s = time.perf_counter()
@@ -67,17 +69,23 @@ def compile_layers(folder: Path, size: str) -> float:
         return time.perf_counter() - since_s
 
 
-def measure_training(folder: Path, size: str, *, is_cached: bool = False) -> dict[str, Any]:
+def measure_training(folder: Path, size: str, *, is_cached: bool = False, is_even: bool = False) -> dict[str, Any]:
     """Measure the project's own loop: mixture, loader processes and optimiser included. In bf16. Layers are compiled on
-    a GPU; where they cannot be the rate is that without it, and says so."""
-    plan = read_plan(folder)
+    a GPU; where they cannot be the rate is that without it, and says so.
+
+    Args:
+        is_cached: train on features of the tower.
+        is_even: divide a step into passes of equal size, the largest that the card bears up to 128; if not, as
+            `micro_batch_size = "auto"` does.
+    """
+    plan = _fit_plan(read_plan(folder), size)
     without: dict[str, str] = {}
 
-    def measure(micro_batch_size: int) -> dict[str, Any]:
+    def measure(micro_batch_size: int | None) -> dict[str, Any]:
         compiles = torch.cuda.is_available() and not without
         config = _train_config(plan, folder, size, micro_batch_size, compiles=compiles)
         try:
-            rows = _run_loop(config, plan, folder, size, is_cached=is_cached)
+            rows, passes = _run_loop(config, plan, folder, size, is_cached=is_cached)
         except ValueError as error:
             if "cannot be compiled" not in str(error):
                 raise
@@ -91,11 +99,11 @@ def measure_training(folder: Path, size: str, *, is_cached: bool = False) -> dic
             "warmup_s": plan.batch_size * plan.steps_per_row / rows[0]["samples_per_s"],
             "data_wait_share": statistics.median(row["data_wait_share"] for row in measured),
             "gib": measured[-1]["memory_bytes"] / 2**30,
-            "micro_batch": micro_batch_size,
+            "passes": passes,
             **without,
         }
 
-    result = _while_too_large(measure, min(SIZES[size], plan.batch_size))
+    result = _while_too_large(measure, min(_EVEN_SAMPLES, plan.batch_size)) if is_even else measure(None)
     return result | _count_operations(plan, folder, size, result["samples_per_s"], is_cached=is_cached)
 
 
@@ -133,7 +141,8 @@ def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
             _wait()
             seconds.append(time.perf_counter() - since_s)
         rate = plan.batch_size / statistics.median(seconds[1:])
-        return {"samples_per_s": rate, "gib": _peak_bytes() / 2**30, "micro_batch": micro_batch_size}
+        passes = f"{plan.batch_size} samples in {plan.batch_size // micro_batch_size} pass(es)"
+        return {"samples_per_s": rate, "gib": _peak_bytes() / 2**30, "passes": passes}
 
     return _while_too_large(measure, min(32, plan.batch_size))
 
@@ -276,7 +285,7 @@ def _train_config(
     plan: Plan,
     folder: Path,
     size: str,
-    micro_batch_size: int,
+    micro_batch_size: int | None,
     *,
     compiles: bool = False,
 ) -> TrainConfig:
@@ -294,7 +303,7 @@ def _train_config(
         ),
         optim=_OPTIM,
         engine=RuntimeConfig(
-            micro_batch_size=micro_batch_size,
+            micro_batch_size=micro_batch_size or "auto",
             precision="bf16",
             num_workers=plan.num_workers,
             compile=compiles,
@@ -307,7 +316,10 @@ def _train_config(
     )
 
 
-def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_cached: bool) -> list[Mapping[str, Any]]:
+def _run_loop(
+    config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_cached: bool
+) -> tuple[list[Mapping[str, Any]], str]:
+    """Return the rows of a run, and the passes of a step in words."""
     rows: list[Mapping[str, Any]] = []
     with join_processes(config.engine) as runtime:
         model = _build_model(plan, size)
@@ -326,7 +338,11 @@ def _run_loop(config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_ca
         source = make_batch_source(config, mixture, model.config, runtime, run_dir, max_samples=max_samples)
         identity = RunIdentity(settings=config.settings, inputs={})  # nothing goes on from its checkpoints
         Loop(objective, source, config, run_dir, runtime, identity, hooks=Hooks(on_row=rows.append)).run()
-    return rows
+    return rows, f"{plan.batch_size} samples in {source.num_micro_batches} pass(es)"
+
+
+def _fit_plan(plan: Plan, size: str) -> Plan:
+    return replace(plan, batch_size=min(plan.batch_size, SIZES[size]))
 
 
 def _steps(config: TrainConfig, plan: Plan, folder: Path, size: str) -> Iterator[list[Batch]]:
@@ -334,7 +350,8 @@ def _steps(config: TrainConfig, plan: Plan, folder: Path, size: str) -> Iterator
     processor = make_processor(plan, find_config(plan, size), folder)
     mixture = make_mixture(config, processor, find_config(plan, size))
     number = config.engine.num_micro_batches(plan.batch_size, 1)
-    num_steps = 3 if plan.is_small else 8
+    num_steps = 3 if plan.is_small else 4
+    # All at once: the images of a step are not to be decoded while the one before is timed.
     yield from [[mixture.micro_batch(step, index, number) for index in range(number)] for step in range(num_steps)]
 
 
@@ -355,11 +372,12 @@ def _build_model(plan: Plan, size: str) -> Polyglance:
 def _count_operations(plan: Plan, folder: Path, size: str, samples_per_s: float, *, is_cached: bool) -> dict[str, Any]:
     """Reckon the rate of the model's own operations, at the mean real lengths, padding and recomputing left out."""
     config = find_config(plan, size)
-    batches = next(_steps(_train_config(plan, folder, size, plan.batch_size), plan, folder, size))
+    mixture = make_mixture(_train_config(plan, folder, size, None), make_processor(plan, config, folder), config)
+    batch = mixture.batch(0)
     lengths = {
         "image_size": plan.image_size,
-        "source_tokens": round(sum(int(batch.attention_mask.sum()) for batch in batches) / plan.batch_size),
-        "target_tokens": round(sum(batch.num_tokens for batch in batches) / plan.batch_size),
+        "source_tokens": round(int(batch.attention_mask.sum()) / plan.batch_size),
+        "target_tokens": round(batch.num_tokens / plan.batch_size),
     }
     macs = count_training_macs(config, PUBLISHED_TRAINED[config.decoder_config.model_type], **lengths)
     if is_cached:

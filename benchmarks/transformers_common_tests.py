@@ -4,9 +4,9 @@
     python benchmarks/transformers_common_tests.py --source ~/transformers   # a checkout: its tests of generation too
 
 The tests are those of the installed version. They are in its source distribution, which pip downloads; that one lacks
-`tests/generation` and `tests/exporters`, which `--source` takes from a checkout, best one of the installed version;
-without it their classes are left out. Exit code 1: a test failed that is not explained in
-`EXPLAINED`, or one passed that is.
+`tests/generation` and `tests/exporters`. `--source` takes these two from a checkout, best one of the installed version;
+without it their classes are left out. Exit code 1: a test failed that is not explained in `EXPLAINED`, or one passed
+that is.
 """
 
 import argparse
@@ -119,17 +119,9 @@ def run_tests(folder: Path) -> Outcomes:
     """Run the common tests on the family."""
     sys.path[:0] = [str(folder), str(ROOT / "tests/model")]
     outcomes = Outcomes()
-    options = [
-        "-q",
-        "--tb=short",
-        "--noconftest",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        str(folder / "pytest.ini"),
-        f"--rootdir={folder}",
-    ]
-    (folder / "pytest.ini").write_text("[pytest]\nfilterwarnings = ignore\n")
+    settings = folder / "pytest.ini"
+    settings.write_text("[pytest]\nfilterwarnings = ignore\n")
+    options = ["-q", "--tb=short", "--noconftest", "-p", "no:cacheprovider", "-c", str(settings), f"--rootdir={folder}"]
     pytest.main([*options, str(ROOT / "tests/model/common_family.py")], plugins=[outcomes])
     outcomes.settle()
     return outcomes

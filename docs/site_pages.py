@@ -10,11 +10,14 @@ which links in the guides lead.
 import io
 import os
 import re
+import shutil
 import sys
 from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from pathlib import Path
+from textwrap import fill
 
+import polyglance
 from polyglance.cli import GROUPS, VERBS, main
 
 ROOT = Path(__file__).parents[1]
@@ -37,26 +40,31 @@ MODULES = (
 
 def write_pages(folder: Path) -> None:
     """Write all pages into a folder."""
-    pages = {path.name: _link_examples(path.read_text(encoding="utf-8")) for path in (ROOT / "docs").glob("*.md")}
+    pages = {path.name: _link_pages(path.read_text(encoding="utf-8")) for path in (ROOT / "docs").glob("*.md")}
     pages |= {
         "reference/command-line.md": write_command_line(),
         "reference/python.md": write_python(),
         "reference/examples.md": write_examples(),
         "reference/changes.md": (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"),
+        "reference/security.md": (ROOT / "SECURITY.md").read_text(encoding="utf-8").replace("docs/", "../"),
     }
     for name, text in pages.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
+    for picture in (ROOT / "docs").glob("*.png"):
+        shutil.copy(picture, folder)
 
 
-def _link_examples(text: str) -> str:
+def _link_pages(text: str) -> str:
+    text = text.replace("](../SECURITY.md)", "](reference/security.md)")
     return re.sub(r"\]\(\.\./examples/([\w-]+)\.toml\)", r"](reference/examples.md#\1toml)", text)
 
 
 def write_command_line() -> str:
-    """Write the help of every verb, as `polyglance VERB --help` prints it on a terminal of 100 columns."""
-    os.environ["COLUMNS"], os.environ["NO_COLOR"] = "100", "1"
+    """Write the help of every verb, as `polyglance VERB --help` prints it on a terminal of 80 columns: pages have room
+    for as many."""
+    os.environ["COLUMNS"], os.environ["NO_COLOR"] = "80", "1"
     parts = ["# Command line\n"]
     group = None
     for words in VERBS:
@@ -72,12 +80,23 @@ def _print_help(words: tuple[str, ...]) -> str:
     out = io.StringIO()
     with redirect_stdout(out), suppress(SystemExit):
         main([*words, "--help"])
-    return out.getvalue().strip()
+    lines = out.getvalue().strip().split("\n")  # a terminal wraps the description of the verb; a page does not
+    return "\n".join(line if line.startswith(" ") else fill(line, 80) for line in lines)
 
 
 def write_python() -> str:
-    """Write a section for each module, which the generator fills from the docstrings."""
-    parts = ["# Python\n"]
+    """Write the names of the package itself, then a section for each module, which the generator fills from the
+    docstrings."""
+    parts = [
+        "# Python\n",
+        "## polyglance\n",
+        "`import polyglance` offers these names; each is loaded on first use.\n",
+        "| name | what it is |\n|---|---|",
+    ]
+    for name in polyglance.__all__:
+        summary = (getattr(polyglance, name).__doc__ or "").strip().partition("\n\n")[0].replace("\n", " ")
+        parts.append(f"| `{name}` | {' '.join(summary.split())} |")
+    parts = ["\n".join(parts), ""]
     for name in (f"polyglance.{module}" for module in MODULES):
         module = import_module(name)
         parts.append(f"## {name}\n\n{(module.__doc__ or '').splitlines()[0]}\n")

@@ -23,8 +23,18 @@ def test_every_name_of_the_package_is_found() -> None:
     for name in polyglance.__all__:
         assert callable(getattr(polyglance, name)), name
         assert name in dir(polyglance)
-    with pytest.raises(AttributeError, match="module 'polyglance' has no attribute 'fit_laws'"):
-        polyglance.fit_laws  # type: ignore[attr-defined]  # noqa: B018
+    with pytest.raises(AttributeError, match="has no attribute 'fit_laws'; did you mean 'fit_law'"):
+        polyglance.fit_laws  # noqa: B018
+    assert not hasattr(polyglance, "_repr_html_")
+    assert not {"Any", "attrgetter", "find_spec", "import_module"} & set(dir(polyglance))
+    assert polyglance.evaluate.__name__ == "polyglance.evaluate"
+
+
+def test_help_of_the_light_installation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`help` reads every name that `dir` shows, so it may not show one whose extra is missing."""
+    monkeypatch.setattr(polyglance, "find_spec", lambda name: None)
+    assert {"fit_law", "score", "load_config"} < set(dir(polyglance))
+    assert not {"Polyglance", "load_captioner", "run_study"} & set(dir(polyglance))
 
 
 def test_importing_the_package_imports_nothing_else() -> None:

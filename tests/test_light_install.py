@@ -67,3 +67,13 @@ def test_other_verbs_name_the_extra(tmp_path: Path, args: tuple[str, ...], modul
     verb = " ".join(word for word in args[:2] if "." not in word)
     expected = f"polyglance: {verb} needs {module}, which is not installed here: pip install 'polyglance[{extra}]'\n"
     assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_names_of_the_package_say_the_extra_too() -> None:
+    code = _BLOCK.partition("from polyglance.cli")[0]
+    code += "import polyglance; polyglance.fit_law, polyglance.score, polyglance.load_config; polyglance.load_captioner"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == (
+        "ModuleNotFoundError: polyglance.load_captioner needs torch, which is not installed here: "
+        "pip install 'polyglance[train]'"
+    )

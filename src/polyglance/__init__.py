@@ -7,11 +7,12 @@
     captioner = polyglance.load_captioner("out/model")
     result = polyglance.run_study(polyglance.load_config(polyglance.StudyConfig, "examples/micro.toml"))
 
-These names are imported on first use: importing this package loads nothing heavy. `polyglance.laws`,
-`polyglance.evaluate` and the other packages hold more.
+These names, and the packages `polyglance.laws`, `polyglance.evaluate` and so on, which hold more, are imported on first
+use: importing this package loads nothing heavy.
 """
 
 from importlib import import_module
+from importlib.util import find_spec
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -93,12 +94,36 @@ _WHERE = {
 """Name -> module that has it, and its name there if that differs."""
 
 
+_PACKAGES = ("data", "engines", "evaluate", "laws", "mixture", "model", "report", "study", "train")
+_LIGHT = ("config", "evaluate", "laws")
+"""Modules that need no extra."""
+
+
 def __getattr__(name: str) -> Any:
+    if name in _PACKAGES:
+        return import_module(f"{__name__}.{name}")
     if name not in _WHERE:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hint(name)}")
     module, _, attribute = _WHERE[name].partition(":")
-    return attrgetter(attribute or name)(import_module(f"{__name__}.{module}"))
+    try:
+        return attrgetter(attribute or name)(import_module(f"{__name__}.{module}"))
+    except ModuleNotFoundError as error:
+        from polyglance.packages import describe_missing
+
+        message = describe_missing(error, f"{__name__}.{name}")
+        if message is None:
+            raise
+        raise ModuleNotFoundError(message, name=error.name) from None
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    """Return what completion and `help` show: the names above, without those whose extra is not installed."""
+    has_train = find_spec("torch") is not None
+    names = [name for name in __all__ if has_train or _WHERE[name].startswith(_LIGHT)]
+    return sorted({*names, *_PACKAGES, *(name for name in globals() if name.startswith("__"))})
+
+
+def _hint(name: str) -> str:
+    from polyglance.languages import did_you_mean
+
+    return "" if name.startswith("_") else f"; {did_you_mean(name, [*__all__, *_PACKAGES])}"

@@ -16,9 +16,20 @@ import numpy as np
 
 if TYPE_CHECKING:
     import torch
+    from torch.distributed import ProcessGroup
     from torch.distributed.device_mesh import DeviceMesh
 
-__all__ = ["Precision", "Runtime", "RuntimeConfig", "divide_micro_batches", "is_main_process", "join_processes"]
+__all__ = [
+    "Precision",
+    "Runtime",
+    "RuntimeConfig",
+    "choose_local_device",
+    "count_launched",
+    "divide_micro_batches",
+    "is_main_process",
+    "join_for_messages",
+    "join_processes",
+]
 
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -143,6 +154,8 @@ class Runtime:
     mesh: "DeviceMesh | None" = None
     """The processes as torch.distributed sees them; of two dimensions, copies and shards, where a sharded model is held
     several times. None for one process."""
+    group: "ProcessGroup | None" = None
+    """Group that messages go by; None: that of all processes."""
 
     @classmethod
     def single(cls, device: str = "cpu") -> "Runtime":
@@ -175,7 +188,7 @@ class Runtime:
         import torch.distributed as dist
 
         tensor = torch.from_numpy(values.astype(np.float64))
-        dist.all_reduce(tensor)  # a tensor in main memory goes by gloo: no GPU is waited for
+        dist.all_reduce(tensor, group=self.group)  # a tensor in main memory goes by gloo: no GPU is waited for
         return tensor.numpy()
 
     def gather(self, value: Any) -> list[Any]:
@@ -185,7 +198,7 @@ class Runtime:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.world_size
-        dist.all_gather_object(values, value)
+        dist.all_gather_object(values, value, group=self.group)
         return values
 
     def from_main(self, value: Any) -> Any:
@@ -233,6 +246,35 @@ def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> 
     return tuple(number * world_size + places[number % 2] for number in range(num_micro_batches // world_size))
 
 
+def count_launched() -> int:
+    """Return the number of processes that torchrun has started together with this one; 1 without torchrun."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def choose_local_device(device: str) -> str:
+    """Return the device of this process for a model of its own: under torchrun one of its machine's GPUs, in turn.
+
+    Args:
+        device: what is asked for; all but `auto` and `cuda` stays as it is.
+    """
+    import torch
+
+    if count_launched() == 1 or device not in ("auto", "cuda") or not torch.cuda.is_available():
+        return device
+    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+
+
+@contextmanager
+def join_for_messages() -> Iterator["Runtime"]:
+    """Join the processes that torchrun has started, if it has, to send each other small values from main memory. Each
+    computes with a model of its own, on its own device (`choose_local_device`)."""
+    if count_launched() == 1:
+        yield Runtime.single()
+        return
+    with join_processes(RuntimeConfig(strategy="ddp", device="cpu")) as runtime:
+        yield runtime
+
+
 def is_main_process() -> bool:
     """Tell whether this process is the first of those that torchrun started, or the only one."""
     return os.environ.get("RANK", "0") == "0"
@@ -262,7 +304,7 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
         raise ValueError("reduce_dtype 'bf16' with ddp is for GPUs: torch sends gradients of replicas so by nccl alone")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if is_first := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S))
+        dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S), **_find_new_store())
     try:
         shape: tuple[int, ...] = (world_size,)
         if strategy == "fsdp" and (shard_size := config.choose_shard_size(world_size)) < world_size:
@@ -297,6 +339,19 @@ def choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
         raise ValueError(f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def _find_new_store() -> dict[str, Any]:
+    """Return a part of torchrun's store for processes that it has started again. They would find the addresses of
+    those before them, and wait for them."""
+    from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]
+
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return {}
+    rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    return {"store": PrefixStore(f"attempt-{attempt}", store), "rank": rank, "world_size": world_size}
 
 
 def _choose_strategy(

@@ -215,6 +215,11 @@ def _unidentified(data: bytes) -> ImageError:
         data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     ):
         return ImageError("damaged", "the header cannot be read")
+    start = data[:200].lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return ImageError("not an image", "a pointer of Git LFS; `git lfs pull` fetches the image")
+    if start.startswith((b"<!doctype html", b"<html")):
+        return ImageError("not an image", "a page of HTML, of an error or a sign-in; the image was not downloaded")
     return ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}")
 
 

@@ -10,6 +10,8 @@ and in any encoding (`polyglance.encodings`).
 """
 
 import os
+import re
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -26,6 +28,7 @@ __all__ = [
     "TableFormat",
     "TableRow",
     "detect_table_format",
+    "find_failed_download",
     "parse_batch",
     "read_cells",
     "read_table",
@@ -38,6 +41,15 @@ TABLE_SUFFIXES = (*_JSON_LINES, _JSON_RECORDS, *DELIMITERS, ".parquet")
 """Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
 _OTHER_DELIMITERS = (";", "\t", "|")
 """Delimiters of a CSV whose header has no comma."""
+_DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
+_SEP = re.compile(r"sep=(.)\s*", re.IGNORECASE)
+"""First line of a CSV by which Excel is told the delimiter."""
+_FAILED_DOWNLOADS = {
+    "<!doctype html": "a page of HTML (of an error, or of a sign-in)",
+    "<html": "a page of HTML (of an error, or of a sign-in)",
+    "version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file)",
+}
+"""Beginning of a file that was not downloaded as it should -> what it is."""
 _BATCH_ROWS = 1024
 _COMMENT_LINES = 100
 """Lines in which the header has to begin; lines above it that begin with `#` are comments."""
@@ -82,9 +94,8 @@ class TableFormat:
         if not self.delimiter:
             name = "JSON records" if self.suffix == _JSON_RECORDS else "JSON lines"
             return f"{name}, {self.text.describe()}"
-        names = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
         quotes = "quoted as a CSV" if self.quoted else "without quotes"
-        return f"cells between {names[self.delimiter]}, {quotes}, {self.text.describe()}"
+        return f"cells between {_DELIMITER_NAMES[self.delimiter]}, {quotes}, {self.text.describe()}"
 
 
 def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Quoting = "auto") -> TableFormat:
@@ -102,14 +113,26 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
     if suffix == ".parquet":
         return TableFormat(suffix=suffix)
     text = detect_text_format(path, encoding)
-    if suffix in (*_JSON_LINES, _JSON_RECORDS):
-        return TableFormat(suffix=suffix, text=text)
-    lines = [line for line in islice(_read_text(path, text), _COMMENT_LINES) if line.strip()]
-    if not lines:
+    is_json = suffix in (*_JSON_LINES, _JSON_RECORDS)
+    lines = [line for line in islice(_read_text(path, text), 1 if is_json else _COMMENT_LINES) if line.strip()]
+    if not lines and not is_json:
         raise ValueError(f"{path}: the file is empty")
-    first = next((line for line in lines if not line.startswith("#")), lines[0])
+    if lines and (
+        start := next(
+            (name for mark, name in _FAILED_DOWNLOADS.items() if lines[0].lstrip().lower().startswith(mark)), ""
+        )
+    ):
+        raise ValueError(f"{path}: {start}, not a table")
+    if is_json:
+        if suffix in _JSON_LINES and lines and lines[0].strip() in ("[", "[{"):
+            raise ValueError(f"{path}: one list of records, not an object in each line; name it .json")
+        return TableFormat(suffix=suffix, text=text)
+    excel = _SEP.fullmatch(lines[0])
+    first = next((line for line in lines if not line.startswith("#") and not _SEP.fullmatch(line)), lines[0])
     delimiter = DELIMITERS[suffix]
-    if suffix == ".csv" and delimiter not in first:
+    if excel is not None and excel[1] in _DELIMITER_NAMES:
+        delimiter = excel[1]
+    elif suffix == ".csv" and delimiter not in first:
         delimiter = next((other for other in _OTHER_DELIMITERS if other in first), delimiter)
     try:
         quoted, throughout = _find_quotes(path, text, first, delimiter, quoting)
@@ -124,6 +147,12 @@ def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoti
     if delimiter == "\t":
         return find_quoting(lambda: _read_text(path, text))
     return True, all(cell.startswith('"') and cell.endswith('"') for cell in first.strip().split(delimiter))
+
+
+def find_failed_download(first_line: str) -> str:
+    """Say what a file is that was not downloaded as it should, by its first line; empty for any other file."""
+    beginning = first_line.lstrip().lower()
+    return next((name for mark, name in _FAILED_DOWNLOADS.items() if beginning.startswith(mark)), "")
 
 
 def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str] | None:
@@ -207,7 +236,8 @@ def _read_text(path: Path, text: TextFormat) -> Iterator[str]:
     try:
         with open_utf8(path, text) as file:
             for line in file:
-                yield line.removesuffix(b"\n").decode("utf-8", "surrogateescape")
+                # A mark in front of a line is that of a file that was appended to another one.
+                yield line.removesuffix(b"\n").removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape")
     except DAMAGE as error:
         detail = str(error).partition("\n")[0]
         raise ValueError(f"{path}: cannot be read to its end, it is damaged or cut short ({detail})") from None
@@ -283,6 +313,8 @@ def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Rec
         if record.is_blank:
             continue
         if comments is not None:
+            if not comments and not record.problem and _SEP.fullmatch(form.delimiter.join(record.cells)):
+                continue  # Excel's line that names the delimiter
             if not record.problem and record.cells[0].startswith("#"):
                 comments.append(record)
                 continue

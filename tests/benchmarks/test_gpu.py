@@ -30,7 +30,7 @@ def test_every_check_passes_and_every_rate_is_measured(tmp_path: Path, shared: P
     assert table.count("| yes |") == 8
     results = json.loads((tmp_path / "results" / "results.json").read_text())
     assert [name for name, found in results["rates"].items() if "problem" in found] == ["cut-cross-entropy"]
-    assert len(results["rates"]) == 14
+    assert len(results["rates"]) == 15
     assert set(results["compiled"]) == {"0.4b", "3.5b", "11.2b"}
     assert "not run" not in table
     rows = list(csv.DictReader((tmp_path / "results" / "rates.csv").read_text().splitlines()))
@@ -40,6 +40,11 @@ def test_every_check_passes_and_every_rate_is_measured(tmp_path: Path, shared: P
         ("11.2b", "train"),
         ("0.4b", "train cached"),
     ]
+    call("run", tmp_path, "--only", "product")
+    added = json.loads((tmp_path / "results" / "results.json").read_text())
+    assert added["rates"].keys() == results["rates"].keys()
+    assert added["rates"]["product"] != results["rates"]["product"]
+    assert added["checks"] == results["checks"]
 
 
 def load_script() -> Any:
@@ -57,7 +62,7 @@ def test_a_rate_that_failed_says_why_in_its_row() -> None:
     environment = {"packages": {"torch": "2", "transformers": "5", "polyglance": "1"}, "date": "2026-11-27"}
     rates = {
         "product": {"value": 780.0},
-        "train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0, "gib": 60.0, "micro_batch": 128},
+        "train 0.4b": {"samples_per_s": 1700.0, "tflops": 234.0, "gib": 60.0, "passes": "6 passes"},
         "published train 0.4b": {"samples_per_s": 250.0},
         "train 3.5b": {"problem": "not finished after 130 s"},
     }
@@ -66,7 +71,8 @@ def test_a_rate_that_failed_says_why_in_its_row() -> None:
     assert "1,700 samples/s, MFU 30.0%, 6.80 x published" in table
     assert "| train 3.5B | not finished after 130 s |" in table
     assert "| fp16 | **no** | losses within 3e-1 |" in table
-    assert table.count("| not run |") == 9
+    assert "60.0 GiB, 6 passes" in table
+    assert table.count("| not run |") == 10
 
 
 def test_rates_are_written_as_the_package_reads_them() -> None:
@@ -109,7 +115,7 @@ def test_one_rate_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.
     gpu.run_rates(tmp_path, BrokenWorkers(), results, (), tmp_path)
     problems = [found["problem"] for found in results.rates.values()]
     assert problems[:3] == ["'samples_per_s'", "MemoryError", "not finished after 110 s"]
-    assert len(problems) == 14
+    assert len(problems) == 15
 
 
 def test_a_process_ends_with_those_that_it_has_started() -> None:

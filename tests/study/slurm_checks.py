@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 from polyglance.config import load
+from polyglance.data.world import WorldConfig, generate
 from polyglance.study import StudyConfig, read_study_status, run_study
 
 from .clusters import ENV, POLYGLANCE, find_running, wait_until, write_grid
+from .test_published_run import write_published_study
 
 _SLURM = Path(os.environ.get("SLURM_CONF", "slurm.conf")).parent
 
@@ -31,6 +33,7 @@ def main(folder: Path) -> None:
         assert (out / "runs.csv").read_bytes() == expected, f"{check.__name__}: runs.csv differs"
         assert set(read_study_status(load(StudyConfig, path, overrides=[f"out={out}"])).jobs.values()) == {"done"}
         print(f"{check.__name__}: same runs.csv, {time.monotonic() - started_s:.0f} s; {said}", flush=True)
+    several_nodes(folder)
     mistakes(path, folder)
 
 
@@ -103,6 +106,20 @@ def time_limit(path: Path, out: Path) -> str:
     return find_line(finish(process), "it goes on from there")
 
 
+def several_nodes(folder: Path) -> None:
+    """A run of a published size on two nodes, with one process each, and on this machine with two."""
+    world = folder / "world"
+    generate(WorldConfig(languages=("en", "fr", "zh"), num_train_images=200, num_test_images=40), world)
+    path = write_published_study(world, folder)
+    tables = []
+    for on, nodes in (("local", 1), ("slurm", 2)):
+        out = folder / f"published-{on}"
+        said = finish(begin(path, out, "--set", f"cluster.nodes={nodes}", "--set", "cluster.cpus=1", on=on))
+        tables.append((out / "runs.csv").read_bytes())
+    assert tables[0] == tables[1]
+    print(f"several_nodes: same runs.csv; {find_line(said, 'seed0 in')}", flush=True)
+
+
 def mistakes(path: Path, folder: Path) -> None:
     """A line for each thing that Slurm refuses."""
     for setting in ("partition='nowhere'", "cpus=64", "memory_gb=1e5", "gpus=4", "gpus=0.5", "sbatch=['--nonsense']"):
@@ -114,8 +131,8 @@ def mistakes(path: Path, folder: Path) -> None:
     print(f"cluster.setup: {find_line(said, 'given up')}", flush=True)
 
 
-def begin(path: Path, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [*POLYGLANCE, "study", "run", str(path), "--on", "slurm", "--set", f"out={out}", *options]
+def begin(path: Path, out: Path, *options: str, on: str = "slurm") -> subprocess.Popen[str]:
+    command = [*POLYGLANCE, "study", "run", str(path), "--on", on, "--set", f"out={out}", *options]
     return subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
 
 

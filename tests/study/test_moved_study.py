@@ -164,6 +164,29 @@ def test_other_content_is_another_input(sources: Path, tmp_path: Path) -> None:
     assert marks(back, "path").isdisjoint(by_path)
 
 
+def test_an_image_that_is_altered_in_its_place_is_another_input(
+    sources: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen at the next start; where no file has another size or time, nothing is read."""
+    source = shutil.copytree(sources, tmp_path / "a")
+    config = make_study(tmp_path / "a" / "out", source, "table")  # its own files are no part of the input
+
+    def marks() -> set[str]:
+        return {job.fingerprint for job in list_jobs(config)}
+
+    expected = marks()
+    note_inputs(config)
+    with monkeypatch.context() as patch:
+        patch.setattr("polyglance.study.inputs.digest_sources", lambda *_: pytest.fail("the images were read"))
+        assert marks() == expected
+    image = source / "images" / "3.png"
+    content = image.read_bytes()
+    image.write_bytes((source / "images" / "4.png").read_bytes())
+    assert marks().isdisjoint(expected)
+    image.write_bytes(content)
+    assert marks() == expected
+
+
 def test_the_file_in_a_study_s_folder_is_about_that_folder(
     sources: Path, tmp_path: Path, done_jobs: Counter[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

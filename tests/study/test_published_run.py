@@ -48,15 +48,20 @@ bootstrap = 0
 
 @pytest.fixture
 def config(world: Path, tmp_path: Path) -> StudyConfig:
-    tokenizer = load_tokenizer(write_tokenizer(world, tmp_path))
+    return load(StudyConfig, write_published_study(world, tmp_path))
+
+
+def write_published_study(world: Path, folder: Path) -> Path:
+    """Write a study of one run, with the model that it starts from, into `folder`; it goes to `folder`/out."""
+    tokenizer = load_tokenizer(write_tokenizer(world, folder))
     sizes = MicroConfig(width=16).build(tokenizer.get_vocab_size())
     sizes.decoder_start_token_id = EOS  # as published: <eos>, then <bos>, which is the first label
     torch.manual_seed(0)
-    Polyglance(sizes).save_pretrained(tmp_path / "model")
-    Processor.for_model(sizes, tokenizer, load_tokenizer(tmp_path / "tokenizer.json")).save(tmp_path / "model")
-    path = tmp_path / "study.toml"
-    path.write_text(STUDY.format(folder=tmp_path, world=world))
-    return load(StudyConfig, path)
+    Polyglance(sizes).save_pretrained(folder / "model")
+    Processor.for_model(sizes, tokenizer, load_tokenizer(folder / "tokenizer.json")).save(folder / "model")
+    path = folder / "study.toml"
+    path.write_text(STUDY.format(folder=folder, world=world))
+    return path
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ losses.
 """
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -138,6 +139,13 @@ def test_a_process_that_dies_ends_the_run_which_goes_on_from_its_checkpoint(
     assert_same(config, tmp_path / "died", folder / "single")
 
 
+@pytest.mark.slow
+def test_torchrun_starts_all_processes_again_after_one_died(config: TrainConfig, folder: Path, tmp_path: Path) -> None:
+    save(config, tmp_path / "run.toml")
+    call_torchrun(2, "--max-restarts=1", "-m", "tests.train.two_processes", str(tmp_path), "die")
+    assert_same(config, tmp_path / "died", folder / "single")
+
+
 def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:
     """The loss is over the target tokens of the step, however the step is divided. Without dropout, which differs."""
     checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, dropout=0.0)
@@ -163,6 +171,23 @@ def test_passes_that_differ_in_their_samples_make_the_same_step(
         passes = json.loads((run / "passes.json").read_text())["passes"]
         assert len({samples for samples, *_ in passes}) > 1
         assert_same(config, run, tmp_path / "one")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_two_processes_save_while_they_train(
+    folder: Path, tmp_path: Path, strategy: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process goes on from what two have written in the background, and ends as an uninterrupted run."""
+    monkeypatch.setattr(passes_module, "_PASS_POSITIONS", 10)
+    config = load(TrainConfig, folder / "planned.toml")
+    run = tmp_path / "run"
+    shutil.copytree(folder / f"saved-{strategy}", run)
+    assert sorted(path.name for path in run.glob("checkpoints/*")) == [f"step-{step:08d}" for step in (2, 4, 5)]
+    shutil.rmtree(run / "checkpoints" / "step-00000005")
+    train(config, run)
+    assert [row["step"] for row in read_rows(run)] == list(range(1, NUM_STEPS + 1))
+    assert_same(config, run, folder / "planned-ddp")
 
 
 def test_layers_are_the_units_of_sharding_and_recomputing() -> None:

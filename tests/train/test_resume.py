@@ -28,7 +28,8 @@ from tests.train.runs import assert_identical, read_rows, small_run, stop_after,
 DAY_S = 86_400
 
 
-def test_a_run_killed_at_random_moments(world: Path, tokenizer_path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_background", [False, True])
+def test_a_run_killed_at_random_moments(world: Path, tokenizer_path: Path, tmp_path: Path, in_background: bool) -> None:
     """With dropout, and rows between the checkpoints."""
     checkpoint = write_checkpoint(tmp_path / "model", tokenizer_path, vocab_size=1024)
     config = small_run(
@@ -39,6 +40,7 @@ def test_a_run_killed_at_random_moments(world: Path, tokenizer_path: Path, tmp_p
         mixture=MixtureConfig(batch_size=4),
         num_samples=4 * 40,
         save_every_steps=3,
+        save_in_background=in_background,
         log_every_steps=1,
     )
     save(config, tmp_path / "run.toml")

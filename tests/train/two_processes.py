@@ -35,7 +35,11 @@ def main(folder: Path) -> None:
     planned = load(TrainConfig, folder / "planned.toml")
     passes._PASS_POSITIONS = 10  # or such small steps would be one pass
     for strategy in ("ddp", "fsdp"):
-        train(replace(planned, engine=replace(planned.engine, strategy=strategy)), folder / f"planned-{strategy}")
+        divided = replace(planned, engine=replace(planned.engine, strategy=strategy))
+        train(divided, folder / f"planned-{strategy}")
+        saved = replace(divided, save_in_background=True, save_every_steps=2, keep_last=9)
+        with pytest.raises(Stopped):
+            train(saved, folder / f"saved-{strategy}", hooks=stop_after(5))
     dist.destroy_process_group()
 
 
@@ -53,14 +57,15 @@ def compare_meshes(folder: Path) -> None:
 
 
 def die(folder: Path) -> None:
-    """Work of two processes, the second of which ends without a word in its fourth step."""
-    dist.init_process_group("gloo")
+    """Work of two processes, the second of which ends without a word in its fourth step; where torchrun starts them
+    again, they go on."""
     ddp = RuntimeConfig(strategy="ddp", device="cpu", micro_batch_size=2)
     config = replace(load(TrainConfig, folder / "run.toml"), engine=ddp, save_every_steps=2)
     steps = count(1)
 
     def end_second_process() -> bool:
-        if next(steps) == 4 and dist.get_rank() == 1:
+        is_first_try = os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
+        if is_first_try and next(steps) == 4 and dist.get_rank() == 1:
             os._exit(9)
         return False
 

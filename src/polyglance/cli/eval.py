@@ -10,6 +10,7 @@ from polyglance.cli.options import Options
 from polyglance.cli.output import show
 from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
+from polyglance.distributed import is_main_process
 from polyglance.evaluate.config import LossConfig, PredictConfig, PredictOptions, ScoringConfig
 
 __all__ = [
@@ -81,7 +82,9 @@ def measure_losses(config: Options[LossConfig], out: Path | None = None, json: b
     """
     from polyglance.evaluate.folder_loss import measure_folder
 
-    show(measure_folder(config, out).to_json(summary=True), json, _make_loss_table)
+    record = measure_folder(config, out)
+    if is_main_process():
+        show(record.to_json(summary=True), json, _make_loss_table)
 
 
 def list_benchmarks(benchmark: str = "", json: bool = False) -> None:
@@ -107,7 +110,9 @@ def _evaluate(
     from polyglance.evaluate.run import evaluate_benchmark
 
     config = PredictConfig(**vars(options), task=task, benchmark=benchmark, language="")
-    show(evaluate_benchmark(config, languages, scoring), as_json, _make_score_table)
+    results = evaluate_benchmark(config, languages, scoring)
+    if is_main_process():
+        show(results, as_json, _make_score_table)
 
 
 def _describe_benchmark(entry: Any) -> dict[str, Any]:

@@ -150,6 +150,7 @@ def caption(
     style: Style = "short",
     device: str = "auto",
     dtype: Dtype = "auto",
+    processes: int = 1,
 ) -> None:
     """Caption images; one JSON line for each image and language. Texts in another language are named.
 
@@ -163,16 +164,20 @@ def caption(
         style: Length of the caption that the prompt asks for.
         device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
         dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
+        processes: Number of processes, each with its model; on GPUs they take these in turn. The captions are the same.
     """
-    from polyglance.model.generate import PolyglanceCaptioner
+    from polyglance.model.caption_files import CaptionRequest, caption_files
     from polyglance.model.processor import resolve_prefix
 
     if not images:
         raise ValueError("no image was given: polyglance caption IMAGE [IMAGE ...] --model FOLDER")
     for code in _find_languages(lang, model):
         resolve_prefix(code, prefix)
-    captioner = PolyglanceCaptioner.load(model, device=device, dtype=dtype)
-    _print_lines(captioner.caption(images, lang, prefix=prefix, style=style, config=config))
+    request = CaptionRequest(
+        model=model, languages=lang, prefix=prefix, style=style, config=config, device=device, dtype=dtype
+    )
+    is_shown = not sys.stdout.isatty()  # lines and a bar would mix in a terminal
+    _print_lines(caption_files(images, request, processes=processes, show_progress=is_shown))
 
 
 def translate(

@@ -21,7 +21,7 @@ from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
 from polyglance.data.row_sources.row_source import IMAGE_NAMES
-from polyglance.data.texts.columns import list_texts
+from polyglance.data.texts.columns import list_texts, parse_object
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code, parse_language_tag
@@ -139,6 +139,7 @@ def open_caption_table(
     decided = _Decision(path, source.image_columns, names, rows, given).decide()
     if header is not None or rows:
         _check_roles(path, names, decided, is_json=header is None)
+        _check_languages_of_rows(path, rows, decided)
     samples = tuple({name: _show(row.get(name)) for name in names} for row in rows[:2])
     return CaptionTable(source=source, columns=decided, samples=samples)
 
@@ -250,7 +251,7 @@ class _Decision:
     def _decide(self, name: str) -> Column:
         if name in self.given:
             return Column(name=name, role=self.given[name], reason=self._describe_given(name))
-        if name in (self.image, self.texts, self.language):
+        if name and name in (self.image, self.texts, self.language):
             role = "image" if name == self.image else "texts" if name == self.texts else "language"
             return Column(name=name, role=role)
         if name in ("key", "style"):
@@ -301,7 +302,7 @@ def _as_text(cell: Any) -> str:
 
 def _are_texts_by_language(cells: Sequence[Any]) -> bool:
     """Whether cells are objects whose keys are languages, at least one of them known."""
-    found = [cell for cell in cells if isinstance(cell, Mapping) and cell]
+    found = [cell for cell in map(parse_object, cells) if isinstance(cell, Mapping) and cell]
     keys = {str(key) for cell in found for key in cell}
     tags = [parse_language_tag(key) for key in keys]
     return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
@@ -324,11 +325,37 @@ def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
         raise ValueError(f"{path}: the column {name!r} reads as {other}, not as {code}; {settle}")
 
 
+def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
+    """Refuse texts whose language stands in their row, or in their object, and that read as another one."""
+    column = next((column for column in columns if column.role in ("texts", "text")), None)
+    if column is None:
+        return
+    roles = {it.name: it for it in columns}
+    by_code: dict[str, list[str]] = {}
+    for row in rows:
+        texts = parse_object(_arrange(row, roles).get("texts"))
+        for name, cell in texts.items() if isinstance(texts, Mapping) else ():
+            tag = parse_language_tag(str(name))
+            if tag is not None and tag.code:
+                by_code.setdefault(tag.code, []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
+    for code, texts in by_code.items():
+        other = find_other_language([text for text in texts if text.strip()], code)
+        if other is not None:
+            raise ValueError(
+                f"{path}: the texts of {column.name!r} that are said to be in {code} read as {other}; correct the "
+                f"table, or leave them out with --languages"
+            )
+
+
 def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *, is_json: bool) -> None:
     listed = "; ".join(f"{column.name!r} ({column.describe()})" for column in columns)
     roles = Counter(column.role for column in columns)
     if not roles["image"] and (not is_json or len(names) > 1):
-        raise ValueError(f"{path}: there is no column 'image'; the columns are: {listed}; set columns to 'name=image'")
+        address = any(column.reason == "addresses" for column in columns)
+        hint = "download the images first, for example with img2dataset, or " if address else ""
+        raise ValueError(
+            f"{path}: there is no column 'image'; the columns are: {listed}; {hint}set columns to 'name=image'"
+        )
     for role in ("image", "key", "texts", "language", "text"):
         if roles[role] > 1:
             raise ValueError(f"{path}: several columns of {role}s; the columns are: {listed}")
@@ -340,11 +367,25 @@ def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *,
     if is_json and "texts" in names:
         return
     if not any(role in ("texts", "text") or role in LANGUAGES for role in roles) and (not is_json or len(names) > 1):
-        text = next((column.name for column in columns if column.holds_text), "name")
         raise ValueError(
             f"{path}: there is no column named after a language, such as 'en'; the columns are: {listed}; "
-            f"set columns to '{text}=en', for example"
+            f"set columns to {_suggest_text(columns)}, for example"
         )
+
+
+def _suggest_text(columns: Sequence[Column]) -> str:
+    """Say which column may be a text: one named after a language, of languages and texts, or any that holds text."""
+    for column in columns:
+        if (
+            column.reason not in ("", "records", "numbers", "addresses")
+            and (tag := parse_language_tag(column.name)) is not None
+            and tag.code
+        ):
+            return f"'{column.name}={tag.code}'"
+    texts = [column.name for column in columns if column.holds_text and column.name.lower() not in _LANGUAGE_NAMES]
+    language = next((column.name for column in columns if column.name.lower() in _LANGUAGE_NAMES), "")
+    text = texts[0] if texts else "name"
+    return f"'{language}=language' and '{text}=text'" if language else f"'{text}=en'"
 
 
 def _show(cell: Any) -> str:

@@ -1,5 +1,6 @@
 """Texts of unknown origin, brought to one line, and what shows that they are not what they are said to be."""
 
+import html
 import re
 import string
 import unicodedata
@@ -11,11 +12,30 @@ from ftfy.badness import is_bad
 from polyglance.languages import language
 from polyglance.scripts import is_in_another_script, may_be_in_another_script
 
-__all__ = ["find_flaw", "has_control_inside", "is_blank", "may_have_flaw", "one_line"]
+__all__ = [
+    "find_flaw",
+    "has_control_inside",
+    "has_tags",
+    "is_blank",
+    "is_turned_around",
+    "may_have_flaw",
+    "one_line",
+    "resolve_entities",
+    "without_invisible",
+]
 
 _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028\u2029]*")
 
 
+_ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+"""Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
+_NOTHING = re.compile("[\u00ad\u2060\ufeff]")
+_JOINER = re.compile("(?<![\U0001f000-\U0001faff\u2190-\u2bff\ufe0f])[\u200c\u200d]|\u200c")
+"""A joiner that joins no pictograms."""
+_DIRECTION = re.compile("[\u200e\u200f\u202a-\u202c\u2066-\u2069]")
+_WITHOUT_SPACES = ("Thai", "Laoo", "Khmr", "Mymr", "Tibt")
+"""Scripts in which a space of no width divides words."""
 _CONTROL_INSIDE = re.compile(r"(?<=\S)(?![\s\x85])[\x00-\x08\x0e-\x1b\x7f-\x9f](?=[^\s\x00-\x1f\x7f-\x9f])")
 
 
@@ -31,6 +51,39 @@ def one_line(text: str) -> str:
     Byte order marks at the beginning and white space at both ends are removed.
     """
     return _BREAKS.sub(" ", text).lstrip("\ufeff").strip()
+
+
+def resolve_entities(text: str) -> str:
+    """Resolve the entities of HTML in a text."""
+    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
+
+
+def has_tags(text: str) -> bool:
+    """Whether a text has tags in it, of HTML or of a model (`<image>`, `</s>`). They are not stripped: the text between
+    tags is seldom a sentence."""
+    return "<" in text and _TAG.search(text) is not None
+
+
+def without_invisible(text: str, code: str) -> str:
+    """Remove characters that nobody sees and that stand for nothing: soft hyphens, joiners of words, marks of byte
+    order; and, as far as the script does without them, spaces of no width, joiners, and marks of writing direction.
+
+    Characters that turn the order of others around stay (`is_turned_around`).
+    """
+    if text.isprintable():
+        return text
+    script = language(code).script
+    text = _NOTHING.sub("", text)
+    if script not in _WITHOUT_SPACES:
+        text = text.replace("\u200b", "")
+    if script in ("Latn", "Cyrl", "Grek", "Hans", "Jpan", "Hang"):
+        text = _JOINER.sub("", text)
+    return text if script in ("Arab", "Hebr") else _DIRECTION.sub("", text)
+
+
+def is_turned_around(text: str) -> bool:
+    """Whether a text has characters that show others in another order than they are stored in."""
+    return "\u202e" in text or "\u202d" in text
 
 
 def is_blank(text: str) -> bool:

@@ -9,14 +9,25 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
-from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, one_line
+from polyglance.data.cleaning import (
+    find_flaw,
+    has_control_inside,
+    has_tags,
+    is_blank,
+    is_turned_around,
+    one_line,
+    resolve_entities,
+    without_invisible,
+)
+from polyglance.data.columns import find_placeholder
 from polyglance.data.sources.published import PublishedSample
-from polyglance.data.sources.raw_images import resolve_inside
-from polyglance.data.texts.columns import list_texts
+from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
+from polyglance.data.texts.columns import list_texts, parse_object
 from polyglance.language_tags import find_code
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
@@ -33,6 +44,8 @@ __all__ = [
 
 _NOTHING = ("nan", "null", "none", "n/a", "<na>", "nil", "[]", "{}")
 """Words that programs write for a missing text."""
+_BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "SUkq", "TU0A")
+"""Beginnings of images (PNG, JPEG, GIF, WebP, BMP, TIFF) that are written as base64."""
 _TEXT = "text: "
 """Beginning of the reasons that cost a text and not a row."""
 
@@ -105,9 +118,9 @@ def _check_table_row(raw: TableRow, images: Path, languages: Sequence[str], drop
         return None
     source: Path | bytes | None = data
     if not data:
-        source, problem = _find_image(name, images)
+        source, problem, detail = _find_image(name, images)
         if source is None:
-            drops.drop(problem, raw.where, name)
+            drops.drop(problem, raw.where, detail)
             return None
     assert source is not None
     annotations = _annotate(_clean_texts(raw, languages, drops), style)
@@ -225,24 +238,51 @@ def _parse_key(key: Any, image: str) -> str | None:
     return _normalize(key) or None if isinstance(key, str) else None
 
 
-def _find_image(image: str, images: Path) -> tuple[Path | None, str]:
-    """Find the image's file below the folder, or return None and the problem."""
+def _find_image(image: str, images: Path) -> tuple[Path | None, str, str]:
+    """Find the image's file below the folder; or return None, the problem, and what would be right where that shows."""
+    if image.startswith("data:") or (len(image) > 100 and image.startswith(_BASE64_STARTS)):
+        return None, "an image written as base64: write it to a file, or as bytes into Parquet", image[:60]
     if "://" in image:
-        return None, "an address, not a file: download the images first"
+        return None, "an address, not a file: download the images first", image
+    names = [image, image.replace("\\", "/")] if "\\" in image else [image]  # the second: as Windows writes it
+    for name in names:
+        try:
+            path = resolve_inside(images, name)
+            if path is None:
+                return None, "a path that leads out of the folder", image
+            if path.is_file():
+                return path, "", ""
+        except (OSError, ValueError, RuntimeError):  # a name that is too long or has a zero byte in it, a loop of links
+            continue
+    beside = _find_similar(names[-1], images)
+    return None, "no such image", f"{image[:200]}{f' (there is {beside})' if beside else ''}"
+
+
+def _find_similar(image: str, images: Path) -> str:
+    """Name of a file that may be meant: with other capitals, an extension, or without the escapes of an address."""
     try:
-        path = resolve_inside(images, image)
-        if path is None:
-            return None, "a path that leads out of the folder"
-        if path.is_file():
-            return path, ""
-    except (OSError, ValueError, RuntimeError):  # a name that is too long or has a zero byte in it, a loop of links
-        pass
-    return None, "no such image"
+        place = resolve_inside(images, image)
+        unquoted = resolve_inside(images, unquote(image)) if "%" in image else None
+        if unquoted is not None and unquoted.is_file():
+            return unquote(image)
+        names = _names_by_lower(place.parent) if place is not None else {}
+    except (OSError, ValueError, RuntimeError):
+        return ""
+    if place is None:
+        return ""
+    lower = place.name.lower()
+    return next((names[it] for it in (lower, *(lower + suffix for suffix in IMAGE_SUFFIXES)) if it in names), "")
+
+
+@lru_cache(maxsize=16)
+def _names_by_lower(folder: Path) -> dict[str, str]:
+    """Names of the files of a folder, by their small letters; of a folder that is not there none."""
+    return {path.name.lower(): path.name for path in folder.iterdir()} if folder.is_dir() else {}
 
 
 def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> dict[str, list[str | None]]:
     """Clean the texts of each language. A dropped text leaves a None, so that the others keep their partners."""
-    texts = raw.values.get("texts")
+    texts = parse_object(raw.values.get("texts"))
     if texts is None:
         return {}
     if not isinstance(texts, Mapping):
@@ -277,23 +317,34 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         return None
     if isinstance(text, bytes):
         text = _decode(text)
-    if isinstance(text, str) and has_control_inside(text):
-        drops.drop_texts("a control character inside a word", where, f"{code}: {_describe(text)}")
-        return None
-    clean = _normalize(text) if isinstance(text, str) else None
-    if clean is None:
-        reason = "not UTF-8" if isinstance(text, (str, bytes)) else "not a string"
+    if not isinstance(text, str):
+        reason = "not UTF-8" if isinstance(text, bytes) else "not a string"
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
-    elif is_blank(clean):
-        drops.drop_texts("empty", where, code)
         return None
-    elif clean.lower() in _NOTHING:
-        drops.drop_texts("empty, written as nan, null or none", where, code)
-        return None
-    elif flaw := find_flaw(clean, code):
-        drops.drop_texts(flaw, where, clean)
-        return None
+    clean, problem = _clean_string(text, code)
+    if problem:
+        drops.drop_texts(problem, where, f"{code}: {_describe(text)}" if text.strip() else code)
     return clean
+
+
+def _clean_string(text: str, code: str) -> tuple[str | None, str]:
+    """Clean a text; or None, and the problem."""
+    text = resolve_entities(text)
+    if has_control_inside(text):
+        return None, "a control character inside a word"
+    if is_turned_around(text):
+        return None, "characters that turn the order of others around"
+    clean = _normalize(without_invisible(text, code))
+    if clean is None:
+        return None, "not UTF-8"
+    if is_blank(clean):
+        return None, "empty"
+    if clean.lower() in _NOTHING:
+        return None, "empty, written as nan, null or none"
+    if has_tags(clean):
+        return None, "tags (HTML, or a model's)"
+    problem = find_placeholder(clean) or find_flaw(clean, code)
+    return (None, problem) if problem else (clean, "")
 
 
 def _decode(text: bytes) -> str | bytes:

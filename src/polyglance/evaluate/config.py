@@ -5,6 +5,7 @@ from pathlib import Path
 
 from polyglance.coverage import Coverage, EvaluationTask
 from polyglance.data.benchmarks import find_benchmark
+from polyglance.distributed import count_launched
 from polyglance.engines import ModelConfig
 from polyglance.engines.config import Dtype
 from polyglance.settings import refuse_unused
@@ -28,13 +29,15 @@ class PredictOptions:
     limit: int | None = None
     """Number of examples, the first ones; all if not given."""
     processes: int = 1
-    """Number of processes, each with its model. Each takes every n-th batch; on GPUs they take these in turn."""
+    """Number of processes, each with its model. Each takes every n-th batch; on GPUs they take these in turn. Under
+    torchrun, on one machine or several, its processes do."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit", "processes"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected at least 1")
+        refuse_unused(self, processes=(count_launched() == 1, "under torchrun, which has started the processes"))
 
 
 @dataclass(frozen=True, kw_only=True)

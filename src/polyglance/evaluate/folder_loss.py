@@ -15,6 +15,7 @@ import torch
 from polyglance.coverage import Cell
 from polyglance.data.manifest import choose_prefixes
 from polyglance.data.shard import ShardReader
+from polyglance.distributed import Runtime, choose_local_device, join_for_messages
 from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.evaluate.cells import choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.config import LossConfig
@@ -29,7 +30,8 @@ __all__ = ["measure_folder"]
 
 
 def measure_folder(config: LossConfig, out: Path | None = None) -> LossRecord:
-    """Measure the losses of a model.
+    """Measure the losses of a model. Of the processes that torchrun has started each measures every n-th cell; all
+    return the same record, which is that of one process to the bit, and the first one writes it.
 
     Args:
         out: file that gets the record, with the losses of the splits at its top level.
@@ -38,12 +40,15 @@ def measure_folder(config: LossConfig, out: Path | None = None) -> LossRecord:
         ValueError: a folder without a model or data, an unknown language, or data that lacks a cell.
     """
     coverage = config.coverage
-    record = LossRecord(
-        run=config.model.resolve().name,
-        cells=_measure(config, config.model, choose_cells(coverage) if coverage else _cells(config.data)),
-        initial=_measure(config, config.initial, coverage.split("UC")) if config.initial and coverage else None,
-    )
-    if out is not None:
+    with join_for_messages() as runtime:
+        record = LossRecord(
+            run=config.model.resolve().name,
+            cells=_measure(config, config.model, choose_cells(coverage) if coverage else _cells(config.data), runtime),
+            initial=(
+                _measure(config, config.initial, coverage.split("UC"), runtime) if config.initial and coverage else None
+            ),
+        )
+    if out is not None and runtime.is_main:
         record.write(out, summary=True)
     return record
 
@@ -53,10 +58,11 @@ def _cells(data: Path) -> list[Cell]:
     return [Cell.parse(name) for name, rows in ShardReader(data).manifest.rows_per_cell.items() if rows]
 
 
-def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Cell, CellRecord]:
-    device = choose_device(config.device)
+def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell], runtime: Runtime) -> dict[Cell, CellRecord]:
+    """Measure a share of the cells, and return all of them in their order."""
+    device = choose_device(choose_local_device(config.device))
     dtype = choose_dtype(config.dtype, device)
-    if config.dtype == "auto" and dtype != "float32":
+    if config.dtype == "auto" and dtype != "float32" and runtime.is_main:
         print(f"{folder.name}: losses in {dtype}, of three digits; --dtype float32 has more", file=sys.stderr)
     model = load_polyglance(folder).to(device=device, dtype=getattr(torch, dtype)).eval()
     processor = Processor.load(folder)
@@ -65,8 +71,9 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
     known = choose_prefixes(config.data)
     prefixes = {code: words for code, words in known.items() if can_write(processor.decoder_tokenizer, words)}
     records = {}
-    with track_progress() as show:
-        for number, cell in enumerate(cells, 1):
+    share = cells[runtime.rank :: runtime.world_size]
+    with track_progress(show=runtime.is_main) as show:
+        for number, cell in enumerate(share, 1):
             (samples,) = read_held_out(reader, [cell], image_size=size, samples_per_cell=config.samples_per_cell)
             losses = measure_cell(
                 model,
@@ -78,5 +85,6 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell]) -> dict[Ce
                 variants=choose_variants(cell, prefixes, with_shuffled=False),
             )
             records[cell] = CellRecord(split=config.coverage.split_of(cell) if config.coverage else None, losses=losses)
-            show(folder.name, number, len(cells))
-    return records
+            show(folder.name, min(number * runtime.world_size, len(cells)), len(cells))
+    gathered = {cell: record for part in runtime.gather(records) for cell, record in part.items()}
+    return {cell: gathered[cell] for cell in cells}

@@ -1,5 +1,9 @@
 """A model's predictions for a benchmark: resumable, in batches, the same ones by one process or several.
 
+Several processes are those of `PredictConfig.processes`, on one machine, or those that torchrun has started, on any
+number of machines that share the folder. Each takes every n-th batch and writes a file of its own; the first one joins
+the rows by id.
+
     predictions = predict_benchmark(PredictConfig(
         model=ModelConfig(model="out"), task="caption", benchmark="xm3600", language="th",
         root=Path("eval_datasets"), out=Path("eval"),
@@ -10,24 +14,26 @@ Their folder holds predictions.jsonl and, written last, prediction.json with eve
 
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 import torch
 
+from polyglance.distributed import Runtime, choose_local_device, join_for_messages
 from polyglance.engines import EvaluatedModel, open_model
 from polyglance.engines.devices import choose_device
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictionJob
 from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
-from polyglance.evaluate.row_files import count_rows, join_row_files, keep_whole_batches
+from polyglance.evaluate.row_files import count_rows, has_row_file, join_row_files, keep_whole_batches
 from polyglance.files import locked
 from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.progress import track_progress
 
-__all__ = ["predict_benchmark"]
+__all__ = ["open_local_model", "predict_benchmark"]
 
 
 def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None) -> PredictionSet:
@@ -38,15 +44,21 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
 
     Raises:
         ValueError: an unknown benchmark or model, files that are missing or damaged, a task or language that is not the
-            model's or the benchmark's, or a server that cannot be reached. Rows that fail are counted instead.
+            model's or the benchmark's, a server that cannot be reached, or a machine that does not see the folder. Rows
+            that fail are counted instead.
     """
-    job = PredictionJob(config, model or open_model(config.model))
+    job = PredictionJob(config, model or open_local_model(config))
     ids = [example.id for example in job.examples]
-    with locked(job.folder, "polyglance eval"):
-        if not job.is_done():
-            done = keep_whole_batches(job.folder, job.batches)
-            _write_batches(job, [number for number in range(len(job.batches)) if number not in done])
-            job.describe(join_row_files(job.folder, ids)).write(job.folder)
+    with join_for_messages() as runtime, _locked_by_first(job, runtime):
+        if not runtime.from_main(job.is_done()):
+            done = runtime.from_main(keep_whole_batches(job.folder, job.batches) if runtime.is_main else None)
+            _check_folder(job, runtime)
+            left = [number for number in range(len(job.batches)) if number not in done]
+            _write_batches(job, left[runtime.rank :: runtime.world_size], runtime)
+            runtime.barrier()
+            if runtime.is_main:
+                job.describe(join_row_files(job.folder, ids)).write(job.folder)
+            runtime.barrier()
         rows = read_prediction_rows(job.folder)
         info = PredictionInfo.read(job.folder)
     if [row.id for row in rows] != ids:
@@ -54,11 +66,35 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
     return PredictionSet(folder=job.folder, info=info, examples=job.examples, rows=rows)
 
 
-def _write_batches(job: PredictionJob, batches: Sequence[int]) -> None:
-    """Predict these batches, in this process or in several."""
+def open_local_model(config: PredictConfig) -> EvaluatedModel:
+    """Open the model, under torchrun on the GPU of this process."""
+    return open_model(replace(config.model, device=choose_local_device(config.model.device)))
+
+
+def _locked_by_first(job: PredictionJob, runtime: Runtime) -> AbstractContextManager[None]:
+    """Hold the folder for the processes of this call; the first one does it for all."""
+    return locked(job.folder, "polyglance eval") if runtime.is_main else nullcontext()
+
+
+def _check_folder(job: PredictionJob, runtime: Runtime) -> None:
+    """Refuse processes that do not see what the first one has written, before they work in vain.
+
+    Raises:
+        ValueError: in all processes.
+    """
+    blind = [rank for rank, sees in enumerate(runtime.gather(has_row_file(job.folder))) if not sees]
+    if blind:
+        raise ValueError(
+            f"{job.folder}: not the same folder for all processes ({len(blind)} of {runtime.world_size} do not see "
+            "what the first has written); give an --out that all machines share"
+        )
+
+
+def _write_batches(job: PredictionJob, batches: Sequence[int], runtime: Runtime) -> None:
+    """Predict these batches, in this process or in several, and show the progress of all."""
     num_processes = min(job.config.processes, len(batches))
     done = count_rows(job.folder)
-    with track_progress() as show:
+    with track_progress(show=runtime.is_main) as show:
 
         def show_done(num_done: int) -> None:
             show(f"{job.config.benchmark} {job.config.language}", num_done, len(job.examples))
@@ -67,8 +103,8 @@ def _write_batches(job: PredictionJob, batches: Sequence[int]) -> None:
         if num_processes > 1:
             _write_in_processes(job.config, batches, num_processes, lambda: show_done(count_rows(job.folder)))
         elif batches:
-            for num_rows in write_batches(job, batches):
-                done += num_rows
+            for num_rows in write_batches(job, batches, process=runtime.rank):
+                done = min(done + num_rows * runtime.world_size, len(job.examples))  # the others are as fast
                 show_done(done)
 
 

@@ -14,7 +14,7 @@ from polyglance.checksums import crc32
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
 from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
 
-__all__ = ["RowFile", "count_rows", "join_row_files", "keep_whole_batches"]
+__all__ = ["RowFile", "count_rows", "has_row_file", "join_row_files", "keep_whole_batches"]
 
 
 class RowFile:
@@ -76,6 +76,11 @@ def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
     for path in paths:
         path.unlink()
     return ordered
+
+
+def has_row_file(folder: Path) -> bool:
+    """Whether the first process's file is there, as it is after `keep_whole_batches`."""
+    return _row_path(folder, 0).is_file()
 
 
 def count_rows(folder: Path) -> int:

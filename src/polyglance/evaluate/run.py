@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from polyglance.data.benchmarks import find_benchmark
-from polyglance.engines import EvaluatedModel, open_model
+from polyglance.distributed import Runtime, is_main_process, join_for_messages
+from polyglance.engines import EvaluatedModel
 from polyglance.evaluate.config import PredictConfig, ScoringConfig
 from polyglance.evaluate.metrics.resampling import Resampling
-from polyglance.evaluate.predict import predict_benchmark
+from polyglance.evaluate.predict import open_local_model, predict_benchmark
 from polyglance.evaluate.prediction_set import PredictionSet
 from polyglance.evaluate.score_predictions import score_predictions
 from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
@@ -38,14 +39,19 @@ def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring:
         config: its `language` is replaced by each.
         languages: as people write them; none given: all of the benchmark's that the model knows.
 
+    Returns:
+        The results in the first process that torchrun has started, or the only one; nothing in the others.
+
     Raises:
         ValueError: as `predict_benchmark` and `score_predictions`, or a setting without effect.
     """
     scoring.check_task(config.task)
     named = find_codes(languages)
-    model = open_model(config.model)
+    model = open_local_model(config)
     chosen = named or _known_languages(config, model)
-    return [_evaluate_language(replace(config, language=code), model, scoring) for code in chosen]
+    with join_for_messages() as runtime:
+        results = [_evaluate_language(replace(config, language=code), model, scoring, runtime) for code in chosen]
+    return [result for result in results if result is not None]
 
 
 def _known_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
@@ -54,13 +60,19 @@ def _known_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
     of_model = model.languages.get(config.task)
     unknown = [code for code in languages if of_model is not None and code not in of_model]
     if unknown and len(unknown) < len(languages):
-        print(f"{model.name} does not know {', '.join(unknown)}: left out", file=sys.stderr)
+        if is_main_process():
+            print(f"{model.name} does not know {', '.join(unknown)}: left out", file=sys.stderr)
         return [code for code in languages if code not in unknown]
     return list(languages)
 
 
-def _evaluate_language(config: PredictConfig, model: EvaluatedModel, scoring: ScoringConfig) -> LanguageResult:
+def _evaluate_language(
+    config: PredictConfig, model: EvaluatedModel, scoring: ScoringConfig, runtime: Runtime
+) -> LanguageResult | None:
+    """Predict in all processes, score in the first."""
     predictions = predict_benchmark(config, model)
+    if not runtime.is_main:
+        return None
     report = _score(predictions, config, scoring) if scoring.score else ScoreReport(scores=(), warnings=())
     return LanguageResult(
         language=config.language,

@@ -242,7 +242,9 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             past_key_values: the cache by its name in transformers before 5.24.
             return_logits: compute logits too, which take most of a training batch's memory; False: the loss alone, as
                 `nats` does. None: False in train mode with labels, else True.
-            tower_features, inputs_embeds: as for `encode`; `decoder_inputs_embeds` in the same way for the decoder.
+            tower_features: as for `encode`.
+            inputs_embeds: as for `encode`.
+            decoder_inputs_embeds: in the same way for the decoder.
             num_items_in_batch: number that the sum of the losses is divided by (Trainer); None: labels that count.
             logits_to_keep: number of last positions that get logits, or the positions; 0: all.
             output_attentions: return the attention weights too, which `eager` attention alone computes.
@@ -379,7 +381,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         decoder's, and mask the prompt by the decoder's padding id.
 
         Args:
-            tower_features, inputs_embeds: as for `encode`.
+            tower_features: as for `encode`.
+            inputs_embeds: as for `encode`.
             encoder_outputs: as for `forward`.
             inputs: the pixels by transformers' name.
             labels: without effect; Seq2SeqTrainer passes them.

@@ -29,7 +29,10 @@ from polyglance.model.decoding import decode_ids
 from polyglance.model.processor import ImageInput, Processor, list_images, resolve_prefix
 from polyglance.records import Style
 
-__all__ = ["Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
+__all__ = ["IMAGES_PER_BATCH_SIZE", "Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
+
+IMAGES_PER_BATCH_SIZE = 4
+"""Images that are asked about together, in units of the batch size: batches are made among their requests."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,7 +174,7 @@ class PolyglanceCaptioner:
             requests.setdefault(result.image, []).append(request)
         results: dict[int, Generated] = {}
         names = iter(requests)
-        while window := list(islice(names, 4 * config.batch_size)):
+        while window := list(islice(names, IMAGES_PER_BATCH_SIZE * config.batch_size)):
             features: dict[str, Tensor] = {}
             for name in window:
                 try:

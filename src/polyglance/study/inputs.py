@@ -1,7 +1,8 @@
 """Inputs of a study that a person names by their place: compared by content, so that study and inputs can be moved.
 
-`inputs.json` in the study's folder notes the digest of each. An input that is where it was, and of the same size and
-time, is not read again; one that is no longer there counts as it was, because the study has made its data from it.
+`inputs.json` in the study's folder notes the digest of each. An input that is where it was, and whose files are all of
+the same size and time, is not read again; one that is no longer there counts as it was, because the study has made its
+data from it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +14,7 @@ from polyglance.config import fingerprint, from_dict, to_dict
 from polyglance.data.importer import digest_sources
 from polyglance.data.location import RemotePath, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, read_manifest
+from polyglance.data.sources.source import list_files, stamp_files
 from polyglance.engines.folders import folder_digest
 from polyglance.files import read_record, write_record
 from polyglance.study.config import StudyConfig, TableConfig
@@ -46,10 +48,27 @@ class _Input:
     files: tuple[Path, ...]
     """Files whose sizes and times tell whether it has changed; none if it is not there."""
     digest: Callable[[], str] = field(compare=False)
+    folders: tuple[Path, ...] = ()
+    """Folders of which all files tell that too."""
+    left_out: Path | None = None
+    """Folder below these that is no part of the input: the study's own."""
+
+    @property
+    def is_there(self) -> bool:
+        return bool(self.files or self.folders)
 
     def place(self) -> str:
         stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in self.files]
-        return fingerprint(stats)
+        folders = [(str(folder.resolve()), stamp_files(folder, self._list_files(folder))) for folder in self.folders]
+        return fingerprint(stats, *folders)
+
+    def _list_files(self, folder: Path) -> list[str]:
+        """List the files of a folder, 10^5 of them in half a second (benchmarks/digest_cost.py)."""
+        own = self.left_out.resolve() if self.left_out is not None else None
+        if own is None or not own.is_relative_to(folder.resolve()):
+            return list_files(folder)
+        beginning = f"{own.relative_to(folder.resolve()).as_posix()}/"
+        return [name for name in list_files(folder) if not name.startswith(beginning)]
 
 
 def digest_inputs(config: StudyConfig) -> dict[str, str]:
@@ -94,13 +113,13 @@ def _note(config: StudyConfig) -> dict[str, InputNote]:
     noted, notes = _read(config), {}
     for source in _list_inputs(config):
         old = noted.get(source.name)
-        if not source.files:
+        if not source.is_there:
             if old is not None:
                 notes[source.name] = old
-        elif old is not None and old.place == source.place():
-            notes[source.name] = old
-        else:
-            notes[source.name] = InputNote(place=source.place(), digest=_digest_once(source, source.place()))
+            continue
+        place = source.place()
+        digest = old.digest if old is not None and old.place == place else _digest_once(source, place)
+        notes[source.name] = InputNote(place=place, digest=digest)
     return notes
 
 
@@ -126,8 +145,10 @@ def _list_inputs(config: StudyConfig) -> Iterator[_Input]:
             "data", manifests if is_there else (), partial(_digest_data_sets, config.train_dir, config.test_dir)
         )
     if data.table is not None:
-        table = data.table.table
-        yield _Input("data", (table,) if table.is_file() else (), partial(_digest_table, data.table))
+        table, images = data.table.table, data.table.images
+        files: tuple[Path, ...] = (table,) if table.is_file() else ()
+        folders = tuple(it for it in dict.fromkeys((table, images)) if it.is_dir() and table.exists())
+        yield _Input("data", files, partial(_digest_table, data.table), folders, config.out)
     for family in config.families:
         for size in family.sizes:
             folder = family.checkpoint_of(size)

@@ -6,6 +6,7 @@ and it cannot find the jobs of a call that was killed itself.
 """
 
 import hashlib
+import re
 import shlex
 import subprocess
 import sys
@@ -36,6 +37,8 @@ _LATE_S = 60.0
 """Seconds that a report may take to be seen on another machine (caches of NFS)."""
 _SAVE_S = 120
 """Seconds before the time limit at which a job is told to save its state."""
+_WHO = re.compile(r"^(sbatch: |error: |allocation failure: |fatal: )+")
+"""Beginning of sbatch's messages."""
 _USUAL_REASONS = {"None", "Priority", "Resources", "Dependency", "BeginTime", "Cleaning"}
 _TERMINAL = {
     "BOOT_FAIL": "its node did not start",
@@ -188,8 +191,8 @@ class SlurmJobs:
             done = _call(["sbatch", *self._list_options(), *options], script)
             if done.returncode == 0:
                 return done.stdout
-            lines = [line for line in done.stderr.strip().splitlines() if line.strip()] or ["no reason given"]
-            reason = lines[-1].removeprefix("sbatch: ").removeprefix("error: ").removeprefix("allocation failure: ")
+            lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
+            reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
             is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
             if not is_silent or not self._running or time.monotonic() - begun_s > _PATIENCE_S:
                 raise ValueError(f"Slurm takes no job: {reason}")

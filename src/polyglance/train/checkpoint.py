@@ -32,7 +32,7 @@ from polyglance.files import FileDigest, read_record, replacing_folder, write_re
 from polyglance.train.identity import RunIdentity
 from polyglance.train.parallel import copy_into
 
-__all__ = ["BestCheckpoint", "CheckpointManifest", "Checkpoints"]
+__all__ = ["BestCheckpoint", "CheckpointManifest", "Checkpoints", "collect_tensors"]
 
 _NAME = re.compile(r"step-(\d{8})(\.partial)?")
 _MANIFEST = "checkpoint.json"
@@ -100,6 +100,10 @@ class Checkpoints:
         self.keep_last = keep_last
         self.identity = identity or RunIdentity(settings="", inputs={})
 
+    def of(self, runtime: Runtime) -> "Checkpoints":
+        """Return the same checkpoints, written and read with the messages of another runtime."""
+        return Checkpoints(self.folder.parent, runtime, keep_last=self.keep_last, identity=self.identity)
+
     def save(
         self, step: int, model: nn.Module, optimizer: torch.optim.Optimizer, state: Mapping[str, Any]
     ) -> str | None:
@@ -111,7 +115,11 @@ class Checkpoints:
         Returns:
             None; or why it could not be written: the older checkpoints are then unchanged.
         """
-        tensors = _model_tensors(model) | _optimizer_tensors(model, optimizer)
+        return self.write(step, collect_tensors(model, optimizer), state)
+
+    def write(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> str | None:
+        """Do what `save` does with tensors that were collected (`collect_tensors`). Without sharding only those of the
+        first process are used."""
         folder = self._path(step)
         partial_name = folder.with_name(f"{folder.name}.partial")  # as replacing_folder names it, in all processes
         problem = None
@@ -150,7 +158,7 @@ class Checkpoints:
                 raise ValueError(
                     f"{path} belongs to a run with other settings: go on with those, or give another folder"
                 )
-            tensors = _model_tensors(model) | _optimizer_tensors(model, optimizer)
+            tensors = collect_tensors(model, optimizer)
             _read_tensors(path, tensors, is_sharded=manifest.is_sharded)
             return step, manifest.state
         if steps:
@@ -229,7 +237,7 @@ class Checkpoints:
     def _write_tensors(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
         with self._agree_on_errors(folder):
             if self.runtime.strategy == "fsdp":
-                state_dict_saver.save(dict(tensors), checkpoint_id=folder)
+                state_dict_saver.save(dict(tensors), checkpoint_id=folder, process_group=self.runtime.group)
             elif self.runtime.is_main:
                 for kind in _KINDS:
                     chosen = {name: t.contiguous() for name, t in tensors.items() if name.startswith(kind)}
@@ -283,6 +291,11 @@ class Checkpoints:
         if (problem := self.runtime.first(problem)) is not None:
             raise _DamagedError(problem)
         return manifest
+
+
+def collect_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Return all tensors that training changes, by name; views, not copies."""
+    return _model_tensors(model) | _optimizer_tensors(model, optimizer)
 
 
 def _model_tensors(model: nn.Module) -> dict[str, Tensor]:

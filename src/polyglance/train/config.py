@@ -35,6 +35,7 @@ _MAY_CHANGE = (
     "engine",
     "vision_cache",
     "save_every_steps",
+    "save_in_background",
     "keep_last",
     "best",
     "log_every_steps",
@@ -110,6 +111,9 @@ class LoopConfig:
     """Seed of initial weights, sample order and dropout."""
     save_every_steps: int = 200
     """Steps between checkpoints."""
+    save_in_background: bool = False
+    """Write checkpoints while training goes on. The run waits only until the tensors are copied to main memory, which
+    takes as much of it as a checkpoint has bytes."""
     keep_last: int = 2
     """Number of checkpoints that are kept while the run goes on."""
     best: str | None = None

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from polyglance.mixture.collate import Batch
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
+from polyglance.train.background import BackgroundSaves
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
 from polyglance.train.identity import RunIdentity
@@ -123,6 +125,7 @@ class Loop:
         set_train_mode(self.model)
         self.parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.checkpoints = Checkpoints(run_dir, runtime, keep_last=config.keep_last, identity=identity)
+        self.background = BackgroundSaves(self.checkpoints) if config.save_in_background else None
         self.first_step, state = self._load_checkpoint(trunk)
         self.step = self.first_step
         try:
@@ -173,8 +176,11 @@ class Loop:
             self.batches.open(self.first_step) as stream,
         ):
             self.phases = Phases(lambda phase: pulse(self.step, phase), synchronise)
-            for step in range(self.first_step, self.config.num_steps):
-                self.run_step(step, stream)
+            try:
+                for step in range(self.first_step, self.config.num_steps):
+                    self.run_step(step, stream)
+            finally:
+                self._finish_saving()
         if self.first_step < self.config.num_steps:  # a trunk that is saved after its last step has been checked
             self._check_end()
             if self.config.is_trunk:
@@ -344,6 +350,9 @@ class Loop:
             self._read_outcome()
             self._check_weights(done)
             losses = {**self.last_losses, **self._measure_held_out(done)}
+            best = self.config.best
+            if best is not None and losses and best not in losses:  # there are none before the first row
+                raise ValueError(f"best = {best!r} is not a loss that this run knows; it has {', '.join(losses)}")
             state = {
                 "scale": self.scale.state(),
                 "watch": self.watch.state(),
@@ -352,15 +361,32 @@ class Loop:
                 "last_row": self.last_losses,
                 "log": self.runtime.from_main(None if self.log is None else self.log.state()),
             }
+            then = partial(self._note_best, done, losses)
+            if self.background is not None and not must:
+                self._report_unsaved(self.background.save(done, self.model, self.optimizer, state, then=then))
+                return
+            self._report_unsaved(None if self.background is None else self.background.finish())
             problem = self.checkpoints.save(done, self.model, self.optimizer, state)
-        if problem is not None:
-            if must:
-                raise ValueError(f"the run was asked to stop and cannot be saved: {problem}")
-            self._print(f"no checkpoint: {problem}")
-        elif (best := self.config.best) is not None and losses:  # there are none before the first row
-            if best not in losses:
-                raise ValueError(f"best = {best!r} is not a loss that this run knows; it has {', '.join(losses)}")
+        if problem is None:
+            then()
+        elif must:
+            raise ValueError(f"the run was asked to stop and cannot be saved: {problem}")
+        self._report_unsaved(problem)
+
+    def _note_best(self, done: int, losses: Mapping[str, float]) -> None:
+        if (best := self.config.best) is not None and losses:
             self.checkpoints.note_best(done, best, losses[best])
+
+    def _report_unsaved(self, problem: str | None) -> None:
+        if problem is not None:
+            self._print(f"no checkpoint: {problem}")
+
+    def _finish_saving(self) -> None:
+        """Wait until the checkpoint in the background is whole."""
+        if self.background is not None:
+            with self.phases("checkpoint"):
+                self._report_unsaved(self.background.finish())
+            self.background.close()
 
     def _measure_held_out(self, done: int) -> dict[str, float]:
         if self.hooks.validate is None:

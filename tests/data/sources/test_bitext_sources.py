@@ -393,3 +393,81 @@ def test_a_header_is_no_pair_and_what_is_not_clear_is_refused(tmp_path: Path) ->
     (tmp_path / "pairs.tsv").write_bytes(lines(["\t".join((*pair, f"a remark {n}")) for n, pair in enumerate(PAIRS)]))
     with pytest.raises(ValueError, match="3 of its columns hold texts"):
         read(path)
+
+
+SENTENCES = [
+    ("A dog runs over the green grass in the park.", "Un chien court sur l'herbe verte dans le parc."),
+    ("Two men sit on a wooden bench near the lake.", "Deux hommes sont assis sur un banc près du lac."),
+    ("A red car stands in the street before the house.", "Une voiture rouge est dans la rue devant la maison."),
+    ("The child eats an apple at the kitchen table.", "L'enfant mange une pomme à la table de la cuisine."),
+    ("A cat sleeps on the warm roof above our heads.", "Un chat dort sur le toit chaud au-dessus de nos têtes."),
+    ("Many birds fly over the blue sea this evening.", "Beaucoup d'oiseaux volent ce soir sur la mer bleue."),
+]
+
+
+@pytest.mark.parametrize("write", FORMS)
+def test_sides_in_another_language_than_they_are_said_to_be_are_refused(tmp_path: Path, write: Callable) -> None:
+    for name, pairs in (
+        ("good", SENTENCES),
+        ("swapped", [(other, english) for english, other in SENTENCES]),
+        ("same", [(english, f"{english} Yes.") for english, _ in SENTENCES]),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = write(folder, pairs)
+        if name == "good":
+            assert read(path) == (SENTENCES, {})
+        else:
+            with pytest.raises(ValueError, match=r"both sides are English|reads as fr|not in en"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.xliff", "<xliff/>", "xliff2tmx"),
+        ("a.po.gz", "", "po2tmx"),
+        ("a.csv", "en,fr\n", "to a .tsv"),
+        ("a.jsonl", "{}\n", "to a .tsv"),
+        ("a.tsv", "<!DOCTYPE html>\n<html>\n</html>\n", "a page of HTML"),
+        ("a.tsv", "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 3\n", "git lfs pull"),
+        ("a.tmx", "<xliff version='1.2'><file><body/></file></xliff>", "first element is <xliff>"),
+    ],
+)
+def test_files_that_are_no_bitext_are_refused_with_what_is_right(
+    tmp_path: Path, name: str, content: str, message: str
+) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        read(tmp_path / name)
+
+
+def test_further_texts_of_a_unit_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "memory.tmx"
+    second = '<tuv xml:lang="fr"><seg>un chien galope</seg></tuv></tu>'
+    path.write_bytes(tmx(unit("a dog runs", "un chien court").replace("</tu>", second) + unit("snow", "neige")))
+    pairs, drops = read(path)
+    assert pairs == [("a dog runs", "un chien court"), ("snow", "neige")]
+    assert drops == {"fr: another text in fr of the same unit (the first is read)": 1}
+
+
+def test_what_nobody_sees_goes_and_what_stands_in_for_a_text_is_counted(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    bad = [
+        ("\u202ea dog", "un chien"),
+        ("IMG_1.jpg", "IMG_2.jpg"),
+        ("https://a.org/en", "https://a.org/fr"),
+        ("a dog\\nA cat", "un chien"),
+    ]
+    good = [("a dog runs", "un chien court"), ("1984", "1985"), ("AT&T", "ATT"), *SENTENCES]
+    pairs = [("a d\u200bog\ufeff ru\u00adns", "un chien\u200e court"), *good[1:], *bad]
+    path.write_bytes(lines(["\t".join(pair) for pair in pairs]))
+    assert read(path) == (
+        good,
+        {
+            "fr: characters that turn the order of others around": 1,
+            "fr: the name of a file": 1,
+            "fr: an address": 1,
+            "fr: escapes of a program, written out (\\n, \\u00e9)": 1,
+        },
+    )

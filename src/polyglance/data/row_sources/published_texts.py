@@ -5,7 +5,8 @@ Which language they are in stands in none of them but Crossmodal-3600: `columns`
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,21 @@ def read_json_object(path: Path, encoding: str) -> dict[str, Any] | None:
         raise ValueError(f"{path}: not {form.text.encoding.upper()} ({error.reason})") from None
     if text.lstrip().startswith("["):
         return None
-    content = parse_json(text, str(path))
+    try:
+        content = parse_json(text, str(path))
+    except ValueError as error:
+        raise ValueError(f"{error}{_suggest_lines(text)}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a list of records, one object per row; JSON lines are .jsonl files")
     return content
+
+
+def _suggest_lines(text: str) -> str:
+    """Say that a file of JSON lines has the extension of another form, if it is one."""
+    first = next((line for line in text.splitlines() if line.strip()), "")
+    with suppress(ValueError):
+        return "; name it .jsonl if each line is an object" if isinstance(parse_json(first, ""), dict) else ""
+    return ""
 
 
 def _read_karpathy(name: str, images: Sequence[Any]) -> Iterator[TableRow]:
@@ -99,16 +111,23 @@ def _read_coco(path: Path, images: Sequence[Any], annotations: Sequence[Any]) ->
     if annotations and not any("caption" in row for row in rows):
         keys = ", ".join(repr(key) for row in rows[:1] for key in row)
         raise ValueError(f"{path}: its annotations have no `caption` (captions_*.json of COCO have), but: {keys}")
-    pairs = [(_key(row.get("id")), row.get("file_name")) for row in images if isinstance(row, dict)]
-    names = dict(pairs)
+    ids, used = [row.get("id") for row in images if isinstance(row, dict)], [row.get("image_id") for row in rows]
+    read_key = _choose_keys(ids, used)
+    pairs = {(read_key(row.get("id")), str(row.get("file_name"))): row for row in images if isinstance(row, dict)}
+    names = {key: row.get("file_name") for (key, _), row in pairs.items()}
     if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
         raise ValueError(f"{path}: {len(repeated)} ids stand for several images, the first is {repeated[0]}")
+    if ids and used and set(map(read_key, used)).isdisjoint(names):
+        raise ValueError(
+            f"{path}: no image_id of its annotations is the id of an image; the first ones are {_key(used[0])} and "
+            f"{_key(ids[0])}"
+        )
     without = dict.fromkeys(names)
     for number, row in enumerate(annotations, 1):
         where = f"{path.name}: annotation {number}"
         if not isinstance(row, dict) or "caption" not in row:
             yield TableRow(where=where, values={}, problem="an annotation without a caption")
-        elif (key := _key(row.get("image_id"))) not in names:
+        elif (key := read_key(row.get("image_id"))) not in names:
             yield TableRow(where=where, values={}, problem="a caption of no image in the file", detail=key)
         else:
             without.pop(key, None)
@@ -128,6 +147,13 @@ def _read_by_image(name: str, content: Mapping[str, Any]) -> Iterator[TableRow]:
             yield TableRow(where=where, values={"image": image, "texts": value})
         else:
             yield TableRow(where=where, values={}, problem="neither a text nor texts by language")
+
+
+def _choose_keys(ids: Sequence[Any], used: Sequence[Any]) -> Callable[[Any], str]:
+    """Choose how ids of images are compared with those in annotations: as they are written; or by their digits, where
+    the ones are all texts and the others all numbers."""
+    kinds = [{type(it) for it in several} for several in (ids, used)]
+    return str if kinds in ([{str}, {int}], [{int}, {str}]) else _key
 
 
 def _key(value: Any) -> str:

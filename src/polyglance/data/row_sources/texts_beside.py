@@ -38,8 +38,10 @@ _TEXT_SUFFIXES = (".txt", ".text", ".caption", ".captions", ".cap", ".alt", ".cl
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _MAX_TEXT_BYTES = 2**24
 _HEAD_BYTES = 2**16
+_SYSTEM_FILES = (".ds_store", "thumbs.db", "desktop.ini")
 _TWICE = "a file that is twice in its archive"
 _NEITHER = "neither an image nor <name>.<language>.txt"
+_SYSTEM = "a file that macOS or Windows left there"
 
 
 class _Files(ABC):
@@ -139,6 +141,12 @@ def _add_member(files: _Files, name: str, size: int, digest: str, digests: dict[
         digests[name] = ""
 
 
+def _read_tar(path: Path, drops: Drops) -> Iterator[tuple[str, bytes]]:
+    """Yield names and contents of a tar's files. `./a.png` is `a.png`, as `tar` names the same file in two ways."""
+    for name, data in read_members(path, drops):
+        yield name.removeprefix("./"), data
+
+
 class _Tar(_Files):
     """A tar, read front to back twice: first its texts, then its images."""
 
@@ -146,7 +154,7 @@ class _Tar(_Files):
         self._texts: dict[str, bytes] = {}
         digests: dict[str, str] = {}
         drops = Drops(max_examples=2**20)
-        for name, data in read_members(self.path, drops):
+        for name, data in _read_tar(self.path, drops):
             _add_member(self, name, len(data), hashlib.sha256(data).hexdigest(), digests)
             if not _is_image(name) and digests.get(name):
                 self._texts[name] = data
@@ -159,7 +167,7 @@ class _Tar(_Files):
 
     def read_images(self, names: Sequence[str]) -> Iterator[tuple[str, str | bytes]]:
         wanted = set(names)
-        for name, data in read_members(self.path, Drops()):
+        for name, data in _read_tar(self.path, Drops()):
             if name in wanted:
                 wanted.discard(name)
                 yield name, data
@@ -289,7 +297,10 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
     Args:
         by_first_dot: names up to the first dot make a sample, where no image has the whole name.
     """
+    of_system = [name for name in names if _is_system_file(name)]
+    names = [name for name in names if not _is_system_file(name)]
     matched = _Matched({name: [] for name in names if _is_image(name)})
+    matched.problems += [TableRow(where=name, values={}, problem=_SYSTEM) for name in of_system]
     stems: defaultdict[str, list[str]] = defaultdict(list)
     keys: defaultdict[str, list[str]] = defaultdict(list)
     for name in matched.images:
@@ -320,6 +331,12 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
         detail = f"no image beside the texts in {', '.join(columns)}"
         matched.problems.append(TableRow(where=stem, values={}, problem="texts without an image", detail=detail))
     return matched
+
+
+def _is_system_file(name: str) -> bool:
+    """Whether a file is what macOS and Windows leave beside others: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
+    parts = name.replace("\\", "/").split("/")
+    return "__MACOSX" in parts or parts[-1].startswith("._") or parts[-1].lower() in _SYSTEM_FILES
 
 
 def _find_key(name: str) -> str:

@@ -12,29 +12,39 @@ it can be trusted: it is cut short, or its two sides have unequal numbers of lin
 """
 
 import hashlib
-import html
-import re
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from polyglance.data.cleaning import find_flaw, has_control_inside, is_blank, may_have_flaw, one_line
-from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, detect_bitext_form
+from polyglance.data.cleaning import (
+    find_flaw,
+    has_control_inside,
+    has_tags,
+    is_blank,
+    is_turned_around,
+    may_have_flaw,
+    one_line,
+    resolve_entities,
+    without_invisible,
+)
+from polyglance.data.columns import find_placeholder
+from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, are_surely_english, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
+from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops
 
 __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
+_SAMPLE_PAIRS = 200
+"""Pairs by which the languages of both sides are told."""
 _CHECKED_TOGETHER = 32
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
-_ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
-"""Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,6 +92,44 @@ class BitextSource(FormSource):
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
             raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be at least 1")
 
+    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
+        """Cut the files into pieces (`Source.find_pieces`).
+
+        Raises:
+            ValueError: also for a bitext whose first pairs show that a side is in another language.
+        """
+        pieces = super().find_pieces(num_records, drops)
+        if pieces:
+            self._check_languages(pieces[0])
+        return pieces
+
+    def _check_languages(self, piece: Piece) -> None:
+        """Refuse sides that are swapped, or two of the same language. A wrong column would give wrong pairs only."""
+        cleaned = (
+            (
+                clean_text(pair.english, SOURCE_LANGUAGE, max_characters=1000)[0],
+                clean_text(pair.other, self.language, max_characters=1000)[0],
+            )
+            for pair in islice(self.open_form().read_piece(piece, Drops()), _SAMPLE_PAIRS)
+            if not pair.problem
+        )
+        pairs = [pair for pair in cleaned if all(pair) and pair[0] != pair[1]]
+        sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+        if are_surely_english(sides[0]) and not are_surely_english(sides[1]):
+            return
+        found = [
+            find_other_language(side, code) for side, code in zip(sides, (SOURCE_LANGUAGE, self.language), strict=True)
+        ]
+        if found[0] is not None:
+            raise ValueError(
+                f"{self.path}: the English side reads as {found[0]}; if the sides are swapped, set columns to the "
+                "names or numbers of the English and the other one, in this order"
+            )
+        if found[1] == SOURCE_LANGUAGE:
+            raise ValueError(
+                f"{self.path}: both sides are English; set columns to those of the English and the other one"
+            )
+
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
         """Yield the good pairs of a piece, in order (`Source.read_piece`), also those that came before."""
         num_read = num_kept = 0
@@ -91,9 +139,9 @@ class BitextSource(FormSource):
         for where, english, other, problem in self.open_form().read_piece(piece, drops):
             num_read += 1
             if not problem:
-                first, problem = clean_text(english, max_characters=limit)
+                first, problem = clean_text(english, SOURCE_LANGUAGE, max_characters=limit)
                 if not problem:
-                    second, problem = clean_text(other, max_characters=limit)
+                    second, problem = clean_text(other, code, max_characters=limit)
                     problem = problem or find_problem(first, second)
             if problem:
                 drops.add(f"{code}: {problem}", where)
@@ -161,11 +209,11 @@ class BitextPair(NamedTuple):
         return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little")
 
 
-def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
+def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str, str]:
     """Clean one side: a text on one line, in NFC, with HTML entities resolved; or an empty string, and the problem.
 
-    Control characters and line breaks (also U+2028 and the like) become one space. A text with tags is refused, not
-    stripped: the text between tags is seldom a sentence, and the other side was often cut in another way.
+    Control characters and line breaks (also U+2028 and the like) become one space, invisible characters go. A text with
+    tags is refused, not stripped: the other side was often cut in another way.
     """
     if isinstance(raw, bytes):
         try:
@@ -174,13 +222,15 @@ def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
             return "", "not UTF-8"
     if len(raw) > 8 * max_characters:  # resolved entities and joined blanks shorten a text, but hardly this much
         return "", "a side that is too long"
-    text = _ENTITY.sub(lambda match: html.unescape(match[0]), raw) if "&" in raw else raw
+    text = resolve_entities(raw) if "&" in raw else raw
     if text.isprintable():
         text = text.strip()
     elif has_control_inside(text):
         return "", "a control character inside a word"
+    elif is_turned_around(text):
+        return "", "characters that turn the order of others around"
     else:
-        text = one_line(text)
+        text = one_line(without_invisible(text, code))
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     return ("", problem) if (problem := _find_text_problem(text, max_characters)) else (text, "")
@@ -189,8 +239,10 @@ def clean_text(raw: bytes | str, *, max_characters: int) -> tuple[str, str]:
 def _find_text_problem(text: str, max_characters: int) -> str:
     if len(text) > max_characters:
         return "a side that is too long"
-    if "<" in text and _TAG.search(text):
+    if "<" in text and has_tags(text):
         return "HTML tags"
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"
+    if text.isascii() and (" " not in text or "\\" in text or "%" in text) and any(map(str.isalpha, text)):
+        return find_placeholder(text)  # one word or escapes; most texts have several words
     return ""

@@ -40,8 +40,9 @@ from polyglance.language_tags import choose_tag, parse_language_tag
 from polyglance.languages import SOURCE_LANGUAGE, did_you_mean
 from polyglance.records import Drops
 from polyglance.scripts import is_in_another_script
+from polyglance.tables import find_failed_download
 
-__all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "detect_bitext_form"]
+__all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "are_surely_english", "detect_bitext_form"]
 
 _MAX_LINE_BYTES = 2**20
 """A longer line is skipped without being held in memory."""
@@ -54,6 +55,14 @@ _MAX_PACKED_PIECES = 16
 """Pieces of a compressed file. Every piece decompresses the file from its beginning, which takes about a twentieth of
 the time of reading its pairs."""
 _SUFFIXES = {".tsv": "tsv", ".tab": "tsv", ".txt": "tsv", ".tmx": "tmx", ".zip": "opus", ".parquet": "parquet"}
+_TO_TMX = "convert it to TMX, for example with xliff2tmx or po2tmx of the translate toolkit"
+_TO_TSV = "write its two columns to a .tsv, or to Parquet"
+_OTHER_KINDS = {
+    **dict.fromkeys((".xliff", ".xlf", ".sdlxliff", ".po", ".pot", ".tbx"), _TO_TMX),
+    **dict.fromkeys((".csv", ".json", ".jsonl", ".ndjson", ".xlsx", ".xls", ".ods"), _TO_TSV),
+    **dict.fromkeys((".tar", ".tgz", ".7z", ".rar"), "unpack it"),
+}
+"""Extension of files that people have -> what makes bitext of them."""
 _QUOTED_LINES = 20_000
 """Lines of a TSV by which its quotes are told."""
 _SAMPLE_LINES = 1000
@@ -264,6 +273,8 @@ class _TsvForm(_LinesForm):
     def _find_columns(self, file: _LineFile, is_quoted: bool) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
         rows = [_split_sample(line, is_quoted) for line in islice(file.read_lines(), _SAMPLE_LINES) if line is not None]
+        if rows and rows[0] and (found := find_failed_download(rows[0][0])):
+            raise ValueError(f"{self.path}: {found}, not bitext")
         header = [cell.strip() for cell in rows[0]] if rows else []
         if all(column.isdecimal() and int(column) > 0 for column in self.columns):
             return int(self.columns[0]) - 1, int(self.columns[1]) - 1, False
@@ -299,7 +310,7 @@ class _TsvForm(_LinesForm):
             )
         sides = [[row[column] for row in rows if column < len(row)] for column in texts]
         codes = [tag.code for tag in map(parse_language_tag, self.columns) if tag is not None and tag.code]
-        if codes[:1] == [SOURCE_LANGUAGE] and _are_surely_english(sides[0]) and not _are_surely_english(sides[1]):
+        if codes[:1] == [SOURCE_LANGUAGE] and are_surely_english(sides[0]) and not are_surely_english(sides[1]):
             return texts[0], texts[1]
         if len(codes) == 2 and all(
             find_other_language(side, code) == other or _is_foreign(side, code)
@@ -325,7 +336,7 @@ def _find_layout_once(
     return _TsvForm(path, columns, must_name=must_name, encoding=encoding, quoting=quoting).look_into()
 
 
-def _are_surely_english(texts: Sequence[str]) -> bool:
+def are_surely_english(texts: Sequence[str]) -> bool:
     """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
     text; then the identifier of languages, which takes 0.7 s to load, has to tell."""
     words = " ".join(texts[:100]).lower().split()
@@ -491,12 +502,18 @@ BITEXT_FORMS: Mapping[str, type[BitextForm]] = MappingProxyType(
 
 
 def detect_bitext_form(path: Path) -> str:
-    """Name of the form that a file's name indicates; `moses` if it indicates none."""
+    """Name of the form that a file's name indicates; `moses` if it indicates none.
+
+    Raises:
+        ValueError: a file of a kind that is not read, with what would be right.
+    """
     if path.is_dir():
         return "parquet"
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
+    if suffixes and suffixes[-1] in _OTHER_KINDS and path.is_file():
+        raise ValueError(f"{path}: no form of bitext that is read; {_OTHER_KINDS[suffixes[-1]]}")
     return _SUFFIXES.get(suffixes[-1], "moses") if suffixes else "moses"
 
 

@@ -71,6 +71,8 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
     """
     units = _Units(languages=languages)
     yield from _parse(file, path, units)
+    if units.root and units.root != "tmx" and not units.num_units:
+        raise ValueError(f"{path}: no translation memory; its first element is <{units.root}>, expected <tmx>")
     if units.num_units and not units.num_complete:
         found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
         raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
@@ -164,6 +166,8 @@ class _Units:
     line: int = 0
     texts: dict[str, str] = field(default_factory=dict)
     """Value of `xml:lang` -> text, of the open unit; the first text of each."""
+    again: list[str] = field(default_factory=list)
+    """Values of `xml:lang` of further texts of the open unit, which are not read."""
     tag: str | None = None
     """Language of the open `tuv`; None outside of one, and in one that has been there before."""
     num_codes: int = 0
@@ -173,6 +177,8 @@ class _Units:
     pieces: list[str] | None = None
     """Texts of the open `seg`; None if none is open."""
     num_characters: int = 0
+    root: str = ""
+    """Name of the first element."""
     num_units: int = 0
     num_complete: int = 0
     tags: Counter[str] = field(default_factory=Counter)
@@ -183,12 +189,15 @@ class _Units:
         return done
 
     def start(self, name: str, attributes: dict[str, str], line: int) -> None:
+        self.root = self.root or name
         if name == "tu":
-            self.line, self.texts = line, {}
+            self.line, self.texts, self.again = line, {}, []
         elif name == "tuv":
             tag = attributes.get("xml:lang") or attributes.get("lang") or ""
             self.tags[tag] += 1
             self.tag = None if tag in self.texts else tag
+            if self.tag is None:
+                self.again.append(tag)
         elif name == "seg" and self.tag is not None:
             self.pieces, self.num_characters = [], 0
         elif name in _CODE_ELEMENTS:
@@ -226,6 +235,9 @@ class _Units:
         else:
             self.num_complete += 1
             self.done.append(TranslationUnit(line=self.line, english=self.texts[english], other=self.texts[other]))
+            for name, tag in zip(self.languages, (english, other), strict=True):
+                problem = f"another text in {name} of the same unit (the first is read)"
+                self.done += [TranslationUnit(line=self.line, problem=problem)] * self.again.count(tag)
 
 
 class _AllLanguages(_Units):

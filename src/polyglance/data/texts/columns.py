@@ -2,6 +2,7 @@
 
 import ast
 import io
+import json
 import re
 import tokenize
 from collections.abc import Sequence
@@ -10,7 +11,16 @@ from typing import Any
 
 from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
 
-__all__ = ["Columns", "choose_columns", "is_known_name", "list_texts", "parse_id", "parse_list", "parse_texts"]
+__all__ = [
+    "Columns",
+    "choose_columns",
+    "is_known_name",
+    "list_texts",
+    "parse_id",
+    "parse_list",
+    "parse_object",
+    "parse_texts",
+]
 
 
 def _split(words: str) -> tuple[str, ...]:
@@ -196,14 +206,34 @@ def list_texts(cell: Any) -> list[Any]:
     """List what a cell holds: a text, a list of texts or of objects with one text each, or a list in a string. What is
     no text stays as it is."""
     if isinstance(cell, str):
-        if not cell.lstrip().startswith(("[", "(", "array(")):
+        if not cell.lstrip().startswith(("[", "(", "{", "array(")):
             return [cell]
-        return [] if cell.strip() in ("[]", "()") else list(parse_list(cell) or [cell])
+        if cell.strip() in ("[]", "()"):
+            return []
+        found = parse_list(cell)
+        if found is None and (objects := parse_object(cell)) is not cell:
+            return [cell] if (texts := list_texts(objects)) and not all(isinstance(it, str) for it in texts) else texts
+        return [cell] if found is None else list(found)
     items = cell if isinstance(cell, (list, tuple)) else [cell]
     # An object that names a language is no text: several of them are in several languages.
     return [
         one if isinstance(one, dict) and one.keys() & {"language", "lang", "locale"} else _unwrap(one) for one in items
     ]
+
+
+def parse_object(cell: Any) -> Any:
+    """Parse an object, or a list of objects, that was written into one string, as JSON or as Python prints it; what is
+    none stays as it is."""
+    if not isinstance(cell, str) or not cell.lstrip().startswith(("{", "[")) or "{" not in cell[:100]:
+        return cell
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            found = parse(cell.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            continue
+        items = found if isinstance(found, list) else [found]
+        return found if items and all(isinstance(it, dict) for it in items) else cell
+    return cell
 
 
 def parse_list(text: str) -> tuple[str, ...] | None:

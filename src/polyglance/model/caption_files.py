@@ -1,0 +1,153 @@
+"""Captions of many image files: the same ones, in the order of the files, by one process or several.
+
+Several processes are workers of this one, or those that torchrun has started, on one machine or many. Files are divided
+into the groups that one process captions together, so that a batch is the same whoever makes it.
+"""
+
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from polyglance.distributed import choose_local_device, count_launched, join_for_messages
+from polyglance.engines.config import Dtype
+from polyglance.model.config import GenerateConfig
+from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated, PolyglanceCaptioner
+from polyglance.processes import end_with_parent, num_cores, open_worker_context
+from polyglance.progress import track_progress
+from polyglance.records import Style
+from polyglance.settings import UnusedSettingError
+
+__all__ = ["CaptionRequest", "caption_files"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaptionRequest:
+    """A model, and what it is asked for about every image."""
+
+    model: Path
+    """Folder of the model, or what else `PolyglanceCaptioner.load` takes."""
+    languages: tuple[str, ...]
+    prefix: str = "auto"
+    style: Style = "short"
+    config: GenerateConfig = field(default_factory=GenerateConfig)
+    device: str = "auto"
+    dtype: Dtype = "auto"
+
+    def load(self) -> PolyglanceCaptioner:
+        """Load the model."""
+        return PolyglanceCaptioner.load(self.model, device=self.device, dtype=self.dtype)
+
+    def caption(self, captioner: PolyglanceCaptioner, files: Sequence[str]) -> list[Generated]:
+        """Caption files in all languages."""
+        return captioner.caption(files, self.languages, prefix=self.prefix, style=self.style, config=self.config)
+
+
+def caption_files(
+    files: Sequence[str | Path], request: CaptionRequest, *, processes: int = 1, show_progress: bool = False
+) -> Iterator[Generated]:
+    """Yield a result for each file and language, in this order, as they come. Under torchrun the first process yields
+    all of them at the end, the others nothing.
+
+    Args:
+        processes: workers, each with its model; on GPUs they take these in turn.
+
+    Raises:
+        ValueError: as `PolyglanceCaptioner.load` and its `caption`, or a worker that was killed.
+    """
+    if processes < 1:
+        raise ValueError(f"`processes` is {processes}; expected at least 1")
+    if count_launched() > 1 and processes > 1:
+        raise UnusedSettingError("`processes` has no effect under torchrun, which has started the processes")
+    names = [str(file) for file in files]
+    unique = iter(dict.fromkeys(names))
+    size = IMAGES_PER_BATCH_SIZE * request.config.batch_size
+    groups = list(iter(lambda: list(islice(unique, size)), []))
+    results = _show(_caption_groups(groups, request, processes), len(set(names)), show_progress and len(groups) > 1)
+    if len(set(names)) == len(names):
+        yield from results
+        return
+    by_name: dict[str, list[Generated]] = {}
+    for result in results:
+        by_name.setdefault(result.image, []).append(result)
+    yield from chain.from_iterable(by_name.get(name, ()) for name in names)
+
+
+def _caption_groups(groups: Sequence[list[str]], request: CaptionRequest, processes: int) -> Iterator[Generated]:
+    if count_launched() > 1:
+        yield from _caption_together(groups, request)
+    elif min(processes, len(groups)) > 1:
+        yield from _caption_in_workers(groups, request, min(processes, len(groups)))
+    else:
+        captioner = request.load()
+        for group in groups:
+            yield from request.caption(captioner, group)
+
+
+def _show(results: Iterator[Generated], num_files: int, show_progress: bool) -> Iterator[Generated]:
+    """Show the number of files that are done, with rate and time left."""
+    seen: set[str] = set()
+    with track_progress(show=show_progress) as show:
+        show("images", 0, num_files)
+        for result in results:
+            if result.image not in seen:
+                seen.add(result.image)
+                show("images", len(seen), num_files)
+            yield result
+
+
+def _caption_together(groups: Sequence[list[str]], request: CaptionRequest) -> Iterator[Generated]:
+    """Caption every n-th group in each of torchrun's processes; the first one yields all."""
+    with join_for_messages() as runtime:
+        own = replace(request, device=choose_local_device(request.device))
+        captioner = own.load()
+        done = [own.caption(captioner, group) for group in groups[runtime.rank :: runtime.world_size]]
+        gathered = runtime.gather(done)
+    if runtime.is_main:
+        for number in range(len(groups)):
+            yield from gathered[number % runtime.world_size][number // runtime.world_size]
+
+
+def _caption_in_workers(groups: Sequence[list[str]], request: CaptionRequest, processes: int) -> Iterator[Generated]:
+    context = open_worker_context()
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(processes):
+        numbers.put(number)
+    settings = (request, numbers, processes)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=settings) as pool:
+        try:
+            for results in pool.map(_caption_group, groups):
+                yield from results
+        except BrokenProcessPool:
+            raise ValueError("a worker process was killed (was there too little memory?)") from None
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+_worker: dict[str, Any] = {}
+"""Request and captioner of a worker process."""
+
+
+def _start_worker(request: CaptionRequest, numbers: "SimpleQueue[int]", processes: int) -> None:
+    end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
+    torch.set_num_threads(max(1, num_cores() // processes))
+    number = numbers.get()
+    if request.device in ("auto", "cuda") and torch.cuda.is_available():
+        request = replace(request, device=f"cuda:{number % torch.cuda.device_count()}")
+    _worker["request"] = request
+
+
+def _caption_group(group: list[str]) -> list[Generated]:
+    """Caption a group in a worker, which loads its model for the first one."""
+    request: CaptionRequest = _worker["request"]
+    if "captioner" not in _worker:
+        _worker["captioner"] = request.load()
+    return request.caption(_worker["captioner"], group)
