@@ -1,8 +1,7 @@
 """Slurm as a place for a study's jobs: each is a batch job, which goes on without `study run` and is found again by it.
 
-Slurm's own commands are called (sbatch, squeue, scancel). submitit was tried: it learns of a job's end from `sacct`
-alone, which clusters without an accounting database do not have, so that it waits for ever for a job that was killed;
-and it cannot find the jobs of a call that was killed itself.
+Slurm's own commands are called (sbatch, squeue, scancel), not submitit, whose documented way to learn of a job's end
+is `sacct`: clusters without an accounting database, as that of `.ci/slurm`, do not answer it.
 """
 
 import hashlib
