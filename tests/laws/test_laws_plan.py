@@ -136,6 +136,10 @@ def test_extrapolation_is_stated_with_its_distance(law):
     answer = ask(law, target=1.5, candidates=(huge,))
     assert answer.options[0].extrapolation == pytest.approx(2.0)
     assert "huge: extrapolates 2.00 decades beyond the data" in answer.notes
+    edge = Candidate(name="edge", P=1.005e10, P_t=1e9, F_gmac=1e5, inputs={"T": 6.0})
+    answer = ask(law, target=1.55, candidates=(edge,))
+    assert 0 < answer.options[0].extrapolation < 0.005
+    assert not [note for note in answer.notes if "extrapolates" in note]
 
 
 def test_a_plan_for_a_score_goes_through_the_loss(law):

@@ -72,7 +72,7 @@ def test_predicted_stands_beside_measured(config: StudyConfig) -> None:
     begin(config, LARGEST, (100, 1.0, 100.0))
     finish(config, LARGEST, 1.0)
     page = read(config)[2]
-    assert f"{row} 1.00 +25 % no" in page
+    assert f"{row} 1.00 +25.0 % no" in page
     assert "median error 25 % (1 predicted from 3 smaller ones); 0 of 1 intervals hold what was measured" in page
 
 

@@ -243,7 +243,7 @@ def _print_lines(results: Iterable[Any]) -> None:
         num_errors += result.error is not None
         values = {name: value for name, value in make_plain(result).items() if value not in (None, "")}
         sys.stdout.write(json_module.dumps(values, ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+        sys.stdout.flush()
     if others:
         listed = ", ".join(f"{name} ({count})" for name, count in others.most_common())
         print(f"{others.total()} of {num_results} texts are in another language: {listed}", file=sys.stderr)

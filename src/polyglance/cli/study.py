@@ -184,7 +184,7 @@ def _describe_cluster(cluster: Any) -> list[str]:
     if cluster.money is not None:
         money = f", {cluster.money:,.0f} {cluster.currency}; the whole cluster: {cluster.reserved_money:,.0f}"
     return [
-        f"simulated on {cluster.cluster}, {cluster.places} runs of {cluster.gpus_per_run} GPUs at a time: "
+        f"simulated on {cluster.cluster}, room for {cluster.places:,} x {cluster.gpus_per_run} GPUs at a time: "
         f"{cluster.wall_hours:,.1f} hours{spread}, {cluster.utilisation:.0%} of the GPUs used",
         f"{cluster.gpu_hours:,.0f} GPU hours{money}",
         f"of them {', '.join(f'{name} {hours:,.1f}' for name, hours in parts.items())}; "

@@ -173,7 +173,7 @@ def simulate_cluster(
     Raises:
         ValueError: preemptions so frequent that a run never ends.
     """
-    num_gpus, card = options.parse()
+    num_gpus, _ = options.parse()
     machine = config.machine
     nodes = math.ceil(machine.devices / machine.network.devices_per_node)
     places = find_places(num_gpus, machine.devices, machine.network.devices_per_node)
@@ -200,7 +200,7 @@ def simulate_cluster(
     wall = fmean(walls)
     price = machine.price_per_gpu_hour
     return ClusterPlan(
-        cluster=f"{num_gpus} x {card}",
+        cluster=f"{num_gpus:,} x {machine.card}",
         num_gpus=num_gpus,
         gpus_per_run=machine.devices,
         places=places,
@@ -321,7 +321,7 @@ def _find_limits(
     if slow := [job for job in jobs if job.step_s <= batch / images_per_s]:
         found.append(
             (
-                0.5,
+                sum(job.num_steps * job.step_s for job in slow) / sum(job.num_steps * job.step_s for job in jobs),
                 f"decoding: {len(slow)} runs wait for their images ({config.engine.num_workers} loader processes a "
                 f"GPU decode {images_per_s:,.0f} images/s); more engine.num_workers, or mixture.decode = 'reduced'",
             )

@@ -189,7 +189,8 @@ class _Units:
         return done
 
     def start(self, name: str, attributes: dict[str, str], line: int) -> None:
-        self.root = self.root or name
+        if not self.root:
+            self.root = name
         if name == "tu":
             self.line, self.texts, self.again = line, {}, []
         elif name == "tuv":
@@ -235,7 +236,7 @@ class _Units:
         else:
             self.num_complete += 1
             self.done.append(TranslationUnit(line=self.line, english=self.texts[english], other=self.texts[other]))
-            for name, tag in zip(self.languages, (english, other), strict=True):
+            for name, tag in zip(self.languages, (english, other), strict=True) if self.again else ():
                 problem = f"another text in {name} of the same unit (the first is read)"
                 self.done += [TranslationUnit(line=self.line, problem=problem)] * self.again.count(tag)
 

@@ -1,0 +1,125 @@
+"""Texts that are named after their language beside images, the words engine, and images held out for their captions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from polyglance.data.align import AlignConfig
+from polyglance.data.annotate import AnnotateConfig
+from polyglance.data.build.build import build
+from polyglance.data.build.finish import OutputConfig
+from polyglance.data.build.match import MatchConfig
+from polyglance.data.build.recipe import Recipe
+from polyglance.data.shard import read_records
+from polyglance.data.sources.bitext import BitextSource
+from polyglance.data.sources.images import ImagesSource
+from polyglance.engines import EngineConfig, open_embedder
+from polyglance.records import Drops
+
+THINGS = ("a red bicycle leans against the wooden fence", "two horses drink water from a river", "the old clock tower")
+UKRAINIAN = ("червоний велосипед стоїть біля паркану", "двоє коней п'ють воду з річки", "стара вежа з годинником")
+
+
+def draw(path: Path, seed: int) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_texts_belong_to_the_image_and_language_of_their_name(tmp_path: Path) -> None:
+    files = {
+        "a.txt": "plain",
+        "a.de.txt": "eins\n\nzwei\n",
+        "a.pt-BR.txt": "um",
+        "a.b.en.txt": "of a.b",  # not of a
+        "sub/c.Ukrainian.txt": "три",
+        "a.yo.txt": "kan",
+        "a.zh-TW.txt": "一",
+        "d.de.txt": "no image",
+        "e.de.txt": "of e.de",  # not the German of e
+    }
+    for number, name in enumerate(("a.png", "a.b.png", "e.de.png", "e.png", "sub/c.jpg")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        draw(tmp_path / name, number)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    source, drops = ImagesSource(path=tmp_path, texts="captions", text_language="fr"), Drops()
+    pieces = source.find_pieces(2, drops)
+    found = {
+        image.where: [(text.language, text.text) for text in image.texts]
+        for piece in pieces
+        for image in source.read_piece(piece, drops)
+    }
+    assert found == {
+        "a.png": [("fr", "plain"), ("de", "eins"), ("de", "zwei"), ("pt", "um")],
+        "a.b.png": [("en", "of a.b")],
+        "e.de.png": [("fr", "of e.de")],
+        "e.png": [],
+        "sub/c.jpg": [("uk", "три")],
+    }
+    assert drops.counts == {"file: neither an image nor the text of one": 3}
+    assert not any(image.texts for piece in pieces for image in ImagesSource(path=tmp_path).read_piece(piece, drops))
+
+
+def test_a_changed_text_is_another_stamp(tmp_path: Path) -> None:
+    draw(tmp_path / "a.png", 0)
+    stamps = set()
+    for text in (None, "eins", "eins zwei"):
+        if text is not None:
+            (tmp_path / "a.de.txt").write_text(text)
+        (piece,) = ImagesSource(path=tmp_path).find_pieces(10, Drops())
+        stamps.add(piece.stamp)
+    assert len(stamps) == 3
+
+
+def test_texts_are_as_near_as_the_words_that_they_share() -> None:
+    engine = open_embedder(EngineConfig(kind="words"))
+    same, other = "Two horses, drinking at a river.", "A photo of the clock on a tower"
+    vectors = engine.embed_texts([THINGS[1], same, other, "", "the of a"])
+    assert vectors.dtype == np.float32
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx(1, abs=1e-6)
+    assert vectors[0] @ vectors[1] > 0.5
+    assert abs(vectors[0] @ vectors[2]) < 0.2
+    assert abs(vectors[0] @ vectors[3]) < 0.2
+    assert vectors[3] @ vectors[4] == pytest.approx(1)  # nothing to tell them apart
+    with pytest.raises(ValueError, match="reads no pixels: 1 images need captions"):
+        engine.embed_images([b""])
+
+
+def recipe(folder: Path, **output: object) -> Recipe:
+    photos = folder / "photos"
+    photos.mkdir()
+    for number in range(9):
+        draw(photos / f"{number}.png", number)
+        (photos / f"{number}.en.txt").write_text(f"The image shows {THINGS[number % 3]}.\n")
+        if number < 2:
+            (photos / f"{number}.uk.txt").write_text(f"На фото {UKRAINIAN[number % 3]}.\n", encoding="utf-8")
+    lines = [f"Here is {one}.\tОсь {other}.\n" for one, other in zip(THINGS, UKRAINIAN, strict=True)]
+    (folder / "en-uk.tsv").write_text("".join(lines), encoding="utf-8")
+    return Recipe(
+        out=folder / "out",
+        images=(ImagesSource(path=photos, texts="captions"),),
+        bitext=(BitextSource(path=folder / "en-uk.tsv", language="uk"),),
+        match=MatchConfig(engine=EngineConfig(kind="words"), align=AlignConfig(top_n=1)),
+        annotate=AnnotateConfig(captions=("en", "uk"), min_source_characters=0),
+        output=OutputConfig(**output),  # type: ignore[arg-type]
+    )
+
+
+def test_images_get_the_sentence_about_them_and_described_ones_are_held_out(tmp_path: Path) -> None:
+    build(recipe(tmp_path, captioned_in=("Ukrainian",)))
+    held_out, train = (list(read_records(tmp_path / "out" / name)) for name in ("test", "train"))
+    assert (len(held_out), len(train)) == (2, 7)
+    assert all({str(text.cell) for text in one.annotations} >= {"caption-uk", "caption-en"} for one in held_out)
+    for record in train:
+        assert {str(text.cell) for text in record.annotations} == {"caption-en", "translation-uk"}
+        english = next(text.text for text in record.annotations if text.task == "caption")
+        (pair,) = (text for text in record.annotations if text.task == "translation")
+        thing = next(thing for thing in THINGS if thing in english)
+        assert pair.source == f"Here is {thing}."
+
+
+def test_captions_that_would_not_be_kept_cannot_hold_images_out(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"output.captioned_in has sw, which annotate.captions does not keep"):
+        recipe(tmp_path, captioned_in=("sw",))
