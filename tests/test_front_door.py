@@ -30,13 +30,6 @@ def test_every_name_of_the_package_is_found() -> None:
     assert polyglance.evaluate.__name__ == "polyglance.evaluate"
 
 
-def test_help_of_the_light_installation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`help` reads every name that `dir` shows, so it may not show one whose extra is missing."""
-    monkeypatch.setattr(polyglance, "find_spec", lambda name: None)
-    assert {"fit_law", "score", "load_config"} < set(dir(polyglance))
-    assert not {"Polyglance", "load_captioner", "run_study"} & set(dir(polyglance))
-
-
 def test_importing_the_package_imports_nothing_else() -> None:
     code = "import sys; before = set(sys.modules); import polyglance; print(*(set(sys.modules) - before))"
     done = subprocess.run(

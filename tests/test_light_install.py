@@ -77,3 +77,15 @@ def test_names_of_the_package_say_the_extra_too() -> None:
         "ModuleNotFoundError: polyglance.load_captioner needs torch, which is not installed here: "
         "pip install 'polyglance[train]'"
     )
+
+
+def test_help_shows_what_is_installed() -> None:
+    """`help` reads every name that `dir` shows, so it may not show one whose extra is missing."""
+    code = _BLOCK.partition("from polyglance.cli")[0]
+    code += "import polyglance, pydoc; polyglance.find_spec = lambda name: None; pydoc.render_doc(polyglance)\n"
+    code += "print(*dir(polyglance))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = set(done.stdout.split())
+    assert {"fit_law", "score", "load_config", "laws", "evaluate"} < shown
+    assert not {"Polyglance", "load_captioner", "run_study", "engines"} & shown

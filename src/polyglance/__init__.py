@@ -100,12 +100,12 @@ _LIGHT = ("config", "evaluate", "laws")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _PACKAGES:
-        return import_module(f"{__name__}.{name}")
-    if name not in _WHERE:
+    if name not in _WHERE and name not in _PACKAGES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}{_hint(name)}")
-    module, _, attribute = _WHERE[name].partition(":")
     try:
+        if name in _PACKAGES:
+            return import_module(f"{__name__}.{name}")
+        module, _, attribute = _WHERE[name].partition(":")
         return attrgetter(attribute or name)(import_module(f"{__name__}.{module}"))
     except ModuleNotFoundError as error:
         from polyglance.packages import describe_missing
@@ -117,10 +117,11 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    """Return what completion and `help` show: the names above, without those whose extra is not installed."""
-    has_train = find_spec("torch") is not None
-    names = [name for name in __all__ if has_train or _WHERE[name].startswith(_LIGHT)]
-    return sorted({*names, *_PACKAGES, *(name for name in globals() if name.startswith("__"))})
+    """Return what completion and `help` show: names and packages, without those whose extra is not installed."""
+    names = [*__all__, *_PACKAGES]
+    if find_spec("torch") is None:
+        names = [name for name in names if _WHERE.get(name, name).startswith(_LIGHT)]
+    return sorted({*names, *(name for name in globals() if name.startswith("__"))})
 
 
 def _hint(name: str) -> str:
