@@ -111,9 +111,9 @@ class LoopConfig:
     """Seed of initial weights, sample order and dropout."""
     save_every_steps: int = 200
     """Steps between checkpoints."""
-    save_in_background: bool = False
-    """Write checkpoints while training goes on. The run waits only until the tensors are copied to main memory, which
-    takes as much of it as a checkpoint has bytes."""
+    save_in_background: bool | None = None
+    """Write checkpoints while training goes on; not, if not given. The run waits only until the tensors are copied to
+    main memory, which takes as much of it as a checkpoint has bytes."""
     keep_last: int = 2
     """Number of checkpoints that are kept while the run goes on."""
     best: str | None = None
