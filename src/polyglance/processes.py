@@ -12,11 +12,19 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext
 
-__all__ = ["end_with_parent", "num_cores", "open_worker_context", "refuse_in_imported_script", "run_program"]
+__all__ = [
+    "FinishedProgram",
+    "end_with_parent",
+    "num_cores",
+    "open_worker_context",
+    "refuse_in_imported_script",
+    "run_program",
+]
 
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
@@ -52,14 +60,31 @@ def end_with_parent() -> None:
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
+@dataclass(frozen=True, kw_only=True)
+class FinishedProgram:
+    """A program that has ended."""
+
+    code: int
+    """Exit code; -N if signal N has killed it."""
+    stderr: str
+    """Text of its standard error."""
+    was_asked: bool
+    """It was asked to stop."""
+
+
 def run_program(
-    command: Sequence[str], *, should_stop: Callable[[], bool] = lambda: False, keep_open: Sequence[int] = ()
-) -> subprocess.CompletedProcess[str]:
+    command: Sequence[str],
+    *,
+    environment: Mapping[str, str] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    keep_open: Sequence[int] = (),
+) -> FinishedProgram:
     """Run a program to its end; keep its standard error and drop its standard output.
 
     On Linux the program is sent SIGTERM if this process ends first.
 
     Args:
+        environment: variables that it has besides those of this process.
         should_stop: asked each second; the program is then sent SIGTERM once, and waited for.
         keep_open: file descriptors that the program inherits.
     """
@@ -68,18 +93,20 @@ def run_program(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, **(environment or {})},
         pass_fds=keep_open,
         preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
     ) as process:
-        is_asked = False
+        was_asked = False
         while True:
             try:
                 _, stderr = process.communicate(timeout=1.0)
-                return subprocess.CompletedProcess(command, process.returncode, None, stderr)
+                # The signal that `should_stop` tells of may have come to the program too, and ended it.
+                return FinishedProgram(code=process.returncode, stderr=stderr, was_asked=was_asked or should_stop())
             except subprocess.TimeoutExpired:
-                if not is_asked and should_stop():
+                if not was_asked and should_stop():
                     process.terminate()
-                    is_asked = True
+                    was_asked = True
             except BaseException:
                 process.kill()
                 raise

@@ -6,7 +6,6 @@ On another machine a job is named by strings alone, so that its Python need not 
 
 import errno
 import os
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -27,7 +26,6 @@ LIGHT_KINDS = ("data", "tokenizer", "prediction")
 """Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Numbers of the errors of a store that takes nothing more."""
-_CHECKPOINT = re.compile(r"step-(\d+)")
 
 
 class NamedJob(TypedDict):
@@ -126,6 +124,7 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
     Args:
         should_stop: asked after each step; the job then saves its state and ends.
     """
+    from polyglance.study.launch import find_last_step
     from polyglance.study.work import do_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError
@@ -136,7 +135,7 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
     except Stopped:
-        step = _find_last_step(config.out / job.folder)
+        step = find_last_step(config.out / job.folder)
         return EndedJob(job=job, ending="stopped", problem=f"{job.id}: stopped after step {step}", step=step)
     except DiedError as error:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
@@ -149,9 +148,3 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
         problem = f"{job.id}: {config.out}: {error.strerror}{where}; make room, and run again: what is saved is kept"
         return EndedJob(job=job, ending="refused", problem=problem)
     return EndedJob(job=job, seconds=time.monotonic() - started_s)
-
-
-def _find_last_step(folder: Path) -> int:
-    """Return the step of the last checkpoint in a job's folder; 0 where there is none."""
-    names = [_CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*")]
-    return max((int(name[1]) for name in names if name is not None), default=0)

@@ -4,11 +4,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from polyglance.config import save
-from polyglance.processes import run_program
+from polyglance.processes import FinishedProgram, run_program
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import DiedError
 from polyglance.study.job_configs import make_run_config
@@ -16,10 +16,14 @@ from polyglance.study.jobs import Job
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
-__all__ = ["join_run", "launch_run"]
+__all__ = ["find_last_step", "join_run", "launch_run"]
 
 _MISTAKE_EXIT_CODE = 2
 """Exit code of a command that a user's mistake ends."""
+_SAVE_S = 110
+"""Seconds that torchrun gives its processes to save their state after SIGTERM; Slurm sends it two minutes before a time
+limit."""
+_CHECKPOINT = re.compile(r"step-(\d+)")
 _EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
 """Exit code of the process that failed first, in torchrun's own report."""
 
@@ -34,31 +38,51 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
 
     Raises:
         NotFiniteError: losses or weights are not finite.
-        Stopped: it was asked to stop.
+        Stopped: it was asked to stop, and has saved its state.
         DiedError: it was killed, or broke down.
         ValueError: what the user has to change.
     """
     folder = config.out / job.folder
     save(make_run_config(config, job, folder, trunk), folder / "run.toml")
-    finished = run_program(_make_command(config, job), should_stop=should_stop, keep_open=(lock,))
+    step = find_last_step(folder)
+    finished = _run(config, job, should_stop, keep_open=(lock,))
     result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
-    code = _find_exit_code(finished.returncode, finished.stderr)
-    if code == 0 and result.exists():
+    code = _find_exit_code(finished.code, finished.stderr)
+    if result.exists() and (code == 0 or finished.was_asked):
         return
-    if code == 0:
-        raise Stopped(0)
     messages = [line for line in finished.stderr.splitlines() if line.startswith("polyglance: ")]
     last = messages[-1].removeprefix("polyglance: ") if messages else ""
     if code == NOT_FINITE_EXIT_CODE:
         raise NotFiniteError(last or f"{folder}: not finite")
     if code == _MISTAKE_EXIT_CODE and last:
         raise ValueError(last)
+    saved = find_last_step(folder)
+    # torchrun ends with 1 on SIGTERM, also if all of its processes have saved and ended with 0.
+    if code == 0 or (finished.was_asked and saved > step):
+        raise Stopped(saved)
     raise DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)}")
 
 
 def join_run(config: StudyConfig, job: Job, should_stop: Callable[[], bool]) -> None:
     """Take part, on another node of the batch job, in the run that its first node launches."""
-    run_program(_make_command(config, job), should_stop=should_stop)
+    _run(config, job, should_stop)
+
+
+def find_last_step(folder: Path) -> int:
+    """Return the step of the last checkpoint in a job's folder; 0 where there is none."""
+    names = [_CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*")]
+    return max((int(name[1]) for name in names if name is not None), default=0)
+
+
+def _run(
+    config: StudyConfig, job: Job, should_stop: Callable[[], bool], keep_open: Sequence[int] = ()
+) -> FinishedProgram:
+    return run_program(
+        _make_command(config, job),
+        environment={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SAVE_S)},
+        should_stop=should_stop,
+        keep_open=keep_open,
+    )
 
 
 def _make_command(config: StudyConfig, job: Job) -> list[str]:
