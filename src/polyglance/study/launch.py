@@ -82,6 +82,7 @@ def _run(
         environment={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SAVE_S)},
         should_stop=should_stop,
         keep_open=keep_open,
+        grace_s=_SAVE_S + 10,
     )
 
 
