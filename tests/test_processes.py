@@ -30,8 +30,9 @@ def test_an_interrupt_ends_torchrun_and_its_workers(tmp_path: Path, stubborn: bo
             raise KeyboardInterrupt
         return False
 
+    grace_s = 0.5 if stubborn else 60.0
     with pytest.raises(KeyboardInterrupt):
-        run_program([*torchrun, str(script)], should_stop=interrupt, grace_s=0.5 if stubborn else 60.0)
+        run_program([*torchrun, str(script)], tmp_path / "log", should_stop=interrupt, grace_s=grace_s)
     for path in (tmp_path / "numbers").iterdir():
         assert not is_running(int(path.read_text()))
 

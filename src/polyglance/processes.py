@@ -71,63 +71,74 @@ class FinishedProgram:
     code: int
     """Exit code; -N if signal N has killed it."""
     stderr: str
-    """Text of its standard error."""
+    """Text of its standard error, without that of earlier programs in the same file."""
     was_asked: bool
     """It was asked to stop."""
 
 
 def run_program(
     command: Sequence[str],
+    log: Path,
     *,
     environment: Mapping[str, str] | None = None,
     should_stop: Callable[[], bool] = lambda: False,
     keep_open: Sequence[int] = (),
     grace_s: float = 10.0,
 ) -> FinishedProgram:
-    """Run a program to its end; keep its standard error and drop its standard output.
+    """Run a program to its end; append its standard error to a file and drop its standard output.
 
     On Linux the program is sent SIGTERM if this process ends first. An exception here (Ctrl-C) ends the program too,
     and all processes that it has started: it is sent SIGTERM and has `grace_s` to end; a second exception, or the end
     of that time, kills what is left.
 
     Args:
+        log: file for its standard error, which is there while the program runs.
         environment: variables that it has besides those of this process.
         should_stop: asked each second; the program is then sent SIGTERM once, and waited for.
         keep_open: file descriptors that the program inherits.
         grace_s: seconds between SIGTERM and SIGKILL after an exception.
     """
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **(environment or {})},
-        pass_fds=keep_open,
-        start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which then ends the program
-        preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
-    ) as process:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            env={**os.environ, **(environment or {})},
+            pass_fds=keep_open,
+            start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which then ends the program
+            preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
+        ) as process,
+    ):
+        begin = file.tell()
         try:
-            return _wait_for(process, should_stop)
+            was_asked = _wait_for(process, should_stop)
         except BaseException:
             _end_program(process, grace_s)
             raise
+    with log.open("rb") as written:
+        written.seek(begin)
+        stderr = written.read().decode(errors="replace")
+    return FinishedProgram(code=process.returncode, stderr=stderr, was_asked=was_asked)
 
 
-def _wait_for(process: subprocess.Popen[str], should_stop: Callable[[], bool]) -> FinishedProgram:
+def _wait_for(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> bool:
+    """Wait for the end of a program, and return whether it was asked to stop."""
     was_asked = False
     while True:
         try:
-            _, stderr = process.communicate(timeout=1.0)
+            process.wait(timeout=1.0)
         except subprocess.TimeoutExpired:
             if not was_asked and should_stop():
                 process.terminate()
                 was_asked = True
             continue
         # The signal that `should_stop` tells of may have come to the program too, and ended it.
-        return FinishedProgram(code=process.returncode, stderr=stderr, was_asked=was_asked or should_stop())
+        return was_asked or should_stop()
 
 
-def _end_program(process: subprocess.Popen[str], grace_s: float) -> None:
+def _end_program(process: subprocess.Popen[bytes], grace_s: float) -> None:
     """End a program and all processes that it has started. Those of torchrun are in process groups of their own."""
     started = _list_descendants(process.pid)
     try:

@@ -1,9 +1,12 @@
 """Runs of published sizes as programs of several processes, which torchrun starts."""
 
+import sys
 from pathlib import Path
 
+import pytest
+
 from polyglance.config import load
-from polyglance.study import StudyConfig
+from polyglance.study import StudyConfig, launch
 from polyglance.study.attempt import try_job
 from polyglance.study.jobs import list_jobs
 from tests.study.test_published_run import write_published_study
@@ -19,3 +22,34 @@ def test_a_run_of_two_processes_that_was_asked_to_stop_has_saved_and_is_no_death
     assert ended.ending == "stopped", ended.problem
     assert ended.step > 0
     assert [path.name for path in metrics.parent.glob("checkpoints/step-*")] == [f"step-{ended.step:08d}"]
+
+
+BREAKS = """
+import os, sys, time
+import torch.distributed as dist
+dist.init_process_group("gloo")
+if dist.get_rank() == 0:
+    dist.barrier()
+print("no checkpoint: a warning", file=sys.stderr, flush=True)
+raise RuntimeError("CUDA error: an illegal memory access")
+"""
+
+
+def test_a_run_that_broke_names_the_error_of_the_first_process_and_its_log(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process then fails too, in its message to the first one."""
+    config = load(StudyConfig, write_published_study(world, tmp_path))
+    script = tmp_path / "breaks.py"
+    script.write_text(BREAKS)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    monkeypatch.setattr(launch, "_make_command", lambda config, job: torchrun)
+    run = list_jobs(config)[-1]
+    log = config.out / run.folder / "train.log"
+    for tries in (1, 2):
+        ended = try_job(config, run)
+        assert ended.ending == "died"
+        assert ended.problem == (
+            f"{run.id}: `polyglance train` did not finish: RuntimeError: CUDA error: an illegal memory access ({log})"
+        )
+        assert log.read_text().count("no checkpoint: a warning") == tries

@@ -26,6 +26,10 @@ limit."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
 _EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
 """Exit code of the process that failed first, in torchrun's own report."""
+_RANK_IN_REPORT = re.compile(r"^ *rank +: (\d+) ", re.MULTILINE)
+"""Number of the process that failed first, at the end of that report."""
+_ERROR = re.compile(r"^(?:\[rank(?P<rank>\d+)\]: ?)?(?P<error>(?:\w+\.)*\w*(?:Error|Exception)\b.*)$", re.MULTILINE)
+"""Last line of a traceback; torch writes the number of the process before it."""
 
 
 def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: Callable[[], bool], lock: int) -> None:
@@ -45,7 +49,8 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
     folder = config.out / job.folder
     save(make_run_config(config, job, folder, trunk), folder / "run.toml")
     step = find_last_step(folder)
-    finished = _run(config, job, should_stop, keep_open=(lock,))
+    log = folder / "train.log"
+    finished = _run(config, job, log, should_stop, keep_open=(lock,))
     result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
     code = _find_exit_code(finished.code, finished.stderr)
     if result.exists() and (code == 0 or finished.was_asked):
@@ -60,12 +65,12 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
     # torchrun ends with 1 on SIGTERM, also if all of its processes have saved and ended with 0.
     if code == 0 or (finished.was_asked and saved > step):
         raise Stopped(saved)
-    raise DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)}")
+    raise DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)} ({log})")
 
 
 def join_run(config: StudyConfig, job: Job, should_stop: Callable[[], bool]) -> None:
     """Take part, on another node of the batch job, in the run that its first node launches."""
-    _run(config, job, should_stop)
+    _run(config, job, config.out / job.folder / f"train-{os.environ['SLURM_PROCID']}.log", should_stop)
 
 
 def find_last_step(folder: Path) -> int:
@@ -75,10 +80,11 @@ def find_last_step(folder: Path) -> int:
 
 
 def _run(
-    config: StudyConfig, job: Job, should_stop: Callable[[], bool], keep_open: Sequence[int] = ()
+    config: StudyConfig, job: Job, log: Path, should_stop: Callable[[], bool], keep_open: Sequence[int] = ()
 ) -> FinishedProgram:
     return run_program(
         _make_command(config, job),
+        log,
         environment={"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(_SAVE_S)},
         should_stop=should_stop,
         keep_open=keep_open,
@@ -110,7 +116,13 @@ def _find_exit_code(code: int, stderr: str) -> int:
 
 
 def _describe_death(code: int, stderr: str) -> str:
-    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    """Return why a program has died: the error that the process which failed first has raised, without torchrun's own
+    report, which comes last."""
     if code < 0:
         return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
+    raised = [error for error in _ERROR.finditer(stderr) if "ChildFailedError" not in error["error"]]
+    first = _RANK_IN_REPORT.findall(stderr)[-1:]
+    for error in reversed([error for error in raised if error["rank"] in first] or raised):
+        return error["error"].strip()[:200]
+    lines = [line.strip() for line in stderr.splitlines() if line.strip(" =-")]
     return lines[-1][:200] if lines else f"exit code {code}"
