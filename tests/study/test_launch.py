@@ -1,13 +1,14 @@
 """Runs of published sizes as programs of several processes, which torchrun starts."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from polyglance.config import load
-from polyglance.study import StudyConfig, launch
-from polyglance.study.attempt import try_job
+from polyglance.config import load, save
+from polyglance.study import StudyConfig, batch_job, launch
+from polyglance.study.attempt import name_job, try_job
 from polyglance.study.jobs import list_jobs
 from tests.study.test_published_run import write_published_study
 
@@ -53,3 +54,31 @@ def test_a_run_that_broke_names_the_error_of_the_first_process_and_its_log(
             f"{run.id}: `polyglance train` did not finish: RuntimeError: CUDA error: an illegal memory access ({log})"
         )
         assert log.read_text().count("no checkpoint: a warning") == tries
+
+
+def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As `srun` starts it. First another version is installed there, then its processes break."""
+    path = write_published_study(world, tmp_path)
+    config = load(StudyConfig, path)
+    config.out.mkdir()
+    save(config, config.out / "study.toml")
+    run = list_jobs(config)[-1]
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    report = tmp_path / "report.json"
+    named = name_job(config, run)
+    words = list(map(str, {**named, "version": "0.0"}.values()))
+    command = [sys.executable, "-m", "polyglance.study.batch_job", *words, str(report)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("polyglance: ")
+    assert "and `study run` 0.0: install the same" in done.stderr
+
+    breaks = [sys.executable, "-c", "raise RuntimeError('no GPU')"]
+    monkeypatch.setattr(launch, "_make_command", lambda config, job: breaks)
+    with pytest.raises(SystemExit, match=r"did not finish: RuntimeError: no GPU \(.*/train-1\.log\)$"):
+        batch_job.main(*map(str, named.values()), str(report))
+    monkeypatch.setattr(launch, "_make_command", lambda config, job: [sys.executable, "-c", ""])
+    batch_job.main(*map(str, named.values()), str(report))
+    assert not report.exists()

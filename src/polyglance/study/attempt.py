@@ -89,8 +89,11 @@ def try_named_job(
     if not is_first:  # of a job over several nodes, which is a run or a trunk
         from polyglance.study.launch import join_run
 
-        join_run(config, job, should_stop)
-        return {}
+        try:
+            join_run(config, job, should_stop)
+        except DiedError as error:
+            return EndedJob(job=job, ending="died", problem=f"{job.id} on {host}: {error}", host=host).report()
+        return EndedJob(job=job, host=host).report()
     prepare_worker()
     ended = try_job(config, job, should_stop)
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()

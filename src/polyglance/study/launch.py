@@ -65,12 +65,19 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
     # torchrun ends with 1 on SIGTERM, also if all of its processes have saved and ended with 0.
     if code == 0 or (finished.was_asked and saved > step):
         raise Stopped(saved)
-    raise DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)} ({log})")
+    raise _make_died_error(finished, log)
 
 
 def join_run(config: StudyConfig, job: Job, should_stop: Callable[[], bool]) -> None:
-    """Take part, on another node of the batch job, in the run that its first node launches."""
-    _run(config, job, config.out / job.folder / f"train-{os.environ['SLURM_PROCID']}.log", should_stop)
+    """Take part, on another node of the batch job, in the run that its first node launches.
+
+    Raises:
+        DiedError: the processes of this node were killed, or broke down.
+    """
+    log = config.out / job.folder / f"train-{os.environ['SLURM_PROCID']}.log"
+    finished = _run(config, job, log, should_stop)
+    if finished.code and not finished.was_asked:
+        raise _make_died_error(finished, log)
 
 
 def find_last_step(folder: Path) -> int:
@@ -107,6 +114,11 @@ def _make_command(config: StudyConfig, job: Job) -> list[str]:
         torchrun += ["--standalone"]
     path = config.out / job.folder / "run.toml"
     return [sys.executable, *(torchrun if devices > 1 else ()), "-m", "polyglance", "train", str(path)]
+
+
+def _make_died_error(finished: FinishedProgram, log: Path) -> DiedError:
+    code = _find_exit_code(finished.code, finished.stderr)
+    return DiedError(f"`polyglance train` did not finish: {_describe_death(code, finished.stderr)} ({log})")
 
 
 def _find_exit_code(code: int, stderr: str) -> int:
