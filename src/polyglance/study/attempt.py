@@ -1,7 +1,7 @@
-"""One try at a job, in the process that does it. Places differ in where this process is, and in nothing else.
+"""One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
-On another machine a job is named by strings alone, so that its Python need not know this one's objects: the study's
-`study.toml` and the job's id (`try_named_job`).
+To another machine a job is sent as strings alone, and not as a pickled object, which another version of Python could
+not read: the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
 """
 
 import errno
@@ -29,7 +29,7 @@ _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 
 
 class NamedJob(TypedDict):
-    """A job as another machine is told it."""
+    """A job as it is sent to another machine."""
 
     folder: str
     """Working directory, which relative paths of the study start from."""
@@ -43,7 +43,7 @@ class NamedJob(TypedDict):
 
 
 def name_job(config: StudyConfig, job: Job) -> NamedJob:
-    """Return how another machine is told a job."""
+    """Return a job as it is sent to another machine."""
     study = str(config.out / "study.toml")
     return {
         "folder": str(Path.cwd()),
@@ -55,7 +55,7 @@ def name_job(config: StudyConfig, job: Job) -> NamedJob:
 
 
 def prepare_worker() -> None:
-    """Make this process one that does jobs: one thread for a micro model, as on every other place."""
+    """Make this process one that does jobs: one thread for a micro model, as everywhere."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
     import torch
 
@@ -100,7 +100,7 @@ def try_named_job(
 
 
 @lru_cache(maxsize=1)
-def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - of another time, another file
+def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - read again when the file changes
     """Read a study and its jobs by id, once for the many jobs that a process does."""
     config = load(StudyConfig, path)
     return config, {job.id: job for job in list_jobs(config)}
