@@ -18,7 +18,11 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
 
-__all__ = ["LocalWorkers", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+__all__ = ["LocalWorkers", "NoRoomError", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+
+
+class NoRoomError(Exception):
+    """A place takes no job now, though it has fewer than `num_slots`."""
 
 
 class Scheduler(Protocol):
@@ -30,11 +34,16 @@ class Scheduler(Protocol):
         ...
 
     def start(self, job: Job) -> None:
-        """Start a job; called with at most `num_slots` jobs at work."""
+        """Start a job; called with less than `num_slots` jobs at work.
+
+        Raises:
+            NoRoomError: the place takes no job now; the job can be started later.
+        """
         ...
 
     def wait(self) -> Sequence[EndedJob]:
-        """Wait until one job or more have ended, and return them."""
+        """Wait until one job or more have ended, and return them; none where there may be room again for a job that
+        was not taken."""
         ...
 
     def cancel(self) -> None:
@@ -85,17 +94,23 @@ def run_jobs(
         Id of each job that failed alone -> why.
 
     Raises:
-        ValueError: a job failed in another way; jobs that were at work are waited for first.
+        ValueError: a job failed in another way; jobs that were at work are waited for first. Or there is no room for a
+            job although none is at work.
     """
     queue = _Queue(jobs, done=done, chains=sum_longest_chains(jobs, seconds), retries=retries)
     num_running, problem = 0, ""
     while num_running or not problem:
         ready = None if problem else queue.find_ready()
         if ready is not None and num_running < scheduler.num_slots:
-            queue.waiting.remove(ready)
-            scheduler.start(ready)
-            num_running += 1
-            continue
+            try:
+                scheduler.start(ready)
+            except NoRoomError as error:
+                if not num_running:
+                    raise ValueError(str(error)) from None
+            else:
+                queue.waiting.remove(ready)
+                num_running += 1
+                continue
         if not num_running:
             assert problem or not queue.waiting, "a job needs one that is not in the list"
             break

@@ -21,6 +21,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob, Ending
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
+from polyglance.study.schedulers import NoRoomError
 
 __all__ = ["SlurmJobs"]
 
@@ -31,7 +32,9 @@ _LOOK_S = 1.0
 _ASK_S = 10.0
 """Seconds between two questions to Slurm's controller."""
 _PATIENCE_S = 600.0
-"""Seconds for which a controller that does not answer is asked again."""
+"""Seconds for which a controller that does not answer is asked again while no job is in the queue."""
+_RETRY_S = 60.0
+"""Seconds after which a job that Slurm did not take is submitted again; also when another job has ended."""
 _LATE_S = 60.0
 """Seconds that a report may take to be seen on another machine (caches of NFS)."""
 _SAVE_S = 120
@@ -64,6 +67,18 @@ class _Submitted:
     reason: str = ""
 
 
+class _RefusalError(Exception):
+    """Slurm does not take a job.
+
+    Args:
+        is_silent: as its controller does not answer.
+    """
+
+    def __init__(self, message: str, *, is_silent: bool) -> None:
+        super().__init__(message)
+        self.is_silent = is_silent
+
+
 class SlurmJobs:
     """Jobs as batch jobs of Slurm. The study's folder has to be on a file system that all nodes see.
 
@@ -86,6 +101,8 @@ class SlurmJobs:
         self._running: list[_Submitted] = []
         self._done_here: list[EndedJob] = []
         self._asked_s = 0.0
+        self._refused_s: float | None = None
+        self._refusal = ""
         self._test()
         self._earlier = self._find_earlier()
 
@@ -93,7 +110,7 @@ class SlurmJobs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
             self.cancel()
 
     @property
@@ -112,7 +129,11 @@ class SlurmJobs:
             self._test()
 
     def start(self, job: Job) -> None:
-        """Submit a job, or take up the one that an earlier call has submitted."""
+        """Submit a job, or take up the one that an earlier call has submitted.
+
+        Raises:
+            NoRoomError: Slurm does not take the job now: at a limit of jobs, or as its controller does not answer.
+        """
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
             return
@@ -122,14 +143,17 @@ class SlurmJobs:
             comment = f"{self._study}:{job.fingerprint}"
             log = self._log_path(job, "%j").resolve()
             options = [f"--job-name={job.id}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
-            number = self._submit(options, self._make_script(job)).partition(";")[0].strip()
+            number = self._submit_when_there_is_room(options, self._make_script(job))
         self._running.append(_Submitted(job=job, number=number))
 
     def wait(self) -> list[EndedJob]:
-        """Wait until one job or more have ended, and return them."""
+        """Wait until one job or more have ended, and return them; none when it is time to submit again a job that Slurm
+        did not take."""
         if self._done_here:
             return [self._done_here.pop()]
         while True:
+            if self._refused_s is not None and time.monotonic() - self._refused_s > _RETRY_S:
+                return []
             if time.monotonic() - self._asked_s > _ASK_S:
                 self._ask()
             if ended := [(entry, end) for entry in self._running if (end := self._find_end(entry)) is not None]:
@@ -182,20 +206,49 @@ class SlurmJobs:
         """Ask Slurm whether it would take a job."""
         if self._needs.gpus % 1:
             raise ValueError(f"cluster.gpus is {self._needs.gpus:g}; Slurm gives whole GPUs")
-        self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+        try:
+            self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+        except _RefusalError as error:
+            raise ValueError(str(error)) from None
 
-    def _submit(self, options: Sequence[str], script: str) -> str:
+    def _submit_when_there_is_room(self, options: Sequence[str], script: str) -> str:
+        """Submit a job and return Slurm's id. If no job of this call is in the queue yet, wait for those of an earlier
+        one that fill it, or for a controller that does not answer.
+
+        Raises:
+            NoRoomError: as `start`.
+        """
         begun_s = time.monotonic()
         while True:
-            done = _call(["sbatch", *self._list_options(), *options], script)
-            if done.returncode == 0:
-                return done.stdout
-            lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
-            reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
-            is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
-            if not is_silent or not self._running or time.monotonic() - begun_s > _PATIENCE_S:
-                raise ValueError(f"Slurm takes no job: {reason}")
-            time.sleep(_ASK_S)
+            try:
+                number = self._submit(options, script).partition(";")[0].strip()
+            except _RefusalError as error:
+                is_patient = error.is_silent and time.monotonic() - begun_s < _PATIENCE_S
+                if not self._running and (is_patient or self._earlier):
+                    time.sleep(_ASK_S)
+                    if not error.is_silent:
+                        self._earlier = self._find_earlier()
+                    continue
+                if self._running and str(error) != self._refusal:
+                    print(f"{error}; it is asked again while jobs go on", file=sys.stderr, flush=True)
+                self._refused_s, self._refusal = time.monotonic(), str(error)
+                raise NoRoomError(str(error)) from None
+            self._refused_s = None
+            return number
+
+    def _submit(self, options: Sequence[str], script: str) -> str:
+        """Call sbatch and return its output.
+
+        Raises:
+            _RefusalError: Slurm does not take the job.
+        """
+        done = _call(["sbatch", *self._list_options(), *options], script)
+        if done.returncode == 0:
+            return done.stdout
+        lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
+        reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
+        is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
+        raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
 
     def _find_earlier(self) -> dict[str, str]:
         """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work."""

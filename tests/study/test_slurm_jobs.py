@@ -1,0 +1,78 @@
+"""Jobs handed to a fake Slurm (`fake_slurm.py`): programs named sbatch, squeue, scancel. `.ci/slurm` has a real one."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from polyglance.config import load
+from polyglance.study import StudyConfig
+from polyglance.study.jobs import Job
+from polyglance.study.needs import JobNeeds
+from polyglance.study.schedulers import run_jobs
+from polyglance.study.slurm_jobs import SlurmJobs
+
+from .clusters import write_grid
+
+NEEDS = JobNeeds(cpus=3, gpus=0, memory_bytes=None)
+JOBS = [Job(id=f"run-{n}", kind="run", folder=Path(f"runs/{n}"), fingerprint=f"f{n}") for n in range(6)]
+SECONDS = {job.id: 6.0 - n for n, job in enumerate(JOBS)}
+
+
+class FakeSlurm:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "jobs").mkdir(parents=True)
+        program = Path(__file__).with_name("fake_slurm.py").read_text()
+        for name in ("sbatch", "squeue", "scancel"):
+            (folder / name).write_text(f"#!{sys.executable} -IS\n{program}")
+            (folder / name).chmod(0o755)
+
+    def write(self, name: str, value: object) -> None:
+        (self.folder / name).write_text(json.dumps(value))
+
+    def calls(self, name: str) -> list[str]:
+        """Return the calls of a program, without the questions whether a job would be taken."""
+        lines = (self.folder / "calls").read_text().splitlines()
+        return [line for line in lines if line.startswith(name) and "--test-only" not in line]
+
+    def names(self) -> list[str]:
+        """Return the jobs that were taken, in their order."""
+        return [json.loads(path.read_text())["job-name"] for path in sorted(self.folder.glob("jobs/*"))]
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    for name in ("_LOOK_S", "_ASK_S", "_RETRY_S"):
+        monkeypatch.setattr(f"polyglance.study.slurm_jobs.{name}", 0.01)
+    return FakeSlurm(tmp_path / "bin")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> StudyConfig:
+    return load(StudyConfig, write_grid(tmp_path, samples=80))
+
+
+def test_at_a_limit_of_submitted_jobs_the_others_wait_and_none_is_cancelled(
+    slurm: FakeSlurm, config: StudyConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slurm.write("limits.json", {"submit": 3})
+    done: list[str] = []
+    with SlurmJobs(config, needs=NEEDS) as scheduler:
+        run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS, on_done=lambda ended: done.append(ended.job.id))
+    assert slurm.names() == [job.id for job in JOBS]
+    assert sorted(done) == slurm.names()
+    assert slurm.calls("scancel") == []
+    assert capfd.readouterr().err.count("QOSMaxSubmitJobPerUserLimit") == 1
+
+
+def test_a_refusal_with_no_job_at_work_is_a_mistake_with_its_reason(slurm: FakeSlurm, config: StudyConfig) -> None:
+    slurm.write("limits.json", {"submit": 0})
+    with (
+        pytest.raises(ValueError, match="QOSMaxSubmitJobPerUserLimit; Batch job submission failed"),
+        SlurmJobs(config, needs=NEEDS) as scheduler,
+    ):
+        run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS)
