@@ -76,3 +76,14 @@ def test_a_refusal_with_no_job_at_work_is_a_mistake_with_its_reason(slurm: FakeS
         SlurmJobs(config, needs=NEEDS) as scheduler,
     ):
         run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS)
+
+
+def test_a_refused_job_takes_those_that_slurm_has_not_begun_back(slurm: FakeSlurm, config: StudyConfig) -> None:
+    slurm.write("limits.json", {"run": 2})
+    slurm.write("reports.json", {"run-0": [{"ending": "refused", "problem": "disk full"}]})
+    said: list[str] = []
+    with pytest.raises(ValueError, match="disk full"), SlurmJobs(config, needs=NEEDS) as scheduler:
+        run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS, on_refused=said.append)
+    assert said == ["disk full; no other job is started, and 2 at work are waited for"]
+    states = [json.loads(path.read_text())["state"] for path in sorted(slurm.folder.glob("jobs/*"))]
+    assert states == ["COMPLETED"] * 3 + ["CANCELLED"] * 3

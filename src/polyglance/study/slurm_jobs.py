@@ -111,7 +111,7 @@ class SlurmJobs:
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            self.cancel()
+            self._cancel()
 
     @property
     def needs(self) -> JobNeeds:
@@ -162,10 +162,19 @@ class SlurmJobs:
                 return [end for _, end in ended]
             time.sleep(_LOOK_S)
 
-    def cancel(self) -> None:
+    def cancel_waiting(self) -> int:
+        """Take back the jobs that Slurm has not begun, and return their number."""
+        self._cancel("--state=PENDING")
+        if self._running:
+            self._ask()
+        num_before = len(self._running)
+        self._running = [entry for entry in self._running if entry.state != "CANCELLED"]
+        return num_before - len(self._running)
+
+    def _cancel(self, *options: str) -> None:
         """End the jobs that are in the queue or at work. Those at work save their state first."""
         if numbers := [entry.number for entry in self._running]:
-            _call(["scancel", *numbers], check=False)
+            _call(["scancel", *options, *numbers], check=False)
 
     def _report_path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
