@@ -75,7 +75,7 @@ def end(number: str, job: dict[str, Any]) -> None:
     reports = json.loads(path.read_text()) if path.exists() else {}
     report = reports[job["job-name"]].pop(0) if reports.get(job["job-name"]) else {"ending": "done"}
     path.write_text(json.dumps(reports))
-    job["state"] = report.pop("state", "COMPLETED")
+    job["state"] = report.pop("state", "COMPLETED")  # PENDING: requeued
     Path(job["report"]).write_text(json.dumps({"slurm_id": number, "report": report}))
 
 

@@ -87,3 +87,25 @@ def test_a_refused_job_takes_those_that_slurm_has_not_begun_back(slurm: FakeSlur
     assert said == ["disk full; no other job is started, and 2 at work are waited for"]
     states = [json.loads(path.read_text())["state"] for path in sorted(slurm.folder.glob("jobs/*"))]
     assert states == ["COMPLETED"] * 3 + ["CANCELLED"] * 3
+
+
+def test_jobs_of_an_earlier_call_are_taken_up_and_not_submitted_again(slurm: FakeSlurm, config: StudyConfig) -> None:
+    for job in JOBS[:2]:
+        SlurmJobs(config, needs=NEEDS).start(job)
+    (slurm.folder / "squeue_fails").touch()
+    with pytest.raises(ValueError, match=r"squeue does not list .* Unable to contact slurm controller"):
+        SlurmJobs(config, needs=NEEDS)
+    (slurm.folder / "squeue_fails").unlink()
+    with SlurmJobs(config, needs=NEEDS) as scheduler:
+        run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS)
+    assert slurm.names() == [job.id for job in JOBS]
+
+
+def test_a_job_that_slurm_requeues_after_it_died_is_not_submitted_again(slurm: FakeSlurm, config: StudyConfig) -> None:
+    died = {"ending": "died", "problem": "run-0: killed"}
+    slurm.write("reports.json", {"run-0": [{**died, "state": "PENDING"}, died]})
+    said: list[str] = []
+    with SlurmJobs(config, needs=NEEDS) as scheduler:
+        run_jobs(JOBS[:1], scheduler, done=set(), seconds=SECONDS, retries=1, on_retry=said.append)
+    assert slurm.names() == ["run-0"] * 2
+    assert said == ["run-0: killed; it goes on from its last checkpoint (retry 1 of 1)"]

@@ -260,9 +260,15 @@ class SlurmJobs:
         raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
 
     def _find_earlier(self) -> dict[str, str]:
-        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work."""
-        listed = _call(["squeue", "--me", "--noheader", "--format=%i %k"]).stdout
-        rows = [line.split() for line in listed.splitlines()]
+        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work.
+
+        Raises:
+            ValueError: Slurm does not say. Without its answer they would be submitted again.
+        """
+        listed = _call(["squeue", "--me", "--noheader", "--format=%i %k"])
+        if listed.returncode:
+            raise ValueError(f"squeue does not list the jobs of an earlier call: {_last_line(listed.stderr)}")
+        rows = [line.split() for line in listed.stdout.splitlines()]
         return {
             row[1].rpartition(":")[2]: row[0] for row in rows if len(row) == 2 and row[1].startswith(f"{self._study}:")
         }
@@ -290,7 +296,8 @@ class SlurmJobs:
     def _find_end(self, entry: _Submitted) -> EndedJob | None:
         """Return how a job has ended; None if it has not."""
         report = self._read_report(entry)
-        if report is not None and (report["ending"] != "stopped" or entry.gone_s is not None):
+        may_go_on = report is not None and report["ending"] in ("stopped", "died")  # Slurm may requeue it
+        if report is not None and (not may_go_on or entry.gone_s is not None):
             return EndedJob.of(entry.job, report)
         if entry.gone_s is None or (entry.state == "COMPLETED" and time.monotonic() - entry.gone_s < _LATE_S):
             return None
