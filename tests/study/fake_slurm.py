@@ -7,6 +7,7 @@ its tries, `done` where there are none; `squeue_fails`: squeue answers with an e
 """
 
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def submit(jobs: dict[str, Any]) -> None:
         print("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy", file=sys.stderr)
         sys.exit(1)
     number = str(1001 + len(jobs))
-    jobs[number] = {**OPTIONS, "state": "PENDING", "report": script.split()[-1].strip("'")}
+    jobs[number] = {**OPTIONS, "state": "PENDING", "script": script, "report": shlex.split(script)[-1]}
     print(number)
 
 

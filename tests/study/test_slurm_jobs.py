@@ -2,13 +2,16 @@
 
 import json
 import os
+import shlex
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from polyglance.config import load
 from polyglance.study import StudyConfig
+from polyglance.study.cluster import ClusterConfig
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
 from polyglance.study.schedulers import run_jobs
@@ -40,7 +43,11 @@ class FakeSlurm:
 
     def names(self) -> list[str]:
         """Return the jobs that were taken, in their order."""
-        return [json.loads(path.read_text())["job-name"] for path in sorted(self.folder.glob("jobs/*"))]
+        return [job["job-name"] for job in self.jobs()]
+
+    def jobs(self) -> list[dict[str, str]]:
+        """Return the jobs that were taken, in their order: options of sbatch, script, state."""
+        return [json.loads(path.read_text()) for path in sorted(self.folder.glob("jobs/*"))]
 
 
 @pytest.fixture
@@ -85,8 +92,7 @@ def test_a_refused_job_takes_those_that_slurm_has_not_begun_back(slurm: FakeSlur
     with pytest.raises(ValueError, match="disk full"), SlurmJobs(config, needs=NEEDS) as scheduler:
         run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS, on_refused=said.append)
     assert said == ["disk full; no other job is started, and 2 at work are waited for"]
-    states = [json.loads(path.read_text())["state"] for path in sorted(slurm.folder.glob("jobs/*"))]
-    assert states == ["COMPLETED"] * 3 + ["CANCELLED"] * 3
+    assert [job["state"] for job in slurm.jobs()] == ["COMPLETED"] * 3 + ["CANCELLED"] * 3
 
 
 def test_jobs_of_an_earlier_call_are_taken_up_and_not_submitted_again(slurm: FakeSlurm, config: StudyConfig) -> None:
@@ -109,3 +115,23 @@ def test_a_job_that_slurm_requeues_after_it_died_is_not_submitted_again(slurm: F
         run_jobs(JOBS[:1], scheduler, done=set(), seconds=SECONDS, retries=1, on_retry=said.append)
     assert slurm.names() == ["run-0"] * 2
     assert said == ["run-0: killed; it goes on from its last checkpoint (retry 1 of 1)"]
+
+
+def test_the_processes_of_a_job_over_nodes_get_its_cpus(slurm: FakeSlurm, config: StudyConfig) -> None:
+    SlurmJobs(config, needs=replace(NEEDS, nodes=2)).start(JOBS[0])
+    (job,) = slurm.jobs()
+    assert (job["nodes"], job["cpus-per-task"]) == ("2", "3")
+    srun = shlex.split(job["script"].partition("exec ")[2])
+    assert srun[: srun.index(sys.executable)] == ["srun", "--wait=60", "--cpus-per-task=3"]
+
+
+@pytest.mark.parametrize(
+    ("time_limit_h", "nodes", "signal"),
+    [(None, 1, "B:TERM@120"), (None, 2, "TERM@120"), (1.0, 1, "B:TERM@120"), (0.05, 1, None)],
+)
+def test_a_job_is_told_to_save_two_minutes_before_its_end_whoever_sets_it(
+    slurm: FakeSlurm, config: StudyConfig, time_limit_h: float | None, nodes: int, signal: str | None
+) -> None:
+    config = replace(config, cluster=ClusterConfig(time_limit_h=time_limit_h))
+    SlurmJobs(config, needs=replace(NEEDS, nodes=nodes)).start(JOBS[0])
+    assert [job.get("signal") for job in slurm.jobs()] == [signal]

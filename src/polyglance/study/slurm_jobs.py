@@ -187,7 +187,8 @@ class SlurmJobs:
         report = self._report_path(job).resolve()
         python = self._config.cluster.python or shlex.quote(sys.executable)
         words = [*map(str, named.values()), str(report)]
-        srun = "srun --wait=60 " if self._needs.nodes > 1 else ""
+        # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
+        srun = f"srun --wait=60 --cpus-per-task={self._needs.cpus} " if self._needs.nodes > 1 else ""
         command = f"{srun}{python} -m polyglance.study.batch_job {shlex.join(words)}"
         return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
 
@@ -204,8 +205,9 @@ class SlurmJobs:
             "time": minutes,
             "partition": cluster.partition or None,
             "account": cluster.account or None,
+            # Without a limit of ours it comes before the end that the partition sets.
             "signal": f"{'B:' if needs.nodes == 1 else ''}TERM@{_SAVE_S}"
-            if minutes is not None and minutes * 60 > 2 * _SAVE_S
+            if minutes is None or minutes * 60 > 2 * _SAVE_S
             else None,
         }
         given = [f"--{name}={value}" for name, value in values.items() if value is not None]
