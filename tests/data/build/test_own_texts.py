@@ -13,6 +13,7 @@ from polyglance.data.build.build import build
 from polyglance.data.build.finish import OutputConfig
 from polyglance.data.build.match import MatchConfig
 from polyglance.data.build.recipe import Recipe
+from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_records
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.images import ImagesSource
@@ -179,3 +180,13 @@ def test_texts_of_a_tar_are_checked_too(tmp_path: Path) -> None:
     (piece,) = source.find_pieces(10, drops)
     assert [[text.text for text in image.texts] for image in source.read_piece(piece, drops)] == [[], [names["b"]]]
     assert drops.counts == {"text: empty, written as nan, null or none": 1}
+
+
+def test_captions_in_languages_that_are_not_kept_are_counted(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    (made.images[0].path / "3.de.txt").write_text("Zwei Pferde trinken Wasser aus einem Fluss")
+    result = build(made)
+    reason = "text: de: caption in a language that annotate.captions does not name"
+    assert result.steps[-1].drops[reason]["count"] == 1
+    assert result.steps[-1].num_out == 9
+    assert read_manifest(tmp_path / "out" / "train").drops[reason]["count"] == 1

@@ -20,6 +20,7 @@ from polyglance.data.build.step import Step
 from polyglance.data.manifest import MANIFEST_NAME, is_finished, read_manifest
 from polyglance.data.shard import ShardWriter
 from polyglance.data.shard_table import ANNOTATION_TYPE
+from polyglance.data.sources.raw_images import TEXT_DROPPED
 from polyglance.files import file_sha256
 from polyglance.language_tags import find_codes
 from polyglance.languages import SOURCE_LANGUAGE
@@ -84,13 +85,14 @@ class AnnotateStep(Step):
         pairs = self.matches.read_pairs(work.part) if self.matches is not None else {}
         drops, rows = Drops(), []
         for image in self.select.read_kept(work.part):
-            given = _annotate_given(image, self.config)
+            given = _annotate_given(image, self.config, drops)
             annotations = make_annotations(
                 image.key,
                 descriptions.get(image.key, []),
                 pairs.get(image.key, []),
                 config=self.config,
                 seed=self.seed,
+                drops=drops,
             )
             distinct = list(dict.fromkeys((*given, *annotations)))
             if not distinct:
@@ -134,9 +136,13 @@ class AnnotateStep(Step):
         return descriptions
 
 
-def _annotate_given(image: BuiltImage, config: AnnotateConfig) -> list[Annotation]:
+def _annotate_given(image: BuiltImage, config: AnnotateConfig, drops: Drops) -> list[Annotation]:
     """Annotations that an image came with: translations by people, and captions in other languages than English.
-    English captions are among the descriptions."""
+    English captions are among the descriptions. Captions in languages that are not asked for go to `drops`."""
+    for text in image.texts:
+        if text.source is None and text.language not in (SOURCE_LANGUAGE, *config.captions):
+            reason = f"{text.language}: caption in a language that annotate.captions does not name"
+            drops.add(f"{TEXT_DROPPED}{reason}", f"{image.key}: {text.text}"[:300])
     return [
         Annotation(
             task="caption" if text.source is None else "translation",
