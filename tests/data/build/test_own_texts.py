@@ -190,3 +190,11 @@ def test_captions_in_languages_that_are_not_kept_are_counted(tmp_path: Path) -> 
     assert result.steps[-1].drops[reason]["count"] == 1
     assert result.steps[-1].num_out == 9
     assert read_manifest(tmp_path / "out" / "train").drops[reason]["count"] == 1
+
+
+def test_a_build_that_holds_out_every_image_is_refused(tmp_path: Path) -> None:
+    made = recipe(tmp_path, captioned_in=("uk",))
+    for number in range(9):
+        (made.images[0].path / f"{number}.uk.txt").write_text(f"На фото {UKRAINIAN[number % 3]}.\n", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"^[^\n]*not a single image is left for training: all are held out[^\n]*$"):
+        build(made)

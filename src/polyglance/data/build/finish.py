@@ -177,6 +177,9 @@ def write_data_sets(
 
     Returns:
         Data set -> number of images.
+
+    Raises:
+        ValueError: all images are held out, so that none is left for training.
     """
     contents = [file_sha256(step.folder.file(file)) for file in step.folder.list_files()]
     settings = (output.test_fraction, output.rows_per_shard, *([output.captioned_in] if output.captioned_in else []))
@@ -188,6 +191,7 @@ def write_data_sets(
         if is_finished(out / name, mark):
             continue
         check()
+        num_read = num_written = 0
         with ShardWriter(
             out / name,
             source=source,
@@ -198,9 +202,16 @@ def write_data_sets(
             overwrite=True,
         ) as writer:
             for record, captioned in step.read_records():
+                num_read += 1
                 held_out = not captioned.isdisjoint(output.captioned_in)
                 if (held_out or _is_held_out(record.key, output.test_fraction)) == (name == "test"):
                     writer.write(record)
+                    num_written += 1
+            if name == "train" and num_read and not num_written:
+                raise ValueError(
+                    f"{out / name}: not a single image is left for training: all are held out by output.test_fraction "
+                    f"or output.captioned_in ({', '.join(output.captioned_in) or 'none'})"
+                )
     return {name: read_manifest(out / name).num_images for name in names}
 
 
