@@ -38,6 +38,7 @@ __all__ = [
     "RowDrops",
     "check_samples",
     "check_table_rows",
+    "clean_caption",
     "count_images",
     "join_rows",
 ]
@@ -321,13 +322,13 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         reason = "not UTF-8" if isinstance(text, bytes) else "not a string"
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
         return None
-    clean, problem = _clean_string(text, code)
+    clean, problem = clean_caption(text, code)
     if problem:
         drops.drop_texts(problem, where, f"{code}: {_describe(text)}" if text.strip() else code)
     return clean
 
 
-def _clean_string(text: str, code: str) -> tuple[str | None, str]:
+def clean_caption(text: str, code: str) -> tuple[str | None, str]:
     """Clean a text; or None, and the problem."""
     text = resolve_entities(text)
     if has_control_inside(text):
