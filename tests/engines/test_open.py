@@ -40,7 +40,8 @@ OPEN = {
     ],
 )
 def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> None:
-    where: dict[str, Any] = {"url": "http://localhost/v1", "model": "m"} if kind == "endpoint" else {"path": Path("x")}
+    needed: dict[str, dict[str, Any]] = {"endpoint": {"url": "http://localhost/v1", "model": "m"}, "world": {}}
+    where = needed.get(kind, {"path": Path("x")})
     with pytest.raises(ValueError, match=message):
         OPEN[role](EngineConfig(kind=kind, **where))
 
