@@ -2,30 +2,39 @@
 
 import os
 import socket
+import sys
 from typing import Any
 
-__all__ = ["check_head", "connect_ray"]
+__all__ = ["check_head", "connect_ray", "is_connected"]
 
+_opened = ""
+"""Address that `connect_ray` connected this process to last."""
 _CONNECT_S = 10.0
 _CLIENT = "ray://"
 """Beginning of the addresses of Ray's client servers, for programs that are not on a node of the cluster."""
 
 
 def connect_ray(address: str) -> Any:
-    """Connect this process to a Ray cluster, and return the module `ray`. A connection that the process has is used.
+    """Connect this process to a Ray cluster, and return the module `ray`. A connection that the process has is used;
+    it has to be to the same address, or the address `auto`.
 
     Args:
         address: `auto` (the cluster of this machine, or that of RAY_ADDRESS), `HOST:PORT` of the head, or
             `ray://HOST:PORT` of the head or of its client server.
 
     Raises:
-        ValueError: Ray is not installed, or there is no cluster at the address.
+        ValueError: Ray is not installed, there is no cluster at the address, or the process is connected elsewhere.
     """
+    global _opened
     try:
         import ray
     except ImportError:
         raise ValueError("Ray is not installed: pip install 'polyglance[ray]'") from None
-    if ray.is_initialized():
+    if is_connected():
+        head = getattr(ray.get_runtime_context(), "gcs_address", "")  # a client does not know it
+        if address not in ("auto", _opened, head):
+            where = head or _opened or "a Ray cluster"
+            raise ValueError(f"this process is connected to {where} already, not to {address}; `auto` uses that")
         return ray
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
     try:
@@ -33,7 +42,14 @@ def connect_ray(address: str) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = (str(error).strip().splitlines() or ["it does not answer"])[0]
         raise ValueError(f"no Ray cluster at {named or address}: {reason}") from None
+    _opened = address
     return ray
+
+
+def is_connected() -> bool:
+    """Return whether this process is connected to a Ray cluster."""
+    ray = sys.modules.get("ray")
+    return ray is not None and bool(ray.is_initialized())
 
 
 def _check_address(address: str) -> str:

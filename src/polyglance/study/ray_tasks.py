@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Any, Self
 
-from polyglance.ray_connection import check_head, connect_ray
+from polyglance.ray_connection import check_head, connect_ray, is_connected
 from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job, try_named_job
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
@@ -30,18 +30,20 @@ class RayTasks:
             number lets a cluster that grows on demand grow.
 
     Raises:
-        ValueError: there is no cluster at the address, or none of its nodes has what a job needs.
+        ValueError: there is no cluster at the address, or `num_slots` is not given and none of its nodes has what a job
+            needs.
     """
 
     def __init__(self, config: StudyConfig, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
+        self._was_connected = is_connected()
         self._ray = connect_ray(address)
         self._head = address if "//" in address else self._ray.get_runtime_context().gcs_address
         self._num_slots = num_slots
         self._running: dict[Any, Job] = {}
         self._done_here: list[EndedJob] = []
         self._is_lost = False
-        self._seen_s = self._counted_s = time.monotonic()
+        self._counted_s = time.monotonic()
         self._task = self._ray.remote(try_named_job)
         self.needs = needs
 
@@ -49,15 +51,21 @@ class RayTasks:
         return self
 
     def __exit__(self, *error: object) -> None:
-        if not self._is_lost:  # Ray would wait for the head
-            self._ray.shutdown()  # ends the tasks that are at work
+        """End the tasks that are at work, and the connection if it was opened here."""
+        if self._is_lost:  # Ray would wait for the head
+            return
+        if not self._was_connected:
+            self._ray.shutdown()
+            return
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
 
     @property
     def needs(self) -> JobNeeds:
         """Resources of a job.
 
         Raises:
-            ValueError: set to what no node has.
+            ValueError: set to what no node has, where `num_slots` is not given.
         """
         return self._needs
 
@@ -67,10 +75,10 @@ class RayTasks:
         self._capacity = self._count_capacity()
         if not self._capacity:
             largest = max((self._describe(node) for node in self._list_nodes()), default="no node at all")
-            raise ValueError(
-                f"no node of the Ray cluster at {self._address} has {needs} for a job; the largest: {largest} "
-                "([cluster] cpus, gpus and memory_gb say what a job asks for)"
-            )
+            problem = f"no node of the Ray cluster at {self._address} has {needs} for a job; the largest: {largest} "
+            if self._num_slots is None:
+                raise ValueError(f"{problem}([cluster] cpus, gpus and memory_gb say what a job asks for)")
+            print(f"{problem}(jobs wait until the cluster has grown)", file=sys.stderr, flush=True)
 
     @property
     def num_slots(self) -> int:
@@ -103,6 +111,7 @@ class RayTasks:
         """
         if self._done_here:
             return [self._done_here.pop()]
+        seen_s = time.monotonic()
         while True:
             try:
                 ready, _ = self._ray.wait(list(self._running), timeout=_LOOK_S)
@@ -110,7 +119,9 @@ class RayTasks:
                 raise self._lost() from None
             if ready:
                 return [self._end(reference) for reference in ready]
-            if not self._is_head_there() and time.monotonic() - self._seen_s > _LOST_S:
+            if self._is_head_there():
+                seen_s = time.monotonic()
+            elif time.monotonic() - seen_s > _LOST_S:
                 raise self._lost()
 
     def cancel_waiting(self) -> int:
@@ -161,7 +172,6 @@ class RayTasks:
             check_head(self._head)
         except ValueError:
             return False
-        self._seen_s = time.monotonic()
         return True
 
     def _lost(self) -> ValueError:

@@ -8,9 +8,13 @@
 that have ended. Other places are `ray_tasks.py` and `slurm_jobs.py`.
 """
 
+import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_line
 from typing import Protocol, Self
 
 from polyglance.processes import end_with_parent, open_worker_context
@@ -199,20 +203,27 @@ class LocalWorkers:
     def __init__(self, config: StudyConfig, *, num_slots: int) -> None:
         self.num_slots = num_slots
         self._config = config
-        self._free = [_open_pool() for _ in range(num_slots)]
-        self._running: dict[Future[EndedJob], tuple[Job, ProcessPoolExecutor]] = {}
+        self._free = [_Worker() for _ in range(num_slots)]
+        self._running: dict[Future[EndedJob], tuple[Job, _Worker]] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for pool in (*self._free, *(pool for _, pool in self._running.values())):
-            pool.shutdown()
+        """End the workers, and the jobs that an exception has left at work."""
+        for worker in (*self._free, *(worker for _, worker in self._running.values())):
+            worker.end()
 
     def start(self, job: Job) -> None:
         """Give the job to a free worker."""
-        pool = self._free.pop()
-        self._running[pool.submit(try_job, self._config, job)] = job, pool
+        worker = self._free.pop()
+        try:
+            future = worker.pool.submit(try_job, self._config, job)
+        except BrokenProcessPool:  # it was killed while it had no job
+            worker.end()
+            worker = _Worker()
+            future = worker.pool.submit(try_job, self._config, job)
+        self._running[future] = job, worker
 
     def wait(self) -> list[EndedJob]:
         """Wait until one job or more have ended, and return them."""
@@ -224,14 +235,28 @@ class LocalWorkers:
         return 0
 
     def _end(self, future: Future[EndedJob]) -> EndedJob:
-        job, pool = self._running.pop(future)
+        job, worker = self._running.pop(future)
         if isinstance(future.exception(), BrokenProcessPool):
-            pool.shutdown()
-            self._free.append(_open_pool())
+            worker.end()
+            self._free.append(_Worker())
             problem = f"{job.id}: its worker was killed (out of memory, or as said above)"
             return EndedJob(job=job, ending="died", problem=problem)
-        self._free.append(pool)
+        self._free.append(worker)
         return future.result()
+
+
+class _Worker:
+    """A worker process, started with its first job: a pool of one, which can be ended in the middle of a job."""
+
+    def __init__(self) -> None:
+        context = open_worker_context()
+        end, self._line = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(end,))
+
+    def end(self) -> None:
+        """End the process, and its job."""
+        self._line.close()
+        self.pool.shutdown()
 
 
 class ThisProcess:
@@ -262,10 +287,13 @@ class ThisProcess:
         return 0
 
 
-def _open_pool() -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(1, mp_context=open_worker_context(), initializer=_start_worker)
-
-
-def _start_worker() -> None:
+def _start_worker(line: Connection) -> None:
+    """Prepare a worker, which ends when its parent does or closes the line."""
     end_with_parent()
+    threading.Thread(target=_exit_after, args=(line,), daemon=True).start()
     prepare_worker()
+
+
+def _exit_after(line: Connection) -> None:
+    wait_for_line([line])
+    os._exit(1)
