@@ -469,6 +469,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
         on_done=report_done,
         on_failed=report_failed,
         on_retry=say,
+        on_refused=say,
     )
 
 
