@@ -29,6 +29,7 @@ __all__ = [
     "is_main_process",
     "join_for_messages",
     "join_processes",
+    "take_device_in_turn",
 ]
 
 T = TypeVar("T")
@@ -270,11 +271,23 @@ def choose_local_device(device: str) -> str:
     Args:
         device: what is asked for; all but `auto` and `cuda` stays as it is.
     """
+    if count_launched() == 1:
+        return device
+    return take_device_in_turn(device, int(os.environ.get("LOCAL_RANK", "0")))
+
+
+def take_device_in_turn(device: str, number: int) -> str:
+    """Return the device of one of this machine's processes that each have a model: its GPUs, in turn.
+
+    Args:
+        device: what is asked for; all but `auto` and `cuda` stays as it is.
+        number: number of the process, from 0.
+    """
     import torch
 
-    if count_launched() == 1 or device not in ("auto", "cuda") or not torch.cuda.is_available():
+    if device not in ("auto", "cuda") or not torch.cuda.is_available():
         return device
-    return f"cuda:{int(os.environ.get('LOCAL_RANK', '0')) % torch.cuda.device_count()}"
+    return f"cuda:{number % torch.cuda.device_count()}"
 
 
 @contextmanager

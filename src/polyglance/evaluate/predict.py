@@ -21,9 +21,8 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from polyglance.distributed import Runtime, choose_local_device, join_for_messages
+from polyglance.distributed import Runtime, choose_local_device, join_for_messages, take_device_in_turn
 from polyglance.engines import EvaluatedModel, open_model
-from polyglance.engines.devices import choose_device
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictionJob
@@ -164,18 +163,10 @@ def _run_process(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
     torch.set_num_threads(max(1, torch.get_num_threads() // num_processes))
     try:
-        config = _choose_device(config, number)
+        config = replace(config, model=replace(config.model, device=take_device_in_turn(config.model.device, number)))
         for _ in write_batches(PredictionJob(config, open_model(config.model)), batches, process=number):
             pass
     except ValueError as error:
         sender.send(str(error))
     else:
         sender.send(None)
-
-
-def _choose_device(config: PredictConfig, number: int) -> PredictConfig:
-    """Give each process one of the GPUs, in turn."""
-    if choose_device(config.model.device) != "cuda":
-        return config
-    device = f"cuda:{number % max(1, torch.cuda.device_count())}"
-    return replace(config, model=replace(config.model, device=device))

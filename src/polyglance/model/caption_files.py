@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from polyglance.distributed import choose_local_device, count_launched, join_for_messages
+from polyglance.distributed import choose_local_device, count_launched, join_for_messages, take_device_in_turn
 from polyglance.engines.config import Dtype
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated, PolyglanceCaptioner
@@ -142,9 +142,7 @@ def _start_worker(request: CaptionRequest, numbers: "SimpleQueue[int]", processe
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is for the main process, which ends this one
     torch.set_num_threads(max(1, num_cores() // processes))
     number = numbers.get()
-    if request.device in ("auto", "cuda") and torch.cuda.is_available():
-        request = replace(request, device=f"cuda:{number % torch.cuda.device_count()}")
-    _worker["request"] = request
+    _worker["request"] = replace(request, device=take_device_in_turn(request.device, number))
 
 
 def _caption_group(group: list[str]) -> list[Generated]:

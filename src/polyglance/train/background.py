@@ -28,7 +28,7 @@ class BackgroundSaves:
     def __init__(self, checkpoints: Checkpoints) -> None:
         runtime = checkpoints.runtime
         self._group = dist.new_group(backend="gloo") if runtime.world_size > 1 else None
-        self._checkpoints = checkpoints.of(replace(runtime, group=self._group))
+        self._checkpoints = checkpoints.with_runtime(replace(runtime, group=self._group))
         self._holds_tensors = runtime.is_main or runtime.strategy == "fsdp"
         is_cuda = runtime.device.type == "cuda"
         self._stager = DefaultStager(

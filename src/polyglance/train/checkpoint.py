@@ -100,7 +100,7 @@ class Checkpoints:
         self.keep_last = keep_last
         self.identity = identity or RunIdentity(settings="", inputs={})
 
-    def of(self, runtime: Runtime) -> "Checkpoints":
+    def with_runtime(self, runtime: Runtime) -> "Checkpoints":
         """Return the same checkpoints, written and read with the messages of another runtime."""
         return Checkpoints(self.folder.parent, runtime, keep_last=self.keep_last, identity=self.identity)
 
