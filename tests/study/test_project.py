@@ -243,3 +243,18 @@ def test_a_language_with_captions_for_few_images_still_needs_the_translator(
     assert not [line for line in start["missing"] if line.startswith("[translate]")]
     counts = f"of {NUM_IMAGES} images have captions of their own: German {NUM_IMAGES - 2}, Ukrainian 3"
     assert f"[translate]: not needed; {counts}" in start["found"]
+
+
+def test_words_are_offered_only_where_images_have_english_texts(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(capsys, "init", "one", *WORDS, "news.en-sw.sw")
+    recipe = Path("one/recipe.toml").read_text()
+    assert 'kind = "words"' in recipe
+    assert "An image without an English text gets no sentence" in recipe
+    for number in range(NUM_IMAGES):
+        (there / "my photos" / f"{number}.txt").write_text("null\n")
+    start = ask(capsys, "init", "two", *WORDS, "news.en-sw.sw")
+    assert 'kind = "words"' not in Path("two/recipe.toml").read_text()
+    assert [line for line in start["missing"] if line.startswith("[match]")]
+    assert [line for line in start["found"] if "written as nan, null or none: 30" in line]
