@@ -27,6 +27,7 @@ class Recorder:
         self.num_slots, self.broken, self.endings = num_slots, broken, list(endings)
         self.started: list[str] = []
         self.running: list[Job] = []
+        self.waiting: list[Job] = []
 
     def start(self, job: Job) -> None:
         assert len(self.running) < self.num_slots
@@ -40,8 +41,9 @@ class Recorder:
         ending, step = self.endings.pop(0)
         return [EndedJob(job=ended, ending=ending, problem="no disk", step=step)]
 
-    def cancel(self) -> None:
-        raise AssertionError("no job is cancelled")
+    def cancel_waiting(self) -> int:
+        self.waiting, self.running = self.running[1:], self.running[:1]
+        return len(self.waiting)
 
 
 def test_the_longest_chain_is_first_and_needs_are_kept() -> None:
@@ -52,11 +54,20 @@ def test_the_longest_chain_is_first_and_needs_are_kept() -> None:
     assert times == dict.fromkeys(SECONDS, 1.5)
 
 
-def test_after_a_failure_no_job_is_started_and_running_ones_are_waited_for() -> None:
-    recorder = Recorder(num_slots=2, broken="short", endings=[("refused", 0)])
+def test_a_refusal_is_said_at_once_jobs_that_wait_are_taken_back_and_those_at_work_waited_for() -> None:
+    recorder = Recorder(num_slots=3, broken="short", endings=[("refused", 0)])
+    jobs, said = (*JOBS[:3], job("at-work")), list[tuple[str, int]]()
     with pytest.raises(ValueError, match="no disk"):
-        run_jobs(JOBS, recorder, done={"data"}, seconds=SECONDS)
-    assert recorder.started == ["start", "short"]
+        run_jobs(
+            jobs,
+            recorder,
+            done={"data"},
+            seconds={**SECONDS, "start": 9.0, "at-work": 4.0},
+            on_refused=lambda line: said.append((line, len(recorder.running))),
+        )
+    assert recorder.started == ["start", "at-work", "short"]
+    assert [waiting.id for waiting in recorder.waiting] == ["at-work"]
+    assert said == [("no disk; no other job is started, and 1 at work are waited for", 1)]
     assert recorder.running == []
 
 

@@ -24,7 +24,7 @@ from polyglance.data.cleaning import (
     resolve_entities,
     without_invisible,
 )
-from polyglance.data.columns import find_placeholder
+from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
 from polyglance.data.texts.columns import list_texts, parse_object
@@ -43,8 +43,6 @@ __all__ = [
     "join_rows",
 ]
 
-_NOTHING = ("nan", "null", "none", "n/a", "<na>", "nil", "[]", "{}")
-"""Words that programs write for a missing text."""
 _BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "SUkq", "TU0A")
 """Beginnings of images (PNG, JPEG, GIF, WebP, BMP, TIFF) that are written as base64."""
 _TEXT = "text: "
@@ -340,11 +338,11 @@ def clean_caption(text: str, code: str) -> tuple[str | None, str]:
         return None, "not UTF-8"
     if is_blank(clean):
         return None, "empty"
-    if clean.lower() in _NOTHING:
-        return None, "empty, written as nan, null or none"
+    if problem := find_placeholder(clean, code):
+        return None, problem
     if has_tags(clean):
         return None, "tags (HTML, or a model's)"
-    problem = find_placeholder(clean) or find_flaw(clean, code)
+    problem = find_artefact(clean) or find_flaw(clean, code)
     return (None, problem) if problem else (clean, "")
 
 

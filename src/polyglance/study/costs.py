@@ -156,8 +156,8 @@ class _Simulation:
         self.now_s, _, job = heappop(self._running)
         return [EndedJob(job=job)]
 
-    def cancel(self) -> None:
-        """Do nothing: no job is at work."""
+    def cancel_waiting(self) -> int:
+        return 0
 
 
 def estimate_s(jobs: Sequence[Job], *, done: set[str], seconds: Mapping[str, float], num_slots: int) -> float:

@@ -8,6 +8,7 @@ from polyglance.ray_connection import check_head, connect_ray
 from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job, try_named_job
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
+from polyglance.study.job_state import read_state
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
 
@@ -112,10 +113,14 @@ class RayTasks:
             if not self._is_head_there() and time.monotonic() - self._seen_s > _LOST_S:
                 raise self._lost()
 
-    def cancel(self) -> None:
-        """End the tasks that are at work."""
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+    def cancel_waiting(self) -> int:
+        """Take back the jobs that wait for room on a node, and return their number. One that an earlier try has begun
+        may be at work, and goes on."""
+        waiting = {key: job for key, job in self._running.items() if read_state(self._config.out, job) == "to do"}
+        for reference in waiting:
+            self._ray.cancel(reference)
+            del self._running[reference]
+        return len(waiting)
 
     def _end(self, reference: Any) -> EndedJob:
         """Return how a task has ended; one without a report died."""

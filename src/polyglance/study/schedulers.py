@@ -1,4 +1,5 @@
-"""Schedulers: places where the jobs of a study are done. One place is one class with `start`, `wait` and `cancel`.
+"""Schedulers: places where the jobs of a study are done. One place is one class with `start`, `wait` and
+`cancel_waiting`.
 
     with LocalWorkers(config, num_slots=2) as scheduler:
         run_jobs(list_jobs(config), scheduler, done=set(), seconds=costs.seconds, on_done=print)
@@ -18,7 +19,11 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
 from polyglance.study.jobs import Job
 
-__all__ = ["LocalWorkers", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+__all__ = ["LocalWorkers", "NoRoomError", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+
+
+class NoRoomError(Exception):
+    """A place takes no job now, though it has fewer than `num_slots`."""
 
 
 class Scheduler(Protocol):
@@ -30,15 +35,21 @@ class Scheduler(Protocol):
         ...
 
     def start(self, job: Job) -> None:
-        """Start a job; called with at most `num_slots` jobs at work."""
+        """Start a job; called with less than `num_slots` jobs at work.
+
+        Raises:
+            NoRoomError: the place takes no job now; the job can be started later.
+        """
         ...
 
     def wait(self) -> Sequence[EndedJob]:
-        """Wait until one job or more have ended, and return them."""
+        """Wait until one job or more have ended, and return them; none where there may be room again for a job that
+        was not taken."""
         ...
 
-    def cancel(self) -> None:
-        """End the jobs that are at work. What they have saved stays."""
+    def cancel_waiting(self) -> int:
+        """Take back the jobs that were started here but wait in a queue of the place, and return their number; `wait`
+        does not return them. Those at work go on."""
         ...
 
 
@@ -66,6 +77,7 @@ def run_jobs(
     on_done: Callable[[EndedJob], None] | None = None,
     on_failed: Callable[[Job, str], None] | None = None,
     on_retry: Callable[[str], None] | None = None,
+    on_refused: Callable[[str], None] | None = None,
 ) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
     longest chain of jobs behind it is first. A job that is no longer finite, or that died too often, fails alone, with
@@ -80,22 +92,29 @@ def run_jobs(
         on_done: called with each job that is done.
         on_failed: called with each job that failed alone, and why in one line.
         on_retry: called with a line for each job that is tried again.
+        on_refused: called with why no other job is started, while some are still at work.
 
     Returns:
         Id of each job that failed alone -> why.
 
     Raises:
-        ValueError: a job failed in another way; jobs that were at work are waited for first.
+        ValueError: a job failed in another way; jobs that wait in a queue are taken back, and those at work are waited
+            for first. Or there is no room for a job although none is at work.
     """
     queue = _Queue(jobs, done=done, chains=sum_longest_chains(jobs, seconds), retries=retries)
-    num_running, problem = 0, ""
+    num_running, problem, is_said = 0, "", False
     while num_running or not problem:
         ready = None if problem else queue.find_ready()
         if ready is not None and num_running < scheduler.num_slots:
-            queue.waiting.remove(ready)
-            scheduler.start(ready)
-            num_running += 1
-            continue
+            try:
+                scheduler.start(ready)
+            except NoRoomError as error:
+                if not num_running:
+                    raise ValueError(str(error)) from None
+            else:
+                queue.waiting.remove(ready)
+                num_running += 1
+                continue
         if not num_running:
             assert problem or not queue.waiting, "a job needs one that is not in the list"
             break
@@ -114,6 +133,11 @@ def run_jobs(
                 queue.failed[ended.job.id] = why = queue.explain(ended)
                 if on_failed is not None:
                     on_failed(ended.job, why)
+        if problem and not is_said:
+            is_said = True
+            num_running -= scheduler.cancel_waiting()
+            if num_running and on_refused is not None:
+                on_refused(f"{problem}; no other job is started, and {num_running} at work are waited for")
     if problem:
         raise ValueError(problem)
     return queue.failed
@@ -182,7 +206,8 @@ class LocalWorkers:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.cancel()
+        for pool in (*self._free, *(pool for _, pool in self._running.values())):
+            pool.shutdown()
 
     def start(self, job: Job) -> None:
         """Give the job to a free worker."""
@@ -194,10 +219,9 @@ class LocalWorkers:
         finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
         return [self._end(future) for future in finished]
 
-    def cancel(self) -> None:
-        """Wait for the workers, and end them."""
-        for pool in (*self._free, *(pool for _, pool in self._running.values())):
-            pool.shutdown()
+    def cancel_waiting(self) -> int:
+        """Return 0: each job that was started is at work."""
+        return 0
 
     def _end(self, future: Future[EndedJob]) -> EndedJob:
         job, pool = self._running.pop(future)
@@ -233,8 +257,9 @@ class ThisProcess:
         """Return the job that was started."""
         return [self._ended.pop()]
 
-    def cancel(self) -> None:
-        """Do nothing: no job is at work when this is called."""
+    def cancel_waiting(self) -> int:
+        """Return 0: no job waits here."""
+        return 0
 
 
 def _open_pool() -> ProcessPoolExecutor:

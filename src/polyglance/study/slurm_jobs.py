@@ -21,6 +21,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob, Ending
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
+from polyglance.study.schedulers import NoRoomError
 
 __all__ = ["SlurmJobs"]
 
@@ -31,7 +32,9 @@ _LOOK_S = 1.0
 _ASK_S = 10.0
 """Seconds between two questions to Slurm's controller."""
 _PATIENCE_S = 600.0
-"""Seconds for which a controller that does not answer is asked again."""
+"""Seconds for which a controller that does not answer is asked again while no job is in the queue."""
+_RETRY_S = 60.0
+"""Seconds after which a job that Slurm did not take is submitted again; also when another job has ended."""
 _LATE_S = 60.0
 """Seconds that a report may take to be seen on another machine (caches of NFS)."""
 _SAVE_S = 120
@@ -64,6 +67,18 @@ class _Submitted:
     reason: str = ""
 
 
+class _RefusalError(Exception):
+    """Slurm does not take a job.
+
+    Args:
+        is_silent: as its controller does not answer.
+    """
+
+    def __init__(self, message: str, *, is_silent: bool) -> None:
+        super().__init__(message)
+        self.is_silent = is_silent
+
+
 class SlurmJobs:
     """Jobs as batch jobs of Slurm. The study's folder has to be on a file system that all nodes see.
 
@@ -86,6 +101,8 @@ class SlurmJobs:
         self._running: list[_Submitted] = []
         self._done_here: list[EndedJob] = []
         self._asked_s = 0.0
+        self._refused_s: float | None = None
+        self._refusal = ""
         self._test()
         self._earlier = self._find_earlier()
 
@@ -93,8 +110,8 @@ class SlurmJobs:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        if kind is not None:
-            self.cancel()
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            self._cancel()
 
     @property
     def needs(self) -> JobNeeds:
@@ -112,7 +129,11 @@ class SlurmJobs:
             self._test()
 
     def start(self, job: Job) -> None:
-        """Submit a job, or take up the one that an earlier call has submitted."""
+        """Submit a job, or take up the one that an earlier call has submitted.
+
+        Raises:
+            NoRoomError: Slurm does not take the job now: at a limit of jobs, or as its controller does not answer.
+        """
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
             return
@@ -122,14 +143,17 @@ class SlurmJobs:
             comment = f"{self._study}:{job.fingerprint}"
             log = self._log_path(job, "%j").resolve()
             options = [f"--job-name={job.id}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
-            number = self._submit(options, self._make_script(job)).partition(";")[0].strip()
+            number = self._submit_when_there_is_room(options, self._make_script(job))
         self._running.append(_Submitted(job=job, number=number))
 
     def wait(self) -> list[EndedJob]:
-        """Wait until one job or more have ended, and return them."""
+        """Wait until one job or more have ended, and return them; none when it is time to submit again a job that Slurm
+        did not take."""
         if self._done_here:
             return [self._done_here.pop()]
         while True:
+            if self._refused_s is not None and time.monotonic() - self._refused_s > _RETRY_S:
+                return []
             if time.monotonic() - self._asked_s > _ASK_S:
                 self._ask()
             if ended := [(entry, end) for entry in self._running if (end := self._find_end(entry)) is not None]:
@@ -138,10 +162,19 @@ class SlurmJobs:
                 return [end for _, end in ended]
             time.sleep(_LOOK_S)
 
-    def cancel(self) -> None:
+    def cancel_waiting(self) -> int:
+        """Take back the jobs that Slurm has not begun, and return their number."""
+        self._cancel("--state=PENDING")
+        if self._running:
+            self._ask()
+        num_before = len(self._running)
+        self._running = [entry for entry in self._running if entry.state != "CANCELLED"]
+        return num_before - len(self._running)
+
+    def _cancel(self, *options: str) -> None:
         """End the jobs that are in the queue or at work. Those at work save their state first."""
         if numbers := [entry.number for entry in self._running]:
-            _call(["scancel", *numbers], check=False)
+            _call(["scancel", *options, *numbers], check=False)
 
     def _report_path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
@@ -154,7 +187,8 @@ class SlurmJobs:
         report = self._report_path(job).resolve()
         python = self._config.cluster.python or shlex.quote(sys.executable)
         words = [*map(str, named.values()), str(report)]
-        srun = "srun --wait=60 " if self._needs.nodes > 1 else ""
+        # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
+        srun = f"srun --wait=60 --cpus-per-task={self._needs.cpus} " if self._needs.nodes > 1 else ""
         command = f"{srun}{python} -m polyglance.study.batch_job {shlex.join(words)}"
         return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
 
@@ -171,8 +205,9 @@ class SlurmJobs:
             "time": minutes,
             "partition": cluster.partition or None,
             "account": cluster.account or None,
+            # Without a limit of ours it comes before the end that the partition sets.
             "signal": f"{'B:' if needs.nodes == 1 else ''}TERM@{_SAVE_S}"
-            if minutes is not None and minutes * 60 > 2 * _SAVE_S
+            if minutes is None or minutes * 60 > 2 * _SAVE_S
             else None,
         }
         given = [f"--{name}={value}" for name, value in values.items() if value is not None]
@@ -182,25 +217,60 @@ class SlurmJobs:
         """Ask Slurm whether it would take a job."""
         if self._needs.gpus % 1:
             raise ValueError(f"cluster.gpus is {self._needs.gpus:g}; Slurm gives whole GPUs")
-        self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+        try:
+            self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+        except _RefusalError as error:
+            raise ValueError(str(error)) from None
 
-    def _submit(self, options: Sequence[str], script: str) -> str:
+    def _submit_when_there_is_room(self, options: Sequence[str], script: str) -> str:
+        """Submit a job and return Slurm's id. If no job of this call is in the queue yet, wait for those of an earlier
+        one that fill it, or for a controller that does not answer.
+
+        Raises:
+            NoRoomError: as `start`.
+        """
         begun_s = time.monotonic()
         while True:
-            done = _call(["sbatch", *self._list_options(), *options], script)
-            if done.returncode == 0:
-                return done.stdout
-            lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
-            reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
-            is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
-            if not is_silent or not self._running or time.monotonic() - begun_s > _PATIENCE_S:
-                raise ValueError(f"Slurm takes no job: {reason}")
-            time.sleep(_ASK_S)
+            try:
+                number = self._submit(options, script).partition(";")[0].strip()
+            except _RefusalError as error:
+                is_patient = error.is_silent and time.monotonic() - begun_s < _PATIENCE_S
+                if not self._running and (is_patient or self._earlier):
+                    time.sleep(_ASK_S)
+                    if not error.is_silent:
+                        self._earlier = self._find_earlier()
+                    continue
+                if self._running and str(error) != self._refusal:
+                    print(f"{error}; it is asked again while jobs go on", file=sys.stderr, flush=True)
+                self._refused_s, self._refusal = time.monotonic(), str(error)
+                raise NoRoomError(str(error)) from None
+            self._refused_s = None
+            return number
+
+    def _submit(self, options: Sequence[str], script: str) -> str:
+        """Call sbatch and return its output.
+
+        Raises:
+            _RefusalError: Slurm does not take the job.
+        """
+        done = _call(["sbatch", *self._list_options(), *options], script)
+        if done.returncode == 0:
+            return done.stdout
+        lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
+        reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
+        is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
+        raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
 
     def _find_earlier(self) -> dict[str, str]:
-        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work."""
-        listed = _call(["squeue", "--me", "--noheader", "--format=%i %k"]).stdout
-        rows = [line.split() for line in listed.splitlines()]
+        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work.
+
+        Raises:
+            ValueError: Slurm does not say. Without its answer they would be submitted again.
+        """
+        listed = _call(["squeue", "--me", "--noheader", "--format=%i %k"])
+        if listed.returncode:
+            raise ValueError(f"squeue does not list the jobs of an earlier call: {_last_line(listed.stderr)}")
+        rows = [line.split() for line in listed.stdout.splitlines()]
         return {
             row[1].rpartition(":")[2]: row[0] for row in rows if len(row) == 2 and row[1].startswith(f"{self._study}:")
         }
@@ -228,7 +298,8 @@ class SlurmJobs:
     def _find_end(self, entry: _Submitted) -> EndedJob | None:
         """Return how a job has ended; None if it has not."""
         report = self._read_report(entry)
-        if report is not None and (report["ending"] != "stopped" or entry.gone_s is not None):
+        may_go_on = report is not None and report["ending"] in ("stopped", "died")  # Slurm may requeue it
+        if report is not None and (not may_go_on or entry.gone_s is not None):
             return EndedJob.of(entry.job, report)
         if entry.gone_s is None or (entry.state == "COMPLETED" and time.monotonic() - entry.gone_s < _LATE_S):
             return None

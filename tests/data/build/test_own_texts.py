@@ -1,6 +1,7 @@
 """Texts that are named after their language beside images, the words engine, and images held out for their captions."""
 
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,14 @@ from polyglance.data.annotate import AnnotateConfig
 from polyglance.data.build.build import build
 from polyglance.data.build.finish import OutputConfig
 from polyglance.data.build.match import MatchConfig
+from polyglance.data.build.parts import merge_drops
 from polyglance.data.build.recipe import Recipe
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_records
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.images import ImagesSource
 from polyglance.engines import EngineConfig, open_embedder
+from polyglance.engines.words import _direction
 from polyglance.records import Drops
 
 THINGS = ("a red bicycle leans against the wooden fence", "two horses drink water from a river", "the old clock tower")
@@ -84,7 +87,6 @@ def test_texts_are_as_near_as_the_words_that_they_share() -> None:
     assert vectors[0] @ vectors[1] > 0.5
     assert abs(vectors[0] @ vectors[2]) < 0.2
     assert abs(vectors[0] @ vectors[3]) < 0.2
-    assert vectors[3] @ vectors[4] == pytest.approx(1)  # nothing to tell them apart
     with pytest.raises(ValueError, match="reads no pixels: 1 images need captions"):
         engine.embed_images([b""])
 
@@ -120,6 +122,42 @@ def test_images_get_the_sentence_about_them_and_described_ones_are_held_out(tmp_
         (pair,) = (text for text in record.annotations if text.task == "translation")
         thing = next(thing for thing in THINGS if thing in english)
         assert pair.source == f"Here is {thing}."
+
+
+def test_images_match_only_sentences_with_a_content_word_of_theirs(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    for number, text in enumerate(("It is what it is.", "Un perro corre.")):  # no content word, none in common
+        (tmp_path / f"photos/{number}.en.txt").write_text(text)
+    (tmp_path / "photos/2.en.txt").unlink()
+    with (tmp_path / "en-uk.tsv").open("a", encoding="utf-8") as file:
+        file.write("What is this?\tЩо це?\nThis is not it.\tЦе не воно.\n")
+    built = build(made)
+    records = list(read_records(tmp_path / "out" / "train"))
+    pairs = [(one.key, text) for one in records for text in one.annotations if text.source is not None]
+    assert len(pairs) == 6
+    assert all(any(thing in text.source for thing in THINGS) for _, text in pairs if text.source)
+    drops = {reason: count for step in built.steps for reason, count in merge_drops([step.drops])}
+    assert drops["match: image without a content word in its English texts"] == 2
+    assert drops["match: sentence without a content word"] == 2
+    assert drops["uk: candidate that shares no content word with the image's texts"] == 3
+
+
+def test_images_without_any_english_text_are_refused_by_the_words_engine(tmp_path: Path) -> None:
+    made = recipe(tmp_path)
+    for path in (tmp_path / "photos").glob("*.en.txt"):
+        path.write_text("This is it.")
+    with pytest.raises(ValueError, match="none of the 9 images has an English text"):
+        build(made)
+    with pytest.raises(ValueError, match="compares English texts of the images, and they have none"):
+        replace(made, images=(ImagesSource(path=tmp_path / "photos"),))
+
+
+def test_directions_of_words_stay_and_need_bounded_memory() -> None:
+    row = open_embedder(EngineConfig(kind="words")).embed_texts(["bicycle"])[0]
+    places = np.flatnonzero(row)
+    assert places.tolist() == [51, 77, 175, 248, 293, 331, 386, 478, 559, 617, 676, 724, 795, 861, 913, 996]
+    assert np.sign(row[places]).tolist() == [-1, 1, 1, -1, -1, 1, 1, -1, -1, -1, 1, 1, -1, 1, -1, 1]
+    assert _direction.cache_info().maxsize is not None
 
 
 def test_captions_that_would_not_be_kept_cannot_hold_images_out(tmp_path: Path) -> None:
