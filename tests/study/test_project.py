@@ -225,3 +225,36 @@ def test_images_described_in_one_wanted_language_each_leave_none_for_training(
     error = capsys.readouterr().err
     assert "every image has captions in Ukrainian or Swahili, so none is left for training" in error
     assert error.count("\n") == 1
+
+
+def test_a_language_with_captions_for_few_images_still_needs_the_translator(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ("--captions", "en,de", "--want", "uk", "--images", "my photos", "--bitext", "en-uk.tsv")
+    german = "Das Bild zeigt eine Wand mit einer Zahl."
+    texts = {i: {"de": german if i == 1 else " \n", "uk": "На стіні висить малюнок птаха."} for i in range(3)}
+    put(there, texts)
+    start = ask(capsys, "init", "one", *words)
+    (line,) = (line for line in start["missing"] if line.startswith("[translate]"))
+    assert f"a.de.txt for nearly all: 1 of {NUM_IMAGES} have one" in line  # blank files are no captions
+    assert "[translate]" in Path("one/recipe.toml").read_text()
+    put(there, {i: {"de": german} for i in range(NUM_IMAGES - 2)})
+    start = ask(capsys, "init", "most", *words)
+    assert not [line for line in start["missing"] if line.startswith("[translate]")]
+    counts = f"of {NUM_IMAGES} images have captions of their own: German {NUM_IMAGES - 2}, Ukrainian 3"
+    assert f"[translate]: not needed; {counts}" in start["found"]
+
+
+def test_words_are_offered_only_where_images_have_english_texts(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ask(capsys, "init", "one", *WORDS, "news.en-sw.sw")
+    recipe = Path("one/recipe.toml").read_text()
+    assert 'kind = "words"' in recipe
+    assert "An image without an English text gets no sentence" in recipe
+    for number in range(NUM_IMAGES):
+        (there / "my photos" / f"{number}.txt").write_text("null\n")
+    start = ask(capsys, "init", "two", *WORDS, "news.en-sw.sw")
+    assert 'kind = "words"' not in Path("two/recipe.toml").read_text()
+    assert [line for line in start["missing"] if line.startswith("[match]")]
+    assert [line for line in start["found"] if "written as nan, null or none: 30" in line]

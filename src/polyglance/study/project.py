@@ -185,19 +185,30 @@ def _choose_engines(
         )
     else:
         engines["match"] = _name_engine(config.engines, "match", path, missing)
-    untold = [code for code in (*config.captions, *config.want) if not images.has_captions_in(code)]
-    if [code for code in untold if code != SOURCE_LANGUAGE]:
+    untold = [code for code in config.captions if not images.are_captioned_in(code) and code != SOURCE_LANGUAGE]
+    untold += [code for code in config.want if not images.has_captions_in(code)]
+    if untold:
         path = _find_checkpoint(config.engines, "translate", found)
         engines["translate"] = _name_engine(config.engines, "translate", path, missing)
         if path is None:
-            own = ", ".join(f"a.{code}.txt" for code in untold if code != SOURCE_LANGUAGE)
-            missing[-1] += f"; or put captions of your own beside some images ({own})"
+            missing[-1] += f"; or put captions of your own beside the images ({_describe_own(config, images, untold)})"
     else:
-        found.append("[translate]: not needed, there are captions in every language")
+        told = [code for code in (*config.captions, *config.want) if code != SOURCE_LANGUAGE]
+        counts = ", ".join(f"{language(code).name} {images.captions[code]:,}" for code in told)
+        found.append(f"[translate]: not needed; of {images.number:,} images have captions of their own: {counts}")
     if not images.text_language:
         path = _find_checkpoint(config.engines, "recaption", found)
         engines["recaption"] = _name_engine(config.engines, "recaption", path, missing)
     return engines
+
+
+def _describe_own(config: ProjectConfig, images: FoundImages, codes: Sequence[str]) -> str:
+    """Say how many images each language needs captions for, and how many have one."""
+    return ", ".join(
+        f"a.{code}.txt for {'nearly all' if code in config.captions else 'some'}: "
+        f"{images.captions.get(code, 0):,} of {images.number:,} have one"
+        for code in codes
+    )
 
 
 def _look_at_bitext(

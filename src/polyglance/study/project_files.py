@@ -20,6 +20,9 @@ BATCH_SIZE = 1024
 """Samples of an optimiser step of the real run, as in examples/paper.toml."""
 
 _TRIAL_SAMPLES = 10_000
+_MATCHED_BY_WORDS = """\
+# A sentence is matched only to images whose English captions share a word with it that carries content (not "the" or
+# "of"). An image without an English text gets no sentence. A checkpoint of CLIP looks at the images."""
 
 
 class BitextFile(NamedTuple):
@@ -127,7 +130,7 @@ engine = {_write_engine(project.engines["translate"])}
     if "match" in project.engines and project.bitext:
         by_words = project.engines["match"][0] == "words"
         parts.append(f"""
-# Sentences are matched to the images {"whose captions share their words" if by_words else "that show what they say"}.
+{_MATCHED_BY_WORDS if by_words else "# Sentences are matched to the images that show what they say."}
 [match]
 engine = {_write_engine(project.engines["match"])}
 [match.align]
