@@ -27,7 +27,7 @@ _ESCAPE_BEFORE_WORD = re.compile(r"(?<=[^\W\d_]|[.!?;,\s])\\[nrt](?=[a-z])")
 """An escape, or a part of a path or of a formula."""
 _WINDOWS_PATH = re.compile(r"\b[A-Za-z]:\\|(?<!\S)\\\\\w")
 _FORMULA = re.compile(
-    r"\$|\\(?:nabla|natural|near\w*|neq?|neg|ni|nmid|nolimits|nonumber|norm|not|notin|nu|newline|newcommand|noindent|"
+    r"\\(?:nabla|natural|near\w*|neq?|neg|ni|nmid|nolimits|nonumber|norm|not|notin|nu|newline|newcommand|noindent|"
     r"rangle|rbrace|rbrack|rceil|rfloor|rho|right\w*|rm|ref|root|tan|tanh|tau|tbinom|text\w*|tfrac|therefore|theta|"
     r"tilde|times|tiny|to|top|triangle\w*|frac|sqrt|sum|int|sin|cos|log|lim|left|cdot|alpha|beta|gamma|delta|pi|phi|"
     r"begin|end|leq?|geq?)(?![a-z])"
