@@ -56,7 +56,7 @@ _PLACEHOLDERS = _split_words(
 )
 """Words that people, and their programs, write where there is no text."""
 _WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil")
-"""Of these, words of other languages than English: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
+"""Some of these are words of other languages: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
 nothing only as programs write them, in capital letters."""
 _NAME = re.compile(r"(?=\S*[\d_])[A-Za-z0-9_.:#-]+")
 """A word of ASCII with a digit or an underscore in it."""
