@@ -27,7 +27,7 @@ _ESCAPE_BEFORE_WORD = re.compile(r"(?<=[^\W\d_]|[.!?;,\s])\\[nrt](?=[a-z])")
 """An escape, or a part of a path or of a formula."""
 _WINDOWS_PATH = re.compile(r"\b[A-Za-z]:\\|(?<!\S)\\\\\w")
 _FORMULA = re.compile(
-    r"\$|\\(?:nabla|natural|near\w*|neq?|neg|ni|nmid|nolimits|nonumber|norm|not|notin|nu|newline|newcommand|noindent|"
+    r"\\(?:nabla|natural|near\w*|neq?|neg|ni|nmid|nolimits|nonumber|norm|not|notin|nu|newline|newcommand|noindent|"
     r"rangle|rbrace|rbrack|rceil|rfloor|rho|right\w*|rm|ref|root|tan|tanh|tau|tbinom|text\w*|tfrac|therefore|theta|"
     r"tilde|times|tiny|to|top|triangle\w*|frac|sqrt|sum|int|sin|cos|log|lim|left|cdot|alpha|beta|gamma|delta|pi|phi|"
     r"begin|end|leq?|geq?)(?![a-z])"
@@ -56,7 +56,7 @@ _PLACEHOLDERS = _split_words(
 )
 """Words that people, and their programs, write where there is no text."""
 _WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil")
-"""Words among these that other languages have, too: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
+"""Some of these are words of other languages: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
 nothing only as programs write them, in capital letters."""
 _NAME = re.compile(r"(?=\S*[\d_])[A-Za-z0-9_.:#-]+")
 """A word of ASCII with a digit or an underscore in it."""
