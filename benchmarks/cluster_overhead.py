@@ -89,9 +89,8 @@ class _Nodes(RayNodes):
         super().__init__(Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp")))
 
     def __enter__(self) -> "_Nodes":
-        if problem := self.start_head():
+        if problem := self.start_head() or self.start_node():
             raise SystemExit(f"Ray cannot start a cluster on this machine: {problem}")
-        self.start_node()
         return self
 
     def __exit__(self, *error: object) -> None:

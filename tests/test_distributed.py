@@ -1,9 +1,11 @@
 """Division of a step over processes, and strategies that do not fit the processes."""
 
+from datetime import timedelta
+
 import pytest
 import torch
 
-from polyglance.distributed import Runtime, RuntimeConfig, join_processes
+from polyglance.distributed import Runtime, RuntimeConfig, join_for_messages, join_processes
 
 
 def test_every_micro_batch_of_a_step_is_computed_once() -> None:
@@ -38,3 +40,20 @@ def test_shards_are_held_by_the_processes_of_one_node(monkeypatch: pytest.Monkey
         RuntimeConfig(shard_size=3).choose_shard_size(16)
     with pytest.raises(ValueError, match="shard_size has no effect with strategy 'ddp'"):
         RuntimeConfig(strategy="ddp", shard_size=2)
+
+
+def test_shares_of_an_evaluation_are_waited_for_for_days(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that has measured its cells waits for one with more or larger ones, and the first one scores alone."""
+    timeouts = []
+
+    def note_timeout(*_: object, timeout: timedelta, **__: object) -> None:
+        timeouts.append(timeout)
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", note_timeout)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for joined in (join_for_messages(), join_processes(RuntimeConfig(strategy="ddp", device="cpu"))):
+        with pytest.raises(InterruptedError), joined:
+            pass
+    assert timeouts[0] >= timedelta(days=7)
+    assert timeouts[1] <= timedelta(hours=1)  # in training a process that hangs is noticed

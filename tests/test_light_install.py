@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import polyglance
 from polyglance.packages import EXTRAS
 
 _BLOCK = f"""
@@ -89,3 +90,13 @@ def test_help_shows_what_is_installed() -> None:
     shown = set(done.stdout.split())
     assert {"fit_law", "score", "load_config", "laws", "evaluate"} < shown
     assert not {"Polyglance", "load_captioner", "run_study", "engines"} & shown
+
+
+@pytest.mark.parametrize(("name", "extra"), [("laws", "parquet"), ("Table", "parquet"), ("train", "train")])
+def test_a_missing_module_names_the_smallest_extra(monkeypatch: pytest.MonkeyPatch, name: str, extra: str) -> None:
+    def fail(module: str) -> None:
+        raise ModuleNotFoundError(f"{module}: No module named 'pyarrow'", name="pyarrow")
+
+    monkeypatch.setattr(polyglance, "import_module", fail)
+    with pytest.raises(ModuleNotFoundError, match=rf"polyglance\.{name} needs pyarrow.*polyglance\[{extra}\]"):
+        polyglance.__getattr__(name)

@@ -110,7 +110,8 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         from polyglance.packages import describe_missing
 
-        message = describe_missing(error, f"{__name__}.{name}")
+        where = name if name in _PACKAGES else _WHERE[name]
+        message = describe_missing(error, f"{__name__}.{name}", light=where.startswith(_LIGHT))
         if message is None:
             raise
         raise ModuleNotFoundError(message, name=error.name) from None

@@ -34,8 +34,11 @@ __all__ = [
 T = TypeVar("T")
 Precision = Literal["fp32", "bf16", "fp16"]
 
-_TIMEOUT_S = 3600
-"""Longest wait for the other processes: the first one may be writing a checkpoint."""
+_TIMEOUT = timedelta(hours=1)
+"""Longest wait for the other processes of a run: the first one may be writing a checkpoint."""
+_MESSAGE_TIMEOUT = timedelta(days=30)
+"""Longest wait for processes that each do a share of an evaluation: shares differ by hours. torchrun ends the others
+when one dies, whatever they wait for."""
 _REPLICA_SHARE = 0.6
 """Largest share of a GPU's memory that a replica may take before the model is sharded; the rest is for activations."""
 
@@ -201,6 +204,16 @@ class Runtime:
         dist.all_gather_object(values, value, group=self.group)
         return values
 
+    def gather_in_main(self, value: Any) -> list[Any]:
+        """Return the values of all processes, in order of rank, in the first process; nothing in the others."""
+        if self.world_size == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world_size if self.is_main else []
+        dist.gather_object(value, values if self.is_main else None, group=self.group, group_dst=0)
+        return values
+
     def from_main(self, value: Any) -> Any:
         """Return the first process's value, in every process."""
         return self.gather(value)[0]
@@ -271,7 +284,7 @@ def join_for_messages() -> Iterator["Runtime"]:
     if count_launched() == 1:
         yield Runtime.single()
         return
-    with join_processes(RuntimeConfig(strategy="ddp", device="cpu")) as runtime:
+    with join_processes(RuntimeConfig(strategy="ddp", device="cpu"), timeout=_MESSAGE_TIMEOUT) as runtime:
         yield runtime
 
 
@@ -281,11 +294,14 @@ def is_main_process() -> bool:
 
 
 @contextmanager
-def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> Iterator[Runtime]:
+def join_processes(
+    config: RuntimeConfig, *, num_bytes_per_replica: int = 0, timeout: timedelta = _TIMEOUT
+) -> Iterator[Runtime]:
     """Join the processes that torchrun has started, if it has, for the length of the block.
 
     Args:
         num_bytes_per_replica: memory of an undivided model in training, for `strategy = "auto"`.
+        timeout: longest wait for the other processes, after which this one fails.
 
     Raises:
         ValueError: a strategy that does not fit the number of processes, or no GPU although one is asked for.
@@ -304,7 +320,7 @@ def join_processes(config: RuntimeConfig, *, num_bytes_per_replica: int = 0) -> 
         raise ValueError("reduce_dtype 'bf16' with ddp is for GPUs: torch sends gradients of replicas so by nccl alone")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if is_first := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timedelta(seconds=_TIMEOUT_S), **_find_new_store())
+        dist.init_process_group(backend, timeout=timeout, **_find_new_store())
     try:
         shape: tuple[int, ...] = (world_size,)
         if strategy == "fsdp" and (shard_size := config.choose_shard_size(world_size)) < world_size:

@@ -39,15 +39,15 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
 """Top-level module -> extra of pyproject.toml. `train` installs what the others here install as well."""
 
 
-def describe_missing(error: ModuleNotFoundError, verb: str) -> str | None:
+def describe_missing(error: ModuleNotFoundError, verb: str, *, light: bool = False) -> str | None:
     """Return the message for a module that an extra would install; None for other modules.
 
     Args:
-        verb: words of the verb that needed it: `study run`.
+        verb: words of the verb that needed it (`study run`), or the name of a module or function (`polyglance.laws`).
+        light: it needs no other package that an extra installs.
     """
     module = (error.name or "").partition(".")[0]
     if module not in EXTRAS:
         return None
-    needs_all = not verb.startswith(("law", "score", "results"))
-    extra = "train" if needs_all else EXTRAS[module]
+    extra = EXTRAS[module] if light or verb.startswith(("law", "score", "results")) else "train"
     return f"{verb} needs {module}, which is not installed here: pip install 'polyglance[{extra}]'"

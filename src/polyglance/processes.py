@@ -12,14 +12,26 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext
+from pathlib import Path
 
-__all__ = ["end_with_parent", "num_cores", "open_worker_context", "refuse_in_imported_script", "run_program"]
+__all__ = [
+    "FinishedProgram",
+    "end_with_parent",
+    "num_cores",
+    "open_worker_context",
+    "refuse_in_imported_script",
+    "run_program",
+]
 
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
+_Identity = tuple[int, str]
+"""Number of a process, and time of its start: numbers are used again (`man 5 proc_pid_stat`)."""
 
 
 def num_cores() -> int:
@@ -52,37 +64,118 @@ def end_with_parent() -> None:
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
-def run_program(
-    command: Sequence[str], *, should_stop: Callable[[], bool] = lambda: False, keep_open: Sequence[int] = ()
-) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end; keep its standard error and drop its standard output.
+@dataclass(frozen=True, kw_only=True)
+class FinishedProgram:
+    """A program that has ended."""
 
-    On Linux the program is sent SIGTERM if this process ends first.
+    code: int
+    """Exit code; -N if signal N has killed it."""
+    stderr: str
+    """Text of its standard error, without that of earlier programs in the same file."""
+    was_asked: bool
+    """It was asked to stop."""
+
+
+def run_program(
+    command: Sequence[str],
+    log: Path,
+    *,
+    environment: Mapping[str, str] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
+    keep_open: Sequence[int] = (),
+    grace_s: float = 10.0,
+) -> FinishedProgram:
+    """Run a program to its end; append its standard error to a file and drop its standard output.
+
+    On Linux the program is sent SIGTERM if this process ends first. An exception here (Ctrl-C) ends the program too,
+    and all processes that it has started: it is sent SIGTERM and has `grace_s` to end; a second exception, or the end
+    of that time, kills what is left.
 
     Args:
+        log: file for its standard error, which is there while the program runs.
+        environment: variables that it has besides those of this process.
         should_stop: asked each second; the program is then sent SIGTERM once, and waited for.
         keep_open: file descriptors that the program inherits.
+        grace_s: seconds between SIGTERM and SIGKILL after an exception.
     """
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        pass_fds=keep_open,
-        preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
-    ) as process:
-        is_asked = False
-        while True:
-            try:
-                _, stderr = process.communicate(timeout=1.0)
-                return subprocess.CompletedProcess(command, process.returncode, None, stderr)
-            except subprocess.TimeoutExpired:
-                if not is_asked and should_stop():
-                    process.terminate()
-                    is_asked = True
-            except BaseException:
-                process.kill()
-                raise
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            stderr=file,
+            env={**os.environ, **(environment or {})},
+            pass_fds=keep_open,
+            start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which then ends the program
+            preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
+        ) as process,
+    ):
+        begin = file.tell()
+        try:
+            was_asked = _wait_for(process, should_stop)
+        except BaseException:
+            _end_program(process, grace_s)
+            raise
+    with log.open("rb") as written:
+        written.seek(begin)
+        stderr = written.read().decode(errors="replace")
+    return FinishedProgram(code=process.returncode, stderr=stderr, was_asked=was_asked)
+
+
+def _wait_for(process: subprocess.Popen[bytes], should_stop: Callable[[], bool]) -> bool:
+    """Wait for the end of a program, and return whether it was asked to stop."""
+    was_asked = False
+    while True:
+        try:
+            process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            if not was_asked and should_stop():
+                process.terminate()
+                was_asked = True
+            continue
+        # The signal that `should_stop` tells of may have come to the program too, and ended it.
+        return was_asked or should_stop()
+
+
+def _end_program(process: subprocess.Popen[bytes], grace_s: float) -> None:
+    """End a program and all processes that it has started. Those of torchrun are in process groups of their own."""
+    started = _list_descendants(process.pid)
+    try:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            print("polyglance: waits until the program has ended; Ctrl-C again kills it", file=sys.stderr, flush=True)
+            process.wait(grace_s)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        started |= _list_descendants(process.pid)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        for number, _ in started & _list_processes().keys():
+            with suppress(ProcessLookupError):
+                os.kill(number, signal.SIGKILL)
+
+
+def _list_descendants(number: int) -> set[_Identity]:
+    """Return the processes that a process has started, and those that they have started; empty if not on Linux."""
+    parents = _list_processes()
+    found: set[_Identity] = set()
+    wanted = {number}
+    while more := {identity for identity, parent in parents.items() if parent in wanted} - found:
+        found |= more
+        wanted |= {child for child, _ in more}
+    return found
+
+
+def _list_processes() -> dict[_Identity, int]:
+    """Return all processes of this machine, each with its parent's number; empty if not on Linux."""
+    parents: dict[_Identity, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            fields = path.read_text(errors="replace").rpartition(")")[2].split()
+            parents[int(path.parent.name), fields[19]] = int(fields[1])
+    return parents
 
 
 def _exit_after_parent() -> None:

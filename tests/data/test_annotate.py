@@ -4,16 +4,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.data.annotate import AnnotateConfig, Description, MatchedPair, make_annotations
-from polyglance.records import Annotation
+from polyglance.records import Annotation, Drops
 
 THREE = "A dog runs on the beach. It is brown. The NASA logo is red."
 DREI = "Ein Hund läuft am Strand. Er ist braun. Das NASA-Logo ist rot."
 
 
 def made(
-    descriptions: list[Description], pairs: list[MatchedPair], config: AnnotateConfig | None = None, seed: int = 0
+    descriptions: list[Description],
+    pairs: list[MatchedPair],
+    config: AnnotateConfig | None = None,
+    seed: int = 0,
+    drops: Drops | None = None,
 ) -> tuple[Annotation, ...]:
-    return make_annotations("key", descriptions, pairs, config=config or AnnotateConfig(), seed=seed)
+    drops = Drops() if drops is None else drops
+    return make_annotations("key", descriptions, pairs, config=config or AnnotateConfig(), seed=seed, drops=drops)
 
 
 def described(text: str = THREE, **translations: str) -> Description:
@@ -74,10 +79,20 @@ def test_bitext_pairs_and_paragraphs() -> None:
     assert chinese[-1].score == 0.1  # a paragraph is as good as its worst sentence
 
 
-def test_short_and_badly_matched_pairs_are_left_out() -> None:
+def test_short_and_badly_matched_pairs_are_left_out_and_counted() -> None:
     short = MatchedPair(language="fr", source="Too short, that is it.", target="Court.", origin="web", score=0.9)
     config = AnnotateConfig(min_score=0.2)
-    assert made([], [short, pair(1, score=0.19)], config) == ()
+    drops = Drops()
+    assert made([], [short, pair(1, score=0.19)], config, drops=drops) == ()
+    assert {str(text.cell) for text in made([described("A dog.", de="Ein Hund.")], [], config, drops=drops)} == {
+        "caption-en",
+        "caption-de",
+    }
+    assert drops.counts == {
+        "text: fr: pair with an English side shorter than min_source_characters": 1,
+        "text: fr: pair with a score below min_score": 1,
+        "text: de: translation of a text shorter than min_source_characters": 1,
+    }
 
 
 @given(st.integers(0, 50), st.integers(0, 3), st.integers(0, 6))

@@ -3,11 +3,15 @@
 import base64
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from row_cases import CSV, DE, EN, ENGLISH, PICTURES, THREE, Cases, beside, coco, lines, pictures, tar, write
+
+from polyglance.data.cleaning import without_invisible
+from polyglance.data.columns import find_placeholder
 
 CASES = Cases()
 case = CASES.add
@@ -94,7 +98,7 @@ def tags(tmp: Path) -> dict[str, object]:
         ("DSC_0042", "the name of a file"),
         ("image", "a word that stands for no text (image, untitled)"),
         ("[deleted]", "a word that stands for no text (image, untitled)"),
-        ("#REF!", "a word that stands for no text (image, untitled)"),
+        ("#REF!", "empty, written as nan, null or none"),
         ("None", "empty, written as nan, null or none"),
         ("0.5 0.2 1", "no letter in it"),
         ("???", "no letter in it"),
@@ -103,6 +107,9 @@ def tags(tmp: Path) -> dict[str, object]:
         ("{'score': 0.5, 'labels': ['dog']}", "an object of a program, written as text"),
         ("a dog runs.\\nIt barks.", "escapes of a program, written out (\\n, \\u00e9)"),
         ("a caf\\u00e9 in town", "escapes of a program, written out (\\n, \\u00e9)"),
+        ("a dog\\non the grass", "escapes of a program, written out (\\n, \\u00e9)"),
+        ("['It's a dog', 'two cats']", "an object of a program, written as text"),
+        ("['It''s']", "an object of a program, written as text"),
         ("a%20dog%20runs", "encoded as an address (%20)"),
     ],
 )
@@ -114,12 +121,33 @@ def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason:
 
 
 @pytest.mark.parametrize(
-    "text", ["100 % cotton", "AT&T tower", "a < b", "a 7up", "Mr. Smith (left)", "C:\\new", "It's b'day", "{sic} a dog"]
+    "text",
+    [
+        *("100 % cotton", "AT&T tower", "a < b", "a 7up", "Mr. Smith (left)", "C:\\new", "It's b'day", "{sic} a dog"),
+        *("the file logo.png", "A man holds a sign that reads holiday.jpg", "y = \\tan x", "an angle \\theta"),
+        *("the folder C:\\new pictures", "see \\\\host\\name of it", "<<Bonjour>> dit il", "if x<y and y>z"),
+        *("b'day cake for a boy's party", "b'day cake for a boy's party'", "the gradient \\nabla f"),
+    ],
 )
 def test_a_text_that_looks_a_little_like_it_is_kept(tmp_path: Path, text: str) -> None:
     cases = Cases()
     cases.add({**ENGLISH, "0.png": {"en": [text]}})(lambda tmp: table(tmp, english(text)))
     cases.check("<lambda>", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "reason"),
+    [
+        ("es", "Todo", ""),
+        ("nl", "nat", ""),
+        ("es", "TODO", "a word that stands for no text (image, untitled)"),
+        ("en", "todo", "a word that stands for no text (image, untitled)"),
+        ("nl", "NaT", "empty, written as nan, null or none"),
+        ("de", "nan", "empty, written as nan, null or none"),
+    ],
+)
+def test_words_of_a_language_stand_for_nothing_only_as_programs_write_them(code: str, text: str, reason: str) -> None:
+    assert find_placeholder(text, code) == reason
 
 
 @case(ENGLISH)
@@ -273,3 +301,21 @@ def a_tar_with_names_in_two_ways(tmp: Path) -> dict[str, object]:
 @pytest.mark.parametrize("name", CASES)
 def test_an_oddity_is_read_as_it_is_meant_or_counted_or_refused(tmp_path: Path, name: str) -> None:
     CASES.check(name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("script", "text", "cleaned"),
+    [
+        ("Thaa", "\u078b\u200f \u078b", None),  # Thaana and N'Ko are written from right to left
+        ("Nkoo", "\u07d3\u200e1", None),
+        ("Java", "\ua98f\u200b\ua98f", None),  # Javanese has no spaces
+        ("Latn", "the word \u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645", None),  # Persian inside English
+        ("Latn", "a\u200cb \u200d\u200ec\u200bd", "ab cd"),
+        ("Thai", "\u0e01\u200b\u0e02\u200d", None),
+    ],
+)
+def test_only_what_a_script_does_without_is_removed(
+    monkeypatch: pytest.MonkeyPatch, script: str, text: str, cleaned: str | None
+) -> None:
+    monkeypatch.setattr("polyglance.data.cleaning.language", lambda code: SimpleNamespace(script=script))
+    assert without_invisible(text, "own") == (text if cleaned is None else cleaned)

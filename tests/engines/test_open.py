@@ -40,7 +40,8 @@ OPEN = {
     ],
 )
 def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> None:
-    where: dict[str, Any] = {"url": "http://localhost/v1", "model": "m"} if kind == "endpoint" else {"path": Path("x")}
+    needed: dict[str, dict[str, Any]] = {"endpoint": {"url": "http://localhost/v1", "model": "m"}, "world": {}}
+    where = needed.get(kind, {"path": Path("x")})
     with pytest.raises(ValueError, match=message):
         OPEN[role](EngineConfig(kind=kind, **where))
 
@@ -52,6 +53,9 @@ def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> 
         ({"kind": "endpoint", "url": "http://localhost/v1"}, "an endpoint needs url .* and model"),
         ({"kind": "endpoint", "url": "localhost:8000", "model": "m"}, "an endpoint needs url"),
         ({"kind": "nllb", "path": "x", "dtype": "int8"}, "int8 is for ctranslate2; nllb runs in"),
+        ({"kind": "words", "path": "x"}, "path is a setting of .*clip.* only; words has none"),
+        ({"kind": "world", "device": "cuda"}, "device is a setting of .* only; world has none"),
+        ({"kind": "words", "dtype": "bfloat16"}, "dtype is a setting of .* only; words has none"),
         ({"kind": "world", "batch_size": 0}, "batch_size is 0; expected at least 1"),
         ({"kind": "world", "timeout_s": 0}, "timeout_s is 0"),
         ({"kind": "nlb", "path": "x"}, "kind: 'nlb' is not a choice; did you mean 'nllb'"),

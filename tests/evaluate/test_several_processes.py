@@ -2,7 +2,10 @@
 
 import json
 import shutil
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import launched
 import pytest
@@ -11,6 +14,11 @@ from tests.train.runs import call_torchrun
 
 from polyglance.cli import main
 from polyglance.data.shard import read_annotations
+from polyglance.distributed import Runtime
+from polyglance.model import caption_files
+from polyglance.model.caption_files import CaptionRequest
+from polyglance.model.config import GenerateConfig
+from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +75,35 @@ def test_worker_processes_caption_as_one_does(inputs: Path, alone: Path, capsys:
     shown = capsys.readouterr()
     assert [json.loads(line) for line in shown.out.splitlines()] == lines[:10]
     assert "images: 9/9, " in shown.err
+
+
+@pytest.mark.parametrize("is_launched", [False, True])
+def test_captions_come_as_they_are_made(is_launched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made before a process dies is not lost, under torchrun neither; nor where a file is given twice."""
+    captioned: list[str] = []
+
+    class Request(CaptionRequest):
+        def load(self) -> Any:
+            return None
+
+        def caption(self, captioner: Any, files: Sequence[str]) -> list[Generated]:
+            captioned.extend(files)
+            return [Generated(image=name, language=code) for name in files for code in self.languages]
+
+    if is_launched:
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setattr(caption_files, "join_for_messages", lambda: nullcontext(Runtime.single()))
+    request = Request(model=Path("model"), languages=("fr", "zh"), config=GenerateConfig(batch_size=1))
+    size = IMAGES_PER_BATCH_SIZE
+    names = [f"{number}.png" for number in range(3 * size)]
+    for given in (names, [*names, names[0]]):
+        captioned.clear()
+        results = caption_files.caption_files(given, request)
+        next(results)
+        assert captioned == names[:size]
+        made = [(result.image, result.language) for result in results]
+        assert made == [(name, code) for name in given for code in ("fr", "zh")][1:]
+        assert captioned == names
 
 
 def test_mistakes_are_one_line(

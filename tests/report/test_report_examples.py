@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from synthetic_study import TEXTS, grid, write_study
 
 from polyglance.data.shard import ShardWriter
 from polyglance.records import ImageRecord, annotations_from_texts
-from polyglance.report.examples import MAX_SIDE_PX, make_galleries, mark_words
+from polyglance.report.examples import MAX_SIDE_PX, CaptionLine, make_galleries, mark_words
 from polyglance.report.folder import read_study
+from polyglance.report.opening import make_opening
 
 
 def encoded(image: Image.Image, kind: str) -> bytes:
@@ -95,3 +97,29 @@ def test_wrong_words_are_marked_and_no_letter_is_lost(caption: str, reference: s
 def test_any_text_stays_whole_when_it_is_marked(caption: str, reference: str, code: str) -> None:
     assert "".join(piece.text for piece in mark_words(caption, reference, code)) == caption
     assert not any(piece.is_wrong for piece in mark_words(caption, caption, code))
+
+
+@pytest.mark.parametrize(
+    ("captions", "chosen"),
+    [
+        (("", "un chat noir dort"), "un chat noir dort"),
+        (("un", "un chat noir dort"), "un chat noir dort"),  # nothing in it is wrong, and nearly all is missing
+        (("", "un"), None),
+        (("un chat noir dort", "un chat blanc dort"), "un chat blanc dort"),
+    ],
+)
+def test_what_is_missing_is_wrong_too(tmp_path: Path, captions: tuple[str, ...], chosen: str | None) -> None:
+    """A page opens with a caption that is nearly right, not with an empty one."""
+    write_study(tmp_path, grid(seeds=1)[:1])
+    study = read_study(tmp_path)
+    (gallery,) = make_galleries(study, study.runs, [])
+    lines = tuple(
+        CaptionLine(
+            language="fr", plain="tout faux", prefix="Image :", continuation=text, reference="Image :un chat blanc dort"
+        )
+        for text in captions
+    )
+    examples = (replace(gallery.examples[0], image_uri="data:,", lines=lines),)
+    opening = make_opening(study, "UC_prefix", [replace(gallery, examples=examples)])
+    assert (None if opening.line is None else opening.line.continuation) == chosen
+    assert [line.num_wrong > 0 for line in lines] == [text != "un chat blanc dort" for text in captions]

@@ -53,11 +53,12 @@ class RayNodes:
         self.head = set(self._processes())
         return problem
 
-    def start_node(self) -> None:
-        """Start the second node."""
+    def start_node(self) -> str:
+        """Start the second node; return why it cannot be started, or an empty text."""
         before = set(self._processes())
-        assert not self._start([f"--address=127.0.0.1:{self.port}"])
+        problem = self._start([f"--address=127.0.0.1:{self.port}"])
         self.node = set(self._processes()) - before
+        return problem
 
     def kill_node(self) -> None:
         """Kill the second node with the workers on it, as a loss of power would."""

@@ -203,3 +203,25 @@ def test_extras_are_those_of_the_package() -> None:
 
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
     assert set(EXTRA_MODULES) == set(project["optional-dependencies"]) - {"dev", "docs"}
+
+
+def put(folder: Path, texts: dict[int, dict[str, str]]) -> None:
+    """Write texts beside images: number of the image -> language -> text."""
+    for number, by_code in texts.items():
+        for code, text in by_code.items():
+            (folder / "my photos" / f"{number}.{code}.txt").write_text(text, encoding="utf-8")
+
+
+def test_images_described_in_one_wanted_language_each_leave_none_for_training(
+    there: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ukrainian, swahili = "На стіні висить малюнок птаха.", "Ukuta una picha ya ndege juu yake."
+    put(there, {i: {"uk": ukrainian} if i % 2 else {"sw": swahili} for i in range(NUM_IMAGES - 1)})
+    found = "\n".join(ask(capsys, "init", "mine", *WORDS, "news.en-sw.sw")["found"])
+    assert "for measuring: 29 images with captions in Ukrainian, Swahili; 1 are left for training" in found
+    put(there, {NUM_IMAGES - 1: {"uk": ukrainian}})
+    with pytest.raises(SystemExit):
+        main(["init", "other", *WORDS, "news.en-sw.sw"])
+    error = capsys.readouterr().err
+    assert "every image has captions in Ukrainian or Swahili, so none is left for training" in error
+    assert error.count("\n") == 1

@@ -1,5 +1,6 @@
 """A study of models that start from checkpoints with two tokenizers; each run is trained by two processes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.run_records import read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study
+from polyglance.study.job_configs import make_run_config
+from polyglance.study.jobs import list_runs
 from tests.train.runs import write_tokenizer
 
 STUDY = """
@@ -75,6 +78,14 @@ def test_a_published_size_from_checkpoint_to_table(config: StudyConfig) -> None:
     assert pytest.approx(plan.runs[0].compute_gmac) == row.C
     assert row.SC != row.T
     assert (config.out / "report" / "index.html").exists()
+
+
+def test_checkpoints_can_be_written_in_the_background(config: StudyConfig) -> None:
+    (job,) = list_runs(config)
+    assert make_run_config(config, job, config.out).save_in_background is None
+    background = replace(config, save_in_background=True)
+    assert make_run_config(background, job, config.out).save_in_background is True
+    assert list_runs(background)[0].fingerprint == job.fingerprint  # what is written is the same
 
 
 def test_a_missing_checkpoint_is_one_line(config: StudyConfig, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The live page over HTTP, asked by a real client: fixed routes, strict headers, the token, mistakes in one line."""
 
+import html
 import http.client
 import json
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -120,7 +122,35 @@ def test_the_token_is_asked_for(tmp_path: Path, options: dict[str, object]) -> N
         status, headers, _ = ask(server, f"/?token={token}")
         assert status == 200
         assert headers["Set-Cookie"] == f"{server.cookie}={token}; Path=/; HttpOnly; SameSite=Strict"
-        assert ask(server, Cookie=headers["Set-Cookie"].partition(";")[0], Host="any.example")[0] == 200
+        own = headers["Set-Cookie"].partition(";")[0]
+        assert ask(server, Cookie=own, Host="any.example")[0] == 200
+        for others in ('prefs={"a":1,"b":2}', "a@b=1", "x", f"{server.cookie}=old", 'q="a', "=", "é=é"):
+            assert ask(server, Cookie=f"{others}; {own}")[0] == 200, others
+            assert ask(server, Cookie=f"{own};{others}")[0] == 200, others
+
+
+@pytest.mark.parametrize("error", [ValueError("runs.csv: no\ntable"), OSError(5, "Input/output error", "runs.csv")])
+def test_a_study_that_cannot_be_read_is_said_on_the_page(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: str) -> tuple[str, bytes]:
+        raise error
+
+    with serving(load_study(tmp_path)) as server:
+        answer, answers = server.answer, list[str]()
+        monkeypatch.setattr(server, "answer", fail)
+        status, _, text = ask(server)
+        assert (status, text.count("\n")) == (503, 1)
+        assert "runs.csv" in text
+
+        def answer_once(route: str) -> tuple[str, bytes]:
+            answers.append(route)
+            return answer(route) if len(answers) == 1 else fail(route)
+
+        monkeypatch.setattr(server, "answer", answer_once)
+        document = open_page(server.address, tmp_path / "profile", "--virtual-time-budget=12000")
+    assert len(answers) > 1
+    assert f"The server says: {text.strip()}" in html.unescape(document)
 
 
 def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +180,10 @@ def test_mistakes_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
 
 def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "polyglance", "study", "serve", str(write_config(tmp_path)), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    heeds_interrupts = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores them
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_interrupts
+    )
     assert process.stdout is not None
     port = int(process.stdout.readline().rstrip("/\n").rpartition(":")[2])
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

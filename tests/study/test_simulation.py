@@ -209,3 +209,59 @@ def test_micro_studies_have_no_cluster(tmp_path: Path, capsys: pytest.CaptureFix
         main(["study", "plan", str(write_config(tmp_path)), "--cluster", "8xH100"])
     assert "--cluster is for studies of published sizes" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_workers_without_effect_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    micro = str(write_config(tmp_path))
+    for command, message in (
+        (["plan", str(PAPER), "--workers", "7"], "--workers has no effect on published sizes"),
+        (["plan", str(PAPER), "--workers", "7", "--cluster", "8xH100"], "--workers has no effect on published sizes"),
+        (["run", str(PAPER), "--workers", "7", "--dry-run"], "--workers has no effect on published sizes"),
+        (["run", str(PAPER), "--workers", "7"], "--workers has no effect on published sizes"),
+        (["run", micro, "--dry-run", "--on", "nowhere"], "--on has no effect with --dry-run"),
+        (["run", micro, "--dry-run", "--on", "slurm"], "--on has no effect with --dry-run"),
+        (["run", micro, "--workers", "0"], "--workers is 0; expected 1 or more"),
+        (["plan", micro, "--workers", "0"], "--workers is 0; expected 1 or more"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(["study", *command, "--set", f"out={tmp_path / 'out'}"])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2, command
+        assert message in error
+        assert error.count("\n") == 1
+    assert not list(tmp_path.glob("out/data"))
+
+
+def test_a_checkpoint_holds_what_is_trained_and_is_written_through_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A parameter and two moments in float32, each 100 steps; gemma-3.5b has 1,097,649,690 that are trained."""
+    one = ["families.0.samples=[1]", "families.1.samples=[1_024_000]", "seeds=[0,1]", "save_every_steps=100"]
+    settings_ = [word for setting in one for word in ("--set", setting)]
+
+    def checkpoint_s(*options: str) -> float:
+        cluster = plan(tmp_path, capsys, *settings_, "--cluster", "16xH100", *options)["cluster"]
+        return float(cluster["checkpoint_gpu_hours"]) * 3600 / 8
+
+    alone_s = 2 * 10 * 12 * 1_097_649_690 / 5e9  # two runs, a link of 5 GB/s each
+    assert checkpoint_s("--store-gb-s", "1000") == pytest.approx(alone_s)
+    assert checkpoint_s("--store-gb-s", "5") > 1.5 * alone_s  # both write at the same time
+    assert checkpoint_s("--set", "save_in_background=true") == 0
+
+
+def test_checkpoints_share_the_store() -> None:
+    two = [job(name, 10, save_s=3.0, save_bytes=30.0) for name in "ab"]
+    assert run_simulation(two, places=2, store_bytes_per_s=20.0).wall_s == 23
+    assert run_simulation(two, places=2, store_bytes_per_s=10.0).wall_s == 26
+
+
+def test_the_longest_chain_is_named_by_its_first_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A trunk and a run that branches off it: together as long as that run from the start."""
+    trunk = ("--set", "families.1.schedule='trunk'", "--set", "families.1.optim.cooldown_share=0.2")
+    warm = ("--set", "families.1.optim.warmup_steps=100")
+    small = ("--set", "families.0.samples=[1024]")
+    cluster = plan(tmp_path, capsys, "--cluster", "512xH100", *trunk, *warm, *small)["cluster"]
+    (limit,) = [one for one in cluster["limits"] if "longest" in one]
+    assert limit.startswith("the longest chain of jobs that need each other: trunk-gemma-3.5b-s")
+    hours = float(limit.partition(" takes ")[2].partition(" hours")[0])
+    assert hours == pytest.approx(max(cluster["end_hours"].values()), abs=1)

@@ -14,6 +14,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
+from polyglance.settings import UnusedSettingError
 from polyglance.study.serve_config import ServeConfig
 from polyglance.study.simulation_config import SimulatedClusterConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
@@ -33,7 +34,7 @@ def plan(
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
-        workers: Jobs at the same time; as many as there are cores if not given.
+        workers: Micro models: jobs at the same time; as many as there are cores if not given.
         json: Print the result as JSON.
     """
     from polyglance.study import plan_study
@@ -49,19 +50,22 @@ def run(
     dry_run: bool = False,
     json: bool = False,
 ) -> None:
-    """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that are
-    no longer finite are left out, with exit code 3.
+    """Make data, runs, laws and report. Can be killed and run again: it continues where it was stopped. Runs that fail
+    (no longer finite, or killed more often than they are tried again) are left out, with exit code 3.
 
     Args:
         config: The study's TOML file.
         set_: Override a setting of the file.
         on: Place of the jobs: local, ray (the cluster of this machine, or that of RAY_ADDRESS), ray://HOST:PORT or
             slurm; [cluster] in the file says what each job asks for.
-        workers: Jobs at the same time. If not given, as many as there are cores, or as the cluster has room for.
+        workers: Jobs at the same time. If not given, as many as there are cores, or as the cluster has room for. Local
+            runs of published sizes take the whole machine, one after the other.
         dry_run: Print the plan, as `study plan` does, and make nothing.
         json: Print the result as JSON.
     """
     if dry_run:
+        if on != "local":
+            raise UnusedSettingError("`on` has no effect with `dry_run`: the plan is that of one machine")
         plan(config, SimulatedClusterConfig(), set_, workers, json)
         return
     from polyglance.study import run_study

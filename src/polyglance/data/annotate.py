@@ -11,11 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from polyglance.data.sentences import join_sentences, split_sentences
+from polyglance.data.sources.raw_images import TEXT_DROPPED
 from polyglance.language_tags import find_codes
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.records import Annotation, Style
+from polyglance.records import Annotation, Drops, Style
 
 __all__ = ["AnnotateConfig", "Description", "MatchedPair", "make_annotations"]
+
+_SHORT = "shorter than min_source_characters"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,18 +77,24 @@ def make_annotations(
     *,
     config: AnnotateConfig,
     seed: int,
+    drops: Drops,
 ) -> tuple[Annotation, ...]:
-    """Make the annotations of one image, without duplicates."""
+    """Make the annotations of one image, without duplicates.
+
+    Args:
+        drops: gets the pairs and translations that are left out.
+    """
     random = np.random.default_rng([seed, *hashlib.sha256(key.encode()).digest()[:8]])
     annotations: dict[Annotation, None] = {}
     for description in descriptions:
-        annotations |= dict.fromkeys(_annotate_description(description, config, random))
-    annotations |= dict.fromkeys(_annotate_pairs(pairs, config, random))
+        annotations |= dict.fromkeys(_annotate_description(key, description, config, random, drops))
+    good = [pair for pair in pairs if _is_good(key, pair, config, drops)]
+    annotations |= dict.fromkeys(_annotate_pairs(good, config, random))
     return tuple(annotations)
 
 
 def _annotate_description(
-    description: Description, config: AnnotateConfig, random: np.random.Generator
+    key: str, description: Description, config: AnnotateConfig, random: np.random.Generator, drops: Drops
 ) -> list[Annotation]:
     annotations = []
     if SOURCE_LANGUAGE in config.captions:
@@ -95,6 +104,7 @@ def _annotate_description(
         if code in config.captions:
             annotations += _captions(text, code, description.style, origin)
         if len(description.text) < config.min_source_characters:
+            drops.add(f"{TEXT_DROPPED}{code}: translation of a text {_SHORT}", f"{key}: {description.text}"[:300])
             continue
         annotations.append(_translation(code, description.text, text, origin, len(source_sentences)))
         target_sentences = split_sentences(text, code)
@@ -106,18 +116,24 @@ def _annotate_description(
     return annotations
 
 
+def _is_good(key: str, pair: MatchedPair, config: AnnotateConfig, drops: Drops) -> bool:
+    """Whether a pair is long enough, and near enough to its image; if not, it goes to `drops`."""
+    reason = ""
+    if len(pair.source) < config.min_source_characters:
+        reason = f"pair with an English side {_SHORT}"
+    elif config.min_score is not None and pair.score < config.min_score:
+        reason = "pair with a score below min_score"
+    if reason:
+        drops.add(f"{TEXT_DROPPED}{pair.language}: {reason}", f"{key}: {pair.score:.3g}, {pair.source}"[:300])
+    return not reason
+
+
 def _annotate_pairs(
     pairs: Sequence[MatchedPair], config: AnnotateConfig, random: np.random.Generator
 ) -> list[Annotation]:
     annotations = []
-    good = [
-        pair
-        for pair in pairs
-        if len(pair.source) >= config.min_source_characters
-        and (config.min_score is None or pair.score >= config.min_score)
-    ]
-    for code in dict.fromkeys(pair.language for pair in good):
-        of_language = [pair for pair in good if pair.language == code]
+    for code in dict.fromkeys(pair.language for pair in pairs):
+        of_language = [pair for pair in pairs if pair.language == code]
         annotations += [
             _translation(code, pair.source, pair.target, pair.origin, 1, pair.score) for pair in of_language
         ]

@@ -29,13 +29,26 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028
 
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>|<!--|<!\[CDATA\[")
+_TAG = re.compile(
+    r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\["""
+    r"""|(?<!<)<[A-Za-z][\w:.-]*(?:\s+[\w:@.-]+\s*=[^<>]*|\s+(?:async|autoplay|checked|controls|defer|disabled|hidden"""
+    r"""|loop|muted|nowrap|readonly|required|selected)\b[^<>]*)?\s*/?>(?!>)"""
+)
+"""A name, perhaps attributes: `x<y and y>z` is none, and `<<` is a quotation mark."""
 _NOTHING = re.compile("[\u00ad\u2060\ufeff]")
-_JOINER = re.compile("(?<![\U0001f000-\U0001faff\u2190-\u2bff\ufe0f])[\u200c\u200d]|\u200c")
-"""A joiner that joins no pictograms."""
+_JOINED = "\u0600-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
+"""Letters of scripts that write with joiners, also inside a text in another script."""
+_PICTOGRAMS = "\U0001f000-\U0001faff\u2190-\u2bff\ufe0f"
+_JOINER = re.compile(f"(?<![{_JOINED}{_PICTOGRAMS}])\u200d|(?<![{_JOINED}])\u200c")
+"""A joiner that joins nothing: neither letters of such a script nor pictograms."""
 _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202c\u2066-\u2069]")
-_WITHOUT_SPACES = ("Thai", "Laoo", "Khmr", "Mymr", "Tibt")
-"""Scripts in which a space of no width divides words."""
+_PLAIN = frozenset(["Latn", "Cyrl", "Grek", "Armn", "Geor", "Hans", "Hant", "Jpan", "Hang", "Kore", "Hani"])
+"""Scripts that do without joiners."""
+_INDIC = frozenset(["Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"])
+_WITH_SPACES = _PLAIN | _INDIC | {"Arab", "Hebr", "Ethi"}
+"""Scripts in which a space of no width divides no words, as it does in Thai."""
+_LEFT_TO_RIGHT = _PLAIN | _INDIC | {"Ethi", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"}
+"""Scripts that need no marks of writing direction."""
 _CONTROL_INSIDE = re.compile(r"(?<=\S)(?![\s\x85])[\x00-\x08\x0e-\x1b\x7f-\x9f](?=[^\s\x00-\x1f\x7f-\x9f])")
 
 
@@ -74,11 +87,11 @@ def without_invisible(text: str, code: str) -> str:
         return text
     script = language(code).script
     text = _NOTHING.sub("", text)
-    if script not in _WITHOUT_SPACES:
+    if script in _WITH_SPACES:
         text = text.replace("\u200b", "")
-    if script in ("Latn", "Cyrl", "Grek", "Hans", "Jpan", "Hang"):
+    if script in _PLAIN:
         text = _JOINER.sub("", text)
-    return text if script in ("Arab", "Hebr") else _DIRECTION.sub("", text)
+    return _DIRECTION.sub("", text) if script in _LEFT_TO_RIGHT else text
 
 
 def is_turned_around(text: str) -> bool:

@@ -4,53 +4,60 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-__all__ = ["find_content", "find_placeholder"]
+from polyglance.languages import SOURCE_LANGUAGE
+
+__all__ = ["find_artefact", "find_content", "find_placeholder"]
 
 _NUMBER = re.compile(r"[-+]?[\d.,:/%eE\s-]*\d[\d.,:/%eE\s-]*")
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+", re.IGNORECASE)
 _PATH = re.compile(r"\S*(?:[/\\]\S*|\.(?:jpe?g|png|webp|gif|bmp|tiff?|txt|json))", re.IGNORECASE)
-_IMAGE_FILE = re.compile(r"[^.!?]*\S\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|svg|avif)", re.IGNORECASE)
+_IMAGE_FILE = re.compile(
+    r"(?!(?:the|an?|this|that|see|is)\s)(?:[^\s.!?]+\s+){0,2}[^\s.!?]*[^\s.]\.(?:jpe?g|png|webp|gif|bmp|tiff?|heic|svg|avif)",
+    re.IGNORECASE,
+)
+"""At most three words: a longer text that ends in the name of a file is a sentence."""
 _CAMERA_NAME = re.compile(
     r"(?:IMG|DSC[FN]?|PXL|GOPR|DCIM|VID|image|img|photo|picture|pic|screen ?shot|scan|untitled|file)"
     r"[ _-]*\(?\d[\d _-]*\)?"
     r"|P\d{5,}|_?MG_\d+",
     re.IGNORECASE,
 )
-_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrt](?![a-z])|(?<=[.!?;,\s])\\[nrt]")
-_PERCENT = re.compile(r"\S*%[0-9A-Fa-f]{2}\S*%[0-9A-Fa-f]{2}\S*|\S*%20\S*")
-_OBJECT = re.compile(r"[\[({]?\s*\{\s*(['\"]).+?\1\s*:.*\}\s*[\])}]?|b(['\"]).*\2", re.DOTALL)
-_PLACEHOLDERS = frozenset(
-    [
-        *(
-            "image",
-            "images",
-            "img",
-            "picture",
-            "photo",
-            "photograph",
-            "untitled",
-            "undefined",
-            "unknown",
-            "placeholder",
-        ),
-        *("alt text", "alt-text", "no caption", "no description", "no alt text", "no title", "deleted", "removed"),
-        *(
-            "redacted",
-            "unavailable",
-            "not available",
-            "n.a.",
-            "#n/a",
-            "#ref!",
-            "#name?",
-            "#value!",
-            "#div/0!",
-            "#null!",
-        ),
-        *("#num!", "tbd", "todo", "lorem ipsum", "click here", "click to enlarge", "object object", "404 not found"),
-        *("403 forbidden", "inf", "-inf", "nat"),
-    ]
+_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrt](?![a-z])")
+_ESCAPE_BEFORE_WORD = re.compile(r"(?<=[^\W\d_]|[.!?;,\s])\\[nrt](?=[a-z])")
+"""An escape, or a part of a path or of a formula."""
+_WINDOWS_PATH = re.compile(r"\b[A-Za-z]:\\|(?<!\S)\\\\\w")
+_FORMULA = re.compile(
+    r"\$|\\(?:nabla|natural|near\w*|neq?|neg|ni|nmid|nolimits|nonumber|norm|not|notin|nu|newline|newcommand|noindent|"
+    r"rangle|rbrace|rbrack|rceil|rfloor|rho|right\w*|rm|ref|root|tan|tanh|tau|tbinom|text\w*|tfrac|therefore|theta|"
+    r"tilde|times|tiny|to|top|triangle\w*|frac|sqrt|sum|int|sin|cos|log|lim|left|cdot|alpha|beta|gamma|delta|pi|phi|"
+    r"begin|end|leq?|geq?)(?![a-z])"
 )
-"""Words that programs and people write where there is no text."""
+_PERCENT = re.compile(r"\S*%[0-9A-Fa-f]{2}\S*%[0-9A-Fa-f]{2}\S*|\S*%20\S*")
+_OBJECT = re.compile(
+    r"""[\[({]?\s*\{\s*(['"]).+?\1\s*:.*\}\s*[\])}]?|\[\s*(['"]).*['"]\s*\]|b'(?:[^'\\]|\\.)*'|b"(?:[^"\\]|\\.)*\"""",
+    re.DOTALL,
+)
+"""A mapping, a list that could not be taken apart, or bytes, as Python prints them."""
+
+
+def _split_words(words: str) -> frozenset[str]:
+    return frozenset(word.strip() for word in words.split(","))
+
+
+_NOTHING = _split_words(
+    "nan, null, none, n/a, <na>, nil, [], {}, n.a., #n/a, #ref!, #name?, #value!, #div/0!, #null!, #num!, inf, "
+    "-inf, nat"
+)
+"""Words that programs write for a missing value."""
+_PLACEHOLDERS = _split_words(
+    "image, images, img, picture, photo, photograph, untitled, undefined, unknown, placeholder, alt text, alt-text, "
+    "no caption, no description, no alt text, no title, deleted, removed, redacted, unavailable, not available, tbd, "
+    "todo, lorem ipsum, click here, click to enlarge, object object, 404 not found, 403 forbidden"
+)
+"""Words that people, and their programs, write where there is no text."""
+_WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil")
+"""Of these, words of other languages than English: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
+nothing only as programs write them, in capital letters."""
 _NAME = re.compile(r"(?=\S*[\d_])[A-Za-z0-9_.:#-]+")
 """A word of ASCII with a digit or an underscore in it."""
 
@@ -70,7 +77,7 @@ def find_content(texts: Sequence[str]) -> str:
 
 
 def _find_kind(text: str) -> str:
-    if _NUMBER.fullmatch(text) or text.lower() in ("true", "false", "nan", "null", "none", "n/a"):
+    if _NUMBER.fullmatch(text) or text.lower() in _NOTHING | {"true", "false"}:
         return "numbers"
     if len(text.split(None, 1)) < 2:  # none of these has a space
         if _ADDRESS.fullmatch(text):
@@ -82,11 +89,22 @@ def _find_kind(text: str) -> str:
     return "text" if any(map(str.isalpha, text)) else "numbers"
 
 
-def find_placeholder(text: str) -> str:
-    """Say why a single text is no caption, but stands in for one or is a program's; empty if nothing tells."""
+def find_placeholder(text: str, code: str) -> str:
+    """Say that a text in the language `code` is a word that stands for no text; empty if it is none."""
     bare = text.strip()
-    if bare.lower() in _PLACEHOLDERS or bare.lower().strip("[](){}<>\"'*. ") in _PLACEHOLDERS:
+    inner = bare.strip("[](){}<>\"'*. ")
+    if inner.lower() in _WORDS_OF_LANGUAGES and code != SOURCE_LANGUAGE and inner[1:] == inner[1:].lower():
+        return ""
+    if {bare.lower(), inner.lower()} & _NOTHING:
+        return "empty, written as nan, null or none"
+    if {bare.lower(), inner.lower()} & _PLACEHOLDERS:
         return "a word that stands for no text (image, untitled)"
+    return ""
+
+
+def find_artefact(text: str) -> str:
+    """Say why a single text is no caption but an address, a file's name or a program's; empty if nothing tells."""
+    bare = text.strip()
     if not any(map(str.isalpha, bare)):
         return "no letter in it"
     if _ADDRESS.fullmatch(bare):
@@ -95,8 +113,16 @@ def find_placeholder(text: str) -> str:
         return "the name of a file"
     if (bare[0] in "[({b" or bare[-1] == "}") and _OBJECT.fullmatch(bare):
         return "an object of a program, written as text"
-    if "\\" in bare and _ESCAPE.search(bare):
+    if "\\" in bare and _has_escape(bare):
         return "escapes of a program, written out (\\n, \\u00e9)"
     if "%" in bare and _PERCENT.fullmatch(bare):
         return "encoded as an address (%20)"
     return ""
+
+
+def _has_escape(text: str) -> bool:
+    """Whether a text has escapes of a program in it. `\\n` before a small letter may be of a path or a formula."""
+    if _ESCAPE.search(text):
+        return True
+    is_prose = any(map(str.isspace, text)) and not (_WINDOWS_PATH.search(text) or _FORMULA.search(text))
+    return is_prose and _ESCAPE_BEFORE_WORD.search(text) is not None

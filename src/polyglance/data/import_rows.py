@@ -24,7 +24,7 @@ from polyglance.data.cleaning import (
     resolve_entities,
     without_invisible,
 )
-from polyglance.data.columns import find_placeholder
+from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
 from polyglance.data.texts.columns import list_texts, parse_object
@@ -38,12 +38,11 @@ __all__ = [
     "RowDrops",
     "check_samples",
     "check_table_rows",
+    "clean_caption",
     "count_images",
     "join_rows",
 ]
 
-_NOTHING = ("nan", "null", "none", "n/a", "<na>", "nil", "[]", "{}")
-"""Words that programs write for a missing text."""
 _BASE64_STARTS = ("iVBORw0KGgo", "/9j/", "R0lGOD", "UklGR", "Qk0", "SUkq", "TU0A")
 """Beginnings of images (PNG, JPEG, GIF, WebP, BMP, TIFF) that are written as base64."""
 _TEXT = "text: "
@@ -321,13 +320,13 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
         reason = "not UTF-8" if isinstance(text, bytes) else "not a string"
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
         return None
-    clean, problem = _clean_string(text, code)
+    clean, problem = clean_caption(text, code)
     if problem:
         drops.drop_texts(problem, where, f"{code}: {_describe(text)}" if text.strip() else code)
     return clean
 
 
-def _clean_string(text: str, code: str) -> tuple[str | None, str]:
+def clean_caption(text: str, code: str) -> tuple[str | None, str]:
     """Clean a text; or None, and the problem."""
     text = resolve_entities(text)
     if has_control_inside(text):
@@ -339,11 +338,11 @@ def _clean_string(text: str, code: str) -> tuple[str | None, str]:
         return None, "not UTF-8"
     if is_blank(clean):
         return None, "empty"
-    if clean.lower() in _NOTHING:
-        return None, "empty, written as nan, null or none"
+    if problem := find_placeholder(clean, code):
+        return None, problem
     if has_tags(clean):
         return None, "tags (HTML, or a model's)"
-    problem = find_placeholder(clean) or find_flaw(clean, code)
+    problem = find_artefact(clean) or find_flaw(clean, code)
     return (None, problem) if problem else (clean, "")
 
 

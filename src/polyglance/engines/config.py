@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 else:
     EngineKind = Literal[KINDS]
 
+_WITHOUT_CHECKPOINT = ("endpoint", "world", "words")
+_WITH_CHECKPOINT = tuple(kind for kind in KINDS if kind not in _WITHOUT_CHECKPOINT)
 _ONLY_FOR = {
+    "path": _WITH_CHECKPOINT,
+    "device": _WITH_CHECKPOINT,
+    "dtype": _WITH_CHECKPOINT,
     "url": ("endpoint",),
     "model": ("endpoint",),
     "prompt": ("llava", "endpoint"),
@@ -28,7 +33,6 @@ _ONLY_FOR = {
     "language_codes": ("nllb", "madlad", "marian", "ctranslate2"),
 }
 """Settings that would have no effect with other kinds."""
-_WITHOUT_CHECKPOINT = ("endpoint", "world", "words")
 
 
 @dataclass(frozen=True, kw_only=True)

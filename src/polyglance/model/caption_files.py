@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import groupby, islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ def caption_files(
     files: Sequence[str | Path], request: CaptionRequest, *, processes: int = 1, show_progress: bool = False
 ) -> Iterator[Generated]:
     """Yield a result for each file and language, in this order, as they come. Under torchrun the first process yields
-    all of them at the end, the others nothing.
+    all of them, the others nothing.
 
     Args:
         processes: workers, each with its model; on GPUs they take these in turn.
@@ -75,9 +75,11 @@ def caption_files(
         yield from results
         return
     by_name: dict[str, list[Generated]] = {}
-    for result in results:
-        by_name.setdefault(result.image, []).append(result)
-    yield from chain.from_iterable(by_name.get(name, ()) for name in names)
+    groups_of_file = ((name, list(group)) for name, group in groupby(results, key=lambda result: result.image))
+    for name in names:
+        if name not in by_name:
+            by_name.update(islice(groups_of_file, 1))
+        yield from by_name.get(name, ())
 
 
 def _caption_groups(groups: Sequence[list[str]], request: CaptionRequest, processes: int) -> Iterator[Generated]:
@@ -104,15 +106,15 @@ def _show(results: Iterator[Generated], num_files: int, show_progress: bool) -> 
 
 
 def _caption_together(groups: Sequence[list[str]], request: CaptionRequest) -> Iterator[Generated]:
-    """Caption every n-th group in each of torchrun's processes; the first one yields all."""
+    """Caption a group in each of torchrun's processes at a time; the first one yields all, after each round."""
     with join_for_messages() as runtime:
         own = replace(request, device=choose_local_device(request.device))
         captioner = own.load()
-        done = [own.caption(captioner, group) for group in groups[runtime.rank :: runtime.world_size]]
-        gathered = runtime.gather(done)
-    if runtime.is_main:
-        for number in range(len(groups)):
-            yield from gathered[number % runtime.world_size][number // runtime.world_size]
+        for first in range(0, len(groups), runtime.world_size):
+            group = groups[first + runtime.rank : first + runtime.rank + 1]
+            made = [result for files in group for result in own.caption(captioner, files)]
+            for results in runtime.gather_in_main(made):
+                yield from results
 
 
 def _caption_in_workers(groups: Sequence[list[str]], request: CaptionRequest, processes: int) -> Iterator[Generated]:

@@ -75,14 +75,25 @@ class CaptionLine:
 
     @property
     def num_wrong(self) -> int:
-        """Number of wrong characters after the prefix or, where there is none, in the whole caption."""
-        pieces = self.plain_pieces if self.continuation is None else self.continued_pieces
-        return sum(len(piece.text) for piece in pieces if piece.is_wrong)
+        """Number of characters in words that are wrong or missing after the prefix or, where there is no caption with
+        one, in the whole caption."""
+        num_right, length = self._count_right()
+        return length - num_right
 
     @property
-    def told(self) -> str:
-        """The caption after the prefix, without it or, where there is none, the caption without a prefix."""
-        return (self.plain if self.continuation is None else self.continuation) or ""
+    def wrong_share(self) -> float:
+        """Share of such characters in the caption or in the reference, whichever is longer."""
+        num_right, length = self._count_right()
+        return 1 - num_right / max(length, 1)
+
+    def _count_right(self) -> tuple[int, int]:
+        """Return the characters in right words, and those of the caption or the reference, whichever is longer."""
+        if self.continuation is None:
+            pieces, expected = self.plain_pieces, self.reference
+        else:
+            pieces, expected = self.continued_pieces, self.reference.removeprefix(self.prefix)
+        num_right = sum(len(piece.text) for piece in pieces if not piece.is_wrong)
+        return num_right, max(sum(len(piece.text) for piece in pieces), len(expected))
 
     @property
     def is_right(self) -> bool:

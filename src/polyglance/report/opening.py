@@ -34,7 +34,7 @@ _SCORES = {
 """Score of a run, after the prefix -> its name on the figure, the stricter one first."""
 
 _MAX_WRONG_SHARE = 0.5
-"""Share of wrong characters from which on a caption is not shown first."""
+"""Share of characters in wrong and missing words from which on a caption is not shown first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def _find_best_caption(
     study: StudyFolder, galleries: Sequence[Gallery]
 ) -> tuple[CaptionedImage, CaptionLine] | tuple[None, None]:
     """Return the longest right caption in an unseen language of the best run or, where none is right, the one with the
-    smallest share of wrong words, if more than half of it is right."""
+    smallest share of characters in wrong and missing words, if that is less than half."""
     unseen = {cell.language for cell in study.coverage.split("UC")}
     lines = [
         (example, line)
@@ -70,7 +70,7 @@ def _find_best_caption(
         for line in example.lines
         if line.language in unseen and example.image_uri and (line.plain or line.continuation)
     ]
-    shares = [0.0 if line.is_right else line.num_wrong / max(len(line.told), 1) for _, line in lines]
+    shares = [0.0 if line.is_right else line.wrong_share for _, line in lines]
     best = min(range(len(lines)), key=lambda i: (shares[i], -len(lines[i][1].reference)), default=None)
     return lines[best] if best is not None and shares[best] < _MAX_WRONG_SHARE else (None, None)
 

@@ -1,12 +1,11 @@
-"""One try at a job, in the process that does it. Places differ in where this process is, and in nothing else.
+"""One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
-On another machine a job is named by strings alone, so that its Python need not know this one's objects: the study's
-`study.toml` and the job's id (`try_named_job`).
+To another machine a job is sent as strings alone, and not as a pickled object, which another version of Python could
+not read: the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
 """
 
 import errno
 import os
-import re
 import socket
 import time
 from collections.abc import Callable
@@ -27,11 +26,10 @@ LIGHT_KINDS = ("data", "tokenizer", "prediction")
 """Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 """Numbers of the errors of a store that takes nothing more."""
-_CHECKPOINT = re.compile(r"step-(\d+)")
 
 
 class NamedJob(TypedDict):
-    """A job as another machine is told it."""
+    """A job as it is sent to another machine."""
 
     folder: str
     """Working directory, which relative paths of the study start from."""
@@ -45,7 +43,7 @@ class NamedJob(TypedDict):
 
 
 def name_job(config: StudyConfig, job: Job) -> NamedJob:
-    """Return how another machine is told a job."""
+    """Return a job as it is sent to another machine."""
     study = str(config.out / "study.toml")
     return {
         "folder": str(Path.cwd()),
@@ -57,7 +55,7 @@ def name_job(config: StudyConfig, job: Job) -> NamedJob:
 
 
 def prepare_worker() -> None:
-    """Make this process one that does jobs: one thread for a micro model, as on every other place."""
+    """Make this process one that does jobs: one thread for a micro model, as everywhere."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
     import torch
 
@@ -91,15 +89,18 @@ def try_named_job(
     if not is_first:  # of a job over several nodes, which is a run or a trunk
         from polyglance.study.launch import join_run
 
-        join_run(config, job, should_stop)
-        return {}
+        try:
+            join_run(config, job, should_stop)
+        except DiedError as error:
+            return EndedJob(job=job, ending="died", problem=f"{job.id} on {host}: {error}", host=host).report()
+        return EndedJob(job=job, host=host).report()
     prepare_worker()
     ended = try_job(config, job, should_stop)
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
 
 
 @lru_cache(maxsize=1)
-def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - of another time, another file
+def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - read again when the file changes
     """Read a study and its jobs by id, once for the many jobs that a process does."""
     config = load(StudyConfig, path)
     return config, {job.id: job for job in list_jobs(config)}
@@ -126,6 +127,7 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
     Args:
         should_stop: asked after each step; the job then saves its state and ends.
     """
+    from polyglance.study.launch import find_last_step
     from polyglance.study.work import do_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError
@@ -136,7 +138,7 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
     except Stopped:
-        step = _find_last_step(config.out / job.folder)
+        step = find_last_step(config.out / job.folder)
         return EndedJob(job=job, ending="stopped", problem=f"{job.id}: stopped after step {step}", step=step)
     except DiedError as error:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
@@ -149,9 +151,3 @@ def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lam
         problem = f"{job.id}: {config.out}: {error.strerror}{where}; make room, and run again: what is saved is kept"
         return EndedJob(job=job, ending="refused", problem=problem)
     return EndedJob(job=job, seconds=time.monotonic() - started_s)
-
-
-def _find_last_step(folder: Path) -> int:
-    """Return the step of the last checkpoint in a job's folder; 0 where there is none."""
-    names = [_CHECKPOINT.fullmatch(path.name) for path in folder.glob("checkpoints/step-*")]
-    return max((int(name[1]) for name in names if name is not None), default=0)

@@ -2,7 +2,8 @@
 `python -m polyglance.study.batch_job FOLDER STUDY JOB FINGERPRINT VERSION REPORT`.
 
 SIGTERM, which comes before a time limit and at preemption, ends the job after its next step, which is saved. Of a job
-over several nodes each runs it; the first reports.
+over several nodes each runs it; the first reports. Another one whose part has not ended well says why in the log of the
+batch job, and exits with 1, which lets `srun` end the job.
 """
 
 import os
@@ -26,6 +27,8 @@ def main(folder: str, study: str, job: str, fingerprint: str, version: str, repo
         ended = try_named_job(named, should_stop, is_first=is_first)
     if is_first:
         write_json(path, {"slurm_id": os.environ.get("SLURM_JOB_ID", ""), "report": ended})
+    elif ended["ending"] != "done":
+        sys.exit(f"polyglance: {ended['problem']}")
 
 
 if __name__ == "__main__":

@@ -267,6 +267,8 @@ class StudyConfig:
     """Micro models: side of a patch, in pixels."""
     save_every_steps: int = 100
     """Steps between checkpoints. A kill loses at most this many."""
+    save_in_background: bool | None = None
+    """Write checkpoints while training goes on, as `save_in_background` of a run does; not, if not given."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)

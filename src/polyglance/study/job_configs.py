@@ -49,6 +49,7 @@ def make_train_config(config: StudyConfig, job: Job, trunk: Path | None = None) 
         engine=_micro_engine(config),
         vision_cache=_vision_cache(config, job),
         save_every_steps=config.save_every_steps,
+        save_in_background=config.save_in_background,
         watch=_WATCH,
         trunk=trunk,
     )
@@ -98,6 +99,7 @@ def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelCo
         optim=start.optim,
         num_steps=start.steps,
         save_every_steps=config.save_every_steps,
+        save_in_background=config.save_in_background,
     )
 
 
@@ -128,6 +130,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | N
         seed=job.seed,
         engine=_engine(config, job),
         save_every_steps=config.save_every_steps,
+        save_in_background=config.save_in_background,
         trunk=trunk,
     )
 

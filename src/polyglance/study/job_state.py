@@ -2,15 +2,25 @@
 
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from polyglance.files import DIGESTS_NAME, lock, parse_json, unseal, write_record
-from polyglance.study.jobs import Job
+from polyglance.study.jobs import Job, find_not_needed
 
-__all__ = ["begin_job", "fail_job", "finish_job", "forget_job", "held", "is_done", "read_problem", "read_state"]
+__all__ = [
+    "begin_job",
+    "fail_job",
+    "finish_job",
+    "forget_job",
+    "held",
+    "is_done",
+    "read_problem",
+    "read_state",
+    "read_states",
+]
 
 _BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
 
@@ -27,6 +37,13 @@ def read_state(study_dir: Path, job: Job) -> str:
         if _has_mark(study_dir / job.folder / name, job):
             return state
     return "to do"
+
+
+def read_states(study_dir: Path, jobs: Sequence[Job]) -> dict[str, str]:
+    """Return job id -> `read_state` or, for a trunk whose runs are all done, `not needed`."""
+    states = {job.id: read_state(study_dir, job) for job in jobs}
+    needless = find_not_needed(jobs, {name for name, state in states.items() if state == "done"})
+    return states | {name: "not needed" for name in needless if states[name] != "failed"}
 
 
 def read_problem(study_dir: Path, job: Job) -> str:

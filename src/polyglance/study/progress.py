@@ -16,8 +16,8 @@ from polyglance.report.live import JobProgress, StudyProgress, render_live_page
 from polyglance.run_records import LossRecord, RunRow, measured_columns
 from polyglance.study.config import StudyConfig
 from polyglance.study.costs import find_costs
-from polyglance.study.job_state import read_problem, read_state
-from polyglance.study.jobs import Job, find_not_needed, list_jobs
+from polyglance.study.job_state import read_problem, read_states
+from polyglance.study.jobs import Job, list_jobs
 from polyglance.study.training_cost import price_time
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.metrics_rows import MetricsReader, ReadRow
@@ -57,9 +57,7 @@ class ProgressReader:
         config, notes = self._config, list[str]()
         now_s = time.time() if now_s is None else now_s
         jobs = list_jobs(config)
-        states = {job.id: read_state(config.out, job) for job in jobs}
-        needless = find_not_needed(jobs, {name for name, state in states.items() if state == "done"})
-        states |= {name: "not needed" for name in needless if states[name] != "failed"}
+        states = read_states(config.out, jobs)
         logs = {job.id: self._read_log(job, states[job.id], notes) for job in jobs}
         costs = find_costs(config, jobs)
         planned = {} if costs is None else costs.seconds
@@ -215,7 +213,8 @@ def _estimate_left(
 
 
 def _describe_state(state: str, rows: Sequence[ReadRow], batch: int, written_s: float | None, now_s: float) -> str:
-    """Tell a job that is at work from one that has been silent for long. Nobody says which process works on it."""
+    """Tell a job that is at work from one that has been silent for long. No file names the process
+    that works on a job: the time of the last change decides."""
     if state != "begun":
         return state
     row_s = [seconds for _, seconds in _step_seconds(rows, batch, 0)[-_LAST_ROWS:]]

@@ -118,11 +118,13 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     """
     found: list[str] = []
     missing: list[str] = []
-    images = look_at_images(config.images, config.captions, found, missing)
-    if all_told := [code for code in config.want if images.captions.get(code) == images.number]:
+    images = look_at_images(config.images, config.captions, config.want, found, missing)
+    if config.images is not None and not images.num_for_training:
+        told = [code for code in config.want if images.has_captions_in(code)]
+        languages = " or ".join(language(code).name for code in told)
         raise ValueError(
-            f"{config.images}: every image has captions in {language(all_told[0]).name}, so none is left for training; "
-            f"give {all_told[0]} among the languages with captions, or captions in it for some images only"
+            f"{config.images}: every image has captions in {languages}, so none is left for training; "
+            f"give {told[0]} among the languages with captions, or captions in it for fewer images"
         )
     bitext = _look_at_bitext(config, images, found, missing)
     engines = _choose_engines(config, images, found, missing)

@@ -2,7 +2,7 @@
 drawings."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ __all__ = ["SAMPLED", "FoundImages", "look_at_images"]
 
 SAMPLED = 1000
 """Images, and pairs of each bitext, that are looked at."""
+_NEARLY_ALL = 0.9
+"""Share of images with captions in a language from which on the others can do without."""
 _MANY_NEAR = 0.05
 """Share of images that are nearly the same as another one, above which they are taken for drawings."""
 
@@ -29,26 +31,31 @@ class FoundImages:
     number: int = 0
     """Images, as near as their form tells."""
     text_language: str = ""
-    """Language of the captions that all images have; empty if not all have one."""
+    """Language of the captions that nearly all images have; empty if fewer have one."""
     captions: Mapping[str, int] = field(default_factory=dict)
     """Language -> images with captions in it."""
+    num_for_training: int = 0
+    """Images without a caption in any wanted language."""
     are_drawings: bool = False
     """Whether many are alike without being the same."""
 
     def are_captioned_in(self, code: str) -> bool:
-        """Whether every image has a caption in this language."""
-        return self.text_language == code
+        """Whether nearly every image has a caption in this language."""
+        return 0 < _NEARLY_ALL * self.number <= self.captions.get(code, 0)
 
     def has_captions_in(self, code: str) -> bool:
         """Whether some images have a caption in this language."""
         return bool(self.captions.get(code))
 
 
-def look_at_images(path: Path | None, captions: Sequence[str], found: list[str], missing: list[str]) -> FoundImages:
-    """Look at the first images, and at the names of all files of texts.
+def look_at_images(
+    path: Path | None, captions: Sequence[str], want: Sequence[str], found: list[str], missing: list[str]
+) -> FoundImages:
+    """Look at the first images, and at all files of texts that are named after their language.
 
     Args:
         captions: languages that captions are expected in.
+        want: languages that are wanted without captions: an image with one is held out.
         found, missing: get a line for each thing that is there, or is not.
 
     Raises:
@@ -61,24 +68,38 @@ def look_at_images(path: Path | None, captions: Sequence[str], found: list[str],
     source = ImagesSource(path=path, texts="captions", text_language=text_language)
     drops, near = Drops(), NearDuplicates()
     pieces = source.find_pieces(SAMPLED, drops)
-    num_looked = num_near = 0
-    languages: Counter[str] = Counter()
+    num_looked = num_near = num_held_out = 0
+    languages, languages_beyond = Counter[str](), Counter[str]()
     for image in source.read_piece(pieces[0], drops):
         num_looked += 1
         num_near += near.add(image.key, hash_image(image.rgb)) is not None
-        languages.update({text.language for text in image.texts})
+        of_image = {text.language for text in image.texts}
+        languages.update(of_image)
+        num_held_out += not of_image.isdisjoint(want)
         if num_looked == SAMPLED:
             break
     if not num_looked:
         raise ValueError(f"{path}: no image was found in it")
     number = num_looked if len(pieces) == 1 else sum(map(_count_images, pieces))
-    named = Counter(_language_of(name) for piece in pieces for name in piece.texts)
+    for of_image in _find_languages(path, pieces[1:]):
+        languages_beyond.update(of_image)
+        num_held_out += not of_image.isdisjoint(want)
     are_drawings = num_near > _MANY_NEAR * num_looked
     is_counted = len(pieces) == 1 or pieces[0].files[0].lower().endswith(IMAGE_SUFFIXES)
     about = "" if is_counted else "about "
     num_told = languages[text_language]
     texts = "all" if num_told == num_looked else f"{num_told:,}"
-    found.append(f"images: {path}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts{_list(named)}")
+    captioned = languages + languages_beyond
+    if num_told:  # the texts of a tar, or in a.txt, are not counted beyond the images looked at
+        captioned[text_language] = max(captioned[text_language], num_told * number // num_looked)
+    found.append(f"images: {path}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts{_list(captioned)}")
+    found += [f"left out: {reason}: {count:,}, first {drops.examples[reason][0]}" for reason, count in drops]
+    if num_held_out:
+        names = ", ".join(language(code).name for code in want if captioned[code])
+        found.append(
+            f"for measuring: {num_held_out:,} images with captions in {names}; {number - num_held_out:,} are left for "
+            "training"
+        )
     if are_drawings:
         found.append(
             f"drawings: {num_near:,} of {num_looked:,} images are as near to another one as copies of a photograph "
@@ -86,8 +107,9 @@ def look_at_images(path: Path | None, captions: Sequence[str], found: list[str],
         )
     return FoundImages(
         number=number,
-        text_language=text_language if num_told == num_looked else "",
-        captions={**languages, **named},
+        text_language=text_language if num_told >= _NEARLY_ALL * num_looked else "",
+        captions=captioned,
+        num_for_training=number - num_held_out,
         are_drawings=are_drawings,
     )
 
@@ -97,9 +119,16 @@ def _count_images(piece: Piece) -> int:
     return piece.count or (len(piece.files) if piece.files[0].lower().endswith(IMAGE_SUFFIXES) else SAMPLED)
 
 
-def _language_of(name: str) -> str:
-    tag = parse_language_tag(name.removesuffix(".txt").rpartition(".")[2])
-    return tag.code if tag is not None else ""
+def _find_languages(path: Path, pieces: Sequence[Piece]) -> Iterator[set[str]]:
+    """Yield the languages of each image that has files of texts named after their language, which are not blank."""
+    for piece in pieces:
+        by_image: dict[str, set[str]] = {}
+        for name in piece.texts:
+            stem, _, code = name.removesuffix(".txt").rpartition(".")
+            tag = parse_language_tag(code)
+            if tag is not None and tag.code and (path / name).read_bytes().strip():
+                by_image.setdefault(stem, set()).add(tag.code)
+        yield from by_image.values()
 
 
 def _list(named: Mapping[str, int]) -> str:

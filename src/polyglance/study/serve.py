@@ -19,7 +19,6 @@ import sys
 import threading
 import time
 from collections.abc import Mapping
-from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -163,7 +162,7 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, "text/plain; charset=utf-8", b"404 there are / and /status.json\n", with_content)
         try:
             kind, content = self.server.answer(url.path)
-        except ValueError as error:  # inputs of the study that can no longer be read
+        except (ValueError, OSError) as error:  # inputs of the study that can no longer be read
             content = f"503 {' '.join(str(error).split())}\n".encode(errors="replace")
             return self._send(503, "text/plain; charset=utf-8", content, with_content)
         return self._send(200, kind, content, with_content)
@@ -181,12 +180,10 @@ class _Handler(BaseHTTPRequestHandler):
     def _has_token(self, query: Mapping[str, list[str]]) -> bool:
         if not self.server.token:
             return True
-        try:
-            cookie = SimpleCookie(self.headers.get("Cookie", "")).get(self.server.cookie)
-        except CookieError:
-            cookie = None
+        # Other programs of this host send their cookies too, in forms that http.cookies does not read.
+        cookies = [one.strip().partition("=") for one in self.headers.get("Cookie", "").split(";")]
         scheme, _, bearer = self.headers.get("Authorization", "").partition(" ")
-        given = [*query.get("token", []), *([cookie.value] if cookie else [])]
+        given = [*query.get("token", []), *(value for name, _, value in cookies if name == self.server.cookie)]
         given += [bearer.strip()] if scheme.lower() == "bearer" else []
         right = self.server.token.encode()
         matches = [hmac.compare_digest(one.encode(errors="replace"), right) for one in given]

@@ -1,7 +1,7 @@
 """A study of published sizes, simulated on a cluster: queueing, preemption, checkpoints, data, cost.
 
 A discrete-event simulation. The cluster is divided into places for runs of `machine.devices` GPUs. A run waits for a
-place, starts, trains from one checkpoint to the next, and stops while it writes one. Runs that read more images than
+place, starts, trains from one checkpoint to the next, and stops while it writes one. Runs that read and write more than
 the store gives share its bandwidth evenly. A preempted run loses its steps since the last checkpoint, and waits for a
 place again; its place is away for a while. Steps take as long as `study plan` says, which counts the messages between
 a run's devices. Everything is extrapolated from such pieces: no cluster was measured.
@@ -39,6 +39,8 @@ _READ_BYTES_PER_CORE_S = 500e6
 """Bytes that a process reads from shards over HTTP in a second of its core (benchmarks/cluster_pieces.py)."""
 _NODE_BYTES_PER_S = 5e9
 """Bytes that a node sends to the store in a second: assumed, a link of 50 Gbit/s of which four fifths are reached."""
+_BYTES_PER_TRAINED = 12
+"""Bytes of a checkpoint for each trained parameter: it and two moments of the optimiser, in float32."""
 _MAX_TRIES = 8.0
 """Preemptions between two checkpoints, on average, from which on a run is said never to end."""
 
@@ -58,7 +60,9 @@ class SimulatedJob:
     save_every: int
     """Steps between checkpoints."""
     save_s: float = 0.0
-    """Seconds in which a checkpoint is written and no step is made."""
+    """Seconds in which a checkpoint is written and no step is made, with the store to itself."""
+    save_bytes: float = 0.0
+    """Bytes of a checkpoint; 0: it does not slow others down."""
     start_s: float = 0.0
     """Seconds from the start on its devices to the first step."""
     priority: float = 0.0
@@ -175,10 +179,9 @@ def simulate_cluster(
     """
     num_gpus, _ = options.parse()
     machine = config.machine
-    nodes = math.ceil(machine.devices / machine.network.devices_per_node)
     places = find_places(num_gpus, machine.devices, machine.network.devices_per_node)
     simulated = _describe_jobs(config, options, jobs, done)
-    preemptions_per_s = options.preemption_rate * nodes / 3600
+    preemptions_per_s = options.preemption_rate * _count_nodes(config) / 3600
     for job in simulated:
         _check_progress(job, preemptions_per_s)
     results = [
@@ -227,12 +230,11 @@ def _describe_jobs(
 ) -> tuple[SimulatedJob, ...]:
     """Return the runs and trunks that are not done; jobs without training take no time, and only pass on what is before
     them."""
-    machine, batch = config.machine, config.mixture.batch_size
-    nodes = math.ceil(machine.devices / machine.network.devices_per_node)
-    send_bytes_per_s = min(options.store_gb_s * 1e9, nodes * _NODE_BYTES_PER_S)
+    batch = config.mixture.batch_size
+    bytes_per_s = min(options.store_gb_s * 1e9, _count_nodes(config) * _NODE_BYTES_PER_S)
     costs = {size: count_published(config, size) for size in dict.fromkeys(job.size for job in jobs if job.size)}
     image_bytes = 1e3 * options.image_kb
-    images_per_s = machine.devices * max(1, config.engine.num_workers) * _core_rate(config, options)
+    images_per_s = _count_images_per_s(config, options)
     step_s = {size: max(batch / cost.samples_per_s, batch / images_per_s) for size, cost in costs.items()}
     seconds = {job.id: _steps_of(config, job) * step_s.get(job.size, 0.0) for job in jobs}
     chains = sum_longest_chains(jobs, seconds)
@@ -246,7 +248,8 @@ def _describe_jobs(
         if not seconds[job.id] or job.id in done:
             continue
         counts = costs[job.size].counts
-        state_bytes = 4 * counts.num_parameters + 8 * counts.num_trained
+        saved_bytes = 0 if config.save_in_background else _BYTES_PER_TRAINED * counts.num_trained
+        read_bytes = 4 * counts.num_parameters + _BYTES_PER_TRAINED * counts.num_trained
         simulated.append(
             SimulatedJob(
                 id=job.id,
@@ -255,12 +258,23 @@ def _describe_jobs(
                 step_s=step_s[job.size],
                 bytes_per_step=batch * image_bytes,
                 save_every=config.save_every_steps,
-                save_s=state_bytes / send_bytes_per_s,
-                start_s=60 * options.start_minutes + state_bytes / send_bytes_per_s,
+                save_s=saved_bytes / bytes_per_s,
+                save_bytes=saved_bytes,
+                start_s=60 * options.start_minutes + read_bytes / bytes_per_s,
                 priority=chains[job.id],
             )
         )
     return tuple(simulated)
+
+
+def _count_nodes(config: StudyConfig) -> int:
+    """Return the nodes of a run."""
+    return math.ceil(config.machine.devices / config.machine.network.devices_per_node)
+
+
+def _count_images_per_s(config: StudyConfig, options: SimulatedClusterConfig) -> float:
+    """Return the images that the loader processes of a run read and decode in a second."""
+    return config.machine.devices * max(1, config.engine.num_workers) * _core_rate(config, options)
 
 
 def _core_rate(config: StudyConfig, options: SimulatedClusterConfig) -> float:
@@ -301,23 +315,22 @@ def _find_limits(
     if not jobs:
         return ("Nothing is left to do.",)
     found = []
-    longest = max(jobs, key=lambda job: job.num_steps * job.step_s)
-    chain_share = longest.priority / 3600 / wall_hours
+    first = max(jobs, key=lambda job: job.priority)
+    chain_share = first.priority / 3600 / wall_hours
     work_share = sum(job.num_steps * job.step_s for job in jobs) / 3600 / places / wall_hours
     if chain_share >= work_share:
         found.append(
             (
                 chain_share,
-                f"the longest run: {longest.id} alone takes {longest.priority / 3600:,.0f} hours on "
-                f"{config.machine.devices} GPUs; a larger machine.devices shortens it, more GPUs in the cluster do not",
+                f"{_name_chain(first)} takes {first.priority / 3600:,.0f} hours on {config.machine.devices} GPUs; "
+                "a larger machine.devices shortens it, more GPUs in the cluster do not",
             )
         )
     else:
         found.append(
             (work_share, f"the number of GPUs: {len(jobs)} runs on {places} places of {config.machine.devices}")
         )
-    images_per_s = config.machine.devices * max(1, config.engine.num_workers) * _core_rate(config, options)
-    batch = config.mixture.batch_size
+    images_per_s, batch = _count_images_per_s(config, options), config.mixture.batch_size
     if slow := [job for job in jobs if job.step_s <= batch / images_per_s]:
         found.append(
             (
@@ -338,6 +351,13 @@ def _find_limits(
     return tuple(text for _, text in sorted(found, key=lambda one: -one[0]))
 
 
+def _name_chain(first: SimulatedJob) -> str:
+    """Name the jobs of which each waits for the one before, from the first one on."""
+    if math.isclose(first.priority, first.num_steps * first.step_s):
+        return f"the longest run: {first.id} alone"
+    return f"the longest chain of jobs that need each other: {first.id} with those after it"
+
+
 _WORTH_SAYING = 0.02
 """Share of the GPU hours from which on a loss is named."""
 
@@ -350,8 +370,13 @@ def _list_assumptions(config: StudyConfig, options: SimulatedClusterConfig) -> t
         "Extrapolated from pieces (benchmarks/cluster_pieces.py, model/rates.csv, bandwidths of data sheets); no "
         "cluster was measured.",
         f"A core decodes {decoded:,.0f} images/s ({source}); every sample is decoded, of {options.image_kb:g} kB.",
-        f"A run starts in {options.start_minutes:g} minutes and reads its checkpoint at "
-        f"{_NODE_BYTES_PER_S / 1e9:g} GB/s a node (assumed); it makes no step while it writes one.",
+        f"A run starts in {options.start_minutes:g} minutes and reads model and checkpoint at "
+        f"{_NODE_BYTES_PER_S / 1e9:g} GB/s a node (assumed), as if no other run used the store; "
+        + (
+            "writing checkpoints takes no time, as with save_in_background."
+            if config.save_in_background
+            else "it makes no step while it writes a checkpoint."
+        ),
         (
             f"Preemptions come at random, {options.preemption_rate:g} per node and hour; a place is then away for "
             f"{options.away_minutes:g} minutes."
@@ -378,6 +403,13 @@ class _Running:
     """Time that is left of the phase; of work, with the images there."""
     unsaved_s: float = 0.0
     """Time of the steps since the last checkpoint."""
+
+    @property
+    def bytes_per_s(self) -> float:
+        """Bytes that it reads from the store or writes to it in a second, if the store gives them."""
+        if self.phase == "work":
+            return self.job.bytes_per_step / self.job.step_s
+        return self.job.save_bytes / self.job.save_s if self.phase == "save" and self.job.save_s else 0.0
 
     @property
     def next_save(self) -> int:
@@ -466,9 +498,9 @@ class _Cluster:
         return float(np.random.default_rng([*self.seed, number, attempt]).exponential()) / self.preemptions_per_s
 
     def _share_store(self) -> list[float]:
-        """Return the speed of each run, as a share of that with the images there. No run gets more of the store than it
-        asks for, and those that want more get equal parts."""
-        wanted = [one.job.bytes_per_step / one.job.step_s if one.phase == "work" else 0.0 for one in self.running]
+        """Return the speed of each run, as a share of that with the store to itself. No run gets more of the store than
+        it asks for, and those that want more get equal parts."""
+        wanted = [one.bytes_per_s for one in self.running]
         if sum(wanted) <= self.store_bytes_per_s:
             return [1.0] * len(wanted)
         left, part = self.store_bytes_per_s, 0.0

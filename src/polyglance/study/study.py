@@ -19,12 +19,13 @@ from polyglance.files import locked, seal_files
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
+from polyglance.settings import UnusedSettingError
 from polyglance.study.attempt import measure_clock_offset
 from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import EndedJob
 from polyglance.study.inputs import note_inputs
-from polyglance.study.job_state import fail_job, is_done, read_problem, read_state
+from polyglance.study.job_state import fail_job, is_done, read_problem, read_state, read_states
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.needs import find_needs
 from polyglance.study.ray_tasks import RayTasks
@@ -127,8 +128,8 @@ class StudyResult:
     problems: tuple[str, ...]
     """Laws that could not be fitted, one line each."""
     failed: tuple[str, ...] = ()
-    """Jobs that failed because they were no longer finite, or needed such a one; one line each. The table is without
-    their runs."""
+    """Jobs that failed (no longer finite, or killed more often than they are tried again), and those that needed one;
+    one line each. The table is without their runs."""
     predictions: tuple[str, ...] = ()
     """How far the predicted losses of the largest runs and the measured ones are apart, one line per family and
     loss."""
@@ -156,7 +157,7 @@ def plan_study(
     For published sizes nothing is made, and nothing is needed. Nothing is trained.
 
     Args:
-        workers: jobs at the same time; if not given, as many as there are cores.
+        workers: micro models: jobs at the same time; if not given, as many as there are cores.
         cluster: published sizes: the cluster that the study is simulated on besides.
 
     Raises:
@@ -164,12 +165,12 @@ def plan_study(
             the runs do not fit into.
     """
     refuse_in_imported_script()
+    num_slots = _count_workers(config, workers)
     if cluster is not None and cluster.cluster is not None:
         config = place_on_cluster(config, cluster)
         jobs = list_jobs(config)
         simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
-        return replace(plan_study(config, workers=workers), cluster=simulated)
-    num_slots = _count_workers(workers) if config.is_micro else 1  # a run of a published size takes the whole machine
+        return replace(plan_study(config), cluster=simulated)
     makes_files = config.is_micro and config.data.world is None
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
@@ -197,10 +198,23 @@ def _plan_from_sample(config: StudyConfig, folder: Path, num_slots: int) -> Stud
     return replace(plan, sampled_images=world.num_train_images)
 
 
-def _count_workers(workers: int | None) -> int:
+def _count_workers(config: StudyConfig, workers: int | None) -> int:
+    """Return the number of jobs that this machine does at the same time.
+
+    Raises:
+        ValueError: no positive number, or one for published sizes, of which a run takes the whole machine.
+    """
+    _check_workers(workers)
+    if config.is_micro:
+        return workers or num_cores()
+    if workers is not None:
+        raise UnusedSettingError("`workers` has no effect on published sizes: a run takes the whole machine")
+    return 1
+
+
+def _check_workers(workers: int | None) -> None:
     if workers is not None and workers < 1:
-        raise ValueError(f"workers must be at least 1, not {workers}")
-    return workers or num_cores()
+        raise ValueError(f"`workers` is {workers}; expected 1 or more")
 
 
 def run_study(
@@ -220,7 +234,7 @@ def run_study(
 
     Args:
         workers: jobs at the same time; if not given, as many as there are cores, as a cluster has room for, or 500 in
-            the queue of Slurm.
+            the queue of Slurm. Runs of published sizes that are local take the whole machine, one after the other.
         on: place of the jobs: `local`, `ray` (the cluster of this machine, or that of RAY_ADDRESS), `ray://HOST:PORT`
             or `slurm`. All its nodes have to see the study's folder. Data and tokenizer are made in this process.
         say: called with a line for each job that is done.
@@ -256,11 +270,9 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
     if config.cluster.nodes > 1 and on != "slurm":
         raise ValueError(f"cluster.nodes is {config.cluster.nodes}; runs over several nodes need --on slurm, not {on}")
     if on == "local":
-        num_slots = _count_workers(workers)
-        # A run of a published size is a program of its own, which takes the whole machine.
+        num_slots = _count_workers(config, workers)
         return LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config)
-    if workers is not None:
-        _count_workers(workers)
+    _check_workers(workers)
     if on == "slurm":
         return SlurmJobs(config, needs=find_needs(config), num_slots=workers)
     if on == "ray" or (on.startswith("ray://") and on != "ray://"):
@@ -285,9 +297,7 @@ def write_study_report(config: StudyConfig) -> StudyResult:
 def read_study_status(config: StudyConfig) -> StudyStatus:
     """Read the progress of the study from its files."""
     jobs = list_jobs(config)
-    states = {job.id: read_state(config.out, job) for job in jobs}
-    done = {name for name, state in states.items() if state == "done"}
-    states |= {name: "not needed" for name in find_not_needed(jobs, done) if states[name] != "failed"}
+    states = read_states(config.out, jobs)
     losses = {}
     for job in jobs:
         if job.kind == "run" and states[job.id] == "done":

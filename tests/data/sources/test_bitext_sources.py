@@ -471,3 +471,34 @@ def test_what_nobody_sees_goes_and_what_stands_in_for_a_text_is_counted(tmp_path
             "fr: escapes of a program, written out (\\n, \\u00e9)": 1,
         },
     )
+
+
+def test_words_that_stand_for_nothing_are_words_in_true_pairs(tmp_path: Path) -> None:
+    pairs = [
+        ("All", "Todo"),
+        ("Image", "Imagen"),
+        ("Photo", "Foto"),
+        ("Unknown", "Desconocido"),
+        ("Everything.", "Todo."),
+    ]
+    path = write_tsv(tmp_path, [*pairs, ("null", "null"), ("Madrid", "Madrid")])
+    assert read(path, "es", keep_identical=True) == (
+        [*pairs, ("Madrid", "Madrid")],
+        {"es: empty, written as nan, null or none": 1},
+    )
+
+
+FRENCH = "Le chien numéro {} court dans la rue avec les enfants et une grande balle rouge"
+ENGLISH = "The dog number {} runs in the street with the children and a big red ball"
+
+
+def test_a_side_in_another_language_than_it_is_said_to_be_is_refused(tmp_path: Path) -> None:
+    path = write_tsv(tmp_path, [(ENGLISH.format(n), FRENCH.format(n)) for n in range(300)])
+    with pytest.raises(ValueError, match="the other side reads as fr, not as de"):
+        read(path, "de")
+
+
+def test_untranslated_lines_at_the_beginning_do_not_decide(tmp_path: Path) -> None:
+    same = [(ENGLISH.format(n), ENGLISH.format(n) + ".") for n in range(200)]
+    path = write_tsv(tmp_path, same + [(ENGLISH.format(n), FRENCH.format(n)) for n in range(1000)])
+    assert len(read(path, columns=("1", "2"))[0]) == 1200

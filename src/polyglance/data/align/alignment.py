@@ -1,11 +1,11 @@
 """Matching of sentences to images: search, then hub control and threshold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from polyglance.data.align.approximate import search_index
 from polyglance.data.align.config import AlignConfig
@@ -26,6 +26,15 @@ class AlignResult:
     sentence_id: Int64[np.ndarray, "pairs"]
     score: Float32[np.ndarray, "pairs"]
     """Cosine similarities."""
+
+    def choose(self, chosen: Bool[np.ndarray, "pairs"] | Int64[np.ndarray, "chosen"]) -> "AlignResult":
+        """Return some of the pairs, by a mask or by their places."""
+        return replace(
+            self,
+            image_index=self.image_index[chosen],
+            sentence_id=self.sentence_id[chosen],
+            score=self.score[chosen],
+        )
 
     @staticmethod
     def concatenate(results: Sequence["AlignResult"]) -> "AlignResult":
@@ -86,9 +95,4 @@ def select(candidates: AlignResult, images: Embeddings, sentences: Embeddings, c
             max_per_sentence=config.hubs.max_per_sentence,
         )
     ]
-    return AlignResult(
-        num_images=candidates.num_images,
-        image_index=image_index[chosen],
-        sentence_id=sentence_id[chosen],
-        score=score[chosen],
-    )
+    return candidates.choose(chosen)

@@ -20,6 +20,7 @@ from polyglance.data.build.step import Step
 from polyglance.data.manifest import MANIFEST_NAME, is_finished, read_manifest
 from polyglance.data.shard import ShardWriter
 from polyglance.data.shard_table import ANNOTATION_TYPE
+from polyglance.data.sources.raw_images import TEXT_DROPPED
 from polyglance.files import file_sha256
 from polyglance.language_tags import find_codes
 from polyglance.languages import SOURCE_LANGUAGE
@@ -84,13 +85,14 @@ class AnnotateStep(Step):
         pairs = self.matches.read_pairs(work.part) if self.matches is not None else {}
         drops, rows = Drops(), []
         for image in self.select.read_kept(work.part):
-            given = _annotate_given(image, self.config)
+            given = _annotate_given(image, self.config, drops)
             annotations = make_annotations(
                 image.key,
                 descriptions.get(image.key, []),
                 pairs.get(image.key, []),
                 config=self.config,
                 seed=self.seed,
+                drops=drops,
             )
             distinct = list(dict.fromkeys((*given, *annotations)))
             if not distinct:
@@ -134,9 +136,13 @@ class AnnotateStep(Step):
         return descriptions
 
 
-def _annotate_given(image: BuiltImage, config: AnnotateConfig) -> list[Annotation]:
+def _annotate_given(image: BuiltImage, config: AnnotateConfig, drops: Drops) -> list[Annotation]:
     """Annotations that an image came with: translations by people, and captions in other languages than English.
-    English captions are among the descriptions."""
+    English captions are among the descriptions. Captions in languages that are not asked for go to `drops`."""
+    for text in image.texts:
+        if text.source is None and text.language not in (SOURCE_LANGUAGE, *config.captions):
+            reason = f"{text.language}: caption in a language that annotate.captions does not name"
+            drops.add(f"{TEXT_DROPPED}{reason}", f"{image.key}: {text.text}"[:300])
     return [
         Annotation(
             task="caption" if text.source is None else "translation",
@@ -171,6 +177,9 @@ def write_data_sets(
 
     Returns:
         Data set -> number of images.
+
+    Raises:
+        ValueError: all images are held out, so that none is left for training.
     """
     contents = [file_sha256(step.folder.file(file)) for file in step.folder.list_files()]
     settings = (output.test_fraction, output.rows_per_shard, *([output.captioned_in] if output.captioned_in else []))
@@ -182,6 +191,7 @@ def write_data_sets(
         if is_finished(out / name, mark):
             continue
         check()
+        num_read = num_written = 0
         with ShardWriter(
             out / name,
             source=source,
@@ -192,9 +202,16 @@ def write_data_sets(
             overwrite=True,
         ) as writer:
             for record, captioned in step.read_records():
+                num_read += 1
                 held_out = not captioned.isdisjoint(output.captioned_in)
                 if (held_out or _is_held_out(record.key, output.test_fraction)) == (name == "test"):
                     writer.write(record)
+                    num_written += 1
+            if name == "train" and num_read and not num_written:
+                raise ValueError(
+                    f"{out / name}: not a single image is left for training: all are held out by output.test_fraction "
+                    f"or output.captioned_in ({', '.join(output.captioned_in) or 'none'})"
+                )
     return {name: read_manifest(out / name).num_images for name in names}
 
 

@@ -18,6 +18,7 @@ from polyglance.data.build.step import Step
 from polyglance.data.near_duplicates import ImageHash, NearDuplicates, NearDuplicatesConfig, hash_image
 from polyglance.data.sources.bitext import BitextPair
 from polyglance.data.sources.images import GivenText, SourceImage
+from polyglance.data.sources.raw_images import TEXT_DROPPED
 from polyglance.data.sources.seen import SeenHashes
 from polyglance.data.sources.source import list_files, stamp_files
 from polyglance.records import Drops
@@ -85,7 +86,8 @@ class _RecordsStep(Step, ABC):
             with work.writing(self.pieces.number(work.part, number)) as path:
                 self.write(path, chunk)
             num_out += len(chunk)
-        return PartReport(num_in=num_out + sum(drops.counts.values()), num_out=num_out, drops=drops.to_dict())
+        num_dropped = sum(count for reason, count in drops if not reason.startswith(TEXT_DROPPED))
+        return PartReport(num_in=num_out + num_dropped, num_out=num_out, drops=drops.to_dict())
 
     def prepare(self, record: Any) -> Any:
         """Convert a record before it is collected for a file."""

@@ -4,13 +4,14 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from polyglance.data.align import (
     AlignConfig,
@@ -29,6 +30,7 @@ from polyglance.data.build.parts import PartId, PartReport, PartWork
 from polyglance.data.build.row_files import read_rows, write_rows, write_vectors
 from polyglance.data.build.step import Step
 from polyglance.engines import Embedder, EngineConfig, open_embedder
+from polyglance.engines.words import find_content_words
 from polyglance.records import Drops
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
 
 _MATCHES = pa.schema([("key", pa.string()), ("language", pa.string()), ("pair", pa.int64()), ("score", pa.float32())])
 """Pairs of a language are numbered through all its files."""
+_WORDLESS_IMAGE = "match: image without a content word in its English texts"
 _TUNED = ("num_probes", "refine_factor")
 
 
@@ -52,7 +55,8 @@ class MatchConfig:
     """Matching of bitext sentences to the images that show what they say."""
 
     engine: EngineConfig
-    """The embedder of images and English texts; `words` compares the sentences with the images' captions."""
+    """The embedder of images and English texts; `words` compares the sentences with the images' captions, and matches
+    only sentences with a word of them that is no function word."""
     align: AlignConfig = field(default_factory=AlignConfig)
     """Search for the nearest sentences, and which of them are kept; for each language on its own."""
 
@@ -87,7 +91,12 @@ class _VectorsStep(Step, ABC):
         empty = np.empty((0, work.engine.dim), dtype=np.float32)
         with work.writing() as path:
             write_vectors(path, np.concatenate(vectors) if vectors else empty)
-        return PartReport(num_in=len(items), num_out=len(items), engine_s=engine_s)
+        drops = self.count_wordless(items) if self.engine.kind == "words" else Drops()
+        return PartReport(num_in=len(items), num_out=len(items), drops=drops.to_dict(), engine_s=engine_s)
+
+    def count_wordless(self, items: Sequence[Any]) -> Drops:  # noqa: ARG002
+        """Count texts that can match nothing by their words."""
+        return Drops()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +122,26 @@ class ImageVectorsStep(_VectorsStep):
         """Open the vectors of files of images, in this order."""
         return Embeddings([self.folder.file(file) for file in files])
 
+    def check_matchable(self) -> None:
+        """Refuse images of which none can match.
+
+        Raises:
+            ValueError: there is none.
+        """
+
+    def find_related(
+        self,
+        file: PartId,  # noqa: ARG002
+        candidates: AlignResult,
+        read_sentences: Callable[[Sequence[int]], Sequence[str]],  # noqa: ARG002
+    ) -> Bool[np.ndarray, "pairs"]:
+        """Tell which candidates of a file of images may be matched, whatever their scores are.
+
+        Args:
+            read_sentences: reads English sentences by their numbers.
+        """
+        return np.ones(len(candidates.score), dtype=bool)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionVectorsStep(ImageVectorsStep):
@@ -128,6 +157,34 @@ class CaptionVectorsStep(ImageVectorsStep):
 
     def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
         return engine.embed_texts(items)
+
+    def count_wordless(self, items: Sequence[Any]) -> Drops:
+        drops = Drops()
+        for text in items:
+            if not find_content_words(text):
+                drops.add(_WORDLESS_IMAGE, repr(text[:100]))
+        return drops
+
+    def check_matchable(self) -> None:
+        reports = [self.folder.read_report(part) for part in self.parts()]
+        num_images = sum(report.num_in for report in reports)
+        num_wordless = sum(report.drops.get(_WORDLESS_IMAGE, {"count": 0})["count"] for report in reports)
+        if num_images and num_wordless == num_images:
+            raise ValueError(
+                f"match.engine is words, but none of the {num_images} images has an English text with content words: "
+                "give them captions (images.texts, captioned, recaption), or match with the engine clip"
+            )
+
+    def find_related(
+        self, file: PartId, candidates: AlignResult, read_sentences: Callable[[Sequence[int]], Sequence[str]]
+    ) -> Bool[np.ndarray, "pairs"]:
+        """Tell which candidates share a content word. Not told by scores: chance gives unrelated texts some as well."""
+        words_of_image = [set(find_content_words(text)) for text in self.read_items(file)]
+        numbers = np.unique(candidates.sentence_id).tolist()
+        words_of_sentence = dict(zip(numbers, map(find_content_words, read_sentences(numbers)), strict=True))
+        pairs = zip(candidates.image_index.tolist(), candidates.sentence_id.tolist(), strict=True)
+        related = [not words_of_image[image].isdisjoint(words_of_sentence[sentence]) for image, sentence in pairs]
+        return np.array(related, dtype=bool)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,9 +205,20 @@ class TextVectorsStep(_VectorsStep):
     def embed(self, engine: Embedder, items: Sequence[Any]) -> Float[np.ndarray, "_ D"]:
         return engine.embed_texts(items)
 
+    def count_wordless(self, items: Sequence[Any]) -> Drops:
+        drops = Drops()
+        for text in items:
+            if not find_content_words(text):
+                drops.add("match: sentence without a content word", repr(text[:100]))
+        return drops
+
     def open_vectors(self, code: str) -> Embeddings:
         """Open the vectors of a language's English sentences, numbered as its pairs are."""
         return Embeddings([self.folder.file(file) for file in self.folder.list_files(PartId(language=code))])
+
+    def read_sentences(self, code: str, numbers: Sequence[int]) -> list[str]:
+        """Read English sentences of a language's pairs by number."""
+        return [source for source, _ in _read_texts(self.bitext, code, numbers)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +296,8 @@ class CandidatesStep(Step):
     def parts(self) -> Sequence[PartId]:
         files = self.select.list_files_with_images()
         languages = self.texts.bitext.list_languages()
+        if files and languages:
+            self.images.check_matchable()
         return [file._replace(language=code) for code in languages for file in files]
 
     def run(self, work: PartWork) -> PartReport:
@@ -239,9 +309,19 @@ class CandidatesStep(Step):
         else:
             index = self.tune.index.folder.file(PartId(language=code))
             nearest = search(images, sentences, self.tune.read_tuned(code), index)
+        num_found = len(nearest.score)
+        related = self.images.find_related(
+            work.part._replace(language=""), nearest, partial(self.texts.read_sentences, code)
+        )
+        nearest = nearest.choose(related)
+        drops = Drops()
+        if num_unrelated := num_found - len(nearest.score):
+            drops.add(
+                f"{code}: candidate that shares no content word with the image's texts", str(work.part), num_unrelated
+            )
         with work.writing() as path, path.open("wb") as file:
             np.savez(file, image=nearest.image_index, sentence=nearest.sentence_id, score=nearest.score)
-        return PartReport(num_in=len(images), num_out=len(nearest.score))
+        return PartReport(num_in=len(images), num_out=len(nearest.score), drops=drops.to_dict())
 
     def read_candidates(self, file: PartId, num_images: int) -> AlignResult:
         """Read the candidates of a file of images, for a language."""
@@ -310,7 +390,7 @@ class MatchesStep(Step):
             if not path.exists():  # no pairs of this language, or no image of this file is kept
                 continue
             rows = read_rows(path)
-            texts = self._read_texts(part, [row["pair"] for row in rows])
+            texts = _read_texts(self.bitext, part.language, [row["pair"] for row in rows])
             for row, (source, target) in zip(rows, texts, strict=True):
                 pairs[row["key"]].append(
                     MatchedPair(
@@ -319,13 +399,14 @@ class MatchesStep(Step):
                 )
         return pairs
 
-    def _read_texts(self, part: PartId, numbers: Sequence[int]) -> list[tuple[str, str]]:
-        """Read source and target of a language's pairs by number; only the pages with these pairs are read."""
-        tables = [self.bitext.read_table(file) for file in self.bitext.folder.list_files(part)]
-        starts = np.cumsum([0, *(len(table) for table in tables)])
-        texts = []
-        for number in numbers:
-            place = int(np.searchsorted(starts, number, side="right")) - 1
-            row = number - int(starts[place])
-            texts.append((tables[place]["source"][row].as_py(), tables[place]["target"][row].as_py()))
-        return texts
+
+def _read_texts(bitext: BitextStep, code: str, numbers: Sequence[int]) -> list[tuple[str, str]]:
+    """Read source and target of a language's pairs by number; only the pages with these pairs are read."""
+    tables = [bitext.read_table(file) for file in bitext.folder.list_files(PartId(language=code))]
+    starts = np.cumsum([0, *(len(table) for table in tables)])
+    texts = []
+    for number in numbers:
+        place = int(np.searchsorted(starts, number, side="right")) - 1
+        row = number - int(starts[place])
+        texts.append((tables[place]["source"][row].as_py(), tables[place]["target"][row].as_py()))
+    return texts

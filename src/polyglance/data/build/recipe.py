@@ -22,7 +22,7 @@ class Recipe:
     """A data set from images, bitext and engines.
 
     Raises:
-        ValueError: no images, or only one of bitext and match.
+        ValueError: no images, only one of bitext and match, or texts to match by words from no source.
     """
 
     out: Path
@@ -60,6 +60,18 @@ class Recipe:
             raise ValueError("images and captioned are empty: name at least one source")
         if bool(self.bitext) != (self.match is not None):
             raise ValueError("bitext and match go together: sentences, and the engine that matches them to images")
+        if (
+            self.match is not None
+            and self.match.engine.kind == "words"
+            and self.recaption is None
+            and not self.captioned
+            and all(source.texts == "ignore" for source in self.images)
+        ):
+            raise ValueError(
+                "match.engine is words, which compares English texts of the images, and they have none: set "
+                'images.texts to "captions", name a set in captioned, describe the images (recaption), or '
+                "match with the engine clip"
+            )
         if unused := [code for code in self.output.captioned_in if code not in self.annotate.captions]:
             raise ValueError(
                 f"output.captioned_in has {', '.join(unused)}, which annotate.captions does not keep captions of"

@@ -30,7 +30,7 @@ from polyglance.data.cleaning import (
     resolve_entities,
     without_invisible,
 )
-from polyglance.data.columns import find_placeholder
+from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.data.sources.bitext_forms import BITEXT_FORMS, BitextForm, are_surely_english, detect_bitext_form
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.delimited import Quoting
@@ -43,6 +43,8 @@ __all__ = ["BitextPair", "BitextSource", "clean_text"]
 
 _SAMPLE_PAIRS = 200
 """Pairs by which the languages of both sides are told."""
+_SAMPLED_FROM = 4000
+"""Pairs at the beginning that these are chosen from, evenly: the first lines are often unlike the others."""
 _CHECKED_TOGETHER = 32
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 
@@ -110,24 +112,29 @@ class BitextSource(FormSource):
                 clean_text(pair.english, SOURCE_LANGUAGE, max_characters=1000)[0],
                 clean_text(pair.other, self.language, max_characters=1000)[0],
             )
-            for pair in islice(self.open_form().read_piece(piece, Drops()), _SAMPLE_PAIRS)
+            for pair in islice(self.open_form().read_piece(piece, Drops()), _SAMPLED_FROM)
             if not pair.problem
         )
-        pairs = [pair for pair in cleaned if all(pair) and pair[0] != pair[1]]
+        usable = [pair for pair in cleaned if all(pair) and pair[0] != pair[1]]
+        number = min(len(usable), _SAMPLE_PAIRS)
+        pairs = [usable[place * len(usable) // number] for place in range(number)]
         sides = [[pair[side] for pair in pairs] for side in (0, 1)]
-        if are_surely_english(sides[0]) and not are_surely_english(sides[1]):
-            return
-        found = [
-            find_other_language(side, code) for side, code in zip(sides, (SOURCE_LANGUAGE, self.language), strict=True)
-        ]
-        if found[0] is not None:
+        is_english = are_surely_english(sides[0])
+        found_first = None if is_english else find_other_language(sides[0], SOURCE_LANGUAGE)
+        if found_first is not None:
             raise ValueError(
-                f"{self.path}: the English side reads as {found[0]}; if the sides are swapped, set columns to the "
+                f"{self.path}: the English side reads as {found_first}; if the sides are swapped, set columns to the "
                 "names or numbers of the English and the other one, in this order"
             )
-        if found[1] == SOURCE_LANGUAGE:
+        found_second = find_other_language(sides[1], self.language)
+        if found_second == SOURCE_LANGUAGE:
             raise ValueError(
                 f"{self.path}: both sides are English; set columns to those of the English and the other one"
+            )
+        if found_second is not None:
+            raise ValueError(
+                f"{self.path}: the other side reads as {found_second}, not as {self.language}; set language or columns "
+                "to what it is"
             )
 
     def read_piece(self, piece: Piece, drops: Drops) -> "Iterator[BitextPair]":
@@ -183,8 +190,8 @@ class BitextSource(FormSource):
         )
 
     def _find_problem(self, first: str, second: str) -> str:
-        if first == second and not self.keep_identical:
-            return "both sides the same"
+        if first == second:  # else a true pair may be such a word on a side: All, Todo; Photo, Foto
+            return find_placeholder(first, SOURCE_LANGUAGE) if self.keep_identical else "both sides the same"
         if self.max_length_ratio is not None:
             shorter, longer = sorted((len(first), len(second)))
             if longer > self.max_length_ratio * shorter:
@@ -244,5 +251,5 @@ def _find_text_problem(text: str, max_characters: int) -> str:
     if not text or (not text[0].isalnum() and is_blank(text)):
         return "an empty side"
     if text.isascii() and (" " not in text or "\\" in text or "%" in text) and any(map(str.isalpha, text)):
-        return find_placeholder(text)  # one word or escapes; most texts have several words
+        return find_artefact(text)  # one word or escapes; most texts have several words
     return ""

@@ -5,6 +5,7 @@ from abc import ABC
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -32,6 +33,8 @@ __all__ = ["IMAGE_FORMS", "ImageForm", "detect_image_form"]
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
 _TABLE_SUFFIXES = (".parquet", ".arrow")
 _STATS = "_stats.json"
+_NUM_SAMPLED = 200
+"""Images, or texts of a language, whose texts are sampled."""
 _BESIDE = (".txt", ".json")
 """Endings of the files that may hold an image's texts, under its name."""
 
@@ -48,6 +51,20 @@ class ImageForm(SourceForm[RawImage], ABC):
     def __init__(self, path: Path, column: str | None, text_fields: Sequence[str]) -> None:
         super().__init__(path)
         self.column, self.text_fields = column, text_fields
+
+    def sample_texts(self, pieces: Sequence[Piece], text_language: str) -> dict[str, list[str]]:
+        """Return the first texts of each language.
+
+        Args:
+            text_language: language of the texts whose place does not name one.
+        """
+        found: dict[str, list[str]] = {}
+        for piece in pieces[:1]:
+            for image in islice(self.read_piece(piece, Drops()), _NUM_SAMPLED):
+                found.setdefault(text_language, []).extend(image.texts)
+                for code, text in image.texts_by_language:
+                    found.setdefault(code, []).append(text)
+        return found
 
 
 class _FolderForm(ImageForm):
@@ -73,6 +90,20 @@ class _FolderForm(ImageForm):
         for image in _read_folder(root, piece.files, self.text_fields, drops):
             texts = by_image.get(image.where, {})
             yield replace(image, texts_by_language=tuple(_read_lines(root, texts, drops))) if texts else image
+
+    def sample_texts(self, pieces: Sequence[Piece], text_language: str) -> dict[str, list[str]]:
+        """Return the first texts of each language. All names are looked at, and no image is read."""
+        root, drops, found = self.path.resolve(), Drops(), {text_language: list[str]()}
+        for piece in pieces:
+            by_image = _match_languages([*piece.files, *piece.texts])
+            for image in piece.files:
+                if len(found[text_language]) < _NUM_SAMPLED:
+                    found[text_language] += _read_texts_beside(root, Path(image), self.text_fields, drops)
+                for name, code in by_image.get(image, {}).items():
+                    of_language = found.setdefault(code, [])
+                    if len(of_language) < _NUM_SAMPLED:
+                        of_language += (text for _, text in _read_lines(root, {name: code}, drops))
+        return found
 
 
 class _WebDatasetForm(ImageForm):

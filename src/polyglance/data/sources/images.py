@@ -6,6 +6,9 @@
     huggingface  a folder of `datasets.save_to_disk` (Arrow), or Parquet files with a column of images
     img2dataset  output of img2dataset: webdataset, files or parquet, with its tables of failures
 
+Texts are cleaned as the importer cleans them; those that cannot be used are counted under `text: <reason>`, and texts
+that read as another language than they are said to be in are refused.
+
 Every image is decoded once, here. Images that cannot be used are counted in `Drops` under `image: <reason>`, and images
 that were never downloaded under `image: <status>`, so that used and counted images add up to all images of the source.
 """
@@ -18,10 +21,12 @@ from typing import Literal
 
 from PIL import Image
 
+from polyglance.data.import_rows import clean_caption
 from polyglance.data.sources.image_forms import IMAGE_FORMS, ImageForm, detect_image_form
-from polyglance.data.sources.raw_images import RawImage
+from polyglance.data.sources.raw_images import TEXT_DROPPED, RawImage
 from polyglance.data.sources.source import FormSource, Piece
 from polyglance.images import MAX_PIXELS, ImageError, encode_image
+from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops, Style
@@ -113,9 +118,27 @@ class ImagesSource(FormSource, ImageLimits):
         ImageLimits.__post_init__(self)
         object.__setattr__(self, "text_language", find_code(self.text_language))
 
+    def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
+        """Cut the source into pieces (`Source.find_pieces`).
+
+        Raises:
+            ValueError: as there, or texts that clearly read as another language than they are said to be in.
+        """
+        form = self.open_form()
+        pieces = form.find_pieces(num_records, drops)
+        if self.texts == "captions":
+            for code, texts in form.sample_texts(pieces, self.text_language).items():
+                other = find_other_language(texts, code)
+                if other is not None:
+                    raise ValueError(
+                        f"{self.path}: the texts that are said to be in {code} read as {other}; correct the names of "
+                        f"their files (a.{other}.txt), text_language, or the texts"
+                    )
+        return pieces
+
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
         """Yield the usable images of a piece, in order (`Source.read_piece`). The same image may come twice."""
-        raw_images = ((image, self._given_texts(image)) for image in self.open_form().read_piece(piece, drops))
+        raw_images = ((image, self._given_texts(image, drops)) for image in self.open_form().read_piece(piece, drops))
         return decode_images(raw_images, self, drops)
 
     def open_form(self) -> ImageForm:
@@ -124,13 +147,21 @@ class ImagesSource(FormSource, ImageLimits):
         name = detect_image_form(self.path) if self.format == "auto" else self.format
         return IMAGE_FORMS[name](self.path, self.image_column, self.text_fields)
 
-    def _given_texts(self, image: RawImage) -> tuple[GivenText, ...]:
+    def _given_texts(self, image: RawImage, drops: Drops) -> tuple[GivenText, ...]:
+        """Clean the texts of an image; those that cannot be used go to `drops`."""
         if self.texts == "ignore":
             return ()
         texts = (*((self.text_language, text) for text in image.texts), *image.texts_by_language)
+        cleaned: dict[tuple[str, str], None] = {}
+        for code, text in texts:
+            clean, problem = clean_caption(text, code)
+            if clean is None:
+                drops.add(f"{TEXT_DROPPED}{problem}", f"{image.where}: {code}: {text!r}"[:300])
+            else:
+                cleaned[code, clean] = None
         return tuple(
             GivenText(language=code, text=text, style=self.text_style, origin=self.text_origin)
-            for code, text in dict.fromkeys(texts)
+            for code, text in cleaned
         )
 
 

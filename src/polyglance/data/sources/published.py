@@ -156,7 +156,7 @@ def _annotate(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, 
                 descriptions.append(Description(text=source, origin=_ORIGIN, translations=translations))
             else:
                 pairs.append(MatchedPair(language=code, source=source, target=target, origin=_ORIGIN, score=0.0))
-    annotations = make_annotations(key, descriptions, pairs, config=config, seed=seed)
+    annotations = make_annotations(key, descriptions, pairs, config=config, seed=seed, drops=Drops())
     without_scores = (replace(annotation, score=None) for annotation in annotations)  # the scores are not published
     return (*_held_out_captions(row), *without_scores)
 

@@ -11,6 +11,7 @@ from polyglance.records import Drops
 __all__ = [
     "IMAGE_SUFFIXES",
     "MAX_FILE_BYTES",
+    "TEXT_DROPPED",
     "RawImage",
     "collect_texts",
     "decode_text",
@@ -21,6 +22,9 @@ __all__ = [
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 MAX_FILE_BYTES = 2**28
 """A larger image file is dropped unread."""
+
+TEXT_DROPPED = "text: "
+"""Beginning of the reasons that cost a text and not its image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +54,7 @@ def decode_text(data: bytes, where: str, drops: Drops) -> str | None:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        drops.add("text: not UTF-8", where)
+        drops.add(f"{TEXT_DROPPED}not UTF-8", where)
         return None
 
 
@@ -61,7 +65,7 @@ def parse_json_object(data: bytes, where: str, drops: Drops) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        drops.add("text: not a JSON object", where)
+        drops.add(f"{TEXT_DROPPED}not a JSON object", where)
         return {}
     return values
 

@@ -7,6 +7,7 @@ import re
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
@@ -252,10 +253,12 @@ def parse_list(text: str) -> tuple[str, ...] | None:
         tokens = [
             token
             for token in tokenize.generate_tokens(io.StringIO(f"({inner}\n)").readline)
-            if token.type in (tokenize.STRING, tokenize.OP)
+            if token.type not in (tokenize.NL, tokenize.NEWLINE, tokenize.ENDMARKER)
         ][1:-1]
-        if any(token.type == tokenize.OP and token.string != "," for token in tokens):
+        if any(token.type != tokenize.STRING and token.string != "," for token in tokens):
             return None
+        if any(one.end == other.start and "," not in (one.string, other.string) for one, other in pairwise(tokens)):
+            return None  # 'It''s', a quotation mark of a text and no end of one
         texts = tuple(ast.literal_eval(token.string) for token in tokens if token.type == tokenize.STRING)
     except (SyntaxError, ValueError, tokenize.TokenError):
         return None

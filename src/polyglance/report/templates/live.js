@@ -1,6 +1,8 @@
-// Asks the server for the page again and puts its content in the place of the old one. Without an answer it says so.
+// Asks the server for the page again and puts its content in the place of the old one. Without an answer it says so; an
+// answer without a page, such as that the study cannot be read, is shown.
 const refreshS = Number(document.documentElement.dataset.refreshS);
 let answered = Date.now();
+let problem = "";
 if (location.search) history.replaceState(null, "", location.pathname);
 
 const showAge = () => {
@@ -8,16 +10,19 @@ const showAge = () => {
   const seconds = Math.round((Date.now() - answered) / 1000);
   const late = seconds > 3 * refreshS;
   age.dataset.text ??= age.textContent;
-  age.classList.toggle("late", late);
-  age.textContent = late ? `${age.dataset.text}. No answer for ${seconds} s: is the server still there?` : age.dataset.text;
+  const silence = late ? `No answer for ${seconds} s: is the server still there?` : "";
+  age.classList.toggle("late", Boolean(problem || silence));
+  age.textContent = [age.dataset.text, problem || silence].filter(Boolean).join(". ");
 };
 
 const refresh = async () => {
   if (document.hidden) return;
   try {
     const answer = await fetch(location.pathname, { cache: "no-store", signal: AbortSignal.timeout(20000) });
+    const text = await answer.text();
+    problem = answer.ok ? "" : `The server says: ${text.trim()}`;
     if (!answer.ok) return;
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const page = new DOMParser().parseFromString(text, "text/html");
     const [old, fresh] = [document.querySelector("main"), page.querySelector("main")];
     if (!fresh) return;
     const places = [...old.querySelectorAll(".scroll")].map((box) => box.scrollLeft);
@@ -26,6 +31,7 @@ const refresh = async () => {
     document.title = page.title;
     answered = Date.now();
   } catch {
+    problem = "";
     // No answer: showAge says how long.
   }
 };
