@@ -331,13 +331,16 @@ def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], colu
     if column is None:
         return
     roles = {it.name: it for it in columns}
-    by_code: dict[str, list[str]] = {}
+    by_name: dict[str, list[str]] = {}
     for row in rows:
         texts = parse_object(_arrange(row, roles).get("texts"))
         for name, cell in texts.items() if isinstance(texts, Mapping) else ():
-            tag = parse_language_tag(str(name))
-            if tag is not None and tag.code:
-                by_code.setdefault(tag.code, []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
+            by_name.setdefault(str(name), []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
+    by_code: dict[str, list[str]] = {}
+    for name, found in by_name.items():
+        tag = parse_language_tag(name)
+        if tag is not None and tag.code:
+            by_code.setdefault(tag.code, []).extend(found)
     for code, texts in by_code.items():
         other = find_other_language([text for text in texts if text.strip()], code)
         if other is not None:

@@ -42,7 +42,7 @@ class WordEmbedder:
     without a common word near to each other, too, up to about 0.15: `find_content_words` tells them.
     """
 
-    name, version = "words", "2"
+    name, version = "words", "1"
     dim = _DIM
 
     @classmethod

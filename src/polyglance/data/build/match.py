@@ -47,6 +47,7 @@ __all__ = [
 _MATCHES = pa.schema([("key", pa.string()), ("language", pa.string()), ("pair", pa.int64()), ("score", pa.float32())])
 """Pairs of a language are numbered through all its files."""
 _WORDLESS_IMAGE = "match: image without a content word in its English texts"
+_WORDLESS_SENTENCE = "match: sentence without a content word"
 _TUNED = ("num_probes", "refine_factor")
 
 
@@ -159,11 +160,7 @@ class CaptionVectorsStep(ImageVectorsStep):
         return engine.embed_texts(items)
 
     def count_wordless(self, items: Sequence[Any]) -> Drops:
-        drops = Drops()
-        for text in items:
-            if not find_content_words(text):
-                drops.add(_WORDLESS_IMAGE, repr(text[:100]))
-        return drops
+        return _count_wordless(items, _WORDLESS_IMAGE)
 
     def check_matchable(self) -> None:
         reports = [self.folder.read_report(part) for part in self.parts()]
@@ -187,6 +184,14 @@ class CaptionVectorsStep(ImageVectorsStep):
         return np.array(related, dtype=bool)
 
 
+def _count_wordless(texts: Sequence[str], reason: str) -> Drops:
+    drops = Drops()
+    for text in texts:
+        if not find_content_words(text):
+            drops.add(reason, repr(text[:100]))
+    return drops
+
+
 @dataclass(frozen=True, kw_only=True)
 class TextVectorsStep(_VectorsStep):
     """A vector of the English side of each pair; a part is a file of pairs."""
@@ -206,11 +211,7 @@ class TextVectorsStep(_VectorsStep):
         return engine.embed_texts(items)
 
     def count_wordless(self, items: Sequence[Any]) -> Drops:
-        drops = Drops()
-        for text in items:
-            if not find_content_words(text):
-                drops.add("match: sentence without a content word", repr(text[:100]))
-        return drops
+        return _count_wordless(items, _WORDLESS_SENTENCE)
 
     def open_vectors(self, code: str) -> Embeddings:
         """Open the vectors of a language's English sentences, numbered as its pairs are."""
