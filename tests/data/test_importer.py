@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from importing import json_lines, places, png, run, stored
 from PIL import Image
@@ -423,6 +423,9 @@ def outcome(table: bytes, suffix: str) -> ImportResult | None:
 
 @settings(deadline=None, max_examples=100)
 @given(rows=ROWS)
+@example(rows=[{"LANGUAGE": []}])
+@example(rows=[{"image": "0.png", "text": "a dog on the grass", "language": ["en"]}])
+@example(rows=[{"image": "0.png", "text": "a dog on the grass", "language": {"en": 1}}])
 def test_every_json_row_is_kept_or_counted(rows):
     result = outcome("".join(f"{json.dumps(row)}\n" for row in rows).encode(), "jsonl")
     if result is not None:

@@ -310,8 +310,10 @@ def _are_texts_by_language(cells: Sequence[Any]) -> bool:
 
 def _are_tags(cells: Sequence[Any]) -> bool:
     """Whether all cells are tags of languages, at least one of them known."""
-    found = {cell for cell in cells if cell not in (None, "")}
-    tags = [parse_language_tag(cell) if isinstance(cell, str) else None for cell in found]
+    if not all(cell is None or isinstance(cell, str) for cell in cells):  # JSON has lists and numbers in cells
+        return False
+    found = {cell for cell in cells if cell}
+    tags = [parse_language_tag(cell) for cell in found]
     return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
 
 
