@@ -65,8 +65,8 @@ def read_cc12m(images: Location, tables: Location, *, seed: int, drops: Drops) -
         images: folder with the shards.
         tables: folder with `<shard>.parquet`.
         seed: seed of the random selections of sentences.
-        drops: counts of everything left out. A reason that begins with `shard:` costs the rest of a shard, others cost
-            an image.
+        drops: counts of everything left out. A reason that begins with `shard:` costs the rest of a shard, one that
+            begins with `text:` a text, others cost an image.
 
     Raises:
         ValueError: no such folder, or no shard in it.
@@ -79,7 +79,7 @@ def read_cc12m(images: Location, tables: Location, *, seed: int, drops: Drops) -
             if row is None:
                 drops.add("no annotation of this key", where)
                 continue
-            yield PublishedSample(where=where, key=key, image=image, annotations=_annotate(key, row, seed))
+            yield PublishedSample(where=where, key=key, image=image, annotations=_annotate(key, row, seed, drops))
 
 
 def read_baked(images: Location, *, drops: Drops) -> Iterator[PublishedSample]:
@@ -141,7 +141,7 @@ def _is_annotation_column(column: str) -> bool:
     return any(pattern.fullmatch(column.removesuffix("_style")) for pattern in (_PAIRS, _CAPTION))
 
 
-def _annotate(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, ...]:
+def _annotate(key: str, row: Mapping[str, Any], seed: int, drops: Drops) -> tuple[Annotation, ...]:
     config = AnnotateConfig()
     descriptions, pairs = [], []
     for name, value in row.items():
@@ -149,14 +149,18 @@ def _annotate(key: str, row: Mapping[str, Any], seed: int) -> tuple[Annotation, 
             continue
         kind, code = match.groups()
         for source, target in _parse_pairs(value):
-            if len(source) < config.min_source_characters or code not in LANGUAGES:
+            if code not in LANGUAGES:
+                drops.add("text: pair in a language that is not known", f"{key}: {name}")
+                continue
+            if len(source) < config.min_source_characters:
+                drops.add("text: pair with a short English side", f"{key}: {source}"[:300])
                 continue
             if kind == "caption":
                 translations = ((code, target, _ORIGIN),)
                 descriptions.append(Description(text=source, origin=_ORIGIN, translations=translations))
             else:
                 pairs.append(MatchedPair(language=code, source=source, target=target, origin=_ORIGIN, score=0.0))
-    annotations = make_annotations(key, descriptions, pairs, config=config, seed=seed, drops=Drops())
+    annotations = make_annotations(key, descriptions, pairs, config=config, seed=seed, drops=drops)
     without_scores = (replace(annotation, score=None) for annotation in annotations)  # the scores are not published
     return (*_held_out_captions(row), *without_scores)
 
