@@ -143,11 +143,11 @@ def count_saved_bytes(
 def count_recomputed_bytes(
     config: PolyglanceConfig, saved: int, *, num_bytes: int, image_size: int, source_tokens: int, target_tokens: int
 ) -> int:
-    """Estimate the activations of a sample where each layer keeps its input only, and one layer at a time computes the
-    rest again.
+    """Estimate the activations of a sample if each layer keeps only its input, and one layer at a time recomputes the
+    rest.
 
     Args:
-        saved: activations where all are kept, in bytes.
+        saved: activations if all are kept, in bytes.
         num_bytes: bytes of a number.
     """
     source = config.num_image_tokens(image_size) + source_tokens

@@ -1,7 +1,7 @@
 """One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
-To another machine a job is sent as strings alone, and not as a pickled object, which another version of Python could
-not read: the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
+A job is sent to another machine as strings, not as a pickled object, which another version of Python could not read:
+the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
 """
 
 import errno
@@ -23,9 +23,9 @@ from polyglance.study.jobs import Job, list_jobs
 __all__ = ["LIGHT_KINDS", "NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
 
 LIGHT_KINDS = ("data", "tokenizer", "prediction")
-"""Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
+"""Kinds of jobs without an accelerator and a queue: `study run` does them itself."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""Numbers of the errors of a store that takes nothing more."""
+"""Numbers of the errors of a full store."""
 
 
 class NamedJob(TypedDict):
@@ -55,7 +55,7 @@ def name_job(config: StudyConfig, job: Job) -> NamedJob:
 
 
 def prepare_worker() -> None:
-    """Make this process one that does jobs: one thread for a micro model, as everywhere."""
+    """Prepare this process for jobs: one thread, as for every micro model."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
     import torch
 
@@ -69,7 +69,7 @@ def try_named_job(
 
     Args:
         should_stop: as for `try_job`.
-        is_first: this is the first node of the job, or its only one; the others take part in its run.
+        is_first: this is the first or only node of the job; the other nodes take part in its run.
     """
     host = socket.gethostname()
     if named["version"] != __version__:
@@ -79,12 +79,12 @@ def try_named_job(
         os.chdir(named["folder"])
         config, jobs = _read_study(named["study"], Path(named["study"]).stat().st_mtime_ns)
     except (OSError, ValueError) as error:
-        problem = f"{host} does not see the study ({error}): its folder has to be on a file system that all nodes see"
+        problem = f"{host} does not see the study ({error}): put its folder on a file system that all nodes see"
         return {"ending": "refused", "problem": problem}
     job = jobs.get(named["job"])
     if job is None or job.fingerprint != named["fingerprint"]:
         _read_study.cache_clear()
-        problem = f"{named['job']}: {named['study']} or its inputs are others on {host}; run again to go on"
+        problem = f"{named['job']}: {named['study']} or its inputs differ on {host}; run `study run` again to continue"
         return {"ending": "refused", "problem": problem}
     if not is_first:  # of a job over several nodes, which is a run or a trunk
         from polyglance.study.launch import join_run

@@ -1,4 +1,4 @@
-"""A look at the images of a new project: how many, in which languages captions come with them, and whether they are
+"""Examination of the images of a new project: their number, the languages of their captions, and whether they are
 drawings."""
 
 from collections import Counter
@@ -18,11 +18,11 @@ from polyglance.records import Drops
 __all__ = ["SAMPLED", "FoundImages", "look_at_images"]
 
 SAMPLED = 1000
-"""Images, and pairs of each bitext, that are looked at."""
+"""Number of images, and of pairs of each bitext, that are examined."""
 _NEARLY_ALL = 0.9
-"""Share of images with captions in a language from which on the others can do without."""
+"""Share of images with captions in a language from which on the language counts as captioned."""
 _MANY_NEAR = 0.05
-"""Share of images that are nearly the same as another one, above which they are taken for drawings."""
+"""Share of images with a near-duplicate above which the images count as drawings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class FoundImages:
     """The images of a project."""
 
     number: int = 0
-    """Images, as near as their form tells."""
+    """Number of images, as exactly as their form allows."""
     text_language: str = ""
     """Language of the captions that nearly all images have; empty if fewer have one."""
     captions: Mapping[str, int] = field(default_factory=dict)
@@ -38,7 +38,7 @@ class FoundImages:
     num_for_training: int = 0
     """Images without a caption in any wanted language."""
     are_drawings: bool = False
-    """Whether many are alike without being the same."""
+    """Whether many images are similar without being identical."""
 
     def are_captioned_in(self, code: str) -> bool:
         """Whether nearly every image has a caption in this language."""
@@ -52,12 +52,12 @@ class FoundImages:
 def look_at_images(
     path: Path | None, captions: Sequence[str], want: Sequence[str], found: list[str], missing: list[str]
 ) -> FoundImages:
-    """Look at the first images, and at all files of texts that are named after their language.
+    """Examine the first images, and the names of all text files that contain their language.
 
     Args:
         captions: languages that captions are expected in.
-        want: languages that are wanted without captions: an image with one is held out.
-        found, missing: get a line for each thing that is there, or is not.
+        want: languages that are wanted without captions: an image with a caption in one is held out.
+        found, missing: lists to which a line is added for everything found or missing.
 
     Raises:
         ValueError: no such file or folder, or no image in it.
@@ -118,7 +118,7 @@ def _look_at_first(source: ImagesSource, piece: Piece, drops: Drops) -> tuple[li
 
 
 def _count_images(piece: Piece) -> int:
-    """Return the images of a piece; of a tar, which is not read, a guess."""
+    """Return the number of images of a piece; for a tar, which is not read, an estimate."""
     return piece.count or (len(piece.files) if piece.files[0].lower().endswith(IMAGE_SUFFIXES) else SAMPLED)
 
 

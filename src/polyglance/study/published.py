@@ -15,7 +15,7 @@ from polyglance.study.waiting import estimate_waiting
 __all__ = ["PublishedCost", "count_published"]
 
 _STRIDE = 32
-"""Pixels of an image's side for each place of the published towers' grid; one token more is its mean."""
+"""Pixels per position of the published towers' grid, along a side; one more token is the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +33,7 @@ class PublishedCost:
     samples_per_s: float
     """Samples per second of the whole machine."""
     efficiency: float
-    """Share of the devices' rates that is left when they exchange weights and gradients and wait for each other
-    (reckoned)."""
+    """Rate as a share of the devices' rates without messages and waiting (estimated)."""
 
 
 def count_published(config: StudyConfig, name: str) -> PublishedCost:

@@ -65,7 +65,7 @@ class _Files(ABC):
         """Read a file of text.
 
         Raises:
-            ValueError, OSError: it may not be read; in words to count by.
+            ValueError, OSError: it cannot be read; a short reason by which files are counted.
         """
 
     @abstractmethod
@@ -125,7 +125,7 @@ def _read_zipped(archive: ZipFile, name: str) -> bytes:
 
 
 def _add_member(files: _Files, name: str, size: int, digest: str, digests: dict[str, str]) -> None:
-    """Enter a member's digest; an empty one for a name that stands for several contents."""
+    """Note a member's digest; an empty one for a name with several contents."""
     limit = MAX_FILE_BYTES if _is_image(name) else _MAX_TEXT_BYTES
     where = f"{files.path.name}:{name}"
     if size > limit:
@@ -334,7 +334,7 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
 
 
 def _is_system_file(name: str) -> bool:
-    """Whether a file is what macOS and Windows leave beside others: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
+    """Tell whether a file is a system file of macOS or Windows: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
     parts = name.replace("\\", "/").split("/")
     return "__MACOSX" in parts or parts[-1].startswith("._") or parts[-1].lower() in _SYSTEM_FILES
 
@@ -346,7 +346,7 @@ def _find_key(name: str) -> str:
 
 
 def _stems(name: str) -> Iterator[str]:
-    """Yield what the name of a text's image may be without its extension, the longest first."""
+    """Yield possible names of a text's image without extension, the longest first."""
     folder, last = posixpath.split(name)
     parts = last.split(".")
     for length in range(len(parts) - 1, 0, -1):
@@ -363,7 +363,8 @@ def _is_text(name: str) -> bool:
 
 
 def _find_column(name: str, stem: str) -> str:
-    """Column of a text: what its name has beyond its image's (`en` of `a.en.txt`, `txt` of `a.txt`)."""
+    """Return the column of a text: the part of its name beyond the image's name (`en` of `a.en.txt`, `txt` of
+    `a.txt`)."""
     rest = name.removeprefix(f"{stem}.")
     bare, suffix = posixpath.splitext(rest)
     return bare if suffix.lower() in _TEXT_SUFFIXES and suffix.lower() != ".json" else rest
@@ -396,7 +397,7 @@ def _parse_object(text: bytes, name: str) -> dict[str, Any]:
 
 
 def _decode(line: bytes) -> str | bytes:
-    """Decode a line; as bytes if it is not UTF-8, so that it is refused on its own."""
+    """Decode a line; return the bytes if it is not UTF-8, so that only this line is refused."""
     try:
         return line.decode("utf-8")
     except UnicodeDecodeError:
