@@ -1,4 +1,5 @@
-"""Processes, devices and precision of a training run or a measurement. One process runs the same code without messages.
+"""Processes, devices and precision of a training run or a measurement. A single process runs the same code and sends no
+messages.
 
 with join_processes(RuntimeConfig(strategy="ddp")) as runtime:      # under torchrun: one of its processes
     total = runtime.all_sum(np.array([1.0]))                        # the number of processes
@@ -62,8 +63,8 @@ class RuntimeConfig:
     samples, so that little is padding. If not given, the whole share is one pass."""
     num_shapes: int | None = None
     """Largest number of shapes (samples, length of prompts, length of targets) of the micro-batches of a run; they are
-    chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
-    the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
+    chosen from the lengths of the data. A GPU prepares its work again for every new shape. 0: pad to the longest prompt
+    and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     reduce_dtype: Literal["fp32", "bf16"] | None = None
     """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of
     many processes lose digits. Replicas (`ddp`) do it on GPUs alone."""
@@ -261,7 +262,7 @@ def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> 
 
 
 def count_launched() -> int:
-    """Return the number of processes that torchrun has started together with this one; 1 without torchrun."""
+    """Return the number of processes that torchrun started, this one included; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

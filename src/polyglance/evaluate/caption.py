@@ -76,7 +76,8 @@ def score_translations(
 def _compare_languages(
     texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
 ) -> dict[str, Any]:
-    """Return the shares of `CaptionScores` that tell the language of texts, and the identifier's own on references."""
+    """Return the fields of `CaptionScores` about the language of texts, with the identifier's result on the
+    references."""
     found = [identifier.identify(text) for text in texts]
     close = [other for other in found if other is not None and other != code and are_close(other, code)]
     return {
@@ -106,7 +107,7 @@ def _score(pairs: Sequence[tuple[str, str]], code: str, metric: Literal["cider",
 
 
 def compare_attributes(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
-    """Return attribute -> share of the references' values that the captions name at the same place in the order.
+    """Return attribute -> share of the references' values that the captions name at the same position.
 
     Args:
         pairs: caption and reference, both in the language `code`.

@@ -1,7 +1,7 @@
 """A prediction job: a model and the examples that it is asked about, in batches, and the folder of the answers.
 
 The folder's name ends in a fingerprint of everything that the answers depend on, so that predictions of another model,
-prompt or setting are never taken for these.
+prompt or setting are never mistaken for these.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo,
 __all__ = ["PredictionJob", "load_examples"]
 
 _FORMAT = 1
-"""Raised where rows come to mean something else."""
+"""Version of the rows' meaning; increased when that changes."""
 
 
 def load_examples(config: PredictConfig, *, images: bool) -> Sequence[BenchmarkExample]:

@@ -1,14 +1,13 @@
 """Rows of predictions while they are being made: files that grow batch by batch and survive a kill.
 
 Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
-its rows are there. The rest of what a killed run left is dropped and made again, so that a row is always made in the
-company of the same other rows. Each row has a checksum in front of it; one that differs counts as not there.
+its rows are there. Rows of an incomplete batch are dropped and made again, so that a row is always computed in the same
+batch. Each row has a checksum in front of it; a row whose checksum differs counts as missing.
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
 from polyglance.checksums import crc32
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
@@ -27,7 +26,8 @@ class RowFile:
     def append(self, rows: Sequence[PredictionRow]) -> None:
         """Write a batch; when this returns, it is on the disk."""
         self._file.write(_format_checked(rows))
-        _sync(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> "RowFile":
         return self
@@ -121,8 +121,3 @@ def _format_checked(rows: Iterable[PredictionRow]) -> bytes:
 
 def _checksum(line: bytes) -> bytes:
     return b"%08x" % crc32(line)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

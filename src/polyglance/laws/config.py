@@ -25,7 +25,7 @@ __all__ = [
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 CostMeasure = Literal["compute", "hours", "money"]
 ExpressionText = Annotated[str, "expression"]
-"""Text of which no character separates values on the command line."""
+"""Text that the command line takes as a whole: commas in it do not separate values."""
 Expressions = Mapping[str, ExpressionText]
 
 
@@ -34,7 +34,7 @@ class PrepareConfig:
     """Changes of a table before a law is fitted to it."""
 
     melt: Expressions = field(default_factory=dict)
-    """Column of values from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
+    """Long column made from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
     rows with language de. {D} alone takes the columns whose names are numbers. May be given several times."""
     derive: Expressions = field(default_factory=dict)
     """Column computed from others, as in "D=C/(6*N)" or "y=1-acc": + - * / **, log, log10, log2, exp, sqrt, abs, min,
@@ -55,7 +55,7 @@ class FormConfig(PrepareConfig):
     roles: Mapping[str, str] = field(default_factory=dict)
     """Quantities that predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute,
     starting-loss or none. By default guessed from the names of the columns and predictors. Costs and limits are
-    reckoned from it."""
+    computed from them."""
     group: str | tuple[str, ...] | None = None
     """Column with the group of a row (a split, a language), or several, as in split,language. Each group, or each
     combination, gets its own law."""
@@ -248,14 +248,15 @@ class Budget:
     """Currency of the price and of `max_money`, as it is printed: USD, EUR. Nothing is converted."""
     cells: int | None = None
     """Task-language cells that are to be trained. The law's samples are those of the cells behind it; for another
-    number as many samples for each are assumed, which no run has tested. By default as many as behind the law."""
+    number, the same number of samples per cell is assumed, which no run has tested. By default the number of cells
+    behind the law."""
     macs_per_parameter: float | None = None
     """MAC of training for each parameter and token, where a budget is spent without candidates. By default 2, a forward
     pass and as much again, as in C = S F (1 + P_t / P); 3 is the usual 6 N D FLOP."""
 
     @property
     def can_be_spent(self) -> bool:
-        """Whether there is a limit on compute, time or money, which a larger model uses up with less data."""
+        """Whether there is a limit on compute, time or money: a larger model reaches such a limit with less data."""
         limits = (self.max_gmac, self.max_flop, self.max_hours, self.max_gpu_hours, self.max_money)
         return any(limit is not None for limit in limits)
 
@@ -269,7 +270,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Question to the planner: a target, or else a budget to spend; what is given, and the limits.
+    """Question to the planner: a target or a budget to spend, the given values, and the limits.
 
     With a target the question is what reaches it at the lowest cost. Without one it is the lowest loss that the limits
     of the budget allow.

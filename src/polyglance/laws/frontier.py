@@ -1,8 +1,8 @@
 """Pareto frontier of runs: those for which no other run has a lower loss at no more compute.
 
-The frontier keeps the measured (C, y) of real runs, also where it is the lowest run of each bin of compute. Minima that
-are paired with the centre of their bin are not offered: they are biased by several percent (LAION's published protocol,
-measured at -1.6 to -4 %).
+The frontier keeps the measured (C, y) of real runs, also where it is the lowest run of each bin of compute. Pairing
+each minimum with the centre of its bin is not offered: it biases the law by several percent (LAION's published
+protocol, measured at -1.6 to -4 %).
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,7 @@ def _smooth(loss: Floats, checkpoints: Sequence[Indices], window: int) -> Floats
 
 
 def _thin(compute: Floats, frontier: Indices, min_gap: float) -> Indices:
-    """Return the frontier without points that are closer to the next larger one than the gap."""
+    """Return the frontier without points that are closer than the gap to the next larger point."""
     if min_gap == 0 or len(frontier) == 0:
         return frontier
     kept = [frontier[-1]]

@@ -42,7 +42,7 @@ def record_columns(records: Sequence[Any]) -> Columns:
     dot in their names (`config.lr`).
 
     Raises:
-        ValueError: an entry that is no dict.
+        ValueError: an entry is not a dict.
     """
     cells: dict[str, list[Any]] = {}
     for number, record in enumerate(records):
@@ -129,5 +129,5 @@ def _arrow_cells(column: Any) -> Sequence[Any] | NDArray[Any]:
 
 
 def _name(name: Any) -> str:
-    """Return a column's name as text; the levels of a name of several are joined by a dot."""
+    """Return a column's name as text; the levels of a multi-level name are joined by a dot."""
     return ".".join(str(part) for part in name if str(part)) if isinstance(name, tuple) else str(name)

@@ -15,9 +15,10 @@ from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 __all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "find_places", "pad", "pad_with_mask"]
 
 IGNORED = -100
-"""Label of positions that do not count in the loss."""
+"""Label of positions that the loss ignores."""
 _PLACES = 128
-"""The loss head of an accelerator takes a multiple of this number of positions, so that their numbers are few."""
+"""The number of positions that the loss is computed at is a multiple of this, so that there are few different
+numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class BadSample:
     """A sample that could not be used; another sample of its cell took its place."""
 
     reason: str
-    """Short reason to count by: `image: truncated`, `shard: cannot be read`, `text: empty`."""
+    """Short reason, by which samples are counted: `image: truncated`, `shard: cannot be read`, `text: empty`."""
     where: str
     """Cell, row of the data set, and detail."""
 
@@ -48,7 +49,7 @@ class Batch:
     features: Float[Tensor, "B I E"] | None = None
     """Cached features of the vision tower, in place of the pixels."""
     places: Int[Tensor, " K"] | None = None
-    """Places of the flattened labels that the loss is computed at (`find_places`); None: all."""
+    """Positions in the flattened labels that the loss is computed at (`find_places`); None: all."""
     bad: tuple[BadSample, ...] = ()
     """Samples that were replaced."""
 
@@ -95,7 +96,7 @@ def collate(
         prompts: token ids of each prompt, framed.
         targets: token ids of each target, framed.
         cell: index of each sample's cell.
-        prompt_pad: id that fills up shorter prompts; it is masked.
+        prompt_pad: padding id of prompts; it is masked.
         shapes: as `polyglance.mixture.shapes` chooses them.
     """
     shape = Shape(max(map(len, prompts)), max(map(len, targets)))
@@ -116,8 +117,9 @@ def collate(
 
 
 def find_places(labels: Int[Tensor, "B T"]) -> Int[Tensor, " K"]:
-    """Return the places of the flattened labels that count, and as many of the others as make their number a multiple
-    of 128. Labels are in main memory here, where their number is known; an accelerator would have to be waited for."""
+    """Return the positions of the flattened labels that count, filled up with other positions to a multiple of 128. The
+    labels have to be in main memory: on an accelerator, the number of positions would only be known after waiting for
+    it."""
     ignored = (labels == IGNORED).flatten()
     num_counted = len(ignored) - int(ignored.sum())
     order = torch.argsort(ignored.byte(), stable=True)

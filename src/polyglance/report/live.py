@@ -1,7 +1,7 @@
 """The live page of a study: states, losses as they come, predicted against measured so far, hours and money.
 
-`polyglance study serve` renders it again and again, `polyglance study status --page` once. What it shows is read by
-`polyglance.study.progress`; here it becomes a page.
+`polyglance study serve` renders it repeatedly, `polyglance study status --page` once. `polyglance.study.progress` reads
+what it shows.
 """
 
 import math
@@ -93,7 +93,7 @@ class StudyProgress:
     devices: int
     """GPUs or cores that a run takes."""
     planned_s: float | None = None
-    """Time of all training, as planned, in seconds of the whole machine; None where nothing was planned yet."""
+    """Planned time of all training, in seconds of the whole machine; None if there is no plan yet."""
     price_per_hour: float | None = None
     """Price of one hour of the whole machine; None where there is none."""
     currency: str = ""
@@ -119,7 +119,7 @@ class StudyProgress:
 
     @property
     def left_s(self) -> float:
-        """Expected time of all steps that are left, without the jobs of `num_unknown`."""
+        """Expected time of all remaining steps, without the `num_unknown` jobs of unknown rate."""
         return sum(job.left_s or 0.0 for job in self.jobs)
 
     @property
@@ -145,7 +145,7 @@ def render_live_page(progress: StudyProgress, *, is_live: bool) -> str:
     """Return the page.
 
     Args:
-        is_live: it comes from a server, which it asks again; otherwise it is a file, without a script.
+        is_live: the page comes from a server and requests updates from it; otherwise it is a file without a script.
     """
     script = read_asset("live.js") if is_live else ""
     checked = _check_predictions(progress)

@@ -290,23 +290,9 @@ class StudyConfig:
         if not names or len(set(names)) != len(names):
             raise ValueError("families needs one or more, each with a name of its own")
         for family in self.families:
-            for samples in family.samples:
-                try:
-                    family.optim.check_length(samples // self.mixture.batch_size)
-                except ValueError as error:
-                    raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
-            for start in family.starts:
-                if start != "random" and start not in self.language_models:
-                    known = ("random", *self.language_models)
-                    raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
-            if family.tower and self.tower is None:
-                raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
-            if self.prediction is not None and (
-                len(set(family.widths or family.sizes)) < 2 or len(set(family.samples)) < 2
-            ):
-                raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
+            self._check_family(family)
         if len({bool(family.sizes) for family in self.families}) > 1:
-            raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
+            raise ValueError("one family has widths and another sizes; make two studies, of micro and published models")
         if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
             raise ValueError("engine has no effect on micro models, but with engine.device = 'cuda'")
         if self.cluster.nodes > 1 and (self.is_micro or self.machine.devices % self.cluster.nodes):
@@ -318,6 +304,22 @@ class StudyConfig:
             raise ValueError(
                 "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
             )
+
+    def _check_family(self, family: FamilyConfig) -> None:
+        for samples in family.samples:
+            try:
+                family.optim.check_length(samples // self.mixture.batch_size)
+            except ValueError as error:
+                raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
+        known = ("random", *self.language_models)
+        for start in family.starts:
+            if start not in known:
+                raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
+        if family.tower and self.tower is None:
+            raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
+        num_sizes = len(set(family.widths or family.sizes))
+        if self.prediction is not None and (num_sizes < 2 or len(set(family.samples)) < 2):
+            raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
 
     @property
     def is_micro(self) -> bool:

@@ -4,6 +4,7 @@ drawings."""
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from polyglance.data.near_duplicates import NearDuplicates, hash_image
@@ -66,30 +67,21 @@ def look_at_images(
         return FoundImages()
     text_language = SOURCE_LANGUAGE if SOURCE_LANGUAGE in captions else captions[0]
     source = ImagesSource(path=path, texts="captions", text_language=text_language)
-    drops, near = Drops(), NearDuplicates()
+    drops = Drops()
     pieces = source.find_pieces(SAMPLED, drops)
-    num_looked = num_near = num_held_out = 0
-    languages, languages_beyond = Counter[str](), Counter[str]()
-    for image in source.read_piece(pieces[0], drops):
-        num_looked += 1
-        num_near += near.add(image.key, hash_image(image.rgb)) is not None
-        of_image = {text.language for text in image.texts}
-        languages.update(of_image)
-        num_held_out += not of_image.isdisjoint(want)
-        if num_looked == SAMPLED:
-            break
+    languages, num_near = _look_at_first(source, pieces[0], drops)
+    num_looked = len(languages)
     if not num_looked:
         raise ValueError(f"{path}: no image was found in it")
     number = num_looked if len(pieces) == 1 else sum(map(_count_images, pieces))
-    for of_image in _find_languages(path, pieces[1:]):
-        languages_beyond.update(of_image)
+    captioned, num_held_out = Counter[str](), 0
+    for of_image in chain(languages, _find_languages(path, pieces[1:])):
+        captioned.update(of_image)
         num_held_out += not of_image.isdisjoint(want)
-    are_drawings = num_near > _MANY_NEAR * num_looked
     is_counted = len(pieces) == 1 or pieces[0].files[0].lower().endswith(IMAGE_SUFFIXES)
     about = "" if is_counted else "about "
-    num_told = languages[text_language]
+    num_told = sum(text_language in of_image for of_image in languages)
     texts = "all" if num_told == num_looked else f"{num_told:,}"
-    captioned = languages + languages_beyond
     if num_told:  # the texts of a tar, or in a.txt, are not counted beyond the images looked at
         captioned[text_language] = max(captioned[text_language], num_told * number // num_looked)
     found.append(f"images: {path}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts{_list(captioned)}")
@@ -100,7 +92,7 @@ def look_at_images(
             f"for measuring: {num_held_out:,} images with captions in {names}; {number - num_held_out:,} are left for "
             "training"
         )
-    if are_drawings:
+    if are_drawings := num_near > _MANY_NEAR * num_looked:
         found.append(
             f"drawings: {num_near:,} of {num_looked:,} images are as near to another one as copies of a photograph "
             "are; the recipe leaves out identical ones only"
@@ -112,6 +104,17 @@ def look_at_images(
         num_for_training=number - num_held_out,
         are_drawings=are_drawings,
     )
+
+
+def _look_at_first(source: ImagesSource, piece: Piece, drops: Drops) -> tuple[list[set[str]], int]:
+    """Return the languages of the captions of each of the first images, and how many are nearly the same as another."""
+    languages: list[set[str]] = []
+    near = NearDuplicates()
+    num_near = 0
+    for image in islice(source.read_piece(piece, drops), SAMPLED):
+        num_near += near.add(image.key, hash_image(image.rgb)) is not None
+        languages.append({text.language for text in image.texts})
+    return languages, num_near
 
 
 def _count_images(piece: Piece) -> int:
