@@ -35,7 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What stands in place of an answer that an engine or a model could not give. Failures are kept and counted by
+    """Placeholder for an answer that an engine or a model could not give. Failures are kept and counted by
     reason."""
 
     reason: str

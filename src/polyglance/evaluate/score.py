@@ -68,9 +68,10 @@ class ScoreOptions:
     """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones count
     once."""
     normalise: tuple[str, ...] = ()
-    """Changes of all texts before they are scored: entities (HTML entities decoded), special (special tokens deleted),
-    subwords (joined), nfc, nfkc, invisible (characters without a shape deleted), quotes (and dashes, as ASCII), lower,
-    unsegment (spaces between letters deleted in scripts without spaces). They are part of the signature."""
+    """Changes of all texts before they are scored: entities (HTML entities decoded), reasoning (of a model before its
+    answer, deleted), special (special tokens deleted), subwords (joined), nfc, nfkc, invisible (characters without a
+    shape deleted), quotes (and dashes, as ASCII), lower, unsegment (spaces between letters deleted in scripts without
+    spaces). They are part of the signature."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""
@@ -149,6 +150,9 @@ class ScoreConfig(ScoreOptions):
     """Split of files and folders that hold several, such as Karpathy's JSON."""
     as_lines: bool = False
     """Take files of text as one text per line, whatever their lines look like."""
+    split_texts: str = ""
+    """Mark between several references in one cell, line or string, such as `|||`, `\\t` or `\\n`; `none`: a text is
+    one text, whatever marks are in it. If not given, texts with such marks are refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -211,6 +215,7 @@ def _read_files(
         split=config.split,
         language=find_scored_language(config.lang).code,
         as_lines=config.as_lines,
+        split_texts=config.split_texts,
     )
     of_references = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
     expected = read_texts(*references, options=of_references)
@@ -230,7 +235,8 @@ def _check_read_options(config: ScoreConfig, predicted: Sequence[TextSet], expec
             if f"text_column {name}" not in columns:
                 told = "; ".join(note for one in (expected, *predicted) for note in one.notes) or "they hold no table"
                 raise ValueError(f"--{option.replace('_', '-')} {name}: the files have no such column; {told}")
-    refuse_unused(config, **{name: (name in used, "on these files") for name in ("id_column", "split", "as_lines")})
+    given = ("id_column", "split", "as_lines", "split_texts")
+    refuse_unused(config, **{name: (name in used, "on these files") for name in given})
 
 
 def score_texts(

@@ -150,7 +150,7 @@ class ScoreReport:
 
     scores: tuple[MetricScore, ...]
     warnings: tuple[str, ...]
-    """What a reader of the scores has to know, one line each."""
+    """Notes that a reader of the scores needs, one line each."""
     differences: tuple[FormWarning, ...] = ()
     """Differences of form between predictions and references, by code; each is also one of the warnings."""
     ids: tuple[Id, ...] = ()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from polyglance.data.answers import REASONING_MARK, drop_reasoning
 from polyglance.evaluate.tokenization.normalise import delete_invisible
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
@@ -105,6 +106,7 @@ _CHAT = re.compile(
     r"|конечно[,!.]|вот\b|当然|好的[，,]|もちろん|물론)",
     re.IGNORECASE | re.MULTILINE,
 )
+_MARKDOWN = re.compile(r"(\*\*|__)(?=\S).+?\1|```|`[^`\n]+`|^#{1,6} |^[-*] ", re.MULTILINE)
 _SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
                         "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # fmt: skip
 _BEYOND_ASCII = frozenset((_JOINERS, _MOJIBAKE, _BLANKS, _WIDE, _CURLY, _SEGMENTED))
@@ -112,6 +114,8 @@ _BEYOND_ASCII = frozenset((_JOINERS, _MOJIBAKE, _BLANKS, _WIDE, _CURLY, _SEGMENT
 _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
     {
         _SPECIAL: ("<", "["),
+        REASONING_MARK: ("<",),
+        _MARKDOWN: ("**", "__", "`", "#", "- ", "* "),
         _SUBWORDS: ("@@", "▁", "##", "Ġ", "</w>"),
         _ENTITY: ("&",),
         _COLOURS: ("\x1b",),
@@ -142,6 +146,7 @@ def _join_subwords(text: str) -> str:
 NORMALISATIONS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "entities": _unescape,
+        "reasoning": drop_reasoning,
         "special": lambda text: " ".join(_SPECIAL.sub(" ", text).split()),
         "subwords": _join_subwords,
         "nfc": lambda text: unicodedata.normalize("NFC", text),
@@ -152,9 +157,9 @@ NORMALISATIONS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "unsegment": lambda text: _remove_blanks(text),
     }
 )
-"""Name -> change of a text, in the order in which they are made: HTML entities decoded, special tokens deleted,
-subwords joined, Unicode forms, invisible characters deleted, quotes and dashes as ASCII, lower case, spaces between
-letters of scripts without spaces deleted."""
+"""Name -> change of a text, in the order in which they are made: HTML entities decoded, reasoning and special tokens
+deleted, subwords joined, Unicode forms, invisible characters deleted, quotes and dashes as ASCII, lower case, spaces
+between letters of scripts without spaces deleted."""
 
 
 def _remove_blanks(text: str) -> str:
@@ -195,6 +200,7 @@ def find_differences(
 _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("special-tokens", _SPECIAL, "special tokens of a model", "special"),
     ("subword-marks", _SUBWORDS, "marks of subwords", "subwords"),
+    ("reasoning", REASONING_MARK, "what a model thought before it answered", "reasoning"),
     ("html-entities", _ENTITY, "HTML entities", "entities"),
     ("terminal-colours", _COLOURS, "colour codes of a terminal", ""),
     ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
@@ -222,6 +228,7 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         ("blanks", _BLANKS, "spaces of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
+        ("markdown", _MARKDOWN, "marks of Markdown (**, #, `)", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
     )
     warnings = []
