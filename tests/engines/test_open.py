@@ -129,7 +129,7 @@ def test_settings_of_other_models(checkpoint: Callable[[str], Path]) -> None:
         open_model(ModelConfig(model=str(checkpoint("florence2")), prefix="auto"))
     with pytest.raises(ValueError, match="nllb: resolution is a setting of this project's models only"):
         open_model(ModelConfig(model=str(checkpoint("nllb")), resolution=224))
-    with pytest.raises(ValueError, match="beams is no setting of an endpoint"):
+    with pytest.raises(ValueError, match="an endpoint has no setting beams"):
         open_model(ModelConfig(model="endpoint:http://host/v1#m", beams=2))
     with pytest.raises(ValueError, match="beams is 0; expected at least 1"):
         ModelConfig(model="x", beams=0)
