@@ -111,7 +111,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["data", "stats", "absent"], "absent: not a data set"),
         (["data", "world", "--out", "x", "--languages", "en,grman"], "did you mean 'de'?"),
         (["data", "world", "--out", "x", "--languages", "en,xx"], "the built-in world has en, de, fr, es, ru, zh, ar"),
-        (["data", "import", "--out", "x"], "give a table, or a folder of images"),
+        (["data", "import", "--out", "x"], "give table, or images"),
         (["data", "world", "--out", "x", "--styles", "short,long"], "--styles short,long: 'long' is not a choice"),
         (["study", "status", "absent.toml"], "absent.toml: no such file"),
         (
