@@ -33,10 +33,14 @@ OPEN = {
 @pytest.mark.parametrize(
     ("kind", "role", "message"),
     [
-        ("nllb", "captioner", "the engine nllb is no captioner but: translator; captioners are: florence2, llava, end"),
-        ("florence2", "translator", "is no translator but: captioner; translators are: nllb, mad"),
-        ("endpoint", "embedder", "is no embedder but: captioner, translator; embedders are: clip"),
-        ("world", "scorer", "is no scorer but: translator"),
+        (
+            "nllb",
+            "captioner",
+            "nllb cannot be used as captioner, but as translator; kinds of captioner: florence2, llava, end",
+        ),
+        ("florence2", "translator", "cannot be used as translator, but as captioner; kinds of translator: nllb, mad"),
+        ("endpoint", "embedder", "cannot be used as embedder, but as captioner, translator; kinds of embedder: clip"),
+        ("world", "scorer", "cannot be used as scorer, but as translator"),
     ],
 )
 def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> None:

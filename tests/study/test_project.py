@@ -168,7 +168,7 @@ def test_files_that_are_there_are_kept(capsys: pytest.CaptureFixture[str]) -> No
     Path("mine/run.toml").write_text("# mine\n")
     with pytest.raises(SystemExit):
         main(["init", "mine", "--want", "uk"])
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert Path("mine/run.toml").read_text() == "# mine\n"
     main(["init", "mine", "--want", "uk", "--overwrite"])
     assert Path("mine/run.toml").read_text() != "# mine\n"

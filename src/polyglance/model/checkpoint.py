@@ -78,7 +78,7 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     not exist. A list of its files with digests is added.
 
     Raises:
-        ValueError: `out` is there already and not empty.
+        ValueError: `out` exists and is not empty.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

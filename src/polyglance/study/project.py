@@ -114,8 +114,8 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     """Look at the data, write recipe.toml, run.toml, micro.toml and study.toml, and plan.
 
     Raises:
-        ValueError: files of the project are there already, data that was named cannot be read, every image has captions
-            in a wanted language, or the budget does not buy one batch.
+        ValueError: files of the project exist already, data that was named cannot be read, every image has captions in
+            a wanted language, or the budget does not buy one batch.
     """
     found: list[str] = []
     missing: list[str] = []
