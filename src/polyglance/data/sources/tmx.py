@@ -72,7 +72,7 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
     units = _Units(languages=languages)
     yield from _parse(file, path, units)
     if units.root and units.root != "tmx" and not units.num_units:
-        raise ValueError(f"{path}: no translation memory; its first element is <{units.root}>, expected <tmx>")
+        raise ValueError(f"{path}: not a translation memory; its first element is <{units.root}>, expected <tmx>")
     if units.num_units and not units.num_complete:
         found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
         raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
