@@ -88,9 +88,9 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
+            raise ValueError(f"micro_batch_size is {self.micro_batch_size}; expected at least 1")
         if self.shard_size is not None and self.shard_size < 1:
-            raise ValueError(f"shard_size must be at least 1, not {self.shard_size}")
+            raise ValueError(f"shard_size is {self.shard_size}; expected at least 1")
         if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
             raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_shapes is not None and self.num_shapes < 0:

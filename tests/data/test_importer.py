@@ -314,7 +314,7 @@ def test_missing_files_are_one_line(tmp_path, images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": None}, "give a table"),
+        ({"table": None}, "give table"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0"),
         ({"languages": ("en", "kr")}, "unknown language 'kr'"),
         ({"background": (0, 0, 256)}, "background"),

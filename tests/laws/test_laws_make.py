@@ -81,7 +81,7 @@ def test_the_predictors_and_the_offset_follow_from_the_constants(form, constants
         ({"form": "aditive"}, "did you mean 'additive'"),
         ({"set": {"E": 1.69}}, r"A, B, alpha, beta missing; the law is A / N\^alpha"),
         ({"set": {**CHINCHILLA, "gamma": 1.0}}, "no constant 'gamma'"),
-        ({"set": {**CHINCHILLA, "A": -1.0}}, "A is -1; it must be positive"),
+        ({"set": {**CHINCHILLA, "A": -1.0}}, "A is -1; expected a positive"),
         ({"set": {**CHINCHILLA, "alpha": float("nan")}}, "alpha is nan"),
         ({"errors": {"A": 0.0}}, "expected a positive, finite standard error"),
         ({"errors": {"a": 1.0}}, "'a' is not a constant"),

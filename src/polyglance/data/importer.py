@@ -108,7 +108,7 @@ class ImportConfig(ImageLimits):
         if (self.columns or self.encoding != "auto" or self.quoting != "auto") and self.format != "table":
             raise ValueError(f"columns, encoding and quoting have no effect with format {self.format}")
         if not 0 <= self.test_fraction < 1:
-            raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
+            raise ValueError(f"test_fraction is {self.test_fraction}; expected at least 0 and less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)

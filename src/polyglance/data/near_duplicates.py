@@ -76,9 +76,9 @@ class NearDuplicatesConfig:
 
     def __post_init__(self) -> None:
         if self.max_distance is not None and not 0 <= self.max_distance <= _MAX_DISTANCE:
-            raise ValueError(f"max_distance is {self.max_distance}; it must be 0 to {_MAX_DISTANCE} of the 64 bits")
+            raise ValueError(f"max_distance is {self.max_distance}; expected 0 to {_MAX_DISTANCE} of the 64 bits")
         if not 0 <= self.max_colour_difference <= 255:
-            raise ValueError(f"max_colour_difference is {self.max_colour_difference}; it must be 0 to 255")
+            raise ValueError(f"max_colour_difference is {self.max_colour_difference}; expected 0 to 255")
 
 
 def hash_image(image: Image.Image) -> ImageHash:

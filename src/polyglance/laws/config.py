@@ -158,11 +158,11 @@ class FitConfig(FormConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bootstrap < 0 or 0 < self.bootstrap < 20:
-            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
+            raise ValueError(f"bootstrap is {self.bootstrap}; expected 0 or at least 20 replicates")
         if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
+            raise ValueError(f"confidence is {self.confidence}; expected at least 0.5 and below 1")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
         without_draws = (self.bootstrap, "with `bootstrap` 0")
         refuse_unused(
             self,

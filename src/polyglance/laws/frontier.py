@@ -44,11 +44,11 @@ def find_pareto_frontier(
         ValueError: compute and loss differ in length, runs are needed and not given, or an option is out of range.
     """
     if window < 1 or window % 2 == 0:
-        raise ValueError(f"the frontier's window is {window}; it must be an odd number of checkpoints, 1 or more")
+        raise ValueError(f"the frontier's window is {window}; expected an odd number of checkpoints, 1 or more")
     if not 0 <= min_gap < np.inf:
-        raise ValueError(f"the frontier's smallest gap is {min_gap} decades; it must be 0 or more")
+        raise ValueError(f"the frontier's smallest gap is {min_gap} decades; expected 0 or more")
     if bins < 0 or bins == 1 or (bins and min_gap):
-        raise ValueError(f"the frontier has {bins} bins; it must be 0, or 2 or more without a smallest gap")
+        raise ValueError(f"the frontier has {bins} bins; expected 0, or 2 or more without a smallest gap")
     compute, loss = np.asarray(compute, dtype=float), np.asarray(loss, dtype=float)
     if compute.shape != loss.shape or compute.ndim != 1:
         raise ValueError(f"compute and loss must be of one length, got {compute.shape} and {loss.shape}")

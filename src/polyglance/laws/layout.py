@@ -252,7 +252,7 @@ def _check_names(config: FitConfig, form: Form) -> None:
     for name, value in config.fix.items():
         positive = name in form.positive
         if name not in left_out and (not np.isfinite(value) or (positive and value <= 0)):
-            raise ValueError(f"fix: {name} is {value:g}; it must be {'positive and ' if positive else ''}finite")
+            raise ValueError(f"fix: {name} is {value:g}; expected a {'positive, ' if positive else ''}finite number")
     exponents = [exponent for term in form.terms for _, exponent in term.exponents]
     for name, other in config.tie.items():
         for one in (name, other):

@@ -147,9 +147,9 @@ def _check_constants(config: MakeConfig, form: Form) -> None:
         if name not in known:
             raise ValueError(f"set: form {form.name!r} has no constant {name!r}; {did_you_mean(name, form.parameters)}")
         if name in form.positive and not 0 < value < np.inf:
-            raise ValueError(f"set: {name} is {value:g}; it must be positive and finite")
+            raise ValueError(f"set: {name} is {value:g}; expected a positive, finite number")
         if not np.isfinite(value):
-            raise ValueError(f"set: {name} is {value:g}; it must be finite")
+            raise ValueError(f"set: {name} is {value:g}; expected a finite number")
     missing = [name for name in form.parameters if name not in config.set]
     if missing:
         raise ValueError(f"set: {', '.join(missing)} missing; the law is {form.formula}")

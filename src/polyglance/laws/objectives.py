@@ -38,9 +38,9 @@ class FitObjective:
         if self.name not in OBJECTIVES:
             raise ValueError(f"objective {self.name!r} is unknown; known: {', '.join(OBJECTIVES)}")
         if not (0 < self.delta < np.inf):
-            raise ValueError(f"delta is {self.delta}; it must be positive and finite")
+            raise ValueError(f"delta is {self.delta}; expected a positive, finite number")
         if not (0 < self.overestimate < np.inf):
-            raise ValueError(f"overestimate is {self.overestimate}; it must be positive and finite")
+            raise ValueError(f"overestimate is {self.overestimate}; expected a positive, finite number")
 
     @property
     def smooth(self) -> bool:

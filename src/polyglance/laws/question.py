@@ -303,7 +303,7 @@ def only_downstream(law: Law) -> Fit:
         ValueError: a law of another form, or of several groups.
     """
     if law.form != Downstream.name:
-        raise ValueError(f"the downstream law has form {law.form!r}; it must be 'downstream'")
+        raise ValueError(f"the downstream law has form {law.form!r}; expected 'downstream'")
     return law.only
 
 

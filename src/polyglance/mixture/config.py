@@ -63,7 +63,7 @@ class MixtureConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
         if self.shuffle_window_images is not None and self.shuffle_window_images < 0:
             raise ValueError(f"shuffle_window_images must be 0 or more, not {self.shuffle_window_images}")
         if not 0 <= self.max_bad_share <= 1:

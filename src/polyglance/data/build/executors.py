@@ -60,7 +60,7 @@ class WorkerPool:
 
     def __init__(self, num_workers: int) -> None:
         if num_workers < 1:
-            raise ValueError(f"workers must be at least 1, not {num_workers}")
+            raise ValueError(f"workers is {num_workers}; expected at least 1")
         self.num_workers = num_workers
 
     def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
