@@ -94,11 +94,11 @@ class RuntimeConfig:
         if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
             raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_shapes is not None and self.num_shapes < 0:
-            raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
+            raise ValueError(f"num_shapes is {self.num_shapes}; expected 0 or more")
         if self.num_workers < 0:
-            raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
+            raise ValueError(f"num_workers is {self.num_workers}; expected 0 or more")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
-            raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+            raise ValueError(f"peak_tflops is {self.peak_tflops}; expected a positive number or 'measured'")
 
     def choose_shard_size(self, world_size: int) -> int:
         """Return the number of processes that share one copy of a sharded model.

@@ -262,7 +262,7 @@ def load_processor(folder: Path) -> Any:
     """
     processor = _load_pretrained(AutoProcessor, folder, "processor", backend="pil")
     if not hasattr(processor, "image_processor"):
-        raise ValueError(f"{folder}: it has no image processor")
+        raise ValueError(f"{folder}: has no image processor")
     return processor
 
 

@@ -117,7 +117,7 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     layout = _find_layout(path, sample, header_rows)
     names = layout.names
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
+        raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     columns: list[list[str]] = [[] for _ in names]
     plain = _read_plain_rows(path, form, sample, len(names))
     records = read_cells(path, form) if plain is None else iter(sample)

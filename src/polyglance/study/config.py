@@ -230,7 +230,7 @@ class LawsConfig:
         for target in self.targets:
             if target not in NUMBER_COLUMNS:
                 raise ValueError(
-                    f"{target!r} is no column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
+                    f"{target!r} is not a column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
                 )
             FitConfig(form="compute", columns={"y": target}, bootstrap=self.bootstrap)  # the fit's own checks, early
 
