@@ -28,12 +28,12 @@ from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import fail_job, is_done, read_problem, read_state, read_states
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.needs import find_needs
+from polyglance.study.places import ClusterPlace, open_cluster
 from polyglance.study.ray_tasks import RayTasks
 from polyglance.study.results import ResultsSoFar, write_results
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
 from polyglance.study.simulation import ClusterPlan, place_on_cluster, simulate_cluster
 from polyglance.study.simulation_config import SimulatedClusterConfig
-from polyglance.study.slurm_jobs import SlurmJobs
 from polyglance.study.training_cost import TrainingCost, price_time, sum_training
 
 __all__ = [
@@ -259,7 +259,7 @@ def run_study(
         return _conclude(config, started_s, failed)
 
 
-_Place = LocalWorkers | ThisProcess | RayTasks | SlurmJobs
+_Place = LocalWorkers | ThisProcess | ClusterPlace
 
 
 def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place:
@@ -274,11 +274,7 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
         num_slots = _count_workers(config, workers)
         return LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config)
     _check_workers(workers)
-    if on == "slurm":
-        return SlurmJobs(config, needs=find_needs(config), num_slots=workers)
-    if on == "ray" or (on.startswith("ray://") and on != "ray://"):
-        return RayTasks(config, "auto" if on == "ray" else on, needs=find_needs(config), num_slots=workers)
-    raise ValueError(f"`on` is {on!r}; expected local, ray, ray://HOST:PORT or slurm")
+    return open_cluster(config, on, find_needs(config), workers)
 
 
 def write_study_report(config: StudyConfig) -> StudyResult:
@@ -440,7 +436,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
         say(note)
     jobs = list_jobs(config)
     costs = estimate_costs(config, jobs, num_slots=num_slots)
-    if isinstance(scheduler, RayTasks | SlurmJobs):
+    if isinstance(scheduler, ClusterPlace):
         scheduler.needs = find_needs(config, peak_bytes=costs.memory_bytes)
         say(f"each job asks for {scheduler.needs}")
     if isinstance(scheduler, RayTasks) and (unused := config.cluster.list_slurm_settings()):
