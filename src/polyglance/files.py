@@ -347,8 +347,11 @@ def _compute_seal(values: Mapping[str, Any]) -> str:
 
 
 def seal_files(folder: Path, names: Iterable[str]) -> None:
-    """List files of a folder in its `polyglance-digests.json`, with their present digests. Others stay as listed."""
-    listed = {**read_digests(folder), **{name: FileDigest.of(folder / name) for name in names}}
+    """List files of a folder in its `polyglance-digests.json`, with their present digests. Others stay as listed. The
+    list itself is not listed, if `names` has it."""
+    chosen = [name for name in names if name != DIGESTS_NAME]
+    listed = {**read_digests(folder), **{name: FileDigest.of(folder / name) for name in chosen}}
+    listed.pop(DIGESTS_NAME, None)  # older versions listed it in folders that were sealed twice
     _write_digests(folder, listed)
 
 

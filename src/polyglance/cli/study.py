@@ -113,7 +113,7 @@ def serve(config: Positional[Path], options: Options[ServeConfig], set_: Setting
 
 
 def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
-    """Write runs.csv, laws and report again from the runs as they are.
+    """Write runs.csv, laws and report again from the runs that are done; the page says how many are not.
 
     Args:
         config: The study's TOML file.

@@ -18,9 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import torch
 
+from polyglance.data.benchmarks import BenchmarkExample
 from polyglance.distributed import Runtime, choose_local_device, join_for_messages, take_device_in_turn
 from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.config import PredictConfig
@@ -32,7 +34,7 @@ from polyglance.files import locked
 from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.progress import track_progress
 
-__all__ = ["open_local_model", "predict_benchmark"]
+__all__ = ["open_local_model", "predict_benchmark", "read_predictions"]
 
 
 def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None) -> PredictionSet:
@@ -56,13 +58,21 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
             _write_batches(job, left[runtime.rank :: runtime.world_size], runtime)
             runtime.barrier()
             if runtime.is_main:
-                job.describe(join_row_files(job.folder, ids)).write(job.folder)
+                job.describe().make_info(config, join_row_files(job.folder, ids)).write(job.folder)
             runtime.barrier()
-        rows = read_prediction_rows(job.folder)
-        info = PredictionInfo.read(job.folder)
-    if [row.id for row in rows] != ids:
-        raise ValueError(f"{job.folder}: its rows are not those of the benchmark; delete the folder")
-    return PredictionSet(folder=job.folder, info=info, examples=job.examples, rows=rows)
+        return read_predictions(job.folder, job.examples)
+
+
+def read_predictions(folder: Path, examples: Sequence[BenchmarkExample]) -> PredictionSet:
+    """Read finished predictions.
+
+    Raises:
+        ValueError: files that are missing or damaged, or rows of other examples.
+    """
+    rows = read_prediction_rows(folder)
+    if [row.id for row in rows] != [example.id for example in examples]:
+        raise ValueError(f"{folder}: its rows are not those of the benchmark; delete the folder")
+    return PredictionSet(folder=folder, info=PredictionInfo.read(folder), examples=examples, rows=rows)
 
 
 def open_local_model(config: PredictConfig) -> EvaluatedModel:

@@ -13,15 +13,18 @@ from polyglance.checksums import crc32
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
 from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
 
-__all__ = ["RowFile", "count_rows", "has_row_file", "join_row_files", "keep_whole_batches"]
+__all__ = ["RowFile", "count_rows", "find_done_batches", "has_row_file", "join_row_files", "keep_whole_batches"]
 
 
 class RowFile:
     """The file that one process appends to, locked for as long as it is open."""
 
     def __init__(self, folder: Path, process: int) -> None:
-        self._file = _row_path(folder, process).open("ab")
+        path = _row_path(folder, process)
+        self._file = path.open("ab")
         lock(self._file)
+        if not _ends_with_a_line(path):  # a killed process has left a half, which the next row is not to join
+            self._file.write(b"\n")
 
     def append(self, rows: Sequence[PredictionRow]) -> None:
         """Write a batch; when this returns, it is on the disk."""
@@ -60,6 +63,14 @@ def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[in
         if path != _row_path(folder, 0):
             path.unlink(missing_ok=True)
     return done
+
+
+def find_done_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:
+    """Return the numbers of the batches whose rows are all there, while others may add rows. Nothing is changed."""
+    rows = _read_finished(folder)
+    for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"):
+        rows |= _read_rows(path)
+    return {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
 
 
 def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
@@ -108,6 +119,14 @@ def _read_rows(path: Path) -> dict[str, PredictionRow]:
         row = PredictionRow.parse_line(content.decode(), str(path))
         rows[row.id] = row
     return rows
+
+
+def _ends_with_a_line(path: Path) -> bool:
+    """Tell whether a file is empty or ends with a line feed."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) in (b"", b"\n")
 
 
 def _row_path(folder: Path, process: int) -> Path:

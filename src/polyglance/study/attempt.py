@@ -1,7 +1,8 @@
 """One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
 A job is sent to another machine as strings, not as a pickled object, which another version of Python could not read:
-the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
+the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`). Jobs of an evaluation are sent
+in the same way, with its `evaluation.toml`.
 """
 
 import errno
@@ -18,9 +19,22 @@ from polyglance import __version__
 from polyglance.config import load
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import DiedError, EndedJob
+from polyglance.study.evaluation_jobs import EVALUATION_NAME, EvaluationConfig, do_evaluation_job, list_evaluation_jobs
 from polyglance.study.jobs import Job, list_jobs
 
-__all__ = ["LIGHT_KINDS", "NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
+__all__ = [
+    "LIGHT_KINDS",
+    "NamedJob",
+    "Work",
+    "measure_clock_offset",
+    "name_job",
+    "prepare_worker",
+    "try_job",
+    "try_named_job",
+]
+
+Work = StudyConfig | EvaluationConfig
+"""Owner of the jobs. Its folder `out` holds its TOML file, and its table `cluster` says what a job asks for."""
 
 LIGHT_KINDS = ("data", "tokenizer", "prediction")
 """Kinds of jobs without an accelerator and a queue: `study run` does them itself."""
@@ -34,7 +48,7 @@ class NamedJob(TypedDict):
     folder: str
     """Working directory, which relative paths of the study start from."""
     study: str
-    """The study's `study.toml`."""
+    """The study's `study.toml`, or an evaluation's `evaluation.toml`."""
     job: str
     """Id."""
     fingerprint: str
@@ -42,9 +56,9 @@ class NamedJob(TypedDict):
     """Version of polyglance."""
 
 
-def name_job(config: StudyConfig, job: Job) -> NamedJob:
+def name_job(config: Work, job: Job) -> NamedJob:
     """Return a job as it is sent to another machine."""
-    study = str(config.out / "study.toml")
+    study = str(config.out / (EVALUATION_NAME if isinstance(config, EvaluationConfig) else "study.toml"))
     return {
         "folder": str(Path.cwd()),
         "study": study,
@@ -77,7 +91,7 @@ def try_named_job(
         return {"ending": "refused", "problem": problem}
     try:
         os.chdir(named["folder"])
-        config, jobs = _read_study(named["study"], Path(named["study"]).stat().st_mtime_ns)
+        config, jobs = _read_work(named["study"])
     except (OSError, ValueError) as error:
         problem = f"{host} does not see the study ({error}): put its folder on a file system that all nodes see"
         return {"ending": "refused", "problem": problem}
@@ -86,7 +100,7 @@ def try_named_job(
         _read_study.cache_clear()
         problem = f"{named['job']}: {named['study']} or its inputs differ on {host}; run `study run` again to continue"
         return {"ending": "refused", "problem": problem}
-    if not is_first:  # of a job over several nodes, which is a run or a trunk
+    if not is_first and isinstance(config, StudyConfig):  # of a job over several nodes, which is a run or a trunk
         from polyglance.study.launch import join_run
 
         try:
@@ -97,6 +111,14 @@ def try_named_job(
     prepare_worker()
     ended = try_job(config, job, should_stop)
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
+
+
+def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
+    """Read a study or an evaluation, and its jobs by id."""
+    if Path(path).name == EVALUATION_NAME:
+        config = load(EvaluationConfig, path)
+        return config, {job.id: job for job in list_evaluation_jobs(config)}
+    return _read_study(path, Path(path).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=1)
@@ -121,25 +143,28 @@ def measure_clock_offset(folder: Path) -> float:
     return offset_s
 
 
-def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lambda: False) -> EndedJob:
+def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: False) -> EndedJob:
     """Do a job in this process, and say how it has ended. Faults of the program itself are raised.
 
     Args:
         should_stop: asked after each step; the job then saves its state and ends.
     """
-    from polyglance.study.launch import find_last_step
     from polyglance.study.work import do_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError
 
     started_s = time.monotonic()
     try:
-        do_job(config, job, should_stop)
+        if isinstance(config, EvaluationConfig):
+            do_evaluation_job(config, job, should_stop)
+        else:
+            do_job(config, job, should_stop)
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
-    except Stopped:
-        step = find_last_step(config.out / job.folder)
-        return EndedJob(job=job, ending="stopped", problem=f"{job.id}: stopped after step {step}", step=step)
+    except Stopped as stopped:
+        what = "batch" if job.kind == "shard" else "step"
+        problem = f"{job.id}: stopped after {what} {stopped.step}"
+        return EndedJob(job=job, ending="stopped", problem=problem, step=stopped.step)
     except DiedError as error:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
     except ValueError as error:

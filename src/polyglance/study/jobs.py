@@ -34,7 +34,8 @@ __all__ = [
     "without_masking",
 ]
 
-JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run"]
+JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run", "description", "shard"]
+"""The last two are of an evaluation (`polyglance.study.evaluation_jobs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
