@@ -1,5 +1,4 @@
-"""Processes, devices and precision of a training run or a measurement. A single process runs the same code and sends no
-messages.
+"""Processes, devices and precision of a training run or a measurement. One process runs the same code without messages.
 
 with join_processes(RuntimeConfig(strategy="ddp")) as runtime:      # under torchrun: one of its processes
     total = runtime.all_sum(np.array([1.0]))                        # the number of processes
@@ -76,8 +75,7 @@ class RuntimeConfig:
     """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
     where it is possible."""
     activation_checkpointing: bool = False
-    """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
-    more time."""
+    """Keep only the input of each layer and compute the layer again backwards: less memory, about a third more time."""
     num_workers: int = 0
     """Processes, per rank, that decode images and make batches. 0: the training process makes them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -196,8 +196,7 @@ class _Transcoded(io.RawIOBase):
         super().close()
 
     def _read_chunks(self) -> Iterator[bytes]:
-        """Yield the text after the byte order mark. Bytes of a UTF-8 file are not decoded, so that invalid bytes are
-        kept."""
+        """Yield the text after the byte order mark. Bytes of a UTF-8 file are not decoded: invalid ones are kept."""
         at_start, is_utf8 = True, self._form.encoding == "utf-8"
         while chunk := self._file.read(_BUFFER_BYTES):
             text = chunk if is_utf8 else self._decoder.decode(chunk).encode("utf-8", "replace")

@@ -89,7 +89,7 @@ class CaptionScores:
     """Share identified as the language that was asked for (`polyglance.language_identity`)."""
     right_language_of_references: float | None = None
     """The same share of the data set's own texts: the highest share that the identifier can reach. None in older
-    records."""
+    ones."""
     close_language: float = 0.0
     """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
@@ -127,8 +127,7 @@ class CellRecord:
         return self.losses[variant].mean_nats if variant in self.losses else None
 
     def score(self, name: str, variant: Variant = "plain") -> float | None:
-        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None where they were not
-        scored."""
+        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None if not scored."""
         return getattr(self.generation[variant], name) if variant in self.generation else None
 
 

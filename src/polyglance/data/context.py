@@ -45,8 +45,7 @@ _SCRIPTS = {
 """ISO 15924 code -> first word of its letters' Unicode names."""
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _MAX_NAMES = 3
-"""Largest number of words of a translation that consists only of names of the source; a longer one was not
-translated."""
+"""Largest number of words of a translation that consists only of names of the source; a longer one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +181,7 @@ def find_flaw(
 
 
 def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
-    """Prepare a text. A text that contains the separator gets no context, because its translation could not be cut
-    out."""
+    """Prepare a text. One that contains the separator gets no context: its translation could not be cut out."""
     source, sign = " ".join(source.split()), config.separator.strip()
     words = context.replace(sign, " ").split()[: config.max_context_words]
     context = " ".join(words) if config.mode != "none" and sign not in source else ""

@@ -2,7 +2,7 @@
 
 Parquet's own checksums cover only the content of pages, not the headers of pages or the footer, which has the positions
 of everything. The pieces here are the columns of the row groups, cut into blocks, and the footer; together they are the
-whole file.
+file.
 """
 
 import hashlib

@@ -1,9 +1,7 @@
-"""Checked loading of models, configurations and tokenizers from folders, with errors in one line. Nothing else loads
-them.
+"""Checked loading of models, configurations and tokenizers from folders, with errors in one line.
 
 A folder is not trusted. Its config.json is read with limits on size and depth before transformers sees it; code,
-pickles and kernels from the hub are refused; files that the folder lists with digests are compared with these while
-they load.
+pickles and kernels from the hub are refused; files that the folder lists with digests are compared with these.
 """
 
 import sys

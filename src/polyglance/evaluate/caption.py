@@ -1,4 +1,4 @@
-"""Greedy captions and translations of held-out samples, and their scores: language, exact match, attributes, CIDEr or
+"""Greedy captions and translations of held-out samples, and their scores: language, matches, attributes, CIDEr,
 BLEU."""
 
 from collections.abc import Sequence

@@ -187,8 +187,7 @@ def _half_widths(coefficients: _Coefficients) -> Floats:
 
 
 def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return draws (R, p) from Student's t for a regression on the grid, with the noise implied by the printed
-    intervals."""
+    """Return draws (R, p) from Student's t for a regression on the grid, with the noise of the printed intervals."""
     p, s = (axis.ravel() for axis in np.meshgrid(np.log10(_SIZES), np.log10(_SAMPLES)))
     design = np.column_stack([np.ones(len(p)), p, s])
     unscaled = np.linalg.inv(design.T @ design)

@@ -377,8 +377,7 @@ def resolve_prefix(code: str, prefix: str) -> str:
 
     Args:
         code: language code.
-        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words
-            themselves.
+        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words.
 
     Raises:
         ValueError: an unknown language, or `auto` or `published` for one that has no such words.

@@ -153,8 +153,7 @@ class MonotoneFit:
 
 
 def fit_monotone(runs: Iterable[RunRow], loss: str, score: str) -> MonotoneFit | None:
-    """Fit a decreasing function of a loss to a score; None for fewer than three runs, or if one of the two is
-    constant."""
+    """Fit a decreasing function of a loss to a score; None for fewer than three runs, or if either is constant."""
     pairs = sorted((run[loss], -run[score]) for run in runs if math.isfinite(run[loss]) and math.isfinite(run[score]))
     if len(pairs) < 3 or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
         return None

@@ -21,7 +21,7 @@ __all__ = ["find_last_step", "join_run", "launch_run"]
 _MISTAKE_EXIT_CODE = 2
 """Exit code of a command after a user's mistake."""
 _SAVE_S = 110
-"""Seconds that torchrun gives its processes to save their state after SIGTERM; Slurm sends it two minutes before a time
+"""Seconds that torchrun gives its processes to save after SIGTERM, which Slurm sends two minutes before a time
 limit."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
 _EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
