@@ -24,6 +24,7 @@ __all__ = [
     "COMPRESSED_SUFFIXES",
     "DAMAGE",
     "TextFormat",
+    "decode_or_keep",
     "detect_encoding",
     "detect_text_format",
     "open_unpacked",
@@ -159,6 +160,14 @@ def _guess_wide(head: bytes) -> str | None:
             if num_strange <= len(text) // 100 and "\ufffd" not in text[:-1]:
                 return name
     return None
+
+
+def decode_or_keep(text: bytes) -> str | bytes:
+    """Decode UTF-8; other bytes are returned as they are."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def transcode(file: IO[bytes], form: TextFormat) -> IO[bytes]:

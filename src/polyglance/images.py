@@ -226,8 +226,8 @@ def _unidentified(data: bytes) -> ImageError:
 def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
     """Add the end marker that a JPEG lacks, if every scan line is there.
 
-    If data is missing, the decoder continues with the bytes that follow. So different endings give the same pixels only
-    if nothing is missing.
+    If data is missing, the decoder continues with the bytes that follow. So other endings give the same pixels only if
+    nothing is missing.
 
     Raises:
         ImageError: `error`, if scan lines are missing.

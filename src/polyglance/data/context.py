@@ -66,8 +66,7 @@ class TranslationConfig:
     length_tolerance: float = 2.0
     """Factor by which a translation may be longer or shorter than is usual for the language."""
     max_other_script: float = 0.2
-    """Share of a translation's letters that may belong to another script than the language's; names of the source do
-    not count."""
+    """Share of a translation's letters that may belong to another script; names of the source do not count."""
     max_copied_words: int = 2
     """Words in a row that may be copied from the English text or context; names and numbers do not count."""
     max_repeats: int = 2
@@ -190,7 +189,7 @@ def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
 
 
 def _translate_as_published(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
-    """Take the answer up to the first bracket or number sign. If this is the whole answer or empty, translate without
+    """Take the answer up to the first bracket or number sign. If this is all of it or nothing, translate without
     context."""
     alone = []
     for job, answer in zip(jobs, _ask(translator.translate, [job.prompt for job in jobs], language), strict=True):
@@ -294,8 +293,7 @@ def _first_word_of_name(sign: str) -> str:
 
 
 def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words from the sentences that the translator read, names and
-    numbers not counted."""
+    """Whether a translation contains a run of English words that the translator read, names and numbers not counted."""
     written = _WORD.findall(candidate.lower())
     if {word.lower() for words in read for word in words}.isdisjoint(written):
         return False

@@ -118,8 +118,7 @@ def _label_models(form: Form, rows: Rows) -> Labels | None:
 
 
 def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
-    """Return predictions (K, n) of the law fitted to each set of training rows; nan where the rows do not determine
-    it."""
+    """Return predictions (K, n) of the law fitted to each set of training rows; nan where they do not determine it."""
     result = np.full((len(trains), len(layout.y)), np.nan)
     usable = [i for i, train in enumerate(trains) if _is_determined(layout, train)]
     if not usable:

@@ -200,8 +200,7 @@ def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
 
 
 def _draw_compute(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return normal draws (R, 2); the correlation of a0 and a1 follows from the ratio of their intervals and the range
-    of C."""
+    """Return normal draws (R, 2); the correlation of a0 and a1 follows from their intervals and the range of C."""
     half = _half_widths(coefficients)
     variance = np.ptp(np.log10(_RANGES["C"])) ** 2 / 12  # of points evenly spread
     mean = float(np.sqrt(max((half[0] / half[1]) ** 2 - variance, 0.0)))

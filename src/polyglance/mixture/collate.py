@@ -87,8 +87,8 @@ def collate(
     bad: tuple[BadSample, ...] = (),
     shapes: Sequence[Shape] | None = None,
 ) -> Batch:
-    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest of `shapes`
-    that they fit into.
+    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest fitting
+    shape.
 
     Args:
         prompts: token ids of each prompt, framed.

@@ -59,8 +59,7 @@ class Ladder:
 
 
 def choose_headline(runs: Sequence[RunRow]) -> str:
-    """Return the column of the loss that runs are ranked by: unseen captioning after the prefix, or the next in order
-    that was measured."""
+    """Return the column of the loss that runs are ranked by: UC after the prefix, or the next that was measured."""
     columns = ("UC_prefix", "UC", "SC", "ST")
     return next((column for column in columns if any(math.isfinite(run[column]) for run in runs)), columns[0])
 

@@ -500,8 +500,7 @@ def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
 
 
 def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunRow, RunPrediction]]) -> str:
-    """Draw the predicted loss, with the interval for a new run, against the measured loss; on the line they are
-    equal."""
+    """Draw the predicted loss, with the interval of a new run, against the measured one; on the line they are equal."""
     marks, label, titles = choose_marks(study.runs), [], {}
     ends = [end for run, made in pairs for end in (run[target], made.value, made.low, made.high) if end is not None]
     values = [end for end in ends if end > 0]

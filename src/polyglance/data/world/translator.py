@@ -2,8 +2,8 @@
 
 A caption is parsed into its scene, and the scene is described in the other language. With `ambiguous`, English words
 with two senses get the wrong one, as from a translator that does not see the picture. A text that also says where in
-the picture things are gets the right one; descriptions say it, short captions do not. So the gain from context is
-measurable.
+the picture things are gets the right one; descriptions say it, short captions do not. So the gain from context can be
+measured.
 """
 
 import re
