@@ -106,7 +106,7 @@ class PredictionJob:
 
 @dataclass(frozen=True, kw_only=True)
 class DescribedJob:
-    """What is known of a prediction job without opening its model."""
+    """Description of a prediction job that needs no open model."""
 
     language: str
     """Code of the language."""

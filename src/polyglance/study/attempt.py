@@ -19,7 +19,7 @@ from polyglance import __version__
 from polyglance.config import load
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import DiedError, EndedJob
-from polyglance.study.evaluation_jobs import EVALUATION_NAME, EvaluationConfig, do_evaluation_job, list_evaluation_jobs
+from polyglance.study.evaluation_jobs import EVALUATION_NAME, ShardedEvaluation, do_evaluation_job, list_evaluation_jobs
 from polyglance.study.jobs import Job, list_jobs
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "try_named_job",
 ]
 
-Work = StudyConfig | EvaluationConfig
+Work = StudyConfig | ShardedEvaluation
 """Owner of the jobs. Its folder `out` holds its TOML file, and its table `cluster` says what a job asks for."""
 
 LIGHT_KINDS = ("data", "tokenizer", "prediction")
@@ -58,7 +58,7 @@ class NamedJob(TypedDict):
 
 def name_job(config: Work, job: Job) -> NamedJob:
     """Return a job as it is sent to another machine."""
-    study = str(config.out / (EVALUATION_NAME if isinstance(config, EvaluationConfig) else "study.toml"))
+    study = str(config.out / (EVALUATION_NAME if isinstance(config, ShardedEvaluation) else "study.toml"))
     return {
         "folder": str(Path.cwd()),
         "study": study,
@@ -116,7 +116,7 @@ def try_named_job(
 def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
     """Read a study or an evaluation, and its jobs by id."""
     if Path(path).name == EVALUATION_NAME:
-        config = load(EvaluationConfig, path)
+        config = load(ShardedEvaluation, path)
         return config, {job.id: job for job in list_evaluation_jobs(config)}
     return _read_study(path, Path(path).stat().st_mtime_ns)
 
@@ -155,7 +155,7 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
 
     started_s = time.monotonic()
     try:
-        if isinstance(config, EvaluationConfig):
+        if isinstance(config, ShardedEvaluation):
             do_evaluation_job(config, job, should_stop)
         else:
             do_job(config, job, should_stop)

@@ -22,7 +22,7 @@ from polyglance.files import locked
 from polyglance.language_tags import find_codes
 from polyglance.progress import track_progress
 from polyglance.settings import UnusedSettingError
-from polyglance.study.evaluation_jobs import EVALUATION_NAME, EvaluationConfig, list_evaluation_jobs, read_description
+from polyglance.study.evaluation_jobs import EVALUATION_NAME, ShardedEvaluation, list_evaluation_jobs, read_description
 from polyglance.study.evaluation_place import EvaluationPlace
 from polyglance.study.places import ClusterPlace, open_cluster
 from polyglance.study.schedulers import run_jobs
@@ -54,7 +54,7 @@ def evaluate_on_cluster(
     if config.processes > 1:
         raise UnusedSettingError("`processes` has no effect on a cluster: `shards` is the number of its jobs")
     scoring.check_task(config.task)
-    evaluation = EvaluationConfig(
+    evaluation = ShardedEvaluation(
         predict=config, languages=tuple(find_codes(languages)), shards=place.shards, cluster=place.cluster
     )
     with locked(evaluation.out, _VERB):
@@ -75,7 +75,7 @@ def evaluate_on_cluster(
                 ]
 
 
-def _do_jobs(evaluation: EvaluationConfig, scheduler: ClusterPlace, kind: str) -> None:
+def _do_jobs(evaluation: ShardedEvaluation, scheduler: ClusterPlace, kind: str) -> None:
     """Do the jobs of a kind.
 
     Raises:
@@ -100,7 +100,7 @@ def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def _name_left_out(evaluation: EvaluationConfig, described: "Mapping[str, DescribedJob]") -> None:
+def _name_left_out(evaluation: ShardedEvaluation, described: "Mapping[str, DescribedJob]") -> None:
     """Name the benchmark's languages that the model does not know, where none was asked for."""
     languages = find_benchmark(evaluation.predict.benchmark).languages(evaluation.predict.used_split)
     unknown = [code for code in languages if code not in described]
@@ -109,7 +109,7 @@ def _name_left_out(evaluation: EvaluationConfig, described: "Mapping[str, Descri
 
 
 @contextmanager
-def _shown(evaluation: EvaluationConfig, described: "Mapping[str, DescribedJob]") -> Iterator[None]:
+def _shown(evaluation: ShardedEvaluation, described: "Mapping[str, DescribedJob]") -> Iterator[None]:
     """Show the number of rows that are there, with rate and time left, while jobs are at work."""
     from polyglance.evaluate.prediction_job import load_examples
     from polyglance.evaluate.row_files import count_rows

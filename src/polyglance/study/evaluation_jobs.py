@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from polyglance.engines import EvaluatedModel
     from polyglance.evaluate.prediction_job import DescribedJob
 
-__all__ = ["EVALUATION_NAME", "EvaluationConfig", "do_evaluation_job", "list_evaluation_jobs", "read_description"]
+__all__ = ["EVALUATION_NAME", "ShardedEvaluation", "do_evaluation_job", "list_evaluation_jobs", "read_description"]
 
 EVALUATION_NAME = "evaluation.toml"
 _DESCRIPTION_NAME = "description.json"
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
+class ShardedEvaluation:
     """The content of evaluation.toml: what is evaluated, and how it is divided."""
 
     predict: PredictConfig
@@ -46,7 +46,7 @@ class EvaluationConfig:
         return self.predict.out / f"jobs-{fingerprint(self.predict, self.languages)[:8]}"
 
 
-def list_evaluation_jobs(config: EvaluationConfig) -> tuple[Job, ...]:
+def list_evaluation_jobs(config: ShardedEvaluation) -> tuple[Job, ...]:
     """List the description, and the shards of what it says now."""
     settings = (__version__, config.predict, config.languages)
     described = Job(id="description", kind="description", folder=Path(), fingerprint=fingerprint(*settings))
@@ -65,7 +65,7 @@ def list_evaluation_jobs(config: EvaluationConfig) -> tuple[Job, ...]:
     return (described, *shards)
 
 
-def read_description(config: EvaluationConfig) -> dict[str, "DescribedJob"]:
+def read_description(config: ShardedEvaluation) -> dict[str, "DescribedJob"]:
     """Return language -> what the first job has found out.
 
     Raises:
@@ -77,7 +77,7 @@ def read_description(config: EvaluationConfig) -> dict[str, "DescribedJob"]:
     return {one["language"]: from_dict(DescribedJob, one) for one in values}
 
 
-def do_evaluation_job(config: EvaluationConfig, job: Job, should_stop: Callable[[], bool]) -> None:
+def do_evaluation_job(config: ShardedEvaluation, job: Job, should_stop: Callable[[], bool]) -> None:
     """Describe the evaluation, or predict a shard; a shard goes on after its last whole batch.
 
     Raises:
@@ -96,7 +96,7 @@ def do_evaluation_job(config: EvaluationConfig, job: Job, should_stop: Callable[
         _predict_shard(config, int(job.id.removeprefix("shard-")), model, should_stop)
 
 
-def _describe(config: EvaluationConfig, model: "EvaluatedModel") -> None:
+def _describe(config: ShardedEvaluation, model: "EvaluatedModel") -> None:
     from polyglance.evaluate.prediction_job import PredictionJob
     from polyglance.evaluate.run import choose_known_languages
 
@@ -106,7 +106,7 @@ def _describe(config: EvaluationConfig, model: "EvaluatedModel") -> None:
 
 
 def _predict_shard(
-    config: EvaluationConfig, number: int, model: "EvaluatedModel", should_stop: Callable[[], bool]
+    config: ShardedEvaluation, number: int, model: "EvaluatedModel", should_stop: Callable[[], bool]
 ) -> None:
     from polyglance.evaluate.predict_batches import write_batches
     from polyglance.evaluate.prediction_job import PredictionJob
