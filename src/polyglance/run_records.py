@@ -412,7 +412,7 @@ def read_runs(path: Path) -> tuple[RunRow, ...]:
             raise ValueError(f"{where}: {table_row.problem}: {table_row.detail}")
         row = _run_row(table_row.values, where)
         if row.id in rows:
-            raise ValueError(f"{where}: the run {row.id!r} is in the table twice")
+            raise ValueError(f"{where}: the run {row.id!r} occurs twice")
         rows[row.id] = row
     if not rows:
         raise ValueError(f"{path}: no run is finished yet")
