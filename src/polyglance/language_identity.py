@@ -1,7 +1,7 @@
 """Identification of the language that a text is in: the one identifier of studies, scores, audits and captions.
 
-    LanguageIdentifier(["en", "de", "ru"]).identify("Ein Hund im Park")     # 'de'; None where nothing tells
-    judge_language("A dog runs in the park", "de").verdict                  # 'other': not the language asked for
+    LanguageIdentifier(["en", "de", "ru"]).identify("Ein Hund im Park") # 'de'; None without enough evidence
+    judge_language("A dog runs in the park", "de").verdict # 'other': not the language asked for
 
 First the script: Hangul is Korean whatever the words are. Among the languages that are written in the text's script,
 py3langid (Lui and Baldwin's langid.py; its 4.5 MB model is inside its package) says how likely each is; a study adds
@@ -48,7 +48,7 @@ Verdict = Literal["asked", "close", "other", "unclear"]
 language, or another script. `unclear`: nothing tells, as in a number, a name or a word that many languages have."""
 
 _CLOSE = ({"no", "nn", "da"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"cs", "sk"}, {"xh", "zu"})
-"""Languages that are nearly the same in writing: which of them a text is in, is no fact about the text."""
+"""Languages that are nearly the same in writing: a text alone does not show which of them it is in."""
 _NEIGHBOURS = (
     *("af", "az", "be", "bg", "ca", "et", "eu", "gl", "is", "kk", "lb", "lt", "lv", "mr", "ne", "ps", "sl"),
     *("sq", "ur"),
@@ -93,7 +93,7 @@ class LanguageIdentifier:
     """Tells a few languages apart.
 
     Args:
-        languages: codes of the languages at hand. A text is taken for one of them, or for none.
+        languages: codes of the candidate languages. A text is taken for one of them, or for none.
         corpus: pairs of language code and text, which show how these languages look in the data at hand. Counts where
             it has texts in every language that is written in a text's script.
     """
@@ -110,8 +110,9 @@ class LanguageIdentifier:
     def identify(self, text: str) -> str | None:
         """Return the code of the likeliest language.
 
-        None for a text without letters, in a script of no language at hand, or that tells nothing: two languages are as
-        likely, or its words are unlike any in the corpus of the likeliest one, as letters in a random order are.
+        None for a text without letters, in a script of no candidate language, or with too little evidence: two
+        languages are equally likely, or its words are unlike any in the corpus of the likeliest one, as letters in a
+        random order are.
         """
         text = _without_addresses(text)
         ranks = self.rank(text)
@@ -143,7 +144,7 @@ class LanguageIdentifier:
         return {code: nats - best for code, nats in ranks.items()}
 
     def _find_possible(self, text: str, script: str) -> tuple[str, ...]:
-        """Return the languages at hand that are written in the script of a text."""
+        """Return the candidate languages that are written in the script of a text."""
         if script in ("Hani", "Hant"):  # the text decides whether it can be Japanese
             return tuple(code for code in self.languages if _is_written_in(code, script, text))
         if script not in self._possible:

@@ -39,7 +39,7 @@ from polyglance.records import Annotation, Drops, ImageRecord, Style
 __all__ = ["ShardReader", "ShardWriter", "read_annotations", "read_records"]
 
 _MAX_GROUP_BYTES = 16 * 2**20
-"""A row group is closed early when its images reach this size, so that one row never costs much more to read."""
+"""Size of a row group's images, in bytes, at which it is closed early, so that reading one row stays cheap."""
 
 
 class ShardWriter:
@@ -226,7 +226,7 @@ class ShardReader:
     are kept, so memory does not grow with the data. A reader can be pickled.
 
     Raises:
-        ValueError: as `read_records`; a shard is looked at when the first of its rows is asked for.
+        ValueError: as `read_records`; a shard is opened when the first of its rows is requested.
     """
 
     def __init__(self, directory: str | Location, *, num_open_shards: int = 16, num_kept_groups: int = 8) -> None:

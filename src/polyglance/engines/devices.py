@@ -13,8 +13,8 @@ Config = TypeVar("Config", bound=EngineConfig | ModelConfig)
 
 
 def choose_device(device: str) -> str:
-    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. On a GPU attention is then
-    computed without plans (`avoid_planned_attention`).
+    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. On a GPU, cuDNN's attention
+    is then switched off (`avoid_planned_attention`).
 
     Raises:
         ValueError: torch cannot use it.
@@ -27,15 +27,14 @@ def choose_device(device: str) -> str:
 
 
 def avoid_planned_attention(device: torch.device | str) -> None:
-    """Switch cuDNN's attention off in this process, if the device is a GPU: it makes a plan of 7 ms of CPU time for
-    every shape of queries, keys and mask that is new, and nearly every batch has a new one."""
+    """Switch cuDNN's attention off in this process, if the device is a GPU. For every new shape of queries, keys and
+    mask it makes a plan, which takes 7 ms of CPU time, and nearly every batch has a new shape."""
     if torch.device(device).type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """Return the precision that is asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, where it has none,
-    float16."""
+    """Return the precision asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, without it, float16."""
     if dtype != "auto":
         return dtype
     if torch.device(device).type != "cuda":
@@ -55,7 +54,7 @@ def choose_compute(config: Config) -> Config:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is read.
+    """Refuse a device that does not exist, before anything is read.
 
     Raises:
         ValueError: torch cannot use it.

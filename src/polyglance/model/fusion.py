@@ -13,8 +13,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def fuse_on_gpu(function: _Function) -> _Function:
-    """Compile a function of tensors where its first argument is on a GPU, once for all shapes; elsewhere call it as it
-    is. A function of ten operations is then one kernel, which reads and writes its operands once.
+    """Compile a function of tensors, once for all shapes, for arguments on a GPU; on a CPU call it as it is. A function
+    of ten operations becomes one kernel, which reads and writes its operands once.
 
     The function itself stays reachable as `__wrapped__`.
     """

@@ -5,8 +5,7 @@ import time
 from typing import Any, Self
 
 from polyglance.ray_connection import check_head, connect_ray, is_connected
-from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job, try_named_job
-from polyglance.study.config import StudyConfig
+from polyglance.study.attempt import LIGHT_KINDS, Work, name_job, try_job, try_named_job
 from polyglance.study.ending import EndedJob
 from polyglance.study.job_state import read_state
 from polyglance.study.jobs import Job
@@ -34,7 +33,7 @@ class RayTasks:
             needs.
     """
 
-    def __init__(self, config: StudyConfig, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
+    def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
         self._was_connected = is_connected()
         self._ray = connect_ray(address)

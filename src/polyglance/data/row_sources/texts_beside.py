@@ -30,7 +30,7 @@ from polyglance.data.sources.raw_images import (
 )
 from polyglance.data.sources.source import list_files
 from polyglance.data.sources.webdataset import read_members
-from polyglance.encodings import DAMAGE, TextFormat, detect_encoding, transcode
+from polyglance.encodings import DAMAGE, TextFormat, decode_or_keep, detect_encoding, transcode
 from polyglance.files import parse_json
 from polyglance.language_tags import parse_language_tag
 from polyglance.languages import LANGUAGES
@@ -70,7 +70,7 @@ class _Files(ABC):
         """Read a file of text.
 
         Raises:
-            ValueError, OSError: it may not be read; in words to count by.
+            ValueError, OSError: it cannot be read; a short reason by which files are counted.
         """
 
     @abstractmethod
@@ -130,7 +130,7 @@ def _read_zipped(archive: ZipFile, name: str) -> bytes:
 
 
 def _add_member(files: _Files, name: str, size: int, digest: str, digests: dict[str, str]) -> None:
-    """Enter a member's digest; an empty one for a name that stands for several contents."""
+    """Note a member's digest; an empty one for a name with several contents."""
     limit = MAX_FILE_BYTES if _is_image(name) else _MAX_TEXT_BYTES
     where = f"{files.path.name}:{name}"
     if size > limit:
@@ -339,7 +339,7 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
 
 
 def _is_system_file(name: str) -> bool:
-    """Whether a file is what macOS and Windows leave beside others: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
+    """Tell whether a file is a system file of macOS or Windows: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
     parts = name.replace("\\", "/").split("/")
     return "__MACOSX" in parts or parts[-1].startswith("._") or parts[-1].lower() in _SYSTEM_FILES
 
@@ -351,7 +351,7 @@ def _find_key(name: str) -> str:
 
 
 def _stems(name: str) -> Iterator[str]:
-    """Yield what the name of a text's image may be without its extension, the longest first."""
+    """Yield possible names of a text's image without extension, the longest first."""
     folder, last = posixpath.split(name)
     parts = last.split(".")
     for length in range(len(parts) - 1, 0, -1):
@@ -376,7 +376,7 @@ def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[s
     with transcode(io.BytesIO(data), form) as file:
         text = file.read()
     if not name.lower().endswith(".json"):
-        return {column: [_decode(line) for line in text.split(b"\n") if line.strip()]}
+        return {column: [decode_or_keep(line) for line in text.split(b"\n") if line.strip()]}
     values = _parse_object(text, name)
     return values if column == "json" else {f"{column}.{key}": value for key, value in values.items()}
 
@@ -391,11 +391,3 @@ def _parse_object(text: bytes, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     return values
-
-
-def _decode(line: bytes) -> str | bytes:
-    """Decode a line; as bytes if it is not UTF-8, so that it is refused on its own."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line

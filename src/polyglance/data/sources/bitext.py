@@ -94,9 +94,9 @@ class BitextSource(FormSource):
         if self.language == SOURCE_LANGUAGE:
             raise ValueError(f"language is {self.language!r}: name the side that is not English")
         if self.max_characters < 1:
-            raise ValueError(f"max_characters is {self.max_characters}; it must be at least 1")
+            raise ValueError(f"max_characters is {self.max_characters}; expected at least 1")
         if self.max_length_ratio is not None and self.max_length_ratio < 1:
-            raise ValueError(f"max_length_ratio is {self.max_length_ratio}; it must be at least 1")
+            raise ValueError(f"max_length_ratio is {self.max_length_ratio}; expected at least 1")
 
     def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:
         """Cut the files into pieces (`Source.find_pieces`).

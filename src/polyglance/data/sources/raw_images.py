@@ -50,8 +50,8 @@ class RawImage:
 
 
 def find_column(rest: str) -> str:
-    """Column of a file of text, by what its name has beyond that of its image: `en` of `a.en.txt` and of `a.en`, `txt`
-    of `a.txt`."""
+    """Return the column of a text from the part of its name beyond the image's name: `en` of `a.en.txt` and of `a.en`,
+    `txt` of `a.txt`."""
     bare, suffix = posixpath.splitext(rest)
     return bare if suffix.lower() in TEXT_SUFFIXES and suffix.lower() != ".json" else rest
 
