@@ -174,7 +174,7 @@ def test_a_number_that_was_not_measured_is_an_empty_cell_and_one_that_diverged_i
         ("id,family,P\na,f,many\n", "runs.csv:2: P: expected a number, got 'many'"),
         ("id,family,P\na,f,1e300\n", "runs.csv:2: P: 1e300 is out of range"),
         ("id,family,seed\na,f,1.5\n", "runs.csv:2: seed: expected a whole number, got '1.5'"),
-        ("id,family\na,f\na,f\n", "runs.csv:3: the run 'a' is there twice"),
+        ("id,family\na,f\na,f\n", "runs.csv:3: the run 'a' occurs twice"),
         ("id,family\n../a,f\n", "runs.csv:2: id: '../a' cannot be the name of a folder"),
         ("id,family\na,\x01\n", "runs.csv:2: family: '\\x01' has characters that cannot be printed"),
         ("id,family\na\n", "runs.csv:2: wrong number of cells: 1 cells, the header has 2"),

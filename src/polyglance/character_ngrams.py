@@ -25,8 +25,7 @@ _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f\u0900-\u0eff\u200c]|['\u
 
 
 def find_words(text: str) -> list[str]:
-    """Find the words of a text, in lower case and in normal form (NFKC). A run of letters without spaces is one
-    word."""
+    """Find the words of a text, in lower case and in NFKC. A run of letters without spaces is one word."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 

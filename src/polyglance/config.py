@@ -276,8 +276,7 @@ def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:
-    """Find the line that sets the key at `path`. An estimate by regular expressions, because tomllib gives no
-    positions."""
+    """Find the line that sets the key at `path`. A guess by regular expressions: tomllib gives no positions."""
     seen: list[str] = []
     counts: dict[str, int] = {}
     best: tuple[int, int] | None = None  # (how many leading keys of the path match, line)

@@ -21,8 +21,7 @@ and for a TSV as its lines show."""
 
 _QUOTED_CELL = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MAX_RECORD_LINES = 1000
-"""Largest number of lines of a quoted cell. A quotation mark that is not closed within them does not begin a quoted
-cell."""
+"""Largest number of lines of a quoted cell. A mark that is not closed within them does not begin a quoted cell."""
 
 
 class _Cell(NamedTuple):
@@ -184,8 +183,7 @@ def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t")
     """Tell from its lines whether the cells of a TSV are quoted; return (quoted, every cell of text is quoted).
 
     A program that quotes cells quotes each one that contains a quotation mark. So a mark inside an unquoted cell, or a
-    mark that is not closed, shows that the file does not quote; a doubled mark or a delimiter inside quotes shows that
-    it does.
+    mark that is not closed, shows that the file does not quote; a doubled mark or a delimiter in quotes, that it does.
 
     Args:
         read_lines: yields the lines from the beginning.

@@ -1,5 +1,4 @@
-"""Processes, devices and precision of a training run or a measurement. A single process runs the same code and sends no
-messages.
+"""Processes, devices and precision of a training run or a measurement. One process runs the same code without messages.
 
 with join_processes(RuntimeConfig(strategy="ddp")) as runtime:      # under torchrun: one of its processes
     total = runtime.all_sum(np.array([1.0]))                        # the number of processes
@@ -76,8 +75,7 @@ class RuntimeConfig:
     """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
     where it is possible."""
     activation_checkpointing: bool = False
-    """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
-    more time."""
+    """Keep only the input of each layer and compute the layer again backwards: less memory, about a third more time."""
     num_workers: int = 0
     """Processes, per rank, that decode images and make batches. 0: the training process makes them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -94,11 +92,11 @@ class RuntimeConfig:
         if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
             raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_shapes is not None and self.num_shapes < 0:
-            raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
+            raise ValueError(f"num_shapes is {self.num_shapes}; expected 0 or more")
         if self.num_workers < 0:
-            raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
+            raise ValueError(f"num_workers is {self.num_workers}; expected 0 or more")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
-            raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+            raise ValueError(f"peak_tflops is {self.peak_tflops}; expected a positive number or 'measured'")
 
     def choose_shard_size(self, world_size: int) -> int:
         """Return the number of processes that share one copy of a sharded model.

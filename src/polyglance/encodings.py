@@ -24,6 +24,7 @@ __all__ = [
     "COMPRESSED_SUFFIXES",
     "DAMAGE",
     "TextFormat",
+    "decode_or_keep",
     "detect_encoding",
     "detect_text_format",
     "open_unpacked",
@@ -161,6 +162,14 @@ def _guess_wide(head: bytes) -> str | None:
     return None
 
 
+def decode_or_keep(text: bytes) -> str | bytes:
+    """Decode UTF-8; other bytes are returned as they are."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
+
+
 def transcode(file: IO[bytes], form: TextFormat) -> IO[bytes]:
     """Return the text of an open file as UTF-8 with `\\n` at line ends."""
     return cast(IO[bytes], io.BufferedReader(_Transcoded(file, form), _BUFFER_BYTES))
@@ -196,8 +205,7 @@ class _Transcoded(io.RawIOBase):
         super().close()
 
     def _read_chunks(self) -> Iterator[bytes]:
-        """Yield the text after the byte order mark. Bytes of a UTF-8 file are not decoded, so that invalid bytes are
-        kept."""
+        """Yield the text after the byte order mark. Bytes of a UTF-8 file are not decoded: invalid ones are kept."""
         at_start, is_utf8 = True, self._form.encoding == "utf-8"
         while chunk := self._file.read(_BUFFER_BYTES):
             text = chunk if is_utf8 else self._decoder.decode(chunk).encode("utf-8", "replace")

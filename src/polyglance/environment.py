@@ -36,8 +36,7 @@ def describe_environment() -> dict[str, Any]:
 
 @cache
 def read_commit() -> str:
-    """Return the short hash of the last commit of this package's folder; empty if the folder is not in a git
-    checkout."""
+    """Return the short hash of the last commit of this package's folder; empty outside of a git checkout."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "log", "-1", "--format=%h", "--", str(folder)]
     try:

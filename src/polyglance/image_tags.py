@@ -34,8 +34,7 @@ _UNCOMPRESSED, _WHITE_IS_ZERO, _YCBCR, _PLANES, _LOW_BIT_FIRST, _ASSOCIATED_ALPH
 _OF_LIBTIFF = re.compile(rb"(tempfile\.tif|\w+(Decode\w*|Decompress|Cleanup|PreDecode)|_?(TIFF|tiff|JPEG|OJPEG)\w*): ")
 """Starts of the lines that libtiff prints on stderr: its default file name, or one of its functions."""
 _OF_LOST_PIXELS = re.compile(r"Decode|Decompress|FillStrip|FillTile|ReadProc")
-"""Functions of libtiff whose messages mean that pixels are missing. Other messages concern tags that are not needed
-here."""
+"""Functions of libtiff whose messages mean that pixels are missing. Other messages concern tags that are not used."""
 
 
 def decode_by_tags(image: ImageFile.ImageFile, file: bytes) -> Image.Image:

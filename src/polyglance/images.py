@@ -140,8 +140,7 @@ def encode_image(
     max_pixels: int = MAX_PIXELS,
     max_side: int | None = None,
 ) -> tuple[bytes, Image.Image]:
-    """Return an image file for storage, and its pixels: any reader that only decodes the file gets the pixels of
-    `to_rgb`.
+    """Return an image file for storage, and its pixels: a reader that only decodes the file gets those of `to_rgb`.
 
     A plain upright RGB JPEG or PNG is kept as it is, byte for byte (its metadata too); anything else becomes a PNG.
 
@@ -227,8 +226,8 @@ def _unidentified(data: bytes) -> ImageError:
 def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
     """Add the end marker that a JPEG lacks, if every scan line is there.
 
-    If data is missing, the decoder continues with the bytes that follow. So different endings give the same pixels only
-    if nothing is missing.
+    If data is missing, the decoder continues with the bytes that follow. So other endings give the same pixels only if
+    nothing is missing.
 
     Raises:
         ImageError: `error`, if scan lines are missing.

@@ -46,8 +46,7 @@ def open_worker_context() -> SpawnContext:
 
 
 def refuse_in_imported_script() -> None:
-    """Refuse a call at the top level of a script: worker processes import the script when they start, and would repeat
-    it.
+    """Refuse a call at the top level of a script: worker processes import the script, and would repeat it.
 
     Raises:
         RuntimeError: this is a worker that imports the script which started it.

@@ -71,8 +71,7 @@ def annotations_from_texts(
 
 @dataclass
 class Drops:
-    """Count of everything that was left out, by reason, with the first places. Nothing is left out without being added
-    here."""
+    """Count of everything that was left out, by reason, with the first places. Nothing is left out uncounted."""
 
     max_examples: int = 20
     """Largest number of places that are kept for a reason."""

@@ -89,7 +89,7 @@ class CaptionScores:
     """Share identified as the language that was asked for (`polyglance.language_identity`)."""
     right_language_of_references: float | None = None
     """The same share of the data set's own texts: the highest share that the identifier can reach. None in older
-    records."""
+    ones."""
     close_language: float = 0.0
     """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
@@ -127,8 +127,7 @@ class CellRecord:
         return self.losses[variant].mean_nats if variant in self.losses else None
 
     def score(self, name: str, variant: Variant = "plain") -> float | None:
-        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None where they were not
-        scored."""
+        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None if not scored."""
         return getattr(self.generation[variant], name) if variant in self.generation else None
 
 
@@ -413,7 +412,7 @@ def read_runs(path: Path) -> tuple[RunRow, ...]:
             raise ValueError(f"{where}: {table_row.problem}: {table_row.detail}")
         row = _run_row(table_row.values, where)
         if row.id in rows:
-            raise ValueError(f"{where}: the run {row.id!r} is in the table twice")
+            raise ValueError(f"{where}: the run {row.id!r} occurs twice")
         rows[row.id] = row
     if not rows:
         raise ValueError(f"{path}: no run is finished yet")

@@ -186,8 +186,7 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_chinese(text: str) -> bool:
-    """Tell whether a text has only Chinese characters, and more than a Japanese title would have, or some that Japanese
-    lacks."""
+    """Tell whether a text has only Chinese characters, and more than a Japanese title, or some that Japanese lacks."""
     if _letters("Kana").search(text) is not None:
         return False
     characters = _letters("Hani").findall(text)

@@ -1,5 +1,4 @@
-"""Settings that depend on each other: a setting that would have no effect is refused, in configurations and on the
-command line."""
+"""Settings that depend on each other: one without effect is refused, in configurations and on the command line."""
 
 import dataclasses
 from typing import Any

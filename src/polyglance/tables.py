@@ -167,7 +167,7 @@ def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str
         return None
     columns = _header(path, form) if form.delimiter else _parquet_columns(path)
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
+        raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     return columns
 
 

@@ -208,7 +208,7 @@ def coco_annotations_of_another_set(tmp: Path) -> dict[str, object]:
     return table(tmp, json.dumps(coco(images=images)), "c.json", columns=("caption=en",))
 
 
-@case("name it .jsonl")
+@case("rename it to .jsonl")
 def json_lines_under_another_name(tmp: Path) -> dict[str, object]:
     return table(tmp, lines(*({"image": f"{n}.png", "en": EN[n]} for n in range(3))), "t.json")
 

@@ -93,7 +93,7 @@ def test_a_score_of_the_paper_becomes_a_loss() -> None:
         (("paper", "--currency", "EUR"), "currency has no effect"),
         (("paper", "--gpu", "H300"), "no rates of 'H300'"),
         (("paper-compute-reconstructed",), "give a target loss"),
-        (("paper", "--target", "2.6", "--downstream", "paper"), "must be 'downstream'"),
+        (("paper", "--target", "2.6", "--downstream", "paper"), "expected 'downstream'"),
         (("papr",), "did you mean 'paper'"),
     ],
 )

@@ -95,7 +95,7 @@ def test_the_processor_takes_every_kind_of_image(folder: Path, image: Path, pict
     assert kept.tolist() == [*processor.start_ids("a mat sits")[1:], 1]
     assert Polyglance.from_pretrained(folder)(**{k: v for k, v in batch.items() if "decoder" not in k}).loss > 0
     for no_image, message in ((5, "int"), ([image, None], "NoneType"), (b"x", "bytes"), ({"a": 1}, "dict")):
-        with pytest.raises(ValueError, match=f"a {message} is no image"):
+        with pytest.raises(ValueError, match=f"a {message} is not an image"):
             list_images(no_image)
     for wrong, message in (
         (pixels.astype(np.float32), "expected uint8 pixels"),

@@ -191,7 +191,7 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_pat
         ("seeds=[1,1]", "each once"),
         ("data.path=x", "give exactly one of world, table and path"),
         ("laws.bootstrap=5", "bootstrap is 5; expected 0 or at least 20"),
-        ("laws.targets=['UCC']", "'UCC' is no column of numbers in runs.csv; did you mean 'UC'?"),
+        ("laws.targets=['UCC']", "'UCC' is not a column of numbers in runs.csv; did you mean 'UC'?"),
         ("mixture.balance=cells", "'cells' is not a choice; did you mean 'cell'?"),
     ],
 )

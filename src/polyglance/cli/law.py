@@ -247,8 +247,7 @@ def _find_candidates(config: PlanConfig, name: str, law: Law, path: Path | None)
 
 
 def _find_downstream(config: PlanConfig, name: str, downstream: str | None, *, has_models: bool) -> Law | None:
-    """Return the given downstream law; by default, for unseen captioning by a law of the paper, that of CIDEr after the
-    prefix."""
+    """Return the given downstream law; by default, for UC by a law of the paper, that of CIDEr after the prefix."""
     if downstream is not None:
         return load_law(downstream)
     is_paper = name in PAPER_LAWS and config.group == "UC"

@@ -108,8 +108,8 @@ _CYRILLIC_END = "\u0400-\u040f\u0450-\u045f\u0490\u0491\xa0-\xbf\u2013-\u2122"
 _SUSPECT = re.compile(
     f"[{_LATIN_END}{_CYRILLIC_END}](?:(?<=[\u00c2-\u00f4][{_LATIN_END}])|(?<=[\u0420\u0421\u0432\u0413][{_CYRILLIC_END}]))"
 )
-"""Pairs of characters that result when UTF-8 is read as Windows-1252 or Windows-1251. The search is for the second one,
-which is rarer."""
+"""Pairs of characters that result when UTF-8 is read as Windows-1252 or Windows-1251. The search is for the second,
+rarer one."""
 _ENDS = bytes(range(0x80, 0xC0))
 _NO_LETTERS = bytes(byte for byte in range(0x80) if not chr(byte).isalpha())
 _LEADS = {"Grek": b"\xce\xcf", "Arab": b"\xd8\xd9\xda\xdb", "Hebr": b"\xd7", "Hang": b"\xeb\xec"}
@@ -133,8 +133,8 @@ _IN_CP1251 = _classify({"A": b"\xc3\xd0\xd1\xe2", "E": _ENDS, "F": string.ascii_
 
 @cache
 def _harmless_bytes(code: str) -> bytes:
-    """Bytes of UTF-8 of which at least one other is in every flawed text of a language; texts of these bytes alone are
-    accepted at once."""
+    """Bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
+    accepted."""
     script = language(code).script
     if script == "Latn":
         return _HARMLESS_LATIN

@@ -45,8 +45,7 @@ _SCRIPTS = {
 """ISO 15924 code -> first word of its letters' Unicode names."""
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _MAX_NAMES = 3
-"""Largest number of words of a translation that consists only of names of the source; a longer one was not
-translated."""
+"""Largest number of words of a translation that consists only of names of the source; a longer one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +66,7 @@ class TranslationConfig:
     length_tolerance: float = 2.0
     """Factor by which a translation may be longer or shorter than is usual for the language."""
     max_other_script: float = 0.2
-    """Share of a translation's letters that may belong to another script than the language's; names of the source do
-    not count."""
+    """Share of a translation's letters that may belong to another script; names of the source do not count."""
     max_copied_words: int = 2
     """Words in a row that may be copied from the English text or context; names and numbers do not count."""
     max_repeats: int = 2
@@ -182,8 +180,7 @@ def find_flaw(
 
 
 def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
-    """Prepare a text. A text that contains the separator gets no context, because its translation could not be cut
-    out."""
+    """Prepare a text. One that contains the separator gets no context: its translation could not be cut out."""
     source, sign = " ".join(source.split()), config.separator.strip()
     words = context.replace(sign, " ").split()[: config.max_context_words]
     context = " ".join(words) if config.mode != "none" and sign not in source else ""
@@ -192,7 +189,7 @@ def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
 
 
 def _translate_as_published(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
-    """Take the answer up to the first bracket or number sign. If this is the whole answer or empty, translate without
+    """Take the answer up to the first bracket or number sign. If this is all of it or nothing, translate without
     context."""
     alone = []
     for job, answer in zip(jobs, _ask(translator.translate, [job.prompt for job in jobs], language), strict=True):
@@ -296,8 +293,7 @@ def _first_word_of_name(sign: str) -> str:
 
 
 def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words from the sentences that the translator read, names and
-    numbers not counted."""
+    """Whether a translation contains a run of English words that the translator read, names and numbers not counted."""
     written = _WORD.findall(candidate.lower())
     if {word.lower() for words in read for word in words}.isdisjoint(written):
         return False

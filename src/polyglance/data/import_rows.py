@@ -28,6 +28,7 @@ from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
 from polyglance.data.texts.columns import list_texts, parse_object
+from polyglance.encodings import decode_or_keep
 from polyglance.language_tags import find_code
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
@@ -315,7 +316,7 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
     if text is None:
         return None
     if isinstance(text, bytes):
-        text = _decode(text)
+        text = decode_or_keep(text)
     if not isinstance(text, str):
         reason = "not UTF-8" if isinstance(text, bytes) else "not a string"
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
@@ -344,14 +345,6 @@ def clean_caption(text: str, code: str) -> tuple[str | None, str]:
         return None, "tags (HTML, or a model's)"
     problem = find_artefact(clean) or find_flaw(clean, code)
     return (None, problem) if problem else (clean, "")
-
-
-def _decode(text: bytes) -> str | bytes:
-    """Decode a text that a table has as bytes; as it is if it is not UTF-8."""
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError:
-        return text
 
 
 def _normalize(text: str) -> str | None:

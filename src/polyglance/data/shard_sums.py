@@ -1,8 +1,7 @@
 """Sums of the pieces of a shard, beside it: `00000.sums`. Each column of each row group is checked when it is read.
 
 Parquet's own checksums cover only the content of pages, not the headers of pages or the footer, which has the positions
-of everything. The pieces here are the columns of the row groups, cut into blocks, and the footer; together they are the
-whole file.
+of everything. The pieces are the columns of the row groups, cut into blocks, and the footer: all of the file.
 """
 
 import hashlib

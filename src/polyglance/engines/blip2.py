@@ -88,7 +88,6 @@ class Blip2Nllb(WritingCheckpoint):
 
 
 def cut_context(translation: str) -> str | None:
-    """Return the text before the context, which begins at `#`; None if there is no `#`, or too little text before
-    it."""
+    """Return the text before the context, which begins at `#`; None without `#`, or with too little text before it."""
     text, mark, _ = translation.partition("#")
     return text.strip() if mark and len(set(text.strip())) >= _MIN_CHARACTERS else None

@@ -43,8 +43,7 @@ INDEX_FILE = "model.safetensors.index.json"
 """File that says which shard holds which tensor."""
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "init_state_dict.pt")
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
-"""Files that hold a tokenizer's vocabulary. If all are missing, transformers loads some tokenizers with an empty
-vocabulary."""
+"""Files that hold a tokenizer's vocabulary. Without them transformers loads some tokenizers with an empty one."""
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -262,7 +261,7 @@ def load_processor(folder: Path) -> Any:
     """
     processor = _load_pretrained(AutoProcessor, folder, "processor", backend="pil")
     if not hasattr(processor, "image_processor"):
-        raise ValueError(f"{folder}: it has no image processor")
+        raise ValueError(f"{folder}: has no image processor")
     return processor
 
 

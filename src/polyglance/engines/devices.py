@@ -34,8 +34,7 @@ def avoid_planned_attention(device: torch.device | str) -> None:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """Return the precision that is asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, where it has none,
-    float16."""
+    """Return the precision asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, without it, float16."""
     if dtype != "auto":
         return dtype
     if torch.device(device).type != "cuda":

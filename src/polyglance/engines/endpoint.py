@@ -1,6 +1,5 @@
 """Chat models behind an OpenAI-compatible server, such as vLLM's: captioner and translator of recipes, and model under
-evaluation. Several requests are sent at a time; a request without an answer gives a `Failure`, the others are
-answered."""
+evaluation. Several requests are sent at a time; a request without an answer gives a `Failure`."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor

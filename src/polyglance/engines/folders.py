@@ -31,8 +31,7 @@ def model_type(folder: Path) -> str:
 
 def folder_digest(folder: Path) -> str:
     """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on. For files
-    that the folder lists with digests, the listed digests are used; they are compared with the files when the model is
-    loaded."""
+    that the folder lists with digests, these are used; they are compared with the files when the model is loaded."""
     return _digest(folder, _ALL)
 
 

@@ -1,9 +1,7 @@
-"""Checked loading of models, configurations and tokenizers from folders, with errors in one line. Nothing else loads
-them.
+"""Checked loading of models, configurations and tokenizers from folders, with errors in one line.
 
 A folder is not trusted. Its config.json is read with limits on size and depth before transformers sees it; code,
-pickles and kernels from the hub are refused; files that the folder lists with digests are compared with these while
-they load.
+pickles and kernels from the hub are refused; files that the folder lists with digests are compared with these.
 """
 
 import sys
@@ -107,8 +105,7 @@ def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
 
 def _find_untied(model: Any) -> str:
     """Describe a loaded model whose head differs from its embedding although its configuration ties them; empty if they
-    are equal. A file may hold any or all of the names of tied tensors: transformers loads each, and ties those that are
-    equal."""
+    are equal. A file may hold any or all of the names of tied tensors: transformers loads each, and ties equal ones."""
     head = model.get_output_embeddings()
     if head is None or not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
         return ""

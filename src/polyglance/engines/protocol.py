@@ -35,8 +35,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Placeholder for an answer that an engine or a model could not give. Failures are kept and counted by
-    reason."""
+    """Placeholder for an answer that an engine or a model could not give. They are kept and counted by reason."""
 
     reason: str
     """Short reason, the same for the same cause: `endpoint: timed out`."""

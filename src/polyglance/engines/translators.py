@@ -192,7 +192,7 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
     def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Return ids and mask of texts, padded on the right, on the model's device. On a GPU lengths are rounded up to
         few different ones, because the GPU prepares its work again for each new length."""
-        multiple = _find_length_multiple(self.config.device)
+        multiple = 16 if self.config.device.startswith("cuda") else None
         encoded = self.tokenizer(list(texts), padding=True, pad_to_multiple_of=multiple, return_tensors="pt")
         return self.to_device({name: encoded[name] for name in ("input_ids", "attention_mask")})
 
@@ -238,8 +238,7 @@ class Nllb(CheckpointTranslator):
 
 
 class ConvertedTranslator(LocalTranslator):
-    """An NLLB, MADLAD or Marian that `ct2-transformers-converter` wrote, with its tokenizer's files beside it. Faster
-    on a CPU.
+    """An NLLB, MADLAD or Marian by `ct2-transformers-converter`, with its tokenizer's files beside it. Faster on a CPU.
 
     Raises:
         ValueError: ctranslate2 is not installed, or the folder cannot be used.
@@ -291,11 +290,6 @@ class ConvertedTranslator(LocalTranslator):
             self.tokenizer.convert_tokens_to_string([token for token in tokens if token not in special])
             for tokens in written
         ]
-
-
-def _find_length_multiple(device: str) -> int | None:
-    """Return the number that the padded length of texts is a multiple of; None: the longest text's length."""
-    return 16 if device.startswith("cuda") else None
 
 
 def _knows(tokenizer: Any, token: str) -> bool:

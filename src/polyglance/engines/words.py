@@ -1,7 +1,6 @@
 """Texts compared by their words: an embedder that needs no checkpoint, for images that have English captions.
 
-The vector of an image is that of its captions. So sentences are matched to what people wrote about the image, not to
-its pixels.
+The vector of an image is that of its captions. So sentences match what people wrote about the image, not its pixels.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ __all__ = ["WordEmbedder", "find_content_words"]
 
 _DIM = 1024
 _PLACES = 16
-"""Number of non-zero entries of a word's vector, one in each of as many equal ranges (random indexing, Kanerva et al.
+"""Number of non-zero entries of a word's vector, one in each of as many ranges (random indexing, Kanerva et al.
 2000)."""
 _CACHED_WORDS = 2**15
 _FUNCTION_WORDS = (
@@ -39,8 +38,7 @@ class WordEmbedder:
     """Embeds English texts by their words, without those that say nothing about a picture.
 
     Each word has a fixed random direction, so that the cosine of two texts grows with the words that they share. Texts
-    without a common word can have cosines up to about 0.15 by chance; `find_content_words` tells whether they share
-    one.
+    without a common word can have cosines up to about 0.15 by chance; `find_content_words` shows shared ones.
     """
 
     name, version = "words", "1"

@@ -1,5 +1,4 @@
-"""Greedy captions and translations of held-out samples, and their scores: language, exact match, attributes, CIDEr or
-BLEU."""
+"""Greedy captions and translations of held-out samples, and their scores: language, matches, attributes, CIDEr, ..."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -76,8 +75,7 @@ def score_translations(
 def _compare_languages(
     texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
 ) -> dict[str, Any]:
-    """Return the fields of `CaptionScores` about the language of texts, with the identifier's result on the
-    references."""
+    """Return the fields of `CaptionScores` about the language of texts, and that of the references."""
     found = [identifier.identify(text) for text in texts]
     close = [other for other in found if other is not None and other != code and are_close(other, code)]
     return {

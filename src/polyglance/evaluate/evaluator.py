@@ -25,8 +25,7 @@ __all__ = ["Evaluator"]
 class Evaluator:
     """Measures the models of one study on the same held-out samples.
 
-    The losses can be shared by several processes: all of them then ask for the same losses at the same time, and each
-    gets all of them.
+    Several processes can share the losses: all of them ask for the same losses at the same time, and each gets all.
 
     Args:
         test_dir: held-out data set.

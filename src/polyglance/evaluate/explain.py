@@ -1,5 +1,4 @@
-"""The segments with the largest effect on a score, or on the difference of two systems, with tokens and matched
-n-grams.
+"""The segments with the largest effect on a score, or on the difference of two systems, with matched n-grams.
 
     explanation = explain(table.reports["a"], table.reports["b"], num_segments=20)
 

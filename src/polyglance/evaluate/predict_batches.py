@@ -35,8 +35,7 @@ def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int = 
 def predict_batch(
     model: EvaluatedModel, examples: Sequence[BenchmarkExample], task: EvaluationTask, language: str
 ) -> list[PredictionRow]:
-    """Ask the model about examples. One whose image cannot be read becomes a row with an error; the model is asked
-    about the others.
+    """Ask the model about examples. One whose image cannot be read becomes a row with an error instead.
 
     Raises:
         ValueError: the examples are too many for the device's memory.

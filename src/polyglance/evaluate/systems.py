@@ -89,8 +89,7 @@ class SystemTable:
         return tuple(head if head != "difference" else f"minus {self.baseline}" for head in _COMPARISON_HEADS)
 
     def warnings(self) -> list[str]:
-        """Return the warnings, each once. A warning that does not concern all systems begins with the systems'
-        names."""
+        """Return the warnings, each once. One that does not concern all systems begins with their names."""
         lists = {name: report.warnings for name, report in self.reports.items()}
         found = dict.fromkeys(warning for warnings in lists.values() for warning in warnings)
         lines = []

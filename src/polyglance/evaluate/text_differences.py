@@ -1,8 +1,7 @@
 """Differences of form between predictions and references that change scores but are easily overlooked.
 
 Each is counted, and reported as a warning with a code, a share and an example. `normalise_texts` applies the changes
-that the user names. Without them no text is changed, so that scores of reference protocols equal those of the reference
-tools.
+that the user names. Without them no text is changed, so that scores of reference protocols equal the tools'.
 """
 
 import re

@@ -118,8 +118,7 @@ def _label_models(form: Form, rows: Rows) -> Labels | None:
 
 
 def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
-    """Return predictions (K, n) of the law fitted to each set of training rows; nan where the rows do not determine the
-    law."""
+    """Return predictions (K, n) of the law fitted to each set of training rows; nan where they do not determine it."""
     result = np.full((len(trains), len(layout.y)), np.nan)
     usable = [i for i, train in enumerate(trains) if _is_determined(layout, train)]
     if not usable:
@@ -133,8 +132,7 @@ def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
 
 
 def _is_determined(layout: Layout, train: Mask) -> bool:
-    """Tell whether there are more rows than parameters, and every predictor that varies in the table varies in these
-    rows."""
+    """Tell whether there are more rows than parameters, and every predictor that varies in the table varies in them."""
     (rows,) = layout.groups.values()
     varies = np.ptp(rows.x, axis=0) > 0
     return bool(train.sum() > len(layout.free) and (np.ptp(rows.x[train], axis=0) > 0)[varies].all())

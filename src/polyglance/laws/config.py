@@ -91,8 +91,7 @@ class FormConfig(PrepareConfig):
     frontier_final_only: bool = False
     """Use only the last checkpoint of each run (needs `cluster`)."""
     frontier_min_gap: float = 0.0
-    """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
-    always kept."""
+    """Smallest distance between two points of the frontier, in decades of compute. The largest compute is kept."""
     frontier_bins: int = 0
     """Take as the frontier the best run of each of this many bins of compute, equally wide in its log, as published
     protocols do; a run keeps its own compute. 0: the runs that no other one dominates."""

@@ -51,8 +51,7 @@ class BestSize:
     loss: Estimate
     """Loss at the estimated size and data."""
     is_corner: bool
-    """Whether the loss only falls or only rises with size, so that the best size is the largest or smallest
-    considered."""
+    """Whether the loss only falls or only rises with size, so that the best size is the largest or smallest."""
     limited_by: tuple[str, ...]
     """Limits that are used up."""
     costs: Mapping[str, float]

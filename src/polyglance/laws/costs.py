@@ -66,9 +66,9 @@ class Candidate:
         known = {name: value for name, value in measured.items() if value is not None}
         for name, value in {"P": self.P, "F_gmac": self.F_gmac, **known}.items():
             if not 0 < value < float("inf"):
-                raise ValueError(f"candidate {self.name!r}: {name} is {value:g}, must be positive")
+                raise ValueError(f"candidate {self.name!r}: {name} is {value:g}; expected a positive number")
         if not 0 <= self.P_t <= self.P:
-            raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}, must be between 0 and P = {self.P:g}")
+            raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}; expected 0 to P = {self.P:g}")
 
     @property
     def has_speed(self) -> bool:

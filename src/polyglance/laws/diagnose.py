@@ -23,8 +23,7 @@ __all__ = ["Evidence", "InfluentialRun", "diagnose"]
 MOST_NESTED = 200
 """Largest number of levels of a predictor that is examined as a grouping of runs."""
 CHECKPOINT_ALIKENESS = 2.6
-"""Threshold for the sum of products of the signs of neighbouring residuals, in standard deviations; independent rows
-seldom exceed it."""
+"""Threshold for the sum of products of the signs of neighbouring residuals, in standard deviations."""
 SEVERITIES = ("error", "warning", "info")
 
 
@@ -438,8 +437,7 @@ def _check_frontier_sizes(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _list_unidentified(evidence: Evidence) -> Iterator[str]:
-    """Return the parameters, in order, that are at a bound, or belong to a constant or narrow predictor or a vanished
-    term."""
+    """Return the parameters, in order, at a bound, or of a constant or narrow predictor or a vanished term."""
     form, layout, z = evidence.form, evidence.layout, evidence.rows.inputs(evidence.form)
     unidentified = {*layout.constant.values(), *evidence.fit.solver.at_bound}
     narrow = {

@@ -73,8 +73,7 @@ class Form(ABC):
         )
 
     def removable_exponent(self, predictor: str) -> str | None:
-        """Return the exponent whose value zero removes the predictor from the law; None if there is no such
-        exponent."""
+        """Return the exponent whose value zero removes the predictor from the law; None if there is none."""
         for term in self.terms:
             if len(term.exponents) > 1 and predictor in dict(term.exponents):
                 return dict(term.exponents)[predictor]

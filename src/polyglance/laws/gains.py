@@ -83,8 +83,7 @@ def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -
 
 
 def list_next_runs(chosen: Question, questions: Sequence[Question]) -> list[NextRun]:
-    """Return next runs with the narrowing of the needed amount by each, computed by a linear Gaussian update of the
-    draws.
+    """Return next runs with the narrowing of the needed amount by each: a linear Gaussian update of the draws.
 
     If v = Var f(x) over the draws and s^2 is the variance of the noise of one run, a run at x removes
     Cov(q, f(x))^2 / (v + s^2) of the variance of the needed amount q.

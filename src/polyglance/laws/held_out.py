@@ -1,5 +1,4 @@
-"""Held-out error: a law is fitted to the smaller runs of a table and predicts the largest; also its interval's
-coverage.
+"""Held-out error, and coverage of the interval: a law is fitted to the smaller runs and predicts the largest.
 
 A plan asks the law the same question, but without a known answer. Shapes: n rows.
 """

@@ -39,8 +39,7 @@ def widen_interval(
     """Return the percentile interval (n,), (n,) of draws (R, n), widened about the estimate (n,) by a factor.
 
     A bootstrap of n rows and p parameters is too narrow by about sqrt(n / (n - p)), and its quantiles are normal, not
-    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both. The estimate always lies
-    inside.
+    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both. The estimate lies inside.
 
     Args:
         noise: (R, 1) or (R, n), added to the draws for the interval of a new observation.

@@ -51,8 +51,7 @@ class Prediction:
     high: Floats | None = None
     low_new: Floats | None = None
     """(n,) lower end of the interval of one new run with its own noise, widened if too few of the table's largest runs
-    were inside (`HeldOut.widening`); `high_new` is the upper end. None for a law without rows, whose noise is not
-    known."""
+    were inside (`HeldOut.widening`); `high_new` is the upper end. None for a law without rows, of unknown noise."""
     high_new: Floats | None = None
     extrapolation: Floats
     """(n,) distance outside the range of the data, in decades, of the predictor that is furthest outside; 0 inside, nan

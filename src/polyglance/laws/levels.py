@@ -1,5 +1,4 @@
-"""Correlated residuals at the levels of a predictor: runs of one size (or one number of tokens) that miss the law
-together.
+"""Correlated residuals at the levels of a predictor: runs of one size (or one number of tokens) err together.
 
 A one-way analysis of variance compares residuals within and between levels. If residuals of a level are alike, the
 bootstrap draws the rows of a level together, as it does with the checkpoints of a run, and the intervals widen. Among

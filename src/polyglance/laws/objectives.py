@@ -69,8 +69,7 @@ class FitObjective:
         Args:
             smoothing: half width of the kink; None: the objective's own.
             reach: rows up to this many half widths away get the second derivative of a wider kink (the majorising
-                weight of reweighted least squares), so that a step allows for the kinks ahead; 1 is the exact
-                derivative.
+                weight of reweighted least squares), so that a step allows for the kinks ahead; 1 is exact.
         """
         residual = self.residuals(log_mean, y)
         if self.name == "log-huber":

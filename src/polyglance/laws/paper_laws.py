@@ -187,8 +187,7 @@ def _half_widths(coefficients: _Coefficients) -> Floats:
 
 
 def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return draws (R, p) from Student's t for a regression on the grid, with the noise implied by the printed
-    intervals."""
+    """Return draws (R, p) from Student's t for a regression on the grid, with the noise of the printed intervals."""
     p, s = (axis.ravel() for axis in np.meshgrid(np.log10(_SIZES), np.log10(_SAMPLES)))
     design = np.column_stack([np.ones(len(p)), p, s])
     unscaled = np.linalg.inv(design.T @ design)
@@ -201,8 +200,7 @@ def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
 
 
 def _draw_compute(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return normal draws (R, 2); the correlation of a0 and a1 follows from the ratio of their intervals and the range
-    of C."""
+    """Return normal draws (R, 2); the correlation of a0 and a1 follows from their intervals and the range of C."""
     half = _half_widths(coefficients)
     variance = np.ptp(np.log10(_RANGES["C"])) ** 2 / 12  # of points evenly spread
     mean = float(np.sqrt(max((half[0] / half[1]) ** 2 - variance, 0.0)))

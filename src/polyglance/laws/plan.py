@@ -1,8 +1,8 @@
 """The planner: the cost of a target, the cheapest model, the gain of a doubling, the run to do next.
 
 Costs, limits and prices are computed from the roles of the law's predictors (roles.py, costs.py). The candidates are
-compared by one measure (compute, hours or money). Every number has an interval from the law's draws, and its distance
-outside the data.
+compared by one measure (compute, hours or money). Every number has an interval from the law's draws, and its
+extrapolation.
 
 With y - eps = b0 P^b_P S^b_S T^b_T and a cost proportional to P S, the reducible loss along a line of equal cost is
 proportional to P^(b_P - b_S). It only rises or only falls, so no size in between is best (a corner).

@@ -226,8 +226,7 @@ class PowerSum(Form):
 def _fit_non_negative(x: Floats) -> Floats:
     """Return per problem in x (R, n, m) the non-negative c (R, m) that brings x @ c nearest to 1.
 
-    Every subset of columns is tried. A coefficient of zero is returned as a small positive number, so that it has a
-    logarithm.
+    Every subset of columns is tried. A coefficient of zero becomes a small positive number, which has a logarithm.
     """
     num_rows, m = x.shape[1], x.shape[2]
     gram = np.einsum("rni,rnj->rij", x, x, optimize=True)

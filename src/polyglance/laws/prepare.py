@@ -32,7 +32,7 @@ def prepare_table(config: PrepareConfig, table: Table, used: Iterable[str] | Non
             None: all are used.
 
     Raises:
-        ValueError: a template that fits no column, a column that is there twice, or an expression that cannot be
+        ValueError: a template that fits no column, a column that occurs twice, or an expression that cannot be
             computed; one line.
     """
     if config.melt:

@@ -1,5 +1,4 @@
-"""Roles of predictors: what a column counts. Costs, limits and time are computed from roles, never from the letters of
-names.
+"""Roles of predictors: what a column counts. Costs, limits and time follow from roles, never from the letters of names.
 
     parameters      size of the model
     samples         samples seen in training, every pass counted
@@ -122,8 +121,7 @@ def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]
 
 
 def guess_compute_unit(column: str) -> float | None:
-    """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if the name has no
-    unit."""
+    """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if it has no unit."""
     for word in re.findall(r"[a-z]+", column.lower()):
         if match := _COMPUTE_WORD.fullmatch(word):
             return _PREFIXES[match[1]] / 1e9 * (0.5 if match[2] == "flop" else 1.0)

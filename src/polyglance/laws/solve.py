@@ -214,8 +214,7 @@ class _Batch:
         return [*np.geomspace(first, final, num + 1)[:-1].tolist(), final]
 
     def _ahead(self, free: Floats, past: Sequence[tuple[float, Floats]], smoothing: Smoothing) -> Floats:
-        """Return the next start by extrapolating the path of minima, which is straight while the same rows stay inside
-        the kink."""
+        """Return the next start by extrapolating the path of minima, straight while the same rows are in the kink."""
         if smoothing is None or len(past) < 2:
             return free
         (s0, free0), (s1, free1) = past[-2:]

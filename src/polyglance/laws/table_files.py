@@ -117,7 +117,7 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     layout = _find_layout(path, sample, header_rows)
     names = layout.names
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
+        raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     columns: list[list[str]] = [[] for _ in names]
     plain = _read_plain_rows(path, form, sample, len(names))
     records = read_cells(path, form) if plain is None else iter(sample)
@@ -141,8 +141,7 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
 def _read_plain_rows(
     path: Path, form: TableFormat, sample: Sequence[Record], width: int
 ) -> list[tuple[str, ...]] | None:
-    """Return the columns of the rows after the sample in one fast pass, if each row is a line with a cell for each
-    column.
+    """Return the columns of the rows after the sample in one fast pass, if each row is a line with all cells.
 
     None where they are not (quotes, blank lines, undecoded bytes, rows of another width), and if there are none; the
     slower reader then handles them and reports errors.
@@ -247,7 +246,7 @@ def _count_titles(records: Sequence[Sequence[str]]) -> int:
 
 
 def _join_header(header: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield a name for each column: the cells of all header rows, joined; a merged cell spans the empty cells after
+    """Yield a name for each column: the joined cells of all header rows; a merged cell spans the empty ones after
     it."""
     width = max(map(len, header), default=0)
     filled = []

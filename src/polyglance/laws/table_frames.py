@@ -66,7 +66,7 @@ def flatten_record(record: Mapping[Any, Any], prefix: str = "") -> dict[str, Any
         name = f"{prefix}{_name(key)}"
         inner = flatten_record(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
         if twice := sorted(flat.keys() & inner.keys()):
-            raise ValueError(f"the column {twice[0]!r} is there twice")
+            raise ValueError(f"the column {twice[0]!r} occurs twice")
         flat |= inner
     return flat
 
@@ -77,11 +77,11 @@ def arrow_columns(table: Any) -> Columns:
 
 
 def _collect(columns: Any) -> Columns:
-    """Return name -> cells of (name, series or array) pairs; refuse a name that is there twice."""
+    """Return name -> cells of (name, series or array) pairs; refuse a name that occurs twice."""
     collected: Columns = {}
     for name, column in columns:
         if name in collected:
-            raise ValueError(f"the column {name!r} is there twice")
+            raise ValueError(f"the column {name!r} occurs twice")
         collected[name] = _as_cells(name, column)
     return collected
 

@@ -101,8 +101,7 @@ class _Data:
 def _refit(
     problem: FitProblem, centre: Floats, other: Floats, y: Floats, weights: Floats, num_replicates: int
 ) -> Solution:
-    """Return the replicates refitted from the centre, and from another start if that improved one of the first
-    replicates."""
+    """Return the replicates refitted from the centre, and from another start if that improved one of the first."""
     moves = np.sqrt(len(centre) / y.shape[1])  # rough distance that replicates move, in units of the residuals' scale
     nearby = replace(REFIT, coarsest=min(1.0, 2 * float(moves)))
     first = _refit_from(centre, problem, y, weights, slice(0, num_replicates), nearby)

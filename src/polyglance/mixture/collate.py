@@ -17,8 +17,7 @@ __all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "find_p
 IGNORED = -100
 """Label of positions that the loss ignores."""
 _PLACES = 128
-"""The number of positions that the loss is computed at is a multiple of this, so that there are few different
-numbers."""
+"""The number of positions of the loss is a multiple of this, so that there are few different numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +32,7 @@ class BadSample:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples of a step, or of one of its micro-batches: B samples, S prompt tokens, T target tokens, I image tokens of
-    width E."""
+    """Samples of a step or a micro-batch: B samples, S prompt tokens, T target tokens, I image tokens of width E."""
 
     images: UInt8[Tensor, "B H W 3"]
     """Pixels; of shape (B, 0, 0, 3) if there are `features`."""
@@ -89,8 +87,8 @@ def collate(
     bad: tuple[BadSample, ...] = (),
     shapes: Sequence[Shape] | None = None,
 ) -> Batch:
-    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest of `shapes`
-    that they fit into.
+    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest fitting
+    shape.
 
     Args:
         prompts: token ids of each prompt, framed.
@@ -118,8 +116,7 @@ def collate(
 
 def find_places(labels: Int[Tensor, "B T"]) -> Int[Tensor, " K"]:
     """Return the positions of the flattened labels that count, filled up with other positions to a multiple of 128. The
-    labels have to be in main memory: on an accelerator, the number of positions would only be known after waiting for
-    it."""
+    labels have to be in main memory: the number of positions on an accelerator is known only after a wait."""
     ignored = (labels == IGNORED).flatten()
     num_counted = len(ignored) - int(ignored.sum())
     order = torch.argsort(ignored.byte(), stable=True)

@@ -23,7 +23,7 @@ class SourceMasking:
     def __post_init__(self) -> None:
         for name in ("samples", "words"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share between 0 and 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +65,6 @@ class MixtureConfig:
         if self.batch_size < 1:
             raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
         if self.shuffle_window_images is not None and self.shuffle_window_images < 0:
-            raise ValueError(f"shuffle_window_images must be 0 or more, not {self.shuffle_window_images}")
+            raise ValueError(f"shuffle_window_images is {self.shuffle_window_images}; expected 0 or more")
         if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share must be a share between 0 and 1, not {self.max_bad_share}")
+            raise ValueError(f"max_bad_share is {self.max_bad_share}; expected a share between 0 and 1")

@@ -205,8 +205,7 @@ Tower = Callable[[UInt8[np.ndarray, "B H W 3"]], Float[Tensor, "B I E"]]
 def write_features(
     folder: Path, tower: Tower, images: ImageStore, *, fingerprint: str, dtype: FeatureType, runtime: Runtime
 ) -> None:
-    """Compute the features of every image of a data set, unless they are there; the processes divide the files among
-    them.
+    """Compute the features of every image of a data set, unless they are there; the processes share the files.
 
     Args:
         fingerprint: fingerprint of all that the features depend on.

@@ -27,8 +27,7 @@ __all__ = ["Loader"]
 _MAX_DEATHS = 3
 """Number of times that processes may die at the same batch."""
 _LEAST_SAMPLES = 1000
-"""The share of bad samples is taken of at least this many samples, so that a single bad sample at the start does not
-stop a run."""
+"""The share of bad samples is taken of at least this many samples, so that one bad sample at the start stops no run."""
 
 
 @dataclass(frozen=True)

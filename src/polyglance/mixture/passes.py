@@ -81,12 +81,10 @@ def plan_passes(
 def _solve(
     steps: Sequence[Integer[np.ndarray, "B 2"]], shapes: Sequence[Shape], world_size: int, max_samples: int
 ) -> list[list[int]] | None:
-    """Return, for each shape, the samples of each of its passes in one process: the cheapest choice with room for all
-    samples.
+    """Return, for each shape, the samples of each of its passes in one process: the cheapest choice with room for all.
 
     By Hall's theorem all samples of a step find room if, for every set of shapes, the samples that fit into no shape
-    outside the set are at most as many as the set has room for. So the demand of each set is a constraint of an integer
-    programme.
+    outside the set are at most as many as the set has room for. So each set is a constraint of an integer programme.
     """
     number, share = len(shapes), len(steps[0]) // world_size
     demands = np.array([_count_demands(lengths, shapes) for lengths in steps], dtype=np.float64)

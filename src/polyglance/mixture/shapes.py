@@ -17,8 +17,7 @@ _ALIGNED = 8
 _GOOD_SHARE = 0.1
 """Largest share of padding in the positions; lengths are only aligned as far as this allows."""
 _MAX_OBSERVED = 300
-"""Largest number of distinct lengths that shapes are chosen from; if there are more, they are rounded up more
-coarsely."""
+"""Largest number of distinct lengths that shapes are chosen from; more are rounded up more coarsely."""
 
 
 class Shape(NamedTuple):

@@ -46,8 +46,7 @@ _COLUMNS: "dict[str, np.dtype[Any]]" = {
     "prompt_starts": _U8,
     "prompt_lengths": _U4,
 }
-"""Tokens of all targets and the position of each target's first token; the same for prompts. Captions of a cell share a
-prompt."""
+"""Tokens of all targets and each target's first position; the same for prompts. Captions of a cell share a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,8 +228,8 @@ def verify_token_cache(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _list_prompts() -> list[str]:
-    """Return every sentence that prompts are made of. They are part of the fingerprint: a cache of other prompts is not
-    used."""
+    """Return every sentence that prompts are made of. They are part of the fingerprint, so that a cache of other
+    prompts is not used."""
     captions = [write_prompt("caption", code, style=style) for code in LANGUAGES for style in STYLES]
     return captions + [write_prompt("translation", code, source="") for code in LANGUAGES]
 

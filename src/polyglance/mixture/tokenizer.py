@@ -102,8 +102,7 @@ def read_training_texts(data: Path, languages: Collection[str]) -> Iterator[str]
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load a tokenizer.json. The tokenizer never cuts or pads, and reads a special token that is spelt out in a text as
-    ordinary text.
+    """Load a tokenizer.json. The tokenizer never cuts or pads, and reads special tokens that a text spells out as text.
 
     Raises:
         DamagedError: its folder has a digest of it, and it is another.

@@ -1,5 +1,4 @@
-"""Assembly of an initial model from existing weights: Florence-2 and Gemma-2 checkpoints, a language model, a vision
-tower.
+"""Assembly of an initial model from weights: Florence-2 and Gemma-2 checkpoints, a language model, a vision tower.
 
 The source of each tensor: official code section 1.7 (its src/prepare.py). Tensors are read, made and written one at a
 time: memory holds one shard of the result, and of the sources only the tensor being read.

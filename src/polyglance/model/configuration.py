@@ -1,5 +1,4 @@
-"""The configuration of a model: of vision tower, encoder and decoder, which are transformers', and of their
-connections."""
+"""The configuration of a model: transformers' of vision tower, encoder and decoder, and that of their connections."""
 
 from pathlib import Path
 from typing import Any, ClassVar

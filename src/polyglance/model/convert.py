@@ -1,5 +1,4 @@
-"""Conversion of checkpoints of the published code to this project's and back: tensors are renamed, and one is
-transposed.
+"""Conversion of checkpoints of the published code and back: tensors are renamed, and one is transposed.
 
 Every key is accounted for. Source of the rules: official code sections 1.2 to 1.6, its models/florence2.py and
 models/gemma2.py.

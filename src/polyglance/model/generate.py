@@ -192,8 +192,7 @@ class PolyglanceCaptioner:
         return [results[order] for order in range(len(asked))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
-        """Make batches in which all rows have the same prefix, because rows of a batch must start at the same
-        position."""
+        """Make batches of rows with the same prefix, because all rows of a batch start at the same position."""
         ordered = sorted(requests, key=lambda request: (request.result.prefix, request.num_tokens))
         for _, group in groupby(ordered, key=lambda request: request.result.prefix):
             while batch := list(islice(group, batch_size)):

@@ -34,8 +34,7 @@ class FewRowsLinear(nn.Linear):
 
 
 def use_few_rows_linear(module: nn.Module) -> None:
-    """Make every plain linear layer inside `module` a `FewRowsLinear`, with the same parameters, hooks and
-    attributes."""
+    """Make every plain linear layer inside `module` a `FewRowsLinear`, with the same parameters and hooks."""
     for layer in module.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = FewRowsLinear

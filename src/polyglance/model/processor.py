@@ -377,8 +377,7 @@ def resolve_prefix(code: str, prefix: str) -> str:
 
     Args:
         code: language code.
-        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words
-            themselves.
+        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words.
 
     Raises:
         ValueError: an unknown language, or `auto` or `published` for one that has no such words.
@@ -405,11 +404,13 @@ def list_images(images: Any) -> list[Any]:
     if isinstance(images, (str, Path, Image.Image)) or (is_array and images.ndim <= 3):
         images = [images]
     elif isinstance(images, (bytes, dict)) or not hasattr(images, "__iter__"):
-        raise ValueError(f"a {type(images).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+        raise ValueError(f"a {type(images).__name__} is not an image; give a path, a picture of Pillow or uint8 pixels")
     listed = list(images)
     for image in listed:
         if not isinstance(image, (str, Path, Image.Image, np.ndarray, Tensor)):
-            raise ValueError(f"a {type(image).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+            raise ValueError(
+                f"a {type(image).__name__} is not an image; give a path, a picture of Pillow or uint8 pixels"
+            )
     return listed
 
 

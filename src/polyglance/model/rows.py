@@ -1,5 +1,4 @@
-"""Embedding rows for another vocabulary: the row of a new token is the mean of the rows of the old tokens that spell
-it."""
+"""Embedding rows for another vocabulary: that of a new token is the mean of those of the old tokens that spell it."""
 
 from collections.abc import Mapping
 

@@ -59,8 +59,7 @@ class Ladder:
 
 
 def choose_headline(runs: Sequence[RunRow]) -> str:
-    """Return the column of the loss that runs are ranked by: unseen captioning after the prefix, or the next in order
-    that was measured."""
+    """Return the column of the loss that runs are ranked by: UC after the prefix, or the next that was measured."""
     columns = ("UC_prefix", "UC", "SC", "ST")
     return next((column for column in columns if any(math.isfinite(run[column]) for run in runs)), columns[0])
 
@@ -153,8 +152,7 @@ class MonotoneFit:
 
 
 def fit_monotone(runs: Iterable[RunRow], loss: str, score: str) -> MonotoneFit | None:
-    """Fit a decreasing function of a loss to a score; None for fewer than three runs, or if one of the two is
-    constant."""
+    """Fit a decreasing function of a loss to a score; None for fewer than three runs, or if either is constant."""
     pairs = sorted((run[loss], -run[score]) for run in runs if math.isfinite(run[loss]) and math.isfinite(run[score]))
     if len(pairs) < 3 or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
         return None

@@ -75,8 +75,7 @@ class CaptionLine:
 
     @property
     def num_wrong(self) -> int:
-        """Number of characters in wrong or missing words: after the prefix or, without a prefixed caption, in the whole
-        caption."""
+        """Number of characters in wrong or missing words: after the prefix or, without one, in the whole caption."""
         num_right, length = self._count_right()
         return length - num_right
 

@@ -1,8 +1,7 @@
 """Figures of the report (paper Figs. 1 to 4), drawn from a study's files; each panel is one inline SVG.
 
 A figure consists of several small panels, not one wide picture: they are side by side in a wide window and below each
-other in a narrow one, with text of the same size. Colour and marker stand for family and starting point in every
-figure.
+other in a narrow one, with text of the same size. Colour and marker stand for family and starting point.
 """
 
 import math
@@ -501,8 +500,7 @@ def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
 
 
 def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunRow, RunPrediction]]) -> str:
-    """Draw the predicted loss, with the interval for a new run, against the measured loss; on the line both are
-    equal."""
+    """Draw the predicted loss, with the interval of a new run, against the measured one; on the line they are equal."""
     marks, label, titles = choose_marks(study.runs), [], {}
     ends = [end for run, made in pairs for end in (run[target], made.value, made.low, made.high) if end is not None]
     values = [end for end in ends if end > 0]

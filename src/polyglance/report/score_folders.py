@@ -1,7 +1,6 @@
 """Scores of the user's models: scores.json, and prediction.json beside it with model, benchmark, split and language.
 
-The files are not trusted: a number outside its scale, or two numbers for the same place, is an error that names the
-file.
+The files are not trusted: a number outside its scale, or two for the same place, is an error that names the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -138,8 +137,7 @@ def _scale_score(score: MetricScore, metric: str, folder: Path) -> UserScore:
 
 
 def _choose_protocol(benchmark: str) -> str:
-    """Return the protocol of the paper's caption scores. Scores of another protocol are shown if there are none of this
-    one."""
+    """Return the protocol of the paper's caption scores. Those of another are shown if there are none of this one."""
     return "paper" if benchmark == "xm3600" else "coco"
 
 

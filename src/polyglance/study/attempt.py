@@ -129,8 +129,8 @@ def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]
 
 
 def measure_clock_offset(folder: Path) -> float:
-    """Return the seconds that this machine's clock is ahead of that of a folder's file server; 0 where it takes no
-    file."""
+    """Return the seconds that this machine's clock is ahead of that of a folder's file server; 0 if no file can be
+    written."""
     path = folder / "locks" / f"clock-{socket.gethostname()}-{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -83,8 +83,7 @@ class TowerConfig:
     width: int = 96
     """Hidden size of the tower, and of the model that it is trained in."""
     blocks: int = 0
-    """Residual convolutions after each of its strided convolutions. They help to distinguish shapes, and are computed
-    once."""
+    """Residual convolutions after each of its strided convolutions. They help to distinguish shapes."""
     samples: int = 20_000
     """Samples that it is trained on. They do not count in any run's S."""
     language: str = "en"
@@ -171,8 +170,7 @@ class FamilyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """Machine that runs of published sizes are trained on, and that their hours are estimated for. One run takes all of
-    it."""
+    """Machine of runs of published sizes, for which their hours are estimated. One run takes all of it."""
 
     name: str = "8 x H100"
     """Name in tables and messages."""
@@ -230,7 +228,7 @@ class LawsConfig:
         for target in self.targets:
             if target not in NUMBER_COLUMNS:
                 raise ValueError(
-                    f"{target!r} is no column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
+                    f"{target!r} is not a column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
                 )
             FitConfig(form="compute", columns={"y": target}, bootstrap=self.bootstrap)  # the fit's own checks, early
 

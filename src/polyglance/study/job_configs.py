@@ -104,8 +104,8 @@ def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelCo
 
 
 def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | None = None) -> RunConfig:
-    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). A trunk
-    is not measured.
+    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). Trunks
+    are not measured.
 
     Args:
         folder: folder of the run.

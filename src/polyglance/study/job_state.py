@@ -31,8 +31,7 @@ def is_done(study_dir: Path, job: Job) -> bool:
 
 
 def read_state(study_dir: Path, job: Job) -> str:
-    """Return `done`, `failed` (the next call tries it again), `begun` (it goes on from its last checkpoint) or
-    `to do`."""
+    """Return `done`, `failed` (the next call tries again), `begun` (goes on from its last checkpoint) or `to do`."""
     for state, name in (("done", _DONE), ("failed", _FAILED), ("begun", _BEGUN)):
         if _has_mark(study_dir / job.folder / name, job):
             return state
@@ -118,8 +117,7 @@ def _write_mark(path: Path, job: Job, **details: str) -> None:
 
 
 def _has_mark(path: Path, job: Job) -> bool:
-    """Tell whether a marker is that of the job as it is now. A damaged marker counts as missing, so that the job is
-    done again."""
+    """Tell whether a marker is that of the job as it is now. A damaged one counts as missing: the job is done again."""
     try:
         return job.is_of(_read_mark(path).get("fingerprint"))
     except (OSError, ValueError):

@@ -21,8 +21,7 @@ __all__ = ["find_last_step", "join_run", "launch_run"]
 _MISTAKE_EXIT_CODE = 2
 """Exit code of a command after a user's mistake."""
 _SAVE_S = 110
-"""Seconds that torchrun gives its processes to save their state after SIGTERM; Slurm sends it two minutes before a time
-limit."""
+"""Seconds that torchrun gives its processes to save after SIGTERM; Slurm sends it two minutes before a time limit."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
 _EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
 """Exit code of the process that failed first, in torchrun's own report."""
@@ -128,8 +127,8 @@ def _find_exit_code(code: int, stderr: str) -> int:
 
 
 def _describe_death(code: int, stderr: str) -> str:
-    """Return why a program has died: the error of the process that failed first. torchrun's own report, which comes
-    last, is left out."""
+    """Return why a program has died: the error of the process that failed first. torchrun's own report at the end is
+    left out."""
     if code < 0:
         return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
     raised = [error for error in _ERROR.finditer(stderr) if "ChildFailedError" not in error["error"]]

@@ -126,7 +126,7 @@ class ProgressReader:
             samples_per_step=batch,
             loss_nats=_finite(last.loss_nats) if last else None,
             samples_per_s=_finite(last.samples_per_s) if last else None,
-            spent_s=_sum_seconds(rows, batch, first),
+            spent_s=sum(seconds for _, seconds in _step_seconds(rows, batch, first)),
             left_s=_estimate_left(job, state, rows, (num_steps, steps_done, first), batch, rates, planned),
             written_s=written_s,
             curve=_make_curve(rows, batch),
@@ -174,10 +174,6 @@ def _step_seconds(rows: Sequence[ReadRow], batch: int, first: int) -> list[tuple
         for since, row in zip(before, rows, strict=False)
         if row.step > since and math.isfinite(row.samples_per_s)
     ]
-
-
-def _sum_seconds(rows: Sequence[ReadRow], batch: int, first: int) -> float:
-    return sum(seconds for _, seconds in _step_seconds(rows, batch, first))
 
 
 def _mean_step_s(

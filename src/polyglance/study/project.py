@@ -1,5 +1,4 @@
-"""Begin a project: examine the available data, write the project's files, and list what is missing and the expected
-costs.
+"""Begin a project: examine the data, write the project's files, and list what is missing and the expected costs.
 
 config = ProjectConfig(out=Path("mine"), want=("uk",), images=Path("photos"), bitext=(Path("en-uk.tsv"),))
 begin_project(config).commands
@@ -279,8 +278,7 @@ def _read_model_type(config: Path) -> str:
 
 
 def _name_engine(folder: Path, step: str, path: Path | None, missing: list[str]) -> tuple[str, Path]:
-    """Return the kind and the folder of the checkpoint for a step; the usual one, and a line in `missing`, if none is
-    there."""
+    """Return kind and folder of the checkpoint for a step; the usual one, and a line in `missing`, if none is there."""
     types, name, _ = _ENGINES[step]
     if path is not None:
         return _kind_of(_read_model_type(path / "config.json"), step), path

@@ -1,5 +1,4 @@
-"""Examination of the images of a new project: their number, the languages of their captions, and whether they are
-drawings."""
+"""Examination of the images of a new project: number, languages of the captions, and whether they are drawings."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,5 +1,4 @@
-"""Samples and compute of all runs of a study, as separate runs and from trunks (which count once), and the price of
-time."""
+"""Samples and compute of all runs of a study, as separate runs and from trunks (counted once); the price of time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

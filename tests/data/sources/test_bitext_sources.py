@@ -198,8 +198,8 @@ def test_tmx_in_utf16_and_latin1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "which is no plain text"),
-        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "which is no plain text"),
+        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "which is not plain text"),
+        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "which is not plain text"),
         (tmx(unit("a", "b"))[:-20], "not well-formed XML"),
         (b"", "not well-formed XML"),
         (b'<?xml version="1.0" encoding="zip"?><tmx/>', "which it cannot be in"),

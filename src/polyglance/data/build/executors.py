@@ -77,7 +77,8 @@ class WorkerPool:
             return
         folder, part = step.folder.path, next(iter(left))
         raise ValueError(
-            f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory, or as said above); first left: {part}"
+            f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory, or see above); "
+            f"the first part left: {part}"
         )
 
     def _run_once(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:

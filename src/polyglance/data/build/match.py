@@ -175,8 +175,7 @@ class CaptionVectorsStep(ImageVectorsStep):
     def find_related(
         self, file: PartId, candidates: AlignResult, read_sentences: Callable[[Sequence[int]], Sequence[str]]
     ) -> Bool[np.ndarray, "pairs"]:
-        """Tell which candidates share a content word. Scores do not show it: unrelated texts get small ones by
-        chance."""
+        """Tell which candidates share a content word. Scores do not show it: unrelated texts get some by chance."""
         words_of_image = [set(find_content_words(text)) for text in self.read_items(file)]
         numbers = np.unique(candidates.sentence_id).tolist()
         words_of_sentence = dict(zip(numbers, map(find_content_words, read_sentences(numbers)), strict=True))

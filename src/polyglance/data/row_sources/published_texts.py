@@ -85,7 +85,7 @@ def _suggest_lines(text: str) -> str:
     """Return a hint if the file has JSON lines and the wrong extension."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     with suppress(ValueError):
-        return "; name it .jsonl if each line is an object" if isinstance(parse_json(first, ""), dict) else ""
+        return "; rename it to .jsonl if each line is an object" if isinstance(parse_json(first, ""), dict) else ""
     return ""
 
 
@@ -115,7 +115,7 @@ def _read_coco(path: Path, images: Sequence[Any], annotations: Sequence[Any]) ->
     pairs = {(read_key(row.get("id")), str(row.get("file_name"))): row for row in images if isinstance(row, dict)}
     names = {key: row.get("file_name") for (key, _), row in pairs.items()}
     if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-        raise ValueError(f"{path}: {len(repeated)} ids stand for several images, the first is {repeated[0]}")
+        raise ValueError(f"{path}: {len(repeated)} ids are used by several images, the first is {repeated[0]}")
     if ids and used and set(map(read_key, used)).isdisjoint(names):
         raise ValueError(
             f"{path}: no image_id of its annotations is the id of an image; the first ones are {_key(used[0])} and "

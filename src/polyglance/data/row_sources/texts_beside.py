@@ -24,7 +24,7 @@ from polyglance.data.row_sources.row_source import SAMPLE_ROWS, RowSource
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, MAX_FILE_BYTES, resolve_inside
 from polyglance.data.sources.source import list_files
 from polyglance.data.sources.webdataset import read_members
-from polyglance.encodings import DAMAGE, TextFormat, detect_encoding, transcode
+from polyglance.encodings import DAMAGE, TextFormat, decode_or_keep, detect_encoding, transcode
 from polyglance.files import parse_json
 from polyglance.language_tags import parse_language_tag
 from polyglance.languages import LANGUAGES
@@ -379,7 +379,7 @@ def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[s
     with transcode(io.BytesIO(data), form) as file:
         text = file.read()
     if not name.lower().endswith(".json"):
-        return {column: [_decode(line) for line in text.split(b"\n") if line.strip()]}
+        return {column: [decode_or_keep(line) for line in text.split(b"\n") if line.strip()]}
     values = _parse_object(text, name)
     return values if column == "json" else {f"{column}.{key}": value for key, value in values.items()}
 
@@ -394,11 +394,3 @@ def _parse_object(text: bytes, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     return values
-
-
-def _decode(line: bytes) -> str | bytes:
-    """Decode a line; return the bytes if it is not UTF-8, so that only this line is refused."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line

@@ -190,8 +190,8 @@ class _LinesForm(BitextForm, ABC):
         counts, starts = zip(*(file.find_line_starts(num_records) for file in files), strict=True)
         if len(set(counts)) > 1:
             raise ValueError(
-                f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}: they must be equal, "
-                "from a missing line on all pairs are wrong"
+                f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}; expected equal numbers: "
+                "a missing line makes all pairs after it wrong"
             )
         every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if is_packed else 1
         names, size = self.list_files(), num_records * every
@@ -513,7 +513,7 @@ def detect_bitext_form(path: Path) -> str:
     if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
     if suffixes and suffixes[-1] in _OTHER_KINDS and path.is_file():
-        raise ValueError(f"{path}: no form of bitext that is read; {_OTHER_KINDS[suffixes[-1]]}")
+        raise ValueError(f"{path}: not a form of bitext that can be read; {_OTHER_KINDS[suffixes[-1]]}")
     return _SUFFIXES.get(suffixes[-1], "moses") if suffixes else "moses"
 
 

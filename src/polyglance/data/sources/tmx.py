@@ -138,8 +138,8 @@ def _parser(units: "_Units", path: Path) -> expat.XMLParserType:
         is_plain = value is not None and len(value) <= _MAX_ENTITY_CHARACTERS and not any(it in value for it in "&<%")
         if name not in _PREDEFINED and (is_parameter or not is_plain):
             raise ValueError(
-                f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}, which is no plain text; this is "
-                "refused, remove it from the DOCTYPE"
+                f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}, which is not plain text; remove it "
+                "from the DOCTYPE"
             )
 
     parser.StartElementHandler = start

@@ -2,8 +2,7 @@
 
     read_texts(Path("captions.json")).by_id()      # {"42": ["a dog", "a brown dog"]}
 
-`FORMS` lists the forms of files. A form is added by one `TextForm`: how a file of it is recognised, and how its entries
-are read.
+`FORMS` lists the forms of files. A form is added by one `TextForm`: how it is recognised, and how its entries are read.
 
 A file of lines is cut at line feeds only. U+2028, CR, FF and VT stay inside the text they are in; tools that cut there
 shift every later text to the wrong image.

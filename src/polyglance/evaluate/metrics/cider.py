@@ -64,8 +64,7 @@ class _Sums:
         np.add.at(self._overlap[order], ngrams.reference[shared], counts.overlap[shared] * weights[shared])
 
     def similarity(self, segment_of_reference: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
-        """Compute the clipped cosines of each reference with its hypothesis, summed over n, without the length
-        penalty."""
+        """Compute the clipped cosines of each reference with its hypothesis, summed over n; no length penalty."""
         similarity = np.zeros(len(segment_of_reference))
         for hypotheses, references, overlap in zip(self._hypotheses, self._references, self._overlap, strict=True):
             norms = hypotheses[segment_of_reference] * references

@@ -37,7 +37,7 @@ class DocumentFrequency:
         wrong = next((gram for gram, count in self.counts.items() if not 0 < count <= self.num_images), None)
         if wrong is not None:
             images = f"{self.counts[wrong]} of {self.num_images} images"
-            raise ValueError(f"document frequency {self.name!r}: {wrong!r} stands in {images}")
+            raise ValueError(f"document frequency {self.name!r}: {wrong!r} occurs in {images}")
 
     @classmethod
     def count(cls, references: Sequence[Sequence[str]], *, name: str) -> "DocumentFrequency":

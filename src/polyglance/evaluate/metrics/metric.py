@@ -1,8 +1,7 @@
 """The interface of metrics: sufficient statistics of each segment, and scores computed from their sum.
 
 A metric never sees files, languages or tokenisers. It gets texts, tokenised by a protocol where it reads tokens. Its
-statistics are kept, so that subsets, intervals and comparisons are computed without the texts (the design of
-sacrebleu's metrics).
+statistics are kept, so that subsets, intervals and comparisons need no texts (the design of sacrebleu's metrics).
 """
 
 from collections.abc import Mapping, Sequence

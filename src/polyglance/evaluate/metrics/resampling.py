@@ -29,8 +29,7 @@ _BOOTSTRAP, _PERMUTATION = 0, 1  # purpose of random numbers
 _CHUNK_VALUES = 4_000_000
 """Number of weights held in memory at once: 32 MB."""
 _EQUAL = 1e-10
-"""Largest difference of scores, as a share of the metric's scale, that is attributed to rounding and counts as a
-tie."""
+"""Largest difference of scores, as a share of the metric's scale, that counts as a tie, because of rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)

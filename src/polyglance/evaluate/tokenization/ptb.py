@@ -51,8 +51,7 @@ _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])([-\u2010_]|\d+)Σ(?!\w)")
 
 
 def ptb_tokenize(texts: Sequence[str]) -> list[str]:
-    """Turn each text into its lower-cased tokens without punctuation, joined by single spaces; an empty string if none
-    is left.
+    """Turn each text into its lower-cased tokens without punctuation, joined by single spaces; empty if none is left.
 
     Each text is tokenised on its own, except for the full stop of some last words. No output holds a line break.
     """
