@@ -24,7 +24,7 @@ from typing import Any, Literal
 from langcodes import Language as Tag
 
 from polyglance.character_ngrams import CharacterNgrams, find_words
-from polyglance.languages import LANGUAGES, XM3600_LANGUAGES
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, XM3600_LANGUAGES
 from polyglance.scripts import count_scripts, find_script, is_in_another_script
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "LanguageIdentifier",
     "Verdict",
     "are_close",
+    "are_surely_english",
     "find_foreign_part",
     "find_other_language",
     "is_in_another_language",
@@ -233,6 +234,8 @@ _MIN_LETTERS_OF_WORDS = 20
 _MIN_SHARE = 0.6
 _MIN_LETTERS_OF_TEXT = 40
 """Letters of a single text that is refused for its language; half of them where it has letters with accents."""
+_ENGLISH_WORDS = frozenset(["the", "and", "with", "that", "this", "from", "which", "their"])
+"""Frequent words of English that are words of no other language here."""
 
 
 def find_other_language(texts: Sequence[str], code: str) -> str | None:
@@ -245,13 +248,26 @@ def find_other_language(texts: Sequence[str], code: str) -> str | None:
     num_letters, num_letters_of_words = sum(map(len, words)), sum(map(len, set(words)))
     if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS or num_letters_of_words < _MIN_LETTERS_OF_WORDS:
         return None
-    if not knows_language(code):
+    if code == SOURCE_LANGUAGE and _have_english_words(texts):
         return None
     whole = judge_language(" ".join(texts), code)
-    if whole.verdict != "other" or not whole.language:
+    if whole.verdict != "other" or not whole.language or not knows_language(code):
         return None
     share = sum(judge_language(text, code).language == whole.language for text in texts) / len(texts)
     return whole.language if share >= _MIN_SHARE else None
+
+
+def are_surely_english(texts: Sequence[str]) -> bool:
+    """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
+    text."""
+    words = " ".join(texts[:100]).lower().split()
+    return len(words) >= 50 and sum(word in _ENGLISH_WORDS for word in words) >= 0.03 * len(words)
+
+
+def _have_english_words(texts: Sequence[str]) -> bool:
+    """Whether most texts have a word that English alone has: then they are not in another language. No says nothing;
+    then the library has to tell, whose model takes 0.6 s to load."""
+    return sum(not _ENGLISH_WORDS.isdisjoint(text.lower().split()) for text in texts) > (1 - _MIN_SHARE) * len(texts)
 
 
 def is_in_another_language(text: str, code: str) -> bool:
@@ -262,8 +278,6 @@ def is_in_another_language(text: str, code: str) -> bool:
     num_letters = sum(map(str.isalpha, text))
     if num_letters < (_MIN_LETTERS_OF_TEXT if text.isascii() else _MIN_LETTERS_OF_TEXT // 2):
         return False
-    if not knows_language(code):
-        return False
     words = text.split()
     found: str | None = None
     for some in (words[::2], words[1::2], words):  # a half takes half of the time, and shows most texts to be fine
@@ -271,7 +285,7 @@ def is_in_another_language(text: str, code: str) -> bool:
         if judged.verdict != "other" or found not in (None, judged.language):
             return False
         found = judged.language
-    return True
+    return knows_language(code)
 
 
 def _without_addresses(text: str) -> str:

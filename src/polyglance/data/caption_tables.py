@@ -21,7 +21,7 @@ from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
 from polyglance.data.row_sources.row_source import IMAGE_NAMES
-from polyglance.data.texts.columns import list_texts, parse_object
+from polyglance.data.texts.columns import list_texts, parse_texts_by_language
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code, parse_language_tag
@@ -303,7 +303,7 @@ def _as_text(cell: Any) -> str:
 
 def _are_texts_by_language(cells: Sequence[Any]) -> bool:
     """Whether cells are objects whose keys are languages, at least one of them known."""
-    found = [cell for cell in map(parse_object, cells) if isinstance(cell, Mapping) and cell]
+    found = [cell for cell in map(parse_texts_by_language, cells) if isinstance(cell, Mapping) and cell]
     keys = {str(key) for cell in found for key in cell}
     tags = [parse_language_tag(key) for key in keys]
     return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
@@ -336,7 +336,7 @@ def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], colu
     roles = {it.name: it for it in columns}
     by_name: dict[str, list[str]] = {}
     for row in rows:
-        texts = parse_object(_arrange(row, roles).get("texts"))
+        texts = parse_texts_by_language(_arrange(row, roles).get("texts"))
         for name, cell in texts.items() if isinstance(texts, Mapping) else ():
             by_name.setdefault(str(name), []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
     by_code: dict[str, list[str]] = {}

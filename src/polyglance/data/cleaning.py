@@ -30,11 +30,11 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
 _TAG = re.compile(
-    r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\["""
+    r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\[|<\|\w+\|>"""
     r"""|(?<!<)<[A-Za-z][\w:.-]*(?:\s+[\w:@.-]+\s*=[^<>]*|\s+(?:async|autoplay|checked|controls|defer|disabled|hidden"""
     r"""|loop|muted|nowrap|readonly|required|selected)\b[^<>]*)?\s*/?>(?!>)"""
 )
-"""A tag: a name, perhaps with attributes. `x<y and y>z` is not a tag, and `<<` is a quotation mark."""
+"""A tag: a name, perhaps with attributes, or `<|pad|>`. `x<y and y>z` is not a tag, and `<<` is a quotation mark."""
 _NOTHING = re.compile("[\u00ad\u2060\ufeff]")
 _JOINED = "\u0600-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
 """Letters of scripts that write with joiners, also inside a text in another script."""

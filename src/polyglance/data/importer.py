@@ -34,6 +34,7 @@ from polyglance.data.import_rows import (
 from polyglance.data.location import parse_location
 from polyglance.data.row_sources.row_source import SHARD_PROBLEM
 from polyglance.data.shard import ShardWriter
+from polyglance.data.shard_table import get_facts
 from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
@@ -48,6 +49,12 @@ from polyglance.tables import TableRow
 __all__ = ["ImportConfig", "ImportResult", "digest_sources", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
+
+_RIGHT = {
+    "not UTF-8": "set encoding to the codec of the texts, such as cp1252",
+    "wrong number of cells": "set quoting to none if quotation marks are part of the texts",
+}
+"""Reason why rows are left out -> what may be right, where no row is left."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -170,7 +177,10 @@ def import_data(config: ImportConfig) -> ImportResult:
             counts[split] += 1
             num_joined += picture.row.num_rows - 1
         if not any(counts.values()):
-            raise ValueError(f"{config.table or config.images}: not a single row can be used ({drops.summary()})")
+            right = "".join(f"; {right}" for reason, right in _RIGHT.items() if drops.counts[reason])
+            raise ValueError(
+                f"{config.table or config.images}: not a single row can be used ({drops.summary()}){right}"
+            )
     by_kind: dict[str, dict[str, int]] = {"text": {}, "shard": {}, "row": {}}
     for reason, count in drops:
         kind = reason.partition(": ")[0]
@@ -326,7 +336,8 @@ def _drop_unusable(config: ImportConfig, rows: Iterable[ImportRow], drops: RowDr
         if picture.problem:
             drops.drop(picture.problem, row.where, picture.detail, row.num_rows)
             continue
-        content = hashlib.sha256(picture.pixels_sha256 + repr(row.annotations).encode()).digest()
+        facts = repr([*map(get_facts, row.annotations)])
+        content = hashlib.sha256(picture.pixels_sha256 + facts.encode()).digest()
         if row.key in keys:
             drops.drop("a key for the second time", row.where, repr(row.key), row.num_rows)
         elif content in contents:

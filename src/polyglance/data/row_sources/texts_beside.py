@@ -21,7 +21,13 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from polyglance.data.row_sources.row_source import SAMPLE_ROWS, RowSource
-from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, MAX_FILE_BYTES, resolve_inside
+from polyglance.data.sources.raw_images import (
+    IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
+    TEXT_SUFFIXES,
+    find_column,
+    resolve_inside,
+)
 from polyglance.data.sources.source import list_files
 from polyglance.data.sources.webdataset import read_members
 from polyglance.encodings import DAMAGE, TextFormat, decode_or_keep, detect_encoding, transcode
@@ -34,7 +40,6 @@ from polyglance.tables import TABLE_SUFFIXES, TableRow
 __all__ = ["METADATA", "TAR_SUFFIXES", "TextsBeside", "find_tars", "match_texts"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-_TEXT_SUFFIXES = (".txt", ".text", ".caption", ".captions", ".cap", ".alt", ".cls", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _MAX_TEXT_BYTES = 2**24
 _HEAD_BYTES = 2**16
@@ -315,7 +320,7 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
             continue
         stem = next((stem for stem in _stems(name) if stem in stems), "")
         owners = stems[stem] if stem else keys.get(_find_key(name), []) if by_first_dot else []
-        column = _find_column(name, stem or _find_key(name))
+        column = find_column(name.removeprefix(f"{stem or _find_key(name)}."))
         if len(owners) == 1:
             matched.images[owners[0]].append((name, column))
         elif owners:
@@ -356,18 +361,10 @@ def _stems(name: str) -> Iterator[str]:
 def _is_text(name: str) -> bool:
     """Whether a file is read as text: by its extension, which may be a language (`a.en`)."""
     suffix = posixpath.splitext(name)[1].lower()
-    if suffix in _TEXT_SUFFIXES:
+    if suffix in TEXT_SUFFIXES:
         return True
     tag = parse_language_tag(suffix[1:]) if len(suffix) > 1 else None
     return tag is not None and tag.language in LANGUAGES
-
-
-def _find_column(name: str, stem: str) -> str:
-    """Return the column of a text: the part of its name beyond the image's name (`en` of `a.en.txt`, `txt` of
-    `a.txt`)."""
-    rest = name.removeprefix(f"{stem}.")
-    bare, suffix = posixpath.splitext(rest)
-    return bare if suffix.lower() in _TEXT_SUFFIXES and suffix.lower() != ".json" else rest
 
 
 def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[str, Any]:
