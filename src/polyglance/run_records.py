@@ -88,8 +88,7 @@ class CaptionScores:
     right_language: float
     """Share identified as the language that was asked for (`polyglance.language_identity`)."""
     right_language_of_references: float | None = None
-    """The same share of the data set's own texts: the highest share that the identifier can reach. None in older
-    ones."""
+    """The same share of the data set's own texts: the highest share that the identifier can reach. None in old ones."""
     close_language: float = 0.0
     """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float

@@ -161,7 +161,7 @@ def test_messages_name_options_as_they_are_typed(run, table, tmp_path):
         ),
         (
             [*target, "--at", "N=1e9", "--max-samples", "5"],
-            "judged (no candidates are given): it needs --tokens-per-sample",
+            "checked (no candidates are given): it needs --tokens-per-sample",
         ),
         (
             [*target, "--candidates", models, "--cheapest-by", "money"],

@@ -274,7 +274,7 @@ class _Decision:
         return Column(name=name, role=tag.code)
 
     def _describe_given(self, name: str) -> str:
-        """Return a remark on a column with a role given by the user: left out as requested, or of another language than
+        """Return a remark on a column whose role the user gave: left out as requested, or of another language than
         given."""
         role = self.given[name]
         if role not in LANGUAGES:
@@ -380,8 +380,7 @@ def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *,
 
 
 def _suggest_text(columns: Sequence[Column]) -> str:
-    """Suggest a setting: for a column named after a language, for columns of languages and texts, or for any column of
-    text."""
+    """Suggest a setting: for a column named after a language, columns of languages and texts, or any column of text."""
     for column in columns:
         if (
             column.reason not in ("", "records", "numbers", "addresses")

@@ -189,8 +189,7 @@ def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
 
 
 def _translate_as_published(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
-    """Take the answer up to the first bracket or number sign. If this is all of it or nothing, translate without
-    context."""
+    """Take the answer up to the first bracket or number sign. If this is all or nothing, translate without context."""
     alone = []
     for job, answer in zip(jobs, _ask(translator.translate, [job.prompt for job in jobs], language), strict=True):
         if not job.context:

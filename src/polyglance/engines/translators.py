@@ -192,7 +192,7 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
     def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
         """Return ids and mask of texts, padded on the right, on the model's device. On a GPU lengths are rounded up to
         few different ones, because the GPU prepares its work again for each new length."""
-        multiple = 16 if self.config.device.startswith("cuda") else None
+        multiple = _find_length_multiple(self.config.device)
         encoded = self.tokenizer(list(texts), padding=True, pad_to_multiple_of=multiple, return_tensors="pt")
         return self.to_device({name: encoded[name] for name in ("input_ids", "attention_mask")})
 
@@ -290,6 +290,11 @@ class ConvertedTranslator(LocalTranslator):
             self.tokenizer.convert_tokens_to_string([token for token in tokens if token not in special])
             for tokens in written
         ]
+
+
+def _find_length_multiple(device: str) -> int | None:
+    """Return the number that the padded length of texts is a multiple of; None: the longest text's length."""
+    return 16 if device.startswith("cuda") else None
 
 
 def _knows(tokenizer: Any, token: str) -> bool:

@@ -18,8 +18,7 @@ __all__ = ["WordEmbedder", "find_content_words"]
 
 _DIM = 1024
 _PLACES = 16
-"""Number of non-zero entries of a word's vector, one in each of as many ranges (random indexing, Kanerva et al.
-2000)."""
+"""Non-zero entries of a word's vector, one in each of as many ranges (random indexing, Kanerva et al. 2000)."""
 _CACHED_WORDS = 2**15
 _FUNCTION_WORDS = (
     "a an the this that these those it its there here of in on at by to for from with and or as is are was were be "

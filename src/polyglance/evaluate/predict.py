@@ -1,8 +1,7 @@
 """A model's predictions for a benchmark: resumable, in batches, the same for any number of processes.
 
 Several processes are those of `PredictConfig.processes`, on one machine, or those that torchrun has started, on any
-number of machines that share the folder. Each takes every n-th batch and writes a file; the first one joins the rows by
-id.
+number of machines that share the folder. Each takes every n-th batch and writes a file; the first joins the rows by id.
 
     predictions = predict_benchmark(PredictConfig(
         model=ModelConfig(model="out"), task="caption", benchmark="xm3600", language="th",

@@ -314,7 +314,7 @@ class Continuum:
         tokens, costs = self.costs.subject.config.inference_tokens, self.costs
         if costs.forward is None:
             if tokens is not None:
-                raise ValueError("inference_tokens cannot be judged: it needs tokens_per_sample")
+                raise ValueError("inference_tokens cannot be checked: it needs tokens_per_sample")
             return []
         factors = [factor for factor in SMALLER if at + np.log(factor) >= smallest - 1e-9]
         least = None

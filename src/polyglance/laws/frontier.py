@@ -27,8 +27,7 @@ def find_pareto_frontier(
 ) -> Indices:
     """Return the indices of the strictly non-dominated runs, or of the lowest run of each bin, by increasing compute.
 
-    A run is on the frontier when no other one has at most its compute and at most its loss; of equal runs the first is
-    kept.
+    A run is on the frontier when no other one has at most its compute and at most its loss; of equal runs the first.
 
     Args:
         compute: (n,), in any unit.

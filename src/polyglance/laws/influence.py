@@ -85,7 +85,7 @@ class _Moves:
     def __init__(self, jacobian: Floats, clusters: Indices) -> None:
         basis, values, _ = np.linalg.svd(jacobian, full_matrices=False)
         self.basis: Floats = basis[:, values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)]
-        """(n, q) orthonormal columns that span the Jacobian: coordinates in which each parameter has the standard error
+        """(n, q) orthonormal columns that span the Jacobian: coordinates in which each parameter's standard error is
         1."""
         self.num_clusters = int(clusters.max()) + 1
         order = np.argsort(clusters, kind="stable")

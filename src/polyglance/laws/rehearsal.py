@@ -96,8 +96,7 @@ def _is_cell(p: Floats, s: Floats, t: Floats, cell: Floats) -> Mask:
 
 
 def _predict(config: FitConfig, table: Table, splits: Sequence[tuple[Mask, Mask]]) -> list[Floats]:
-    """Return |ln(predicted / measured)| of the test rows of each split; nan where the training rows do not determine
-    it."""
+    """Return |ln(predicted / measured)| of each split's test rows; nan where the training rows do not determine it."""
     form, columns, _ = resolve_form(config)
     rows, _ = select_rows(config, form, columns, table)
     try:

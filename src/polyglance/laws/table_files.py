@@ -246,7 +246,7 @@ def _count_titles(records: Sequence[Sequence[str]]) -> int:
 
 
 def _join_header(header: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield a name for each column: the joined cells of all header rows; a merged cell spans the empty ones after
+    """Yield a name for each column: the joined cells of the header rows; a merged cell spans the empty ones after
     it."""
     width = max(map(len, header), default=0)
     filled = []

@@ -87,8 +87,7 @@ def collate(
     bad: tuple[BadSample, ...] = (),
     shapes: Sequence[Shape] | None = None,
 ) -> Batch:
-    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest fitting
-    shape.
+    """Make a batch; prompts and targets are padded right to the longest of each, or to the least shape that fits.
 
     Args:
         prompts: token ids of each prompt, framed.

@@ -2,8 +2,7 @@
 
 A cache is a folder `tokens-<fingerprint>` of raw little-endian arrays, the checksums of their blocks, and
 `tokens.json`, which is written last. All processes of a machine share its pages, so that texts take no memory of a
-process. Blocks are compared with their sums when they are first read. Annotations are numbered in the order of the
-images.
+process. Blocks are compared with their sums when they are first read. Annotations are numbered in image order.
 """
 
 import hashlib

@@ -80,7 +80,7 @@ def _count_by_component(model: Polyglance) -> dict[str, int]:
 
 
 def _count_cached_values(config: PolyglanceConfig, model: Polyglance, *, beams: int, source: int, target: int) -> int:
-    """Count the numbers kept while one image is decoded: keys and values, of the source once, of the target for each
+    """Count the numbers kept while an image is decoded: keys and values, of the source once, of the target for each
     beam."""
     decoder = config.decoder_config
     is_gemma = isinstance(decoder, Gemma2Config)

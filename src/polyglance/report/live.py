@@ -1,7 +1,7 @@
 """The live page of a study: states, losses as they come, predicted against measured so far, hours and money.
 
-`polyglance study serve` renders it repeatedly, `polyglance study status --page` once. `study.progress` reads what it
-shows.
+`polyglance study serve` renders it repeatedly, `study status --page` once. `polyglance.study.progress` reads its
+content.
 """
 
 import math

@@ -30,8 +30,7 @@ class RayTasks:
             number lets a cluster that grows on demand grow.
 
     Raises:
-        ValueError: there is no cluster at the address, or `num_slots` is not given and none of its nodes has what a job
-            needs.
+        ValueError: there is no cluster at the address, or `num_slots` is not given and no node has what a job needs.
     """
 
     def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:

@@ -132,8 +132,7 @@ class StudyResult:
     """Jobs that failed (no longer finite, or killed more often than they are tried again), and those that needed one;
     one line each. The table is without their runs."""
     predictions: tuple[str, ...] = ()
-    """How far the predicted losses of the largest runs and the measured ones are apart, one line per family and
-    loss."""
+    """How far the predicted losses of the largest runs are from the measured ones, one line per family and loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,7 @@ _PURPOSE = 70
 """Number of this module's random stream."""
 _MAX_REFINE_FACTOR = 64
 _NUM_ERRORS = 2
-"""Standard errors by which the recall on the tuning images has to exceed the asked one, so that other images reach it
-too."""
+"""Standard errors by which the recall on the tuning images has to exceed the asked one: others then reach it too."""
 
 
 @dataclass(frozen=True, kw_only=True)

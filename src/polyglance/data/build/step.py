@@ -188,8 +188,7 @@ def do_part(step: Step, engine: Any, part: PartId, inputs: tuple[str, ...]) -> N
 
     Args:
         engine: result of the step's `load_engine`.
-        inputs: digests of what the part is made from, taken before it is read: a later change is noticed at the next
-            call.
+        inputs: digests of what the part is made from, taken before it is read: the next call notices a later change.
     """
     started_s = time.monotonic()
     work = PartWork(part=part, folder=step.folder, engine=engine)
