@@ -15,6 +15,7 @@ _ODD = [
     *("\u00a0", "\u200b", "\u200d", "\u202e", "\ufffd", "\x92", "\0", "\ufeff", "\u3000", "\t", "\n", "\r", " ", "  "),
     *("{'a': 1}", "b'x'", '["a"]', "http://a.b/c", "www.x.de", "a.jpg", ".TIFF", ".svg", "IMG_1234", "(12)", "P12345"),
     *("image", "nan", "NaN", "None", "N/A", "todo", "TODO", "no caption", "click to enlarge", "untitled", "[]", "..."),
+    "|||",
     *(
         "\u00c3\u00a9",
         "\u00e2\u20ac\u2122",
@@ -59,7 +60,9 @@ def _find_artefact_slowly(text: str) -> str:
         return "an object of a program, written as text"
     if columns._has_escape(bare):
         return "escapes of a program, written out (\\n, \\u00e9)"
-    return "encoded as an address (%20)" if columns._PERCENT.fullmatch(bare) else ""
+    if columns._PERCENT.fullmatch(bare):
+        return "encoded as an address (%20)"
+    return "several texts in one (|||)" if "|||" in bare else ""
 
 
 def _find_placeholder_slowly(text: str, code: str) -> str:

@@ -107,6 +107,7 @@ def tags(tmp: Path) -> dict[str, object]:
         ("{'score': 0.5, 'labels': ['dog']}", "an object of a program, written as text"),
         ("a dog runs.\\nIt barks.", "escapes of a program, written out (\\n, \\u00e9)"),
         ("a caf\\u00e9 in town", "escapes of a program, written out (\\n, \\u00e9)"),
+        ("A dog runs. ||| A brown dog.", "several texts in one (|||)"),
         ("a dog\\non the grass", "escapes of a program, written out (\\n, \\u00e9)"),
         ("['It's a dog', 'two cats']", "an object of a program, written as text"),
         ("['It''s']", "an object of a program, written as text"),

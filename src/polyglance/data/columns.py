@@ -120,7 +120,7 @@ def is_true_word(word: str, code: str) -> bool:
 
 
 def find_artefact(text: str) -> str:
-    """Say why a single text is no caption but an address, a file's name or a program's; empty if nothing tells.
+    """Say why a text is not a caption: an address, a file's name, a program's, several texts; empty if nothing tells.
 
     Each rule is asked only about texts that have its signs: a last character, a pair of signs. Most have none of them.
     """
@@ -140,7 +140,7 @@ def find_artefact(text: str) -> str:
         return "escapes of a program, written out (\\n, \\u00e9)"
     if "%" in bare and _PERCENT.fullmatch(bare):
         return "encoded as an address (%20)"
-    return ""
+    return "several texts in one (|||)" if "|||" in bare else ""
 
 
 def _has_escape(text: str) -> bool:

@@ -49,6 +49,7 @@ _SAMPLE_PAIRS = 200
 _SAMPLED_FROM = 4000
 """Pairs at the beginning that these are chosen from, evenly: the first lines are often unlike the others."""
 _PLAIN_ASCII = bytes(range(0x20, 0x7F)) + b"\n"
+_SIGNS_OF_ARTEFACTS = ("\\", "%", "|||")
 _CHECKED_TOGETHER = 64
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 
@@ -262,13 +263,14 @@ def _take_plain(raws: Sequence[bytes | str], max_characters: int) -> tuple[list[
     texts.pop()
     if len(texts) != len(raws) or (len(joined) > max_characters and max(map(len, texts)) > max_characters):
         return None
-    has_escapes = "\\" in joined or "%" in joined
+    has_escapes = any(sign in joined for sign in _SIGNS_OF_ARTEFACTS)
     return texts, [number for number, text in enumerate(texts) if has_escapes or " " not in text]
 
 
 def _find_artefact(text: str) -> str:
     """As `find_artefact`, for a text in ASCII that is one word or has escapes in it; most have several words."""
-    if text.isascii() and (" " not in text or "\\" in text or "%" in text) and any(map(str.isalpha, text)):
+    has_signs = " " not in text or any(sign in text for sign in _SIGNS_OF_ARTEFACTS)
+    if has_signs and (text.isascii() or "|||" in text) and any(map(str.isalpha, text)):
         return find_artefact(text)
     return ""
 
