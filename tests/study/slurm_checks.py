@@ -124,13 +124,14 @@ def several_nodes(folder: Path) -> None:
 
 def evaluation(folder: Path) -> None:
     """Captions and scores by three batch jobs, of which one is killed, and by one process."""
-    tiny_evaluation.tiny_model(folder / "model")
-    tiny_evaluation.xm3600(folder / "root")
+    inputs = folder / "inputs"
+    tiny_evaluation.tiny_model(inputs / "model")
+    tiny_evaluation.xm3600(inputs / "root")
     made, said = [], ""
     for on in ("local", "slurm --shards 3"):
         out = folder / f"evaluation-{on[:5]}"
         options = (
-            f"--model {folder / 'model'} --root {folder / 'root'} --out {out} --lang fr --limit 601 --batch-size 2"
+            f"--model {inputs / 'model'} --root {inputs / 'root'} --out {out} --lang fr --limit 601 --batch-size 2"
         )
         command = [*POLYGLANCE, "eval", "caption", "--benchmark", "xm3600", *options.split(), "--on", *on.split()]
         process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
@@ -138,7 +139,8 @@ def evaluation(folder: Path) -> None:
             wait_until(lambda: any(kill_job(shard) for shard in find_shards(out)), process)  # noqa: B023
         said = finish(process)
         names = ("predictions.jsonl", "prediction.json", "scores.json")
-        made.append([path.read_bytes() for name in names for path in out.glob(f"xm3600-*/{name}")])
+        texts = [path.read_text() for name in names for path in out.glob(f"xm3600-*/{name}")]
+        made.append([text.replace(str(out), "OUT") for text in texts])
     assert len(made[0]) == 3
     assert made[0] == made[1]
     print(f"evaluation: same predictions and scores; {find_line(said, '(retry 1 of 2)')}", flush=True)
