@@ -14,15 +14,15 @@ from polyglance.data.importer import ImportConfig, plan_import
 
 def test_a_column_is_a_language_only_if_it_reads_as_one(tmp_path, images):
     (tmp_path / "t.csv").write_text(
-        "id,image,en,de,it,no,hr\n"
-        "1000,0.png,a red square,ein rotes Quadrat,1,https://a.org/1,a_1\n"
-        "1001,1.png,a green square,ein gruenes Quadrat,2,https://a.org/2,b_2\n"
-        "1002,2.png,a blue square,ein blaues Quadrat,3,https://a.org/3,c_3\n"
+        "id,image,en,de,it,no,hr,el\n"
+        "1000,0.png,a red square,ein rotes Quadrat,1,https://a.org/1,a_1,64 px\n"
+        "1001,1.png,a green square,ein gruenes Quadrat,2,https://a.org/2,b_2,1.5 m2\n"
+        "1002,2.png,a blue square,ein blaues Quadrat,3,https://a.org/3,c_3,40%\n"
     )
     result = run(tmp_path, tmp_path / "t.csv", images)
     assert result.columns == {
         "id": "left out: numbers", "image": "image", "en": "en", "de": "de", "it": "left out: numbers",
-        "no": "left out: addresses", "hr": "left out: names",
+        "no": "left out: addresses", "hr": "left out: names", "el": "left out: numbers",
     }  # fmt: skip
     assert captions_of(tmp_path)["0.png"] == {"en": ["a red square"], "de": ["ein rotes Quadrat"]}
 

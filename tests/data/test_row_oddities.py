@@ -190,6 +190,12 @@ def lists_of_objects_that_name_their_language_in_json(tmp: Path) -> dict[str, ob
     return table(tmp, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
 
 
+@case("none holds texts: write them to a column named after their language")
+def conversations_of_a_model(tmp: Path) -> dict[str, object]:
+    rows = [{"image": f"{n}.png", "conversations": [{"from": "gpt", "value": EN[n]}]} for n in range(3)]
+    return table(tmp, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
+
+
 @case("set encoding to the codec of the texts")
 def a_table_in_an_encoding_that_is_not_named(tmp: Path) -> dict[str, object]:
     file = tmp / "t.csv"

@@ -375,23 +375,26 @@ def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *,
     if not any(role in ("texts", "text") or role in LANGUAGES for role in roles) and (not is_json or len(names) > 1):
         raise ValueError(
             f"{path}: there is no column named after a language, such as 'en'; the columns are: {listed}; "
-            f"set columns to {_suggest_text(columns)}, for example"
+            f"{_suggest_text(columns)}"
         )
 
 
 def _suggest_text(columns: Sequence[Column]) -> str:
-    """Suggest a setting: for a column named after a language, columns of languages and texts, or any column of text."""
+    """Suggest a setting: for a column named after a language, for columns of languages and texts, or for any column of
+    text. Where no column holds text, suggest to write one."""
     for column in columns:
         if (
             column.reason not in ("", "records", "numbers", "addresses")
             and (tag := parse_language_tag(column.name)) is not None
             and tag.code
         ):
-            return f"'{column.name}={tag.code}'"
+            return f"set columns to '{column.name}={tag.code}', for example"
     texts = [column.name for column in columns if column.holds_text and column.name.lower() not in _LANGUAGE_NAMES]
     language = next((column.name for column in columns if column.name.lower() in _LANGUAGE_NAMES), "")
-    text = texts[0] if texts else "name"
-    return f"'{language}=language' and '{text}=text'" if language else f"'{text}=en'"
+    if not texts:
+        return "none holds texts: write them to a column named after their language"
+    setting = f"'{language}=language' and '{texts[0]}=text'" if language else f"'{texts[0]}=en'"
+    return f"set columns to {setting}, for example"
 
 
 def _show(cell: Any) -> str:

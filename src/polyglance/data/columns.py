@@ -9,6 +9,8 @@ from polyglance.languages import SOURCE_LANGUAGE
 __all__ = ["find_artefact", "find_content", "find_placeholder"]
 
 _NUMBER = re.compile(r"[-+]?[\d.,:/%eE\s-]*\d[\d.,:/%eE\s-]*")
+_MEASURE = re.compile(r"[-+]?\d[\d.,]*\s?[A-Za-z\u00b0\u00b5%]{1,2}\d?")
+"""A number and its unit: `640 px`, `1.5 m2`."""
 _ADDRESS = re.compile(r"(?:[a-z][a-z0-9+.-]*://|www\.)\S+", re.IGNORECASE)
 _PATH = re.compile(r"\S*(?:[/\\]\S*|\.(?:jpe?g|png|webp|gif|bmp|tiff?|txt|json))", re.IGNORECASE)
 _IMAGE_FILE = re.compile(
@@ -85,7 +87,7 @@ def find_content(texts: Sequence[str]) -> str:
 
 
 def _find_kind(text: str) -> str:
-    if _NUMBER.fullmatch(text) or text.lower() in _NO_TEXT:
+    if _NUMBER.fullmatch(text) or _MEASURE.fullmatch(text) or text.lower() in _NO_TEXT:
         return "numbers"
     if len(text.split(None, 1)) < 2:  # none of these has a space
         if _ADDRESS.fullmatch(text):

@@ -131,7 +131,7 @@ def test_a_changed_setting_or_source_makes_again_what_depends_on_it(tmp_path: Pa
         ("images=[]", "name at least one source"),
         ("images.0.path=nowhere", "no such file or folder"),
         ('translate.engine.kind="clip"', "needs path"),
-        ("output.test_fraction=1.5", "share below 1"),
+        ("output.test_fraction=1.5", "at least 0 and below 1"),
         ("translate.lanugages=1", "did you mean 'languages'?"),
         ('translate.languages=["kr"]', "did you mean 'ko'?"),
         ('translate.languages=["en"]', "the source of all translations; leave it out"),
