@@ -4,7 +4,8 @@
 
 Everything that a run needs (data, tokenizer, tower, language model) is made as in the study, and kept below the second
 argument by its fingerprint, so that a recipe changes only what depends on it. Recipes were chosen with seed 0 and
-confirmed with others: `--set seeds=[1]` makes runs that end in `-seed1`. One thread; CPU seconds, not wall time.
+confirmed with others: `--set seeds=[1]` makes runs that end in `-seed1`. One thread; CPU seconds, not wall time. The
+trunk of a run is among its starts.
 """
 
 import argparse

@@ -1,10 +1,11 @@
 """Compare the losses and the laws of runs from trunks with those of separate runs on the same grid.
 
-Both are studies with the same sizes, budgets and seeds, for example the demo and examples/trunk.toml:
+Both are studies with the same sizes, budgets and seeds, for example the demo and the same with separate runs:
 
     polyglance study run examples/micro.toml
-    polyglance study run examples/trunk.toml
-    PYTHONPATH=src python benchmarks/trunk_laws.py out/micro/runs.csv out/trunk/runs.csv
+    polyglance study run examples/micro.toml --set out=out/separate --set families.0.schedule=separate \\
+        --set "families.0.optim={lr=3e-3}"
+    PYTHONPATH=src python benchmarks/trunk_laws.py out/separate/runs.csv out/micro/runs.csv
 
 Prints, for UC after the prefix, ST and SC: the median and the largest ratio of the losses (trunk / separate), the
 exponents of the product law in P and S of each with their 95 % intervals, and the share of the held-in losses of one

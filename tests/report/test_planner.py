@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ from tests.report.test_in_a_browser import BROWSER, open_page
 
 from polyglance.cli import main
 from polyglance.laws import Budget, Candidate, FitConfig, PlanConfig, Table, fit_law, load_law, plan_with_law
-from polyglance.report.planner import hash_script, write_planner
+from polyglance.report.planner import PlannerLaw, hash_script, make_payload, write_planner
+from polyglance.report.published_models import list_published_models
 
 pytestmark = pytest.mark.skipif(BROWSER is None, reason="no Chromium (apt-get install chromium)")
 QUESTION = {
@@ -134,6 +136,18 @@ def test_controls_readings_and_downloads(width: int, tmp_path: Path, capsys: pyt
         kind = name.rpartition(".")[2]
         assert start.startswith({"svg": "data:image/svg+xml", "png": "data:image/png", "csv": "data:text/csv"}[kind])
         assert length > (8000 if kind != "csv" else 1000)
+
+
+def test_cells_are_counted_from_those_behind_the_law() -> None:
+    """A law of a study with thirteen languages, whose captions are in one: one more cell is a fourteenth language."""
+    paper = load_law("paper")
+    law = replace(paper, data={**paper.data, "cells": 14, "languages": 13})
+    models = tuple(list_published_models())
+    planner = PlannerLaw(name="many", law=law, group="UC", loss="UC", models=models)
+    config = PlanConfig(target=2.8, group="UC", budget=Budget(cells=15))
+    payload = json.loads(str(make_payload([planner], config, keeps_address=False)))
+    assert payload["laws"][0]["languages"] == 13
+    assert payload["defaults"]["languages"] == 14
 
 
 def test_what_a_page_cannot_plan_with_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

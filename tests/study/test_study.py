@@ -18,7 +18,7 @@ from polyglance.config import load
 from polyglance.coverage import SPLITS, Cell
 from polyglance.data.build.recipe import Recipe
 from polyglance.files import locked, read_record
-from polyglance.laws import Law
+from polyglance.laws import Budget, Law, PlanConfig, plan_with_law
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
@@ -93,6 +93,10 @@ def test_the_table_holds_what_runs_laws_and_report_hold(done: StudyConfig) -> No
     assert len(json.loads((done.out / "report" / "results.json").read_text())["runs"]) == len(rows)
     law = Law.load(done.out / "laws" / "product-UC_prefix.json")
     assert {"b0", "b_P", "b_S", "eps"} <= law["all"].parameters.keys()
+    cells = len(done.coverage.cells)
+    question = PlanConfig(group="all", target=2.0, at={"P": 1e4, "T": 6.0}, budget=Budget(cells=2 * cells))
+    planned = plan_with_law(question, law)
+    assert any(f"for {2 * cells} cells a run sees 2 times as much data" in note for note in planned.notes)
 
 
 @pytest.mark.slow

@@ -33,12 +33,14 @@ from polyglance.laws.make import make_fit
 from polyglance.laws.roles import resolve_roles
 from polyglance.laws.table import Table
 
-__all__ = ["PAPER", "PAPER_CELLS", "PAPER_LAWS", "make_paper_law"]
+__all__ = ["PAPER", "PAPER_CELLS", "PAPER_LANGUAGES", "PAPER_LAWS", "make_paper_law"]
 
 PAPER = "paper"
 """Short name of the reconstructed product law."""
 PAPER_CELLS = 7
 """Task-language cells behind the laws: captions in two languages, translations into five."""
+PAPER_LANGUAGES = 6
+"""Languages of these cells, English among them."""
 
 _Coefficients = Mapping[str, tuple[float, float, float]]
 
@@ -127,7 +129,7 @@ def make_paper_law(name: str) -> Law:
         roles=resolve_roles(columns),
         fits={split: _make_fit(name, form, split, coefficients) for split, coefficients in table.items()},
         config={"objective": "log-lsq (inferred: the paper says log-space linear regression)"},
-        data={"source": PAPER_LAWS[name], "cells": PAPER_CELLS},
+        data={"source": PAPER_LAWS[name], "cells": PAPER_CELLS, "languages": PAPER_LANGUAGES},
     )
 
 

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from polyglance.files import write_atomically
 from polyglance.laws import Candidate, Fit, Law, PlanConfig, PowerSum, load_law
-from polyglance.laws.paper_laws import PAPER
+from polyglance.laws.paper_laws import PAPER, PAPER_LANGUAGES
 from polyglance.laws.roles import find_by_role, resolve_roles
 from polyglance.laws.rows import ALL
 from polyglance.report.folder import StudyFolder
@@ -32,8 +32,6 @@ __all__ = ["PlannerLaw", "hash_script", "list_planner_laws", "make_payload", "re
 
 _DIGITS = 10
 """Significant digits of parameters and draws in the page; predictions keep seven of them."""
-_LANGUAGES = 6
-"""Languages behind the laws of the paper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +51,11 @@ class PlannerLaw:
     score_name: str = "score"
     score_points: tuple[tuple[float, float, str], ...] = ()
     """Loss, score and name of the models behind the law of the score."""
-    languages: int = _LANGUAGES
-    """Languages behind the law."""
+
+    @property
+    def languages(self) -> int:
+        """Languages behind the law; as many as behind those of the paper, if it does not say."""
+        return int(self.law.data.get("languages", PAPER_LANGUAGES))
 
     def __post_init__(self) -> None:
         fit = self.law[self.group]
@@ -163,9 +164,8 @@ def write_planner(
 def list_planner_laws(study: StudyFolder, column: str) -> list[PlannerLaw]:
     """Return the laws of a study that the page can plan with, by family first, and the law of the paper."""
     law, found = study.laws.get(f"product-{column}"), []
-    languages = study.coverage.languages
     if law is not None:
-        law = replace(law, data={**law.data, "cells": len(study.coverage.cells), "source": "the runs of this study"})
+        law = replace(law, data={**law.data, "source": "the runs of this study"})
         for group in sorted(law.fits, key=lambda name: name == ALL):
             runs = [run for run in study.runs if group in (ALL, run.family)]
             name = "all families" if group == ALL else name_family(group)
@@ -176,7 +176,6 @@ def list_planner_laws(study: StudyFolder, column: str) -> list[PlannerLaw]:
                     group=group,
                     loss=column,
                     models=_list_models(runs, law[group].form.predictors),
-                    languages=len(languages),
                 )
             except ValueError:  # no run with all numbers, or a law in other quantities
                 continue

@@ -20,8 +20,9 @@ def fit_laws(config: StudyConfig) -> list[str]:
     """Fit `compute` on each target's frontier and `product` on all runs, and write them to laws/.
 
     Each law is fitted over all families and for each family alone: common exponents for all families are a hypothesis,
-    and the fits of each family let a reader judge it. Files that an earlier call has left, of a law that is not fitted
-    now, are removed.
+    and the fits of each family let a reader judge it. The law files note how many cells and languages were trained, so
+    that `law plan --cells` and the planner can plan for other numbers. Files that an earlier call has left, of a law
+    that is not fitted now, are removed.
 
     Returns:
         Fits that failed, most often for too few runs, one line each.
@@ -51,7 +52,9 @@ def fit_laws(config: StudyConfig) -> list[str]:
                     problems.append(f"{name}{f' by {group}' if group else ''}: {error}")
             if laws:
                 fits = {key: one for law in laws for key, one in law.fits.items()}
-                replace(laws[0], fits=fits).save(config.out / "laws" / f"{name}.json")
+                coverage = config.coverage
+                data = {**laws[0].data, "cells": len(coverage.cells), "languages": len(coverage.languages)}
+                replace(laws[0], fits=fits, data=data).save(config.out / "laws" / f"{name}.json")
                 written.add(f"{name}.json")
     _remove_others(config.out / "laws", written)
     return problems
