@@ -111,7 +111,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["data", "stats", "absent"], "absent: not a data set"),
         (["data", "world", "--out", "x", "--languages", "en,grman"], "did you mean 'de'?"),
         (["data", "world", "--out", "x", "--languages", "en,xx"], "the built-in world has en, de, fr, es, ru, zh, ar"),
-        (["data", "import", "--out", "x"], "give a table, or a folder of images"),
+        (["data", "import", "--out", "x"], "give table, or images"),
         (["data", "world", "--out", "x", "--styles", "short,long"], "--styles short,long: 'long' is not a choice"),
         (["study", "status", "absent.toml"], "absent.toml: no such file"),
         (
@@ -132,7 +132,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["data", "stats", "x", "--decoder-tokenizer", "t"], "--decoder-tokenizer has no effect without --like-paper"),
         (["data", "build", "x.toml", "--gpus-per-worker", "1"], "--gpus-per-worker has no effect without --ray"),
         (["model", "convert", "--to-published", "x", "--out", "y", "--unsafe-pickle"], "--unsafe-pickle has no effect"),
-        (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--bootstrap", "1"], "20 and more"),
+        (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--bootstrap", "1"], "at least 20"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--metrics", "CIDEr"], "did you mean 'cider'?"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "kr"], "did you mean 'ko'?"),
         (["data", "world", "--out", "x", "--languages", "zh-TW"], "written in the script Hant"),

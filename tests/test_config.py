@@ -75,7 +75,7 @@ def write(tmp_path: Path, text: str) -> Path:
         (("lr = 0.5", "lrr = 0.5"), ":5: inner.lrr: unknown key; did you mean 'lr'?"),
         (('"slow"', '"slwo"'), ":8: many.0.kind: 'slwo' is not a choice; did you mean 'slow'?"),
         (("lr = 2", 'lr = "2"'), ":11: many.1.lr: expected a number, got '2'"),
-        (("lr = 2", "lr = nan"), ":11: many.1.lr: nan is not a number"),
+        (("lr = 2", "lr = nan"), ":11: many.1.lr: expected a number, got nan"),
         (("lr = 2", "lr = true"), ":11: many.1.lr: expected a number, got True"),
         (("a = 1", 'a = "x"'), ":2: table.a: expected a number, got 'x'"),
         (('name = "run"', ""), ": the key 'name' is missing"),

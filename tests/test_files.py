@@ -78,7 +78,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
     [
         ("{", r"x\.json: not valid JSON"),
         ('{"a": 1,\n "b": }', r"x\.json:2: not valid JSON"),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' stands more than once"),
+        ('{"a": 1, "b": {"c": 1, "c": 2}}', "the key 'c' occurs more than once"),
         ("[" * 100_000, "nested too deeply"),
     ],
 )

@@ -200,7 +200,7 @@ def test_names_of_emoji_that_were_not_seen_are_recognised(shared: Path) -> None:
 
 def test_languages_that_are_not_known_are_refused() -> None:
     assert all(knows_language(code) for code in (*LANGUAGES, "ms", "sr", "bo"))
-    with pytest.raises(ValueError, match="language: 'xx' is not among"):
+    with pytest.raises(ValueError, match="language: 'xx' is not a language that the identifier can tell"):
         OffTarget(language="xx")
 
 

@@ -99,12 +99,12 @@ def test_a_declared_language_is_one_as_the_others_are_here_and_in_started_proces
 @pytest.mark.parametrize(
     ("code", "values", "message"),
     [
-        ("uk", {"name": "Ukrainian"}, "'uk' is known as Ukrainian"),
-        ("YO", {"name": "Yoruba"}, "no code of a language"),
-        ("../x", {"name": "Yoruba"}, "no code of a language"),
+        ("uk", {"name": "Ukrainian"}, "'uk' is built in"),
+        ("YO", {"name": "Yoruba"}, "is not a language code"),
+        ("../x", {"name": "Yoruba"}, "is not a language code"),
         ("yo", {"name": "german"}, "the name 'german' belongs to 'de'"),
         ("yo", {"name": " "}, "name is empty"),
-        ("yo", {"name": "Yoruba", "script": "latin"}, "a code of ISO 15924"),
+        ("yo", {"name": "Yoruba", "script": "latin"}, "an ISO 15924 code"),
         ("yo", {"name": "Yoruba", "nllb": "yor_Cyrl"}, "expected xxx_Latn"),
     ],
 )

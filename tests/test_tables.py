@@ -97,7 +97,7 @@ def test_a_damaged_row_group_is_counted_whole(tmp_path: Path) -> None:
     [
         ("t.csv", b"", "the file is empty"),
         ("t.csv", b"\xef\xbb\xbf\r\n", "the file is empty"),
-        ("t.csv", b"a,b,a\n", "the column 'a' is there twice"),
+        ("t.csv", b"a,b,a\n", "the column 'a' occurs twice"),
         ("t.csv", b'a,"b\n', "the header cannot be read"),
         ("t.parquet", b"PAR1", "not a Parquet file"),
         ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl, .ndjson, .json, .csv, .tsv, .tab, .parquet"),

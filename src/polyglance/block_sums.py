@@ -1,4 +1,4 @@
-"""Sums of the blocks of a file: a file that is read piece by piece is checked as it is read, and nothing is read twice.
+"""Checksums of the blocks of a file: a file that is read in pieces is checked as it is read, and no byte is read twice.
 
 The sums are CRC-32, 4 bytes a block, in a file of their own (`write_sums`). Its SHA-256 is in a sealed record, so that
 a change of any byte of the data, of the sums or of the record is found (`polyglance.checksums`).
@@ -116,13 +116,6 @@ class CheckedArray:
         if not self._is_checked[blocks].all():
             self._check_blocks(np.arange(blocks.start, blocks.stop))
 
-    def check_ranges(self, first: np.ndarray, stop: np.ndarray) -> None:
-        """Check the blocks with the values of several ranges, given by their first values and those after their last;
-        no range is longer than a block."""
-        if self._sums is not None and len(first):
-            ends = np.concatenate([first, np.maximum(first, stop - 1)]).astype(np.int64)
-            self._check_blocks(np.minimum(ends, len(self) - 1) // self._per_block)
-
     def _check_blocks(self, blocks: np.ndarray) -> None:
         assert self._sums is not None
         for block in np.unique(blocks[~self._is_checked[blocks]]).tolist():
@@ -131,7 +124,7 @@ class CheckedArray:
                 self._on_damage()
                 raise DamagedError(
                     f"{self.path}: damaged or changed: the bytes from {block * self._block_bytes} differ from what was "
-                    "written; it is made anew at the next start"
+                    "written; it is made again at the next start"
                 )
             self._is_checked[block] = True
 

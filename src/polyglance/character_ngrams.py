@@ -1,10 +1,10 @@
-"""Character n-grams of the words of a few thousand texts: how likely a language writes a word.
+"""Character n-grams of the words of a few thousand texts: how likely a word is in their language.
 
     model = CharacterNgrams(["ein roter Kreis", "ein blauer Stern"])
     model.nats(["roter"])                    # near 0 for words like those of the texts, far below for others
 
-Counts of all orders are interpolated (Witten and Bell 1991): what was not seen costs what its shorter contexts say, and
-a letter that was never seen costs the same in every model.
+Counts of all orders are interpolated (Witten and Bell 1991): the probability of an unseen n-gram comes from its shorter
+contexts, and a letter that was never seen has the same probability in every model.
 """
 
 import math
@@ -18,14 +18,14 @@ __all__ = ["CharacterNgrams", "find_words"]
 
 _ORDER = 5
 _NUM_CHARACTERS = 3000
-"""Characters that a never seen letter is one of."""
+"""Size of the alphabet that an unseen letter is assumed to come from."""
 _START, _END = "\x02", "\x03"
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|[\u0300-\u036f\u0900-\u0eff\u200c]|['\u2019-](?=[^\W\d_]))*")
 """Letters, with the vowel signs of Indic scripts and Thai, and apostrophes and hyphens between letters."""
 
 
 def find_words(text: str) -> list[str]:
-    """Find the words of a text, in small letters and in normal form (NFKC). Without spaces, a whole run is a word."""
+    """Find the words of a text, in lower case and in NFKC. A run of letters without spaces is one word."""
     return _WORD.findall(unicodedata.normalize("NFKC", text).lower())
 
 
@@ -45,7 +45,7 @@ class CharacterNgrams:
         self._nats: dict[str, float] = {}
 
     def nats(self, words: Iterable[str]) -> float:
-        """Return the log-likelihood of words, ends of words included."""
+        """Return the log-likelihood of words, including their ends."""
         return sum(self._word_nats(word) for word in words)
 
     def _word_nats(self, word: str) -> float:

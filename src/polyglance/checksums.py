@@ -1,7 +1,7 @@
-"""CRC-32 of bytes and files: what is read is compared with it, because it costs a tenth of a SHA-256.
+"""CRC-32 of bytes and files. Content is compared with it when it is read, because it costs a tenth of a SHA-256.
 
-It finds every change within 4 bytes, and misses one other in 4 billion. It is no protection against a person, who can
-write content to fit; records are sealed, and whole folders verified, by SHA-256.
+It finds every change within 4 bytes, and misses one in 4 billion of the others. It does not protect against deliberate
+changes: content can be made to fit. Records are therefore sealed, and whole folders verified, by SHA-256.
 """
 
 from pathlib import Path
@@ -15,7 +15,7 @@ except ImportError:
 __all__ = ["crc32", "file_crc32"]
 
 _CHUNK_BYTES = 2**18
-"""Bytes that are read at a time: they stay in a core's cache until they are summed."""
+"""Bytes that are read at a time: few enough to stay in a core's cache until they are summed."""
 
 
 def file_crc32(path: Path) -> int:

@@ -8,10 +8,10 @@
     config = load(TrainConfig, "train.toml", overrides=["lr=3e-4"])
     save(config, "resolved.toml")
 
-A field whose metadata has `on_read`, a function, is read before the others, and its value is given to that function:
-the languages that a file declares are known before its other tables name them.
-A wrong key or value is a `ValueError` that names the file, the line and the nearest right key. Records in JSON files
-are read by the same rules, with `from_dict`.
+A field whose metadata has a function `on_read` is read before the others, and the function is called with its value: so
+the languages that a file declares are known before its other tables name them. A wrong key or value is a `ValueError`
+that names the file, the line and the nearest right key. Records in JSON files are read by the same rules, with
+`from_dict`.
 """
 
 import dataclasses
@@ -40,7 +40,7 @@ _TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "t
 
 
 class _Misfit(ValueError):
-    """A value that does not fit. `load` turns the path of its key into file and line."""
+    """A value that does not fit its field. `load` turns the path of its key into file and line."""
 
     def __init__(self, path: tuple[str, ...], message: str) -> None:
         super().__init__(f"{'.'.join(path)}: {message}" if path else message)
@@ -99,7 +99,7 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, allow_nan: bool = Fals
     """Build the dataclass `cls` from nested plain values, and check every key and type.
 
     Args:
-        allow_nan: accept NaN as a number, as a record of a run that diverged may hold it.
+        allow_nan: accept NaN as a number: the record of a run that diverged may hold it.
 
     Raises:
         ValueError: one line with the path of the field and what would be right.
@@ -149,7 +149,7 @@ def _refuse_nan(value: Any, path: tuple[str, ...]) -> None:
         for index, item in enumerate(value):
             _refuse_nan(item, (*path, str(index)))
     elif isinstance(value, float) and math.isnan(value):
-        raise _Misfit(path, "nan is not a number that anything can be set to")
+        raise _Misfit(path, "expected a number, got nan")
 
 
 def _build(cls: type[T], values: Any, path: tuple[str, ...]) -> T:
@@ -276,7 +276,7 @@ def _step(table: Any, key: str, override: str, *, create: bool) -> Any:
 
 
 def _line_of(text: str, path: tuple[str, ...]) -> int | None:
-    """Find the line that sets the key at `path`, as far as possible without a parser that keeps positions."""
+    """Find the line that sets the key at `path`. A guess by regular expressions: tomllib gives no positions."""
     seen: list[str] = []
     counts: dict[str, int] = {}
     best: tuple[int, int] | None = None  # (how many leading keys of the path match, line)

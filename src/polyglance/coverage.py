@@ -88,7 +88,7 @@ class Coverage:
                 return tuple(Cell("caption", code) for code in self.translation if code not in self.caption)
 
     def split_of(self, cell: Cell) -> Split | None:
-        """Return the split of a cell; None for the reconstruction cell and for cells that no split has."""
+        """Return the split of a cell; None for the reconstruction cell and for cells outside the coverage."""
         return next((name for name in SPLITS if cell in self.split(name)), None)
 
     def missing(self, available: Iterable[Cell]) -> tuple[Cell, ...]:

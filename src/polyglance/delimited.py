@@ -1,8 +1,9 @@
-"""Lines of CSV and TSV to cells, with the quotes that are really there.
+"""Lines of CSV and TSV as cells; whether cells are quoted is decided from the lines.
 
-A CSV is quoted by the rules of RFC 4180. For a TSV there are two customs: Excel and Python's writers quote cells as in
-a CSV; most corpora do not quote at all, and a quotation mark is part of its text. Read by the wrong custom, a text
-begins with a quotation mark too many, or a mark that is never closed swallows the rows after it. So the lines decide.
+A CSV is quoted by the rules of RFC 4180. A TSV is written in one of two ways: Excel and Python quote cells as in a CSV;
+most corpora do not quote at all, and a quotation mark is part of the text. If a TSV is read in the wrong way, texts
+keep the quotation marks around them, or a mark that is never closed takes the following rows into its cell. So the
+lines decide.
 """
 
 import re
@@ -20,7 +21,7 @@ and for a TSV as its lines show."""
 
 _QUOTED_CELL = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MAX_RECORD_LINES = 1000
-"""A quotation mark that is not closed within so many lines is not the beginning of a quoted cell."""
+"""Largest number of lines of a quoted cell. A mark that is not closed within them does not begin a quoted cell."""
 
 
 class _Cell(NamedTuple):
@@ -46,7 +47,7 @@ class Record:
 
 
 class _UnreadableError(Exception):
-    """A record that is not quoted by the rules; it may go on in the next line if `is_open`."""
+    """A record that breaks the rules of quoting; if `is_open`, it may continue in the next line."""
 
     def __init__(self, message: str, *, is_open: bool) -> None:
         super().__init__(message)
@@ -54,7 +55,7 @@ class _UnreadableError(Exception):
 
 
 class _Lines:
-    """Numbered lines, of which some can be given back."""
+    """Numbered lines of a file; lines that were taken can be returned."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self._lines = iter(lines)
@@ -73,7 +74,7 @@ class _Lines:
 
 
 def split_line(line: str, delimiter: str, *, quoted: bool) -> list[str]:
-    """Split a record of one line into its cells; there are none if its quotes are against the rules.
+    """Split a record of one line into its cells; empty if its quotes break the rules.
 
     Args:
         quoted: cells may be quoted as in a CSV.
@@ -97,7 +98,7 @@ def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
             position = match.end()
             cells.append(_Cell(match[1].replace('""', '"'), is_quoted=True))
             if position < len(text) and text[position] != delimiter:
-                raise _UnreadableError("text behind a closing quotation mark", is_open=False)
+                raise _UnreadableError("text after a closing quotation mark", is_open=False)
         else:
             end = text.find(delimiter, position)
             end = len(text) if end < 0 else end
@@ -109,14 +110,14 @@ def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
 
 
 def read_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
-    """Yield the records of a file in order, blank ones too; together they have all lines.
+    """Yield the records of a file in order, including blank ones; together they cover every line.
 
-    A quotation mark that is not closed costs its own line and no other.
+    If a quotation mark is not closed, only its own line is lost.
 
     Args:
         lines: without `\\n` at their ends.
         quoted: cells may be quoted as in a CSV, and then have several lines.
-        trusted: do not ask whether a quoted cell of several lines holds what look like rows of the table.
+        trusted: accept quoted cells of several lines even if these look like rows of the table.
     """
     source = _Lines(lines)
     width = 0
@@ -152,7 +153,7 @@ def _take_quoted(source: _Lines, line: str, delimiter: str, *, width: int) -> tu
 
 
 def _take_to_quote(source: _Lines, taken: list[str]) -> bool:
-    """Take lines up to the next one with a quotation mark; whether there is one."""
+    """Take lines up to the next one with a quotation mark; return whether there is one."""
     while len(taken) < _MAX_RECORD_LINES and (line := source.take()) is not None:
         taken.append(line)
         if '"' in line:
@@ -161,8 +162,8 @@ def _take_to_quote(source: _Lines, taken: list[str]) -> bool:
 
 
 def _is_row(line: str, first_cell: str, delimiter: str, width: int) -> bool:
-    """Whether a line inside a quoted cell looks like a row: as many cells, and (commas also stand in prose) a first
-    cell of the same kind as that of the row it is in."""
+    """Tell whether a line inside a quoted cell looks like a row of the table: it has as many cells and, where cells are
+    separated by commas (which prose has too), a first cell of the same kind."""
     cells = split_line(line, delimiter, quoted=True)
     if width < 2 or len(cells) != width:
         return False
@@ -179,16 +180,16 @@ def _kind(cell: str) -> str:
 
 
 def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t") -> tuple[bool, bool]:
-    """Tell by its lines whether the cells of a TSV are quoted: (quoted, every cell of a text is quoted).
+    """Tell from its lines whether the cells of a TSV are quoted; return (quoted, every cell of text is quoted).
 
-    A writer that quotes quotes every cell with a quotation mark in it. So a mark in a cell that is not quoted, or one
-    that is not closed, shows a file without quotes; a doubled mark or a delimiter inside quotes shows one with them.
+    A program that quotes cells quotes each one that contains a quotation mark. So a mark inside an unquoted cell, or a
+    mark that is not closed, shows that the file does not quote; a doubled mark or a delimiter in quotes, that it does.
 
     Args:
         read_lines: yields the lines from the beginning.
 
     Raises:
-        ValueError: both are there.
+        ValueError: some lines show the one, others the other.
     """
     if _is_quoted_throughout(read_lines(), delimiter):
         return True, True
@@ -213,7 +214,7 @@ def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t")
 
 
 def _is_quoted_throughout(lines: Iterable[str], delimiter: str) -> bool:
-    """Whether every cell with a letter in it is quoted, and no line is against the rules."""
+    """Tell whether every cell with a letter in it is quoted, and no line breaks the rules."""
     source = _Lines(lines)
     num_quoted = 0
     while (line := source.take()) is not None:

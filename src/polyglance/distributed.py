@@ -62,8 +62,8 @@ class RuntimeConfig:
     samples, so that little is padding. If not given, the whole share is one pass."""
     num_shapes: int | None = None
     """Largest number of shapes (samples, length of prompts, length of targets) of the micro-batches of a run; they are
-    chosen from the lengths of the data. A GPU prepares its work anew for every shape that it meets. 0: pad to
-    the longest prompt and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
+    chosen from the lengths of the data. A GPU prepares its work again for every new shape. 0: pad to the longest prompt
+    and target of each micro-batch. If not given: 12 on a GPU, 0 on a CPU."""
     reduce_dtype: Literal["fp32", "bf16"] | None = None
     """Number format that gradients are sent in between processes; fp32 if not given. `bf16`: half the traffic; sums of
     many processes lose digits. Replicas (`ddp`) do it on GPUs alone."""
@@ -79,8 +79,7 @@ class RuntimeConfig:
     then the bits of one that was never stopped, as on a CPU. It holds for all that the process computes from then on;
     an operator that has no such algorithm is refused."""
     activation_checkpointing: bool = False
-    """Keep only the input of each layer and compute the layer again in the backward pass: less memory, about a third
-    more time."""
+    """Keep only the input of each layer and compute the layer again backwards: less memory, about a third more time."""
     num_workers: int = 0
     """Processes, per rank, that decode images and make batches. 0: the training process makes them."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -91,17 +90,17 @@ class RuntimeConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.micro_batch_size, int) and self.micro_batch_size < 1:
-            raise ValueError(f"micro_batch_size must be at least 1, not {self.micro_batch_size}")
+            raise ValueError(f"micro_batch_size is {self.micro_batch_size}; expected at least 1")
         if self.shard_size is not None and self.shard_size < 1:
-            raise ValueError(f"shard_size must be at least 1, not {self.shard_size}")
+            raise ValueError(f"shard_size is {self.shard_size}; expected at least 1")
         if self.shard_size is not None and self.strategy not in ("auto", "fsdp"):
             raise ValueError(f"shard_size has no effect with strategy {self.strategy!r}: fsdp shards")
         if self.num_shapes is not None and self.num_shapes < 0:
-            raise ValueError(f"num_shapes must be 0 or more, not {self.num_shapes}")
+            raise ValueError(f"num_shapes is {self.num_shapes}; expected 0 or more")
         if self.num_workers < 0:
-            raise ValueError(f"num_workers must be 0 or more, not {self.num_workers}")
+            raise ValueError(f"num_workers is {self.num_workers}; expected 0 or more")
         if self.peak_tflops is not None and self.peak_tflops != "measured" and not float(self.peak_tflops) > 0:
-            raise ValueError(f"peak_tflops must be a positive number or 'measured', not {self.peak_tflops}")
+            raise ValueError(f"peak_tflops is {self.peak_tflops}; expected a positive number or 'measured'")
 
     def choose_shard_size(self, world_size: int) -> int:
         """Return the number of processes that share one copy of a sharded model.
@@ -265,7 +264,7 @@ def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> 
 
 
 def count_launched() -> int:
-    """Return the number of processes that torchrun has started together with this one; 1 without torchrun."""
+    """Return the number of processes that torchrun started, this one included; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 

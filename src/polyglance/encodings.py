@@ -1,11 +1,11 @@
-"""Files of text as UTF-8 bytes with `\\n` at line ends, whatever they are packed in and encoded in.
+"""Text files as UTF-8 bytes with `\\n` at line ends, whatever their compression and encoding.
 
     with open_utf8(Path("captions.csv.gz")) as file:
         for line in file: ...
 
 Compression (gzip, bzip2, xz, zstd) and encoding (UTF-8, UTF-16, UTF-32, with or without a byte order mark) are found
-from the first bytes of the file, not from its name. Any other encoding has to be named. Bytes that are not in the
-encoding come through as they are (UTF-8) or as U+FFFD (all others), so that the reader of the lines can count them.
+from the first bytes of the file, not from its name. Any other encoding has to be given. Bytes that are not valid in the
+encoding are passed on unchanged (UTF-8) or become U+FFFD (all others), so that they can be counted.
 """
 
 import bz2
@@ -24,6 +24,7 @@ __all__ = [
     "COMPRESSED_SUFFIXES",
     "DAMAGE",
     "TextFormat",
+    "decode_or_keep",
     "detect_encoding",
     "detect_text_format",
     "open_unpacked",
@@ -34,7 +35,7 @@ __all__ = [
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 """Extensions of compressed files."""
 DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
-"""Errors of the decompressors on files that are cut short or damaged."""
+"""Errors of the decompressors on truncated or damaged files."""
 _MAGIC = {
     "gzip": re.compile(rb"\x1f\x8b\x08"),
     "bzip2": re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"),
@@ -70,12 +71,12 @@ class TextFormat:
 
     @property
     def is_plain(self) -> bool:
-        """Whether the bytes of the file are what `open_utf8` gives, so that a line can be reached by its offset."""
+        """Whether `open_utf8` returns the file's bytes unchanged, so that a line can be reached by its offset."""
         return not self.compression and not self.must_transcode
 
     @property
     def must_transcode(self) -> bool:
-        """Whether the unpacked bytes are not yet what `open_utf8` gives."""
+        """Whether the unpacked bytes have to be converted for `open_utf8`."""
         return self.encoding != "utf-8" or self.has_mark or self.mac_lines
 
     def describe(self) -> str:
@@ -87,10 +88,10 @@ def open_utf8(path: Path, form: TextFormat | None = None) -> IO[bytes]:
     """Open a file of text; its byte order mark is left out.
 
     Args:
-        form: how it is written; None: `detect_text_format` tells.
+        form: its format; None: as `detect_text_format` finds.
 
     Raises:
-        OSError: no such file, or it may not be read. Reading may raise one of `DAMAGE`.
+        OSError: no such file, or no permission to read it. Reading may raise one of `DAMAGE`.
     """
     form = form or detect_text_format(path)
     file = _unpack(path, form.compression)
@@ -106,12 +107,12 @@ def _is_utf8(head: bytes) -> bool:
 
 
 def open_unpacked(path: Path) -> IO[bytes]:
-    """Open a file whose content says its encoding itself (XML); it is decompressed where its first bytes say so."""
+    """Open a file that states its encoding itself (XML); compression is found from its first bytes."""
     return _unpack(path, _find_compression(path))
 
 
 def detect_text_format(path: Path, encoding: str = "auto") -> TextFormat:
-    """Tell compression, encoding and line ends by the first bytes of a file.
+    """Detect compression, encoding and line ends from the first bytes of a file.
 
     Raises:
         ValueError: an unknown encoding.
@@ -122,12 +123,12 @@ def detect_text_format(path: Path, encoding: str = "auto") -> TextFormat:
         try:
             head = file.read(_HEAD_BYTES)
         except DAMAGE:
-            head = b""  # whoever reads on meets the damage
+            head = b""  # the damage is reported when the file is read
     return replace(detect_encoding(head, encoding), compression=compression)
 
 
 def detect_encoding(head: bytes, encoding: str = "auto") -> TextFormat:
-    """Tell encoding and line ends by the first bytes of a text."""
+    """Detect encoding and line ends from the first bytes of a text."""
     mark, marked = next(((mark, name) for mark, name in _MARKS.items() if head.startswith(mark)), (b"", ""))
     name = marked or _guess_wide(head) or "utf-8" if encoding == "auto" else _check_codec(encoding)
     has_mark = bool(marked) and name == marked
@@ -145,9 +146,9 @@ def _check_codec(name: str) -> str:
 
 
 def _guess_wide(head: bytes) -> str | None:
-    """Return the name of UTF-16 or UTF-32 without a mark; None for an encoding in which a zero byte is no part of text.
+    """Return the name of UTF-16 or UTF-32 without a mark; None for any other encoding.
 
-    In these every line feed, space and digit has zero bytes, always in the same places of its group of bytes.
+    In these encodings every line feed, space and digit has zero bytes at the same positions of its group of bytes.
     """
     num_controls = len(_CONTROLS.findall(head))
     if b"\0" not in head or (5 * num_controls < len(head) and _is_utf8(head)):  # a stray zero byte in UTF-8
@@ -159,6 +160,14 @@ def _guess_wide(head: bytes) -> str | None:
             if num_strange <= len(text) // 100 and "\ufffd" not in text[:-1]:
                 return name
     return None
+
+
+def decode_or_keep(text: bytes) -> str | bytes:
+    """Decode UTF-8; other bytes are returned as they are."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text
 
 
 def transcode(file: IO[bytes], form: TextFormat) -> IO[bytes]:
@@ -196,7 +205,7 @@ class _Transcoded(io.RawIOBase):
         super().close()
 
     def _read_chunks(self) -> Iterator[bytes]:
-        """Yield the text from behind the mark. Bytes of a UTF-8 file are not decoded: what is wrong in them stays."""
+        """Yield the text after the byte order mark. Bytes of a UTF-8 file are not decoded: invalid ones are kept."""
         at_start, is_utf8 = True, self._form.encoding == "utf-8"
         while chunk := self._file.read(_BUFFER_BYTES):
             text = chunk if is_utf8 else self._decoder.decode(chunk).encode("utf-8", "replace")

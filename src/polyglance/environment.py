@@ -1,4 +1,4 @@
-"""Environment that a result was computed in: versions of packages, machine and GPU."""
+"""Environment of a computation: versions of packages, machine and GPU."""
 
 import platform
 import subprocess
@@ -18,7 +18,7 @@ _PACKAGES = ("polyglance", "torch", "transformers", "tokenizers", "numpy", "pyar
 def read_versions(packages: Sequence[str]) -> dict[str, str]:
     """Return package -> version; `not installed` where Python finds no such package.
 
-    This package's own version is in its code, because it need not be installed: its folder can be on the path alone.
+    The version of this package is read from its code, because its folder may be on the path without an installation.
     """
     return {name: __version__ if name == "polyglance" else _read_version(name) for name in packages}
 
@@ -36,7 +36,7 @@ def describe_environment() -> dict[str, Any]:
 
 @cache
 def read_commit() -> str:
-    """Return the commit that this package is checked out at, shortened; empty where its folder is no checkout."""
+    """Return the short hash of the last commit of this package's folder; empty outside of a git checkout."""
     folder = Path(__file__).parent
     command = ["git", "-C", str(folder), "log", "-1", "--format=%h", "--", str(folder)]
     try:

@@ -8,8 +8,8 @@ with locked(folder, "polyglance study run"):          # one process at a time
 
 A file that outlives its process has a digest. There are two forms of it. A record (`write_record`) carries a seal, the
 digest of its own content. Other files are listed, with their digests, in `polyglance-digests.json` of their folder
-(`seal_files`). `read_text` and `read_json` compare a listed file with its digest; who reads a file in another way calls
-`check_digest` or `checked_folder` first. `replacing` keeps the list right when a listed file is written again.
+(`seal_files`). `read_text` and `read_json` compare a listed file with its digest; code that reads a file in another way
+must call `check_digest` or `checked_folder` first. `replacing` updates the list when a listed file is written again.
 """
 
 import errno
@@ -65,11 +65,11 @@ _GZIP = b"\x1f\x8b"
 _MAX_BYTES = 2**31
 """Largest text that is read into memory, after unpacking, in bytes."""
 _MAX_DEPTH = 100
-"""Deepest nesting of JSON that is read. Python's own limit would end a reader of its values in the middle."""
+"""Deepest nesting of JSON that is read. Code that walks through deeper values would exceed Python's recursion limit."""
 
 
 _RECENT_NS = 2 * 10**9
-"""Age of a file below which it may have been written again without another time of change, in nanoseconds."""
+"""Age in nanoseconds below which a file may have been written again without a new time of change."""
 
 
 class DamagedError(ValueError):
@@ -108,7 +108,7 @@ class FileDigest:
         if stat.st_size != self.bytes:
             return False
         version = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-        if time.time_ns() - stat.st_ctime_ns < _RECENT_NS:  # it might be written again at what counts as the same time
+        if time.time_ns() - stat.st_ctime_ns < _RECENT_NS:  # it may be written again without a new time of change
             return self._is_same_content(path)
         return self._is_of_version(path, version)
 
@@ -130,8 +130,8 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     """Give a path to write to; it is renamed to `path` when the block ends well, and removed when it raises.
 
-    The content is on the disk before the name is, and the name when this returns: after a loss of power the old file
-    is there, or the new one.
+    The content is flushed to the disk before the file is renamed, and the new name before this returns: after a loss of
+    power the old or the new file is there.
 
     Args:
         several_writers: two processes may write the same file at the same time, each under a name of its own; the last
@@ -261,7 +261,7 @@ def parse_json(text: str, where: str) -> Any:
         where: file, or file and line, for the error message.
 
     Raises:
-        ValueError: not JSON, nested too deeply, a number with thousands of digits, or a key that stands twice in one
+        ValueError: not JSON, nested too deeply, a number with thousands of digits, or a key that occurs twice in one
             object. The standard library would keep the last value of such a key and lose the others silently.
     """
     try:
@@ -270,7 +270,7 @@ def parse_json(text: str, where: str) -> Any:
         place = where if "\n" not in text else f"{where}:{error.lineno}"
         raise ValueError(f"{place}: not valid JSON ({error.msg} at column {error.colno})") from None
     except _RepeatedKeyError as error:
-        raise ValueError(f"{where}: the key {error.args[0]!r} stands more than once in an object") from None
+        raise ValueError(f"{where}: the key {error.args[0]!r} occurs more than once in an object") from None
     except RecursionError:
         raise ValueError(f"{where}: not valid JSON (nested too deeply)") from None
     except ValueError as error:  # a whole number of more digits than Python reads
@@ -309,7 +309,7 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def write_record(path: str | Path, values: Mapping[str, Any], *, indent: int | None = 1) -> None:
-    """Write plain values as JSON with a seal: the SHA-256 of their content, whatever its spelling."""
+    """Write plain values as JSON with a seal: the SHA-256 of their content, which does not depend on its formatting."""
     write_json(path, {**values, _SEAL: _compute_seal(values)}, indent=indent)
 
 
@@ -347,13 +347,16 @@ def _compute_seal(values: Mapping[str, Any]) -> str:
 
 
 def seal_files(folder: Path, names: Iterable[str]) -> None:
-    """List files of a folder in its `polyglance-digests.json`, with their present digests. Others stay as listed."""
-    listed = {**read_digests(folder), **{name: FileDigest.of(folder / name) for name in names}}
+    """List files of a folder in its `polyglance-digests.json`, with their present digests. Others stay as listed. The
+    list itself is not listed, if `names` has it."""
+    chosen = [name for name in names if name != DIGESTS_NAME]
+    listed = {**read_digests(folder), **{name: FileDigest.of(folder / name) for name in chosen}}
+    listed.pop(DIGESTS_NAME, None)  # older versions listed it in folders that were sealed twice
     _write_digests(folder, listed)
 
 
 def unlist_files(folder: Path, names: Iterable[str]) -> None:
-    """Take files that are about to change from the list of their folder, if it has one."""
+    """Remove files that are about to change from the list of their folder, if it has one."""
     gone, listed = set(names), read_digests(folder)
     if not gone.isdisjoint(listed):
         _write_digests(folder, {name: file for name, file in listed.items() if name not in gone})
@@ -449,7 +452,7 @@ def _write_digests(folder: Path, listed: Mapping[str, FileDigest]) -> None:
 
 @contextmanager
 def _relisted(path: Path) -> Iterator[None]:
-    """Take a file that is listed from the list while the block replaces it, and list the new one afterwards."""
+    """Remove a listed file from the list while the block replaces it, and list the new one afterwards."""
     is_listed = path.name != DIGESTS_NAME and path.name in read_digests(path.parent)
     if is_listed:
         unlist_files(path.parent, [path.name])

@@ -1,4 +1,4 @@
-"""Pixels as the tags of an image file say, where Pillow goes by less: decoded so, or refused with a reason."""
+"""Decoding by all tags of an image file. Pillow ignores some tags; such images are decoded rightly here, or refused."""
 
 import logging
 import os
@@ -22,8 +22,8 @@ class ImageError(ValueError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        """Short reason to count by: `empty`, `not an image`, `unsupported format`, `too many pixels`, `truncated`,
-        `damaged` or `unsupported pixels`."""
+        """Short reason, by which images are counted: `empty`, `not an image`, `unsupported format`, `too many pixels`,
+        `truncated`, `damaged` or `unsupported pixels`."""
 
 
 _BITS, _COMPRESSION, _PHOTOMETRIC, _STRIPS, _PLANAR, _FILL_ORDER = 258, 259, 262, 273, 284, 266
@@ -34,14 +34,14 @@ _UNCOMPRESSED, _WHITE_IS_ZERO, _YCBCR, _PLANES, _LOW_BIT_FIRST, _ASSOCIATED_ALPH
 _OF_LIBTIFF = re.compile(rb"(tempfile\.tif|\w+(Decode\w*|Decompress|Cleanup|PreDecode)|_?(TIFF|tiff|JPEG|OJPEG)\w*): ")
 """Starts of the lines that libtiff prints on stderr: its default file name, or one of its functions."""
 _OF_LOST_PIXELS = re.compile(r"Decode|Decompress|FillStrip|FillTile|ReadProc")
-"""Functions of libtiff whose messages mean that pixels are missing. Others concern tags that nobody asks for."""
+"""Functions of libtiff whose messages mean that pixels are missing. Other messages concern tags that are not used."""
 
 
 def decode_by_tags(image: ImageFile.ImageFile, file: bytes) -> Image.Image:
     """Load the pixels of an image that Pillow has opened; `file` is what it was opened from.
 
     Raises:
-        ImageError: pixels that Pillow would decode to others than the tags say, or that are missing.
+        ImageError: pixels that Pillow would decode differently than the tags say, or that are missing.
         OSError and others: what Pillow raises.
     """
     if image.format == "TIFF":
@@ -80,7 +80,7 @@ def _load_tiff(image: ImageFile.ImageFile) -> Image.Image:
 
 
 def _tiff_tags(image: Image.Image) -> dict[int, tuple[int, ...]]:
-    """Tags of a TIFF, each as its values; none of other formats."""
+    """Return tag -> values of a TIFF; empty for other formats."""
     found = getattr(image, "tag_v2", None) if image.format == "TIFF" else None
     if found is None:
         return {}
@@ -90,7 +90,7 @@ def _tiff_tags(image: Image.Image) -> dict[int, tuple[int, ...]]:
 
 
 def _check_tiff(image: Image.Image) -> None:
-    """Refuse the TIFFs that Pillow decodes to other pixels than their tags say."""
+    """Refuse the TIFFs that Pillow decodes differently than their tags say."""
     tags = _tiff_tags(image)
     bits, planar, extra = tags.get(_BITS, (1,)), tags.get(_PLANAR, (1,))[0], tags.get(_EXTRA, ())
     is_ycbcr = tags.get(_PHOTOMETRIC) == (_YCBCR,)
@@ -115,9 +115,10 @@ def _check_tiff(image: Image.Image) -> None:
 
 @contextmanager
 def _messages_of_libtiff() -> Iterator[list[str]]:
-    """Collect the lines that libtiff prints on stderr, which say neither which file is meant nor where they come from.
+    """Collect the lines that libtiff prints on stderr; they name neither the file nor the program.
 
-    Pillow offers no way to receive them, so stderr is a temporary file meanwhile. What others write is passed on.
+    Pillow offers no way to receive them, so stderr is redirected to a temporary file during the block. Other lines are
+    passed on afterwards.
     """
     messages: list[str] = []
     with _stderr_lock, tempfile.TemporaryFile() as file:
@@ -141,11 +142,11 @@ def _messages_of_libtiff() -> Iterator[list[str]]:
 
 
 _stderr_lock = threading.Lock()
-logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are raised too, and name no file
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # its errors are also raised, and its log lines name no file
 
 
 def _check_bitmap(image: Image.Image, file: bytes) -> None:
-    """Refuse a BMP with an alpha channel that Pillow leaves out, and runs that lead out of the picture."""
+    """Refuse a BMP with an alpha channel that Pillow ignores, and runs that leave the picture."""
     if len(file) < 70:
         return
     header_size, width, height = struct.unpack_from("<Iii", file, 14)
@@ -157,7 +158,7 @@ def _check_bitmap(image: Image.Image, file: bytes) -> None:
 
 
 def _check_runs(file: bytes, bits: int, width: int, height: int) -> None:
-    """Refuse runs of an RLE4 or RLE8 bitmap that lead out of the picture; a row may be filled up to four pixels."""
+    """Refuse runs of an RLE4 or RLE8 bitmap that leave the picture; a row may be padded to four pixels."""
     place, x, y = struct.unpack_from("<I", file, 10)[0], 0, 0
     while place + 2 <= len(file):
         number, value = file[place : place + 2]
@@ -177,7 +178,8 @@ def _check_runs(file: bytes, bits: int, width: int, height: int) -> None:
 
 
 def _clear_around(image: Image.Image, frame: tuple[int, int, int, int]) -> Image.Image:
-    """Make transparent what the first frame of a GIF does not cover, as browsers do. Pillow takes a colour of it."""
+    """Make the part that the first frame of a GIF does not cover transparent, as browsers do. Pillow fills it with a
+    colour."""
     alpha = Image.new("L", image.size, 0)
     alpha.paste(255, frame)
     cleared = image.convert("RGB")
@@ -187,7 +189,7 @@ def _clear_around(image: Image.Image, frame: tuple[int, int, int, int]) -> Image
 
 
 def _with_colour_key(image: Image.Image, file: bytes) -> Image.Image:
-    """Bring the colour key of a PNG to the scale of the decoded pixels, or make an alpha channel of it."""
+    """Convert the colour key of a PNG to the scale of the decoded pixels, or to an alpha channel."""
     key = image.info.get("transparency")
     depth, kind = file[24], file[25]  # the header is the first chunk (PNG specification, section 11.2.1)
     if isinstance(key, int) and kind == 0 and depth < 8:
@@ -207,7 +209,7 @@ def _with_colour_key(image: Image.Image, file: bytes) -> Image.Image:
 
 
 def _png_samples(file: bytes) -> np.ndarray:
-    """All 16 bits of the samples of an RGB PNG, shape (height, width, 3). Pillow keeps eight of them."""
+    """Return all 16 bits of the samples of an RGB PNG, shape (height, width, 3). Pillow keeps only eight bits."""
     width, height = struct.unpack(">II", file[16:24])
     if file[28] or width * height > 2**22:
         raise ImageError("unsupported pixels", "a colour key of 16 bits in an interlaced or large PNG")
@@ -247,7 +249,7 @@ def _unfilter(kind: int, row: np.ndarray, above: np.ndarray) -> np.ndarray:
 
 
 def scale_grey(image: Image.Image) -> Image.Image:
-    """12-bit and 16-bit grey as 8 bits, black to white (Pillow's own conversion clips at 255)."""
+    """Scale 12-bit and 16-bit grey to 8 bits (Pillow's own conversion clips at 255)."""
     values = np.asarray(image).astype(np.int64)
     tags = _tiff_tags(image)
     white = (1 << tags.get(_BITS, (16,))[0]) - 1

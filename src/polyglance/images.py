@@ -1,8 +1,8 @@
-"""Encoded images to upright RGB pixels, whatever they are, and nothing worse than an `ImageError` where they are not.
+"""Decoding of image files to upright RGB pixels. Every failure is an `ImageError`.
 
-Pillow decodes. What is settled here is what Pillow leaves open: transparency goes over a stated background, rotation
-that a camera noted is applied, 16-bit grey is scaled rather than clipped, an animation is its first frame, and the
-number of pixels is checked from the header, before anything is decoded. Colour profiles are not applied.
+Pillow decodes. This module adds the rules: transparency is shown over a given background, the rotation noted by a
+camera is applied, 16-bit grey is scaled and not clipped, the first frame of an animation is taken, and the number of
+pixels is checked from the header before decoding. Colour profiles are not applied.
 """
 
 import re
@@ -21,9 +21,9 @@ from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-"""Formats that are read. Not all that Pillow reads: some of its formats start other programs."""
+"""Formats that are read. They are fewer than Pillow's: some of Pillow's formats start other programs."""
 MAX_PIXELS = 2**26
-"""Default bound on width times height (8192 x 8192)."""
+"""Default limit on width times height (8192 x 8192)."""
 
 _DECODER_ERRORS = (
     OSError,
@@ -39,7 +39,7 @@ _DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""Errors that Pillow's decoders are known to raise on broken files: they do not wrap what goes wrong inside."""
+"""Errors that Pillow's decoders are known to raise on damaged files, because they do not wrap internal errors."""
 _OTHER_FORMATS = {
     "JPEG 2000": rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51",
     "HEIF or AVIF": rb".{4}ftyp(heic|heix|hevc|mif1|msf1|avif|avis)",
@@ -53,7 +53,7 @@ _OTHER_FORMATS = {
 }
 """Format that is not read -> first bytes of its files."""
 _UNSUPPORTED = re.compile("unsupported|not supported|not configured|unknown raw mode", re.IGNORECASE)
-"""Messages of Pillow about files that may well be right."""
+"""Messages of Pillow about files that may be intact but are not supported."""
 _ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -64,13 +64,13 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""EXIF orientation -> what makes the image upright (EXIF 2.32, tag 0x0112)."""
+"""EXIF orientation -> transposition that makes the image upright (EXIF 2.32, tag 0x0112)."""
 
 
 def to_rgb(
     data: bytes, *, background: tuple[int, int, int] = (255, 255, 255), max_pixels: int = MAX_PIXELS
 ) -> Image.Image:
-    """The upright RGB pixels of an encoded image.
+    """Decode an image file to upright RGB pixels.
 
     Args:
         data: an image file in one of `FORMATS`.
@@ -89,7 +89,7 @@ def to_rgb(
 
 
 def picture_to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """The upright RGB pixels of a picture that is open already.
+    """Return the upright RGB pixels of a picture that is already open.
 
     Raises:
         ImageError: pixels that cannot be read as RGB, or a file behind the picture that is damaged.
@@ -109,15 +109,15 @@ def to_reduced_rgb(
     background: tuple[int, int, int] = (255, 255, 255),
     max_pixels: int = MAX_PIXELS,
 ) -> tuple[Image.Image, tuple[float, float]]:
-    """As `to_rgb`, but a large upright JPEG is decoded at a half, quarter or eighth of its size, which is much faster.
+    """Decode as `to_rgb`, but a large upright JPEG at a half, quarter or eighth of its size, which is much faster.
 
     Args:
         data, background, max_pixels: as for `to_rgb`; the bound is on the whole image's pixels.
         min_side: neither side is made smaller than this, in pixels.
 
     Returns:
-        The image, and the width and height of the part of it that shows something, in its pixels: where the whole
-        image does not divide, the last column and row are pixels in part only.
+        The image, and the width and height of its valid part in pixels: if the size is not divisible, the last column
+            and row are only partly covered by the original.
 
     Raises:
         ImageError: as `to_rgb`.
@@ -140,16 +140,16 @@ def encode_image(
     max_pixels: int = MAX_PIXELS,
     max_side: int | None = None,
 ) -> tuple[bytes, Image.Image]:
-    """An image file fit to be stored, and its pixels: any reader that only decodes it sees what `to_rgb` sees.
+    """Return an image file for storage, and its pixels: a reader that only decodes the file gets those of `to_rgb`.
 
     A plain upright RGB JPEG or PNG is kept as it is, byte for byte (its metadata too); anything else becomes a PNG.
 
     Args:
         data, background, max_pixels: as for `to_rgb`.
-        max_side: the longer side is reduced to this where it is longer, in pixels.
+        max_side: largest length of the longer side, in pixels; larger images are reduced.
 
     Returns:
-        The file and the RGB pixels it decodes to.
+        The file, and the RGB pixels that it decodes to.
 
     Raises:
         ImageError: as `to_rgb`.
@@ -172,7 +172,7 @@ def encode_image(
 
 
 def _load(data: bytes, max_pixels: int) -> Image.Image:
-    """The first frame, decoded; its size is checked before."""
+    """Decode the first frame, after a check of its size."""
     return _decoded(_opened(data, max_pixels), data)
 
 
@@ -205,7 +205,7 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def _unidentified(data: bytes) -> ImageError:
-    """Say whether a file is an image at all, and of what kind."""
+    """Describe a file that Pillow cannot identify: an image of which kind, or none."""
     for name, start in _OTHER_FORMATS.items():
         if re.match(start, data[:256], re.DOTALL):
             return ImageError("unsupported format", f"{name}; {', '.join(FORMATS)} can be read")
@@ -219,18 +219,18 @@ def _unidentified(data: bytes) -> ImageError:
     if start.startswith(b"version https://git-lfs"):
         return ImageError("not an image", "a pointer of Git LFS; `git lfs pull` fetches the image")
     if start.startswith((b"<!doctype html", b"<html")):
-        return ImageError("not an image", "a page of HTML, of an error or a sign-in; the image was not downloaded")
+        return ImageError("not an image", "an HTML page (an error or a sign-in page); the image was not downloaded")
     return ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}")
 
 
 def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
     """Add the end marker that a JPEG lacks, if every scan line is there.
 
-    Where data is missing, the decoder goes on with what follows. So several endings give the same pixels only if
-    nothing is.
+    If data is missing, the decoder continues with the bytes that follow. So other endings give the same pixels only if
+    nothing is missing.
 
     Raises:
-        ImageError: `error`, where this is not so.
+        ImageError: `error`, if scan lines are missing.
     """
     if error.code != "truncated" or not data.startswith(b"\xff\xd8") or data.rstrip(b"\0").endswith(b"\xff\xd9"):
         raise error
@@ -238,7 +238,7 @@ def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
         decoded = []
         for ending in (b"", b"\x5a\xa5" * 256, b"\xc3\x3c" * 256):
             image = Image.open(BytesIO(data + ending + b"\xff\xd9"), formats=("JPEG",))
-            if image.info.get("progressive"):  # a scan that is missing as a whole would not be noticed
+            if image.info.get("progressive"):  # a missing scan would not be noticed
                 raise error
             decoded.append(image.convert("RGB").tobytes())
     except _DECODER_ERRORS:
@@ -257,7 +257,7 @@ def _error_of(error: BaseException) -> ImageError:
 def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
     try:
         if image.mode == "F":
-            raise ValueError("where black and white lie is not known")
+            raise ValueError("the values of black and white are not known")
         flat = scale_grey(image) if image.mode.startswith("I") else image
         if flat.has_transparency_data:
             flat = flat.convert("RGBA")
@@ -272,7 +272,7 @@ def _rgb(image: Image.Image, background: tuple[int, int, int]) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) where it is absent or cannot be read."""
+    """Return the EXIF orientation, 1 (upright) if it is absent or cannot be read."""
     try:
         return image.getexif().get(_ORIENTATION_TAG, 1)
     except _DECODER_ERRORS:
@@ -296,10 +296,10 @@ _quiet_filters = warnings.catch_warnings()
 
 @contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Keep Pillow's warnings (large images, odd metadata) from the user: a file is fine or an `ImageError`.
+    """Suppress Pillow's warnings (large images, odd metadata): a file is either accepted or an `ImageError`.
 
     `warnings.catch_warnings` changes the filters of the whole process, so threads that decode at the same time share
-    one change: the first to enter makes it, the last to leave takes it back.
+    one change: the first thread to enter makes the change, the last to leave undoes it.
     """
     global _quiet_depth, _quiet_filters
     with _quiet_lock:

@@ -1,7 +1,7 @@
 """Identification of the language that a text is in: the one identifier of studies, scores, audits and captions.
 
-    LanguageIdentifier(["en", "de", "ru"]).identify("Ein Hund im Park")     # 'de'; None where nothing tells
-    judge_language("A dog runs in the park", "de").verdict                  # 'other': not the language asked for
+    LanguageIdentifier(["en", "de", "ru"]).identify("Ein Hund im Park") # 'de'; None without enough evidence
+    judge_language("A dog runs in the park", "de").verdict # 'other': not the language asked for
 
 First the script: Hangul is Korean whatever the words are. Among the languages that are written in the text's script,
 py3langid (Lui and Baldwin's langid.py; its 4.5 MB model is inside its package) says how likely each is; a study adds
@@ -24,7 +24,7 @@ from typing import Any, Literal
 from langcodes import Language as Tag
 
 from polyglance.character_ngrams import CharacterNgrams, find_words
-from polyglance.languages import LANGUAGES, XM3600_LANGUAGES
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, XM3600_LANGUAGES
 from polyglance.scripts import count_scripts, find_script, is_in_another_script
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "LanguageIdentifier",
     "Verdict",
     "are_close",
+    "are_surely_english",
     "find_foreign_part",
     "find_other_language",
     "is_in_another_language",
@@ -47,7 +48,7 @@ Verdict = Literal["asked", "close", "other", "unclear"]
 language, or another script. `unclear`: nothing tells, as in a number, a name or a word that many languages have."""
 
 _CLOSE = ({"no", "nn", "da"}, {"hr", "sr", "bs"}, {"id", "ms"}, {"cs", "sk"}, {"xh", "zu"})
-"""Languages that are nearly the same in writing: which of them a text is in, is no fact about the text."""
+"""Languages that are nearly the same in writing: a text alone does not show which of them it is in."""
 _NEIGHBOURS = (
     *("af", "az", "be", "bg", "ca", "et", "eu", "gl", "is", "kk", "lb", "lt", "lv", "mr", "ne", "ps", "sl"),
     *("sq", "ur"),
@@ -92,7 +93,7 @@ class LanguageIdentifier:
     """Tells a few languages apart.
 
     Args:
-        languages: codes of the languages at hand. A text is taken for one of them, or for none.
+        languages: codes of the candidate languages. A text is taken for one of them, or for none.
         corpus: pairs of language code and text, which show how these languages look in the data at hand. Counts where
             it has texts in every language that is written in a text's script.
     """
@@ -109,8 +110,9 @@ class LanguageIdentifier:
     def identify(self, text: str) -> str | None:
         """Return the code of the likeliest language.
 
-        None for a text without letters, in a script of no language at hand, or that tells nothing: two languages are as
-        likely, or its words are unlike any in the corpus of the likeliest one, as letters in a random order are.
+        None for a text without letters, in a script of no candidate language, or with too little evidence: two
+        languages are equally likely, or its words are unlike any in the corpus of the likeliest one, as letters in a
+        random order are.
         """
         text = _without_addresses(text)
         ranks = self.rank(text)
@@ -142,7 +144,7 @@ class LanguageIdentifier:
         return {code: nats - best for code, nats in ranks.items()}
 
     def _find_possible(self, text: str, script: str) -> tuple[str, ...]:
-        """Return the languages at hand that are written in the script of a text."""
+        """Return the candidate languages that are written in the script of a text."""
         if script in ("Hani", "Hant"):  # the text decides whether it can be Japanese
             return tuple(code for code in self.languages if _is_written_in(code, script, text))
         if script not in self._possible:
@@ -232,6 +234,8 @@ _MIN_LETTERS_OF_WORDS = 20
 _MIN_SHARE = 0.6
 _MIN_LETTERS_OF_TEXT = 40
 """Letters of a single text that is refused for its language; half of them where it has letters with accents."""
+_ENGLISH_WORDS = frozenset(["the", "and", "with", "that", "this", "from", "which", "their"])
+"""Frequent words of English that are words of no other language here."""
 
 
 def find_other_language(texts: Sequence[str], code: str) -> str | None:
@@ -244,13 +248,26 @@ def find_other_language(texts: Sequence[str], code: str) -> str | None:
     num_letters, num_letters_of_words = sum(map(len, words)), sum(map(len, set(words)))
     if len(texts) < _MIN_TEXTS or num_letters < _MIN_LETTERS or num_letters_of_words < _MIN_LETTERS_OF_WORDS:
         return None
-    if not knows_language(code):
+    if code == SOURCE_LANGUAGE and _have_english_words(texts):
         return None
     whole = judge_language(" ".join(texts), code)
-    if whole.verdict != "other" or not whole.language:
+    if whole.verdict != "other" or not whole.language or not knows_language(code):
         return None
     share = sum(judge_language(text, code).language == whole.language for text in texts) / len(texts)
     return whole.language if share >= _MIN_SHARE else None
+
+
+def are_surely_english(texts: Sequence[str]) -> bool:
+    """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
+    text."""
+    words = " ".join(texts[:100]).lower().split()
+    return len(words) >= 50 and sum(word in _ENGLISH_WORDS for word in words) >= 0.03 * len(words)
+
+
+def _have_english_words(texts: Sequence[str]) -> bool:
+    """Whether most texts have a word that English alone has: then they are not in another language. No says nothing;
+    then the library has to tell, whose model takes 0.6 s to load."""
+    return sum(not _ENGLISH_WORDS.isdisjoint(text.lower().split()) for text in texts) > (1 - _MIN_SHARE) * len(texts)
 
 
 def is_in_another_language(text: str, code: str) -> bool:
@@ -261,8 +278,6 @@ def is_in_another_language(text: str, code: str) -> bool:
     num_letters = sum(map(str.isalpha, text))
     if num_letters < (_MIN_LETTERS_OF_TEXT if text.isascii() else _MIN_LETTERS_OF_TEXT // 2):
         return False
-    if not knows_language(code):
-        return False
     words = text.split()
     found: str | None = None
     for some in (words[::2], words[1::2], words):  # a half takes half of the time, and shows most texts to be fine
@@ -270,7 +285,7 @@ def is_in_another_language(text: str, code: str) -> bool:
         if judged.verdict != "other" or found not in (None, judged.language):
             return False
         found = judged.language
-    return True
+    return knows_language(code)
 
 
 def _without_addresses(text: str) -> str:

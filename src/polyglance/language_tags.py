@@ -1,7 +1,7 @@
 """Language tags as data has them (`de-DE`, `zh_Hant`, `iw`, `deu`, `nob_Latn`), and the languages that they stand for.
 
 Tags are read by the rules of BCP 47 and Unicode CLDR (langcodes): replaced codes, three-letter codes, and the usual
-script of a region. A tag never stands for a language in another script: `zh-TW` is no simplified Chinese.
+script of a region. A tag never stands for a language in another script: `zh-TW` is not simplified Chinese.
 
     find_code("pt-BR"), find_code("Ukrainian"), find_code("ua")     # 'pt', 'uk', 'uk': as people write it
 """
@@ -33,7 +33,7 @@ _NAME = re.compile(r"[A-Za-z]{2,8}([-_][A-Za-z0-9]{1,8})*")
 
 @dataclass(frozen=True, slots=True)
 class LanguageTag:
-    """A tag, taken apart."""
+    """A parsed tag."""
 
     tag: str
     """As it was written."""
@@ -56,10 +56,10 @@ class LanguageTag:
 
 def find_code(text: str) -> str:
     """Return the key in `LANGUAGES` of a language as people write it: its code, its English name, a tag of BCP 47
-    (`pt-BR`), a code of ISO 639-3 or NLLB, or the code of its country where that is no language's (`ua`, `cn`).
+    (`pt-BR`), a code of ISO 639-3 or NLLB, or the code of its country if that is not a language code (`ua`, `cn`).
 
     Raises:
-        ValueError: it is none of them; the message names the nearest language.
+        ValueError: no language is known by this name; the message has the nearest one.
     """
     if text in LANGUAGES:
         return text
@@ -83,7 +83,7 @@ def find_codes(texts: Iterable[str]) -> tuple[str, ...]:
 
 
 def parse_language_tag(text: str) -> LanguageTag | None:
-    """Take a tag apart; None if it is no tag. Names of languages in English (`German`) are tags too."""
+    """Parse a tag; None if it is not a tag. English names of languages (`German`) are tags too."""
     name = text.strip().lower()
     codes = (code for code, entry in LANGUAGES.items() if entry.name.lower() == name)
     parts = _parse(_OTHER_NAMES.get(name) or next(codes, text.strip()))
@@ -104,7 +104,7 @@ def parse_language_tag(text: str) -> LanguageTag | None:
 
 @cache
 def _parse(tag: str) -> tuple[Tag, str] | None:
-    """Return a valid tag and the usual script of its language and region; None if it is no tag."""
+    """Return a valid tag and the usual script of its language and region; None if it is not a valid tag."""
     if not _NAME.fullmatch(tag):
         return None
     try:
@@ -129,7 +129,7 @@ def choose_tag(wanted: str, tags: Iterable[str]) -> str | None:
 
 @cache
 def _rank(wanted: str, tag: str) -> int | None:
-    """How well a tag stands for the one that is wanted, 0 best; None: not at all."""
+    """Return how well a tag stands for the wanted one: 0 is best; None: it does not."""
     if _plain(wanted) == _plain(tag):
         return 0
     want, have = parse_language_tag(wanted), parse_language_tag(tag)

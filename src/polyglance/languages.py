@@ -54,12 +54,12 @@ class Language:
     name: str
     """English name, as prompts spell it (official code, process/processing_florence2.py)."""
     nllb: str
-    """Code in NLLB-200 and FLORES: ISO 639-3 language and ISO 15924 script. The script is that of the language
-    where NLLB does not have it, as in `_Latn`."""
+    """Code in NLLB-200 and FLORES: ISO 639-3 language and ISO 15924 script. Where NLLB does not have the language, only
+    the script is given, as in `_Latn`."""
     prefix: str = ""
     """First words of a caption. A decoder that is started with them stays in the language (paper Fig. 5, v2 Fig. 4).
-    Nothing in them agrees with what follows, so that any gender and number can; where nouns show their case (but in
-    German, which keeps the published words), they ask for none. Empty where none is known."""
+    The words fit any continuation: they require neither a gender nor a number nor (except in German, which keeps the
+    published words) a case of what follows. Empty where no such words are known."""
     published: str = ""
     """The words of the official code (section 4.3), for the paper's own protocol; empty where it has none."""
     words: Literal["spaces", "characters"] = "spaces"
@@ -67,7 +67,7 @@ class Language:
     full_stop: str = "."
     """Mark at the end of a sentence; empty in Thai, which writes none."""
     iso639_1: str = ""
-    """Two-letter code that libraries have, where it is not `code`: `tl` for `fil`, `qu` for `quz`."""
+    """Two-letter code in other libraries, where it differs from `code`: `tl` for `fil`, `qu` for `quz`."""
 
     @property
     def script(self) -> str:
@@ -86,7 +86,7 @@ class Language:
 
     @property
     def space(self) -> str:
-        """Text between two sentences: none where the full stop is as wide as a character and its space."""
+        """Separator of two sentences: empty where the full stop is a full-width character, which includes the space."""
         return "" if self.full_stop == "。" else " "
 
 
@@ -95,7 +95,7 @@ class OwnLanguage:
     """A language that is not in `LANGUAGES`, as its user describes it in a TOML file: `[languages.yo]`.
 
     Raises:
-        ValueError: an empty name, or a script that is no code of ISO 15924.
+        ValueError: the name is empty, or the script is not an ISO 15924 code.
     """
 
     name: str
@@ -103,8 +103,8 @@ class OwnLanguage:
     script: str = "Latn"
     """ISO 15924 code of the writing system."""
     prefix: str = ""
-    """First words of captions, in which nothing agrees with what follows. If not given, nothing is measured or written
-    after a prefix in this language."""
+    """First words of captions; they have to fit any continuation, whatever its gender, number or case. If not given,
+    nothing is measured or written after a prefix in this language."""
     words: Literal["spaces", "characters"] = "spaces"
     """How texts are split into words for scores: at spaces, or into single characters."""
     full_stop: str = "."
@@ -116,7 +116,7 @@ class OwnLanguage:
         if not self.name.strip():
             raise ValueError("name is empty; expected the language's English name, such as Yoruba")
         if not re.fullmatch("[A-Z][a-z]{3}", self.script):
-            raise ValueError(f"script is {self.script!r}; expected a code of ISO 15924, such as Latn or Cyrl")
+            raise ValueError(f"script is {self.script!r}; expected an ISO 15924 code, such as Latn or Cyrl")
         if self.nllb and not self.nllb.endswith(f"_{self.script}"):
             raise ValueError(f"nllb is {self.nllb!r}, but script is {self.script!r}: expected xxx_{self.script}")
 
@@ -168,26 +168,26 @@ LANGUAGES: Mapping[str, Language] = MappingProxyType(_TABLE)
 Cusco Quechua; the code is that of Ayacucho Quechua, the nearest one."""
 
 
-HOW_TO_DESCRIBE = "A table [languages.xx] of a TOML file describes any other one (docs/languages.md)"
+HOW_TO_DESCRIBE = "A table [languages.xx] in a TOML file describes any other language (docs/languages.md)"
 _OTHER_VARIETIES = frozenset({"traditional", "nynorsk", "ancient", "classical", "middle", "old", "sign"})
-"""Words of the names of languages that are not the one which their last word names."""
+"""Words that name another language than the last word of the name does: `Ancient Greek` is not Greek."""
 
 
 def declare_languages(languages: Mapping[str, OwnLanguage]) -> None:
-    """Add languages to `LANGUAGES`, in this process and in those that it starts from now on. One that was declared
-    before is replaced.
+    """Add languages to `LANGUAGES`, in this process and in the processes that it starts from now on. A language that
+    was declared before is replaced.
 
     Args:
         languages: code -> language.
 
     Raises:
-        ValueError: a language that is in `LANGUAGES` already, or a code that is none.
+        ValueError: a language that is built in, a malformed code, or the name of another language.
     """
     for code, own in languages.items():
         if code in _BUILT_IN:
-            raise ValueError(f"{code!r} is known as {LANGUAGES[code].name}; its prefix is set in [evaluation.prefixes]")
+            raise ValueError(f"{code!r} is built in ({LANGUAGES[code].name}); set its prefix in [evaluation.prefixes]")
         if not re.fullmatch("[a-z]{2,8}", code):
-            raise ValueError(f"{code!r} is no code of a language; expected one of ISO 639 in small letters, such as yo")
+            raise ValueError(f"{code!r} is not a language code; expected an ISO 639 code in lower case, such as yo")
         for other in LANGUAGES.values():
             if other.code != code and other.name.lower() == own.name.strip().lower():
                 raise ValueError(f"{code!r}: the name {own.name!r} belongs to {other.code!r}")
@@ -199,17 +199,17 @@ def declare_languages(languages: Mapping[str, OwnLanguage]) -> None:
 
 
 def declare_new_languages(languages: Mapping[str, OwnLanguage] | None) -> None:
-    """Declare those of these languages that are not known: data sets and models bring theirs, and a user's own
-    description of a language counts more.
+    """Declare the languages that are not known yet. Data sets and models bring descriptions of their languages; a
+    user's own description takes precedence.
 
     Raises:
-        ValueError: a code or a name that is none.
+        ValueError: as `declare_languages`.
     """
     declare_languages({code: own for code, own in (languages or {}).items() if code not in LANGUAGES})
 
 
 def find_declared_languages(codes: Iterable[str] | None = None) -> dict[str, OwnLanguage] | None:
-    """Return the languages that were declared, of these or of all; None where there are none."""
+    """Return the declared languages, all of them or only those with these codes; None if there are none."""
     declared = _read_declared()
     chosen = declared if codes is None else set(codes) & set(declared)
     return {code: OwnLanguage(**declared[code]) for code in sorted(chosen)} or None
@@ -226,7 +226,7 @@ def _make_language(code: str, own: OwnLanguage) -> Language:
 
 
 def did_you_mean(wrong: str, right: Iterable[str]) -> str:
-    """Return the second half of an error message: the nearest right name, or all names where none is near."""
+    """Return the hint of an error message: the nearest right name, or all names if none is near."""
     names = sorted(set(right))
     near = get_close_matches(wrong, names, n=1, cutoff=0.6)
     near = near or [name for name in names if name.lower() == wrong.lower()]
@@ -247,7 +247,7 @@ def language(code: str) -> Language:
 
 
 def _find_near(text: str) -> str | None:
-    """Return the code of the language that a text may mean; None where it is none of those that are known."""
+    """Return the code of the known language that a text may mean; None if no language is near."""
     names = {**MISTAKEN_CODES, **{entry.name.lower(): entry.code for entry in LANGUAGES.values()}}
     names["chinese"] = "zh"
     main = re.split("[-_]", text.lower())[0]  # zh-CN, pt_BR

@@ -1,4 +1,5 @@
-"""Languages of a user's own, read from a TOML file: the tables `[languages.xx]` of a study, a run, a recipe, or alone.
+"""A user's own languages, read from a TOML file: the tables `[languages.xx]` of a study, a run, a recipe, or a file of
+their own.
 
 declare_languages_from(Path("yoruba.toml"))
 """
@@ -23,7 +24,7 @@ def declare_languages_from(path: Path) -> tuple[str, ...]:
     """Declare the languages of a file (`polyglance.languages.declare_languages`), and return their codes.
 
     Raises:
-        ValueError: no such file, not TOML, no language in it, or one that is known already.
+        ValueError: no such file, not TOML, no language in it, or one that is built in.
     """
     values = parse_toml(read_text(path), str(path))
     if not values.get("languages"):

@@ -1,4 +1,4 @@
-"""Packages that are not installed with polyglance itself, and the extras that install them."""
+"""Optional packages, and the extras that install them."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -36,7 +36,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
         "matplotlib": "plots",
     }
 )
-"""Top-level module -> extra of pyproject.toml. `train` installs what the others here install as well."""
+"""Top-level module -> extra of pyproject.toml. `train` also installs what the other extras named here install."""
 
 
 def describe_missing(error: ModuleNotFoundError, verb: str, *, light: bool = False) -> str | None:
@@ -44,7 +44,7 @@ def describe_missing(error: ModuleNotFoundError, verb: str, *, light: bool = Fal
 
     Args:
         verb: words of the verb that needed it (`study run`), or the name of a module or function (`polyglance.laws`).
-        light: it needs no other package that an extra installs.
+        light: no other extra is needed, so that the message names the smallest one.
     """
     module = (error.name or "").partition(".")[0]
     if module not in EXTRAS:

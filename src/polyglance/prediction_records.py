@@ -1,4 +1,4 @@
-"""Predictions of runs that were made before the runs: predictions.json is read and written here only."""
+"""Predictions of runs, made before the runs; predictions.json is read and written only here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class RunPrediction:
 
 @dataclass(frozen=True, kw_only=True)
 class ChosenForm:
-    """Form of the law that one loss of a family is predicted with, and how it was chosen (`laws.rehearsal`)."""
+    """Form of the law that predicts one loss of a family, and how the form was chosen (`laws.rehearsal`)."""
 
     family: str
     target: str
@@ -60,7 +60,7 @@ class RunPredictions:
     forms: tuple[ChosenForm, ...] = ()
     """Form of each family and loss; empty in older records."""
     already_measured: tuple[str, ...] = ()
-    """Runs that were finished when they were predicted, so that this is no prediction in the strict sense."""
+    """Runs that were already finished when they were predicted, so that these are not true predictions."""
     problems: tuple[str, ...] = ()
     """Laws that could not be fitted, one line each."""
 

@@ -31,7 +31,7 @@ __all__ = [
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
 _Identity = tuple[int, str]
-"""Number of a process, and time of its start: numbers are used again (`man 5 proc_pid_stat`)."""
+"""Number of a process, and time of its start, because numbers are reused (`man 5 proc_pid_stat`)."""
 
 
 def num_cores() -> int:
@@ -40,13 +40,13 @@ def num_cores() -> int:
 
 
 def open_worker_context() -> SpawnContext:
-    """Return the context that worker processes are started with: new interpreters, which import the main script."""
+    """Return the multiprocessing context of worker processes: new interpreters, which import the main script."""
     refuse_in_imported_script()
     return multiprocessing.get_context("spawn")
 
 
 def refuse_in_imported_script() -> None:
-    """Refuse a call that a script makes whenever it is imported, which worker processes do when they start.
+    """Refuse a call at the top level of a script: worker processes import the script, and would repeat it.
 
     Raises:
         RuntimeError: this is a worker that imports the script which started it.
@@ -60,7 +60,7 @@ def refuse_in_imported_script() -> None:
 
 
 def end_with_parent() -> None:
-    """Make this worker process end as soon as the process that started it ends, in whatever way."""
+    """Make this worker process end as soon as its parent ends, for whatever reason."""
     threading.Thread(target=_exit_after_parent, daemon=True).start()
 
 
@@ -71,9 +71,9 @@ class FinishedProgram:
     code: int
     """Exit code; -N if signal N has killed it."""
     stderr: str
-    """Text of its standard error, without that of earlier programs in the same file."""
+    """Its standard error, without the text of earlier programs in the same file."""
     was_asked: bool
-    """It was asked to stop."""
+    """Whether it was asked to stop."""
 
 
 def run_program(
@@ -92,9 +92,9 @@ def run_program(
     of that time, kills what is left.
 
     Args:
-        log: file for its standard error, which is there while the program runs.
-        environment: variables that it has besides those of this process.
-        should_stop: asked each second; the program is then sent SIGTERM once, and waited for.
+        log: file for its standard error, which can be read while the program runs.
+        environment: environment variables in addition to those of this process.
+        should_stop: called each second; if it returns True, the program is sent SIGTERM once, and waited for.
         keep_open: file descriptors that the program inherits.
         grace_s: seconds between SIGTERM and SIGKILL after an exception.
     """
@@ -107,7 +107,7 @@ def run_program(
             stderr=file,
             env={**os.environ, **(environment or {})},
             pass_fds=keep_open,
-            start_new_session=True,  # a terminal's Ctrl-C comes to this process alone, which then ends the program
+            start_new_session=True,  # a terminal's Ctrl-C reaches only this process, which then ends the program
             preexec_fn=_ask_for_sigterm if sys.platform == "linux" else None,
         ) as process,
     ):
@@ -134,12 +134,12 @@ def _wait_for(process: subprocess.Popen[bytes], should_stop: Callable[[], bool])
                 process.terminate()
                 was_asked = True
             continue
-        # The signal that `should_stop` tells of may have come to the program too, and ended it.
+        # The signal behind `should_stop` may have reached the program too, and ended it.
         return was_asked or should_stop()
 
 
 def _end_program(process: subprocess.Popen[bytes], grace_s: float) -> None:
-    """End a program and all processes that it has started. Those of torchrun are in process groups of their own."""
+    """End a program and all processes that it has started. torchrun's processes are in process groups of their own."""
     started = _list_descendants(process.pid)
     try:
         if process.poll() is None:

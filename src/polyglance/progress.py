@@ -1,4 +1,4 @@
-"""Progress of long work: bars with rate and remaining time in a terminal, a line now and then elsewhere."""
+"""Progress of long work: bars with rate and remaining time in a terminal, otherwise a line every ten seconds."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ _LINE_EVERY_S = 10.0
 
 
 class Show(Protocol):
-    """Show how far some work is."""
+    """Function that shows the progress of some work."""
 
     def __call__(self, name: str, done: int, total: int, text: str = "") -> None:
         """Show that `done` of `total` units of the work called `name` are done; `text` is shown beside it."""
@@ -25,7 +25,7 @@ class Show(Protocol):
 def track_progress(*, show: bool = True) -> Iterator[Show]:
     """Give a function that shows the progress of one or several pieces of work.
 
-    The rate counts only what is done after the first call with a name: the rest was there before.
+    The rate counts only work done after the first call with a name; earlier work was done before.
 
     Args:
         show: False shows nothing.

@@ -1,4 +1,4 @@
-"""Connection to a Ray cluster, for everything that runs on one."""
+"""Connection to a Ray cluster."""
 
 import os
 import socket
@@ -15,8 +15,8 @@ _CLIENT = "ray://"
 
 
 def connect_ray(address: str) -> Any:
-    """Connect this process to a Ray cluster, and return the module `ray`. A connection that the process has is used;
-    it has to be to the same address, or the address `auto`.
+    """Connect this process to a Ray cluster, and return the module `ray`. If the process is already connected, that
+    connection is used; `address` has to be the same or `auto`.
 
     Args:
         address: `auto` (the cluster of this machine, or that of RAY_ADDRESS), `HOST:PORT` of the head, or
@@ -34,7 +34,9 @@ def connect_ray(address: str) -> Any:
         head = getattr(ray.get_runtime_context(), "gcs_address", "")  # a client does not know it
         if address not in ("auto", _opened, head):
             where = head or _opened or "a Ray cluster"
-            raise ValueError(f"this process is connected to {where} already, not to {address}; `auto` uses that")
+            raise ValueError(
+                f"this process is already connected to {where}, not to {address}; `auto` uses that connection"
+            )
         return ray
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else ""
     try:
@@ -54,7 +56,7 @@ def is_connected() -> bool:
 
 def _check_address(address: str) -> str:
     """Check that a cluster answers at the address, and return it as Ray expects it. Ray itself would try for minutes,
-    and takes the ports of the head and of its client server for each other."""
+    and confuses the ports of the head and of its client server."""
     if address == "auto":
         return address
     check_head(address)
@@ -71,7 +73,7 @@ def _check_address(address: str) -> str:
             if error.code() == grpc.StatusCode.UNIMPLEMENTED:
                 return f"{_CLIENT}{host}:{port}"
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                raise ValueError("what answers there is not Ray") from None
+                raise ValueError("the server at this address is not Ray") from None
             return address
     return f"{host}:{port}"
 
@@ -80,7 +82,7 @@ def check_head(address: str) -> None:
     """Check that something listens at the address of a head or of a client server.
 
     Raises:
-        ValueError: nothing does, or it is no address.
+        ValueError: nothing listens there, or it is not an address.
     """
     try:
         socket.create_connection(_split(address), timeout=_CONNECT_S).close()

@@ -1,4 +1,4 @@
-"""Records that travel between the stages: annotations, images, drops."""
+"""Records that the stages exchange: annotations, images, drops."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -48,7 +48,7 @@ class ImageRecord:
 def annotations_from_texts(
     texts: Mapping[str, str], *, style: Style = "short", origin: str = "human"
 ) -> tuple[Annotation, ...]:
-    """Make every annotation that parallel texts of one image allow.
+    """Make all annotations from parallel texts of one image.
 
     These are a caption in each language and, where there is an English text, a translation of it into each language
     (English too: the reconstruction cell). The coverage decides which of them are trained, when batches are drawn, so
@@ -71,10 +71,10 @@ def annotations_from_texts(
 
 @dataclass
 class Drops:
-    """Everything that was left out, by reason, with the first places. Nothing is left out without being added here."""
+    """Count of everything that was left out, by reason, with the first places. Nothing is left out uncounted."""
 
     max_examples: int = 20
-    """Places of each reason that are kept."""
+    """Largest number of places that are kept for a reason."""
     counts: Counter[str] = field(default_factory=Counter)
     examples: dict[str, list[str]] = field(default_factory=dict)
 
@@ -82,7 +82,7 @@ class Drops:
         """Count a drop.
 
         Args:
-            where: file and line, or another place that a person can look at.
+            where: file and line, or another place where a person can find it.
         """
         self.counts[reason] += count
         places = self.examples.setdefault(reason, [])

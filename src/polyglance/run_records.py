@@ -52,7 +52,7 @@ prompt can help. `prefix_shuffled`: both."""
 _FORMAT = 1
 T = TypeVar("T")
 _MAX_NUMBER = 1e30
-"""Bound on the numbers of runs.csv; no count, loss or compute comes near it."""
+"""Largest absolute value in runs.csv; no count, loss or compute comes near it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,8 @@ class CellLoss:
     nats: float
     """Sum of the tokens' cross-entropies."""
     mean_nats: float
-    """Mean over the samples of each sample's mean per token: the loss of the paper (section 5.1), and the headline."""
+    """Mean over the samples of each sample's mean per token: the loss of the paper (section 5.1), and of the report's
+    headline."""
     first_nats: float
     """Mean cross-entropy of the first token that counts. Without a prefix this token decides the language."""
 
@@ -87,7 +88,8 @@ class CaptionScores:
     right_language: float
     """Share identified as the language that was asked for (`polyglance.language_identity`)."""
     right_language_of_references: float | None = None
-    """The same share of the data set's own texts: what the identifier reaches at best. None in older records."""
+    """The same share of the data set's own texts: the highest share that the identifier can reach. None in older
+    ones."""
     close_language: float = 0.0
     """Share identified as a language that is nearly the same in writing, such as Danish for Norwegian."""
     exact_match: float
@@ -102,7 +104,7 @@ class CaptionScores:
 
     @property
     def attribute_accuracy(self) -> float | None:
-        """Mean share over the attributes, each alike; None where there are none."""
+        """Unweighted mean of the shares of the attributes; None if there are none."""
         return fmean(self.attributes.values()) if self.attributes else None
 
 
@@ -125,8 +127,7 @@ class CellRecord:
         return self.losses[variant].mean_nats if variant in self.losses else None
 
     def score(self, name: str, variant: Variant = "plain") -> float | None:
-        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None where they were not
-        scored."""
+        """Return a field of `CaptionScores`, or `attribute_accuracy`, of the generated texts; None if not scored."""
         return getattr(self.generation[variant], name) if variant in self.generation else None
 
 
@@ -134,10 +135,10 @@ CellValue = Callable[[CellRecord], float | None]
 
 
 def average_split(cells: Iterable[CellRecord], split: Split, value: CellValue = CellRecord.loss) -> float | None:
-    """Average a value over the cells of a split, each cell alike. The default value is the loss in nats per token.
+    """Return the unweighted mean of a value over the cells of a split. The default value is the loss in nats per token.
 
     Returns:
-        None where no cell belongs to the split, or a cell of it has no such value.
+        None if no cell belongs to the split, or one of its cells has no such value.
     """
     values = [value(cell) for cell in cells if cell.split == split]
     return fmean(v for v in values if v is not None) if values and None not in values else None
@@ -327,7 +328,7 @@ class RunRow:
     exact_match_prefix: float | None = None
     """The same after the prefix."""
     attribute_accuracy: float | None = None
-    """Share of attributes that unseen captions name right, mean over the attributes; built-in world only."""
+    """Share of attributes that unseen captions name correctly, mean over the attributes; built-in world only."""
     attribute_accuracy_prefix: float | None = None
     """The same after the prefix."""
     cider: float | None = None
@@ -337,7 +338,7 @@ class RunRow:
     bleu: float | None = None
     """BLEU of translations, 0 to 100."""
     disambiguation: float | None = None
-    """Share of ambiguous sentences that the image settles rightly; 0.5 by chance."""
+    """Share of ambiguous sentences whose right translation, by the image, costs less; 0.5 by chance."""
 
     def __getitem__(self, column: str) -> float:
         """Return the number in one of `NUMBER_COLUMNS`; NaN where it was not measured."""
@@ -346,7 +347,7 @@ class RunRow:
 
 
 def measured_columns(record: LossRecord) -> dict[str, float | None]:
-    """Return the numbers of `RunRow` that are read off losses.json, by column."""
+    """Return column -> number of a `RunRow`, for the columns that come from losses.json."""
     cells = record.cells.values()
     scores = {
         f"{name}{ending}": average_split(cells, "UC", _caption_score(name, variant))
@@ -394,12 +395,12 @@ def write_runs(path: Path, rows: Iterable[RunRow]) -> None:
 
 
 def read_runs(path: Path) -> tuple[RunRow, ...]:
-    """Read runs.csv, or a table of the same kind that a person has written: the columns id and family are enough, and
-    columns of other names are not read.
+    """Read runs.csv, or a hand-written table of the same kind. Only the columns id and family are required; columns
+    with other names are ignored.
 
     Raises:
-        ValueError: no such file, no row, a column missing, an id twice or one that cannot name a folder, or a cell
-            that is not a number: one line with file and line.
+        ValueError: no such file, no row, a missing column, an id that is repeated or cannot be the name of a folder, or
+            a cell that is not a number: one line with file and line.
     """
     columns: Sequence[str] = table_columns(path) or ()
     if missing := {"id", "family"} - set(columns):
@@ -411,7 +412,7 @@ def read_runs(path: Path) -> tuple[RunRow, ...]:
             raise ValueError(f"{where}: {table_row.problem}: {table_row.detail}")
         row = _run_row(table_row.values, where)
         if row.id in rows:
-            raise ValueError(f"{where}: the run {row.id!r} is there twice")
+            raise ValueError(f"{where}: the run {row.id!r} occurs twice")
         rows[row.id] = row
     if not rows:
         raise ValueError(f"{path}: no run is finished yet")
@@ -425,7 +426,7 @@ def _run_row(values: Mapping[str, str], where: str) -> RunRow:
             raise ValueError(f"{where}: {column}: {text!r} has characters that cannot be printed")
     run = cells["id"]
     if not run or run in (".", "..") or Path(run).name != run:
-        raise ValueError(f"{where}: id: {run!r} cannot name a folder below runs/")
+        raise ValueError(f"{where}: id: {run!r} cannot be the name of a folder in runs/")
     for column in ("seed", *NUMBER_COLUMNS):
         cells[column] = _number(values.get(column, ""), f"{where}: {column}")
     if cells["seed"] is not None:

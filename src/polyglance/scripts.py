@@ -1,4 +1,4 @@
-"""Writing systems of texts: the script that a text is in, and whether it can be in a language, by its letters alone."""
+"""Writing systems of texts: the script of a text, and whether its letters fit a language."""
 
 import re
 from collections import Counter
@@ -43,17 +43,17 @@ _RANGES: Mapping[str, str] = MappingProxyType(
         "\uaa80-\uaaff\uab30-\uabff",
     }
 )
-"""Script (ISO 15924) -> its letters, for the scripts of `LANGUAGES`; `other`: those of the scripts that have none."""
+"""Script (ISO 15924) -> its letters, for the scripts of `LANGUAGES`; `other`: the letters of all other scripts."""
 _SCRIPTS_OF: Mapping[str, tuple[str, ...]] = MappingProxyType({"Hans": ("Hani",), "Jpan": ("Kana", "Hani")})
 _ASCII_OTHERS = bytes(byte for byte in range(0x80) if not chr(byte).isalpha())
 _BEYOND_ASCII = re.compile(r"[^\x00-\x7f]+")
 _MAX_LATIN_LETTERS = 12
-"""A text that is a name or a brand may be in Latin letters in every language."""
+"""Longest text in Latin letters that is accepted in every language: it may be a name or a brand."""
 _MIN_LETTERS = 4
-"""Fewer letters show nothing."""
+"""Smallest number of letters from which a text is judged."""
 _WEIGHTS: Mapping[str, int] = MappingProxyType({"Latn": 1, "Hang": 3})
 _MIN_KANA_SHARE = 0.1
-"""Least share of kana that makes a text Japanese: Chinese texts have a の in a brand's name."""
+"""Smallest share of kana of a Japanese text: Chinese texts may have a の in a brand's name."""
 _MIN_SHARE = 0.3
 """Least share of letters in the language's own script."""
 
@@ -97,7 +97,7 @@ def find_script(text: str) -> str:
 
 
 def is_in_another_script(text: str, code: str) -> bool:
-    """Whether the letters of a text show that it is not in the language.
+    """Tell whether the letters of a text show that it is not in the language.
 
     Chinese is expected in simplified characters, Japanese with some kana.
     """
@@ -117,7 +117,7 @@ def is_in_another_script(text: str, code: str) -> bool:
 
 
 def may_be_in_another_script(text: str, code: str) -> bool:
-    """Whether a text, or one of several that are joined, has to be looked at by `is_in_another_script`."""
+    """Tell quickly whether a text, or one of several joined texts, has to be checked with `is_in_another_script`."""
     script = language(code).script
     if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
         return False  # the letters of a declared language's script may not be known
@@ -127,7 +127,7 @@ def may_be_in_another_script(text: str, code: str) -> bool:
 
 
 def _is_in_gb2312(text: str) -> bool:
-    """Whether GB 2312 has all Chinese characters of a text; then not one of them is traditional."""
+    """Tell whether GB 2312 has all Chinese characters of a text; then none of them is traditional."""
     return _can_encode(text, "gb2312") or _can_encode("".join(_letters("Hani").findall(text)), "gb2312")
 
 
@@ -161,8 +161,8 @@ def _own(script: str) -> tuple[str, ...]:
 
 
 def _is_traditional(text: str) -> bool:
-    """Whether Chinese characters are the traditional ones. GB 2312 has no character that was simplified, and Big5 has
-    no simplified one: what only one of them has tells the two apart."""
+    """Tell whether Chinese characters are traditional. GB 2312 lacks the traditional forms of simplified characters,
+    and Big5 lacks the simplified forms, so characters that only one of the two has decide."""
     if _is_in_gb2312(text):
         return False
     characters = _letters("Hani").findall(text)
@@ -186,7 +186,7 @@ def _is_japanese(text: str) -> bool:
 
 
 def _is_chinese(text: str) -> bool:
-    """Whether a text has Chinese characters alone, more than a Japanese title has, or some that Japanese has not."""
+    """Tell whether a text has only Chinese characters, and more than a Japanese title, or some that Japanese lacks."""
     if _letters("Kana").search(text) is not None:
         return False
     characters = _letters("Hani").findall(text)

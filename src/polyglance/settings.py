@@ -7,11 +7,11 @@ __all__ = ["UnusedSettingError", "refuse_unused"]
 
 
 class UnusedSettingError(ValueError):
-    """A setting that has no effect beside the others. Its message names settings in backquotes."""
+    """A setting that has no effect, given the others. Its message names settings in backquotes."""
 
 
 def refuse_unused(config: Any, **conditions: tuple[object, str]) -> None:
-    """Refuse settings that have no effect beside the others; one that has its default value passes.
+    """Refuse settings that have no effect, given the others. A setting at its default value is accepted.
 
         refuse_unused(self, share=(self.group, "without `group`"))
 
@@ -22,7 +22,7 @@ def refuse_unused(config: Any, **conditions: tuple[object, str]) -> None:
     Raises:
         UnusedSettingError: "`share` has no effect without `group`".
     """
-    assert conditions.keys() <= {field.name for field in dataclasses.fields(config)}, "a condition of each is a field"
+    assert conditions.keys() <= {field.name for field in dataclasses.fields(config)}, "each condition is for a field"
     for field in dataclasses.fields(config):
         has_effect, reason = conditions.get(field.name, (True, ""))
         make = field.default_factory

@@ -1,7 +1,7 @@
-"""Tables as text for papers, web pages and spreadsheets: names of any kind stand in them as they are.
+"""Tables as text for papers, web pages and spreadsheets, with every name escaped.
 
-Markdown and LaTeX characters are escaped. A cell of a CSV that a spreadsheet would take for a formula gets an
-apostrophe before it, which spreadsheets do not show.
+Markdown and LaTeX characters are escaped. A cell of a CSV that a spreadsheet would read as a formula gets a leading
+apostrophe, which spreadsheets do not show.
 """
 
 import csv
@@ -34,12 +34,12 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\u
 
 
 def escape_markdown(text: str) -> str:
-    """Return a text on one line that Markdown shows as it is, also in a cell of a table."""
+    """Return a text on one line that Markdown shows literally, also in a cell of a table."""
     return "".join(f"\\{character}" if character in _MARKDOWN else character for character in _on_one_line(text))
 
 
 def escape_latex(text: str) -> str:
-    """Return a text on one line that LaTeX prints as it is."""
+    """Return a text on one line that LaTeX prints literally."""
     return "".join(_LATEX.get(character, character) for character in _on_one_line(text))
 
 
@@ -59,12 +59,12 @@ def format_latex_comment(text: str) -> str:
 
 
 def is_formula(text: str) -> bool:
-    """Tell whether a spreadsheet would take a cell with this text for a formula."""
+    """Tell whether a spreadsheet would read a cell with this text as a formula."""
     return text.lstrip(" ").startswith(_FORMULA_STARTS)
 
 
 def format_csv_rows(rows: Sequence[Sequence[object]]) -> str:
-    """Return rows as CSV. Numbers stand as they are; texts that would be formulas get an apostrophe."""
+    """Return rows as CSV. Numbers are unchanged; texts that would be formulas get a leading apostrophe."""
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows([[_defuse(cell) for cell in row] for row in rows])
     return file.getvalue()

@@ -3,10 +3,10 @@
     for row in read_table(Path("captions.csv")):
         row.values        # {"image": "a.png", "en": "a dog"}
 
-A row that cannot be read comes out as a row with a problem, never as an exception and never not at all, so that whoever
-counts rows counts all of them: the lines of a file are those of its rows, the header and blank lines, which is asserted
-at its end. What is wrong with the whole file is a `ValueError` before the first row. Tables of text may be compressed
-and in any encoding (`polyglance.encodings`).
+A row that cannot be read is returned as a row with a problem. It never raises and is never skipped, so that rows can be
+counted: every line of a file belongs to a row, the header or a blank line, which is asserted at the end. An error that
+concerns the whole file is a `ValueError` before the first row. Tables of text may be compressed and in any encoding
+(`polyglance.encodings`).
 """
 
 import os
@@ -38,21 +38,21 @@ __all__ = [
 _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_RECORDS = ".json"
 TABLE_SUFFIXES = (*_JSON_LINES, _JSON_RECORDS, *DELIMITERS, ".parquet")
-"""Extensions of the files that are read; tables of text also with one of `COMPRESSED_SUFFIXES` behind."""
+"""Extensions of the files that are read; for tables of text also followed by one of `COMPRESSED_SUFFIXES`."""
 _OTHER_DELIMITERS = (";", "\t", "|")
 """Delimiters of a CSV whose header has no comma."""
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _SEP = re.compile(r"sep=(.)\s*", re.IGNORECASE)
-"""First line of a CSV by which Excel is told the delimiter."""
+"""First line of a CSV that names the delimiter for Excel."""
 _FAILED_DOWNLOADS = {
     "<!doctype html": "a page of HTML (of an error, or of a sign-in)",
     "<html": "a page of HTML (of an error, or of a sign-in)",
     "version https://git-lfs": "a pointer of Git LFS (`git lfs pull` fetches the file)",
 }
-"""Beginning of a file that was not downloaded as it should -> what it is."""
+"""Beginning of a failed download -> description of the file."""
 _BATCH_ROWS = 1024
 _COMMENT_LINES = 100
-"""Lines in which the header has to begin; lines above it that begin with `#` are comments."""
+"""Number of lines in which the header has to begin; lines above it that begin with `#` are comments."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,11 +65,11 @@ class TableRow:
     """Column -> cell, unchecked. CSV and TSV: texts; an empty cell is an empty text. JSON lines: any JSON value.
     Parquet: Python values, None where the cell is null."""
     problem: str = ""
-    """Why the row could not be read, in words to count by; then it has no values."""
+    """Why the row could not be read, in a few words by which rows are counted; it then has no values."""
     detail: str = ""
     """The exact finding, for a person to read."""
     num_rows: int = 1
-    """Rows that are lost with an unreadable one (the rest of a damaged row group of Parquet)."""
+    """Number of lost rows: more than 1 for a damaged row group of Parquet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,14 +99,14 @@ class TableFormat:
 
 
 def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Quoting = "auto") -> TableFormat:
-    """Tell how a table is written. The quotes of a TSV are found from all its lines.
+    """Detect how a table is written. Whether a TSV has quotes is decided from all its lines.
 
     Args:
         encoding: codec of Python; `auto`: found from the first bytes.
         quoting: `auto`: found from the lines.
 
     Raises:
-        ValueError: no such file, an empty one, another extension, or quotes of two customs.
+        ValueError: no such file, an empty file, an unknown extension, or contradictory quotes.
     """
     path = _checked(path)
     suffix = _table_suffix(path)
@@ -125,7 +125,7 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
         raise ValueError(f"{path}: {start}, not a table")
     if is_json:
         if suffix in _JSON_LINES and lines and lines[0].strip() in ("[", "[{"):
-            raise ValueError(f"{path}: one list of records, not an object in each line; name it .json")
+            raise ValueError(f"{path}: a single list of records, not an object in each line; rename it to .json")
         return TableFormat(suffix=suffix, text=text)
     excel = _SEP.fullmatch(lines[0])
     first = next((line for line in lines if not line.startswith("#") and not _SEP.fullmatch(line)), lines[0])
@@ -150,16 +150,16 @@ def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoti
 
 
 def find_failed_download(first_line: str) -> str:
-    """Say what a file is that was not downloaded as it should, by its first line; empty for any other file."""
+    """Describe a failed download, recognised by its first line; empty for any other file."""
     beginning = first_line.lstrip().lower()
     return next((name for mark, name in _FAILED_DOWNLOADS.items() if beginning.startswith(mark)), "")
 
 
 def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str] | None:
-    """Names of the columns; None for JSON, where every row brings its own.
+    """Return the names of the columns; None for JSON, where every row has its own.
 
     Raises:
-        ValueError: as `detect_table_format`; a column that is there twice, or not a Parquet file.
+        ValueError: as `detect_table_format`; a repeated column, or not a Parquet file.
     """
     form = form or detect_table_format(path)
     path = Path(path)
@@ -167,14 +167,14 @@ def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str
         return None
     columns = _header(path, form) if form.delimiter else _parquet_columns(path)
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
+        raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     return columns
 
 
 def read_table(
     path: str | Path, *, columns: Sequence[str] | None = None, form: TableFormat | None = None
 ) -> Iterator[TableRow]:
-    """The rows of a table, in order. Blank lines are no rows.
+    """Yield the rows of a table, in order. Blank lines are skipped.
 
     Args:
         columns: of a Parquet file, the columns that are read; None: all.
@@ -197,8 +197,8 @@ def read_table(
 
 
 def read_cells(path: str | Path, form: TableFormat) -> Iterator[Record]:
-    """The records of a CSV or TSV as they are split into cells, of any number, the header among them; blank lines and
-    comments above the header are left out. A record that cannot be read has a problem and no cells.
+    """Yield the records of a CSV or TSV with their cells, including the header; blank lines and comments above the
+    header are left out. A record that cannot be read has a problem and no cells.
 
     Raises:
         ValueError: a compressed file that is damaged.
@@ -220,15 +220,14 @@ def _checked(path: str | Path) -> Path:
         known = ", ".join(TABLE_SUFFIXES)
         raise ValueError(f"{path}: unknown kind of table {path.suffix!r}; known: {known}")
     if not path.is_file() or not os.access(path, os.R_OK):
-        raise ValueError(f"{path}: no such file, or it may not be read")
+        raise ValueError(f"{path}: no such file, or no permission to read it")
     if path.stat().st_size == 0:
         raise ValueError(f"{path}: the file is empty")
     return path
 
 
 def _read_text(path: Path, text: TextFormat) -> Iterator[str]:
-    """Yield the lines without `\\n`. Bytes that are not UTF-8 come through as lone surrogates, so that only their own
-    row is lost.
+    """Yield the lines without `\\n`. Bytes that are not UTF-8 become lone surrogates, so that only their row is lost.
 
     Raises:
         ValueError: a compressed file that is damaged.
@@ -236,15 +235,15 @@ def _read_text(path: Path, text: TextFormat) -> Iterator[str]:
     try:
         with open_utf8(path, text) as file:
             for line in file:
-                # A mark in front of a line is that of a file that was appended to another one.
+                # A byte order mark in front of a later line comes from a file that was appended.
                 yield line.removesuffix(b"\n").removeprefix(BOM_UTF8).decode("utf-8", "surrogateescape")
     except DAMAGE as error:
         detail = str(error).partition("\n")[0]
-        raise ValueError(f"{path}: cannot be read to its end, it is damaged or cut short ({detail})") from None
+        raise ValueError(f"{path}: cannot be read to its end; it is damaged or truncated ({detail})") from None
 
 
 def _find_undecoded(text: str, form: TextFormat) -> str:
-    """Say which bytes of a text are not in the file's encoding; empty if all are."""
+    """Name the bytes of a text that are not in the file's encoding; empty if all are."""
     if text.isascii():
         return ""
     if form.encoding != "utf-8":
@@ -280,7 +279,7 @@ def _read_json_records(path: Path, form: TableFormat) -> Iterator[TableRow]:
     """Return the rows of a file that is one list of objects.
 
     Raises:
-        ValueError: not valid JSON, or no list.
+        ValueError: not valid JSON, or not a list.
     """
     records = parse_json("\n".join(_read_text(path, form.text)), str(path))
     if not isinstance(records, list):
@@ -305,7 +304,7 @@ def _parse_json_line(where: str, line: str, form: TableFormat) -> TableRow:
 
 
 def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Record]:
-    """Yield the records that are not blank, the header first; all lines of the file are counted."""
+    """Yield the non-blank records, the header first; all lines of the file are counted."""
     lines = _counted(_read_text(path, form.text), count)
     comments: list[Record] | None = []
     for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
@@ -318,7 +317,7 @@ def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Rec
             if not record.problem and record.cells[0].startswith("#"):
                 comments.append(record)
                 continue
-            # A line above the rows that begins with # and has a cell for each of theirs is the header, `#id,text`.
+            # A line above the rows that begins with # and has as many cells as they have is the header, `#id,text`.
             yield from [comment for comment in comments[-1:] if len(comment.cells) == len(record.cells)]
             comments = None
         yield record
@@ -387,8 +386,8 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
 
 
 def parse_batch(batch: Any) -> Iterator[dict[str, Any] | str]:
-    """The rows of a record batch as Python values; for a row that has none (text that is not UTF-8, a date out of
-    Python's range) the reason."""
+    """Yield the rows of a record batch as Python values; for a row that cannot be converted (text that is not UTF-8, a
+    date out of Python's range) the reason."""
     import pyarrow as pa
 
     maps = [field.name for field in batch.schema if isinstance(field.type, pa.MapType)]

@@ -343,7 +343,7 @@ def test_context_is_cut_and_kept_apart() -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"separator": "  "}, "separator must hold a sign"),
+        ({"separator": "  "}, "separator must contain a character other than a space"),
         ({"length_tolerance": 1.0}, "length_tolerance is 1.0"),
         ({"max_other_script": 1.0}, "max_other_script is 1.0"),
         ({"max_copied_words": 0}, "must be at least 1"),

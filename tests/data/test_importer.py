@@ -283,7 +283,7 @@ def test_a_folder_of_images_and_texts(tmp_path, images):
         ("t.xlsx", b"x", "unknown kind of table '.xlsx'; known: .jsonl"),
         ("t.csv", b"photo,en\n1.png,x\n", "no column 'image'; the columns are: 'photo' (left out: paths); 'en' (en)"),
         ("t.csv", b"image,style\n1.png,short\n", "no column named after a language"),
-        ("t.csv", b"image,en,en\n1.png,a,b\n", "the column 'en' is there twice"),
+        ("t.csv", b"image,en,en\n1.png,a,b\n", "the column 'en' occurs twice"),
         ("t.csv", b'image,"en\n1.png,x\n', "the header cannot be read"),
         ("t.csv", b"image,en\n", "not a single row can be used (no rows)"),
         ("t.jsonl", b"\n\n", "not a single row can be used (no rows)"),
@@ -314,7 +314,7 @@ def test_missing_files_are_one_line(tmp_path, images):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"table": None}, "give a table"),
+        ({"table": None}, "give table"),
         ({"test_fraction": 1.0}, "test_fraction is 1.0"),
         ({"languages": ("en", "kr")}, "unknown language 'kr'"),
         ({"background": (0, 0, 256)}, "background"),

@@ -223,7 +223,7 @@ def coco_instances(tmp: Path) -> dict[str, object]:
     return {"table": write(tmp / "i.json", json.dumps(coco(annotations=[{"bbox": [1, 2, 3, 4]}])))}
 
 
-@case("1 ids stand for several images")
+@case("1 ids are used by several images")
 def coco_ids_twice(tmp: Path) -> dict[str, object]:
     return {"table": write(tmp / "i.json", json.dumps(coco(images=[{"id": 1, "file_name": n} for n in "ab"])))}
 

@@ -111,6 +111,7 @@ def tags(tmp: Path) -> dict[str, object]:
         ("['It's a dog', 'two cats']", "an object of a program, written as text"),
         ("['It''s']", "an object of a program, written as text"),
         ("a%20dog%20runs", "encoded as an address (%20)"),
+        ("A dog runs.<|endoftext|>", "tags (HTML, or a model's)"),
     ],
 )
 def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason: str) -> None:
@@ -144,6 +145,12 @@ def test_a_text_that_looks_a_little_like_it_is_kept(tmp_path: Path, text: str) -
         ("en", "todo", "a word that stands for no text (image, untitled)"),
         ("nl", "NaT", "empty, written as nan, null or none"),
         ("de", "nan", "empty, written as nan, null or none"),
+        ("de", "Null", ""),
+        ("en", "Nan", ""),
+        ("de", "null", "empty, written as nan, null or none"),
+        ("en", "NaN", "empty, written as nan, null or none"),
+        ("de", "NULL", "empty, written as nan, null or none"),
+        ("de", "None", "empty, written as nan, null or none"),
     ],
 )
 def test_words_of_a_language_stand_for_nothing_only_as_programs_write_them(code: str, text: str, reason: str) -> None:
@@ -164,6 +171,29 @@ def lists_of_objects_in_cells(tmp: Path) -> dict[str, object]:
 def texts_by_language_in_cells(tmp: Path) -> dict[str, object]:
     cells = [json.dumps({"en": EN[n], "de": DE[n]}, ensure_ascii=False).replace('"', '""') for n in range(3)]
     return table(tmp, "image,caption\n" + "".join(f'{n}.png,"{cell}"\n' for n, cell in enumerate(cells)))
+
+
+@case(THREE)
+def lists_of_objects_that_name_their_language(tmp: Path) -> dict[str, object]:
+    several = [[{"language": "eng", "text": EN[n]}, {"language": "de-DE", "text": DE[n]}] for n in range(3)]
+    cells = [json.dumps(it, ensure_ascii=False).replace('"', '""') for it in several]
+    return table(tmp, "image,captions\n" + "".join(f'{n}.png,"{cell}"\n' for n, cell in enumerate(cells)))
+
+
+@case(THREE)
+def lists_of_objects_that_name_their_language_in_json(tmp: Path) -> dict[str, object]:
+    rows = [
+        {"image": f"{n}.png", "captions": [{"lang": "en", "caption": EN[n]}, {"lang": "de", "caption": DE[n]}]}
+        for n in range(3)
+    ]
+    return table(tmp, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl")
+
+
+@case("set encoding to the codec of the texts")
+def a_table_in_an_encoding_that_is_not_named(tmp: Path) -> dict[str, object]:
+    file = tmp / "t.csv"
+    file.write_bytes("image,ko\n0.png,\uac1c\uac00 \ub2ec\ub9b0\ub2e4\n".encode("euc-kr"))
+    return {"table": file, "images": pictures(tmp / "i")}
 
 
 _LONG_DE = [
@@ -208,12 +238,12 @@ def coco_annotations_of_another_set(tmp: Path) -> dict[str, object]:
     return table(tmp, json.dumps(coco(images=images)), "c.json", columns=("caption=en",))
 
 
-@case("name it .jsonl")
+@case("rename it to .jsonl")
 def json_lines_under_another_name(tmp: Path) -> dict[str, object]:
     return table(tmp, lines(*({"image": f"{n}.png", "en": EN[n]} for n in range(3))), "t.json")
 
 
-@case("name it .json")
+@case("rename it to .json")
 def a_list_under_the_name_of_lines(tmp: Path) -> dict[str, object]:
     return table(tmp, json.dumps([{"image": f"{n}.png", "en": EN[n]} for n in range(3)], indent=1), "t.jsonl")
 

@@ -121,7 +121,7 @@ def write_tar(path: Path, files: Sequence[tuple[str, bytes]], mode: str) -> Path
 
 def write_zip(path: Path, files: Sequence[tuple[str, bytes]]) -> Path:
     with warnings.catch_warnings(), zipfile.ZipFile(path, "w") as archive:
-        warnings.simplefilter("ignore")  # a name that is there twice
+        warnings.simplefilter("ignore")  # a name that occurs twice
         for name, data in files:
             archive.writestr(name, data)
     return path

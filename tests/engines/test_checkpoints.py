@@ -28,8 +28,8 @@ from polyglance.engines.folders import folder_digest, weights_version
         ("nllb", ["model.safetensors"], "no weights"),
         ("nllb", ["config.json"], "config.json: no such file"),
         ("nllb", ["tokenizer.json", "tokenizer_config.json"], "no tokenizer in it"),
-        ("florence2", ["processor_config.json"], "its processor cannot be loaded|it has no image processor"),
-        ("gemma3", ["chat_template.jinja"], "it has no chat template: not a chat model"),
+        ("florence2", ["processor_config.json"], "its processor cannot be loaded|: has no image processor"),
+        ("gemma3", ["chat_template.jinja"], "has no chat template; expected the folder of a chat model"),
         ("clip", ["tokenizer.json", "tokenizer_config.json"], "no tokenizer in it"),
     ],
 )
@@ -60,10 +60,10 @@ def test_broken_folders(fault: str, checkpoint: Callable[[str], Path], pictures:
             message = r"1 tensor\(s\) are missing: .*mlp.up_proj.weight"
         case "cut short":
             weights.write_bytes(weights.read_bytes()[:-8])
-            message = r"model\.safetensors: cut short"
+            message = r"model\.safetensors: truncated"
         case "no model_type":
             (folder / "config.json").write_text("[1]")
-            message = "config.json: no model_type: not a model that transformers saved"
+            message = "config.json: no model_type; expected a model saved by transformers"
     with pytest.raises(ValueError, match=message) as recipe:
         _open("gemma3", folder)
     with pytest.raises(ValueError, match=message) as evaluation:

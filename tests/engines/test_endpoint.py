@@ -329,5 +329,7 @@ def test_private_addresses() -> None:
 
 
 def test_a_recipe_names_no_other_secret() -> None:
-    with pytest.raises(ValueError, match="api_key_env is 'AWS_SECRET_ACCESS_KEY'; a name with API_KEY in it is right"):
+    with pytest.raises(
+        ValueError, match="api_key_env is 'AWS_SECRET_ACCESS_KEY'; expected a name that contains API_KEY"
+    ):
         EngineConfig(kind="endpoint", url="http://a/v1", model="m", api_key_env="AWS_SECRET_ACCESS_KEY")

@@ -33,10 +33,14 @@ OPEN = {
 @pytest.mark.parametrize(
     ("kind", "role", "message"),
     [
-        ("nllb", "captioner", "the engine nllb is no captioner but: translator; captioners are: florence2, llava, end"),
-        ("florence2", "translator", "is no translator but: captioner; translators are: nllb, mad"),
-        ("endpoint", "embedder", "is no embedder but: captioner, translator; embedders are: clip"),
-        ("world", "scorer", "is no scorer but: translator"),
+        (
+            "nllb",
+            "captioner",
+            "nllb cannot be used as captioner, but as translator; kinds of captioner: florence2, llava, end",
+        ),
+        ("florence2", "translator", "cannot be used as translator, but as captioner; kinds of translator: nllb, mad"),
+        ("endpoint", "embedder", "cannot be used as embedder, but as captioner, translator; kinds of embedder: clip"),
+        ("world", "scorer", "cannot be used as scorer, but as translator"),
     ],
 )
 def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> None:
@@ -129,7 +133,7 @@ def test_settings_of_other_models(checkpoint: Callable[[str], Path]) -> None:
         open_model(ModelConfig(model=str(checkpoint("florence2")), prefix="auto"))
     with pytest.raises(ValueError, match="nllb: resolution is a setting of this project's models only"):
         open_model(ModelConfig(model=str(checkpoint("nllb")), resolution=224))
-    with pytest.raises(ValueError, match="beams is no setting of an endpoint"):
+    with pytest.raises(ValueError, match="an endpoint has no setting beams"):
         open_model(ModelConfig(model="endpoint:http://host/v1#m", beams=2))
     with pytest.raises(ValueError, match="beams is 0; expected at least 1"):
         ModelConfig(model="x", beams=0)

@@ -112,7 +112,7 @@ def test_a_subset_of_ids() -> None:
     segments = paired(ids=["3", "1"])
     assert segments.ids == ("3", "1")
     assert len(segments.all_references) == 3
-    refused(r"refs: 1 id \(9\) asked for", ids=["9"])
+    refused(r"refs: 1 id \(9\) to be scored", ids=["9"])
 
 
 def test_swapped_arguments() -> None:
@@ -128,7 +128,7 @@ def test_lines_that_are_not_as_many_are_refused_whatever_is_missing(missing: str
         with pytest.raises(ValueError, match="line 3 of lines is blank") as caught:
             paired(hypotheses, references, missing=missing)
         assert "--missing" not in str(caught.value)
-    with pytest.raises(ValueError, match="lines has 3 lines, lines 4: lines belong together by their places") as caught:
+    with pytest.raises(ValueError, match="lines has 3 lines, lines 4: lines are matched by position") as caught:
         paired(lines("x", "y", "z"), lines("a", "b", "c", "d"), missing=missing)
     assert "--missing" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_lines_that_are_not_as_many_are_refused_whatever_is_missing(missing: str
 def test_lines_go_with_ids_that_are_places_only() -> None:
     places = {"0": ["a"], "1": ["b"]}
     assert paired(lines("x", "y"), places).references == (("a",), ("b",))
-    refused("which belong together is not known", lines("x", "y"), {"7": ["a"], "9": ["b"]})
+    refused("so that texts cannot be matched", lines("x", "y"), {"7": ["a"], "9": ["b"]})
     refused("has 2 segments, refs 3", lines("x", "y"), {"0": ["a"], "1": ["b"], "2": ["c"]})
 
 

@@ -314,7 +314,7 @@ def test_rows_of_any_run_are_joined(tmp_path: Path) -> None:
         ('{"id": "a", "correct": NaN}\n', "'correct' is nan"),
         ('{"id": "a", "score": 1}\n', "'score' is 1"),
         ('{"text": "a"}\n', "expected an object with an id"),
-        ('{"id": "a", "correct": 1.0}\n', "neither a text, nor two losses, nor an error"),
+        ('{"id": "a", "correct": 1.0}\n', "expected a text, two losses or an error"),
     ],
 )
 def test_damaged_predictions_are_named(content: str, message: str, tmp_path: Path) -> None:

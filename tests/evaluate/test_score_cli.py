@@ -102,7 +102,7 @@ def test_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         (["--hyps", "HYPS", "--scores", "x"], "give either --scores"),
         (
             ["--hyps", "HYPS", "--hyps", "HYPS", "--refs", "REFS", "--lang", "de", "--out", "OUT"],
-            "given twice; systems need different file names",
+            "given twice; give the systems different names",
         ),
         (["--scores", "absent.json"], "absent.json: no such file"),
         (["--scores", "x", "--metrics", "cider"], "--metrics has no effect with --scores"),

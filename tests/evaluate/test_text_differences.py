@@ -24,6 +24,8 @@ HUMAN = [
 OTHER = [text.replace(" the", " a") for text in HUMAN]
 CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
     "special-tokens": (lambda text: f"<s> {text}</s><pad>", "special"),
+    "reasoning": (lambda text: f"<think>a park?</think>{text}", "reasoning"),
+    "markdown": (lambda text: f"**{text}**", ""),
     "subword-marks": (
         lambda text: text.replace("ar", "a@@ r").replace("um", "u@@ m").replace("ee", "e@@ e"),
         "subwords",

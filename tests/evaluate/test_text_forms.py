@@ -211,7 +211,7 @@ def test_ids_are_matched_in_other_spellings(tmp_path: Path) -> None:
     hyps = write(tmp_path, "hyps.json", dict(zip(names, "abc", strict=True)))
     report = scored(hyps, refs, metrics=("bleu",))
     assert report.scores[0].value == pytest.approx(1)
-    assert "no id is in both files as it stands; joined" in report.warnings[0]
+    assert "the files have no id in common as written; matched" in report.warnings[0]
     images = [{"id": number, "file_name": f"{name}.png"} for number, name in ((5, "x"), (6, "y"), (7, "z"))]
     captions = [{"image_id": number, "id": 1, "caption": text} for number, text in ((5, "a"), (6, "b"), (7, "c"))]
     refs = write(tmp_path, "coco.json", {"images": images, "annotations": captions})

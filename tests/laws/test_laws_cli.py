@@ -152,12 +152,12 @@ def test_messages_name_options_as_they_are_typed(run, table, tmp_path):
         ([*fit, "--roles", "X=tokens"], "--roles: 'X' is not a predictor"),
         ([*fit, "--transform", "error"], "give --ceiling, such as 100 for percent"),
         ([*fit, "--where", "loss>1e9"], "--where: none of the 72 rows"),
-        ([*fit, "--bounds", "b_P=1:0"], "--bounds: b_P from 1 to 0 leaves nothing between"),
+        ([*fit, "--bounds", "b_P=1:0"], "--bounds: b_P from 1 to 0 is empty; expected the smaller number first"),
         ([*fit, "--tie", "b_P=b_X"], "--tie: "),
         ([*fit, "--transform", "error", "--ceiling", "1"], "(repair them, or leave them out: --drop-bad-rows)"),
         (
             [*target, "--candidates", models, "--max-hours", "5"],
-            "--max-hours cannot be judged ('a'): it needs --gmac-",
+            "--max-hours cannot be checked ('a'): it needs --gmac-",
         ),
         (
             [*target, "--at", "N=1e9", "--max-samples", "5"],
@@ -165,7 +165,7 @@ def test_messages_name_options_as_they_are_typed(run, table, tmp_path):
         ),
         (
             [*target, "--candidates", models, "--cheapest-by", "money"],
-            "--cheapest-by money cannot be reckoned ('a'): it needs --price",
+            "--cheapest-by money cannot be computed ('a'): it needs --price",
         ),
         (["plan", "chinchilla", "--target", "2.2"], "give it with the candidate or as --at N=..."),
         (["plan", "chinchilla", "--target", "2.2", "--roles", "D=none"], "give --solve-for, or --roles NAME=samples"),

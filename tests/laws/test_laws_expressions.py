@@ -100,7 +100,7 @@ def test_any_text_is_an_expression_or_an_error_of_one_line(text):
         ("N + 'x'", "needs numbers, found a text"),
         ("N < 'x'", "a text is compared with == or !="),
         ("(N < 1) + 1", "needs numbers, found a condition"),
-        ("not (N + 1)", "`not` is of a condition, found a number"),
+        ("not (N + 1)", "`not` needs a condition, found a number"),
         ("M / 2", "no column 'M'; known: D, N"),
         ('"x" == 1', "a text is written between single quotes"),
         ("(" * 99 + "N" + ")" * 99, "nested more than 50 times"),
@@ -207,7 +207,7 @@ def test_wide_tables_are_melted_and_several_columns_group():
     by_language = fit_law(FitConfig(**{**vars(config), "group": "language"}), wide)
     assert by_language["en"].parameters == pytest.approx(one.parameters, rel=1e-9)
     assert by_language["zh-Hant"].parameters["a1"] == pytest.approx(one.parameters["a1"], rel=1e-6)
-    with pytest.raises(ValueError, match="two combinations of a and b are written alike"):
+    with pytest.raises(ValueError, match="two combinations of a and b give the same label"):
         fit_law(
             FitConfig(form="compute", columns={"C": "C"}, group=("a", "b")),
             {"C": [1, 2], "y": [1, 2], "a": ["x", "x, y"], "b": ["y, z", "z"]},

@@ -184,9 +184,9 @@ def test_a_score_falls_with_the_loss():
     ("options", "message"),
     [
         ({"fix": {"b_X": 1.0}}, "fix: 'b_X' is not a parameter"),
-        ({"fix": {"b0": -1.0}}, "fix: b0 is -1; it must be positive"),
-        ({"form": "downstream", "columns": {"loss": "P"}, "fix": {"top": -1.0}}, "fix: top is -1; it must be positive"),
-        ({"bounds": {"b_P": (1.0, 0.0)}}, "leaves nothing between"),
+        ({"fix": {"b0": -1.0}}, "fix: b0 is -1; expected a positive"),
+        ({"form": "downstream", "columns": {"loss": "P"}, "fix": {"top": -1.0}}, "fix: top is -1; expected a positive"),
+        ({"bounds": {"b_P": (1.0, 0.0)}}, "is empty; expected the smaller number first"),
         ({"objective": "hubert"}, "objective 'hubert' is unknown"),
         ({"delta": 0.0}, "delta is 0.0"),
         ({"bootstrap": 5}, "at least 20"),

@@ -81,10 +81,10 @@ def test_the_predictors_and_the_offset_follow_from_the_constants(form, constants
         ({"form": "aditive"}, "did you mean 'additive'"),
         ({"set": {"E": 1.69}}, r"A, B, alpha, beta missing; the law is A / N\^alpha"),
         ({"set": {**CHINCHILLA, "gamma": 1.0}}, "no constant 'gamma'"),
-        ({"set": {**CHINCHILLA, "A": -1.0}}, "A is -1; it must be positive"),
+        ({"set": {**CHINCHILLA, "A": -1.0}}, "A is -1; expected a positive"),
         ({"set": {**CHINCHILLA, "alpha": float("nan")}}, "alpha is nan"),
-        ({"errors": {"A": 0.0}}, "a standard error is positive"),
-        ({"errors": {"a": 1.0}}, "'a' is no constant"),
+        ({"errors": {"A": 0.0}}, "expected a positive, finite standard error"),
+        ({"errors": {"a": 1.0}}, "'a' is not a constant"),
         ({"ranges": {"N": (1e9, 1e8)}}, "the smaller first"),
         ({"ranges": {"N": (1e8, 1e9)}}, "ranges: D missing"),
         ({"columns": {"N": "tokens", "D": "parameters", "y": "loss"}}, "its first predictor is the size"),
@@ -164,9 +164,9 @@ def test_tied_exponents_are_one_parameter_of_the_fit():
     assert fit.intervals["alpha"] == fit.intervals["beta"]
     assert (fit.draws[:, 3] == fit.draws[:, 4]).all()
     for tie, message in (
-        ({"alpha": "A"}, "'A' is no exponent"),
-        ({"alpha": "alpha"}, "goes round"),
-        ({"gamma": "beta"}, "'gamma' is no exponent"),
+        ({"alpha": "A"}, "'A' is not an exponent"),
+        ({"alpha": "alpha"}, "part of a chain of ties"),
+        ({"gamma": "beta"}, "'gamma' is not an exponent"),
     ):
         with pytest.raises(ValueError, match=message):
             fit_law(FitConfig(form="additive", tie=tie), Table.from_columns({"N": n, "D": d, "y": y}))

@@ -62,7 +62,7 @@ def test_model_cards_are_candidates(capsys: pytest.CaptureFixture[str], tmp_path
     with pytest.raises(ValueError, match="no rate of gpu 'H300'; did you mean"):
         read_candidates(path, ("P", "S", "T"), gpu="H300")
     path.write_text(json.dumps([{**cards[0], "rates": {"H100": 3}}]))
-    with pytest.raises(ValueError, match="row 1: the rate of H100 is no number"):
+    with pytest.raises(ValueError, match="row 1: the rate of H100 has no number tflops"):
         read_candidates(path, ("P", "S", "T"))
 
 
@@ -93,7 +93,7 @@ def test_a_score_of_the_paper_becomes_a_loss() -> None:
         (("paper", "--currency", "EUR"), "currency has no effect"),
         (("paper", "--gpu", "H300"), "no rates of 'H300'"),
         (("paper-compute-reconstructed",), "give a target loss"),
-        (("paper", "--target", "2.6", "--downstream", "paper"), "must be 'downstream'"),
+        (("paper", "--target", "2.6", "--downstream", "paper"), "expected 'downstream'"),
         (("papr",), "did you mean 'paper'"),
     ],
 )

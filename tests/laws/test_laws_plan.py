@@ -67,7 +67,7 @@ def test_the_cheapest_of_several_within_the_limits(law):
 @pytest.mark.parametrize(
     ("budget", "candidates", "message"),
     [
-        (Budget(max_hours=3), (SMALL,), r"max_hours cannot be judged \('small'\): it needs gmac_per_gpu_s"),
+        (Budget(max_hours=3), (SMALL,), r"max_hours cannot be checked \('small'\): it needs gmac_per_gpu_s"),
         (Budget(price_per_gpu_hour=3), (replace(SMALL, samples_per_s=9.0), LARGE), r"price_per_gpu_hour .*\('large'\)"),
         (Budget(max_memory_gb=3), (replace(SMALL, memory_bytes=None),), "candidates with memory_bytes"),
         (Budget(max_hours=3, gmac_per_gpu_s=1e5), (), "no candidates are given"),
@@ -94,7 +94,7 @@ def test_a_target_below_the_offset_cannot_be_reached(law):
     assert {option.status for option in answer.options} == {"cannot be reached"}
     assert all(option.needed.value is None for option in answer.options)
     assert answer.cheapest is None
-    assert "even with endless S" in answer.options[0].reasons[0]
+    assert "even with unlimited S" in answer.options[0].reasons[0]
     assert "no candidate reaches the target within the caps" in answer.notes
 
 

@@ -113,9 +113,9 @@ def test_limits_and_prices_count_whatever_the_predictor_is_called(additive):
 @pytest.mark.parametrize(
     ("budget", "message"),
     [
-        (Budget(max_samples=1e9), "max_samples cannot be judged .*it needs tokens_per_sample"),
-        (Budget(max_hours=1.0), "max_hours cannot be judged .*gmac_per_gpu_s"),
-        (Budget(max_money=1.0, gmac_per_gpu_s=1e5), "max_money cannot be judged .*price_per_gpu_hour"),
+        (Budget(max_samples=1e9), "max_samples cannot be checked .*it needs tokens_per_sample"),
+        (Budget(max_hours=1.0), "max_hours cannot be checked .*gmac_per_gpu_s"),
+        (Budget(max_money=1.0, gmac_per_gpu_s=1e5), "max_money cannot be checked .*price_per_gpu_hour"),
         (Budget(gpus=8), "`gpus` has no effect"),
         (Budget(tokens_per_sample=512.0), "`tokens_per_sample` has no effect"),
         (Budget(samples_per_epoch=512.0), "`samples_per_epoch` has no effect"),

@@ -224,7 +224,7 @@ def test_nested_records_are_columns_with_a_dot(tmp_path):
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     for table in (Table.read(tmp_path / "a.jsonl"), Table.from_data(records)):
         assert list(table.columns) == ["config.N", "summary.loss", "summary.x", "config.tag", "config.M"]
-    with pytest.raises(ValueError, match=r"'a\.b' is there twice"):
+    with pytest.raises(ValueError, match=r"'a\.b' occurs twice"):
         Table.from_data([{"a": {"b": 1}, "a.b": 2}])
     with pytest.raises(ValueError, match="record 1 is int"):
         Table.from_data([1])
@@ -285,7 +285,7 @@ def test_pandas_frames_keep_their_named_index():
     assert table.numbers("3")[0].tolist() == [6.9e9, 7]
     several = Table.from_data(runs.groupby("N").agg({"loss": ["mean", "std"]}))
     assert list(several.columns) == ["N", "loss.mean", "loss.std"]
-    with pytest.raises(ValueError, match="'a' is there twice"):
+    with pytest.raises(ValueError, match="'a' occurs twice"):
         Table.from_data(pandas.DataFrame([[1, 2]], columns=["a", "a"]))
 
 

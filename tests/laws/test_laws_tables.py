@@ -53,7 +53,7 @@ def test_a_row_that_cannot_be_used_is_named(tmp_path, row, message):
     [
         ("", "a.csv", "empty"),
         (HEADER, "a.csv", "no rows"),
-        ("P,P,y\n1,2,3\n", "a.csv", "the column 'P' is there twice"),
+        ("P,P,y\n1,2,3\n", "a.csv", "the column 'P' occurs twice"),
         ("P,S,y\n1,2\n", "a.csv", "a.csv:2: wrong number of cells .2 cells, the header has 3"),
         ('{"P": 1}\nnonsense\n', "a.jsonl", "a.jsonl:2: broken JSON"),
         ("[1, 2]\n", "a.jsonl", "a.jsonl:1: not a JSON object"),

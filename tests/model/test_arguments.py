@@ -59,8 +59,8 @@ def test_what_would_have_no_effect_is_refused() -> None:
     states = (model.encode(**batch)[0],)
     features = model.encode_image(batch["pixel_values"])
     for given, message in (
-        ({**batch, "image_features": features}, "pixel_values and image_features are two ways"),
-        ({**batch, "inputs_embeds": states[0][:, :6]}, "input_ids and inputs_embeds are two ways"),
+        ({**batch, "image_features": features}, "pixel_values and image_features have the same meaning"),
+        ({**batch, "inputs_embeds": states[0][:, :6]}, "input_ids and inputs_embeds have the same meaning"),
         ({"pixel_values": batch["pixel_values"], "encoder_outputs": states}, "pixel_values would have no effect"),
         ({"encoder_outputs": states, "attention_mask": batch["attention_mask"]}, "attention_mask has the shape"),
         ({"input_ids": batch["input_ids"]}, "give pixel_values or image_features"),

@@ -155,7 +155,7 @@ def test_bad_sources(fault: str, sources: tuple[Path, Path], tmp_path: Path) -> 
             message = f"{shard.name} is missing"
         case "truncated":
             shard.write_bytes(shard.read_bytes()[:-100])
-            message = f"{shard.name}: cut short"
+            message = f"{shard.name}: truncated"
         case "nan":
             state = load_file(shard)
             name, tensor = next(iter(state.items()))

@@ -96,7 +96,7 @@ def test_bad_folders(fault: str, folder: Path, tmp_path: Path) -> None:
             message = f"{weights}.*{name}.*not finite"
         case "truncated":
             weights.write_bytes(weights.read_bytes()[:-8])
-            message = f"{weights}: cut short"
+            message = f"{weights}: truncated"
         case "no processor":
             (tmp_path / "processor_config.json").unlink()
             message = "without its processor"

@@ -104,9 +104,9 @@ def test_every_end_token_ends_a_text() -> None:
     ("options", "message"),
     [
         ({"temperature": 0.5}, "no option 'temperature'"),
-        ({"num_beams": 0}, "num_beams is 0; 1 or more"),
-        ({"max_new_tokens": 0}, "max_new_tokens is 0; 1 or more"),
-        ({"num_beams": 2, "num_return_sequences": 3}, "num_return_sequences is 3; num_beams is 2"),
+        ({"num_beams": 0}, "num_beams is 0; expected 1 or more"),
+        ({"max_new_tokens": 0}, "max_new_tokens is 0; expected 1 or more"),
+        ({"num_beams": 2, "num_return_sequences": 3}, r"num_return_sequences is 3; expected at most num_beams \(2\)"),
         ({"early_stopping": "sometimes"}, "early_stopping is 'sometimes'"),
     ],
     ids=str,

@@ -95,11 +95,11 @@ def test_the_processor_takes_every_kind_of_image(folder: Path, image: Path, pict
     assert kept.tolist() == [*processor.start_ids("a mat sits")[1:], 1]
     assert Polyglance.from_pretrained(folder)(**{k: v for k, v in batch.items() if "decoder" not in k}).loss > 0
     for no_image, message in ((5, "int"), ([image, None], "NoneType"), (b"x", "bytes"), ({"a": 1}, "dict")):
-        with pytest.raises(ValueError, match=f"a {message} is no image"):
+        with pytest.raises(ValueError, match=f"a {message} is not an image"):
             list_images(no_image)
     for wrong, message in (
-        (pixels.astype(np.float32), "uint8 pixels are needed"),
-        (pixels[..., :2], "uint8 pixels are needed"),
+        (pixels.astype(np.float32), "expected uint8 pixels"),
+        (pixels[..., :2], "expected uint8 pixels"),
         ("none.png", "none.png: No such file"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -161,7 +161,7 @@ def test_names_on_the_hub(
     main(["caption", str(image), "--model", str(folder), *options])
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
-    for name, message in ((f"owner/other@{commit}", "the hub does not give it out"), ("owner/name", "NAME@COMMIT")):
+    for name, message in ((f"owner/other@{commit}", "not available on the hub"), ("owner/name", "NAME@COMMIT")):
         with pytest.raises(SystemExit):
             main(["caption", str(image), "--model", name, *options])
         assert message in capsys.readouterr().err

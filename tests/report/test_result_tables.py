@@ -271,7 +271,7 @@ def test_numbers_off_their_scale_are_refused(tmp_path: Path, detail: dict[str, A
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("prediction.json", None, "prediction.json: no such file; it says which model"),
+        ("prediction.json", None, "prediction.json: no such file; it holds model"),
         ("prediction.json", NAMELESS, "prediction.json: the field 'model' is missing or not text"),
         ("scores.json", '{"details": [', "scores.json: not valid JSON"),
         ("scores.json", "{}", "scores.json: no list 'details'"),

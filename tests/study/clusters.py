@@ -68,10 +68,11 @@ class RayNodes:
         """Kill everything that belongs to this cluster."""
         self._kill({*self._workers(), *self._processes()})
 
-    def kill_worker(self, job: str) -> bool:
-        """Kill the worker that does a job, as the out-of-memory killer would; return whether there was one."""
+    def kill_worker(self, job: str, number: int = signal.SIGKILL) -> bool:
+        """Kill the worker that does a job, as the out-of-memory killer would, or send it another signal; return whether
+        there was one."""
         workers = [pid for pid in self._workers() if _command(pid).startswith(f"ray::{job}")]
-        self._kill(set(workers))
+        self._kill(set(workers), number)
         return bool(workers)
 
     def is_on_node(self, job: str) -> bool:
@@ -95,10 +96,10 @@ class RayNodes:
         return {pid: parent for pid in workers if (parent := _parent(pid)) in ours}
 
     @staticmethod
-    def _kill(pids: set[int]) -> None:
+    def _kill(pids: set[int], number: int = signal.SIGKILL) -> None:
         for pid in pids:
             try:
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
             except ProcessLookupError:
                 continue
 

@@ -15,6 +15,7 @@ from polyglance.config import load
 from polyglance.data.world import WorldConfig, generate
 from polyglance.study import StudyConfig, read_study_status, run_study
 
+from ..evaluate import tiny_evaluation
 from .clusters import ENV, POLYGLANCE, find_running, wait_until, write_grid
 from .test_published_run import write_published_study
 
@@ -34,6 +35,7 @@ def main(folder: Path) -> None:
         assert set(read_study_status(load(StudyConfig, path, overrides=[f"out={out}"])).jobs.values()) == {"done"}
         print(f"{check.__name__}: same runs.csv, {time.monotonic() - started_s:.0f} s; {said}", flush=True)
     several_nodes(folder)
+    evaluation(folder)
     mistakes(path, folder)
 
 
@@ -118,6 +120,36 @@ def several_nodes(folder: Path) -> None:
         tables.append((out / "runs.csv").read_bytes())
     assert tables[0] == tables[1]
     print(f"several_nodes: same runs.csv; {find_line(said, 'seed0 in')}", flush=True)
+
+
+def evaluation(folder: Path) -> None:
+    """Captions and scores by three batch jobs, of which one is killed, and by one process."""
+    inputs = folder / "inputs"
+    tiny_evaluation.tiny_model(inputs / "model")
+    tiny_evaluation.xm3600(inputs / "root")
+    made, said = [], ""
+    for on in ("local", "slurm --shards 3"):
+        out = folder / f"evaluation-{on[:5]}"
+        options = (
+            f"--model {inputs / 'model'} --root {inputs / 'root'} --out {out} --lang fr --limit 601 --batch-size 2"
+        )
+        command = [*POLYGLANCE, "eval", "caption", "--benchmark", "xm3600", *options.split(), "--on", *on.split()]
+        process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+        if on != "local":
+            wait_until(lambda: any(kill_job(shard) for shard in find_shards(out)), process)  # noqa: B023
+        said = finish(process)
+        names = ("predictions.jsonl", "prediction.json", "scores.json")
+        texts = [path.read_text() for name in names for path in out.glob(f"xm3600-*/{name}")]
+        made.append([text.replace(str(out), "OUT") for text in texts])
+    assert len(made[0]) == 3
+    assert made[0] == made[1]
+    print(f"evaluation: same predictions and scores; {find_line(said, '(retry 1 of 2)')}", flush=True)
+
+
+def find_shards(out: Path) -> list[str]:
+    """Return the ids of shards that have rows."""
+    parts = [path for path in out.glob("xm3600-*/predictions.jsonl.partial-*") if path.stat().st_size]
+    return [f"shard-{path.name.rpartition('-')[2]}" for path in parts]
 
 
 def mistakes(path: Path, folder: Path) -> None:

@@ -214,7 +214,7 @@ def test_no_data_is_removed_that_cannot_be_made_again(sources: Path, tmp_path: P
     config = make_study(tmp_path / "again", source, "path")
     text = (source / "recipe.toml").read_text().replace(str(source / "sets"), str(tmp_path / "again" / "data"))
     (source / "recipe.toml").write_text(text)
-    with pytest.raises(ValueError, match="in the folder that the study keeps its own data in"):
+    with pytest.raises(ValueError, match="the folder of the study's own data"):
         study.plan_study(load(StudyConfig, source / "recipe.toml"))
     assert verify_folder(tmp_path / "again" / "data").problems == ()
 

@@ -53,7 +53,7 @@ def test_runs_and_towers_compute_on_the_card_and_other_micro_studies_on_a_core(t
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["engine.device=cpu"], "engine has no effect on micro models, but with engine.device = 'cuda'"),
+        (["engine.device=cpu"], "engine has no effect on micro models unless engine.device is 'cuda'"),
         (["engine.strategy=ddp"], "micro runs share one card"),
         (["machine.devices=8"], "micro runs share one card: machine.devices must be 1"),
     ],

@@ -115,8 +115,8 @@ def test_a_language_of_a_file_is_known_to_every_verb(
         ("x = [", "own.toml: not valid TOML"),
         ("[data]\n", "own.toml: no table [languages.xx]"),
         ("[languages.yo]\nnam = 'Yoruba'\n", "own.toml: languages.yo.nam"),
-        ("[languages.uk]\nname = 'Ukrainian'\n", "'uk' is known as Ukrainian"),
-        ("[languages.zh-TW]\nname = 'Taiwanese'\n", "'zh-TW' is no code of a language"),
+        ("[languages.uk]\nname = 'Ukrainian'\n", "'uk' is built in (Ukrainian)"),
+        ("[languages.zh-TW]\nname = 'Taiwanese'\n", "'zh-TW' is not a language code"),
         ("[languages.yo]\nname = 'German'\n", "the name 'German' belongs to 'de'"),
     ],
 )

@@ -134,8 +134,8 @@ def test_a_budget_chooses_the_size(there: Path, capsys: pytest.CaptureFixture[st
     [
         (("--want", "uk_UA.UTF-8"), "did you mean 'uk'?"),
         (("--want", "uk,uk"), "each once"),
-        (("--want", "en"), "en: either in captions or in want"),
-        (("--captions", "de", "--want", "en"), "English is what translations start from"),
+        (("--want", "en"), "en: given in captions and in want"),
+        (("--captions", "de", "--want", "en"), "English is the source of translations"),
         (("--want", "uk", "--size", "2b"), "size is '2b'"),
         (("--want", "uk", "--images", "none"), "none: no such file or folder"),
         (("--want", "uk", "--bitext", "none.uk.tsv"), "none.uk.tsv"),
@@ -168,7 +168,7 @@ def test_files_that_are_there_are_kept(capsys: pytest.CaptureFixture[str]) -> No
     Path("mine/run.toml").write_text("# mine\n")
     with pytest.raises(SystemExit):
         main(["init", "mine", "--want", "uk"])
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert Path("mine/run.toml").read_text() == "# mine\n"
     main(["init", "mine", "--want", "uk", "--overwrite"])
     assert Path("mine/run.toml").read_text() != "# mine\n"
@@ -188,7 +188,7 @@ def test_doctor_without_a_question_and_with_one(tmp_path: Path, capsys: pytest.C
         with pytest.raises(SystemExit) as caught:
             main(["doctor", str(tmp_path / "bad.toml"), str(tmp_path / "absent.toml")])
         assert caught.value.code == 1
-        assert "mend the file" in capsys.readouterr().out
+        assert "correct the file" in capsys.readouterr().out
 
 
 def ask_list(capsys: pytest.CaptureFixture[str], *words: str) -> list:

@@ -73,7 +73,7 @@ def test_a_connection_of_the_caller_stays_and_its_tasks_are_ended(ray: StandIn, 
 
 
 def test_another_address_than_that_of_the_connection_is_refused(ray: StandIn, config: StudyConfig) -> None:
-    with pytest.raises(ValueError, match=r"connected to 127.0.0.1:[0-9]+ already, not to ray://elsewhere:10001"):
+    with pytest.raises(ValueError, match=r"already connected to 127.0.0.1:[0-9]+, not to ray://elsewhere:10001"):
         RayTasks(config, "ray://elsewhere:10001", needs=NEEDS)
     RayTasks(config, "auto", needs=NEEDS)
 

@@ -54,6 +54,18 @@ def test_the_longest_chain_is_first_and_needs_are_kept() -> None:
     assert times == dict.fromkeys(SECONDS, 1.5)
 
 
+def test_there_is_time_for_other_work_while_all_jobs_that_can_be_are_at_work() -> None:
+    recorder, seen = Recorder(num_slots=2), list[list[str]]()
+    run_jobs(
+        JOBS,
+        recorder,
+        done=set(),
+        seconds=SECONDS,
+        before_wait=lambda: seen.append([job.id for job in recorder.running]),
+    )
+    assert seen == [["data"], ["start", "short"], ["start"], ["long", "other"], ["long"]]
+
+
 def test_a_refusal_is_said_at_once_jobs_that_wait_are_taken_back_and_those_at_work_waited_for() -> None:
     recorder = Recorder(num_slots=3, broken="short", endings=[("refused", 0)])
     jobs, said = (*JOBS[:3], job("at-work")), list[tuple[str, int]]()

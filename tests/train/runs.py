@@ -30,12 +30,23 @@ MACHINE_COLUMNS = ("tokens_per_s", "samples_per_s", "data_wait_share", "memory_b
 
 def call_torchrun(num_processes: int, *program: str, fails: bool = False) -> None:
     """Run a program in several processes to its end, well or, if it `fails`, not."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(num_processes)]
+    with start_torchrun("--standalone", f"--nproc-per-node={num_processes}", *program) as process:
+        try:
+            said = process.communicate(timeout=300)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
+    assert (process.returncode != 0) == fails, said[-3000:]
+
+
+def start_torchrun(*arguments: str) -> subprocess.Popen[str]:
+    """Start torchrun, whose processes have one thread each."""
     root = Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(root), *sys.path])}
-    command = [*torchrun, *program]
-    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False, timeout=300)
-    assert (done.returncode != 0) == fails, done.stderr[-3000:]
+    command = [sys.executable, "-m", "torch.distributed.run", *arguments]
+    return subprocess.Popen(
+        command, env=environment, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
 
 
 def write_tokenizer(world: Path, folder: Path) -> Path:

@@ -33,7 +33,7 @@ def test_the_fingerprint_of_existing_runs_is_kept() -> None:
 def test_mistakes_are_one_line(world: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="less than one batch"):
         small_run(world, tmp_path, num_samples=3)
-    with pytest.raises(ValueError, match="save_every_steps must be at least 1"):
+    with pytest.raises(ValueError, match="save_every_steps is 0; expected at least 1"):
         small_run(world, tmp_path, save_every_steps=0)
     with pytest.raises(ValueError, match="either a checkpoint, or a language_model"):
         StartConfig(checkpoint=tmp_path, language_model=tmp_path)

@@ -6,7 +6,10 @@ losses.
 """
 
 import json
+import os
 import shutil
+import signal
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +27,15 @@ from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import find_layers
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped
-from tests.train.runs import call_torchrun, read_rows, read_weights, small_run, stop_after, write_checkpoint
+from tests.train.runs import (
+    call_torchrun,
+    read_rows,
+    read_weights,
+    small_run,
+    start_torchrun,
+    stop_after,
+    write_checkpoint,
+)
 
 NUM_STEPS = 8
 
@@ -144,6 +155,28 @@ def test_torchrun_starts_all_processes_again_after_one_died(config: TrainConfig,
     save(config, tmp_path / "run.toml")
     call_torchrun(2, "--max-restarts=1", "-m", "tests.train.two_processes", str(tmp_path), "die")
     assert_same(config, tmp_path / "died", folder / "single")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_a_run_of_one_or_two_nodes_goes_on_with_one_when_the_other_is_lost(
+    config: TrainConfig, folder: Path, tmp_path: Path, strategy: str
+) -> None:
+    """torchrun with a number of nodes that changes by itself."""
+    save(config, tmp_path / "run.toml")
+    place = "--nnodes=1:2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-id=elastic --node-rank"
+    conf = "--rdzv-conf=last_call_timeout=10,keep_alive_interval=1,keep_alive_max_attempt=3"
+    port = 20_000 + os.getpid() % 10_000 + len(strategy)  # another one in another test run
+    program = ["-m", "tests.train.two_processes", str(tmp_path), "lose_node", strategy]
+    with ExitStack() as stack:
+        nodes = []
+        for number in range(2):
+            options = [*place.split(), str(number), conf, f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
+            nodes.append(stack.enter_context(start_torchrun(*options, *program)))
+        said = [node.communicate(timeout=300)[1] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, -signal.SIGKILL], said
+    assert sorted((tmp_path / "processes").read_text().splitlines()) == ["0 of 1", "0 of 2", "1 of 2"]
+    assert_same(config, tmp_path / "lost", folder / "single")
 
 
 def test_a_step_in_one_pass_or_in_four(config: TrainConfig, tokenizer_path: Path, tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def test_a_mistake_in_the_settings_is_one_line(
 
 def test_shares_that_mean_nothing_are_refused() -> None:
     for share in (-0.1, 1.1):
-        with pytest.raises(ValueError, match="cooldown_share must be between 0 and 1"):
+        with pytest.raises(ValueError, match=r"cooldown_share is .*; expected a share between 0 and 1"):
             OptimConfig(cooldown_share=share)
     with pytest.raises(ValueError, match="final_share has no effect without a cooldown"):
         OptimConfig(cooldown_share=0.0, final_share=0.1)

@@ -1,10 +1,12 @@
 """Work of each of the processes that torchrun starts for test_parallel.py: `two_processes.py FOLDER WORK`."""
 
 import os
+import signal
 import sys
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import torch.distributed as dist
@@ -72,5 +74,24 @@ def die(folder: Path) -> None:
     train(config, folder / "died", hooks=Hooks(should_stop=end_second_process))
 
 
+def lose_node(folder: Path) -> None:
+    """Work of a process on each of two nodes. In the fourth step the second node is lost: its process, and torchrun
+    there. The other one goes on alone."""
+    engine = RuntimeConfig(strategy=cast(Any, sys.argv[3]), device="cpu", micro_batch_size=2)
+    config = replace(load(TrainConfig, folder / "run.toml"), engine=engine, save_every_steps=2)
+    with (folder / "processes").open("a") as file:
+        file.write(f"{os.environ['RANK']} of {os.environ['WORLD_SIZE']}\n")
+    steps = count(1)
+
+    def end_second_node() -> bool:
+        if next(steps) == 4 and os.environ["RANK"] == "1":
+            os.kill(os.getppid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    train(config, folder / "lost", hooks=Hooks(should_stop=end_second_node))
+
+
 if __name__ == "__main__":
-    {"main": main, "compare_meshes": compare_meshes, "die": die}[sys.argv[2]](Path(sys.argv[1]))
+    works = {"main": main, "compare_meshes": compare_meshes, "die": die, "lose_node": lose_node}
+    works[sys.argv[2]](Path(sys.argv[1]))

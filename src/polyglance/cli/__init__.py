@@ -92,7 +92,7 @@ _CONTINUED = {
     ("eval", "disambiguate"),
     ("study", "run"),
 }
-"""Verbs that continue their work after an interruption."""
+"""Verbs that continue interrupted work when they are called again."""
 _NAMING_LANGUAGES = {
     ("init",),
     ("data", "import"),
@@ -108,15 +108,15 @@ _NAMING_LANGUAGES = {
 _REPEATABLE = ("--hyps", "--refs", "--compare", "--set")
 """Options that may be given several times."""
 _COLLECTED = ("--derive", "--melt")
-"""Options of `NAME=EXPRESSION` that may be given several times; each value is a line of one."""
+"""Options of `NAME=EXPRESSION` that may be given several times; the values become lines of a single value."""
 _SHELLS = ("bash", "zsh", "tcsh")
 _SETTINGS = (tyro.conf.FlagCreatePairsOff,)
-"""A flag has one name: `--json`, and `--no-score` for what is on by default."""
+"""Each flag has a single form: `--json`, and `--no-score` for a flag that is on by default."""
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line. A user's mistake is one line on standard error and exit code 2; so is a run that is not
-    finite, with exit code 3."""
+    """Run the command line. A user's mistake is reported in one line on standard error, with exit code 2; a run whose
+    loss is not finite likewise, with exit code 3."""
     if not sys.stderr.isatty():  # progress bars of the hub and of transformers would fill a log
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     given = list(sys.argv[1:] if args is None else args)
@@ -176,7 +176,7 @@ def _find_verb(args: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def _collect_lines(options: Sequence[str]) -> list[str]:
-    """Join the values of each option in `_COLLECTED` to one value, with a line for each."""
+    """Join the values of each option in `_COLLECTED` to one value, one line for each."""
     kept: list[str] = []
     values: dict[str, list[str]] = {}
     position = 0
@@ -194,7 +194,7 @@ def _collect_lines(options: Sequence[str]) -> list[str]:
 
 
 def _check_repeated(words: tuple[str, ...], options: Sequence[str]) -> None:
-    """Refuse an option that is given twice, where one value would silently replace the other."""
+    """Refuse a repeated option if one value would silently replace the other."""
     names = [option.partition("=")[0].replace("_", "-") for option in options if option.startswith("--")]
     for name in names:
         if names.count(name) > 1 and (name not in _REPEATABLE or words == ("law", "make")):
@@ -202,7 +202,7 @@ def _check_repeated(words: tuple[str, ...], options: Sequence[str]) -> None:
 
 
 def _check_words(args: Sequence[str]) -> None:
-    """Refuse words that are no verb."""
+    """Refuse words that are not a verb."""
     words = list(itertools.takewhile(lambda word: not word.startswith("-"), args))[:2]
     if words and words[0] not in GROUPS:
         raise MistakeError(f"there is no verb {words[0]!r}; {did_you_mean(words[0], [verb[0] for verb in VERBS])}")
@@ -219,7 +219,8 @@ def _load(words: tuple[str, ...]) -> Callable[..., None]:
 
 
 def _make_placeholder(words: tuple[str, ...]) -> Callable[..., None]:
-    """Make a function without options that has the summary of a verb, read from its source without an import."""
+    """Make a function without options that has the summary of a verb. The summary is read from the source, without an
+    import."""
     module, _, name = VERBS[words].partition(":")
     spec = find_spec(f"{__name__}.{module}")
     assert spec is not None

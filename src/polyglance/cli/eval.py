@@ -12,6 +12,7 @@ from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
 from polyglance.distributed import is_main_process
 from polyglance.evaluate.config import LossConfig, PredictConfig, PredictOptions, ScoringConfig
+from polyglance.study.evaluation_place import EvaluationPlace
 
 __all__ = [
     "evaluate_captions",
@@ -26,6 +27,7 @@ def evaluate_captions(
     benchmark: str,
     options: Options[PredictOptions],
     scoring: Options[ScoringConfig],
+    place: Options[EvaluationPlace],
     lang: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
@@ -36,13 +38,14 @@ def evaluate_captions(
         lang: Languages; all of the benchmark's that the model knows if not given.
         json: Print the result as JSON.
     """
-    _evaluate("caption", benchmark, options, scoring, lang, json)
+    _evaluate("caption", benchmark, options, scoring, place, lang, json)
 
 
 def evaluate_translations(
     benchmark: str,
     options: Options[PredictOptions],
     scoring: Options[ScoringConfig],
+    place: Options[EvaluationPlace],
     lang: tuple[str, ...] = (),
     json: bool = False,
 ) -> None:
@@ -53,12 +56,13 @@ def evaluate_translations(
         lang: Languages; all of the benchmark's that the model knows if not given.
         json: Print the result as JSON.
     """
-    _evaluate("translation", benchmark, options, scoring, lang, json)
+    _evaluate("translation", benchmark, options, scoring, place, lang, json)
 
 
 def evaluate_disambiguation(
     options: Options[PredictOptions],
     scoring: Options[ScoringConfig],
+    place: Options[EvaluationPlace],
     benchmark: str = "commute-disambiguation",
     lang: tuple[str, ...] = (),
     json: bool = False,
@@ -70,7 +74,7 @@ def evaluate_disambiguation(
         lang: Languages; all of the benchmark's that the model knows if not given.
         json: Print the result as JSON.
     """
-    _evaluate("disambiguation", benchmark, options, scoring, lang, json)
+    _evaluate("disambiguation", benchmark, options, scoring, place, lang, json)
 
 
 def measure_losses(config: Options[LossConfig], out: Path | None = None, json: bool = False) -> None:
@@ -104,13 +108,18 @@ def _evaluate(
     benchmark: str,
     options: PredictOptions,
     scoring: ScoringConfig,
+    place: EvaluationPlace,
     languages: Sequence[str],
     as_json: bool,
 ) -> None:
     from polyglance.evaluate.run import evaluate_benchmark
+    from polyglance.study.evaluation import evaluate_on_cluster
 
     config = PredictConfig(**vars(options), task=task, benchmark=benchmark, language="")
-    results = evaluate_benchmark(config, languages, scoring)
+    if place.on == "local":
+        results = evaluate_benchmark(config, languages, scoring)
+    else:
+        results = evaluate_on_cluster(config, languages, scoring, place)
     if is_main_process():
         show(results, as_json, _make_score_table)
 

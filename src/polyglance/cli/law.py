@@ -51,7 +51,7 @@ __all__ = ["columns", "compare", "fit", "list_laws", "make", "plan", "predict"]
 
 @dataclass(frozen=True, kw_only=True)
 class TableFile:
-    """How the file of a table is read."""
+    """Options for reading the file of a table."""
 
     header_rows: int | None = None
     """Lines of the header of a CSV or TSV; their cells are joined to one name, such as N with a unit below it."""
@@ -65,7 +65,7 @@ class TableFile:
 def columns(
     table: Positional[Path], config: Options[PrepareConfig], file: Options[TableFile] = TableFile(), json: bool = False
 ) -> None:
-    """Print what is read from a table: its columns, their ranges and gaps, the roles that their names say.
+    """Print what is read from a table: its columns, their ranges and gaps, and the roles guessed from their names.
 
     Args:
         table: Table with a row for each run: .csv, .tsv, .jsonl, .json or .parquet.
@@ -163,7 +163,7 @@ def predict(
         at: Values of the predictors, as in P=1e9,S=1e7,T=6.02.
         table: Table of rows to predict, with a column per predictor, in place of --at.
         group: Group of the law; all of them if not given.
-        new_group: Expect the value of a group that the law has not seen, from the differences of the known ones.
+        new_group: Predict a group that the law has not seen, from the differences between the known groups.
         json: Print the result as JSON.
     """
     if table is not None and (at or new_group):
@@ -203,7 +203,7 @@ def plan(
         downstream: A law file of the score against the loss (form downstream), or the name of a published one, for
             --target-score and for the scores to be expected.
         candidates: Models to choose from: a table, or model cards as .json.
-        page: File to write the planner to (.html): one page to drag and choose all of it, which needs no network.
+        page: File to write the planner to (.html): an interactive page, which needs no network.
         plot: File to draw the sizes along a budget to (.svg), the isoFLOP curve.
         json: Print the result as JSON.
     """
@@ -229,12 +229,12 @@ def plan(
 
 
 def _fill_group(config: PlanConfig, law: str) -> PlanConfig:
-    """Choose unseen captioning, which the paper is about, where a law of the paper is asked without a group."""
+    """Choose the group UC (unseen captioning) for a law of the paper if no group is given."""
     return replace(config, group="UC") if config.group is None and law in PAPER_LAWS else config
 
 
 def _find_candidates(config: PlanConfig, name: str, law: Law, path: Path | None) -> tuple[Candidate, ...]:
-    """Return the candidates of a file; without one, the published models for a law of the paper that has a size."""
+    """Return the candidates of a file; without a file, the published models for a law of the paper with a size."""
     if path is not None:
         return read_candidates(path, law.first.form.predictors, gpu=config.budget.gpu)
     if name not in PAPER_LAWS or "P" not in law.first.form.predictors or "P" in config.at:
@@ -247,7 +247,7 @@ def _find_candidates(config: PlanConfig, name: str, law: Law, path: Path | None)
 
 
 def _find_downstream(config: PlanConfig, name: str, downstream: str | None, *, has_models: bool) -> Law | None:
-    """Return the downstream law that was named; CIDEr after the prefix for unseen captioning by the paper's law."""
+    """Return the given downstream law; by default, for UC by a law of the paper, that of CIDEr after the prefix."""
     if downstream is not None:
         return load_law(downstream)
     is_paper = name in PAPER_LAWS and config.group == "UC"
@@ -255,7 +255,7 @@ def _find_downstream(config: PlanConfig, name: str, downstream: str | None, *, h
 
 
 def _use_all_data(config: PlanConfig, law: Law, models: Sequence[Candidate]) -> PlanConfig:
-    """Ask for what the most data behind the law buys, where neither target nor limit is given."""
+    """Limit the data to the largest amount behind the law if neither a target nor a limit is given."""
     budget, fit = config.budget, law.first
     limits = (budget.max_samples, budget.max_tokens)
     data = find_by_role(resolve_roles(law.columns, {**law.roles, **config.roles}), ("samples",))

@@ -1,8 +1,8 @@
-"""Options of verbs, made by tyro from functions and config dataclasses.
+"""Command-line options of verbs, made by tyro from functions and config dataclasses.
 
 A verb is a function. A parameter that is a config dataclass gives one option for each of its fields; the docstring
-under a field is the option's help. Option texts are parsed here and nowhere else: `A=B,...` for mappings, `A,B,...`
-for lists. An error that a config raises reaches the user as one line, as any other mistake does.
+under a field is the option's help. Values of options are parsed only here: `A=B,...` for mappings, `A,B,...` for lists.
+An error that a config raises is reported in one line, like any other mistake.
 """
 
 import dataclasses
@@ -42,9 +42,9 @@ __all__ = [
 
 T = TypeVar("T")
 Options = Annotated[T, OmitArgPrefixes, arg(name="")]
-"""A config dataclass as options of a verb, without a prefix before their names."""
+"""A config dataclass whose fields are options of a verb, without a prefix in their names."""
 Settings = Annotated[UseAppendAction[tuple[str, ...]], arg(name="set", metavar="KEY=VALUE")]
-"""Dotted overrides of a TOML file: `--set optim.lr=3e-4`, as often as needed."""
+"""Dotted overrides of a TOML file: `--set optim.lr=3e-4`; may be repeated."""
 
 Paths = UseAppendAction[tuple[tuple[Path, ...], ...]]
 """Groups of files: `--refs a.txt b.txt`, or with the option repeated for each."""
@@ -54,15 +54,15 @@ _LanguagesFrom = Annotated[
     arg(help="TOML file with languages of your own: [languages.yo] with name = 'Yoruba'; a study, run or recipe too."),
 ]
 REGISTRY = ConstructorRegistry()
-"""Rules of `tyro` for parsing the values of options."""
+"""Parsing rules for tyro."""
 
 
 class MistakeError(Exception):
-    """A mistake of the user in the options, in one line. Not a `ValueError`, which tyro would show in a box.
+    """A user's mistake in the options, in one line. It is not a `ValueError`, because tyro would show that in a box.
 
     Args:
         message: what is wrong, and what would be right.
-        value: text of the option that could not be parsed, if that is the mistake.
+        value: value that could not be parsed, if this is the mistake.
     """
 
     def __init__(self, message: str, value: str | None = None) -> None:
@@ -71,11 +71,11 @@ class MistakeError(Exception):
 
 
 def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
-    """Return the message of an error in one line, with the options that it is about.
+    """Return the message of an error in one line, with the names of the options concerned.
 
     Args:
-        args: the command line; the option whose value could not be parsed is found in it. Settings that a message
-            names, as `batch_size`, become --batch-size.
+        args: the command line, in which the option with the wrong value is found. Names of settings in the message,
+            such as `batch_size`, become --batch-size.
     """
     if isinstance(error, MistakeError) and error.value is not None:
         pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
@@ -88,7 +88,7 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
-    """Split a comma-separated list; blanks around the entries and empty entries are dropped.
+    """Split a comma-separated list; spaces around entries and empty entries are dropped.
 
     Commas between double quotes do not separate: `D="D (tokens, total)",y=loss`.
     """
@@ -103,7 +103,7 @@ def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
         value_type: `str`; `float`; or `tuple[float, float]`, written `0:1`.
 
     Raises:
-        MistakeError: an entry without `=`, a name that stands twice, or a value that is no number where one is needed.
+        MistakeError: an entry without `=`, a repeated name, or a value that is not a number where one is required.
     """
     values: dict[str, Any] = {}
     for entry in _parse_list(text):
@@ -120,10 +120,10 @@ def _parse_mapping(text: str, value_type: Any = str) -> dict[str, Any]:
 
 
 def _parse_expressions(text: str) -> dict[str, str]:
-    """Read `NAME=EXPRESSION`, one a line; commas and quotation marks belong to the expression.
+    """Parse `NAME=EXPRESSION`, one per line; commas and quotation marks belong to the expression.
 
     Raises:
-        MistakeError: a line of another form, or a name that stands twice.
+        MistakeError: a line of another form, or a repeated name.
     """
     values: dict[str, str] = {}
     for line in text.split("\n"):
@@ -161,7 +161,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
     if get_origin(info.type) is not Mapping:
         return None
     value_type = get_args(info.type)[1]
-    if get_origin(value_type) is Annotated:  # a text of which no comma separates values
+    if get_origin(value_type) is Annotated:  # a text in which commas do not separate values
         return PrimitiveConstructorSpec(
             nargs=1,
             metavar="A=EXPRESSION",
@@ -180,7 +180,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
 @REGISTRY.primitive_rule
 def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """One argument `A,B,...` for a tuple of texts or choices, unless the option is one that is repeated."""
+    """One argument `A,B,...` for a tuple of texts or choices, unless the option can be repeated."""
     arguments = get_args(info.type)
     if get_origin(info.type) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
         return None
@@ -231,7 +231,7 @@ def _numbers_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
 @REGISTRY.primitive_rule
 def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """`X | None` as X: leaving the option out is how None is said."""
+    """Treat `X | None` as X: without the option the value is None."""
     if get_origin(info.type) not in (Union, types.UnionType):
         return None
     choices = [choice for choice in get_args(info.type) if choice is not types.NoneType]
@@ -265,7 +265,7 @@ def take_languages_from(verb: Callable[..., None]) -> Callable[..., None]:
 
 
 def declare_languages_of(options: Sequence[str]) -> None:
-    """Declare the languages of the file that --languages-from names, before any option that names one of them is read.
+    """Declare the languages of the file given by --languages-from, before any option with a language is parsed.
 
     Raises:
         ValueError: as `declare_languages_from`.
@@ -279,11 +279,11 @@ def declare_languages_of(options: Sequence[str]) -> None:
 
 _is_wrapping = False
 _OPTIONS: set[str] = set()
-"""Names of the parameters and fields that are options of the verb that is called."""
+"""Names of the parameters and fields that are options of the current verb."""
 
 
 def begin_options(verb: Callable[..., None]) -> None:
-    """Take the names of a verb's parameters as its options; those of a verb called earlier are forgotten.
+    """Note the names of a verb's parameters as its options, in place of those of a verb called earlier.
 
     Fields of its config dataclasses are added when `REGISTRY` meets them.
     """
@@ -293,7 +293,7 @@ def begin_options(verb: Callable[..., None]) -> None:
 
 @REGISTRY.struct_rule
 def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
-    """A config dataclass as tyro reads it; a `ValueError` of its checks becomes a `MistakeError`."""
+    """Let tyro read a config dataclass; a `ValueError` of its checks becomes a `MistakeError`."""
     global _is_wrapping
     if _is_wrapping or not dataclasses.is_dataclass(info.type):
         return None
@@ -323,7 +323,8 @@ def _config_rule(info: StructTypeInfo) -> StructConstructorSpec | None:
 
 
 def _name_options(message: str, names: Iterable[str]) -> str:
-    """Write the names of fields as options, as in --batch-size: with an underscore, in backquotes, and at the start."""
+    """Replace names of fields in a message by options such as --batch-size: names with an underscore, in backquotes, or
+    at the start."""
     for name in names:
         option = f"--{name.replace('_', '-')}"
         message = message.replace(f"`{name}`", option)

@@ -21,7 +21,7 @@ def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 200)
     for part in shown if isinstance(shown, list) else [shown]:
         if isinstance(part, str):
-            print(part)  # a line of text is not broken
+            print(part)  # not by rich, which would break long lines
         else:
             console.print(part)
 

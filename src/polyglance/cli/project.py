@@ -70,8 +70,8 @@ def begin(
 
 
 def examine(files: Positional[tuple[Path, ...]] = (), extras: tuple[str, ...] = (), json: bool = False) -> None:
-    """Look at machine, packages and disk, and at what recipes, runs and studies need. The exit code is 1 where
-    something that was asked for cannot work.
+    """Look at machine, packages and disk, and at what recipes, runs and studies need. The exit code is 1 if something
+    that was asked for cannot work.
 
     Args:
         files: Recipes, runs and studies (TOML) whose data and checkpoints are looked for.

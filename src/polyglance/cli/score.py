@@ -24,7 +24,7 @@ from polyglance.settings import UnusedSettingError, refuse_unused
 __all__ = ["score"]
 
 _USED_WITH_SCORES = ("ids", "bootstrap", "seed", "level")
-"""Settings that apply to scores that were written before."""
+"""Settings that apply to --scores, scores from an earlier call."""
 
 
 def score(
@@ -76,7 +76,7 @@ def score(
         reports = _read_again(name_systems([scores, *others]), config, resampling)
         num_written = 1
     elif not predictions:
-        raise ValueError("--hyps is missing: the file of predictions")
+        raise ValueError("--hyps is missing; give the file of predictions")
     else:
         named = name_systems([*predictions, *others])
         new = score_systems(list(named.values())[: len(predictions)], references, config)
@@ -95,11 +95,11 @@ def score(
 
 
 def _check_form(form: str, explain: int, explain_score: str, explain_page: Path | None, *, as_json: bool) -> None:
-    """Refuse settings of the output that have no effect beside the others."""
+    """Refuse settings of the output that have no effect, given the others."""
     if as_json and form != "text":
         raise UnusedSettingError("`format` has no effect with `json`")
     if explain < 0:
-        raise ValueError(f"--explain {explain}: a number of segments is right")
+        raise ValueError(f"--explain {explain}: expected a number of segments, 0 or more")
     if not explain and (explain_score or explain_page):
         raise UnusedSettingError(
             f"`{'explain_score' if explain_score else 'explain_page'}` has no effect without `explain`"
@@ -122,7 +122,7 @@ def _explain(table: SystemTable, num_segments: int, score: str) -> list[Explanat
 
 
 def _check_number(num_systems: int, config: ScoreConfig, test: str, baseline: str) -> None:
-    """Refuse settings of comparisons where there is nothing to compare."""
+    """Refuse settings of comparisons if there is nothing to compare."""
     if num_systems >= 2:
         return
     if test != "permutation":
@@ -134,7 +134,7 @@ def _check_number(num_systems: int, config: ScoreConfig, test: str, baseline: st
 
 
 def _read_again(named: Mapping[str, Path], config: ScoreConfig, resampling: Resampling) -> dict[str, ScoreReport]:
-    """Read scores that were written before; of the config's ids, or all."""
+    """Read scores of an earlier call, for the config's ids or for all."""
     unused = {field.name for field in fields(config)} - set(_USED_WITH_SCORES)
     refuse_unused(config, **dict.fromkeys(unused, (False, "with `scores`, which are read as they are")))
     ids = None if config.ids is None else read_ids(config.ids)
@@ -234,7 +234,7 @@ def _make_table(report: ScoreReport) -> Table:
 
 
 def _list_signatures(report: ScoreReport) -> list[str]:
-    """Return signatures; scores that differ in their names only share one line."""
+    """Return signatures; scores whose signatures differ only in the name share a line."""
     names: dict[str, list[str]] = {}
     for entry in report.scores:
         name, _, rest = entry.signature.partition("|")

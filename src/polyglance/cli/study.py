@@ -113,7 +113,7 @@ def serve(config: Positional[Path], options: Options[ServeConfig], set_: Setting
 
 
 def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
-    """Write runs.csv, laws and report again from the runs as they are.
+    """Write runs.csv, laws and report again from the runs that are done; the page says how many are not.
 
     Args:
         config: The study's TOML file.
@@ -175,7 +175,7 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
 
 
 def _describe_cluster(cluster: Any) -> list[str]:
-    """Say how a study goes on a cluster, what that costs, what limits it, and what this rests on."""
+    """Return lines on the course of a study on a cluster, its costs, its limits, and the sources of these numbers."""
     shortest, longest = cluster.wall_hours_range
     spread = f" ({shortest:,.1f} to {longest:,.1f} in the trials)" if longest > shortest else ""
     parts = {
@@ -199,7 +199,7 @@ def _describe_cluster(cluster: Any) -> list[str]:
 
 
 def _compare_schedules(plan: Any) -> str:
-    """Say what all runs train on together, with either schedule."""
+    """Return a line with the samples and the compute of all runs together, for each schedule."""
     names = {"separate": "as separate runs", "trunk": "from trunks (schedule = 'trunk')"}
     costs = [
         f"{names[name]} {cost.samples:,} samples, {cost.compute_gmac:,.0f} GMAC" for name, cost in plan.training.items()

@@ -44,7 +44,7 @@ def train(
     if steps is not None and not (dry_run or profile):
         raise UnusedSettingError("`steps` has no effect without `dry_run` or `profile`")
     if steps is not None and steps < 2:
-        raise ValueError(f"--steps is {steps}; 2 or more is right")
+        raise ValueError(f"--steps is {steps}; expected 2 or more")
     settings = load(RunConfig, config, overrides=set_)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too: a bar for every file saved
     if dry_run:

@@ -12,12 +12,12 @@ from polyglance.data.sentences import add_end_mark, split_sentences
 from polyglance.language_identity import is_in_another_language
 from polyglance.records import Style
 
-__all__ = ["clean_answer", "drop_reasoning", "find_answer_flaw", "has_loop"]
+__all__ = ["REASONING_MARK", "clean_answer", "drop_reasoning", "find_answer_flaw", "has_loop"]
 
 _REASONING = re.compile(r"<(think|thinking|thought|reasoning|reflection)>.*?</\1>", re.DOTALL | re.IGNORECASE)
 _END_OF_REASONING = re.compile(r"^.*</(think|thinking|thought|reasoning|reflection)>", re.DOTALL | re.IGNORECASE)
 """Reasoning whose beginning was part of the prompt."""
-_LEFT_OVER = re.compile(r"</?(think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
+REASONING_MARK = re.compile(r"</?(?:think|thinking|thought|reasoning|reflection)>", re.IGNORECASE)
 _SPECIAL = re.compile(r"<\|[a-z_]+\|>|</?s>|<(pad|eos|bos|unk|end_of_turn|start_of_turn)>", re.IGNORECASE)
 _FENCE = re.compile(r"^```[\w-]*\s*|```\s*$", re.MULTILINE)
 _LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}[ \t]+|>[ \t]+|[-*+\u2022][ \t]+|\d{1,2}[.)][ \t]+(?=\S))", re.MULTILINE)
@@ -115,7 +115,7 @@ def find_answer_flaw(
     """
     if not answer.strip():
         return "empty"
-    if _LEFT_OVER.search(answer):
+    if REASONING_MARK.search(answer):
         return "reasoning without an end"
     if _is_refusal(answer) and not _is_refusal(source):
         return "refusal"

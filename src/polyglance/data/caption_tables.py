@@ -1,13 +1,13 @@
-"""Columns of images and texts: which one is what, decided by its content and not by its name alone.
+"""Columns of images and texts. The role of each column is decided from its name and its content.
 
     captions.jsonl     {"image": "a.png", "texts": {"en": "a dog", "de": ["ein Hund", "der Hund"]}}   one per line
     captions.csv/.tsv  a header with `image` (or `file_name`, ...) and one column per language
     captions.parquet   columns as in JSON lines or as in CSV; an image may be its path, its bytes, or {bytes, path}
 
-Other forms have such columns too (`polyglance.data.row_sources`). A column is a language if its name is a tag of one
-(`en`, `de-DE`, `zh_CN`) and its content reads as one. Numbers, addresses, paths and constants never do. What reads as
-another language is refused, with the setting that decides. Where a column names the language of each row's text
-(`lang`), that column and the one of the texts are read together.
+Other forms have such columns too (`polyglance.data.row_sources`). A column is a language if its name is a language tag
+(`en`, `de-DE`, `zh_CN`) and its content is text, not numbers, addresses, paths or constants. A column whose texts are
+in another language than its name is refused; the message names the setting that decides. If a column names the language
+of each row's text (`lang`), it is read together with the column of the texts.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
 from polyglance.data.row_sources.row_source import IMAGE_NAMES
-from polyglance.data.texts.columns import list_texts, parse_object
+from polyglance.data.texts.columns import list_texts, parse_texts_by_language
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code, parse_language_tag
@@ -46,7 +46,7 @@ class Column:
     """`image`, `key`, `style`, `texts`, `language` (of the row's text), `text`, the code of a language, or `` (left
     out)."""
     reason: str = ""
-    """Why it is left out; of a column that is used, what speaks against its role."""
+    """Why it is left out; for a used column, any evidence against its role."""
     holds_text: bool = False
     """For a column that is left out: whether its content reads as text."""
 
@@ -59,7 +59,7 @@ class Column:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CaptionTable:
-    """Rows whose columns are decided."""
+    """Rows whose columns have roles."""
 
     source: RowSource
     columns: tuple[Column, ...]
@@ -80,7 +80,7 @@ class CaptionTable:
 
 
 def _arrange(cells: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
-    """Arrange the cells of a row by their roles; texts of columns that are no known language keep their names."""
+    """Arrange the cells of a row by their roles; texts of columns without a known language keep the column's name."""
     values: dict[str, Any] = {}
     texts: dict[str, Any] = {}
     language_of_row, text_of_row = None, None
@@ -103,7 +103,7 @@ def _arrange(cells: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[st
 
 
 def _find_late_role(name: str, cell: Any) -> str:
-    """Role of a column that none of the first rows has: a language if its name and this cell say so."""
+    """Return the role of a column that first occurs in a later row: a language if its name and this cell are of one."""
     tag = parse_language_tag(name)
     is_text = find_content([text for text in map(_as_text, list_texts(cell)) if text.strip()]) in ("text", "")
     return tag.code if tag is not None and is_text else ""
@@ -187,7 +187,7 @@ class _Decision:
         """Decide all columns.
 
         Raises:
-            ValueError: it is not clear what one is, with the setting that decides.
+            ValueError: a role is ambiguous; the message names the setting that decides.
         """
         columns = [self._decide(name) for name in self.names]
         self._check_language_of_rows(columns)
@@ -234,7 +234,7 @@ class _Decision:
         return found[0] if found and not any(role in LANGUAGES for role in self.given.values()) else ""
 
     def _check_language_of_rows(self, columns: Sequence[Column]) -> None:
-        """Refuse to take a column for one language if another column says that its rows are in several."""
+        """Refuse a column of one language if another column says that its rows are in several languages."""
         asked = {role for role in self.given.values() if role in LANGUAGES}
         for column in columns:
             if column.role or column.name in self.given or column.name.lower() not in _LANGUAGE_NAMES or not asked:
@@ -274,7 +274,8 @@ class _Decision:
         return Column(name=name, role=tag.code)
 
     def _describe_given(self, name: str) -> str:
-        """Say why a column is left out by the user, or that it reads as another language than the one it is given."""
+        """Return a remark on a column with a role given by the user: left out as requested, or of another language than
+        given."""
         role = self.given[name]
         if role not in LANGUAGES:
             return "" if role else "as was asked for"
@@ -294,7 +295,7 @@ class _Decision:
 
 
 def _as_text(cell: Any) -> str:
-    """Text of a cell that is to be looked at: of numbers as they are written, of bytes as UTF-8, of others none."""
+    """Return the text of a cell: of numbers as they are written, of bytes as UTF-8; empty for anything else."""
     if isinstance(cell, bytes):
         return cell.decode("utf-8", "replace")
     return str(cell) if isinstance(cell, (str, int, float)) else ""
@@ -302,7 +303,7 @@ def _as_text(cell: Any) -> str:
 
 def _are_texts_by_language(cells: Sequence[Any]) -> bool:
     """Whether cells are objects whose keys are languages, at least one of them known."""
-    found = [cell for cell in map(parse_object, cells) if isinstance(cell, Mapping) and cell]
+    found = [cell for cell in map(parse_texts_by_language, cells) if isinstance(cell, Mapping) and cell]
     keys = {str(key) for cell in found for key in cell}
     tags = [parse_language_tag(key) for key in keys]
     return bool(found) and None not in tags and any(tag is not None and tag.code for tag in tags)
@@ -328,14 +329,14 @@ def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
 
 
 def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
-    """Refuse texts whose language stands in their row, or in their object, and that read as another one."""
+    """Refuse texts in another language than their row or object states."""
     column = next((column for column in columns if column.role in ("texts", "text")), None)
     if column is None:
         return
     roles = {it.name: it for it in columns}
     by_name: dict[str, list[str]] = {}
     for row in rows:
-        texts = parse_object(_arrange(row, roles).get("texts"))
+        texts = parse_texts_by_language(_arrange(row, roles).get("texts"))
         for name, cell in texts.items() if isinstance(texts, Mapping) else ():
             by_name.setdefault(str(name), []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
     by_code: dict[str, list[str]] = {}
@@ -379,7 +380,8 @@ def _check_roles(path: Path, names: Sequence[str], columns: Sequence[Column], *,
 
 
 def _suggest_text(columns: Sequence[Column]) -> str:
-    """Say which column may be a text: one named after a language, of languages and texts, or any that holds text."""
+    """Suggest a setting: for a column named after a language, for columns of languages and texts, or for any column of
+    text."""
     for column in columns:
         if (
             column.reason not in ("", "records", "numbers", "addresses")
@@ -394,7 +396,7 @@ def _suggest_text(columns: Sequence[Column]) -> str:
 
 
 def _show(cell: Any) -> str:
-    """Beginning of a cell for a person; never the bytes of an image."""
+    """Return the beginning of a cell for display; never the bytes of an image."""
     if isinstance(cell, bytes):
         return f"<{len(cell)} bytes>"
     if isinstance(cell, Mapping):

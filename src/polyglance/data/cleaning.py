@@ -1,4 +1,4 @@
-"""Texts of unknown origin, brought to one line, and what shows that they are not what they are said to be."""
+"""Cleaning of texts of unknown origin to one line, and checks whether they are damaged or in another language."""
 
 import html
 import re
@@ -30,31 +30,31 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
 _TAG = re.compile(
-    r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\["""
+    r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\[|<\|\w+\|>"""
     r"""|(?<!<)<[A-Za-z][\w:.-]*(?:\s+[\w:@.-]+\s*=[^<>]*|\s+(?:async|autoplay|checked|controls|defer|disabled|hidden"""
     r"""|loop|muted|nowrap|readonly|required|selected)\b[^<>]*)?\s*/?>(?!>)"""
 )
-"""A name, perhaps attributes: `x<y and y>z` is none, and `<<` is a quotation mark."""
+"""A tag: a name, perhaps with attributes, or `<|pad|>`. `x<y and y>z` is not a tag, and `<<` is a quotation mark."""
 _NOTHING = re.compile("[\u00ad\u2060\ufeff]")
 _JOINED = "\u0600-\u1cff\ua800-\uabff\ufb50-\ufdff\ufe70-\ufefe\U00010a00-\U00011fff"
 """Letters of scripts that write with joiners, also inside a text in another script."""
 _PICTOGRAMS = "\U0001f000-\U0001faff\u2190-\u2bff\ufe0f"
 _JOINER = re.compile(f"(?<![{_JOINED}{_PICTOGRAMS}])\u200d|(?<![{_JOINED}])\u200c")
-"""A joiner that joins nothing: neither letters of such a script nor pictograms."""
+"""A joiner after a character that it cannot join: neither a letter of such a script nor a pictogram."""
 _DIRECTION = re.compile("[\u200e\u200f\u202a-\u202c\u2066-\u2069]")
 _PLAIN = frozenset(["Latn", "Cyrl", "Grek", "Armn", "Geor", "Hans", "Hant", "Jpan", "Hang", "Kore", "Hani"])
-"""Scripts that do without joiners."""
+"""Scripts without joiners."""
 _INDIC = frozenset(["Deva", "Beng", "Guru", "Gujr", "Orya", "Taml", "Telu", "Knda", "Mlym", "Sinh"])
 _WITH_SPACES = _PLAIN | _INDIC | {"Arab", "Hebr", "Ethi"}
-"""Scripts in which a space of no width divides no words, as it does in Thai."""
+"""Scripts in which a zero-width space does not separate words (as it does in Thai)."""
 _LEFT_TO_RIGHT = _PLAIN | _INDIC | {"Ethi", "Thai", "Laoo", "Khmr", "Mymr", "Tibt"}
-"""Scripts that need no marks of writing direction."""
+"""Scripts without marks of writing direction."""
 _CONTROL_INSIDE = re.compile(r"(?<=\S)(?![\s\x85])[\x00-\x08\x0e-\x1b\x7f-\x9f](?=[^\s\x00-\x1f\x7f-\x9f])")
 
 
 def has_control_inside(text: str) -> bool:
-    """Whether a control character that is no white space stands between visible ones: `A\\0 \\0c\\0a` of a text in
-    UTF-16, or `it\\x92s` of Windows-1252 that was read as Latin-1. A space in its place would be another text."""
+    """Tell whether a control character that is not white space stands between visible ones: `A\\0 \\0c\\0a` of a text
+    in UTF-16, or `it\\x92s` of Windows-1252 that was read as Latin-1. A space in its place would be another text."""
     return not text.isprintable() and _CONTROL_INSIDE.search(text) is not None
 
 
@@ -72,16 +72,15 @@ def resolve_entities(text: str) -> str:
 
 
 def has_tags(text: str) -> bool:
-    """Whether a text has tags in it, of HTML or of a model (`<image>`, `</s>`). They are not stripped: the text between
-    tags is seldom a sentence."""
+    """Tell whether a text contains tags, of HTML or of a model (`<image>`, `</s>`). They are not removed, because text
+    between tags is seldom a sentence."""
     return "<" in text and _TAG.search(text) is not None
 
 
 def without_invisible(text: str, code: str) -> str:
-    """Remove characters that nobody sees and that stand for nothing: soft hyphens, joiners of words, marks of byte
-    order; and, as far as the script does without them, spaces of no width, joiners, and marks of writing direction.
-
-    Characters that turn the order of others around stay (`is_turned_around`).
+    """Remove invisible characters without meaning: soft hyphens, word joiners, byte order marks; and, if the script
+    does not use them, zero-width spaces, joiners, and marks of writing direction. Characters that reverse the order of
+    others stay (`is_turned_around`).
     """
     if text.isprintable():
         return text
@@ -95,7 +94,7 @@ def without_invisible(text: str, code: str) -> str:
 
 
 def is_turned_around(text: str) -> bool:
-    """Whether a text has characters that show others in another order than they are stored in."""
+    """Tell whether a text has characters that change the displayed order of others."""
     return "\u202e" in text or "\u202d" in text
 
 
@@ -109,15 +108,15 @@ _CYRILLIC_END = "\u0400-\u040f\u0450-\u045f\u0490\u0491\xa0-\xbf\u2013-\u2122"
 _SUSPECT = re.compile(
     f"[{_LATIN_END}{_CYRILLIC_END}](?:(?<=[\u00c2-\u00f4][{_LATIN_END}])|(?<=[\u0420\u0421\u0432\u0413][{_CYRILLIC_END}]))"
 )
-"""Pairs of characters that the bytes of UTF-8 give when they are read as Windows-1252 or Windows-1251. The second one,
-which is rarer, is searched for."""
+"""Pairs of characters that result when UTF-8 is read as Windows-1252 or Windows-1251. The search is for the second,
+rarer one."""
 _ENDS = bytes(range(0x80, 0xC0))
 _NO_LETTERS = bytes(byte for byte in range(0x80) if not chr(byte).isalpha())
 _LEADS = {"Grek": b"\xce\xcf", "Arab": b"\xd8\xd9\xda\xdb", "Hebr": b"\xd7", "Hang": b"\xeb\xec"}
 """Script -> first bytes of its letters in UTF-8, and of no others."""
 _HARMLESS_LATIN = bytes(range(0x80)) + b"\xc3\xc4\xc7\xc8" + _ENDS
 _LATIN_SIGNS = b"\xc2\xc5\xc6\xcb\xe2"
-"""First bytes, in UTF-8, of Latin letters and of signs, with which a suspect pair may end."""
+"""First bytes, in UTF-8, of Latin letters and of symbols with which a suspect pair may end."""
 
 
 def _classify(kinds: Mapping[str, bytes]) -> bytes:
@@ -134,7 +133,8 @@ _IN_CP1251 = _classify({"A": b"\xc3\xd0\xd1\xe2", "E": _ENDS, "F": string.ascii_
 
 @cache
 def _harmless_bytes(code: str) -> bytes:
-    """Bytes of UTF-8 that no flawed text of a language is made of alone. They let most texts pass at once."""
+    """Bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
+    accepted."""
     script = language(code).script
     if script == "Latn":
         return _HARMLESS_LATIN
@@ -142,8 +142,8 @@ def _harmless_bytes(code: str) -> bytes:
 
 
 def may_have_flaw(text: str, code: str) -> bool:
-    """Whether `find_flaw` has to look at a text, or at the texts that are joined in it by line breaks. False for most,
-    in a tenth of its time: first by their bytes, then by each character."""
+    """Tell whether `find_flaw` has to check a text, or one of several texts joined by line breaks. False for most
+    texts, in a tenth of the time of the check: first bytes are examined, then characters."""
     if not _has_suspect_bytes(text, code):
         return False
     return "\ufffd" in text or may_be_in_another_script(text, code) or _SUSPECT.search(text) is not None
@@ -175,7 +175,7 @@ def _has_suspect_utf8(text: bytes) -> bool:
 
 
 def find_flaw(text: str, code: str) -> str:
-    """Say what shows that a text was spoilt, or is not in the language `code`; empty if nothing does."""
+    """Describe a sign that a text is damaged or not in the language `code`; empty if there is none."""
     if not _has_suspect_bytes(text, code):
         return ""
     if "\ufffd" in text:

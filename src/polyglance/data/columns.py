@@ -16,6 +16,8 @@ _IMAGE_FILE = re.compile(
     re.IGNORECASE,
 )
 """At most three words: a longer text that ends in the name of a file is a sentence."""
+_ENDS_OF_FILES = "gpfcGPFC"
+"""Last letters of these extensions."""
 _CAMERA_NAME = re.compile(
     r"(?:IMG|DSC[FN]?|PXL|GOPR|DCIM|VID|image|img|photo|picture|pic|screen ?shot|scan|untitled|file)"
     r"[ _-]*\(?\d[\d _-]*\)?"
@@ -58,6 +60,12 @@ _PLACEHOLDERS = _split_words(
 _WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil")
 """Some of these are words of other languages: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
 nothing only as programs write them, in capital letters."""
+_CAPITALISED = _split_words("nan, null")
+"""Others are words where they begin with a capital letter, as no program writes them: `Null` is zero in German, `Nan` a
+grandmother in English. In small letters, or as `NaN`, they are what pandas and JSON write for a missing cell."""
+_WORDS = _NOTHING | _PLACEHOLDERS
+_LONGEST_WORD = max(map(len, _WORDS))
+_NO_TEXT = _NOTHING | {"true", "false"}
 _NAME = re.compile(r"(?=\S*[\d_])[A-Za-z0-9_.:#-]+")
 """A word of ASCII with a digit or an underscore in it."""
 
@@ -77,7 +85,7 @@ def find_content(texts: Sequence[str]) -> str:
 
 
 def _find_kind(text: str) -> str:
-    if _NUMBER.fullmatch(text) or text.lower() in _NOTHING | {"true", "false"}:
+    if _NUMBER.fullmatch(text) or text.lower() in _NO_TEXT:
         return "numbers"
     if len(text.split(None, 1)) < 2:  # none of these has a space
         if _ADDRESS.fullmatch(text):
@@ -93,25 +101,40 @@ def find_placeholder(text: str, code: str) -> str:
     """Say that a text in the language `code` is a word that stands for no text; empty if it is none."""
     bare = text.strip()
     inner = bare.strip("[](){}<>\"'*. ")
-    if inner.lower() in _WORDS_OF_LANGUAGES and code != SOURCE_LANGUAGE and inner[1:] == inner[1:].lower():
+    if len(inner) > _LONGEST_WORD or _WORDS.isdisjoint(words := (bare.lower(), inner.lower())):
         return ""
-    if {bare.lower(), inner.lower()} & _NOTHING:
+    if is_true_word(inner, code):
+        return ""
+    if not _NOTHING.isdisjoint(words):
         return "empty, written as nan, null or none"
-    if {bare.lower(), inner.lower()} & _PLACEHOLDERS:
-        return "a word that stands for no text (image, untitled)"
-    return ""
+    return "a word that stands for no text (image, untitled)"
+
+
+def is_true_word(word: str, code: str) -> bool:
+    """Whether a word that may stand for nothing is a word of the language `code`, by how it is written."""
+    if word[1:] != word[1:].lower():
+        return False
+    if word.lower() in _CAPITALISED:
+        return word[:1].isupper()
+    return word.lower() in _WORDS_OF_LANGUAGES and code != SOURCE_LANGUAGE
 
 
 def find_artefact(text: str) -> str:
-    """Say why a single text is no caption but an address, a file's name or a program's; empty if nothing tells."""
+    """Say why a single text is no caption but an address, a file's name or a program's; empty if nothing tells.
+
+    Each rule is asked only about texts that have its signs: a last character, a pair of signs. Most have none of them.
+    """
     bare = text.strip()
     if not any(map(str.isalpha, bare)):
         return "no letter in it"
-    if _ADDRESS.fullmatch(bare):
+    last = bare[-1]
+    if ("://" in bare or bare[:4].lower() == "www.") and _ADDRESS.fullmatch(bare):
         return "an address"
-    if _IMAGE_FILE.fullmatch(bare) or _CAMERA_NAME.fullmatch(bare):
+    if last in _ENDS_OF_FILES and "." in bare[-5:-1] and _IMAGE_FILE.fullmatch(bare):
         return "the name of a file"
-    if (bare[0] in "[({b" or bare[-1] == "}") and _OBJECT.fullmatch(bare):
+    if (last.isdecimal() or last in "_-)") and _CAMERA_NAME.fullmatch(bare):
+        return "the name of a file"
+    if (bare[0] in "[({" or last == "}" or bare.startswith(("b'", 'b"'))) and _OBJECT.fullmatch(bare):
         return "an object of a program, written as text"
     if "\\" in bare and _has_escape(bare):
         return "escapes of a program, written out (\\n, \\u00e9)"

@@ -1,9 +1,9 @@
 """Translation of captions with the image's description as context, and checks of the translations.
 
 A translator that reads the description beside the caption picks the right sense of ambiguous words (paper section 2,
-table 1). Its output is then one text in which the caption's translation has to be found again, and translators that
-read several sentences drop, merge and repeat some. `published` is the procedure of the fine-tuning mix (official code
-section 2.6); `checked` accepts a translation only without such flaws, and tries again otherwise.
+table 1). The caption's translation then has to be cut out of its output, and translators drop, merge and repeat
+sentences when they read several. `published` is the procedure of the fine-tuning mix (official code section 2.6);
+`checked` accepts a translation only without such flaws, and tries again otherwise.
 """
 
 import re
@@ -27,7 +27,7 @@ _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh"
 """Characters of a human translation per character of its English text, for captions and names of things (measured on
 Multi30K, CoMMuTE and CLDR; Japanese and Korean are estimates, other languages count as English)."""
 _LENGTH_SLACK_CHARACTERS = 12
-"""Added to both lengths, in English characters, so that short texts may differ."""
+"""Added to both lengths, in English characters, so that short texts may differ more."""
 _SCRIPTS = {
     "Latn": ("LATIN",),
     "Cyrl": ("CYRILLIC",),
@@ -45,7 +45,7 @@ _SCRIPTS = {
 """ISO 15924 code -> first word of its letters' Unicode names."""
 _WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 _MAX_NAMES = 3
-"""A text of more words than this that are all names of the source was not translated."""
+"""Largest number of words of a translation that consists only of names of the source; a longer one is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,7 @@ class TranslationConfig:
     length_tolerance: float = 2.0
     """Factor by which a translation may be longer or shorter than is usual for the language."""
     max_other_script: float = 0.2
-    """Share of a translation's letters that may belong to another script than the language's; names of the source do
-    not count."""
+    """Share of a translation's letters that may belong to another script; names of the source do not count."""
     max_copied_words: int = 2
     """Words in a row that may be copied from the English text or context; names and numbers do not count."""
     max_repeats: int = 2
@@ -75,7 +74,7 @@ class TranslationConfig:
 
     def __post_init__(self) -> None:
         if not self.separator.strip():
-            raise ValueError("separator must hold a sign that can be found again, such as ' ### '")
+            raise ValueError("separator must contain a character other than a space, such as ' ### '")
         if self.length_tolerance <= 1:
             raise ValueError(f"length_tolerance is {self.length_tolerance}; expected more than 1")
         if not 0 <= self.max_other_script < 1:
@@ -93,7 +92,7 @@ class Translated:
     used_context: bool
     """Whether the translator read the context for it."""
     rejected: tuple[str, ...] = ()
-    """Flaws of the candidates before it, in order: `with context: fewer sentences`."""
+    """Flaws of the rejected candidates, in order: `with context: fewer sentences`."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -104,7 +103,7 @@ class _Job:
     prompt: str
     """First input of the translator: the source, with its context if it has one."""
     context: str
-    """Text that the translator reads beside the source; emptied when the source is tried alone."""
+    """Text that the translator reads with the source; empty once the source is tried alone."""
     text: str | None = None
     used_context: bool = False
     failed: Failure | None = None
@@ -148,7 +147,7 @@ def translate_with_context(
 def find_flaw(
     candidate: str, source: str, *, language: str, context: str = "", config: TranslationConfig
 ) -> str | None:
-    """Find a flaw of a translation that shows without knowledge of the language; None: no such flaw.
+    """Find a flaw of a translation that can be seen without knowing the language; None: no such flaw.
 
     Args:
         candidate: the translation of `source` alone.
@@ -181,7 +180,7 @@ def find_flaw(
 
 
 def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
-    """Prepare a text. One that contains the separator's sign gets no context: its translation could not be cut out."""
+    """Prepare a text. One that contains the separator gets no context: its translation could not be cut out."""
     source, sign = " ".join(source.split()), config.separator.strip()
     words = context.replace(sign, " ").split()[: config.max_context_words]
     context = " ".join(words) if config.mode != "none" and sign not in source else ""
@@ -190,7 +189,7 @@ def _prepare(source: str, context: str, config: TranslationConfig) -> _Job:
 
 
 def _translate_as_published(translator: Translator, jobs: Sequence[_Job], language: str) -> None:
-    """Take the answer up to the first bracket or number sign. If that is all of it or nothing, translate without
+    """Take the answer up to the first bracket or number sign. If this is all of it or nothing, translate without
     context."""
     alone = []
     for job, answer in zip(jobs, _ask(translator.translate, [job.prompt for job in jobs], language), strict=True):
@@ -267,7 +266,7 @@ def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Fail
         if isinstance(answer, Failure):
             return answer
         texts.append(answer)
-    if len(texts) == 1 or not all(texts):  # the checks find an empty one
+    if len(texts) == 1 or not all(texts):  # the checks reject an empty one
         return join_sentences(texts, language)
     return join_sentences([add_end_mark(text, language) for text in texts], language)
 
@@ -294,8 +293,7 @@ def _first_word_of_name(sign: str) -> str:
 
 
 def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words from the sentences that the translator read, names and
-    numbers not counted."""
+    """Whether a translation contains a run of English words that the translator read, names and numbers not counted."""
     written = _WORD.findall(candidate.lower())
     if {word.lower() for words in read for word in words}.isdisjoint(written):
         return False

@@ -27,7 +27,8 @@ from polyglance.data.cleaning import (
 from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.data.sources.published import PublishedSample
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, resolve_inside
-from polyglance.data.texts.columns import list_texts, parse_object
+from polyglance.data.texts.columns import list_texts, parse_texts_by_language
+from polyglance.encodings import decode_or_keep
 from polyglance.language_tags import find_code
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.records import STYLES, Annotation, Drops, Style, annotations_from_texts
@@ -281,7 +282,7 @@ def _names_by_lower(folder: Path) -> dict[str, str]:
 
 def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> dict[str, list[str | None]]:
     """Clean the texts of each language. A dropped text leaves a None, so that the others keep their partners."""
-    texts = parse_object(raw.values.get("texts"))
+    texts = parse_texts_by_language(raw.values.get("texts"))
     if texts is None:
         return {}
     if not isinstance(texts, Mapping):
@@ -291,15 +292,18 @@ def _clean_texts(raw: TableRow, languages: Sequence[str], drops: RowDrops) -> di
     for name, value in texts.items():
         code = _find_language(str(name))
         values = list_texts(value)
-        num_given = sum(text is not None for text in values)
         if code not in LANGUAGES:
-            drops.drop_texts("unknown language", raw.where, repr(name), num_given)
+            drops.drop_texts("unknown language", raw.where, repr(name), _count_given(values))
         elif languages and code not in languages:
-            drops.drop_texts("language not asked for", raw.where, repr(code), num_given)
+            drops.drop_texts("language not asked for", raw.where, repr(code), _count_given(values))
         else:
             texts_of_code = [_clean_text(text, raw.where, code, drops) for text in values]
             cleaned[code] = cleaned.get(code, []) + texts_of_code
     return cleaned
+
+
+def _count_given(texts: Sequence[Any]) -> int:
+    return sum(text is not None for text in texts)
 
 
 @cache
@@ -315,7 +319,7 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
     if text is None:
         return None
     if isinstance(text, bytes):
-        text = _decode(text)
+        text = decode_or_keep(text)
     if not isinstance(text, str):
         reason = "not UTF-8" if isinstance(text, bytes) else "not a string"
         drops.drop_texts(reason, where, f"{code}: {_describe(text)}")
@@ -328,30 +332,29 @@ def _clean_text(text: Any, where: str, code: str, drops: RowDrops) -> str | None
 
 def clean_caption(text: str, code: str) -> tuple[str | None, str]:
     """Clean a text; or None, and the problem."""
-    text = resolve_entities(text)
-    if has_control_inside(text):
-        return None, "a control character inside a word"
-    if is_turned_around(text):
-        return None, "characters that turn the order of others around"
-    clean = _normalize(without_invisible(text, code))
-    if clean is None:
-        return None, "not UTF-8"
-    if is_blank(clean):
-        return None, "empty"
-    if problem := find_placeholder(clean, code):
-        return None, problem
-    if has_tags(clean):
-        return None, "tags (HTML, or a model's)"
-    problem = find_artefact(clean) or find_flaw(clean, code)
+    if text.isprintable() and "&" not in text:
+        clean = text.strip() if text.isascii() else unicodedata.normalize("NFC", text.strip())
+        problem = "" if clean else "empty"
+    else:
+        clean, problem = _clean_oddities(text, code)
+    problem = problem or find_placeholder(clean, code)
+    if not problem and has_tags(clean):
+        problem = "tags (HTML, or a model's)"
+    problem = problem or find_artefact(clean) or find_flaw(clean, code)
     return (None, problem) if problem else (clean, "")
 
 
-def _decode(text: bytes) -> str | bytes:
-    """Decode a text that a table has as bytes; as it is if it is not UTF-8."""
-    try:
-        return text.decode("utf-8")
-    except UnicodeDecodeError:
-        return text
+def _clean_oddities(text: str, code: str) -> tuple[str, str]:
+    """Clean a text with entities or with characters that are not visible; or return the problem, too."""
+    text = resolve_entities(text)
+    if has_control_inside(text):
+        return "", "a control character inside a word"
+    if is_turned_around(text):
+        return "", "characters that turn the order of others around"
+    clean = _normalize(without_invisible(text, code))
+    if clean is None:
+        return "", "not UTF-8"
+    return clean, "empty" if is_blank(clean) else ""
 
 
 def _normalize(text: str) -> str | None:

@@ -2,8 +2,8 @@
 
 A row is an image with texts by language (`polyglance.data.import_rows`); several rows of one image are joined. Real
 data is dirty, so every row and every text is either read correctly or dropped with a reason, which is counted, with the
-first places, in the manifests. Reasons that begin with `text:` cost one text, those that begin with `shard:` an unknown
-part of a shard, all others a row.
+first places, in the manifests. A reason that begins with `text:` counts one text, one that begins with `shard:` an
+unknown part of a shard, any other a row.
 
 The test split is chosen by a hash of the pixels: the same picture is never in both splits, whatever its names, and
 neither the order of the rows nor new rows move a picture from one split to the other.
@@ -34,6 +34,7 @@ from polyglance.data.import_rows import (
 from polyglance.data.location import parse_location
 from polyglance.data.row_sources.row_source import SHARD_PROBLEM
 from polyglance.data.shard import ShardWriter
+from polyglance.data.shard_table import get_facts
 from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
@@ -48,6 +49,12 @@ from polyglance.tables import TableRow
 __all__ = ["ImportConfig", "ImportResult", "digest_sources", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
+
+_RIGHT = {
+    "not UTF-8": "set encoding to the codec of the texts, such as cp1252",
+    "wrong number of cells": "set quoting to none if quotation marks are part of the texts",
+}
+"""Reason why rows are left out -> what may be right, where no row is left."""
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -88,7 +95,7 @@ class ImportConfig(ImageLimits):
     licence: str = ""
     """Licence of images and texts, for the manifest."""
     seed: int = 0
-    """Another seed chooses another test split."""
+    """Seed of the test split."""
     overwrite: bool = False
     """Replace data sets that are already there."""
 
@@ -96,7 +103,7 @@ class ImportConfig(ImageLimits):
         ImageLimits.__post_init__(self)
         object.__setattr__(self, "languages", find_codes(self.languages))
         if self.format == "table" and self.table is None and self.images is None:
-            raise ValueError("give a table, or a folder of images with texts beside them")
+            raise ValueError("give table, or images (a folder with text files beside the images)")
         if self.format != "table" and self.images is None:
             raise ValueError(f"format {self.format} needs images: the folder of the shards")
         if self.format == "cc12m-ccmatrix" and self.table is None:
@@ -108,7 +115,7 @@ class ImportConfig(ImageLimits):
         if (self.columns or self.encoding != "auto" or self.quoting != "auto") and self.format != "table":
             raise ValueError(f"columns, encoding and quoting have no effect with format {self.format}")
         if not 0 <= self.test_fraction < 1:
-            raise ValueError(f"test_fraction is {self.test_fraction}; it must be at least 0 and less than 1")
+            raise ValueError(f"test_fraction is {self.test_fraction}; expected at least 0 and less than 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +177,10 @@ def import_data(config: ImportConfig) -> ImportResult:
             counts[split] += 1
             num_joined += picture.row.num_rows - 1
         if not any(counts.values()):
-            raise ValueError(f"{config.table or config.images}: not a single row can be used ({drops.summary()})")
+            right = "".join(f"; {right}" for reason, right in _RIGHT.items() if drops.counts[reason])
+            raise ValueError(
+                f"{config.table or config.images}: not a single row can be used ({drops.summary()}){right}"
+            )
     by_kind: dict[str, dict[str, int]] = {"text": {}, "shard": {}, "row": {}}
     for reason, count in drops:
         kind = reason.partition(": ")[0]
@@ -191,8 +201,8 @@ def import_data(config: ImportConfig) -> ImportResult:
 
 
 def digest_sources(config: ImportConfig) -> str:
-    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by the names it gives them: what
-    an import depends on beside its settings, wherever it lies.
+    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by their names in the table:
+    everything beside the settings that an import depends on, independent of the folder.
 
     Raises:
         ValueError: the table cannot be read.
@@ -274,7 +284,7 @@ def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
         return plan_tmx(config.table, num_units=num_rows)
     table = _open_table(config)
     if table is None:
-        raise ValueError(f"a plan is made of images and texts of your own, not of {config.format}")
+        raise ValueError(f"a plan is for images and texts of your own (format table), not for {config.format}")
     drops, num_read = RowDrops(), Counter[str]()
     images = _find_image_root(config)
     raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
@@ -326,7 +336,8 @@ def _drop_unusable(config: ImportConfig, rows: Iterable[ImportRow], drops: RowDr
         if picture.problem:
             drops.drop(picture.problem, row.where, picture.detail, row.num_rows)
             continue
-        content = hashlib.sha256(picture.pixels_sha256 + repr(row.annotations).encode()).digest()
+        facts = repr([*map(get_facts, row.annotations)])
+        content = hashlib.sha256(picture.pixels_sha256 + facts.encode()).digest()
         if row.key in keys:
             drops.drop("a key for the second time", row.where, repr(row.key), row.num_rows)
         elif content in contents:

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 __all__ = ["Location", "RemotePath", "parse_location"]
 
 _URL = re.compile(r"((?:[a-z][a-z0-9+.-]+::)*[a-z][a-z0-9+.-]+):/{1,2}(.*)")
-"""One slash is enough: a URL that was converted to a `Path` and back has lost the other."""
+"""One slash is enough, because a URL loses the other when it is converted to a `Path`."""
 
 
 @dataclass(frozen=True, order=True)

@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-"""Raised when an older polyglance can no longer read what this one writes."""
+"""Version of the format; increased when older versions cannot read it."""
 MANIFEST_NAME = "manifest.json"
 SHARD_NAME = re.compile(r"\d{5,}\.parquet")
 """Pattern of the names of shard files."""
@@ -38,7 +38,7 @@ class ShardInfo:
     """One shard file.
 
     Raises:
-        ValueError: a name that is not a shard's. Names become paths, so no other name may pass.
+        ValueError: a name that is not a shard's. Other names are refused because names become paths.
     """
 
     name: str

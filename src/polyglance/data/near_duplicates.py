@@ -2,13 +2,14 @@
 
 An image is identified by 64 bits, the signs of its lowest 8 x 8 DCT frequencies against their median (the "pHash" of
 Zauner, "Implementation and benchmarking of perceptual image hash functions", 2010), and by the mean colours of a 4 x 4
-grid. The cheaper difference hash is worse: set to find 9 of 10 JPEG copies of images of the built-in world's `full`
-level, it takes 34 % of different images for the same, the DCT hash 0.6 %. The colours are needed because the hash sees
-only grey: without them half of the emoji and a quarter of the world's `pairs` level are taken for another of their set.
+grid. The cheaper difference hash is worse: with a limit at which 9 of 10 JPEG copies of images of the built-in world's
+`full` level are found, it confuses 34 % of different images, the DCT hash 0.6 %. The colours are needed because the
+hash is computed from grey values: without them half of the emoji and a quarter of the world's `pairs` level are
+confused with another image of their set.
 
 Two images are near when at most `max_distance` bits differ and the colours differ by `max_colour_difference` or less
-on average. This suits photographs. Simple graphics (icons, emoji) share their whole layout and differ in a detail that
-no such hash holds: of 3,786 emoji 21 % are found near another one. For such data set `max_distance` to 0 and
+on average. This suits photographs. Simple graphics (icons, emoji) share their layout and differ in details that no such
+hash represents: of 3,786 emoji 21 % are found near another one. For such data set `max_distance` to 0 and
 `max_colour_difference` to 1 (1 %), or turn the search off (`benchmarks/near_duplicates.py` has all figures).
 """
 
@@ -75,9 +76,9 @@ class NearDuplicatesConfig:
 
     def __post_init__(self) -> None:
         if self.max_distance is not None and not 0 <= self.max_distance <= _MAX_DISTANCE:
-            raise ValueError(f"max_distance is {self.max_distance}; it must be 0 to {_MAX_DISTANCE} of the 64 bits")
+            raise ValueError(f"max_distance is {self.max_distance}; expected 0 to {_MAX_DISTANCE} of the 64 bits")
         if not 0 <= self.max_colour_difference <= 255:
-            raise ValueError(f"max_colour_difference is {self.max_colour_difference}; it must be 0 to 255")
+            raise ValueError(f"max_colour_difference is {self.max_colour_difference}; expected 0 to 255")
 
 
 def hash_image(image: Image.Image) -> ImageHash:

@@ -1,7 +1,6 @@
-"""Sentences of a text: their ends, and the marks that stand there, without a model and without downloads.
-
-The paper's languages have rules of their own, which stay as they are because shards depend on them. All others are
-split by the rules and abbreviations of sentencex (Wikimedia).
+"""Splitting of texts into sentences and their end marks, without a model and without downloads. The paper's languages
+have their own rules, which must not change because shards depend on them. All others are split by the rules and
+abbreviations of sentencex (Wikimedia).
 """
 
 import re
@@ -60,7 +59,7 @@ def join_sentences(sentences: Sequence[str], code: str) -> str:
 
 
 def marks_sentences(code: str) -> bool:
-    """Whether the end of a sentence can be seen in this language. In Thai it looks as the end of a clause does."""
+    """Tell whether ends of sentences are marked in this language. In Thai they look like ends of clauses."""
     return bool(_find(code).full_stop)
 
 
@@ -75,7 +74,7 @@ def add_end_mark(text: str, code: str) -> str:
 
 
 def _find(code: str) -> Language:
-    """Return the language, with a point and spaces between words where it is not in `LANGUAGES`."""
+    """Return the language, with a full stop and spaces between words if it is not in `LANGUAGES`."""
     return LANGUAGES.get(code) or Language(code, code, "")
 
 

@@ -27,19 +27,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polyglance.coverage import Cell
+from polyglance.coverage import Cell, Task
 from polyglance.data.location import Location, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardInfo, read_manifest, write_manifest
 from polyglance.data.shard_sums import SUMS_SUFFIX, open_checked_shard, write_shard_sums
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
 from polyglance.files import file_sha256, replacing
 from polyglance.languages import find_declared_languages
-from polyglance.records import Annotation, Drops, ImageRecord
+from polyglance.records import Annotation, Drops, ImageRecord, Style
 
 __all__ = ["ShardReader", "ShardWriter", "read_annotations", "read_records"]
 
 _MAX_GROUP_BYTES = 16 * 2**20
-"""A row group is closed early when its images reach this size, so that one row never costs much more to read."""
+"""Size of a row group's images, in bytes, at which it is closed early, so that reading one row stays cheap."""
 
 
 class ShardWriter:
@@ -86,7 +86,7 @@ class ShardWriter:
         self._rows_per_shard, self._rows_per_group = rows_per_shard, rows_per_group
         self._overwrite = overwrite
         self._keys: set[str] = set()
-        self._styles: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._styles: Counter[tuple[Task, str, Style]] = Counter()
         self._shards: list[ShardInfo] = []
         self._group: list[ImageRecord] = []
         self._group_bytes = 0
@@ -127,8 +127,7 @@ class ShardWriter:
         if record.key in self._keys:
             raise ValueError(f"{self.out_dir}: the key {record.key!r} is written twice")
         self._keys.add(record.key)
-        for annotation in record.annotations:
-            self._styles[str(annotation.cell)][annotation.style] += 1
+        self._styles.update((it.task, it.language, it.style) for it in record.annotations)
         self._group.append(record)
         self._group_bytes += len(record.image)
         self._shard_rows += 1
@@ -180,7 +179,9 @@ class ShardWriter:
         self._shard_rows = 0
 
     def _manifest(self) -> Manifest:
-        styles = {cell: dict(sorted(counts.items())) for cell, counts in sorted(self._styles.items())}
+        styles: dict[str, dict[str, int]] = {}
+        for (task, code, style), count in sorted(self._styles.items()):
+            styles.setdefault(str(Cell(task, code)), {})[style] = count
         return Manifest(
             **self._manifest_facts,
             num_images=len(self._keys),
@@ -225,7 +226,7 @@ class ShardReader:
     are kept, so memory does not grow with the data. A reader can be pickled.
 
     Raises:
-        ValueError: as `read_records`; a shard is looked at when the first of its rows is asked for.
+        ValueError: as `read_records`; a shard is opened when the first of its rows is requested.
     """
 
     def __init__(self, directory: str | Location, *, num_open_shards: int = 16, num_kept_groups: int = 8) -> None:

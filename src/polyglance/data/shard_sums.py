@@ -1,8 +1,7 @@
 """Sums of the pieces of a shard, beside it: `00000.sums`. Each column of each row group is checked when it is read.
 
-Parquet's own checksums are of the content of pages. They leave out the headers of pages and the footer, which says
-where everything is. The pieces here are the columns of the row groups, cut into blocks, and the footer: together the
-file.
+Parquet's own checksums cover only the content of pages, not the headers of pages or the footer, which has the positions
+of everything. The pieces are the columns of the row groups, cut into blocks, and the footer: all of the file.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ __all__ = ["SUMS_SUFFIX", "open_checked_shard", "write_shard_sums"]
 
 SUMS_SUFFIX = ".sums"
 _BLOCK_BYTES = 2**16
-"""Largest piece but for the footer."""
+"""Largest piece, except for the footer."""
 _PIECE = np.dtype([("start", "<u8"), ("sum", "<u4")])
 
 
@@ -66,7 +65,7 @@ def open_checked_shard(path: Location, *, size_bytes: int, sums_sha256: str) -> 
     if source.seek(0, os.SEEK_END) != size_bytes:
         raise OSError(0, f"{source.tell()} bytes, the manifest says {size_bytes}")
     file = CheckedFile(source, pieces["start"], pieces["sum"], size_bytes=size_bytes, name=path.name)
-    # The footer alone: a reader of Parquet would read, and check, what is before it as well.
+    # Only the footer is read: a Parquet reader would also read and check what is before it.
     file.seek(file.last_start)
     metadata = pq.read_metadata(pa.BufferReader(file.read()))
     # A few large reads for an object store; for a disk what is asked for, so that damage costs nothing beside it.

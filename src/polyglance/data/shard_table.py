@@ -1,7 +1,8 @@
 """Rows of shards as Arrow tables: the schema, conversion from and to records, and annotations as columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,15 @@ import pyarrow as pa
 from polyglance.coverage import Task
 from polyglance.records import Annotation, ImageRecord, Style
 
-__all__ = ["ANNOTATION_TYPE", "SHARD_LEAVES", "SHARD_SCHEMA", "AnnotationTable", "records_of_table", "table_of_records"]
+__all__ = [
+    "ANNOTATION_TYPE",
+    "SHARD_LEAVES",
+    "SHARD_SCHEMA",
+    "AnnotationTable",
+    "get_facts",
+    "records_of_table",
+    "table_of_records",
+]
 
 _REQUIRED = ("task", "language", "text", "style", "origin")
 ANNOTATION_TYPE = pa.struct(
@@ -21,6 +30,8 @@ ANNOTATION_TYPE = pa.struct(
 )
 """One annotation; the fields are those of `Annotation`, in its order."""
 _ANNOTATION_FIELDS = tuple(field.name for field in ANNOTATION_TYPE)
+get_facts: Callable[[Annotation], tuple[Any, ...]] = attrgetter(*_ANNOTATION_FIELDS)
+"""Return the fields of an annotation, in the order of `ANNOTATION_TYPE`."""
 SHARD_SCHEMA = pa.schema(
     [
         pa.field("key", pa.string(), nullable=False),
@@ -99,8 +110,9 @@ class AnnotationTable:
 def table_of_records(records: Sequence[ImageRecord]) -> pa.Table:
     """Build the table of `SHARD_SCHEMA` with one row per record."""
     annotations = [annotation for record in records for annotation in record.annotations]
+    values = [*zip(*map(get_facts, annotations), strict=True)] or [()] * len(_ANNOTATION_FIELDS)
     structs = pa.StructArray.from_arrays(
-        [pa.array([getattr(a, f.name) for a in annotations], f.type) for f in ANNOTATION_TYPE],
+        [pa.array(column, f.type) for f, column in zip(ANNOTATION_TYPE, values, strict=True)],
         fields=list(ANNOTATION_TYPE),
     )
     offsets = [0, *accumulate(len(record.annotations) for record in records)]

@@ -1,7 +1,7 @@
 """Engines: models that write, translate, compare and score texts, in checkpoint folders, on a server, or built in.
 
-`polyglance.engines.protocol` says what they can be asked, `polyglance.engines.open` opens them. Importing this loads
-neither torch nor transformers.
+`polyglance.engines.protocol` has their interfaces, `polyglance.engines.open` opens them. Importing this loads neither
+torch nor transformers.
 """
 
 from polyglance.engines.config import EngineConfig, ModelConfig

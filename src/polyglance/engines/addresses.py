@@ -1,10 +1,10 @@
 """Requests to servers that a recipe names: no private address unless it is allowed, and no redirect.
 
-A recipe may be another person's. Without this rule it could send requests to services of this machine or its network
-that trust whoever reaches them, such as the metadata of a cloud machine (169.254.169.254).
+A recipe may come from another person. Without this rule it could send requests to services of this machine or its
+network that trust every local caller, such as the metadata service of a cloud machine (169.254.169.254).
 
-Proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) are used for hosts that are allowed. For others
-they are refused: a proxy looks a name up itself, in its own network, and what it reaches cannot be compared.
+Proxies of the environment (`HTTP_PROXY`, `HTTPS_PROXY`, `NO_PROXY`) are used for hosts that are allowed. For other
+hosts they are refused: a proxy resolves names itself, in its own network, so that the address cannot be checked here.
 """
 
 import http.client
@@ -22,8 +22,7 @@ ALLOWED_HOSTS = "POLYGLANCE_ALLOW_HOSTS"
 
 
 def is_private(address: str) -> bool:
-    """Tell whether an IP address is of this machine, a private network, a link or another that the internet does not
-    route to."""
+    """Tell whether an IP address is not routed on the internet: of this machine, a private network, a link."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None)
     return not (mapped or ip).is_global or ip.is_multicast
@@ -44,8 +43,8 @@ def make_opener(allowed: Collection[str] = ()) -> urllib.request.OpenerDirector:
 
 
 class _HttpConnection(http.client.HTTPConnection):
-    """A connection that looks at the address it has reached before anything is sent: what a name stands for cannot
-    change in between."""
+    """A connection that checks the address it has reached before anything is sent, so that the name cannot resolve to
+    another address in between."""
 
     hosts: Collection[str] = ()
 
@@ -61,11 +60,11 @@ class _HttpConnection(http.client.HTTPConnection):
 
 
 class _HttpsConnection(http.client.HTTPSConnection, _HttpConnection):
-    """The same before the handshake: `HTTPSConnection` connects by way of the class above."""
+    """The same for TLS, before the handshake: `HTTPSConnection` calls `connect` of the class above."""
 
 
 def _choose_connection(request: urllib.request.Request, hosts: Collection[str], checked: type, plain: type) -> Any:
-    """Return the class of connections for a request: a proxy is the user's own, and may be at any address.
+    """Return the class of connections for a request. A proxy is chosen by the user and may have any address.
 
     Raises:
         ValueError: the request would go through a proxy, and its host is not allowed by name.
@@ -101,7 +100,7 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """The key and the images of a request are for the server that was named, and for no other."""
+    """Refuse redirects: the key and the images of a request are sent only to the server that was named."""
 
     def redirect_request(self, *args: Any) -> None:  # noqa: ARG002
         return None

@@ -17,7 +17,7 @@ def in_batches(items: Sequence[T], call: Callable[[list[T]], Sequence[R]], *, ba
 
 
 def by_length(texts: Sequence[str], call: Callable[[list[str]], Sequence[R]], *, batch_size: int) -> list[R]:
-    """Do the same for texts, those of like length together, which needs the least padding."""
+    """Do the same for texts, grouped by similar length so that there is little padding."""
     order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
     results = in_batches([texts[row] for row in order], call, batch_size=batch_size)
     by_row = dict(zip(order, results, strict=True))

@@ -18,7 +18,7 @@ from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 __all__ = ["Blip2Nllb", "cut_context"]
 
 _MIN_CHARACTERS = 6
-"""A translation with fewer different characters is taken for a broken one."""
+"""Smallest number of different characters of a translation; with fewer it counts as broken."""
 _TRANSLATOR_PROMPTS: Mapping[EvaluationTask, str] = {
     "caption": "(caption)",
     "translation": "{source} ### ({caption}), cut at #, else {source}",
@@ -78,7 +78,9 @@ class Blip2Nllb(WritingCheckpoint):
         inputs = self.process([image.rgb for image in images], [self.prompt("caption", SOURCE_LANGUAGE)] * len(images))
         prompt = inputs["input_ids"]
         if not (prompt == self.model.config.image_token_index).any():
-            raise ValueError(f"{self.folder}: its processor has no num_query_tokens, so that no image would be seen")
+            raise ValueError(
+                f"{self.folder}: its processor has no num_query_tokens, without which the model sees no image"
+            )
         ids = self.model.generate(**inputs, **self.generation)
         if ids.shape[1] >= prompt.shape[1] and torch.equal(ids[:, : prompt.shape[1]], prompt):
             ids = ids[:, prompt.shape[1] :]  # some kinds of language models repeat the prompt, others do not
@@ -86,6 +88,6 @@ class Blip2Nllb(WritingCheckpoint):
 
 
 def cut_context(translation: str) -> str | None:
-    """Return the text before the context, which begins at `#`; None where there is no `#`, or too little before it."""
+    """Return the text before the context, which begins at `#`; None without `#`, or with too little text before it."""
     text, mark, _ = translation.partition("#")
     return text.strip() if mark and len(set(text.strip())) >= _MIN_CHARACTERS else None

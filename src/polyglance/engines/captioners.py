@@ -40,7 +40,7 @@ class CaptioningCheckpoint(WritingCheckpoint):
         """Write a text for each image and prompt, as one batch."""
 
     def caption(self, images: Sequence[bytes], *, style: Style) -> list[str | Failure]:
-        """Caption each encoded image. An image that cannot be decoded fails alone."""
+        """Caption each encoded image. An image that cannot be decoded gives a `Failure`; the others are captioned."""
         decoded = [_decode(image) for image in images]
         prompt = self.style_prompt(style)
         captions = iter(
@@ -57,8 +57,8 @@ class CaptioningCheckpoint(WritingCheckpoint):
 
 
 class Florence2(CaptioningCheckpoint):
-    """Florence-2 as transformers has it (not the hub's remote code): English captions of three lengths; under
-    evaluation the short ones."""
+    """Florence-2 as implemented in transformers (not the hub's remote code): English captions of three lengths; the
+    short one under evaluation."""
 
     model_class = Florence2ForConditionalGeneration
     languages: TaskLanguages = dict.fromkeys(("caption",), frozenset({"en"}))
@@ -143,7 +143,7 @@ class ChatModel(CaptioningCheckpoint):
 
     @cached_property
     def end_id(self) -> int:
-        """Token that ends an answer: of several end tokens the first that does not end a document."""
+        """Token that ends an answer: the first of the end tokens that does not end a document."""
         ends = self.model.generation_config.eos_token_id
         document = self.processor.tokenizer.eos_token_id
         ends = [ends] if isinstance(ends, int) else list(ends or [document])
@@ -153,7 +153,7 @@ class ChatModel(CaptioningCheckpoint):
     def processor(self) -> Any:
         processor = load_processor(self.folder)
         if not getattr(processor, "chat_template", None):
-            raise ValueError(f"{self.folder}: it has no chat template: not a chat model")
+            raise ValueError(f"{self.folder}: has no chat template; expected the folder of a chat model")
         processor.tokenizer.padding_side = "left"  # answers begin where prompts end
         return processor
 

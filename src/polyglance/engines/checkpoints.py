@@ -1,4 +1,4 @@
-"""Checkpoint folders of transformers: tensors one at a time, and whole models. Never from a network.
+"""Checkpoint folders of transformers: single tensors, and whole models. Nothing is read from a network.
 
 source = Checkpoint("gemma-2-2b")
 source["model.norm.weight"]
@@ -43,7 +43,7 @@ INDEX_FILE = "model.safetensors.index.json"
 """File that says which shard holds which tensor."""
 _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "init_state_dict.pt")
 _VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.spm")
-"""Files of tokenizers with their vocabulary. Without any, transformers loads some tokenizers with an empty one."""
+"""Files that hold a tokenizer's vocabulary. Without them transformers loads some tokenizers with an empty one."""
 
 
 class Checkpoint(Mapping[str, Tensor]):
@@ -55,8 +55,8 @@ class Checkpoint(Mapping[str, Tensor]):
         unsafe_pickle: also read pickle files (`weights_only`: tensors, never code).
 
     Raises:
-        ValueError: no such folder, a shard that is missing or cut short, a pickle without `unsafe_pickle`, and, on
-            access, a tensor that is not there or not finite.
+        ValueError: no such folder, a shard that is missing or truncated, a pickle without `unsafe_pickle`, and, on
+            access, a tensor that is missing or not finite.
     """
 
     def __init__(self, folder: str | Path, *, unsafe_pickle: bool = False) -> None:
@@ -144,8 +144,8 @@ class CheckpointModel:
     """A model of transformers in a checkpoint folder. Processor and weights are read when they are first used.
 
     Raises:
-        ValueError: no such folder or device, no model that transformers saved; on first use, a file that is missing or
-            broken.
+        ValueError: no such folder or device, or not a model saved by transformers; on first use, a file that is missing
+            or damaged.
     """
 
     model_class: ClassVar[Any]
@@ -165,7 +165,7 @@ class CheckpointModel:
         return engine
 
     def load(self) -> None:
-        """Read everything now, so that a broken folder is refused before the work begins."""
+        """Read everything now, so that a damaged folder is refused before the work begins."""
         _ = self.processor, self.model
 
     @property
@@ -261,7 +261,7 @@ def load_processor(folder: Path) -> Any:
     """
     processor = _load_pretrained(AutoProcessor, folder, "processor", backend="pil")
     if not hasattr(processor, "image_processor"):
-        raise ValueError(f"{folder}: it has no image processor")
+        raise ValueError(f"{folder}: has no image processor")
     return processor
 
 
@@ -272,7 +272,7 @@ def pad_ids(rows: Sequence[Sequence[int]], value: int) -> Int[Tensor, "B T"]:
 
 def text_losses(logits: Float[Tensor, "B T V"], rows: Sequence[Sequence[int]]) -> list[TextLoss]:
     """Return the loss of each row of token ids. `logits[row, t]` predict `rows[row][t]`; the rest is padding."""
-    labels = pad_ids(rows, -100).to(logits.device)  # the label that torch ignores
+    labels = pad_ids(rows, -100).to(logits.device)  # torch ignores this label
     losses = F.cross_entropy(logits.float().transpose(1, 2), labels, reduction="none")
     sums = losses.double().sum(dim=1).tolist()
     return [TextLoss(nats=nats, num_tokens=len(row)) for nats, row in zip(sums, rows, strict=True)]
@@ -312,7 +312,7 @@ def _tensor_names(path: Path) -> list[str]:
         with safe_open(path, framework="pt") as file:
             return list(file.keys())
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{path}: cut short or not a safetensors file ({error})") from None
+        raise ValueError(f"{path}: truncated, or not a safetensors file ({error})") from None
 
 
 def _load_pickle(path: Path) -> dict[str, Tensor]:

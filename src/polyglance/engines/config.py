@@ -32,7 +32,7 @@ _ONLY_FOR = {
     "ambiguous": ("world",),
     "language_codes": ("nllb", "madlad", "marian", "ctranslate2"),
 }
-"""Settings that would have no effect with other kinds."""
+"""Setting -> the kinds that use it; with other kinds it is refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class EngineConfig:
     """`florence2`; `llava`: any model of images and text with a chat template; `nllb`, `madlad`, `marian` through
     transformers; `ctranslate2`: any of these three, converted; `clip`: CLIP, SigLIP, SigLIP 2, MetaCLIP 2, AltCLIP, as
     the folder's config.json says; `endpoint`: an OpenAI-compatible server; `world`: the grammars of the built-in
-    world; `words`: English texts by their words, for images that have captions."""
+    world; `words`: compares English texts by their words, for images that have captions."""
     path: Path | None = None
     """Folder of the checkpoint, with its tokenizer."""
     device: str = "auto"
@@ -79,11 +79,12 @@ class EngineConfig:
     """Prompt for llava and endpoint, instead of the default one; `{language}` and `{text}` are filled in for
     translations."""
     ambiguous: bool = False
-    """Only for world: English words with two senses get the wrong one unless a description shows the right one."""
+    """Only for world: English words with two senses are translated in the wrong sense unless a description shows the
+    right one."""
 
     language_codes: Mapping[str, str] | None = None
-    """Language -> its code in the translator's vocabulary, where another than the usual one is wanted:
-    `{ zh = "zho_Hant" }` for NLLB, `{ no = "nn" }` for MADLAD, `{ pt = "pob" }` for Marian."""
+    """Language -> its code in the translator's vocabulary, if it is not the usual one: `{ zh = "zho_Hant" }` for NLLB,
+    `{ no = "nn" }` for MADLAD, `{ pt = "pob" }` for Marian."""
 
     def __post_init__(self) -> None:
         if self.language_codes is not None:
@@ -100,7 +101,7 @@ class EngineConfig:
         if self.kind == "endpoint" and not (self.url.startswith(("http://", "https://")) and self.model):
             raise ValueError("an endpoint needs url (http://HOST:PORT/v1) and model")
         if "API_KEY" not in self.api_key_env:  # a recipe of another person could send any secret to its server
-            raise ValueError(f"api_key_env is {self.api_key_env!r}; a name with API_KEY in it is right")
+            raise ValueError(f"api_key_env is {self.api_key_env!r}; expected a name that contains API_KEY")
         if self.kind not in _WITHOUT_CHECKPOINT and self.path is None:
             raise ValueError(f"{self.kind} needs path, the folder of its checkpoint")
         if self.dtype == "int8" and self.kind != "ctranslate2":
@@ -112,7 +113,7 @@ class EngineConfig:
 
     @property
     def weights(self) -> str:
-        """Digest of the weights in `path`, which may change while the path stays; empty without a path."""
+        """Digest of the weights in `path`, so that new weights at the same path are noticed; empty without a path."""
         return "" if self.path is None else weights_version(self.path)
 
 
@@ -127,11 +128,11 @@ class ModelConfig:
     """Device of the model: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one."""
     dtype: Dtype = "auto"
     """Precision of the weights. `auto`: float32 on a CPU and bfloat16 on a GPU; in disambiguation always float32,
-    because half precision makes more ties."""
+    because half precision gives more ties."""
     prefix: str = "none"
     """First words of every caption, which are not scored: `auto` the language's own, `none` none, else the words. Only
-    for models of this project. `none` is the default here, and `auto` in `polyglance caption`: a score is compared with
-    those of models that have no prefix, a person wants a caption in the language."""
+    for models of this project. The default is `none` here, because scores are compared with those of models without a
+    prefix, and `auto` in `polyglance caption`, because a person wants a caption in the language."""
     beams: int | None = None
     """Beams of the search; None: as published for the model."""
     max_new_tokens: int | None = None

@@ -13,8 +13,8 @@ Config = TypeVar("Config", bound=EngineConfig | ModelConfig)
 
 
 def choose_device(device: str) -> str:
-    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. A GPU is then set
-    up (`set_up_gpu`).
+    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. A GPU is then set up
+    (`set_up_gpu`).
 
     Raises:
         ValueError: torch cannot use it.
@@ -29,9 +29,9 @@ def choose_device(device: str) -> str:
 def set_up_gpu(device: torch.device | str) -> None:
     """Switch two of cuDNN's defaults off in this process, if the device is a GPU.
 
-    Its attention makes a plan of 7 ms of CPU time for every shape of queries, keys and mask that is new, and nearly
-    every batch has a new one. Its convolutions round float32 to 10 bits of mantissa (TF32), which torch's matrix
-    products do not: float32 is asked for where digits count.
+    For every new shape of queries, keys and mask its attention makes a plan, which takes 7 ms of CPU time, and nearly
+    every batch has a new shape. Its convolutions round float32 to 10 bits of mantissa (TF32), which torch's matrix
+    products do not do.
     """
     if torch.device(device).type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
@@ -39,8 +39,7 @@ def set_up_gpu(device: torch.device | str) -> None:
 
 
 def choose_dtype(dtype: str, device: str) -> str:
-    """Return the precision that is asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, where it has none,
-    float16."""
+    """Return the precision asked for; for `auto` float32 on a CPU, and on a GPU bfloat16 or, without it, float16."""
     if dtype != "auto":
         return dtype
     if torch.device(device).type != "cuda":
@@ -60,7 +59,7 @@ def choose_compute(config: Config) -> Config:
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there, before anything is read.
+    """Refuse a device that does not exist, before anything is read.
 
     Raises:
         ValueError: torch cannot use it.

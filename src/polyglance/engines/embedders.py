@@ -20,9 +20,9 @@ from polyglance.images import to_rgb
 __all__ = ["DualEncoder"]
 
 _FULL_LENGTH = ("siglip", "siglip2")
-"""Types of models that were trained on texts padded to their full length, without a mask, and are wrong on others."""
+"""Types of models that were trained on texts padded to full length without a mask; others give wrong results."""
 _POSITIONS_AFTER_PADDING = ("altclip_text_model", "camembert", "roberta", "xlm-roberta", "xlm-roberta-xl")
-"""Types of text towers whose positions begin after the padding id, so that they read fewer tokens."""
+"""Types of text towers whose positions begin after the padding id, so that they have room for fewer tokens."""
 
 
 class DualEncoder(CheckpointModel):

@@ -1,5 +1,5 @@
 """Chat models behind an OpenAI-compatible server, such as vLLM's: captioner and translator of recipes, and model under
-evaluation. Several requests are sent at a time; one that gets no answer fails alone."""
+evaluation. Several requests are sent at a time; a request without an answer gives a `Failure`."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -88,11 +88,11 @@ class EndpointEngine:
 class EndpointModel(PromptedModel):
     """A model under evaluation, at temperature 0, 128 tokens (official code section 4.3).
 
-    A request that the server refuses, or whose answer is no text, fails alone. A server that cannot be reached, or is
-    busy or broken after all attempts, ends the run, which goes on from there when it is started again.
+    A request that the server refuses, or whose answer is not text, gives a `Failure`. A server that cannot be reached,
+    or is still busy or broken after all attempts, ends the run; started again, the run continues from there.
 
     Args:
-        num_parallel: requests at a time, at most; there are no more than a batch has rows.
+        num_parallel: largest number of requests at a time; a batch has at most one for each row.
     """
 
     languages: TaskLanguages = dict.fromkeys(("caption", "translation"), frozenset(LANGUAGES))
@@ -110,7 +110,7 @@ class EndpointModel(PromptedModel):
         """
         url, _, name = where.partition("#")
         if (config.beams or 1) > 1:
-            raise ValueError(f"{name}: beams is no setting of an endpoint")
+            raise ValueError(f"{name}: an endpoint has no setting beams; leave it out")
         max_new_tokens = config.max_new_tokens or 128
         server = ChatServer(url, name, max_new_tokens=max_new_tokens, attempts=6, timeout_s=300.0, is_trusted=True)
         return cls(server)

@@ -1,4 +1,4 @@
-"""Checkpoint folders, without loading a model: its type, and digests of its files."""
+"""Type of the model in a checkpoint folder, and digests of its files, without loading the model."""
 
 import hashlib
 from functools import lru_cache
@@ -25,13 +25,13 @@ def model_type(folder: Path) -> str:
     path = folder / "config.json"
     config = read_json(path)
     if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
-        raise ValueError(f"{path}: no model_type: not a model that transformers saved")
+        raise ValueError(f"{path}: no model_type; expected a model saved by transformers")
     return config["model_type"]
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on. Of files
-    that the folder lists with their digests, these are taken: who loads the model compares them with the files."""
+    """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on. For files
+    that the folder lists with digests, these are used; they are compared with the files when the model is loaded."""
     return _digest(folder, _ALL)
 
 

@@ -1,8 +1,7 @@
-"""The one way in which models, configurations and tokenizers of folders are loaded: checked, errors in one line.
+"""Checked loading of models, configurations and tokenizers from folders, with errors in one line.
 
-A folder may be anyone's. Its config.json is read with limits on size and depth before transformers sees it; code,
-pickles and kernels from the hub are refused; files that the folder lists with digests are compared with them while they
-load.
+A folder is not trusted. Its config.json is read with limits on size and depth before transformers sees it; code,
+pickles and kernels from the hub are refused; files that the folder lists with digests are compared with these.
 """
 
 import sys
@@ -19,7 +18,7 @@ __all__ = ["check_model_config", "first_line", "load_pretrained", "loading", "re
 
 _MAX_CONFIG_BYTES = 2**24
 _ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
-"""Implementations of attention that may be asked for. Other names are kernels, which transformers would download."""
+"""Allowed implementations of attention. Other names are kernels, which transformers would download."""
 _ATTENTION_KEYS = ("attn_implementation", "_attn_implementation", "_attn_implementation_internal")
 _PARTS = ("vision_config", "encoder_config", "decoder_config", "text_config")
 _MAX_LAYERS, _MAX_NUMBER = 1_000, 2**40
@@ -29,7 +28,7 @@ def read_model_config(folder: str | Path) -> dict[str, Any]:
     """Read config.json of a model's folder.
 
     Raises:
-        ValueError: no such file, not JSON, no object, or a value that no model of this kind has: one line.
+        ValueError: no such file, not JSON, not an object, or a value that is out of bounds: one line.
     """
     path = Path(folder) / "config.json"
     values = read_json(path, max_bytes=_MAX_CONFIG_BYTES)
@@ -40,14 +39,14 @@ def read_model_config(folder: str | Path) -> dict[str, Any]:
 
 
 def check_model_config(values: Mapping[str, Any], where: str) -> None:
-    """Refuse values that would make transformers download code, or build a model without end.
+    """Refuse values that would make transformers download code or build an excessively large model.
 
     Raises:
         ValueError: names the key.
     """
     for key, value in values.items():
         if key in _ATTENTION_KEYS and not _is_known_attention(value):
-            raise ValueError(f"{where}: {key} is {value!r}; one of {', '.join(sorted(_ATTENTION))} is right")
+            raise ValueError(f"{where}: {key} is {value!r}; expected one of {', '.join(sorted(_ATTENTION))}")
         if key in _PARTS and value is not None and not isinstance(value, Mapping):
             raise ValueError(f"{where}: {key} is {value!r}; expected an object")
         numbers = value if isinstance(value, list) else [value]
@@ -55,7 +54,7 @@ def check_model_config(values: Mapping[str, Any], where: str) -> None:
             if isinstance(number, int) and not isinstance(number, bool):
                 limit = _MAX_LAYERS if "layers" in key or key in ("depth", "depths") else _MAX_NUMBER
                 if abs(number) > limit:
-                    raise ValueError(f"{where}: {key} is {number}; at most {limit} is right")
+                    raise ValueError(f"{where}: {key} is {number}; expected at most {limit}")
         if isinstance(value, Mapping):
             check_model_config(value, f"{where}: {key}")
 
@@ -68,8 +67,8 @@ def _is_known_attention(value: Any) -> bool:
 
 @contextmanager
 def loading(folder: str | Path, what: str) -> Iterator[None]:
-    """Turn whatever a library raises at a folder's content into a `ValueError` of one line, and compare the files that
-    the folder lists with their digests meanwhile.
+    """Turn whatever a library raises about a folder's content into a `ValueError` of one line; at the same time compare
+    the files that the folder lists with their digests.
 
     Args:
         what: what is loaded, for the message: `model`.
@@ -105,8 +104,8 @@ def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
 
 
 def _find_untied(model: Any) -> str:
-    """Say that a loaded model's head is not its embedding although its configuration ties them; empty if it is. A file
-    may hold any of the names of tied tensors, or all: transformers loads each, and ties those that are equal."""
+    """Describe a loaded model whose head differs from its embedding although its configuration ties them; empty if they
+    are equal. A file may hold any or all of the names of tied tensors: transformers loads each, and ties equal ones."""
     head = model.get_output_embeddings()
     if head is None or not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
         return ""

@@ -26,7 +26,7 @@ def open_captioner(config: EngineConfig) -> Captioner:
     """Load the engine as a captioner.
 
     Raises:
-        ValueError: the kind is no captioner, or its checkpoint cannot be used.
+        ValueError: the kind is not a captioner, or its checkpoint cannot be used.
     """
     return _open("captioner", config)
 
@@ -35,7 +35,7 @@ def open_translator(config: EngineConfig) -> Translator:
     """Load the engine as a translator.
 
     Raises:
-        ValueError: the kind is no translator, or its checkpoint cannot be used.
+        ValueError: the kind is not a translator, or its checkpoint cannot be used.
     """
     return _open("translator", config)
 
@@ -44,7 +44,7 @@ def open_embedder(config: EngineConfig) -> Embedder:
     """Load the engine as an embedder.
 
     Raises:
-        ValueError: the kind is no embedder, or its checkpoint cannot be used.
+        ValueError: the kind is not an embedder, or its checkpoint cannot be used.
     """
     return _open("embedder", config)
 
@@ -53,7 +53,7 @@ def open_scorer(config: EngineConfig) -> Scorer:
     """Load the engine as a scorer of texts for images.
 
     Raises:
-        ValueError: the kind is no scorer, or its checkpoint cannot be used.
+        ValueError: the kind is not a scorer, or its checkpoint cannot be used.
     """
     return _open("scorer", config)
 
@@ -86,7 +86,8 @@ def _open(role: str, config: EngineConfig) -> Any:
     if config.kind not in kinds:
         roles = [name for name in ENGINES if config.kind in ENGINES[name]]
         raise ValueError(
-            f"the engine {config.kind} is no {role} but: {', '.join(roles)}; {role}s are: {', '.join(kinds)}"
+            f"the engine {config.kind} cannot be used as {role}, but as {', '.join(roles)}; "
+            f"kinds of {role}: {', '.join(kinds)}"
         )
     return _load_class(kinds[config.kind]).for_recipe(config)
 

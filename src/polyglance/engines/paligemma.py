@@ -42,8 +42,7 @@ class PaliGemma(WritingCheckpoint):
         return self.decode(self.model.generate(**inputs, **self.generation)[:, inputs["input_ids"].shape[1] :])
 
     def process(self, images: Sequence[Image.Image], texts: Sequence[str]) -> dict[str, Any]:
-        """Return the model's inputs, by way of numpy: the processor also makes labels, which it can only of arrays.
-        They are left out."""
+        """Return the model's inputs. The processor also makes labels (only with numpy arrays), which are dropped."""
         arrays = self.processor(images=list(images), text=list(texts), return_tensors="np", padding=True)
         return self.to_device({name: torch.from_numpy(arrays[name]) for name in arrays if name != "labels"})
 

@@ -35,12 +35,12 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """In place of an answer that an engine or a model could not give. Failures are kept and counted by reason."""
+    """Placeholder for an answer that an engine or a model could not give. They are kept and counted by reason."""
 
     reason: str
-    """Few words, the same for the same cause: `endpoint: timed out`."""
+    """Short reason, the same for the same cause: `endpoint: timed out`."""
     detail: str = field(default="", compare=False)
-    """The answer, where it is the reason."""
+    """The answer, if it is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -160,7 +160,7 @@ class EvaluatedModel(Protocol):
     languages: TaskLanguages
 
     def facts(self, task: EvaluationTask, language: str) -> Mapping[str, Any]:
-        """Return everything about model and settings that changes its answers: weights, prompt, prefix, beams,
+        """Return everything about model and settings that affects its answers: weights, prompt, prefix, beams,
         resolution, post-processing of texts. Plain values; they are part of the fingerprint of predictions."""
         ...
 
@@ -175,8 +175,8 @@ class EvaluatedModel(Protocol):
     def measure_losses(
         self, images: Sequence[Picture], sources: Sequence[str], candidates: Candidates, language: str
     ) -> CandidateLosses:
-        """Return for each image and source the loss of each candidate translation, in their order. What depends on
-        image and source alone is computed once for all candidates."""
+        """Return for each image and source the losses of its candidate translations, in order. Whatever depends only on
+        image and source is computed once for all candidates."""
         ...
 
 

@@ -1,7 +1,6 @@
 """Classes of engines and evaluated models by kind, as strings: nothing is imported before it is opened.
 
-A new engine or baseline is one file and one line here. Strings may also name classes of later folders, which the
-imports of this folder may not.
+A new engine or baseline is one file and one line here. Strings may name classes that this folder must not import.
 """
 
 from collections.abc import Mapping

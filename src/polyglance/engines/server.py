@@ -30,9 +30,9 @@ class NoAnswer(Exception):
     def __init__(self, reason: str, detail: str = "", *, exhausted: bool = False) -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
-        """Few words, the same for the same cause."""
+        """Short reason, the same for the same cause."""
         self.exhausted = exhausted
-        """All attempts were used up: the server rather than the request is at fault."""
+        """Whether all attempts were used up, so that the server is at fault, not the request."""
 
 
 class ChatServer:
@@ -44,7 +44,7 @@ class ChatServer:
         max_new_tokens: longest answer, in tokens.
         attempts: number of times that a request is tried.
         timeout_s: longest wait for an answer, in seconds.
-        key_variable: environment variable with the server's key, which is sent where it is set, and written nowhere.
+        key_variable: environment variable with the server's key. The key is sent if it is set, and never written.
         first_wait_s: pause before the second attempt, in seconds; doubled before every further one.
         is_trusted: the address is the user's own, not a recipe's: it may be private.
 
@@ -85,7 +85,7 @@ class ChatServer:
 
         Args:
             content: text, or pieces of text and images.
-            must_be_whole: an answer that the server cut off or filtered is none.
+            must_be_whole: an answer that the server cut off or filtered counts as no answer.
             options: further fields of the request.
 
         Raises:

@@ -31,7 +31,7 @@ _FAMILIES: Mapping[str, TranslatorFamily] = {
 }
 """`model_type` in config.json -> family."""
 _TOKENS: Mapping[TranslatorFamily, str] = {"nllb": "{}", "madlad": "<2{}>", "marian": ">>{}<<"}
-"""Family -> its token of a language, around the language's code."""
+"""Family -> template of the token of a language, which contains the language's code."""
 _OTHER_CODES: Mapping[TranslatorFamily, Mapping[str, tuple[str, ...]]] = {
     "nllb": {},
     "madlad": {"he": ("iw", "he"), "quz": ("quz", "qu")},
@@ -45,8 +45,8 @@ _OTHER_CODES: Mapping[TranslatorFamily, Mapping[str, tuple[str, ...]]] = {
         "zh": ("cmn_Hans", "zho_Hans", "cmn", "zho", "zh"),
     },
 }
-"""Family -> language -> codes that its checkpoints have, best first, where they are not the usual ones: those of
-FLORES for NLLB, the two-letter ones for MADLAD, the three- and two-letter ones for Marian."""
+"""Family -> language -> codes in its checkpoints, best first, if they differ from the usual ones: FLORES codes for
+NLLB, two-letter codes for MADLAD, three- and two-letter codes for Marian."""
 _ENGLISH = language(SOURCE_LANGUAGE).nllb
 
 
@@ -80,7 +80,8 @@ class LocalTranslator(ABC):
         """Return the nth hypothesis of the beam for each text, which has `target.source_prefix` already."""
 
     def translate(self, texts: Sequence[str], *, language: str) -> list[str | Failure]:
-        """Translate each text into the language: the best of the beam. A text that is too long fails alone.
+        """Translate each text into the language: the best hypothesis of the beam. A text that is too long gives a
+        `Failure`; the others are translated.
 
         Raises:
             ValueError: the checkpoint does not know the language.
@@ -122,7 +123,7 @@ class LocalTranslator(ABC):
 
     @property
     def family(self) -> TranslatorFamily:
-        """Family of the model, by the tokens that it knows: the configuration of a converted model does not say it."""
+        """Family of the model, recognised by its tokens: the configuration of a converted model does not name it."""
         if _knows(self.tokenizer, _ENGLISH):
             return "nllb"
         return "madlad" if _knows(self.tokenizer, f"<2{SOURCE_LANGUAGE}>") else "marian"
@@ -189,9 +190,9 @@ class CheckpointTranslator(WritingCheckpoint, LocalTranslator):
         return self.tokenizer.batch_decode(ids[nth :: nth + 1], skip_special_tokens=True)
 
     def encode(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        """Return ids and mask of texts, padded on the right, on the model's device. A GPU gets few different lengths,
-        because it prepares its work anew for each."""
-        multiple = _find_length_multiple(self.config.device)
+        """Return ids and mask of texts, padded on the right, on the model's device. On a GPU lengths are rounded up to
+        few different ones, because the GPU prepares its work again for each new length."""
+        multiple = 16 if self.config.device.startswith("cuda") else None
         encoded = self.tokenizer(list(texts), padding=True, pad_to_multiple_of=multiple, return_tensors="pt")
         return self.to_device({name: encoded[name] for name in ("input_ids", "attention_mask")})
 
@@ -237,8 +238,7 @@ class Nllb(CheckpointTranslator):
 
 
 class ConvertedTranslator(LocalTranslator):
-    """An NLLB, MADLAD or Marian that `ct2-transformers-converter` wrote, with its tokenizer's files beside it. Faster
-    on a CPU.
+    """An NLLB, MADLAD or Marian by `ct2-transformers-converter`, with its tokenizer's files beside it. Faster on a CPU.
 
     Raises:
         ValueError: ctranslate2 is not installed, or the folder cannot be used.
@@ -290,11 +290,6 @@ class ConvertedTranslator(LocalTranslator):
             self.tokenizer.convert_tokens_to_string([token for token in tokens if token not in special])
             for tokens in written
         ]
-
-
-def _find_length_multiple(device: str) -> int | None:
-    """Return the number that the padded length of texts is a multiple of; None: the longest text's length."""
-    return 16 if device.startswith("cuda") else None
 
 
 def _knows(tokenizer: Any, token: str) -> bool:

@@ -1,7 +1,6 @@
 """Texts compared by their words: an embedder that needs no checkpoint, for images that have English captions.
 
-An image's vector is that of its captions. So sentences are matched to what people wrote about the image, and what they
-did not write is not found.
+The vector of an image is that of its captions. So sentences match what people wrote about the image, not its pixels.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ __all__ = ["WordEmbedder", "find_content_words"]
 
 _DIM = 1024
 _PLACES = 16
-"""Numbers of a word's vector that are not zero, one in each of as many equal ranges (random indexing, Kanerva et al.
+"""Number of non-zero entries of a word's vector, one in each of as many ranges (random indexing, Kanerva et al.
 2000)."""
 _CACHED_WORDS = 2**15
 _FUNCTION_WORDS = (
@@ -31,15 +30,15 @@ _WITHOUT_MEANING = frozenset(_FUNCTION_WORDS.split())
 
 
 def find_content_words(text: str) -> list[str]:
-    """Find the words of an English text, in small letters, without those that say nothing of a picture."""
+    """Find the words of an English text, in lower case, without those that say nothing about a picture."""
     return [word for word in find_words(text) if word not in _WITHOUT_MEANING]
 
 
 class WordEmbedder:
-    """Embeds English texts by their words, without those that say nothing of a picture.
+    """Embeds English texts by their words, without those that say nothing about a picture.
 
-    Each word has a fixed random direction, so texts are as near as the words that they share. Chance brings texts
-    without a common word near to each other, too, up to about 0.15: `find_content_words` tells them.
+    Each word has a fixed random direction, so that the cosine of two texts grows with the words that they share. Texts
+    without a common word can have cosines up to about 0.15 by chance; `find_content_words` shows shared ones.
     """
 
     name, version = "words", "1"
@@ -73,7 +72,7 @@ class WordEmbedder:
 
 @lru_cache(maxsize=_CACHED_WORDS)
 def _direction(word: str) -> tuple[Int[np.ndarray, "places"], Float32[np.ndarray, "places"]]:
-    """Return places and signs of a word's vector: those that the bytes of its digest say."""
+    """Return positions and signs of a word's vector, derived from the bytes of its digest."""
     digest = np.frombuffer(hashlib.blake2b(word.encode(), digest_size=_PLACES).digest(), dtype=np.uint8)
     width = _DIM // _PLACES
     places = np.arange(_PLACES) * width + digest % width

@@ -1,4 +1,4 @@
-"""Predictions and references brought to the same ids where their files name segments in different ways."""
+"""Matching of the ids of predictions and references, where their files name segments in different ways."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -23,12 +23,12 @@ def _last_number(name: str) -> str:
 
 
 def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[str]]:
-    """Give the predictions the ids of the references; the second value says how, where they did not have them.
+    """Give the predictions the ids of the references; return them, and notes on how ids were matched if they differed.
 
-    Lines belong together by their places. So do lines and segments of markup, or places in fairseq's output.
+    Lines are matched by their positions. So are lines and segments of markup, or positions in fairseq's output.
 
     Raises:
-        ValueError: places on one side and ids of another kind on the other, or an unlike number of places.
+        ValueError: positions on one side and ids of another kind on the other, or different numbers of positions.
     """
     layouts = {hypotheses.layout, references.layout}
     if layouts == {"lines"}:
@@ -44,12 +44,12 @@ def align_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[s
         _check_equal_lines(hypotheses, references)
         raise ValueError(
             f"{hypotheses.source} has {first:,} segments, {references.source} {second:,}; where one side has no ids, "
-            "texts belong together by their places, and both need as many"
+            "texts are matched by position, and both sides need the same number"
         )
     sources = f"{hypotheses.source} and {references.source}"
     by_place = {place: name for name, place in named.items()}
     renamed = _respell(hypotheses, [by_place[places[str(name)]] for name, _ in hypotheses.entries])
-    return renamed, [f"{sources} are joined by the places of their {first:,} segments"]
+    return renamed, [f"{sources} are matched by the positions of their {first:,} segments"]
 
 
 def _no_match() -> str:
@@ -57,10 +57,10 @@ def _no_match() -> str:
 
 
 def _find_places(texts: TextSet) -> dict[str, int]:
-    """Return id -> its place, from 1.
+    """Return id -> its position, from 1.
 
     Raises:
-        ValueError: the ids say nothing about places.
+        ValueError: the ids are not positions.
     """
     names = list(texts.by_id())
     if texts.layout == "lines":
@@ -71,14 +71,14 @@ def _find_places(texts: TextSet) -> dict[str, int]:
     start = min(numbers.values(), default=2)
     if len(numbers) < len(names) or start not in (0, 1) or max(numbers.values()) != start + len(names) - 1:
         raise ValueError(
-            f"{texts.source}: has ids, and the other file has none (its lines or rows count); which belong "
-            f"together is not known: {_no_match()}"
+            f"{texts.source}: has ids, and the other file has none (lines or rows only), so that texts cannot be "
+            f"matched: {_no_match()}"
         )
     return {name: number + 1 - start for name, number in numbers.items()}
 
 
 def _check_equal_lines(hypotheses: TextSet, references: TextSet) -> None:
-    """Refuse files of lines with unlike numbers of lines; a blank line among them is named."""
+    """Refuse files of lines with different numbers of lines; the message names blank lines, if there are any."""
     first, second = (len(one.by_id()) for one in (hypotheses, references))
     if first == second:
         return
@@ -88,21 +88,21 @@ def _check_equal_lines(hypotheses: TextSet, references: TextSet) -> None:
     if longer.layout == "lines" and blank:
         lines = ", ".join(map(str, blank[:3])) + (", ..." if len(blank) > 3 else "")
         raise ValueError(
-            f"{message}: line {lines} of {longer.source} is blank, and each text behind it stands one line too low; "
+            f"{message}: line {lines} of {longer.source} is blank, and each text after it is one line too low; "
             "remove it, or score files with ids"
         )
     if {hypotheses.layout, references.layout} == {"lines"}:
         raise ValueError(
-            f"{message}: lines belong together by their places, so a missing one moves all behind it; find where they "
-            "part, or score files with ids"
+            f"{message}: lines are matched by position, so a missing line shifts all lines after it; find where the "
+            "files differ, or score files with ids"
         )
 
 
 def _match_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[str]]:
-    """Find spellings of the ids that both sides have, where they have none in common as they stand.
+    """Find a spelling of the ids that both sides share, where they have no id in common as written.
 
     Raises:
-        ValueError: there are none.
+        ValueError: there is none.
     """
     if set(hypotheses.by_id()) & set(references.by_id()):
         return hypotheses, []
@@ -112,7 +112,7 @@ def _match_ids(hypotheses: TextSet, references: TextSet) -> tuple[TextSet, list[
                 names = {spelled: str(name) for spelled, (name, _) in zip(right, references.entries, strict=True)}
                 how = f"{hypotheses.source} by {left_name}, {references.source} by {right_name}"
                 renamed = _respell(hypotheses, [names[spelled] for spelled in left])
-                return renamed, [f"no id is in both files as it stands; joined: {how}"]
+                return renamed, [f"the files have no id in common as written; matched: {how}"]
     one, other = (next(iter(texts.by_id())) for texts in (hypotheses, references))
     raise ValueError(
         f"{hypotheses.source}: no id is also in {references.source} ({one!r} here, {other!r} there); they belong to "
@@ -132,7 +132,7 @@ def _spellings(texts: TextSet) -> Iterator[tuple[str, Sequence[str]]]:
 
 
 def _covers(hypotheses: TextSet, left: Sequence[str], references: TextSet, right: Sequence[str]) -> bool:
-    """Tell whether each prediction has references, and no spelling takes two ids for one."""
+    """Tell whether each prediction has references, and no two ids have the same spelling."""
     predicted, known = set(left), set(right)
     return predicted <= known and len(predicted) == len(hypotheses.by_id()) and len(known) == len(references.by_id())
 

@@ -1,5 +1,4 @@
-"""Greedy captions and translations of held-out samples, and their scores: language, exact match, attributes, CIDEr or
-BLEU."""
+"""Greedy captions and translations of held-out samples, and their scores: language, matches, attributes, CIDEr, ..."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -76,7 +75,7 @@ def score_translations(
 def _compare_languages(
     texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
 ) -> dict[str, Any]:
-    """Return the shares of `CaptionScores` that tell the language of texts, and the identifier's own on references."""
+    """Return the fields of `CaptionScores` about the language of texts, and that of the references."""
     found = [identifier.identify(text) for text in texts]
     close = [other for other in found if other is not None and other != code and are_close(other, code)]
     return {
@@ -106,7 +105,7 @@ def _score(pairs: Sequence[tuple[str, str]], code: str, metric: Literal["cider",
 
 
 def compare_attributes(pairs: Sequence[tuple[str, str]], code: str) -> dict[str, float]:
-    """Return attribute -> share of the references' values that the captions name at the same place in the order.
+    """Return attribute -> share of the references' values that the captions name at the same position.
 
     Args:
         pairs: caption and reference, both in the language `code`.

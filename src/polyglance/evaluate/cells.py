@@ -33,7 +33,7 @@ class CellSamples:
         return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
 
     def first(self, number: int) -> "CellSamples":
-        """Return the first samples alone, or all where there are fewer."""
+        """Return the first `number` samples, or all if there are fewer."""
         return replace(
             self,
             keys=self.keys[:number],
@@ -67,7 +67,7 @@ def choose_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = N
     if rows_per_cell is None:
         return cells
     if unseen and not any(rows_per_cell.get(str(cell)) for cell in unseen):
-        raise ValueError(f"the held-out data has none of {', '.join(map(str, unseen))}, which UC is measured on")
+        raise ValueError(f"the held-out data has no text of {', '.join(map(str, unseen))}, needed for UC")
     return tuple(cell for cell in cells if rows_per_cell.get(str(cell)))
 
 

@@ -1,8 +1,8 @@
-"""Checks of predictions and references before a number is made of them.
+"""Checks of predictions and references before they are scored.
 
-What would make the number wrong is refused with a `ValueError`; what a reader of the number has to know is a warning.
-Both are one line. Every check stands for a mistake that other tools let pass: shifted lines, transposed or swapped
-arguments, CIDEr of one image, document frequencies of a subset, words where a language has no spaces.
+What would make the score wrong is refused with a `ValueError`; what a reader of the score has to know is a warning.
+Both are one line. Each check finds a mistake that other tools accept silently: shifted lines, transposed or swapped
+arguments, CIDEr of one image, document frequencies of a subset, words in a language without spaces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,16 +29,16 @@ Missing = Literal["error", "empty", "drop"]
 """Treatment of ids that only one side has. `error`: refuse. `empty`: a missing prediction counts as an empty text.
 `drop`: score the ids that both have."""
 Duplicates = Literal["error", "first", "last"]
-"""Treatment of ids that have several different predictions. Equal ones are one."""
+"""Treatment of ids that have several different predictions. Equal predictions count once."""
 
 _FEW_IMAGES = 1000
-"""Below this number of images, CIDEr moves much with document frequency: the first 100 of 5,000 COCO images score 1.032
-by their own frequencies and 0.896 by those of all."""
+"""Below this number of images, CIDEr depends strongly on document frequencies: the first 100 of 5,000 COCO images score
+1.032 with their own frequencies and 0.896 with those of all images."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SegmentTexts:
-    """Predictions and references that belong together, ready to be tokenised: no text holds a line break."""
+    """Predictions matched to their references, ready to be tokenised: no text holds a line break."""
 
     ids: tuple[Id, ...]
     """Ids as the references spell them, in their order."""
@@ -58,7 +58,7 @@ def pair_texts(
     missing: Missing = "error",
     duplicates: Duplicates = "error",
 ) -> SegmentTexts:
-    """Bring each prediction and its references together.
+    """Match each prediction with its references.
 
     Args:
         ids: ids to score; None: all of the references'.
@@ -75,7 +75,7 @@ def pair_texts(
     warnings = [*hypotheses.notes, *references.notes, *joined]
     predicted, expected = hypotheses.by_id(), references.by_id()
     if unknown := [name for name in ids or () if name not in expected]:
-        raise ValueError(f"{references.source}: {_count(unknown)} asked for, but not there")
+        raise ValueError(f"{references.source}: {_count(unknown)} to be scored, but not in the file")
     wanted = list(expected) if ids is None else list(dict.fromkeys(ids))
     warnings += _check_duplicates(predicted, wanted, hypotheses.source, duplicates)
     warnings += _check_ids(predicted, wanted, hypotheses, references, missing)
@@ -160,18 +160,18 @@ def check_document_frequency(
     if df == "references" and num_segments < num_references:
         return [
             f"CIDEr's document frequencies come from the {num_segments:,} scored of {num_references:,} images; the "
-            "number is not comparable with that of the whole set (--df all takes them from every reference)"
+            "score is not comparable with that of the whole set (--df all takes them from every reference)"
         ]
     if count < _FEW_IMAGES:
         return [
-            f"CIDEr's document frequencies come from {count:,} images only; the number moves with the size of "
-            "the set and is comparable with scores of the same images alone"
+            f"CIDEr's document frequencies come from {count:,} images only; the score depends on the size "
+            "of the set and is comparable only with scores of the same images"
         ]
     return []
 
 
 def check_tokenizer(metric: str, tokenizer: str, language: str) -> list[str]:
-    """Warn where the words that a metric counts are no words of the language."""
+    """Warn where the tokens that a metric counts are not words of the language."""
     entry = find_scored_language(language)
     if entry.spaces or tokenizer not in ("ptb", "whitespace", "13a", "intl", "none"):
         return []
@@ -202,7 +202,7 @@ def check_benchmark_size(benchmark: str, num_segments: int) -> list[str]:
 
 
 def _check_not_swapped(hypotheses: TextSet, references: TextSet) -> None:
-    """Refuse predictions of which most ids have several different texts, where no reference has."""
+    """Refuse predictions with several different texts for most ids, if no reference has several."""
     predicted = hypotheses.by_id()
     num_several = sum(len(set(texts)) > 1 for texts in predicted.values())
     if 2 * num_several > len(predicted) and not any(len(texts) > 1 for texts in references.by_id().values()):
@@ -217,7 +217,7 @@ def _check_not_transposed(hypotheses: TextSet, references: TextSet) -> None:
     if len(streams) != num_hypotheses > 1 and all(len(texts) == num_hypotheses for texts in streams.values()):
         raise ValueError(
             f"{references.source}: references look transposed, {len(streams)} entries of {num_hypotheses:,} texts; "
-            f"right is one entry for each of the {num_hypotheses:,} ids, with the references of that id"
+            f"expected one entry for each of the {num_hypotheses:,} ids, with the references of that id"
         )
     if hypotheses.layout == references.layout == "lines":
         times, rest = divmod(len(streams), num_hypotheses)
@@ -267,7 +267,7 @@ def _count_empty(texts: Sequence[str], source: str, kind: str) -> list[str]:
 
 
 def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) -> list[tuple[str, ...]]:
-    """Replace line breaks by spaces, and halves of characters, which UTF-8 cannot hold, by U+FFFD. Warn of both."""
+    """Replace line breaks by spaces, and lone surrogates, which UTF-8 cannot encode, by U+FFFD. Warn of both."""
     num_broken = sum(has_line_break(text) for texts in groups for text in texts)
     if num_broken:
         warnings.append(
@@ -282,7 +282,7 @@ def _clean(groups: Sequence[Sequence[str]], source: str, warnings: list[str]) ->
         if new is not old
     )
     if num_halves:
-        warnings.append(f"{source}: {num_halves:,} texts hold halves of surrogate pairs; U+FFFD stands for them")
+        warnings.append(f"{source}: {num_halves:,} texts hold halves of surrogate pairs, which are replaced by U+FFFD")
     return cleaned
 
 

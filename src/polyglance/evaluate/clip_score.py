@@ -51,7 +51,7 @@ def measure_clip_score(predictions: PredictionSet, predicted: PredictConfig, con
         ValueError: predictions of another task, or a folder without a model that can do it.
     """
     if predictions.info.task != "caption":
-        raise ValueError(f"CLIPScore is of captions; {predictions.folder} holds {predictions.info.task}")
+        raise ValueError(f"{predictions.folder}: predictions of {predictions.info.task}; CLIPScore is for captions")
     model = open_scorer(EngineConfig(kind="clip", path=config.folder, device=config.device, dtype=config.dtype))
     examples = load_examples(predicted, images=True)
     values: list[float] = []

@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.evaluate.metrics.resampling import PairedMethod, Resampling, run_paired_test
 from polyglance.evaluate.score_report import Measurement, ScoreReport, scale_interval
 
-__all__ = ["SystemComparison", "compare_systems", "correct_p_values", "pair_measurements"]
+__all__ = ["SystemComparison", "compare_systems", "correct_p_values", "find_order", "pair_measurements"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class SystemComparison:
     score_a: float
     score_b: float
     difference: float
-    """Score of b minus score of a: above 0 where b has more."""
+    """Score of b minus score of a: positive where b scores higher."""
     interval: tuple[float, float] | None
     """Bootstrap interval of the difference, 95 % by default."""
     p_value: float
@@ -60,7 +60,7 @@ def compare_systems(
 
 
 def pair_measurements(a: ScoreReport, b: ScoreReport) -> list[tuple[Measurement, Measurement]]:
-    """Return what both reports measured, the second's segments in the order of the first's.
+    """Return the measurements that both reports have, the second's segments in the order of the first's.
 
     Raises:
         ValueError: as `compare_systems`.
@@ -94,7 +94,7 @@ def _compare(
 ) -> list[SystemComparison]:
     # The second system goes first: differences are its score minus the first's.
     tested = run_paired_test(one.metric, other.statistics, one.statistics, method=method, resampling=resampling)
-    # Equal but for rounding, which depends on the order in which references were read.
+    # Rounding differences, which depend on the order in which references were read, count as equal.
     ties = np.isclose(one.statistics.values, other.statistics.values, rtol=1e-9, atol=1e-12).all(axis=1)
     return [
         SystemComparison(
@@ -126,7 +126,7 @@ def _check_same(one: Measurement, other: Measurement, a: ScoreReport, b: ScoreRe
             f"{key}:{right}; score both with the same references and settings"
         )
     if set(map(str, a.ids)) != set(map(str, b.ids)):
-        raise ValueError(f"{a.source} and {b.source} cannot be compared: they are scores of different ids")
+        raise ValueError(f"{a.source} and {b.source} cannot be compared: their ids differ")
 
 
 def _find_difference(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[str, str, str] | None:
@@ -137,10 +137,15 @@ def _find_difference(one: Mapping[str, str], other: Mapping[str, str]) -> tuple[
     return None
 
 
+def find_order(a: ScoreReport, b: ScoreReport) -> list[int]:
+    """Return the row of the second report for each segment of the first; both have the same ids."""
+    rows = {str(name): row for row, name in enumerate(b.ids)}
+    return [rows[str(name)] for name in a.ids]
+
+
 def _reorder(other: Measurement, a: ScoreReport, b: ScoreReport) -> Measurement:
     """Bring the second system's statistics into the order of the first's ids."""
-    rows = {str(name): row for row, name in enumerate(b.ids)}
-    order = [rows[str(name)] for name in a.ids]
+    order = find_order(a, b)
     if order == list(range(len(order))):
         return other
     values = other.statistics.values[order]

@@ -25,12 +25,12 @@ class PredictOptions:
     split: str | None = None
     """Split of the benchmark; its first if not given."""
     batch_size: int = 8
-    """Number of rows at a time. Another one can change a prediction by rounding, so it is part of the fingerprint."""
+    """Number of rows at a time. It can change predictions by rounding, so it is part of the fingerprint."""
     limit: int | None = None
     """Number of examples, the first ones; all if not given."""
     processes: int = 1
-    """Number of processes, each with its model. Each takes every n-th batch; on GPUs they take these in turn. Under
-    torchrun, on one machine or several, its processes do."""
+    """Number of processes, each with its own copy of the model. Each predicts every n-th batch; on GPUs, process k uses
+    GPU k modulo their number. Under torchrun, on one machine or several, its processes share the batches."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "limit", "processes"):

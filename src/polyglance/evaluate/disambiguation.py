@@ -1,4 +1,4 @@
-"""Choice between two translations of an ambiguous sentence by the image, as in CoMMuTE, in the built-in world."""
+"""Choice between two translations of an ambiguous sentence from the image, as in CoMMuTE, for the built-in world."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Measurement of models on held-out data that is read once: losses per cell, and captions with their scores."""
+"""Measurement of models on held-out data: losses per cell, and captions with their scores. The data is read once."""
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -25,15 +25,14 @@ __all__ = ["Evaluator"]
 class Evaluator:
     """Measures the models of one study on the same held-out samples.
 
-    The losses can be shared by several processes: all of them then ask for the same losses at the same time, and each
-    gets all of them.
+    Several processes can share the losses: all of them ask for the same losses at the same time, and each gets all.
 
     Args:
         test_dir: held-out data set.
-        train_dir: training data set; its texts show the identifier of languages how they look in this data.
+        train_dir: training data set; the language identifier counts n-grams in its texts.
         processor: processor of the models.
-        prefixes: language code -> prefix; captions of a language without one, or with one that the processor's
-            tokenizer cannot write, are measured and generated without.
+        prefixes: language code -> prefix; a language without a prefix, or with one that the processor's tokenizer
+            cannot encode, is measured and captioned without one.
         max_source_tokens: prompts are cut to this length, as in training.
         max_target_tokens: targets are cut to this length, as in training.
         samples_per_cell: held-out samples of each cell for its loss.
@@ -172,7 +171,8 @@ class Evaluator:
         return [shares[row % runtime.world_size][row // runtime.world_size] for row in range(len(samples.keys))]
 
     def disambiguate(self, model: Polyglance) -> dict[Cell, float]:
-        """Return translation cell -> share of ambiguous sentences that the image settles rightly, in one process.
+        """Return translation cell -> share of ambiguous sentences whose right translation, given the image, costs less;
+        in one process.
 
         Empty where the data is not the built-in world's, or its images are too small to be drawn.
         """

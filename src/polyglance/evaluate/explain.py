@@ -1,9 +1,9 @@
-"""The segments that move a score, or the difference of two systems, most: with their tokens and matched n-grams.
+"""The segments with the largest effect on a score, or on the difference of two systems, with matched n-grams.
 
     explanation = explain(table.reports["a"], table.reports["b"], num_segments=20)
 
-A segment's effect is what the score of the whole set would lose without it: the score (or the difference) of all
-segments, minus that of all others. Document frequencies of CIDEr stay those of the whole set.
+The effect of a segment is the score (or the difference) of all segments minus that of all other segments. Document
+frequencies of CIDEr stay those of the whole set.
 """
 
 from collections import Counter
@@ -16,7 +16,7 @@ from jaxtyping import Float
 
 from polyglance.data.texts.text_set import Id
 from polyglance.evaluate.checks import SegmentTexts
-from polyglance.evaluate.compare import pair_measurements
+from polyglance.evaluate.compare import find_order, pair_measurements
 from polyglance.evaluate.metrics.sacre import Chrf, SacreBleu
 from polyglance.evaluate.protocols import RAW, find_protocol
 from polyglance.evaluate.score_report import Measurement, ScoreReport
@@ -36,10 +36,10 @@ class ExplainedText:
     """Name of the system, or `reference 1`."""
     tokens: tuple[str, ...]
     orders: tuple[int, ...]
-    """For each token the length of the longest matched n-gram that holds it; 0 where none does. An n-gram is matched
-    as often as the reference has it that has most of it."""
+    """For each token the length of the longest matched n-gram that contains it; 0 if none does. An n-gram is matched at
+    most as often as it occurs in the reference that has it most often."""
     matches: tuple[str, ...]
-    """The matched n-grams that are no part of longer ones, in order."""
+    """The matched n-grams that are not part of longer matched ones, in order."""
     score: float | None = None
     """Score of this segment alone; None for references."""
 
@@ -62,7 +62,7 @@ class ExplainedSegment:
 
 @dataclass(frozen=True, kw_only=True)
 class Explanation:
-    """The segments that move one score most."""
+    """The segments with the largest effect on one score."""
 
     score: str
     """Name of the score: `CIDEr`."""
@@ -76,7 +76,7 @@ class Explanation:
     num_segments: int
     """Number of segments of the whole set."""
     separator: str
-    """Text between tokens: a blank, or nothing where tokens are characters."""
+    """Text between tokens: a space, or nothing where tokens are characters."""
     segments: tuple[ExplainedSegment, ...]
     """The largest effects first, whatever their sign."""
 
@@ -84,7 +84,7 @@ class Explanation:
 def explain(
     report: ScoreReport, other: ScoreReport | None = None, *, num_segments: int, score: str = "", names: Sequence[str]
 ) -> Explanation:
-    """Find the segments that move a score most; or with `other`, the difference of its score to the first's.
+    """Find the segments with the largest effect on a score or, with `other`, on the difference of the two scores.
 
     Args:
         num_segments: number of segments to show.
@@ -134,7 +134,7 @@ def explain(
 
 def _choose(pairs: Sequence[tuple[Measurement, Measurement]], score: str) -> tuple[Measurement, Measurement]:
     if not pairs:
-        raise ValueError("there is no score to explain")
+        raise ValueError("the report has no score to explain")
     names = [list(_score(one, one.statistics.values.sum(axis=0), 2)) for one, _ in pairs]
     if not score:
         return pairs[0]
@@ -169,8 +169,7 @@ def _measure_effects(one: Measurement, score: str) -> Float[np.ndarray, "N"]:
 
 def _reorder(texts: SegmentTexts, report: ScoreReport, other: ScoreReport) -> SegmentTexts:
     """Bring the second system's texts into the order of the first's ids."""
-    rows = {str(name): row for row, name in enumerate(other.ids)}
-    order = [rows[str(name)] for name in report.ids]
+    order = find_order(report, other)
     return replace(
         texts,
         ids=report.ids,
@@ -235,7 +234,7 @@ def _explain_text(
     spans = _find_matches(tokens, others, tokenizer.max_order)
     for place, length in spans:
         orders[place : place + length] = [max(length, order) for order in orders[place : place + length]]
-        if place + length > end:  # the longest that begins here, and no part of one that begins before
+        if place + length > end:  # the longest that begins here, unless it is part of one that begins before
             matches.append(tokenizer.separator.join(tokens[place : place + length]))
             end = place + length
     return ExplainedText(
@@ -244,8 +243,8 @@ def _explain_text(
 
 
 def _find_matches(tokens: Sequence[str], others: Sequence[Sequence[str]], max_order: int) -> list[tuple[int, int]]:
-    """Return place and length of each n-gram that one of the other texts holds, too: by place, the longest first. Each
-    is matched as often as the text has it that has most of it."""
+    """Return position and length of each n-gram that one of the other texts has too: by position, the longest first.
+    Each is matched at most as often as it occurs in the text that has it most often."""
     spans = []
     for length in range(1, max_order + 1):
         left: Counter[tuple[str, ...]] = Counter()

@@ -1,4 +1,4 @@
-"""Losses per cell of a model in a folder on a data set: what laws are fitted to (paper section 5.1), for any model.
+"""Losses per cell on a data set, for a model in a folder; laws are fitted to such losses (paper section 5.1).
 
     record = measure_folder(LossConfig(model=Path("out"), data=Path("data/test"), initial=Path("start")))
     record.summary()["UC"]
@@ -30,8 +30,8 @@ __all__ = ["measure_folder"]
 
 
 def measure_folder(config: LossConfig, out: Path | None = None) -> LossRecord:
-    """Measure the losses of a model. Of the processes that torchrun has started each measures every n-th cell; all
-    return the same record, which is that of one process to the bit, and the first one writes it.
+    """Measure the losses of a model. Under torchrun each process measures every n-th cell. All processes return the
+    same record, bit for bit that of a single process, and the first process writes it.
 
     Args:
         out: file that gets the record, with the losses of the splits at its top level.
@@ -63,7 +63,7 @@ def _measure(config: LossConfig, folder: Path, cells: Sequence[Cell], runtime: R
     device = choose_device(choose_local_device(config.device))
     dtype = choose_dtype(config.dtype, device)
     if config.dtype == "auto" and dtype != "float32" and runtime.is_main:
-        print(f"{folder.name}: losses in {dtype}, of three digits; --dtype float32 has more", file=sys.stderr)
+        print(f"{folder.name}: losses in {dtype} have three digits; --dtype float32 gives more", file=sys.stderr)
     model = load_polyglance(folder).to(device=device, dtype=getattr(torch, dtype)).eval()
     processor = Processor.load(folder)
     processor.check_vocabularies(model.config)

@@ -46,7 +46,7 @@ def measure_cell(
         runtime: the processes that share the rows of every batch; None: this process alone. Each makes the same
             number of passes through the model, because a model whose weights are divided over processes has to be
             called by all of them together. Every process returns the same losses; they equal those of a single
-            process to the precision of the model's numbers.
+            process up to the model's precision.
     """
     runtime = runtime or Runtime.single()
     texts = [annotation.text for annotation in samples.annotations]
@@ -70,7 +70,7 @@ def measure_cell(
 
 
 _Row = Float[np.ndarray, "_"]
-"""Cross-entropies of the tokens of one sample that count."""
+"""Cross-entropies of the tokens of one sample that are scored."""
 
 
 def _batch_losses(
@@ -83,8 +83,8 @@ def _batch_losses(
     limits: tuple[int, int],
     variants: Sequence[Variant],
 ) -> dict[Variant, list[_Row]]:
-    """Return variant -> token losses, for some rows of the batch `chosen`. The number of calls of the model does not
-    depend on the rows."""
+    """Return variant -> token losses, for some rows of the batch `chosen`. The model is called equally often for any
+    rows."""
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
     input_ids, mask = encode_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])

@@ -1,8 +1,8 @@
-"""A model's predictions for a benchmark: resumable, in batches, the same ones by one process or several.
+"""A model's predictions for a benchmark: resumable, in batches, the same for any number of processes.
 
 Several processes are those of `PredictConfig.processes`, on one machine, or those that torchrun has started, on any
-number of machines that share the folder. Each takes every n-th batch and writes a file of its own; the first one joins
-the rows by id.
+number of machines that share the folder. Each takes every n-th batch and writes a file; the first one joins the rows by
+id.
 
     predictions = predict_benchmark(PredictConfig(
         model=ModelConfig(model="out"), task="caption", benchmark="xm3600", language="th",
@@ -18,9 +18,11 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 
 import torch
 
+from polyglance.data.benchmarks import BenchmarkExample
 from polyglance.distributed import Runtime, choose_local_device, join_for_messages, take_device_in_turn
 from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.config import PredictConfig
@@ -32,19 +34,19 @@ from polyglance.files import locked
 from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.progress import track_progress
 
-__all__ = ["open_local_model", "predict_benchmark"]
+__all__ = ["open_local_model", "predict_benchmark", "read_predictions"]
 
 
 def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None) -> PredictionSet:
-    """Make the predictions, or continue them. Those that are whole are read.
+    """Make the predictions, or continue them. If they are finished they are only read.
 
     Args:
         model: `open_model(config.model)`, where several benchmarks or languages share it; None: it is opened.
 
     Raises:
-        ValueError: an unknown benchmark or model, files that are missing or damaged, a task or language that is not the
-            model's or the benchmark's, a server that cannot be reached, or a machine that does not see the folder. Rows
-            that fail are counted instead.
+        ValueError: an unknown benchmark or model, files that are missing or damaged, a task or language that the model
+            or the benchmark does not have, a server that cannot be reached, or a machine that does not see the folder.
+            Rows that fail raise nothing; they are counted.
     """
     job = PredictionJob(config, model or open_local_model(config))
     ids = [example.id for example in job.examples]
@@ -56,13 +58,21 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
             _write_batches(job, left[runtime.rank :: runtime.world_size], runtime)
             runtime.barrier()
             if runtime.is_main:
-                job.describe(join_row_files(job.folder, ids)).write(job.folder)
+                job.describe().make_info(config, join_row_files(job.folder, ids)).write(job.folder)
             runtime.barrier()
-        rows = read_prediction_rows(job.folder)
-        info = PredictionInfo.read(job.folder)
-    if [row.id for row in rows] != ids:
-        raise ValueError(f"{job.folder}: its rows are not those of the benchmark; delete the folder")
-    return PredictionSet(folder=job.folder, info=info, examples=job.examples, rows=rows)
+        return read_predictions(job.folder, job.examples)
+
+
+def read_predictions(folder: Path, examples: Sequence[BenchmarkExample]) -> PredictionSet:
+    """Read finished predictions.
+
+    Raises:
+        ValueError: files that are missing or damaged, or rows of other examples.
+    """
+    rows = read_prediction_rows(folder)
+    if [row.id for row in rows] != [example.id for example in examples]:
+        raise ValueError(f"{folder}: its rows are not those of the benchmark; delete the folder")
+    return PredictionSet(folder=folder, info=PredictionInfo.read(folder), examples=examples, rows=rows)
 
 
 def open_local_model(config: PredictConfig) -> EvaluatedModel:
@@ -76,7 +86,7 @@ def _locked_by_first(job: PredictionJob, runtime: Runtime) -> AbstractContextMan
 
 
 def _check_folder(job: PredictionJob, runtime: Runtime) -> None:
-    """Refuse processes that do not see what the first one has written, before they work in vain.
+    """Refuse, before any work, processes that do not see what the first one has written.
 
     Raises:
         ValueError: in all processes.
@@ -85,7 +95,7 @@ def _check_folder(job: PredictionJob, runtime: Runtime) -> None:
     if blind:
         raise ValueError(
             f"{job.folder}: not the same folder for all processes ({len(blind)} of {runtime.world_size} do not see "
-            "what the first has written); give an --out that all machines share"
+            "the first one's files); give an --out that all machines share"
         )
 
 
@@ -103,7 +113,7 @@ def _write_batches(job: PredictionJob, batches: Sequence[int], runtime: Runtime)
             _write_in_processes(job.config, batches, num_processes, lambda: show_done(count_rows(job.folder)))
         elif batches:
             for num_rows in write_batches(job, batches, process=runtime.rank):
-                done = min(done + num_rows * runtime.world_size, len(job.examples))  # the others are as fast
+                done = min(done + num_rows * runtime.world_size, len(job.examples))  # the others are about as fast
                 show_done(done)
 
 
@@ -141,7 +151,7 @@ def _write_in_processes(
 
 
 def _check_end(receiver: Connection, process: SpawnProcess) -> None:
-    """Receive the last message of a process: None, or its mistake. A process that was killed sends none."""
+    """Receive the last message of a process: None, or its error. A process that was killed sends no message."""
     try:
         problem = receiver.recv()
     except EOFError:

@@ -1,4 +1,4 @@
-"""Predictions of one batch after the other: the model is asked, its answers become rows, the rows go to the disk."""
+"""Predictions batch by batch: the model's answers become rows, and each batch of rows is written to the disk."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -18,7 +18,7 @@ __all__ = ["predict_batch", "write_batches"]
 
 
 def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int = 0) -> Iterator[int]:
-    """Predict batches and put each on the disk; yield its number of rows when it is there.
+    """Predict batches and put each on the disk; yield its number of rows when it is written.
 
     Args:
         batches: numbers of the batches.
@@ -35,8 +35,7 @@ def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int = 
 def predict_batch(
     model: EvaluatedModel, examples: Sequence[BenchmarkExample], task: EvaluationTask, language: str
 ) -> list[PredictionRow]:
-    """Ask the model about examples. One whose image cannot be read becomes a row with an error; the model is asked
-    about the others.
+    """Ask the model about examples. One whose image cannot be read becomes a row with an error instead.
 
     Raises:
         ValueError: the examples are too many for the device's memory.

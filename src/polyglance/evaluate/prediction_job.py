@@ -1,11 +1,11 @@
 """A prediction job: a model and the examples that it is asked about, in batches, and the folder of the answers.
 
 The folder's name ends in a fingerprint of everything that the answers depend on, so that predictions of another model,
-prompt or setting are never taken for these.
+prompt or setting are never mistaken for these.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ from polyglance.environment import read_versions
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
 
-__all__ = ["PredictionJob", "load_examples"]
+__all__ = ["DescribedJob", "PredictionJob", "divide_into_batches", "load_examples"]
 
 _FORMAT = 1
-"""Raised where rows come to mean something else."""
+"""Version of the rows' meaning; increased when that changes."""
 
 
 def load_examples(config: PredictConfig, *, images: bool) -> Sequence[BenchmarkExample]:
@@ -57,8 +57,7 @@ class PredictionJob:
     @property
     def batches(self) -> list[list[str]]:
         """The ids of each batch."""
-        ids, size = [example.id for example in self.examples], self.config.batch_size
-        return [ids[first : first + size] for first in range(0, len(ids), size)]
+        return divide_into_batches(self.examples, self.config.batch_size)
 
     @cached_property
     def folder(self) -> Path:
@@ -87,25 +86,53 @@ class PredictionJob:
 
     def is_done(self) -> bool:
         """Tell whether the folder holds all predictions."""
-        try:
-            info = PredictionInfo.read(self.folder)
-        except ValueError:
-            return False
-        return info.fingerprint == self.fingerprint and (self.folder / PREDICTIONS_NAME).exists()
+        return holds_predictions(self.folder, self.fingerprint)
 
     def load_examples_for_model(self) -> Sequence[BenchmarkExample]:
         """Read the examples with images where the model looks at them."""
         return load_examples(self.config, images=True) if self.model.reads_images else self.examples
 
-    def describe(self, rows: Sequence[PredictionRow]) -> PredictionInfo:
+    def describe(self) -> "DescribedJob":
+        """Return what is known of the job without its model."""
+        return DescribedJob(
+            language=self.config.language,
+            folder=str(self.folder),
+            model=self.model.name,
+            facts=self.facts,
+            fingerprint=self.fingerprint,
+            versions=read_versions(("polyglance", "torch", "transformers", "tokenizers")),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DescribedJob:
+    """Description of a prediction job that needs no open model."""
+
+    language: str
+    """Code of the language."""
+    folder: str
+    """Folder of the predictions."""
+    model: str
+    """Name of the model."""
+    facts: Mapping[str, Any]
+    """Everything about the model that moves its answers."""
+    fingerprint: str
+    """Changes with facts, settings and examples."""
+    versions: Mapping[str, str]
+    """Library -> version, where the model was opened."""
+
+    def is_done(self) -> bool:
+        """Tell whether the folder holds all predictions."""
+        return holds_predictions(Path(self.folder), self.fingerprint)
+
+    def make_info(self, config: PredictConfig, rows: Sequence[PredictionRow]) -> PredictionInfo:
         """Return the content of prediction.json for these rows."""
-        config = self.config
         return PredictionInfo(
             benchmark=config.benchmark,
             split=config.used_split,
             language=config.language,
             task=config.task,
-            model=self.model.name,
+            model=self.model,
             prefix=self.facts.get("prefix", ""),
             limit=config.limit,
             batch_size=config.batch_size,
@@ -114,5 +141,20 @@ class PredictionJob:
             fingerprint=self.fingerprint,
             num_rows=len(rows),
             num_errors=sum(row.error is not None for row in rows),
-            versions=read_versions(("polyglance", "torch", "transformers", "tokenizers")),
+            versions=self.versions,
         )
+
+
+def divide_into_batches(examples: Sequence[BenchmarkExample], batch_size: int) -> list[list[str]]:
+    """Return the ids of each batch."""
+    ids = [example.id for example in examples]
+    return [ids[first : first + batch_size] for first in range(0, len(ids), batch_size)]
+
+
+def holds_predictions(folder: Path, mark: str) -> bool:
+    """Tell whether a folder holds all predictions of the job with this fingerprint."""
+    try:
+        info = PredictionInfo.read(folder)
+    except ValueError:
+        return False
+    return info.fingerprint == mark and (folder / PREDICTIONS_NAME).exists()

@@ -62,10 +62,10 @@ class PredictionRow:
             else:
                 right = name in known and isinstance(value, known[name])
             if not right:
-                raise ValueError(f"{where}: {name!r} is {value!r}, which no row of predictions holds")
+                raise ValueError(f"{where}: {name!r} is {value!r}, which is not a valid value")
         row = cls(**values)
         if row.text is None and row.error is None and (row.correct is None or row.incorrect is None):
-            raise ValueError(f"{where}: neither a text, nor two losses, nor an error")
+            raise ValueError(f"{where}: expected a text, two losses or an error")
         return row
 
 
@@ -84,7 +84,7 @@ def read_prediction_rows(folder: Path) -> list[PredictionRow]:
 class PredictionInfo:
     """Content of prediction.json: what was predicted, by which model, and everything that the predictions depend on.
 
-    Of a file that people wrote by hand, only benchmark, split, language and model are needed.
+    In a hand-written file only benchmark, split, language and model are required.
     """
 
     benchmark: str
@@ -101,7 +101,7 @@ class PredictionInfo:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the model's configuration."""
     facts: Mapping[str, Any] = field(default_factory=dict)
-    """Everything about the model that moves its answers, as it states it itself."""
+    """Everything about the model that changes its answers (`EvaluatedModel.facts`)."""
     fingerprint: str = ""
     """Changes with facts, settings and examples."""
     num_rows: int = 0
@@ -124,7 +124,7 @@ class PredictionInfo:
         """
         path = folder / INFO_NAME
         if not path.is_file():
-            raise ValueError(f"{path}: no such file; it says which model, benchmark, split and language it is")
+            raise ValueError(f"{path}: no such file; it holds model, benchmark, split and language of the predictions")
         values = read_json(path)
         if not isinstance(values, dict):
             raise ValueError(f"{path}: expected a JSON object")
@@ -150,5 +150,5 @@ class PredictionSet:
     """Row of each example."""
 
     def count_errors(self) -> Counter[str]:
-        """Return reason -> number of rows that have no answer for it."""
+        """Return reason -> number of rows without an answer for this reason."""
         return Counter(row.error for row in self.rows if row.error is not None)

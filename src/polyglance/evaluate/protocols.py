@@ -1,8 +1,8 @@
 """Named scoring protocols: how texts become tokens before a caption metric counts them, as published evaluations do it.
 
-The choice moves the number more than most models do: the same Chinese captions score CIDEr 0.0008 under `coco`, 0.384
-under `jieba` and 0.652 under `characters`. So a protocol is data, has a name, and is part of every signature. A
-protocol is added by one entry in `PROTOCOLS`.
+The choice of protocol changes scores more than the choice of model often does: the same Chinese captions score CIDEr
+0.0008 under `coco`, 0.384 under `jieba` and 0.652 under `characters`. So a protocol has a name, which is part of every
+signature. A protocol is added by one entry in `PROTOCOLS`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ __all__ = ["DEFAULT", "PROTOCOLS", "RAW", "Removal", "ScoringProtocol", "find_pr
 
 Removal = Literal["none", "tokens", "characters"]
 DEFAULT = "default"
-"""Name for the protocol of a language where none is given."""
+"""Name of the protocol that is used if none is given; it depends on the language."""
 RAW = "raw"
-"""Written in place of a protocol for metrics that read texts as they are."""
+"""Stands in place of a protocol in signatures of metrics that read texts as they are."""
 OTHERS = "*"
 """Key for every language that a protocol does not name."""
 
@@ -46,15 +46,15 @@ class ScoringProtocol:
     normalisation: UnicodeForm = "none"
     """Unicode form of texts before they are cut into words."""
     drops_invisible: bool = False
-    """Characters without a shape, such as U+200B, are deleted before."""
+    """Whether invisible characters, such as U+200B, are deleted first."""
     then_ptb: bool = False
-    """The cut words go through PTB as well (which lower-cases, and removes its own punctuation)."""
+    """Whether the words are then tokenised by PTB as well (which lower-cases, and removes its own punctuation)."""
     removal: Removal = "none"
     """`tokens`: tokens of CAPTION_PUNCTUATION are left out. `characters`: those of PAPER_PUNCTUATION are deleted."""
     lowercase: bool = False
-    """Tokens are lower-cased at the end."""
+    """Whether tokens are lower-cased at the end."""
     factor: float = 1.0
-    """Factor of scores: 100 where the published tables say 78.1 for what pycocoevalcap calls 0.781."""
+    """Factor of scores: 100 where published tables print 78.1 for pycocoevalcap's 0.781."""
 
     def tokenizer_name(self, language: str) -> str:
         """Return the name of the tokeniser for a language.

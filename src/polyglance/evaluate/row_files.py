@@ -1,33 +1,36 @@
 """Rows of predictions while they are being made: files that grow batch by batch and survive a kill.
 
 Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
-its rows are there. The rest of what a killed run left is dropped and made again, so that a row is always made in the
-company of the same other rows. Each row has a checksum in front of it; one that differs counts as not there.
+its rows are there. Rows of an incomplete batch are dropped and made again, so that a row is always computed in the same
+batch. Each row has a checksum in front of it; a row whose checksum differs counts as missing.
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO
 
 from polyglance.checksums import crc32
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
 from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
 
-__all__ = ["RowFile", "count_rows", "has_row_file", "join_row_files", "keep_whole_batches"]
+__all__ = ["RowFile", "count_rows", "find_done_batches", "has_row_file", "join_row_files", "keep_whole_batches"]
 
 
 class RowFile:
     """The file that one process appends to, locked for as long as it is open."""
 
     def __init__(self, folder: Path, process: int) -> None:
-        self._file = _row_path(folder, process).open("ab")
+        path = _row_path(folder, process)
+        self._file = path.open("ab")
         lock(self._file)
+        if not _ends_with_a_line(path):  # a killed process has left a half, which the next row is not to join
+            self._file.write(b"\n")
 
     def append(self, rows: Sequence[PredictionRow]) -> None:
         """Write a batch; when this returns, it is on the disk."""
         self._file.write(_format_checked(rows))
-        _sync(self._file)
+        self._file.flush()
+        os.fsync(self._file.fileno())
 
     def __enter__(self) -> "RowFile":
         return self
@@ -60,6 +63,14 @@ def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[in
         if path != _row_path(folder, 0):
             path.unlink(missing_ok=True)
     return done
+
+
+def find_done_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:
+    """Return the numbers of the batches whose rows are all there, while others may add rows. Nothing is changed."""
+    rows = _read_finished(folder)
+    for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"):
+        rows |= _read_rows(path)
+    return {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
 
 
 def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
@@ -110,6 +121,14 @@ def _read_rows(path: Path) -> dict[str, PredictionRow]:
     return rows
 
 
+def _ends_with_a_line(path: Path) -> bool:
+    """Tell whether a file is empty or ends with a line feed."""
+    with path.open("rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 1))
+        return file.read(1) in (b"", b"\n")
+
+
 def _row_path(folder: Path, process: int) -> Path:
     return folder / (f"{PREDICTIONS_NAME}.partial" + (f"-{process}" if process else ""))
 
@@ -121,8 +140,3 @@ def _format_checked(rows: Iterable[PredictionRow]) -> bytes:
 
 def _checksum(line: bytes) -> bytes:
     return b"%08x" % crc32(line)
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

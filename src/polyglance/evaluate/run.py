@@ -15,7 +15,7 @@ from polyglance.evaluate.score_predictions import score_predictions
 from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
 from polyglance.language_tags import find_codes
 
-__all__ = ["LanguageResult", "evaluate_benchmark"]
+__all__ = ["LanguageResult", "choose_known_languages", "evaluate_benchmark", "score_language"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +48,13 @@ def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring:
     scoring.check_task(config.task)
     named = find_codes(languages)
     model = open_local_model(config)
-    chosen = named or _known_languages(config, model)
+    chosen = named or choose_known_languages(config, model)
     with join_for_messages() as runtime:
         results = [_evaluate_language(replace(config, language=code), model, scoring, runtime) for code in chosen]
     return [result for result in results if result is not None]
 
 
-def _known_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
+def choose_known_languages(config: PredictConfig, model: EvaluatedModel) -> list[str]:
     """Return the benchmark's languages that the model knows; all where it knows none, which is refused later."""
     languages = find_benchmark(config.benchmark).languages(config.used_split)
     of_model = model.languages.get(config.task)
@@ -73,6 +73,11 @@ def _evaluate_language(
     predictions = predict_benchmark(config, model)
     if not runtime.is_main:
         return None
+    return score_language(predictions, config, scoring)
+
+
+def score_language(predictions: PredictionSet, config: PredictConfig, scoring: ScoringConfig) -> LanguageResult:
+    """Score finished predictions in one language as asked, and write the scores beside them."""
     report = _score(predictions, config, scoring) if scoring.score else ScoreReport(scores=(), warnings=())
     return LanguageResult(
         language=config.language,

@@ -42,7 +42,7 @@ from polyglance.settings import refuse_unused
 __all__ = ["ScoreConfig", "ScoreOptions", "reads_words", "score_files", "score_systems", "score_texts"]
 
 _ALIASES: Mapping[str, tuple[str, dict[str, Any]]] = {"chrf++": ("chrf", {"word_order": 2})}
-"""Name of a metric with an option -> metric and option."""
+"""Name of a metric that stands for another one with an option -> that metric and the option."""
 _METRICS_OF_WORDS = frozenset({"cider", "bleu", "rouge", "meteor"})
 """Metrics that read the words of a protocol; the others read texts."""
 _SACREBLEU_TOKENIZERS = {"zh": "zh", "yue": "zh", "ja": "ja-mecab", "ko": "ko-mecab"}
@@ -65,16 +65,18 @@ class ScoreOptions:
     """Ids that only one side has: `error` refuses them; `empty` scores a missing prediction as an empty text; `drop`
     scores the ids that both have."""
     duplicates: Duplicates = "error"
-    """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones are one."""
+    """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones count
+    once."""
     normalise: tuple[str, ...] = ()
-    """Changes of all texts before they are scored: entities (HTML entities decoded), special (special tokens deleted),
-    subwords (joined), nfc, nfkc, invisible (characters without a shape deleted), quotes (and dashes, as ASCII), lower,
-    unsegment (blanks between letters deleted where a script has none). They are part of the signature."""
+    """Changes of all texts before they are scored: entities (HTML entities decoded), reasoning (of a model before its
+    answer, deleted), special (special tokens deleted), subwords (joined), nfc, nfkc, invisible (characters without a
+    shape deleted), quotes (and dashes, as ASCII), lower, unsegment (spaces between letters deleted in scripts without
+    spaces). They are part of the signature."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""
     df_resampled: bool = False
-    """Count document frequencies anew in each bootstrap draw (slower), instead of keeping those of all images."""
+    """Count document frequencies again in each bootstrap draw (slower), instead of keeping those of all images."""
     benchmark: str | None = None
     """Benchmark whose size the set should have, such as coco-karpathy; another size is a warning."""
     sacrebleu_tokenize: str | None = None
@@ -105,11 +107,11 @@ class ScoreOptions:
         if "external" in self.metrics and not self.external:
             raise ValueError("the metric 'external' needs the command that computes it (--external)")
         if self.bootstrap != 0 and self.bootstrap < MIN_SAMPLES:
-            raise ValueError(f"bootstrap is {self.bootstrap}; 0 (no intervals), or {MIN_SAMPLES} and more, is right")
+            raise ValueError(f"bootstrap is {self.bootstrap}; expected 0 (no intervals), or at least {MIN_SAMPLES}")
         if self.seed < 0:
             raise ValueError(f"seed is {self.seed}; expected 0 or more")
         if not self.metrics or not self.protocol:
-            raise ValueError("nothing to measure: name at least one metric and one protocol")
+            raise ValueError("nothing to measure; give at least one metric and one protocol")
         self._refuse_unused()
 
     def _refuse_unused(self) -> None:
@@ -138,16 +140,19 @@ class ScoreConfig(ScoreOptions):
     sources: Path | None = None
     """File of the source texts, for external metrics."""
     text_column: tuple[str, ...] = ()
-    """Columns of texts in tables, keys in records, systems in markup, as they are called in either file; told by
+    """Columns of texts in tables, keys in records, systems in markup, as they are called in either file; recognised by
     their names if not given. Several columns hold several references. Columns without a name have numbers from 1."""
     refs_text_column: tuple[str, ...] = ()
-    """Columns of the references' texts, where not `text_column`'s: for one table with both."""
+    """Columns of the references' texts, if they differ from `text_column`: for one table with both."""
     id_column: str = ""
-    """Column or key of the ids, told by its name if not given."""
+    """Column or key of the ids; recognised by its name if not given."""
     split: str = ""
     """Split of files and folders that hold several, such as Karpathy's JSON."""
     as_lines: bool = False
     """Take files of text as one text per line, whatever their lines look like."""
+    split_texts: str = ""
+    """Mark between several references in one cell, line or string, such as `|||`, `\\t` or `\\n`; `none`: a text is
+    one text, whatever marks are in it. If not given, texts with such marks are refused."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -171,10 +176,10 @@ def score_systems(
 ) -> tuple[ScoreReport, ...]:
     """Score the predictions of several systems on the same segments, as `score_files` does.
 
-    References are read and cut into tokens once. Where `missing` drops ids, those that all systems have are scored.
+    References are read and tokenised once. If `missing` is `drop`, the ids that all systems have are scored.
     """
     if not references:
-        raise ValueError("--refs is missing: the file of references")
+        raise ValueError("--refs is missing; give the file of references")
     _check_language(config)
     systems = _pair_files(predictions, references, config)
     sources: Sequence[str] = ()
@@ -185,7 +190,7 @@ def score_systems(
 
 
 def _pair_files(predictions: Sequence[Path], references: Sequence[Path], config: ScoreConfig) -> list[SegmentTexts]:
-    """Read the files and pair their texts; what was read is kept in the pairs alone."""
+    """Read the files and pair their texts. Only the pairs stay in memory."""
     predicted, expected = _read_files(predictions, references, config)
     ids = None if config.ids is None else read_ids(config.ids)
     return keep_common(
@@ -202,7 +207,7 @@ def _read_files(
     """Read predictions and references.
 
     Raises:
-        UnusedSettingError: an option that says how files are read, and that none of them needs.
+        UnusedSettingError: an option about the reading of files that none of these files uses.
     """
     common = ReadOptions(
         text_column=config.text_column,
@@ -210,6 +215,7 @@ def _read_files(
         split=config.split,
         language=find_scored_language(config.lang).code,
         as_lines=config.as_lines,
+        split_texts=config.split_texts,
     )
     of_references = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
     expected = read_texts(*references, options=of_references)
@@ -229,7 +235,8 @@ def _check_read_options(config: ScoreConfig, predicted: Sequence[TextSet], expec
             if f"text_column {name}" not in columns:
                 told = "; ".join(note for one in (expected, *predicted) for note in one.notes) or "they hold no table"
                 raise ValueError(f"--{option.replace('_', '-')} {name}: the files have no such column; {told}")
-    refuse_unused(config, **{name: (name in used, "on these files") for name in ("id_column", "split", "as_lines")})
+    given = ("id_column", "split", "as_lines", "split_texts")
+    refuse_unused(config, **{name: (name in used, "on these files") for name in given})
 
 
 def score_texts(
@@ -327,7 +334,7 @@ def _find_differences(
 
 
 def _normalise(segments: SegmentTexts, names: Sequence[str]) -> tuple[SegmentTexts, list[str]]:
-    """Make the changes that the user names, on both sides; say how many texts they changed."""
+    """Apply the named changes to both sides; return a note on how many texts they changed."""
     if not names:
         return segments, []
     hypotheses = normalise_texts(segments.hypotheses, names)
@@ -418,7 +425,7 @@ def _set_document_frequency(cider: Metric, df: str, segments: SegmentTexts, toke
 
 
 def _tokenize_references(references: Sequence[Sequence[str]], tokenizer: Tokenizer) -> list[list[str]]:
-    """Tokenise all references in one call, because a tokeniser keeps what it has seen."""
+    """Tokenise all references in one call: a tokeniser reuses what it has seen in the call."""
     tokens = iter(tokenizer.tokenize(list(chain.from_iterable(references))))
     return [[next(tokens) for _ in texts] for texts in references]
 
@@ -431,7 +438,7 @@ def _make_signature(
     *,
     factor: float = 1.0,
 ) -> dict[str, str]:
-    """Collect everything that moves the number, in a fixed order: tokens, data, then the metric's parts.
+    """Collect everything that changes the score, in a fixed order: tokens, data, then the metric's parts.
 
     Args:
         tokens: `proto`, `tok` and `case` of the protocol; empty for metrics that read texts as they are.

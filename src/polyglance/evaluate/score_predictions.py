@@ -25,7 +25,7 @@ _TRANSLATION_METRICS = ("sacrebleu", "chrf")
 _COCO_BENCHMARKS = ("coco-karpathy", "multi30k-task2")
 """Benchmarks that are published with PTB tokens."""
 _WRONG, _RIGHT = 1.0, 0.0
-"""Losses of a row without an answer: its incorrect translation costs less, so that it is decided wrongly."""
+"""Losses of a row without an answer: the incorrect translation costs less, so that the row counts as wrong."""
 
 
 def score_predictions(
@@ -71,7 +71,7 @@ def score_predictions(
 def make_measurement(
     metric: ModelBasedMetric, statistics: Statistics, predictions: PredictionSet, facts: Mapping[str, str]
 ) -> Measurement:
-    """Make a measurement that texts alone do not give, signed with `facts` and the predictions' data."""
+    """Make a measurement that needs more than texts; its signature has `facts` and the predictions' data."""
     parts = {
         "proto": RAW,
         "lang": predictions.info.language,
@@ -134,7 +134,7 @@ def _has_paper_words(language: str) -> bool:
 
 
 def _subset_part(predictions: PredictionSet) -> dict[str, str]:
-    """Return the part of a signature that says that only the first examples were predicted."""
+    """Return the part of a signature for predictions of the first examples only."""
     limit = predictions.info.limit
     return {"subset": f"first{limit}"} if limit else {}
 

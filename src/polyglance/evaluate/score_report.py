@@ -1,4 +1,4 @@
-"""Scores with everything that says what they are: signatures, intervals, and the statistics they were made from.
+"""Scores with their signatures and intervals, and the statistics that they were computed from.
 
 `scores.json` holds values, signatures and warnings, and `scores.npz` beside it the statistics of each segment, so that
 intervals, subsets and comparisons are made from the files alone. This module alone reads and writes both.
@@ -40,17 +40,17 @@ SCORES_NAME = "scores.json"
 _STATISTICS_NAME = "scores.npz"
 _FORMAT = "polyglance scores 1"
 _STATISTICS_OPTIONS = {"df", "df_resampled", "ids", "sources"}
-"""Options of metrics that only statistics depend on. They are not kept with the statistics."""
+"""Options of metrics that affect only the statistics. They are not stored with the statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricScore:
-    """One number, and what it is the number of."""
+    """One score, with everything that identifies it."""
 
     metric: str
     """Name of the metric on the command line: `bleu`."""
     name: str
-    """Name of the number: `Bleu_4`."""
+    """Name of the score: `Bleu_4`."""
     value: float
     scale: str
     """Range from 0 to the score of a perfect text, roughly: `0-1`, `0-100`; CIDEr `0-10`."""
@@ -106,8 +106,8 @@ class Measurement:
     metric: Metric
     statistics: Statistics
     parts: Mapping[str, str]
-    """Key -> value of the signature, in order, without the key that says how intervals were made: `proto` (the
-    protocol), `lang`, `imgs` (number of segments), `scale` and more."""
+    """Key -> value of the signature, in order, without the key of the bootstrap: `proto` (the protocol), `lang`, `imgs`
+    (number of segments), `scale` and more."""
     factor: float = 1.0
     """Factor that the protocol multiplies scores with."""
 
@@ -150,7 +150,7 @@ class ScoreReport:
 
     scores: tuple[MetricScore, ...]
     warnings: tuple[str, ...]
-    """Facts that a reader of the scores has to know, one line each."""
+    """Notes that a reader of the scores needs, one line each."""
     differences: tuple[FormWarning, ...] = ()
     """Differences of form between predictions and references, by code; each is also one of the warnings."""
     ids: tuple[Id, ...] = ()
@@ -201,11 +201,11 @@ def make_report(
 def select_segments(report: ScoreReport, ids: Sequence[str] | None, resampling: Resampling) -> ScoreReport:
     """Compute the scores of some of the segments (None: of all) from the statistics alone.
 
-    CIDEr keeps the document frequencies of the whole set, which makes it comparable with the whole set's; scoring the
-    subset's files anew would take others.
+    CIDEr keeps the document frequencies of the whole set, so that it is comparable with the score of the whole set.
+    Scoring the subset's files would give other frequencies.
 
     Raises:
-        ValueError: the report holds no statistics, or none of some id.
+        ValueError: the report holds no statistics, or an id is not in it.
     """
     rows = {str(name): row for row, name in enumerate(report.ids)}
     unknown = [name for name in ids or () if name not in rows]
@@ -280,8 +280,8 @@ def read_scores(path: str | Path) -> ScoreReport:
         )
         for measurement in measurements:
             if measurement.statistics.values.shape != (len(report.ids), len(measurement.statistics.names)):
-                raise ValueError("statistics of other segments")
-            measurement.scores(Resampling(num_samples=0))  # what it is made of must allow it
+                raise ValueError("its statistics are of other segments")
+            measurement.scores(Resampling(num_samples=0))  # fails if the statistics do not fit the metric
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: damaged file of scores ({_first_line(error)})") from None
     return report

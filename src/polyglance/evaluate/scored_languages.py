@@ -19,7 +19,7 @@ class ScoredLanguage:
     name: str
     """English name."""
     spaces: bool
-    """Words are separated by spaces. Where they are not, scores need characters or a word segmenter."""
+    """Whether words are separated by spaces. If not, scores need characters or a word segmenter."""
 
 
 _UNSPACED = {"bo", "km", "lo", "my", "yue"}

@@ -1,4 +1,4 @@
-"""Several systems on the same segments: one table of their scores, and whether they differ from a baseline.
+"""Several systems on the same segments: a table of their scores, and tests of their differences from a baseline.
 
     table = compare_files(["a.json", "mine=b.json", "c.json"], [Path("refs.json")], ScoreConfig(lang="fr"))
     print(table.to_markdown())
@@ -89,7 +89,7 @@ class SystemTable:
         return tuple(head if head != "difference" else f"minus {self.baseline}" for head in _COMPARISON_HEADS)
 
     def warnings(self) -> list[str]:
-        """Return the warnings, each once; one that is not of all systems begins with the system's name."""
+        """Return the warnings, each once. One that does not concern all systems begins with their names."""
         lists = {name: report.warnings for name, report in self.reports.items()}
         found = dict.fromkeys(warning for warnings in lists.values() for warning in warnings)
         lines = []
@@ -108,21 +108,21 @@ class SystemTable:
         }
 
     def to_markdown(self) -> str:
-        """Return the tables as Markdown; what users named is escaped."""
+        """Return the tables as Markdown; names chosen by users are escaped."""
         tables = [_format_markdown(("system", *self.heads), self.rows(), num_texts=1)]
         if self.comparisons:
             tables.append(_format_markdown(self.comparison_heads, self.comparison_rows(), num_texts=2))
         return "\n\n".join([*tables, *map(escape_markdown, self.notes)]) + "\n"
 
     def to_latex(self) -> str:
-        """Return the tables as `tabular` environments for the booktabs package; what users named is escaped."""
+        """Return the tables as `tabular` environments for the booktabs package; names chosen by users are escaped."""
         tables = [_format_latex(("system", *self.heads), self.rows(), num_texts=1)]
         if self.comparisons:
             tables.append(_format_latex(self.comparison_heads, self.comparison_rows(), num_texts=2))
         return "\n\n".join([*tables, *(f"% {' '.join(note.split())}" for note in self.notes)]) + "\n"
 
     def to_csv(self) -> str:
-        """Return a line for each score of each system, unrounded; no cell is a formula."""
+        """Return a line for each score of each system, unrounded; no cell can be read as a formula."""
         compared = {(one.system_b, one.name, one.protocol): one for one in self.comparisons}
         rows: list[Sequence[object]] = [_CSV_HEADS]
         for name, report in self.reports.items():
@@ -147,7 +147,7 @@ def compare_files(
         baseline: name of a system; the first if not given.
 
     Raises:
-        ValueError: as `score_systems`; two systems of one name; a baseline that is not there.
+        ValueError: as `score_systems`; two systems with the same name; an unknown baseline.
     """
     named = name_systems(systems)
     reports = score_systems(list(named.values()), references, config)
@@ -169,10 +169,10 @@ def compare_reports(
     Args:
         reports: name of each system -> its scores.
         baseline: name of a system; the first if not given.
-        resampling: its draws are those of the tests; 1,000 where it has none.
+        resampling: number and seed of the draws of the tests; 1,000 draws if it has none.
 
     Raises:
-        ValueError: as `compare_systems`; a baseline that is not there.
+        ValueError: as `compare_systems`; an unknown baseline.
     """
     chosen = baseline or next(iter(reports))
     if chosen not in reports:
@@ -197,19 +197,19 @@ def compare_reports(
 
 
 def name_systems(systems: Sequence[str | Path]) -> dict[str, Path]:
-    """Return name -> file: the names that are given as `NAME=FILE`, else the shortest that tell the files apart.
+    """Return name -> file. A name is given as `NAME=FILE`, else it is the shortest part of the path that is unique.
 
     Raises:
-        ValueError: two systems of one name, or a file that is given twice.
+        ValueError: two systems with the same name, or a file that is given twice.
     """
     given = [_split_name(one) for one in systems]
     unnamed = [path for name, path in given if not name]
     if repeated := next((path for path in unnamed if unnamed.count(path) > 1), None):
-        raise ValueError(f"{repeated}: given twice; systems need different file names, or names (NAME=FILE)")
+        raise ValueError(f"{repeated}: given twice; give the systems different names (NAME=FILE)")
     short = dict(zip(unnamed, _shorten(unnamed), strict=True))
     names = [name or short[path] for name, path in given]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"two systems have the name {twice!r}; name them apart (NAME=FILE)")
+        raise ValueError(f"two systems have the name {twice!r}; give them different names (NAME=FILE)")
     return dict(zip(names, (path for _, path in given), strict=True))
 
 
@@ -221,7 +221,9 @@ def name_folders(names: Sequence[str]) -> dict[str, str]:
     """
     folders = {name: re.sub(r"[^\w.+-]+", "_", name).strip("._") or "system" for name in names}
     if len(set(map(str.lower, folders.values()))) < len(folders):
-        raise ValueError(f"--out: the systems {', '.join(names)} need names of different letters (NAME=FILE)")
+        raise ValueError(
+            f"--out: the systems {', '.join(names)} need names that differ in letters or digits (NAME=FILE)"
+        )
     return folders
 
 
@@ -236,7 +238,7 @@ def _split_name(system: str | Path) -> tuple[str, Path]:
 
 
 def _shorten(paths: Sequence[Path]) -> list[str]:
-    """Return the beginnings of file names, file names, names of their folders, or paths: the first that all differ."""
+    """Return stems of file names, file names, names of folders, or paths: the first of these that are all different."""
     spellings = (
         [path.name.split(".")[0] for path in paths],
         [path.name for path in paths],
@@ -256,7 +258,7 @@ def _describe_tests(baseline: str, num_tests: int, method: PairedMethod, resampl
     return (
         first,
         f"{num_tests} systems are compared with {baseline}: p (Holm) is corrected for these {num_tests} tests of each "
-        "score. It is not corrected for looking at several scores; decide before on one.",
+        "score. It is not corrected for testing several scores; choose one score in advance.",
     )
 
 

@@ -1,7 +1,7 @@
-"""Differences of form between predictions and references that move a score and that nobody sees.
+"""Differences of form between predictions and references that change scores but are easily overlooked.
 
-Each is counted, and comes out as a warning with a code, a share and an example. `normalise_texts` mends what the user
-names. Nothing is changed otherwise: numbers of reference protocols stay those of the reference tools.
+Each is counted, and reported as a warning with a code, a share and an example. `normalise_texts` applies the changes
+that the user names. Without them no text is changed, so that scores of reference protocols equal the tools'.
 """
 
 import re
@@ -11,15 +11,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from polyglance.data.answers import REASONING_MARK, drop_reasoning
 from polyglance.evaluate.tokenization.normalise import delete_invisible
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
 
 _FEW = 0.02
-"""Difference of two shares from which it is told, for forms that are right where both sides have them."""
+"""Smallest difference of shares that is reported, for forms that are correct if both sides have them."""
 _MOST, _HARDLY = 0.5, 0.1
 _MANY_LETTERS = 1_000_000
-"""Letters of a side that are looked at for their case, from all of its texts."""
+"""Number of letters, drawn from all texts of a side, whose case is examined."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class FormWarning:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """Texts of one side, and all of them in one string, in which a pattern that none has is missed at once."""
+    """Texts of one side, and the same texts in one string, which shows at once that no text matches a pattern."""
 
     texts: Sequence[str]
     joined: str
@@ -52,20 +53,20 @@ class _Side:
         return cls(texts=texts, joined=joined, is_ascii=joined.isascii())
 
     def may_hold(self, pattern: re.Pattern[str]) -> bool:
-        """Tell quickly, by what a pattern needs, whether it may stand in a text."""
+        """Tell quickly whether a pattern may match, from a text that every match contains."""
         if self.is_ascii and pattern in _BEYOND_ASCII:
             return False
         literals = _LITERALS.get(pattern)
         return literals is None or any(literal in self.joined for literal in literals)
 
     def find(self, pattern: re.Pattern[str]) -> list[str]:
-        """Return the texts in which the pattern stands."""
+        """Return the texts that match the pattern."""
         if not self.may_hold(pattern) or not pattern.search(self.joined):
             return []
         return [text for text in self.texts if pattern.search(text)]
 
     def count(self, pattern: re.Pattern[str]) -> int:
-        """Count the texts in which a pattern stands that fits into a text once."""
+        """Count the texts that match a pattern; the pattern matches a text at most once."""
         return sum(1 for _ in pattern.finditer(self.joined)) if self.may_hold(pattern) else 0
 
     def share(self, found: Sequence[str]) -> float:
@@ -104,13 +105,16 @@ _CHAT = re.compile(
     r"|конечно[,!.]|вот\b|当然|好的[，,]|もちろん|물론)",
     re.IGNORECASE | re.MULTILINE,
 )
+_MARKDOWN = re.compile(r"(\*\*|__)(?=\S).+?\1|```|`[^`\n]+`|^#{1,6} |^[-*] ", re.MULTILINE)
 _SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
                         "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # fmt: skip
 _BEYOND_ASCII = frozenset((_JOINERS, _MOJIBAKE, _BLANKS, _WIDE, _CURLY, _SEGMENTED))
-"""Patterns that no ASCII text has."""
+"""Patterns that never match ASCII text."""
 _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
     {
         _SPECIAL: ("<", "["),
+        REASONING_MARK: ("<",),
+        _MARKDOWN: ("**", "__", "`", "#", "- ", "* "),
         _SUBWORDS: ("@@", "▁", "##", "Ġ", "</w>"),
         _ENTITY: ("&",),
         _COLOURS: ("\x1b",),
@@ -118,7 +122,7 @@ _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
         _SPACED_END: (" .", " !", " ?", " 。"),
     }
 )
-"""Pattern -> texts of which one stands wherever the pattern does; they are found much faster."""
+"""Pattern -> strings, one of which is in every match; searching for them is much faster."""
 _QUOTES = str.maketrans({
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u201b": "'", "\u2032": "'", "\u201c": '"', "\u201d": '"',
     "\u201e": '"', "«": '"', "»": '"', "\u2010": "-", "\u2011": "-", "\u2013": "-", "\u2014": "-", "\u2212": "-",
@@ -141,6 +145,7 @@ def _join_subwords(text: str) -> str:
 NORMALISATIONS: Mapping[str, Callable[[str], str]] = MappingProxyType(
     {
         "entities": _unescape,
+        "reasoning": drop_reasoning,
         "special": lambda text: " ".join(_SPECIAL.sub(" ", text).split()),
         "subwords": _join_subwords,
         "nfc": lambda text: unicodedata.normalize("NFC", text),
@@ -151,9 +156,9 @@ NORMALISATIONS: Mapping[str, Callable[[str], str]] = MappingProxyType(
         "unsegment": lambda text: _remove_blanks(text),
     }
 )
-"""Name -> change of a text, in the order in which they are made: HTML entities decoded, special tokens deleted,
-subwords joined, Unicode forms, invisible characters deleted, quotes and dashes as ASCII, small letters, blanks between
-letters of scripts without blanks deleted."""
+"""Name -> change of a text, in the order in which they are made: HTML entities decoded, reasoning and special tokens
+deleted, subwords joined, Unicode forms, invisible characters deleted, quotes and dashes as ASCII, lower case, spaces
+between letters of scripts without spaces deleted."""
 
 
 def _remove_blanks(text: str) -> str:
@@ -178,8 +183,8 @@ def find_differences(
 
     Args:
         references: all references of all segments.
-        spaces: the language is written with blanks between words.
-        cased: some metric tells upper from lower case.
+        spaces: the language is written with spaces between words.
+        cased: a metric distinguishes upper and lower case.
     """
     left, right = _Side.make(hypotheses), _Side.make(references)
     return [
@@ -194,43 +199,45 @@ def find_differences(
 _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("special-tokens", _SPECIAL, "special tokens of a model", "special"),
     ("subword-marks", _SUBWORDS, "marks of subwords", "subwords"),
+    ("reasoning", REASONING_MARK, "what a model thought before it answered", "reasoning"),
     ("html-entities", _ENTITY, "HTML entities", "entities"),
     ("terminal-colours", _COLOURS, "colour codes of a terminal", ""),
     ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
     ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
     ("no-text", _NULL, "a word for nothing in place of a text", ""),
 )
-"""Code, pattern, words, and the normalisation that mends it: forms that no text should have."""
+"""Code, pattern, description, and the normalisation that removes it: forms that no text should have."""
 
 
 def _find_marks(left: _Side, right: _Side) -> list[FormWarning]:
     warnings = []
-    for code, pattern, words, mends in _MARKS:
+    for code, pattern, words, fix in _MARKS:
         found = left.find(pattern), right.find(pattern)
         if any(found):
             counts = Counter(match for texts in found for text in texts for match in pattern.findall(text))
             names = ", ".join(_show(name) for name, _ in counts.most_common(5))
-            warnings.append(_make(code, f"{words} ({names})", found, left, right, mends))
+            warnings.append(_make(code, f"{words} ({names})", found, left, right, fix))
     return warnings
 
 
 def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
-    """Find forms that are right where both sides have them, and that one side has more often."""
+    """Find forms that are correct if both sides have them, but that one side has more often."""
     forms = (
         ("joiners", _JOINERS, "joiners or variation selectors (such as U+200C)", "invisible"),
-        ("blanks", _BLANKS, "blanks of other kinds (such as U+00A0, U+3000)", "nfkc"),
+        ("blanks", _BLANKS, "spaces of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
+        ("markdown", _MARKDOWN, "marks of Markdown (**, #, `)", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
     )
     warnings = []
-    for code, pattern, words, mends in forms:
+    for code, pattern, words, fix in forms:
         found = left.find(pattern), right.find(pattern)
         if abs(left.share(found[0]) - right.share(found[1])) >= _FEW and _one_sided(found, left, right):
-            warnings.append(_make(code, words, found, left, right, mends))
+            warnings.append(_make(code, words, found, left, right, fix))
     wrapped = left.find(_WRAPPED), right.find(_WRAPPED)
     shares = left.share(wrapped[0]), right.share(wrapped[1])
-    # Where both sides have them, they are counted as equal words.
+    # If both sides have them, equal words stay equal.
     if max(shares) >= _MOST or (abs(shares[0] - shares[1]) >= _FEW and _one_sided(wrapped, left, right)):
         warnings.append(_make("wrapped", "quotation marks around the whole text", wrapped, left, right, ""))
     return warnings
@@ -268,19 +275,19 @@ def _find_styles(left: _Side, right: _Side, *, spaces: bool, cased: bool) -> lis
     shares = [len(spaced[i]) / max(len(spaced[i]) + close[i], 1) for i in (0, 1)]
     ended = [(len(spaced[i]) + close[i]) / max(len(side.texts), 1) for i, side in enumerate((left, right))]
     if min(ended) >= _HARDLY and abs(shares[0] - shares[1]) >= _MOST:
-        words = "a blank before the full stop, as tokenisers write it, where the other side has none"
+        words = "a space before the full stop, as tokenisers write it, where the other side has none"
         warnings.append(_make("tokenised", words, spaced, left, right, ""))
     if not spaces:
         found = left.find(_SEGMENTED), right.find(_SEGMENTED)
         if abs(left.share(found[0]) - right.share(found[1])) >= _HARDLY and _one_sided(found, left, right):
-            warnings.append(_make("segmented", "blanks between words", found, left, right, "unsegment"))
+            warnings.append(_make("segmented", "spaces between words", found, left, right, "unsegment"))
     if cased:
         warnings += _find_case(left, right)
     return warnings
 
 
 def _find_case(left: _Side, right: _Side) -> list[FormWarning]:
-    """Find a side that is in small letters, or in capitals, where the other is not."""
+    """Find a side that is all lower case, or all capitals, while the other is not."""
     shares = []
     for side in (left, right):
         letters = side.joined[:: len(side.joined) // _MANY_LETTERS + 1]
@@ -296,7 +303,7 @@ def _find_case(left: _Side, right: _Side) -> list[FormWarning]:
 
 
 def _find_answers(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
-    """Find what models write around captions: phrases of a chat, the prompt, loops."""
+    """Find text that models write beside captions: chat phrases, the prompt, repetitions."""
     warnings = []
     chat, human = left.find(_CHAT), right.find(_CHAT)
     if chat and left.share(chat) > right.share(human):
@@ -307,7 +314,7 @@ def _find_answers(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarnin
         same = [text for text in right.texts if _start(text, spaces) == start]
         if right.share(same) < _HARDLY:
             found = [text for text in left.texts if _start(text, spaces) == start]
-            words = f"the same beginning ({start!r}), which hardly a reference has; perhaps the prompt"
+            words = f"the same beginning ({start!r}), which is rare among the references; perhaps the prompt"
             warnings.append(_make("prefix", words, (found, same), left, right, ""))
     loops = [text for text in left.texts if _has_loop(text)]
     if loops:
@@ -324,7 +331,7 @@ def _start(text: str, spaces: bool) -> str:
 
 
 def _has_loop(text: str) -> bool:
-    """Tell whether one to six words stand four times in a row; letters in texts without blanks."""
+    """Tell whether one to six words (in texts without spaces: letters) are repeated four times in a row."""
     words: Sequence[str] = text.lower().split()
     if len(words) < 4 and len(text) >= 16:
         words = text
@@ -340,15 +347,13 @@ def _has_loop(text: str) -> bool:
     return False
 
 
-def _make(
-    code: str, words: str, found: tuple[Sequence[str], ...], left: _Side, right: _Side, mends: str
-) -> FormWarning:
+def _make(code: str, words: str, found: tuple[Sequence[str], ...], left: _Side, right: _Side, fix: str) -> FormWarning:
     in_left, in_right = found[0], found[1]
     counts = (
         f"{len(in_left):,} of {len(left.texts):,} predictions and {len(in_right):,} of {len(right.texts):,} references"
     )
     example = _show((in_left or in_right)[0], marks=code == "not-nfc")
-    remedy = f"; --normalise {mends} mends it" if mends else ""
+    remedy = f"; --normalise {fix} removes it" if fix else ""
     return FormWarning(
         code=code,
         message=f"[{code}] {counts} have {words}, such as {example}{remedy}",
@@ -361,7 +366,7 @@ def _make(
 
 
 def _show(text: str, *, marks: bool = False) -> str:
-    """Return the beginning of a text on one line, with what cannot be seen (and `marks`) as \\u escapes."""
+    """Return the beginning of a text on one line, with invisible characters (and `marks`) as \\u escapes."""
     shown = "".join(
         character
         if character == " " or (character.isprintable() and not (marks and unicodedata.combining(character)))

@@ -5,10 +5,10 @@
     predict_with_law(law, {"P": 1e9, "S": 1e7, "T": 6.02})
 
 Functions: `fit_law`, `make_law`, `compare_laws`, `predict_with_law`, `predict_new_group`, `plan_with_law`,
-`spend_budget`; their settings are the
-`...Config` classes and `Budget`. Inputs are a `Table` of runs and `Candidate` models (`read_candidates`). A `Law`
-has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of laws: `make_form` for the built-in ones, a
-`PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints results, `polyglance.laws.plot` draws.
+`spend_budget`; their settings are the `...Config` classes and `Budget`. Inputs are a `Table` of runs and `Candidate`
+models (`read_candidates`). A `Law` has a `Fit` per group and is saved as a file (`load_law` reads it). Forms of laws:
+`make_form` for the built-in ones, a `PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints
+results, `polyglance.laws.plot` draws them.
 
 Files, from the lowest to the highest (imports point to earlier ones only):
     arrays, numerals, table_frames, table_files, table    types, numbers as people write them, tables of runs

@@ -34,13 +34,13 @@ WINDOWS = (0.4, 0.55, 0.7, 0.85)
 LARGEST = 0.2
 """Largest levels: share of a predictor's levels, from the top, that is predicted (at least one level)."""
 DISTANCES = (0.0, 0.5, 1.0, np.inf)
-"""Bounds, in decades of scale beyond the training runs, of the distances that errors are reported at."""
+"""Bounds of the ranges that errors are reported for, in decades of scale beyond the training runs."""
 NUM_POLISHED = 3
 """Starts per split that are followed to the end."""
 
 
 def r_squared(observed: Floats, predicted: Floats, weights: Floats | None = None) -> float:
-    """Return the share of the (weighted) variance explained, on the scale of the arguments; 0 where nothing varies."""
+    """Return the explained share of the (weighted) variance, on the scale of the arguments; 0 if nothing varies."""
     weights = np.ones_like(observed) if weights is None else weights
     total = float((weights * (observed - np.average(observed, weights=weights)) ** 2).sum())
     return 1 - float((weights * (observed - predicted) ** 2).sum()) / total if total > 0 else 0.0
@@ -118,7 +118,7 @@ def _label_models(form: Form, rows: Rows) -> Labels | None:
 
 
 def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
-    """Return predictions (K, n) of the law fitted to each set of training rows; nan where they cannot determine it."""
+    """Return predictions (K, n) of the law fitted to each set of training rows; nan where they do not determine it."""
     result = np.full((len(trains), len(layout.y)), np.nan)
     usable = [i for i, train in enumerate(trains) if _is_determined(layout, train)]
     if not usable:
@@ -132,7 +132,7 @@ def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
 
 
 def _is_determined(layout: Layout, train: Mask) -> bool:
-    """Whether there are more rows than parameters, and no predictor is constant that varies in the whole table."""
+    """Tell whether there are more rows than parameters, and every predictor that varies in the table varies in them."""
     (rows,) = layout.groups.values()
     varies = np.ptp(rows.x, axis=0) > 0
     return bool(train.sum() > len(layout.free) and (np.ptp(rows.x[train], axis=0) > 0)[varies].all())

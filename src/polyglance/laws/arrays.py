@@ -12,5 +12,5 @@ Mask = NDArray[np.bool_]
 
 
 def bounded_exp(log: Floats) -> Floats:
-    """Return exp(log), held between 1e-304 and 1e304, so that no extrapolation writes an infinity into a file."""
+    """Return exp(log), clipped to 1e-304 and 1e304, so that no extrapolation writes an infinity into a file."""
     return np.asarray(np.exp(np.clip(log, -700.0, 700.0)))

@@ -1,9 +1,10 @@
-"""Loss along a budget: the best size where data is what the budget leaves for it, and the sizes that reach one loss.
+"""Loss along a budget: the best size if the rest of the budget is spent on data, and the sizes that reach a given loss.
 
-A limit lets a model of size P see D = level P^-slope units of data. Several limits leave the least of these. On a log
-scale a sum of power terms is convex along that line, so the best size is the stationary point of one limit's line, the
-crossing of two lines, or an end of the sizes considered. A stationary point has a closed form where at most two terms
-change along the line, as in the additive and the product law: for y = E + A / N^alpha + B / D^beta and C = k N D
+A limit lets a model of size P see D = level P^-slope units of data. With several limits, the smallest of these amounts
+counts. On a log scale a sum of power terms is convex along that line, so the best size is the stationary point of one
+limit's line, the crossing of two lines, or an end of the sizes considered. A stationary point has a closed form where
+at most two terms change along the line, as in the additive and the product law: for y = E + A / N^alpha + B / D^beta
+and C = k N D
 
     N = (alpha A / (beta B))^(1 / (alpha + beta)) (C / k)^(beta / (alpha + beta))    Hoffmann et al. 2022, equation 4
 
@@ -61,7 +62,9 @@ class PowerTerms:
         """
         form = fit.form
         if not form.terms:
-            raise ValueError(f"form {form.name!r} is no sum of power terms: a budget cannot be spent with it")
+            raise ValueError(
+                f"form {form.name!r} is not a sum of power terms, so it cannot spend a budget; use product or additive"
+            )
         at_origin = fit.at_origin(theta)
         column = {name: at_origin[:, j] for j, name in enumerate(form.parameters)}
         logs = {name: float(np.log(value)) for name, value in others.items()}
@@ -85,7 +88,7 @@ class PowerTerms:
         return np.asarray(np.logaddexp.reduce(terms, axis=1))
 
     def stationary_sizes(self, line: Line) -> Floats:
-        """Return the log sizes (R,) at which the loss along a line neither rises nor falls; nan where there is none.
+        """Return the log sizes (R,) at which the loss along a line is stationary; nan where there is no such size.
 
         Raises:
             ValueError: more than two terms change along the line.
@@ -93,7 +96,7 @@ class PowerTerms:
         slope, level = self.by_size - line.slope * self.by_data, self.level + line.level * self.by_data
         changing = np.flatnonzero((np.abs(slope) > 1e-12).any(axis=0))
         if len(changing) > 2:
-            raise ValueError("the best size of a law with more than two terms in size and data is not known")
+            raise ValueError("the law has more than two terms in size and data; the best size is known for at most two")
         if len(changing) < 2:
             return np.full(len(slope), np.nan)
         (s, t), (a, b) = slope[:, changing].T, level[:, changing].T

@@ -39,13 +39,13 @@ class CandidateForm:
     name: str
     num_parameters: int
     r2_log: float
-    """R^2 of log y; 1 where there are only as many rows as parameters."""
+    """R^2 of log y; 1 if there are only as many rows as parameters."""
     r2_raw: float
     """R^2 of y."""
     aicc: float | None
     """Corrected Akaike criterion of the log least squares fit to all rows; None where there are too few rows."""
     delta_aicc: float | None
-    """Distance to the best candidate's; below 2 is a tie, above 10 is decided."""
+    """Difference to the best candidate's AICc; below 2 is a tie, above 10 is decisive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ class LawComparison:
     """Candidates that could not be compared, with the reason."""
 
     def best(self, protocol: str) -> FormScore | None:
-        """Return the smallest error among the candidates that could be fitted in every split."""
+        """Return the score with the smallest error among the candidates that could be fitted in every split."""
         scores = [s for s in self.scores if s.protocol == protocol and s.mean_relative_error is not None]
         most = max((s.num_splits for s in scores), default=0)
         complete = [s for s in scores if s.num_splits == most]
@@ -157,7 +157,7 @@ def _describe_candidate(layout: Layout, log_lsq: Layout) -> CandidateForm:
     (rows,) = layout.groups.values()
     all_rows = [np.ones(len(rows), dtype=bool)]
     (predicted,), (by_log_lsq,) = predict_held_out(layout, all_rows), predict_held_out(log_lsq, all_rows)
-    num, k = len(rows), len(layout.free) + 1  # the variance of the noise is a parameter, too
+    num, k = len(rows), len(layout.free) + 1  # the variance of the noise is a parameter too
     aicc = None
     if num - k - 1 > 0 and np.isfinite(by_log_lsq).all():
         squares = float(((np.log(by_log_lsq) - np.log(rows.y)) ** 2).sum())

@@ -25,7 +25,7 @@ __all__ = [
 BootstrapMethod = Literal["auto", "pairs", "wild"]
 CostMeasure = Literal["compute", "hours", "money"]
 ExpressionText = Annotated[str, "expression"]
-"""Text of which no character separates values on the command line."""
+"""Text that the command line takes as a whole: commas in it do not separate values."""
 Expressions = Mapping[str, ExpressionText]
 
 
@@ -34,7 +34,7 @@ class PrepareConfig:
     """Changes of a table before a law is fitted to it."""
 
     melt: Expressions = field(default_factory=dict)
-    """Column of values from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
+    """Long column made from several columns of a wide table, as in "loss=loss_{language}": the column loss_de gives
     rows with language de. {D} alone takes the columns whose names are numbers. May be given several times."""
     derive: Expressions = field(default_factory=dict)
     """Column computed from others, as in "D=C/(6*N)" or "y=1-acc": + - * / **, log, log10, log2, exp, sqrt, abs, min,
@@ -55,7 +55,7 @@ class FormConfig(PrepareConfig):
     roles: Mapping[str, str] = field(default_factory=dict)
     """Quantities that predictors count, as in N=parameters,D=tokens: parameters, samples, tokens, epochs, compute,
     starting-loss or none. By default guessed from the names of the columns and predictors. Costs and limits are
-    reckoned from it."""
+    computed from them."""
     group: str | tuple[str, ...] | None = None
     """Column with the group of a row (a split, a language), or several, as in split,language. Each group, or each
     combination, gets its own law."""
@@ -91,8 +91,7 @@ class FormConfig(PrepareConfig):
     frontier_final_only: bool = False
     """Use only the last checkpoint of each run (needs `cluster`)."""
     frontier_min_gap: float = 0.0
-    """Smallest distance between two points of the frontier, in decades of compute. The point of largest compute is
-    always kept."""
+    """Smallest distance between two points of the frontier, in decades of compute. The largest compute is kept."""
     frontier_bins: int = 0
     """Take as the frontier the best run of each of this many bins of compute, equally wide in its log, as published
     protocols do; a run keeps its own compute. 0: the runs that no other one dominates."""
@@ -158,11 +157,11 @@ class FitConfig(FormConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.bootstrap < 0 or 0 < self.bootstrap < 20:
-            raise ValueError(f"bootstrap is {self.bootstrap}; it must be 0 or at least 20 replicates")
+            raise ValueError(f"bootstrap is {self.bootstrap}; expected 0 or at least 20 replicates")
         if not 0.5 <= self.confidence < 1:
-            raise ValueError(f"confidence is {self.confidence}; it must be at least 0.5 and below 1")
+            raise ValueError(f"confidence is {self.confidence}; expected at least 0.5 and below 1")
         if self.seed < 0:
-            raise ValueError(f"seed is {self.seed}; it must be 0 or more")
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
         without_draws = (self.bootstrap, "with `bootstrap` 0")
         refuse_unused(
             self,
@@ -248,14 +247,15 @@ class Budget:
     """Currency of the price and of `max_money`, as it is printed: USD, EUR. Nothing is converted."""
     cells: int | None = None
     """Task-language cells that are to be trained. The law's samples are those of the cells behind it; for another
-    number as many samples for each are assumed, which no run has tested. By default as many as behind the law."""
+    number, the same number of samples per cell is assumed, which no run has tested. By default the number of cells
+    behind the law."""
     macs_per_parameter: float | None = None
     """MAC of training for each parameter and token, where a budget is spent without candidates. By default 2, a forward
     pass and as much again, as in C = S F (1 + P_t / P); 3 is the usual 6 N D FLOP."""
 
     @property
     def can_be_spent(self) -> bool:
-        """Whether there is a limit on compute, time or money, which a larger model uses up with less data."""
+        """Whether there is a limit on compute, time or money: a larger model reaches such a limit with less data."""
         limits = (self.max_gmac, self.max_flop, self.max_hours, self.max_gpu_hours, self.max_money)
         return any(limit is not None for limit in limits)
 
@@ -269,7 +269,7 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class PlanConfig:
-    """Question to the planner: a target, or else a budget to spend; what is given, and the limits.
+    """Question to the planner: a target or a budget to spend, the given values, and the limits.
 
     With a target the question is what reaches it at the lowest cost. Without one it is the lowest loss that the limits
     of the budget allow.

@@ -1,7 +1,7 @@
-"""The budget question over all sizes: the best size, the curve along the budget, smaller models of equal loss.
+"""The best use of a budget over all sizes: the best size, the curve along the budget, smaller models of equal loss.
 
-Sizes in between need costs in between: a power of the size through the candidates' costs, or, without candidates, a
-cost proportional to size and tokens. Shapes: R draws.
+The cost of sizes between the candidates is a power of the size, fitted to the candidates' costs; without candidates it
+is proportional to size and tokens. Shapes: R draws.
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,13 +45,13 @@ class BestSize:
     """The size with the lowest loss within the budget, over all sizes."""
 
     size: Estimate
-    """With the interval over the law's draws; an end is open where the draws have no best size."""
+    """With the interval over the law's draws; an end is open if some draws have no best size."""
     data: Estimate
     """Data of the best size, with the interval of the best amount."""
     loss: Estimate
     """Loss at the estimated size and data."""
     is_corner: bool
-    """Whether the loss only falls or only rises with size, so that the best size is the last one considered."""
+    """Whether the loss only falls or only rises with size, so that the best size is the largest or smallest."""
     limited_by: tuple[str, ...]
     """Limits that are used up."""
     costs: Mapping[str, float]
@@ -84,9 +84,9 @@ class SmallerModel:
     data: Estimate
     """No value where the size cannot reach the loss."""
     training_ratio: float | None
-    """Training compute over that of the best size."""
+    """Training compute, relative to the best size."""
     inference_ratio: float
-    """Compute for one token after training over that of the best size."""
+    """Compute of one token at inference, relative to the best size."""
     total_gmac: Estimate | None
     """Training and inference together; None where `inference_tokens` is not given."""
     is_best: bool
@@ -98,7 +98,7 @@ class SizeAnswer:
     """Answer over all sizes."""
 
     best: BestSize | None = None
-    """None where there is none; a note has the reason."""
+    """None if there is no best size; a note has the reason."""
     curve: tuple[IsoflopPoint, ...] = ()
     smaller: tuple[SmallerModel, ...] = ()
     notes: tuple[str, ...] = ()
@@ -120,9 +120,9 @@ class SizeCosts:
     largest: float
     """Log of the largest size that fits the memory."""
     misfit: float
-    """Largest distance of a candidate's cost from the power of its size, in log."""
+    """Largest deviation of a candidate's cost from the fitted power of the size, in log."""
     is_rule: bool
-    """Whether there are no candidates, so that costs are proportional to the size."""
+    """Whether there are no candidates, so that costs follow the rule of proportionality to size and tokens."""
 
     @classmethod
     def of(
@@ -367,12 +367,12 @@ class Continuum:
             amount = terms.solve_data(log_sizes, log_loss)
             sums = np.logaddexp(amount + costs.rate("compute", log_sizes), log_tokens + level + slope * log_sizes)
             can = np.isfinite(amount) & (amount <= most + 1e-9)
-            return np.asarray(np.where(can, sums, 1e6 - log_sizes))  # a larger size can
+            return np.asarray(np.where(can, sums, 1e6 - log_sizes))  # a larger size can reach the loss
 
         return float(minimise_convex(total, np.array([[smallest]]), np.array([[at]]))[0, 0])
 
     def _note_costs(self) -> list[str]:
-        """Return how the costs of sizes in between are counted."""
+        """Return notes on how the costs of sizes between the candidates are computed."""
         notes, costs = [], self.costs
         if costs.is_rule:
             given = costs.subject.config.budget.macs_per_parameter
@@ -382,8 +382,8 @@ class Continuum:
             notes.append(f"compute is counted as {counted}{usual}")
         elif costs.misfit > 0.01:
             notes.append(
-                "the best size over all sizes takes costs as powers of the size, which miss those of the candidates "
-                f"by up to {100 * np.expm1(costs.misfit):.0f} %"
+                "the best size over all sizes takes costs as powers of the size, which differ from the candidates' "
+                f"costs by up to {100 * np.expm1(costs.misfit):.0f} %"
             )
         return notes
 

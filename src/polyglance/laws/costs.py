@@ -1,4 +1,4 @@
-"""Models to choose from, and what they cost: parameters, MACs, memory and speed.
+"""Models to choose from and their costs: parameters, MACs, memory and speed.
 
 Candidates come from a table (CSV, JSON lines, Parquet) or from `polyglance model card --json`; no torch is needed.
 A cost is proportional to the data that a run sees: a candidate's costs are `Rates`, costs per unit of the law's data.
@@ -54,7 +54,7 @@ class Candidate:
     samples_per_s: float | None = None
     """Measured training speed of all GPUs together, if known; used in place of a throughput in GMAC."""
     samples_per_gpu_s: float | None = None
-    """Training speed of one GPU, if known; several are taken to be as many times as fast."""
+    """Training speed of one GPU, if known; several GPUs are assumed to be proportionally faster."""
     tokens_per_s: float | None = None
     """As `samples_per_s`, in tokens."""
     inputs: Mapping[str, float] = field(default_factory=dict)
@@ -66,9 +66,9 @@ class Candidate:
         known = {name: value for name, value in measured.items() if value is not None}
         for name, value in {"P": self.P, "F_gmac": self.F_gmac, **known}.items():
             if not 0 < value < float("inf"):
-                raise ValueError(f"candidate {self.name!r}: {name} is {value:g}, must be positive")
+                raise ValueError(f"candidate {self.name!r}: {name} is {value:g}; expected a positive number")
         if not 0 <= self.P_t <= self.P:
-            raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}, must be between 0 and P = {self.P:g}")
+            raise ValueError(f"candidate {self.name!r}: P_t is {self.P_t:g}; expected 0 to P = {self.P:g}")
 
     @property
     def has_speed(self) -> bool:
@@ -82,7 +82,7 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """Costs of one unit of a law's data with one candidate; None where something is missing to reckon it."""
+    """Costs of one unit of a law's data with one candidate; None where the inputs to compute it are missing."""
 
     samples: float | None = None
     tokens: float | None = None
@@ -112,7 +112,7 @@ def compute_rates(role: Role, gmac_per_unit: float, candidate: Candidate | None,
     Args:
         role: samples, tokens, epochs or compute.
         gmac_per_unit: GMAC in one unit of a compute predictor; not used for other roles.
-        candidate: the model; without one only what needs no model is known.
+        candidate: the model; None: only the costs that need no model are known.
     """
     per_token = budget.tokens_per_sample
     samples, tokens = _count_data(role, budget)
@@ -174,8 +174,8 @@ def read_candidates(path: str | Path, predictors: Sequence[str] = (), *, gpu: st
 
     Columns: name, P (or N, num_parameters), P_t (or num_trained), F_gmac (or F_gmac_per_sample, F_gmac_per_token,
     macs_per_sample, macs_per_token), and if known memory_bytes, samples_per_s, samples_per_gpu_s, tokens_per_s and the
-    law's other predictors, such as T. Without P_t all parameters are trained. Of a model card the numbers of training
-    as published are taken, and its rate on the GPU.
+    law's other predictors, such as T. Without P_t all parameters are trained. From a model card the numbers for
+    training as published are taken, and its rate on the GPU.
 
     Args:
         gpu: GPU whose rate is taken from model cards.
@@ -243,10 +243,12 @@ def _read_rate(where: str, card: Mapping[str, Any], gpu: str) -> float | None:
     """Return the samples per second of one GPU from the rates of a model card."""
     rates, gmac = card["rates"], card.get("training_gmac")
     if not isinstance(rates, Mapping) or not isinstance(gmac, (int, float)):
-        raise ValueError(f"{where}: rates and training_gmac are not those of a model card")
+        raise ValueError(
+            f"{where}: no valid rates and training_gmac; expected those that `polyglance model card --json` writes"
+        )
     if gpu not in rates:
         raise ValueError(f"{where}: the card has no rate of gpu {gpu!r}; {did_you_mean(gpu, rates)}")
     tflops = rates[gpu].get("tflops") if isinstance(rates[gpu], Mapping) else None
     if not isinstance(tflops, (int, float)) or not 0 < gmac < float("inf"):
-        raise ValueError(f"{where}: the rate of {gpu} is no number of tflops")
+        raise ValueError(f"{where}: the rate of {gpu} has no number tflops")
     return tflops * 1e3 / (2 * gmac)

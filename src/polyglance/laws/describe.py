@@ -1,4 +1,4 @@
-"""Content of a table, column by column: for a user who asks what was read, before a law is fitted."""
+"""Content of a table, column by column, so that a user can check what was read before a law is fitted."""
 
 import re
 from collections.abc import Mapping
@@ -35,11 +35,11 @@ class ColumnDescription:
     """Smallest number; `high` is the largest. None without numbers."""
     high: float | None
     role: Role
-    """Quantity that a predictor of this column would count, by its name."""
+    """Role that a predictor of this column would get, guessed from its name."""
     samples: tuple[str, ...]
     """Cells of the first two rows."""
     remark: str
-    """Cells that hold no number in a column of numbers; empty if there is nothing to say."""
+    """Remark on cells without a number in a column of numbers; empty if there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class TableDescription:
     num_rows: int
     columns: tuple[ColumnDescription, ...]
     notes: tuple[str, ...]
-    """How the table was read where that is not plain, and how many rows a condition keeps."""
+    """Unusual features of the file as it was read, and how many rows a condition keeps."""
 
 
 def describe_table(config: PrepareConfig, table: Any) -> TableDescription:
@@ -71,7 +71,7 @@ def describe_table(config: PrepareConfig, table: Any) -> TableDescription:
         notes.append(f"{int(kept.sum())} of {len(table)} rows are {config.where!r}.")
         if undecided:
             row, problem = next(iter(sorted(undecided.items())))
-            notes.append(f"{len(undecided)} rows cannot be decided; row {row + 1}: {problem}.")
+            notes.append(f"{len(undecided)} rows leave the condition undecided; row {row + 1}: {problem}.")
     described = tuple(_describe_column(table, name) for name in table.columns)
     return TableDescription(num_rows=len(table), columns=described, notes=tuple(notes))
 

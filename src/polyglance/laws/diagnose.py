@@ -1,7 +1,7 @@
 """Diagnosis of a fit: coded warnings, each with a sentence for the user.
 
-Severity: info is good to know; warning is to be read before a number is used; error names a number not to use.
-docs/laws.md lists all codes with what to do about each.
+Severity: info: good to know; warning: read it before using a number; error: names a number not to use. docs/laws.md
+lists all codes with what to do about each.
 """
 
 from collections.abc import Iterator
@@ -21,23 +21,23 @@ from polyglance.laws.table import list_rows
 __all__ = ["Evidence", "InfluentialRun", "diagnose"]
 
 MOST_NESTED = 200
-"""A predictor with more levels than this is not examined as a grouping of runs."""
+"""Largest number of levels of a predictor that is examined as a grouping of runs."""
 CHECKPOINT_ALIKENESS = 2.6
-"""Sum of products of the signs of neighbouring residuals, in standard deviations, that independent rows seldom have."""
+"""Threshold for the sum of products of the signs of neighbouring residuals, in standard deviations."""
 SEVERITIES = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InfluentialRun:
-    """A run without which the law is another one."""
+    """A run whose removal changes the law by more than noise."""
 
     cluster: int
     parameter: str
     """Parameter that moves most when the run is left out."""
     shift: float
-    """Its move, in standard errors."""
+    """Change of the parameter, in standard errors."""
     distance: float
-    """Distance of the run's rows from the law without them, in log y: the largest."""
+    """Largest distance of the run's rows from the law fitted without them, in log y."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Evidence:
         return self.fit.form
 
     def has_vanished(self, amplitude: str) -> bool:
-        """Whether an amplitude ended so low that its term adds nothing to the smallest y."""
+        """Tell whether an amplitude ended so low that its term adds nothing even to the smallest y."""
         if amplitude not in self.form.positive:
             return False
         if amplitude == self.form.offset:
@@ -437,8 +437,7 @@ def _check_frontier_sizes(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _list_unidentified(evidence: Evidence) -> Iterator[str]:
-    """Return the parameters, in order, that are at a bound, or belong to a constant or narrow predictor or a vanished
-    term."""
+    """Return the parameters, in order, at a bound, or of a constant or narrow predictor or a vanished term."""
     form, layout, z = evidence.form, evidence.layout, evidence.rows.inputs(evidence.form)
     unidentified = {*layout.constant.values(), *evidence.fit.solver.at_bound}
     narrow = {

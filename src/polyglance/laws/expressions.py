@@ -5,9 +5,8 @@
     columns       N, config.lr.value; any other name in double quotes or backquotes: "D (tokens, total)"
     texts         in single quotes: 'finished'; a text is compared with == and !=
 
-There is nothing else: no attributes, no indices, no calls of anything but the functions above. A condition that needs a
-cell which is empty or holds no number is undecided in that row, unless the rest of it decides (`and`, `or`).
-Shapes: n rows.
+Nothing else is allowed: no attributes, no indices, no other functions. If a condition needs a cell that is empty or
+holds no number, it is undecided in that row, unless the rest of the condition decides (`and`, `or`). Shapes: n rows.
 """
 
 import re
@@ -94,7 +93,7 @@ class _Value:
     problems: Mapping[int, str] = field(default_factory=dict)
     """Row -> why the value is not known there."""
     name: str = ""
-    """Column, of the kind `column`: it becomes a number, a text or a condition by what it meets."""
+    """Column, of the kind `column`: it becomes a number, a text or a condition as its context requires."""
 
 
 _Node = Callable[[Table], _Value]
@@ -111,7 +110,7 @@ class Expression:
     node: _Node
 
     def compute_column(self, table: Table) -> tuple[Sequence[Any] | NDArray[Any], dict[int, str]]:
-        """Return the values (n,), and row -> why there is none.
+        """Return the values (n,), and row -> why its value is missing.
 
         Raises:
             ValueError: a column that the table does not have, or a text where a number belongs; one line.
@@ -134,7 +133,7 @@ class Expression:
         """Return where the condition holds (n,), and row -> why it cannot be decided.
 
         Raises:
-            ValueError: as `compute_column`, or the expression is no condition.
+            ValueError: as `compute_column`, or the expression is not a condition.
         """
         value = self._evaluate(table)
         if value.kind not in ("condition", "column"):
@@ -164,7 +163,7 @@ def parse_expression(text: str) -> Expression:
     """Parse an expression.
 
     Raises:
-        ValueError: it cannot be read; one line with the position.
+        ValueError: not a valid expression; one line with the position.
     """
     parser = _Parser(text)
     node = parser.parse()
@@ -409,7 +408,7 @@ def _compare(left: _Node, right: _Node, token: _Token) -> _Node:
 
 
 def _join(left: _Node, right: _Node, token: _Token, *, decides: bool) -> _Node:
-    """Join two conditions: by `or`, where one that is true decides, or by `and`, where one that is false does."""
+    """Join two conditions by `or` (a true one decides) or by `and` (a false one decides)."""
 
     def evaluate(table: Table) -> _Value:
         values = []
@@ -437,7 +436,7 @@ def _negate(node: _Node, token: _Token) -> _Node:
     def evaluate(table: Table) -> _Value:
         value = node(table)
         if value.kind not in ("condition", "column"):
-            raise _EvaluationError(f"`not` is of a condition, found a {value.kind}", token.position)
+            raise _EvaluationError(f"`not` needs a condition, found a {value.kind}", token.position)
         value = _as_condition(table, value)
         result = _clear(~value.values, value.problems, len(table))
         return _Value(kind="condition", values=result, problems=value.problems)
@@ -503,6 +502,6 @@ def _name_problems(name: str, problems: Mapping[int, str]) -> dict[int, str]:
 
 
 def _is_numeric(table: Table, name: str) -> bool:
-    """Whether no cell of a column holds anything but a number or nothing."""
+    """Tell whether every cell of a column is a number or empty."""
     _, problems = table.numbers(name)
     return all(not problem.endswith(", not a number") for problem in problems.values())

@@ -29,7 +29,7 @@ __all__ = ["fit_law"]
 NUM_POLISHED = 8
 """Number of scanned starts that are followed to the end."""
 NUM_POLISHED_OF_MANY = 2
-"""The same with more than MANY_ROWS rows."""
+"""The same for tables with more than MANY_ROWS rows."""
 AGREEMENT = 1e-6
 """Starts agree when their objectives differ by less than this, relative."""
 
@@ -113,9 +113,34 @@ def _describe_group(
         replicates: the bootstrap replicates, (R, q).
         levels: levels of a predictor whose rows were drawn together.
     """
+    fit = _make_fit(config, layout, label, all_rows, polished, replicates, compute_spread(config, layout, levels))
+    evidence = Evidence(
+        fit=fit,
+        rows=layout.groups[label],
+        all_rows=all_rows,
+        layout=layout,
+        has_clusters=config.cluster is not None,
+        num_failed=int((~replicates.converged).sum()),
+        influential=_describe_influence(layout, fit, polished.best.free[0]),
+        on_frontier=config.frontier,
+        levels=levels,
+    )
+    warnings, unidentified = diagnose(evidence)
+    return replace(fit, warnings=warnings, unidentified=unidentified)
+
+
+def _make_fit(
+    config: FitConfig,
+    layout: Layout,
+    label: str,
+    all_rows: Rows,
+    polished: Solution,
+    replicates: Solution,
+    spread: float,
+) -> Fit:
+    """Return the fit of one group without warnings; arguments as for `_describe_group`."""
     form, rows, block = layout.form, layout.groups[label], layout.block(label)
-    free = polished.best.free
-    theta = block.theta(free)[0]
+    theta = block.theta(polished.best.free)[0]
     log_mean = form.log_mean(theta[None], block.design)[0]
     usable = replicates.free[np.isfinite(replicates.free).all(axis=1)]
     frontier = find_frontier(config, all_rows) if len(form.predictors) == 1 else np.empty(0, dtype=np.int64)
@@ -127,7 +152,7 @@ def _describe_group(
         theta=theta,
         reference=layout.reference,
         draws=block.theta(usable),
-        spread=compute_spread(config, layout, levels),
+        spread=spread,
         confidence=config.confidence,
         seed=config.seed,
         objective=float(polished.best.value[0]),
@@ -150,20 +175,7 @@ def _describe_group(
         config.bounds,
     )
     is_free = {name: layout.position(name, label) is not None for name in form.parameters}
-    fit = replace(fit, intervals={name: ends for name, ends in intervals.items() if is_free[name]})
-    evidence = Evidence(
-        fit=fit,
-        rows=rows,
-        all_rows=all_rows,
-        layout=layout,
-        has_clusters=config.cluster is not None,
-        num_failed=int((~replicates.converged).sum()),
-        influential=_describe_influence(layout, fit, free[0]),
-        on_frontier=config.frontier,
-        levels=levels,
-    )
-    warnings, unidentified = diagnose(evidence)
-    return replace(fit, warnings=warnings, unidentified=unidentified)
+    return replace(fit, intervals={name: ends for name, ends in intervals.items() if is_free[name]})
 
 
 def _report_solver(config: FitConfig, layout: Layout, label: str, polished: Solution) -> SolverReport:
@@ -213,9 +225,9 @@ def _describe_influence(layout: Layout, fit: Fit, optimum: Floats) -> Influentia
 
 
 def _measure_outliers(residuals: Floats) -> float:
-    """Return the robust over the usual scale of the residuals, at most 1.
+    """Return the robust scale of the residuals divided by their standard deviation, at most 1.
 
-    A standard error times this factor is roughly the one without the outliers that made it large.
+    A standard error times this factor is roughly the standard error without the outliers.
     """
     usual = float(residuals.std())
     return min(1.4826 * float(np.median(np.abs(residuals))) / usual, 1.0) if usual > 0 else 1.0

@@ -1,4 +1,4 @@
-"""The interface of a law's equation. The solver, the intervals, the diagnosis and the planner use nothing else.
+"""The interface of a law's equation. Solver, intervals, diagnosis and planner use only this interface.
 
 Shapes: R parameter sets (starts, bootstrap replicates), n rows, k predictors, p parameters.
 """
@@ -67,13 +67,13 @@ class Form(ABC):
         return self.label
 
     def exponent_of(self, predictor: str) -> str:
-        """Return the parameter that carries the effect of a predictor; the predictor's name where there is none."""
+        """Return the parameter of the effect of a predictor; the predictor's name if there is no such parameter."""
         return next(
             (dict(term.exponents)[predictor] for term in self.terms if predictor in dict(term.exponents)), predictor
         )
 
     def removable_exponent(self, predictor: str) -> str | None:
-        """Return the exponent that leaves the predictor out of the law when it is zero; None where there is none."""
+        """Return the exponent whose value zero removes the predictor from the law; None if there is none."""
         for term in self.terms:
             if len(term.exponents) > 1 and predictor in dict(term.exponents):
                 return dict(term.exponents)[predictor]
@@ -88,13 +88,13 @@ class Form(ABC):
         """Return starting points from the data, (starts, p), for inputs z (n, k) and log y (n,)."""
 
     def bounds(self, log_y: Floats) -> tuple[Floats, Floats]:
-        """Return the lowest and highest parameters (p,) that the solver may try, at the reference."""
+        """Return the lower and upper bounds (p,) of the solver's parameters, at the reference."""
         del log_y
         wide = np.full(len(self.parameters), np.inf)
         return -wide, wide
 
     def design(self, z: Floats) -> Any:
-        """Return all that can be computed once per table of inputs; by default the inputs themselves, (n, k)."""
+        """Return everything that can be computed once per table of inputs; by default the inputs themselves, (n, k)."""
         return z
 
     def reference(self, z: Floats) -> Floats:
@@ -141,7 +141,7 @@ class Form(ABC):
         return reported
 
     def without_offset(self, theta: Floats) -> Floats:
-        """Return solver vectors (R, p) with an offset of zero: the part of y that can be reduced."""
+        """Return solver vectors (R, p) with an offset of zero: they give the reducible part of y."""
         return theta
 
     def solve_for(self, predictor: str, theta: Floats, z: Floats, log_y: float | Floats) -> Floats:

@@ -104,7 +104,7 @@ def _make_product(predictors: Sequence[str] = ("P", "S", "T"), *, offset: bool =
 
 def _make_additive(predictors: Sequence[str] = ("N", "D"), *, offset: bool = True) -> Form:
     size, data = _check_number("additive", predictors, 2)
-    if (size, data) == ("D", "N"):  # the names say which is which, in either order
+    if (size, data) == ("D", "N"):  # the names decide, in either order
         size, data = data, size
     terms = [
         Term(amplitude="A", exponents=((size, "alpha"),), sign=-1),

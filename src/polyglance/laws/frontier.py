@@ -1,8 +1,8 @@
 """Pareto frontier of runs: those for which no other run has a lower loss at no more compute.
 
-The frontier keeps the measured (C, y) of real runs, also where it is the lowest run of each bin of compute. Minima that
-are paired with the centre of their bin are not offered: they are biased by several percent (LAION's published protocol,
-measured at -1.6 to -4 %).
+The frontier keeps the measured (C, y) of real runs, also where it is the lowest run of each bin of compute. Pairing
+each minimum with the centre of its bin is not offered: it biases the law by several percent (LAION's published
+protocol, measured at -1.6 to -4 %).
 """
 
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ def find_pareto_frontier(
 ) -> Indices:
     """Return the indices of the strictly non-dominated runs, or of the lowest run of each bin, by increasing compute.
 
-    A run is on the frontier when no other one has at most its compute and at most its loss; of equal runs the first one
-    is kept.
+    A run is on the frontier when no other one has at most its compute and at most its loss; of equal runs the first is
+    kept.
 
     Args:
         compute: (n,), in any unit.
@@ -44,11 +44,11 @@ def find_pareto_frontier(
         ValueError: compute and loss differ in length, runs are needed and not given, or an option is out of range.
     """
     if window < 1 or window % 2 == 0:
-        raise ValueError(f"the frontier's window is {window}; it must be an odd number of checkpoints, 1 or more")
+        raise ValueError(f"the frontier's window is {window}; expected an odd number of checkpoints, 1 or more")
     if not 0 <= min_gap < np.inf:
-        raise ValueError(f"the frontier's smallest gap is {min_gap} decades; it must be 0 or more")
+        raise ValueError(f"the frontier's smallest gap is {min_gap} decades; expected 0 or more")
     if bins < 0 or bins == 1 or (bins and min_gap):
-        raise ValueError(f"the frontier has {bins} bins; it must be 0, or 2 or more without a smallest gap")
+        raise ValueError(f"the frontier has {bins} bins; expected 0, or 2 or more without a smallest gap")
     compute, loss = np.asarray(compute, dtype=float), np.asarray(loss, dtype=float)
     if compute.shape != loss.shape or compute.ndim != 1:
         raise ValueError(f"compute and loss must be of one length, got {compute.shape} and {loss.shape}")
@@ -97,7 +97,7 @@ def _smooth(loss: Floats, checkpoints: Sequence[Indices], window: int) -> Floats
 
 
 def _thin(compute: Floats, frontier: Indices, min_gap: float) -> Indices:
-    """Return the frontier without points that are closer to the next larger one than the gap."""
+    """Return the frontier without points that are closer than the gap to the next larger point."""
     if min_gap == 0 or len(frontier) == 0:
         return frontier
     kept = [frontier[-1]]

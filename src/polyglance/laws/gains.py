@@ -14,7 +14,7 @@ from polyglance.laws.roles import find_by_role
 __all__ = ["Gain", "NextRun", "list_gains", "list_next_runs"]
 
 NEXT_RUN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
-"""Next runs are tried at these multiples of the largest amount of data in the table."""
+"""Multiples of the largest amount of data in the table at which next runs are considered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Gain:
     ratio: Estimate
     """Loss at the end over loss at the start."""
     reducible_ratio: Estimate
-    """The same of the fitted quantity without its offset: 2^b for a doubling."""
+    """The same ratio of the fitted quantity without its offset: 2^b for a doubling."""
     extrapolation: float | None
     """Decades outside the data, at the end; None where the range of the data is not known."""
 
@@ -83,7 +83,7 @@ def _measure_gain(fit: Fit, point: Mapping[str, float], name: str, end: float) -
 
 
 def list_next_runs(chosen: Question, questions: Sequence[Question]) -> list[NextRun]:
-    """Return runs by how much they narrow the needed amount: a linear Gaussian update of the law's draws.
+    """Return next runs with the narrowing of the needed amount by each: a linear Gaussian update of the draws.
 
     If v = Var f(x) over the draws and s^2 is the variance of the noise of one run, a run at x removes
     Cov(q, f(x))^2 / (v + s^2) of the variance of the needed amount q.
@@ -101,7 +101,7 @@ def list_next_runs(chosen: Question, questions: Sequence[Question]) -> list[Next
         questions = [chosen]
     needed = chosen.log_draws
     finite = np.isfinite(needed)
-    if finite.mean() < 0.5:  # mostly out of reach: narrow the loss at the most data instead
+    if finite.mean() < 0.5:  # mostly out of reach: narrow the loss at the largest amount of data instead
         values = {**chosen.values, data: fit.ranges[data][1]}
         needed, finite = fit.log_mean(values, fit.draws)[:, 0], np.ones(len(fit.draws), dtype=bool)
     q = needed[finite] - needed[finite].mean()

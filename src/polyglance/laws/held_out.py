@@ -1,6 +1,6 @@
-"""Error on the largest runs of a table of the law that is fitted to the smaller ones, and coverage of its interval.
+"""Held-out error, and coverage of the interval: a law is fitted to the smaller runs and predicts the largest.
 
-This is the question that a plan asks of the law, with an answer that is known. Shapes: n rows.
+A plan asks the law the same question, but without a known answer. Shapes: n rows.
 """
 
 from collections.abc import Mapping
@@ -31,10 +31,10 @@ NUM_POLISHED = 3
 ROUNDING = 1e-9
 """Distance in log y at which a run still counts as inside an interval."""
 CHANCE = 0.01
-"""Probability of a coverage below which intervals are widened. Held-out runs share the error of the law, so that a low
-coverage is more often chance than for independent ones."""
+"""Intervals are widened if the probability of the coverage is below this. Held-out runs share the error of the law, so
+that a low coverage arises by chance more often than for independent runs."""
 MANY_ROWS = 1_000
-"""Number of rows above which only every k-th one is used."""
+"""Number of rows above which only every k-th row is used."""
 
 
 def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], rows: Rows) -> HeldOut | None:
@@ -106,8 +106,8 @@ def _measure_distances(
 def find_widening(distances: Floats, confidence: float) -> float:
     """Return the factor by which intervals are widened to hold the share of held-out runs that they should.
 
-    It is 1 unless the coverage is below what chance allows (a binomial test). The factor is the quantile of a
-    split-conformal interval (Papadopoulos et al. 2002).
+    It is 1 unless a binomial test finds the coverage too low. The factor is the quantile of a split-conformal interval
+    (Papadopoulos et al. 2002).
 
     Args:
         distances: (n,) distances of the runs from their predictions, in half widths of their intervals.
@@ -127,12 +127,12 @@ def _find_log_scale(form: Form, roles: Mapping[str, Role], rows: Rows) -> Floats
 
 
 def _varies_alike(inputs: Floats, smaller: Floats) -> bool:
-    """Whether each input that varies over all rows also varies over the smaller runs."""
+    """Tell whether each input that varies over all rows also varies over the smaller runs."""
     return bool((np.ptp(smaller, axis=0) > 1e-9)[np.ptp(inputs, axis=0) > 1e-9].all())
 
 
 def _draw_noise(residuals: Floats, num_free: int, shape: tuple[int, ...]) -> Floats:
-    """Return residuals, widened for the parameters spent: the noise of new runs in log y."""
+    """Return residuals, scaled up for the fitted parameters: the noise of new runs in log y."""
     spent = max(len(residuals) - num_free, 1)
     picked = np.random.default_rng([0, 5]).choice(residuals, size=shape)
     return np.asarray(-picked * np.sqrt(len(residuals) / spent))

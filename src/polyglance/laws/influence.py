@@ -1,10 +1,10 @@
 """Runs that alone move a law by more than noise would.
 
-Leaving a run out moves the parameters of log least squares by about (J'J - Jc'Jc)^-1 Jc'e, for its rows c of the
-Jacobian J and of the residuals e. The largest such move, in standard errors, is compared with what simulated noise of
-the same design gives: a design of few runs at its corners moves much by noise alone. The same is asked of the largest
-distance of a row from the law, which finds a wrong row among many others.
-Shapes: n rows, K clusters, q free parameters, B draws.
+Leaving a run out moves the parameters of log least squares by about (J'J - Jc'Jc)^-1 Jc'e, with its rows c of the
+Jacobian J and of the residuals e. The largest such move, in standard errors, is compared with the largest move in
+simulated noise of the same design: where few runs are at the corners of a design, noise alone moves the law much. The
+largest distance of a row from the law is tested in the same way; it finds a wrong row among many others. Shapes: n
+rows, K clusters, q free parameters, B draws.
 """
 
 from dataclasses import dataclass, replace
@@ -20,16 +20,16 @@ __all__ = ["Influence", "find_influence"]
 
 NUM_DRAWS = 400
 MOST_NUMBERS = 4_000_000
-"""Largest number of simulated moves at once; large tables get fewer draws."""
+"""Largest number of simulated moves; large tables get fewer draws."""
 FEWEST_OTHERS = 4
-"""With fewer clusters beyond the number of parameters, residuals do not tell one run from another."""
+"""Smallest number of clusters beyond the number of parameters; with fewer, residuals do not single out a run."""
 RARE = 0.02
-"""Share of tables without a fault whose largest move is called more than noise."""
+"""Share of faultless tables whose largest move is reported as more than noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Influence:
-    """The run that moves the law most, where it does so by more than noise would."""
+    """The run that moves the law most, and by more than noise."""
 
     cluster: int
     shift: Floats
@@ -67,7 +67,7 @@ def find_influence(layout: Layout, optimum: Floats) -> Influence | None:
 
 
 def _simulate_noise(moves: "_Moves", residuals: Floats, clusters: Indices) -> Floats:
-    """Return residuals (B, n) of normal noise, of which the rows of a cluster share as much as they do in the table."""
+    """Return residuals (B, n) of normal noise. The rows of a cluster share as much of it as they do in the table."""
     num_rows = len(residuals)
     rng = np.random.default_rng(0)
     num_draws = int(np.clip(MOST_NUMBERS // (num_rows * moves.basis.shape[1]), 100, NUM_DRAWS))
@@ -85,7 +85,8 @@ class _Moves:
     def __init__(self, jacobian: Floats, clusters: Indices) -> None:
         basis, values, _ = np.linalg.svd(jacobian, full_matrices=False)
         self.basis: Floats = basis[:, values > 1e-9 * max(float(values.max(initial=0.0)), 1e-300)]
-        """(n, q) orthonormal columns that span the Jacobian: parameters of which each has the standard error 1."""
+        """(n, q) orthonormal columns that span the Jacobian: coordinates in which each parameter has the standard error
+        1."""
         self.num_clusters = int(clusters.max()) + 1
         order = np.argsort(clusters, kind="stable")
         self._order, self._starts = order, np.searchsorted(clusters[order], np.arange(self.num_clusters))

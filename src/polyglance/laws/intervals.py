@@ -15,7 +15,7 @@ Interval = tuple[float | None, float | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A number with its interval. None stands for a target out of reach, or an open end."""
+    """A number with its interval. None means an unreachable target or an open end."""
 
     value: float | None
     low: float | None = None
@@ -36,11 +36,10 @@ class Estimate:
 def widen_interval(
     estimate: Floats, draws: Floats, spread: float, confidence: float, noise: Floats | None = None
 ) -> tuple[Floats, Floats]:
-    """Return the percentile interval (n,), (n,) of draws (R, n), spread about the estimate (n,) by a factor.
+    """Return the percentile interval (n,), (n,) of draws (R, n), widened about the estimate (n,) by a factor.
 
     A bootstrap of n rows and p parameters is too narrow by about sqrt(n / (n - p)), and its quantiles are normal, not
-    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both. The estimate always lies
-    inside.
+    Student's (Hesterberg 2015, section 5.3, "expanded percentile"); `spread` corrects both. The estimate lies inside.
 
     Args:
         noise: (R, 1) or (R, n), added to the draws for the interval of a new observation.

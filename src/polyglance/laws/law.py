@@ -1,6 +1,6 @@
 """Records of a fit: `Fit` (parameters, draws and warnings of one group; predictions) and `Law` (all groups, as a file).
 
-A law file is JSON and holds the solver's own numbers, so that a law predicts the same bits after it is read again.
+A law file is JSON and holds the solver's numbers in full, so that a law predicts bit for bit the same after it is read.
 """
 
 import json
@@ -31,7 +31,7 @@ _OTHER_END = {"low": "high", "high": "low", "low_new": "high_new", "high_new": "
 
 @dataclass(frozen=True)
 class LawWarning:
-    """A limit of a law that its users must know, with a code for machines."""
+    """A limitation of a law that its users must know, with a code for machines."""
 
     code: str
     severity: Severity
@@ -50,13 +50,12 @@ class Prediction:
     """(n,) lower end of the interval of the mean curve; `high` is the upper end."""
     high: Floats | None = None
     low_new: Floats | None = None
-    """(n,) lower end of the interval of one new run with its own noise, widened where too few of the table's largest
-    runs were inside (`HeldOut.widening`); `high_new` is the upper end. None for a law without rows, whose noise is not
-    known."""
+    """(n,) lower end of the interval of one new run with its own noise, widened if too few of the table's largest runs
+    were inside (`HeldOut.widening`); `high_new` is the upper end. None for a law without rows, of unknown noise."""
     high_new: Floats | None = None
     extrapolation: Floats
-    """(n,) distance outside the range of the data, in decades, by the predictor that is furthest out; 0 inside, nan
-    where the range is not known."""
+    """(n,) distance outside the range of the data, in decades, of the predictor that is furthest outside; 0 inside, nan
+    if the range is not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +67,10 @@ class SolverReport:
     agreement: float
     """Share of the polished starts that ended at the best objective (to 1e-6 relative)."""
     decrement: float
-    """Decrease that a full Newton step still promises at the optimum, relative to the objective."""
+    """Decrease of the objective that a further Newton step predicts at the optimum, relative to the objective."""
     converged: bool
     at_bound: tuple[str, ...] = ()
-    """Parameters that ended at a bound of the search, or at the user's."""
+    """Parameters that ended at a bound, the solver's or the user's."""
     at_user_bound: tuple[str, ...] = ()
     """Parameters that ended at a bound that the user gave."""
     unmoved: tuple[str, ...] = ()
@@ -87,21 +86,21 @@ class HeldOut:
     num_rows: int
     """Largest runs that were predicted."""
     decades: float
-    """Scale of the largest run over the largest one fitted, in decades."""
+    """Ratio of the largest scale to the largest fitted scale, in decades."""
     median_error: float
     """Median of |predicted / measured - 1|."""
     mean_error: float
     bias: float
     """Mean of predicted / measured - 1."""
     last_value_error: float
-    """Median error of the y of the nearest smaller run in place of a law."""
+    """Median error if the y of the nearest smaller run is the prediction."""
     coverage: float | None
     """Share of the largest runs inside the interval of a new run; None for a law without draws."""
     confidence: float
-    """Share that should be."""
+    """Nominal coverage of that interval."""
     widening: float = 1.0
-    """Factor by which the law's intervals of a new run are widened, so that they would have held the share of these
-    runs that they should; 1 unless the coverage is too low to be chance."""
+    """Factor by which the law's intervals of a new run are widened, so that they would have covered these runs as often
+    as they should; 1 unless the coverage is too low to be chance."""
 
     def __str__(self) -> str:
         inside = ""
@@ -240,7 +239,7 @@ class Fit:
         return make_estimate(value, draws, self.spread, self.confidence)
 
     def noise(self) -> Floats:
-        """Return (R, 1) one residual per draw, widened for the parameters spent: the noise of a new run in log y."""
+        """Return (R, 1) one residual per draw, scaled up for the fitted parameters: the noise of a new run in log y."""
         num = len(self.residuals)
         free = max(num - len(self.form.parameters), 1)
         rng = np.random.default_rng([self.seed, 3])
@@ -248,8 +247,8 @@ class Fit:
         return np.asarray(-picked * np.sqrt(num / free))[:, None]
 
     def extrapolation(self, values: Mapping[str, Any]) -> Floats:
-        """Return the distance outside the range of the data, (n,), in decades, by the furthest predictor; nan where the
-        range is not known."""
+        """Return the distance outside the range of the data, (n,), in decades, of the predictor furthest outside; nan
+        if the range is not known."""
         furthest = np.zeros(1)
         for name in self.form.predictors:
             low, high = self.ranges.get(name, (np.nan, np.nan))
@@ -405,7 +404,7 @@ class Law:
     def save(self, path: str | Path) -> None:
         """Write the law file (JSON with a seal), whole or not at all."""
         values = self.to_dict()
-        json.dumps(values, allow_nan=False)  # a law without a number is none
+        json.dumps(values, allow_nan=False)  # fails for NaN and infinity
         write_record(path, values, indent=None)
 
     @classmethod

@@ -1,9 +1,8 @@
-"""The problem that the solver gets from rows and options: which parameters are free, fixed, bounded or shared.
+"""The solver's problem, made from rows and options: which parameters are free, fixed, bounded or shared.
 
 The solver's free vector holds log amplitudes at the reference point (the geometric mean of the inputs) and exponents.
-An amplitude that the user fixed or bounded, or that groups share, is free at the origin instead, where its value has a
-meaning.
-Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
+An amplitude that the user fixed or bounded, or that groups share, is free at the origin instead, because such values
+refer to the origin. Shapes: n rows, k predictors, p parameters of a form, q free parameters, R parameter sets.
 """
 
 from collections.abc import Iterator, Mapping, Sequence, Set
@@ -22,9 +21,9 @@ from polyglance.laws.solve import POLISH, SCAN, Block, FitProblem, Solution, min
 __all__ = ["MANY_ROWS", "FreeParameter", "Layout", "Sample", "lay_out", "minimise_from_starts"]
 
 MANY_ROWS = 20_000
-"""With more rows than this, starts are made and ranked on a sample of so many."""
+"""With more rows than this, starts are made and ranked on a sample of this many rows."""
 FEWEST_RUNS = 500
-"""A sample has so many clusters, if there are so many."""
+"""Smallest number of clusters of a sample, if the table has as many."""
 FreeParameter = tuple[str, str | None]
 """Name and group of a free parameter; the group is None where all groups share it."""
 
@@ -71,8 +70,8 @@ class Layout:
 
     @property
     def has_noise(self) -> bool:
-        """Whether independent runs outnumber the free parameters; if not, the law passes through them, and nothing is
-        left to tell how far it may be off."""
+        """Whether there are more independent runs than free parameters. If not, the law passes through all runs, and
+        its error cannot be estimated."""
         return self.num_clusters > len(self.free)
 
     def find_user_bounds(self, config: FitConfig) -> Floats:
@@ -111,11 +110,11 @@ class Layout:
         return np.stack(columns, axis=1)
 
     def draw_sample(self, limit: int, most: int = MANY_ROWS) -> "Sample":
-        """Return whole clusters at random, with about `limit` rows in all; every row where there are no more.
+        """Return whole clusters at random, with about `limit` rows in all; every row if there are no more rows.
 
-        Clusters are drawn at one rate in all groups. Where they are so large that few would be left, more are taken.
-        If these have more than `most` rows, rows within them are drawn, and the noise within runs counts for more
-        than it should: intervals are then too wide, not too narrow.
+        Clusters are drawn at the same rate in all groups. If they are so large that few would be left, more are taken.
+        If these have more than `most` rows, rows within clusters are drawn as well; the noise within runs then counts
+        too much, which makes intervals too wide, not too narrow.
         """
         num_rows = len(self.y)
         everything = Sample(problem=self.problem, rows=np.arange(num_rows), num_clusters=self.num_clusters)
@@ -198,7 +197,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
     """Return the layout of one (joint) fit.
 
     Raises:
-        ValueError: an option names no parameter, or the rows cannot determine a law at all.
+        ValueError: an option names an unknown parameter, or the rows do not determine a law.
     """
     _check_names(config, form)
     inputs = {label: rows.inputs(form) for label, rows in groups.items()}
@@ -219,7 +218,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         if name not in fixed and name not in config.tie and (name not in shared or label == next(iter(groups)))
     )
     if not free:
-        raise ValueError("every parameter is fixed; there is nothing to fit")
+        raise ValueError("every parameter is fixed; leave at least one of them out of fix")
     amplitudes = {term.amplitude for term in form.terms if term.exponents}
     at_origin = frozenset(amplitudes & (set(config.fix) | set(config.bounds) | shared))
     blocks, begin = [], 0
@@ -253,29 +252,29 @@ def _check_names(config: FitConfig, form: Form) -> None:
     for name, value in config.fix.items():
         positive = name in form.positive
         if name not in left_out and (not np.isfinite(value) or (positive and value <= 0)):
-            raise ValueError(f"fix: {name} is {value:g}; it must be {'positive and ' if positive else ''}finite")
+            raise ValueError(f"fix: {name} is {value:g}; expected a {'positive, ' if positive else ''}finite number")
     exponents = [exponent for term in form.terms for _, exponent in term.exponents]
     for name, other in config.tie.items():
         for one in (name, other):
             if one not in exponents:
-                raise ValueError(f"tie: {one!r} is no exponent of the law; {did_you_mean(one, exponents)}")
+                raise ValueError(f"tie: {one!r} is not an exponent of the law; {did_you_mean(one, exponents)}")
         if other == name or other in config.tie:
-            raise ValueError(f"tie: {name}={other} goes round or through another tie; name one exponent for all")
+            raise ValueError(f"tie: {name}={other} is part of a chain of ties; tie every exponent to the same one")
         if name in config.fix or name in config.bounds or name in config.share:
             raise ValueError(f"tie: {name} is tied to {other}; fix, bound or share {other} in its place")
     for name, (low, high) in config.bounds.items():
         if not low < high:
-            raise ValueError(f"bounds: {name} from {low:g} to {high:g} leaves nothing between")
+            raise ValueError(f"bounds: {name} from {low:g} to {high:g} is empty; expected the smaller number first")
 
 
 def _find_constant_predictors(form: Form, groups: Sequence[Floats], shared_predictors: Set[str]) -> dict[str, str]:
-    """Return predictor -> exponent for the predictors that the law has to do without, because they never change.
+    """Return predictor -> exponent for the predictors that are left out of the law because they are constant.
 
-    A predictor has to vary within a group that has its own law; differences between groups count only where the groups
+    A predictor has to vary within a group that has its own law; differences between groups count only if the groups
     share its effect.
 
     Raises:
-        ValueError: a constant predictor that the law cannot do without.
+        ValueError: a constant predictor that the law needs.
     """
     within = np.max([np.ptp(z, axis=0) for z in groups if len(z)], axis=0, initial=0.0)
     across = np.ptp(np.concatenate(groups), axis=0) if any(map(len, groups)) else within
@@ -332,6 +331,6 @@ def _make_bounds(
 
 
 def _to_internal(form: Form, name: str, value: float) -> float:
-    """Return one reported value on the solver's scale; a negative bound of a positive parameter is no bound."""
+    """Return a reported value on the solver's scale; a negative bound of a positive parameter becomes -inf."""
     values = {**dict.fromkeys(form.parameters, 1.0), name: max(value, 0.0) if name in form.positive else value}
     return float(form.to_internal(values)[form.parameters.index(name)])

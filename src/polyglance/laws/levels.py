@@ -1,9 +1,9 @@
-"""Levels of predictors whose runs are alike: runs of one size (or of one number of tokens) that miss the law together.
+"""Correlated residuals at the levels of a predictor: runs of one size (or one number of tokens) err together.
 
-Residuals that share a level are compared by a one-way analysis of variance. Where they are alike, the bootstrap draws
-the rows of a level together, as it does with the checkpoints of a run, and the intervals widen. Of several such
-predictors the one with the largest design effect, 1 + (rows per level - 1) x intraclass correlation, is taken (Kish
-1965). Shapes: n rows, L levels, q free parameters.
+A one-way analysis of variance compares residuals within and between levels. If residuals of a level are alike, the
+bootstrap draws the rows of a level together, as it does with the checkpoints of a run, and the intervals widen. Among
+several such predictors the one with the largest design effect, 1 + (rows per level - 1) x intraclass correlation, is
+used (Kish 1965). Shapes: n rows, L levels, q free parameters.
 """
 
 from dataclasses import dataclass, replace
@@ -18,33 +18,33 @@ from polyglance.laws.layout import Layout
 __all__ = ["AlikeLevels", "find_alike_levels"]
 
 RARE = 0.01
-"""Probability that independent residuals are as alike, over all predictors, below which they are taken as alike."""
+"""Significance level of the analysis of variance, over all predictors together."""
 ROUNDING = 1e-9
-"""Residuals below this, in log y, are those of a table without noise."""
+"""Residuals below this, in log y, count as a table without noise."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AlikeLevels:
-    """Levels of one predictor whose runs are not independent."""
+    """A predictor whose levels have correlated residuals."""
 
     predictor: str
     num_levels: int
     share: float
     """Intraclass correlation: share of the residuals' variance that rows of one level have in common."""
     degrees: float
-    """Levels beyond the parameters that differences between levels determine: degrees of freedom of the intervals."""
+    """Degrees of freedom of the intervals: levels minus the parameters that differences between levels determine."""
     layout: Layout
     """The problem with the levels as clusters."""
 
     def find_shrinkage(self, num_sampled: int) -> float:
-        """Return the standard error of the table over that of a sample of rows of all levels."""
+        """Return the ratio of the standard error of the table to that of a sample of rows from all levels."""
         variances = [(1 + (num / self.num_levels - 1) * self.share) / num for num in (len(self.layout.y), num_sampled)]
         return float(np.sqrt(variances[0] / variances[1]))
 
 
 def find_alike_levels(config: FitConfig, layout: Layout, optimum: Floats) -> AlikeLevels | None:
-    """Return the levels whose rows are alike; None where there are none, where the user named clusters, and for the
-    asymmetric objective, which fits an envelope: its residuals are no noise about a mean.
+    """Return the levels whose rows are alike; None if there are none, if the user named clusters, and for the
+    asymmetric objective, which fits an envelope, so that its residuals are not noise about a mean.
 
     Args:
         optimum: (q,)
@@ -87,7 +87,7 @@ def _number_levels(layout: Layout, position: int) -> Indices:
 
 
 def _find_basis(jacobian: Floats) -> Floats:
-    """Return an orthonormal basis (n, rank) of the changes of the log mean that parameters can make."""
+    """Return an orthonormal basis (n, rank) of the changes of the log mean by the parameters."""
     basis, values, _ = np.linalg.svd(jacobian, full_matrices=False)
     return np.asarray(basis[:, values > 1e-9 * max(values.max(initial=0.0), 1e-300)])
 

@@ -1,4 +1,4 @@
-"""Limits and prices of a plan: which cost each limits, and what is missing where it cannot be reckoned."""
+"""Limits and prices of a plan: which cost each limits, and what is missing to compute it."""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,34 +23,34 @@ _SPEED = "gmac_per_gpu_s, or candidates with samples_per_s"
 
 
 def check_limits(budget: Budget, role: Role, models: Sequence[tuple[Candidate | None, Rates]]) -> None:
-    """Refuse a limit or price that cannot be reckoned, which would pass for one that is kept, and one without effect.
+    """Refuse a limit or price whose cost cannot be computed, because it would seem to be kept, and one without effect.
 
     Args:
         role: role of the predictor that counts data; `none` where the law has no such predictor.
         models: the candidates (None: the plan has none) with their costs per unit of data.
 
     Raises:
-        ValueError: a limit or price that cannot be reckoned, with what is missing.
+        ValueError: the cost of a limit or price cannot be computed; the message says what is missing.
     """
     costs = {limit: cost for limit, (cost, _) in LIMITS.items()} | {"price_per_gpu_hour": "hours"}
     for limit, cost in costs.items():
         unknown = [candidate for candidate, rates in models if getattr(rates, cost) is None]
         if getattr(budget, limit) is not None and unknown:
             reason = _explain(limit, role, unknown)
-            raise ValueError(f"{limit} cannot be judged ({_name(unknown)}): it needs {reason}")
+            raise ValueError(f"{limit} cannot be checked ({_name(unknown)}): it needs {reason}")
     large = [candidate for candidate, _ in models if candidate is None or candidate.memory_bytes is None]
     if budget.max_memory_gb is not None and large:
-        raise ValueError(f"max_memory_gb cannot be judged ({_name(large)}): it needs candidates with memory_bytes")
+        raise ValueError(f"max_memory_gb cannot be checked ({_name(large)}): it needs candidates with memory_bytes")
     if any(candidate is not None and rates.compute is None for candidate, rates in models) and role != "none":
         unknown = [candidate for candidate, rates in models if rates.compute is None]
         raise ValueError(
-            f"the compute cannot be reckoned ({_name(unknown)}): it needs {_explain('max_gmac', role, [])}"
+            f"the compute of a run is not known ({_name(unknown)}): it needs {_explain('max_gmac', role, [])}"
         )
     _refuse_without_effect(budget, role, models)
 
 
 def explain_missing(limit: str) -> str:
-    """Return what a limit needs to be reckoned."""
+    """Return the inputs that the check of a limit needs."""
     return _explain(limit, "samples", [])
 
 
@@ -91,4 +91,4 @@ def _refuse_without_effect(budget: Budget, role: Role, models: Sequence[tuple[Ca
     in_samples = any(one.F_unit == "sample" for one in candidates) or any(speeds) or budget.max_samples
     converts = {"tokens": in_samples, "compute": in_tokens or in_samples, "none": False}.get(role, in_tokens)
     if budget.tokens_per_sample is not None and not converts:
-        raise UnusedSettingError("`tokens_per_sample` has no effect: nothing is to be converted")
+        raise UnusedSettingError("`tokens_per_sample` has no effect: nothing has to be converted")

@@ -30,11 +30,11 @@ class MakeConfig:
     form: str = "additive"
     """Form of the law: compute, product, additive, compute-v1, product-v1 or downstream."""
     set: Mapping[str, float]
-    """Constants of the law, as in E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28; a law without its offset has none. The
-    predictors of a product law are those of its exponents (b_P, b_S, ...)."""
+    """Constants of the law, as in E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28; for a law without offset, leave the
+    offset out. The predictors of a product law are those of its exponents (b_P, b_S, ...)."""
     errors: Mapping[str, float] = field(default_factory=dict)
-    """Standard errors of constants, as in alpha=0.02. Predictions have an interval only with them. They are taken as
-    independent."""
+    """Standard errors of constants, as in alpha=0.02. Predictions have an interval only if they are given. Errors are
+    assumed to be independent."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Name of the quantity for each name in the law, as in D=tokens; roles are guessed from it."""
     roles: Mapping[str, str] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class MakeConfig:
     """Smallest and largest value of each predictor among the runs behind the law, as in N=7e7:1.6e10,D=5e9:5e11.
     Without them no extrapolation can be stated."""
     transform: TransformName = "none"
-    """Quantity that the constants are of: for scores, error (ceiling - y) or log-odds ((ceiling - y) / y)."""
+    """Quantity that the constants describe: for scores, error (ceiling - y) or log-odds ((ceiling - y) / y)."""
     ceiling: float | None = None
     """Highest possible score, for `transform`; by default 1."""
     source: str = ""
@@ -61,7 +61,8 @@ def make_law(config: MakeConfig) -> Law:
         ValueError: an unknown form, a constant that is missing, unknown or out of range, or a role that does not fit.
     """
     form = _choose_form(config)
-    _check_values(config, form)
+    _check_constants(config, form)
+    _check_predictors(config, form)
     if config.transform != "none" and not form.logarithmic:
         raise ValueError(f"`transform` is not for form {form.name!r}, which has a highest score of its own")
     columns = {name: config.columns.get(name, name) for name in (*form.predictors, "y")}
@@ -140,23 +141,26 @@ def _lacks_offset(form: Form, config: MakeConfig) -> bool:
     return form.offset is not None and config.set.get(form.offset, 0.0) == 0.0
 
 
-def _check_values(config: MakeConfig, form: Form) -> None:
+def _check_constants(config: MakeConfig, form: Form) -> None:
     known = (*form.parameters, *({"eps", "E"} & {name for name, value in config.set.items() if value == 0}))
     for name, value in config.set.items():
         if name not in known:
             raise ValueError(f"set: form {form.name!r} has no constant {name!r}; {did_you_mean(name, form.parameters)}")
         if name in form.positive and not 0 < value < np.inf:
-            raise ValueError(f"set: {name} is {value:g}; it must be positive and finite")
+            raise ValueError(f"set: {name} is {value:g}; expected a positive, finite number")
         if not np.isfinite(value):
-            raise ValueError(f"set: {name} is {value:g}; it must be finite")
+            raise ValueError(f"set: {name} is {value:g}; expected a finite number")
     missing = [name for name in form.parameters if name not in config.set]
     if missing:
         raise ValueError(f"set: {', '.join(missing)} missing; the law is {form.formula}")
     for name, value in config.errors.items():
         if name not in form.parameters:
-            raise ValueError(f"errors: {name!r} is no constant of the law; {did_you_mean(name, form.parameters)}")
+            raise ValueError(f"errors: {name!r} is not a constant of the law; {did_you_mean(name, form.parameters)}")
         if not 0 < value < np.inf:
-            raise ValueError(f"errors: {name} is {value:g}; a standard error is positive and finite")
+            raise ValueError(f"errors: {name} is {value:g}; expected a positive, finite standard error")
+
+
+def _check_predictors(config: MakeConfig, form: Form) -> None:
     for name, (low, high) in config.ranges.items():
         if name not in form.predictors:
             raise ValueError(f"ranges: the law has no predictor {name!r}; it has {', '.join(form.predictors)}")

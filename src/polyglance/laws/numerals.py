@@ -14,7 +14,7 @@ __all__ = ["UNITS", "looks_numeric", "parse_numbers"]
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
 """Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
 _COUNTED = "tokens?|params?|parameters?|samples?|examples?|images?|captions?"
-"""Words that may stand behind a count: 1e9 tokens, 6.9B params."""
+"""Words that may follow a count: 1e9 tokens, 6.9B params."""
 _NUMBER = re.compile(
     rf"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)(?: *(?:{_COUNTED}))?", re.I
 )
@@ -26,7 +26,7 @@ _DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
 
 
 def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
-    """Return the numbers of a column (n,), and row -> problem for the cells that hold none."""
+    """Return the numbers of a column (n,), and row -> problem for the cells without a number."""
     if (plain := _parse_plain(column)) is not None:
         return plain, {}
     values = np.full(len(column), np.nan)
@@ -48,7 +48,7 @@ def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[in
 
 
 def _parse_plain(column: Sequence[Any] | NDArray[Any]) -> Floats | None:
-    """Return the numbers of a column of texts that are written as programs write them; None for another column."""
+    """Return the numbers of a column of texts in the format of programs (1e9, 3.14); None for any other column."""
     try:
         if not _PLAIN.issuperset("".join(column)):
             return None
@@ -58,12 +58,12 @@ def _parse_plain(column: Sequence[Any] | NDArray[Any]) -> Floats | None:
 
 
 def looks_numeric(text: str) -> bool:
-    """Whether a cell is written as a number, whether or not it can be read in one way only."""
+    """Tell whether a cell is written as a number, even if an ambiguous one."""
     return _match_number(text) is not None or text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
 class _AmbiguousError(ValueError):
-    """A separator can stand between groups of thousands or before decimals, and nothing in the column decides."""
+    """A separator can separate thousands or decimals, and no cell of the column decides."""
 
 
 Commas = Literal["groups", "decimals", "unknown"]
@@ -72,7 +72,8 @@ Commas = Literal["groups", "decimals", "unknown"]
 
 def _find_meaning_of_commas(column: Sequence[Any] | NDArray[Any]) -> Commas:
     """Decide from the cells that can be read in one way only: `3,14` and `1.234,5` have a decimal comma, `1,234,567`
-    and `1,234.5` have groups. Cells of both kinds, or of neither, decide nothing: `3,704` is 3704 or 3.704."""
+    and `1,234.5` have groups. If there are cells of both kinds, or of neither, nothing is decided: `3,704` is 3704 or
+    3.704."""
     numbers = [match["number"].strip() for cell in column if isinstance(cell, str) and (match := _match_number(cell))]
     found: set[Commas] = set()
     for number in numbers:

@@ -6,10 +6,9 @@
     raw-lsq      sum w (yhat - y)^2
     asymmetric   sum w |yhat - y|, overestimates counted `overestimate` times: a lower envelope
 
-Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Objectives are sums, not means: with a mean small
-gradients fall below the tolerance and the solver stops too early, the fault of the first published fit of this kind
-(arXiv 2404.10102).
-Shapes: R parameter sets, n rows.
+Huber_delta(r) = r^2 / 2 within delta, delta (|r| - delta / 2) beyond. Objectives are sums, not means: with a mean,
+small gradients fall below the tolerance and the solver stops too early. This was the error of the first published fit
+of this kind (arXiv 2404.10102). Shapes: R parameter sets, n rows.
 """
 
 from dataclasses import dataclass
@@ -39,13 +38,13 @@ class FitObjective:
         if self.name not in OBJECTIVES:
             raise ValueError(f"objective {self.name!r} is unknown; known: {', '.join(OBJECTIVES)}")
         if not (0 < self.delta < np.inf):
-            raise ValueError(f"delta is {self.delta}; it must be positive and finite")
+            raise ValueError(f"delta is {self.delta}; expected a positive, finite number")
         if not (0 < self.overestimate < np.inf):
-            raise ValueError(f"overestimate is {self.overestimate}; it must be positive and finite")
+            raise ValueError(f"overestimate is {self.overestimate}; expected a positive, finite number")
 
     @property
     def smooth(self) -> bool:
-        """Whether the objective is smooth on the scale of any residual, so that no continuation is needed."""
+        """Whether the objective is smooth at the scale of the residuals, so that no continuation is needed."""
         return self.name in ("log-lsq", "raw-lsq")
 
     @property
@@ -70,8 +69,7 @@ class FitObjective:
         Args:
             smoothing: half width of the kink; None: the objective's own.
             reach: rows up to this many half widths away get the second derivative of a wider kink (the majorising
-                weight of reweighted least squares), so that a step takes the next kinks into account; 1 is the exact
-                derivative.
+                weight of reweighted least squares), so that a step allows for the kinks ahead; 1 is exact.
         """
         residual = self.residuals(log_mean, y)
         if self.name == "log-huber":

@@ -1,17 +1,17 @@
 """Laws of the paper: version 1 as printed, and reconstructions with bands and with T.
 
 Version 1 prints each coefficient with a 95 % interval, which does not determine a band of the curve. But its product
-law is a linear regression on a known grid, four sizes by four lengths, so that the covariance of the coefficients is
-known up to the noise, and the printed intervals give the noise (three coefficients, one number: they agree within
-rounding). The compute law's points are not known; the ratio of the printed intervals of a0 and a1 gives the root mean
-square of log10 C.
+law is a linear regression on a known grid, four sizes by four lengths. So the covariance of the coefficients is known
+up to the variance of the noise, and the printed intervals give that variance (three intervals for one number; they
+agree within rounding). The compute law's points are not known; the ratio of the printed intervals of a0 and a1 gives
+the root mean square of log10 C.
 
 Version 2 adds T, the initial loss, and an offset; their values are not known to us. T changes only with the family, and
-the family with the size, so version 1 fixes the sum of both effects and says nothing on its parts: the reconstruction
-leaves open whether none, all, or any share of the effect of size is that of T.
+the family with the size. So version 1 determines the sum of the effects of T and size, but not the two parts: in the
+reconstruction, the share of T in the effect of size is anything from none to all.
 
-CIDEr against the loss (paper figure 5) is a figure without numbers. Version 1 prints CIDEr of six models (table 4), the
-reconstructed law says their losses, and a falling sigmoid is fitted through the six.
+CIDEr against the loss (paper figure 5) is printed without numbers. Version 1 prints CIDEr of six models (table 4), the
+reconstructed law predicts their losses, and a falling sigmoid is fitted to the six points.
 
 Shapes: R draws, p parameters.
 """
@@ -187,7 +187,7 @@ def _half_widths(coefficients: _Coefficients) -> Floats:
 
 
 def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return Student draws (R, p) of a regression on the grid, with the noise that the printed intervals imply."""
+    """Return draws (R, p) from Student's t for a regression on the grid, with the noise of the printed intervals."""
     p, s = (axis.ravel() for axis in np.meshgrid(np.log10(_SIZES), np.log10(_SAMPLES)))
     design = np.column_stack([np.ones(len(p)), p, s])
     unscaled = np.linalg.inv(design.T @ design)
@@ -200,7 +200,7 @@ def _draw_product(values: Floats, coefficients: _Coefficients) -> Floats:
 
 
 def _draw_compute(values: Floats, coefficients: _Coefficients) -> Floats:
-    """Return normal draws (R, 2): a0 and a1 correlate as the ratio of their intervals and the range of C say."""
+    """Return normal draws (R, 2); the correlation of a0 and a1 follows from their intervals and the range of C."""
     half = _half_widths(coefficients)
     variance = np.ptp(np.log10(_RANGES["C"])) ** 2 / 12  # of points evenly spread
     mean = float(np.sqrt(max((half[0] / half[1]) ** 2 - variance, 0.0)))

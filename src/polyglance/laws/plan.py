@@ -1,8 +1,8 @@
 """The planner: the cost of a target, the cheapest model, the gain of a doubling, the run to do next.
 
-Costs, limits and prices are reckoned from the roles of the law's predictors (roles.py, costs.py). The candidates are
-compared by one measure (compute, hours or money), and notes are derived from the numbers of the table beside them.
-Every number has an interval from the law's draws, and its distance outside the data.
+Costs, limits and prices are computed from the roles of the law's predictors (roles.py, costs.py). The candidates are
+compared by one measure (compute, hours or money). Every number has an interval from the law's draws, and its
+extrapolation.
 
 With y - eps = b0 P^b_P S^b_S T^b_T and a cost proportional to P S, the reducible loss along a line of equal cost is
 proportional to P^(b_P - b_S). It only rises or only falls, so no size in between is best (a corner).
@@ -82,10 +82,10 @@ def plan_with_law(
 
     Raises:
         ValueError: the law has no such predictor or cannot be inverted, a predictor has no value, or a limit or price
-            of the budget cannot be reckoned.
+            of the budget cannot be checked.
     """
     if not config.has_target:
-        raise ValueError("the question has no target; spend_budget answers what a budget buys")
+        raise ValueError("the question has no target; for the best use of a budget call spend_budget")
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use compute, product or additive")
@@ -160,7 +160,7 @@ def _find_target(config: PlanConfig, law: Law, fit: Fit, scores: Fit | None) -> 
 
 
 def _choose_measure(config: PlanConfig, questions: Sequence[Question]) -> CostMeasure | None:
-    """Return the cost that candidates are compared by; None without candidates, or where no cost can be reckoned.
+    """Return the cost that candidates are compared by; None without candidates, or if no cost can be computed.
 
     Raises:
         ValueError: the measure asked for is not known for each candidate.
@@ -180,7 +180,7 @@ def _choose_measure(config: PlanConfig, questions: Sequence[Question]) -> CostMe
             {"money": "max_money", "hours": "max_hours", "compute": "max_gmac"}[config.cheapest_by]
         )
         raise ValueError(
-            f"cheapest_by {config.cheapest_by} cannot be reckoned ({', '.join(unknown)}): it needs {needed}"
+            f"cheapest_by {config.cheapest_by} cannot be computed ({', '.join(unknown)}): it needs {needed}"
         )
     return config.cheapest_by
 
@@ -234,7 +234,7 @@ def _list_notes(
         if not any(option.status == "ok" for option in options):
             notes.append("no candidate reaches the target within the caps")
         elif measure is None:
-            notes.append("candidates are not compared: no predictor counts data, so no cost can be reckoned (roles)")
+            notes.append("candidates are not compared: no predictor counts data, so no cost can be computed (roles)")
     notes += _note_ranking(options, measure, best)
     notes += _note_corner(subject, questions, options, measure)
     notes += [f"{w.code}: {w.message}" for w in fit.warnings if w.severity == "error"]
@@ -242,7 +242,7 @@ def _list_notes(
 
 
 def _note_units(questions: Sequence[Question]) -> list[str]:
-    """Return what the numbers are counted in, where it follows from an assumption."""
+    """Return notes on units that are assumed."""
     subject, notes = questions[0].subject, []
     candidates = [question.candidate for question in questions if question.candidate]
     if subject.role == "tokens" and any(one.F_unit is None for one in candidates):
@@ -259,7 +259,7 @@ def _note_units(questions: Sequence[Question]) -> list[str]:
 
 
 def _note_ranking(options: Sequence[Option], measure: CostMeasure | None, best: Sequence[Option]) -> list[str]:
-    """Return a tie, and a cheapest option that is not the cheapest in most draws, from the numbers of the options."""
+    """Return notes on a tie, and on a cheapest option that is not the cheapest in most draws."""
     if measure is None or not best or len(options) < 2:
         return []
     if len(best) > 1:
@@ -277,7 +277,7 @@ def _note_ranking(options: Sequence[Option], measure: CostMeasure | None, best: 
 def _note_corner(
     subject: Subject, questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None
 ) -> list[str]:
-    """Return what a law with one power term in size and data says on the best size.
+    """Return a note on the best size by a law with one power term in size and data.
 
     With several candidates it follows from their costs in the table. Without them it is the law's answer for models
     whose cost per unit of data is proportional to their size.
@@ -308,7 +308,7 @@ def _note_corner(
 def _note_costs_by_size(
     questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None
 ) -> list[str]:
-    """Return whether cost only falls or only rises with size, over the candidates within the limits."""
+    """Return a note if the cost only falls or only rises with size, over the candidates within the limits."""
     if measure is None:
         return []
     fitting = [

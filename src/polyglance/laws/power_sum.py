@@ -20,9 +20,9 @@ OFFSET_FRACTIONS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99)
 EXPONENT_GRID = (0.05, 0.12, 0.22, 0.35, 0.5, 0.75, 1.1, 1.8)
 """Exponents that the starts of a law with several power terms try for each term."""
 LARGEST_EXPONENT = 10.0
-"""Exponents are searched within plus and minus this; a fit that ends there is reported as having hit a bound."""
+"""Largest absolute value of exponents; a fit that ends there is reported as having hit a bound."""
 LOG_ZERO = -1e3
-"""Log of an amplitude that adds nothing."""
+"""Log of an amplitude whose term is negligible."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,7 @@ class PowerSum(Form):
         return gradient, hessian
 
     def solve_for(self, predictor: str, theta: Floats, z: Floats, log_y: float | Floats) -> Floats:
-        """As `Form.solve_for`; +inf where the other terms are above y already, or more of the predictor does not lower
-        y."""
+        """As `Form.solve_for`; +inf where the other terms alone exceed y, or more of the predictor does not lower y."""
         columns, _ = self.design(np.where(np.array(self.predictors) == predictor, 0.0, z)[None])
         logs = [theta[:, positions] @ x[0] for positions, x in zip(self._positions, columns, strict=True)]
         (index,) = [i for i, term in enumerate(self.terms) if predictor in dict(term.exponents)]
@@ -227,8 +226,7 @@ class PowerSum(Form):
 def _fit_non_negative(x: Floats) -> Floats:
     """Return per problem in x (R, n, m) the non-negative c (R, m) that brings x @ c nearest to 1.
 
-    Every subset of columns is tried. A coefficient of zero is returned as a small positive number, so that it has a
-    logarithm.
+    Every subset of columns is tried. A coefficient of zero becomes a small positive number, which has a logarithm.
     """
     num_rows, m = x.shape[1], x.shape[2]
     gram = np.einsum("rni,rnj->rij", x, x, optimize=True)

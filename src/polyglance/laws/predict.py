@@ -41,7 +41,7 @@ def predict_with_law(law: Law, at: Any, *, group: str | None = None) -> dict[str
 def predict_new_group(law: Law, at: Mapping[str, float], *, confidence: float = 0.95) -> Estimate:
     """Predict y of a group (a language) that the law has not seen, from the differences between the known groups.
 
-    The interval is a t interval over the groups' log predictions: wide where few groups are known or where they differ.
+    The interval is a t interval over the groups' log predictions: wide if few groups are known or if they differ much.
 
     Raises:
         ValueError: fewer than three groups.

@@ -1,4 +1,4 @@
-"""The table that a law is fitted to, made from the one that was read: wide columns melted, columns computed.
+"""Preparation of a table for the fit of a law: wide columns are melted, columns are computed.
 
 Rows that a condition leaves out stay in the table, so that rows keep their numbers; `rows.select_rows` leaves them out.
 """
@@ -28,11 +28,11 @@ def prepare_table(config: PrepareConfig, table: Table, used: Iterable[str] | Non
     """Return the table with its wide columns melted, and with the computed columns.
 
     Args:
-        used: columns that the law uses; a computed column that is none of them, and that no other expression uses, is
-            refused. None: all are used.
+        used: columns that the law uses. A computed column that neither the law nor another expression uses is refused.
+            None: all are used.
 
     Raises:
-        ValueError: a template that fits no column, a column that is there twice, or an expression that cannot be
+        ValueError: a template that fits no column, a column that occurs twice, or an expression that cannot be
             computed; one line.
     """
     if config.melt:
@@ -114,7 +114,7 @@ def _match_columns(table: Table, name: str, template: str) -> dict[tuple[tuple[s
 
 
 def prepare_again(options: Mapping[str, Any], table: Table, columns: Iterable[str]) -> Table:
-    """Return another table prepared as a law's own: for its plot, or with rows to predict.
+    """Return another table prepared like the table of a law: for the law's plot, or with rows to predict.
 
     A computed column is computed again where the table has the columns that it needs, and otherwise read.
 

@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ENDLESS = 1e60
-"""Amount of a predictor that stands for the limit of the law."""
+"""Amount of a predictor at which the law counts as having reached its limit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +43,14 @@ class Option:
     needed: Estimate
     """Needed amount of the predictor asked for; no value where the target cannot be reached."""
     samples: Estimate | None
-    """Samples that the run sees, over all cells; None where they cannot be counted."""
+    """Samples that the run sees, over all cells; None if they cannot be computed."""
     compute_gmac: Estimate | None
     hours: Estimate | None
     """Wall-clock hours."""
     gpu_hours: Estimate | None
     money: Estimate | None
     loss_at_cap: Estimate | None
-    """Loss with all data that the budget allows; None where it does not limit the data."""
+    """Loss with all data that the budget allows; None if the budget does not limit the data."""
     share_reached: float
     """Share of the law's draws in which the target can be reached."""
     share_cheapest: float | None
@@ -82,7 +82,7 @@ class Subject:
     gmac_per_unit: float
     """GMAC in one unit of `data`, where it is compute."""
     cells_ratio: float = 1.0
-    """Task-language cells of the plan, divided by those behind the law: a run needs so many times the data."""
+    """Task-language cells of the plan divided by those behind the law: the factor on the data of a run."""
 
     @property
     def role(self) -> Role:
@@ -95,7 +95,7 @@ class Subject:
         return compute_rates(self.role, self.gmac_per_unit, candidate, self.config.budget).times(self.cells_ratio)
 
     def note_cells(self) -> list[str]:
-        """Return what is assumed for another number of cells than the law's."""
+        """Return a note on the assumption for another number of cells than the law's."""
         if self.cells_ratio == 1:
             return []
         return [
@@ -109,7 +109,7 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
     data = find_by_role(roles, DATA_ROLES)
     if len(data) > 1:
         raise ValueError(
-            f"{' and '.join(data)} both count data: give one of them the role none (`roles` {data[1]}=none)"
+            f"{' and '.join(data)} both count data; give one of them the role none (`roles` {data[1]}=none)"
         )
     solve_for = config.solve_for or next(iter(data), None)
     if solve_for is None:
@@ -119,7 +119,9 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
     if solve_for not in fit.form.predictors:
         raise ValueError(f"the law has no predictor {solve_for!r}; it has {', '.join(fit.form.predictors)}")
     if candidates and roles[solve_for] == "parameters":
-        raise ValueError(f"candidates have their size: {solve_for} cannot be solved for beside them")
+        raise ValueError(
+            f"candidates have a fixed {solve_for}; leave the candidates out, or solve for another predictor"
+        )
     column = law.columns.get(data[0], data[0]) if data else ""
     units = {None: guess_compute_unit(column) or 1.0, "GMAC": 1.0, "GFLOP": 0.5, "FLOP": 0.5e-9}
     if config.compute_unit and not (data and roles[data[0]] == "compute"):
@@ -264,11 +266,11 @@ class Question:
         gain = None if floor.value is None or start.value is None else start.value - floor.value
         if gain is not None and (-gain if is_score else gain) <= 0:
             return f"more {name} does not {'raise the score' if is_score else 'lower the loss'} by this law"
-        return f"even with endless {name} the law stays at {floor}"
+        return f"even with unlimited {name} the law stays at {floor}"
 
 
 def is_beyond(extrapolation: float | None) -> bool:
-    """Whether so many decades beyond the data are worth a word: those that two digits show."""
+    """Tell whether a number of decades beyond the data is not zero when printed with two digits."""
     return extrapolation is not None and extrapolation >= 0.005
 
 
@@ -301,7 +303,7 @@ def only_downstream(law: Law) -> Fit:
         ValueError: a law of another form, or of several groups.
     """
     if law.form != Downstream.name:
-        raise ValueError(f"the downstream law has form {law.form!r}; it must be 'downstream'")
+        raise ValueError(f"the downstream law has form {law.form!r}; expected 'downstream'")
     return law.only
 
 

@@ -3,9 +3,9 @@
     chosen = choose_form([FitConfig(columns=..., form="product"), FitConfig(..., form="additive")], table)
     chosen.config, chosen.errors["additive(P, S)"]
 
-A corner is the runs of one size and one budget. It is predicted from the runs that are no larger and saw no more, as
-the largest runs will be predicted from all others. A grid without two such corners is too small to rehearse; each
-size, budget and start is then left out in turn. The runs that are to be predicted are in neither.
+A corner is the set of runs of one size and one budget. It is predicted from the runs that have no larger size and
+budget, as the largest runs will be predicted from all others. A grid without two such corners is too small to rehearse;
+each size, budget and start is then left out in turn. The runs that are finally predicted take part in neither.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,14 +33,14 @@ class FormChoice:
     """A form, chosen among several by how well each has predicted runs that it was not fitted to."""
 
     config: FitConfig
-    """Settings of the form that had the smallest error; the first of those that are equal."""
+    """Settings of the form with the smallest error; the first of these if several are equal."""
     label: str
     """Name of the form with its predictors, such as `additive(P, S)`."""
     errors: Mapping[str, float]
-    """Label of each form that could predict all of them -> mean of |ln(predicted / measured)|."""
+    """Label of each form that could predict all of these runs -> mean of |ln(predicted / measured)|."""
     protocol: RehearsalProtocol
-    """Runs that were predicted: corners of the grid, or each cell; `none` where the first form could predict nothing,
-    so that it is taken unseen."""
+    """Runs that were predicted: corners of the grid, or each cell; `none` if the first form could predict nothing, so
+    that it is used without a rehearsal."""
     num_rows: int
     """Runs that were predicted."""
 
@@ -96,8 +96,8 @@ def _is_cell(p: Floats, s: Floats, t: Floats, cell: Floats) -> Mask:
 
 
 def _predict(config: FitConfig, table: Table, splits: Sequence[tuple[Mask, Mask]]) -> list[Floats]:
-    """Return |ln(predicted / measured)| of the test rows of each split; nan where its training rows cannot determine
-    the form."""
+    """Return |ln(predicted / measured)| of the test rows of each split; nan where the training rows do not determine
+    it."""
     form, columns, _ = resolve_form(config)
     rows, _ = select_rows(config, form, columns, table)
     try:

@@ -1,4 +1,4 @@
-"""Roles of predictors: what a column counts. Costs, limits and time are reckoned from roles, never from letters.
+"""Roles of predictors: what a column counts. Costs, limits and time follow from roles, never from the letters of names.
 
     parameters      size of the model
     samples         samples seen in training, every pass counted
@@ -8,8 +8,8 @@
     starting-loss   loss before training
     none            anything else
 
-A role is guessed from the name of the column, and where that says nothing from the name of the predictor. A name that
-says a scale (millions, log10) or a rate (per) gives no role, because costs would be wrong by that scale.
+A role is guessed from the name of the column or, if that gives none, from the name of the predictor. A name with a
+scale (millions, log10) or a rate (per) gives no role, because costs would be wrong by that factor.
 """
 
 import re
@@ -23,7 +23,7 @@ __all__ = ["DATA_ROLES", "ROLES", "Role", "check_roles", "find_by_role", "guess_
 Role = Literal["parameters", "samples", "tokens", "epochs", "compute", "starting-loss", "none"]
 ROLES: tuple[Role, ...] = get_args(Role)
 DATA_ROLES: tuple[Role, ...] = ("samples", "tokens", "epochs", "compute")
-"""Roles that say how long a run trains; a cost is proportional to one of them."""
+"""Roles that measure the length of training; costs are proportional to one of them."""
 
 _NAMES: Mapping[str, Role] = {  # whole names
     **dict.fromkeys(("p", "n", "modelsize", "nparams", "numparams"), "parameters"),
@@ -55,7 +55,7 @@ def resolve_roles(columns: Mapping[str, str], given: Mapping[str, str] | None = 
         given: predictor -> role, by the user.
 
     Raises:
-        ValueError: an unknown role or predictor, or two predictors that are given one role of which there is one only.
+        ValueError: an unknown role or predictor, or two predictors with the same role where only one may have it.
     """
     given = given or {}
     predictors = [name for name in columns if name != "y"]
@@ -64,7 +64,7 @@ def resolve_roles(columns: Mapping[str, str], given: Mapping[str, str] | None = 
         if name not in predictors:
             raise ValueError(f"roles: {name!r} is not a predictor; {did_you_mean(name, predictors)}")
         if text not in ROLES:
-            raise ValueError(f"roles: {text!r} is no role; {did_you_mean(text, ROLES)}")
+            raise ValueError(f"roles: {text!r} is not a role; {did_you_mean(text, ROLES)}")
         known[name] = next(role for role in ROLES if role == text)
     guessed = {name: _guess_role(columns[name]) or _guess_role(name) or "none" for name in predictors}
     roles: dict[str, Role] = guessed | known
@@ -75,7 +75,7 @@ def resolve_roles(columns: Mapping[str, str], given: Mapping[str, str] | None = 
         if sum(other in known for other in alike) > 1:
             raise ValueError(f"roles: {' and '.join(alike)} are both {role}; give one of them another role, or none")
         if name not in known:
-            roles[name] = "none"  # two columns that could be it: the user must say
+            roles[name] = "none"  # two candidates: the user has to decide
     return roles
 
 
@@ -121,7 +121,7 @@ def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]
 
 
 def guess_compute_unit(column: str) -> float | None:
-    """Return the GMAC in one unit of a column of compute, by its name (1 MAC = 2 FLOP); None if it does not say."""
+    """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if it has no unit."""
     for word in re.findall(r"[a-z]+", column.lower()):
         if match := _COMPUTE_WORD.fullmatch(word):
             return _PREFIXES[match[1]] / 1e9 * (0.5 if match[2] == "flop" else 1.0)

@@ -1,4 +1,4 @@
-"""Rows that are fitted: a table, the names in a config, and an account of every row that is left out."""
+"""Selection of the rows that are fitted, with the reason for every row that is left out."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 RISING = 0.3
-"""Rank correlation of y and compute above which y may be a score where the frontier of a loss is asked for."""
+"""Rank correlation of y and compute above which y may be a score, although the frontier of a loss is requested."""
 ALL = "all"
 """Name of the only group of a table without groups."""
 
@@ -109,7 +109,7 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
 
 
 def _order_additive(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
-    """Return the columns with the size first, where the roles say that it was named second."""
+    """Return the columns with the size first, if by the roles it was named second."""
     first, second = columns
     if roles[second] == "parameters" and roles[first] != "parameters":
         first, second = second, first
@@ -152,7 +152,7 @@ def select_rows(
 
 
 def _filter_rows(config: FitConfig, table: Table) -> tuple[Mask, dict[int, str], tuple[LawWarning, ...]]:
-    """Return the rows that the config's condition keeps (n,), row -> why it cannot be decided, and what to say.
+    """Return the rows that the config's condition keeps (n,), row -> why it is undecided, and warnings.
 
     A row that cannot be decided is kept, so that it counts among those that cannot be used.
     """
@@ -177,14 +177,17 @@ def _label_groups(table: Table, names: Sequence[str]) -> Labels:
     """Return the group of each row (n,); with several columns their labels, joined by a comma.
 
     Raises:
-        ValueError: labels with commas, so that two groups would have one name.
+        ValueError: labels contain commas, so that two groups would have the same name.
     """
     if not names:
         return np.array([ALL] * len(table))
     parts = list(zip(*(table.labels(name) for name in names), strict=True))
     joined = [", ".join(labels) for labels in parts]
     if len(set(joined)) < len(set(parts)):
-        raise ValueError(f"{table.source}: group: two combinations of {' and '.join(names)} are written alike")
+        raise ValueError(
+            f"{table.source}: group: two combinations of {' and '.join(names)} give the same label; remove commas "
+            "from the cells"
+        )
     return np.array(joined)
 
 
@@ -192,7 +195,8 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
     """Return group -> the rows to fit: all of its rows, or its frontier.
 
     Raises:
-        ValueError: a frontier for a form with several predictors, or of what looks like scores, without `maximise`.
+        ValueError: a frontier for a form with several predictors, or of values that look like scores, without
+            `maximise`.
     """
     groups = rows.split_groups()
     if config.maximise and len(form.predictors) != 1:
@@ -203,7 +207,7 @@ def choose_rows(config: FitConfig, form: Form, rows: Rows) -> dict[str, Rows]:
         for group in groups.values():
             _ask_for_direction(group)
     if len(form.predictors) != 1:
-        raise ValueError(f"a frontier is of loss against compute alone; form {form.name!r} has several predictors")
+        raise ValueError(f"a frontier needs compute as the only predictor; form {form.name!r} has several predictors")
     return {label: group.take(np.sort(find_frontier(config, group))) for label, group in groups.items()}
 
 

@@ -1,4 +1,4 @@
-"""Scores in place of losses, noticed by range and direction: a law of a loss says nothing right on them."""
+"""Detection of scores given in place of losses, by range and direction: a law of a loss is wrong for scores."""
 
 from collections.abc import Mapping
 
@@ -13,12 +13,12 @@ __all__ = ["notice_scores"]
 RISING = 0.3
 """Rank correlation of y and the product of the predictors above which y rises with scale."""
 FEWEST = 5
-"""Fewer rows say nothing on the direction."""
+"""Smallest number of rows from which the direction is judged."""
 
 
 def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, ...]:
-    """Return a warning where y lies within 0 and 1 or 0 and 100 and rises with scale, as accuracies do, or where what
-    is taken as a score falls with scale."""
+    """Return a warning if y lies within 0 and 1 or 0 and 100 and rises with scale, as accuracies do, or if a y that is
+    fitted as a score falls with scale."""
     for rows in groups.values():
         is_score, top = rows.transform.is_score, 1.0 if rows.y.max() <= 1 else 100.0
         if not form.logarithmic or len(rows) < FEWEST or np.ptp(rows.y) == 0 or (rows.y.max() > top and not is_score):

@@ -40,13 +40,13 @@ class Effort:
     passing: int
     """Newton steps at each smoothing before the last."""
     tolerance: float
-    """Converged when a full Newton step promises less than this share of the objective."""
+    """A row has converged when the predicted decrease of a Newton step is below this share of the objective."""
     damping: float
-    """Damping of the first step; a small value trusts it."""
+    """Damping of the first step; a small value means a nearly full step."""
     sharpening: float = 0.2
     """Factor between successive smoothings."""
     reach: float = 1.0
-    """Half widths of a kink that a step looks ahead (see `FitObjective.evaluate`); 1 is exact Newton."""
+    """Look-ahead of a step, in half widths of a kink (see `FitObjective.evaluate`); 1 is exact Newton."""
     coarsest: float = 1.0
     """Smoothing at which sharpening begins, as a share of the residuals' scale."""
     finest: float = 0.0
@@ -54,11 +54,11 @@ class Effort:
 
 
 SCAN = Effort(iterations=25, passing=25, tolerance=1e-6, damping=1e-2, finest=1.0)
-"""For all starts, to rank them."""
+"""Effort for all starts, which are only ranked."""
 POLISH = Effort(iterations=300, passing=300, tolerance=1e-12, damping=1e-3)
-"""For the few best starts, to the last digit."""
+"""Effort for the few best starts, which are minimised to the last digit."""
 REFIT = Effort(iterations=100, passing=40, tolerance=1e-6, damping=1e-6, sharpening=0.4, reach=3.0, finest=0.02)
-"""For bootstrap replicates, from the optimum."""
+"""Effort for bootstrap replicates, which start at the optimum."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Solution:
     value: Floats
     """(R,) objective, without smoothing."""
     decrement: Floats
-    """(R,) decrease that a full Newton step still promises, relative to the value."""
+    """(R,) decrease that a further Newton step predicts, relative to the value."""
     converged: Mask
     """(R,)"""
 
@@ -214,7 +214,7 @@ class _Batch:
         return [*np.geomspace(first, final, num + 1)[:-1].tolist(), final]
 
     def _ahead(self, free: Floats, past: Sequence[tuple[float, Floats]], smoothing: Smoothing) -> Floats:
-        """Return the next start on the path of minima, which is straight while the same rows stay inside the kink."""
+        """Return the next start by extrapolating the path of minima, straight while the same rows are in the kink."""
         if smoothing is None or len(past) < 2:
             return free
         (s0, free0), (s1, free1) = past[-2:]
@@ -293,7 +293,7 @@ class _Batch:
     def _derivatives(self, free: Floats, active: Indices, smoothing: Smoothing) -> tuple[Floats, Floats, Floats]:
         y = self.y if len(self.y) == 1 else self.y[active]
         weights = self.weights if len(self.weights) == 1 else self.weights[active]
-        with np.errstate(over="ignore", invalid="ignore"):  # a step that is too long shows in the value and is rejected
+        with np.errstate(over="ignore", invalid="ignore"):  # too long a step gives a high value and is rejected
             return self.problem.derivatives(free, y, weights, smoothing, self.effort.reach)
 
 
@@ -312,7 +312,7 @@ class _Quadratic:
         return _Quadratic(along=self.along[chosen], curvature=self.curvature[chosen], vectors=self.vectors[chosen])
 
     def step(self, damping: Floats) -> tuple[Floats, Floats]:
-        """Return the damped Newton step (R, q) and the decrease it promises (R,).
+        """Return the damped Newton step (R, q) and its predicted decrease (R,).
 
         Negative curvature is used with its sign changed, so that a saddle repels. No eigenvector moves a parameter by
         more than LONGEST_STEP; each is bounded separately, so that flat directions do not shorten the others.

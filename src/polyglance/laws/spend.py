@@ -1,10 +1,9 @@
-"""The budget question: the best size and data for a budget, what other sizes lose, and smaller models of equal loss.
+"""The best use of a budget: the best size and data, the excess loss of other sizes, and smaller models of equal loss.
 
-For a law of scores (`transform`) the best is the highest score, and losses below are scores.
+For a law of scores (`transform`), the best is the highest score, and "loss" below means the score.
 
-The budget is the limits of the plan: compute, hours, GPU-hours, money, and data and memory beside them. The best of a
-list of candidates is compared by their own costs. The best size of all needs the cost of sizes in between: a power of
-the size through the candidates' costs, or, without candidates, a cost proportional to size and tokens.
+The budget consists of the limits of the plan: compute, hours, GPU-hours, money, data and memory. Candidates are
+compared by their own costs. The best size of all is found in `continuum.py`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +58,7 @@ class BudgetOption:
     score: Estimate | None
     """Score to be expected at that loss; None without a downstream law."""
     excess: Estimate | None
-    """Loss over the loss of the best candidate, minus 1; of a score likewise, and then not above 0."""
+    """Loss divided by the loss of the best candidate, minus 1; the same for a score, where it is at most 0."""
     costs: Mapping[str, float]
     """Samples over all cells, compute in GMAC, hours, GPU-hours and money, as far as they are known."""
     limited_by: tuple[str, ...]
@@ -114,16 +113,9 @@ def spend_budget(
         downstream: law of the score against the loss, by which each candidate's score is expected.
 
     Raises:
-        ValueError: the law has no size or no data, a limit cannot be reckoned, or the budget is below one unit of data.
+        ValueError: the law has no size or no data, a limit cannot be checked, or the budget is below one unit of data.
     """
-    if config.has_target:
-        raise ValueError("a budget is spent without a target; plan_with_law answers what a target needs")
-    has_data_limit = bool(candidates and (config.budget.max_samples or config.budget.max_tokens))
-    if not config.budget.can_be_spent and not has_data_limit:
-        raise ValueError(
-            "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
-            "max_gpu_hours or max_money"
-        )
+    _check_question(config, candidates)
     fit = law.only if config.group is None else law[config.group]
     if not fit.form.logarithmic:
         raise ValueError(f"form {fit.form.name!r} cannot be planned with; use product or additive")
@@ -143,14 +135,7 @@ def spend_budget(
     tied = _find_best(fit, options)
     costs = SizeCosts.of(subject, size, models, rates, is_rule=not candidates)
     others, differing = _find_others(subject, size, candidates)
-    if differing or not config.budget.can_be_spent:
-        why = f"the candidates differ in {', '.join(differing)}" if differing else "only the data is limited"
-        reason = f"no best size over all sizes: {why}"
-        if config.inference_tokens is not None:
-            raise ValueError(f"inference_tokens needs a best size over all sizes; {reason}")
-        answer = SizeAnswer(notes=(reason,))
-    else:
-        answer = Continuum(costs, others).answer()
+    answer = _find_best_size(config, costs, others, differing)
     return BudgetPlan(
         held_out=fit.held_out,
         size=size,
@@ -174,6 +159,36 @@ def spend_budget(
     )
 
 
+def _check_question(config: PlanConfig, candidates: Sequence[Candidate]) -> None:
+    """Refuse a question with a target, or without a budget."""
+    if config.has_target:
+        raise ValueError("the question has a target; for its cost call plan_with_law")
+    has_data_limit = bool(candidates and (config.budget.max_samples or config.budget.max_tokens))
+    if not config.budget.can_be_spent and not has_data_limit:
+        raise ValueError(
+            "give a target loss or a target score, or a budget to spend: max_gmac, max_flop, max_hours, "
+            "max_gpu_hours or max_money"
+        )
+
+
+def _find_best_size(
+    config: PlanConfig, costs: SizeCosts, others: Mapping[str, float], differing: Sequence[str]
+) -> SizeAnswer:
+    """Return the best size over all sizes, or a note on why there is none.
+
+    Args:
+        others: values of the predictors beside size and data.
+        differing: predictors in which the candidates differ.
+    """
+    if not differing and config.budget.can_be_spent:
+        return Continuum(costs, others).answer()
+    why = f"the candidates differ in {', '.join(differing)}" if differing else "only the data is limited"
+    reason = f"no best size over all sizes: {why}"
+    if config.inference_tokens is not None:
+        raise ValueError(f"inference_tokens needs a best size over all sizes; {reason}")
+    return SizeAnswer(notes=(reason,))
+
+
 def _refuse_scores(law: Law) -> None:
     """Refuse a law of what seems to be a score: the lowest y would be the worst."""
     if any(warning.code == "score-like" for warning in law.warnings):
@@ -184,11 +199,11 @@ def _refuse_scores(law: Law) -> None:
 
 
 def _find_size(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Candidate]) -> tuple[Subject, str]:
-    """Return the law with the predictor that counts data, and the predictor that is the size."""
+    """Return the question with the predictor that counts data, and the predictor that is the size."""
     subject = find_subject(config, law, fit, candidates)
     if subject.role == "compute":
         raise ValueError(
-            f"a law of compute has no size to choose: the loss that a budget buys is that of "
+            f"a law of compute has no size to choose: for the loss at a budget use "
             f"`law predict --at {subject.data}=...`; a best size needs a law of size and data (product, additive)"
         )
     if subject.role == "none" or subject.data is None:
@@ -213,7 +228,7 @@ def _limits_of(budget: Budget) -> dict[str, float]:
 
 
 def _find_others(subject: Subject, size: str, candidates: Sequence[Candidate]) -> tuple[dict[str, float], list[str]]:
-    """Return the predictors beside size and data with their values, and those in which the candidates differ."""
+    """Return the other predictors than size and data with their values, and those in which the candidates differ."""
     names = [name for name in subject.fit.form.predictors if name not in (size, subject.data)]
     filled = [fill_values(subject, one) for one in candidates] or [fill_values(subject, None, skip=(size,))]
     differing = [name for name in names if len({values[name] for values in filled}) > 1]
@@ -263,7 +278,7 @@ def _expect_score(fit: Fit, scores: Fit, values: Mapping[str, float]) -> Estimat
 
 
 def _spend_on(budget: Budget, rates: Rates) -> tuple[float, tuple[str, ...]]:
-    """Return the most data that every limit allows, and the limits that are used up by it."""
+    """Return the largest amount of data within every limit, and the limits that it uses up."""
     amounts = {
         limit: getattr(budget, limit) / getattr(rates, cost)
         for limit, (cost, _) in LIMITS.items()
@@ -276,7 +291,7 @@ def _spend_on(budget: Budget, rates: Rates) -> tuple[float, tuple[str, ...]]:
 def _list_reasons(subject: Subject, budget: Budget, candidate: Candidate, data: float) -> list[str]:
     reasons = []
     if data < 1:
-        reasons.append(f"the budget pays for {data:.3g} {subject.role} of data, less than one")
+        reasons.append(f"the budget allows {data:.3g} {subject.role} of data, less than one")
     if candidate.memory_bytes and budget.max_memory_gb and candidate.memory_bytes > budget.max_memory_gb * 1e9:
         reasons.append(f"needs {candidate.memory_bytes / 1e9:.4g} GB of memory, there are {budget.max_memory_gb:.4g}")
     return reasons

@@ -32,9 +32,9 @@ class Table:
     source: str = "table"
     """Origin of the rows, for messages and for the law file."""
     notes: tuple[str, ...] = ()
-    """Notes on what was read in another way than a plain header and rows, one sentence each."""
+    """Notes on deviations from a plain header and rows, one sentence each."""
     problems: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
-    """Computed column -> row -> why it has no value there."""
+    """Computed column -> row -> why the value is missing."""
     _numbers: dict[str, tuple[Floats, dict[int, str]]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:

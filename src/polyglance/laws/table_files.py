@@ -1,7 +1,7 @@
 """Files of runs as columns: CSV and TSV as spreadsheets, R and trackers write them, JSON, Parquet.
 
-The cells of a CSV say how it is to be read: what stands between cells, lines above the header, columns of row names.
-What is read in another way than a header and its rows is noted; what can be read in two ways is refused.
+The delimiter of a CSV, lines above the header and columns of row names are recognised from the cells. Deviations from a
+plain header and rows are noted; ambiguous tables are refused.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ from polyglance.tables import TableFormat, detect_table_format, read_cells, read
 __all__ = ["read_columns"]
 
 SAMPLE = 60
-"""Records from whose cells the layout of a table is told."""
+"""Number of records from which the layout of a table is recognised."""
 DELIMITERS = (",", ";", "\t", "|")
 MOST_TITLES = 10
-"""Lines of text above a header that are looked past."""
+"""Largest number of lines of text above a header that are skipped."""
 
 
 def read_columns(path: Path, *, header_rows: int | None, encoding: str) -> tuple[Columns, list[str]]:
@@ -117,7 +117,7 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     layout = _find_layout(path, sample, header_rows)
     names = layout.names
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
-        raise ValueError(f"{path}: the column {repeated[0]!r} is there twice")
+        raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     columns: list[list[str]] = [[] for _ in names]
     plain = _read_plain_rows(path, form, sample, len(names))
     records = read_cells(path, form) if plain is None else iter(sample)
@@ -141,10 +141,10 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
 def _read_plain_rows(
     path: Path, form: TableFormat, sample: Sequence[Record], width: int
 ) -> list[tuple[str, ...]] | None:
-    """Return the columns of the rows behind the sample, at once, where each is a line with a cell for each column.
+    """Return the columns of the rows after the sample in one fast pass, if each row is a line with all cells.
 
-    None where they are not (quotes, blank lines, undecoded bytes, rows of another width), and where there are none: the
-    careful reader then says what is wrong.
+    None where they are not (quotes, blank lines, undecoded bytes, rows of another width), and if there are none; the
+    slower reader then handles them and reports errors.
     """
     if len(sample) < SAMPLE:
         return None
@@ -167,7 +167,7 @@ def _read_plain_rows(
 
 
 def _take_cells(path: Path, record: Record, width: int) -> Sequence[str]:
-    """Return the cells of a row; delimiters behind the last column are no cells."""
+    """Return the cells of a row; delimiters after the last column are ignored."""
     where = f"{path}:{record.line}"
     if record.problem:
         raise ValueError(f"{where}: {_describe_problem(record)}")
@@ -246,7 +246,8 @@ def _count_titles(records: Sequence[Sequence[str]]) -> int:
 
 
 def _join_header(header: Sequence[Sequence[str]]) -> Iterator[str]:
-    """Yield a name for each column: the cells of all header rows; a merged cell spans the empty ones behind it."""
+    """Yield a name for each column: the joined cells of all header rows; a merged cell spans the empty ones after
+    it."""
     width = max(map(len, header), default=0)
     filled = []
     for level, cells in enumerate(header):
@@ -260,7 +261,7 @@ def _join_header(header: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _check_header(path: Path, record: Record, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Refuse a header of numbers, and a first row that looks like one more line of the header."""
+    """Refuse a header of numbers, and a first row that looks like another line of the header."""
     named = [name for name in names if name]
     if len(named) > 1 and all(map(looks_numeric, named)):
         raise ValueError(
@@ -292,7 +293,7 @@ def _match_width(names: list[str], rows: Sequence[Sequence[str]], notes: list[st
             names = names[:-1]
         return names
     if widths != {len(names) + 1} or not any(row[-1] for row in rows if row):
-        return names  # delimiters at the ends of rows are dealt with row by row
+        return names  # delimiters at the ends of rows are handled row by row
     first = [row[0] for row in rows if row]
     counts = [str(number) for number in range(1, len(first) + 1)]
     if first != counts and (any(map(looks_numeric, first)) or len(set(first)) < len(first)):

@@ -42,7 +42,7 @@ def record_columns(records: Sequence[Any]) -> Columns:
     dot in their names (`config.lr`).
 
     Raises:
-        ValueError: an entry that is no dict.
+        ValueError: an entry is not a dict.
     """
     cells: dict[str, list[Any]] = {}
     for number, record in enumerate(records):
@@ -66,7 +66,7 @@ def flatten_record(record: Mapping[Any, Any], prefix: str = "") -> dict[str, Any
         name = f"{prefix}{_name(key)}"
         inner = flatten_record(value, f"{name}.") if isinstance(value, Mapping) and value else {name: value}
         if twice := sorted(flat.keys() & inner.keys()):
-            raise ValueError(f"the column {twice[0]!r} is there twice")
+            raise ValueError(f"the column {twice[0]!r} occurs twice")
         flat |= inner
     return flat
 
@@ -77,11 +77,11 @@ def arrow_columns(table: Any) -> Columns:
 
 
 def _collect(columns: Any) -> Columns:
-    """Return name -> cells of (name, series or array) pairs; refuse a name that is there twice."""
+    """Return name -> cells of (name, series or array) pairs; refuse a name that occurs twice."""
     collected: Columns = {}
     for name, column in columns:
         if name in collected:
-            raise ValueError(f"the column {name!r} is there twice")
+            raise ValueError(f"the column {name!r} occurs twice")
         collected[name] = _as_cells(name, column)
     return collected
 
@@ -129,5 +129,5 @@ def _arrow_cells(column: Any) -> Sequence[Any] | NDArray[Any]:
 
 
 def _name(name: Any) -> str:
-    """Return a column's name as text; the levels of a name of several are joined by a dot."""
+    """Return a column's name as text; the levels of a multi-level name are joined by a dot."""
     return ".".join(str(part) for part in name if str(part)) if isinstance(name, tuple) else str(name)

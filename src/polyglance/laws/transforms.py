@@ -1,10 +1,10 @@
-"""Scores with a ceiling: the positive, falling quantity that a law is fitted to in place of y, and the way back.
+"""Scores with a ceiling: transform of a score to a positive, falling quantity that a law is fitted to, and its inverse.
 
     error      u = ceiling - y          the distance to the ceiling, such as 1 - accuracy
     log-odds   u = (ceiling - y) / y    the odds of an error; log u is minus the log-odds of the score
 
-Every form is a law of u, which falls with scale as a loss does. Its offset (eps, E) is the distance of the law's own
-ceiling. All that leaves the package is in the unit of y again. Shapes: any.
+Every form is a law of u, which falls with scale as a loss does. Its offset (eps, E) is the distance of the law's limit
+from the ceiling. All results of the package are in the unit of y. Shapes: any.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ __all__ = ["NO_TRANSFORM", "Transform", "TransformName", "check_ceiling", "choos
 
 TransformName = Literal["none", "error", "log-odds"]
 LOWEST_PERCENT = 10.0
-"""A highest score above this, up to 100, is taken as one in percent."""
+"""If the highest score is above this and at most 100, scores are taken as percent."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Transform:
 
     name: TransformName = "none"
     ceiling: float = 1.0
-    """Highest possible y; of no meaning without a transform."""
+    """Highest possible y; unused without a transform."""
 
     @property
     def is_score(self) -> bool:
@@ -63,11 +63,11 @@ class Transform:
         return log_fitted.map(lambda log: float(self.invert(np.exp(min(log, 690.0)))), falls=self.is_score)
 
     def trend(self, rises: bool) -> str:
-        """Return whether y rises or falls where the fitted quantity does."""
+        """Return in words whether y rises or falls, given the direction of the fitted quantity."""
         return "rises" if rises != self.is_score else "falls"
 
     def explain_unusable(self, y: float) -> str | None:
-        """Return why a value of y has no fitted quantity; None if it has."""
+        """Return why a value of y cannot be transformed; None if it can."""
         if self.name != "error" and not y > 0:
             return f"is {y:g}, must be positive"
         if self.is_score and not y < self.ceiling:
@@ -87,7 +87,7 @@ class Transform:
 
     @classmethod
     def from_dict(cls, values: Any) -> "Transform":
-        """Return the transform that `to_dict` wrote; of a law file without one, none.
+        """Return the transform that `to_dict` wrote; no transform for a law file without one.
 
         Raises:
             ValueError: an unknown name, or a ceiling that is no positive number.
@@ -104,7 +104,7 @@ NO_TRANSFORM = Transform()
 
 
 def check_ceiling(ceiling: float | None) -> None:
-    """Raise ValueError for a ceiling that is no positive number."""
+    """Raise ValueError for a ceiling that is not a positive number."""
     if ceiling is not None and not 0 < ceiling < np.inf:
         raise ValueError(f"`ceiling` is {ceiling:g}; expected a positive number")
 
@@ -117,7 +117,7 @@ def choose_transform(name: TransformName, ceiling: float | None, highest: Callab
         highest: returns the highest score.
 
     Raises:
-        ValueError: a ceiling that cannot be told from the scores.
+        ValueError: the ceiling cannot be inferred from the scores.
     """
     if name == "none":
         return NO_TRANSFORM
@@ -129,7 +129,7 @@ def choose_transform(name: TransformName, ceiling: float | None, highest: Callab
             ceiling = 100.0
         else:
             raise ValueError(
-                f"the highest y is {top:g}, so the highest possible score cannot be told: give `ceiling`, such as 100 "
-                "for percent"
+                f"the highest y is {top:g}, so the highest possible score cannot be inferred: give `ceiling`, such "
+                "as 100 for percent"
             )
     return Transform(name, float(ceiling))

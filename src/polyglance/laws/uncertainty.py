@@ -2,7 +2,7 @@
 
     pairs   clusters are drawn with replacement: rows of one run stay together (Cameron, Gelbach, Miller 2008)
     wild    log residuals of each cluster get a random sign and are inflated by the rows' leverage; the inputs stay as
-            they are, so it also works for few rows (Rademacher weights, HC3 inflation: Davidson, Flachaire 2008). For
+            they are, so this also works for few rows (Rademacher weights, HC3 inflation: Davidson, Flachaire 2008). For
             objectives with a kink, independent rows exchange the sizes of their residuals
 
 Replicates are refitted from the optimum, and from a second start where that helped one of the first; the better
@@ -38,11 +38,11 @@ __all__ = [
 MOST_REFITTED = 4_000
 """Rows of the largest table that replicates are refitted on."""
 NUM_TRIED = 100
-"""Replicates that are refitted from the second start; the others are too if one of these got better."""
+"""Number of replicates that are refitted from the second start. If one of them improves, so are all others."""
 IMPROVEMENT = 1e-4
-"""Share of the objective by which a result is better than another one."""
+"""Relative decrease of the objective that counts as better."""
 DISTANCE = 0.5
-"""Distance, in standard deviations over the replicates, between two minima that are not the same."""
+"""Distance above which two minima count as different, in standard deviations over the replicates."""
 WILD_BELOW = 60
 """With fewer clusters than this, `auto` takes the wild bootstrap."""
 SECOND_OFFSET = 0.3
@@ -101,8 +101,8 @@ class _Data:
 def _refit(
     problem: FitProblem, centre: Floats, other: Floats, y: Floats, weights: Floats, num_replicates: int
 ) -> Solution:
-    """Return the replicates refitted from the centre, and from another start where that helped one of the first."""
-    moves = np.sqrt(len(centre) / y.shape[1])  # how far replicates move, roughly, in the scale of the residuals
+    """Return the replicates refitted from the centre, and from another start if that improved one of the first."""
+    moves = np.sqrt(len(centre) / y.shape[1])  # rough distance that replicates move, in units of the residuals' scale
     nearby = replace(REFIT, coarsest=min(1.0, 2 * float(moves)))
     first = _refit_from(centre, problem, y, weights, slice(0, num_replicates), nearby)
     tried = slice(0, NUM_TRIED)
@@ -134,10 +134,10 @@ def _draw_wild(config: FitConfig, data: _Data, optimum: Floats) -> Floats:
     """Return observations (R, n): the fitted mean, and the residuals of each cluster with a random sign.
 
     The residuals are those of log least squares for every objective. A fit by absolute error passes through as many
-    rows as it has parameters; the residuals of these rows are zero and would make the replicates too quiet (measured:
-    80 % coverage). For the same reason, rows whose residual happens to be small would hold every replicate of such an
-    objective; where rows are independent, it gets the size of another row's residual (`benchmarks/laws_coverage.py`:
-    the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
+    rows as it has parameters; the residuals of these rows are zero, which would make the replicates vary too little
+    (measured: 80 % coverage). For the same reason, rows with a residual near zero would keep every replicate of such an
+    objective in place; if rows are independent, each therefore gets the size of another row's residual
+    (`benchmarks/laws_coverage.py`: the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
     """
     num_rows = len(data.y)
     log_mean = data.problem.log_mean(optimum[None], num_rows)[0]

@@ -1,1 +1,1 @@
-"""From data sets to batches: cell, image, annotation and prompt of each sample, as a pure function of (seed, step)."""
+"""Batches of a data set: cell, image, annotation and prompt of each sample are a pure function of (seed, step)."""

@@ -15,9 +15,9 @@ from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 __all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "find_places", "pad", "pad_with_mask"]
 
 IGNORED = -100
-"""Label of positions that do not count in the loss."""
+"""Label of positions that the loss ignores."""
 _PLACES = 128
-"""The loss head of an accelerator takes a multiple of this number of positions, so that their numbers are few."""
+"""The number of positions of the loss is a multiple of this, so that there are few different numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,15 +25,14 @@ class BadSample:
     """A sample that could not be used; another sample of its cell took its place."""
 
     reason: str
-    """Short reason to count by: `image: truncated`, `shard: cannot be read`, `text: empty`."""
+    """Short reason, by which samples are counted: `image: truncated`, `shard: cannot be read`, `text: empty`."""
     where: str
     """Cell, row of the data set, and detail."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Samples of a step, or of one of its micro-batches: B samples, S prompt tokens, T target tokens, I image tokens of
-    width E."""
+    """Samples of a step or a micro-batch: B samples, S prompt tokens, T target tokens, I image tokens of width E."""
 
     images: UInt8[Tensor, "B H W 3"]
     """Pixels; of shape (B, 0, 0, 3) if there are `features`."""
@@ -48,7 +47,7 @@ class Batch:
     features: Float[Tensor, "B I E"] | None = None
     """Cached features of the vision tower, in place of the pixels."""
     places: Int[Tensor, " K"] | None = None
-    """Places of the flattened labels that the loss is computed at (`find_places`); None: all."""
+    """Positions in the flattened labels that the loss is computed at (`find_places`); None: all."""
     bad: tuple[BadSample, ...] = ()
     """Samples that were replaced."""
 
@@ -88,14 +87,14 @@ def collate(
     bad: tuple[BadSample, ...] = (),
     shapes: Sequence[Shape] | None = None,
 ) -> Batch:
-    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest of `shapes`
-    that they fit into.
+    """Make a batch; prompts and targets are padded on the right to the longest of each, or to the smallest fitting
+    shape.
 
     Args:
         prompts: token ids of each prompt, framed.
         targets: token ids of each target, framed.
         cell: index of each sample's cell.
-        prompt_pad: id that fills up shorter prompts; it is masked.
+        prompt_pad: padding id of prompts; it is masked.
         shapes: as `polyglance.mixture.shapes` chooses them.
     """
     shape = Shape(max(map(len, prompts)), max(map(len, targets)))
@@ -116,8 +115,8 @@ def collate(
 
 
 def find_places(labels: Int[Tensor, "B T"]) -> Int[Tensor, " K"]:
-    """Return the places of the flattened labels that count, and as many of the others as make their number a multiple
-    of 128. Labels are in main memory here, where their number is known; an accelerator would have to be waited for."""
+    """Return the positions of the flattened labels that count, filled up with other positions to a multiple of 128. The
+    labels have to be in main memory: the number of positions on an accelerator is known only after a wait."""
     ignored = (labels == IGNORED).flatten()
     num_counted = len(ignored) - int(ignored.sum())
     order = torch.argsort(ignored.byte(), stable=True)

@@ -23,7 +23,7 @@ class SourceMasking:
     def __post_init__(self) -> None:
         for name in ("samples", "words"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be a share between 0 and 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected a share between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +44,16 @@ class MixtureConfig:
     """Targets are cut to this number of tokens, the end token included."""
     image_memory_bytes: int = 2**31
     """Memory for decoded images, in bytes. If all images, resized, fit into it, each is decoded once and kept.
-    Otherwise it holds images of the current window for the other cells that show them; loader processes divide it
+    Otherwise it holds the images of the current window, for the other cells that show them; loader processes share it
     equally."""
     shuffle_window_images: int | None = None
-    """Images are shuffled within windows of about this many. A window is made of row groups from anywhere in the data,
-    so that few row groups are read at a time and kept (by each loader process, for each cell). 0: the whole data set is
-    one window. If not given: 0 if all images fit into memory, else 1,024."""
+    """Images are shuffled within windows of about this many. A window consists of row groups from anywhere in the data,
+    so that each loader process reads and keeps few row groups at a time for each cell. 0: the whole data set is one
+    window. If not given: 0 if all images fit into memory, else 1,024."""
     decode: Decode | None = None
     """`exact`: the published transform, full decoding and Pillow's bicubic filter. `reduced`: a JPEG of more than four
     times the asked size is decoded at a half, quarter or eighth of its size, never below twice the asked size, and
-    torch computes the same filter, in a third of the time. If not given: `exact` if all images fit into memory,
+    torch computes the same filter; this takes a third of the time. If not given: `exact` if all images fit into memory,
     because each is then decoded only once, else `reduced`."""
     max_bad_share: float = 0.01
     """A run stops when more than this share of its samples (of at least 1,000) had to be replaced by others."""
@@ -63,8 +63,8 @@ class MixtureConfig:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {self.batch_size}")
+            raise ValueError(f"batch_size is {self.batch_size}; expected at least 1")
         if self.shuffle_window_images is not None and self.shuffle_window_images < 0:
-            raise ValueError(f"shuffle_window_images must be 0 or more, not {self.shuffle_window_images}")
+            raise ValueError(f"shuffle_window_images is {self.shuffle_window_images}; expected 0 or more")
         if not 0 <= self.max_bad_share <= 1:
-            raise ValueError(f"max_bad_share must be a share between 0 and 1, not {self.max_bad_share}")
+            raise ValueError(f"max_bad_share is {self.max_bad_share}; expected a share between 0 and 1")

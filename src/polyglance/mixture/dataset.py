@@ -30,9 +30,9 @@ __all__ = ["Mixture"]
 
 _WINDOW_IMAGES = 1024
 _CACHED_ANNOTATIONS = 500_000
-"""Number of annotations from which on texts are tokens on disk rather than objects in memory."""
+"""From this number of annotations on, texts are kept as tokens on disk, not as objects in memory."""
 _MAX_TRIES = 64
-"""Number of samples that are tried in place of a bad one before the data is given up."""
+"""Number of samples that are tried in place of a bad one before an error is raised."""
 _OBSERVED_STEPS = 64
 """Number of steps whose lengths the shapes of a run are chosen from."""
 _EMPTY = Defect("text: empty", "no tokens")
@@ -112,7 +112,7 @@ class Mixture:
         self.cells = self._sampler.cells
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Make it anew in another process: caches and memory-mapped files do not travel."""
+        """Pickle the arguments: another process opens caches and memory-mapped files itself."""
         make = partial(
             type(self),
             image_size=self.image_size,
@@ -128,7 +128,7 @@ class Mixture:
 
     @property
     def in_memory(self) -> bool:
-        """Whether all images are kept decoded in memory, so that loader processes have nothing to do."""
+        """Whether all images are kept decoded in memory, so that loader processes would not help."""
         return self.features is None and self._images.in_memory
 
     def batch(self, step: int) -> Batch:
@@ -140,8 +140,7 @@ class Mixture:
 
         Together they are the samples of `batch(step)`. The samples of a micro-batch are about equally long, so that
         little of it is padding; the longest is micro-batch 0, the shortest the last one. All of this is a function of
-        (seed, step, num_micro_batches), and of `passes` and `shapes`: these cost less padding where prompts are of
-        similar length too.
+        (seed, step, num_micro_batches), `passes` and `shapes`.
 
         Raises:
             ValueError: the batch cannot be divided evenly.
@@ -213,7 +212,7 @@ class Mixture:
         self.shapes = choose_shapes(np.array(longest), self._limit, num_shapes, image_tokens=image_tokens)
 
     def samples_per_cell(self, num_steps: int) -> dict[str, int]:
-        """Return S of each cell after `num_steps` steps; exact, because the draw is a formula."""
+        """Return the number of samples of each cell after `num_steps` steps, without drawing them."""
         counts = self._sampler.counts_before(num_steps * self.config.batch_size)
         return {str(cell): int(count) for cell, count in zip(self.cells, counts, strict=True)}
 
@@ -225,9 +224,9 @@ class Mixture:
             return None
         rows = {cell: np.asarray(pool.rows) for cell, pool in pools.items()}
         order = WindowOrder(rows, self._texts.group_starts(), window_images=window_images, seed=self.seed)
-        # Cells go through the data at different speeds, so each has its window, and one of them begins a new one.
+        # Cells go through the data at different speeds, so each has its own window, and one of them begins a new one.
         self._reader.keep_groups(order.groups_per_window * (len(pools) + 1))
-        # Cells that keep step show the same images within a window: each is decoded once for all of them.
+        # Cells of equal speed show the same images within a window: each image is decoded once for all of them.
         self._images.keep(order.images_per_window)
         return order
 
@@ -245,7 +244,7 @@ class Mixture:
         """Return the rows and annotations that visits of a cell show."""
         pool = self._pools[cell]
         first, last = pool.first[item].astype(np.int64), pool.first[item + 1].astype(np.int64)
-        # One annotation per visit, in turn: all are shown before any is shown again.
+        # One annotation per visit, in turn: each is shown once before any is repeated.
         chosen = first + (visit // len(pool.rows) + item) % (last - first)
         return pool.rows[item], pool.annotations[chosen]
 
@@ -344,7 +343,7 @@ class Mixture:
 
 
 def _check_ids(side: str, sequences: Sequence[Sequence[int]], vocab_size: int) -> None:
-    """Refuse ids that the model has no row for: an accelerator would find out too late, and not say which."""
+    """Refuse ids that the model has no row for: an accelerator would fail later, without naming the id."""
     largest = max(map(max, sequences))
     if largest >= vocab_size:
         raise ValueError(
@@ -360,7 +359,7 @@ def _open_texts(
         return MemoryTexts(reader, prompt_tokenizer, tokenizer)
     root = config.token_cache or reader.directory
     if not isinstance(root, Path):
-        raise ValueError(f"{root}: nothing is written there; set mixture.token_cache to a folder for the texts' tokens")
+        raise ValueError(f"{root}: cannot be written to; set mixture.token_cache to a folder for the texts' tokens")
     return open_token_cache(reader, prompt_tokenizer, tokenizer, root=root)
 
 

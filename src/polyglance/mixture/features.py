@@ -5,8 +5,8 @@ of its weights, the image, and the size that the image is resized to. What is ke
 projector, which may still be trained.
 
 The folder holds `features.json`, which is written last, and raw little-endian files of shape (rows, image tokens,
-width), images in the order of the data set's rows; bfloat16 is stored as its 16 bits. Beside each file are the sums of
-its images' features, with which they are compared when they are first read.
+width), images in the order of the data set's rows; bfloat16 is stored as its 16 bits. Beside each file is a file of
+checksums, one for each image's features; features are compared with it when they are first read.
 """
 
 import hashlib
@@ -50,7 +50,7 @@ class FeatureFile:
     rows: int
     sha256: str
     sums_sha256: str | None = None
-    """SHA-256 of the file with the sum of each image; None in a folder that an older version has written."""
+    """SHA-256 of the file with the checksum of each image; None in a folder that an older version has written."""
 
     def __post_init__(self) -> None:
         if Path(self.name).name != self.name or not self.name.endswith(".bin"):  # names become paths
@@ -103,7 +103,7 @@ class FeatureStore:
 
     Raises:
         DamagedError: a file is missing or of the wrong size; or, when they are read, features differ from those that
-            were written, and the record of the folder is then removed, so that the next run computes them anew.
+            were written, and the record of the folder is then removed, so that the next run computes them again.
         ValueError: no features there (or not finished), or another fingerprint.
     """
 
@@ -113,7 +113,7 @@ class FeatureStore:
         if fingerprint is not None and self.info.fingerprint != fingerprint:
             raise ValueError(
                 f"{self.folder}: features of another tower, image transform or data set "
-                f"({self.info.fingerprint}, expected {fingerprint}); remove the folder to compute them anew"
+                f"({self.info.fingerprint}, expected {fingerprint}); remove the folder to compute them again"
             )
         self._first_rows = [0, *accumulate(file.rows for file in self.info.files)]
         self._files = [self._map(file) for file in self.info.files]
@@ -129,7 +129,7 @@ class FeatureStore:
 
     @staticmethod
     def forget(folder: Path) -> None:
-        """Remove the record of a folder, so that its features are computed anew."""
+        """Remove the record of a folder, so that its features are computed again."""
         (folder / _INFO_NAME).unlink(missing_ok=True)
 
     def __reduce__(self) -> tuple[type["FeatureStore"], tuple[Path]]:
@@ -164,7 +164,7 @@ class FeatureStore:
         size_bytes = path.stat().st_size if path.is_file() else None
         if size_bytes != expected_bytes:
             problem = "missing" if size_bytes is None else f"{size_bytes} bytes, expected {expected_bytes}"
-            raise DamagedError(f"{path}: {problem}; remove the folder to compute the features anew")
+            raise DamagedError(f"{path}: {problem}; remove the folder to compute the features again")
         return np.asarray(np.memmap(path, stored, "r", shape=shape))
 
     def _read_sums(self, file: FeatureFile) -> np.ndarray | None:
@@ -173,7 +173,7 @@ class FeatureStore:
         path = (self.folder / file.name).with_suffix(_SUMS_SUFFIX)
         content = path.read_bytes() if path.is_file() else b""
         if hashlib.sha256(content).hexdigest() != file.sums_sha256:
-            raise DamagedError(f"{path}: damaged or missing; remove the folder to compute the features anew")
+            raise DamagedError(f"{path}: damaged or missing; remove the folder to compute the features again")
         return read_sums(content, str(path), size_bytes=file.rows, block_bytes=1)
 
     def _check(self, file: int, row: int, features: np.ndarray) -> None:
@@ -189,13 +189,13 @@ class FeatureStore:
                 self.forget(self.folder)
             raise DamagedError(
                 f"{self.folder / self.info.files[file].name}: damaged or changed: the features of row {row} of it "
-                "differ from those that were written; they are computed anew at the next start"
+                "differ from those that were written; they are computed again at the next start"
             )
         self._is_checked[file][row] = True
 
 
 class UnusableImagesError(ValueError):
-    """An image has no features, and features have no way to say so; batches of pixels replace its samples."""
+    """An image cannot be used. Features cannot mark it as missing, while batches of pixels replace its samples."""
 
 
 Tower = Callable[[UInt8[np.ndarray, "B H W 3"]], Float[Tensor, "B I E"]]
@@ -205,7 +205,7 @@ Tower = Callable[[UInt8[np.ndarray, "B H W 3"]], Float[Tensor, "B I E"]]
 def write_features(
     folder: Path, tower: Tower, images: ImageStore, *, fingerprint: str, dtype: FeatureType, runtime: Runtime
 ) -> None:
-    """Compute the features of every image of a data set, unless another run has done so; the processes share the files.
+    """Compute the features of every image of a data set, unless they are there; the processes share the files.
 
     Args:
         fingerprint: fingerprint of all that the features depend on.

@@ -32,8 +32,8 @@ class Defect(NamedTuple):
 
 _CHUNK_ROWS = 1024
 _SPARE = 2
-"""A reduced decoding keeps at least this many times the asked size, so that the filter after it has enough to filter:
-Pillow's own documentation calls 2 nearly, and 3 wholly, indistinguishable from full decoding."""
+"""A reduced decoding keeps at least this many times the requested size, so that the filter after it loses nothing
+visible: Pillow's documentation calls 2 nearly, and 3 wholly, indistinguishable from full decoding."""
 
 
 def square_pixels(image: bytes, size: int, decode: Decode = "exact") -> UInt8[np.ndarray, "H W 3"]:
@@ -67,7 +67,7 @@ def _decode_reduced(image: bytes, size: int) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def _as_tensor(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
-    """Return an RGB image as it lies in Pillow's memory: channels last, with a fourth byte without meaning."""
+    """Return an RGB image as it is in Pillow's memory: channels last, with an unused fourth byte."""
     try:
         pixels = from_dlpack(pa.array(picture).flatten())
     except ValueError:  # a large image is in several pieces, which have to be copied together
@@ -78,8 +78,8 @@ def _as_tensor(picture: Image.Image) -> UInt8[Tensor, "1 4 H W"]:
 class ImageStore:
     """Images of a data set by row, resized to one square size.
 
-    If all of them fit into memory they are decoded at the first use, and kept for all stores of this process over the
-    same data. Otherwise they are decoded when they are asked for, and the last ones are kept (`keep`).
+    If all of them fit into memory they are decoded at the first use, and shared by all stores of this process over the
+    same data. Otherwise they are decoded when they are requested, and the last ones are kept (`keep`).
 
     Args:
         size: side of the squares, in pixels.
@@ -164,8 +164,8 @@ class ImageStore:
 
 
 def _move_channels_last(planes: UInt8[np.ndarray, "B 3 H W"]) -> UInt8[np.ndarray, "B H W 3"]:
-    """Return a view with channels last. In memory the pixels stay in planes, as the model takes them, so that turning a
-    batch into floats moves none."""
+    """Return a view with channels last. In memory the pixels stay in planes, as the model takes them, so that the
+    conversion of a batch to floats moves no memory."""
     return planes.transpose(0, 2, 3, 1)
 
 
@@ -191,7 +191,7 @@ def _decode_all(
     """Decode every image of a data set; return the pixels, and the defects by row.
 
     Args:
-        digests: SHA-256 of the shards: they make a changed data set another entry of the cache.
+        digests: SHA-256 of the shards, so that a changed data set is another entry of the cache.
     """
     reader = ShardReader(directory)
     assert digests == tuple(shard.sha256 for shard in reader.manifest.shards)

@@ -1,4 +1,4 @@
-"""Micro-batches made ahead of their use, by processes of their own, which read and decode the images.
+"""Micro-batches made in advance by worker processes, which read and decode the images.
 
     with Loader(
         mixture, first_step=0, num_steps=500, micro_batches=[0, 1], num_micro_batches=2, num_workers=4
@@ -6,7 +6,7 @@
         for step, index, batch in loader: ...
 
 A micro-batch is a function of (step, index, num_micro_batches). So the number of processes changes only the speed, and
-if one of them dies others make the same batches.
+if one of them dies, others make the same batches.
 """
 
 import os
@@ -25,14 +25,14 @@ from polyglance.records import Drops
 __all__ = ["Loader"]
 
 _MAX_DEATHS = 3
-"""Number of times that processes may die at one and the same batch."""
+"""Number of times that processes may die at the same batch."""
 _LEAST_SAMPLES = 1000
-"""The limit on bad samples is a share of at least this many, so that a first bad sample does not stop a run."""
+"""The share of bad samples is taken of at least this many samples, so that one bad sample at the start stops no run."""
 
 
 @dataclass(frozen=True)
 class _Error:
-    """Message of a `ValueError` in a loader process, which torch would pass on with its traceback as the message."""
+    """Message of a `ValueError` in a loader process. (torch itself would put the traceback into the message.)"""
 
     message: str
 
@@ -62,7 +62,7 @@ class Loader:
         micro_batches: numbers, within each step, of the micro-batches of this rank.
         num_micro_batches: micro-batches that a step is divided into, over all ranks.
         num_workers: number of processes that make batches; 0: this process makes them. If `mixture.in_memory`, each
-            process would hold a copy of all images, so that 0 is right.
+            process would hold a copy of all images, so use 0.
         prefetch_batches: number of batches made ahead by all processes together (at least one by each).
         pin_memory: copy batches to page-locked memory.
 
@@ -117,7 +117,7 @@ class Loader:
             try:
                 return next(self._results)
             except (RuntimeError, OSError, EOFError) as error:
-                # torch reports a dead process, or a message that it has sent by half shows it.
+                # A dead process is reported by torch, or shows in a truncated message.
                 if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
                     raise
                 self._results, reason = None, str(error).partition("\n")[0]
@@ -132,11 +132,11 @@ class Loader:
         if not self._num_workers:
             batches = (remaining[i] for i in range(len(remaining)))
             return (batch.pin_memory() if self._pin_memory and isinstance(batch, Batch) else batch for batch in batches)
-        # Forking this process could copy locks that its threads hold; a server forks from a process without any.
+        # Forking this process could copy locks that its threads hold; the fork server has no threads.
         context = get_context("forkserver")
         context.set_forkserver_preload([__name__])
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="This DataLoader will create")  # that is the user's choice
+            warnings.filterwarnings("ignore", message="This DataLoader will create")  # the number is the user's choice
             loader: DataLoader[Any] = DataLoader(
                 remaining,
                 batch_size=None,

@@ -1,8 +1,8 @@
 """Order in which the images of a cell are shown. Each order is a formula: (cell, number of the visit) -> image.
 
-`WholeOrder` shuffles all images of a cell anew in every epoch: any image may be next, which is right if all of them are
-in memory. `WindowOrder` is for data on disk: what webdataset's shuffle buffer does to a stream, but as a function
-of the visit's number, so that a run can be continued anywhere.
+`WholeOrder` shuffles all images of a cell again in every epoch: any image may be next, so it is for images in memory.
+`WindowOrder` is for data on disk: it mixes like webdataset's shuffle buffer, but is a function of the visit's number,
+so that a run can be continued anywhere.
 """
 
 import math

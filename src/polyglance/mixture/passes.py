@@ -1,12 +1,13 @@
 """Micro-batches of fixed shapes whose numbers of samples differ: little padding in few shapes.
 
-The longest samples of a step are few. In micro-batches of equal size they lengthen many others; here they have a small
-micro-batch to themselves. What every step of a run is divided into is fixed once, from the lengths of its first steps:
-so many passes, and for each the number of samples and the lengths that they are padded to. In a pass all processes
-compute a micro-batch of the same shape, so that none waits for another.
+The longest samples of a step are few. In micro-batches of equal size many other samples would be padded to their
+length; here they get a small micro-batch of their own. The division of every step is fixed once, from the lengths in
+the first steps of the run: the number of passes, and for each pass the number of samples and the lengths that they are
+padded to. In a pass all processes compute a micro-batch of the same shape, so that none waits for another.
 
-A step's samples are then put where they fit, which is a flow from samples to passes. The shapes are wide enough for
-nearly every step. A step that does not fit into them is divided evenly, and padded to the longest lengths there can be.
+The samples of a step are then assigned to passes that they fit into (a flow from samples to passes). The shapes have
+room for nearly every step. A step that does not fit into them is divided evenly, and padded to the longest lengths
+there can be.
 """
 
 from collections.abc import Sequence
@@ -23,12 +24,12 @@ from polyglance.mixture.shapes import Shape, choose_shapes
 __all__ = ["Pass", "divide_into_passes", "plan_passes"]
 
 _PASS_POSITIONS = 1000
-"""Positions that cost as much as a further pass: a pass of the 0.4B model launches some 700 kernels, which takes about
-as long as a GPU computes on a thousand positions (goal of 1,700 samples/s)."""
+"""Number of positions that cost as much as one more pass: a pass of the 0.4B model launches some 700 kernels, which
+takes about as long as a GPU computes on a thousand positions (at 1,700 samples/s)."""
 _MARGIN = 3.0
-"""Standard deviations above the mean, over the observed steps, of the samples that must find room."""
+"""Room for samples, in standard deviations above the mean over the observed steps."""
 _MOST_SHAPES = 12
-"""Largest number of shapes that samples are assigned to: their subsets are gone through."""
+"""Largest number of shapes that samples are assigned to: the planning goes through all their subsets."""
 _EVEN_SHAPES = 2
 """Shapes of a step that is divided evenly: two numbers of samples that differ by one."""
 
@@ -56,14 +57,14 @@ def plan_passes(
     image_tokens: int = 0,
 ) -> tuple[Pass, ...] | None:
     """Plan the passes of every step of a run, the one with the most positions first; None where there are too few
-    samples, or shapes, to tell short ones from long ones.
+    samples or shapes to separate short from long samples.
 
     Args:
         steps: prompt and target tokens of the samples of some steps.
-        limit: longest prompt and target that there can be.
-        num_shapes: largest number of shapes (samples, prompt, target), those of steps without a fit included.
+        limit: longest possible prompt and target.
+        num_shapes: largest number of shapes (samples, prompt, target), including those of steps without a fit.
         max_samples: most samples of a pass: as many of the longest as the device has memory for.
-        image_tokens: tokens before each prompt; it is their sum that is rounded.
+        image_tokens: tokens before each prompt; the sum of both is rounded.
     """
     lengths = np.concatenate(steps)
     for number in range(min(num_shapes - _EVEN_SHAPES, _MOST_SHAPES), 0, -1):
@@ -80,10 +81,10 @@ def plan_passes(
 def _solve(
     steps: Sequence[Integer[np.ndarray, "B 2"]], shapes: Sequence[Shape], world_size: int, max_samples: int
 ) -> list[list[int]] | None:
-    """Return, for each shape, the samples of each of its passes in one process: the cheapest ones with room for all.
+    """Return, for each shape, the samples of each of its passes in one process: the cheapest choice with room for all.
 
-    By Hall's theorem all samples of a step find room if, for every set of shapes, those that fit into no other shape
-    are at most as many as there is room in the set. So the demand of each set is what bounds an integer programme.
+    By Hall's theorem all samples of a step find room if, for every set of shapes, the samples that fit into no shape
+    outside the set are at most as many as the set has room for. So each set is a constraint of an integer programme.
     """
     number, share = len(shapes), len(steps[0]) // world_size
     demands = np.array([_count_demands(lengths, shapes) for lengths in steps], dtype=np.float64)
@@ -92,7 +93,7 @@ def _solve(
     sets = np.arange(1 << number)
     members = ((sets[:, None] >> np.arange(number)) & 1).astype(np.float64)
     kept = needed > 0
-    for shape in range(number):  # a set that needs no more than one within it bounds nothing
+    for shape in range(number):  # a set that needs no more than one of its subsets adds no constraint
         has = members[:, shape] == 1
         kept &= ~(has & (needed[sets & ~(1 << shape)] >= needed))
     nothing = np.zeros((int(kept.sum()), number))
@@ -155,7 +156,7 @@ def divide_into_passes(
     for one in passes:
         for _ in range(world_size):
             waiting = dealt[one.shape]
-            # Every so many-th, so that all micro-batches of a shape have about as many target tokens.
+            # Every n-th sample, so that all micro-batches of a shape have about the same number of target tokens.
             places = np.linspace(0, len(waiting) - 1, one.samples).round().astype(int)
             micro_batches.append((waiting[places], one.shape))
             dealt[one.shape] = np.delete(waiting, places)

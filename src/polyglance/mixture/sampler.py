@@ -29,7 +29,7 @@ def compute_cell_weights(coverage: Coverage, balance: Balance | Mapping[str, flo
             `{"caption-de": 2.0, ...}`, which names every trained cell.
 
     Raises:
-        ValueError: a table with cells missing, beyond the coverage, or shares that are not positive.
+        ValueError: a table that lacks a cell, names one outside the coverage, or has a share that is not positive.
     """
     cells = coverage.cells
     match balance:
@@ -67,7 +67,7 @@ class CellSampler:
         weights: target share of each cell; the shares sum to 1.
         pool_sizes: cell -> number of images that have an annotation for it.
         batch_size: samples of one step.
-        order: order of a cell's images; None: all of them shuffled anew in every epoch.
+        order: order of a cell's images; None: all of them shuffled again in every epoch.
 
     Raises:
         ValueError: a cell without images.

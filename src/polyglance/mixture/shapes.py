@@ -1,5 +1,5 @@
-"""Few shapes of micro-batches. A GPU plans and compiles its work for each shape that it meets, so that lengths which
-change with every micro-batch cost more than the padding that makes them equal."""
+"""Choice of a few shapes for micro-batches. A GPU plans and compiles its work for every new shape, so that new lengths
+in every micro-batch cost more than the padding to common lengths."""
 
 import math
 from collections.abc import Sequence
@@ -11,11 +11,11 @@ from jaxtyping import Float, Int, Integer
 __all__ = ["Shape", "choose_shapes", "divide_by_length", "find_shape"]
 
 _MULTIPLES = (64, 32, 16, 8, 4, 2, 1)
-"""Lengths are multiples of one of these."""
+"""Multiples that lengths are rounded up to; one of them is chosen."""
 _ALIGNED = 8
 """From this multiple on a GPU reads rows of half-precision numbers from aligned addresses."""
 _GOOD_SHARE = 0.1
-"""Share of the positions that shapes may add as padding; for less of it lengths need not be aligned."""
+"""Largest share of padding in the positions; lengths are only aligned as far as this allows."""
 _MAX_OBSERVED = 300
 """Largest number of distinct lengths that shapes are chosen from; more are rounded up more coarsely."""
 
@@ -30,8 +30,8 @@ class Shape(NamedTuple):
 def divide_by_length(lengths: Integer[np.ndarray, "B 2"], num: int) -> Int[np.ndarray, "num K"]:
     """Divide samples into `num` groups of equal size whose prompts and targets are about equally long.
 
-    Halves the samples again and again, by the length whose halves need less padding. The first group is the one with
-    the most positions, the last one has the fewest.
+    Halves the samples repeatedly, by the length (prompt or target) whose halves need less padding. The first group is
+    the one with the most positions, the last one has the fewest.
 
     Args:
         lengths: prompt and target tokens of each sample; `num` divides their number.
@@ -50,7 +50,7 @@ def _halve(
     middle = num // 2 * size
     halves = []
     for column in (0, 1):
-        # The other length, too, orders those that are equal, so that the result does not depend on the sort.
+        # Equal lengths are ordered by the other length, so that the result does not depend on the sort.
         order = chosen[np.lexsort((chosen, lengths[chosen, 1 - column], lengths[chosen, column]))]
         halves.append((order[:middle], order[middle:]))
     positions = [sum(len(half) * int(lengths[half].max(0).sum()) for half in pair) for pair in halves]
@@ -64,7 +64,7 @@ def choose_shapes(
     """Choose at most `num_shapes` shapes for micro-batches with these longest prompts and targets.
 
     Starts from the observed lengths, rounded up, and merges the two shapes whose union costs the least padding, until
-    few are left. The last shape is `limit`, which any micro-batch fits.
+    `num_shapes` are left. The last shape is `limit`, which any micro-batch fits into.
 
     Args:
         image_tokens: tokens before each prompt; it is their sum that is rounded.
@@ -92,7 +92,7 @@ def choose_shapes(
 def _merge(
     shapes: Integer[np.ndarray, "N 2"], weights: Float[np.ndarray, " N"], limit: Shape, num_shapes: int
 ) -> tuple[Shape, ...]:
-    """Merge shapes, each as often met as its weight says, until there are `num_shapes` with `limit`."""
+    """Merge shapes, weighted by their frequency, until there are `num_shapes` together with `limit`."""
     while len(shapes) > max(num_shapes - 1, 1):
         union = np.maximum(shapes[:, None], shapes[None])
         positions = shapes.sum(1) * weights

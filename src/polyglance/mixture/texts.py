@@ -34,7 +34,7 @@ class Frames:
     prompt_end: tuple[int, ...] = (EOS,)
     """Ids after a prompt."""
     prompt_pad: int = PAD
-    """Id that fills up shorter prompts."""
+    """Padding id of prompts."""
     target_start: tuple[int, ...] = ()
     """Ids before a target."""
     target_end: tuple[int, ...] = (EOS,)

@@ -1,8 +1,9 @@
 """Texts of large data sets as tokens on disk: computed once per data set and tokenizer, then memory-mapped.
 
-A folder `tokens-<fingerprint>` of raw little-endian arrays, the sums of their blocks, and `tokens.json`, which is
-written last. All processes of a machine share its pages, and a text takes no memory of a process. Blocks are compared
-with their sums when they are first read. Annotations are numbered in the order of the images.
+A cache is a folder `tokens-<fingerprint>` of raw little-endian arrays, the checksums of their blocks, and
+`tokens.json`, which is written last. All processes of a machine share its pages, so that texts take no memory of a
+process. Blocks are compared with their sums when they are first read. Annotations are numbered in the order of the
+images.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ _FORMAT = 1
 _INFO_NAME = "tokens.json"
 _SUMS_NAME = "sums.bin"
 _BLOCK_BYTES = 4096
-"""A page of memory: what is fetched from the disk for one text, at least."""
+"""Size of a block: one page of memory, which is the least that is fetched from the disk."""
 _U4, _U8 = np.dtype("<u4"), np.dtype("<u8")
 _COLUMNS: "dict[str, np.dtype[Any]]" = {
     "targets": _U4,
@@ -45,7 +46,7 @@ _COLUMNS: "dict[str, np.dtype[Any]]" = {
     "prompt_starts": _U8,
     "prompt_lengths": _U4,
 }
-"""Tokens of all targets and the place of each one's first token; the same for prompts, which equal captions share."""
+"""Tokens of all targets and each target's first position; the same for prompts. Captions of a cell share a prompt."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ class TokensInfo:
     format: int = _FORMAT
     cells: tuple[str, ...]
     sizes_bytes: dict[str, int]
-    """File name -> size, to notice a folder that was copied incompletely."""
+    """File name -> size, by which an incompletely copied folder is noticed."""
     sums_sha256: str | None = None
     """SHA-256 of the file with the sums of the blocks of all files, in the order of their names; None for a cache that
     an older version has made."""
@@ -111,8 +112,8 @@ class CachedTexts:
         reader: the data set, for annotations as they are written.
 
     Raises:
-        DamagedError: the cache is damaged; also when texts are read, and its record is then removed, so that the next
-            process makes it anew.
+        DamagedError: the cache is damaged; also when texts are read. Its record is then removed, so that the next
+            process makes it again.
     """
 
     def __init__(self, folder: Path, reader: ShardReader) -> None:
@@ -194,28 +195,28 @@ def open_token_cache(
                     _build(folder, reader, prompt_tokenizer, target_tokenizer)
         except OSError as error:
             raise ValueError(
-                f"{folder}: cannot be written ({error.strerror}); set mixture.token_cache to a folder that can"
+                f"{folder}: cannot be written ({error.strerror}); set mixture.token_cache to a writable folder"
             ) from None
     return CachedTexts(folder, reader)
 
 
 def _is_whole(folder: Path) -> bool:
-    """Tell whether there is a cache; a damaged one is named on standard error."""
+    """Tell whether there is a whole cache; a damaged one is reported on standard error."""
     if not (folder / _INFO_NAME).exists():
         return False
     try:
         TokensInfo.read(folder)
     except DamagedError as error:
-        print(f"{error}; it is made anew", file=sys.stderr, flush=True)
+        print(f"{error}; it is made again", file=sys.stderr, flush=True)
         return False
     return True
 
 
 def verify_token_cache(folder: Path) -> Iterator[tuple[Path, str]]:
-    """Compare every block of a cache with its sum; yield each file, with what is wrong with it or an empty text.
+    """Compare every block of a cache with its sum; yield each file and its problem (empty if there is none).
 
     Raises:
-        DamagedError: the record, a size or the sums.
+        DamagedError: the record, a size or the checksums are damaged.
     """
     sums = TokensInfo.read(folder).read_sums(folder)
     if sums:
@@ -227,7 +228,8 @@ def verify_token_cache(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _list_prompts() -> list[str]:
-    """Return every sentence that a prompt is made of: a cache with other sentences is not to be used."""
+    """Return every sentence that prompts are made of. They are part of the fingerprint, so that a cache of other
+    prompts is not used."""
     captions = [write_prompt("caption", code, style=style) for code in LANGUAGES for style in STYLES]
     return captions + [write_prompt("translation", code, source="") for code in LANGUAGES]
 
@@ -282,7 +284,7 @@ def _write_tokens(
 def _make_columns(
     table: AnnotationTable, prompt_tokenizer: Tokenizer, target_tokenizer: Tokenizer, ends: dict[str, int]
 ) -> dict[str, Integer[np.ndarray, " _"]]:
-    """Return the token columns of a table; `ends` holds the numbers of tokens written before it, and is moved on."""
+    """Return the token columns of a table; `ends` holds the numbers of tokens written before it, and is updated."""
     targets = encode_texts(target_tokenizer, table.text)
     places: dict[str, int] = {}
     texts = [prompt_of(table.annotation(index)) for index in range(len(table.text))]

@@ -1,4 +1,4 @@
-"""Tokenizers: the one loader, encoding, and a small tokenizer trained on the data's texts for models without their own.
+"""Tokenizers: loading, encoding, and training of a small one on the data's texts for models without a tokenizer.
 
 tokenizer = train_tokenizer(read_training_texts(Path("data/train"), {"en", "de"}), vocab_size=1024)
 tokenizer = load_tokenizer("tokenizer.json")
@@ -36,15 +36,15 @@ PAD, EOS, BOS, UNKNOWN, MASK = range(5)
 _MAX_BYTES = 2**28
 """Largest tokenizer.json; those of 256,000 entries have 35 MB."""
 _ALONE = Regex(r"[\p{Han}\p{P}\p{S}]")
-"""Characters that are words by themselves: Chinese characters, punctuation, symbols."""
+"""Characters that are words on their own: Chinese characters, punctuation, symbols."""
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     """Train a tokenizer over words, Chinese characters and punctuation; no token joins two of them.
 
     If the distinct words of the texts fit into the vocabulary each is one token; otherwise words are split by byte
-    pair encoding. So a text's tokens begin with the tokens of any whole words it begins with: a language prefix is the
-    same tokens alone as inside a caption.
+    pair encoding. So the first words of a text have the same tokens alone as inside the text: a language prefix has the
+    same tokens as in a caption.
 
     Args:
         texts: the training texts, with sources and prompts.
@@ -84,8 +84,8 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
 
 
 def _choose_alphabet(texts: Sequence[str], room: int) -> list[str]:
-    """Return the most frequent characters where not all fit; among equally frequent ones the library would take those
-    that its hash table has first, others each time."""
+    """Return the most frequent characters, if not all fit. (Among equally frequent ones the library's own choice
+    depends on its hash table and differs from run to run.)"""
     counts: Counter[str] = Counter()
     for text in texts:
         counts.update(text.replace(" ", "\u2581"))
@@ -102,8 +102,7 @@ def read_training_texts(data: Path, languages: Collection[str]) -> Iterator[str]
 
 
 def load_tokenizer(path: str | Path) -> Tokenizer:
-    """Load a tokenizer.json. The tokenizer never cuts or pads, and reads a special token that is spelt out in a text as
-    ordinary text.
+    """Load a tokenizer.json. The tokenizer never cuts or pads, and reads special tokens that a text spells out as text.
 
     Raises:
         DamagedError: its folder has a digest of it, and it is another.
@@ -115,7 +114,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     text = read_text(path, max_bytes=_MAX_BYTES)
     try:
         tokenizer = Tokenizer.from_str(text)
-    except BaseException as error:  # the library raises bare Exception, and panics, which are none, at hostile files
+    except BaseException as error:  # for hostile files the library raises a bare Exception or a panic
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         reason = str(error).strip().partition("\n")[0]
@@ -127,7 +126,8 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
 
 
 def can_write(tokenizer: Tokenizer, text: str) -> bool:
-    """Whether a tokenizer has all signs of a text: that of a micro model has the words or letters of its data alone."""
+    """Tell whether a tokenizer can encode all characters of a text. The tokenizer of a micro model knows only the words
+    or letters of its data."""
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
     return unknown not in tokenizer.encode(text, add_special_tokens=False).ids
 

@@ -1,4 +1,4 @@
-"""The model family: a vision tower and an encoder read image and prompt, a decoder writes.
+"""The model family: a vision tower and an encoder read image and prompt, a decoder writes the text.
 
     from polyglance.model import Polyglance     # registers model and processor with transformers' Auto classes
     model = AutoModel.from_pretrained("out")

@@ -1,4 +1,4 @@
-"""The model: image and prompt in, text out. Its components are transformers' own; this file joins them."""
+"""The model: image and prompt in, text out. It consists of components of transformers, which this file connects."""
 
 import inspect
 import math
@@ -91,8 +91,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         Args:
             attention_mask: 1 where `input_ids` are real; None: all are.
             image_features: `encode_image` of the pixels, where it was computed before.
-            tower_features: `vision_tower` of the pixels, where it was computed before: J places of a square grid, row
-                by row. They stay valid while the projector is trained.
+            tower_features: `vision_tower` of the pixels, where it was computed before: J positions of a square grid,
+                row by row. They stay valid while the projector is trained.
             inputs_embeds: embeddings of the prompt, instead of `input_ids`.
 
         Raises:
@@ -117,18 +117,18 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
         Args:
             image, prompt: inputs by name; one of each is not None.
-            outputs: `output_attentions` and `output_hidden_states`, where they are asked for.
+            outputs: `output_attentions` and `output_hidden_states`, if requested.
         """
         if _choose(**image) is None:
             raise ValueError("give pixel_values or image_features: every task of this model reads an image")
         if _choose(**prompt) is None:
-            raise ValueError("give input_ids: the prompt says which task and language is asked for")
+            raise ValueError("give input_ids: the prompt names the task and the language")
         image_features = image["image_features"]
         if (tower_features := image["tower_features"]) is not None:
             side = math.isqrt(tower_features.shape[1])
             # Not `self.dtype`, that of the first weight: frozen weights may be held in another format.
             grid = tower_features.to(self.encoder.embed_tokens.weight.dtype).transpose(1, 2).unflatten(2, (side, side))
-            image_features = self.projector(grid.contiguous())  # as the tower gives it: sums are the same, bit for bit
+            image_features = self.projector(grid.contiguous())  # as the tower's output: sums are the same bit for bit
         if (pixel_values := image["pixel_values"]) is not None:
             image_features = self.encode_image(pixel_values)
         assert image_features is not None
@@ -195,13 +195,13 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     ) -> Float[Tensor, "B T"]:
         """Compute the cross-entropy of each target token in nats, 0 where the label is `IGNORED`.
 
-        Training and evaluation take all losses of this model from here. With a large vocabulary the logits of all
-        tokens are never held at once (`polyglance.model.loss`).
+        All losses of this model, in training and evaluation, are computed here. With a large vocabulary the logits of
+        all tokens are never held at once (`polyglance.model.loss`).
 
         Args:
             states: encoder states, as `encode` returns them.
             mask: their mask, as `encode` returns it.
-            places: places of the labels that count, as in `polyglance.model.loss.token_nats`.
+            places: positions of the labels that count, as in `polyglance.model.loss.token_nats`.
         """
         return self._token_nats(self.decode(self._shift(labels), states, mask), labels, places)
 
@@ -244,10 +244,10 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 `nats` does. None: False in train mode with labels, else True.
             tower_features: as for `encode`.
             inputs_embeds: as for `encode`.
-            decoder_inputs_embeds: in the same way for the decoder.
+            decoder_inputs_embeds: the same for the decoder.
             num_items_in_batch: number that the sum of the losses is divided by (Trainer); None: labels that count.
             logits_to_keep: number of last positions that get logits, or the positions; 0: all.
-            output_attentions: return the attention weights too, which `eager` attention alone computes.
+            output_attentions: return the attention weights too; only `eager` attention computes them.
             output_hidden_states: return the hidden states of all layers too.
             return_dict: False returns a tuple.
 
@@ -296,8 +296,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         labels: Int[Tensor, "B T"],
         num_items: Tensor | int | None,
     ) -> Float[Tensor, ""]:
-        """Compute the sum of the cross-entropies over `num_items`, or over the number of labels that count. Logits are
-        used where every position has them."""
+        """Compute the sum of the cross-entropies divided by `num_items`, or by the number of labels that count. Logits
+        are used if every position has them."""
         if logits is not None and logits.shape[1] == hidden_states.shape[1]:
             nats = logit_nats(logits, labels)
         else:
@@ -328,7 +328,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _choose_target(
         self, labels: Tensor | None, decoder_input_ids: Tensor | None, decoder_inputs_embeds: Tensor | None
     ) -> dict[str, Tensor]:
-        """Return what the decoder reads, as its argument; made from the labels where nothing else is given."""
+        """Return the decoder's input as an argument; made from the labels if nothing else is given."""
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if labels is None:
                 raise ValueError(
@@ -344,11 +344,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     def _requested_outputs(
         self, output_attentions: bool | None = None, output_hidden_states: bool | None = None
     ) -> dict[str, bool]:
-        """Return the arguments of encoder and decoder by which more outputs are asked for, those of the configuration
-        included.
+        """Return the arguments of encoder and decoder that request further outputs, including those of the
+        configuration.
 
         Raises:
-            ValueError: attention weights, where the attention does not compute them.
+            ValueError: attention weights are requested, but the attention does not compute them.
         """
         asked = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
         outputs = {name: True for name, value in asked.items() if _first_set(value, getattr(self.config, name))}
@@ -377,8 +377,8 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     ) -> Any:
         """Decode with transformers' `generate`, all its options included; `polyglance.model.decoding` is faster.
 
-        This method only encodes image and prompt. Left to itself transformers would take the prompt's ids for the
-        decoder's, and mask the prompt by the decoder's padding id.
+        This method only encodes image and prompt. transformers itself would use the prompt's ids as the decoder's, and
+        mask the prompt by the decoder's padding id.
 
         Args:
             tower_features: as for `encode`.
@@ -390,7 +390,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
         Raises:
             TypeError: an argument that is not known; the message names the nearest one.
-            ValueError: an option that this model does not follow: `guidance_scale`, `assistant_model`, and starts of
+            ValueError: an option that this model does not support: `guidance_scale`, `assistant_model`, and starts of
                 different lengths in one batch for a BART decoder.
         """
         own = set(inspect.signature(type(self).generate).parameters)
@@ -413,7 +413,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             self._requested_outputs(*more),
         )
         if settings[0].use_cache is None or generation_config is None:
-            kwargs.setdefault("use_cache", True)  # the configurations say False, which is for training
+            kwargs.setdefault("use_cache", True)  # False in the configurations, for training
         cache = _choose(cache=kwargs.pop("cache", None), past_key_values=kwargs.pop("past_key_values", None))
         if cache is not None:
             kwargs[CACHE_ARGUMENT] = cache
@@ -424,7 +424,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         )
 
     def _check_generation(self, settings: Iterable[GenerationConfig], **kwargs: Any) -> None:
-        """Refuse options of transformers' `generate` that this model would not follow."""
+        """Refuse options of transformers' `generate` that this model does not support."""
         guidance = _first_set(kwargs.get("guidance_scale"), *(one.guidance_scale for one in settings))
         if guidance not in (None, 1) or kwargs.get("negative_prompt_ids") is not None:
             raise ValueError("guidance_scale guides decoder-only models, without an image; this model does not take it")
@@ -442,7 +442,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
     ) -> None:
         """Make the cache that `generate` asks for (a hook of transformers).
 
-        The library's own would cut the encoder's keys to Gemma-2's sliding window.
+        The library's own cache would cut the encoder's keys to Gemma-2's sliding window.
         """
         is_made_here = model_kwargs.get(CACHE_ARGUMENT) is None and generation_config.use_cache is not False
         if is_made_here:
@@ -480,11 +480,11 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
 
     @classmethod
     def register_for_auto_class(cls, auto_class: str = "AutoModel") -> None:
-        """Do nothing: folders have the module that Auto classes import (`polyglance.model.hub_files`); the library
-        would copy this file into them instead."""
+        """Do nothing: saved folders have the module that Auto classes import (`polyglance.model.hub_files`). The
+        library would copy this file into them."""
 
     def save_pretrained(self, save_directory: Any, **options: Any) -> None:
-        """Save as the library does. A list of digests that the folder may have is removed: its files are new ones."""
+        """Save as the library does. If the folder has a list of digests it is removed, because the files are new."""
         (Path(save_directory) / DIGESTS_NAME).unlink(missing_ok=True)
         super().save_pretrained(save_directory, **options)
 
@@ -520,7 +520,7 @@ def _choose(**values: Any) -> Any:
     """Return the one value that is not None; None if all are."""
     given = [name for name, value in values.items() if value is not None]
     if len(given) > 1:
-        raise ValueError(f"{given[0]} and {given[1]} are two ways to say the same: give one of them")
+        raise ValueError(f"{given[0]} and {given[1]} have the same meaning; give one of them")
     return values[given[0]] if given else None
 
 

@@ -1,7 +1,7 @@
-"""An initial model from existing weights: Florence-2 and Gemma-2 checkpoints, a language model, a vision tower.
+"""Assembly of an initial model from weights: Florence-2 and Gemma-2 checkpoints, a language model, a vision tower.
 
-The source of each tensor: official code section 1.7 (its src/prepare.py). Tensors are read, made and written one after
-the other: memory holds one shard of the result, and of the sources only the tensor being read.
+The source of each tensor: official code section 1.7 (its src/prepare.py). Tensors are read, made and written one at a
+time: memory holds one shard of the result, and of the sources only the tensor being read.
 """
 
 import sys
@@ -59,8 +59,8 @@ def assemble_model(config: AssembleConfig, out: str | Path) -> Assembled:
     """Write an initial model, with its processor, to the folder `out`.
 
     Raises:
-        ValueError: a source that is missing, cut short, not finite or of another kind; sources that do not fit each
-            other; `out` not empty.
+        ValueError: a source that is missing, truncated, not finite or of another kind; sources that do not fit
+            together; `out` is not empty.
     """
     florence_folder, gemma_folder = find_folder(config.florence), find_folder(config.gemma)
     tokenizers = [load_tokenizer(folder / "tokenizer.json") for folder in (florence_folder, gemma_folder)]
@@ -186,15 +186,15 @@ class _Assembly:
 
 
 def _find_gemma_names(checkpoint: Checkpoint) -> dict[str, str]:
-    """Return name in Gemma-2's decoder -> name in the checkpoint, which may be one without `model.`, and may hold the
-    table under the name of the head that is tied to it.
+    """Return name in Gemma-2's decoder -> name in the checkpoint. The checkpoint's names may lack `model.`, and the
+    table may have the name of the head that is tied to it.
 
     Raises:
         ValueError: two names for one tensor, or a head that is not the embedding.
     """
     names = {name.removeprefix("model."): name for name in checkpoint}
     if len(names) < len(checkpoint):
-        raise ValueError(f"{checkpoint.folder}: two of its tensors have the same name but for `model.`")
+        raise ValueError(f"{checkpoint.folder}: two of its tensors have the same name except for `model.`")
     if (head := names.pop(_HEAD, None)) is not None:
         table = names.setdefault(_TABLE, head)
         if table != head and not torch.equal(checkpoint[table], checkpoint[head]):
@@ -206,7 +206,7 @@ def build_language_model(config: PolyglanceConfig) -> Gemma2ForCausalLM:
     """Build a stock Gemma-2 of the decoder's sizes, to be trained on texts before it is inserted."""
     assert isinstance(config.decoder_config, Gemma2Config)
     model = Gemma2ForCausalLM(config.decoder_config)
-    model.set_attn_implementation("eager")  # transformers 5.20 would take sdpa, which leaves out the soft-cap
+    model.set_attn_implementation("eager")  # transformers 5.20 would use sdpa, which has no soft-cap
     return model
 
 

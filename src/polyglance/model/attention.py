@@ -64,13 +64,13 @@ def grouped_attention(
 
 
 def is_soft_capped(config: Any) -> bool:
-    """Tell whether a decoder's attention scores are soft-capped; its masks are then added, and true or false if not."""
+    """Tell whether a decoder's attention scores are soft-capped. Its masks are then additive, otherwise boolean."""
     return getattr(config, "attn_logit_softcapping", None) is not None
 
 
 def _make_mask(*, config: Any, attention_mask: Tensor | None = None, **kwargs: Any) -> Tensor | None:
-    """Make the mask that `grouped_attention` takes. The library leaves out a mask that hides nothing, and reads its
-    values to know; that is free in main memory, but the host would wait for a GPU."""
+    """Make the mask that `grouped_attention` takes. The library reads the values of a mask to drop one that hides
+    nothing. That is free in main memory, but on a GPU the host would wait for it."""
     if attention_mask is not None and attention_mask.device.type != "cpu":
         kwargs |= {"allow_is_causal_skip": False, "allow_is_bidirectional_skip": False}
     make = eager_mask if is_soft_capped(config) else sdpa_mask

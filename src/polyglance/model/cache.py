@@ -1,4 +1,4 @@
-"""Keys and values kept while decoding: written in place, and shared by the beams of an image."""
+"""Cache of keys and values for decoding: written in place, and shared by the beams of an image."""
 
 import copy
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from transformers.modeling_outputs import Seq2SeqLMOutput
 __all__ = ["CACHE_ARGUMENT", "GrowingLayer", "ImageCache", "make_cache"]
 
 CACHE_ARGUMENT = "cache" if "cache" in {field.name for field in fields(Seq2SeqLMOutput)} else "past_key_values"
-"""Name under which transformers' layers take a cache and give it back: `cache` from 5.24 on."""
+"""Name of the argument and output of transformers' layers for the cache: `cache` from 5.24 on."""
 
 
 class GrowingLayer(DynamicLayer):  # type: ignore[misc]
@@ -100,7 +100,7 @@ def make_cache(
     """Make a cache for transformers' loops. The encoder's keys are kept whole, whatever the kind.
 
     Args:
-        kind: `cache_implementation` of transformers' `generate`. None: it keeps every token, and masks apply Gemma-2's
+        kind: `cache_implementation` of transformers' `generate`. None: all tokens are kept, and masks apply Gemma-2's
             sliding window.
         config: the decoder's (static and quantised caches).
         max_length: longest text in tokens (static caches).
@@ -118,7 +118,7 @@ def make_cache(
         texts = StaticCache(config=config, max_cache_len=max_length, offloading=is_offloaded)
     elif kind == "quantized":
         values = dict(options or {})
-        whole = copy.deepcopy(config)  # the library quantises no sliding layers; masks apply their window
+        whole = copy.deepcopy(config)  # the library does not quantise sliding layers; masks apply their window
         if getattr(whole, "layer_types", None) is not None:
             whole.layer_types, whole.sliding_window = ["full_attention"] * whole.num_hidden_layers, None
         texts = QuantizedCache(values.pop("backend", "quanto"), whole, **values)

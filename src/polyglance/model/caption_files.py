@@ -1,7 +1,7 @@
-"""Captions of many image files: the same ones, in the order of the files, by one process or several.
+"""Captions of many image files, in the order of the files, the same for any number of processes.
 
 Several processes are workers of this one, or those that torchrun has started, on one machine or many. Files are divided
-into the groups that one process captions together, so that a batch is the same whoever makes it.
+into groups that a process captions together, so that batches do not depend on the number of processes.
 """
 
 import signal
@@ -30,7 +30,7 @@ __all__ = ["CaptionRequest", "caption_files"]
 
 @dataclass(frozen=True, kw_only=True)
 class CaptionRequest:
-    """A model, and what it is asked for about every image."""
+    """A model, and the captions that are requested for every image."""
 
     model: Path
     """Folder of the model, or what else `PolyglanceCaptioner.load` takes."""
@@ -57,7 +57,7 @@ def caption_files(
     all of them, the others nothing.
 
     Args:
-        processes: workers, each with its model; on GPUs they take these in turn.
+        processes: workers, each with its own copy of the model; GPUs are assigned to them in turn.
 
     Raises:
         ValueError: as `PolyglanceCaptioner.load` and its `caption`, or a worker that was killed.
@@ -128,7 +128,7 @@ def _caption_in_workers(groups: Sequence[list[str]], request: CaptionRequest, pr
             for results in pool.map(_caption_group, groups):
                 yield from results
         except BrokenProcessPool:
-            raise ValueError("a worker process was killed (was there too little memory?)") from None
+            raise ValueError("a worker process was killed (was memory too small?)") from None
         finally:
             pool.shutdown(cancel_futures=True)
 

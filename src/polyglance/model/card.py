@@ -33,7 +33,7 @@ def make_card(
     Args:
         image_size: side of the square image, in pixels; None: 224, or the size that a micro model is made for.
         source_tokens: prompt tokens, without the image's; None: 128, or as many as there are positions for.
-        target_tokens: decoder positions, each with logits over the whole vocabulary; None: likewise.
+        target_tokens: decoder positions, each with logits over the whole vocabulary; None: as for `source_tokens`.
 
     Raises:
         ValueError: an unknown size, or lengths that it has no positions for.
@@ -41,7 +41,7 @@ def make_card(
     given = {"image_size": image_size, "source_tokens": source_tokens, "target_tokens": target_tokens, "beams": beams}
     for option, value in given.items():
         if value is not None and value < 1:
-            raise ValueError(f"{option} is {value}; 1 or more is right")
+            raise ValueError(f"{option} is {value}; expected 1 or more")
     if not Path(name).exists() and (card := _find_card(name)) is not None:
         lengths = asdict(card)
         if all(value is None or value == lengths[option] for option, value in given.items()):

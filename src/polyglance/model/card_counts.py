@@ -80,8 +80,8 @@ def _count_by_component(model: Polyglance) -> dict[str, int]:
 
 
 def _count_cached_values(config: PolyglanceConfig, model: Polyglance, *, beams: int, source: int, target: int) -> int:
-    """Count the numbers kept while one image is decoded: keys and values, those of the source once, those of the target
-    for every beam."""
+    """Count the numbers kept while one image is decoded: keys and values, of the source once, of the target for each
+    beam."""
     decoder = config.decoder_config
     is_gemma = isinstance(decoder, Gemma2Config)
     width = decoder.num_key_value_heads * decoder.head_dim if is_gemma else decoder.d_model
@@ -143,11 +143,10 @@ def count_saved_bytes(
 def count_recomputed_bytes(
     config: PolyglanceConfig, saved: int, *, num_bytes: int, image_size: int, source_tokens: int, target_tokens: int
 ) -> int:
-    """Estimate the activations of a sample where each layer keeps its input only, and one layer at a time computes the
-    rest again.
+    """Estimate the activations of a sample if each layer keeps only its input, and one at a time recomputes the rest.
 
     Args:
-        saved: activations where all are kept, in bytes.
+        saved: activations if all are kept, in bytes.
         num_bytes: bytes of a number.
     """
     source = config.num_image_tokens(image_size) + source_tokens

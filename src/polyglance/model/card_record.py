@@ -8,7 +8,7 @@ from polyglance.compute import FAMILY_STARTS
 __all__ = ["CARDS_FILE", "PRECISIONS", "Card", "find_start"]
 
 CARDS_FILE = Path(__file__).with_name("cards.json")
-"""Cards that were counted before."""
+"""File with the cards of the package."""
 PRECISIONS = {"float32": 4, "bfloat16": 2}
 """Bytes of a number, by precision."""
 
@@ -43,7 +43,7 @@ class Card:
     activation_bytes: dict[str, dict[str, int]]
     """Saved activations alone, by policy and precision: the memory of each further sample of a batch."""
     recomputed_bytes: dict[str, dict[str, int]]
-    """The same where each layer keeps its input only and is computed again in the backward pass (estimated)."""
+    """The same if each layer keeps only its input and is recomputed in the backward pass (estimated)."""
     training_gmac: float
     """Multiply-accumulates of forward and backward pass of one sample in pre-training, in 10^9."""
     beams: int
@@ -51,5 +51,5 @@ class Card:
 
 
 def find_start(card: Card) -> float:
-    """Return the published T of the family that a model belongs to: its decoder has gates where it is Gemma-2."""
+    """Return the published T of a model's family, which is recognised by the gates of a Gemma-2 decoder."""
     return FAMILY_STARTS["gemma" if card.num_parameters_by_part.get("gates") else "florence"]

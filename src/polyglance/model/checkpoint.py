@@ -31,7 +31,7 @@ def find_folder(name: str | Path) -> Path:
     that the hub states.
 
     Raises:
-        ValueError: neither a folder nor a model that the hub gives out, a name without its commit, or a file that
+        ValueError: neither a folder nor an available model of the hub, a name without its commit, or a file that
             differs from what the hub states.
     """
     if Path(name).is_dir():
@@ -42,7 +42,7 @@ def find_folder(name: str | Path) -> Path:
     if not _COMMIT.fullmatch(commit):
         raise ValueError(
             f"{name}: no such folder; a model of the hub is named with its commit, NAME@COMMIT (40 hexadecimal "
-            "digits), because the content behind a name can change"
+            "digits), because the content under a name can change"
         )
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -55,12 +55,12 @@ def find_folder(name: str | Path) -> Path:
         return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ValueError(f"{name}: no such folder, and the hub does not give it out ({reason})") from None
+        raise ValueError(f"{name}: no such folder, and not available on the hub ({reason})") from None
 
 
 def _list_stated(repository: str, commit: str, folder: Path) -> dict[Path, str]:
-    """Return large file -> SHA-256 that the hub states. Without a connection to the hub it is the one by which the
-    hub's cache names the file."""
+    """Return large file -> SHA-256 that the hub states. Without a connection to the hub it is taken from the file's
+    name in the hub's cache."""
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -74,11 +74,11 @@ def _list_stated(repository: str, commit: str, folder: Path) -> dict[Path, str]:
 
 @contextmanager
 def new_folder(out: str | Path) -> Iterator[Path]:
-    """Give a folder to write into, which becomes `out` when the block ends well; before that, `out` does not exist. Its
-    files are listed in it with their digests.
+    """Give a folder to write into, which becomes `out` when the block ends without an error; before that, `out` does
+    not exist. A list of its files with digests is added.
 
     Raises:
-        ValueError: `out` is there already and not empty.
+        ValueError: `out` exists and is not empty.
     """
     out = Path(out)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

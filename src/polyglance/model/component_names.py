@@ -11,5 +11,4 @@ PUBLISHED_TRAINED: dict[str, tuple[Component, ...]] = {
     "bart": ("encoder", "decoder", "cross_attention", "embeddings"),
     "gemma2": ("encoder", "cross_attention", "gates", "embeddings"),
 }
-"""Components trained in continued pre-training and fine-tuning alike, by kind of decoder (official code section
-1.10)."""
+"""Components trained in pre-training and fine-tuning alike, by kind of decoder (official code section 1.10)."""

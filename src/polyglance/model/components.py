@@ -71,7 +71,7 @@ def freeze_like(model: Polyglance, other: Polyglance) -> None:
 
 def set_train_mode(model: nn.Module) -> None:
     """Put trained modules into training mode, and modules without a trained parameter into eval mode: dropout and
-    DropPath of a frozen tower would be noise without purpose."""
+    DropPath of a frozen tower would only add noise."""
     model.train()
     for module in model.modules():
         parameters = list(module.parameters())
@@ -89,11 +89,11 @@ def group_parameters(
 ) -> list[dict[str, Any]]:
     """Make the optimiser's groups of trained parameters: decayed matrices, undecayed vectors and tables, gates.
 
-    Norms, biases, embeddings and gates are not decayed: with its gate near zero a decoder ignores the image.
+    Norms, biases, embeddings and gates are not decayed: with gates near zero a decoder ignores the image.
 
     Args:
-        gate_lr_scale: learning rate of the gates as a multiple of `lr`. One scalar per layer moves slowly at a rate
-            that suits matrices; at micro size a model whose gates start at zero needs more.
+        gate_lr_scale: learning rate of the gates as a multiple of `lr`. A gate is a single scalar and moves slowly at a
+            rate suited to matrices; micro models whose gates start at zero need a higher one.
         published_decay: decay what the published code decays: everything but biases and LayerNorms, so gates, RMSNorms
             after cross-attention and embeddings too (official code section 1.10).
     """

@@ -22,14 +22,14 @@ class GenerateConfig:
     early_stopping: bool = True
     """Stop as soon as `beams` beams are finished, as the published evaluation does."""
     no_repeat_ngram_size: int = 3
-    """Length of token sequences that may not come twice in a text (published: 3); 0 allows repetition."""
+    """Length of token sequences that must not occur twice in a text (published: 3); 0 allows repetition."""
     batch_size: int = 8
     """Number of texts decoded at a time."""
 
     def __post_init__(self) -> None:
         for name in ("beams", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; 1 or more is right")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

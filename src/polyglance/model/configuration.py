@@ -1,4 +1,4 @@
-"""The configuration of a model: of vision tower, encoder and decoder, which are transformers', and of their joints."""
+"""The configuration of a model: transformers' of vision tower, encoder and decoder, and that of their connections."""
 
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,7 +18,7 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
     `gemma2`).
 
     Encoder and decoder have their own vocabularies (official code section 1.8). A `gemma2` decoder configuration
-    carries two keys more than the library's: `cross_attention_hidden_size` (the encoder's width) and
+    has two more keys than the library's: `cross_attention_hidden_size` (the encoder's width) and
     `cross_attention_every` (a cross-attention block in every k-th layer).
     """
 
@@ -77,7 +77,7 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
 
     @property
     def hidden_size(self) -> int:
-        """Width of the decoder. DeepSpeed's `auto` values and other tools ask for this and the next two by name."""
+        """Width of the decoder. DeepSpeed's `auto` values and other tools read this and the next two by name."""
         return self.decoder_config.hidden_size
 
     @property
@@ -121,7 +121,7 @@ def load_config(folder: str | Path) -> PolyglanceConfig:
     """Load the configuration in a model's folder.
 
     Raises:
-        ValueError: there is none, or it is not that of a model of this project: one line.
+        ValueError: there is none, or it is not of a model of this project: one line.
     """
     values = read_model_config(folder)
     if values.get("model_type") != PolyglanceConfig.model_type:

@@ -1,4 +1,4 @@
-"""Converts checkpoints of the published code to this project's and back: renamings and one transposition.
+"""Conversion of checkpoints of the published code and back: tensors are renamed, and one is transposed.
 
 Every key is accounted for. Source of the rules: official code sections 1.2 to 1.6, its models/florence2.py and
 models/gemma2.py.
@@ -142,7 +142,7 @@ def _convert_tensors(source: Checkpoint, names: Mapping[str, str]) -> Iterator[t
 
 
 def _merge_head(source: Checkpoint, names: dict[str, str]) -> None:
-    """Take the head out of the names, which is the embedding's other name; a checkpoint may hold one of them or both.
+    """Merge the head with the embedding that it is tied to; a checkpoint may hold either or both.
 
     Args:
         names: this project's name -> the source's.
@@ -162,11 +162,11 @@ def _match_names(source: Checkpoint, config: PolyglanceConfig) -> dict[str, str]
     """Return this project's name -> the source's name of each tensor, the tied head left out.
 
     Raises:
-        ValueError: a key that is missing, unknown or there twice, a wrong shape, an untied head.
+        ValueError: a key that is missing, unknown or repeated, a wrong shape, an untied head.
     """
     names = {convert_key_from_published(published): published for published in source}
     if len(names) < len(source):
-        raise ValueError(f"{source.folder}: two of its keys name the same parameter")
+        raise ValueError(f"{source.folder}: two of its keys are names of the same parameter")
     _merge_head(source, names)
     shapes = _find_shapes(config)
     missing = {convert_key_to_published(name) for name in shapes if name not in names and name != _HEAD}

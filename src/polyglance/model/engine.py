@@ -33,8 +33,8 @@ class PolyglanceEngine(PromptedModel):
     """A folder with a Polyglance and its processor.
 
     As published: 4 beams, 128 tokens after the prefix, no sequence of 3 tokens twice, texts stripped and their first
-    letter upper-cased; the prefix, which only captions have, is cut off. For a loss every token counts that the decoder
-    writes, the first and the end token among them.
+    letter upper-cased; the prefix, which only captions have, is cut off. Losses count every token that the decoder
+    writes, including the first and the end token.
 
     Raises:
         ValueError: a folder without its processor, or a resolution that the model does not take.
@@ -112,7 +112,7 @@ class PolyglanceEngine(PromptedModel):
         if size != processor.config.image_size:
             room = config.encoder_config.max_position_embeddings - config.num_image_tokens(size)
             if room < 1:
-                raise ValueError(f"{self.name}: an image of {size} pixels leaves no place for a prompt")
+                raise ValueError(f"{self.name}: an image of {size} pixels leaves no positions for a prompt")
             settings = replace(processor.config, image_size=size, max_prompt_tokens=room)
             processor = Processor(settings, processor.encoder_tokenizer, processor.decoder_tokenizer)
         return PolyglanceCaptioner(model, processor)

@@ -40,7 +40,7 @@ def count_model(
 
 
 def build_on_meta(config: PolyglanceConfig) -> Polyglance:
-    """Build the model without its weights, with attention whose products torch's counter sees."""
+    """Build the model without its weights, with attention whose products torch's counter can count."""
     with torch.device("meta"):
         model = Polyglance(copy.deepcopy(config))
     model.set_attn_implementation("eager")  # fused kernels read masks, which have no values on meta
@@ -71,7 +71,7 @@ def count_training_macs(
     """Count the MACs of a training step for one sample: forward pass, gradients of activations as far back as something
     is trained, gradients of the trained weights. torch's counter sees them run on the meta device.
 
-    The paper's C = S F (1 + P_t / P) is a convention that laws are fitted with; hours and MFU are computed from this.
+    Hours and MFU are computed from this; laws are fitted with the paper's convention, C = S F (1 + P_t / P).
     """
     model = build_on_meta(config)
     freeze(model, trained)

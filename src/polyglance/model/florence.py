@@ -1,4 +1,4 @@
-"""Florence-2 checkpoints, as transformers saves them or as Microsoft published them, by this project's names."""
+"""Florence-2 checkpoints, saved by transformers or published by Microsoft, with this project's names of tensors."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from polyglance.model.convert import convert_encoder_config, convert_key_from_pu
 __all__ = ["SHARED", "Florence"]
 
 SHARED = "shared.weight"
-"""Name given here to the one embedding table of a Florence-2, which encoder, decoder and head share."""
+"""This project's name of the single embedding table of a Florence-2, shared by encoder, decoder and head."""
 
 _NATIVE = (
     (r"^(model\.)?vision_tower\.", "vision_tower."),
@@ -49,7 +49,7 @@ class Florence(Mapping[str, Tensor]):
             raise ValueError(f"{checkpoint.folder}: the shared embedding of a Florence-2 is missing")
         self._names = {**names, SHARED: next(iter(tables.values()))}
         self.untied_head = self._find_untied_head(tables)
-        """Line about a head that is not the shared embedding; empty if it is."""
+        """Message about a head that differs from the shared embedding; empty if it does not."""
 
     def _find_untied_head(self, tables: Mapping[str, str]) -> str:
         """Compare the tables that the checkpoint holds under several names.

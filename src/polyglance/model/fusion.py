@@ -14,9 +14,9 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def fuse_on_gpu(function: _Function) -> _Function:
-    """Compile a function of tensors where its first argument is on a GPU, once for all shapes; elsewhere call it as it
-    is. A function of ten operations is then one kernel, which reads and writes its operands once. Where it cannot be
-    compiled it runs as it is, and a message says so once.
+    """Compile a function of tensors, once for all shapes, for arguments on a GPU; on a CPU call it as it is. A function
+    of ten operations becomes one kernel, which reads and writes its operands once. If compiling fails, the function
+    runs as it is, and a message says so once.
 
     The function itself stays reachable as `__wrapped__`.
     """

@@ -32,7 +32,7 @@ from polyglance.records import Style
 __all__ = ["IMAGES_PER_BATCH_SIZE", "Generated", "PolyglanceCaptioner", "generate_ids", "load_polyglance"]
 
 IMAGES_PER_BATCH_SIZE = 4
-"""Images that are asked about together, in units of the batch size: batches are made among their requests."""
+"""Number of images whose requests are sorted into batches together, in units of the batch size."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Generated:
     """A text about an image, or an error."""
 
     image: str
-    """Image file; `image 0` and so on for pictures and arrays, by their place."""
+    """Image file; `image 0` and so on for pictures and arrays, by their position."""
     language: str
     """Language code."""
     source: str | None = None
@@ -50,7 +50,7 @@ class Generated:
     text: str | None = None
     """The text, with its prefix; None where there is an error."""
     other_language: str = ""
-    """Language, or script, that the words after the prefix are in, where that is clearly not the one asked for."""
+    """Language, or script, of the words after the prefix, if it is clearly not the requested one."""
     error: str | None = None
     """Reason why there is no text."""
 
@@ -86,7 +86,7 @@ class PolyglanceCaptioner:
             dtype: precision of the weights; `auto`: float32 on a CPU and bfloat16 on a GPU.
 
         Raises:
-            ValueError: no such device or folder, or a file in it that is missing, cut short or does not fit the others.
+            ValueError: no such device or folder, or a file in it that is missing, truncated or does not fit the others.
         """
         device = choose_device(device)
         weights_dtype = getattr(torch, choose_dtype(dtype, device))
@@ -113,7 +113,7 @@ class PolyglanceCaptioner:
 
         Raises:
             ValueError: an unknown language, one without a prefix or with one that the model cannot write, or something
-                that is no image. A file that cannot be read raises nothing: the `error` of its results gives the
+                that is not an image. A file that cannot be read raises nothing; the `error` of its results gives the
                 reason.
         """
         codes = _list_codes(languages)
@@ -122,7 +122,7 @@ class PolyglanceCaptioner:
             if not can_write(self.processor.decoder_tokenizer, words):
                 raise ValueError(
                     f"the model's tokenizer cannot write {words!r}, the prefix of {code!r}: its training had no texts "
-                    "with these signs; without a prefix (none) it answers in a language that it knows"
+                    "with these characters; without a prefix (none) it answers in a language that it knows"
                 )
         requests = [
             (
@@ -146,13 +146,13 @@ class PolyglanceCaptioner:
         """Translate each English text, about the image with the same index, into each language.
 
         Raises:
-            ValueError: an unknown language, a text too long for the encoder, something that is no image, or more or
-                fewer texts than images.
+            ValueError: an unknown language, a text too long for the encoder, something that is not an image, or
+                different numbers of texts and images.
         """
         codes, named = _list_codes(languages), _name_images(images)
         sources = [texts] if isinstance(texts, str) else list(texts)
         if len(named) != len(sources):
-            raise ValueError(f"{len(named)} images and {len(sources)} texts: each text needs its image")
+            raise ValueError(f"{len(named)} images and {len(sources)} texts; expected one image for each text")
         requests = [
             (
                 Generated(image=name, language=code, source=text),
@@ -166,8 +166,9 @@ class PolyglanceCaptioner:
 
     @torch.no_grad()
     def _run(self, asked: Sequence[tuple[Generated, ImageInput, str]], config: GenerateConfig) -> list[Generated]:
-        """Answer requests, given as (result without text, image, prompt), about the images of a few batches at a time:
-        their features are computed once, and requests are sorted by length, so that batches have little padding."""
+        """Answer requests, given as (result without text, image, prompt), for the images of a few batches at a time.
+        The features of these images are computed once, and their requests are sorted by length, so that batches have
+        little padding."""
         requests: dict[str, list[_Request]] = {}
         for order, (result, image, text) in enumerate(asked):
             request = _Request(result, image, text, len(self.processor.prompt_ids(text)), order)
@@ -191,7 +192,7 @@ class PolyglanceCaptioner:
         return [results[order] for order in range(len(asked))]
 
     def _batches(self, requests: Sequence[_Request], batch_size: int) -> Iterator[list[_Request]]:
-        """Make batches of one prefix each: rows of a batch must start at the same position."""
+        """Make batches of rows with the same prefix, because all rows of a batch start at the same position."""
         ordered = sorted(requests, key=lambda request: (request.result.prefix, request.num_tokens))
         for _, group in groupby(ordered, key=lambda request: request.result.prefix):
             while batch := list(islice(group, batch_size)):
@@ -223,7 +224,7 @@ class PolyglanceCaptioner:
 
 
 def _name_images(images: ImageInput | Sequence[ImageInput]) -> list[tuple[str, ImageInput]]:
-    """Return images with the names that results have for them."""
+    """Return images with their names in results."""
     listed = list_images(images)
     return [(str(one) if isinstance(one, (str, Path)) else f"image {i}", one) for i, one in enumerate(listed)]
 
@@ -232,14 +233,14 @@ def _list_codes(languages: str | Sequence[str]) -> list[str]:
     named = [languages] if isinstance(languages, str) else list(languages)
     for name in named:
         if not isinstance(name, str):
-            raise ValueError(f"{name!r} is no language code; for example 'es'")
+            raise ValueError(f"{name!r} is not a language code; expected one such as 'es'")
     if not named:
         raise ValueError("give a language, for example 'es'")
     return list(dict.fromkeys(find_codes(named)))
 
 
 def _finish(result: Generated, text: str) -> Generated:
-    """Add the text to a result, and the language that it is in where that is another one."""
+    """Add the text to a result, and its language if it is another than the requested one."""
     found = judge_language(text.removeprefix(result.prefix), result.language)
     is_other = found.verdict == "other"
     return replace(result, text=text, other_language=(found.language or found.script) if is_other else "")
@@ -284,7 +285,7 @@ def load_polyglance(folder: str | Path) -> Polyglance:
     """Check the files of a folder, then load the model in it.
 
     Raises:
-        ValueError: a shard that is missing or cut short, a value that is not finite, a configuration that does not fit.
+        ValueError: a shard that is missing or truncated, a value that is not finite, a configuration that does not fit.
     """
     checkpoint = Checkpoint(folder)
     model_type = checkpoint.config().get("model_type")

@@ -1,7 +1,7 @@
 """Files of a model's folder for transformers' Auto classes: names in its JSON files, and a module to import.
 
-The module has no code of the model, so a folder works with every later release of the package. Auto classes import it
-with `trust_remote_code=True` only; where `polyglance.model` was imported they need neither.
+The module contains none of the model's code, so that a folder works with every later release of the package. Auto
+classes import the module only with `trust_remote_code=True`; after an import of `polyglance.model` they need neither.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ def few_rows_linear(
     x: Float[Tensor, "*rows D"], weight: Float[Tensor, "E D"], bias: Float[Tensor, " E"] | None = None
 ) -> Float[Tensor, "*rows E"]:
     """Compute `F.linear`, as `(W @ x.T).T` where that is faster: 2 to 8 rows on a CPU without gradients. Quantised
-    weights have `F.linear` alone."""
+    weights support only `F.linear`."""
     rows = x.numel() // x.shape[-1]
     is_plain = x.device.type == "cpu" and x.dtype == torch.float32 and type(weight) in (nn.Parameter, Tensor)
     if torch.is_grad_enabled() or not 2 <= rows <= 8 or not is_plain:
@@ -34,7 +34,7 @@ class FewRowsLinear(nn.Linear):
 
 
 def use_few_rows_linear(module: nn.Module) -> None:
-    """Make every plain linear layer inside `module` a `FewRowsLinear`, with the same parameters, hooks and marks."""
+    """Make every plain linear layer inside `module` a `FewRowsLinear`, with the same parameters and hooks."""
     for layer in module.modules():
         if type(layer) is nn.Linear:
             layer.__class__ = FewRowsLinear

@@ -1,4 +1,4 @@
-"""Micro sizes of the family: the same classes at widths of 32 to a few hundred, from one dial."""
+"""Micro sizes of the family: the same classes at widths of 32 to a few hundred, set by one number."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,7 +16,7 @@ class MicroConfig:
     """A model small enough to train on a CPU in minutes. `width` sets its size; the defaults of the rest fit it.
 
     Raises:
-        ValueError: a width that the heads do not divide.
+        ValueError: the width is not divisible by the number of heads.
     """
 
     decoder: Literal["bart", "gemma2"] = "bart"
@@ -135,6 +135,6 @@ class MicroConfig:
 
 def _deviation(width: int) -> float:
     """Return the standard deviation of initial weights that keeps a layer's output as large as its input. The published
-    0.02 does so for widths in the thousands; at micro widths attention and image would have no effect for a whole short
-    run."""
+    0.02 does so for widths in the thousands; at micro widths, attention and image would have no effect during a whole
+    short run."""
     return width**-0.5

@@ -1,4 +1,4 @@
-"""Turns texts and images into a model's tensors and back; saved with the model.
+"""Conversion of texts and images to a model's tensors and back; saved with the model.
 
 processor = Processor.from_pretrained("out")
 inputs = processor(images="cat.png", text="The target language is German. What does the image describe?")
@@ -42,7 +42,7 @@ __all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "resolve
 
 _CONFIG = "processor_config.json"
 _OLD_CONFIG = "processor.json"
-"""Name of the settings in folders that were written before there was a processor of transformers."""
+"""Name of the settings in folders of older versions."""
 _MAX_SIDE = 16_384
 """Largest side of the square images, in pixels."""
 _SHARED, _ENCODER, _DECODER = "tokenizer.json", "encoder_tokenizer.json", "decoder_tokenizer.json"
@@ -58,9 +58,9 @@ class ProcessorConfig:
     image_size: int
     """Side of the square that images are resized to, in pixels: bicubic, without keeping the aspect ratio."""
     max_prompt_tokens: int
-    """Longest prompt, in tokens, start and end ids included: the encoder's positions less the image's tokens."""
+    """Longest prompt, in tokens, start and end ids included: the encoder's positions minus the image's tokens."""
     prompt_pad_id: int
-    """Id that fills up shorter prompts; masked."""
+    """Padding id of prompts; masked."""
     prompt_start_ids: tuple[int, ...]
     """Ids before a prompt."""
     prompt_end_ids: tuple[int, ...]
@@ -68,16 +68,16 @@ class ProcessorConfig:
     target_start_ids: tuple[int, ...]
     """Ids that decoding starts from, before a language prefix."""
     target_end_id: int | None = None
-    """Id that ends a text; None: not known (folders written before it was kept)."""
+    """Id that ends a text; None: not known (folders of older versions)."""
     languages: Mapping[str, OwnLanguage] | None = field(default=None, metadata={"on_read": declare_new_languages})
     """Languages that were declared where the model was made; None where there were none."""
 
     def __post_init__(self) -> None:
         ids = (self.prompt_pad_id, *self.prompt_start_ids, *self.prompt_end_ids, *self.target_start_ids)
         if not 0 < self.image_size <= _MAX_SIDE or self.max_prompt_tokens < 1:
-            raise ValueError(f"image_size is 1 to {_MAX_SIDE} and max_prompt_tokens at least 1")
+            raise ValueError(f"image_size must be 1 to {_MAX_SIDE}, and max_prompt_tokens at least 1")
         if not self.target_start_ids or not all(0 <= token < 2**31 for token in ids):
-            raise ValueError("ids of tokens are 0 or more, and target_start_ids has one at least")
+            raise ValueError("ids of tokens must be 0 or more, and target_start_ids must have at least one")
 
     @classmethod
     def read(cls, folder: Path) -> "ProcessorConfig":
@@ -194,9 +194,9 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         Args:
             images: `pixel_values`: one image or several.
             text: `input_ids` and `attention_mask`: one prompt or several (`polyglance.mixture.prompts.write_prompt`).
-            text_target: `labels`: the texts to be learnt, with the end token, filled up with -100.
+            text_target: `labels`: the target texts, with the end token, padded with -100.
             prefix: `decoder_input_ids`: what `generate` starts from, the words of a language prefix included.
-            return_tensors, padding: tensors of torch, rows filled up to the longest; nothing else is offered.
+            return_tensors, padding: tensors of torch, rows padded to the longest; other values are refused.
 
         Raises:
             TypeError: an argument that is not known; the message names the nearest one.
@@ -206,7 +206,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
             known = ("images", "text", "text_target", "prefix", "return_tensors", "padding")
             raise TypeError(f"the processor has no argument {name!r}; {did_you_mean(name, known)}")
         if return_tensors not in ("pt", None) or padding not in (True, False, "longest"):
-            raise ValueError("the processor makes tensors of torch, filled up to the longest row: return_tensors='pt'")
+            raise ValueError("the processor makes tensors of torch, padded to the longest row: return_tensors='pt'")
         rows: dict[str, list[Any]] = {}
         for name, values in (("images", images), ("text", text), ("text_target", text_target)):
             if values is not None:
@@ -215,7 +215,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
             raise ValueError("give images or text")
         lengths = {name: len(values) for name, values in rows.items()}
         if len(set(lengths.values())) > 1:
-            raise ValueError(f"one of each per row is needed; given: {lengths}")
+            raise ValueError(f"expected one of each per row, got {lengths}")
         data: dict[str, Tensor] = {}
         if images is not None:
             data["pixel_values"] = self.images(rows["images"])
@@ -302,7 +302,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
 
     @classmethod
     def get_attributes(cls) -> list[str]:
-        """Return nothing: the processors of transformers that this one would be made of. It saves itself."""
+        """Return no names of component processors: this processor saves itself."""
         return []
 
     def to_dict(self) -> dict[str, Any]:
@@ -367,7 +367,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         return cls(config, load_tokenizer(folder / _SHARED))
 
     def _label_ids(self, text: str) -> list[int]:
-        """Return the ids that a text is learnt as: those after the first start id, and the end."""
+        """Return a text's ids as labels: those after the first start id, and the end."""
         end = [self.config.target_end_id] if self.config.target_end_id is not None else []
         return [*self.start_ids(text)[1:], *end]
 
@@ -377,8 +377,7 @@ def resolve_prefix(code: str, prefix: str) -> str:
 
     Args:
         code: language code.
-        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words
-            themselves.
+        prefix: `auto` the language's usual words, `published` those of the official code, `none` none, else the words.
 
     Raises:
         ValueError: an unknown language, or `auto` or `published` for one that has no such words.
@@ -405,11 +404,13 @@ def list_images(images: Any) -> list[Any]:
     if isinstance(images, (str, Path, Image.Image)) or (is_array and images.ndim <= 3):
         images = [images]
     elif isinstance(images, (bytes, dict)) or not hasattr(images, "__iter__"):
-        raise ValueError(f"a {type(images).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+        raise ValueError(f"a {type(images).__name__} is not an image; give a path, a picture of Pillow or uint8 pixels")
     listed = list(images)
     for image in listed:
         if not isinstance(image, (str, Path, Image.Image, np.ndarray, Tensor)):
-            raise ValueError(f"a {type(image).__name__} is no image: give a path, a picture of Pillow or uint8 pixels")
+            raise ValueError(
+                f"a {type(image).__name__} is not an image; give a path, a picture of Pillow or uint8 pixels"
+            )
     return listed
 
 
@@ -417,7 +418,7 @@ def _list_texts(texts: str | Sequence[str]) -> list[str]:
     listed = [texts] if isinstance(texts, str) else list(texts)
     for text in listed:
         if not isinstance(text, str):
-            raise ValueError(f"a {type(text).__name__} is no text")
+            raise ValueError(f"a {type(text).__name__} is not a text")
     return listed
 
 
@@ -437,14 +438,14 @@ def _to_picture(pixels: np.ndarray) -> Image.Image:
     """Make a picture of pixels.
 
     Raises:
-        ValueError: other shapes, or numbers that are not uint8, of which black and white are not known.
+        ValueError: another shape, or another type than uint8, for which black and white are not defined.
     """
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     if pixels.dtype != np.uint8 or not pixels.size or not (pixels.ndim == 2 or pixels.shape[2:] in ((3,), (4,))):
         raise ValueError(
-            f"an array of the shape {pixels.shape} and type {pixels.dtype} is no image: "
-            "uint8 pixels are needed, height x width x 1, 3 or 4 channels"
+            f"an array of the shape {pixels.shape} and type {pixels.dtype} is not an image: "
+            "expected uint8 pixels, height x width x 1, 3 or 4 channels"
         )
     return Image.fromarray(pixels)
 

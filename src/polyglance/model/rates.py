@@ -1,8 +1,8 @@
-"""Rates that training was measured at, by card and size: what hours are reckoned from.
+"""Measured training rates by card and size, from which hours are computed.
 
 The table is rates.csv in this folder; benchmarks/gpu.py writes rows for it. A rate is kept as operations per second of
-the model's own work (forward and backward pass at the real lengths; padding, recomputing and the optimiser's step cost
-time and are not counted), because samples per second depend on the lengths.
+the model's own work (forward and backward pass at the real lengths; padding, recomputation and the optimiser's step
+take time but are not counted), because samples per second depend on the lengths.
 """
 
 import csv
@@ -17,7 +17,7 @@ from polyglance.model.card import make_card
 __all__ = ["KNOWN_PEAKS_TFLOPS", "MeasuredRate", "Rate", "find_rate", "read_rates"]
 
 KNOWN_PEAKS_TFLOPS = {"H100": 989.0, "H200": 989.0}
-"""Card -> peak in bf16, dense, in 10^12 FLOP/s, by its data sheet: the cards that a model's card shows rates of."""
+"""Card -> peak in bf16, dense, in 10^12 FLOP/s, by its data sheet; model cards show the rates of these cards."""
 _FILE = Path(__file__).with_name("rates.csv")
 
 
@@ -59,7 +59,7 @@ class Rate:
 
 @cache
 def read_rates() -> tuple[MeasuredRate, ...]:
-    """Read the table; of rows about the same card, size and work the newest."""
+    """Read the table; for each card, size and work only the newest row."""
     newest: dict[tuple[str, str, str], MeasuredRate] = {}
     with _FILE.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
@@ -84,11 +84,11 @@ def read_rates() -> tuple[MeasuredRate, ...]:
 def find_rate(
     card: str, size: str, training_gmac: float, *, peak_tflops: float, rates: Sequence[MeasuredRate] | None = None
 ) -> Rate:
-    """Find the rate at which a card trains a size: measured where it was, else estimated.
+    """Find the rate at which a card trains a size: measured if available, else estimated.
 
     Estimated from the sizes measured on this card or, where there are none, on the card with the nearest peak: between
-    two sizes on a straight line between the logarithms of operations and rate, above them that of the largest, below
-    them no more samples per second than the smallest, and in proportion to the cards' peaks.
+    two sizes on a straight line between the logarithms of operations and rate, above the largest size its rate, below
+    the smallest size at most its samples per second; all in proportion to the cards' peaks.
 
     Args:
         card: a word of the card's name, such as `H100`.

@@ -1,4 +1,4 @@
-"""Rows of an embedding for another vocabulary: the row of a new token is the mean of the old tokens that spell it."""
+"""Embedding rows for another vocabulary: that of a new token is the mean of those of the old tokens that spell it."""
 
 from collections.abc import Mapping
 
@@ -45,7 +45,7 @@ def average_rows(
     if largest >= len(table):
         raise ValueError(
             f"vocabulary mismatch: the tokenizer gives the id {largest}, the embedding has {len(table)} rows: "
-            "checkpoint and tokenizer do not belong together"
+            "expected the checkpoint's own tokenizer"
         )
     lengths = torch.tensor([len(ids) for ids in spelt])
     flat = torch.tensor([i for ids in spelt for i in ids], dtype=torch.long)

@@ -1,9 +1,9 @@
-"""Scaling efficiency of training on many devices, reckoned from the time of one and from bandwidths.
+"""Scaling efficiency of training on many devices, estimated from the time of one device and from bandwidths.
 
-A step is the passes of one device, and the messages that they do not hide. Replicas add up their gradients once a
-step, while the last backward pass goes on. Shards gather the weights for every forward and every backward pass and
-scatter the gradients in every pass, while neighbouring layers are computed. These are estimates: nothing here was
-measured on several GPUs.
+A step takes the time of one device's passes, and of the messages that do not overlap with them. Replicas add up their
+gradients once a step, during the last backward pass. Shards gather the weights for every forward and every backward
+pass and scatter the gradients in every pass, while neighbouring layers are computed. These are estimates: nothing here
+was measured on several GPUs.
 """
 
 import math
@@ -15,7 +15,8 @@ __all__ = ["Network", "StepTime", "estimate_step"]
 _BACKWARD_SHARE = 2 / 3
 """Share of a pass that is its backward half."""
 _HIDING_SHARE = 0.9
-"""Share of the time of computing in which messages are hidden: the first ones find nothing to hide behind."""
+"""Share of the computing time that messages can overlap with: the first messages have no computation to overlap
+with."""
 _NUM_BUCKETS = 25
 """Messages that gradients, or layers, are sent in."""
 
@@ -34,7 +35,7 @@ class Network:
     """Time of one message without content."""
 
     def bandwidth(self, devices: int) -> float:
-        """Return bytes per second of a ring through so many devices: every device of a node drives its own link."""
+        """Return bytes per second of a ring through this number of devices: every device of a node has its own link."""
         if devices <= self.devices_per_node:
             return self.within_gb_s * 1e9
         return min(self.within_gb_s, self.between_gb_s * self.devices_per_node) * 1e9
@@ -47,7 +48,7 @@ class StepTime:
     compute_s: float
     """Time of a device's passes, without any message."""
     exposed_s: float
-    """Time of messages that no computing hides."""
+    """Time of messages that do not overlap with computation."""
     waiting_s: float = 0.0
     """Time in which a device waits for those with longer micro-batches."""
 
@@ -57,7 +58,7 @@ class StepTime:
 
     @property
     def efficiency(self) -> float:
-        """Share of the rate that as many devices would reach without messages and waiting."""
+        """Rate as a share of the rate without messages and waiting."""
         return self.compute_s / self.seconds if self.seconds else 1.0
 
 

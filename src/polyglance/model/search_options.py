@@ -39,11 +39,13 @@ class SearchOptions:
             ("no_repeat_ngram_size", 0),
         ):
             if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; {least} or more is right")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more")
         if self.num_return_sequences > self.num_beams:
-            raise ValueError(f"num_return_sequences is {self.num_return_sequences}; num_beams is {self.num_beams}")
+            raise ValueError(
+                f"num_return_sequences is {self.num_return_sequences}; expected at most num_beams ({self.num_beams})"
+            )
         if self.early_stopping not in (True, False, "never"):
-            raise ValueError(f"early_stopping is {self.early_stopping!r}; True, False or 'never' is right")
+            raise ValueError(f"early_stopping is {self.early_stopping!r}; expected True, False or 'never'")
 
     @property
     def num_candidates(self) -> int:

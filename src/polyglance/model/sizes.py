@@ -73,7 +73,7 @@ class Pair(NamedTuple):
 
 
 def parse_pair(name: str) -> Pair | None:
-    """Take the name of a pair or published size apart; None if it is none.
+    """Parse the name of a pair or published size; None if it is neither.
 
     Raises:
         ValueError: an unknown Gemma-2.
@@ -86,7 +86,7 @@ def parse_pair(name: str) -> Pair | None:
         raise ValueError(f"unknown Gemma-2 {gemma!r} in {name!r}; {did_you_mean(gemma, GEMMA)}")
     every = int(match["every"] or 1)
     if every < 1:
-        raise ValueError(f"{name!r}: cross-attention in every {every}th layer; 1 or more is right")
+        raise ValueError(f"{name!r}: cross-attention in every {every}th layer; expected 1 or more after @")
     return Pair(match["florence"], gemma, every)
 
 

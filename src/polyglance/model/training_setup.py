@@ -1,4 +1,4 @@
-"""Recommended setup for training a size on a number of devices: replicated or sharded, in what micro-batches."""
+"""Recommended setup for training a size on a number of devices: replicas or shards, and the size of micro-batches."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,9 +8,9 @@ from polyglance.model.card_record import Card
 __all__ = ["USABLE_SHARE", "TrainingSetup", "find_divisors", "recommend_setup"]
 
 USABLE_SHARE = 0.85
-"""Share of a device's memory that is planned with; the rest is for buffers, fragments and the loss."""
+"""Usable share of a device's memory; the rest is for buffers, fragmentation and the loss."""
 _GOOD_MICRO_BATCH = 8
-"""Samples per device and pass from which on the setup is not changed for more of them."""
+"""Samples per device and pass that are enough: a more complex setup is not chosen for more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ def find_divisors(number: int) -> list[int]:
 
 
 def _count_gathered_bytes(card: Card, precision: str) -> int:
-    """Estimate the weights that a sharded model holds whole at a time: embeddings, and some layers on their way."""
+    """Estimate the weights that a sharded model holds gathered at a time: embeddings, and some layers in transfer."""
     bytes_per_value = 4 if precision == "float32" else 2
     largest = card.num_parameters_by_part["embeddings"]
     return bytes_per_value * (largest + (card.num_parameters - largest) // 10)

@@ -37,8 +37,8 @@ def count_channels(config: PreTrainedConfig) -> int:
 def build_vision_tower(config: PreTrainedConfig) -> nn.Module:
     """Build a module from pixel values, float [B, 3, H, W], to a feature grid, float [B, D, h, w].
 
-    `florence_vision` is Florence-2's DaViT, stride 32 (official code section 1.2). At micro sizes it does not train
-    from scratch; these have `conv_stem`, a few strided convolutions, or `vit`, transformers' ViT.
+    `florence_vision` is Florence-2's DaViT, stride 32 (official code section 1.2). DaViT does not train from scratch at
+    micro sizes; these use `conv_stem`, a few strided convolutions, or `vit`, transformers' ViT.
     """
     match config.model_type:
         case "florence_vision":
@@ -82,7 +82,7 @@ class ConvStem(PreTrainedModel):  # type: ignore[misc]
 
     config_class = ConvStemConfig
     main_input_name = "pixel_values"
-    # Without attention, any kind of it will do: models are asked for one as a whole.
+    # The tower has no attention, so every implementation that is set for the whole model is accepted.
     _supports_sdpa = _supports_flash_attn = _supports_flex_attn = _supports_attention_backend = True
 
     def __init__(self, config: ConvStemConfig) -> None:
@@ -149,8 +149,8 @@ class ImageProjector(Florence2MultiModalProjector):  # type: ignore[misc]
 
 
 def fill_frame_positions(module: nn.Module) -> None:
-    """Compute the constant table of a projector's frame positions; other modules are left alone. A model that was built
-    without memory has an empty one (`PreTrainedModel._init_weights`)."""
+    """Compute the constant table of a projector's frame positions; other modules are left unchanged. The table of a
+    model that was built on the meta device is empty (`PreTrainedModel._init_weights`)."""
     if isinstance(module, Florence2VisionPositionalEmbeddingCosine1D):
         sine, cosine = module.get_sinusoid_embeddings(max_positions=module.max_seq_len, embed_dim=module.embed_dim)
         init.copy_(module.pos_idx_to_embed, torch.stack([sine, cosine], dim=-1).flatten(1))
@@ -158,7 +158,7 @@ def fill_frame_positions(module: nn.Module) -> None:
 
 def normalise_pixels(images: torch.Tensor) -> Float[Tensor, "B 3 H W"]:
     """Turn uint8 pixels [B, H, W, 3] into a tower's input: ImageNet mean and deviation (official code section 2.5)."""
-    # Transposed while a pixel is one byte, then in place: several times faster, with the same bits.
+    # Transposing bytes first and then working in place is several times faster, with the same bits.
     pixels = images.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(255)
     # Numbers, not tensors: a tensor made from a list would make the program wait for a GPU.
     for channel, mean, deviation in zip(pixels.unbind(1), _MEAN, _DEVIATION, strict=True):

@@ -4,7 +4,7 @@
 
     result = write_report(Path("out/study"))    # out/study/report/index.html and results.json
 
-It reads the study's files only (`polyglance.report.folder`) and loads neither torch nor transformers.
+It only reads the study's files (`polyglance.report.folder`) and loads neither torch nor transformers.
 """
 
 from polyglance.report.page import ReportResult, write_report

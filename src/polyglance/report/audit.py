@@ -30,9 +30,9 @@ __all__ = ["Audit", "AuditConfig", "CellAudit", "write_audit"]
 
 
 _MIN_WARNED_SHARE = 0.05
-"""Share of texts in another language, or partly in one, that is warned of."""
+"""Share of texts in another language, or partly in one, from which on there is a warning."""
 _NUM_IDENTIFIED = 3
-"""Languages of a cell that are shown."""
+"""Number of languages that are shown for a cell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class AuditConfig:
 
     def __post_init__(self) -> None:
         if self.images < 0 or self.texts_per_cell < 1:
-            raise ValueError("an audit shows 0 images or more, and looks at 1 text of each cell or more")
+            raise ValueError("images must be 0 or more, and texts_per_cell 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +68,16 @@ class CellAudit:
     mean_characters: float
     """Mean length of a text."""
     in_other_language: float
-    """Share of the drawn texts that are in another language or script. Of right texts, 0.003 of captions and 0.02 of
-    names of one to three words are taken for such (docs/evaluation.md)."""
+    """Share of the drawn texts that are in another language or script. This happens to 0.003 of correct captions and
+    0.02 of correct names of one to three words (docs/evaluation.md)."""
     in_other_script: float
     """Share of the drawn texts that are in another script; a part of `in_other_language`."""
     partly_in_other_language: float
-    """Share of the drawn texts that are in the language as a whole, with a run of six words in another one."""
+    """Share of the drawn texts that are mainly in the language, but with a run of six words in another one."""
     in_close_language: float
-    """Share of the drawn texts that are in a language nearly the same in writing, such as Danish for Norwegian."""
+    """Share of the drawn texts in a language that is nearly the same in writing, such as Danish for Norwegian."""
     unclear_language: float
-    """Share of the drawn texts that tell nothing, such as numbers and names."""
+    """Share of the drawn texts whose language cannot be told, such as numbers and names."""
     identified: Mapping[str, float]
     """Language and script, such as `de-Latn`, or `unclear` -> share of the drawn texts; the most frequent first."""
     mean_score: float | None
@@ -269,7 +269,7 @@ def _make_page(
 
 
 def _draw_histogram(name: str, values: Sequence[float], label: str) -> Markup:
-    """Draw a histogram. The longest hundredth is counted in the last bar, so that a few texts do not widen the axis."""
+    """Draw a histogram. The longest 1 % is counted in the last bar, so that a few texts do not widen the axis."""
     with use_report_style():
         axes = make_panel(520, 240)
         low, high = (np.min(values), np.quantile(values, 0.99)) if len(values) else (0.0, 1.0)

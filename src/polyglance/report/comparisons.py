@@ -33,7 +33,7 @@ __all__ = [
 Variable = Literal["P", "S", "T"]
 
 _VARIED_BY: Mapping[Variable, str] = {"P": "size", "S": "S", "T": "start"}
-"""Variable -> setting of a study that changes it."""
+"""Variable -> setting of a study that determines it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,7 @@ class Ladder:
 
 
 def choose_headline(runs: Sequence[RunRow]) -> str:
-    """Return the column of the loss that runs are ranked by: unseen captioning after the prefix, or the next best that
-    was measured."""
+    """Return the column of the loss that runs are ranked by: UC after the prefix, or the next that was measured."""
     columns = ("UC_prefix", "UC", "SC", "ST")
     return next((column for column in columns if any(math.isfinite(run[column]) for run in runs)), columns[0])
 
@@ -93,8 +92,8 @@ def find_best_runs(runs: Iterable[RunRow], column: str) -> tuple[RunRow, ...]:
 def find_ladders(runs: Iterable[RunRow], variable: Variable, column: str) -> tuple[Ladder, ...]:
     """Group runs so that each group differs in `variable` only.
 
-    P varies with the size, and T with the starting point. Both may change a little with the other, so groups are made
-    by the names of the settings and not by the numbers.
+    P varies with the size, and T with the starting point. Each also changes a little with the other setting, so groups
+    are made by the names of the settings, not by the numbers.
     """
     groups: dict[tuple[str, str], dict[str, list[RunRow]]] = {}
     for run in runs:
@@ -135,26 +134,25 @@ def measure_seed_spread(runs: Iterable[RunRow], column: str) -> tuple[float, int
 
 def find_blind_loss(runs: Iterable[RunRow]) -> tuple[float, RunRow | None]:
     """Return the lowest loss, on unseen captions after the prefix, of a start that is a language model, and its run: a
-    model that knows the texts reaches it without the image. NaN and None where all starts are random."""
+    model that knows the texts reaches this loss without the image. NaN and None where all starts are random."""
     start = find_best_run([run for run in runs if run.start not in ("", "random")], "T_prefix")
     return (start["T_prefix"], start) if start else (math.nan, None)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MonotoneFit:
-    """The falling function of a loss that comes closest to a score, in least squares."""
+    """The decreasing function of a loss that fits a score best, in least squares."""
 
     x: tuple[float, ...]
     """Losses of the runs, in ascending order."""
     y: tuple[float, ...]
     """Value of the function at each."""
     rank_correlation: float
-    """Spearman's rank correlation of loss and score: -1 where the score falls with the loss at every step."""
+    """Spearman's rank correlation of loss and score: -1 if the score falls with every increase of the loss."""
 
 
 def fit_monotone(runs: Iterable[RunRow], loss: str, score: str) -> MonotoneFit | None:
-    """Fit a falling function of a loss to a score; None for fewer than three runs, or where one of the two is the same
-    for all runs."""
+    """Fit a decreasing function of a loss to a score; None for fewer than three runs, or if either is constant."""
     pairs = sorted((run[loss], -run[score]) for run in runs if math.isfinite(run[loss]) and math.isfinite(run[score]))
     if len(pairs) < 3 or len({x for x, _ in pairs}) < 2 or len({y for _, y in pairs}) < 2:
         return None

@@ -29,12 +29,12 @@ class TextPiece(NamedTuple):
 
     text: str
     is_wrong: bool
-    """Whether it consists of words that the reference does not have at this place."""
+    """Whether the reference does not have these words at this position."""
 
 
 def mark_words(text: str, reference: str, code: str) -> tuple[TextPiece, ...]:
-    """Divide a text into pieces that agree with the reference and pieces that do not, word by word, or character by
-    character where the language has no spaces between words."""
+    """Divide a text into pieces that agree with the reference and pieces that do not: by words, or by characters in
+    languages without spaces between words."""
     words, expected = _split(text, code), _split(reference, code)
     pieces: list[TextPiece] = []
     for tag, start, end, _, _ in SequenceMatcher(None, words, expected, autojunk=False).get_opcodes():
@@ -44,7 +44,7 @@ def mark_words(text: str, reference: str, code: str) -> tuple[TextPiece, ...]:
 
 
 def _split(text: str, code: str) -> list[str]:
-    """Split a text into words, each with the spaces before it; together they are the text."""
+    """Split a text into words, each with the spaces before it; joined, they are the text."""
     if code in LANGUAGES and LANGUAGES[code].words == "characters":
         return list(text)
     return re.findall(r"\s*\w+|\s*[^\w\s]|\s+", text)
@@ -75,19 +75,18 @@ class CaptionLine:
 
     @property
     def num_wrong(self) -> int:
-        """Number of characters in words that are wrong or missing after the prefix or, where there is no caption with
-        one, in the whole caption."""
+        """Number of characters in wrong or missing words: after the prefix or, without one, in the whole caption."""
         num_right, length = self._count_right()
         return length - num_right
 
     @property
     def wrong_share(self) -> float:
-        """Share of such characters in the caption or in the reference, whichever is longer."""
+        """`num_wrong` as a share of the longer of caption and reference."""
         num_right, length = self._count_right()
         return 1 - num_right / max(length, 1)
 
     def _count_right(self) -> tuple[int, int]:
-        """Return the characters in right words, and those of the caption or the reference, whichever is longer."""
+        """Return the number of characters in right words, and that of the longer of caption and reference."""
         if self.continuation is None:
             pieces, expected = self.plain_pieces, self.reference
         else:
@@ -158,7 +157,7 @@ def make_galleries(study: StudyFolder, runs: Sequence[RunRow], notes: list[str])
             )
             for key, of_image in list(captions[run.id].items())[:NUM_EXAMPLES]
         ]
-        # The reader sees first what works; all images are there, and the page says how they are sorted.
+        # The best captions come first; all images are shown, and the page says how they are sorted.
         unseen = {cell.language for cell in study.coverage.split("UC")}
         examples.sort(
             key=lambda one: sum(line.num_wrong for line in one.lines if line.language in unseen or not unseen)
@@ -202,7 +201,7 @@ def _make_lines(study: StudyFolder, captions: Sequence[GeneratedCaption]) -> tup
 
 
 def _cut_prefix(caption: GeneratedCaption) -> str:
-    """Return the text after the prefix. A caption that was stored without its prefix is set apart by a space."""
+    """Return the text after the prefix. A caption that was stored without its prefix gets a space before it."""
     text = caption.caption
     return text.removeprefix(caption.prefix) if text.startswith(caption.prefix) else f" {text}"
 

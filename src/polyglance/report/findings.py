@@ -1,7 +1,7 @@
 """Findings of a study, computed from its files: headline numbers, a summary, and caveats.
 
-No sentence is general. A caveat appears where the numbers of this study call for it. The warnings of the laws stand
-with the laws.
+Every sentence follows from the numbers of the study. A caveat appears only if the numbers give a reason for it.
+Warnings of laws are shown beside the laws.
 """
 
 import math
@@ -41,21 +41,21 @@ from polyglance.report.wording import (
     name_run,
     name_series,
 )
-from polyglance.run_records import RunRow, average_split
+from polyglance.run_records import RunRow
 
 __all__ = ["Finding", "Section", "Tile", "find_caveats", "make_tiles", "summarise", "take_away"]
 
 Section = Literal["summary", "compute", "scaling", "prefix"]
-"""Section of the page that a caveat stands in."""
+"""Section of the page that a caveat is shown in."""
 
 SMALL_IMAGE_GAIN_NATS = 0.1
-"""A run hardly uses the image if other samples' images cost it less than this."""
+"""A run hardly uses the image if the images of other samples increase its loss by less than this."""
 WIDE_FIRST_TOKEN_NATS = 1.0
-"""Runs whose first-token losses lie further apart than this differ in whether they obey the asked language."""
+"""Difference of first-token losses from which on runs differ in whether they write the requested language."""
 JUMP_RATIO = 3.0
-"""A step in a ladder that is this many times as steep (in log space) as the one before it is not a power law's."""
+"""Ratio of the slopes (in log space) of successive steps of a ladder, above which it does not follow a power law."""
 SAME_T_RATIO = 1.05
-"""Starting points closer than this in T count as one."""
+"""Difference in T below which starting points count as the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,26 +105,20 @@ def make_tiles(study: StudyFolder, column: str) -> tuple[Tile, ...]:
     }
     for name, words in shares.items():
         if math.isfinite(run[f"{name}_prefix"]):
-            seen = {"languages with captions": _score_of_seen(study, run, name)}
+            seen = {"languages with captions": study.seen_score(run, name)}
             detail = _list_scale(f"{format_share(run[name])} without the prefix", seen, format_share)
             tiles.append(Tile(value=format_share(run[f"{name}_prefix"]), name=words, detail=detail))
     return tuple(tiles)
 
 
 def _list_scale(first: str, scale: Mapping[str, float], show: Callable[[float], str]) -> str:
-    """Return `nats per token; blind 0.77, untrained 6.0`: what a number is to be compared with, as far as known."""
+    """Return a number's unit and its reference values, as far as known: `nats per token; blind 0.77, untrained 6.0`."""
     known = ", ".join(f"{name} {show(value)}" for name, value in scale.items() if math.isfinite(value))
     return f"{first}; {known}" if known else first
 
 
-def _score_of_seen(study: StudyFolder, run: RunRow, name: str) -> float:
-    """Return a score of a run in the languages with captions, after the prefix; NaN where it is not known."""
-    value = average_split(study.cells(run).values(), "SC", lambda cell: cell.score(name, "prefix"))
-    return math.nan if value is None else value
-
-
 def take_away(study: StudyFolder, column: str) -> str:
-    """Return what a reader should keep, in one sentence; empty where unseen captions were not measured."""
+    """Return the main result in one sentence; empty if unseen captions were not measured."""
     run, unseen = find_best_run(study.runs, column), study.coverage.split("UC")
     if run is None or not unseen or not column.startswith("UC"):
         return ""
@@ -134,7 +128,7 @@ def take_away(study: StudyFolder, column: str) -> str:
     parts = []
     for name, words in shares.items():
         if math.isfinite(share := run[f"{name}_prefix"]):
-            seen = _score_of_seen(study, run, name)
+            seen = study.seen_score(run, name)
             beside = f" (in the languages with captions: {format_share(seen)})" if math.isfinite(seen) else ""
             parts.append(f"{format_share(share)} {words}{beside}")
     if parts:
@@ -186,8 +180,8 @@ def _describe_losses(run: RunRow, column: str) -> str:
 
 
 def _describe_slopes(runs: list[RunRow], column: str) -> Iterator[str]:
-    """Describe the loss along one ladder of a family for each variable: the longest, and among equals the one that
-    reaches the lowest loss."""
+    """Describe the loss along one ladder of a family for each variable: the longest ladder, and among equally long ones
+    the one with the lowest loss."""
     variables: dict[Variable, str] = {"S": "more samples", "P": "more parameters", "T": "a higher T"}
     for variable, more in variables.items():
         ladders = [ladder for ladder in find_ladders(runs, variable, column) if len(ladder.rungs) > 1]
@@ -227,7 +221,7 @@ def _describe_prefix(study: StudyFolder) -> str:
 
 
 def _describe_compute_law(study: StudyFolder, column: str) -> str:
-    """Describe the law of each family alone: a frontier over several families would be a law of none of them."""
+    """Describe the law of each family separately: a frontier over several families is not a law of any of them."""
     law = study.laws.get(f"compute-{column}")
     if law is None:
         return ""
@@ -257,7 +251,7 @@ def _describe_exponent(fit: Fit, group: str) -> str:
 
 
 def find_caveats(study: StudyFolder, column: str) -> Mapping[Section, tuple[str, ...]]:
-    """Return section -> limits of these numbers, as far as the numbers show them."""
+    """Return section -> caveats that the numbers of the study show."""
     return {
         "summary": (*_seeds(study, column), *_blind(study, column), *_unused_images(study), *_selection(study, column)),
         "compute": (*_jumps(study), *_uncounted_training(study)),
@@ -310,7 +304,7 @@ def _selection(study: StudyFolder, column: str) -> Iterator[str]:
 
 
 def _jumps(study: StudyFolder) -> Iterator[str]:
-    """Name for each split the step in S that is far steeper than the step before it."""
+    """For each split, report a step in S that is much steeper than the step before it."""
     for column in ("UC_prefix", "ST", "SC"):
         worst = max(
             (_find_jump(ladder) for ladder in find_ladders(study.runs, "S", column)), default=(0.0, "", 0.0, 0.0)

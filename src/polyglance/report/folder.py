@@ -1,7 +1,7 @@
 """A study folder, read once: configuration, runs, losses, captions, laws, versions, images.
 
-Only files are read, and none of them is trusted. Without study.toml and runs.csv there is no report: they raise a
-one-line `ValueError`. Any other file that is missing or damaged leaves a note, which the page shows.
+Files are only read, and not trusted. If study.toml or runs.csv is missing or damaged, a one-line `ValueError` is
+raised. Any other file that is missing or damaged gives a note, which the page shows.
 """
 
 import json
@@ -24,6 +24,7 @@ from polyglance.run_records import (
     GeneratedCaption,
     LossRecord,
     RunRow,
+    average_split,
     read_captions,
     read_runs,
 )
@@ -31,13 +32,13 @@ from polyglance.run_records import (
 __all__ = ["StudyFolder", "read_study"]
 
 _NAMED = 3
-"""Runs that a note names; further ones are counted."""
+"""Number of runs that a note names; the others are counted."""
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StudyFolder:
-    """The files of a study, except captions and images, which are read where they are shown."""
+    """The files of a study. Captions and images are read later, when they are needed."""
 
     path: Path
     title: str
@@ -64,6 +65,11 @@ class StudyFolder:
         """Return language code -> what was measured of a run on unseen captions, in the coverage's order."""
         cells = self.cells(run)
         return {cell.language: cells[cell] for cell in self.coverage.split("UC") if cell in cells}
+
+    def seen_score(self, run: RunRow, name: str) -> float:
+        """Return a score of a run in the languages with captions, after the prefix; NaN where it is not known."""
+        value = average_split(self.cells(run).values(), "SC", lambda cell: cell.score(name, "prefix"))
+        return math.nan if value is None else value
 
     def captions(self, run: RunRow) -> tuple[GeneratedCaption, ...]:
         """Read the captions of a run, in the order of the file; empty where it has none.
@@ -93,8 +99,8 @@ class StudyFolder:
         return images
 
     def _test_folders(self) -> Iterator[Path]:
-        """Yield the places where the test data set may be: in the study, or at `[data] path`, seen from here or from
-        where the study was run."""
+        """Yield the folders where the test data set may be: in the study, or at `[data] path`, relative to this folder
+        or to that where the study was run."""
         yield self.path / "data" / "test"
         values = parse_toml(self.config_text, str(self.path / "study.toml"))
         data, out = values.get("data"), values.get("out")
@@ -138,7 +144,7 @@ def read_study(path: Path) -> StudyFolder:
 
 
 def _read_config(path: Path) -> tuple[str, str, Coverage]:
-    """Return title, text and coverage. The rest is not looked at: a study of another version is shown, too."""
+    """Return title, text and coverage. The rest is ignored, so that a study of another version can be shown too."""
     try:
         check_digest(path)
         text = path.read_text(encoding="utf-8")
@@ -167,7 +173,7 @@ class _StudyLanguages:
 
 
 def _note_infinite(runs: Iterable[RunRow]) -> list[str]:
-    """Note numbers that are there and not finite, such as the losses of a run that diverged."""
+    """Return a note on numbers that are not finite, such as the losses of a run that diverged."""
     places = [
         f"{name} of {run.id}"
         for run in runs
@@ -180,7 +186,7 @@ def _note_infinite(runs: Iterable[RunRow]) -> list[str]:
 def _read_per_run(
     path: Path, runs: Iterable[RunRow], name: str, read: Callable[[Path], T], notes: list[str]
 ) -> dict[str, T]:
-    """Read one file of each run. Missing ones share a note; each damaged one has its own."""
+    """Read one file of each run. Missing files share one note; each damaged file has its own."""
     contents: dict[str, T] = {}
     absent = []
     for run in runs:

@@ -65,12 +65,12 @@ def write_formula(law: Law) -> Markup:
 
 @dataclass(frozen=True, kw_only=True)
 class LawWarnings:
-    """Warnings of several laws, each message once with the fits that it is about, the gravest first."""
+    """Warnings of several laws, each message once with the fits that it is about, the most severe first."""
 
     headline: tuple[tuple[str, str], ...]
-    """(fits in words, message) of those that concern the headline loss."""
+    """(fits in words, message) of the warnings about the headline loss."""
     others: tuple[tuple[str, str], ...]
-    """The same of those on other losses, and of remarks (severity info)."""
+    """The same for warnings about other losses, and for remarks (severity info)."""
 
 
 def collect_warnings(laws: Mapping[str, Law], headline: str) -> LawWarnings:
@@ -119,14 +119,14 @@ def list_parameters(laws: Iterable[Law]) -> list[str]:
 
 
 def format_parameter(fit: Fit, name: str) -> str:
-    """Return a parameter's value, or say that the data do not determine it."""
+    """Return a parameter's value, or a text that the data do not determine it."""
     if name in fit.unidentified:
         return "not determined"
     return format_significant(fit.parameters.get(name, math.nan))
 
 
 def format_r2(fit: Fit, value: float) -> str:
-    """Return R²; a dash for as many runs as parameters, through which every law passes."""
+    """Return R²; a dash if there are only as many runs as parameters, so that the law passes through all of them."""
     return MISSING if fit.num_rows <= len(fit.form.parameters) else format_fixed(value)
 
 

@@ -1,7 +1,7 @@
 """The live page of a study: states, losses as they come, predicted against measured so far, hours and money.
 
-`polyglance study serve` renders it again and again, `polyglance study status --page` once. What it shows is read by
-`polyglance.study.progress`; here it becomes a page.
+`polyglance study serve` renders it repeatedly, `polyglance study status --page` once. `study.progress` reads what it
+shows.
 """
 
 import math
@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from markupsafe import Markup
 
 from polyglance.prediction_records import RunPredictions
+from polyglance.report.laws import name_group
 from polyglance.report.planner import hash_script
 from polyglance.report.predictions import (
     PREDICTION_COLUMNS,
@@ -20,6 +21,7 @@ from polyglance.report.predictions import (
     describe_predictions,
 )
 from polyglance.report.svg import COLOURS, SERIES, make_log_axis, make_panel, render_svg, use_report_style
+from polyglance.report.tables import TableColumn, number_column, text_column
 from polyglance.report.templating import read_asset, render_page
 from polyglance.report.wording import (
     COLUMN_NAMES,
@@ -29,6 +31,8 @@ from polyglance.report.wording import (
     format_count,
     format_loss,
     format_magnitude,
+    format_share,
+    format_significant,
     name_series,
 )
 from polyglance.run_records import RunRow
@@ -36,6 +40,7 @@ from polyglance.run_records import RunRow
 __all__ = [
     "REFRESH_S",
     "JobProgress",
+    "LawSoFar",
     "StudyProgress",
     "describe_age",
     "describe_time",
@@ -80,6 +85,44 @@ class JobProgress:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LawSoFar:
+    """One fit of a law to the runs that were done when the study's table was last written."""
+
+    target: str
+    """Column of runs.csv that it is about."""
+    form: str
+    """Name of the law's form."""
+    group: str
+    """Family, or `all`."""
+    num_runs: int
+    parameters: Mapping[str, float | None]
+    """None for those that the runs do not determine."""
+    intervals: Mapping[str, tuple[float | None, float | None]]
+    """Parameter -> interval; None for an open end."""
+    held_out_error: float | None
+    """Median error on the largest of these runs, of the law of the others; None where these do not determine one."""
+
+    def describe_exponents(self) -> str:
+        """Return the exponents with their intervals: `S −0.21 (−0.30 to −0.12)`."""
+        return ", ".join(
+            f"{variable} {self._describe(name)}" for name, variable in _EXPONENTS.items() if name in self.parameters
+        )
+
+    def _describe(self, name: str) -> str:
+        value, ends = self.parameters[name], self.intervals.get(name)
+        if value is None:
+            return "not determined"
+        if ends is None:
+            return format_significant(value)
+        low, high = ("open" if end is None else format_significant(end) for end in ends)
+        return f"{format_significant(value)} ({low} to {high})"
+
+
+_EXPONENTS = {"a1": "C", "b_P": "P", "b_S": "S", "b_T": "T"}
+"""Parameter of a study's laws -> variable that it is the exponent of."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class StudyProgress:
     """Progress of a study at one moment."""
 
@@ -93,7 +136,7 @@ class StudyProgress:
     devices: int
     """GPUs or cores that a run takes."""
     planned_s: float | None = None
-    """Time of all training, as planned, in seconds of the whole machine; None where nothing was planned yet."""
+    """Planned time of all training, in seconds of the whole machine; None if there is no plan yet."""
     price_per_hour: float | None = None
     """Price of one hour of the whole machine; None where there is none."""
     currency: str = ""
@@ -101,6 +144,8 @@ class StudyProgress:
     """Whether the largest runs are predicted before they start."""
     predictions: RunPredictions | None = None
     """None as long as they are not made."""
+    laws: tuple[LawSoFar, ...] = ()
+    """Laws of the runs that are done; none as long as none could be fitted."""
     notes: tuple[str, ...] = field(default=())
     """Files that cannot be read, and what that leaves out, one sentence each."""
 
@@ -119,7 +164,7 @@ class StudyProgress:
 
     @property
     def left_s(self) -> float:
-        """Expected time of all steps that are left, without the jobs of `num_unknown`."""
+        """Expected time of all remaining steps, without the `num_unknown` jobs of unknown rate."""
         return sum(job.left_s or 0.0 for job in self.jobs)
 
     @property
@@ -145,7 +190,7 @@ def render_live_page(progress: StudyProgress, *, is_live: bool) -> str:
     """Return the page.
 
     Args:
-        is_live: it comes from a server, which it asks again; otherwise it is a file, without a script.
+        is_live: the page comes from a server and requests updates from it; otherwise it is a file without a script.
     """
     script = read_asset("live.js") if is_live else ""
     checked = _check_predictions(progress)
@@ -162,6 +207,7 @@ def render_live_page(progress: StudyProgress, *, is_live: bool) -> str:
         checked=checked,
         predicted=describe_predictions(progress.predictions, checked),
         prediction_columns=PREDICTION_COLUMNS,
+        law_columns=_LAW_COLUMNS,
         read_at=datetime.fromtimestamp(progress.read_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         age=describe_age,
         time=describe_time,
@@ -195,6 +241,16 @@ def describe_age(progress: StudyProgress, written_s: float | None) -> str:
 
 _COLUMNS = ("UC_prefix", "UC", "ST", "SC")
 """Losses on held-out data in the table of runs."""
+
+
+_LAW_COLUMNS: tuple[TableColumn[LawSoFar], ...] = (
+    text_column("loss", lambda law: COLUMN_NAMES.get(law.target, law.target)),
+    text_column("law", lambda law: law.form),
+    text_column("fitted on", lambda law: name_group(law.group)),
+    number_column("runs", lambda law: float(law.num_runs), format_count),
+    text_column("exponents", LawSoFar.describe_exponents),
+    number_column("held-out error", lambda law: law.held_out_error, format_share),
+)
 
 
 def _measured(job: JobProgress, column: str) -> float | None:

@@ -33,20 +33,19 @@ def write_model_readme(
 
     Args:
         folder: the model's folder.
-        run: folder of its run, with samples.json; None: that which the model lies in.
-        losses: losses.json of `eval loss` or of a study; None: that of the run, where there is one and the model is the
-            final one, which it was measured on.
+        run: folder of its run, with samples.json; None: the run that contains the model's folder.
+        losses: losses.json of `eval loss` or of a study; None: that of the run, if there is one and the model is the
+            final one, on which it was measured.
         laws: law files to quote.
-        licence: licence of the weights by its name on the hub, such as `apache-2.0`; None: the text says that none is
-            given.
+        licence: licence of the weights by its name on the hub, such as `apache-2.0`; None: the text says that no
+            licence is given.
         name: title; None: the run's name.
 
     Returns:
         The path of README.md.
 
     Raises:
-        ValueError: not the folder of a model, a README.md that this function has not written, or a record that is
-            missing or damaged.
+        ValueError: not the folder of a model, a README.md from elsewhere, or a record that is missing or damaged.
     """
     run = run or _run_of(folder)
     if losses is None and folder.resolve().name == "final" and (run / "losses.json").exists():

@@ -1,4 +1,5 @@
-"""The first screen of the page: an image, its best caption in a language that had none, and when that emerged."""
+"""The first screen of the page: an image, its best caption in a language without training captions, and how captioning
+in such languages emerged."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -23,7 +24,7 @@ from polyglance.report.wording import (
     format_significant,
     name_series,
 )
-from polyglance.run_records import RunRow, average_split
+from polyglance.run_records import RunRow
 
 __all__ = ["Opening", "make_opening"]
 
@@ -31,10 +32,10 @@ _SCORES = {
     "exact_match": "captions right word for word",
     "attribute_accuracy": "attributes right",
 }
-"""Score of a run, after the prefix -> its name on the figure, the stricter one first."""
+"""Score of a run, after the prefix -> its name in the figure; the strictest first."""
 
 _MAX_WRONG_SHARE = 0.5
-"""Share of characters in wrong and missing words from which on a caption is not shown first."""
+"""Share of characters in wrong and missing words from which on a caption is not used for the opening."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,9 @@ class Opening:
     """The picture and the figure that the page opens with; None where there is none."""
 
     example: CaptionedImage | None
-    """An image that the best run captions rightly, or nearly so, in an unseen language."""
+    """An image with a right or nearly right caption by the best run in an unseen language."""
     line: CaptionLine | None
-    """That caption."""
+    """This caption."""
     figure: Markup | None
     caption: str
     """Words below the figure."""
@@ -76,8 +77,8 @@ def _find_best_caption(
 
 
 def _draw_emergence(study: StudyFolder, column: str) -> tuple[Markup | None, str]:
-    """Draw how the best run's setting gets better with samples: a score in the unseen languages beside the same score
-    in those with captions or, where nothing was scored, the loss beside that of a blind model."""
+    """Draw the best run's setting against samples: a score in the unseen languages beside the same score in languages
+    with captions or, without scores, the loss beside that of a blind model."""
     best = find_best_run(study.runs, column)
     if best is None or not study.coverage.split("UC"):
         return None, ""
@@ -105,13 +106,8 @@ def _average_seeds(runs: Sequence[RunRow], read: Callable[[RunRow], float]) -> t
 
 def _draw_scores(axes: Axes, study: StudyFolder, runs: Sequence[RunRow], score: str) -> tuple[str, str]:
     """Draw a share of the captions after the prefix; return its name and a description."""
-
-    def read_seen(run: RunRow) -> float:
-        value = average_split(study.cells(run).values(), "SC", lambda cell: cell.score(score, "prefix"))
-        return math.nan if value is None else value
-
     samples, unseen = _average_seeds(runs, lambda run: run[f"{score}_prefix"])
-    _, seen = _average_seeds(runs, read_seen)
+    _, seen = _average_seeds(runs, lambda run: study.seen_score(run, score))
     colour = choose_marks(study.runs)[runs[0].family, runs[0].start].colour
     axes.set(ylim=(-0.02, 1.08))
     axes.set_yticks([0, 0.25, 0.5, 0.75, 1], ["0 %", "25 %", "50 %", "75 %", "100 %"])

@@ -76,8 +76,11 @@ class ReportResult:
     """How far predictions and measurements are apart, one sentence per family and loss."""
 
 
-def write_report(study_dir: Path) -> ReportResult:
+def write_report(study_dir: Path, remarks: Sequence[str] = ()) -> ReportResult:
     """Write the report of a study from its files.
+
+    Args:
+        remarks: sentences about what is missing from it, besides those that its files tell.
 
     Raises:
         ValueError: study.toml or runs.csv is missing, damaged or empty. Anything else that is missing or damaged is
@@ -85,7 +88,7 @@ def write_report(study_dir: Path) -> ReportResult:
     """
     study = read_study(Path(study_dir))
     column = choose_headline(study.runs)
-    notes = list(study.notes)
+    notes = [*remarks, *study.notes]
     html = _make_page(study, column, notes)
     folder = study.path / "report"
     text = json.dumps(collect_results(study, column, notes), indent=1, ensure_ascii=False, allow_nan=False)

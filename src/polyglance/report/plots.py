@@ -1,7 +1,7 @@
 """Figures of the report (paper Figs. 1 to 4), drawn from a study's files; each panel is one inline SVG.
 
-A figure is several small panels and not one wide picture: they stand side by side in a wide window and below each other
-in a narrow one, with letters of the same size. Colour and marker stand for family and starting point in every figure.
+A figure consists of several small panels, not one wide picture: they are side by side in a wide window and below each
+other in a narrow one, with text of the same size. Colour and marker stand for family and starting point.
 """
 
 import math
@@ -73,7 +73,7 @@ SCORES_AND_LOSSES = (
     ("ST", "bleu"),
     ("ST", "disambiguation"),
 )
-"""Loss -> score of what the same runs write (paper Fig. 5)."""
+"""Loss -> score of the texts that the same runs generate (paper Fig. 5)."""
 
 Floats = NDArray[np.float64]
 
@@ -115,7 +115,7 @@ class SeriesMark(NamedTuple):
 
     @property
     def colour(self) -> str:
-        """Colour that stands for the CSS variable while drawing."""
+        """Colour that is drawn in place of the CSS variable."""
         return COLOURS[self.variable]
 
     @property
@@ -209,7 +209,7 @@ def _draw_compute_law(axes: Axes, law: Law, runs: Sequence[RunRow], column: str,
     for group in groups:
         fit = law.fits[group]
         prediction = fit.predict({"C": x})
-        if len(groups) == 1:  # several outer bands would lie upon each other
+        if len(groups) == 1:  # several outer bands would overlap
             _draw_band(axes, x, prediction.low_new, prediction.high_new, opacity=0.08)
         _draw_band(axes, x, prediction.low, prediction.high, opacity=0.16)
         colour = next((mark.colour for (family, _), mark in marks.items() if family == group), COLOURS["ink"])
@@ -266,7 +266,7 @@ def plot_ladders(study: StudyFolder, family: str, variable: Variable, column: st
         _label_lines(axes, lines, marks)
         losses = (f"{one.name}: {', '.join(format_loss(rung.y) for rung in one.rungs)}" for one in lines)
         label = f"Loss against {COLUMN_NAMES[variable]}, {name_family(family)}: {'; '.join(losses)}."
-        number = list(runs).index(family)  # a family's name is the user's, and no part of an id
+        number = list(runs).index(family)  # a family's name is chosen by the user and must not be part of an id
         return render_svg(axes, f"ladder-{variable}-{number}", label, titles)
 
 
@@ -478,8 +478,8 @@ def _scores_per_language(
 
 
 def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
-    """Draw Fig. 5: a score of what the runs write against their loss, with the falling function that fits best. None
-    for fewer than three runs, or where all are alike."""
+    """Draw Fig. 5: a score of the generated texts against the loss, with the decreasing function that fits best. None
+    for fewer than three runs, or if all values are equal."""
     fit = fit_monotone(study.runs, loss, score)
     runs = _with_numbers(study.runs, loss, score, positive=False)
     if fit is None or fit.x[0] <= 0:
@@ -500,8 +500,7 @@ def plot_score(study: StudyFolder, loss: str, score: str) -> str | None:
 
 
 def plot_predictions(study: StudyFolder, target: str, pairs: Sequence[tuple[RunRow, RunPrediction]]) -> str:
-    """Draw one loss as it was predicted, with the interval for a new run, against what was measured; the line is where
-    both are equal."""
+    """Draw the predicted loss, with the interval of a new run, against the measured one; on the line they are equal."""
     marks, label, titles = choose_marks(study.runs), [], {}
     ends = [end for run, made in pairs for end in (run[target], made.value, made.low, made.high) if end is not None]
     values = [end for end in ends if end > 0]

@@ -1,4 +1,4 @@
-"""Predictions that a study made before its largest runs, beside what these runs measured."""
+"""Predictions that a study made before its largest runs, with the losses that these runs measured."""
 
 import math
 from collections.abc import Sequence
@@ -69,8 +69,8 @@ def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
 
 
 def describe_predictions(predictions: RunPredictions | None, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
-    """Say for each family how far predictions and measurements are apart, how many intervals hold them, and what was no
-    prediction."""
+    """Describe for each family the errors of the predictions, how many intervals contain the measurements, and runs
+    that were measured before they were predicted."""
     sentences = []
     for family in dict.fromkeys(one.run.family for one in checked):
         for target in dict.fromkeys(one.made.target for one in checked):

@@ -23,7 +23,7 @@ __all__ = [
 
 Setting = Literal["supervised", "fine-tuned", "zero-shot"]
 PREFIXED = " (prefix)"
-"""Ending of a metric's name where captions were started with the language's prefix."""
+"""Ending of a metric's name if captions were started with the language's prefix."""
 PUBLISHED_SCALES = {
     "BLEU": 100.0,
     "BLEU-4": 100.0,
@@ -65,7 +65,7 @@ class PublishedResult:
     note: str
     """Segmentation that a number of table 6 was made with; else empty."""
     suspect: str
-    """Evidence against the number, in words; else empty."""
+    """Reason to doubt the number, in words; else empty."""
 
 
 MEANS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
@@ -79,7 +79,7 @@ MEANS: dict[tuple[str, str], tuple[str, tuple[str, ...]]] = {
 
 
 def list_mean_parts(place: Place) -> tuple[Place, ...]:
-    """List the places that a mean is over; a place that is no mean is returned alone."""
+    """List the places that are averaged; a place that is not a mean is returned alone."""
     field, names = MEANS.get((place.benchmark, place.split)) or MEANS.get((place.benchmark, place.language)) or ("", ())
     return tuple(place._replace(**{field: name}) for name in names) or (place,)
 

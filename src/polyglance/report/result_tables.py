@@ -4,7 +4,7 @@
     print(format_markdown(tables))
 
 Means are the paper's (section 5.2): Multi30K over 2016, 2017 and mscoco; CoMMuTE's X over German, French, Russian and
-Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is given where all of its parts are.
+Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is given only if all of its parts are.
 """
 
 import json
@@ -49,7 +49,7 @@ TableName = Literal["headline", "multi30k", "commute", "coco", "xm3600"]
 _MEANS_SOURCE = "v1 Table 4"
 _PAPER = "published rows: arXiv 2503.09443v1, on its scales (percent, CIDEr times 100)"
 _SUSPECT = "?"
-"""Mark of a published number that another published number speaks against."""
+"""Mark of a published number that is contradicted by another published number."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 """Scores of the user's models: scores.json, and prediction.json beside it with model, benchmark, split and language.
 
-Neither file is trusted: a number that is not on its scale, or two numbers for the same place, is an error that names
-the file.
+The files are not trusted: a number outside its scale, or two for the same place, is an error that names the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ _METRICS = {
     "accuracystrict": "accuracy",
     "strict": "accuracy",
 }
-"""Name of a score, in small letters and digits only -> its name in the tables."""
+"""Name of a score, in lower-case letters and digits only -> its name in the tables."""
 _TOLERANCE = 1e-6
 _CHECKPOINTS = {
     "CLIPScore": "OpenAI's ViT-B/32",
@@ -82,7 +81,7 @@ def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
                 if place in scores:
                     raise ValueError(
                         f"{name} has {' '.join(place)} twice, in {scores[place].folder} and {scored}: "
-                        "leave one out, or name them apart (NAME=FOLDER)"
+                        "leave one out, or give different names (NAME=FOLDER)"
                     )
                 scores[place] = score
                 notes.setdefault(name, []).extend((place, note) for note in _compare_conditions(place, score))
@@ -138,7 +137,7 @@ def _scale_score(score: MetricScore, metric: str, folder: Path) -> UserScore:
 
 
 def _choose_protocol(benchmark: str) -> str:
-    """Return the protocol of the paper's caption scores. Scores of another one are shown where there are none of it."""
+    """Return the protocol of the paper's caption scores. Those of another are shown if there are none of this one."""
     return "paper" if benchmark == "xm3600" else "coco"
 
 
@@ -170,5 +169,5 @@ def _count_examples(place: Place) -> int | None:
 
 
 def _letters(name: str) -> str:
-    """Return a name in small letters and digits only."""
+    """Return a name in lower-case letters and digits only."""
     return "".join(character for character in name.lower() if character.isalnum())

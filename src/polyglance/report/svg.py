@@ -1,7 +1,7 @@
 """Matplotlib figures as inline SVG that follows the page: colours are CSS variables, fonts are the page's.
 
-matplotlib writes SVG for a file of its own. Inside a page the ids of several figures would clash, a global style would
-leak, and black on white would not follow a dark colour scheme; `render_svg` corrects this.
+matplotlib writes SVG as a stand-alone file. Inside a page the ids of several figures would clash, global styles would
+apply to the whole page, and black on white would ignore a dark colour scheme; `render_svg` corrects this.
 """
 
 import io
@@ -32,7 +32,7 @@ COLOURS: Mapping[str, str] = {
     "s5": "#5a54c4",
     "s6": "#b0303a",
 }
-"""CSS variable -> colour in its place while drawing; the page's style sheet defines both colour schemes."""
+"""CSS variable -> colour that is drawn in its place; the page's style sheet defines both colour schemes."""
 
 SERIES = tuple(colour for name, colour in COLOURS.items() if name.startswith("s"))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")

@@ -1,4 +1,4 @@
-"""Tables of the page: columns that read a number or a text off each row's object."""
+"""Tables of the page. A column is a function from the object of a row to a number or a text."""
 
 import math
 from collections.abc import Callable, Iterable, Sequence

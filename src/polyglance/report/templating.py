@@ -1,4 +1,4 @@
-"""Pages from the templates of this package, with everything that users named escaped."""
+"""Pages from the templates of this package; all texts of users are escaped."""
 
 from typing import Any
 

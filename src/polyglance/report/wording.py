@@ -49,7 +49,7 @@ COLUMN_NAMES = {
 """Column of runs.csv -> its name on the page."""
 
 NEARLY = 0.005
-"""Largest relative difference to a number of one digit that is written as that."""
+"""Largest relative difference to a number of one digit at which that number is written instead."""
 _FAMILIES = {"scratch": "from scratch", "frozen": "frozen decoder"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 

@@ -1,4 +1,4 @@
-"""A study: a grid of runs, with everything made that they need, and their table, laws and report.
+"""A study: a grid of runs with their data and starting points, and their table, laws and report.
 
 from polyglance.study import StudyConfig, run_study
 

@@ -1,7 +1,8 @@
 """One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
-To another machine a job is sent as strings alone, and not as a pickled object, which another version of Python could
-not read: the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`).
+A job is sent to another machine as strings, not as a pickled object, which another version of Python could not read:
+the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`). Jobs of an evaluation are sent
+in the same way, with its `evaluation.toml`.
 """
 
 import errno
@@ -18,14 +19,27 @@ from polyglance import __version__
 from polyglance.config import load
 from polyglance.study.config import StudyConfig
 from polyglance.study.ending import DiedError, EndedJob
+from polyglance.study.evaluation_jobs import EVALUATION_NAME, ShardedEvaluation, do_evaluation_job, list_evaluation_jobs
 from polyglance.study.jobs import Job, list_jobs
 
-__all__ = ["LIGHT_KINDS", "NamedJob", "measure_clock_offset", "name_job", "prepare_worker", "try_job", "try_named_job"]
+__all__ = [
+    "LIGHT_KINDS",
+    "NamedJob",
+    "Work",
+    "measure_clock_offset",
+    "name_job",
+    "prepare_worker",
+    "try_job",
+    "try_named_job",
+]
+
+Work = StudyConfig | ShardedEvaluation
+"""Owner of the jobs. Its folder `out` holds its TOML file, and its table `cluster` says what a job asks for."""
 
 LIGHT_KINDS = ("data", "tokenizer", "prediction")
-"""Kinds of jobs that need no accelerator and no queue: `study run` does them itself."""
+"""Kinds of jobs without an accelerator and a queue: `study run` does them itself."""
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""Numbers of the errors of a store that takes nothing more."""
+"""Numbers of the errors of a full store."""
 
 
 class NamedJob(TypedDict):
@@ -34,7 +48,7 @@ class NamedJob(TypedDict):
     folder: str
     """Working directory, which relative paths of the study start from."""
     study: str
-    """The study's `study.toml`."""
+    """The study's `study.toml`, or an evaluation's `evaluation.toml`."""
     job: str
     """Id."""
     fingerprint: str
@@ -42,9 +56,9 @@ class NamedJob(TypedDict):
     """Version of polyglance."""
 
 
-def name_job(config: StudyConfig, job: Job) -> NamedJob:
+def name_job(config: Work, job: Job) -> NamedJob:
     """Return a job as it is sent to another machine."""
-    study = str(config.out / "study.toml")
+    study = str(config.out / (EVALUATION_NAME if isinstance(config, ShardedEvaluation) else "study.toml"))
     return {
         "folder": str(Path.cwd()),
         "study": study,
@@ -55,7 +69,7 @@ def name_job(config: StudyConfig, job: Job) -> NamedJob:
 
 
 def prepare_worker() -> None:
-    """Make this process one that does jobs: one thread for a micro model, as everywhere."""
+    """Prepare this process for jobs: one thread, as for every micro model."""
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # transformers shows a bar for every small file that it saves
     import torch
 
@@ -69,7 +83,7 @@ def try_named_job(
 
     Args:
         should_stop: as for `try_job`.
-        is_first: this is the first node of the job, or its only one; the others take part in its run.
+        is_first: this is the first or only node of the job; the other nodes take part in its run.
     """
     host = socket.gethostname()
     if named["version"] != __version__:
@@ -77,16 +91,16 @@ def try_named_job(
         return {"ending": "refused", "problem": problem}
     try:
         os.chdir(named["folder"])
-        config, jobs = _read_study(named["study"], Path(named["study"]).stat().st_mtime_ns)
+        config, jobs = _read_work(named["study"])
     except (OSError, ValueError) as error:
-        problem = f"{host} does not see the study ({error}): its folder has to be on a file system that all nodes see"
+        problem = f"{host} does not see the study ({error}): put its folder on a file system that all nodes see"
         return {"ending": "refused", "problem": problem}
     job = jobs.get(named["job"])
     if job is None or job.fingerprint != named["fingerprint"]:
         _read_study.cache_clear()
-        problem = f"{named['job']}: {named['study']} or its inputs are others on {host}; run again to go on"
+        problem = f"{named['job']}: {named['study']} or its inputs differ on {host}; run `study run` again to continue"
         return {"ending": "refused", "problem": problem}
-    if not is_first:  # of a job over several nodes, which is a run or a trunk
+    if not is_first and isinstance(config, StudyConfig):  # of a job over several nodes, which is a run or a trunk
         from polyglance.study.launch import join_run
 
         try:
@@ -99,6 +113,14 @@ def try_named_job(
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
 
 
+def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
+    """Read a study or an evaluation, and its jobs by id."""
+    if Path(path).name == EVALUATION_NAME:
+        config = load(ShardedEvaluation, path)
+        return config, {job.id: job for job in list_evaluation_jobs(config)}
+    return _read_study(path, Path(path).stat().st_mtime_ns)
+
+
 @lru_cache(maxsize=1)
 def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - read again when the file changes
     """Read a study and its jobs by id, once for the many jobs that a process does."""
@@ -107,8 +129,8 @@ def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]
 
 
 def measure_clock_offset(folder: Path) -> float:
-    """Return the seconds that this machine's clock is ahead of that of a folder's file server; 0 where it takes no
-    file."""
+    """Return the seconds that this machine's clock is ahead of that of a folder's file server; 0 if no file can be
+    written."""
     path = folder / "locks" / f"clock-{socket.gethostname()}-{os.getpid()}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -121,25 +143,28 @@ def measure_clock_offset(folder: Path) -> float:
     return offset_s
 
 
-def try_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lambda: False) -> EndedJob:
+def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: False) -> EndedJob:
     """Do a job in this process, and say how it has ended. Faults of the program itself are raised.
 
     Args:
         should_stop: asked after each step; the job then saves its state and ends.
     """
-    from polyglance.study.launch import find_last_step
     from polyglance.study.work import do_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError
 
     started_s = time.monotonic()
     try:
-        do_job(config, job, should_stop)
+        if isinstance(config, ShardedEvaluation):
+            do_evaluation_job(config, job, should_stop)
+        else:
+            do_job(config, job, should_stop)
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
-    except Stopped:
-        step = find_last_step(config.out / job.folder)
-        return EndedJob(job=job, ending="stopped", problem=f"{job.id}: stopped after step {step}", step=step)
+    except Stopped as stopped:
+        what = "batch" if job.kind == "shard" else "step"
+        problem = f"{job.id}: stopped after {what} {stopped.step}"
+        return EndedJob(job=job, ending="stopped", problem=problem, step=stopped.step)
     except DiedError as error:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
     except ValueError as error:

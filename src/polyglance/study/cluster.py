@@ -1,4 +1,4 @@
-"""The table `[cluster]` of a study."""
+"""The table `[cluster]` of a study, and the options of the same names of `polyglance eval --on`."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ __all__ = ["ClusterConfig"]
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
-    """Resources that each job asks for with `study run --on ray` and `--on slurm`, and how often it is tried."""
+    """Resources that each job asks for with `--on ray` and `--on slurm`, and how often it is tried."""
 
     cpus: int | None = None
     """Cores of a job, on each of its nodes. If not given: 1 for micro models; for published sizes one for each device
@@ -34,7 +34,7 @@ class ClusterConfig:
     """Slurm: shell lines before a job, such as `module load cuda` or `source venv/bin/activate`."""
     python: str = ""
     """Slurm: command of Python on the nodes, such as `apptainer exec --nv image.sif python`. If not given: the one that
-    `study run` is called with."""
+    polyglance is called with."""
     retries: int = 2
     """Times that a job is tried again from its last checkpoint after it was killed or its node was lost, on any place
     (also `--on local`)."""

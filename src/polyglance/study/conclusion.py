@@ -1,4 +1,4 @@
-"""Note that table, laws and report of a study are those of its runs as they are: nothing has to be made again."""
+"""Record that table, laws and report of a study are up to date, so that they need not be made again."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

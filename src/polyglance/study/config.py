@@ -56,7 +56,7 @@ class TableConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Source of the data: exactly one of the three.
+    """Source of the data; exactly one of three.
 
     Raises:
         ValueError: none of them is given, or several are.
@@ -67,7 +67,7 @@ class DataConfig:
     table: TableConfig | None = None
     """A table of images and texts, imported into the study."""
     path: Path | None = None
-    """A folder with the data sets `train` and `test`, which exist already."""
+    """A folder with existing data sets `train` and `test`."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("world", "table", "path") if getattr(self, name) is not None]
@@ -77,15 +77,15 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TowerConfig:
-    """A vision tower that is trained once, on captions of one language. Families with `tower` share it, frozen."""
+    """A vision tower that is trained once, on captions of one language. Families with `tower = true` share it,
+    frozen."""
 
     width: int = 96
     """Hidden size of the tower, and of the model that it is trained in."""
     blocks: int = 0
-    """Residual convolutions after each of its strided convolutions. They help to tell shapes apart, and are paid for
-    once."""
+    """Residual convolutions after each of its strided convolutions. They help to distinguish shapes."""
     samples: int = 20_000
-    """Samples that it is trained on. They count in no run's S."""
+    """Samples that it is trained on. They do not count in any run's S."""
     language: str = "en"
     """Language of the captions."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -109,7 +109,7 @@ class LanguageModelStart:
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", {find_code(code): share for code, share in self.languages.items()})
         if not self.languages or any(share <= 0 for share in self.languages.values()):
-            raise ValueError("languages needs a positive share for at least one language")
+            raise ValueError("languages must have a positive share for at least one language")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +123,8 @@ class FamilyConfig:
     widths: tuple[int, ...] = ()
     """Micro models: their hidden sizes."""
     sizes: tuple[str, ...] = ()
-    """Models of the published family instead: their sizes, as `polyglance model card` names them, or folders."""
+    """Sizes of models of the published family, by the names of `polyglance model card`, or folders; in place of
+    `widths`."""
     checkpoint: str = ""
     """With `sizes`: folder of the model that runs start from; `{size}` in it stands for the size."""
     layers: int = 2
@@ -145,13 +146,15 @@ class FamilyConfig:
         for name in (self.name, *self.starts, *(Path(size).name for size in self.sizes)):
             if is_formula(name) or not name.isprintable():
                 raise ValueError(
-                    f"family {self.name!r}: {name!r} stands in runs.csv, where a spreadsheet would take a name that "
-                    "begins so for a formula; letters and digits are right"
+                    f"family {self.name!r}: {name!r} is written to runs.csv, and a spreadsheet would read it as a "
+                    "formula; begin it with a letter or digit"
                 )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
         if bool(self.sizes) != bool(self.checkpoint):
-            raise ValueError(f"family {self.name!r}: sizes and checkpoint, the folder they start from, go together")
+            raise ValueError(
+                f"family {self.name!r}: give sizes and checkpoint (the folder that they start from) together"
+            )
         if self.schedule == "trunk" and (self.optim.warmup_steps is None or not self.optim.cooldown_share):
             raise ValueError(
                 f"family {self.name!r}: schedule 'trunk' needs optim.warmup_steps (a number for all budgets) and "
@@ -167,11 +170,10 @@ class FamilyConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MachineConfig:
-    """Machine that runs of published sizes are trained on, and that their hours are estimated for. One run takes all of
-    it."""
+    """Machine of runs of published sizes, for which their hours are estimated. One run takes all of it."""
 
     name: str = "8 x H100"
-    """Description for people."""
+    """Name in tables and messages."""
     card: str = "H100"
     """Word of the accelerator's name (`H100`, `H200`), by which its measured rates are found."""
     devices: int = 8
@@ -185,7 +187,7 @@ class MachineConfig:
     currency: str = "USD"
     """Currency of the price, as it is printed; nothing is converted."""
     mfu: float | None = None
-    """Share of the peak that your own runs have logged. If not given, hours are reckoned from the package's table of
+    """Share of the peak that your own runs have logged. If not given, hours are computed from the package's table of
     measured rates; sizes and cards that are not in it are estimated from those that are."""
     network: Network = field(default_factory=Network)
     """Bandwidths between the devices."""
@@ -199,7 +201,7 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionConfig:
-    """Predictions of the runs of each family's largest size with its largest budget, made before these start."""
+    """Prediction of the runs with each family's largest size and budget, made before these runs start."""
 
     targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
     """Columns of runs.csv that are predicted."""
@@ -226,7 +228,7 @@ class LawsConfig:
         for target in self.targets:
             if target not in NUMBER_COLUMNS:
                 raise ValueError(
-                    f"{target!r} is no column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
+                    f"{target!r} is not a column of numbers in runs.csv; {did_you_mean(target, NUMBER_COLUMNS)}"
                 )
             FitConfig(form="compute", columns={"y": target}, bootstrap=self.bootstrap)  # the fit's own checks, early
 
@@ -285,30 +287,16 @@ class StudyConfig:
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError("seeds needs one or more numbers, each once")
+            raise ValueError("seeds must have one or more numbers, each once")
         names = [family.name for family in self.families]
         if not names or len(set(names)) != len(names):
-            raise ValueError("families needs one or more, each with a name of its own")
+            raise ValueError("families must have one or more entries with different names")
         for family in self.families:
-            for samples in family.samples:
-                try:
-                    family.optim.check_length(samples // self.mixture.batch_size)
-                except ValueError as error:
-                    raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
-            for start in family.starts:
-                if start != "random" and start not in self.language_models:
-                    known = ("random", *self.language_models)
-                    raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
-            if family.tower and self.tower is None:
-                raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
-            if self.prediction is not None and (
-                len(set(family.widths or family.sizes)) < 2 or len(set(family.samples)) < 2
-            ):
-                raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
+            self._check_family(family)
         if len({bool(family.sizes) for family in self.families}) > 1:
-            raise ValueError("one family gives widths and another sizes; micro and published models are two studies")
+            raise ValueError("one family has widths and another sizes; make two studies, of micro and published models")
         if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
-            raise ValueError("engine has no effect on micro models, but with engine.device = 'cuda'")
+            raise ValueError("engine has no effect on micro models unless engine.device is 'cuda'")
         if self.cluster.nodes > 1 and (self.is_micro or self.machine.devices % self.cluster.nodes):
             raise ValueError(
                 f"cluster.nodes is {self.cluster.nodes}: a micro run is one process, and machine.devices "
@@ -318,6 +306,22 @@ class StudyConfig:
             raise ValueError(
                 "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
             )
+
+    def _check_family(self, family: FamilyConfig) -> None:
+        for samples in family.samples:
+            try:
+                family.optim.check_length(samples // self.mixture.batch_size)
+            except ValueError as error:
+                raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
+        known = ("random", *self.language_models)
+        for start in family.starts:
+            if start not in known:
+                raise ValueError(f"family {family.name!r} starts from {start!r}; {did_you_mean(start, known)}")
+        if family.tower and self.tower is None:
+            raise ValueError(f"family {family.name!r} asks for the shared tower; describe it under [tower]")
+        num_sizes = len(set(family.widths or family.sizes))
+        if self.prediction is not None and (num_sizes < 2 or len(set(family.samples)) < 2):
+            raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
 
     @property
     def is_micro(self) -> bool:

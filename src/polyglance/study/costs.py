@@ -28,7 +28,7 @@ class StudyCosts:
     strategies: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: run id -> recommended way of training on the machine, in words."""
     rates: Mapping[str, str] = field(default_factory=dict)
-    """Published sizes: size -> rate that the hours are reckoned from, measured or estimated, in words."""
+    """Published sizes: size -> rate that the hours are computed from, measured or estimated, in words."""
 
     def write(self, path: Path, mark: str) -> None:
         """Write costs.json, with the fingerprint of what the costs depend on."""
@@ -49,8 +49,8 @@ def estimate_costs(config: StudyConfig, jobs: Sequence[Job], *, num_slots: int) 
     """Return the expected costs of the jobs.
 
     Micro models: a few training steps of every model are timed, once; the result is kept in costs.json. Data and
-    tokenizer have to be there already. On a card they are reckoned from assumptions, which `rates` names. Published
-    sizes: reckoned from measured rates (`polyglance.model.rates`).
+    tokenizer have to be there already. On a card they are estimated from assumptions, which `rates` lists. Published
+    sizes: computed from measured rates (`polyglance.model.rates`).
 
     Args:
         num_slots: jobs at work at the same time.
@@ -95,8 +95,8 @@ def _published_costs(config: StudyConfig, jobs: Sequence[Job]) -> StudyCosts:
 
 
 def _card_costs(config: StudyConfig, jobs: Sequence[Job], num_slots: int) -> StudyCosts:
-    """Reckon the costs of micro models that share a card. A step takes the host's time for its launches, or the card's
-    for its operations at the MFU of a single run, whichever is longer."""
+    """Estimate the costs of micro models that share a card. A step takes the host's time for its launches or the card's
+    time for its operations, at the MFU of a single run, whichever is longer."""
     from polyglance.study.models import count_models
 
     runs = [job for job in jobs if job.kind == "run"]
@@ -109,7 +109,7 @@ def _card_costs(config: StudyConfig, jobs: Sequence[Job], num_slots: int) -> Stu
         model = counts.get((job.family, job.size))
         macs = model.macs_per_sample if model is not None else max(c.macs_per_sample for c in counts.values())
         samples = job.samples - job.begins_at
-        step_s = max(_ASSUMED_STEP_S, 6 * macs * batch_size / flops_per_s)  # both passes: 3 F, 2 FLOP a MAC
+        step_s = max(_ASSUMED_STEP_S, 6 * macs * batch_size / flops_per_s)  # both passes are 3 F, and 1 MAC is 2 FLOP
         measuring_s = step_s * measured / batch_size if job.kind == "run" else 0.0
         is_trained = job.kind in ("run", "trunk", "tower")
         seconds[job.id] = samples / batch_size * step_s + measuring_s if is_trained else 0.0
@@ -136,12 +136,12 @@ _BYTES_PER_PARAMETER = 16
 
 def _describe_rate(config: StudyConfig, cost: PublishedCost) -> str:
     devices = config.machine.devices
-    shared = f", {cost.efficiency:.0%} of it on {devices} (reckoned)" if devices > 1 else ""
+    shared = f", {cost.efficiency:.0%} of it on {devices} (estimated)" if devices > 1 else ""
     return f"{cost.rate.samples_per_s(cost.training_gmac):,.0f} samples/s a device, {cost.rate.basis}{shared}"
 
 
 class _Simulation:
-    """A scheduler that does no work: its clock moves on by the expected seconds of each job."""
+    """A scheduler that does no work; its clock advances by the expected seconds of each job."""
 
     def __init__(self, num_slots: int, seconds: Mapping[str, float]) -> None:
         self.num_slots = num_slots

@@ -1,4 +1,4 @@
-"""A look at the machine: what works here, and what a recipe, a run or a study that is named needs."""
+"""Examination of the machine: what works here, and what the named recipes, runs and studies need."""
 
 import os
 import platform
@@ -26,14 +26,14 @@ _ENGINE_STEPS = ("recaption", "translate", "match")
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One thing that was looked at."""
+    """Result of one check."""
 
     name: str
     state: State
-    """`ok`; `note`: works without it, in part; `missing`: something that was asked for cannot work."""
+    """`ok`; `note`: some functions do not work without it; `missing`: something requested cannot work."""
     found: str
     advice: str = ""
-    """Advice; empty where nothing is to be done."""
+    """Advice; empty if there is nothing to do."""
 
 
 def examine_machine(files: Sequence[Path] = (), extras: Sequence[str] = ()) -> tuple[Check, ...]:
@@ -119,7 +119,7 @@ def _check_file(path: Path) -> Iterator[Check]:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         yield Check(
-            name=str(path), state="missing", found=str(reason).removeprefix(f"{path}: "), advice="mend the file"
+            name=str(path), state="missing", found=str(reason).removeprefix(f"{path}: "), advice="correct the file"
         )
         return
     yield Check(name=str(path), state="ok", found="recipe" if is_recipe else "study" if is_study else "run")

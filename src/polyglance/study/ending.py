@@ -1,4 +1,4 @@
-"""Ends of the tries at a job, as every place where jobs are done reports them."""
+"""Ends of jobs, as reported by every place where jobs are done."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from polyglance.study.jobs import Job
 __all__ = ["DiedError", "EndedJob", "Ending"]
 
 Ending = Literal["done", "refused", "failed", "died", "stopped"]
-"""`done`. `refused`: the user has to change something, and no other job is started. `failed`: alone, for good. `died`:
-it ended without an account, as a killed process does, and may be tried again. `stopped`: it was asked to, and has
-saved its state."""
+"""`done`. `refused`: the user has to change something; no other job is started. `failed`: this job failed finally;
+others go on. `died`: it ended without a report, as a killed process does, and may be tried again. `stopped`: it was
+asked to stop, and has saved its state."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EndedJob:
-    """A job that has ended, at this try."""
+    """End of one try at a job."""
 
     job: Job
     ending: Ending = "done"
@@ -28,7 +28,7 @@ class EndedJob:
     step: int = 0
     """Stopped: the last step that is saved."""
     host: str = ""
-    """Name of the machine, where that is another one than the scheduler's."""
+    """Name of the machine, if it is not the scheduler's."""
     clock_offset_s: float = 0.0
     """Seconds that this machine's clock is ahead of the file server's."""
 

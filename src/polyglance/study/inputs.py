@@ -1,8 +1,8 @@
-"""Inputs of a study that a person names by their place: compared by content, so that study and inputs can be moved.
+"""Inputs of a study that are given by path. They are compared by content, so that study and inputs can be moved.
 
-`inputs.json` in the study's folder notes the digest of each. An input that is where it was, and whose files are all of
-the same size and time, is not read again; one that is no longer there counts as it was, because the study has made its
-data from it.
+`inputs.json` in the study's folder notes the digest of each. An input at the same path, whose files all have the same
+sizes and times, is not read again. A missing input counts as unchanged, because the study has already made its data
+from it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -29,7 +29,7 @@ class InputNote:
     """Place and content of one input, as last seen."""
 
     place: str
-    """Fingerprint of its path, and of size and time of its files."""
+    """Fingerprint of its path, and of sizes and times of its files."""
     digest: str
     """Digest of its content."""
 
@@ -46,12 +46,12 @@ class InputNotes:
 class _Input:
     name: str
     files: tuple[Path, ...]
-    """Files whose sizes and times tell whether it has changed; none if it is not there."""
+    """Files whose sizes and times show whether it has changed; none if it is missing."""
     digest: Callable[[], str] = field(compare=False)
     folders: tuple[Path, ...] = ()
-    """Folders of which all files tell that too."""
+    """Folders of which all files count in the same way."""
     left_out: Path | None = None
-    """Folder below these that is no part of the input: the study's own."""
+    """Folder below these that does not belong to the input: the study's own."""
 
     @property
     def is_there(self) -> bool:
@@ -72,11 +72,11 @@ class _Input:
 
 
 def digest_inputs(config: StudyConfig) -> dict[str, str]:
-    """Return the name of each input (`data`, or family and size of a checkpoint) -> digest of its content. What is not
-    there, and was never seen, is left out.
+    """Return the name of each input (`data`, or family and size of a checkpoint) -> digest of its content. An input
+    that is missing and has no note is left out.
 
     Raises:
-        ValueError: an input is there and cannot be read.
+        ValueError: an input exists but cannot be read.
     """
     return {name: note.digest for name, note in _note(config).items()}
 
@@ -94,18 +94,17 @@ def is_study_folder(folder: Path) -> bool:
 
 
 def check_data_source(config: StudyConfig) -> None:
-    """Refuse a study whose data cannot be made, before what it has is removed.
+    """Refuse a study whose data cannot be made, before its existing data is removed.
 
     Raises:
-        ValueError: the table is not there, or the data sets lie where the study makes its own files.
+        ValueError: the table is missing, or the data sets are in the folder of the study's own files.
     """
     data = config.data
     if data.table is not None and not data.table.table.exists():
         raise ValueError(f"{data.table.table}: no such file; the study's data is imported from it")
     if data.path is not None and data.path.resolve().is_relative_to((config.out / "data").resolve()):
         raise ValueError(
-            f"data.path is {data.path}, in the folder that the study keeps its own data in; move the data sets, or "
-            "give another out"
+            f"data.path is {data.path}, the folder of the study's own data; move the data sets, or give another out"
         )
 
 

@@ -17,7 +17,7 @@ __all__ = ["make_language_model_config", "make_run_config", "make_train_config"]
 
 _FINAL = Path("checkpoints/final")
 _WATCH = WatchConfig(spike_factor=100.0)
-"""Micro runs: near a loss of 0.005 nats a small batch is often ten times as hard as the median, which is no news."""
+"""Micro runs: near a loss of 0.005 nats, a small batch often has ten times the median loss; no warning is needed."""
 
 
 def make_train_config(config: StudyConfig, job: Job, trunk: Path | None = None) -> TrainConfig:
@@ -65,7 +65,7 @@ def _micro_engine(config: StudyConfig) -> RuntimeConfig:
 
 
 def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
-    """Share the features of the shared tower among all runs that have it; they are the same to the bit."""
+    """Share the features of the shared tower among all runs that have it; they are the same bit for bit."""
     if job.kind == "tower" or not config.family(job.family).tower:
         return VisionCacheConfig(use="never")
     samples = sum(other.samples for other in list_runs(config) if config.family(other.family).tower)
@@ -73,7 +73,7 @@ def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
 
 
 def _optim_of(family: FamilyConfig, job: Job) -> OptimConfig:
-    """Return the optimiser of a family's run; that of a trunk has no cooldown."""
+    """Return the optimiser of a family's run; for a trunk without its cooldown."""
     return family.optim if job.kind == "run" else replace(family.optim, cooldown_share=0.0, final_share=0.0)
 
 
@@ -104,8 +104,8 @@ def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelCo
 
 
 def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | None = None) -> RunConfig:
-    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). A trunk
-    is not measured.
+    """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). Trunks
+    are not measured.
 
     Args:
         folder: folder of the run.

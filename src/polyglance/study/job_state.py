@@ -31,8 +31,7 @@ def is_done(study_dir: Path, job: Job) -> bool:
 
 
 def read_state(study_dir: Path, job: Job) -> str:
-    """Return `done`, `failed` (the next call tries it again), `begun` (it goes on from its last checkpoint) or
-    `to do`."""
+    """Return `done`, `failed` (the next call tries again), `begun` (goes on from its last checkpoint) or `to do`."""
     for state, name in (("done", _DONE), ("failed", _FAILED), ("begun", _BEGUN)):
         if _has_mark(study_dir / job.folder / name, job):
             return state
@@ -54,9 +53,8 @@ def read_problem(study_dir: Path, job: Job) -> str:
 
 @contextmanager
 def held(study_dir: Path, job: Job) -> Iterator[int]:
-    """Hold a job for this process, so that it has one writer, on whatever machine. Wait for a process that holds it:
-    one whose scheduler was lost, and which ends soon or finishes the job. The lock ends with the process; no clock is
-    read.
+    """Lock a job for this process, so that it has one writer among all machines. If another process holds it, wait: its
+    scheduler was lost, and it ends soon or finishes the job. The lock ends with the process; no clock is read.
 
     Yields:
         Descriptor of the lock's file. A program that inherits it holds the job too.
@@ -75,7 +73,7 @@ def held(study_dir: Path, job: Job) -> Iterator[int]:
                 lock(file)
         except OSError as error:
             raise ValueError(
-                f"{path}: the file system gives no lock ({error.strerror}); mount it with flock, or use another"
+                f"{path}: the file system gives no lock ({error.strerror}); mount it with flock, or move the study"
             ) from None
         yield file.fileno()
 
@@ -108,7 +106,7 @@ def forget_job(study_dir: Path, job: Job, *, goes_on: bool) -> None:
     """Remove the marks of a finished job, so that it is done again.
 
     Args:
-        goes_on: it goes on from what is in its folder, and lists its files anew; otherwise it begins anew.
+        goes_on: it continues from what is in its folder and lists its files again; otherwise it begins from scratch.
     """
     for name in (_DONE, DIGESTS_NAME) if goes_on else (_DONE, _BEGUN):
         (study_dir / job.folder / name).unlink(missing_ok=True)
@@ -119,7 +117,7 @@ def _write_mark(path: Path, job: Job, **details: str) -> None:
 
 
 def _has_mark(path: Path, job: Job) -> bool:
-    """Tell whether a marker is that of the job as it is now. A damaged marker counts as none: the job is done again."""
+    """Tell whether a marker is that of the job as it is now. A damaged one counts as missing: the job is done again."""
     try:
         return job.is_of(_read_mark(path).get("fingerprint"))
     except (OSError, ValueError):
@@ -127,5 +125,5 @@ def _has_mark(path: Path, job: Job) -> bool:
 
 
 def _read_mark(path: Path) -> dict[str, Any]:
-    """Read a marker, whose seal is enough: a damaged list of the other files does not make a job undone."""
+    """Read a marker. Only its seal is checked: a damaged list of the other files does not undo a job."""
     return unseal(parse_json(path.read_text(encoding="utf-8"), str(path)), str(path))

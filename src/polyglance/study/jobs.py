@@ -1,13 +1,13 @@
-"""Jobs of a study: every thing that has to be made, with its folder and the jobs that come before it.
+"""Jobs of a study: everything that has to be made, with its folder and the jobs that it needs.
 
-The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. Where the largest
-runs are predicted, the prediction stands between the other runs and them. The fingerprint of a job covers its own
+The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. If the largest
+runs are predicted, the prediction comes after the other runs and before them. The fingerprint of a job covers its own
 settings, the jobs that it needs and the version of the code, so a finished job is done again exactly when something
-that it depends on has changed. What a person names by its place (data, checkpoints) is in it by its content.
+that it depends on has changed. Inputs that are given by path (data, checkpoints) count by their content.
 
-A trunk is the part of the training that the budgets of one model share. There is one for each budget, up to where its
-cooldown begins, and each goes on from the one before it: a larger budget that is added later costs the difference.
-No fingerprint depends on a trunk, because no result does (`polyglance.train.trunk`).
+A trunk is the part of the training that the budgets of one model share. There is one for each budget, up to the
+beginning of its cooldown, and each continues the one before it: a larger budget that is added later costs only the
+difference. No fingerprint depends on a trunk, because no result does (`polyglance.train.trunk`).
 """
 
 from collections.abc import Mapping, Sequence, Set
@@ -34,7 +34,8 @@ __all__ = [
     "without_masking",
 ]
 
-JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run"]
+JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run", "description", "shard"]
+"""The last two are of an evaluation (`polyglance.study.evaluation_jobs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,18 +43,18 @@ class Job:
     """One thing to make."""
 
     id: str
-    """Name, unique within the study; runs.csv calls its runs so."""
+    """Name, unique within the study; for runs also the id in runs.csv."""
     kind: JobKind
     folder: Path
     """Folder that it is made in, relative to the study's."""
     needs: tuple[str, ...] = ()
     """Ids of the jobs that have to be done before it."""
     after: tuple[str, ...] = ()
-    """Ids of the jobs that are done before it, or have failed; it does not depend on them."""
+    """Ids of jobs that have to be done or failed before it starts; it does not depend on them."""
     fingerprint: str = ""
     """Fingerprint of its settings and of all jobs that it needs."""
     by_path: str = ""
-    """The same with inputs as they are named: what older versions noted."""
+    """The same with inputs by path, as older versions noted it."""
     family: str = ""
     """Runs: name of their family."""
     size: str = ""
@@ -69,10 +70,10 @@ class Job:
     trunk: str = ""
     """Runs and trunks: id of the trunk that they go on from; empty where they begin at the first sample."""
     begins_at: int = 0
-    """Runs and trunks: samples that their trunk has seen, and they do not see again."""
+    """Runs and trunks: samples that their trunk has already seen."""
 
     def is_of(self, mark: object) -> bool:
-        """Tell whether a fingerprint that was noted is that of this job."""
+        """Tell whether a noted fingerprint is that of this job."""
         return mark in (self.fingerprint, self.by_path)
 
 
@@ -165,14 +166,14 @@ def find_not_needed(jobs: Sequence[Job], done: Set[str]) -> set[str]:
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:
-    """Return the mixture without what concerns translations, masking and shares of cells: a tower is trained on the
+    """Return the mixture without masking and shares of cells, which concern translations: a tower is trained on the
     captions of one language."""
     balance = mixture.balance if isinstance(mixture.balance, str) else "cell"
     return replace(mixture, source_masking=SourceMasking(), balance=balance)
 
 
 def _without_cache(mixture: MixtureConfig) -> MixtureConfig:
-    """Return the mixture without the place of its cache, which nothing depends on."""
+    """Return the mixture without the folder of its cache, on which no result depends."""
     return replace(mixture, token_cache=None)
 
 
@@ -203,11 +204,11 @@ class _JobGraph:
         """Add a job with a fingerprint of its settings, of its details and of the jobs that it needs.
 
         Args:
-            by_path: the settings with inputs as they are named, if that is another thing.
+            by_path: the settings with inputs by path, if they differ.
         """
         job = Job(**details)
         if job.id in self.jobs:
-            raise ValueError(f"two runs are called {job.id}; change widths, samples, starts or a family's name")
+            raise ValueError(f"two runs have the name {job.id}; change widths, samples, starts or a family's name")
         needed = [self.jobs[need] for need in job.needs]
         needed = [other for other in needed if other.kind != "trunk"]
         self.jobs[job.id] = replace(
@@ -314,7 +315,8 @@ def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureCon
 
 
 _FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "layers", "checkpoint")
-"""Settings of a family that all of its runs depend on. A width that is added does not make the others again."""
+"""Settings of a family that all of its runs depend on. Widths, samples and starts are not among them, so that an added
+one does not change the other runs."""
 
 
 def _language_model_id(start: str, width: int) -> str:

@@ -19,10 +19,9 @@ from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 __all__ = ["find_last_step", "join_run", "launch_run"]
 
 _MISTAKE_EXIT_CODE = 2
-"""Exit code of a command that a user's mistake ends."""
+"""Exit code of a command after a user's mistake."""
 _SAVE_S = 110
-"""Seconds that torchrun gives its processes to save their state after SIGTERM; Slurm sends it two minutes before a time
-limit."""
+"""Seconds that torchrun gives its processes to save after SIGTERM; Slurm sends it two minutes before a time limit."""
 _CHECKPOINT = re.compile(r"step-(\d+)")
 _EXIT_CODE_IN_REPORT = re.compile(r"exitcode\s*: (-?\d+)")
 """Exit code of the process that failed first, in torchrun's own report."""
@@ -44,7 +43,7 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
         NotFiniteError: losses or weights are not finite.
         Stopped: it was asked to stop, and has saved its state.
         DiedError: it was killed, or broke down.
-        ValueError: what the user has to change.
+        ValueError: the user has to change something.
     """
     folder = config.out / job.folder
     save(make_run_config(config, job, folder, trunk), folder / "run.toml")
@@ -128,8 +127,8 @@ def _find_exit_code(code: int, stderr: str) -> int:
 
 
 def _describe_death(code: int, stderr: str) -> str:
-    """Return why a program has died: the error that the process which failed first has raised, without torchrun's own
-    report, which comes last."""
+    """Return why a program has died: the error of the process that failed first. torchrun's own report at the end is
+    left out."""
     if code < 0:
         return f"killed by signal {-code}{' (out of memory, or by hand)' if code == -signal.SIGKILL else ''}"
     raised = [error for error in _ERROR.finditer(stderr) if "ChildFailedError" not in error["error"]]

@@ -2,27 +2,33 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
+from polyglance.files import unlist_files
 from polyglance.laws import FitConfig, Law, Table, fit_law
-from polyglance.run_records import read_runs
+from polyglance.run_records import NUMBER_COLUMNS, read_runs
 from polyglance.study.config import StudyConfig
 
-__all__ = ["fit_laws"]
+__all__ = ["LAW_FORMS", "fit_laws"]
 
 _INPUTS = {"compute": {"C": "C"}, "product": {"P": "P", "S": "S", "T": "T"}}
+LAW_FORMS = tuple(_INPUTS)
+"""Forms of the laws that are fitted to each target; a law's file is `laws/FORM-TARGET.json`."""
 
 
 def fit_laws(config: StudyConfig) -> list[str]:
     """Fit `compute` on each target's frontier and `product` on all runs, and write them to laws/.
 
     Each law is fitted over all families and for each family alone: common exponents for all families are a hypothesis,
-    and the fits of each family let a reader judge it.
+    and the fits of each family let a reader judge it. Files that an earlier call has left, of a law that is not fitted
+    now, are removed.
 
     Returns:
         Fits that failed, most often for too few runs, one line each.
     """
     table = Table.read(config.out / "runs.csv")
     problems: list[str] = []
+    written: set[str] = set()
     for target in config.laws.targets:
         if all(run[target] is None or math.isnan(run[target]) for run in read_runs(config.out / "runs.csv")):
             problems.append(f"{target}: no run has it")
@@ -46,4 +52,15 @@ def fit_laws(config: StudyConfig) -> list[str]:
             if laws:
                 fits = {key: one for law in laws for key, one in law.fits.items()}
                 replace(laws[0], fits=fits).save(config.out / "laws" / f"{name}.json")
+                written.add(f"{name}.json")
+    _remove_others(config.out / "laws", written)
     return problems
+
+
+def _remove_others(folder: Path, written: set[str]) -> None:
+    """Remove the laws of a study that are not among those just written."""
+    own = {f"{form}-{column}.json" for form in _INPUTS for column in NUMBER_COLUMNS}
+    left = [name for name in sorted(own - written) if (folder / name).exists()]
+    unlist_files(folder, left)
+    for name in left:
+        (folder / name).unlink()

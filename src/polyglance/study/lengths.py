@@ -1,4 +1,4 @@
-"""Lengths of texts at which a study counts F. Importing this loads no torch."""
+"""Lengths of texts for which a study counts F. Importing this loads no torch."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""Files of finished jobs, compared with their digests before other jobs need them. Damaged ones are made again: the
-same settings and inputs give the same bytes, so that nothing else changes."""
+"""Check of the files of finished jobs against their digests, before other jobs use them. Damaged files are made again:
+the same settings and inputs give the same bytes, so that nothing else changes."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,8 +17,8 @@ _MEASURED = ("losses.json", "captions.jsonl")
 
 
 def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None:
-    """Remove the marks of finished jobs whose files are damaged or missing and are needed: data, tokenizer and starting
-    points of jobs that are not done, and the records of runs, which the table is made of.
+    """Remove the marks of finished jobs with damaged or missing files that are needed: data, tokenizer and starting
+    points of jobs that are not done, and the records of runs, from which the table is made.
 
     Args:
         say: called with a line for each.
@@ -32,7 +32,7 @@ def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None
         if problem := next(_find_damage(config, job, folder), ""):
             is_measured_again = job.kind == "run" and not any(_verify(folder / _FINAL))
             if job.kind == "run" and not is_measured_again and not config.is_micro:
-                continue  # days of training are not repeated unasked: who reads the file refuses it
+                continue  # days of training are not repeated without asking: reading the file reports the damage
             say(f"{job.id}: {problem}; it is {'measured' if is_measured_again else 'made'} again")
             forget_job(config.out, job, goes_on=is_measured_again)
 
@@ -56,7 +56,7 @@ def _find_damage(config: StudyConfig, job: Job, folder: Path) -> Iterator[str]:
 
 
 def _verify(place: Path, names: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield what is wrong with the files that a place has digests of, or with those of these names."""
+    """Yield the problems of the files that a place has digests of, all or those of these names."""
     if not place.exists():
         yield f"{place}: missing"
     else:

@@ -1,4 +1,4 @@
-"""A run that is measured before its first step and after its last: what a study's runs and `polyglance train` share."""
+"""Training of a run with measurements before the first step and after the last, for studies and `polyglance train`."""
 
 import math
 import sys
@@ -119,8 +119,8 @@ def train_and_measure(
 ) -> LossRecord | None:
     """Measure the untrained model, train it, and measure it again.
 
-    Writes initial.json, losses.json and captions.jsonl beside the files that `train` writes. Several processes each
-    measure a share of the losses and generate a share of the captions, with the undivided model.
+    Writes initial.json, losses.json and captions.jsonl beside the files that `train` writes. Under torchrun each
+    process measures a share of the losses and generates a share of the captions, with the undivided model.
 
     Args:
         evaluator: makes the evaluator, in every process.
@@ -166,7 +166,7 @@ def train_and_measure(
 
 
 def _is_measured(initial: Path) -> bool:
-    """Tell whether the untrained model is measured. A damaged record is named, and counts as none."""
+    """Tell whether the untrained model is measured. A damaged record is reported and counts as missing."""
     try:
         cells_from_json(read_record(initial), str(initial))
     except ValueError as error:

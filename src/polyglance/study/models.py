@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _LENGTH_SAMPLES = 2_000
-"""Annotations of each cell that the mean lengths are taken over."""
+"""Number of annotations of each cell from which the mean lengths are computed."""
 
 
 def make_micro_config(config: StudyConfig, family: FamilyConfig, width: int) -> MicroConfig:

@@ -8,7 +8,7 @@ from polyglance.study.config import StudyConfig
 __all__ = ["JobNeeds", "find_needs"]
 
 _SPARE_MEMORY = 1.5
-"""Memory that is asked for, over the peak that the plan has measured."""
+"""Requested memory as a multiple of the peak that the plan has measured."""
 _MIB = 2**20
 
 
@@ -19,7 +19,7 @@ class JobNeeds:
     cpus: int
     gpus: float
     memory_bytes: int | None
-    """None where nothing is asked for."""
+    """None: no memory is requested."""
     nodes: int = 1
 
     def __str__(self) -> str:

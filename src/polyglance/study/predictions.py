@@ -82,8 +82,8 @@ def _make_table(runs: Sequence[RunRow], target: str) -> Table:
 
 
 def _choose(config: PredictionConfig, target: str, table: Table) -> FormChoice:
-    """Choose the form by rehearsal on the runs that are known: the product law of the paper first, then simpler ones,
-    and the additive law."""
+    """Choose the form by rehearsal on the known runs: the product law of the paper first, then simpler ones, and the
+    additive law."""
     if config.form is not None:
         predictors = ("P", "S", "T") if config.form == "product" else ("P", "S")
         return choose_form([_settings(config.form, predictors, target)], table)

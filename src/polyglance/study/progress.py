@@ -12,12 +12,13 @@ from statistics import median
 
 from polyglance.files import write_atomically
 from polyglance.prediction_records import RunPredictions
-from polyglance.report.live import JobProgress, StudyProgress, render_live_page
+from polyglance.report.live import JobProgress, LawSoFar, StudyProgress, render_live_page
 from polyglance.run_records import LossRecord, RunRow, measured_columns
 from polyglance.study.config import StudyConfig
 from polyglance.study.costs import find_costs
 from polyglance.study.job_state import read_problem, read_states
 from polyglance.study.jobs import Job, list_jobs
+from polyglance.study.laws_so_far import read_laws_so_far
 from polyglance.study.training_cost import price_time
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.metrics_rows import MetricsReader, ReadRow
@@ -65,12 +66,13 @@ class ProgressReader:
         price = price_time(config, 3600)
         if now_s < max((_last_change(config.out / job.folder) or 0.0 for job in jobs), default=0.0) - _FUTURE_S:
             notes.append("Files are newer than this machine's clock: clocks differ, and ages are too short.")
+        described = tuple(
+            self._describe_job(job, states[job.id], logs[job.id], rates, planned, now_s, notes) for job in jobs
+        )
         return StudyProgress(
             title=config.title,
             folder=str(config.out),
-            jobs=tuple(
-                self._describe_job(job, states[job.id], logs[job.id], rates, planned, now_s, notes) for job in jobs
-            ),
+            jobs=described,
             read_s=now_s,
             unit=_name_unit(config),
             devices=1 if config.is_micro else config.machine.devices,
@@ -79,6 +81,7 @@ class ProgressReader:
             currency=config.machine.currency if price is not None else "",
             predicts=config.prediction is not None,
             predictions=_read_predictions(config.out / "prediction" / "predictions.json", states, notes),
+            laws=_read_laws(config, described, notes),
             notes=tuple(note.replace(f"{config.out}/", "") for note in notes),
         )
 
@@ -123,7 +126,7 @@ class ProgressReader:
             samples_per_step=batch,
             loss_nats=_finite(last.loss_nats) if last else None,
             samples_per_s=_finite(last.samples_per_s) if last else None,
-            spent_s=_sum_seconds(rows, batch, first),
+            spent_s=sum(seconds for _, seconds in _step_seconds(rows, batch, first)),
             left_s=_estimate_left(job, state, rows, (num_steps, steps_done, first), batch, rates, planned),
             written_s=written_s,
             curve=_make_curve(rows, batch),
@@ -171,10 +174,6 @@ def _step_seconds(rows: Sequence[ReadRow], batch: int, first: int) -> list[tuple
         for since, row in zip(before, rows, strict=False)
         if row.step > since and math.isfinite(row.samples_per_s)
     ]
-
-
-def _sum_seconds(rows: Sequence[ReadRow], batch: int, first: int) -> float:
-    return sum(seconds for _, seconds in _step_seconds(rows, batch, first))
 
 
 def _mean_step_s(
@@ -259,6 +258,15 @@ def _read_predictions(path: Path, states: Mapping[str, str], notes: list[str]) -
     except (ValueError, OSError) as error:
         notes.append(f"{' '.join(str(error).split())}; the predictions are left out.")
         return None
+
+
+def _read_laws(config: StudyConfig, jobs: Sequence[JobProgress], notes: list[str]) -> tuple[LawSoFar, ...]:
+    runs = {job.id: job.run for job in jobs if job.run is not None and job.state == "done"}
+    try:
+        return read_laws_so_far(config, runs)
+    except (ValueError, OSError) as error:
+        notes.append(f"{' '.join(str(error).split())}; the laws so far are left out.")
+        return ()
 
 
 def _last_change(folder: Path) -> float | None:

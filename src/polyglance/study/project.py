@@ -1,4 +1,4 @@
-"""Begin a project: look at what data is there, write its files, and say what is missing and what it will cost.
+"""Begin a project: examine the data, write the project's files, and list what is missing and the expected costs.
 
 config = ProjectConfig(out=Path("mine"), want=("uk",), images=Path("photos"), bitext=(Path("en-uk.tsv"),))
 begin_project(config).commands
@@ -24,18 +24,18 @@ from polyglance.study.project_images import SAMPLED, FoundImages, look_at_images
 __all__ = ["ProjectConfig", "ProjectStart", "begin_project"]
 
 PUBLISHED_SAMPLES = 10_240_000
-"""Samples of the longest published runs of the grid, over seven cells."""
+"""Samples of the longest runs of the published grid, over seven cells."""
 _ENGINES = {
     "match": (("clip", "siglip", "siglip2", "metaclip_2", "altclip"), "siglip2-so400m-patch14-384", "google"),
     "recaption": (("florence2", "llava", "llava_next", "llava_onevision"), "llama3-llava-next-8b-hf", "llava-hf"),
     "translate": (("m2m_100",), "nllb-200-3.3B", "facebook"),
 }
-"""Step of a recipe -> model types of its engine, the folder that is looked for otherwise, and its owner on the hub."""
+"""Step of a recipe -> model types of its engine, the usual checkpoint's name, and its owner on the hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectConfig:
-    """A project: what there is, and what is wanted.
+    """A project: the available data, and the wanted languages.
 
     Raises:
         ValueError: an unknown language, no language, or one that is both given and wanted.
@@ -77,9 +77,9 @@ class ProjectConfig:
             object.__setattr__(self, name, codes)
         both = [code for code in self.want if code in self.captions]
         if both:
-            raise ValueError(f"{', '.join(both)}: either in captions or in want, not in both")
+            raise ValueError(f"{', '.join(both)}: given in captions and in want; give it in one of them")
         if SOURCE_LANGUAGE in self.want:
-            raise ValueError("English is what translations start from: it cannot be wanted without captions")
+            raise ValueError("English is the source of translations, so it cannot be in want; put it into captions")
         if self.size is not None and self.size not in PUBLISHED_SIZES:
             raise ValueError(f"size is {self.size!r}; known: {', '.join(PUBLISHED_SIZES)}")
         for name in ("budget", "price_per_gpu_hour", "gpus"):
@@ -113,8 +113,8 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     """Look at the data, write recipe.toml, run.toml, micro.toml and study.toml, and plan.
 
     Raises:
-        ValueError: files of the project are there already, data that was named cannot be read, every image has captions
-            in a wanted language, or the budget does not buy one batch.
+        ValueError: files of the project exist already, data that was named cannot be read, every image has captions in
+            a wanted language, or the budget does not buy one batch.
     """
     found: list[str] = []
     missing: list[str] = []
@@ -278,8 +278,7 @@ def _read_model_type(config: Path) -> str:
 
 
 def _name_engine(folder: Path, step: str, path: Path | None, missing: list[str]) -> tuple[str, Path]:
-    """Return the kind and the folder of the checkpoint for a step; the usual one, and a line in `missing`, if none is
-    there."""
+    """Return kind and folder of the checkpoint for a step; the usual one, and a line in `missing`, if none is there."""
     types, name, _ = _ENGINES[step]
     if path is not None:
         return _kind_of(_read_model_type(path / "config.json"), step), path

@@ -69,7 +69,7 @@ def write_project_files(project: ProjectFiles, *, overwrite: bool = False) -> tu
     """Write recipe.toml, run.toml, micro.toml and study.toml, each of them read again to be sure.
 
     Raises:
-        ValueError: one of them is there already.
+        ValueError: one of them exists already.
     """
     texts: dict[str, tuple[str, type[Any]]] = {
         "recipe.toml": (_write_recipe(project), Recipe),
@@ -79,7 +79,7 @@ def write_project_files(project: ProjectFiles, *, overwrite: bool = False) -> tu
     }
     paths = [project.out / name for name in texts]
     if (there := [path for path in paths if path.exists()]) and not overwrite:
-        raise ValueError(f"{there[0]} is there already; another folder, or --overwrite")
+        raise ValueError(f"{there[0]} already exists; choose another folder, or give --overwrite")
     for path, (text, kind) in zip(paths, texts.values(), strict=True):
         write_atomically(path, text + _write_own_languages(project))
         load(kind, path)

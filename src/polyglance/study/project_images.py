@@ -1,9 +1,9 @@
-"""A look at the images of a new project: how many, in which languages captions come with them, and whether they are
-drawings."""
+"""Examination of the images of a new project: number, languages of the captions, and whether they are drawings."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 
 from polyglance.data.near_duplicates import NearDuplicates, hash_image
@@ -17,11 +17,11 @@ from polyglance.records import Drops
 __all__ = ["SAMPLED", "FoundImages", "look_at_images"]
 
 SAMPLED = 1000
-"""Images, and pairs of each bitext, that are looked at."""
+"""Number of images, and of pairs of each bitext, that are examined."""
 _NEARLY_ALL = 0.9
-"""Share of images with captions in a language from which on the others can do without."""
+"""Share of images with captions in a language from which on the language counts as captioned."""
 _MANY_NEAR = 0.05
-"""Share of images that are nearly the same as another one, above which they are taken for drawings."""
+"""Share of images with a near-duplicate above which the images count as drawings."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class FoundImages:
     """The images of a project."""
 
     number: int = 0
-    """Images, as near as their form tells."""
+    """Number of images, as exactly as their form allows."""
     text_language: str = ""
     """Language of the captions that nearly all images have; empty if fewer have one."""
     captions: Mapping[str, int] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class FoundImages:
     num_for_training: int = 0
     """Images without a caption in any wanted language."""
     are_drawings: bool = False
-    """Whether many are alike without being the same."""
+    """Whether many images are similar without being identical."""
 
     def are_captioned_in(self, code: str) -> bool:
         """Whether nearly every image has a caption in this language."""
@@ -51,12 +51,12 @@ class FoundImages:
 def look_at_images(
     path: Path | None, captions: Sequence[str], want: Sequence[str], found: list[str], missing: list[str]
 ) -> FoundImages:
-    """Look at the first images, and at all files of texts that are named after their language.
+    """Examine the first images, and the names of all text files that contain their language.
 
     Args:
         captions: languages that captions are expected in.
-        want: languages that are wanted without captions: an image with one is held out.
-        found, missing: get a line for each thing that is there, or is not.
+        want: languages that are wanted without captions: an image with a caption in one is held out.
+        found, missing: lists to which a line is added for everything found or missing.
 
     Raises:
         ValueError: no such file or folder, or no image in it.
@@ -66,30 +66,21 @@ def look_at_images(
         return FoundImages()
     text_language = SOURCE_LANGUAGE if SOURCE_LANGUAGE in captions else captions[0]
     source = ImagesSource(path=path, texts="captions", text_language=text_language)
-    drops, near = Drops(), NearDuplicates()
+    drops = Drops()
     pieces = source.find_pieces(SAMPLED, drops)
-    num_looked = num_near = num_held_out = 0
-    languages, languages_beyond = Counter[str](), Counter[str]()
-    for image in source.read_piece(pieces[0], drops):
-        num_looked += 1
-        num_near += near.add(image.key, hash_image(image.rgb)) is not None
-        of_image = {text.language for text in image.texts}
-        languages.update(of_image)
-        num_held_out += not of_image.isdisjoint(want)
-        if num_looked == SAMPLED:
-            break
+    languages, num_near = _look_at_first(source, pieces[0], drops)
+    num_looked = len(languages)
     if not num_looked:
         raise ValueError(f"{path}: no image was found in it")
     number = num_looked if len(pieces) == 1 else sum(map(_count_images, pieces))
-    for of_image in _find_languages(path, pieces[1:]):
-        languages_beyond.update(of_image)
+    captioned, num_held_out = Counter[str](), 0
+    for of_image in chain(languages, _find_languages(path, pieces[1:])):
+        captioned.update(of_image)
         num_held_out += not of_image.isdisjoint(want)
-    are_drawings = num_near > _MANY_NEAR * num_looked
     is_counted = len(pieces) == 1 or pieces[0].files[0].lower().endswith(IMAGE_SUFFIXES)
     about = "" if is_counted else "about "
-    num_told = languages[text_language]
+    num_told = sum(text_language in of_image for of_image in languages)
     texts = "all" if num_told == num_looked else f"{num_told:,}"
-    captioned = languages + languages_beyond
     if num_told:  # the texts of a tar, or in a.txt, are not counted beyond the images looked at
         captioned[text_language] = max(captioned[text_language], num_told * number // num_looked)
     found.append(f"images: {path}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts{_list(captioned)}")
@@ -100,7 +91,7 @@ def look_at_images(
             f"for measuring: {num_held_out:,} images with captions in {names}; {number - num_held_out:,} are left for "
             "training"
         )
-    if are_drawings:
+    if are_drawings := num_near > _MANY_NEAR * num_looked:
         found.append(
             f"drawings: {num_near:,} of {num_looked:,} images are as near to another one as copies of a photograph "
             "are; the recipe leaves out identical ones only"
@@ -114,8 +105,19 @@ def look_at_images(
     )
 
 
+def _look_at_first(source: ImagesSource, piece: Piece, drops: Drops) -> tuple[list[set[str]], int]:
+    """Return the languages of the captions of each of the first images, and how many are nearly the same as another."""
+    languages: list[set[str]] = []
+    near = NearDuplicates()
+    num_near = 0
+    for image in islice(source.read_piece(piece, drops), SAMPLED):
+        num_near += near.add(image.key, hash_image(image.rgb)) is not None
+        languages.append({text.language for text in image.texts})
+    return languages, num_near
+
+
 def _count_images(piece: Piece) -> int:
-    """Return the images of a piece; of a tar, which is not read, a guess."""
+    """Return the number of images of a piece; for a tar, which is not read, an estimate."""
     return piece.count or (len(piece.files) if piece.files[0].lower().endswith(IMAGE_SUFFIXES) else SAMPLED)
 
 

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from polyglance.model.card import make_card
+from polyglance.model.card_record import Card
 from polyglance.model.counts import Counts
 from polyglance.model.rates import Rate, find_rate
-from polyglance.model.scaling import estimate_step
+from polyglance.model.scaling import StepTime, estimate_step
 from polyglance.model.training_setup import TrainingSetup, recommend_setup
 from polyglance.study.config import StudyConfig
 from polyglance.study.waiting import estimate_waiting
@@ -14,7 +15,7 @@ from polyglance.study.waiting import estimate_waiting
 __all__ = ["PublishedCost", "count_published"]
 
 _STRIDE = 32
-"""Pixels of an image's side for each place of the published towers' grid; one token more is its mean."""
+"""Pixels per position of the published towers' grid, along a side; one more token is the mean."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,7 @@ class PublishedCost:
     samples_per_s: float
     """Samples per second of the whole machine."""
     efficiency: float
-    """Share of the devices' rates that is left when they exchange weights and gradients and wait for each other
-    (reckoned)."""
+    """Rate as a share of the devices' rates without messages and waiting (estimated)."""
 
 
 def count_published(config: StudyConfig, name: str) -> PublishedCost:
@@ -62,26 +62,7 @@ def count_published(config: StudyConfig, name: str) -> PublishedCost:
     if machine.mfu is not None:
         tflops = machine.mfu * machine.peak_tflops
         rate = Rate(tflops=tflops, is_measured=True, basis=f"MFU {machine.mfu:g}, as machine.mfu says")
-    share_s = mixture.batch_size / machine.devices / rate.samples_per_s(card.training_gmac)
-    kind: Literal["single", "ddp", "fsdp"] = "fsdp" if strategy is None else strategy.strategy
-    passes = 1 if strategy is None else strategy.accumulation
-    waiting_share = estimate_waiting(
-        kind,
-        devices=machine.devices,
-        passes=passes,
-        samples=max(1, mixture.batch_size // (machine.devices * passes)),
-        image_tokens=(card.image_size // _STRIDE) ** 2 + 1,
-    )
-    step = estimate_step(
-        kind,
-        devices=machine.devices,
-        compute_s=share_s,
-        passes=passes,
-        waiting_share=waiting_share,
-        num_parameters=card.num_parameters,
-        num_trained=card.num_trained["pre-training"],
-        network=machine.network,
-    )
+    step = _estimate_step(config, card, strategy, rate)
     return PublishedCost(
         counts=Counts(
             num_parameters=card.num_parameters,
@@ -93,4 +74,29 @@ def count_published(config: StudyConfig, name: str) -> PublishedCost:
         rate=rate,
         samples_per_s=mixture.batch_size / step.seconds,
         efficiency=step.efficiency,
+    )
+
+
+def _estimate_step(config: StudyConfig, card: Card, strategy: TrainingSetup | None, rate: Rate) -> StepTime:
+    """Estimate the time of an optimiser step on the study's machine; without a setup that fits, as if fully sharded."""
+    mixture, machine = config.mixture, config.machine
+    share_s = mixture.batch_size / machine.devices / rate.samples_per_s(card.training_gmac)
+    kind: Literal["single", "ddp", "fsdp"] = "fsdp" if strategy is None else strategy.strategy
+    passes = 1 if strategy is None else strategy.accumulation
+    waiting_share = estimate_waiting(
+        kind,
+        devices=machine.devices,
+        passes=passes,
+        samples=max(1, mixture.batch_size // (machine.devices * passes)),
+        image_tokens=(card.image_size // _STRIDE) ** 2 + 1,
+    )
+    return estimate_step(
+        kind,
+        devices=machine.devices,
+        compute_s=share_s,
+        passes=passes,
+        waiting_share=waiting_share,
+        num_parameters=card.num_parameters,
+        num_trained=card.num_trained["pre-training"],
+        network=machine.network,
     )

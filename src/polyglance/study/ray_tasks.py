@@ -5,12 +5,12 @@ import time
 from typing import Any, Self
 
 from polyglance.ray_connection import check_head, connect_ray, is_connected
-from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job, try_named_job
-from polyglance.study.config import StudyConfig
+from polyglance.study.attempt import LIGHT_KINDS, NamedJob, Work, name_job, try_job, try_named_job
 from polyglance.study.ending import EndedJob
 from polyglance.study.job_state import read_state
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
+from polyglance.train.signals import catch_stop_requests
 
 __all__ = ["RayTasks"]
 
@@ -34,7 +34,7 @@ class RayTasks:
             needs.
     """
 
-    def __init__(self, config: StudyConfig, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
+    def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
         self._was_connected = is_connected()
         self._ray = connect_ray(address)
@@ -44,7 +44,7 @@ class RayTasks:
         self._done_here: list[EndedJob] = []
         self._is_lost = False
         self._counted_s = time.monotonic()
-        self._task = self._ray.remote(try_named_job)
+        self._task = self._ray.remote(_try_until_stopped)
         self.needs = needs
 
     def __enter__(self) -> Self:
@@ -180,6 +180,12 @@ class RayTasks:
             f"the head of the Ray cluster at {self._address} is lost; start the cluster again and run again: jobs go "
             "on from their last checkpoints"
         )
+
+
+def _try_until_stopped(named: NamedJob) -> dict[str, Any]:
+    """Do a job in a worker of Ray. On SIGTERM, as before a node is taken away, it saves its state and ends."""
+    with catch_stop_requests() as should_stop:
+        return try_named_job(named, should_stop)
 
 
 _REASONS = {

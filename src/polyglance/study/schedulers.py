@@ -82,6 +82,7 @@ def run_jobs(
     on_failed: Callable[[Job, str], None] | None = None,
     on_retry: Callable[[str], None] | None = None,
     on_refused: Callable[[str], None] | None = None,
+    before_wait: Callable[[], None] | None = None,
 ) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
     longest chain of jobs behind it is first. A job that is no longer finite, or that died too often, fails alone, with
@@ -97,6 +98,7 @@ def run_jobs(
         on_failed: called with each job that failed alone, and why in one line.
         on_retry: called with a line for each job that is tried again.
         on_refused: called with why no other job is started, while some are still at work.
+        before_wait: called whenever all jobs that can be at work are, before one is waited for.
 
     Returns:
         Id of each job that failed alone -> why.
@@ -122,6 +124,8 @@ def run_jobs(
         if not num_running:
             assert problem or not queue.waiting, "a job needs one that is not in the list"
             break
+        if before_wait is not None:
+            before_wait()
         for ended in scheduler.wait():
             num_running -= 1
             if ended.ending == "done":
@@ -266,7 +270,7 @@ class ThisProcess:
 
     def __init__(self, config: StudyConfig) -> None:
         self._config = config
-        self._ended: list[EndedJob] = []
+        self._started: list[Job] = []
 
     def __enter__(self) -> Self:
         return self
@@ -275,12 +279,12 @@ class ThisProcess:
         """Nothing is held."""
 
     def start(self, job: Job) -> None:
-        """Do the job."""
-        self._ended.append(try_job(self._config, job))
+        """Take the job, which `wait` does."""
+        self._started.append(job)
 
     def wait(self) -> list[EndedJob]:
-        """Return the job that was started."""
-        return [self._ended.pop()]
+        """Do the job that was started, and return it."""
+        return [try_job(self._config, self._started.pop())]
 
     def cancel_waiting(self) -> int:
         """Return 0: no job waits here."""

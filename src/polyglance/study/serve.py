@@ -77,7 +77,7 @@ class StudyServer(ThreadingHTTPServer):
         return self._pages.get()[route]
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - as socketserver calls it
-        """Name an error that is not that of a reader who went away, in one line."""
+        """Report an error in one line, unless it is that of a reader who has closed the connection."""
         error = sys.exception()
         if not isinstance(error, (ConnectionError, TimeoutError)):
             print(f"polyglance study serve: {error!r}", file=sys.stderr, flush=True)
@@ -107,7 +107,7 @@ def open_server(config: StudyConfig, options: ServeConfig) -> StudyServer:
 
 
 class _Pages:
-    """The answers, made anew when they are older than `_MAX_AGE_S`; one thread makes them, the others wait."""
+    """The answers, made again when they are older than `_MAX_AGE_S`; one thread makes them, the others wait."""
 
     def __init__(self, config: StudyConfig) -> None:
         self._reader = ProgressReader(config)

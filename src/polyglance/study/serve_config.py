@@ -1,4 +1,4 @@
-"""Options of `polyglance study serve`, apart from the server, which takes a while to load."""
+"""Options of `polyglance study serve`, in a module of their own because the server takes a while to load."""
 
 from dataclasses import dataclass
 

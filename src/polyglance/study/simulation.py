@@ -3,8 +3,8 @@
 A discrete-event simulation. The cluster is divided into places for runs of `machine.devices` GPUs. A run waits for a
 place, starts, trains from one checkpoint to the next, and stops while it writes one. Runs that read and write more than
 the store gives share its bandwidth evenly. A preempted run loses its steps since the last checkpoint, and waits for a
-place again; its place is away for a while. Steps take as long as `study plan` says, which counts the messages between
-a run's devices. Everything is extrapolated from such pieces: no cluster was measured.
+place again; its place is unavailable for a while. Steps take as long as `study plan` says, which counts the messages
+between a run's devices. Everything is extrapolated from such pieces: no cluster was measured.
 """
 
 import math
@@ -42,7 +42,7 @@ _NODE_BYTES_PER_S = 5e9
 _BYTES_PER_TRAINED = 12
 """Bytes of a checkpoint for each trained parameter: it and two moments of the optimiser, in float32."""
 _MAX_TRIES = 8.0
-"""Preemptions between two checkpoints, on average, from which on a run is said never to end."""
+"""Mean number of preemptions between two checkpoints from which on a run is refused: it would never end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +51,10 @@ class SimulatedJob:
 
     id: str
     needs: frozenset[str] = frozenset()
-    """Jobs that are before it."""
+    """Jobs that it waits for."""
     num_steps: int
     step_s: float
-    """Seconds of a step, with the images there."""
+    """Seconds of a step whose images have been read."""
     bytes_per_step: float = 0.0
     """Bytes that a step reads from the store."""
     save_every: int
@@ -75,7 +75,7 @@ class Simulation:
 
     wall_s: float
     work_s: float
-    """Time of steps whose result was kept, with what they waited for the store."""
+    """Time of steps whose result was kept, including waits for the store."""
     lost_s: float
     """Time of steps that a preemption has undone."""
     save_s: float
@@ -106,7 +106,7 @@ class ClusterPlan:
     wall_hours_range: tuple[float, float]
     """Shortest and longest trial."""
     work_gpu_hours: float
-    """Steps whose result was kept, with what they waited for data."""
+    """Steps whose result was kept, including waits for data."""
     lost_gpu_hours: float
     """Steps that were done again after a preemption."""
     checkpoint_gpu_hours: float
@@ -151,7 +151,7 @@ def place_on_cluster(config: StudyConfig, options: SimulatedClusterConfig) -> St
     if find_places(num_gpus, machine.devices, machine.network.devices_per_node) < 1:
         raise ValueError(
             f"`cluster` {options.cluster!r}: a run needs {machine.devices} GPUs on nodes of "
-            f"{machine.network.devices_per_node}, which are not there; machine.devices is what a run takes"
+            f"{machine.network.devices_per_node}, more than the cluster has; lower machine.devices"
         )
     return replace(config, machine=machine)
 
@@ -228,8 +228,8 @@ def simulate_cluster(
 def _describe_jobs(
     config: StudyConfig, options: SimulatedClusterConfig, jobs: Sequence[Job], done: Set[str]
 ) -> tuple[SimulatedJob, ...]:
-    """Return the runs and trunks that are not done; jobs without training take no time, and only pass on what is before
-    them."""
+    """Return the runs and trunks that are not done; jobs without training take no time, and only pass on what they wait
+    for."""
     batch = config.mixture.batch_size
     bytes_per_s = min(options.store_gb_s * 1e9, _count_nodes(config) * _NODE_BYTES_PER_S)
     costs = {size: count_published(config, size) for size in dict.fromkeys(job.size for job in jobs if job.size)}
@@ -400,7 +400,7 @@ class _Running:
     """Steps of the last checkpoint."""
     phase: Literal["start", "work", "save"] = "start"
     left_s: float = 0.0
-    """Time that is left of the phase; of work, with the images there."""
+    """Time that is left of the phase; of work, without waits for images."""
     unsaved_s: float = 0.0
     """Time of the steps since the last checkpoint."""
 

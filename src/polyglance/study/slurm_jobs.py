@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from polyglance.files import read_json
-from polyglance.study.attempt import LIGHT_KINDS, name_job, try_job
-from polyglance.study.config import StudyConfig
+from polyglance.study.attempt import LIGHT_KINDS, Work, name_job, try_job
 from polyglance.study.ending import EndedJob, Ending
 from polyglance.study.jobs import Job
 from polyglance.study.needs import JobNeeds
@@ -92,7 +91,7 @@ class SlurmJobs:
         ValueError: Slurm is not there, or would refuse a job.
     """
 
-    def __init__(self, config: StudyConfig, *, needs: JobNeeds, num_slots: int | None = None) -> None:
+    def __init__(self, config: Work, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self.num_slots = num_slots or _NUM_SLOTS
         self._config, self._needs = config, needs
         self._folder = config.out / "cluster"
@@ -325,7 +324,7 @@ def _call(command: Sequence[str], script: str | None = None, *, check: bool = Tr
     except OSError:
         if not check:
             return subprocess.CompletedProcess(command, 1, "", "")
-        raise ValueError(f"`{command[0]}` is not installed here: call `study run --on slurm` on a login node") from None
+        raise ValueError(f"`{command[0]}` is not installed here: `--on slurm` needs a login node") from None
 
 
 def _last_line(text: str) -> str:

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from polyglance.config import save
 from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import choose_device
-from polyglance.files import locked, seal_files
+from polyglance.files import locked
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
@@ -28,11 +28,12 @@ from polyglance.study.inputs import note_inputs
 from polyglance.study.job_state import fail_job, is_done, read_problem, read_state, read_states
 from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
 from polyglance.study.needs import find_needs
+from polyglance.study.places import ClusterPlace, open_cluster
 from polyglance.study.ray_tasks import RayTasks
+from polyglance.study.results import ResultsSoFar, write_results
 from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
 from polyglance.study.simulation import ClusterPlan, place_on_cluster, simulate_cluster
 from polyglance.study.simulation_config import SimulatedClusterConfig
-from polyglance.study.slurm_jobs import SlurmJobs
 from polyglance.study.training_cost import TrainingCost, price_time, sum_training
 
 __all__ = [
@@ -258,7 +259,7 @@ def run_study(
         return _conclude(config, started_s, failed)
 
 
-_Place = LocalWorkers | ThisProcess | RayTasks | SlurmJobs
+_Place = LocalWorkers | ThisProcess | ClusterPlace
 
 
 def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place:
@@ -273,25 +274,22 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
         num_slots = _count_workers(config, workers)
         return LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config)
     _check_workers(workers)
-    if on == "slurm":
-        return SlurmJobs(config, needs=find_needs(config), num_slots=workers)
-    if on == "ray" or (on.startswith("ray://") and on != "ray://"):
-        return RayTasks(config, "auto" if on == "ray" else on, needs=find_needs(config), num_slots=workers)
-    raise ValueError(f"`on` is {on!r}; expected local, ray, ray://HOST:PORT or slurm")
+    return open_cluster(config, on, find_needs(config), workers)
 
 
 def write_study_report(config: StudyConfig) -> StudyResult:
-    """Write runs.csv, laws and report again, from the runs as they are.
+    """Write runs.csv, laws and report again, from the runs that are done. The page says how many are not.
 
     Raises:
-        ValueError: a run is not done yet.
+        ValueError: none is done, or another process works on the study (`run_study` writes them as runs end).
     """
     started_s = time.monotonic()
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
-    if left := [name for name, state in states.items() if state not in ("done", "failed")]:
-        raise ValueError(f"{len(left)} runs are not done ({left[0]}, ...); `{_VERB}` makes them")
-    failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
-    return _conclude(config, started_s, failed)
+    if "done" not in states.values():
+        raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
+    with locked(config.out, _VERB):
+        failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
+        return _conclude(config, started_s, failed)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
@@ -438,7 +436,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
         say(note)
     jobs = list_jobs(config)
     costs = estimate_costs(config, jobs, num_slots=num_slots)
-    if isinstance(scheduler, RayTasks | SlurmJobs):
+    if isinstance(scheduler, ClusterPlace):
         scheduler.needs = find_needs(config, peak_bytes=costs.memory_bytes)
         say(f"each job asks for {scheduler.needs}")
     if isinstance(scheduler, RayTasks) and (unused := config.cluster.list_slurm_settings()):
@@ -446,9 +444,11 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     done = _find_done(config, jobs)
     finished = set(done)
     clocks = _Clocks(config, say)
+    results = ResultsSoFar(config, say)
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
+        results.note(ended.job)
         left_s = estimate_s(jobs, done=finished, seconds=costs.seconds, num_slots=num_slots)
         where = f" on {ended.host}" if ended.host else ""
         count = f"[{len(finished)}/{len(jobs)}]"
@@ -470,6 +470,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
         on_failed=report_failed,
         on_retry=say,
         on_refused=say,
+        before_wait=results.refresh,
     )
 
 
@@ -501,27 +502,14 @@ _CLOCK_S = 5.0
 
 
 def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) -> StudyResult:
-    """Write table, laws and report of the finished runs.
+    """Write table, laws and report of the finished runs, and note what they were made from.
 
     Raises:
         ValueError: there is none.
     """
     if failed and not any(is_done(config.out, job) for job in list_runs(config)):
         raise ValueError(f"no run is done; {next(iter(failed.values()))}")
-    from polyglance.report import write_report
-    from polyglance.study.laws import fit_laws
-    from polyglance.study.table import write_table
-
-    finished = [job for job in list_runs(config) if is_done(config.out, job)]
-    table = write_table(config, config.out / "runs.csv", finished)
-    problems = fit_laws(config)
-    report = write_report(config.out)
-    seal_files(config.out, [table.name, "study.toml"])
-    for folder in (config.out / "laws", report.page.parent):
-        seal_files(folder, [path.name for path in folder.iterdir() if path.is_file()] if folder.is_dir() else [])
-    concluded = Conclusion.of(
-        config, finished, num_runs=report.num_runs, problems=problems, predictions=report.predictions
-    )
+    concluded = write_results(config)
     concluded.write(config.out)
     return _make_result(config, started_s, concluded, failed)
 

@@ -13,7 +13,7 @@ __all__ = ["write_table"]
 
 
 def write_table(config: StudyConfig, path: Path, runs: Sequence[Job]) -> Path:
-    """Write runs.csv from the records that finished runs have left; the same records give the same bytes."""
+    """Write runs.csv from the records of finished runs; the same records give the same bytes."""
     counts = count_models(config, runs)
     write_runs(path, (_row(config, job, counts[job.family, job.size]) for job in runs))
     return path

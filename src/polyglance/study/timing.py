@@ -1,4 +1,4 @@
-"""Costs of a study of micro models: a few training steps of every model are timed."""
+"""Costs of a study of micro models, from timing a few training steps of every model."""
 
 import resource
 import statistics

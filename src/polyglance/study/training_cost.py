@@ -1,5 +1,4 @@
-"""Samples and compute that all runs of a study train on: as separate runs, and from trunks, which count once; and the
-price of time."""
+"""Samples and compute of all runs of a study, as separate runs and from trunks (counted once); the price of time."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +10,7 @@ from polyglance.study.jobs import Job, count_shared_samples
 __all__ = ["ASSUMED_COOLDOWN_SHARE", "TrainingCost", "price_time", "sum_training"]
 
 ASSUMED_COOLDOWN_SHARE = 0.2
-"""Cooldown that trunks are reckoned with where a family has none."""
+"""Cooldown share that is assumed for trunks of a family without a cooldown."""
 
 
 @dataclass(frozen=True, kw_only=True)

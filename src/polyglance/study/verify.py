@@ -32,11 +32,11 @@ class Verification:
     problems: tuple[str, ...]
     """Files that are damaged, changed or missing; one line each."""
     without_digest: tuple[str, ...]
-    """Files that have none: of an older version, of an unfinished run, or of another program."""
+    """Files without a digest: of an older version, of an unfinished run, or of another program."""
 
 
 def verify_folder(folder: Path) -> Verification:
-    """Read every file that has a digest, in a folder and those in it, and compare it.
+    """Read every file with a digest in a folder and its subfolders, and compare it.
 
     Raises:
         ValueError: no such folder.
@@ -60,7 +60,7 @@ def verify_folder(folder: Path) -> Verification:
 
 
 def verify_place(path: Path) -> Iterator[tuple[Path, str]]:
-    """Compare what one place has digests of; yield each file, with what is wrong with it or an empty text.
+    """Compare the files that one place has digests of; yield each file and its problem (empty if there is none).
 
     Args:
         path: a folder that lists files, or a record (`manifest.json`, `tokens.json`, ...) that covers some.
@@ -106,4 +106,4 @@ def _verify_record(path: Path) -> Iterator[tuple[Path, str]]:
 def _compare(path: Path, sha256: str) -> tuple[Path, str]:
     if not path.is_file():
         return path, f"{path}: missing"
-    return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 is another)"
+    return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 differs)"

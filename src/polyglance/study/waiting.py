@@ -1,7 +1,7 @@
-"""Time that processes wait for each other because their micro-batches differ in length. Importing this loads no torch.
+"""Waiting time of processes whose micro-batches differ in length. Importing this loads no torch.
 
-Drawn, not measured: samples of the published lengths are divided as the training loop divides them, and a pass takes as
-long as it has positions.
+The time is simulated, not measured: samples of the published lengths are divided as in training, and the time of a pass
+is proportional to its positions.
 """
 
 from functools import cache
@@ -46,7 +46,7 @@ def draw_published_lengths(random: np.random.Generator, num_samples: int) -> Int
 
 
 def waiting_shares(positions: Int[np.ndarray, "W P"]) -> dict[str, float]:
-    """Return what W processes lose by waiting in P passes, as a share of the step without it: replicas wait at the end
+    """Return the waiting time of W processes in P passes, as a share of the step without it: replicas wait at the end
     of the step, shards in every pass."""
     mean = positions.sum() / len(positions)
     return {

@@ -1,4 +1,4 @@
-"""Work of each kind of job. A job that was interrupted is done again, and goes on from its last checkpoint."""
+"""The work of each kind of job. An interrupted job is continued from its last checkpoint when it is done again."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ def do_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool] = lamb
         NotFiniteError: losses or weights are not finite; noted in the job's folder.
         Stopped: it was asked to stop, and goes on from here with the next call.
         DiedError: a program that it has started was killed, or broke down.
-        ValueError: what the user has to change, in one line that names the job.
+        ValueError: the user has to change something; one line that names the job.
     """
     if is_done(config.out, job):
         return
@@ -101,7 +101,7 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
         import_data(config.data.table.import_config(folder))
     rows = read_manifest(config.train_dir).rows_per_cell
     if missing := [str(cell) for cell in config.coverage.cells if not rows.get(str(cell))]:
-        raise ValueError(f"{config.train_dir} has no {', '.join(missing)}; the coverage asks for it")
+        raise ValueError(f"{config.train_dir} has no {', '.join(missing)}, which the coverage trains")
     try:
         choose_cells(config.coverage, read_manifest(config.test_dir).rows_per_cell)
     except ValueError as error:

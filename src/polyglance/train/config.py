@@ -127,7 +127,7 @@ class LoopConfig:
     def __post_init__(self) -> None:
         for name in ("save_every_steps", "keep_last", "log_every_steps"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+                raise ValueError(f"{name} is {getattr(self, name)}; expected at least 1")
 
     @property
     def num_steps(self) -> int:

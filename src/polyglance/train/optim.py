@@ -47,9 +47,9 @@ class OptimConfig:
         if self.lr <= 0 or not 0 <= self.warmup_share < 1:
             raise ValueError("lr must be positive and warmup_share between 0 and 1")
         if self.warmup_steps is not None and self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be 0 or more, not {self.warmup_steps}")
+            raise ValueError(f"warmup_steps is {self.warmup_steps}; expected 0 or more")
         if self.cooldown_share is not None and not 0 <= self.cooldown_share <= 1:
-            raise ValueError(f"cooldown_share must be between 0 and 1, not {self.cooldown_share}")
+            raise ValueError(f"cooldown_share is {self.cooldown_share}; expected a share between 0 and 1")
         if self.cooldown_share == 0 and self.final_share:
             raise ValueError("final_share has no effect without a cooldown")
         if not (0 <= self.beta1 < 1 and 0 <= self.beta2 < 1 and self.eps > 0 and self.clip_norm > 0):

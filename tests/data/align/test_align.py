@@ -117,7 +117,7 @@ def test_of_many_equal_sentences_the_first_are_taken(monkeypatch: pytest.MonkeyP
         (np.zeros((2, 4), np.float32), "table 0: row 0 is zero or not finite"),
         (np.array([[1, 0], [np.nan, 1]], np.float16), "table 0: row 1 is zero or not finite"),
         (np.ones((2, 4), np.float64), "float64 of shape"),
-        (np.ones(4, np.float32), "rows of float16 or float32 are needed"),
+        (np.ones(4, np.float32), "expected rows of float16 or float32"),
         (np.empty((0, 4), np.float32), "1 images and 0 sentences"),
         (np.ones((2, 3), np.float32), "images have embeddings of 4 numbers and sentences of 3"),
     ],

@@ -134,7 +134,7 @@ def test_a_changed_setting_or_source_makes_again_what_depends_on_it(tmp_path: Pa
         ("output.test_fraction=1.5", "share below 1"),
         ("translate.lanugages=1", "did you mean 'languages'?"),
         ('translate.languages=["kr"]', "did you mean 'ko'?"),
-        ('translate.languages=["en"]', "the language that is translated from"),
+        ('translate.languages=["en"]', "the source of all translations; leave it out"),
         ('annotate.captions=["en", "klingon"]', "unknown language 'klingon'"),
     ],
 )
@@ -286,7 +286,7 @@ def test_a_dead_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     inputs = dict.fromkeys(step.parts(), ())
     assert {part for part, _ in WorkerPool(1).run(step, inputs)} == set(inputs)
     monkeypatch.setattr("polyglance.data.build.executors._MAX_BROKEN", 1)
-    with pytest.raises(ValueError, match=r"workers were killed 1 times .* first left: 001"):
+    with pytest.raises(ValueError, match=r"workers were killed 1 times .* the first part left: 001"):
         list(WorkerPool(1).run(replace(step, num_deaths=3), inputs))
 
 

@@ -161,7 +161,7 @@ def test_directions_of_words_stay_and_need_bounded_memory() -> None:
 
 
 def test_captions_that_would_not_be_kept_cannot_hold_images_out(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"output.captioned_in has sw, which annotate.captions does not keep"):
+    with pytest.raises(ValueError, match=r"output.captioned_in has sw, which annotate.captions does not have"):
         recipe(tmp_path, captioned_in=("sw",))
 
 

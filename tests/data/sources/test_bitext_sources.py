@@ -168,6 +168,19 @@ def test_tsv_columns_by_header_by_number_and_either_way_round(tmp_path: Path) ->
         read(path, columns=("english", "french"))
 
 
+def test_columns_that_name_the_language_in_every_line_are_no_header(tmp_path: Path) -> None:
+    texts = [("A dog runs in the park.", "Un chien court."), ("A cat sleeps.", "Un chat dort."), ("Rain.", "Il pleut.")]
+    path = tmp_path / "tatoeba.tsv"
+    path.write_text(
+        "".join(f"{number}\teng\t{en}\t{number + 70}\tfra\t{fr}\n" for number, (en, fr) in enumerate(texts))
+    )
+    pairs, drops = read(path)
+    assert pairs == texts
+    assert not drops
+    path.write_text("eng\tfra\n" + "".join(f"{en}\t{fr}\n" for en, fr in texts))
+    assert len(read(path)[0]) == 3
+
+
 def test_tmx_variants_inline_codes_and_units_that_lack_a_side(tmp_path: Path) -> None:
     path = tmp_path / "memory.tmx"
     path.write_bytes(
@@ -198,8 +211,8 @@ def test_tmx_in_utf16_and_latin1(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "which is no plain text"),
-        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "which is no plain text"),
+        (b'<!DOCTYPE tmx [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><tmx><tu>&b;</tu></tmx>', "which is not plain text"),
+        (b'<!DOCTYPE tmx [<!ENTITY a SYSTEM "file:///etc/passwd">]><tmx>&a;</tmx>', "which is not plain text"),
         (tmx(unit("a", "b"))[:-20], "not well-formed XML"),
         (b"", "not well-formed XML"),
         (b'<?xml version="1.0" encoding="zip"?><tmx/>', "which it cannot be in"),

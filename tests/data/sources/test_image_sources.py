@@ -101,7 +101,7 @@ def test_folder_with_texts_beside(tmp_path: Path) -> None:
     for index, data in enumerate(BAD.values()):
         (tmp_path / f"z{index}.jpg").write_bytes(data)
     (tmp_path / "notes.txt").write_text("mine")
-    (tmp_path / "c.txt").write_bytes(b"\xff\xfe")
+    (tmp_path / "c.txt").write_bytes(b"\xe9\xe8")
     (tmp_path / "link.png").symlink_to("/etc/hostname")
     drops = dict.fromkeys(BAD, 1) | {
         "file: neither an image nor the text of one": 1,
@@ -120,6 +120,51 @@ def test_webdataset_shards_in_order_and_member_names_never_are_paths(tmp_path: P
     write_tar(tmp_path / "c.tar", [*broken, ("only.txt", b"words"), ("bad.json", b"[")])
     drops = dict.fromkeys(BAD, 1) | {"image: a sample without one": 2, "text: not a JSON object": 1}
     check(tmp_path, drops)
+
+
+def test_the_language_in_the_name_of_a_text_is_read_in_tars_as_in_folders(tmp_path: Path) -> None:
+    members = {
+        "a.jpg": picture(1),
+        "a.de.txt": b"ein Hund\n\nein Tier\n",
+        "a.zh-CN.caption": "\u4e00\u53ea\u72d7".encode(),
+        "a.fr": b"un chien",
+        "a.txt": b"a dog",
+        "a.cls": b"7",
+        "b.x.jpg": picture(2),
+        "b.x.de.txt": b"eine Katze",
+        "b.y.jpg": picture(3),
+        "b.y.de.txt": b"ein Pferd",
+        "c.jpg": picture(4),
+        "c.de.txt": b"\xe9\xe8",
+        "c.zh-TW.txt": "\u96bb".encode(),
+        "d.jpg": picture(5),
+        "d.txt": "a \ufb01sh".encode("utf-16"),
+    }
+    write_tar(tmp_path / "0.tar", [*members.items()])
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name, data in members.items():
+        (folder / name).write_bytes(data)
+    found: dict[str, dict[str, set[tuple[str, str]]]] = {}
+    of_another_script = {
+        "0.tar": "text: its name says no known language",
+        "folder": "file: neither an image nor the text of one",
+    }
+    for path in (tmp_path / "0.tar", folder):
+        images, drops = read(path)
+        found[path.name] = {image.key: {(text.language, text.text) for text in image.texts} for image in images}
+        assert drops.pop("text: not UTF-8") == 1
+        (unknown,) = drops
+        assert (unknown, drops[unknown]) == (of_another_script[path.name], 1 if path.is_file() else 2)  # and a.cls
+    assert found["0.tar"] == found["folder"]
+    dog = {("en", "a dog"), ("de", "ein Hund"), ("de", "ein Tier"), ("zh", "\u4e00\u53ea\u72d7"), ("fr", "un chien")}
+    assert [*found["0.tar"].values()] == [
+        dog,
+        {("de", "eine Katze")},
+        {("de", "ein Pferd")},
+        set(),
+        {("en", "a \ufb01sh")},
+    ]
 
 
 @pytest.mark.parametrize("damage", ["cut inside", "cut between", "header", "not a tar", "empty"])

@@ -60,7 +60,7 @@ def test_words_are_split_at_every_blank_as_in_pycocoevalcap() -> None:
         ([], [], "no segments to score"),
         (["a"], [["a"], ["b"]], "1 hypotheses but references of 2 segments"),
         (["a", "b"], [["a"], []], "segment 1 has no reference"),
-        (["a", "b"], [["a"], "b"], "references of segment 1 are one text"),
+        (["a", "b"], [["a"], "b"], "references of segment 1 are a text"),
     ],
 )
 def test_segments_that_cannot_be_scored(name: str, hypotheses: list[str], references: list, message: str) -> None:

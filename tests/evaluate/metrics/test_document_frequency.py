@@ -45,7 +45,7 @@ GOOD = {"format": "polyglance document frequency 1", "name": "x", "num_images": 
         (json.dumps({"a": 1}), "not a document-frequency table"),
         (json.dumps(GOOD | {"num_images": "2"}), "expected name"),
         (json.dumps(GOOD | {"counts": {"a": 1.5}}), "not whole numbers"),
-        (json.dumps(GOOD | {"counts": {"a": 3}}), "'a' stands in 3 of 2 images"),
+        (json.dumps(GOOD | {"counts": {"a": 3}}), "'a' occurs in 3 of 2 images"),
         (json.dumps(GOOD | {"num_images": 0}), "num_images is 0"),
     ],
 )

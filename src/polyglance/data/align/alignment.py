@@ -61,7 +61,7 @@ def search(images: Embeddings, sentences: Embeddings, config: AlignConfig, index
     if images.dim != sentences.dim:
         raise ValueError(f"images have embeddings of {images.dim} numbers and sentences of {sentences.dim}")
     if not len(images) or not len(sentences):
-        raise ValueError(f"{len(images)} images and {len(sentences)} sentences: there must be one of each at least")
+        raise ValueError(f"{len(images)} images and {len(sentences)} sentences; expected at least one of each")
     if config.method == "exact":
         nearest = search_exact(images, sentences, config.num_searched)
     else:

@@ -34,9 +34,9 @@ class FaissConfig:
         for name in ("num_lists", "num_probes", "code_bytes", "num_train", "refine_factor"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise ValueError(f"{name} is {value}; it must be at least 1")
+                raise ValueError(f"{name} is {value}; expected at least 1")
         if self.recall is not None and not 0 < self.recall <= 1:
-            raise ValueError(f"recall is {self.recall}; it must be a share, above 0 and at most 1")
+            raise ValueError(f"recall is {self.recall}; expected a share, above 0 and at most 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ class HubConfig:
 
     def __post_init__(self) -> None:
         if self.max_per_sentence is not None and self.max_per_sentence < 1:
-            raise ValueError(f"max_per_sentence is {self.max_per_sentence}; it must be at least 1")
+            raise ValueError(f"max_per_sentence is {self.max_per_sentence}; expected at least 1")
         if self.num_neighbours < 1 or self.num_reference_images < 1 or self.inverse_temperature <= 0:
             raise ValueError("num_neighbours, num_reference_images and inverse_temperature must be above 0")
 
@@ -101,7 +101,7 @@ class AlignConfig:
         if self.top_n < 1 or self.num_recall_images < 0:
             raise ValueError("top_n must be at least 1 and num_recall_images at least 0")
         if self.num_candidates is not None and self.num_candidates < self.top_n:
-            raise ValueError(f"num_candidates is {self.num_candidates}; it must be at least top_n, {self.top_n}")
+            raise ValueError(f"num_candidates is {self.num_candidates}; expected at least top_n, {self.top_n}")
 
     @property
     def num_searched(self) -> int:

@@ -74,7 +74,7 @@ class Embeddings:
                 raise ValueError(f"{self._name(number)}: not a whole .npy file ({detail})") from None
         if table.ndim != 2 or table.dtype not in (np.float16, np.float32) or table.shape[1] == 0:
             raise ValueError(
-                f"{self._name(number)}: {table.dtype} of shape {table.shape}; rows of float16 or float32 are needed"
+                f"{self._name(number)}: {table.dtype} of shape {table.shape}; expected rows of float16 or float32"
             )
         return table
 

@@ -166,7 +166,7 @@ def do_step(
 
 
 def make_steps(recipe: Recipe) -> AnnotateStep:
-    """Make the last step of a recipe; all others hang on it (`order_steps`)."""
+    """Make the last step of a recipe; it needs all others (`order_steps`)."""
     work_dir = (recipe.out / "work").resolve()
     image_pieces = ImagePiecesStep(
         work_dir=work_dir,

@@ -58,7 +58,7 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "languages", find_codes(self.languages))
         if SOURCE_LANGUAGE in self.languages:
-            raise ValueError(f"languages has {SOURCE_LANGUAGE!r}, the language that is translated from")
+            raise ValueError(f"languages has {SOURCE_LANGUAGE!r}, the source of all translations; leave it out")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,7 +60,7 @@ class WorkerPool:
 
     def __init__(self, num_workers: int) -> None:
         if num_workers < 1:
-            raise ValueError(f"workers must be at least 1, not {num_workers}")
+            raise ValueError(f"workers is {num_workers}; expected at least 1")
         self.num_workers = num_workers
 
     def run(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
@@ -77,7 +77,8 @@ class WorkerPool:
             return
         folder, part = step.folder.path, next(iter(left))
         raise ValueError(
-            f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory, or as said above); first left: {part}"
+            f"{folder}: workers were killed {_MAX_BROKEN} times (out of memory, or see above); "
+            f"the first part left: {part}"
         )
 
     def _run_once(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:

@@ -52,7 +52,7 @@ class OutputConfig:
     def __post_init__(self) -> None:
         object.__setattr__(self, "captioned_in", find_codes(self.captioned_in))
         if not 0 <= self.test_fraction < 1:
-            raise ValueError(f"test_fraction must be a share below 1, not {self.test_fraction}")
+            raise ValueError(f"test_fraction is {self.test_fraction}; expected at least 0 and below 1")
 
     @property
     def holds_out(self) -> bool:

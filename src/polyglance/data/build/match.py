@@ -57,7 +57,7 @@ class MatchConfig:
 
     engine: EngineConfig
     """The embedder of images and English texts; `words` compares the sentences with the images' captions, and matches
-    only sentences with a word of them that is no function word."""
+    only sentences that share a content word with them."""
     align: AlignConfig = field(default_factory=AlignConfig)
     """Search for the nearest sentences, and which of them are kept; for each language on its own."""
 
@@ -96,7 +96,7 @@ class _VectorsStep(Step, ABC):
         return PartReport(num_in=len(items), num_out=len(items), drops=drops.to_dict(), engine_s=engine_s)
 
     def count_wordless(self, items: Sequence[Any]) -> Drops:  # noqa: ARG002
-        """Count texts that can match nothing by their words."""
+        """Count texts without a content word, which match nothing."""
         return Drops()
 
 
@@ -175,7 +175,7 @@ class CaptionVectorsStep(ImageVectorsStep):
     def find_related(
         self, file: PartId, candidates: AlignResult, read_sentences: Callable[[Sequence[int]], Sequence[str]]
     ) -> Bool[np.ndarray, "pairs"]:
-        """Tell which candidates share a content word. Not told by scores: chance gives unrelated texts some as well."""
+        """Tell which candidates share a content word. Scores do not show it: unrelated texts get some by chance."""
         words_of_image = [set(find_content_words(text)) for text in self.read_items(file)]
         numbers = np.unique(candidates.sentence_id).tolist()
         words_of_sentence = dict(zip(numbers, map(find_content_words, read_sentences(numbers)), strict=True))
@@ -249,7 +249,7 @@ class IndexStep(Step):
 
 @dataclass(frozen=True, kw_only=True)
 class TuneStep(Step):
-    """Settings with which the search of an index is thorough enough, and its recall; a part is a language."""
+    """Settings with which the search of an index reaches the wanted recall, and that recall; a part is a language."""
 
     name = "tuning"
     unit = "images"

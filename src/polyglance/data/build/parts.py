@@ -7,8 +7,8 @@
 
 A part is the unit of resumption. It is a function from files to files: it reads files of earlier steps, writes each of
 its own files under a temporary name, renames it, and writes its report last. A part with a report is finished; anything
-else that a kill left behind is removed or written over. So the place, order and number of tries of the work change
-nothing in the result.
+else that a kill left behind is removed or written over. So the result does not depend on where, in which order and how
+often the work is done.
 
 A report holds digests of what its part was made from. If these differ at the next call, the part is done again; if its
 files are then the same as before, nothing that depends on them is done again. It holds digests of its part's files too,
@@ -69,7 +69,7 @@ class PartId(NamedTuple):
         return cls(images, language, pairs)
 
     def cut(self, other: Self) -> Self:
-        """Return this id without what `other` leaves open."""
+        """Return this id without the fields that `other` leaves empty."""
         language = self.language if other.language else ""
         return type(self)(self.images[: len(other.images)], language, self.pairs[: len(other.pairs)])
 

@@ -74,7 +74,7 @@ class Recipe:
             )
         if unused := [code for code in self.output.captioned_in if code not in self.annotate.captions]:
             raise ValueError(
-                f"output.captioned_in has {', '.join(unused)}, which annotate.captions does not keep captions of"
+                f"output.captioned_in has {', '.join(unused)}, which annotate.captions does not have; add it there"
             )
         if self.images_per_part < 1 or self.pairs_per_part < 1:
             raise ValueError("images_per_part and pairs_per_part must be at least 1")

@@ -169,7 +169,7 @@ def check_files(
         DamagedFilesError: some differ. They are removed, with their reports.
     """
     damaged: list[str] = []
-    for need in order_steps(step) if parts else ():  # what it needs may read for it what they need
+    for need in order_steps(step) if parts else ():  # its readers may read files of their needs, too
         found = files.get(need.name) or {}
         wanted = {part.cut(next(iter(found))) for part in parts} if found else set()
         chosen = [file for file in found if (need.name, file) not in whole and file.cut(parts[0]) in wanted]

@@ -1,6 +1,5 @@
-"""Rows of the layouts that published captions have: COCO, Karpathy's splits, Crossmodal-3600, Flickr30k's tokens.
-
-Which language they are in stands in none of them but Crossmodal-3600: `columns` has to say it (`caption=en`).
+"""Rows of published layouts of captions: COCO, Karpathy's splits, Crossmodal-3600, Flickr30k's tokens. Only
+Crossmodal-3600 states the language of its captions; for the others give it with `columns` (`caption=en`).
 """
 
 import posixpath
@@ -83,10 +82,10 @@ def read_json_object(path: Path, encoding: str) -> dict[str, Any] | None:
 
 
 def _suggest_lines(text: str) -> str:
-    """Say that a file of JSON lines has the extension of another form, if it is one."""
+    """Return a hint if the file has JSON lines and the wrong extension."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     with suppress(ValueError):
-        return "; name it .jsonl if each line is an object" if isinstance(parse_json(first, ""), dict) else ""
+        return "; rename it to .jsonl if each line is an object" if isinstance(parse_json(first, ""), dict) else ""
     return ""
 
 
@@ -116,7 +115,7 @@ def _read_coco(path: Path, images: Sequence[Any], annotations: Sequence[Any]) ->
     pairs = {(read_key(row.get("id")), str(row.get("file_name"))): row for row in images if isinstance(row, dict)}
     names = {key: row.get("file_name") for (key, _), row in pairs.items()}
     if repeated := [key for key, count in Counter(key for key, _ in pairs).items() if count > 1]:
-        raise ValueError(f"{path}: {len(repeated)} ids stand for several images, the first is {repeated[0]}")
+        raise ValueError(f"{path}: {len(repeated)} ids are used by several images, the first is {repeated[0]}")
     if ids and used and set(map(read_key, used)).isdisjoint(names):
         raise ValueError(
             f"{path}: no image_id of its annotations is the id of an image; the first ones are {_key(used[0])} and "
@@ -150,14 +149,14 @@ def _read_by_image(name: str, content: Mapping[str, Any]) -> Iterator[TableRow]:
 
 
 def _choose_keys(ids: Sequence[Any], used: Sequence[Any]) -> Callable[[Any], str]:
-    """Choose how ids of images are compared with those in annotations: as they are written; or by their digits, where
-    the ones are all texts and the others all numbers."""
+    """Choose how ids of images are compared with those in annotations: as they are written or, if one side has only
+    texts and the other only numbers, by their digits."""
     kinds = [{type(it) for it in several} for several in (ids, used)]
     return str if kinds in ([{str}, {int}], [{int}, {str}]) else _key
 
 
 def _key(value: Any) -> str:
-    """Name of an id: 7 and "7" are different ids, 7 and 7.0 are none."""
+    """Return the key of an id: 7 and "7" are different ids; 7.0 is not an id."""
     return repr(value) if isinstance(value, (int, str)) and not isinstance(value, bool) else f"no id ({value!r:.40})"
 
 

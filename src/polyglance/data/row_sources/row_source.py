@@ -1,4 +1,4 @@
-"""Base class of the forms that rows of images and texts come in."""
+"""Base class of the readers of rows of images and texts."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,26 +15,26 @@ IMAGE_NAMES = tuple(
 )
 """Names of the column of images, the best first."""
 SAMPLE_ROWS = 1000
-"""Rows that decide what the columns are."""
+"""Number of rows from which the roles of columns are decided."""
 SHARD_PROBLEM = "shard: "
-"""Beginning of the problem of a row that stands for an unknown part of a file, and so is not counted as a row."""
+"""Beginning of the problem of a row that represents an unknown part of a file and is not counted as a row."""
 
 
 class RowSource(ABC):
     """Rows of named cells, not yet checked, and what the columns are called.
 
-    A row that cannot be read comes out as a row with a problem; what is wrong with the whole is a `ValueError` before
+    A row that cannot be read is returned as a row with a problem; an error of the whole file is a `ValueError` before
     the first row.
     """
 
     path: Path
     """File or folder that was given."""
     table_files: tuple[Path, ...] = ()
-    """Files of the texts, where they are apart from the images."""
+    """Files of the texts, if they are separate from the images."""
     image_columns: tuple[str, ...] = ()
     """Columns whose type says that they hold images."""
     holds_images: bool = False
-    """Whether each row has its own image's bytes, so that rows of one image need not be looked for."""
+    """Whether each row has the bytes of its own image, so that rows of one image need not be joined."""
 
     @abstractmethod
     def describe(self) -> str:
@@ -53,5 +53,5 @@ class RowSource(ABC):
         """
 
     def sample(self) -> list[Mapping[str, Any]]:
-        """Read the first rows that can be read, where it is costly without the bytes of images."""
+        """Read the first readable rows; without the bytes of images if these are costly."""
         return [row.values for row in islice(self.read(), SAMPLE_ROWS) if not row.problem]

@@ -21,10 +21,16 @@ from typing import Any
 from zipfile import BadZipFile, ZipFile
 
 from polyglance.data.row_sources.row_source import SAMPLE_ROWS, RowSource
-from polyglance.data.sources.raw_images import IMAGE_SUFFIXES, MAX_FILE_BYTES, resolve_inside
+from polyglance.data.sources.raw_images import (
+    IMAGE_SUFFIXES,
+    MAX_FILE_BYTES,
+    TEXT_SUFFIXES,
+    find_column,
+    resolve_inside,
+)
 from polyglance.data.sources.source import list_files
 from polyglance.data.sources.webdataset import read_members
-from polyglance.encodings import DAMAGE, TextFormat, detect_encoding, transcode
+from polyglance.encodings import DAMAGE, TextFormat, decode_or_keep, detect_encoding, transcode
 from polyglance.files import parse_json
 from polyglance.language_tags import parse_language_tag
 from polyglance.languages import LANGUAGES
@@ -34,7 +40,6 @@ from polyglance.tables import TABLE_SUFFIXES, TableRow
 __all__ = ["METADATA", "TAR_SUFFIXES", "TextsBeside", "find_tars", "match_texts"]
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.xz", ".tar.bz2")
-_TEXT_SUFFIXES = (".txt", ".text", ".caption", ".captions", ".cap", ".alt", ".cls", ".json")
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 _MAX_TEXT_BYTES = 2**24
 _HEAD_BYTES = 2**16
@@ -65,7 +70,7 @@ class _Files(ABC):
         """Read a file of text.
 
         Raises:
-            ValueError, OSError: it may not be read; in words to count by.
+            ValueError, OSError: it cannot be read; a short reason by which files are counted.
         """
 
     @abstractmethod
@@ -125,7 +130,7 @@ def _read_zipped(archive: ZipFile, name: str) -> bytes:
 
 
 def _add_member(files: _Files, name: str, size: int, digest: str, digests: dict[str, str]) -> None:
-    """Enter a member's digest; an empty one for a name that stands for several contents."""
+    """Note a member's digest; an empty one for a name with several contents."""
     limit = MAX_FILE_BYTES if _is_image(name) else _MAX_TEXT_BYTES
     where = f"{files.path.name}:{name}"
     if size > limit:
@@ -315,7 +320,7 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
             continue
         stem = next((stem for stem in _stems(name) if stem in stems), "")
         owners = stems[stem] if stem else keys.get(_find_key(name), []) if by_first_dot else []
-        column = _find_column(name, stem or _find_key(name))
+        column = find_column(name.removeprefix(f"{stem or _find_key(name)}."))
         if len(owners) == 1:
             matched.images[owners[0]].append((name, column))
         elif owners:
@@ -334,7 +339,7 @@ def match_texts(names: Sequence[str], *, by_first_dot: bool) -> _Matched:
 
 
 def _is_system_file(name: str) -> bool:
-    """Whether a file is what macOS and Windows leave beside others: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
+    """Tell whether a file is a system file of macOS or Windows: `._a.png`, `__MACOSX/...`, `Thumbs.db`."""
     parts = name.replace("\\", "/").split("/")
     return "__MACOSX" in parts or parts[-1].startswith("._") or parts[-1].lower() in _SYSTEM_FILES
 
@@ -346,7 +351,7 @@ def _find_key(name: str) -> str:
 
 
 def _stems(name: str) -> Iterator[str]:
-    """Yield what the name of a text's image may be without its extension, the longest first."""
+    """Yield possible names of a text's image without extension, the longest first."""
     folder, last = posixpath.split(name)
     parts = last.split(".")
     for length in range(len(parts) - 1, 0, -1):
@@ -356,17 +361,10 @@ def _stems(name: str) -> Iterator[str]:
 def _is_text(name: str) -> bool:
     """Whether a file is read as text: by its extension, which may be a language (`a.en`)."""
     suffix = posixpath.splitext(name)[1].lower()
-    if suffix in _TEXT_SUFFIXES:
+    if suffix in TEXT_SUFFIXES:
         return True
     tag = parse_language_tag(suffix[1:]) if len(suffix) > 1 else None
     return tag is not None and tag.language in LANGUAGES
-
-
-def _find_column(name: str, stem: str) -> str:
-    """Column of a text: what its name has beyond its image's (`en` of `a.en.txt`, `txt` of `a.txt`)."""
-    rest = name.removeprefix(f"{stem}.")
-    bare, suffix = posixpath.splitext(rest)
-    return bare if suffix.lower() in _TEXT_SUFFIXES and suffix.lower() != ".json" else rest
 
 
 def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[str, Any]:
@@ -378,7 +376,7 @@ def _parse_text(data: bytes, name: str, column: str, form: TextFormat) -> dict[s
     with transcode(io.BytesIO(data), form) as file:
         text = file.read()
     if not name.lower().endswith(".json"):
-        return {column: [_decode(line) for line in text.split(b"\n") if line.strip()]}
+        return {column: [decode_or_keep(line) for line in text.split(b"\n") if line.strip()]}
     values = _parse_object(text, name)
     return values if column == "json" else {f"{column}.{key}": value for key, value in values.items()}
 
@@ -393,11 +391,3 @@ def _parse_object(text: bytes, name: str) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ValueError("not a JSON object")
     return values
-
-
-def _decode(line: bytes) -> str | bytes:
-    """Decode a line; as bytes if it is not UTF-8, so that it is refused on its own."""
-    try:
-        return line.decode("utf-8")
-    except UnicodeDecodeError:
-        return line

@@ -35,22 +35,20 @@ from polyglance.encodings import (
     open_utf8,
     transcode,
 )
-from polyglance.language_identity import find_other_language
+from polyglance.language_identity import are_surely_english, find_other_language
 from polyglance.language_tags import choose_tag, parse_language_tag
 from polyglance.languages import SOURCE_LANGUAGE, did_you_mean
 from polyglance.records import Drops
 from polyglance.scripts import is_in_another_script
 from polyglance.tables import find_failed_download
 
-__all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "are_surely_english", "detect_bitext_form"]
+__all__ = ["BITEXT_FORMS", "BitextForm", "RawPair", "detect_bitext_form"]
 
 _MAX_LINE_BYTES = 2**20
 """A longer line is skipped without being held in memory."""
 _BUFFER_BYTES = 2**20
 _HEAD_BYTES = 2**16
 _BATCH_ROWS = 4096
-_ENGLISH_WORDS = frozenset(["the", "and", "with", "that", "this", "from", "which", "their"])
-"""Frequent words of English that are words of no other language here."""
 _MAX_PACKED_PIECES = 16
 """Pieces of a compressed file. Every piece decompresses the file from its beginning, which takes about a twentieth of
 the time of reading its pairs."""
@@ -190,8 +188,8 @@ class _LinesForm(BitextForm, ABC):
         counts, starts = zip(*(file.find_line_starts(num_records) for file in files), strict=True)
         if len(set(counts)) > 1:
             raise ValueError(
-                f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}: they must be equal, "
-                "from a missing line on all pairs are wrong"
+                f"{files[0].name} has {counts[0]} lines and {files[1].name} has {counts[1]}; expected equal numbers: "
+                "a missing line makes all pairs after it wrong"
             )
         every = -(-len(starts[0]) // _MAX_PACKED_PIECES) if is_packed else 1
         names, size = self.list_files(), num_records * every
@@ -280,8 +278,9 @@ class _TsvForm(_LinesForm):
             return int(self.columns[0]) - 1, int(self.columns[1]) - 1, False
         chosen = [choose_tag(column, header) for column in self.columns]
         names = [name for name in chosen if name is not None]
-        if len(names) == len(chosen):
-            return header.index(names[0]), header.index(names[1]), True
+        places = [header.index(name) for name in names]
+        if len(names) == len(chosen) and (self.must_name or not any(_is_repeated(rows, place) for place in places)):
+            return places[0], places[1], True
         if self.must_name:
             missing = next(column for column, name in zip(self.columns, chosen, strict=True) if name is None)
             hint = did_you_mean(missing, header)
@@ -336,11 +335,11 @@ def _find_layout_once(
     return _TsvForm(path, columns, must_name=must_name, encoding=encoding, quoting=quoting).look_into()
 
 
-def are_surely_english(texts: Sequence[str]) -> bool:
-    """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
-    text; then the identifier of languages, which takes 0.7 s to load, has to tell."""
-    words = " ".join(texts[:100]).lower().split()
-    return len(words) >= 50 and sum(word in _ENGLISH_WORDS for word in words) >= 0.03 * len(words)
+def _is_repeated(rows: Sequence[Sequence[str]], column: int) -> bool:
+    """Whether a column says the same in every row, the first as the others: it names the language of the text beside
+    it, as in Tatoeba's `7 eng A dog. 9 jpn ...`, and no header."""
+    cells = [row[column].strip() for row in rows if column < len(row)]
+    return len(cells) > 1 and len(set(cells)) == 1
 
 
 def _is_foreign(texts: Sequence[str], code: str) -> bool:
@@ -513,7 +512,7 @@ def detect_bitext_form(path: Path) -> str:
     if suffixes and suffixes[-1] in COMPRESSED_SUFFIXES:
         suffixes.pop()
     if suffixes and suffixes[-1] in _OTHER_KINDS and path.is_file():
-        raise ValueError(f"{path}: no form of bitext that is read; {_OTHER_KINDS[suffixes[-1]]}")
+        raise ValueError(f"{path}: not a form of bitext that can be read; {_OTHER_KINDS[suffixes[-1]]}")
     return _SUFFIXES.get(suffixes[-1], "moses") if suffixes else "moses"
 
 

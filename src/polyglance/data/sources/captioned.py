@@ -3,11 +3,18 @@
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 from polyglance.data.benchmarks import Benchmark, find_benchmark
-from polyglance.data.sources.images import GivenText, ImageLimits, SourceImage, decode_images
+from polyglance.data.sources.images import (
+    GivenText,
+    ImageLimits,
+    SourceImage,
+    check_languages,
+    clean_given_texts,
+    decode_images,
+)
 from polyglance.data.sources.raw_images import RawImage
 from polyglance.data.sources.source import Piece, stamp_files
 from polyglance.languages import SOURCE_LANGUAGE
@@ -17,6 +24,8 @@ __all__ = ["CaptionedSource"]
 
 _MAX_PIECES = 16
 """Every piece reads all texts of the set, so there are few."""
+_NUM_SAMPLED = 200
+"""Texts of a language whose language is checked."""
 
 _TextsByImage = Mapping[Path | bytes, tuple[GivenText, ...]]
 """Image (file, or encoded bytes) -> its texts."""
@@ -64,8 +73,13 @@ class CaptionedSource:
         return _stamp_texts(self._read_texts())
 
     def find_pieces(self, num_records: int, drops: Drops) -> list[Piece]:  # noqa: ARG002 - every image is in a piece
-        """Cut the set into pieces (`Source.find_pieces`)."""
+        """Cut the set into pieces (`Source.find_pieces`).
+
+        Raises:
+            ValueError: also for texts that clearly read as another language than they are said to be in.
+        """
         texts = self._read_texts()
+        check_languages(_sample_texts(texts), self.path, "correct languages, or the texts")
         size = max(num_records, -(-len(texts) // _MAX_PIECES))
         return [
             Piece(files=(), first=first, count=size, stamp=_stamp_texts(_slice(texts, first, size)))
@@ -77,7 +91,10 @@ class CaptionedSource:
         texts = _slice(self._read_texts(), piece.first, piece.count)
         return decode_images(
             (
-                (RawImage(data=_read_image(image), where=self._place(number, image)), texts[image])
+                (
+                    RawImage(data=_read_image(image), where=self._place(number, image)),
+                    clean_given_texts(texts[image], self._place(number, image), drops),
+                )
                 for number, image in enumerate(texts, piece.first)
             ),
             ImageLimits(),
@@ -103,6 +120,17 @@ class CaptionedSource:
 
 def _slice(texts: _TextsByImage, first: int, count: int | None) -> _TextsByImage:
     return dict(islice(texts.items(), first, None if count is None else first + count))
+
+
+def _sample_texts(texts: _TextsByImage) -> dict[str, list[str]]:
+    """Return language -> its first texts and, for translations, their English sources."""
+    sample: dict[str, list[str]] = {}
+    for given in chain.from_iterable(texts.values()):
+        pairs = [(given.language, given.text)] + [(SOURCE_LANGUAGE, it) for it in [given.source] if it is not None]
+        for code, text in pairs:
+            if len(of_language := sample.setdefault(code, [])) < _NUM_SAMPLED:
+                of_language.append(text)
+    return sample
 
 
 def _stamp_texts(texts: _TextsByImage) -> str:

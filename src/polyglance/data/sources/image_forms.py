@@ -20,12 +20,13 @@ from polyglance.data.sources.raw_images import (
     RawImage,
     collect_texts,
     decode_text,
+    find_language,
     parse_json_object,
     resolve_inside,
+    split_texts,
 )
 from polyglance.data.sources.source import Piece, SourceForm, list_files
 from polyglance.data.sources.webdataset import read_tar
-from polyglance.language_tags import parse_language_tag
 from polyglance.records import Drops
 
 __all__ = ["IMAGE_FORMS", "ImageForm", "detect_image_form"]
@@ -224,18 +225,20 @@ def _select_images(names: Sequence[str], drops: Drops) -> list[str]:
 def _match_languages(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return image -> its texts in a language that their name says (`a.de.txt` of `a.png`) -> code of the language."""
     images: dict[str, list[str]] = {}
+    others = []
     for name in names:
         if name.lower().endswith(IMAGE_SUFFIXES):
             images.setdefault(os.path.splitext(name)[0], []).append(name)  # noqa: PTH122 - for 10^6 names
+        else:
+            others.append(name)
     found: dict[str, dict[str, str]] = {}
-    for name in names:
-        stem, _, tag = name.removesuffix(".txt").rpartition(".")
-        if not name.endswith(".txt") or stem not in images or f"{stem}.{tag}" in images:
-            continue
-        parsed = parse_language_tag(tag)
-        if parsed is not None and parsed.code:
+    for name in others:
+        stem = name.rpartition(".")[0]
+        if stem not in images:
+            stem = stem.rpartition(".")[0]
+        if stem in images and (code := find_language(name[len(stem) + 1 :])):
             for image in images[stem]:
-                found.setdefault(image, {})[name] = parsed.code
+                found.setdefault(image, {})[name] = code
     return found
 
 
@@ -244,7 +247,7 @@ def _read_lines(root: Path, texts: Mapping[str, str], drops: Drops) -> Iterator[
     for name, code in texts.items():
         data = _read_inside(root, name, drops)
         text = None if data is None else decode_text(data, name, drops)
-        yield from ((code, line) for line in collect_texts({"txt": (text or "").split("\n")}, ["txt"]))
+        yield from ((code, line) for line in split_texts(text or ""))
 
 
 def _as_text(name: str) -> str:

@@ -14,8 +14,8 @@ that were never downloaded under `image: <status>`, so that used and counted ima
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +31,15 @@ from polyglance.language_tags import find_code
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops, Style
 
-__all__ = ["GivenText", "ImageLimits", "ImagesSource", "SourceImage", "decode_images"]
+__all__ = [
+    "GivenText",
+    "ImageLimits",
+    "ImagesSource",
+    "SourceImage",
+    "check_languages",
+    "clean_given_texts",
+    "decode_images",
+]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,13 +135,10 @@ class ImagesSource(FormSource, ImageLimits):
         form = self.open_form()
         pieces = form.find_pieces(num_records, drops)
         if self.texts == "captions":
-            for code, texts in form.sample_texts(pieces, self.text_language).items():
-                other = find_other_language(texts, code)
-                if other is not None:
-                    raise ValueError(
-                        f"{self.path}: the texts that are said to be in {code} read as {other}; correct the names of "
-                        f"their files (a.{other}.txt), text_language, or the texts"
-                    )
+            sample = form.sample_texts(pieces, self.text_language)
+            check_languages(
+                sample, self.path, "correct the names of their files (a.de.txt), text_language, or the texts"
+            )
         return pieces
 
     def read_piece(self, piece: Piece, drops: Drops) -> Iterator[SourceImage]:
@@ -152,17 +157,43 @@ class ImagesSource(FormSource, ImageLimits):
         if self.texts == "ignore":
             return ()
         texts = (*((self.text_language, text) for text in image.texts), *image.texts_by_language)
-        cleaned: dict[tuple[str, str], None] = {}
-        for code, text in texts:
-            clean, problem = clean_caption(text, code)
-            if clean is None:
-                drops.add(f"{TEXT_DROPPED}{problem}", f"{image.where}: {code}: {text!r}"[:300])
-            else:
-                cleaned[code, clean] = None
-        return tuple(
-            GivenText(language=code, text=text, style=self.text_style, origin=self.text_origin)
-            for code, text in cleaned
+        given = (
+            GivenText(language=code, text=text, style=self.text_style, origin=self.text_origin) for code, text in texts
         )
+        return clean_given_texts(given, image.where, drops)
+
+
+def clean_given_texts(texts: Iterable[GivenText], where: str, drops: Drops) -> tuple[GivenText, ...]:
+    """Clean the distinct texts of an image as the importer does; those that cannot be used, or whose English source
+    cannot, go to `drops`."""
+    cleaned: dict[GivenText, None] = {}
+    for given in texts:
+        text, problem = clean_caption(given.text, given.language)
+        source, wrong = given.source, given.text
+        if source is not None and not problem:
+            source, problem = clean_caption(source, SOURCE_LANGUAGE)
+            wrong = given.source or ""
+        if text is None or problem:
+            drops.add(f"{TEXT_DROPPED}{problem}", f"{where}: {given.language}: {wrong!r}"[:300])
+        else:
+            cleaned[replace(given, text=text, source=source)] = None
+    return tuple(cleaned)
+
+
+def check_languages(texts: Mapping[str, Sequence[str]], path: Path, right: str) -> None:
+    """Refuse texts that clearly read as another language than they are said to be in.
+
+    Args:
+        texts: code of the language -> a sample of the texts.
+        right: what is to be corrected.
+
+    Raises:
+        ValueError: texts in another language.
+    """
+    for code, several in texts.items():
+        other = find_other_language(several, code)
+        if other is not None:
+            raise ValueError(f"{path}: the texts that are said to be in {code} read as {other}; {right}")
 
 
 def decode_images(

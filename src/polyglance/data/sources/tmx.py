@@ -72,7 +72,7 @@ def read_tmx(file: IO[bytes], path: Path, languages: tuple[str, str]) -> Iterato
     units = _Units(languages=languages)
     yield from _parse(file, path, units)
     if units.root and units.root != "tmx" and not units.num_units:
-        raise ValueError(f"{path}: no translation memory; its first element is <{units.root}>, expected <tmx>")
+        raise ValueError(f"{path}: not a translation memory; its first element is <{units.root}>, expected <tmx>")
     if units.num_units and not units.num_complete:
         found = ", ".join(f"{tag or 'no language'} ({number})" for tag, number in units.tags.most_common(20))
         raise ValueError(f"{path}: no unit has a text in {languages[0]} and one in {languages[1]}; it has {found}")
@@ -138,8 +138,8 @@ def _parser(units: "_Units", path: Path) -> expat.XMLParserType:
         is_plain = value is not None and len(value) <= _MAX_ENTITY_CHARACTERS and not any(it in value for it in "&<%")
         if name not in _PREDEFINED and (is_parameter or not is_plain):
             raise ValueError(
-                f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}, which is no plain text; this is "
-                "refused, remove it from the DOCTYPE"
+                f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}, which is not plain text; remove it "
+                "from the DOCTYPE"
             )
 
     parser.StartElementHandler = start

@@ -16,10 +16,14 @@ from polyglance.data.location import Location
 from polyglance.data.sources.raw_images import (
     IMAGE_SUFFIXES,
     MAX_FILE_BYTES,
+    TEXT_DROPPED,
+    TEXT_SUFFIXES,
     RawImage,
     collect_texts,
     decode_text,
+    find_language,
     parse_json_object,
+    split_texts,
 )
 from polyglance.records import Drops
 
@@ -94,16 +98,36 @@ def _is_image(suffix: str) -> bool:
 
 
 def _read_images(where: str, members: list[Member], text_fields: Sequence[str], drops: Drops) -> Iterator[RawImage]:
+    """Yield the images of a sample, each with the sample's texts: those in `text_fields`, and those in a language that
+    their name says (`a.de.txt`; beside `a.b.png` also `a.b.de.txt`, which no other image gets)."""
     values: dict[str, Any] = {}
-    for member in members:
+    images = [member for member in members if _is_image(member.suffix)]
+    others = [member for member in members if not _is_image(member.suffix)]
+    for member in others:
         if member.suffix == "json":
             values.update(parse_json_object(member.data, f"{where}.json", drops))
-    for member in members:
-        if member.suffix in text_fields:
+    stems = [image.suffix.rpartition(".")[0] for image in images]
+    languages = [_find_languages(others, stem, text_fields) for stem in stems]
+    texts: dict[str, str] = {}
+    for member in others:
+        if member.suffix in text_fields or any(member.suffix in found for found in languages):
             text = decode_text(member.data, f"{where}.{member.suffix}", drops)
-            values[member.suffix] = text.split("\n") if text is not None else None
-    images = [member for member in members if _is_image(member.suffix)]
+            texts[member.suffix] = "" if text is None else text
+        elif member.suffix.endswith(TEXT_SUFFIXES) and "." in member.suffix and not member.suffix.endswith(".json"):
+            drops.add(f"{TEXT_DROPPED}its name says no known language", f"{where}.{member.suffix}"[:300])
+    values |= {name: text.split("\n") for name, text in texts.items() if name in text_fields}
     if not images:
         drops.add("image: a sample without one", where)
-    for image in images:
-        yield RawImage(data=image.data, where=f"{where}.{image.suffix}", texts=collect_texts(values, text_fields))
+    for image, found in zip(images, languages, strict=True):
+        yield RawImage(
+            data=image.data,
+            where=f"{where}.{image.suffix}",
+            texts=collect_texts(values, text_fields),
+            texts_by_language=tuple((code, line) for name, code in found.items() for line in split_texts(texts[name])),
+        )
+
+
+def _find_languages(members: list[Member], stem: str, text_fields: Sequence[str]) -> dict[str, str]:
+    """Return suffix of a text -> code of the language that it says, for an image of this name without extension."""
+    found = {it.suffix: find_language(it.suffix.removeprefix(f"{stem}.")) for it in members}
+    return {suffix: code for suffix, code in found.items() if code and suffix not in text_fields}

@@ -21,6 +21,7 @@ __all__ = [
     "parse_list",
     "parse_object",
     "parse_texts",
+    "parse_texts_by_language",
 ]
 
 
@@ -182,6 +183,8 @@ def parse_id(value: Any, where: str) -> Id:
 _INNER_KEYS = ("raw", "caption", "text", "sentence", "answer")
 """Keys of the text where a list holds objects: Karpathy's sentences, pycocoevalcap's captions, answers of VQA."""
 
+_LANGUAGE_KEYS = frozenset(["language", "lang", "locale"])
+
 
 def parse_texts(value: Any, where: str) -> tuple[str, ...]:
     """Take a text, a list of texts, or a list of objects that hold one text each.
@@ -203,10 +206,16 @@ def _unwrap(value: Any) -> Any:
     return value
 
 
+_STARTS_OF_LISTS = "[({a"
+"""First characters of a list or an object that was written into one string."""
+
+
 def list_texts(cell: Any) -> list[Any]:
     """List what a cell holds: a text, a list of texts or of objects with one text each, or a list in a string. What is
     no text stays as it is."""
     if isinstance(cell, str):
+        if cell[:1] not in _STARTS_OF_LISTS and not cell[0].isspace():
+            return [cell]
         if not cell.lstrip().startswith(("[", "(", "{", "array(")):
             return [cell]
         if cell.strip() in ("[]", "()"):
@@ -217,9 +226,22 @@ def list_texts(cell: Any) -> list[Any]:
         return [cell] if found is None else list(found)
     items = cell if isinstance(cell, (list, tuple)) else [cell]
     # An object that names a language is no text: several of them are in several languages.
-    return [
-        one if isinstance(one, dict) and one.keys() & {"language", "lang", "locale"} else _unwrap(one) for one in items
-    ]
+    return [one if isinstance(one, dict) and one.keys() & _LANGUAGE_KEYS else _unwrap(one) for one in items]
+
+
+def parse_texts_by_language(cell: Any) -> Any:
+    """Parse an object of language -> texts, or a list of objects that each name the language of their text
+    (`[{"language": "en", "text": "a dog"}, ...]`) to such an object; what is neither stays as it is."""
+    found = parse_object(cell)
+    if not isinstance(found, (list, tuple)) or not found or not all(isinstance(one, dict) for one in found):
+        return found
+    texts: dict[str, list[Any]] = {}
+    for one in found:
+        languages = [one[key] for key in _LANGUAGE_KEYS if isinstance(one.get(key), str)]
+        if len(languages) != 1 or (text := _unwrap(one)) is one:
+            return found
+        texts.setdefault(languages[0], []).append(text)
+    return texts
 
 
 def parse_object(cell: Any) -> Any:

@@ -107,7 +107,8 @@ def _find_tables(all_lines: Sequence[str], lines: Sequence[str]) -> Iterator[str
         if len(lines) >= least and all(mark in line for line in lines):
             usual = len({line.count(mark) for line in lines}) == 1
             if usual or mark == "|||":
-                yield f"looks like {name}; write it as a TSV or CSV with an id and a text"
+                split = f" (several references: --as-lines --split-texts '{mark}')"
+                yield f"looks like {name}; write it as a TSV or CSV with an id and a text{split}"
     cells = lines[0].split(",") if lines else []
     if len(cells) > 1 and all(is_known_name(cell.strip(' "')) for cell in cells):
         yield f"line 1 ({lines[0][:40]!r}) looks like the header of a table between commas; name the file .csv"

@@ -44,7 +44,7 @@ def read_markup(file: TextFile, options: ReadOptions) -> FormContent:
         raise ValueError(f"{where}: holds source texts (srcset), neither predictions nor references")
     segments = list(_read_sgml(file.text, where))
     if not segments:
-        raise ValueError(f"{where}: markup without segments (<seg>); a text file with one text per line is right")
+        raise ValueError(f"{where}: markup without segments (<seg>); expected a text file with one text per line")
     systems = list(dict.fromkeys(system for _, system, _ in segments))
     used: frozenset[str] = frozenset()
     if options.text_column and set(systems) & set(options.text_column):

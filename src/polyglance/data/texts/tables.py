@@ -89,7 +89,7 @@ def _read_named(where: str, rows: Sequence[tuple[int, list[str]]], options: Read
     if names[0] == "column 1" and "index" not in names:
         names[0] = "index"  # pandas writes the index of rows so; it is the id where no other column is
     if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ValueError(f"{where}: the column {repeated!r} is there twice")
+        raise ValueError(f"{where}: the column {repeated!r} occurs twice")
     columns = choose_columns(names, options, where)
     records = [(f"{where}:{line}", dict(zip(names, cells, strict=True))) for line, cells in rows[1:]]
     return _make_content(where, records, columns, options)

@@ -2,8 +2,7 @@
 
     read_texts(Path("captions.json")).by_id()      # {"42": ["a dog", "a brown dog"]}
 
-`FORMS` lists the forms of files. A form is added by one `TextForm`: how a file of it is recognised, and how its entries
-are read.
+`FORMS` lists the forms of files. A form is added by one `TextForm`: how it is recognised, and how its entries are read.
 
 A file of lines is cut at line feeds only. U+2028, CR, FF and VT stay inside the text they are in; tools that cut there
 shift every later text to the wrong image.
@@ -14,14 +13,13 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.texts.columns import parse_id, parse_list
+from polyglance.data.texts.columns import parse_id
 from polyglance.data.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
 from polyglance.data.texts.lines import read_lines
 from polyglance.data.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
+from polyglance.data.texts.packed import expand_lists, split_texts
 from polyglance.data.texts.tables import is_columnar, is_table, read_columnar, read_table
 from polyglance.data.texts.text_set import (
-    Entry,
-    FormContent,
     Id,
     ReadOptions,
     TextFile,
@@ -60,7 +58,7 @@ def read_texts(*paths: Path, options: ReadOptions | None = None) -> TextSet:
     """Read predictions, or references (several files: each holds one reference for every id or line).
 
     The form is told by name and content, each also with `.gz`; docs/evaluation.md lists them. A list of texts that was
-    written into one string is read as that list.
+    written into one string is read as that list; texts with a mark between them are split where `options` name it.
 
     Raises:
         ValueError: unreadable, damaged, not UTF-8, a key missing or of the wrong type, a form that is not clear, or
@@ -96,43 +94,11 @@ def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
     content = form.read(file, options)
     if not content.entries:
         raise ValueError(f"{file.path}: holds no texts")
-    content = _expand_lists(content, str(file.path))
+    content = split_texts(expand_lists(content, str(file.path)), str(file.path), options)
     if form.name not in _BINARY_FORMS and (how := file.describe_format()):
         content = replace(content, notes=(f"{file.path}: {how}", *content.notes))
     given = {name.name: getattr(content, name.name) for name in fields(content)}
     return TextSet(**{**given, "source": str(file.path), "entries": tuple(content.entries)})
-
-
-def _expand_lists(content: FormContent, source: str) -> FormContent:
-    """Read lists of texts that were written into one string each."""
-    if content.layout == "lines" and len(content.entries) == 1 and (only := parse_list(content.entries[0][1][0])):
-        several: list[Entry] = [(number, (text,)) for number, text in enumerate(only, 1)]
-        note = f"{source}: its only line is a list; the {len(only):,} texts in it are read as one text per line"
-        return replace(content, entries=several, notes=(*content.notes, note))
-    if not any(
-        texts[0].lstrip()[:1] in ("[", "(", "a") and texts[0].rstrip()[-1:] in ("]", ")")
-        for _, texts in content.entries
-    ):
-        return content
-    lists = [parse_list(texts[0]) if len(texts) == 1 else None for _, texts in content.entries]
-    num_lists = sum(one is not None for one in lists)
-    num_texts = sum(any(text.strip() for text in texts) for _, texts in content.entries)
-    if num_lists == 0:
-        return content
-    if num_lists < num_texts:
-        if 2 * num_lists >= num_texts:
-            raise ValueError(
-                f"{source}: {num_lists:,} of {num_texts:,} texts are lists written into one string and the others are "
-                "not; write all texts as JSON lists"
-            )
-        note = (
-            f"{source}: {num_lists:,} of {num_texts:,} texts look like lists written into one string; kept as they are"
-        )
-        return replace(content, notes=(*content.notes, note))
-    entries = [(name, texts if one is None else one) for (name, texts), one in zip(content.entries, lists, strict=True)]
-    num_read = sum(len(texts) for _, texts in entries)
-    note = f"{source}: each text is a list written into one string; the {num_read:,} texts in them are read"
-    return replace(content, entries=entries, notes=(*content.notes, note))
 
 
 def _join(sets: Sequence[TextSet]) -> TextSet:

@@ -59,6 +59,9 @@ class ReadOptions:
     """Language of the texts, for files that hold several."""
     as_lines: bool = False
     """Take a file of text as one text per line, whatever its lines look like."""
+    split_texts: str = ""
+    """Mark between several texts in one string, such as `|||`; `none`: each is one text. Empty: texts that hold such
+    marks are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ _SIGMA = 6.0
 
 @dataclass(frozen=True, kw_only=True)
 class _BlockCounts:
-    """Counts of a block of n-grams of one length; document frequency has no part in them."""
+    """Counts of a block of n-grams of one length; they do not depend on document frequencies."""
 
     ngrams: NgramCounts
     overlap: Float[np.ndarray, "E"]
@@ -64,8 +64,7 @@ class _Sums:
         np.add.at(self._overlap[order], ngrams.reference[shared], counts.overlap[shared] * weights[shared])
 
     def similarity(self, segment_of_reference: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
-        """Compute the clipped cosines of each reference with its hypothesis, summed over n, without the length
-        penalty."""
+        """Compute the clipped cosines of each reference with its hypothesis, summed over n; no length penalty."""
         similarity = np.zeros(len(segment_of_reference))
         for hypotheses, references, overlap in zip(self._hypotheses, self._references, self._overlap, strict=True):
             norms = hypotheses[segment_of_reference] * references
@@ -98,13 +97,13 @@ class Cider(MeanMetric):
     df: str | DocumentFrequency = "references"
     """Document frequencies: `references`, from the evaluated references, as pycocoevalcap; or a table from others."""
     df_resampled: bool = False
-    """Count document frequencies anew in each bootstrap draw (slower, needs the texts), instead of keeping those of all
-    images as if they were known. Intervals lie higher then: a draw holds fewer different images, and CIDEr of fewer
+    """Count document frequencies again in each bootstrap draw (slower, needs the texts), instead of keeping those of
+    all images as if they were exact. Intervals lie higher then: a draw holds fewer different images, and CIDEr of fewer
     images is higher."""
 
     def __post_init__(self) -> None:
         if isinstance(self.df, str) and self.df != "references":
-            raise ValueError(f"cider: df is {self.df!r}; 'references' or a DocumentFrequency is right")
+            raise ValueError(f"cider: df is {self.df!r}; expected 'references' or a DocumentFrequency")
         if self.df_resampled and self.df != "references":
             raise ValueError("cider: df_resampled and a document-frequency table exclude each other")
 
@@ -172,7 +171,7 @@ def _presence(ngrams: NgramCounts, words: SegmentWords) -> csr_array:
 
 
 def _length_penalty(words: SegmentWords) -> Float[np.ndarray, "R"]:
-    # pycocoevalcap takes the number of bigrams as the length: the same difference, unless a text is empty and so 0.
+    # pycocoevalcap takes the number of bigrams as the length: the same difference, unless a text is empty (length 0).
     delta = words.hypothesis_lengths[words.segment_of_reference] - words.reference_lengths
     return np.exp(-(delta**2) / (2 * _SIGMA**2))
 
@@ -186,7 +185,7 @@ def _mean_per_image(
 
 
 def _draw_score(statistics: CiderStatistics, drawn: Float[np.ndarray, "N"]) -> float:
-    """Compute CIDEr of a draw. An image that was drawn twice is two images, in document frequencies as well."""
+    """Compute CIDEr of a draw. An image that was drawn twice counts as two images, also in document frequencies."""
     squared_weight_of_df = _squared_weight(np.arange(len(drawn) + 1), len(drawn))
     sums = _Sums(len(drawn), len(statistics.penalty))
     for counts, presence in zip(statistics.counts, statistics.presence, strict=True):

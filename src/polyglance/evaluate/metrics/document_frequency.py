@@ -1,4 +1,4 @@
-"""Document frequencies: in how many images' references each n-gram stands. CIDEr weighs n-grams by them."""
+"""Document frequencies: the number of images with each n-gram in their references. CIDEr weights n-grams by them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +33,11 @@ class DocumentFrequency:
 
     def __post_init__(self) -> None:
         if self.num_images < 1:
-            raise ValueError(f"document frequency {self.name!r}: num_images is {self.num_images}; at least 1 is right")
+            raise ValueError(f"document frequency {self.name!r}: num_images is {self.num_images}; expected at least 1")
         wrong = next((gram for gram, count in self.counts.items() if not 0 < count <= self.num_images), None)
         if wrong is not None:
             images = f"{self.counts[wrong]} of {self.num_images} images"
-            raise ValueError(f"document frequency {self.name!r}: {wrong!r} stands in {images}")
+            raise ValueError(f"document frequency {self.name!r}: {wrong!r} occurs in {images}")
 
     @classmethod
     def count(cls, references: Sequence[Sequence[str]], *, name: str) -> "DocumentFrequency":
@@ -65,7 +65,7 @@ class DocumentFrequency:
         """Read a table that `save` wrote.
 
         Raises:
-            ValueError: no such file, or not one of these.
+            ValueError: no such file, or not a table of document frequencies.
         """
         values = read_json(path)
         if not isinstance(values, dict) or unseal(values, str(path)).get("format") != _FORMAT:

@@ -86,7 +86,7 @@ def _parse_numbers(lines: Sequence[str], ids: Sequence[str], metric: str) -> lis
     """Read the number of each segment from the lines that the command wrote."""
     if len(lines) != len(ids):
         raise ValueError(
-            f"{metric}: the command wrote {len(lines):,} lines for {len(ids):,} segments; one each is right"
+            f"{metric}: the command wrote {len(lines):,} lines for {len(ids):,} segments; expected one line each"
         )
     by_id: dict[str, float] = {}
     for number, (line, place) in enumerate(zip(lines, ids, strict=True), 1):

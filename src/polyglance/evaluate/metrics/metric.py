@@ -1,8 +1,7 @@
-"""The interface of a metric: sufficient statistics of each segment, and scores from their sum.
+"""The interface of metrics: sufficient statistics of each segment, and scores computed from their sum.
 
 A metric never sees files, languages or tokenisers. It gets texts, tokenised by a protocol where it reads tokens. Its
-statistics are kept, so that subsets, intervals and comparisons need no second look at the texts (the design of
-sacrebleu's metrics).
+statistics are kept, so that subsets, intervals and comparisons need no texts (the design of sacrebleu's metrics).
 """
 
 from collections.abc import Mapping, Sequence
@@ -63,12 +62,12 @@ class Metric(Protocol):
     def scores(
         self, statistics: Float[np.ndarray, "*draws K"], num_segments: int
     ) -> dict[str, Float[np.ndarray, "*draws"]]:
-        """Compute score name (`Bleu_4`) -> value from statistics summed over `num_segments` segments. Takes many sums
-        at once, so that a bootstrap is one call."""
+        """Return score name (`Bleu_4`) -> value, computed from statistics summed over `num_segments` segments. Many
+        sums are accepted at once, so that a bootstrap is one call."""
         ...
 
     def signature(self) -> Mapping[str, str]:
-        """Return key -> value of everything about the metric itself that moves its number, in a fixed order."""
+        """Return key -> value of every setting of the metric that changes its scores, in a fixed order."""
         ...
 
 
@@ -103,10 +102,10 @@ def check_segments(hypotheses: Sequence[str], references: Sequence[Sequence[str]
     if len(hypotheses) != len(references):
         raise ValueError(
             f"{len(hypotheses)} hypotheses but references of {len(references)} segments: "
-            "one list of references per hypothesis is right"
+            "expected one list of references per hypothesis"
         )
     for index, texts in enumerate(references):
         if isinstance(texts, str):
-            raise ValueError(f"the references of segment {index} are one text; a list of texts is right")
+            raise ValueError(f"the references of segment {index} are a text; expected a list of texts")
         if not len(texts):
             raise ValueError(f"segment {index} has no reference")

@@ -1,6 +1,5 @@
-"""Metrics that need a model: their statistics are numbers per segment that `polyglance eval` makes.
-
-Intervals and comparisons are made as for any metric.
+"""Metrics that need a model: `polyglance eval` computes their statistics, a number per segment. Intervals and
+comparisons are computed as for any metric.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +15,7 @@ __all__ = ["ClipScore", "DisambiguationAccuracy", "ModelBasedMetric"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelBasedMetric(MeanMetric):
-    """Means over segments, in percent. Texts alone do not give the statistics."""
+    """Means over segments, in percent. The statistics cannot be computed from texts alone."""
 
     name: ClassVar[str]
     made_by: ClassVar[str]
@@ -30,7 +29,7 @@ class ModelBasedMetric(MeanMetric):
         raise ValueError(f"{self.name} takes more than texts: `polyglance {self.made_by}` measures it")
 
     def signature(self) -> Mapping[str, str]:
-        """Return nothing: what moves the number is the model, which its measurement names."""
+        """Return nothing: the scores depend on the model, which the measurement names."""
         return {}
 
 

@@ -31,7 +31,7 @@ class NgramCounts:
     num_grams: int
     """Number of different n-grams of the block; their ids are 0 ... num_grams - 1."""
     places: Int[np.ndarray, "grams"]
-    """A place of each n-gram in `SegmentWords.words`."""
+    """Position of one occurrence of each n-gram in `SegmentWords.words`."""
     hypothesis: Int[np.ndarray, "H"]
     """Hypothesis (of N) of each entry of hypotheses."""
     hypothesis_gram: Int[np.ndarray, "H"]
@@ -46,8 +46,7 @@ class NgramCounts:
     """Segment (of N) that the reference belongs to."""
 
     def in_references(self) -> tuple[Int[np.ndarray, "pairs"], Int[np.ndarray, "pairs"]]:
-        """Return segment and n-gram of each pair of which a reference of the segment holds the n-gram, sorted and
-        without repetitions."""
+        """Return the distinct pairs of a segment and an n-gram in one of its references, sorted."""
         num_grams = max(self.num_grams, 1)
         keys = np.sort(self.segment_of_entry * num_grams + self.reference_gram)
         segments, grams = np.divmod(keys[_is_first(keys)], num_grams)
@@ -179,7 +178,7 @@ class SegmentWords:
 
 
 def _rank(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
-    """Return keys as 0, 1, 2, ... in their order, equal ones alike, and the number of different ones."""
+    """Return the rank of each key among the distinct keys, from 0, and the number of distinct keys."""
     by_key = np.argsort(keys)
     is_first = _is_first(keys[by_key])
     ranks = np.empty_like(keys)
@@ -188,7 +187,7 @@ def _rank(keys: Int[np.ndarray, "K"]) -> tuple[Int[np.ndarray, "K"], int]:
 
 
 def _is_first(keys: Int[np.ndarray, "K"]) -> Bool[np.ndarray, "K"]:
-    """Mark the sorted keys that differ from the one before."""
+    """Mark the sorted keys that differ from their predecessor."""
     first = np.ones(len(keys), dtype=np.bool_)
     np.not_equal(keys[1:], keys[:-1], out=first[1:])
     return first

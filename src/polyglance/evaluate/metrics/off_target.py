@@ -1,7 +1,7 @@
-"""Share of outputs in another language than asked for: the first error of models that learnt from no captions in it.
+"""Share of outputs in another language than asked for: the most basic error of models trained without captions in it.
 
-`polyglance.language_identity` judges each text, and each reference in the same way: human texts are in the language, so
-that what is found among them is the floor that the outputs' rate is read against.
+`polyglance.language_identity` judges each text, and each reference in the same way. References are known to be in the
+language, so their rate is the error of the identifier, with which the outputs' rate is compared.
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,9 +41,7 @@ class OffTarget(MeanMetric):
 
     def __post_init__(self) -> None:
         if not knows_language(self.language):
-            raise ValueError(
-                f"language: {self.language!r} is not among the languages that can be told from others here"
-            )
+            raise ValueError(f"language: {self.language!r} is not a language that the identifier can tell from others")
 
     def statistics(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> Statistics:
         """Mark each output, and take the mean over its references."""
@@ -59,6 +57,6 @@ class OffTarget(MeanMetric):
         return {"by": IDENTIFIER}
 
     def _mark(self, text: str) -> tuple[float, float, float]:
-        """Return 1 for the verdict on a text, 0 for the others. An empty text is in no language."""
+        """Return 1 or 0 for off target, close language and unclear language. An empty text is off target."""
         verdict = judge_language(text, self.language).verdict if text.strip() else "other"
         return (float(verdict == "other"), float(verdict == "close"), float(verdict == "unclear"))

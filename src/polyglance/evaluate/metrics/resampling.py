@@ -29,7 +29,7 @@ _BOOTSTRAP, _PERMUTATION = 0, 1  # purpose of random numbers
 _CHUNK_VALUES = 4_000_000
 """Number of weights held in memory at once: 32 MB."""
 _EQUAL = 1e-10
-"""Differences of scores, as a share of the metric's scale, that rounding alone may make. They count as ties."""
+"""Largest difference of scores, as a share of the metric's scale, that counts as a tie, because of rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class PairedResult:
     score_a: float
     score_b: float
     p_value: float
-    """Two-sided: how often chance alone makes a difference at least as large. Systems with equal scores have 1."""
+    """Two-sided: probability of a difference at least as large by chance alone. Systems with equal scores have 1."""
     interval: tuple[float, float]
     """Bootstrap interval of the difference, whichever test gives the p-value."""
 
@@ -91,21 +91,21 @@ def run_paired_test(
     `permutation` swaps the two systems' outputs at random, segment by segment (approximate randomisation): p is the
     share of swaps that make a difference as large. It keeps its level however few segments differ. `bootstrap` draws
     other segments: p is the share of draws whose difference is at least as far from their mean as the observed one is
-    from 0. It finds differences that are not there where few segments differ (benchmarks/paired_tests.py). Document
-    frequencies are the references' and stay.
+    from 0. Where few segments differ its p-values are too small (benchmarks/paired_tests.py). Document frequencies come
+    from the references and stay the same.
 
     Returns:
         Score name -> result.
 
     Raises:
-        ValueError: unlike numbers of segments or statistics, an unknown method, or as `bootstrap_intervals`.
+        ValueError: different numbers of segments or statistics, an unknown method, or as `bootstrap_intervals`.
     """
     if method not in ("bootstrap", "permutation"):
         raise ValueError(f"unknown method {method!r}: {did_you_mean(method, ('bootstrap', 'permutation'))}")
     if a.names != b.names or len(a.values) != len(b.values):
         raise ValueError(
             f"the two systems have {len(a.values)} and {len(b.values)} segments of {len(a.names)} and {len(b.names)} "
-            "statistics: the same segments and metric are right"
+            "statistics; expected the same segments and metric"
         )
     _check(resampling, a)
     score_a, score_b = (metric.scores(x.values.sum(axis=0), len(x.values)) for x in (a, b))
@@ -129,9 +129,9 @@ def run_paired_test(
 
 def _check(resampling: Resampling, statistics: Statistics) -> None:
     if not 0 < resampling.level < 1:
-        raise ValueError(f"level is {resampling.level}; a share between 0 and 1, such as 0.95, is right")
+        raise ValueError(f"level is {resampling.level}; expected a share between 0 and 1, such as 0.95")
     if resampling.num_samples < MIN_SAMPLES:
-        raise ValueError(f"num_samples is {resampling.num_samples}; at least {MIN_SAMPLES} draws make an interval")
+        raise ValueError(f"num_samples is {resampling.num_samples}; expected at least {MIN_SAMPLES} for an interval")
     if not len(statistics.values):
         raise ValueError("no segments to draw from")
 

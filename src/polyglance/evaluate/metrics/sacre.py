@@ -125,7 +125,7 @@ class Chrf(_SacreMetric):
 
     def __post_init__(self) -> None:
         if self.word_order not in (0, 1, 2):
-            raise ValueError(f"chrf: word_order is {self.word_order!r}; 0 (chrF), 1 or 2 (chrF++) is right")
+            raise ValueError(f"chrf: word_order is {self.word_order!r}; expected 0 (chrF), 1 or 2 (chrF++)")
 
     @cached_property
     def _library_metric(self) -> Any:

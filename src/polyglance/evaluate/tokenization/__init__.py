@@ -1,4 +1,4 @@
-"""Tokenisers by name, each with a version: what a score depends on most, once the metric is chosen.
+"""Tokenisers by name, each with a version. Once the metric is chosen, scores depend most on the tokeniser.
 
 A tokeniser is added by one function and its line in `SEGMENTERS` (segmenters.py).
 """

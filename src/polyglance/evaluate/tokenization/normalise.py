@@ -44,8 +44,8 @@ _INVISIBLE = dict.fromkeys(
     )
     for code in range(first, last + 1)
 )
-"""Characters without a shape: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors,
-fillers, control characters that are no white space."""
+"""Invisible characters: zero-width spaces and joiners, soft hyphens, marks of direction, variation selectors, fillers,
+control characters that are not white space."""
 _LINE_BREAK = re.compile(f"[{_LINE_BREAKS}]")
 _TO_SPACES = str.maketrans(dict.fromkeys(_LINE_BREAKS, " "))
 
@@ -79,7 +79,8 @@ def normalise(text: str, form: UnicodeForm) -> str:
 
 
 def delete_invisible(text: str) -> str:
-    """Delete characters without a shape, such as U+200B, which Lao and Khmer texts have between words or not."""
+    """Delete invisible characters, such as U+200B, which some Lao and Khmer texts have between words and others have
+    not."""
     return text if text.isascii() and text.isprintable() else text.translate(_INVISIBLE)
 
 
@@ -89,5 +90,5 @@ def drop_tokens(tokenized: str, unwanted: Iterable[str]) -> str:
 
 
 def delete_characters(tokenized: str, unwanted: Iterable[str]) -> str:
-    """Delete characters wherever they are, and tokens that held nothing else."""
+    """Delete characters wherever they are, and tokens that are empty then."""
     return " ".join(tokenized.translate(str.maketrans("", "", "".join(unwanted))).split())

@@ -1,14 +1,14 @@
 """The PTB tokeniser behind published caption scores: CoreNLP 3.4.1's, as coco-caption calls it, without Java.
 
 coco-caption and pycocoevalcap run `edu.stanford.nlp.process.PTBTokenizer -preserveLines -lowerCase`, delete 17
-punctuation tokens and join the rest by spaces. `ptb_tokenize` returns the same strings, oddities included:
+punctuation tokens and join the rest by spaces. `ptb_tokenize` returns the same strings, including their oddities:
 
 - `(` becomes the word `-lrb-`, because the list of deleted tokens is in capitals and the text is not;
 - `cannot` becomes `can not`, `£` becomes `#`, characters newer than Unicode 6 vanish.
 
-There is one difference. The original hands all texts over as the lines of one file, so that a line-break character
-inside a text shifts every later text. Here a text is one text, and a line break in it is a space. One effect of that
-file remains, because scores depend on it: the next text decides about the full stop of some last words.
+There is one difference. The original receives all texts as the lines of one file, so that a line-break character inside
+a text shifts every later text. Here a line break inside a text is a space. One effect of the file is kept, because
+scores depend on it: the next text decides about the full stop of some last words.
 
 - After a single letter (`vitamin C.`), the full stop is that of an initial (`c.`), unless the next text begins as
   sentences do (`A`, `The`, ...).
@@ -38,7 +38,7 @@ _ACROSS_SPACES = re.compile(r"<[^>]*>|[\d).] \d|\. \.|(?i:[eoy]\. l)")
 """Texts in which a token may hold a space or depend on the next word: markup, `2 1/2`, telephone numbers, `No. 5`,
 `Co. Ltd`."""
 _OPEN_END = re.compile(rf"(?<![A-Za-z])(?:[A-Za-z]|{BEFORE_NUMBER})\.$")
-"""Ends of texts where the next text decides about the full stop: `plan B.`, `diese Art.`"""
+"""Ends of texts whose full stop depends on the next text: `plan B.`, `diese Art.`"""
 _OPEN_END_LENGTH = len("-Figs.")
 """Length of the longest such end, with the character before it."""
 _PLAIN_WORD = re.compile(f"[A-Za-z{LETTER}]+,?")
@@ -51,17 +51,16 @@ _FINAL_SIGMA = re.compile(r"(?<=[^\W\d_])([-\u2010_]|\d+)Σ(?!\w)")
 
 
 def ptb_tokenize(texts: Sequence[str]) -> list[str]:
-    """Turn each text into its lower-cased tokens without punctuation, joined by single spaces; an empty string if none
-    is left.
+    """Turn each text into its lower-cased tokens without punctuation, joined by single spaces; empty if none is left.
 
-    Each text is tokenised by itself, but for the full stop of some last words. No output holds a line break.
+    Each text is tokenised on its own, except for the full stop of some last words. No output holds a line break.
     """
     known: dict[str, str] = {}
     return [_tokenize(text, following, known) for text, following in zip_longest(texts, texts[1:], fillvalue="")]
 
 
 PTB = Tokenizer(name="ptb", version="corenlp-3.4.1", tokenize=ptb_tokenize)
-"""The same for every language, as the original. Texts that are written without spaces come out as they are."""
+"""The same for every language, as the original. Texts that are written without spaces are returned unchanged."""
 
 
 def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
@@ -82,7 +81,7 @@ def _tokenize(text: str, following: str, known: dict[str, str]) -> str:
 
 
 def _tokenize_pieces(pieces: list[str], known: dict[str, str]) -> str:
-    """Tokenise a text that was cut at its spaces, piece by piece."""
+    """Tokenise a text piece by piece, given its pieces between spaces."""
     kept = []
     for piece in pieces:
         tokens = known.get(piece)
@@ -126,7 +125,7 @@ def _find_tokens(text: str, kinds: str) -> list[str]:
 
 
 def _find_longest(kinds: str, position: int) -> tuple[re.Match[str] | None, TokenRule]:
-    """Return the first of the longest matches at a position; characters that are only looked at count, too."""
+    """Return the first of the longest matches at a position; characters of the lookahead count too."""
     best, best_rule, best_end = None, RULES[0], position
     for rule in RULES:
         match = rule.pattern.match(kinds, position)

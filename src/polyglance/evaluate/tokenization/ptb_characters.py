@@ -68,7 +68,8 @@ _THEMSELVES = """
     85 91-94 96-97 A0 AB AD B2-B3 B9 BB-BE 130-131 17F 58A 66B-66C 2000-200A 2010-2011 2013-2015 2018-201F 2026
     2039-203A 2044 2070 2074-207B 2080-208B 212A 2153-215E 3000-3001
 """
-"""Characters that rules name, so that they stay: spaces, dashes, quotation marks, fractions, special `i`, `k`, `s`."""
+"""Characters that rules name and that are therefore not replaced: spaces, dashes, quotation marks, fractions, special
+`i`, `k`, `s`."""
 
 
 def replace_by_kinds(text: str) -> str:

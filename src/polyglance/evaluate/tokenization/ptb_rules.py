@@ -1,12 +1,12 @@
 r"""Rules of the PTB tokeniser: regular expressions of tokens, and how each token is printed.
 
 The original is a longest-match scanner. At each place the rule with the longest match wins; of equally long matches,
-the first rule. What a rule looks ahead at counts for the length but is left for the next token: here, the group of a
-pattern is the token, and the pattern behind the group is looked ahead at. Tokens that are deleted later (quotation
-marks, dashes, sentence punctuation) have rules too, because they decide where other tokens begin and end.
+the first rule. The lookahead of a rule counts for the length but is left for the next token: the group of a pattern is
+the token, and the rest of the pattern is the lookahead. Tokens that are deleted later (quotation marks, dashes,
+sentence punctuation) have rules too, because they decide where other tokens begin and end.
 
 Rules read a text whose characters outside ASCII are replaced by their kinds (`ptb_characters.replace_by_kinds`). Its
-case is kept: some rules tell capitals from small letters. `(?i:...)` is as wide as in the original: `ı`, `ſ` and the
+case is kept: some rules distinguish upper and lower case. `(?i:...)` is as wide as in the original: `ı`, `ſ` and the
 Kelvin sign count as `i`, `s` and `k`.
 """
 
@@ -163,7 +163,7 @@ _OPENING = _capitalised(
     Once One Other Our She Since Some So Such That Their Then There These They The This We What When While Yet You A
     """
 )
-"""Words that begin a sentence: a single letter and full stop before them end one, and are no initial."""
+"""Words that begin a sentence: a single letter with a full stop before them ends a sentence and is not an initial."""
 _FILE_TYPE = _one_of(
     """
     bat bmp class cgi cpp c dll docx? exe gif gz html? h jar java jpe?g mov mp3 pdf php pl png ppt ps py sql tar txt wav
@@ -178,7 +178,7 @@ class TokenRule:
     """One kind of token."""
 
     pattern: re.Pattern[str]
-    """Pattern of kinds. Its only group is the token; what follows the group is looked ahead at."""
+    """Pattern of kinds. Its only group is the token; what follows the group is the lookahead."""
     format_token: Callable[[str], str]
     """Text of the token -> printed token, not yet in lower case."""
 

@@ -1,0 +1,186 @@
+"""An evaluation by jobs of a cluster: the same files as by one process, whatever is killed."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_evaluation
+from tests.study.clusters import ENV, POLYGLANCE, RayNodes, wait_until
+
+from polyglance.cli import main
+from polyglance.engines import ModelConfig
+from polyglance.evaluate.config import PredictConfig, ScoringConfig
+from polyglance.evaluate.prediction_set import INFO_NAME, PREDICTIONS_NAME
+from polyglance.evaluate.run import evaluate_benchmark
+from polyglance.study import evaluation
+from polyglance.study.attempt import Work, name_job, try_named_job
+from polyglance.study.ending import EndedJob
+from polyglance.study.evaluation_place import EvaluationPlace
+from polyglance.study.jobs import Job
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("on-cluster")
+    tiny_evaluation.tiny_model(folder / "model")
+    tiny_evaluation.xm3600(folder / "root")
+    return folder
+
+
+def make_config(inputs: Path, out: Path, limit: int = 13) -> PredictConfig:
+    model = ModelConfig(model=str(inputs / "model"), max_new_tokens=5, beams=2)
+    place: dict[str, Any] = {"root": inputs / "root", "out": out, "benchmark": "xm3600", "task": "caption"}
+    return PredictConfig(model=model, **place, language="", limit=limit, batch_size=2)
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    """Predictions and scores, without the files of the jobs; npz files, and so lists of digests, differ by time."""
+    return {
+        str(path.relative_to(out)): path.read_bytes().replace(str(out).encode(), b"OUT")
+        for path in sorted(out.rglob("*"))
+        if path.name in (PREDICTIONS_NAME, INFO_NAME, "scores.json") or ".partial" in path.name
+    }
+
+
+class Cluster:
+    """A cluster whose nodes are this process; the first try at `dying` is killed after one batch."""
+
+    num_slots = 2
+    dying = "shard-1"
+
+    def __init__(self, work: Work, *_: object) -> None:
+        self.work, self.running = work, list[Job]()
+        self.tries: list[str] = []
+
+    def __enter__(self) -> "Cluster":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def start(self, job: Job) -> None:
+        self.running.append(job)
+
+    def wait(self) -> list[EndedJob]:
+        job = self.running.pop(0)
+        dies = job.id == self.dying and job.id not in self.tries
+        self.tries.append(job.id)
+        report = try_named_job(name_job(self.work, job), lambda: dies)
+        if not dies:
+            return [EndedJob.of(job, report)]
+        assert (report["ending"], report["step"]) == ("stopped", 1), report
+        for path in self.work.out.parent.glob("*/predictions.jsonl.partial-1"):
+            with path.open("ab") as file:
+                file.write(path.read_bytes()[:20])  # a kill in the middle of a line
+        return [EndedJob(job=job, ending="died", problem="killed")]
+
+    def cancel_waiting(self) -> int:
+        return 0
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> list[Cluster]:
+    opened: list[Cluster] = []
+
+    def open_cluster(*args: Any) -> Cluster:
+        opened.append(Cluster(*args))
+        return opened[-1]
+
+    monkeypatch.setattr(evaluation, "open_cluster", open_cluster)
+    return opened
+
+
+def test_shards_make_what_one_process_makes_also_after_a_kill(
+    inputs: Path, tmp_path: Path, cluster: list[Cluster], capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = evaluate_benchmark(make_config(inputs, tmp_path / "alone"), ["fr", "zh"], ScoringConfig())
+    place = EvaluationPlace(on="ray", shards=3)
+    made = evaluation.evaluate_on_cluster(make_config(inputs, tmp_path / "many"), ["fr", "zh"], ScoringConfig(), place)
+    assert [replace(one, folder="") for one in made] == [replace(one, folder="") for one in alone]
+    assert contents(tmp_path / "many") == contents(tmp_path / "alone")
+    assert len(contents(tmp_path / "many")) == 6
+    assert cluster[0].tries == ["description", "shard-0", "shard-1", "shard-2", "shard-1"]
+    said = capsys.readouterr().err
+    assert "killed; it goes on from its last checkpoint (retry 1 of 2)" in said
+    assert "xm3600: 26/26" in said
+    # What is done is not made again.
+    again = evaluation.evaluate_on_cluster(make_config(inputs, tmp_path / "many"), ["fr", "zh"], ScoringConfig(), place)
+    assert (again, cluster[1].tries) == (made, ["description"])
+
+
+def test_a_model_that_changes_between_the_jobs_is_refused(
+    inputs: Path, tmp_path: Path, cluster: list[Cluster], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = evaluation.read_description
+
+    def describe(work: Any) -> Any:
+        described = read(work)
+        path = work.out / "description.json"
+        path.write_text(path.read_text().replace(next(iter(described.values())).fingerprint, "0" * 12))
+        return described
+
+    monkeypatch.setattr(evaluation, "read_description", describe)
+    monkeypatch.setattr(Cluster, "dying", "")
+    with pytest.raises(ValueError, match=r"is another on .* than on the machine of the first job"):
+        evaluation.evaluate_on_cluster(
+            make_config(inputs, tmp_path), ["fr"], ScoringConfig(), EvaluationPlace(on="ray", shards=2)
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--shards 2", "--shards has no effect without --on"),
+        ("--partition gpu", "--partition has no effect without --on"),
+        ("--on slurm --nodes 2", "--nodes has no effect on an evaluation, whose jobs have one node each"),
+        ("--on slurm --shards 0", "shards is 0; expected at least 1"),
+        ("--on slurm --processes 2", "--processes has no effect on a cluster: --shards is the number of its jobs"),
+        ("--on moon", "--on is 'moon'; expected local, ray, ray://HOST:PORT or slurm"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    options: str, message: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = f"--model {inputs / 'model'} --root {inputs / 'root'} --out {tmp_path}"
+    verb = f"eval caption --benchmark xm3600 {places} {options}"
+    with pytest.raises(SystemExit):
+        main(verb.split())
+    assert message in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.fixture
+def nodes() -> Iterator[RayNodes]:
+    pytest.importorskip("ray", reason="Ray is not installed")
+    nodes = RayNodes(Path("/tmp") / f"pe-{os.getpid()}")
+    try:
+        if problem := nodes.start_head() or nodes.start_node():
+            pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
+        yield nodes
+    finally:
+        nodes.stop()
+
+
+@pytest.mark.slow
+def test_two_nodes_of_ray_make_what_one_process_makes_also_after_a_kill(
+    inputs: Path, tmp_path: Path, nodes: RayNodes
+) -> None:
+    out = tmp_path / "many"
+    options = f"--model {inputs / 'model'} --root {inputs / 'root'} --out {out} --lang fr --limit 601 --batch-size 2"
+    place = f"--max-new-tokens 5 --beams 2 --on {nodes.address} --shards 3"
+    command = [*POLYGLANCE, "eval", "caption", "--benchmark", "xm3600", *options.split(), *place.split(), "--json"]
+
+    def kill() -> bool:
+        parts = [path for path in out.glob("*/predictions.jsonl.partial-*") if path.stat().st_size]
+        return any(nodes.kill_worker(f"shard-{path.name.rpartition('-')[2]}") for path in parts)
+
+    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+        wait_until(kill, process)
+        said = process.communicate()[1]
+    assert process.returncode == 0, said
+    assert "it goes on from its last checkpoint (retry 1 of 2)" in said
+    evaluate_benchmark(make_config(inputs, tmp_path / "alone", limit=601), ["fr"], ScoringConfig())
+    assert contents(out) == contents(tmp_path / "alone")
