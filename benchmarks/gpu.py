@@ -1,16 +1,19 @@
 """Published sizes on one GPU: checks, then rates against their goals, as a Markdown table.
 
-    python benchmarks/gpu.py prepare out/gpu            # on any machine; a few MB, no download
-    python benchmarks/gpu.py run out/gpu                # on the GPU machine: at most 8 minutes
-    python benchmarks/gpu.py prepare --small out/gpu-small && python benchmarks/gpu.py run out/gpu-small    # on a CPU
+    python benchmarks/gpu.py run out/gpu                  # on the GPU machine: at most 8 minutes
+    python benchmarks/gpu.py run --small out/gpu-small    # micro models, on a CPU
+    python benchmarks/gpu.py prepare out/gpu              # on any machine; a few MB, no download
+
+`run` prepares what is not there, which takes some of its 8 minutes: on a machine lent by the minute, bring it along.
 
 `run` checks golden outputs, resume after a kill, DDP and FSDP of one process under torchrun, fp16, compiled layers, the
 loss head, and that a step waits for nothing; meanwhile the layers of the true sizes are compiled. Then it times. Models
 of the true sizes are drawn at random on the device. Each piece of work is a process group of its own, which is ended
-when its time is over, so that one fault costs one row. Results are written as they come to --out, $OUT or
-FOLDER/results: `results.json`, `table.md` and `rates.csv`, whose rows belong into src/polyglance/model/rates.csv. They
-are printed as they come too, so that a run that is cut short leaves what it has measured. Rates that time was too short
-for are named at the end, as the command that measures them; its results are added to those in the folder.
+when its time is over, so that one fault costs one row; what it had measured up to then stays in the row, with the
+reason why it is not whole. Results are written as they come to --out, $OUT or FOLDER/results: `results.json`,
+`table.md` and `rates.csv`, whose rows belong into src/polyglance/model/rates.csv. They are printed as they come too, so
+that a run that is cut short leaves what it has measured. Rates that time was too short for are named at the end, as the
+command that measures them; its results are added to those in the folder.
 
 The package need not be installed: `PYTHONPATH=src` is enough where its dependencies are.
 """
@@ -40,9 +43,12 @@ _ALL_CHECKS_S = 200
 """Most seconds of all checks, so that the rates have their time even where a check stands still."""
 _CHECKS_S = 150
 """Most seconds of a check, and of compiling the layers of a size beside the checks."""
-_RATES_S = 110
-"""Most seconds of a rate: models are drawn in it."""
-
+_RATE_S = {"product": 30, "loss head": 40, "plain loss head": 30, "cut-cross-entropy": 40, "decode": 60, "losses": 60}
+"""Name of a rate, or its first word -> most seconds: models are drawn in it."""
+_OTHER_RATE_S = 110
+"""Most seconds of the other rates, which train."""
+_AGAIN_S = 40
+"""Least time that is left for a rate that failed with compiled layers."""
 
 _NO_TIME = "not run: no time was left"
 _WRITING = threading.Lock()
@@ -95,9 +101,13 @@ class Workers:
         os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
         # The question whether there is a GPU would start CUDA, which a forked process cannot use.
         os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
-        self._context = multiprocessing.get_context("forkserver")
+        self._context: Any = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["gpu_checks", "gpu_rates"])
         self._end_s, self._patience = end_s, patience
+
+    def start_anew(self) -> None:
+        """Let every process load the libraries by itself from now on."""
+        self._context = multiprocessing.get_context("spawn")
 
     @contextlib.contextmanager
     def limit(self, seconds: float) -> Iterator[None]:
@@ -122,28 +132,38 @@ class Workers:
         return process, receiver
 
     def call(self, limit_s: float, work: Callable[..., Any], *args: Any, **options: Any) -> Any:
-        """Return what the work returns.
+        """Return what the work returns or, where it does not come to its end, what it has reported, and why as `cut`.
 
         Raises:
-            ValueError: it failed, its time was over, or none is left.
+            ValueError: it failed, its time was over, or none is left, and it has reported nothing.
         """
         limit_s = min(limit_s * self._patience, self.left_s())
         if limit_s < 5:
             raise ValueError(_NO_TIME)
+        end_s = time.monotonic() + limit_s
         process, receiver = self.start(work, *args, **options)
+        reported: dict[str, Any] = {}
         try:
-            if not receiver.poll(limit_s):
-                raise ValueError(f"not finished after {limit_s:.0f} s")
-            problem, result = receiver.recv()
-            process.join(10)
+            while True:
+                if not receiver.poll(max(0.0, end_s - time.monotonic())):
+                    problem = f"not finished after {limit_s:.0f} s"
+                    break
+                kind, found = receiver.recv()
+                if kind == "result":
+                    process.join(10)
+                    return found
+                if kind == "problem":
+                    problem = found
+                    break
+                reported = found
         except EOFError:
             process.join()
-            raise ValueError(f"its process ended with code {process.exitcode}") from None
+            problem = f"its process ended with code {process.exitcode}"
         finally:
             end_group(process)
-        if problem is not None:
+        if not reported:
             raise ValueError(problem)
-        return result
+        return reported | {"cut": problem}
 
 
 def end_group(process: Any) -> None:
@@ -155,12 +175,15 @@ def end_group(process: Any) -> None:
 
 
 def _work(sender: Connection, work: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> None:
+    import gpu_rates
+
     os.setpgrp()
+    gpu_rates.report = lambda found: sender.send(("report", found))
     try:
-        sender.send((None, work(*args, **options)))
+        sender.send(("result", work(*args, **options)))
     except BaseException as error:  # noqa: BLE001 - one fault costs one row
         traceback.print_exc()
-        sender.send((f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300], None))
+        sender.send(("problem", f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"[:300]))
 
 
 def run_checks(folder: Path, workers: Workers, results: Results, out: Path) -> None:
@@ -230,36 +253,48 @@ def run_rates(folder: Path, workers: Workers, results: Results, only: tuple[str,
     import gpu_rates as rates
 
     works: dict[str, tuple[Any, ...]] = {
-        "product": (rates.measure_product_tflops,),
+        "product": (rates.measure_product_tflops, folder),
         "train 0.4b": (rates.measure_training, folder, "0.4b"),
         "train 3.5b": (rates.measure_training, folder, "3.5b"),
         "loss head": (rates.measure_loss_head, folder),
         "decode 0.4b": (rates.measure_decoding, folder, "0.4b"),
-        "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
-        "train 11.2b": (rates.measure_training, folder, "11.2b"),
         "losses 0.4b": (rates.measure_losses, folder, "0.4b"),
-        "train 0.4b even": (rates.measure_training, folder, "0.4b", {"is_even": True}),
+        "train 11.2b": (rates.measure_training, folder, "11.2b"),
         "train 0.4b cached": (rates.measure_training, folder, "0.4b", {"is_cached": True}),
-        "published train 3.5b": (rates.measure_published_training, folder, "3.5b"),
         "decode 3.5b": (rates.measure_decoding, folder, "3.5b"),
+        "published train 0.4b": (rates.measure_published_training, folder, "0.4b"),
+        "published train 3.5b": (rates.measure_published_training, folder, "3.5b"),
         "published decode 0.4b": (rates.measure_decoding, folder, "0.4b", {"as_published": True}),
         "plain loss head": (rates.measure_loss_head, folder, {"kind": "plain"}),
         "cut-cross-entropy": (rates.measure_loss_head, folder, {"kind": "cut-cross-entropy"}),
+        "train 0.4b even": (rates.measure_training, folder, "0.4b", {"is_even": True}),
     }
     if unknown := set(only) - works.keys():
         raise SystemExit(f"--only: unknown {', '.join(sorted(unknown))}; there are {', '.join(works)}")
-    for name, (work, *args) in works.items():
-        if only and name not in only:
-            continue
+
+    def measure(name: str, **more: Any) -> None:
+        work, *args = works[name]
         options = args.pop() if args and isinstance(args[-1], dict) else {}
         since_s = time.monotonic()
         try:
-            found = workers.call(_RATES_S, work, *args, **options)
+            found = workers.call(_limit_s(name), work, *args, **options, **more)
             found = found if isinstance(found, dict) else {"value": found}
         except Exception as error:  # noqa: BLE001 - one fault costs one row
             found = {"problem": str(error) or type(error).__name__}
         results.rates[name] = {**found, "seconds": round(time.monotonic() - since_s, 1)}
         results.note(out, name, results.rates[name])
+
+    chosen = [name for name in works if not only or name in only]
+    for name in chosen:
+        measure(name)
+    for name in chosen:  # at least the rate of layers as they are, where compiling may have taken the time
+        problem = results.rates[name].get("problem")
+        if name.startswith("train ") and problem is not None and problem != _NO_TIME and workers.left_s() > _AGAIN_S:
+            measure(name, compiles=False)
+
+
+def _limit_s(name: str) -> float:
+    return _RATE_S.get(name) or _RATE_S.get(name.replace("published ", "").partition(" ")[0]) or _OTHER_RATE_S
 
 
 def make_table(results: Results) -> str:
@@ -297,28 +332,33 @@ def _goal_rows(rates: dict[str, dict[str, Any]], product: float | None) -> list[
             parts.append(f"{found['samples_per_s'] / rates[published]['samples_per_s']:.2f} x published")
         parts += [f"{found['gib']:.1f} GiB, {found['passes']}"] if "gib" in found else []
         parts += [f"first {found['first_steps']} steps {found['warmup_s']:.0f} s"] if "warmup_s" in found else []
-        parts += [found["without"]] if "without" in found else []
+        parts += [found[name] for name in ("without", "cut") if name in found]
         return ", ".join(parts)
 
     def head(name: str) -> str:
         found = rates.get(name, {})
-        return found.get("problem", "not run") if "bf16_ms" not in found else (
-            f"weights fp32 {found['fp32_ms']:.1f} ms, {found['fp32_extra_gib']:.2f} GiB; "
-            f"bf16 {found['bf16_ms']:.1f} ms, {found['bf16_extra_gib']:.2f} GiB; "
-            f"gradients off by {found['states_error']:.1e} (states), {found['head_error']:.1e} (head)"
-        )  # fmt: skip
+        parts = [
+            f"weights {kind} {found[f'{kind}_ms']:.1f} ms, {found[f'{kind}_extra_gib']:.2f} GiB"
+            for kind in ("fp32", "bf16")
+            if f"{kind}_ms" in found
+        ]
+        if "states_error" in found:
+            errors = f"{found['states_error']:.1e} (states), {found['head_error']:.1e} (head)"
+            parts.append(f"gradients off by {errors}")
+        return "; ".join([*parts, *([found["cut"]] if "cut" in found else [])]) or found.get("problem", "not run")
 
     def decode(size: str) -> str:
         found, published = rates.get(f"decode {size}", {}), rates.get(f"published decode {size}", {})
         if "images_per_s" not in found:
             return found.get("problem", "not run")
-        ratio = found["images_per_s"] / published["images_per_s"] if "images_per_s" in published else None
-        return (
-            f"{found['images_per_s']:,.0f} images/s"
-            + ("" if ratio is None else f", {ratio:.1f} x published")
-            + f", {found['step_ms']:.1f} ms a step; one image {found['single_step_ms']:.2f} ms, "
-            f"{found['single_step_ms'] / found['reading_ms']:.1f} x reading the weights"
-        )
+        parts = [f"{found['images_per_s']:,.0f} images/s"]
+        if "images_per_s" in published:
+            parts.append(f"{found['images_per_s'] / published['images_per_s']:.1f} x published")
+        parts.append(f"{found['step_ms']:.1f} ms a step")
+        if "single_step_ms" in found:
+            ratio = found["single_step_ms"] / found["reading_ms"]
+            parts.append(f"one image {found['single_step_ms']:.2f} ms, {ratio:.1f} x reading the weights")
+        return ", ".join([*parts, *([found["cut"]] if "cut" in found else [])])
 
     training, losses = rates.get("train 0.4b", {}), rates.get("losses 0.4b", {})
     evaluated = losses.get("problem", "not run")
@@ -362,20 +402,28 @@ def make_rate_rows(results: Results) -> str:
     return "\n".join(rows) + "\n"
 
 
-def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Results:
-    """Check and measure within `seconds`; print the table."""
-    is_small = json.loads((folder / "plan.json").read_text())["is_small"]
-    workers = Workers(time.monotonic() + seconds, patience=4.0 if is_small else 1.0)  # CPUs may be shared
+def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...], small: bool, golden: Path) -> Results:
+    """Check and measure within `seconds`; print the table. What is not there is prepared first.
+
+    Args:
+        small: prepare micro models.
+        golden: folder of the published code's golden outputs, to be prepared.
+    """
+    end_s = time.monotonic() + seconds
+    is_prepared = (folder / "plan.json").is_file()
+    is_small = json.loads((folder / "plan.json").read_text())["is_small"] if is_prepared else small
+    workers = Workers(end_s, patience=4.0 if is_small else 1.0)  # CPUs may be shared
     results = Results(environment={"date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")})
+    if not is_prepared:
+        from gpu_data import prepare
+
+        results.notes += workers.call(_START_S, prepare, folder, small=small, golden=golden)
     if only and (out / "results.json").is_file():  # of the call before, which this one adds to
         before = json.loads((out / "results.json").read_text())
         results = Results(**{**before, "environment": results.environment, "notes": []})
     if not (folder / "golden").is_dir():
         results.notes.append("no golden outputs were prepared, so these were not checked")
-    try:
-        results.environment |= workers.call(_START_S, _describe)
-    except Exception as error:  # noqa: BLE001 - the rest may work all the same
-        results.notes.append(f"the environment could not be described: {error}")
+    results.environment |= _find_environment(workers, results)
     results.note(out, "environment", results.environment)
     if not only:
         with workers.limit(_ALL_CHECKS_S):
@@ -390,21 +438,39 @@ def run(folder: Path, out: Path, *, seconds: float, only: tuple[str, ...]) -> Re
     return results
 
 
+def _find_environment(workers: Workers, results: Results) -> dict[str, Any]:
+    """Describe the environment. A forked process that cannot use the GPU shows that the one it came from has used it:
+    from then on every process loads the libraries by itself."""
+    for is_last in (False, True):
+        try:
+            return dict(workers.call(_START_S, _describe))
+        except Exception as error:  # noqa: BLE001 - the rest may work all the same
+            results.notes.append(f"the environment could not be described: {error}")
+            if not is_last:
+                workers.start_anew()
+    return {}
+
+
 def _describe() -> dict[str, Any]:
+    import torch
+
     from polyglance.environment import describe_environment
 
-    return describe_environment()
+    environment = describe_environment()
+    if environment.get("gpus"):
+        torch.zeros(1, device="cuda")
+    return environment
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     verbs = parser.add_subparsers(dest="verb", required=True)
     prepare = verbs.add_parser("prepare", help="make data, tokenizers and a small model")
-    prepare.add_argument("folder", type=Path)
-    prepare.add_argument("--small", action="store_true", help="micro models, for a CPU")
-    prepare.add_argument("--golden", type=Path, default=Path(__file__).parents[2] / "shared" / "golden")
-    measure = verbs.add_parser("run", help="check and measure")
-    measure.add_argument("folder", type=Path)
+    measure = verbs.add_parser("run", help="check and measure; prepare first what is not there")
+    for verb in (prepare, measure):
+        verb.add_argument("folder", type=Path)
+        verb.add_argument("--small", action="store_true", help="micro models, for a CPU")
+        verb.add_argument("--golden", type=Path, default=Path(__file__).parents[2] / "shared" / "golden")
     measure.add_argument("--out", type=Path, help="folder for the results; $OUT, else FOLDER/results, if not given")
     measure.add_argument("--seconds", type=float, default=480.0, help="time for all of it")
     measure.add_argument("--only", nargs="*", default=(), help="measure these rates alone, and check nothing")
@@ -415,11 +481,12 @@ def main(arguments: list[str] | None = None) -> None:
         for note in make(given.folder, small=given.small, golden=given.golden):
             print(note, file=sys.stderr)
         return
-    if not (given.folder / "plan.json").is_file():
-        raise SystemExit(f"{given.folder}: nothing prepared there; `gpu.py prepare {given.folder}` does it")
     folder = given.folder.resolve()
+    if folder.exists() and any(folder.iterdir()) and not (folder / "plan.json").is_file():
+        raise SystemExit(f"{folder}: holds other files; give a new folder, or one that `gpu.py prepare` has made")
     out = given.out or Path(os.environ.get("OUT") or folder / "results")
-    results = run(folder, out, seconds=given.seconds, only=tuple(given.only))
+    options = {"small": given.small, "golden": given.golden}
+    results = run(folder, out, seconds=given.seconds, only=tuple(given.only), **options)
     if not all(passed for passed, _ in results.checks.values()):
         raise SystemExit("a check failed")
 

@@ -93,7 +93,7 @@ def train_check_run(folder: Path, name: str, precision: Precision = "fp32") -> N
     use_exact_numbers()
     os.chdir(folder / "check")
     config = load(RunConfig, Path("run.toml"))
-    engine = replace(config.engine, precision=precision)
+    engine = replace(config.engine, precision=precision, deterministic=True)
     train(replace(config.training, engine=engine, save_in_background=name == "killed"), name)
 
 

@@ -7,7 +7,7 @@ import gc
 import importlib
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,13 @@ _SOFTCAP = 30.0
 _OPTIM = OptimConfig(lr=1e-4, warmup_steps=100, beta2=0.999, decay="published")
 
 
-def measure_product_tflops() -> float:
-    """Measure the rate of a bf16 matrix product of 8192 rows (512 on a CPU), in 10^12 FLOP/s."""
-    side = 8192 if torch.cuda.is_available() else 512
+def report(found: dict[str, Any]) -> None:
+    """Report what was measured so far, in case the work does not come to its end; benchmarks/gpu.py replaces this."""
+
+
+def measure_product_tflops(folder: Path) -> float:
+    """Measure the rate of a bf16 matrix product of 8192 rows (512 of a small plan), in 10^12 FLOP/s."""
+    side = 512 if read_plan(folder).is_small else 8192
     left, right = (torch.randn(side, side, dtype=torch.bfloat16, device=_device()) for _ in range(2))
     return 2 * side**3 / _best_s(lambda: left @ right, repeats=10) / 1e12
 
@@ -69,7 +73,9 @@ def compile_layers(folder: Path, size: str) -> float:
         return time.perf_counter() - since_s
 
 
-def measure_training(folder: Path, size: str, *, is_cached: bool = False, is_even: bool = False) -> dict[str, Any]:
+def measure_training(
+    folder: Path, size: str, *, is_cached: bool = False, is_even: bool = False, compiles: bool = True
+) -> dict[str, Any]:
     """Measure the project's own loop: mixture, loader processes and optimiser included. In bf16. Layers are compiled on
     a GPU; where they cannot be the rate is that without it, and says so.
 
@@ -77,34 +83,40 @@ def measure_training(folder: Path, size: str, *, is_cached: bool = False, is_eve
         is_cached: train on features of the tower.
         is_even: divide a step into passes of equal size, the largest that the card bears up to 128; if not, as
             `micro_batch_size = "auto"` does.
+        compiles: compile the layers.
     """
     plan = _fit_plan(read_plan(folder), size)
-    without: dict[str, str] = {}
+    without = {} if compiles else {"without": "NOT COMPILED: it took too long"}
+    operations = _count_operations(plan, folder, size, is_cached=is_cached)
 
     def measure(micro_batch_size: int | None) -> dict[str, Any]:
-        compiles = torch.cuda.is_available() and not without
-        config = _train_config(plan, folder, size, micro_batch_size, compiles=compiles)
+        is_compiled = torch.cuda.is_available() and not without
+        config = _train_config(plan, folder, size, micro_batch_size, compiles=is_compiled)
+
+        def summarise(rows: Sequence[Mapping[str, Any]], passes: str) -> dict[str, Any]:
+            measured = rows[1:]  # the first row holds the warm-up
+            rate = statistics.median(row["samples_per_s"] for row in measured)
+            return {
+                "samples_per_s": rate,
+                "tflops": operations["training_flop"] * rate / 1e12,
+                **operations,
+                "first_steps": plan.steps_per_row,
+                "warmup_s": plan.batch_size * plan.steps_per_row / rows[0]["samples_per_s"],
+                "data_wait_share": statistics.median(row["data_wait_share"] for row in measured),
+                "gib": measured[-1]["memory_bytes"] / 2**30,
+                "passes": passes,
+                **without,
+            }
+
         try:
-            rows, passes = _run_loop(config, plan, folder, size, is_cached=is_cached)
+            return _run_loop(config, plan, folder, size, summarise, is_cached=is_cached)
         except ValueError as error:
             if "cannot be compiled" not in str(error):
                 raise
             without["without"] = f"NOT COMPILED: {error}"[:200]
-        if without and compiles:  # outside the handler, which keeps the failed pass's tensors
-            return measure(micro_batch_size)
-        measured = rows[1:]  # the first row holds the warm-up
-        return {
-            "samples_per_s": statistics.median(row["samples_per_s"] for row in measured),
-            "first_steps": plan.steps_per_row,
-            "warmup_s": plan.batch_size * plan.steps_per_row / rows[0]["samples_per_s"],
-            "data_wait_share": statistics.median(row["data_wait_share"] for row in measured),
-            "gib": measured[-1]["memory_bytes"] / 2**30,
-            "passes": passes,
-            **without,
-        }
+        return measure(micro_batch_size)  # outside the handler, which keeps the failed pass's tensors
 
-    result = _while_too_large(measure, min(_EVEN_SAMPLES, plan.batch_size)) if is_even else measure(None)
-    return result | _count_operations(plan, folder, size, result["samples_per_s"], is_cached=is_cached)
+    return _while_too_large(measure, min(_EVEN_SAMPLES, plan.batch_size)) if is_even else measure(None)
 
 
 def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
@@ -140,6 +152,11 @@ def measure_published_training(folder: Path, size: str) -> dict[str, Any]:
             optimizer.zero_grad()
             _wait()
             seconds.append(time.perf_counter() - since_s)
+            if len(seconds) > 1:
+                report(summarise(seconds, micro_batch_size))
+        return summarise(seconds, micro_batch_size)
+
+    def summarise(seconds: Sequence[float], micro_batch_size: int) -> dict[str, Any]:
         rate = plan.batch_size / statistics.median(seconds[1:])
         passes = f"{plan.batch_size} samples in {plan.batch_size // micro_batch_size} pass(es)"
         return {"samples_per_s": rate, "gib": _peak_bytes() / 2**30, "passes": passes}
@@ -178,6 +195,7 @@ def measure_loss_head(folder: Path, *, kind: str = "own") -> dict[str, Any]:
         seconds = _best_s(step, repeats=5)
         extra = _peak_bytes() - before
         result |= {f"{name}_ms": 1e3 * seconds, f"{name}_extra_gib": extra / 2**30}
+        report(result)
         if dtype == torch.bfloat16:
             result |= _find_errors(step, states[:64].detach().requires_grad_(), head, labels[:64])
         del states, head, labels, step
@@ -247,14 +265,16 @@ def measure_decoding(folder: Path, size: str, *, as_published: bool = False) -> 
         states, mask = model.encode(pixels[:rows], prompts[:rows])
         return decode_ids(model, states, mask, start[:rows], **options)
 
-    batch_s, single_s = _best_s(decode, repeats=3), _best_s(lambda: decode(1), repeats=3)
+    batch_s = _best_s(decode, repeats=3)
+    result = {"images_per_s": images / batch_s, "step_ms": 1e3 * batch_s / new_tokens}
+    report(result)
+    single_s = _best_s(lambda: decode(1), repeats=3)
     encode_s = _best_s(lambda: model.encode(pixels[:1], prompts[:1]), repeats=3)
     num_bytes = sum(p.nbytes for name, p in model.decoder.named_parameters() if "embed_positions" not in name)
     return {
-        "images_per_s": images / batch_s,
-        "step_ms": 1e3 * batch_s / new_tokens,
+        **result,
         "single_step_ms": 1e3 * (single_s - encode_s) / new_tokens,
-        "reading_ms": 1e3 * num_bytes / _measure_bandwidth(),
+        "reading_ms": 1e3 * num_bytes / _measure_bandwidth(plan),
         "gib": _peak_bytes() / 2**30,
     }
 
@@ -317,9 +337,15 @@ def _train_config(
 
 
 def _run_loop(
-    config: TrainConfig, plan: Plan, folder: Path, size: str, *, is_cached: bool
-) -> tuple[list[Mapping[str, Any]], str]:
-    """Return the rows of a run, and the passes of a step in words."""
+    config: TrainConfig,
+    plan: Plan,
+    folder: Path,
+    size: str,
+    summarise: Callable[[Sequence[Mapping[str, Any]], str], dict[str, Any]],
+    *,
+    is_cached: bool,
+) -> dict[str, Any]:
+    """Return what a run's rows come to, given them and the passes of a step in words. It is reported as they come."""
     rows: list[Mapping[str, Any]] = []
     with join_processes(config.engine) as runtime:
         model = _build_model(plan, size)
@@ -336,9 +362,16 @@ def _run_loop(
             config, model, runtime, run_dir, image_size=plan.image_size, is_cached=is_cached
         )
         source = make_batch_source(config, mixture, model.config, runtime, run_dir, max_samples=max_samples)
+        passes = f"{plan.batch_size} samples in {source.num_micro_batches} pass(es)"
+
+        def note_row(row: Mapping[str, Any]) -> None:
+            rows.append(row)
+            if len(rows) > 1:
+                report(summarise(rows, passes))
+
         identity = RunIdentity(settings=config.settings, inputs={})  # nothing goes on from its checkpoints
-        Loop(objective, source, config, run_dir, runtime, identity, hooks=Hooks(on_row=rows.append)).run()
-    return rows, f"{plan.batch_size} samples in {source.num_micro_batches} pass(es)"
+        Loop(objective, source, config, run_dir, runtime, identity, hooks=Hooks(on_row=note_row)).run()
+    return summarise(rows, passes)
 
 
 def _fit_plan(plan: Plan, size: str) -> Plan:
@@ -369,8 +402,9 @@ def _build_model(plan: Plan, size: str) -> Polyglance:
     return model
 
 
-def _count_operations(plan: Plan, folder: Path, size: str, samples_per_s: float, *, is_cached: bool) -> dict[str, Any]:
-    """Reckon the rate of the model's own operations, at the mean real lengths, padding and recomputing left out."""
+def _count_operations(plan: Plan, folder: Path, size: str, *, is_cached: bool) -> dict[str, Any]:
+    """Count the model's own operations for a sample in training, at the mean real lengths, which are given too: padding
+    and recomputing are left out."""
     config = find_config(plan, size)
     mixture = make_mixture(_train_config(plan, folder, size, None), make_processor(plan, config, folder), config)
     batch = mixture.batch(0)
@@ -382,7 +416,7 @@ def _count_operations(plan: Plan, folder: Path, size: str, samples_per_s: float,
     macs = count_training_macs(config, PUBLISHED_TRAINED[config.decoder_config.model_type], **lengths)
     if is_cached:
         macs -= count_macs(build_on_meta(config), **lengths)["vision"]
-    return {"tflops": 2 * macs * samples_per_s / 1e12, **lengths}
+    return {"training_flop": 2 * macs, **lengths}
 
 
 def _while_too_large(measure: Callable[[int], dict[str, Any]], size: int) -> dict[str, Any]:
@@ -398,9 +432,9 @@ def _while_too_large(measure: Callable[[int], dict[str, Any]], size: int) -> dic
         torch.cuda.empty_cache()
 
 
-def _measure_bandwidth() -> float:
-    """Measure bytes per second of reading memory: the sum of a large block."""
-    block = torch.ones(2**30 if torch.cuda.is_available() else 2**20, dtype=torch.bfloat16, device=_device())
+def _measure_bandwidth(plan: Plan) -> float:
+    """Measure bytes per second of reading memory: the largest number of a large block."""
+    block = torch.ones(2**20 if plan.is_small else 2**30, dtype=torch.bfloat16, device=_device())
     return block.nbytes / _best_s(lambda: block.amax(), repeats=5)
 
 

@@ -74,6 +74,10 @@ class RuntimeConfig:
     compile: bool | None = None
     """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
     where it is possible."""
+    deterministic: bool = False
+    """Compute with algorithms that give the same bits every time on a GPU too, which are slower. A run that goes on has
+    then the bits of one that was never stopped, as on a CPU. It holds for all that the process computes from then on;
+    an operator that has no such algorithm is refused."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again backwards: less memory, about a third more time."""
     num_workers: int = 0
@@ -325,6 +329,8 @@ def join_processes(
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
     device = choose_device(config, local_rank)
     strategy = _choose_strategy(config, world_size, device, num_bytes_per_replica)
+    if config.deterministic and device.type == "cuda":
+        _choose_deterministic_algorithms()
     if strategy == "single":
         yield Runtime(device=device, precision=config.precision)
         return
@@ -367,6 +373,18 @@ def choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
         raise ValueError(f"process {local_rank} of this machine has no GPU: there are {torch.cuda.device_count()}")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)
+
+
+def _choose_deterministic_algorithms() -> None:
+    """Let this process compute the same bits every time: cuBLAS, which reads the variable when it is first used, too,
+    and torch's compiler, which else chooses kernels by their speed in a trial."""
+    import torch
+    from torch._inductor import config
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    if hasattr(config, "deterministic"):  # not in older releases
+        config.deterministic = True
 
 
 def _find_new_store() -> dict[str, Any]:

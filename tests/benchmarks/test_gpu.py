@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +26,23 @@ def call(*arguments: str | Path) -> str:
 
 @pytest.mark.slow
 def test_every_check_passes_and_every_rate_is_measured(tmp_path: Path, shared: Path) -> None:
-    call("prepare", "--small", "--golden", shared / "golden", tmp_path)
-    table = call("run", tmp_path, "--seconds", "560")
+    folder = tmp_path / "small"
+    table = call("run", "--small", "--golden", shared / "golden", folder, "--seconds", "560")
     assert table.count("| yes |") == 8
-    results = json.loads((tmp_path / "results" / "results.json").read_text())
+    results = json.loads((folder / "results" / "results.json").read_text())
     assert [name for name, found in results["rates"].items() if "problem" in found] == ["cut-cross-entropy"]
     assert len(results["rates"]) == 15
     assert set(results["compiled"]) == {"0.4b", "3.5b", "11.2b"}
     assert "not run" not in table
-    rows = list(csv.DictReader((tmp_path / "results" / "rates.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((folder / "results" / "rates.csv").read_text().splitlines()))
     assert [(row["size"], row["work"]) for row in rows] == [
         ("0.4b", "train"),
         ("3.5b", "train"),
         ("11.2b", "train"),
         ("0.4b", "train cached"),
     ]
-    call("run", tmp_path, "--only", "product")
-    added = json.loads((tmp_path / "results" / "results.json").read_text())
+    call("run", folder, "--only", "product")
+    added = json.loads((folder / "results" / "results.json").read_text())
     assert added["rates"].keys() == results["rates"].keys()
     assert added["rates"]["product"] != results["rates"]["product"]
     assert added["checks"] == results["checks"]
@@ -98,11 +99,67 @@ def test_results_are_written_as_they_come_whatever_is_missing(tmp_path: Path) ->
     assert "bf16 product 780 TFLOP/s" in (tmp_path / "out" / "table.md").read_text()
 
 
+class Messages:
+    """The end of a pipe that messages of a process come out of, and the process, which then ends or stands still."""
+
+    pid, exitcode = 2**22 + 1, 9  # no process has this number
+
+    def __init__(self, *messages: tuple[str, Any], ends: bool) -> None:
+        self._messages, self._ends = list(messages), ends
+
+    def poll(self, timeout: float) -> bool:
+        return bool(self._messages) or self._ends
+
+    def recv(self) -> tuple[str, Any]:
+        if not self._messages:
+            raise EOFError
+        return self._messages.pop(0)
+
+    def join(self, timeout: float | None = None) -> None:
+        pass
+
+    kill = join
+
+
+@pytest.mark.parametrize(
+    ("end", "ends", "found"),
+    [
+        ([], False, {"samples_per_s": 2.0, "cut": "not finished after 200 s"}),
+        ([], True, {"samples_per_s": 2.0, "cut": "its process ended with code 9"}),
+        ([("problem", "OutOfMemoryError: no")], True, {"samples_per_s": 2.0, "cut": "OutOfMemoryError: no"}),
+        ([("result", {"samples_per_s": 3.0})], True, {"samples_per_s": 3.0}),
+    ],
+)
+def test_what_a_rate_had_measured_stays_in_its_row(
+    end: list[tuple[str, Any]], ends: bool, found: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = load_script()
+    workers = gpu.Workers(time.monotonic() + 1000)
+    reports = [("report", {"samples_per_s": rate}) for rate in (1.0, 2.0)]
+    messages = Messages(*reports, *end, ends=ends)
+    monkeypatch.setattr(workers, "start", lambda work: (messages, messages))
+    assert workers.call(200, len) == found
+    table = gpu.make_table(gpu.Results(environment={"date": "2026-12-01 10:00 UTC"}, rates={"train 3.5b": found}))
+    row = [f"{found['samples_per_s']:.0f} samples/s", *([found["cut"]] if "cut" in found else [])]
+    assert f"| train 3.5B | {', '.join(row)} |" in table
+
+
+def test_a_rate_that_reported_nothing_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = load_script()
+    workers, messages = gpu.Workers(time.monotonic() + 1000), Messages(("problem", "KeyError: 'fn'"), ends=True)
+    monkeypatch.setattr(workers, "start", lambda work: (messages, messages))
+    with pytest.raises(ValueError, match="KeyError: 'fn'"):
+        workers.call(200, len)
+
+
 class BrokenWorkers:
     """Workers whose processes fail in another way each time."""
 
     def __init__(self) -> None:
         self.errors = iter([KeyError("samples_per_s"), MemoryError(), ValueError("not finished after 110 s")])
+
+    def left_s(self) -> float:
+        return 0.0
 
     def call(self, *arguments: Any, **options: Any) -> Any:
         raise next(self.errors, ValueError("no time was left"))
@@ -116,6 +173,44 @@ def test_one_rate_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.
     problems = [found["problem"] for found in results.rates.values()]
     assert problems[:3] == ["'samples_per_s'", "MemoryError", "not finished after 110 s"]
     assert len(problems) == 15
+
+
+class SlowCompilers:
+    """Workers to which compiled layers take too long."""
+
+    def __init__(self) -> None:
+        self.compiled: list[bool] = []
+
+    def left_s(self) -> float:
+        return 100.0
+
+    def call(self, limit_s: float, work: Any, *arguments: Any, **options: Any) -> Any:
+        if work.__name__ != "measure_training":
+            raise ValueError("of no interest here")
+        self.compiled.append(options.get("compiles", True))
+        if self.compiled[-1]:
+            raise ValueError("not finished after 110 s")
+        return {"samples_per_s": 250.0, "without": "NOT COMPILED: it took too long"}
+
+
+def test_a_rate_that_compiling_takes_too_long_for_is_measured_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    gpu = load_script()
+    results, workers = gpu.Results(environment={"date": "2026-12-01 10:00 UTC"}), SlowCompilers()
+    gpu.run_rates(tmp_path, workers, results, ("train 0.4b", "train 3.5b", "product"), tmp_path)
+    assert workers.compiled == [True, True, False, False]
+    table = gpu.make_table(results)
+    assert "| train 0.4B | 250 samples/s, NOT COMPILED: it took too long |" in table
+
+
+def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
+    gpu = load_script()
+    (tmp_path / "thesis.tex").write_text("all of it")
+    with pytest.raises(SystemExit, match="holds other files"):
+        gpu.main(["run", str(tmp_path)])
+    assert (tmp_path / "thesis.tex").read_text() == "all of it"
 
 
 def test_a_process_ends_with_those_that_it_has_started() -> None:

@@ -85,20 +85,22 @@ def small_run(world: Path, tokenizer_path: Path | None, **settings: Any) -> Trai
 
 def measured_run(world: Path, out: Path, **settings: Any) -> RunConfig:
     """Make a run of some steps that is measured on held-out data."""
-    config = RunConfig(
+    defaults: dict[str, Any] = {
+        "start": StartConfig(model=MicroConfig(width=16)),
+        "mixture": MixtureConfig(batch_size=8),
+        "engine": RuntimeConfig(device="cpu"),
+        "num_samples": 8 * 9,
+        "save_every_steps": 2,
+        "log_every_steps": 1,
+    }
+    return RunConfig(
         out=out,
         data=world / "train",
         test=world / "test",
         evaluation=EvaluationConfig(samples_per_cell=4, captions_per_cell=2, max_new_tokens=2),
         coverage=Coverage(caption=("en",), translation=("fr", "zh")),
-        start=StartConfig(model=MicroConfig(width=16)),
-        mixture=MixtureConfig(batch_size=8),
-        engine=RuntimeConfig(device="cpu"),
-        num_samples=8 * 9,
-        save_every_steps=2,
-        log_every_steps=1,
+        **defaults | settings,
     )
-    return replace(config, **settings)
 
 
 def stop_after(num_steps: int) -> Hooks:

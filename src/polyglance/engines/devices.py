@@ -7,14 +7,14 @@ import torch
 
 from polyglance.engines.config import EngineConfig, ModelConfig
 
-__all__ = ["avoid_planned_attention", "check_device", "choose_compute", "choose_device", "choose_dtype"]
+__all__ = ["check_device", "choose_compute", "choose_device", "choose_dtype", "set_up_gpu"]
 
 Config = TypeVar("Config", bound=EngineConfig | ModelConfig)
 
 
 def choose_device(device: str) -> str:
-    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. On a GPU, cuDNN's attention
-    is then switched off (`avoid_planned_attention`).
+    """Return the device that is asked for; for `auto` a GPU if there is one, else the CPU. A GPU is then set up
+    (`set_up_gpu`).
 
     Raises:
         ValueError: torch cannot use it.
@@ -22,15 +22,20 @@ def choose_device(device: str) -> str:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     check_device(device)
-    avoid_planned_attention(device)
+    set_up_gpu(device)
     return device
 
 
-def avoid_planned_attention(device: torch.device | str) -> None:
-    """Switch cuDNN's attention off in this process, if the device is a GPU. For every new shape of queries, keys and
-    mask it makes a plan, which takes 7 ms of CPU time, and nearly every batch has a new shape."""
+def set_up_gpu(device: torch.device | str) -> None:
+    """Switch two of cuDNN's defaults off in this process, if the device is a GPU.
+
+    For every new shape of queries, keys and mask its attention makes a plan, which takes 7 ms of CPU time, and nearly
+    every batch has a new shape. Its convolutions round float32 to 10 bits of mantissa (TF32), which torch's matrix
+    products do not do.
+    """
     if torch.device(device).type == "cuda":
         torch.backends.cuda.enable_cudnn_sdp(False)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_dtype(dtype: str, device: str) -> str:

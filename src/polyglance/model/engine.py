@@ -166,12 +166,12 @@ class PolyglanceEngine(PromptedModel):
         ids, mask = processor.prompts(prompts)
         states, mask_of_all = model.encode(None, ids.to(model.device), mask.to(model.device), features)
         sizes = [len(texts) for texts in candidates]
-        repeats = torch.tensor(sizes, device=model.device)
+        rows = torch.tensor([row for row, size in enumerate(sizes) for _ in range(size)], device=model.device)
         targets = [self._target(text)[1:] for texts in candidates for text in texts]
         labels = pad(targets, IGNORED)
         nats = model.nats(
-            states.repeat_interleave(repeats, dim=0),
-            None if mask_of_all is None else mask_of_all.repeat_interleave(repeats, dim=0),
+            states[rows],
+            None if mask_of_all is None else mask_of_all[rows],
             labels.to(model.device),
             places=find_places(labels).to(model.device),
         )

@@ -242,7 +242,8 @@ class _Bucket:
         """Make a step a graph. Where the device cannot capture it steps run as before, and a message says why.
 
         The stream is one of the bucket's device, which need not be the current one: what runs on another device than
-        the stream's is not captured. Objects that Python frees while a graph is captured can end the capture.
+        the stream's is not captured. Objects that Python frees while a graph is captured can end the capture. Where the
+        end of a capture raises, torch leaves its stream current: the one before is set again here.
         """
         gc.collect()
         was_collecting = gc.isenabled()
@@ -251,6 +252,7 @@ class _Bucket:
             graph = torch.cuda.CUDAGraph()
             with (
                 torch.cuda.device(self._device),
+                torch.cuda.stream(torch.cuda.current_stream(self._device)),
                 torch.cuda.graph(graph, stream=torch.cuda.Stream(self._device), capture_error_mode="thread_local"),
             ):
                 self.step()

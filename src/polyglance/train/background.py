@@ -1,5 +1,6 @@
 """Checkpoints written while training goes on."""
 
+import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -16,6 +17,18 @@ from polyglance.train.checkpoint import Checkpoints, collect_tensors
 __all__ = ["BackgroundSaves"]
 
 
+def _make_stager(*, is_pinned: bool) -> DefaultStager:
+    """Make what copies tensors to main memory, with or without page-locked memory there."""
+    return DefaultStager(
+        StagingOptions(
+            use_pinned_memory=is_pinned,
+            use_shared_memory=False,
+            use_async_staging=False,
+            use_non_blocking_copy=is_pinned,
+        )
+    )
+
+
 class BackgroundSaves:
     """Saves of checkpoints in a thread of each process, one checkpoint at a time.
 
@@ -30,15 +43,7 @@ class BackgroundSaves:
         self._group = dist.new_group(backend="gloo") if runtime.world_size > 1 else None
         self._checkpoints = checkpoints.with_runtime(replace(runtime, group=self._group))
         self._holds_tensors = runtime.is_main or runtime.strategy == "fsdp"
-        is_cuda = runtime.device.type == "cuda"
-        self._stager = DefaultStager(
-            StagingOptions(
-                use_pinned_memory=is_cuda,
-                use_shared_memory=False,
-                use_async_staging=False,
-                use_non_blocking_copy=is_cuda,
-            )
-        )
+        self._stager = _make_stager(is_pinned=runtime.device.type == "cuda")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[str | None] | None = None
 
@@ -63,9 +68,24 @@ class BackgroundSaves:
         problem = self.finish()
         tensors: dict[str, Tensor] = {}
         if self._holds_tensors:
-            tensors = self._stager.stage(collect_tensors(model, optimizer))  # type: ignore[assignment]
+            tensors = self._copy(collect_tensors(model, optimizer))
         self._pending = self._thread.submit(partial(self._write, step, tensors, state, then))
         return problem
+
+    def _copy(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Copy tensors to main memory: to page-locked memory, if the system grants so much of it."""
+        try:
+            return self._stager.stage(tensors)  # type: ignore[return-value]
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            if not self._stager._config.use_pinned_memory:
+                raise
+            reason = str(error).strip().partition("\n")[0]
+            print(f"checkpoints are copied more slowly, without page-locked memory: {reason}", file=sys.stderr)
+            self._stager.close()
+            self._stager = _make_stager(is_pinned=False)
+            return self._stager.stage(tensors)  # type: ignore[return-value]
 
     def _write(
         self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any], then: Callable[[], None]

@@ -1,9 +1,10 @@
 """Layers compiled one by one: a pass launches a few fused kernels a layer in place of each of its operations.
 
 Layers of one kind share one compilation, for all lengths: their weights are arguments of it, so that 42 layers compile
-in the time of one. The blocks of a frozen tower are compiled for one size of images and any number of them: with sides
-that vary too, the arithmetic of windows makes much code. torch keeps what it has compiled on disk
-(`TORCHINDUCTOR_CACHE_DIR`).
+in the time of one. A kernel that inductor chooses by the number of rows (`triton.mix_order_reduction`: both sums of a
+norm's gradient in one) is left out, because the layers would be compiled again for batches beyond each of its bounds.
+The blocks of a frozen tower are compiled for one size of images and any number of them: with sides that vary too, the
+arithmetic of windows makes much code. torch keeps what it has compiled on disk (`TORCHINDUCTOR_CACHE_DIR`).
 """
 
 import functools
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from polyglance.distributed import Runtime
+from polyglance.model.fusion import explain_compiler
 from polyglance.train.parallel import find_layers
 
 __all__ = ["CompiledLayers"]
@@ -36,11 +38,12 @@ class CompiledLayers:
     def __init__(self, model: nn.Module, *, backend: str | Callable[..., Any] = "inductor") -> None:
         self._model = model
         self._is_on = True
+        options = _find_options() if backend == "inductor" else None
         for layer in find_layers(model):
-            compiled = torch.compile(layer.forward, dynamic=True, backend=backend)
+            compiled = torch.compile(layer.forward, dynamic=True, backend=backend, options=options)
             layer.forward = functools.partial(self._call, compiled, layer.forward)
         for block in (module for module in model.modules() if type(module).__name__ == "Florence2VisionBlock"):
-            compiled = torch.compile(block.forward, backend=backend)
+            compiled = torch.compile(block.forward, backend=backend, options=options)
             block.forward = functools.partial(self._call_block, block, compiled, block.forward)
 
     def _call(self, compiled: Callable[..., Any], forward: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -66,12 +69,10 @@ class CompiledLayers:
         since_s = time.monotonic()
         try:
             make_pass()
-        except torch.OutOfMemoryError:
-            raise
-        except RuntimeError as error:  # all of torch.compile's are
-            cause = error.__cause__ or error
-            reason = ": ".join(line.strip() for line in str(cause).splitlines()[:2] if line.strip())
-            reason = reason or type(error).__name__
+        except (torch.OutOfMemoryError, ValueError):
+            raise  # not even one sample fits
+        except Exception as error:  # compilers and drivers raise errors of many kinds
+            reason = explain_compiler(error)
             if is_required:
                 hint = "set engine.compile = false"
                 raise ValueError(f"the layers cannot be compiled here ({reason}): {hint}") from error
@@ -81,3 +82,10 @@ class CompiledLayers:
             text = f"layers compiled in {time.monotonic() - since_s:.0f} s"
         if runtime.is_main:
             print(text, file=sys.stderr, flush=True)
+
+
+def _find_options() -> dict[str, Any]:
+    """Return inductor's options, of those that this torch knows: later releases have kernels that earlier ones lack."""
+    from torch._inductor import config  # costs the start of a run that compiles nothing
+
+    return {"triton.mix_order_reduction": False} if hasattr(config.triton, "mix_order_reduction") else {}

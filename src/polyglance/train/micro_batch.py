@@ -36,6 +36,8 @@ __all__ = ["MicroBatchRecord", "PassesRecord", "Trial", "fix_micro_batch_size", 
 
 _RECORD = "micro_batch_size.json"
 _PASSES = "passes.json"
+_FIRST_SAMPLES = 32
+"""Most samples of the pass that layers are compiled by."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,9 +107,23 @@ class Trial:
         Raises:
             torch.OutOfMemoryError: it does not fit.
         """
-        set_train_mode(self.model)
         trained = [p for p in self.objective.parameters() if p.requires_grad]
         moments = [torch.empty(2 * p.numel(), dtype=p.dtype, device=p.device) for p in trained]
+        try:
+            self._compute(num_samples)
+        finally:
+            moments.clear()
+
+    def make_first_pass(self) -> None:
+        """Make the pass that layers are compiled by. On a GPU of 32 samples, or as many as fit: the compiler divides
+        sums over the positions of a batch into as many parts as suit the first one, for all later ones."""
+        if self.runtime.device.type == "cuda":
+            _halve_until_it_fits(find_divisors(_FIRST_SAMPLES), _FIRST_SAMPLES, self._compute)
+        else:
+            self._compute(2)  # of 1 the compiler would make code of its own
+
+    def _compute(self, num_samples: int) -> None:
+        set_train_mode(self.model)
         try:
             with self.runtime.keep_casts(), self.runtime.autocast():
                 loss, _ = self.objective(self.make_batch(num_samples), 1.0)
@@ -115,7 +131,6 @@ class Trial:
                     loss.backward()
             self.runtime.synchronise()
         finally:
-            moments.clear()
             self.objective.zero_grad(set_to_none=True)
 
 

@@ -12,7 +12,7 @@ import torch
 
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime, join_processes
-from polyglance.engines.devices import avoid_planned_attention
+from polyglance.engines.devices import set_up_gpu
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
@@ -120,7 +120,7 @@ def prepare_objective(
     Raises:
         ValueError: not even one sample fits into the device's memory, or layers that have to be compiled cannot be.
     """
-    avoid_planned_attention(runtime.device)
+    set_up_gpu(runtime.device)
     objective = CaptionObjective(model)
     compiled = CompiledLayers(model) if config.engine.compiles(runtime.device.type) else None
     if config.engine.activation_checkpointing:
@@ -128,7 +128,7 @@ def prepare_objective(
     frozen = FrozenWeights(model, torch.float32 if runtime.strategy == "fsdp" else runtime.dtype)
     trial = Trial(config, objective, runtime, image_size=image_size, is_cached=is_cached)
     if compiled is not None and runtime.strategy != "fsdp":  # shards are compiled as they are first gathered
-        compiled.warm_up(partial(trial.make_pass, 2), runtime, is_required=bool(config.engine.compile))
+        compiled.warm_up(trial.make_first_pass, runtime, is_required=bool(config.engine.compile))
     return objective, frozen, fix_micro_batch_size(trial, run_dir)
 
 
