@@ -106,7 +106,7 @@ class StudyPlan:
     strategies: Mapping[str, str] = field(default_factory=dict)
     """Published sizes: size -> recommended way of training on the machine."""
     rates: Mapping[str, str] = field(default_factory=dict)
-    """Published sizes: size -> rate that the hours are reckoned from, and whether it was measured or estimated."""
+    """Published sizes: size -> rate that the hours are computed from, and whether it was measured or estimated."""
     sampled_images: int | None = None
     """Images of the built-in world that were drawn for P, F and time, where the study has not made its data yet."""
     notes: tuple[str, ...] = ()
