@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -30,6 +31,8 @@ __all__ = [
 
 _PR_SET_PDEATHSIG = 1
 """Number of the prctl request that asks for a signal at the parent's death (linux/prctl.h)."""
+_KILL_S = 5.0
+"""Most seconds that killed processes are waited for."""
 _Identity = tuple[int, str]
 """Number of a process, and time of its start, because numbers are reused (`man 5 proc_pid_stat`)."""
 
@@ -152,9 +155,17 @@ def _end_program(process: subprocess.Popen[bytes], grace_s: float) -> None:
         started |= _list_descendants(process.pid)
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
-        for number, _ in started & _list_processes().keys():
+        _kill(started)
+
+
+def _kill(processes: set[_Identity]) -> None:
+    """Kill processes, and wait up to `_KILL_S` until they have ended: SIGKILL takes effect a moment later."""
+    until_s = time.monotonic() + _KILL_S
+    while (left := processes & _list_processes().keys()) and time.monotonic() < until_s:
+        for number, _ in left:
             with suppress(ProcessLookupError):
                 os.kill(number, signal.SIGKILL)
+        time.sleep(0.01)
 
 
 def _list_descendants(number: int) -> set[_Identity]:
@@ -169,12 +180,13 @@ def _list_descendants(number: int) -> set[_Identity]:
 
 
 def _list_processes() -> dict[_Identity, int]:
-    """Return all processes of this machine, each with its parent's number; empty if not on Linux."""
+    """Return all running processes of this machine, each with its parent's number; empty if not on Linux."""
     parents: dict[_Identity, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):  # it has ended meanwhile
             fields = path.read_text(errors="replace").rpartition(")")[2].split()
-            parents[int(path.parent.name), fields[19]] = int(fields[1])
+            if fields[0] not in "ZX":  # ended, and not yet waited for
+                parents[int(path.parent.name), fields[19]] = int(fields[1])
     return parents
 
 
