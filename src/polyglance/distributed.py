@@ -74,10 +74,10 @@ class RuntimeConfig:
     compile: bool | None = None
     """Compile the layers of the model when the run starts: fewer and larger kernels for a GPU. If not given: on a GPU,
     where it is possible."""
-    deterministic: bool = False
+    deterministic: bool | None = None
     """Compute with algorithms that give the same bits every time on a GPU too, which are slower. A run that goes on has
     then the bits of one that was never stopped, as on a CPU. It holds for all that the process computes from then on;
-    an operator that has no such algorithm is refused."""
+    an operator that has no such algorithm is refused. If not given: no."""
     activation_checkpointing: bool = False
     """Keep only the input of each layer and compute the layer again backwards: less memory, about a third more time."""
     num_workers: int = 0

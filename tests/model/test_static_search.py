@@ -189,13 +189,23 @@ def test_a_graph_is_captured_on_the_device_of_its_bucket(monkeypatch: pytest.Mon
         places.append((str(device), "current"))
         return contextlib.nullcontext()
 
+    def note_kept(stream: str) -> Any:
+        places.append((stream, "kept"))
+        return contextlib.nullcontext()
+
     monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
     monkeypatch.setattr(torch.cuda, "graph", capture)
     monkeypatch.setattr(torch.cuda, "device", note_current)
     monkeypatch.setattr(torch.cuda, "Stream", lambda device: f"stream of {device}")
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"earlier stream of {device}")
+    monkeypatch.setattr(torch.cuda, "stream", note_kept)
     bucket = object.__new__(static_search._Bucket)
     bucket._device, bucket._has_failed = torch.device("cuda:1"), False
     monkeypatch.setattr(static_search._Bucket, "step", lambda bucket: None)
     bucket._capture()
     assert isinstance(bucket._graph, Graph)
-    assert places == [("cuda:1", "current"), ("stream of cuda:1", "thread_local")]
+    assert places == [
+        ("cuda:1", "current"),
+        ("earlier stream of cuda:1", "kept"),
+        ("stream of cuda:1", "thread_local"),
+    ]
