@@ -171,8 +171,17 @@ def test_a_run_of_one_or_two_nodes_goes_on_with_one_when_the_other_is_lost(
     with ExitStack() as stack:
         nodes = []
         for number in range(2):
-            options = [*place.split(), str(number), conf, f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1"]
-            nodes.append(stack.enter_context(start_torchrun(*options, *program)))
+            hosts = (
+                f"{conf},is_host={number == 0}"  # the node that stays holds the store by which nodes find each other
+            )
+            options = [
+                *place.split(),
+                str(number),
+                hosts,
+                f"--rdzv-endpoint=127.0.0.1:{port}",
+                "--local-addr=127.0.0.1",
+            ]
+            nodes.append(stack.enter_context(start_torchrun(*options, *program, str(number))))
         said = [node.communicate(timeout=300)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, -signal.SIGKILL], said
     assert sorted((tmp_path / "processes").read_text().splitlines()) == ["0 of 1", "0 of 2", "1 of 2"]
