@@ -88,3 +88,17 @@ def test_lines_of_an_answer_are_no_references() -> None:
     texts = [f"{one}\n{other}" for one, other in zip(FIRST, SECOND, strict=True)]
     assert find_mark(texts, "predictions") is None
     assert find_mark(texts, "references") == "\n"
+
+
+@pytest.mark.parametrize("part", ["|", "||"])
+def test_a_part_of_the_mark_is_refused(tmp_path: Path, part: str) -> None:
+    """Split there, the rest of the mark would be a word of the references."""
+    packed = write_references(tmp_path / "packed.csv", " ||| ")
+    with pytest.raises(ValueError, match=r"texts hold '\|\|\|', of which '\|+' is a part"):
+        read_texts(packed, options=ReadOptions(role="references", split_texts=part))
+
+
+def test_spaces_around_a_mark_need_not_be_named(tmp_path: Path) -> None:
+    packed = write_references(tmp_path / "packed.csv", " | ")
+    texts = read_texts(packed, options=ReadOptions(role="references", split_texts="|"))
+    assert [several for _, several in texts.entries] == [*zip(FIRST, SECOND, strict=True)]

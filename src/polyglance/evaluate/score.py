@@ -68,10 +68,10 @@ class ScoreOptions:
     """Ids with several different predictions: `error` refuses them; `first` or `last` is scored. Equal ones count
     once."""
     normalise: tuple[str, ...] = ()
-    """Changes of all texts before they are scored: entities (HTML entities decoded), reasoning (of a model before its
-    answer, deleted), special (special tokens deleted), subwords (joined), nfc, nfkc, invisible (characters without a
-    shape deleted), quotes (and dashes, as ASCII), lower, unsegment (spaces between letters deleted in scripts without
-    spaces). They are part of the signature."""
+    """Changes of all texts before they are scored: entities (HTML entities decoded), reasoning (text of a model before
+    its answer, and special tokens, deleted), special (special tokens deleted), subwords (joined), nfc, nfkc, invisible
+    (characters without a shape deleted), quotes (and dashes, as ASCII), lower, unsegment (spaces between letters
+    deleted in scripts without spaces). They are part of the signature."""
     df: str = "references"
     """Source of CIDEr's document frequencies: `references` of the scored images, `all` references of the file, or a
     file that `DocumentFrequency.save` wrote."""

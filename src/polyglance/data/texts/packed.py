@@ -18,9 +18,9 @@ _WEAK_MARKS = (" | ", " # ", " / ")
 _LINE_FEED = "\n"
 """A mark between references alone: a model's answer may have several lines."""
 _SHARE, _WEAK_SHARE = 0.1, 0.5
-"""Share of the texts with a mark from which it is no chance."""
+"""Smallest share of the texts with a mark from which they are taken for several texts each."""
 _LEAST = 2
-"""Number of texts with a mark from which it is no chance."""
+"""Smallest number of texts with a mark from which they are taken for several texts each."""
 _TAG = re.compile(r"<[^<>]*>|\[/?[A-Z]+\]")
 _LETTERS = re.compile(r"[^\W\d_]{2}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
 _ESCAPES = {"\\n": "\n", "\\t": "\t"}
@@ -63,12 +63,16 @@ def split_texts(content: FormContent, source: str, options: ReadOptions) -> Form
     """Split references at the mark of `options.split_texts`.
 
     Raises:
-        ValueError: texts hold a mark that nobody named as often as several texts in one string would.
+        ValueError: texts hold a mark as often as several texts in one string would, and no mark is named, or only a
+            part of it.
     """
-    if options.role == "references" and options.split_texts not in ("", KEPT):
-        return _split(content, source, options.split_texts)
     texts = [text for _, several in content.entries for text in several]
     mark = find_mark(texts, options.role)
+    if options.role == "references" and options.split_texts not in ("", KEPT):
+        part, whole = options.split_texts.strip(), (mark or "").strip()
+        if part and part != whole and part in whole:
+            raise ValueError(f"{source}: texts hold {whole!r}, of which {part!r} is a part; split at {whole!r}")
+        return _split(content, source, options.split_texts)
     if mark is None:
         return content
     if options.split_texts == KEPT:
@@ -95,7 +99,7 @@ def find_mark(texts: Sequence[str], role: str = "references") -> str | None:
 
 
 def _is_between(mark: str, text: str) -> bool:
-    """Tell whether a mark has words before and behind it."""
+    """Tell whether a mark has words before and after it."""
     if mark not in text:
         return False
     pieces = [piece for piece in text.split(mark) if _LETTERS.search(_TAG.sub(" ", piece))]
