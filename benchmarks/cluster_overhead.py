@@ -26,13 +26,13 @@ from tests.study.clusters import ENV, POLYGLANCE, RayNodes, find_running, write_
 from polyglance.config import load, save
 from polyglance.processes import num_cores
 from polyglance.study import StudyConfig
-from polyglance.study.ending import EndedJob
-from polyglance.study.job_state import finish_job
-from polyglance.study.jobs import Job, list_runs
-from polyglance.study.needs import find_needs
-from polyglance.study.ray_tasks import RayTasks
-from polyglance.study.schedulers import Scheduler, run_jobs
-from polyglance.study.slurm_jobs import SlurmJobs
+from polyglance.study.grid.job_state import finish_job
+from polyglance.study.grid.jobs import Job, list_runs
+from polyglance.study.places.needs import find_needs
+from polyglance.study.places.ray_tasks import RayTasks
+from polyglance.study.places.schedulers import Scheduler, run_jobs
+from polyglance.study.places.slurm_jobs import SlurmJobs
+from polyglance.study.work.ending import EndedJob
 
 _MANY = """
 out = "{out}"

@@ -31,9 +31,9 @@ from polyglance.data.shard import ShardReader, ShardWriter
 from polyglance.mixture.images import square_pixels
 from polyglance.records import ImageRecord, annotations_from_texts
 from polyglance.study import StudyConfig
-from polyglance.study.job_state import finish_job
-from polyglance.study.jobs import list_jobs
-from polyglance.study.schedulers import LocalWorkers
+from polyglance.study.grid.job_state import finish_job
+from polyglance.study.grid.jobs import list_jobs
+from polyglance.study.places.schedulers import LocalWorkers
 
 
 def _picture(index: int, side: int) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 
 from polyglance.laws import FitConfig, Table, fit_law, make_form
 from polyglance.laws.arrays import Floats
-from polyglance.laws.objectives import OBJECTIVES
+from polyglance.laws.fitting.objectives import OBJECTIVES
 
 
 @dataclass(frozen=True, kw_only=True)

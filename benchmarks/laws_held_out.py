@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.laws import FitConfig, Table, fit_law
-from polyglance.laws.accuracy import predict_nearest
-from polyglance.laws.rows import resolve_form, select_rows
+from polyglance.laws.fitting.accuracy import predict_nearest
+from polyglance.laws.fitting.rows import resolve_form, select_rows
 
 Mask = NDArray[np.bool_]
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyglance.laws import FitConfig, Table, fit_law
-from polyglance.laws.objectives import ObjectiveName
+from polyglance.laws.fitting.objectives import ObjectiveName
 
 Columns = dict[str, NDArray[np.float64]]
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from polyglance.laws import FitConfig, Form, Table, fit_law
 from polyglance.laws.arrays import Floats
-from polyglance.laws.objectives import OBJECTIVES
+from polyglance.laws.fitting.objectives import OBJECTIVES
 
 Columns = dict[str, Any]
 Random = np.random.Generator

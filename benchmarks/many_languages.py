@@ -24,7 +24,7 @@ from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.run_records import LossRecord
 from polyglance.study import run_study
 from polyglance.study.config import StudyConfig
-from polyglance.study.jobs import list_jobs
+from polyglance.study.grid.jobs import list_jobs
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "many.toml"
 CHANGED, RELATED = "translation-fi", "ru"

@@ -21,8 +21,8 @@ import torch
 from polyglance.config import load
 from polyglance.run_records import LossRecord, average_split
 from polyglance.study import StudyConfig
-from polyglance.study.jobs import Job, list_jobs
-from polyglance.study.work import do_job
+from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.work.do_job import do_job
 
 _COLUMNS = "run, CPU s of the starts, CPU s, UC prefix, UC, UC prefix other images, ST, SC, attributes, whole captions"
 

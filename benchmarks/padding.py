@@ -28,7 +28,7 @@ from polyglance.mixture.passes import divide_into_passes, plan_passes
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length, find_shape
 from polyglance.model.architecture import Polyglance
 from polyglance.model.micro import MicroConfig
-from polyglance.study.waiting import draw_published_lengths, waiting_shares
+from polyglance.study.grid.waiting import draw_published_lengths, waiting_shares
 from polyglance.train.step import CaptionObjective
 
 LIMIT, IMAGE_TOKENS, OBSERVED, MEASURED = Shape(128, 128), 50, 64, 60

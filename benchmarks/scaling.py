@@ -29,7 +29,7 @@ from polyglance.model.architecture import Polyglance
 from polyglance.model.components import count_parameters
 from polyglance.model.micro import MicroConfig
 from polyglance.model.scaling import Network, estimate_step
-from polyglance.study.waiting import draw_published_lengths, waiting_shares
+from polyglance.study.grid.waiting import draw_published_lengths, waiting_shares
 from polyglance.train.optim import OptimConfig
 from polyglance.train.parallel import distribute, synchronise_gradients
 from polyglance.train.step import CaptionObjective

@@ -1,4 +1,4 @@
-"""Structure of the package: direction of imports, no import circle, unique class names, light parts, short files."""
+"""Structure of the package: imports without circles, unique class names, light parts, short files and functions."""
 
 import ast
 import re
@@ -79,6 +79,26 @@ def test_files_do_not_import_each_other_in_a_circle() -> None:
         pytest.fail(" -> ".join(error.args[1]))
 
 
+def test_folders_in_a_folder_do_not_import_each_other_in_a_circle() -> None:
+    for part in ORDER:
+        graph: dict[str, set[str]] = defaultdict(set)
+        for module, path in MODULES.items():
+            folder = _inner_folder(part, module)
+            others = {_inner_folder(part, imported) for imported in imports(path) & MODULES.keys()}
+            if folder:
+                graph[folder] |= others - {"", folder}
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            pytest.fail(f"{part}: " + " -> ".join(error.args[1]))
+
+
+def _inner_folder(part: str, module: str) -> str:
+    """`laws`, `polyglance.laws.tables.table` -> `tables`; empty for other parts and for files beside folders."""
+    names = module.split(".")
+    return names[2] if len(names) > 2 and names[1] == part and (ROOT / part / names[2]).is_dir() else ""
+
+
 def test_a_public_class_name_stands_for_one_class() -> None:
     places: Mapping[str, list[str]] = defaultdict(list)
     for module, path in MODULES.items():
@@ -112,7 +132,7 @@ def test_transformers_is_touched_in_few_places() -> None:
         "import polyglance.report",
         "import polyglance.data.world",
         "import polyglance.study.config",
-        "import polyglance.study.serve",
+        "import polyglance.study.watching.serve",
         "import polyglance.cli",
         "import polyglance.evaluate.score",
         "import polyglance.data.build.recipe",

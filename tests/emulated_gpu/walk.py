@@ -38,7 +38,7 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.decoding import decode_ids
 from polyglance.model.engine import PolyglanceEngine
 from polyglance.model.processor import Processor
-from polyglance.study.measure import train_run
+from polyglance.study.work.measure import train_run
 from polyglance.train.config import RunConfig, StartConfig, TrainConfig, VisionCacheConfig
 from polyglance.train.loop import Loop
 from polyglance.train.micro_batch import Trial

@@ -17,10 +17,10 @@ from polyglance.evaluate.config import PredictConfig, ScoringConfig
 from polyglance.evaluate.prediction_set import INFO_NAME, PREDICTIONS_NAME
 from polyglance.evaluate.run import evaluate_benchmark
 from polyglance.study import evaluation
-from polyglance.study.attempt import Work, name_job, try_named_job
-from polyglance.study.ending import EndedJob
 from polyglance.study.evaluation_place import EvaluationPlace
-from polyglance.study.jobs import Job
+from polyglance.study.grid.jobs import Job
+from polyglance.study.work.attempt import Work, name_job, try_named_job
+from polyglance.study.work.ending import EndedJob
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.laws import CompareConfig, FitConfig, PrepareConfig, Table, compare_laws, describe_table, fit_law
-from polyglance.laws.expressions import FUNCTIONS, parse_expression
 from polyglance.laws.predict import predict_with_law
+from polyglance.laws.tables.expressions import FUNCTIONS, parse_expression
 from polyglance.settings import UnusedSettingError
 
 ROWS = {"N": [1e8, 3e8, 1e9], "D": [2e9, 5e9, 7e9], "config.lr": ["1e-3", "", "2e-3"], "a b": ["x", "y", ""]}

@@ -10,7 +10,7 @@ from scipy import optimize
 from synthetic_runs import TRUTH, grid, product_runs
 
 from polyglance.laws import FitConfig, Form, Law, Table, fit_law
-from polyglance.laws.objectives import OBJECTIVES
+from polyglance.laws.fitting.objectives import OBJECTIVES
 
 
 def product_table(**options):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from polyglance.laws import make_form
-from polyglance.laws.objectives import OBJECTIVES, FitObjective
-from polyglance.laws.solve import Block, FitProblem
+from polyglance.laws.fitting.objectives import OBJECTIVES, FitObjective
+from polyglance.laws.fitting.solve import Block, FitProblem
 
 FORMS = {
     "compute": make_form("compute"),

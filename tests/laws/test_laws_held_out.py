@@ -7,7 +7,7 @@ import pytest
 from synthetic_runs import grid, product_runs
 
 from polyglance.laws import Budget, FitConfig, Law, PlanConfig, Table, fit_law, load_law, plan_with_law, spend_budget
-from polyglance.laws.held_out import find_widening
+from polyglance.laws.fitting.held_out import find_widening
 from polyglance.laws.text import format_budget, format_law, format_plan, format_predictions
 
 AT = {"N": 3e10, "D": 1e12}

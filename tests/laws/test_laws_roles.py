@@ -20,9 +20,9 @@ from polyglance.laws import (
     plan_with_law,
     read_candidates,
 )
+from polyglance.laws.equations.roles import guess_compute_unit, resolve_roles
+from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.law import SolverReport
-from polyglance.laws.roles import guess_compute_unit, resolve_roles
-from polyglance.laws.transforms import NO_TRANSFORM, Transform
 
 CASES = Path(__file__).parent / "cases"
 MODELS = read_candidates(CASES / "candidates.csv")

@@ -334,8 +334,8 @@ def test_many_rows_are_read_at_once_as_one_by_one(tmp_path, monkeypatch):
         for careful in (False, True):
             with monkeypatch.context() as patch:
                 if careful:
-                    patch.setattr("polyglance.laws.table_files._read_plain_rows", lambda *_: None)
-                    patch.setattr("polyglance.laws.numerals._parse_plain", lambda _: None)
+                    patch.setattr("polyglance.laws.tables.table_files._read_plain_rows", lambda *_: None)
+                    patch.setattr("polyglance.laws.tables.numerals._parse_plain", lambda _: None)
                 try:
                     table = Table.read(path)
                     numbers = [(values.tolist(), problems) for values, problems in map(table.numbers, ("loss", "seed"))]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.laws import FitConfig, Law, Table, fit_law
-from polyglance.laws.objectives import OBJECTIVES
+from polyglance.laws.fitting.objectives import OBJECTIVES
 
 HEADER = "P,S,y\n"
 GOOD = "".join(f"{p},{s},{3 * p**-0.1 * s**-0.2 + 1}\n" for p in (1e8, 1e9, 3e9) for s in (1e5, 1e6, 1e7))

@@ -26,8 +26,8 @@ from polyglance.laws import (
     predict_with_law,
     spend_budget,
 )
+from polyglance.laws.equations.transforms import Transform
 from polyglance.laws.text import format_predictions
-from polyglance.laws.transforms import Transform
 from polyglance.settings import UnusedSettingError
 
 CASES = Path(__file__).parent / "cases"

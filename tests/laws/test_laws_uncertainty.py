@@ -7,10 +7,10 @@ import pytest
 from synthetic_runs import grid, product_loss
 
 from polyglance.laws import FitConfig, PlanConfig, Table, fit_law, make_form, plan_with_law
-from polyglance.laws.layout import lay_out
-from polyglance.laws.rows import resolve_form, select_rows
+from polyglance.laws.fitting.layout import lay_out
+from polyglance.laws.fitting.rows import resolve_form, select_rows
+from polyglance.laws.fitting.uncertainty import resample_clusters
 from polyglance.laws.text import format_predictions
-from polyglance.laws.uncertainty import resample_clusters
 
 TRUTHS = {
     "compute": {"a0": 60.0, "a1": -0.2, "eps": 1.0},
@@ -111,8 +111,8 @@ def test_many_rows_are_refitted_on_a_sample_with_the_same_intervals(monkeypatch,
     config = FitConfig(columns={"C": "C", "P": "P"}, objective=objective, bootstrap=300)
     table = Table.from_columns({"C": c, "P": p, "y": y})
     full = fit_law(config, table).only
-    monkeypatch.setattr("polyglance.laws.uncertainty.MOST_REFITTED", 1000)
-    monkeypatch.setattr("polyglance.laws.layout.MANY_ROWS", 1500)
+    monkeypatch.setattr("polyglance.laws.fitting.uncertainty.MOST_REFITTED", 1000)
+    monkeypatch.setattr("polyglance.laws.fitting.layout.MANY_ROWS", 1500)
     sampled = fit_law(config, table).only
     assert sampled.parameters == pytest.approx(full.parameters, rel=1e-6)
     for name in full.intervals:
@@ -128,7 +128,7 @@ def test_few_runs_of_many_rows_are_refitted_whole(monkeypatch):
     )
     table = Table.from_columns({"C": c, "y": y, "run": runs})
     full = fit_law(config, table).only
-    monkeypatch.setattr("polyglance.laws.uncertainty.MOST_REFITTED", 800)
+    monkeypatch.setattr("polyglance.laws.fitting.uncertainty.MOST_REFITTED", 800)
     sampled = fit_law(config, table).only
     assert sampled.spread == pytest.approx(2.570582 / 1.959964 * np.sqrt(8 / 5), rel=1e-6)
     assert sampled.intervals == full.intervals

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from polyglance.laws import FitConfig, Table
-from polyglance.laws.rehearsal import choose_form
+from polyglance.laws.fitting.rehearsal import choose_form
 
 SIZES, BUDGETS = (1e5, 2e5, 4e5, 8e5), (1e3, 2e3, 4e3)
 FORMS = {

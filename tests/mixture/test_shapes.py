@@ -18,7 +18,7 @@ from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length, find_shape
 from polyglance.mixture.tokenizer import read_training_texts, train_tokenizer
-from polyglance.study.waiting import draw_published_lengths
+from polyglance.study.grid.waiting import draw_published_lengths
 
 LIMIT = Shape(128, 128)
 

@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from polyglance.coverage import Cell
-from polyglance.laws.published import load_law
+from polyglance.laws.constants.published import load_law
 from polyglance.model import Polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.report.model_readme import write_model_readme

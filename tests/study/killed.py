@@ -13,9 +13,9 @@ from pathlib import Path
 
 from polyglance.config import load
 from polyglance.study import StudyConfig, run_study, study
-from polyglance.study.job_state import is_done
-from polyglance.study.jobs import list_jobs
-from polyglance.study.schedulers import ThisProcess
+from polyglance.study.grid.job_state import is_done
+from polyglance.study.grid.jobs import list_jobs
+from polyglance.study.places.schedulers import ThisProcess
 
 
 def main(path: Path, num_kills: int) -> None:

@@ -11,7 +11,7 @@ from polyglance.config import load
 from polyglance.distributed import Runtime, RuntimeConfig
 from polyglance.model.architecture import Polyglance
 from polyglance.run_records import average_splits, cells_to_json
-from polyglance.study.measure import make_evaluator, train_and_measure
+from polyglance.study.work.measure import make_evaluator, train_and_measure
 from polyglance.train.config import RunConfig
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train

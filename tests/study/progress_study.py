@@ -8,8 +8,8 @@ from polyglance.coverage import Cell
 from polyglance.prediction_records import RunPrediction, RunPredictions
 from polyglance.run_records import CellLoss, CellRecord, LossRecord
 from polyglance.study import StudyConfig
-from polyglance.study.job_state import begin_job, finish_job
-from polyglance.study.jobs import Job, list_jobs
+from polyglance.study.grid.job_state import begin_job, finish_job
+from polyglance.study.grid.jobs import Job, list_jobs
 
 TOML = """
 title = "on the way"

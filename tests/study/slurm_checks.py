@@ -195,7 +195,7 @@ def list_submitted() -> list[str]:
 
 
 def find_process(job: str) -> list[int]:
-    words = b" polyglance.study.batch_job "
+    words = b" polyglance.study.places.batch_job "
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:

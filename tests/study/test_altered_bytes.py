@@ -38,10 +38,10 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import LossRecord, RunRow, cells_from_json, read_captions, read_runs, write_runs
-from polyglance.study.job_state import begin_job, finish_job, is_done
-from polyglance.study.jobs import Job
-from polyglance.study.measure import train_run
-from polyglance.study.verify import verify_folder
+from polyglance.study.grid.job_state import begin_job, finish_job, is_done
+from polyglance.study.grid.jobs import Job
+from polyglance.study.grid.verify import verify_folder
+from polyglance.study.work.measure import train_run
 from polyglance.train.config import RunConfig, StartConfig
 from polyglance.train.signals import Stopped
 from tests.study.small_records import write_laws, write_scored

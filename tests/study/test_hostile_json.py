@@ -28,9 +28,9 @@ from polyglance.model.configuration import load_config
 from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 from polyglance.run_records import LossRecord, cells_from_json, read_captions
-from polyglance.study.costs import StudyCosts
-from polyglance.study.lengths import TokenLengths
-from polyglance.study.verify import verify_folder
+from polyglance.study.grid.lengths import TokenLengths
+from polyglance.study.grid.verify import verify_folder
+from polyglance.study.planning.costs import StudyCosts
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.folder import RunFolder
 from polyglance.train.identity import RunIdentity

@@ -28,8 +28,8 @@ from polyglance.laws import Law
 from polyglance.prediction_records import RunPredictions
 from polyglance.report.score_folders import read_models
 from polyglance.study import StudyConfig
-from polyglance.study.inputs import digest_inputs
-from polyglance.study.jobs import list_jobs
+from polyglance.study.grid.inputs import digest_inputs
+from polyglance.study.grid.jobs import list_jobs
 from polyglance.train.config import RunConfig
 from tests.study.small_records import write_laws, write_scored
 from tests.study.test_hostile_json import mutate

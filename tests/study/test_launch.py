@@ -8,8 +8,8 @@ import pytest
 
 from polyglance.config import load, save
 from polyglance.study import StudyConfig, batch_job, launch
-from polyglance.study.attempt import name_job, try_job
-from polyglance.study.jobs import list_jobs
+from polyglance.study.grid.jobs import list_jobs
+from polyglance.study.work.attempt import name_job, try_job
 from tests.study.test_published_run import write_published_study
 
 
@@ -69,7 +69,7 @@ def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
     report = tmp_path / "report.json"
     named = name_job(config, run)
     words = list(map(str, {**named, "version": "0.0"}.values()))
-    command = [sys.executable, "-m", "polyglance.study.batch_job", *words, str(report)]
+    command = [sys.executable, "-m", "polyglance.study.places.batch_job", *words, str(report)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("polyglance: ")

@@ -11,9 +11,9 @@ import pytest
 
 from polyglance.config import load
 from polyglance.study import StudyConfig
-from polyglance.study.ending import EndedJob
-from polyglance.study.jobs import Job
-from polyglance.study.schedulers import LocalWorkers
+from polyglance.study.grid.jobs import Job
+from polyglance.study.places.schedulers import LocalWorkers
+from polyglance.study.work.ending import EndedJob
 
 from .clusters import write_grid
 
@@ -40,7 +40,7 @@ def is_there(pid: int) -> bool:
 
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyConfig:
-    monkeypatch.setattr("polyglance.study.schedulers.try_job", try_pid_job)
+    monkeypatch.setattr("polyglance.study.places.schedulers.try_job", try_pid_job)
     return load(StudyConfig, write_grid(tmp_path, samples=80))
 
 

@@ -16,11 +16,11 @@ from polyglance.cli import main
 from polyglance.config import load
 from polyglance.data.world import describe, render, sample_scene
 from polyglance.study import StudyConfig, read_study_status, run_study, study, write_study_report
-from polyglance.study.inputs import note_inputs
-from polyglance.study.job_state import begin_job, finish_job, is_done
-from polyglance.study.jobs import Job, list_jobs
-from polyglance.study.schedulers import ThisProcess
-from polyglance.study.verify import verify_folder
+from polyglance.study.grid.inputs import note_inputs
+from polyglance.study.grid.job_state import begin_job, finish_job, is_done
+from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.verify import verify_folder
+from polyglance.study.places.schedulers import ThisProcess
 
 TOML = """
 out = "{out}"
@@ -177,7 +177,7 @@ def test_an_image_that_is_altered_in_its_place_is_another_input(
     expected = marks()
     note_inputs(config)
     with monkeypatch.context() as patch:
-        patch.setattr("polyglance.study.inputs.digest_sources", lambda *_: pytest.fail("the images were read"))
+        patch.setattr("polyglance.study.grid.inputs.digest_sources", lambda *_: pytest.fail("the images were read"))
         assert marks() == expected
     image = source / "images" / "3.png"
     content = image.read_bytes()

@@ -9,8 +9,8 @@ import torch
 
 from polyglance.config import load
 from polyglance.study import StudyConfig, plan_study, run_study
-from polyglance.study.job_configs import make_train_config
-from polyglance.study.jobs import list_jobs
+from polyglance.study.grid.job_configs import make_train_config
+from polyglance.study.grid.jobs import list_jobs
 from tests.study.tiny import write_tiny_study
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "gpu.toml"

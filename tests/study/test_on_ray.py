@@ -11,7 +11,7 @@ import pytest
 
 from polyglance.config import load
 from polyglance.study import StudyConfig, read_study_status, run_study
-from polyglance.study.launch import find_last_step
+from polyglance.study.work.launch import find_last_step
 
 from .clusters import ENV, POLYGLANCE, RayNodes, find_running, wait_until, write_grid
 

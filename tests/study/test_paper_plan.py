@@ -11,7 +11,7 @@ import pytest
 from polyglance.cli import main
 from polyglance.config import load
 from polyglance.study import StudyConfig, plan_study
-from polyglance.study.jobs import list_runs
+from polyglance.study.grid.jobs import list_runs
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"
 TWO_SIZES = ("families.0.sizes=['0.4b']", "families.1.sizes=['3.5b']")

@@ -11,8 +11,8 @@ from polyglance.cli import main
 from polyglance.config import load
 from polyglance.report.live import JobProgress, StudyProgress, describe_time, render_live_page
 from polyglance.study import StudyConfig, plan_study
-from polyglance.study.job_state import fail_job
-from polyglance.study.progress import ProgressReader
+from polyglance.study.grid.job_state import fail_job
+from polyglance.study.watching.progress import ProgressReader
 from tests.study.progress_study import LARGEST, LONG, SMALL, WIDE, begin, find_job, finish, load_study, predict
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"

@@ -12,7 +12,7 @@ from PIL import Image
 from polyglance.cli import main
 from polyglance.engines import EngineConfig
 from polyglance.engines.registry import ENGINES
-from polyglance.study import project_files
+from polyglance.study.project import project_files
 
 NUM_IMAGES = 30
 

@@ -13,7 +13,7 @@ from polyglance.model.card_counts import count_card
 from polyglance.model.rates import MeasuredRate, find_rate, read_rates
 from polyglance.model.scaling import Network, estimate_step
 from polyglance.model.sizes import PUBLISHED
-from polyglance.study.waiting import estimate_waiting, waiting_shares
+from polyglance.study.grid.waiting import estimate_waiting, waiting_shares
 
 LENGTHS = {"image_size": 224, "source_tokens": 128, "target_tokens": 128, "beams": 4}
 

@@ -13,8 +13,8 @@ from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 from polyglance.run_records import read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study
-from polyglance.study.job_configs import make_run_config
-from polyglance.study.jobs import list_runs
+from polyglance.study.grid.job_configs import make_run_config
+from polyglance.study.grid.jobs import list_runs
 from tests.train.runs import write_tokenizer
 
 STUDY = """

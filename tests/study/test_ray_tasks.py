@@ -9,9 +9,9 @@ import pytest
 
 from polyglance.config import load
 from polyglance.study import StudyConfig
-from polyglance.study.jobs import Job
-from polyglance.study.needs import JobNeeds
-from polyglance.study.ray_tasks import RayTasks
+from polyglance.study.grid.jobs import Job
+from polyglance.study.places.needs import JobNeeds
+from polyglance.study.places.ray_tasks import RayTasks
 
 from .clusters import write_grid
 
@@ -102,8 +102,8 @@ def test_the_head_is_lost_only_after_half_a_minute_of_silence(
     def find_nothing(address: str) -> None:
         raise ValueError(address)
 
-    monkeypatch.setattr("polyglance.study.ray_tasks.check_head", find_nothing)
-    monkeypatch.setattr("polyglance.study.ray_tasks.time.monotonic", lambda: now_s[0])
+    monkeypatch.setattr("polyglance.study.places.ray_tasks.check_head", find_nothing)
+    monkeypatch.setattr("polyglance.study.places.ray_tasks.time.monotonic", lambda: now_s[0])
     ray.wait = look  # type: ignore[method-assign]
     tasks.start(JOB)
     now_s[0] += 1000.0

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from polyglance.study.costs import estimate_s
-from polyglance.study.ending import EndedJob, Ending
-from polyglance.study.jobs import Job
-from polyglance.study.schedulers import run_jobs
+from polyglance.study.grid.jobs import Job
+from polyglance.study.places.schedulers import run_jobs
+from polyglance.study.planning.costs import estimate_s
+from polyglance.study.work.ending import EndedJob, Ending
 
 
 def job(name: str, *needs: str) -> Job:

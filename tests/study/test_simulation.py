@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.cli import main
-from polyglance.study.simulation import SimulatedJob, Simulation, find_places, run_simulation
+from polyglance.study.planning.simulation import SimulatedJob, Simulation, find_places, run_simulation
 from tests.study.progress_study import write_config
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"

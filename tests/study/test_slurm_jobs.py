@@ -12,10 +12,10 @@ import pytest
 from polyglance.config import load
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import ClusterConfig
-from polyglance.study.jobs import Job
-from polyglance.study.needs import JobNeeds
-from polyglance.study.schedulers import run_jobs
-from polyglance.study.slurm_jobs import SlurmJobs
+from polyglance.study.grid.jobs import Job
+from polyglance.study.places.needs import JobNeeds
+from polyglance.study.places.schedulers import run_jobs
+from polyglance.study.places.slurm_jobs import SlurmJobs
 
 from .clusters import write_grid
 
@@ -54,7 +54,7 @@ class FakeSlurm:
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     for name in ("_LOOK_S", "_ASK_S", "_RETRY_S"):
-        monkeypatch.setattr(f"polyglance.study.slurm_jobs.{name}", 0.01)
+        monkeypatch.setattr(f"polyglance.study.places.slurm_jobs.{name}", 0.01)
     return FakeSlurm(tmp_path / "bin")
 
 

@@ -22,8 +22,8 @@ from polyglance.laws import Budget, Law, PlanConfig, plan_with_law
 from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.run_records import RUN_COLUMNS, VARIANTS, LossRecord, read_runs
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study, write_study_report
-from polyglance.study.job_configs import make_train_config
-from polyglance.study.jobs import list_jobs, list_runs
+from polyglance.study.grid.job_configs import make_train_config
+from polyglance.study.grid.jobs import list_jobs, list_runs
 from polyglance.train.config import RunConfig
 from tests.study.tiny import write_tiny_study
 

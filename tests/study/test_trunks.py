@@ -12,8 +12,8 @@ import pytest
 
 from polyglance.config import load
 from polyglance.study import StudyConfig, plan_study, read_study_status, run_study
-from polyglance.study.job_state import is_done
-from polyglance.study.jobs import Job, find_not_needed, list_jobs
+from polyglance.study.grid.job_state import is_done
+from polyglance.study.grid.jobs import Job, find_not_needed, list_jobs
 from polyglance.train.loop import Loop
 
 TOML = """
@@ -187,7 +187,7 @@ def test_a_larger_budget_costs_the_difference(config_path: Path, out: Path, monk
 
 
 def _one_process(config: StudyConfig, num_slots: int) -> object:
-    from polyglance.study.schedulers import ThisProcess
+    from polyglance.study.places.schedulers import ThisProcess
 
     del num_slots
     return ThisProcess(config)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from polyglance.config import save
-from polyglance.study.measure import train_run
+from polyglance.study.work.measure import train_run
 from polyglance.train.config import StartConfig
 from polyglance.train.run import train
 from polyglance.train.signals import Stopped

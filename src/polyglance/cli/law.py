@@ -32,8 +32,8 @@ from polyglance.laws import (
     read_candidates,
     spend_budget,
 )
-from polyglance.laws.paper_laws import PAPER_LAWS
-from polyglance.laws.roles import find_by_role, resolve_roles
+from polyglance.laws.constants.paper_laws import PAPER_LAWS
+from polyglance.laws.equations.roles import find_by_role, resolve_roles
 from polyglance.laws.text import (
     format_budget,
     format_catalogue,

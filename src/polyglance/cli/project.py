@@ -49,7 +49,7 @@ def begin(
         overwrite: Write over files of the project that are there.
         json: Print the result as JSON.
     """
-    from polyglance.study.project import ProjectConfig, begin_project
+    from polyglance.study.project.begin import ProjectConfig, begin_project
 
     config = ProjectConfig(
         out=out,

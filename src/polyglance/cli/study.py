@@ -15,8 +15,8 @@ from tyro.conf import Positional
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import format_count, show
 from polyglance.settings import UnusedSettingError
-from polyglance.study.serve_config import ServeConfig
-from polyglance.study.simulation_config import SimulatedClusterConfig
+from polyglance.study.planning.simulation_config import SimulatedClusterConfig
+from polyglance.study.watching.serve_config import ServeConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
 __all__ = ["plan", "run", "serve", "show_status", "write_report"]
@@ -90,7 +90,7 @@ def show_status(config: Positional[Path], set_: Settings = (), page: Path | None
 
     study = _load_study(config, set_)
     if page is not None:
-        from polyglance.study.progress import write_progress_page
+        from polyglance.study.watching.progress import write_progress_page
 
         write_progress_page(study, page)
     show(read_study_status(study), json, _make_status_table)
@@ -104,7 +104,7 @@ def serve(config: Positional[Path], options: Options[ServeConfig], set_: Setting
         config: The study's TOML file.
         set_: Override a setting of the file.
     """
-    from polyglance.study.serve import open_server
+    from polyglance.study.watching.serve import open_server
 
     with open_server(_load_study(config, set_), options) as server:
         print(server.address, flush=True)
@@ -129,7 +129,7 @@ def _load_study(path: Path, overrides: Sequence[str]) -> Any:
     """Read the study's file. The one in a study's folder is about that folder, wherever it has been moved to."""
     from polyglance.config import load
     from polyglance.study.config import StudyConfig
-    from polyglance.study.inputs import is_study_folder
+    from polyglance.study.grid.inputs import is_study_folder
 
     config = load(StudyConfig, path, overrides=overrides)
     is_given = any(override.partition("=")[0].strip() == "out" for override in overrides)

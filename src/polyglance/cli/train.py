@@ -65,7 +65,7 @@ def train(
 
 
 def _train(settings: Any, json: bool) -> None:
-    from polyglance.study.measure import train_run
+    from polyglance.study.work.measure import train_run
     from polyglance.train.signals import Stopped, catch_stop_requests
 
     try:

@@ -20,7 +20,7 @@ def verify(folder: Positional[Path], json: bool = False) -> None:
         folder: The folder.
         json: Print the result as JSON.
     """
-    from polyglance.study.verify import verify_folder
+    from polyglance.study.grid.verify import verify_folder
 
     result = verify_folder(folder)
     show(result, json, _describe)

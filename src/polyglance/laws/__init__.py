@@ -10,39 +10,35 @@ models (`read_candidates`). A `Law` has a `Fit` per group and is saved as a file
 `make_form` for the built-in ones, a `PowerSum` of `Term`s, or a subclass of `Form`. `polyglance.laws.text` prints
 results, `polyglance.laws.plot` draws them.
 
-Files, from the lowest to the highest (imports point to earlier ones only):
-    arrays, numerals, table_frames, table_files, table    types, numbers as people write them, tables of runs
-    roles, form, power_sum, forms               what columns count, equations
-    objectives, intervals, transforms           objectives, intervals, scores with a ceiling
-    config, frontier                            settings, Pareto frontier
-    expressions, prepare, describe              computed columns and conditions, the table that is fitted, what it holds
-    law, rows, scores                           records and the law file; the rows that are fitted; scores noticed
-    solve, layout, levels, uncertainty          solver; free parameters; runs that are alike; bootstrap
-    accuracy, held_out, diagnose, fit           R^2 and held-out errors; warnings; `fit_law`
-    make, paper_laws, published                 laws from constants; the catalogue (published.toml)
-    compare, predict                            uses of a law
-    costs, limits, question, gains, plan        candidates and their costs; limits; what a target needs
-    budget_line, continuum, spend               what a budget buys: the best size and candidate
-    text, plot                                  output
+Folders and files, from the lowest to the highest (imports point to earlier ones only):
+    arrays, intervals   array types; intervals from draws
+    equations/          what columns count (roles), the terms of a law, the built-in forms, scores with a ceiling
+    tables/             files and frames as tables of runs, computed columns and conditions, the table that is fitted
+    config, law         settings; records of a fit, and the law file
+    fitting/            rows, solver, bootstrap, held-out errors, warnings: `fit_law`, `compare_laws`
+    predict             predictions of a law
+    planning/           candidates and their costs, what a target needs, what a budget buys
+    constants/          laws from constants, and the catalogue (published.toml)
+    text, plot          output
 """
 
-from polyglance.laws.compare import LawComparison, compare_laws
 from polyglance.laws.config import Budget, CompareConfig, FitConfig, FormConfig, PlanConfig, PrepareConfig
-from polyglance.laws.costs import Candidate, read_candidates
-from polyglance.laws.describe import TableDescription, describe_table
-from polyglance.laws.fit import fit_law
-from polyglance.laws.form import Form, Term
-from polyglance.laws.forms import make_form
-from polyglance.laws.frontier import find_pareto_frontier
+from polyglance.laws.constants.make import MakeConfig, make_law
+from polyglance.laws.constants.published import PUBLISHED_LAWS, PublishedLaw, list_published_laws, load_law
+from polyglance.laws.equations.form import Form, Term
+from polyglance.laws.equations.forms import make_form
+from polyglance.laws.equations.power_sum import PowerSum
+from polyglance.laws.fitting.compare import LawComparison, compare_laws
+from polyglance.laws.fitting.fit import fit_law
+from polyglance.laws.fitting.frontier import find_pareto_frontier
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, HeldOut, Law, LawWarning, Prediction
-from polyglance.laws.make import MakeConfig, make_law
-from polyglance.laws.plan import LawPlan, plan_with_law
-from polyglance.laws.power_sum import PowerSum
+from polyglance.laws.planning.costs import Candidate, read_candidates
+from polyglance.laws.planning.plan import LawPlan, plan_with_law
+from polyglance.laws.planning.spend import BudgetPlan, spend_budget
 from polyglance.laws.predict import predict_new_group, predict_with_law
-from polyglance.laws.published import PUBLISHED_LAWS, PublishedLaw, list_published_laws, load_law
-from polyglance.laws.spend import BudgetPlan, spend_budget
-from polyglance.laws.table import Table
+from polyglance.laws.tables.describe import TableDescription, describe_table
+from polyglance.laws.tables.table import Table
 
 __all__ = [
     "PUBLISHED_LAWS",

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from polyglance.laws.objectives import FitObjective, ObjectiveName
-from polyglance.laws.transforms import TransformName, check_ceiling
+from polyglance.laws.equations.transforms import TransformName, check_ceiling
+from polyglance.laws.fitting.objectives import FitObjective, ObjectiveName
 from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = [

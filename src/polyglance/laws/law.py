@@ -15,11 +15,11 @@ import numpy as np
 from polyglance.files import read_json, unseal, write_record
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
-from polyglance.laws.form import Form
-from polyglance.laws.forms import FORMS, make_form
+from polyglance.laws.equations.form import Form
+from polyglance.laws.equations.forms import FORMS, make_form
+from polyglance.laws.equations.roles import Role, resolve_roles
+from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
-from polyglance.laws.roles import Role, resolve_roles
-from polyglance.laws.transforms import NO_TRANSFORM, Transform
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 

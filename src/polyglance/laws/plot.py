@@ -12,9 +12,9 @@ from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.law import Fit, Law
-from polyglance.laws.prepare import prepare_again
-from polyglance.laws.spend import BudgetPlan
-from polyglance.laws.table import Table
+from polyglance.laws.planning.spend import BudgetPlan
+from polyglance.laws.tables.prepare import prepare_again
+from polyglance.laws.tables.table import Table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

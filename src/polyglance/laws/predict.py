@@ -9,8 +9,8 @@ from scipy import special
 from polyglance.laws.arrays import Floats
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Law, Prediction
-from polyglance.laws.prepare import prepare_again
-from polyglance.laws.table import Table
+from polyglance.laws.tables.prepare import prepare_again
+from polyglance.laws.tables.table import Table
 
 __all__ = ["predict_new_group", "predict_with_law"]
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from polyglance.laws.compare import LawComparison
-from polyglance.laws.describe import TableDescription
+from polyglance.laws.constants.published import PublishedLaw
+from polyglance.laws.fitting.compare import LawComparison
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, HeldOut, Law, LawWarning, Prediction
-from polyglance.laws.plan import LawPlan
-from polyglance.laws.published import PublishedLaw
-from polyglance.laws.spend import BudgetPlan
+from polyglance.laws.planning.plan import LawPlan
+from polyglance.laws.planning.spend import BudgetPlan
+from polyglance.laws.tables.describe import TableDescription
 
 __all__ = [
     "format_budget",

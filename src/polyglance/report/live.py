@@ -1,7 +1,6 @@
 """The live page of a study: states, losses as they come, predicted against measured so far, hours and money.
 
-`polyglance study serve` renders it repeatedly, `study status --page` once. `polyglance.study.progress` reads its
-content.
+`polyglance study serve` renders it repeatedly, `study status --page` once. `watching/progress.py` reads its content.
 """
 
 import math

@@ -19,9 +19,9 @@ from markupsafe import Markup
 
 from polyglance.files import write_atomically
 from polyglance.laws import Candidate, Fit, Law, PlanConfig, PowerSum, load_law
-from polyglance.laws.paper_laws import PAPER, PAPER_LANGUAGES
-from polyglance.laws.roles import find_by_role, resolve_roles
-from polyglance.laws.rows import ALL
+from polyglance.laws.constants.paper_laws import PAPER, PAPER_LANGUAGES
+from polyglance.laws.equations.roles import find_by_role, resolve_roles
+from polyglance.laws.fitting.rows import ALL
 from polyglance.report.folder import StudyFolder
 from polyglance.report.published_models import list_published_models
 from polyglance.report.templating import read_asset, render_page

@@ -22,10 +22,15 @@ from polyglance.files import locked
 from polyglance.language_tags import find_codes
 from polyglance.progress import track_progress
 from polyglance.settings import UnusedSettingError
-from polyglance.study.evaluation_jobs import EVALUATION_NAME, ShardedEvaluation, list_evaluation_jobs, read_description
 from polyglance.study.evaluation_place import EvaluationPlace
-from polyglance.study.places import ClusterPlace, open_cluster
-from polyglance.study.schedulers import run_jobs
+from polyglance.study.places.clusters import ClusterPlace, open_cluster
+from polyglance.study.places.schedulers import run_jobs
+from polyglance.study.work.evaluation_jobs import (
+    EVALUATION_NAME,
+    ShardedEvaluation,
+    list_evaluation_jobs,
+    read_description,
+)
 
 if TYPE_CHECKING:
     from polyglance.evaluate.prediction_job import DescribedJob

@@ -20,21 +20,21 @@ from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
 from polyglance.settings import UnusedSettingError
-from polyglance.study.attempt import measure_clock_offset
-from polyglance.study.conclusion import Conclusion
 from polyglance.study.config import StudyConfig
-from polyglance.study.ending import EndedJob
-from polyglance.study.inputs import note_inputs
-from polyglance.study.job_state import fail_job, is_done, read_problem, read_state, read_states
-from polyglance.study.jobs import Job, find_not_needed, list_jobs, list_runs
-from polyglance.study.needs import find_needs
-from polyglance.study.places import ClusterPlace, open_cluster
-from polyglance.study.ray_tasks import RayTasks
-from polyglance.study.results import ResultsSoFar, write_results
-from polyglance.study.schedulers import LocalWorkers, ThisProcess, run_jobs
-from polyglance.study.simulation import ClusterPlan, place_on_cluster, simulate_cluster
-from polyglance.study.simulation_config import SimulatedClusterConfig
-from polyglance.study.training_cost import TrainingCost, price_time, sum_training
+from polyglance.study.grid.inputs import note_inputs
+from polyglance.study.grid.job_state import fail_job, is_done, read_problem, read_state, read_states
+from polyglance.study.grid.jobs import Job, find_not_needed, list_jobs, list_runs
+from polyglance.study.places.clusters import ClusterPlace, open_cluster
+from polyglance.study.places.needs import find_needs
+from polyglance.study.places.ray_tasks import RayTasks
+from polyglance.study.places.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.planning.simulation import ClusterPlan, place_on_cluster, simulate_cluster
+from polyglance.study.planning.simulation_config import SimulatedClusterConfig
+from polyglance.study.planning.training_cost import TrainingCost, price_time, sum_training
+from polyglance.study.results.conclusion import Conclusion
+from polyglance.study.results.write import ResultsSoFar, write_results
+from polyglance.study.work.attempt import measure_clock_offset
+from polyglance.study.work.ending import EndedJob
 
 __all__ = [
     "PlannedRun",
@@ -312,12 +312,12 @@ def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: 
         on: place of the jobs.
         states_of: the study whose states are planned with; None: the same.
     """
-    from polyglance.study.costs import estimate_costs, estimate_s
-    from polyglance.study.lengths import find_lengths
+    from polyglance.study.grid.lengths import find_lengths
+    from polyglance.study.planning.costs import estimate_costs, estimate_s
 
     jobs = list_jobs(config)
     if config.is_micro:
-        from polyglance.study.work import do_job
+        from polyglance.study.work.do_job import do_job
 
         for job in jobs:
             if job.kind in _MADE_BEFORE_PLANNING:
@@ -406,10 +406,10 @@ def _find_done(config: StudyConfig, jobs: Sequence[Job]) -> set[str]:
 def _count_models(config: StudyConfig, runs: Sequence[Job]) -> Mapping[tuple[str, str], Counts]:
     """Return (family, size) -> P, P_t and F. For published sizes torch is not loaded."""
     if config.is_micro:
-        from polyglance.study.models import count_models
+        from polyglance.study.grid.models import count_models
 
         return count_models(config, runs)
-    from polyglance.study.published import count_published
+    from polyglance.study.grid.published import count_published
 
     return {(job.family, job.size): count_published(config, job.size).counts for job in runs}
 
@@ -420,8 +420,8 @@ def _say_nothing(line: str) -> None:
 
 def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None]) -> dict[str, str]:
     """Plan, and do the jobs; return id -> why of those that failed alone."""
-    from polyglance.study.costs import estimate_costs, estimate_s
-    from polyglance.study.made import forget_damaged_jobs  # torch takes a while to load
+    from polyglance.study.grid.made import forget_damaged_jobs  # torch takes a while to load
+    from polyglance.study.planning.costs import estimate_costs, estimate_s
 
     note_inputs(config)
     forget_damaged_jobs(config, say)

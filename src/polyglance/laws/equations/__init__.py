@@ -1,0 +1,1 @@
+"""Equations of laws: what columns count, the terms of a law, transforms of scores."""

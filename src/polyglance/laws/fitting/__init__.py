@@ -1,0 +1,1 @@
+"""Fit of a law: rows, solver, uncertainty, held-out errors and warnings."""

@@ -1,0 +1,1 @@
+"""Plans: what a target costs, and what a budget buys."""

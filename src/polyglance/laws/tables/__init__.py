@@ -1,0 +1,1 @@
+"""Tables of runs: files, numbers as people write them, computed columns."""

@@ -1,0 +1,63 @@
+"""Check of the files of finished jobs against their digests, before other jobs use them. Damaged files are made again:
+the same settings and inputs give the same bytes, so that nothing else changes."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from polyglance.data.manifest import MANIFEST_NAME
+from polyglance.study.config import StudyConfig
+from polyglance.study.grid.job_state import forget_job, is_done
+from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.verify import verify_place
+
+__all__ = ["forget_damaged_jobs"]
+
+_FINAL = Path("checkpoints/final")
+_MEASURED = ("losses.json", "captions.jsonl")
+
+
+def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None:
+    """Remove the marks of finished jobs with damaged or missing files that are needed: data, tokenizer and starting
+    points of jobs that are not done, and the records of runs, from which the table is made.
+
+    Args:
+        say: called with a line for each.
+    """
+    jobs = list_jobs(config)
+    needed = {need for job in jobs if not is_done(config.out, job) for need in (*job.needs, "data")}
+    for job in jobs:
+        if not is_done(config.out, job) or (job.kind != "run" and job.id not in needed):
+            continue
+        folder = config.out / job.folder
+        if problem := next(_find_damage(config, job, folder), ""):
+            is_measured_again = job.kind == "run" and not any(_verify(folder / _FINAL))
+            if job.kind == "run" and not is_measured_again and not config.is_micro:
+                continue  # days of training are not repeated without asking: reading the file reports the damage
+            say(f"{job.id}: {problem}; it is {'measured' if is_measured_again else 'made'} again")
+            forget_job(config.out, job, goes_on=is_measured_again)
+
+
+def _find_damage(config: StudyConfig, job: Job, folder: Path) -> Iterator[str]:
+    match job.kind:
+        case "data" if config.data.path is None:
+            for data_set in (config.train_dir, config.test_dir):
+                yield from _verify(data_set / MANIFEST_NAME)
+        case "tokenizer":
+            yield from _verify(folder)
+        case "tower" | "language_model":
+            yield from _verify(folder / _FINAL)
+        case "trunk":
+            yield from _verify(folder / _FINAL)
+            last = max(folder.glob("checkpoints/step-*"), default=folder / "checkpoints" / "step-none")
+            yield from _verify(last / "checkpoint.json")
+        case "run":
+            yield from (f"{folder / name}: missing" for name in _MEASURED if not (folder / name).is_file())
+            yield from _verify(folder, (*_MEASURED, folder.name))
+
+
+def _verify(place: Path, names: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the problems of the files that a place has digests of, all or those of these names."""
+    if not place.exists():
+        yield f"{place}: missing"
+    else:
+        yield from (problem for path, problem in verify_place(place) if problem and (not names or path.name in names))

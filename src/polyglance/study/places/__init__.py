@@ -1,0 +1,1 @@
+"""Places where jobs are done: this machine, Ray, Slurm."""

@@ -1,0 +1,303 @@
+"""Schedulers: places where the jobs of a study are done. One place is one class with `start`, `wait` and
+`cancel_waiting`.
+
+    with LocalWorkers(config, num_slots=2) as scheduler:
+        run_jobs(list_jobs(config), scheduler, done=set(), seconds=costs.seconds, on_done=print)
+
+`run_jobs` decides which job is next, and tries those again that died; a scheduler only starts jobs and reports those
+that have ended. Other places are `ray_tasks.py` and `slurm_jobs.py`.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for_line
+from typing import Protocol, Self
+
+from polyglance.processes import end_with_parent, open_worker_context
+from polyglance.study.config import StudyConfig
+from polyglance.study.grid.jobs import Job
+from polyglance.study.work.attempt import prepare_worker, try_job
+from polyglance.study.work.ending import EndedJob
+
+__all__ = ["LocalWorkers", "NoRoomError", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+
+
+class NoRoomError(Exception):
+    """A place takes no job now, though it has fewer than `num_slots`."""
+
+
+class Scheduler(Protocol):
+    """A place where jobs are done. A job reads and writes the study's folder alone (`do_job`)."""
+
+    @property
+    def num_slots(self) -> int:
+        """Jobs that can be at work at the same time."""
+        ...
+
+    def start(self, job: Job) -> None:
+        """Start a job; called with less than `num_slots` jobs at work.
+
+        Raises:
+            NoRoomError: the place takes no job now; the job can be started later.
+        """
+        ...
+
+    def wait(self) -> Sequence[EndedJob]:
+        """Wait until one job or more have ended, and return them; none where there may be room again for a job that
+        was not taken."""
+        ...
+
+    def cancel_waiting(self) -> int:
+        """Take back the jobs that were started here but wait in a queue of the place, and return their number; `wait`
+        does not return them. Those at work go on."""
+        ...
+
+
+def sum_longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return job id -> seconds from its start to the end of the longest chain of jobs that need it.
+
+    Args:
+        jobs: each after those it needs.
+        seconds: job id -> expected seconds.
+    """
+    chains: dict[str, float] = {}
+    for job in reversed(jobs):
+        later = [chains[other.id] for other in jobs if job.id in (*other.needs, *other.after)]
+        chains[job.id] = seconds[job.id] + max(later, default=0.0)
+    return chains
+
+
+def run_jobs(
+    jobs: Sequence[Job],
+    scheduler: Scheduler,
+    *,
+    done: set[str],
+    seconds: Mapping[str, float],
+    retries: int = 0,
+    on_done: Callable[[EndedJob], None] | None = None,
+    on_failed: Callable[[Job, str], None] | None = None,
+    on_retry: Callable[[str], None] | None = None,
+    on_refused: Callable[[str], None] | None = None,
+    before_wait: Callable[[], None] | None = None,
+) -> dict[str, str]:
+    """Do all jobs that are not done, each once those it needs are done. Among several that can start, the one with the
+    longest chain of jobs behind it is first. A job that is no longer finite, or that died too often, fails alone, with
+    those that need it.
+
+    Args:
+        jobs: each after those it needs.
+        done: ids of the jobs that are done already.
+        seconds: job id -> expected seconds.
+        retries: times that a job which died is tried again. One that was stopped and has saved its state goes on
+            without being counted, as long as it comes further.
+        on_done: called with each job that is done.
+        on_failed: called with each job that failed alone, and why in one line.
+        on_retry: called with a line for each job that is tried again.
+        on_refused: called with why no other job is started, while some are still at work.
+        before_wait: called whenever all jobs that can be at work are, before one is waited for.
+
+    Returns:
+        Id of each job that failed alone -> why.
+
+    Raises:
+        ValueError: a job failed in another way; jobs that wait in a queue are taken back, and those at work are waited
+            for first. Or there is no room for a job although none is at work.
+    """
+    queue = _Queue(jobs, done=done, chains=sum_longest_chains(jobs, seconds), retries=retries)
+    num_running, problem, is_said = 0, "", False
+    while num_running or not problem:
+        ready = None if problem else queue.find_ready()
+        if ready is not None and num_running < scheduler.num_slots:
+            try:
+                scheduler.start(ready)
+            except NoRoomError as error:
+                if not num_running:
+                    raise ValueError(str(error)) from None
+            else:
+                queue.waiting.remove(ready)
+                num_running += 1
+                continue
+        if not num_running:
+            assert problem or not queue.waiting, "a job needs one that is not in the list"
+            break
+        if before_wait is not None:
+            before_wait()
+        for ended in scheduler.wait():
+            num_running -= 1
+            if ended.ending == "done":
+                queue.done.add(ended.job.id)
+                if on_done is not None:
+                    on_done(ended)
+            elif ended.ending == "refused":
+                problem = problem or ended.problem
+            elif ended.ending != "failed" and (line := queue.put_back(ended)):
+                if on_retry is not None:
+                    on_retry(line)
+            else:
+                queue.failed[ended.job.id] = why = queue.explain(ended)
+                if on_failed is not None:
+                    on_failed(ended.job, why)
+        if problem and not is_said:
+            is_said = True
+            num_running -= scheduler.cancel_waiting()
+            if num_running and on_refused is not None:
+                on_refused(f"{problem}; no other job is started, and {num_running} at work are waited for")
+    if problem:
+        raise ValueError(problem)
+    return queue.failed
+
+
+class _Queue:
+    """The jobs that are not done, and what became of the others."""
+
+    def __init__(self, jobs: Sequence[Job], *, done: set[str], chains: Mapping[str, float], retries: int) -> None:
+        self.done = set(done)
+        self.failed: dict[str, str] = {}
+        self._chains, self._retries = chains, retries
+        self._order = sorted(jobs, key=lambda job: -chains[job.id])
+        self.waiting = [job for job in self._order if job.id not in done]
+        self._num_deaths: dict[str, int] = {}
+        self._stopped_at: dict[str, int] = {}
+
+    def find_ready(self) -> Job | None:
+        """Return the next job that can start; None if there is none now. Jobs that cannot start any more fail."""
+        while lost := [job for job in self.waiting if not self.failed.keys().isdisjoint(job.needs)]:
+            for job in lost:
+                self.waiting.remove(job)
+                needs = ", ".join(sorted(self.failed.keys() & set(job.needs)))
+                self.failed[job.id] = f"{job.id}: needs {needs}, which failed"
+        over = self.done | self.failed.keys()
+        can_start = (job for job in self.waiting if self.done.issuperset(job.needs) and over.issuperset(job.after))
+        return next(can_start, None)
+
+    def put_back(self, ended: EndedJob) -> str:
+        """Let a job that died or was stopped wait again, and return a line that says so; an empty text if it has been
+        tried often enough."""
+        name = ended.job.id
+        if ended.ending == "stopped" and ended.step > self._stopped_at.get(name, 0):
+            self._stopped_at[name] = ended.step
+            again = "it goes on from there"
+        else:
+            self._num_deaths[name] = self._num_deaths.get(name, 0) + 1
+            if self._num_deaths[name] > self._retries:
+                return ""
+            again = f"it goes on from its last checkpoint (retry {self._num_deaths[name]} of {self._retries})"
+        self.waiting = [job for job in self._order if job in self.waiting or job.id == name]
+        return f"{ended.problem}; {again}"
+
+    def explain(self, ended: EndedJob) -> str:
+        """Return why a job failed for good, in one line."""
+        if ended.ending == "failed":
+            return ended.problem
+        return f"{ended.problem}; given up after {self._num_deaths[ended.job.id] - 1} retries (cluster.retries)"
+
+
+class LocalWorkers:
+    """Worker processes on this machine, each with one thread. They end when this process does. Each is a pool of its
+    own, so that one that is killed takes no other along.
+
+    Args:
+        num_slots: workers.
+    """
+
+    def __init__(self, config: StudyConfig, *, num_slots: int) -> None:
+        self.num_slots = num_slots
+        self._config = config
+        self._free = [_Worker() for _ in range(num_slots)]
+        self._running: dict[Future[EndedJob], tuple[Job, _Worker]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """End the workers, and the jobs that an exception has left at work."""
+        for worker in (*self._free, *(worker for _, worker in self._running.values())):
+            worker.end()
+
+    def start(self, job: Job) -> None:
+        """Give the job to a free worker."""
+        worker = self._free.pop()
+        try:
+            future = worker.pool.submit(try_job, self._config, job)
+        except BrokenProcessPool:  # it was killed while it had no job
+            worker.end()
+            worker = _Worker()
+            future = worker.pool.submit(try_job, self._config, job)
+        self._running[future] = job, worker
+
+    def wait(self) -> list[EndedJob]:
+        """Wait until one job or more have ended, and return them."""
+        finished, _ = wait(self._running, return_when=FIRST_COMPLETED)
+        return [self._end(future) for future in finished]
+
+    def cancel_waiting(self) -> int:
+        """Return 0: each job that was started is at work."""
+        return 0
+
+    def _end(self, future: Future[EndedJob]) -> EndedJob:
+        job, worker = self._running.pop(future)
+        if isinstance(future.exception(), BrokenProcessPool):
+            worker.end()
+            self._free.append(_Worker())
+            problem = f"{job.id}: its worker was killed (out of memory, or as said above)"
+            return EndedJob(job=job, ending="died", problem=problem)
+        self._free.append(worker)
+        return future.result()
+
+
+class _Worker:
+    """A worker process, started with its first job: a pool of one, which can be ended in the middle of a job."""
+
+    def __init__(self) -> None:
+        context = open_worker_context()
+        end, self._line = context.Pipe(duplex=False)
+        self.pool = ProcessPoolExecutor(1, mp_context=context, initializer=_start_worker, initargs=(end,))
+
+    def end(self) -> None:
+        """End the process, and its job."""
+        self._line.close()
+        self.pool.shutdown()
+
+
+class ThisProcess:
+    """This process, one job after the other. For jobs that start a program of their own."""
+
+    num_slots = 1
+
+    def __init__(self, config: StudyConfig) -> None:
+        self._config = config
+        self._started: list[Job] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nothing is held."""
+
+    def start(self, job: Job) -> None:
+        """Take the job, which `wait` does."""
+        self._started.append(job)
+
+    def wait(self) -> list[EndedJob]:
+        """Do the job that was started, and return it."""
+        return [try_job(self._config, self._started.pop())]
+
+    def cancel_waiting(self) -> int:
+        """Return 0: no job waits here."""
+        return 0
+
+
+def _start_worker(line: Connection) -> None:
+    """Prepare a worker, which ends when its parent does or closes the line."""
+    end_with_parent()
+    threading.Thread(target=_exit_after, args=(line,), daemon=True).start()
+    prepare_worker()
+
+
+def _exit_after(line: Connection) -> None:
+    wait_for_line([line])
+    os._exit(1)

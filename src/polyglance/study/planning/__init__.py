@@ -1,0 +1,1 @@
+"""Expected costs of a study, and its simulation on a cluster."""

@@ -1,0 +1,104 @@
+"""Costs of a study of micro models, from timing a few training steps of every model."""
+
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from polyglance.data.shard import ShardReader
+from polyglance.mixture.collate import Batch
+from polyglance.mixture.dataset import Mixture
+from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.model.architecture import Polyglance
+from polyglance.model.assemble import build_language_model
+from polyglance.model.components import freeze
+from polyglance.study.config import StudyConfig
+from polyglance.study.grid.job_configs import make_language_model_config, make_train_config
+from polyglance.study.grid.jobs import Job
+from polyglance.train.step import CaptionObjective, LanguageModelObjective
+
+__all__ = ["time_jobs"]
+
+_TIMED_STEPS = 4
+_EVALUATION_SHARE = 0.8
+"""Time to measure one held-out sample in all variants (two passes of the encoder, two of the decoder), as a share of
+the time of a training step on it."""
+
+
+def time_jobs(config: StudyConfig, jobs: Sequence[Job]) -> tuple[Mapping[str, float], int]:
+    """Return job id -> expected seconds on one core, and the peak memory of this process in bytes. Data and tokenizer
+    have to be there already."""
+    torch.set_num_threads(1)
+    batch = _first_batch(config)
+    step_s = {model: _time_step(config, job, batch) for model, job in _one_job_per_model(jobs).items()}
+    return {job.id: step_s.get(_model_of(job), 0.0) * _num_steps(config, job) for job in jobs}, _peak_memory_bytes()
+
+
+def _model_of(job: Job) -> tuple[str, str, int]:
+    """Return what the time of a training step depends on."""
+    return "run" if job.kind == "trunk" else job.kind, job.family, job.width
+
+
+def _one_job_per_model(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Job]:
+    return {_model_of(job): job for job in jobs if job.kind in ("tower", "language_model", "trunk", "run")}
+
+
+def _num_steps(config: StudyConfig, job: Job) -> float:
+    """Return the steps of training, and the cost of measuring counted in such steps."""
+    batch_size = config.mixture.batch_size
+    match job.kind:
+        case "language_model":
+            return config.language_models[job.start].steps
+        case "tower" | "trunk":
+            return (job.samples - job.begins_at) / batch_size
+        case "run":
+            num_cells = len(config.coverage.cells) + len(config.coverage.split("UC"))
+            measured = num_cells * config.evaluation.samples_per_cell
+            return (job.samples - job.begins_at + _EVALUATION_SHARE * measured) / batch_size
+    return 0.0
+
+
+def _first_batch(config: StudyConfig) -> Batch:
+    tokenizer = load_tokenizer(config.out / "tokenizer" / "tokenizer.json")
+    reader = ShardReader(config.train_dir)
+    mixture = Mixture(config.mixture, config.coverage, reader, tokenizer, image_size=config.image_size, seed=0)
+    return mixture.batch(0)
+
+
+def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
+    """Return the median seconds of a training step of the job's model, after one step to warm up."""
+    model, loss = _model_and_loss(config, job, batch)
+    optimizer = make_train_config(config, job).optim.build(model) if job.kind != "language_model" else None
+    times_s = []
+    for _ in range(1 + _TIMED_STEPS):
+        started_s = time.perf_counter()
+        loss().backward()
+        if optimizer is not None:
+            optimizer.step()
+        model.zero_grad(set_to_none=True)
+        times_s.append(time.perf_counter() - started_s)
+    return statistics.median(times_s[1:])
+
+
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
+    vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
+    if job.kind == "language_model":
+        lm = build_language_model(make_language_model_config(config, job).model.build(vocab_size))
+        ids = batch.labels[:, :-1].clamp(min=0)
+        texts = replace(batch, input_ids=ids, attention_mask=torch.ones_like(ids), labels=batch.labels[:, 1:])
+        return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
+    start = make_train_config(config, job).start
+    assert not isinstance(start.trained, str)
+    model = Polyglance(start.model.build(vocab_size))
+    freeze(model, start.trained)
+    return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
+
+
+def _peak_memory_bytes() -> int:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,1 @@
+"""Results of a study: table, predictions, laws and report."""

@@ -1,0 +1,1 @@
+"""Progress of a study while it runs, and its live page."""

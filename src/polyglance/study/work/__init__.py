@@ -1,0 +1,1 @@
+"""Work of one job, the same code on every place."""
