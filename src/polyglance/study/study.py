@@ -447,8 +447,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
-        results.note(ended.job)
         left_s = estimate_s(jobs, done=finished, seconds=costs.seconds, num_slots=num_slots)
+        results.note(ended.job, left_s)
         where = f" on {ended.host}" if ended.host else ""
         count = f"[{len(finished)}/{len(jobs)}]"
         say(f"{count} {ended.job.id} in {ended.seconds:.0f} s{where}; about {left_s / 60:.1f} minutes left")
