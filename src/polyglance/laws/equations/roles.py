@@ -99,18 +99,18 @@ def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]
         columns: predictor -> column, in the form's order.
 
     Raises:
-        ValueError: compute, or the wrong one of size and data, in the additive form.
+        ValueError: compute, or the wrong one of size and data, in the additive or saturating form.
     """
-    if form != "additive":
+    if form not in ("additive", "saturating"):
         return
-    size, data = (name for name in columns if name != "y")
+    size, data = [name for name in columns if name != "y"][:2]
     for name, fitting, place in (
         (size, ("parameters", "none"), "first predictor is the size of the model (role parameters)"),
         (data, _DATA_SLOT, "second predictor is the amount of data (role samples, tokens or epochs)"),
     ):
         if roles[name] not in fitting:
             raise ValueError(
-                f"form 'additive': its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
+                f"form {form!r}: its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
                 f"another column in columns, or say what it is (`roles` {name}=none)"
             )
 

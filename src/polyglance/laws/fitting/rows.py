@@ -94,8 +94,8 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
     columns = dict(config.columns)
     target = columns.pop("y", "y")
     if form is None:
-        if config.form == "additive" and len(columns) == 2:
-            columns = _order_additive(columns, resolve_roles(columns, config.roles))
+        if config.form in ("additive", "saturating") and len(columns) >= 2:
+            columns = _put_size_first(columns, resolve_roles(columns, config.roles))
         form = make_form(config.form, tuple(columns), offset=config.offset)
         if form.offset and config.fix.get(form.offset) == 0:
             form = make_form(config.form, tuple(columns), offset=False)
@@ -108,12 +108,12 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
     return form, {**columns, "y": target}, roles
 
 
-def _order_additive(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
+def _put_size_first(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
     """Return the columns with the size first, if by the roles it was named second."""
-    first, second = columns
+    first, second, *others = columns
     if roles[second] == "parameters" and roles[first] != "parameters":
         first, second = second, first
-    return {first: columns[first], second: columns[second]}
+    return {name: columns[name] for name in (first, second, *others)}
 
 
 def select_rows(
