@@ -73,8 +73,11 @@ def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
 
 
 def _optim_of(family: FamilyConfig, job: Job) -> OptimConfig:
-    """Return the optimiser of a family's run; for a trunk without its cooldown."""
-    return family.optim if job.kind == "run" else replace(family.optim, cooldown_share=0.0, final_share=0.0)
+    """Return the optimiser of a family's run, at the learning rate of its width; for a trunk without its cooldown."""
+    optim = family.optim
+    if family.lr_width is not None:
+        optim = replace(optim, lr=optim.lr * family.lr_width / job.width)
+    return optim if job.kind == "run" else replace(optim, cooldown_share=0.0, final_share=0.0)
 
 
 def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartConfig:

@@ -314,7 +314,7 @@ def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureCon
     )
 
 
-_FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "layers", "checkpoint")
+_FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "lr_width", "layers", "checkpoint")
 """Settings of a family that all of its runs depend on. Widths, samples and starts are not among them, so that an added
 one does not change the other runs."""
 
