@@ -28,6 +28,7 @@ from polyglance.study.places.clusters import ClusterPlace, open_cluster
 from polyglance.study.places.needs import find_needs
 from polyglance.study.places.ray_tasks import RayTasks
 from polyglance.study.places.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.places.slurm_jobs import SlurmJobs
 from polyglance.study.planning.simulation import ClusterPlan, place_on_cluster, simulate_cluster
 from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 from polyglance.study.planning.training_cost import TrainingCost, price_time, sum_training
@@ -438,6 +439,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     if isinstance(scheduler, ClusterPlace):
         scheduler.needs = find_needs(config, peak_bytes=costs.memory_bytes)
         say(f"each job asks for {scheduler.needs}")
+    if isinstance(scheduler, SlurmJobs) and config.is_micro:
+        scheduler.seconds = costs.seconds
     if isinstance(scheduler, RayTasks) and (unused := config.cluster.list_slurm_settings()):
         say(f"not used on Ray: {', '.join(unused)}")
     done = _find_done(config, jobs)
