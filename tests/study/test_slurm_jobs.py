@@ -144,13 +144,14 @@ def test_a_job_is_told_to_save_two_minutes_before_its_end_whoever_sets_it(
 
 
 MANY = [Job(id=f"short-{n}", kind="run", folder=Path(f"runs/{n}"), fingerprint=f"s{n}") for n in range(7)]
-SHORT = dict.fromkeys((job.id for job in MANY), 6.0)
+SHORT = dict.fromkeys((job.id for job in MANY), 7.0)
 
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Spread jobs over three batch jobs before any share one."""
+    """Spread jobs over three batch jobs, each with five at most."""
     monkeypatch.setattr("polyglance.study.places.slurm_jobs._SPREAD", 3)
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._MOST_SHARED", 5)
 
 
 def share(
@@ -177,19 +178,21 @@ def share(
 def test_many_short_jobs_share_batch_jobs_and_few_do_not(slurm: FakeSlurm, config: StudyConfig) -> None:
     done, _, _ = share(config, MANY)
     assert sorted(done) == sorted(SHORT)
-    assert slurm.names() == ["short-0+2", "short-3+2", "short-6"]
+    assert slurm.names() == ["short-0+1", "short-2+1", "short-4+1", "short-6"]
     share(config, MANY[:3])
-    assert slurm.names()[3:] == ["short-0", "short-1", "short-2"]
+    assert slurm.names()[4:] == ["short-0", "short-1", "short-2"]
 
 
 @pytest.mark.parametrize(
     ("seconds", "alone", "sizes"),
     [
-        (1.0, set(), [3, 3, 1]),
+        (6.0, set(), [2, 2, 2, 1]),
         (25.0, set(), [2, 2, 2, 1]),
-        (60.0, set(), [1] * 7),
-        (1.0, {"short-1"}, [1, 1, 3, 2]),
-        (1.0, {"short-0", "short-6"}, [1, 3, 2, 1]),
+        (31.0, set(), [1] * 7),
+        (0.5, set(), [4, 3]),
+        (0.0, set(), [5, 2]),
+        (6.0, {"short-1"}, [1, 1, 2, 2, 1]),
+        (0.0, {"short-0", "short-6"}, [1, 5, 1]),
     ],
 )
 @pytest.mark.usefixtures("few")
@@ -203,12 +206,12 @@ def test_jobs_are_divided_by_number_and_by_time(seconds: float, alone: set[str],
 def test_of_a_batch_job_that_was_killed_one_job_has_died_and_the_others_are_begun_elsewhere(
     slurm: FakeSlurm, config: StudyConfig
 ) -> None:
-    slurm.write("reports.json", {"short-1": [None]})
+    slurm.write("reports.json", {"short-2": [None]})
     done, said, failed = share(config, MANY)
     assert (sorted(done), failed) == (sorted(SHORT), {})
     assert len(said) == 1
-    assert said[0].startswith("short-1: it was killed or broke down (")
-    assert sorted(slurm.names()[3:]) == ["short-1", "short-2"]  # alone
+    assert said[0].startswith("short-2: it was killed or broke down (")
+    assert sorted(slurm.names()[4:]) == ["short-2", "short-3"]  # alone
 
 
 @pytest.mark.usefixtures("few")
@@ -217,7 +220,7 @@ def test_jobs_that_a_batch_job_had_no_time_for_are_submitted_again_and_not_count
 ) -> None:
     stopped = {"ending": "stopped", "problem": "short-0: stopped after step 3", "step": 3}
     not_begun = {"ending": "not begun"}
-    slurm.write("reports.json", {"short-0": [stopped], "short-1": [not_begun], "short-2": [not_begun, not_begun]})
+    slurm.write("reports.json", {"short-0": [stopped], "short-1": [not_begun, not_begun]})
     done, said, failed = share(config, MANY)
     assert (sorted(done), failed) == (sorted(SHORT), {})
     assert said == ["short-0: stopped after step 3; it goes on from there"]
@@ -255,7 +258,7 @@ def test_batch_jobs_of_several_are_taken_up_by_a_later_call(slurm: FakeSlurm, co
     first._submit_gathered()
     done, _, _ = share(config, MANY)
     assert sorted(done) == sorted(SHORT)
-    assert len(slurm.names()) == 3
+    assert len(slurm.names()) == 4
 
 
 @pytest.mark.usefixtures("few")
@@ -264,7 +267,7 @@ def test_a_refused_job_takes_gathered_jobs_back(slurm: FakeSlurm, config: StudyC
     slurm.write("reports.json", {"short-0": [{"ending": "refused", "problem": "disk full"}]})
     with pytest.raises(ValueError, match="disk full"):
         share(config, MANY)
-    assert slurm.names() == ["short-0+2"]
+    assert slurm.names() == ["short-0+1"]
 
 
 def test_a_requeued_batch_job_does_not_repeat_what_it_has_reported(

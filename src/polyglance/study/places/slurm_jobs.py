@@ -31,9 +31,10 @@ __all__ = ["SlurmJobs", "divide_into_batches"]
 _NUM_SLOTS = 500
 """Batch jobs in the queue at the same time; most clusters allow a user a thousand."""
 _SPREAD = 64
-"""Batch jobs over which jobs are spread before any two of them share one."""
-_SHARED_S = 60.0
-"""Expected seconds up to which jobs share a batch job."""
+"""Batch jobs over which the jobs that can start are spread."""
+_WORTH_S, _SHARED_S = 2.0, 60.0
+"""Expected seconds up to which jobs share a batch job however few they are, as it takes longer to start one; and
+however many they are."""
 _MOST_SHARED = 48
 """Most jobs of a batch job: their fingerprints are in its comment, which may have 1,023 bytes."""
 _LOOK_S = 1.0
@@ -414,23 +415,25 @@ class SlurmJobs:
 
 
 def divide_into_batches(jobs: Sequence[Job], seconds: Mapping[str, float], alone: Set[str]) -> list[list[Job]]:
-    """Divide jobs that can start into batch jobs, in their order: one each as long as they are few, then several, which
-    are expected to take a minute at most together.
+    """Divide jobs that can start into batch jobs, in their order: equal shares of the expected time.
 
     Args:
         seconds: job id -> expected seconds.
         alone: ids of jobs that share no batch job.
     """
-    most = min(-(-len(jobs) // _SPREAD), _MOST_SHARED)
+    expected_s = [seconds.get(job.id, _SHARED_S) for job in jobs]
+    share_s = min(max(sum(expected_s) / _SPREAD, _WORTH_S), _SHARED_S)
     batches: list[list[Job]] = []
-    left_s = 0.0
-    for job in jobs:
-        is_alone = job.id in alone or (bool(batches) and batches[-1][0].id in alone)
-        left_s -= seconds.get(job.id, _SHARED_S)
-        if not batches or is_alone or len(batches[-1]) == most or left_s < 0:
-            batches.append([])
-            left_s = _SHARED_S - seconds.get(job.id, _SHARED_S)
-        batches[-1].append(job)
+    filled_s = 0.0
+    for job, job_s in zip(jobs, expected_s, strict=True):
+        last = batches[-1] if batches else []
+        has_room = 0 < len(last) < _MOST_SHARED and filled_s + job_s <= share_s
+        if has_room and alone.isdisjoint((job.id, last[0].id)):
+            last.append(job)
+            filled_s += job_s
+        else:
+            batches.append([job])
+            filled_s = job_s
     return batches
 
 
