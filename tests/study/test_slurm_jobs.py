@@ -23,6 +23,7 @@ from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
 from polyglance.study.work.attempt import NamedJob, name_job
+from polyglance.study.work.ending import NOT_BEGUN
 
 from .clusters import write_grid
 
@@ -305,7 +306,7 @@ def test_after_a_stop_the_other_jobs_of_a_batch_job_are_not_begun(
     monkeypatch.setattr("polyglance.study.places.batch_job.try_named_job", try_named_job)
     batch_job.main("", "", "", str(tmp_path), "a", "fa", "b", "fb")
     endings = {path.stem: read_json(path)["report"]["ending"] for path in tmp_path.glob("*.json")}
-    assert endings == {"a": "stopped", "b": batch_job.NOT_BEGUN}
+    assert endings == {"a": "stopped", "b": NOT_BEGUN}
 
 
 def test_no_torch_is_loaded_for_a_job_that_is_done(config: StudyConfig) -> None:

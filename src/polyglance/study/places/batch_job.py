@@ -14,12 +14,10 @@ from typing import Any
 
 from polyglance.files import read_json, write_json
 from polyglance.study.work.attempt import NamedJob, try_named_job
+from polyglance.study.work.ending import NOT_BEGUN
 from polyglance.train.signals import catch_stop_requests
 
-__all__ = ["NOT_BEGUN", "main"]
-
-NOT_BEGUN = "not begun"
-"""Ending of a job, in its report, that the batch job has not come to."""
+__all__ = ["main"]
 
 
 def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:

@@ -8,6 +8,7 @@ is `sacct`: clusters without an accounting database, as that of `.ci/slurm`, do 
 """
 
 import hashlib
+import math
 import re
 import shlex
 import subprocess
@@ -20,11 +21,10 @@ from typing import Any, Self
 
 from polyglance.files import read_json
 from polyglance.study.grid.jobs import Job
-from polyglance.study.places.batch_job import NOT_BEGUN
 from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.schedulers import NoRoomError
 from polyglance.study.work.attempt import LIGHT_KINDS, Work, name_job, try_job
-from polyglance.study.work.ending import EndedJob, Ending
+from polyglance.study.work.ending import NOT_BEGUN, EndedJob, Ending
 
 __all__ = ["SlurmJobs", "divide_into_batches"]
 
@@ -163,7 +163,7 @@ class SlurmJobs:
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
             return
-        if (number := self._earlier.pop(job.fingerprint, None)) is not None:
+        if (number := self._earlier.pop(job.mark, None)) is not None:
             batch = next((batch for batch in self._running if batch.number == number), None)
             if batch is None:
                 batch = _BatchJob(number=number)
@@ -239,34 +239,36 @@ class SlurmJobs:
         for job in jobs:
             self._report_path(job).unlink(missing_ok=True)
         name = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id}+{len(jobs) - 1}"
-        comment = f"{self._study}:{'+'.join(job.fingerprint for job in jobs)}"
+        comment = f"{self._study}:{'+'.join(job.mark for job in jobs)}"
         log = (self._folder / f"{name}-%j.log").resolve()
         options = [f"--job-name={name}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
-        number = self._submit_when_there_is_room(options, self._make_script(jobs))
+        needs = self._needs.of(jobs[0])
+        options = [*self._list_options(needs), *options]
+        number = self._submit_when_there_is_room(options, self._make_script(jobs, needs))
         self._running.append(_BatchJob(number=number, jobs=list(jobs)))
 
     def _report_path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
 
-    def _make_script(self, jobs: Sequence[Job]) -> str:
+    def _make_script(self, jobs: Sequence[Job], needs: JobNeeds) -> str:
         named = [name_job(self._config, job) for job in jobs]
         words = [named[0]["folder"], named[0]["study"], named[0]["version"], str(self._folder.resolve())]
         words += [word for one in named for word in (one["job"], one["fingerprint"])]
         python = self._config.cluster.python or shlex.quote(sys.executable)
         # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
-        srun = f"srun --wait=60 --cpus-per-task={self._needs.cpus} " if self._needs.nodes > 1 else ""
+        srun = f"srun --wait=60 --cpus-per-task={needs.cpus} " if needs.nodes > 1 else ""
         command = f"{srun}{python} -m polyglance.study.places.batch_job {shlex.join(words)}"
         return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
 
-    def _list_options(self) -> list[str]:
-        needs, cluster = self._needs, self._config.cluster
+    def _list_options(self, needs: JobNeeds) -> list[str]:
+        cluster = self._config.cluster
         memory = None if needs.memory_bytes is None else f"{-(-needs.memory_bytes // 2**20)}M"
         minutes = None if cluster.time_limit_h is None else max(1, round(cluster.time_limit_h * 60))
         values = {
             "nodes": needs.nodes,
             "ntasks-per-node": 1,
             "cpus-per-task": needs.cpus,
-            "gpus-per-node": round(needs.gpus) or None,
+            "gpus-per-node": math.ceil(needs.gpus) or None,
             "mem": memory,
             "time": minutes,
             "partition": cluster.partition or None,
@@ -284,7 +286,7 @@ class SlurmJobs:
         if self._needs.gpus % 1:
             raise ValueError(f"cluster.gpus is {self._needs.gpus:g}; Slurm gives whole GPUs")
         try:
-            self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+            self._submit([*self._list_options(self._needs), "--test-only"], "#!/bin/bash\ntrue\n")
         except _RefusalError as error:
             raise ValueError(str(error)) from None
 
@@ -319,7 +321,7 @@ class SlurmJobs:
         Raises:
             _RefusalError: Slurm does not take the job.
         """
-        done = _call(["sbatch", *self._list_options(), *options], script)
+        done = _call(["sbatch", *options], script)
         if done.returncode == 0:
             return done.stdout
         lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
@@ -328,7 +330,7 @@ class SlurmJobs:
         raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
 
     def _find_earlier(self) -> dict[str, str]:
-        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work.
+        """Return mark -> Slurm's id of the jobs of this study that are in the queue or at work.
 
         Raises:
             ValueError: Slurm does not say. Without its answer they would be submitted again.
@@ -338,10 +340,10 @@ class SlurmJobs:
             raise ValueError(f"squeue does not list the jobs of an earlier call: {_last_line(listed.stderr)}")
         rows = [line.split() for line in listed.stdout.splitlines()]
         return {
-            fingerprint: row[0]
+            mark: row[0]
             for row in rows
             if len(row) == 2 and row[1].startswith(f"{self._study}:")
-            for fingerprint in row[1].rpartition(":")[2].split("+")
+            for mark in row[1].rpartition(":")[2].split("+")
         }
 
     def _ask(self) -> None:

@@ -19,7 +19,7 @@ from polyglance import __version__
 from polyglance.config import load
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import is_done
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.jobs import Job, list_work
 from polyglance.study.work.ending import DiedError, EndedJob
 from polyglance.study.work.evaluation_jobs import (
     EVALUATION_NAME,
@@ -136,7 +136,7 @@ def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
 def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - read again when the file changes
     """Read a study and its jobs by id, once for the many jobs that a process does."""
     config = load(StudyConfig, path)
-    return config, {job.id: job for job in list_jobs(config)}
+    return config, {job.id: job for job in list_work(config)}
 
 
 def measure_clock_offset(folder: Path) -> float:
