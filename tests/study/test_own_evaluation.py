@@ -75,8 +75,10 @@ def test_a_measuring_job_that_is_killed_measures_again_and_trains_nothing(
     child = os.fork()
     if not child:
         monkeypatch.setattr(Evaluator, "generate", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        run_study(own)
-        os._exit(0)
+        try:
+            run_study(own)
+        finally:
+            os._exit(1)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     states = read_study_status(own).jobs
     (begun,) = [run for run in list_runs(own) if states[run.id] == "begun"]
