@@ -80,7 +80,7 @@ class Job:
 
     @property
     def mark(self) -> str:
-        """What names the job in a queue. A run and its training have the same fingerprint, and the same folder."""
+        """Name of the job in a queue. A run and its training have the same fingerprint, and the same folder."""
         return f"{self.fingerprint}t" if self.kind == "training" else self.fingerprint
 
     def is_of(self, mark: object) -> bool:
