@@ -70,15 +70,6 @@ def test_languages_and_images_in_longer_names_of_columns(tmp_path, images):
     assert [result.columns[name] for name in ("File Name", "caption_no")] == ["image", "left out: numbers"]
 
 
-def test_paths_from_the_root_are_read_inside_the_folder_alone(tmp_path, images):
-    (tmp_path / "9.png").write_bytes((images / "0.png").read_bytes())
-    paths = [images.absolute() / "0.png", tmp_path.absolute() / "9.png", images.absolute() / ".." / "9.png"]
-    json_lines(tmp_path / "t.jsonl", [{"image": str(path), "en": f"text {n}"} for n, path in enumerate(paths)])
-    result = run(tmp_path, tmp_path / "t.jsonl", images)
-    assert [record.annotations[0].text for record in stored(tmp_path).values()] == ["text 0"]
-    assert result.dropped_rows == {"a path that leads out of the folder": 2}
-
-
 @pytest.mark.parametrize("orient", ["split", "table", "index", "columns", "lists"])
 def test_frames_as_pandas_writes_them(tmp_path, images, orient):
     rows = [{"image": f"{n}.png", "en": f"text {n}", "de": f"deutsch {n}"} for n in range(3)]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polyglance.laws import FitConfig, Law, Table, fit_law
+from polyglance.laws import FitConfig, Law, Table, fit_law, read_candidates
 from polyglance.laws.fitting.objectives import OBJECTIVES
 
 HEADER = "P,S,y\n"
@@ -249,3 +249,33 @@ def test_a_number_in_any_dress_is_the_same_or_refused(numbers, dress):
     values, problems = Table.from_columns({"x": cells}).numbers("x")
     for index, (number, value) in enumerate(zip(numbers, values.tolist(), strict=True)):
         assert index in problems or value == pytest.approx(number, rel=1e-4, abs=1e-4), (cells, value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "name,params,F_gmac,memory_gb\n1B,1B,1.5,12.5\n3B,3 billion,4.5,40\n"),
+        ("a.csv", "name;params;F_gmac;memory_gb\n1B;1.000.000.000;1,5;12,5\n3B;3,0E9;4,5;40\n"),
+        (
+            "a.csv",
+            "| name | P | F_gmac | memory_gb |\n|---|---:|:--|---|\n"
+            "| 1B | 1e9 | 1.5 | 12.5 |\n| 3B | **3B** | 4.5 | 40 |\n",
+        ),
+        (
+            "a.json",
+            '[{"name": "1B", "params": "1B", "F_gmac": "1.5", "memory_gb": 12.5},'
+            ' {"name": "3B", "params": 3e9, "F_gmac": 4.5, "memory_gb": 40}]',
+        ),
+    ],
+)
+def test_candidates_are_read_as_tables_of_runs_are(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    small, large = read_candidates(tmp_path / name)
+    assert [(one.name, one.P, one.F_gmac) for one in (small, large)] == [("1B", 1e9, 1.5), ("3B", 3e9, 4.5)]
+    assert [one.memory_bytes for one in (small, large)] == [12.5e9, 40e9]
+
+
+def test_a_candidate_in_two_readings_is_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("name;P;F_gmac\nsmall;125.000;1,5\nlarge;350.000;4,25\n")
+    with pytest.raises(ValueError, match=r"row 1: P is '125\.000', which can be read as two numbers"):
+        read_candidates(tmp_path / "a.csv")

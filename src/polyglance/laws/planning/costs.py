@@ -14,7 +14,8 @@ from polyglance.files import read_json
 from polyglance.languages import did_you_mean
 from polyglance.laws.config import Budget, CostMeasure
 from polyglance.laws.equations.roles import Role
-from polyglance.laws.tables.table import Table
+from polyglance.laws.tables.numerals import parse_number
+from polyglance.laws.tables.table import Table, is_missing
 
 __all__ = ["Candidate", "Rates", "compute_rates", "read_candidates"]
 
@@ -190,11 +191,33 @@ def read_candidates(path: str | Path, predictors: Sequence[str] = (), *, gpu: st
         if not all(isinstance(card, dict) for card in cards):
             raise ValueError(f"{path}: expected a model card or a list of them")
     else:
-        columns = Table.read(path).columns
-        cards = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+        cards = _read_rows(Table.read(path))
     if not cards:
         raise ValueError(f"{path}: no candidates")
     return tuple(_read_candidate(f"{path}: row {i}", i, card, predictors, gpu) for i, card in enumerate(cards, 1))
+
+
+_NAMES = ("name", "id", "size")
+"""Columns with the name of a candidate, the best first."""
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """A cell without a number, in words."""
+
+    text: str
+
+
+def _read_rows(table: Table) -> list[dict[str, Any]]:
+    """Return the rows of a table, with numbers as tables of runs are read (7B, 12,5)."""
+    columns: dict[str, list[Any]] = {}
+    for name, cells in table.columns.items():
+        values, problems = table.numbers(name)
+        columns[name] = [
+            cell if name in _NAMES or is_missing(cell) else _Problem(problems[i]) if i in problems else float(values[i])
+            for i, cell in enumerate(cells)
+        ]
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
 
 
 def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors: Sequence[str], gpu: str) -> Candidate:
@@ -212,7 +235,7 @@ def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors
     units: Mapping[str, DataUnit] = {"F_gmac_per_sample": "sample", "F_gmac_per_token": "token"}
     inputs = {name: _read_value(where, card, ((name, 0),)) for name in predictors if name not in _FIELD_NAMES}
     return Candidate(
-        name=str(card.get("name") or card.get("id") or card.get("size") or f"candidate {number}"),
+        name=str(next((card[key] for key in _NAMES if card.get(key)), f"candidate {number}")),
         P=values["P"],
         P_t=values["P"] if values["P_t"] is None else values["P_t"],
         F_gmac=f_gmac,
@@ -232,7 +255,10 @@ def _read_value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str
             cell = cell.get(key) if isinstance(cell, Mapping) else cell
         if cell is None or cell == "":
             continue
+        if isinstance(cell, _Problem):
+            raise ValueError(f"{where}: {name} {cell.text}")
         try:
+            cell = parse_number(cell) if isinstance(cell, str) else cell
             return float(cell) * 10**power if power >= 0 else float(cell) / 10**-power
         except (TypeError, ValueError):
             raise ValueError(f"{where}: {name} is {cell!r}, not a number") from None

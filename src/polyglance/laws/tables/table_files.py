@@ -4,6 +4,7 @@ The delimiter of a CSV, lines above the header and columns of row names are reco
 plain header and rows are noted; ambiguous tables are refused.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +25,8 @@ __all__ = ["read_columns"]
 SAMPLE = 60
 """Number of records from which the layout of a table is recognised."""
 DELIMITERS = (",", ";", "\t", "|")
+_RULE = re.compile(r":?-{2,}:?")
+"""Cell of the line under the header of a table of Markdown."""
 MOST_TITLES = 10
 """Largest number of lines of text above a header that are skipped."""
 
@@ -136,6 +139,8 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
             column.append(cell)
     for column, cells in zip(columns, plain or (), strict=plain is not None):
         column.extend(cells)
+    if form.delimiter == "|":  # blanks stand around cells between bars
+        columns = [[cell.strip() for cell in column] for column in columns]
     kept, unnamed = {}, []
     for i, (name, column) in enumerate(zip(names, columns, strict=True)):
         if name or any(map(str.strip, column)):
@@ -237,6 +242,8 @@ def _find_layout(path: Path, sample: Sequence[Record], header_rows: int | None) 
     num = header_rows or 1
     header, rows = records[first : first + num], records[first + num :]
     names = list(_join_header(header))
+    if rows and all(_RULE.fullmatch(cell) for cell in rows[0] if cell) and any(rows[0]):
+        rows, num = rows[1:], num + 1
     if header_rows is None:
         _check_header(path, sample[first], names, rows)
     names = _match_width(names, rows, notes)
