@@ -3,30 +3,53 @@
     python benchmarks/without_prefix.py out/without-prefix [SAMPLES [VARIANT ...]]
 
 Switches: the reconstruction cell, masked sources, the weight of first tokens, language tokens. Variants: none of them,
-each alone, all, and all but one. Each variant is a study of its own in a folder under the first argument, with data and
-towers of earlier variants where they are the same; a second call goes on from what is there. Prints a row for each:
-the share of captions in the asked language (mean over seeds, range of seeds, and the language with the least), UC and
-the loss of its first token without prefix, UC after it (nats per token), and the attributes right without and with it.
+each alone, all, and all but one. Each variant is a study of its own in a folder under the first argument. All have the
+data and the vision tower of the first, so that they differ in nothing else; a second call goes on from what is there.
+Prints a row for each: the share of captions in the asked language (mean over seeds, range of seeds, and the language
+with the least), UC and the loss of its first token without prefix, UC after it (nats per token), and the attributes
+right without and with it.
 """
 
+import os
 import shutil
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
+import torch
+
 from many_languages import take_over
 from polyglance.config import load
 from polyglance.mixture.config import SourceMasking
-from polyglance.run_records import LossRecord, RunRow, read_runs
-from polyglance.study import run_study
+from polyglance.run_records import CellRecord, LossRecord
 from polyglance.study.config import StudyConfig
+from polyglance.study.grid.job_state import begin_job, finish_job, is_done
+from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.work.do_job import do_job
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "without-prefix.toml"
-COLUMNS = ("UC", "UC_first", "UC_prefix", "attribute_accuracy", "attribute_accuracy_prefix", "ST", "SC")
+COLUMNS: dict[str, Callable[[LossRecord], float | None]] = {
+    "UC": lambda record: record.split_loss("UC"),
+    "first token": lambda record: fmean(cell.losses["plain"].first_nats for cell in unseen_cells(record)),
+    "UC after the prefix": lambda record: record.split_loss("UC", "prefix"),
+    "attributes": lambda record: fmean(cell.score("attribute_accuracy") or 0 for cell in unseen_cells(record)),
+    "after the prefix": lambda record: fmean(
+        cell.score("attribute_accuracy", "prefix") or 0 for cell in unseen_cells(record)
+    ),
+    "ST": lambda record: record.split_loss("ST"),
+    "SC": lambda record: record.split_loss("SC"),
+}
+"""Columns after the share of captions in the asked language."""
+
 
 Change = Callable[[StudyConfig], StudyConfig]
+
+
+def unseen_cells(record: LossRecord) -> list[CellRecord]:
+    return [cell for cell in record.cells.values() if cell.split == "UC"]
 
 
 def no_reconstruction(config: StudyConfig) -> StudyConfig:
@@ -69,36 +92,46 @@ def keep_only(base: StudyConfig, switches: Sequence[str]) -> StudyConfig:
     return base
 
 
-def measure(config: StudyConfig, earlier: list[StudyConfig]) -> list[RunRow]:
-    """Run a study, and return its runs."""
-    take_over(config, earlier)
-    run_study(config, workers=1, say=lambda line: print(line, file=sys.stderr, flush=True))
-    shutil.rmtree(config.out / "features", ignore_errors=True)  # as large as the data; made again in seconds
-    return list(read_runs(config.out / "runs.csv"))
+def make_runs(config: StudyConfig, first: StudyConfig, seed: int) -> None:
+    """Train and measure the runs of a study with one seed, unless they are done."""
+    for job in list_jobs(config):
+        if job.kind == "tower" and config.out != first.out and not is_done(config.out, job):
+            share_tower(config, first, job)
+        elif job.kind == "run" and job.seed != seed:
+            continue
+        elif not is_done(config.out, job):
+            started_s = time.process_time()
+            do_job(config, job)
+            print(f"{config.out.name}: {job.id} in {time.process_time() - started_s:.0f} CPU s", file=sys.stderr)
 
 
-def find_worst_language(config: StudyConfig) -> tuple[str, float]:
-    """Return the language with the fewest captions in the asked language, mean over the seeds, and its share."""
-    shares: dict[str, list[float]] = {}
-    for path in sorted(config.out.glob("runs/*/losses.json")):
-        for cell, record in LossRecord.read(path).cells.items():
-            share = record.score("right_language")
-            if record.split == "UC" and share is not None:
-                shares.setdefault(cell.language, []).append(share)
-    return min(((code, fmean(values)) for code, values in shares.items()), key=lambda pair: pair[1])
+def share_tower(config: StudyConfig, first: StudyConfig, tower: Job) -> None:
+    """Give a study the tower of the first one and its features as its own. With another coverage or tokenizer it would
+    train a tower for itself."""
+    folder = begin_job(config.out, tower)
+    shutil.copytree(first.out / tower.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("begun.json"))
+    shutil.copytree(first.out / "features", config.out / "features", copy_function=os.link, dirs_exist_ok=True)
+    finish_job(config.out, tower)
 
 
-def describe(name: str, config: StudyConfig, runs: list[RunRow]) -> str:
+def describe(name: str, config: StudyConfig) -> str:
     """Return the row of a variant."""
-    shares = [100 * run["right_language"] for run in runs]
-    code, worst = find_worst_language(config)
-    values = [f"{fmean(run[column] for run in runs):.3f}" for column in COLUMNS]
-    asked = f"{fmean(shares):.1f} ({min(shares):.1f} to {max(shares):.1f})"
-    return f"| {' | '.join([name, asked, f'{100 * worst:.1f} ({code})', *values])} |"
+    records = [LossRecord.read(path) for path in sorted(config.out.glob("runs/*/losses.json"))]
+    shares: dict[str, list[float]] = {}
+    for record in records:
+        for cell, measured in record.cells.items():
+            if measured.split == "UC":
+                shares.setdefault(cell.language, []).append(100 * (measured.score("right_language") or 0))
+    of_seeds = [fmean(of_languages) for of_languages in zip(*shares.values(), strict=True)]
+    code, least = min(((code, fmean(of_code)) for code, of_code in shares.items()), key=lambda pair: pair[1])
+    values = [f"{fmean(value(record) or 0 for record in records):.3f}" for value in COLUMNS.values()]
+    asked = f"{fmean(of_seeds):.1f} ({min(of_seeds):.1f} to {max(of_seeds):.1f})"
+    return f"| {' | '.join([name, str(len(records)), asked, f'{least:.1f} ({code})', *values])} |"
 
 
 def main(folder: Path, samples: int, chosen: Sequence[str]) -> None:
     """Run all variants, or the chosen ones, and print the table."""
+    torch.set_num_threads(1)
     base = load(StudyConfig, EXAMPLE)
     base = replace(base, families=(replace(base.families[0], samples=(samples,)),))
     variants = {
@@ -106,12 +139,16 @@ def main(folder: Path, samples: int, chosen: Sequence[str]) -> None:
         for name, config in make_variants(base).items()
         if name in (chosen or (name,))
     }
-    studies = list(variants.values())
-    measured = [measure(config, studies[:number]) for number, config in enumerate(studies)]
-    print(f"| variant | asked language, % | worst | {' | '.join(COLUMNS)} |")
-    print("|---" * (3 + len(COLUMNS)) + "|")
-    for (name, config), runs in zip(variants.items(), measured, strict=True):
-        print(describe(name, config, runs))
+    first, *others = variants.values()
+    for seed in base.seeds:
+        make_runs(first, first, seed)
+        for config in others:
+            take_over(config, [first])
+            make_runs(config, first, seed)
+    print(f"| variant | runs | asked language, % | least | {' | '.join(COLUMNS)} |")
+    print("|---" * (4 + len(COLUMNS)) + "|")
+    for name, config in variants.items():
+        print(describe(name, config))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from polyglance.model import Polyglance
 from polyglance.model.assemble import assemble_model, build_language_model, insert_language_model
 from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.config import AssembleConfig
-from polyglance.model.convert import convert_key_to_published
+from polyglance.model.convert import convert_key_to_published, convert_to_published
 from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 
@@ -105,6 +105,9 @@ def test_language_tokens_are_rows_of_the_encoder(decoder: Any, sources: tuple[Pa
     other = Processor.load(tmp_path / "plain").prompt_ids(write_prompt("caption", "fr"))
     assert ids == [*processor.config.prompt_start_ids, tokens[2], *other[len(processor.config.prompt_start_ids) :]]
     assert processor.decoder_tokenizer.token_to_id("<to-fr>") is None
+    with pytest.raises(ValueError, match="before each prompt, which the published code does not write"):
+        convert_to_published(tmp_path / "tokens", tmp_path / "published")
+    convert_to_published(tmp_path / "plain", tmp_path / "published")
 
 
 def test_the_same_every_time_and_another_seed_only_where_drawn(sources: tuple[Path, Path], tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.hub_files import PROCESSOR_AUTO_MAP, write_module
 from polyglance.model.vision import normalise_pixels
 
-__all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "resolve_prefix"]
+__all__ = ["ImageInput", "Processor", "ProcessorConfig", "has_processor", "list_images", "resolve_prefix"]
 
 _CONFIG = "processor_config.json"
 _OLD_CONFIG = "processor.json"
@@ -371,6 +371,11 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         """Return a text's ids as labels: those after the first start id, and the end."""
         end = [self.config.target_end_id] if self.config.target_end_id is not None else []
         return [*self.start_ids(text)[1:], *end]
+
+
+def has_processor(folder: str | Path) -> bool:
+    """Tell whether a model's folder has a processor, whole or not."""
+    return any((Path(folder) / name).exists() for name in (_CONFIG, _OLD_CONFIG))
 
 
 def resolve_prefix(code: str, prefix: str) -> str:
