@@ -3,13 +3,17 @@
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead jobs        # 1,000 jobs without work, on two Ray nodes
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead kills       # worker, node, call and head killed once each
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead speed-up    # 16 runs on one Ray node and on two
-    .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-jobs --jobs 50
+    .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-jobs
+    .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-alone --jobs 50
+    .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-itself --jobs 50
 
 Ray's nodes are processes of this machine with one CPU each (tests/study/clusters.py), Slurm's are those of `.ci/slurm`.
 A job without work is a run that is done already: it is handed to a node, which reads the study, finds the run done and
-reports. Kills: seconds from the kill to the first checkpoint after it. Speed-up: by wall time, and by the seconds that
-jobs were at work on two nodes divided by the wall time from the first start to the last end, which does not depend on
-other load as long as it slows both. Every line ends with the load of the machine.
+reports. On Slurm short jobs share batch jobs; `slurm-alone` gives each a batch job of its own, and `slurm-itself`
+submits batch jobs that call `true`, one by one and as an array. Kills: seconds from the kill to the first checkpoint
+after it. Speed-up: by wall time, and by the seconds that jobs were at work on two nodes divided by the wall time from
+the first start to the last end, which does not depend on other load as long as it slows both. Every line ends with the
+load of the machine.
 """
 
 import argparse
@@ -46,7 +50,7 @@ families = [{{ name = "grid", widths = [8], samples = [16] }}]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["jobs", "slurm-jobs", "kills", "speed-up"])
+    parser.add_argument("what", choices=["jobs", "slurm-jobs", "slurm-alone", "slurm-itself", "kills", "speed-up"])
     parser.add_argument("--jobs", type=int, default=1000, help="jobs without work")
     parser.add_argument("--samples", type=int, default=1600, help="samples of the smaller runs")
     args = parser.parse_args()
@@ -58,9 +62,12 @@ def main() -> None:
                 with RayTasks(study, nodes.address, needs=find_needs(study)) as ray_tasks:
                     do_jobs(list_runs(study)[:4], ray_tasks)  # both workers are up
                     time_jobs("Ray", study, lambda jobs: do_jobs(jobs, ray_tasks))
-        elif args.what == "slurm-jobs":
+        elif args.what == "slurm-itself":
+            time_slurm(args.jobs)
+        elif args.what in ("slurm-jobs", "slurm-alone"):
             study = write_many(folder, args.jobs)
             with SlurmJobs(study, needs=find_needs(study)) as slurm_jobs:
+                slurm_jobs.seconds = _NoSeconds() if args.what == "slurm-jobs" else {}
                 time_jobs("Slurm", study, lambda jobs: do_jobs(jobs, slurm_jobs))
         elif args.what == "kills":
             measure_kills(folder, args.samples)
@@ -79,6 +86,9 @@ class _NoSeconds(dict[str, float]):
     """Expected seconds of every job: none."""
 
     def __missing__(self, name: str) -> float:
+        return 0.0
+
+    def get(self, name: str, default: object = None) -> float:  # noqa: ARG002
         return 0.0
 
 
@@ -116,6 +126,24 @@ def time_jobs(place: str, study: StudyConfig, do: Callable[[list[Job]], object])
     wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
     per_job = f"{wall_s / len(jobs) * 1e3:.1f} ms a job by the clock, {cpu_s / len(jobs) * 1e3:.1f} ms of this process"
     print(f"{place}: {len(jobs)} jobs without work in {wall_s:.1f} s: {per_job}; {describe_load()}", flush=True)
+
+
+def time_slurm(num_jobs: int) -> None:
+    """Time batch jobs that do nothing, submitted one by one and as an array."""
+    for how, calls in (("one by one", [[]] * num_jobs), ("as an array", [[f"--array=0-{num_jobs - 1}"]])):
+        started_s = time.perf_counter()
+        for options in calls:
+            command = ["sbatch", "--output=/dev/null", *options]
+            subprocess.run(command, input="#!/bin/bash\ntrue\n", text=True, check=True, stdout=subprocess.DEVNULL)
+        submitted_s = time.perf_counter() - started_s
+        while subprocess.run(["squeue", "--noheader"], capture_output=True, check=True).stdout:
+            time.sleep(0.1)
+        wall_s = time.perf_counter() - started_s
+        print(
+            f"Slurm itself, {how}: {num_jobs} batch jobs submitted in {submitted_s / num_jobs * 1e3:.1f} ms each, and "
+            f"ended after {wall_s / num_jobs * 1e3:.0f} ms each; {describe_load()}",
+            flush=True,
+        )
 
 
 def begin(path: Path, out: Path, address: str, *options: str) -> subprocess.Popen[str]:

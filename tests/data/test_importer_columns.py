@@ -1,6 +1,7 @@
 """Columns of a table: what they are taken for, the forms they have, and what is shown of that."""
 
 import gzip
+import json
 import tarfile
 
 import pyarrow as pa
@@ -57,6 +58,41 @@ def test_region_codes_names_of_columns_and_several_columns_of_a_language(tmp_pat
         run(tmp_path, tmp_path / "t.csv", images, overwrite=True)
     run(tmp_path, tmp_path / "t.csv", images, columns=("caption=en",), overwrite=True)
     assert captions_of(tmp_path)["1.png"] == {"en": ["a cat"]}
+
+
+def test_languages_and_images_in_longer_names_of_columns(tmp_path, images):
+    (tmp_path / "t.csv").write_text(
+        "File Name,caption_en,caption-de-DE,fr_1,fr_2,caption_no,caption_id\n"
+        "0.png,a dog,ein Hund,un chien,le chien,1,11\n1.png,a cat,eine Katze,un chat,le chat,2,12\n"
+    )
+    result = run(tmp_path, tmp_path / "t.csv", images)
+    assert captions_of(tmp_path)["0.png"] == {"en": ["a dog"], "de": ["ein Hund"], "fr": ["un chien", "le chien"]}
+    assert [result.columns[name] for name in ("File Name", "caption_no")] == ["image", "left out: numbers"]
+
+
+def test_paths_from_the_root_are_read_inside_the_folder_alone(tmp_path, images):
+    (tmp_path / "9.png").write_bytes((images / "0.png").read_bytes())
+    paths = [images.absolute() / "0.png", tmp_path.absolute() / "9.png", images.absolute() / ".." / "9.png"]
+    json_lines(tmp_path / "t.jsonl", [{"image": str(path), "en": f"text {n}"} for n, path in enumerate(paths)])
+    result = run(tmp_path, tmp_path / "t.jsonl", images)
+    assert [record.annotations[0].text for record in stored(tmp_path).values()] == ["text 0"]
+    assert result.dropped_rows == {"a path that leads out of the folder": 2}
+
+
+@pytest.mark.parametrize("orient", ["split", "table", "index", "columns", "lists"])
+def test_frames_as_pandas_writes_them(tmp_path, images, orient):
+    rows = [{"image": f"{n}.png", "en": f"text {n}", "de": f"deutsch {n}"} for n in range(3)]
+    names = list(rows[0])
+    content = {
+        "split": {"columns": names, "index": [0, 1, 2], "data": [list(row.values()) for row in rows]},
+        "table": {"schema": {"fields": []}, "data": rows},
+        "index": dict(enumerate(rows)),
+        "columns": {name: {n: row[name] for n, row in enumerate(rows)} for name in names},
+        "lists": {name: [row[name] for row in rows] for name in names},
+    }
+    (tmp_path / "t.json").write_text(json.dumps(content[orient]))
+    run(tmp_path, tmp_path / "t.json", images)
+    assert captions_of(tmp_path) == {f"{n}.png": {"en": [f"text {n}"], "de": [f"deutsch {n}"]} for n in range(3)}
 
 
 def test_several_rows_of_an_image_are_several_texts_wherever_they_are(tmp_path, images):

@@ -28,7 +28,13 @@ def test_the_true_form_wins_and_each_way_of_holding_out_is_scored():
     for protocol in protocols:
         assert result.best(protocol).candidate == "product(P, S, T)"
     names = {score.candidate for score in result.scores}
-    assert {"product(P, S, T) without offset", "product(P, S)", "additive(P, S)", "last value"} <= names
+    assert {
+        "product(P, S, T) without offset",
+        "product(P, S)",
+        "saturating(P, S, T)",
+        "additive(P, S)",
+        "last value",
+    } <= names
     by_name = {candidate.name: candidate for candidate in result.candidates}
     assert by_name["product(P, S, T)"].delta_aicc == 0
     assert by_name["product(P, S)"].delta_aicc > 50

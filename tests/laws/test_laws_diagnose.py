@@ -111,3 +111,21 @@ def test_noise_alone_is_a_poor_fit():
     c = np.geomspace(1e3, 1e6, 30)
     warnings = warnings_of({"C": c, "y": np.exp(0.1 * rng.standard_normal(30))}, form="compute", columns={"C": "C"})
     assert {"poor-fit"} <= set(warnings)
+
+
+def test_points_of_learning_curves_and_perplexities_are_noticed():
+    columns = full_grid()
+    count = len(columns["y"])
+    three = {name: np.repeat(column, 3) for name, column in columns.items()}
+    step = np.tile([100.0, 200.0, 300.0], count)
+    curves = {**three, "y": three["y"] + 30 / step, "Step": step}
+    assert "of several 'Step', along which y falls" in warnings_of(curves)["learning-curves"].message
+    seeds = {**three, "y": three["y"] * np.exp(0.01 * np.random.default_rng(0).standard_normal(3 * count))}
+    assert "learning-curves" not in warnings_of({**seeds, "seed": step})
+    assert "learning-curves" not in warnings_of({**seeds, "step": np.full(3 * count, 300.0)})
+    last = FitConfig(columns={"P": "P", "S": "S", "T": "T"}, bootstrap=0, where="Step==300")
+    assert "learning-curves" not in {warning.code for warning in fit_law(last, Table.from_columns(curves)).warnings}
+    named = {"P": "P", "S": "S", "T": "T", "y": "val/ppl"}
+    perplexities = {**columns, "val/ppl": np.exp(columns["y"])}
+    assert """--derive 'loss=log("val/ppl")'""" in warnings_of(perplexities, columns=named)["perplexity"].message
+    assert "perplexity" not in warnings_of({**columns, "suppl": columns["y"]}, columns={**named, "y": "suppl"})

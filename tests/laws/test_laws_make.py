@@ -65,6 +65,13 @@ def test_standard_errors_give_intervals_and_a_warning_that_they_are_independent(
         ("compute", {"a0": 9.0, "a1": -0.1, "eps": 1.0}, ("C",), "eps"),
         ("compute", {"a0": 9.0, "a1": -0.1}, ("C",), None),
         ("product", {"b0": 9.0, "b_width": -0.1, "b_S": -0.2, "eps": 1.0}, ("width", "S"), "eps"),
+        ("saturating", {"A": 9.0, "b_N": -0.1, "b_D": -0.2, "B": 3.0, "c_D": -0.2}, ("N", "D"), None),
+        (
+            "saturating",
+            {"A": 9.0, "b_N": -1, "b_D": -0.2, "b_T": 1, "B": 3, "c_D": -1, "eps": 2},
+            ("N", "D", "T"),
+            "eps",
+        ),
         ("product-v1", {"b0": 2.3, "b_P": -0.16, "b_S": -0.04}, ("P", "S"), None),
         ("downstream", {"top": 90.0, "slope": 2.0, "middle": 2.0}, ("loss",), None),
     ],

@@ -294,3 +294,24 @@ def check_notes(plan, models):
     for option in plan.options:
         shown = [note for note in plan.notes if note.startswith(f"{option.name}: {option.status}")]
         assert bool(shown) == (option.status != "ok")
+
+
+@pytest.mark.parametrize(
+    "column", ["Tokens (T)", "tokens_T", "tokens/1e9", "tokens (10^9)", "train tokens [1e9]", "tokens in billions"]
+)
+def test_a_count_with_a_scale_has_no_role_and_is_given_none(column):
+    assert resolve_roles({"D": column}) == {"D": "none"}
+    if column != "tokens_T":  # a T may be anything
+        with pytest.raises(ValueError, match=r"counts tokens in .*and costs would be wrong by that factor; compute"):
+            resolve_roles({"D": column}, {"D": "tokens"})
+    assert resolve_roles({"D": column}, {"D": "none"}) == {"D": "none"}
+
+
+@pytest.mark.parametrize("column", ["tokens", "train_tokens", "unique tokens", "tokens_t", "tokens (total)", "D2"])
+def test_a_role_that_is_given_is_taken_where_the_name_has_no_scale(column):
+    assert resolve_roles({"D": column}, {"D": "tokens"}) == {"D": "tokens"}
+
+
+def test_compute_with_a_scale_in_its_name_has_no_unit():
+    assert guess_compute_unit("train FLOPs") == pytest.approx(0.5e-9)
+    assert [guess_compute_unit(name) for name in ("FLOPs (1e18)", "flops_1e21", "FLOPs (10^18)")] == [None] * 3

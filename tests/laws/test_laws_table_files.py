@@ -205,6 +205,12 @@ JSON = {
     "pandas": {name: {str(row): cell for row, cell in enumerate(cells)} for name, cells in COLUMNS.items()},
     "split": {"columns": ["N", "loss"], "index": [0, 1, 2], "data": list(zip(*COLUMNS.values(), strict=True))},
     "records": [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)],
+    "table": {
+        "schema": {"fields": [], "primaryKey": ["index"]},
+        "data": [{"index": i, "N": n, "loss": loss} for i, (n, loss) in enumerate(zip(*COLUMNS.values(), strict=True))],
+    },
+    "index": {str(i): {"N": n, "loss": loss} for i, (n, loss) in enumerate(zip(*COLUMNS.values(), strict=True))},
+    "wrapped": {"runs": [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]},
     "gaps": [{"N": 1e8, "loss": 3.7}, {"N": 3e8}, {"N": 1e9, "loss": 3.1}],
 }
 

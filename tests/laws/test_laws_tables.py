@@ -187,10 +187,65 @@ def test_a_table_in_another_form_gives_the_same_law(name, columns):
         (["1,5", "1,234,567"], [math.nan] * 2),
         (["3,14", "1.234", "2,851", "7"], [3.14, math.nan, 2.851, 7]),
         (["1,234,567", "3,704", "2 B"], [1234567, 3704, 2e9]),
-        (["1.234.567", "1,2,3", "1_000", "B", "12 apples", "--3"], [math.nan] * 6),
+        (["1.234.567", "1.234", "12"], [1234567, 1234, 12]),  # the first cell shows what dots divide
+        (["1.234.567", "1.5"], [math.nan, 1.5]),
+        (["1_000", "12\u2009345", "1\u2019234"], [1000, 12345, 1234]),
+        (["1,5E+08", "2,25e-3"], [1.5e8, 2.25e-3]),
+        (
+            ["2.5×10^9", "2.5 \\times 10^{9}", "$3\\cdot10^9$", "10⁻³", "4*10**2", "1,5·10⁸"],
+            [*[2.5e9] * 2, 3e9, 1e-3, 400, 1.5e8],
+        ),
+        (["100 million", "1.5bn", "2 Mio", "3 trillion tokens"], [1e8, 1.5e9, 2e6, 3e12]),
+        (
+            ["3.1 ± 0.2", "3.1 +/- .2", "3.1+-0.2", "3.104(12)", "3.1 (0.2)", "$3.1 \\pm 0.2$"],
+            [3.1, math.nan, 3.1, 3.104, 3.1, 3.1],
+        ),
+        (["**3.1**", "__3.1__", "\\textbf{3.1}", "$\\mathbf{3.1}$", "\u22123"], [*[3.1] * 4, -3]),
+        (["1,2,3", "B", "12 apples", "--3", "3.1*", "3.1 ± x", "3 (a)", "10^x", "_1_"], [math.nan] * 9),
     ],
 )
 def test_numbers_are_read_as_people_write_them_or_not_at_all(cells, numbers):
     values, problems = Table.from_columns({"x": cells}).numbers("x")
     assert values.tolist() == pytest.approx(numbers, nan_ok=True)
     assert len(problems) == sum(map(math.isnan, numbers))
+
+
+@pytest.mark.parametrize(
+    ("other", "number"),
+    [("3,7046", 3.704), ("1.000.000", 3.704), ("1,000,000", 3704), ("7", math.nan), ("many, say 3,7046", math.nan)],
+)
+def test_other_columns_decide_what_a_comma_means(other, number):
+    table = Table.from_columns({"x": ["3,704", "2,851"], "other": [other, other]})
+    assert table.numbers("x")[0][0] == pytest.approx(number, nan_ok=True)
+
+
+@pytest.mark.parametrize(("other", "number"), [("3,7046", math.nan), ("1.000.000", math.nan), ("3.7046", 125.0)])
+def test_a_dot_is_not_taken_for_a_decimal_one_where_commas_are_decimal(other, number):
+    values, problems = Table.from_columns({"x": ["125.000", "350.000"], "other": [other, other]}).numbers("x")
+    assert values[0] == pytest.approx(number, nan_ok=True)
+    assert all("can be read as two numbers" in problem for problem in problems.values())
+
+
+@given(
+    st.lists(st.floats(1e-3, 1e13), min_size=1, max_size=5),
+    st.sampled_from(["de", "en", "times", "raised", "bold", "spread", "si"]),
+)
+def test_a_number_in_any_dress_is_the_same_or_refused(numbers, dress):
+    def write(number: float) -> str:
+        plain = f"{number:.6g}"
+        mantissa, _, exponent = f"{number:.5e}".partition("e")
+        raised = str(int(exponent)).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+        return {
+            "de": f"{number:,.4f}".translate(str.maketrans(",.", ".,")),
+            "en": f"{number:,.4f}",
+            "times": f"{mantissa} × 10^{{{int(exponent)}}}",
+            "raised": f"{mantissa}·10{raised}",
+            "bold": f"**{plain}**",
+            "spread": f"{plain} ± 0.1",
+            "si": f"{number / 1e6:.9f} million",
+        }[dress]
+
+    cells = [write(number) for number in numbers]
+    values, problems = Table.from_columns({"x": cells}).numbers("x")
+    for index, (number, value) in enumerate(zip(numbers, values.tolist(), strict=True)):
+        assert index in problems or value == pytest.approx(number, rel=1e-4, abs=1e-4), (cells, value)

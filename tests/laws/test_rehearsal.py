@@ -39,6 +39,16 @@ def test_the_form_that_holds_is_chosen(form: str, noise: float) -> None:
     assert set(chosen.errors) == set(FORMS), "both could predict every corner"
 
 
+def test_a_gain_of_size_that_ends_is_noticed() -> None:
+    """Five sizes, four budgets, three seeds: the larger sizes follow the same curve of samples."""
+    p, s = (np.repeat(axis.ravel(), 3) for axis in np.meshgrid([1e5 * 2**i for i in range(5)], [1e3, 2e3, 4e3, 8e3]))
+    y = (5e17 * p**-2.2 * s**-1.8 + 4e2 * s**-0.9) * np.exp(0.02 * np.random.default_rng(0).normal(size=len(p)))
+    table = Table.from_data({"P": p, "S": s, "T": np.full(len(p), 6.0), "y": y})
+    chosen = choose_form(candidates(("product", True), ("saturating", False), ("additive", False)), table)
+    assert chosen.label == "saturating(P, S) without offset"
+    assert chosen.errors[chosen.label] < 0.5 * chosen.errors["product(P, S)"]
+
+
 def test_a_corner_is_predicted_from_runs_that_are_not_larger() -> None:
     """The largest size behaves in another way: corners of smaller sizes do not see it, so their errors stay."""
     corners = [choose_form(candidates(("product", False)), make_table("product(P, S)", corner=f)) for f in (1.0, 5.0)]

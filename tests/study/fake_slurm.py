@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """sbatch, squeue and scancel of a Slurm without nodes, called by these names. Its jobs are files in `jobs` beside it.
 
-Each call of squeue with `--jobs` ends the oldest job at work, which writes its report. Other files beside it:
-`limits.json`: jobs that are taken (`submit`) and at work (`run`) at the same time; `reports.json`: job id -> reports of
-its tries, `done` where there are none; `squeue_fails`: squeue answers with an error; `calls` of sbatch and scancel.
+Each call of squeue with `--jobs` ends the oldest job at work, which writes the reports of the study's jobs in it. Other
+files beside it: `limits.json`: jobs that are taken (`submit`) and at work (`run`) at the same time; `reports.json`: id
+of a study's job -> reports of its tries, `done` where there are none, null where its process is killed;
+`squeue_fails`: squeue answers with an error; `calls` of sbatch and scancel.
 """
 
 import json
@@ -37,7 +38,7 @@ def submit(jobs: dict[str, Any]) -> None:
         print("sbatch: error: Batch job submission failed: Job violates accounting/QOS policy", file=sys.stderr)
         sys.exit(1)
     number = str(1001 + len(jobs))
-    jobs[number] = {**OPTIONS, "state": "PENDING", "script": script, "report": shlex.split(script)[-1]}
+    jobs[number] = {**OPTIONS, "state": "PENDING", "script": script}
     print(number)
 
 
@@ -74,10 +75,17 @@ def begin_waiting(jobs: dict[str, Any]) -> None:
 def end(number: str, job: dict[str, Any]) -> None:
     path = FOLDER / "reports.json"
     reports = json.loads(path.read_text()) if path.exists() else {}
-    report = reports[job["job-name"]].pop(0) if reports.get(job["job-name"]) else {"ending": "done"}
+    words = shlex.split(job["script"])
+    *_, folder = words[: words.index("polyglance.study.places.batch_job") + 5]
+    job["state"] = "COMPLETED"
+    for name in words[words.index(folder) + 1 :: 2]:
+        report = reports[name].pop(0) if reports.get(name) else {"ending": "done"}
+        if report is None:
+            job["state"] = "FAILED"
+            break
+        job["state"] = report.pop("state", job["state"])  # PENDING: requeued
+        (Path(folder) / f"{name}.json").write_text(json.dumps({"slurm_id": number, "report": report}))
     path.write_text(json.dumps(reports))
-    job["state"] = report.pop("state", "COMPLETED")  # PENDING: requeued
-    Path(job["report"]).write_text(json.dumps({"slurm_id": number, "report": report}))
 
 
 def limits() -> dict[str, int]:

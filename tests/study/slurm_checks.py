@@ -27,7 +27,16 @@ def main(folder: Path) -> None:
     path = write_grid(folder, samples=1600)
     run_study(load(StudyConfig, path, overrides=[f"out={folder / 'local'}"]), workers=1)
     expected = (folder / "local" / "runs.csv").read_bytes()
-    for check in (undisturbed, killed_job, killed_call, killed_controller, killed_node, preempted_job, time_limit):
+    for check in (
+        undisturbed,
+        killed_job,
+        killed_call,
+        killed_controller,
+        killed_node,
+        preempted_job,
+        time_limit,
+        own_evaluation,
+    ):
         started_s = time.monotonic()
         out = folder / check.__name__
         said = check(path, out)
@@ -106,6 +115,13 @@ def time_limit(path: Path, out: Path) -> str:
     process = begin(path, out)
     wait_until(lambda: any(signal_job(job) for job in find_running(out)), process)
     return find_line(finish(process), "it goes on from there")
+
+
+def own_evaluation(path: Path, out: Path) -> str:
+    """Runs are measured by batch jobs of their own."""
+    said = finish(begin(path, out, "--set", "cluster.evaluation=own"))
+    assert (said.count("] train-grid"), said.count("] grid")) == (4, 4), said
+    return "4 jobs have trained, and 4 measured"
 
 
 def several_nodes(folder: Path) -> None:

@@ -50,6 +50,7 @@ def done(folder: Path) -> StudyConfig:
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(results, "_EVERY_S", 0.0)
     monkeypatch.setattr(results, "_SHARE", math.inf)
+    monkeypatch.setattr(results, "_LAST_S", 0.0)
 
 
 def read_page(config: StudyConfig) -> str:
@@ -95,14 +96,17 @@ def test_results_are_written_seldom(done: StudyConfig, monkeypatch: pytest.Monke
     so_far = results.ResultsSoFar(done, said.append)
     run = list_runs(done)[0]
     for _ in range(1000):
-        so_far.note(run)
+        so_far.note(run, 1e4)
         so_far.refresh()
         now_s[0] += 1.0
     # The first after two minutes; then twenty times the ten seconds that it took.
     assert written == [120.0, 330.0, 540.0, 750.0, 960.0]
     assert said == ["table, laws and report are not written yet: no room at all"] * 5
     now_s[0] += 1e6
-    so_far.note(run)
+    so_far.note(run, 299.0)
+    so_far.refresh()
+    assert len(written) == 5, "the end is near, and writes them"
+    so_far.note(run, 301.0)
     so_far.refresh()
     so_far.refresh()
     now_s[0] += 1e6

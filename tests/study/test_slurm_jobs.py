@@ -3,19 +3,27 @@
 import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from polyglance.config import load
+from polyglance.config import load, save
+from polyglance.files import read_json, write_json
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import ClusterConfig
-from polyglance.study.grid.jobs import Job
+from polyglance.study.grid.job_state import finish_job
+from polyglance.study.grid.jobs import Job, list_runs
+from polyglance.study.places import batch_job
 from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.schedulers import run_jobs
-from polyglance.study.places.slurm_jobs import SlurmJobs
+from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
+from polyglance.study.work.attempt import NamedJob, name_job
+from polyglance.study.work.ending import NOT_BEGUN
 
 from .clusters import write_grid
 
@@ -134,3 +142,182 @@ def test_a_job_is_told_to_save_two_minutes_before_its_end_whoever_sets_it(
     config = replace(config, cluster=ClusterConfig(time_limit_h=time_limit_h))
     SlurmJobs(config, needs=replace(NEEDS, nodes=nodes)).start(JOBS[0])
     assert [job.get("signal") for job in slurm.jobs()] == [signal]
+
+
+MANY = [Job(id=f"short-{n}", kind="run", folder=Path(f"runs/{n}"), fingerprint=f"s{n}") for n in range(7)]
+SHORT = dict.fromkeys((job.id for job in MANY), 7.0)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spread jobs over three batch jobs, each with five at most."""
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._SPREAD", 3)
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._MOST_SHARED", 5)
+
+
+def share(
+    config: StudyConfig, jobs: list[Job], num_slots: int | None = None
+) -> tuple[list[str], list[str], dict[str, str]]:
+    """Do jobs that may share batch jobs; return the ids of those done, the lines of retries, and what failed."""
+    done: list[str] = []
+    said: list[str] = []
+    with SlurmJobs(config, needs=NEEDS, num_slots=num_slots) as scheduler:
+        scheduler.seconds = SHORT
+        failed = run_jobs(
+            jobs,
+            scheduler,
+            done=set(),
+            seconds=SHORT,
+            retries=1,
+            on_done=lambda ended: done.append(ended.job.id),
+            on_retry=said.append,
+        )
+    return done, said, failed
+
+
+@pytest.mark.usefixtures("few")
+def test_many_short_jobs_share_batch_jobs_and_few_do_not(slurm: FakeSlurm, config: StudyConfig) -> None:
+    done, _, _ = share(config, MANY)
+    assert sorted(done) == sorted(SHORT)
+    assert slurm.names() == ["short-0+1", "short-2+1", "short-4+1", "short-6"]
+    share(config, MANY[:3])
+    assert slurm.names()[4:] == ["short-0", "short-1", "short-2"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "alone", "sizes"),
+    [
+        (6.0, set(), [2, 2, 2, 1]),
+        (25.0, set(), [2, 2, 2, 1]),
+        (31.0, set(), [1] * 7),
+        (0.5, set(), [4, 3]),
+        (0.0, set(), [5, 2]),
+        (6.0, {"short-1"}, [1, 1, 2, 2, 1]),
+        (0.0, {"short-0", "short-6"}, [1, 5, 1]),
+    ],
+)
+@pytest.mark.usefixtures("few")
+def test_jobs_are_divided_by_number_and_by_time(seconds: float, alone: set[str], sizes: list[int]) -> None:
+    batches = divide_into_batches(MANY, dict.fromkeys(SHORT, seconds), alone)
+    assert [len(batch) for batch in batches] == sizes
+    assert [job for batch in batches for job in batch] == MANY
+
+
+@pytest.mark.usefixtures("few")
+def test_of_a_batch_job_that_was_killed_one_job_has_died_and_the_others_are_begun_elsewhere(
+    slurm: FakeSlurm, config: StudyConfig
+) -> None:
+    slurm.write("reports.json", {"short-2": [None]})
+    done, said, failed = share(config, MANY)
+    assert (sorted(done), failed) == (sorted(SHORT), {})
+    assert len(said) == 1
+    assert said[0].startswith("short-2: it was killed or broke down (")
+    assert sorted(slurm.names()[4:]) == ["short-2", "short-3"]  # alone
+
+
+@pytest.mark.usefixtures("few")
+def test_jobs_that_a_batch_job_had_no_time_for_are_submitted_again_and_not_counted(
+    slurm: FakeSlurm, config: StudyConfig
+) -> None:
+    stopped = {"ending": "stopped", "problem": "short-0: stopped after step 3", "step": 3}
+    not_begun = {"ending": "not begun"}
+    slurm.write("reports.json", {"short-0": [stopped], "short-1": [not_begun, not_begun]})
+    done, said, failed = share(config, MANY)
+    assert (sorted(done), failed) == (sorted(SHORT), {})
+    assert said == ["short-0: stopped after step 3; it goes on from there"]
+
+
+@pytest.mark.usefixtures("few")
+def test_no_more_batch_jobs_are_in_the_queue_than_there_are_slots(
+    slurm: FakeSlurm, config: StudyConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slurm.write("limits.json", {"submit": 2})
+    done, _, _ = share(config, MANY, num_slots=2)
+    assert sorted(done) == sorted(SHORT)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("few")
+def test_at_a_limit_below_the_slots_the_gathered_jobs_wait(
+    slurm: FakeSlurm, config: StudyConfig, capfd: pytest.CaptureFixture[str]
+) -> None:
+    slurm.write("limits.json", {"submit": 1})
+    done, _, _ = share(config, MANY)
+    assert sorted(done) == sorted(SHORT)
+    assert capfd.readouterr().err.count("QOSMaxSubmitJobPerUserLimit") == 1
+    slurm.write("limits.json", {"submit": 0})
+    with pytest.raises(ValueError, match="QOSMaxSubmitJobPerUserLimit"):
+        share(config, MANY)
+
+
+@pytest.mark.usefixtures("few")
+def test_batch_jobs_of_several_are_taken_up_by_a_later_call(slurm: FakeSlurm, config: StudyConfig) -> None:
+    first = SlurmJobs(config, needs=NEEDS)
+    first.seconds = SHORT
+    for job in MANY:
+        first.start(job)
+    first._submit_gathered()
+    done, _, _ = share(config, MANY)
+    assert sorted(done) == sorted(SHORT)
+    assert len(slurm.names()) == 4
+
+
+@pytest.mark.usefixtures("few")
+def test_a_refused_job_takes_gathered_jobs_back(slurm: FakeSlurm, config: StudyConfig) -> None:
+    slurm.write("limits.json", {"submit": 1})
+    slurm.write("reports.json", {"short-0": [{"ending": "refused", "problem": "disk full"}]})
+    with pytest.raises(ValueError, match="disk full"):
+        share(config, MANY)
+    assert slurm.names() == ["short-0+1"]
+
+
+def test_a_requeued_batch_job_does_not_repeat_what_it_has_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first try was stopped in its second job; the third was not begun."""
+    tried: list[str] = []
+
+    def try_named_job(named: NamedJob, should_stop: object) -> dict[str, object]:
+        tried.append(named["job"])
+        return {"ending": "done"}
+
+    monkeypatch.setattr("polyglance.study.places.batch_job.try_named_job", try_named_job)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    for name, number, ending in (
+        ("a", "7", "done"),
+        ("b", "7", "stopped"),
+        ("c", "7", "not begun"),
+        ("d", "6", "done"),
+    ):
+        write_json(tmp_path / f"{name}.json", {"slurm_id": number, "report": {"ending": ending}})
+    batch_job.main("", "", "", str(tmp_path), "a", "fa", "b", "fb", "c", "fc", "d", "fd")
+    assert tried == ["b", "c", "d"]
+    assert {read_json(path)["report"]["ending"] for path in tmp_path.glob("*.json")} == {"done"}
+
+
+def test_after_a_stop_the_other_jobs_of_a_batch_job_are_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def try_named_job(named: NamedJob, should_stop: Callable[[], bool]) -> dict[str, object]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert should_stop()
+        return {"ending": "stopped", "step": 4}
+
+    monkeypatch.setattr("polyglance.study.places.batch_job.try_named_job", try_named_job)
+    batch_job.main("", "", "", str(tmp_path), "a", "fa", "b", "fb")
+    endings = {path.stem: read_json(path)["report"]["ending"] for path in tmp_path.glob("*.json")}
+    assert endings == {"a": "stopped", "b": NOT_BEGUN}
+
+
+def test_no_torch_is_loaded_for_a_job_that_is_done(config: StudyConfig) -> None:
+    """A job that another one has done meanwhile."""
+    save(config, config.out / "study.toml")
+    (job, *_) = list_runs(config)
+    finish_job(config.out, job)
+    named = name_job(config, job)
+    code = (
+        "import sys; from polyglance.study.work.attempt import try_named_job; "
+        f"print(try_named_job({named!r})['ending'], 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["done", "False"], done.stderr

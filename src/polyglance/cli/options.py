@@ -11,6 +11,7 @@ import itertools
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -149,8 +150,13 @@ def _parse_value(value: str, value_type: Any) -> Any:
 
 
 def _parse_number(text: str) -> float:
-    try:
+    """Read a number as tables hold them: 6.9e9, 6.9B."""
+    with suppress(ValueError):
         return float(text)
+    from polyglance.laws.tables.numerals import parse_number  # numpy, which most verbs do not need for their options
+
+    try:
+        return parse_number(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
 

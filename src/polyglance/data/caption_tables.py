@@ -20,8 +20,9 @@ from typing import Any
 from polyglance.data.cleaning import one_line
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
-from polyglance.data.row_sources.row_source import IMAGE_NAMES
-from polyglance.data.texts.columns import list_texts, parse_texts_by_language
+from polyglance.data.row_sources.row_source import find_image_name
+from polyglance.data.texts.columns import find_column_tag, list_texts, parse_texts_by_language
+from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS
 from polyglance.delimited import Quoting
 from polyglance.language_identity import find_other_language
 from polyglance.language_tags import find_code, parse_language_tag
@@ -33,8 +34,6 @@ __all__ = ["CaptionTable", "Column", "open_caption_table"]
 
 _FACTS = ("image", "key", "style", "texts", "language", "text")
 """Roles of columns that are not languages."""
-_LANGUAGE_NAMES = ("language", "lang", "locale", "language_code", "lang_code")
-"""Names of a column that says the language of its row's text."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,7 +103,7 @@ def _arrange(cells: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[st
 
 def _find_late_role(name: str, cell: Any) -> str:
     """Return the role of a column that first occurs in a later row: a language if its name and this cell are of one."""
-    tag = parse_language_tag(name)
+    tag = find_column_tag(name)
     is_text = find_content([text for text in map(_as_text, list_texts(cell)) if text.strip()]) in ("text", "")
     return tag.code if tag is not None and is_text else ""
 
@@ -206,7 +205,7 @@ class _Decision:
         if "image" in self.given.values():
             return ""
         free = [name for name in self.names if name not in self.given]
-        by_name = next((known for known in IMAGE_NAMES if known in free), "")
+        by_name = find_image_name(free)
         typed = [name for name in image_columns if name in free]
         return typed[0] if len(typed) == 1 and by_name not in typed else by_name
 
@@ -228,16 +227,16 @@ class _Decision:
         free = [name for name in self.names if name not in self.given]
         if self.texts or "language" in self.given.values():
             return next((name for name, role in self.given.items() if role == "language"), "")
-        if any((tag := parse_language_tag(name)) is not None and tag.code for name in free):
+        if any((tag := find_column_tag(name)) is not None and tag.code for name in free):
             return ""
-        found = [name for name in free if name.lower() in _LANGUAGE_NAMES and _are_tags(self.cells[name])]
+        found = [name for name in free if name.lower() in LANGUAGE_KEYS and _are_tags(self.cells[name])]
         return found[0] if found and not any(role in LANGUAGES for role in self.given.values()) else ""
 
     def _check_language_of_rows(self, columns: Sequence[Column]) -> None:
         """Refuse a column of one language if another column says that its rows are in several languages."""
         asked = {role for role in self.given.values() if role in LANGUAGES}
         for column in columns:
-            if column.role or column.name in self.given or column.name.lower() not in _LANGUAGE_NAMES or not asked:
+            if column.role or column.name in self.given or column.name.lower() not in LANGUAGE_KEYS or not asked:
                 continue
             tags = [parse_language_tag(cell) for cell in self.cells[column.name] if isinstance(cell, str)]
             other = next((tag for tag in tags if tag is not None and tag.code and tag.code not in asked), None)
@@ -263,7 +262,7 @@ class _Decision:
             return self._decide_beside_texts(name, content)
         if content not in ("text", ""):
             return Column(name=name, role="", reason=content)
-        tag = parse_language_tag(name)
+        tag = find_column_tag(name)
         if tag is None or not tag.code:
             if tag is not None and tag.language in LANGUAGES:
                 reason = f"written in {tag.script}, {tag.language} is in another script"
@@ -285,7 +284,7 @@ class _Decision:
 
     def _decide_beside_texts(self, name: str, content: str) -> Column:
         """Leave a column out beside one of texts by language, unless it is a language itself."""
-        tag = parse_language_tag(name)
+        tag = find_column_tag(name)
         if self.texts != "texts" and content == "text" and tag is not None and tag.code:
             raise ValueError(
                 f"{self.path}: texts are in the column {self.texts!r} and in {name!r}; "
@@ -385,12 +384,12 @@ def _suggest_text(columns: Sequence[Column]) -> str:
     for column in columns:
         if (
             column.reason not in ("", "records", "numbers", "addresses")
-            and (tag := parse_language_tag(column.name)) is not None
+            and (tag := find_column_tag(column.name)) is not None
             and tag.code
         ):
             return f"set columns to '{column.name}={tag.code}', for example"
-    texts = [column.name for column in columns if column.holds_text and column.name.lower() not in _LANGUAGE_NAMES]
-    language = next((column.name for column in columns if column.name.lower() in _LANGUAGE_NAMES), "")
+    texts = [column.name for column in columns if column.holds_text and column.name.lower() not in LANGUAGE_KEYS]
+    language = next((column.name for column in columns if column.name.lower() in LANGUAGE_KEYS), "")
     if not texts:
         return "none holds texts: write them to a column named after their language"
     setting = f"'{language}=language' and '{texts[0]}=text'" if language else f"'{texts[0]}=en'"

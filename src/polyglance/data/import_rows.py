@@ -244,6 +244,8 @@ def _find_image(image: str, images: Path) -> tuple[Path | None, str, str]:
         return None, "an image written as base64: write it to a file, or as bytes into Parquet", image[:60]
     if "://" in image:
         return None, "an address, not a file: download the images first", image
+    if image.startswith("/") and Path(image).is_relative_to(images.absolute()):
+        image = str(Path(image).relative_to(images.absolute()))
     names = [image, image.replace("\\", "/")] if "\\" in image else [image]  # the second: as Windows writes it
     for name in names:
         try:

@@ -41,6 +41,8 @@ class Evaluator:
         ambiguous_per_cell: ambiguous sentences of each translation cell, where the data is the built-in world's.
         examples: captions of each cell, with and without prefix, that are returned as examples.
         max_new_tokens: captions are cut to this length.
+        num_shares: shares that each batch of samples is measured in, a multiple of the processes; None: as many as
+            processes. The digits depend on it, not on the processes.
 
     Raises:
         ValueError: the test data has no cell of UC.
@@ -62,6 +64,7 @@ class Evaluator:
         ambiguous_per_cell: int,
         examples: int,
         max_new_tokens: int,
+        num_shares: int | None = None,
     ) -> None:
         reader = ShardReader(test_dir)
         self.coverage = coverage
@@ -82,6 +85,7 @@ class Evaluator:
         self._ambiguous_per_cell = ambiguous_per_cell
         self._examples = examples
         self._max_new_tokens = max_new_tokens
+        self._num_shares = num_shares
 
     def measure(self, model: Polyglance, runtime: Runtime | None = None) -> dict[Cell, CellRecord]:
         """Measure every trained and every unseen cell: captions in all variants that their language has, translations
@@ -116,6 +120,7 @@ class Evaluator:
                     **self._limits,
                     variants=variants[samples.cell],
                     runtime=runtime,
+                    num_shares=self._num_shares,
                 )
                 records[samples.cell] = CellRecord(split=self.coverage.split_of(samples.cell), losses=losses)
         return records
@@ -162,13 +167,18 @@ class Evaluator:
         return score_translations(texts, references, code, self._identifier)
 
     def _generate_cell(self, model: Polyglance, samples: CellSamples, prefix: str, runtime: Runtime) -> list[str]:
-        """Generate the texts of a cell, each process every n-th of them; all processes return all texts."""
-        share = samples.share(runtime.rank, runtime.world_size)
+        """Generate the texts of a cell, each share every n-th of them; all processes return all texts."""
+        num_shares = self._num_shares or runtime.world_size
         texts = []
-        if share.keys:
-            texts = generate_greedily(model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens)
-        shares = runtime.gather(texts)
-        return [shares[row % runtime.world_size][row // runtime.world_size] for row in range(len(samples.keys))]
+        for number in range(runtime.rank, num_shares, runtime.world_size):
+            share = samples.share(number, num_shares)
+            texts.append(self._generate_share(model, share, prefix) if share.keys else [])
+        gathered = runtime.gather(texts)
+        shares = [of_process[turn] for turn in range(len(texts)) for of_process in gathered]
+        return [shares[row % num_shares][row // num_shares] for row in range(len(samples.keys))]
+
+    def _generate_share(self, model: Polyglance, share: CellSamples, prefix: str) -> list[str]:
+        return generate_greedily(model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens)
 
     def disambiguate(self, model: Polyglance) -> dict[Cell, float]:
         """Return translation cell -> share of ambiguous sentences whose right translation, given the image, costs less;

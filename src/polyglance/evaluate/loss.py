@@ -32,6 +32,7 @@ def measure_cell(
     batch_size: int = 128,
     variants: Sequence[Variant] = VARIANTS,
     runtime: Runtime | None = None,
+    num_shares: int | None = None,
 ) -> dict[Variant, CellLoss]:
     """Measure the loss of a cell in each of the `variants`.
 
@@ -47,20 +48,27 @@ def measure_cell(
             number of passes through the model, because a model whose weights are divided over processes has to be
             called by all of them together. Every process returns the same losses; they equal those of a single
             process up to the model's precision.
+        num_shares: shares of every batch, a multiple of the processes; None: as many as processes. With the same number
+            of shares, every number of processes returns the same digits.
     """
     runtime = runtime or Runtime.single()
+    num_shares = num_shares or runtime.world_size
+    if num_shares % runtime.world_size:
+        raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
     texts = [annotation.text for annotation in samples.annotations]
     positions = model.config.decoder_config.max_position_embeddings
     limits = (max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1))
     local: dict[Variant, list[tuple[int, _Row]]] = {name: [] for name in variants}
     for first in range(0, len(texts), batch_size):
         size = min(batch_size, len(texts) - first)
-        share = np.arange(runtime.rank, size, runtime.world_size)
-        # A process without a row of its own computes the first row, and the result is not counted.
-        rows = share if len(share) else np.zeros(1, dtype=np.int64)
-        losses = _batch_losses(model, processor, samples, slice(first, first + size), rows, prefix, limits, variants)
-        for name, row_losses in losses.items():
-            local[name] += zip((first + share).tolist(), row_losses, strict=False)
+        for number in range(runtime.rank, num_shares, runtime.world_size):
+            share = np.arange(number, size, num_shares)
+            # For a share without a row the first row is computed, and the result is not counted.
+            rows = share if len(share) else np.zeros(1, dtype=np.int64)
+            batch = slice(first, first + size)
+            losses = _batch_losses(model, processor, samples, batch, rows, prefix, limits, variants)
+            for name, row_losses in losses.items():
+                local[name] += zip((first + share).tolist(), row_losses, strict=False)
     shares = runtime.gather(local)
     num_bytes = {
         name: sum(len(cut_prefix(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)

@@ -48,7 +48,7 @@ class FormConfig(PrepareConfig):
     """Form of a law, the columns and rows that it is fitted to, and the objective."""
 
     form: str = "product"
-    """Form of the law: compute, product, additive, compute-v1, product-v1 or downstream."""
+    """Form of the law: compute, product, saturating, additive, compute-v1, product-v1 or downstream."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Column of the table for each name in the law, as in P=params,S=samples,T=t0,y=loss. A name without an entry is
     its own column. The predictors of the product law are the names given here, in this order."""

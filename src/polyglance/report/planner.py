@@ -68,6 +68,9 @@ class PlannerLaw:
         roles = resolve_roles(self.law.columns, self.law.roles)
         if not find_by_role(roles, ("parameters",)) or not find_by_role(roles, ("samples",)):
             raise ValueError("a page needs a law of size and samples, such as `paper`")
+        (samples,) = find_by_role(roles, ("samples",))
+        if sum(samples in dict(term.exponents) for term in fit.form.terms) > 1:
+            raise ValueError(f"a page needs a law with one term in samples; form {fit.form.name!r} has several")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what the page needs of the law."""

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 __all__ = ["ClusterConfig"]
 
@@ -35,6 +36,10 @@ class ClusterConfig:
     python: str = ""
     """Slurm: command of Python on the nodes, such as `apptainer exec --nv image.sif python`. If not given: the one that
     polyglance is called with."""
+    evaluation: Literal["with", "own"] = "with"
+    """Measurement of a run, on any place (also `--on local`): `with` its training, by the same job on the same devices;
+    or by a job of its `own` with one device, and its share of cpus, gpus and memory_gb. The devices of the training
+    then go on with the next run. The results are the same."""
     retries: int = 2
     """Times that a job is tried again from its last checkpoint after it was killed or its node was lost, on any place
     (also `--on local`)."""

@@ -141,6 +141,10 @@ class FamilyConfig:
     """Take the vision tower of [tower], frozen. If not, each run trains its own."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimiser of all its runs."""
+    lr_width: int | None = None
+    """Micro models: width that `optim.lr` is for. Other widths are trained at optim.lr * lr_width / width, as the best
+    learning rate of Adam falls with width (Yang et al. 2022, arXiv 2203.03466). If not given, all are trained at
+    `optim.lr`."""
 
     def __post_init__(self) -> None:
         for name in (self.name, *self.starts, *(Path(size).name for size in self.sizes)):
@@ -155,6 +159,9 @@ class FamilyConfig:
             raise ValueError(
                 f"family {self.name!r}: give sizes and checkpoint (the folder that they start from) together"
             )
+        if self.lr_width is not None and (self.sizes or self.lr_width < 1):
+            wrong = f"lr_width is {self.lr_width}; expected 1 or more" if self.widths else "lr_width is for widths"
+            raise ValueError(f"family {self.name!r}: {wrong}")
         if self.schedule == "trunk" and (self.optim.warmup_steps is None or not self.optim.cooldown_share):
             raise ValueError(
                 f"family {self.name!r}: schedule 'trunk' needs optim.warmup_steps (a number for all budgets) and "
@@ -205,9 +212,10 @@ class PredictionConfig:
 
     targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
     """Columns of runs.csv that are predicted."""
-    form: Literal["product", "additive"] | None = None
+    form: Literal["product", "saturating", "additive"] | None = None
     """Form of the law. If not given: for each family and loss the one that predicts smaller corners of the grid best,
-    among product laws in P, S and T or in P and S and the additive law in P and S, with and without offset."""
+    among product and saturating laws in P, S and T or in P and S and the additive law in P and S, with and without
+    offset."""
     bootstrap: int = 200
     """Refits for the intervals; 0 for no intervals."""
 

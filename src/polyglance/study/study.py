@@ -23,11 +23,12 @@ from polyglance.settings import UnusedSettingError
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.inputs import note_inputs
 from polyglance.study.grid.job_state import fail_job, is_done, read_problem, read_state, read_states
-from polyglance.study.grid.jobs import Job, find_not_needed, list_jobs, list_runs
+from polyglance.study.grid.jobs import Job, find_not_needed, list_jobs, list_runs, list_work
 from polyglance.study.places.clusters import ClusterPlace, open_cluster
 from polyglance.study.places.needs import find_needs
 from polyglance.study.places.ray_tasks import RayTasks
 from polyglance.study.places.schedulers import LocalWorkers, ThisProcess, run_jobs
+from polyglance.study.places.slurm_jobs import SlurmJobs
 from polyglance.study.planning.simulation import ClusterPlan, place_on_cluster, simulate_cluster
 from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 from polyglance.study.planning.training_cost import TrainingCost, price_time, sum_training
@@ -421,7 +422,7 @@ def _say_nothing(line: str) -> None:
 def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None]) -> dict[str, str]:
     """Plan, and do the jobs; return id -> why of those that failed alone."""
     from polyglance.study.grid.made import forget_damaged_jobs  # torch takes a while to load
-    from polyglance.study.planning.costs import estimate_costs, estimate_s
+    from polyglance.study.planning.costs import divide_seconds, estimate_costs, estimate_s
 
     note_inputs(config)
     forget_damaged_jobs(config, say)
@@ -433,11 +434,13 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     )
     for note in plan.notes:
         say(note)
-    jobs = list_jobs(config)
-    costs = estimate_costs(config, jobs, num_slots=num_slots)
+    costs = estimate_costs(config, list_jobs(config), num_slots=num_slots)
+    jobs, seconds = list_work(config), divide_seconds(config, costs.seconds)
     if isinstance(scheduler, ClusterPlace):
         scheduler.needs = find_needs(config, peak_bytes=costs.memory_bytes)
         say(f"each job asks for {scheduler.needs}")
+    if isinstance(scheduler, SlurmJobs) and config.is_micro:
+        scheduler.seconds = seconds
     if isinstance(scheduler, RayTasks) and (unused := config.cluster.list_slurm_settings()):
         say(f"not used on Ray: {', '.join(unused)}")
     done = _find_done(config, jobs)
@@ -447,8 +450,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
-        results.note(ended.job)
-        left_s = estimate_s(jobs, done=finished, seconds=costs.seconds, num_slots=num_slots)
+        left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
+        results.note(ended.job, left_s)
         where = f" on {ended.host}" if ended.host else ""
         count = f"[{len(finished)}/{len(jobs)}]"
         say(f"{count} {ended.job.id} in {ended.seconds:.0f} s{where}; about {left_s / 60:.1f} minutes left")
@@ -463,7 +466,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
         jobs,
         scheduler,
         done=done,
-        seconds=costs.seconds,
+        seconds=seconds,
         retries=config.cluster.retries,
         on_done=report_done,
         on_failed=report_failed,

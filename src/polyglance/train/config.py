@@ -259,6 +259,9 @@ class RunConfig(TrainConfig):
     model is not measured."""
     evaluation: EvaluationConfig | None = None
     """How the model is measured on `test`."""
+    measured_as: int | None = None
+    """Number of processes whose digits the measurement is to have, where fewer measure: each then makes the passes of
+    several. If not given: as many as there are."""
 
     def __post_init__(self) -> None:
         if self.tokenizer is None and self.start.checkpoint is None:
@@ -270,6 +273,8 @@ class RunConfig(TrainConfig):
             raise ValueError("out is empty; expected the run's folder")
         if self.evaluation is not None and self.test is None:
             raise ValueError("evaluation needs test, the held-out data set that it measures on")
+        if self.measured_as is not None and (self.measured_as < 1 or self.test is None):
+            raise ValueError(f"measured_as is {self.measured_as}; expected 1 or more, and `test`")
 
     @property
     def _default_tokenizer(self) -> Path:

@@ -9,19 +9,23 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.row_sources.row_source import RowSource
+from polyglance.data.row_sources.row_source import IMAGE_NAMES, RowSource
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
+from polyglance.data.texts.columns import is_known_name
 from polyglance.data.texts.json_forms import get_karpathy_sentences
+from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS
 from polyglance.encodings import DAMAGE, detect_text_format, open_utf8
 from polyglance.files import parse_json
+from polyglance.json_frames import read_frame
+from polyglance.language_tags import parse_language_tag
 from polyglance.tables import TableRow, detect_table_format, read_table
 
 __all__ = ["Crossmodal3600", "PublishedJson", "TokenFile", "is_crossmodal_3600", "read_json_object"]
 
 
 class PublishedJson(RowSource):
-    """An object of JSON: COCO's `{"images": [...], "annotations": [...]}`, Karpathy's `{"images": [{"sentences"...`, or
-    `{"a.png": texts, ...}`.
+    """An object of JSON: COCO's `{"images": [...], "annotations": [...]}`, Karpathy's `{"images": [{"sentences"...`,
+    `{"a.png": texts, ...}`, or a frame as pandas writes it.
 
     Args:
         content: the object that the file holds.
@@ -39,11 +43,14 @@ class PublishedJson(RowSource):
             self._form, self._rows = "COCO captions, JSON", list(_read_coco(path, images, annotations))
         elif content and all(name.lower().endswith(IMAGE_SUFFIXES) for name in content):
             self._form, self._rows = "JSON, image -> texts", list(_read_by_image(path.name, content))
+        elif (rows := read_frame(content, _is_column)) is not None:
+            self._form = "JSON of a frame"
+            self._rows = [TableRow(where=f"{path.name}: row {label}", values=values) for label, values in rows]
         else:
             keys = ", ".join(repr(key) for key in list(content)[:8])
             raise ValueError(
                 f"{path}: expected a list of records, COCO captions (images, annotations), Karpathy's splits (images "
-                f"with sentences) or an object of image -> texts; the object's keys are: {keys or 'none'}"
+                f"with sentences), a frame or an object of image -> texts; the object's keys are: {keys or 'none'}"
             )
 
     def describe(self) -> str:
@@ -54,6 +61,13 @@ class PublishedJson(RowSource):
 
     def read(self, columns: Sequence[str] | None = None) -> Iterator[TableRow]:  # noqa: ARG002 - it is in memory
         return iter(self._rows)
+
+
+def _is_column(key: str) -> bool:
+    """Tell whether a key names a column of images, of texts or of a language."""
+    tag = parse_language_tag(key)
+    known = (*IMAGE_NAMES, *LANGUAGE_KEYS, "key", "style", "texts")
+    return key.lower() in known or is_known_name(key) or (tag is not None and bool(tag.code))
 
 
 def read_json_object(path: Path, encoding: str) -> dict[str, Any] | None:
@@ -130,7 +144,7 @@ def _read_coco(path: Path, images: Sequence[Any], annotations: Sequence[Any]) ->
             yield TableRow(where=where, values={}, problem="a caption of no image in the file", detail=key)
         else:
             without.pop(key, None)
-            about = {name: row[name] for name in ("language", "lang", "locale") if name in row}
+            about = {name: row[name] for name in LANGUAGE_KEYS if name in row}
             yield TableRow(where=where, values={"image": names[key], "caption": row["caption"], **about})
     for key in without:
         yield TableRow(where=f"{path.name}: image {key}", values={}, problem="an image without a caption")

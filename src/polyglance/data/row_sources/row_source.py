@@ -1,14 +1,15 @@
 """Base class of the readers of rows of images and texts."""
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from polyglance.tables import TableRow
 
-__all__ = ["IMAGE_NAMES", "SAMPLE_ROWS", "SHARD_PROBLEM", "RowSource"]
+__all__ = ["IMAGE_NAMES", "SAMPLE_ROWS", "SHARD_PROBLEM", "RowSource", "find_image_name"]
 
 IMAGE_NAMES = tuple(
     "image file_name filename image_path image_file image_name filepath file path img".split()  # noqa: SIM905 - short
@@ -18,6 +19,12 @@ SAMPLE_ROWS = 1000
 """Number of rows from which the roles of columns are decided."""
 SHARD_PROBLEM = "shard: "
 """Beginning of the problem of a row that represents an unknown part of a file and is not counted as a row."""
+
+
+def find_image_name(names: Iterable[str]) -> str:
+    """Find the name of the column of images, in small or capital letters (`Image`, `File Name`); empty if none is."""
+    plain = {re.sub(r"[\s-]+", "_", name.strip().lower()): name for name in reversed(list(names))}
+    return next((plain[known] for known in IMAGE_NAMES if known in plain), "")
 
 
 class RowSource(ABC):

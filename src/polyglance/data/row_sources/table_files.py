@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polyglance.data.row_sources.row_source import IMAGE_NAMES, SAMPLE_ROWS, RowSource
+from polyglance.data.row_sources.row_source import SAMPLE_ROWS, RowSource, find_image_name
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
 from polyglance.data.sources.source import list_files
 from polyglance.delimited import Quoting
@@ -147,4 +147,4 @@ class ImageFolder(FolderOfTables):
 
 def _find_image_name(values: Mapping[str, Any]) -> str:
     """Name of the column that has the path of a row's image; empty if none has."""
-    return next((name for name in IMAGE_NAMES if isinstance(values.get(name), str) and values[name]), "")
+    return find_image_name(name for name, value in values.items() if isinstance(value, str) and value)

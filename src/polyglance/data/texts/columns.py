@@ -5,16 +5,22 @@ import io
 import json
 import re
 import tokenize
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
+from polyglance.data.texts.chat_answers import CONVERSATION_KEYS, take_answer
+from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, is_in_language
 from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
+from polyglance.language_tags import LanguageTag, parse_language_tag
 
 __all__ = [
     "Columns",
     "choose_columns",
+    "find_column_tag",
+    "find_other_ids",
+    "is_id_name",
     "is_known_name",
     "list_texts",
     "parse_id",
@@ -33,11 +39,12 @@ def _split(words: str) -> tuple[str, ...]:
 _ID_NAMES = _split(
     """
     question_id image_id imageid img_id imgid cocoid coco_id image_key video_id audio_id segment_id
-    seg_id sample_id sentence_id example_id sent_id doc_id custom_id id ids uid uuid key file_name filename file_path
-    filepath file image_path image_file image_name image img path audio video name index idx guid qid
-    line line_number
+    seg_id sample_id sentence_id example_id sent_id doc_id custom_id request_id id ids uid uuid key
+    file_name filename file_path filepath file image_path image_file image_name image img path
+    audio video name index idx guid qid line line_number
     """
 )
+_FILE_NAMES = frozenset(_split("file_name filename file_path filepath image_path image_file image_name"))
 _PREDICTION_WORDS = frozenset(
     _split(
         """
@@ -67,9 +74,13 @@ _NOT_TEXT = frozenset(
     _split(
         """
     number num count length tokens tokenized tokids score scores id ids lang language locale source src prompt question
+    size width height time date path url file name type category class split prob probability logprob confidence
     """
     )
 )
+_WEAK_WORDS = frozenset(_split("mt system model result results label labels human original"))
+"""Words of either role that also name other columns: the model of a row, the class of its image, its size. They count
+where no column has a plainer name, or beside a word of texts (`human_caption`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +119,10 @@ def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, ki
     rest = [name for name in names if name != id_column]
     if texts := tuple(name for name in options.text_column if name in names):
         return Columns(id=id_column, texts=texts)
-    texts = _choose_texts(rest, options.role)
-    if not texts and len(rest) == 1 and (id_column is not None or len(names) == 1) and not _is_id_name(rest[0]):
+    texts = _choose_texts(rest, options.role, options.language)
+    if not texts and len(rest) == 1 and (id_column is not None or len(names) == 1) and not is_id_name(rest[0]):
         texts = (rest[0],)
+    texts = texts or tuple(name for name in rest if kind == "key" and name in CONVERSATION_KEYS)[:1]
     if not texts or (len(texts) > 1 and not _are_numbered(texts)):
         problem = f"which {kind} holds the texts is not clear" if texts else f"no {kind} has the name of a text"
         wanted = f" ({', '.join(options.text_column)} is not there)" if options.text_column else ""
@@ -118,9 +130,21 @@ def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, ki
     return Columns(id=id_column, texts=texts)
 
 
+def find_other_ids(columns: Columns, records: Sequence[Mapping[str, Any]]) -> dict[str, list[Id]]:
+    """Return the other columns that name the images of records, such as `filename` beside `img_id`: name -> ids."""
+    names = [name for name in (records[0] if records else ()) if _plain(name) in _FILE_NAMES and name != columns.id]
+    others: dict[str, list[Id]] = {}
+    for name in names:
+        values = [record.get(name) for record in records]
+        texts: list[Id] = [value for value in values if isinstance(value, str) and value.strip()]
+        if name not in columns.texts and len(texts) == len(records):
+            others[name] = texts
+    return others
+
+
 def is_known_name(name: str, role: Role = "predictions") -> bool:
     """Tell whether a cell of a first row is the name of a column of ids or texts."""
-    return _is_id_name(name) or (len(name.split()) <= 2 and len(name) < 40 and bool(_choose_texts([name], role)))
+    return is_id_name(name) or (len(name.split()) <= 2 and len(name) < 40 and bool(_choose_texts([name], role)))
 
 
 def _choose_id(names: Sequence[str], options: ReadOptions) -> str | None:
@@ -130,7 +154,8 @@ def _choose_id(names: Sequence[str], options: ReadOptions) -> str | None:
     return next((known[name] for name in _ID_NAMES if name in known), None)
 
 
-def _is_id_name(name: str) -> bool:
+def is_id_name(name: str) -> bool:
+    """Tell whether a name is that of a column of ids."""
     return _plain(name) in _ID_NAMES
 
 
@@ -144,18 +169,29 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"_+|(?<=\D)(?=\d)", _plain(name)) if word and not word.isdigit()]
 
 
-def _choose_texts(names: Sequence[str], role: Role) -> tuple[str, ...]:
-    """Choose the columns whose names fit the role best: its own words, then words of texts, then the other role's."""
+def _choose_texts(names: Sequence[str], role: Role, language: str = "") -> tuple[str, ...]:
+    """Choose the columns whose names fit the role best: its own words, words of texts or the language's code, words
+    that name other things too, then the other role's."""
     own, other = (
         (_PREDICTION_WORDS, _REFERENCE_WORDS) if role == "predictions" else (_REFERENCE_WORDS, _PREDICTION_WORDS)
     )
     words = {name: set(_words(name)) for name in names}
     candidates = [name for name in names if not words[name] & _NOT_TEXT]
     mine = tuple(name for name in candidates if words[name] & own)
+    strong = tuple(name for name in mine if words[name] & (_TEXT_WORDS | own - _WEAK_WORDS))
     neutral = tuple(name for name in candidates if words[name] & _TEXT_WORDS and not words[name] & (own | other))
     theirs = tuple(name for name in candidates if words[name] & other)
-    chosen = mine or neutral or theirs
+    of_language = tuple(name for name in candidates if language and _names_language(name, language))
+    bare = tuple(name for name in of_language if not words[name] & (own | other | _TEXT_WORDS))
+    if neutral and _plain(bare[0] if bare else "") == "no":
+        bare = ()  # the number of a row, beside its text
+    chosen = strong or (*neutral, *bare) or mine or theirs
     if len(chosen) > 1 and not _are_numbered(chosen):
+        narrow = tuple(name for name in chosen if name in of_language)
+        if narrow and not (neutral and bare and not strong):
+            return narrow
+        if neutral and bare and not strong:
+            return chosen
         # The first word that stands alone, `caption` beside `raw_caption`; else they are not clear.
         alone = [
             name for word in ("texts", "text", "caption", "filtered_resps") for name in chosen if _plain(name) == word
@@ -164,40 +200,73 @@ def _choose_texts(names: Sequence[str], role: Role) -> tuple[str, ...]:
     return chosen
 
 
+def _names_language(name: str, language: str) -> bool:
+    tag = find_column_tag(name)
+    return tag is not None and is_in_language(tag.tag, language)
+
+
+def find_column_tag(name: str) -> LanguageTag | None:
+    """Find the language in the name of a column: the tag alone, numbered, or beside words of texts (`de`, `de_1`,
+    `caption_de`, `text-pt-BR`); None if there is none."""
+    if (tag := parse_language_tag(name)) is not None:
+        return tag
+    known = _TEXT_WORDS | _PREDICTION_WORDS | _REFERENCE_WORDS
+    rest = [word for word in _plain(name).split("_") if not word.isdigit() and word not in known]
+    return parse_language_tag("-".join(rest)) if 0 < len(rest) <= 3 else None
+
+
 def _are_numbered(names: Sequence[str]) -> bool:
     """Tell whether names differ in a number only: caption_1, caption_2."""
     return len({re.sub(r"\d+", "#", name) for name in names}) == 1 and all(re.search(r"\d", name) for name in names)
 
 
 def parse_id(value: Any, where: str) -> Id:
-    """Check an id.
+    """Check an id. A whole number that was written as a float, as pandas does, is that number; of an object (an image
+    with its `id`, or with its `path`) the id inside it.
 
     Raises:
         ValueError: neither a whole number nor a text that is not empty.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, str)) or value == "":
-        raise ValueError(f"{where}: an id is a whole number or a text, not {value!r}")
-    return value
+    found = value
+    if isinstance(found, dict):
+        inner = [found[key] for key in ("id", *_ID_NAMES) if isinstance(found.get(key), (int, str, float))]
+        found = inner[0] if inner else found
+    found = _decode(found)
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)
+    if isinstance(found, bool) or not isinstance(found, (int, str)) or found == "":
+        shown = repr(value) if len(repr(value)) < 60 else f"{repr(value)[:57]}..."
+        raise ValueError(f"{where}: an id is a whole number or a text, not {shown}")
+    return found
 
 
 _INNER_KEYS = ("raw", "caption", "text", "sentence", "answer")
 """Keys of the text where a list holds objects: Karpathy's sentences, pycocoevalcap's captions, answers of VQA."""
 
-_LANGUAGE_KEYS = frozenset(["language", "lang", "locale"])
-
 
 def parse_texts(value: Any, where: str) -> tuple[str, ...]:
-    """Take a text, a list of texts, or a list of objects that hold one text each.
+    """Take a text, a list of texts, a list of objects that hold one text each, or the answer of a chat model.
 
     Raises:
         ValueError: anything else.
     """
-    texts = [_unwrap(one) for one in value] if isinstance(value, list | tuple) else [value]
+    if isinstance(value, dict | list):
+        value = take_answer(value)
+    texts = [_decode(_unwrap(one)) for one in (value if isinstance(value, list | tuple) else [value])]
     wrong = [text for text in texts if not isinstance(text, str)]
     if wrong or not texts:
         problem = name_type(wrong[0]) if wrong else "an empty list"
-        raise ValueError(f"{where}: expected a text or a list of texts, got {problem}")
+        hint = ' (write "" where there is none)' if wrong and (wrong[0] is None or wrong[0] != wrong[0]) else ""
+        raise ValueError(f"{where}: expected a text or a list of texts, got {problem}{hint}")
     return tuple(texts)
+
+
+def _decode(value: Any) -> Any:
+    """Return bytes in UTF-8, as older writers of Parquet leave texts, as a text; any other value as it is."""
+    try:
+        return value.decode() if isinstance(value, bytes) else value
+    except UnicodeDecodeError:
+        return value
 
 
 def _unwrap(value: Any) -> Any:
@@ -226,7 +295,7 @@ def list_texts(cell: Any) -> list[Any]:
         return [cell] if found is None else list(found)
     items = cell if isinstance(cell, (list, tuple)) else [cell]
     # An object that names a language is no text: several of them are in several languages.
-    return [one if isinstance(one, dict) and one.keys() & _LANGUAGE_KEYS else _unwrap(one) for one in items]
+    return [one if isinstance(one, dict) and one.keys() & set(LANGUAGE_KEYS) else _unwrap(one) for one in items]
 
 
 def parse_texts_by_language(cell: Any) -> Any:
@@ -237,7 +306,7 @@ def parse_texts_by_language(cell: Any) -> Any:
         return found
     texts: dict[str, list[Any]] = {}
     for one in found:
-        languages = [one[key] for key in _LANGUAGE_KEYS if isinstance(one.get(key), str)]
+        languages = [one[key] for key in LANGUAGE_KEYS if isinstance(one.get(key), str)]
         if len(languages) != 1 or (text := _unwrap(one)) is one:
             return found
         texts.setdefault(languages[0], []).append(text)

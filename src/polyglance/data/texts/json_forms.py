@@ -4,9 +4,19 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from polyglance.data.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
+from polyglance.data.texts.columns import (
+    Columns,
+    choose_columns,
+    find_other_ids,
+    is_id_name,
+    is_known_name,
+    parse_id,
+    parse_texts,
+)
+from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
 from polyglance.data.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, name_type
 from polyglance.files import parse_json
+from polyglance.json_frames import read_frame
 
 __all__ = [
     "find_xm3600_captions",
@@ -71,36 +81,90 @@ def read_json_texts(file: TextFile, options: ReadOptions) -> FormContent:
         return _read_karpathy(images, options, where)
     if "annotations" in content:
         return _read_coco_captions(content, options, where)
+    if (rows := read_frame(content, _is_column)) is not None:
+        return _read_frame_rows(rows, content, options, where)
     for name in _WRAPPERS:
         if isinstance(content.get(name), list) and any(_is_record(row) for row in content[name]):
             return _read_list(content[name], options, f"{where}: {name}")
-    if _is_table(content):
-        rows = [dict(zip(content, row, strict=True)) for row in zip(*content.values(), strict=True)]
-        return _read_list(rows, options, where)
-    entries = [(key, parse_texts(value, f"{where}: {key!r}")) for key, value in content.items()]
+    if wrapped := _find_wrapped(content, options):
+        where, content = f"{where}: {wrapped}", content[wrapped]
+    entries = [
+        (key, parse_texts(take_language(value, options.language, f"{where}: {key!r}"), f"{where}: {key!r}"))
+        for key, value in content.items()
+    ]
     return FormContent(entries=entries)
+
+
+def _is_column(key: str) -> bool:
+    return is_known_name(key) or is_known_name(key, "references") or key in LANGUAGE_KEYS
+
+
+def _read_frame_rows(
+    rows: Sequence[tuple[str, dict[str, Any]]], content: Mapping[str, Any], options: ReadOptions, where: str
+) -> FormContent:
+    """Read the rows of a frame. Without a column of ids, the names of its rows are; lists side by side have none, and
+    their texts are counted."""
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    if any(is_id_name(name) for name in names) or options.id_column in names:
+        return read_records([(f"{where}: row {label}", row) for label, row in rows], options, where)
+    columns = choose_columns(names, options, where)
+    texts = [(label, [row[name] for name in columns.texts if row.get(name) is not None]) for label, row in rows]
+    entries: list[Entry] = []
+    for label, values in texts:
+        place = f"{where}: row {label}"
+        if not values:
+            raise ValueError(f"{place}: no text (null)")
+        entries.append((label, tuple(text for one in values for text in parse_texts(one, place))))
+    is_lists = all(isinstance(value, list) for value in content.values())
+    return FormContent(
+        entries=[(number, texts) for number, (_, texts) in enumerate(entries, 1)] if is_lists else entries,
+        layout="lines" if is_lists else "ids",
+        notes=(f"{where}: {columns.describe()}" if is_lists else f"{where}: ids from the names of its rows",),
+        used=columns.used(options),
+    )
+
+
+def _find_wrapped(content: Mapping[str, Any], options: ReadOptions) -> str:
+    """Find the key of an object that holds id -> texts, beside facts such as the model; empty if there is none."""
+    inner = [key for key, value in content.items() if isinstance(value, dict) and value]
+    if options.text_column:
+        return next((key for key in inner if key in options.text_column), "")
+    named = [key for key in inner if key in _WRAPPERS or is_known_name(key, options.role)]
+    return named[0] if len(named) == 1 and len(inner) == 1 and not is_id_name(named[0]) else ""
 
 
 def _is_record(row: Any) -> bool:
     return isinstance(row, dict) and any(is_known_name(key) for key in row) and len(row) > 1
 
 
-def _is_table(content: Mapping[str, Any]) -> bool:
-    """Tell whether an object holds columns: names of ids and texts, lists of one length."""
-    return (
-        len(content) > 1
-        and all(isinstance(value, list) for value in content.values())
-        and len({len(value) for value in content.values()}) == 1
-        and all(is_known_name(key) for key in content)
-    )
-
-
 def _read_list(rows: Sequence[Any], options: ReadOptions, where: str) -> FormContent:
-    """Read a list: of records, or of texts whose places are their ids."""
+    """Read a list: of records, of pairs of an id and texts, or of texts whose places are their ids."""
+    if pairs := _find_pairs(rows):
+        return FormContent(
+            entries=[(parse_id(name, where), parse_texts(texts, f"{where}: {name!r}")) for name, texts in pairs]
+        )
     if rows and all(isinstance(row, str | list) for row in rows):
         entries = [(number, parse_texts(row, f"{where}: item {number}")) for number, row in enumerate(rows, 1)]
         return FormContent(entries=entries, layout="lines")
     return read_records([(f"{where}: item {number}", row) for number, row in enumerate(rows, 1)], options, where)
+
+
+def _find_pairs(rows: Sequence[Any]) -> Sequence[tuple[Any, Any]]:
+    """Return rows that are lists of an id and a text, or texts: the first is a number, or has a digit and no blank in
+    all rows, where not all of the others are so. None: an empty list."""
+    if not rows or not all(isinstance(row, list) and len(row) == 2 and not isinstance(row[0], list) for row in rows):
+        return ()
+    if not all(isinstance(name, (int, float, str)) for name, _ in rows):
+        return ()
+    if all(_looks_like_id(name) for name, _ in rows) and not all(_looks_like_id(text) for _, text in rows):
+        return [(name, text) for name, text in rows]
+    return ()
+
+
+def _looks_like_id(value: Any) -> bool:
+    return not isinstance(value, str) or (
+        value.isascii() and any(map(str.isdigit, value)) and not any(map(str.isspace, value))
+    )
 
 
 def _read_coco_captions(content: Mapping[str, Any], options: ReadOptions, where: str) -> FormContent:
@@ -170,11 +234,14 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
     """
     if rows and all(isinstance(row, list) for _, row in rows):
         return _read_list([row for _, row in rows], options, where)
+    if (single := _find_single_texts(rows)) is not None:
+        return FormContent(entries=single)
     for place, row in rows:
         if not isinstance(row, dict):
             raise ValueError(f"{place}: expected an object with an id and a text, got {name_type(row)}")
     if rows and "image/key" in rows[0][1] and any(isinstance(value, dict) for value in rows[0][1].values()):
         return FormContent(entries=list(_read_xm3600(rows, options)), used=frozenset({"language"}))
+    rows, language_notes = keep_language(rows, options.language, where)
     entries: list[Entry] = []
     chosen: dict[tuple[str, ...], Columns] = {}
     for place, row in rows:
@@ -186,7 +253,7 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
             text
             for name in columns.texts
             if row[name] is not None or len(columns.texts) == 1
-            for text in parse_texts(row[name], f"{place}: {name!r}")
+            for text in parse_texts(take_language(row[name], options.language, place), f"{place}: {name!r}")
         )
         if not texts:
             raise ValueError(f"{place}: expected a text or a list of texts, got null")
@@ -197,7 +264,20 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
     usual = all(way.id in ("id", "image_id") and way.texts[0] in ("text", "texts", "caption") for way in ways)
     notes = () if usual else tuple(sorted(f"{where}: {way.describe(kind='key')}" for way in ways))
     used = frozenset().union(*(way.used(options) for way in ways))
-    return FormContent(entries=entries, notes=notes, used=used)
+    others = find_other_ids(next(iter(ways)), [row for _, row in rows]) if len(ways) == 1 else {}
+    return FormContent(entries=entries, notes=(*notes, *language_notes), other_ids=others, used=used)
+
+
+def _find_single_texts(rows: Sequence[tuple[str, Any]]) -> list[Entry] | None:
+    """Return the entries of records that each hold an id and its texts and nothing else: `{"42": "a dog"}`; None for
+    others."""
+    if not all(isinstance(row, dict) and len(row) == 1 for _, row in rows):
+        return None
+    pairs = [(place, *next(iter(row.items()))) for place, row in rows]
+    names = {name for _, name, _ in pairs}
+    if len(names) < len(pairs) or not all(map(_looks_like_id, names)):
+        return None
+    return [(name, parse_texts(value, place)) for place, name, value in pairs]
 
 
 def _choose_keys(keys: Sequence[str], options: ReadOptions, place: str) -> Columns:

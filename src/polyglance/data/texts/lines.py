@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from polyglance.data.texts.columns import is_known_name, parse_list
 from polyglance.data.texts.text_set import Entry, FormContent, ReadOptions, TextFile
 
-__all__ = ["read_lines"]
+__all__ = ["BINARY_SUFFIXES", "read_lines"]
 
 _MANY = 3
 """Number of lines from which a pattern that all lines have is no chance."""
@@ -14,14 +14,18 @@ _MOST = 0.9
 """Share of the lines that have a label where a file is a log or a list of labels and texts."""
 _FEW_LABELS = 6
 _AS_LINES = "--as-lines scores the lines as they stand"
-_OTHER_SUFFIXES = frozenset(
+_MARKED_UP = frozenset(
     f".{name}"
-    for names in (
-        "yaml yml ini cfg toml html htm xhtml md rst tex srt vtt ass xlf xliff po tmx log py ipynb",
-        "xls xlsx ods doc docx odt pdf npy npz pkl pickle pt pth bin h5 safetensors zip tar 7z db",
-    )
+    for names in ("yaml yml ini cfg toml html htm xhtml md rst tex srt vtt ass", "xlf xliff po tmx log py ipynb")
     for name in names.split()
 )
+BINARY_SUFFIXES = frozenset(
+    f".{name}"
+    for names in ("xls xlsx ods doc docx odt pdf npy npz pkl pickle", "pth bin h5 safetensors zip tar 7z db")
+    for name in names.split()
+)
+"""Extensions of files that hold no text. `.pt` is not among them: texts in Portuguese are called so, too."""
+_OTHER_SUFFIXES = _MARKED_UP | BINARY_SUFFIXES
 """Extensions of files that hold something else than a text on each line."""
 
 _NAME = r"[\w./-]*[\d_/][\w./-]*?"

@@ -4,10 +4,20 @@ import gzip
 import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from polyglance.data.texts.columns import Columns, choose_columns, is_known_name, parse_id, parse_texts
+from polyglance.data.texts.columns import (
+    Columns,
+    choose_columns,
+    find_other_ids,
+    is_id_name,
+    is_known_name,
+    parse_id,
+    parse_texts,
+)
+from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
 from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
 from polyglance.delimited import find_quoting, read_records
 
@@ -17,6 +27,12 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _FLICKR_ID = re.compile(r"^(.+\.\w{2,5})#\d+$")
 """`1000268201.jpg#0`: an image of Flickr8k and the number of its caption."""
 _DECIMAL = re.compile(r"^\s*[-+]?\d*\.\d+(?:[eE][-+]?\d+)?\s*$")
+_SEP = re.compile(r"sep=([,;|\t])[\s,;|]*", re.IGNORECASE)
+"""First line of a CSV that names the delimiter for Excel."""
+_MOST_LINES_ABOVE = 20
+"""Number of lines in which a header has to begin; above it are comments and titles."""
+_Row = tuple[int, list[str]]
+"""Number of a line, and its cells."""
 _ID_CELL = re.compile(r"^[\w./:#-]*$")
 
 
@@ -44,7 +60,7 @@ def read_table(file: TextFile, options: ReadOptions) -> FormContent:
             quoted, throughout = find_quoting(lambda: file.lines)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    rows: list[tuple[int, list[str]]] = []
+    rows: list[_Row] = []
     for record in read_records(iter(file.lines), delimiter, quoted=quoted, trusted=throughout or delimiter == ","):
         if record.problem:
             raise ValueError(f"{where}:{record.line}: not a row of a table ({record.problem})")
@@ -52,6 +68,7 @@ def read_table(file: TextFile, options: ReadOptions) -> FormContent:
             rows.append((record.line, record.cells))
     if not rows:
         raise ValueError(f"{where}: holds no texts")
+    rows, notes = arrange_rows(rows)
     for line, cells in rows:
         if len(cells) != len(rows[0][1]):
             first = f"the first row has {len(rows[0][1])}"
@@ -59,17 +76,70 @@ def read_table(file: TextFile, options: ReadOptions) -> FormContent:
                 f"{where}:{line}: {len(cells)} cells, {first}; quote cells that hold the delimiter, or name the file "
                 ".txt if each line is a text"
             )
-    if _has_header(rows, options):
-        return _read_named(where, rows, options)
-    return _read_unnamed(where, rows, options)
+    has_header = _has_header(rows, options)
+    content = _read_named(where, rows, options) if has_header else _read_unnamed(where, rows, options)
+    return replace(content, notes=(*content.notes, *(f"{where}: {note}" for note in notes)))
 
 
 def _find_delimiter(file: TextFile) -> str:
-    first = next((line for line in file.lines if line.strip()), "")
+    lines = [line for line in file.lines[:_MOST_LINES_ABOVE] if line.strip()]
+    if lines and (named := _SEP.fullmatch(lines[0])):
+        return named[1]
+    first = next((line for line in lines if not line.startswith("#")), "")
     usual = _DELIMITERS.get(file.suffix, "\t")
     if usual in first:
         return usual
     return next((other for other in ("\t", ";", "|") if other in first), usual)
+
+
+def arrange_rows(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """Leave out what spreadsheets, R and people write around a table: Excel's `sep=;`, comments and titles above the
+    header, delimiters at the ends of all rows, and give the unnamed first column of R a name.
+
+    Returns:
+        The rows, and notes on what was left out.
+    """
+    rows, notes = list(rows), []
+    if _SEP.fullmatch(",".join(rows[0][1])) or rows[0][1][0].lower().startswith("sep="):
+        rows = rows[1:] or rows
+    start = _find_header_row(rows)
+    if titles := [" ".join(cell for cell in cells if cell.strip()).strip() for _, cells in rows[:start]]:
+        notes.append(f"lines above the header were left out: {'; '.join(titles)}"[:200])
+    rows = rows[start:]
+    width = max(len(cells) for _, cells in rows)
+    while width > 1 and all(len(cells) < width or not cells[width - 1].strip() for _, cells in rows):
+        width -= 1
+    rows = [(line, cells[:width]) for line, cells in rows]
+    first, rest = rows[0], rows[1:]
+    if rest and all(len(cells) == len(first[1]) + 1 for _, cells in rest) and _are_row_names(first[1], rest):
+        rows[0] = (first[0], ["", *first[1]])
+    return rows, notes
+
+
+def _find_header_row(rows: Sequence[_Row]) -> int:
+    """Return the place of the header below comments (`# ...`) and titles, which are one cell each; 0 where the first
+    row has several cells, or no row below has names of columns."""
+    for place, (_, cells) in enumerate(rows[:_MOST_LINES_ABOVE]):
+        filled = [cell.strip() for cell in cells if cell.strip()]
+        if len(filled) > 1 and not cells[0].lstrip().startswith("#"):
+            return place if any(map(_is_name, filled)) else 0
+        below = rows[place + 1][1] if place + 1 < len(rows) else []
+        if len(filled) > 1 and len(cells) == len(below) and _is_name(cells[0].lstrip("# ")):
+            return place  # `#id,text`: a comment's mark before the names
+    return 0
+
+
+def _is_name(cell: str) -> bool:
+    return is_known_name(cell) or is_known_name(cell, "references")
+
+
+def _are_row_names(header: Sequence[str], rows: Sequence[_Row]) -> bool:
+    """Tell whether the first cells are the names 1, 2, 3, ... (or 0, 1, 2, ...) that R gives to rows, so that ids stand
+    below their name; if they do not, a text has a comma that is not quoted."""
+    names = [cells[0].strip() for _, cells in rows]
+    place = next((place for place, name in enumerate(header, 1) if is_id_name(name)), None)
+    counts = any(names == [str(number) for number in range(start, start + len(names))] for start in (0, 1))
+    return counts and place is not None and _are_ids([cells[place] for _, cells in rows])
 
 
 def _has_header(rows: Sequence[tuple[int, list[str]]], options: ReadOptions) -> bool:
@@ -90,6 +160,7 @@ def _read_named(where: str, rows: Sequence[tuple[int, list[str]]], options: Read
         names[0] = "index"  # pandas writes the index of rows so; it is the id where no other column is
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{where}: the column {repeated!r} occurs twice")
+    names[0] = names[0].lstrip("# ") if len(names) > 1 else names[0]
     columns = choose_columns(names, options, where)
     records = [(f"{where}:{line}", dict(zip(names, cells, strict=True))) for line, cells in rows[1:]]
     return _make_content(where, records, columns, options)
@@ -124,7 +195,7 @@ def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str
         first = " | ".join(rows[0])[:80]
         raise ValueError(
             f"{where}: a table without a header whose columns are not clear ({first}); name them by their numbers: "
-            "--id-column 1 --text-column 2"
+            "--id-column 1 --text-column 2, or, if the first line is a header, by the names there"
         )
     return Columns(id=ids[0], texts=(texts[0],))
 
@@ -142,25 +213,27 @@ def _make_content(
     """Take ids and texts from rows. An empty cell is no reference where there are several columns."""
     if not records:
         raise ValueError(f"{where}: holds no texts")
+    records, language_notes = keep_language(records, options.language, where)
     entries: list[Entry] = []
     for number, (place, values) in enumerate(records, 1):
         name: Id = number
         if columns.id is not None:
             value = values[columns.id]
             name = parse_id(value.strip() if isinstance(value, str) else value, place)
-        given = [values[column] for column in columns.texts]
+        given = [take_language(values[column], options.language, place) for column in columns.texts]
         if len(given) > 1:
             given = [text for text in given if text not in (None, "")] or [""]
         elif given == [None]:
             raise ValueError(f"{place}: no text (null)")
         entries.append((name, tuple(text for one in given for text in parse_texts(one, place))))
     captions = [_FLICKR_ID.match(str(name)) for name, _ in entries]
-    notes = [f"{where}: {columns.describe()}"]
+    notes = [f"{where}: {columns.describe()}", *language_notes]
     if all(captions):
         entries = [(match[1], texts) for match, (_, texts) in zip(captions, entries, strict=True) if match]
         notes.append(f"{where}: ids without the number of the caption (#0)")
     layout: Layout = "lines" if columns.id is None else "ids"
-    return FormContent(entries=entries, layout=layout, notes=tuple(notes), used=columns.used(options))
+    others = find_other_ids(columns, [values for _, values in records]) if columns.id is not None else {}
+    return FormContent(entries=entries, layout=layout, notes=tuple(notes), other_ids=others, used=columns.used(options))
 
 
 def is_columnar(file: TextFile, options: ReadOptions) -> bool:  # noqa: ARG001
@@ -226,15 +299,21 @@ def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
 
     if ".parquet" in path.suffixes:
         with _open(path) as stream:
-            columns = choose_columns(pq.read_schema(stream).names, options, where)
-            yield pq.read_table(stream, columns=[*([columns.id] if columns.id else []), *columns.texts])
+            names = pq.read_schema(stream).names
+            yield pq.read_table(stream, columns=_list_needed(names, choose_columns(names, options, where)))
         return
     with _open(path) as stream:
         start = stream.read(6)
         stream.seek(0)
         reader = pa.ipc.open_file(stream) if start == b"ARROW1" else pa.ipc.open_stream(stream)
         columns = choose_columns(reader.schema.names, options, where)
-        yield reader.read_all().select([*([columns.id] if columns.id else []), *columns.texts])
+        yield reader.read_all().select(_list_needed(reader.schema.names, columns))
+
+
+def _list_needed(names: Sequence[str], columns: Columns) -> list[str]:
+    """List the columns that are read: ids, texts, and the languages of texts."""
+    wanted = {columns.id, *columns.texts, *LANGUAGE_KEYS}
+    return [name for name in names if name in wanted]
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from polyglance.data.texts.columns import parse_id
 from polyglance.data.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
-from polyglance.data.texts.lines import read_lines
+from polyglance.data.texts.lines import BINARY_SUFFIXES, read_lines
 from polyglance.data.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
 from polyglance.data.texts.packed import expand_lists, split_texts
 from polyglance.data.texts.tables import is_columnar, is_table, read_columnar, read_table
@@ -90,6 +90,11 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
+    if file.is_binary and file.suffix in (*BINARY_SUFFIXES, ".pt"):
+        raise ValueError(
+            f"{file.path}: files of {file.suffix} are not read; write JSON lines with an id and a text, a table or a "
+            "text on each line"
+        )
     form = next(form for form in FORMS if form.matches(file, options))
     content = form.read(file, options)
     if not content.entries:

@@ -145,6 +145,14 @@ class TextFile:
         except OSError as error:
             raise ValueError(f"{self.path}: cannot be read ({error.strerror})") from None
 
+    @cached_property
+    def is_binary(self) -> bool:
+        """Whether a file without compression begins with bytes that no text in UTF-8 has."""
+        if not self.path.is_file() or self.member or self.format.encoding != "utf-8" or self.format.compression:
+            return False
+        with self.path.open("rb") as stream:
+            return b"\0" in stream.read(_HEAD_BYTES)
+
     def describe_format(self) -> str:
         """Return the encoding in words where it is not UTF-8."""
         return f"is {self.format.encoding}" if self.format.encoding != "utf-8" else ""

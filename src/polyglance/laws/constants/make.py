@@ -28,10 +28,10 @@ class MakeConfig:
     """A law whose constants are known."""
 
     form: str = "additive"
-    """Form of the law: compute, product, additive, compute-v1, product-v1 or downstream."""
+    """Form of the law: compute, product, saturating, additive, compute-v1, product-v1 or downstream."""
     set: Mapping[str, float]
     """Constants of the law, as in E=1.69,A=406.4,B=410.7,alpha=0.34,beta=0.28; for a law without offset, leave the
-    offset out. The predictors of a product law are those of its exponents (b_P, b_S, ...)."""
+    offset out. The predictors of a product or saturating law are those of its exponents (b_P, b_S, ...)."""
     errors: Mapping[str, float] = field(default_factory=dict)
     """Standard errors of constants, as in alpha=0.02. Predictions have an interval only if they are given. Errors are
     assumed to be independent."""
@@ -125,7 +125,7 @@ def make_fit(
 
 def _choose_form(config: MakeConfig) -> Form:
     predictors = tuple(name for name in config.columns if name != "y")
-    if config.form.startswith("product"):
+    if config.form.startswith("product") or config.form == "saturating":
         named = tuple(name.removeprefix(_PREDICTOR_PREFIX) for name in config.set if name.startswith(_PREDICTOR_PREFIX))
         for name in predictors:
             if name not in named:

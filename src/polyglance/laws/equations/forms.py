@@ -2,6 +2,7 @@
 
     compute      y = a0 C^a1 + eps                           paper section 4.2 (v2)
     product      y = b0 P^b_P S^b_S T^b_T + eps              paper section 4.3 (v2); any named predictors
+    saturating   y = A P^b_P S^b_S + B S^c_S + eps           a gain of size that ends; further predictors in both terms
     additive     y = E + A / N^alpha + B / D^beta            Hoffmann et al. 2022, arXiv 2203.15556, equation 2
     compute-v1   log10 y = a0 + a1 log10 C                   paper v1, table 2 (no offset)
     product-v1   log10 y = b0 + b_P log10 P + b_S log10 S    paper v1, equation 3 (no offset)
@@ -20,6 +21,7 @@ from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats
 from polyglance.laws.equations.form import Form, Term
 from polyglance.laws.equations.power_sum import PowerSum
+from polyglance.laws.equations.saturating import Saturating
 
 __all__ = ["FORMS", "Downstream", "make_form"]
 
@@ -102,6 +104,14 @@ def _make_product(predictors: Sequence[str] = ("P", "S", "T"), *, offset: bool =
     return _sum_powers("product", predictors, [Term(amplitude="b0", exponents=exponents)], offset)
 
 
+def _make_saturating(predictors: Sequence[str] = ("P", "S"), *, offset: bool = True) -> Form:
+    if len(predictors) < 2:
+        raise ValueError(
+            f"form 'saturating' has size and data as its first two predictors, got {', '.join(predictors)}"
+        )
+    return Saturating.of(predictors, offset=offset)
+
+
 def _make_additive(predictors: Sequence[str] = ("N", "D"), *, offset: bool = True) -> Form:
     size, data = _check_number("additive", predictors, 2)
     if (size, data) == ("D", "N"):  # the names decide, in either order
@@ -139,6 +149,7 @@ def _make_downstream(predictors: Sequence[str] = ("loss",), *, offset: bool = Fa
 FORMS: Mapping[str, Callable[..., Form]] = {
     "compute": _make_compute,
     "product": _make_product,
+    "saturating": _make_saturating,
     "additive": _make_additive,
     "compute-v1": _make_compute_v1,
     "product-v1": _make_product_v1,

@@ -13,7 +13,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats
 from polyglance.laws.equations.form import Form, Respond, Term
 
-__all__ = ["PowerSum"]
+__all__ = ["PowerSum", "fit_non_negative"]
 
 OFFSET_FRACTIONS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99)
 """Offsets of the starts, as fractions of the smallest y."""
@@ -23,6 +23,8 @@ LARGEST_EXPONENT = 10.0
 """Largest absolute value of exponents; a fit that ends there is reported as having hit a bound."""
 LOG_ZERO = -1e3
 """Log of an amplitude whose term is negligible."""
+_MOST_NEWTON_STEPS = 100
+"""Steps of Newton's method for the inverse of a sum of several terms; about five are needed."""
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,16 @@ class PowerSum(Form):
         """As `Form.solve_for`; +inf where the other terms alone exceed y, or more of the predictor does not lower y."""
         columns, _ = self.design(np.where(np.array(self.predictors) == predictor, 0.0, z)[None])
         logs = [theta[:, positions] @ x[0] for positions, x in zip(self._positions, columns, strict=True)]
-        (index,) = [i for i, term in enumerate(self.terms) if predictor in dict(term.exponents)]
-        others = [np.exp(log - log_y) for i, log in enumerate(logs) if i != index]
+        inside = [i for i, term in enumerate(self.terms) if predictor in dict(term.exponents)]
+        others = [np.exp(log - log_y) for i, log in enumerate(logs) if i not in inside]
         left = 1 - np.sum(others, axis=0) if others else np.ones(len(theta))
-        exponent = self.parameters.index(self.exponent_of(predictor))
-        slope = self.terms[index].sign * theta[:, exponent]
-        reached = (left > 0) & (slope < 0)
-        safe = np.log(np.where(reached, left, 1.0)) + log_y - logs[index]
-        return np.where(reached, safe / np.where(reached, slope, 1.0), np.inf)
+        levels = np.stack([logs[i] for i in inside], axis=-1)
+        exponents = [self.parameters.index(dict(self.terms[i].exponents)[predictor]) for i in inside]
+        slopes = np.array([self.terms[i].sign for i in inside]) * theta[:, exponents]
+        reached = (left > 0) & (slopes < 0).all(axis=1)
+        target = np.log(np.where(reached, left, 1.0)) + log_y
+        safe = np.where(reached[:, None], slopes, -1.0)
+        return np.where(reached, _solve_log_sum(levels, safe, target), np.inf)
 
     def without_offset(self, theta: Floats) -> Floats:
         reducible = theta.copy()
@@ -214,7 +218,7 @@ class PowerSum(Form):
         ]
         if self.offset:
             logs.append(np.broadcast_to(-log_y, logs[0].shape))
-        amplitudes = _fit_non_negative(np.exp(np.clip(np.stack(logs, axis=-1), -150.0, 150.0)))
+        amplitudes = fit_non_negative(np.exp(np.clip(np.stack(logs, axis=-1), -150.0, 150.0)))
         theta = np.zeros((len(exponents), len(self.parameters)))
         for i, amplitude, column in zip(powers, amplitudes.T, exponents.T, strict=False):
             theta[:, self._positions[i]] = np.column_stack([np.log(amplitude), -self.terms[i].sign * column])
@@ -223,7 +227,25 @@ class PowerSum(Form):
         return theta
 
 
-def _fit_non_negative(x: Floats) -> Floats:
+def _solve_log_sum(levels: Floats, slopes: Floats, target: Floats) -> Floats:
+    """Return x (R,) at which log sum exp(levels + slopes x) is the target, for levels and negative slopes (R, m)."""
+    alone = (target[:, None] - levels) / slopes
+    x = alone.max(axis=1)
+    if levels.shape[1] == 1:
+        return np.asarray(x)
+    for _ in range(
+        _MOST_NEWTON_STEPS
+    ):  # the function is convex and falls, so that the steps from its left are monotone
+        logs = levels + slopes * x[:, None]
+        value = np.logaddexp.reduce(logs, axis=1)
+        step = (target - value) / (np.exp(logs - value[:, None]) * slopes).sum(axis=1)
+        x = x + step
+        if np.all(np.abs(step) <= 1e-13 * np.maximum(np.abs(x), 1.0)):
+            break
+    return np.asarray(x)
+
+
+def fit_non_negative(x: Floats) -> Floats:
     """Return per problem in x (R, n, m) the non-negative c (R, m) that brings x @ c nearest to 1.
 
     Every subset of columns is tried. A coefficient of zero becomes a small positive number, which has a logarithm.

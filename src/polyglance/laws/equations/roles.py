@@ -40,8 +40,20 @@ _WORDS: Mapping[str, Role] = {  # words within names
     "compute": "compute",
 }
 _SCALES = frozenset(
-    ("per", "log", "log2", "log10", "ln", "k", "m", "b", "bn", "thousand", "thousands", "million", "millions")
-) | {"billion", "billions", "trillion", "trillions", "unique", "ratio", "fraction"}
+    ("per", "log", "log2", "log10", "ln", "k", "m", "b", "g", "t", "bn", "mn", "tn", "mio", "mrd", "10", "hundred")
+) | {
+    *("thousand", "thousands", "million", "millions", "billion", "billions", "trillion", "trillions"),
+    *("unique", "ratio", "fraction"),
+}
+_POWER_OF_TEN = re.compile(r"1?e[0-9]+")
+"""A scale in a name: `tokens_1e9`, `FLOPs (e18)`; `D (10^9)` has the word 10."""
+_SCALE_OF_COUNT = re.compile(
+    r"[(\[/]\s*((?:in\s+)?(?:[KkMBbGT]|bn|mn|tn|mio|mrd|1?e[0-9]+|[x×*]?\s*10\s*\^?\{?[0-9⁰¹²³⁴-⁹]+\}?))\s*[)\]]?\s*$"
+    r"|((?:hundred|thousand|million|billion|trillion)s?)",
+    re.IGNORECASE,
+)
+"""A scale at the end of the name of a count: `Params (M)`, `tokens [1e9]`, `tokens in billions`."""
+_COUNTS: tuple[Role, ...] = ("parameters", "samples", "tokens", "epochs")
 _COMPUTE_WORD = re.compile(r"([kmgtpez]?)(flop|mac)s?")
 _PREFIXES: Mapping[str, float] = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21}
 _DATA_SLOT: tuple[Role, ...] = ("samples", "tokens", "epochs", "none")
@@ -66,6 +78,11 @@ def resolve_roles(columns: Mapping[str, str], given: Mapping[str, str] | None = 
         if text not in ROLES:
             raise ValueError(f"roles: {text!r} is not a role; {did_you_mean(text, ROLES)}")
         known[name] = next(role for role in ROLES if role == text)
+        if known[name] in _COUNTS and (scale := _SCALE_OF_COUNT.search(columns[name])):
+            raise ValueError(
+                f"roles: {name} (column {columns[name]!r}) counts {text} in {scale[1] or scale[2]}, and costs would be "
+                f"wrong by that factor; compute the column: --derive '{name}=\"{columns[name]}\"*1e6', for example"
+            )
     guessed = {name: _guess_role(columns[name]) or _guess_role(name) or "none" for name in predictors}
     roles: dict[str, Role] = guessed | known
     for name, role in list(roles.items()):
@@ -84,12 +101,16 @@ def _guess_role(name: str) -> Role | None:
     whole = _NAMES.get("".join(words))
     if whole is not None:
         return whole
-    if len(words) > 1 and _SCALES & set(words):
+    if _is_scaled(words):
         return "none"
     found = {_WORDS[word] for word in words if word in _WORDS}
     if any(_COMPUTE_WORD.fullmatch(word) for word in words):
         found.add("compute")
     return found.pop() if len(found) == 1 else "none" if found else None
+
+
+def _is_scaled(words: Sequence[str]) -> bool:
+    return len(words) > 1 and any(word in _SCALES or _POWER_OF_TEN.fullmatch(word) for word in words)
 
 
 def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]) -> None:
@@ -99,18 +120,18 @@ def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]
         columns: predictor -> column, in the form's order.
 
     Raises:
-        ValueError: compute, or the wrong one of size and data, in the additive form.
+        ValueError: compute, or the wrong one of size and data, in the additive or saturating form.
     """
-    if form != "additive":
+    if form not in ("additive", "saturating"):
         return
-    size, data = (name for name in columns if name != "y")
+    size, data = [name for name in columns if name != "y"][:2]
     for name, fitting, place in (
         (size, ("parameters", "none"), "first predictor is the size of the model (role parameters)"),
         (data, _DATA_SLOT, "second predictor is the amount of data (role samples, tokens or epochs)"),
     ):
         if roles[name] not in fitting:
             raise ValueError(
-                f"form 'additive': its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
+                f"form {form!r}: its {place}, but {name} (column {columns[name]!r}) has the role {roles[name]}; name "
                 f"another column in columns, or say what it is (`roles` {name}=none)"
             )
 
@@ -121,7 +142,10 @@ def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]
 
 
 def guess_compute_unit(column: str) -> float | None:
-    """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if it has no unit."""
+    """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if it has no unit, or
+    one with a scale (`FLOPs (1e18)`)."""
+    if _is_scaled(re.findall(r"[a-z0-9]+", column.lower())):
+        return None
     for word in re.findall(r"[a-z]+", column.lower()):
         if match := _COMPUTE_WORD.fullmatch(word):
             return _PREFIXES[match[1]] / 1e9 * (0.5 if match[2] == "flop" else 1.0)

@@ -30,6 +30,8 @@ from polyglance.laws.tables.table import Table
 __all__ = ["CandidateForm", "LawComparison", "compare_laws"]
 
 LAST_VALUE = "last value"
+_ALIKE = 1.1
+"""Errors up to this multiple of the smallest are taken for equally good."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +60,19 @@ class LawComparison:
     """Candidates that could not be compared, with the reason."""
 
     def best(self, protocol: str) -> FormScore | None:
-        """Return the score with the smallest error among the candidates that could be fitted in every split."""
-        scores = [s for s in self.scores if s.protocol == protocol and s.mean_relative_error is not None]
-        most = max((s.num_splits for s in scores), default=0)
-        complete = [s for s in scores if s.num_splits == most]
-        return min(complete, key=lambda s: s.mean_relative_error or 0.0) if complete else None
+        """Return the score of the form with the fewest parameters whose error is within a tenth of the smallest, among
+        the candidates that could be fitted in every split. A form that has another as a special case would otherwise
+        win by noise."""
+        known = [(s, s.mean_relative_error) for s in self.scores if s.protocol == protocol]
+        measured = [(s, error) for s, error in known if error is not None]
+        most = max((s.num_splits for s, _ in measured), default=0)
+        complete = [(s, error) for s, error in measured if s.num_splits == most]
+        if not complete:
+            return None
+        num_parameters = {candidate.name: candidate.num_parameters for candidate in self.candidates}
+        smallest = min(error for _, error in complete)
+        near = [(num_parameters.get(s.candidate, 0), error, s) for s, error in complete if error <= _ALIKE * smallest]
+        return min(near, key=lambda one: one[:2])[2]
 
 
 def compare_laws(config: CompareConfig, table: Any, *, form: Form | None = None) -> dict[str, LawComparison]:
@@ -135,10 +145,11 @@ def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, lang
 
 
 def _list_candidates(form: Form) -> list[Form]:
-    """Return the law; the law with or without offset; without each predictor beyond two; product against additive."""
+    """Return the law; the law with or without offset; without each predictor beyond two; product against saturating and
+    additive."""
     candidates = [form]
     has_offset, predictors = form.offset is not None, form.predictors
-    if form.name in ("compute", "product", "additive"):
+    if form.name in ("compute", "product", "saturating", "additive"):
         candidates.append(make_form(form.name, predictors, offset=not has_offset))
     if form.name == "product":
         if len(predictors) > 2:
@@ -146,8 +157,11 @@ def _list_candidates(form: Form) -> list[Form]:
                 kept = [name for name in predictors if name != dropped]
                 candidates.append(make_form("product", kept, offset=has_offset))
         if len(predictors) >= 2:
-            candidates.append(make_form("additive", ("P", "S") if {"P", "S"} <= set(predictors) else predictors[:2]))
-    if form.name == "additive":
+            two = ("P", "S") if {"P", "S"} <= set(predictors) else predictors[:2]
+            others = tuple(name for name in predictors if name not in two)
+            candidates.append(make_form("saturating", (*two, *others), offset=has_offset))
+            candidates.append(make_form("additive", two))
+    if form.name in ("saturating", "additive"):
         candidates.append(make_form("product", predictors))
     return candidates
 

@@ -11,6 +11,7 @@ from polyglance.laws.arrays import Floats
 from polyglance.laws.config import FitConfig
 from polyglance.laws.equations.form import Form
 from polyglance.laws.fitting.accuracy import r_squared
+from polyglance.laws.fitting.columns import notice_columns
 from polyglance.laws.fitting.diagnose import Evidence, InfluentialRun, diagnose
 from polyglance.laws.fitting.held_out import measure_held_out
 from polyglance.laws.fitting.influence import find_influence
@@ -68,7 +69,7 @@ def fit_law(config: FitConfig, table: Any, *, form: Form | None = None) -> Law:
             "dropped": {str(index + 1): reason for index, reason in rows.dropped.items()},
             "versions": {"numpy": np.__version__, "scipy": scipy.__version__},
         },
-        warnings=(*table_warnings, *notice_scores(form, chosen)),
+        warnings=(*table_warnings, *notice_scores(form, chosen), *notice_columns(columns, used, table, rows)),
     )
 
 

@@ -1,6 +1,6 @@
 """Selection of the rows that are fitted, with the reason for every row that is left out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform, choose
 from polyglance.laws.fitting.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
 from polyglance.laws.tables.expressions import parse_expression
+from polyglance.laws.tables.numerals import has_spread
 from polyglance.laws.tables.table import Table, list_rows
 from polyglance.settings import UnusedSettingError
 
@@ -94,8 +95,8 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
     columns = dict(config.columns)
     target = columns.pop("y", "y")
     if form is None:
-        if config.form == "additive" and len(columns) == 2:
-            columns = _order_additive(columns, resolve_roles(columns, config.roles))
+        if config.form in ("additive", "saturating") and len(columns) >= 2:
+            columns = _put_size_first(columns, resolve_roles(columns, config.roles))
         form = make_form(config.form, tuple(columns), offset=config.offset)
         if form.offset and config.fix.get(form.offset) == 0:
             form = make_form(config.form, tuple(columns), offset=False)
@@ -108,12 +109,12 @@ def resolve_form(config: FitConfig, form: Form | None = None) -> tuple[Form, dic
     return form, {**columns, "y": target}, roles
 
 
-def _order_additive(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
+def _put_size_first(columns: Mapping[str, str], roles: Mapping[str, Role]) -> dict[str, str]:
     """Return the columns with the size first, if by the roles it was named second."""
-    first, second = columns
+    first, second, *others = columns
     if roles[second] == "parameters" and roles[first] != "parameters":
         first, second = second, first
-    return {first: columns[first], second: columns[second]}
+    return {name: columns[name] for name in (first, second, *others)}
 
 
 def select_rows(
@@ -134,6 +135,7 @@ def select_rows(
     y, transform = _read_response(table, config, form, columns["y"], kept, bad)
     weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
     bad = {index: reason for index, reason in bad.items() if kept[index]}
+    warnings += tuple(_note_spreads(table, columns.values()))
     warnings += _report_bad_rows(table, config, bad, int(kept.sum()))
     clusters = table.labels(config.cluster) if config.cluster else range(len(table))
     rows = Rows(
@@ -171,6 +173,15 @@ def _filter_rows(config: FitConfig, table: Table) -> tuple[Mask, dict[int, str],
         "rows-filtered", "info", f"{left_out} of {len(table)} rows were left out: they are not {config.where!r}."
     )
     return kept, {row: f"where cannot be decided: {problem}" for row, problem in undecided.items()}, (*notes, note)
+
+
+def _note_spreads(table: Table, names: Iterable[str]) -> Iterator[LawWarning]:
+    """Yield a note on columns whose cells are means with standard deviations, of which the means are read."""
+    for name in names:
+        if (count := sum(map(has_spread, table.column(name)))) > 0:
+            yield LawWarning(
+                "table-as-read", "info", f"{count} cells of {name!r} have a spread (3.1 ± 0.2): their means are read."
+            )
 
 
 def _label_groups(table: Table, names: Sequence[str]) -> Labels:

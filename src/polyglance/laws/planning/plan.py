@@ -277,18 +277,17 @@ def _note_ranking(options: Sequence[Option], measure: CostMeasure | None, best: 
 def _note_corner(
     subject: Subject, questions: Sequence[Question], options: Sequence[Option], measure: CostMeasure | None
 ) -> list[str]:
-    """Return a note on the best size by a law with one power term in size and data.
+    """Return a note on the best size by a law with one power term in size and data, and none in data alone.
 
     With several candidates it follows from their costs in the table. Without them it is the law's answer for models
     whose cost per unit of data is proportional to their size.
     """
     sizes = find_by_role(subject.roles, ("parameters",))
     data = subject.data
-    exponents = next(
-        (dict(t.exponents) for t in subject.fit.form.terms if {*sizes, data} <= dict(t.exponents).keys()), None
-    )
-    if not sizes or data is None or subject.role == "compute" or exponents is None:
+    with_data = [dict(term.exponents) for term in subject.fit.form.terms if data in dict(term.exponents)]
+    if not sizes or data is None or subject.role == "compute" or len(with_data) != 1 or sizes[0] not in with_data[0]:
         return []
+    (exponents,) = with_data
     if len(options) > 1:
         return _note_costs_by_size(questions, options, measure)
     parameters, fit = subject.fit.form.parameters, subject.fit

@@ -1,7 +1,8 @@
-"""Numbers as people write them: 6.9B, 13M, 1e9 tokens, 5 %, 1,234,567, 3,14."""
+"""Numbers as people write them: 6.9B, 13 million, 1e9 tokens, 5 %, 1,234,567, 1.234.567, 3,14, 2.5×10^9, **3.1**,
+3.10 ± 0.02."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -9,29 +10,73 @@ from numpy.typing import NDArray
 
 from polyglance.laws.arrays import Floats
 
-__all__ = ["UNITS", "looks_numeric", "parse_numbers"]
+__all__ = [
+    "UNITS",
+    "Commas",
+    "find_commas",
+    "has_spread",
+    "looks_numeric",
+    "needs_other_columns",
+    "parse_number",
+    "parse_numbers",
+]
 
 UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "b": 1e9, "g": 1e9, "t": 1e12, "%": 1e-2}
 """Suffix of a number, in lower case -> factor: 6.9B parameters, 13M samples, 5 %."""
+_UNIT_WORDS = {
+    **{"thousand": 1e3, "million": 1e6, "millions": 1e6, "mn": 1e6, "mio": 1e6, "mio.": 1e6},
+    **{"billion": 1e9, "billions": 1e9, "bn": 1e9, "mrd": 1e9, "mrd.": 1e9},
+    **{"trillion": 1e12, "trillions": 1e12, "tn": 1e12},
+}
 _COUNTED = "tokens?|params?|parameters?|samples?|examples?|images?|captions?"
 """Words that may follow a count: 1e9 tokens, 6.9B params."""
+_BLANKS = "'\u2019_\u00a0\u2009\u202f "
+"""Characters between groups of three digits, beside the comma and the dot."""
+_UNIT = "|".join(sorted(map(re.escape, _UNIT_WORDS), key=len, reverse=True))
 _NUMBER = re.compile(
-    rf"(?P<number>[+-]?[0-9][0-9.,\u00a0\u202f' ]*(?:e[+-]?[0-9]+)?) *(?P<unit>[kmbgt%]?)(?: *(?:{_COUNTED}))?", re.I
+    rf"(?P<number>[+-]?[0-9][0-9.,{_BLANKS}]*(?:e[+-]?[0-9]+)?) *(?P<unit>{_UNIT}|[kmbgt%]?)(?: *(?:{_COUNTED}))?", re.I
 )
 _PLAIN = frozenset("0123456789.eE+-")
-_BLANKS = "'\u00a0\u202f "
 _COMMA_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[,{_BLANKS}][0-9]{{3}})+(?:\.[0-9]+)?")
 _DOT_GROUPS = re.compile(rf"[+-]?[0-9]{{1,3}}(?:[.{_BLANKS}][0-9]{{3}})+(?:,[0-9]+)?")
-_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+")
+_SEVERAL_DOT_GROUPS = re.compile(r"[+-]?[0-9]{1,3}(?:\.[0-9]{3}){2,}")
+_DOT_GROUP = re.compile(r"[+-]?[0-9]{1,3}\.[0-9]{3}")
+_TWO_DOTS = re.compile(r"\.[0-9]{3}\.[0-9]{3}")
+_DECIMAL_COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:e[+-]?[0-9]+)?", re.I)
+
+_EMPHASIS = re.compile(r"\*\*(.+)\*\*|__(.+)__|\$(.+)\$|\\(?:textbf|mathbf|underline|emph)\{(.+)\}|<b>(.+)</b>")
+"""Marks around the best number of a table of Markdown, LaTeX or HTML."""
+_RAISED = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺\u2212", "0123456789-+-")
+_POWER = re.compile(
+    r"(?:(?P<factor>[0-9.,]+)\s*(?:[×·x*]|\\times|\\cdot)\s*)?10\s*"
+    r"(?:(?:\^|\*\*)\s*\{?\s*(?P<exponent>[+-]?[0-9]+)\s*\}?|(?P<raised>[⁻⁺]?[⁰¹²³⁴⁵⁶⁷⁸⁹]+))",
+    re.I,
+)
+"""2.5×10^9, 2.5 \\cdot 10^{9}, 10⁹."""
+_SPREAD = re.compile(r"(?P<mean>.+?)\s*(?:(?:±|\+/-|\+-|\\pm)\s*(?P<spread>[0-9][^()]*)|\((?P<digits>[0-9.,]+)\))")
+"""A mean with its standard deviation: 3.10 ± 0.02, 3.10 (0.02), 3.104(12)."""
+
+Commas = Literal["groups", "decimals", "unknown"]
+"""Meaning of the commas in the numbers of a column: of thousands, of decimals."""
 
 
-def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[int, str]]:
-    """Return the numbers of a column (n,), and row -> problem for the cells without a number."""
-    if (plain := _parse_plain(column)) is not None:
+class _AmbiguousError(ValueError):
+    """A separator can separate thousands or decimals, and no cell decides."""
+
+
+def parse_numbers(column: Sequence[Any] | NDArray[Any], commas: Commas = "unknown") -> tuple[Floats, dict[int, str]]:
+    """Return the numbers of a column (n,), and row -> problem for the cells without a number.
+
+    Args:
+        commas: meaning of commas in the other columns of the table, for a column that does not show it.
+    """
+    if commas != "decimals" and (plain := _parse_plain(column)) is not None:
         return plain, {}
     values = np.full(len(column), np.nan)
     problems: dict[int, str] = {}
-    commas = _find_meaning_of_commas(column)
+    found = _find_meanings(column)
+    commas = found.pop() if len(found) == 1 else commas if not found else "unknown"
+    has_dot_groups = _has_dot_groups(column)
     for index, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             problems[index] = "is empty"
@@ -39,12 +84,61 @@ def parse_numbers(column: Sequence[Any] | NDArray[Any]) -> tuple[Floats, dict[in
             problems[index] = f"is {cell}, not a number"
         else:
             try:
-                values[index] = _parse_number(cell, commas) if isinstance(cell, str) else float(cell)
+                is_text = isinstance(cell, str)
+                values[index] = _parse_number(cell, commas, has_dot_groups=has_dot_groups) if is_text else float(cell)
             except _AmbiguousError:
                 problems[index] = f"is {_shorten(cell)}, which can be read as two numbers: write it without separators"
             except (TypeError, ValueError, OverflowError):
                 problems[index] = f"is {_shorten(cell)}, not a number"
     return values, problems
+
+
+def parse_number(text: str) -> float:
+    """Read one number that stands alone: 7B, 1.4T, 6.9e9.
+
+    Raises:
+        ValueError: no number, or one that can be read in two ways.
+    """
+    return _parse_number(text, "unknown", has_dot_groups=False)
+
+
+def find_commas(columns: Iterable[Sequence[Any] | NDArray[Any]]) -> Commas:
+    """Decide the meaning of commas from the columns of numbers of a table that show it: `3,14` and `1.234.567` are
+    written where a comma is decimal, `1,234,567` where it divides groups. Unknown, if they show both or nothing."""
+    found: set[Commas] = set()
+    for column in columns:
+        if isinstance(column, np.ndarray) or not all(isinstance(cell, str) for cell in column):
+            continue
+        joined = "\n".join(column)
+        if "," not in joined and not _TWO_DOTS.search(joined):
+            continue
+        if all(_match_number(cell) is not None for cell in column if cell.strip()):
+            found |= _find_meanings(column)
+            found |= {"decimals"} if _has_dot_groups(column) else set()
+    return found.pop() if len(found) == 1 else "unknown"
+
+
+def needs_other_columns(column: Sequence[Any] | NDArray[Any]) -> bool:
+    """Whether numbers of a column can be read in two ways, which only other columns can decide: `3,704`, or `125.000`
+    and nothing else with a dot."""
+    if isinstance(column, np.ndarray):
+        return False
+    dots = False
+    for cell in column:
+        if isinstance(cell, str) and "," in cell and _match_number(cell) is not None:
+            return not _find_meanings(column)
+        if isinstance(cell, str) and "." in cell:
+            if _DOT_GROUP.fullmatch(cell.strip()) is None:
+                return False
+            dots = True
+    return dots
+
+
+def has_spread(cell: Any) -> bool:
+    """Tell whether a cell is a mean with its standard deviation, of which the mean is read."""
+    if not isinstance(cell, str) or cell.isalnum() or _NUMBER.fullmatch(cell.strip()):
+        return False
+    return _SPREAD.fullmatch(_drop_marks(cell)) is not None and _match_number(cell) is not None
 
 
 def _parse_plain(column: Sequence[Any] | NDArray[Any]) -> Floats | None:
@@ -62,42 +156,64 @@ def looks_numeric(text: str) -> bool:
     return _match_number(text) is not None or text.strip().lower().lstrip("+-") in ("nan", "inf", "infinity")
 
 
-class _AmbiguousError(ValueError):
-    """A separator can separate thousands or decimals, and no cell of the column decides."""
+def _list_numbers(column: Sequence[Any] | NDArray[Any]) -> list[str]:
+    return [match["number"].strip() for cell in column if isinstance(cell, str) and (match := _match_number(cell))]
 
 
-Commas = Literal["groups", "decimals", "unknown"]
-"""Meaning of the commas in the numbers of a column."""
-
-
-def _find_meaning_of_commas(column: Sequence[Any] | NDArray[Any]) -> Commas:
-    """Decide from the cells that can be read in one way only: `3,14` and `1.234,5` have a decimal comma, `1,234,567`
-    and `1,234.5` have groups. If there are cells of both kinds, or of neither, nothing is decided: `3,704` is 3704 or
-    3.704."""
-    numbers = [match["number"].strip() for cell in column if isinstance(cell, str) and (match := _match_number(cell))]
+def _find_meanings(column: Sequence[Any] | NDArray[Any]) -> set[Commas]:
+    """Return what the cells show that can be read in one way only: `3,14` and `1.234,5` have a decimal comma,
+    `1,234,567` and `1,234.5` have groups. `3,704` shows nothing: it is 3704 or 3.704."""
     found: set[Commas] = set()
-    for number in numbers:
+    for number in _list_numbers(column):
         if "," not in number:
             continue
         has_groups, has_decimals = _COMMA_GROUPS.fullmatch(number), _is_decimal(number)
         if bool(has_groups) != has_decimals:
             found.add("groups" if has_groups else "decimals")
-    return found.pop() if len(found) == 1 else "unknown"
+    return found
+
+
+def _has_dot_groups(column: Sequence[Any] | NDArray[Any]) -> bool:
+    """Whether dots divide groups of digits: in one cell there are several (`1.234.567`), and in no cell a decimal
+    one."""
+    dotted = [number for number in _list_numbers(column) if "." in number and "," not in number]
+    return any(map(_SEVERAL_DOT_GROUPS.fullmatch, dotted)) and all(
+        _SEVERAL_DOT_GROUPS.fullmatch(number) or _DOT_GROUP.fullmatch(number) for number in dotted
+    )
 
 
 def _is_decimal(number: str) -> bool:
     return bool(_DECIMAL_COMMA.fullmatch(number) or ("," in number and _DOT_GROUPS.fullmatch(number)))
 
 
+def _drop_marks(text: str) -> str:
+    """Return the text of a cell without emphasis, with a plain minus sign."""
+    text = text.strip().replace("\u2212", "-")
+    while match := _EMPHASIS.fullmatch(text):
+        text = next(group for group in match.groups() if group is not None).strip()
+    return text
+
+
 def _match_number(text: str) -> re.Match[str] | None:
-    return _NUMBER.fullmatch(text.strip())
+    if (match := _NUMBER.fullmatch(text.strip())) is not None:
+        return match
+    text = _drop_marks(text)
+    if spread := _SPREAD.fullmatch(text):
+        if spread["spread"] is not None and _NUMBER.fullmatch(spread["spread"].strip()) is None:
+            return None
+        text = spread["mean"]
+    if power := _POWER.fullmatch(text):
+        exponent = power["exponent"] or power["raised"].translate(_RAISED)
+        text = f"{power['factor'] or 1}e{exponent}"
+    return _NUMBER.fullmatch(text)
 
 
-def _parse_number(text: str, commas: Commas) -> float:
+def _parse_number(text: str, commas: Commas, *, has_dot_groups: bool) -> float:
     """Read a number that people write: with a suffix (6.9B, 13M, 5 %), groups of thousands, or a decimal comma.
 
     Args:
         commas: meaning of commas in the column.
+        has_dot_groups: whether dots divide groups of thousands in the column.
 
     Raises:
         ValueError: no number, or one that can be read in two ways.
@@ -106,7 +222,9 @@ def _parse_number(text: str, commas: Commas) -> float:
     if match is None:
         return float("x" if "_" in text else text)  # nan, inf, or no number
     number = match["number"].strip()
-    if commas == "decimals" and re.fullmatch(r"[+-]?[0-9]{1,3}\.[0-9]{3}", number):
+    if has_dot_groups and "," not in number:
+        number = number.replace(".", "")
+    if commas == "decimals" and _DOT_GROUP.fullmatch(number):
         raise _AmbiguousError(number)
     if "," in number:
         if commas == "unknown" and (_COMMA_GROUPS.fullmatch(number) or _is_decimal(number)):
@@ -114,7 +232,8 @@ def _parse_number(text: str, commas: Commas) -> float:
         number = _drop_groups(number, commas)
     elif _COMMA_GROUPS.fullmatch(number):
         number = re.sub(f"[{_BLANKS}]", "", number)
-    return float(number) * UNITS[match["unit"].lower()]
+    unit = match["unit"].lower()
+    return float("x" if "_" in number else number) * (_UNIT_WORDS[unit] if unit in _UNIT_WORDS else UNITS[unit])
 
 
 def _drop_groups(number: str, commas: Commas) -> str:

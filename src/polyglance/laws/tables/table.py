@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats
-from polyglance.laws.tables.numerals import parse_numbers
+from polyglance.laws.tables.numerals import Commas, find_commas, needs_other_columns, parse_numbers
 from polyglance.laws.tables.table_files import read_columns
 from polyglance.laws.tables.table_frames import columns_of
 
@@ -102,11 +103,16 @@ class Table:
         if isinstance(column, np.ndarray) and column.dtype.kind in "fiu":
             values = column.astype(float)
         else:
-            values, found = parse_numbers(column)
+            values, found = parse_numbers(column, self._commas if needs_other_columns(column) else "unknown")
             problems = found | problems
         for index in np.flatnonzero(~np.isfinite(values)).tolist():
             problems.setdefault(index, "is not a number" if math.isnan(values[index]) else "is infinite")
         return values, problems
+
+    @cached_property
+    def _commas(self) -> Commas:
+        """Meaning of commas in the columns that show it."""
+        return find_commas(self.columns.values())
 
     def labels(self, name: str) -> list[str]:
         """Return a column as text, for groups and clusters; an empty cell is an empty text."""

@@ -14,6 +14,7 @@ from typing import Any
 from polyglance.delimited import Record
 from polyglance.encodings import DAMAGE, open_utf8
 from polyglance.files import parse_json
+from polyglance.json_frames import read_frame
 from polyglance.laws.tables.numerals import looks_numeric
 from polyglance.laws.tables.table_frames import Columns, arrow_columns, columns_of, flatten_record, record_columns
 from polyglance.tables import TableFormat, detect_table_format, read_cells, read_table
@@ -77,7 +78,7 @@ def _read_parquet(path: Path) -> Columns:
 
 
 def _read_json(path: Path, form: TableFormat) -> Columns:
-    """Read a list of records; columns of cells; or what pandas writes: {column: {row: cell}}, or columns and data."""
+    """Read a list of records, alone or under one key; columns of cells; or a frame as pandas writes it."""
     try:
         with open_utf8(path, form.text) as file:
             text = file.read().decode()
@@ -89,16 +90,25 @@ def _read_json(path: Path, form: TableFormat) -> Columns:
     try:
         if isinstance(data, list):
             return record_columns(data)
-        if isinstance(data, dict) and isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):
-            return record_columns([dict(zip(data["columns"], row, strict=True)) for row in data["data"]])
+        if isinstance(data, dict) and (rows := read_frame(data, lambda key: not key.isdecimal())) is not None:
+            return record_columns([record for _, record in rows])
+        if isinstance(data, dict) and len(data) == 1 and (records := _find_records(data)):
+            return record_columns(records)
         if isinstance(data, dict) and data and all(isinstance(column, list) for column in data.values()):
             return columns_of(data)
         if isinstance(data, dict) and data and all(isinstance(column, dict) for column in data.values()):
-            rows = dict.fromkeys(row for column in data.values() for row in column)
-            return columns_of({name: [column.get(row) for row in rows] for name, column in data.items()})
+            labels = dict.fromkeys(label for column in data.values() for label in column)
+            return columns_of({name: [column.get(label) for label in labels] for name, column in data.items()})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from None
     raise ValueError(f"{path}: expected a list of records, one object per row, or columns with a list of cells each")
+
+
+def _find_records(data: dict[str, Any]) -> list[Any]:
+    """Return the records of an object that holds a list of them and nothing else: `{"runs": [{...}, ...]}`."""
+    (records,) = data.values()
+    is_list = isinstance(records, list) and all(isinstance(record, dict) for record in records)
+    return records if is_list else []
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -73,8 +73,11 @@ def _vision_cache(config: StudyConfig, job: Job) -> VisionCacheConfig:
 
 
 def _optim_of(family: FamilyConfig, job: Job) -> OptimConfig:
-    """Return the optimiser of a family's run; for a trunk without its cooldown."""
-    return family.optim if job.kind == "run" else replace(family.optim, cooldown_share=0.0, final_share=0.0)
+    """Return the optimiser of a family's run, at the learning rate of its width; for a trunk without its cooldown."""
+    optim = family.optim
+    if family.lr_width is not None:
+        optim = replace(optim, lr=optim.lr * family.lr_width / job.width)
+    return replace(optim, cooldown_share=0.0, final_share=0.0) if job.kind == "trunk" else optim
 
 
 def _micro_start(config: StudyConfig, family: FamilyConfig, job: Job) -> StartConfig:
@@ -105,7 +108,7 @@ def make_language_model_config(config: StudyConfig, job: Job) -> LanguageModelCo
 
 def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | None = None) -> RunConfig:
     """Return the run of a published size, as `polyglance train` takes it (official code sections 1.10 and 3). Trunks
-    are not measured.
+    are not measured, and runs that another job measures neither.
 
     Args:
         folder: folder of the run.
@@ -133,12 +136,15 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | N
         save_every_steps=config.save_every_steps,
         save_in_background=config.save_in_background,
         trunk=trunk,
+        measured_as=config.machine.devices if job.trained_by else None,
     )
 
 
 def _engine(config: StudyConfig, job: Job) -> RuntimeConfig:
     """Return the configured engine, with the strategy that is recommended where the configuration leaves it open."""
     engine, machine = config.engine, config.machine
+    if job.trained_by:  # its one process only measures
+        return replace(engine, strategy="single", shard_size=None)
     if engine.micro_batch_size is not None or engine.strategy != "auto":
         return engine
     recommended = count_published(config, job.size).strategy

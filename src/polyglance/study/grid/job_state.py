@@ -23,16 +23,21 @@ __all__ = [
 ]
 
 _BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
+_TRAINED = "trained.json"
+"""Marker of a run whose training is done; it is measured by another job."""
 
 
 def is_done(study_dir: Path, job: Job) -> bool:
     """Whether the job is finished, with the settings that it has now."""
-    return _has_mark(study_dir / job.folder / _DONE, job)
+    folder = study_dir / job.folder
+    return _has_mark(folder / _DONE, job) or (job.kind == "training" and _has_mark(folder / _TRAINED, job))
 
 
 def read_state(study_dir: Path, job: Job) -> str:
     """Return `done`, `failed` (the next call tries again), `begun` (goes on from its last checkpoint) or `to do`."""
-    for state, name in (("done", _DONE), ("failed", _FAILED), ("begun", _BEGUN)):
+    if is_done(study_dir, job):
+        return "done"
+    for state, name in (("failed", _FAILED), ("begun", _BEGUN)):
         if _has_mark(study_dir / job.folder / name, job):
             return state
     return "to do"
@@ -62,7 +67,7 @@ def held(study_dir: Path, job: Job) -> Iterator[int]:
     Raises:
         ValueError: the file system has no locks.
     """
-    path = study_dir / "locks" / f"{job.id}.lock"
+    path = study_dir / "locks" / f"{job.folder.name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         try:
@@ -90,7 +95,7 @@ def begin_job(study_dir: Path, job: Job) -> Path:
 
 def finish_job(study_dir: Path, job: Job) -> None:
     """Mark the job as done."""
-    _write_mark(study_dir / job.folder / _DONE, job)
+    _write_mark(study_dir / job.folder / (_TRAINED if job.kind == "training" else _DONE), job)
 
 
 def fail_job(study_dir: Path, job: Job, problem: str) -> None:
@@ -108,7 +113,7 @@ def forget_job(study_dir: Path, job: Job, *, goes_on: bool) -> None:
     Args:
         goes_on: it continues from what is in its folder and lists its files again; otherwise it begins from scratch.
     """
-    for name in (_DONE, DIGESTS_NAME) if goes_on else (_DONE, _BEGUN):
+    for name in (_DONE, DIGESTS_NAME) if goes_on else (_DONE, _TRAINED, _BEGUN):
         (study_dir / job.folder / name).unlink(missing_ok=True)
 
 

@@ -31,11 +31,15 @@ __all__ = [
     "is_held_out",
     "list_jobs",
     "list_runs",
+    "list_work",
     "without_masking",
 ]
 
-JobKind = Literal["data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run", "description", "shard"]
-"""The last two are of an evaluation (`polyglance.study.work.evaluation_jobs`)."""
+JobKind = Literal[
+    "data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run", "training", "description", "shard"
+]
+"""`training`: the first part of a run that is measured by a job of its own. The last two are of an evaluation
+(`polyglance.study.work.evaluation_jobs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,13 @@ class Job:
     """Runs and trunks: id of the trunk that they go on from; empty where they begin at the first sample."""
     begins_at: int = 0
     """Runs and trunks: samples that their trunk has already seen."""
+    trained_by: str = ""
+    """Runs: id of the job that trains them; empty where the same job trains and measures."""
+
+    @property
+    def mark(self) -> str:
+        """Name of the job in a queue. A run and its training have the same fingerprint, and the same folder."""
+        return f"{self.fingerprint}t" if self.kind == "training" else self.fingerprint
 
     def is_of(self, mark: object) -> bool:
         """Tell whether a noted fingerprint is that of this job."""
@@ -123,6 +134,22 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
     for family in config.families:
         _add_runs(graph, config, family, inputs)
     return tuple(graph.jobs.values()) if config.prediction is None else _predict_largest(graph, config)
+
+
+def list_work(config: StudyConfig) -> tuple[Job, ...]:
+    """List the jobs as they are handed out: with `cluster.evaluation = "own"` a run is two of them. The first trains
+    it; the other one, which has the run's id and marks, measures it."""
+    jobs = list_jobs(config)
+    if config.cluster.evaluation == "with":
+        return jobs
+    work: list[Job] = []
+    for job in jobs:
+        if job.kind == "run":
+            work.append(replace(job, id=f"train-{job.id}", kind="training"))
+            work.append(replace(job, needs=(*job.needs, work[-1].id), trained_by=work[-1].id))
+        else:
+            work.append(job)
+    return tuple(work)
 
 
 def list_runs(config: StudyConfig) -> tuple[Job, ...]:
@@ -314,7 +341,7 @@ def _run_settings(family: FamilyConfig, config: StudyConfig, mixture: MixtureCon
     )
 
 
-_FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "layers", "checkpoint")
+_FAMILY_SETTINGS_OF_RUNS = ("decoder", "tower", "optim", "lr_width", "layers", "checkpoint")
 """Settings of a family that all of its runs depend on. Widths, samples and starts are not among them, so that an added
 one does not change the other runs."""
 

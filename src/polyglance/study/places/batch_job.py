@@ -1,34 +1,59 @@
 """Program of a batch job of Slurm:
-`python -m polyglance.study.places.batch_job FOLDER STUDY JOB FINGERPRINT VERSION REPORT`.
+`python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB FINGERPRINT [JOB FINGERPRINT ...]`.
 
-SIGTERM, which comes before a time limit and at preemption, ends the job after its next step, which is saved. Of a job
-over several nodes each runs it; the first reports. Another one whose part has not ended well says why in the log of the
+It does its jobs one after the other, and writes a report of each. SIGTERM, which comes before a time limit and at
+preemption, ends the job at work after its next step, which is saved; the others are then not begun. Of a job over
+several nodes each runs it; the first reports. Another one whose part has not ended well says why in the log of the
 batch job, and exits with 1, which lets `srun` end the job.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
-from polyglance.files import write_json
+from polyglance.files import read_json, write_json
 from polyglance.study.work.attempt import NamedJob, try_named_job
+from polyglance.study.work.ending import NOT_BEGUN
 from polyglance.train.signals import catch_stop_requests
 
 __all__ = ["main"]
 
 
-def main(folder: str, study: str, job: str, fingerprint: str, version: str, report: str) -> None:
-    """Do the job, and write its report, with the id of this batch job."""
-    path, is_first = Path(report), os.environ.get("SLURM_PROCID", "0") == "0"
-    if is_first:
-        path.unlink(missing_ok=True)  # that of the same batch job before it was requeued
-    named: NamedJob = {"folder": folder, "study": study, "job": job, "fingerprint": fingerprint, "version": version}
+def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:
+    """Do the jobs, and write their reports, with the id of this batch job."""
+    named: list[NamedJob] = [
+        {"folder": folder, "study": study, "job": job, "fingerprint": fingerprint, "version": version}
+        for job, fingerprint in zip(jobs[::2], jobs[1::2], strict=True)
+    ]
     with catch_stop_requests() as should_stop:
-        ended = try_named_job(named, should_stop, is_first=is_first)
-    if is_first:
-        write_json(path, {"slurm_id": os.environ.get("SLURM_JOB_ID", ""), "report": ended})
-    elif ended["ending"] != "done":
-        sys.exit(f"polyglance: {ended['problem']}")
+        if os.environ.get("SLURM_PROCID", "0") != "0":
+            for one in named:
+                ended = try_named_job(one, should_stop, is_first=False)
+                if ended["ending"] != "done":
+                    sys.exit(f"polyglance: {ended['problem']}")
+            return
+        number = os.environ.get("SLURM_JOB_ID", "")
+        left = [one for one in named if not _has_ended(_find_report(reports, one), number)]
+        for one in left:
+            _find_report(reports, one).unlink(missing_ok=True)  # that of this batch job before it was requeued
+        for one in left:
+            is_too_late = should_stop() and one is not left[0]
+            report: dict[str, Any] = {"ending": NOT_BEGUN} if is_too_late else try_named_job(one, should_stop)
+            write_json(_find_report(reports, one), {"slurm_id": number, "report": report})
+
+
+def _find_report(reports: str, named: NamedJob) -> Path:
+    return Path(reports) / f"{named['job']}.json"
+
+
+def _has_ended(path: Path, number: str) -> bool:
+    """Whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
+    try:
+        report = read_json(path)
+    except ValueError:
+        return False
+    return report.get("slurm_id") == number and report["report"]["ending"] in ("done", "refused", "failed")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from polyglance.study.config import StudyConfig
+from polyglance.study.grid.jobs import Job
 
 __all__ = ["JobNeeds", "find_needs"]
 
@@ -21,6 +22,18 @@ class JobNeeds:
     memory_bytes: int | None
     """None: no memory is requested."""
     nodes: int = 1
+    devices: int = 1
+    """Devices of a run on each of its nodes."""
+
+    def of(self, job: Job) -> "JobNeeds":
+        """Return the resources of this job: of one that measures a trained run, the share of one device."""
+        if not job.trained_by:
+            return self
+        return JobNeeds(
+            cpus=-(-self.cpus // self.devices),
+            gpus=self.gpus / self.devices,
+            memory_bytes=None if self.memory_bytes is None else -(-self.memory_bytes // self.devices),
+        )
 
     def __str__(self) -> str:
         memory = f", {self.memory_bytes / 1e9:.1f} GB" if self.memory_bytes else ""
@@ -45,4 +58,5 @@ def find_needs(config: StudyConfig, *, peak_bytes: int | None = None) -> JobNeed
         gpus=(0 if is_on_cpu else devices) if cluster.gpus is None else cluster.gpus,
         memory_bytes=memory_bytes,
         nodes=cluster.nodes,
+        devices=devices,
     )

@@ -81,22 +81,25 @@ class RayTasks:
 
     @property
     def num_slots(self) -> int:
-        """Jobs that the nodes have room for now; at least one, which waits for a node."""
+        """Jobs that the nodes have room for now; at least one, which waits for a node. Jobs that ask for less than the
+        others, as they measure a run, come on top."""
+        num_light = sum(self._needs.of(job) != self._needs for job in self._running.values())
         if self._num_slots is not None:
-            return self._num_slots
+            return self._num_slots + num_light
         if time.monotonic() - self._counted_s > _LOOK_S and self._is_head_there():  # without it Ray would wait for it
             self._capacity, self._counted_s = self._count_capacity(), time.monotonic()
-        return max(self._capacity, 1)
+        return max(self._capacity, 1) + num_light
 
     def start(self, job: Job) -> None:
         """Hand the job to Ray."""
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
             return
+        needs = self._needs.of(job)
         options = {
-            "num_cpus": self._needs.cpus,
-            "num_gpus": self._needs.gpus or None,
-            "memory": self._needs.memory_bytes,
+            "num_cpus": needs.cpus,
+            "num_gpus": needs.gpus or None,
+            "memory": needs.memory_bytes,
             "max_retries": 0,  # `run_jobs` counts them
             "name": job.id,
         }

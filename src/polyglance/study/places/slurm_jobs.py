@@ -1,17 +1,21 @@
-"""Slurm as a place for a study's jobs: each is a batch job, which goes on without `study run` and is found again by it.
+"""Slurm as a place for a study's jobs: batch jobs, which go on without `study run` and are found again by it.
+
+A batch job does one job or, where many short ones can start, several of them one after the other: a batch job has to be
+scheduled, started, and has to load torch, which takes longer than a short job.
 
 Slurm's own commands are called (sbatch, squeue, scancel), not submitit, whose documented way to learn of a job's end
 is `sacct`: clusters without an accounting database, as that of `.ci/slurm`, do not answer it.
 """
 
 import hashlib
+import math
 import re
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,12 +24,19 @@ from polyglance.study.grid.jobs import Job
 from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.schedulers import NoRoomError
 from polyglance.study.work.attempt import LIGHT_KINDS, Work, name_job, try_job
-from polyglance.study.work.ending import EndedJob, Ending
+from polyglance.study.work.ending import NOT_BEGUN, EndedJob, Ending
 
-__all__ = ["SlurmJobs"]
+__all__ = ["SlurmJobs", "divide_into_batches"]
 
 _NUM_SLOTS = 500
-"""Jobs in the queue at the same time; most clusters allow a user a thousand."""
+"""Batch jobs in the queue at the same time; most clusters allow a user a thousand."""
+_SPREAD = 64
+"""Batch jobs over which the jobs that can start are spread."""
+_WORTH_S, _SHARED_S = 2.0, 60.0
+"""Expected seconds up to which jobs share a batch job however few they are, as it takes longer to start one; and
+however many they are."""
+_MOST_SHARED = 48
+"""Most jobs of a batch job: their fingerprints are in its comment, which may have 1,023 bytes."""
 _LOOK_S = 1.0
 """Seconds between two looks for the reports of jobs."""
 _ASK_S = 10.0
@@ -40,6 +51,8 @@ _SAVE_S = 120
 """Seconds before the time limit at which a job is told to save its state."""
 _WHO = re.compile(r"^(sbatch: |error: |allocation failure: |fatal: )+")
 """Beginning of sbatch's messages."""
+_MAY_GO_ON = ("stopped", "died", NOT_BEGUN)
+"""Endings after which Slurm may requeue a batch job."""
 _USUAL_REASONS = {"None", "Priority", "Resources", "Dependency", "BeginTime", "Cleaning"}
 _TERMINAL = {
     "BOOT_FAIL": "its node did not start",
@@ -56,10 +69,11 @@ _TERMINAL = {
 
 
 @dataclass(kw_only=True)
-class _Submitted:
-    job: Job
+class _BatchJob:
     number: str
     """Slurm's id."""
+    jobs: list[Job] = field(default_factory=list)
+    """Jobs of this call that have not ended, in their order."""
     gone_s: float | None = None
     """Time at which Slurm said that it has ended."""
     state: str = ""
@@ -85,19 +99,26 @@ class SlurmJobs:
 
     Args:
         needs: resources of a job.
-        num_slots: jobs in the queue at the same time.
+        num_slots: batch jobs in the queue at the same time.
 
     Raises:
         ValueError: Slurm is not there, or would refuse a job.
     """
 
     def __init__(self, config: Work, *, needs: JobNeeds, num_slots: int | None = None) -> None:
-        self.num_slots = num_slots or _NUM_SLOTS
+        self.seconds: Mapping[str, float] = {}
+        """Job id -> expected seconds, of the jobs that may share a batch job."""
+        self._most = num_slots or _NUM_SLOTS
         self._config, self._needs = config, needs
         self._folder = config.out / "cluster"
         digest = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:12]
         self._study = f"polyglance:{digest}"
-        self._running: list[_Submitted] = []
+        self._running: list[_BatchJob] = []
+        self._gathered: list[Job] = []
+        """Short jobs that wait for the next call of `wait`, which submits them together."""
+        self._alone: set[str] = set()
+        """Ids of jobs that share no batch job any more, as one that they were in has died."""
+        self._takes_no_more = False
         self._done_here: list[EndedJob] = []
         self._asked_s = 0.0
         self._refused_s: float | None = None
@@ -127,8 +148,14 @@ class SlurmJobs:
             self._needs = needs
             self._test()
 
+    @property
+    def num_slots(self) -> int:
+        """Jobs that can be in the queue: one for each further batch job, beside those that are held."""
+        num_held = sum(len(batch.jobs) for batch in self._running) + len(self._gathered) + len(self._done_here)
+        return num_held + self._most - len(self._running)
+
     def start(self, job: Job) -> None:
-        """Submit a job, or take up the one that an earlier call has submitted.
+        """Submit a job, or take up the one that an earlier call has submitted. Short ones are gathered.
 
         Raises:
             NoRoomError: Slurm does not take the job now: at a limit of jobs, or as its controller does not answer.
@@ -136,70 +163,112 @@ class SlurmJobs:
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
             return
-        if (number := self._earlier.pop(job.fingerprint, None)) is None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._report_path(job).unlink(missing_ok=True)
-            comment = f"{self._study}:{job.fingerprint}"
-            log = self._log_path(job, "%j").resolve()
-            options = [f"--job-name={job.id}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
-            number = self._submit_when_there_is_room(options, self._make_script(job))
-        self._running.append(_Submitted(job=job, number=number))
+        if (number := self._earlier.pop(job.mark, None)) is not None:
+            batch = next((batch for batch in self._running if batch.number == number), None)
+            if batch is None:
+                batch = _BatchJob(number=number)
+                self._running.append(batch)
+            batch.jobs.append(job)
+        elif job.id not in self._alone and self.seconds.get(job.id, _SHARED_S) < _SHARED_S:
+            self._gathered.append(job)
+        else:
+            self._submit_batch([job])
 
     def wait(self) -> list[EndedJob]:
         """Wait until one job or more have ended, and return them; none when it is time to submit again a job that Slurm
-        did not take."""
+        did not take.
+
+        Raises:
+            ValueError: Slurm takes none of the gathered jobs, and none is at work.
+        """
         if self._done_here:
             return [self._done_here.pop()]
+        self._submit_gathered()
         while True:
             if self._refused_s is not None and time.monotonic() - self._refused_s > _RETRY_S:
                 return []
             if time.monotonic() - self._asked_s > _ASK_S:
                 self._ask()
-            if ended := [(entry, end) for entry in self._running if (end := self._find_end(entry)) is not None]:
-                for entry, _ in ended:
-                    self._running.remove(entry)
-                return [end for _, end in ended]
+            num_gathered = len(self._gathered)
+            ended = [end for batch in self._running for end in self._take_ended(batch)]
+            self._running = [batch for batch in self._running if batch.jobs]
+            if ended or len(self._gathered) != num_gathered:
+                return ended
             time.sleep(_LOOK_S)
 
     def cancel_waiting(self) -> int:
         """Take back the jobs that Slurm has not begun, and return their number."""
+        self._takes_no_more = True
+        num_taken, self._gathered = len(self._gathered), []
         self._cancel("--state=PENDING")
         if self._running:
             self._ask()
-        num_before = len(self._running)
-        self._running = [entry for entry in self._running if entry.state != "CANCELLED"]
-        return num_before - len(self._running)
+        num_taken += sum(len(batch.jobs) for batch in self._running if batch.state == "CANCELLED")
+        self._running = [batch for batch in self._running if batch.state != "CANCELLED"]
+        return num_taken
 
     def _cancel(self, *options: str) -> None:
         """End the jobs that are in the queue or at work. Those at work save their state first."""
-        if numbers := [entry.number for entry in self._running]:
+        if numbers := [batch.number for batch in self._running]:
             _call(["scancel", *options, *numbers], check=False)
+
+    def _submit_gathered(self) -> None:
+        """Submit the gathered jobs, as long as there is room.
+
+        Raises:
+            ValueError: Slurm takes none of them, and none is at work.
+        """
+        for jobs in divide_into_batches(self._gathered, self.seconds, self._alone):
+            if len(self._running) >= self._most:
+                return
+            try:
+                self._submit_batch(jobs)
+            except NoRoomError as error:
+                if not self._running:
+                    raise ValueError(str(error)) from None
+                return
+            self._gathered = [job for job in self._gathered if job not in jobs]
+
+    def _submit_batch(self, jobs: Sequence[Job]) -> None:
+        """Submit a batch job.
+
+        Raises:
+            NoRoomError: as `start`.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for job in jobs:
+            self._report_path(job).unlink(missing_ok=True)
+        name = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id}+{len(jobs) - 1}"
+        comment = f"{self._study}:{'+'.join(job.mark for job in jobs)}"
+        log = (self._folder / f"{name}-%j.log").resolve()
+        options = [f"--job-name={name}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
+        needs = self._needs.of(jobs[0])
+        options = [*self._list_options(needs), *options]
+        number = self._submit_when_there_is_room(options, self._make_script(jobs, needs))
+        self._running.append(_BatchJob(number=number, jobs=list(jobs)))
 
     def _report_path(self, job: Job) -> Path:
         return self._folder / f"{job.id}.json"
 
-    def _log_path(self, job: Job, number: str) -> Path:
-        return self._folder / f"{job.id}-{number}.log"
-
-    def _make_script(self, job: Job) -> str:
-        named = name_job(self._config, job)
-        report = self._report_path(job).resolve()
+    def _make_script(self, jobs: Sequence[Job], needs: JobNeeds) -> str:
+        named = [name_job(self._config, job) for job in jobs]
+        words = [named[0]["folder"], named[0]["study"], named[0]["version"], str(self._folder.resolve())]
+        words += [word for one in named for word in (one["job"], one["fingerprint"])]
         python = self._config.cluster.python or shlex.quote(sys.executable)
-        words = [*map(str, named.values()), str(report)]
         # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
-        srun = f"srun --wait=60 --cpus-per-task={self._needs.cpus} " if self._needs.nodes > 1 else ""
+        srun = f"srun --wait=60 --cpus-per-task={needs.cpus} " if needs.nodes > 1 else ""
         command = f"{srun}{python} -m polyglance.study.places.batch_job {shlex.join(words)}"
         return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
 
-    def _list_options(self) -> list[str]:
-        needs, cluster = self._needs, self._config.cluster
+    def _list_options(self, needs: JobNeeds) -> list[str]:
+        cluster = self._config.cluster
         memory = None if needs.memory_bytes is None else f"{-(-needs.memory_bytes // 2**20)}M"
         minutes = None if cluster.time_limit_h is None else max(1, round(cluster.time_limit_h * 60))
         values = {
             "nodes": needs.nodes,
             "ntasks-per-node": 1,
             "cpus-per-task": needs.cpus,
-            "gpus-per-node": round(needs.gpus) or None,
+            "gpus-per-node": math.ceil(needs.gpus) or None,
             "mem": memory,
             "time": minutes,
             "partition": cluster.partition or None,
@@ -217,7 +286,7 @@ class SlurmJobs:
         if self._needs.gpus % 1:
             raise ValueError(f"cluster.gpus is {self._needs.gpus:g}; Slurm gives whole GPUs")
         try:
-            self._submit(["--test-only"], "#!/bin/bash\ntrue\n")
+            self._submit([*self._list_options(self._needs), "--test-only"], "#!/bin/bash\ntrue\n")
         except _RefusalError as error:
             raise ValueError(str(error)) from None
 
@@ -252,7 +321,7 @@ class SlurmJobs:
         Raises:
             _RefusalError: Slurm does not take the job.
         """
-        done = _call(["sbatch", *self._list_options(), *options], script)
+        done = _call(["sbatch", *options], script)
         if done.returncode == 0:
             return done.stdout
         lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
@@ -261,7 +330,7 @@ class SlurmJobs:
         raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
 
     def _find_earlier(self) -> dict[str, str]:
-        """Return fingerprint -> Slurm's id of the jobs of this study that are in the queue or at work.
+        """Return mark -> Slurm's id of the jobs of this study that are in the queue or at work.
 
         Raises:
             ValueError: Slurm does not say. Without its answer they would be submitted again.
@@ -271,51 +340,103 @@ class SlurmJobs:
             raise ValueError(f"squeue does not list the jobs of an earlier call: {_last_line(listed.stderr)}")
         rows = [line.split() for line in listed.stdout.splitlines()]
         return {
-            row[1].rpartition(":")[2]: row[0] for row in rows if len(row) == 2 and row[1].startswith(f"{self._study}:")
+            mark: row[0]
+            for row in rows
+            if len(row) == 2 and row[1].startswith(f"{self._study}:")
+            for mark in row[1].rpartition(":")[2].split("+")
         }
 
     def _ask(self) -> None:
         """Ask Slurm for the states of the jobs. A controller that does not answer is asked again later."""
         self._asked_s = time.monotonic()
-        numbers = ",".join(entry.number for entry in self._running)
+        numbers = ",".join(batch.number for batch in self._running)
         options = ["--noheader", "--states=all", "--format=%i|%T|%r", f"--jobs={numbers}"]
         done = _call(["squeue", *options])
         if done.returncode and "Invalid job id" not in done.stderr:
             print(f"Slurm does not answer ({_last_line(done.stderr)}); jobs go on", file=sys.stderr, flush=True)
             return
         states = {row[0]: row[1:] for line in done.stdout.splitlines() if len(row := line.split("|", 2)) == 3}
-        for entry in self._running:
-            entry.state, reason = states.get(entry.number, ("COMPLETED", "None"))
-            if entry.state not in _TERMINAL:
-                entry.gone_s = None
-            elif entry.gone_s is None:
-                entry.gone_s = time.monotonic()
-            if entry.state == "PENDING" and reason != entry.reason and reason not in _USUAL_REASONS:
-                print(f"{entry.job.id} waits in Slurm's queue: {reason}", file=sys.stderr, flush=True)
-            entry.reason = reason
+        for batch in self._running:
+            batch.state, reason = states.get(batch.number, ("COMPLETED", "None"))
+            if batch.state not in _TERMINAL:
+                batch.gone_s = None
+            elif batch.gone_s is None:
+                batch.gone_s = time.monotonic()
+            if batch.state == "PENDING" and reason != batch.reason and reason not in _USUAL_REASONS:
+                print(f"{batch.jobs[0].id} waits in Slurm's queue: {reason}", file=sys.stderr, flush=True)
+            batch.reason = reason
 
-    def _find_end(self, entry: _Submitted) -> EndedJob | None:
-        """Return how a job has ended; None if it has not."""
-        report = self._read_report(entry)
-        may_go_on = report is not None and report["ending"] in ("stopped", "died")  # Slurm may requeue it
-        if report is not None and (not may_go_on or entry.gone_s is not None):
-            return EndedJob.of(entry.job, report)
-        if entry.gone_s is None or (entry.state == "COMPLETED" and time.monotonic() - entry.gone_s < _LATE_S):
-            return None
-        ending: Ending = "failed" if entry.state == "CANCELLED" else "died"
-        problem = f"{entry.job.id}: {_TERMINAL[entry.state]}"
-        if entry.state in ("FAILED", "COMPLETED"):
-            log = self._log_path(entry.job, entry.number)
+    def _take_ended(self, batch: _BatchJob) -> list[EndedJob]:
+        """Take the jobs that have ended out of their batch job, and return how. Those that it has not come to are
+        gathered again."""
+        ended, has_died = [], False
+        for job in list(batch.jobs):
+            report = self._read_report(batch, job)
+            ending = None if report is None else report["ending"]
+            if ending in _MAY_GO_ON and batch.gone_s is None:  # Slurm may requeue it
+                continue
+            if report is None and (batch.gone_s is None or self._may_come_late(batch)):
+                continue
+            batch.jobs.remove(job)
+            if ending == NOT_BEGUN or (report is None and has_died):
+                self._alone |= {job.id} if has_died else set()
+                if self._takes_no_more:
+                    ended.append(EndedJob(job=job, ending="refused", problem=f"{job.id}: not begun"))
+                else:
+                    self._gathered.append(job)
+            elif report is not None:
+                ended.append(EndedJob.of(job, report))
+            else:
+                has_died = True
+                self._alone.add(job.id)
+                ended.append(self._explain_death(batch, job))
+        return ended
+
+    @staticmethod
+    def _may_come_late(batch: _BatchJob) -> bool:
+        """Whether the reports of a batch job that Slurm calls completed may not be seen here yet."""
+        assert batch.gone_s is not None
+        return batch.state == "COMPLETED" and time.monotonic() - batch.gone_s < _LATE_S
+
+    def _explain_death(self, batch: _BatchJob, job: Job) -> EndedJob:
+        """Return the end of a job whose batch job has ended without a report of it."""
+        ending: Ending = "failed" if batch.state == "CANCELLED" else "died"
+        problem = f"{job.id}: {_TERMINAL[batch.state]}"
+        if batch.state in ("FAILED", "COMPLETED"):
+            log = next(self._folder.glob(f"*-{batch.number}.log"), self._folder / f"{job.id}-{batch.number}.log")
             problem += f" ({_last_line(log.read_text(errors='replace') if log.is_file() else '')}; {log})"
-        return EndedJob(job=entry.job, ending=ending, problem=problem)
+        return EndedJob(job=job, ending=ending, problem=problem)
 
-    def _read_report(self, entry: _Submitted) -> dict[str, Any] | None:
-        """Return the report of a job that has ended; None if there is none of this submission."""
+    def _read_report(self, batch: _BatchJob, job: Job) -> dict[str, Any] | None:
+        """Return the report of a job that has ended; None if there is none of this batch job."""
         try:
-            report = read_json(self._report_path(entry.job))
+            report = read_json(self._report_path(job))
         except ValueError:
             return None
-        return report["report"] if report.get("slurm_id") == entry.number else None
+        return report["report"] if report.get("slurm_id") == batch.number else None
+
+
+def divide_into_batches(jobs: Sequence[Job], seconds: Mapping[str, float], alone: Set[str]) -> list[list[Job]]:
+    """Divide jobs that can start into batch jobs, in their order: equal shares of the expected time.
+
+    Args:
+        seconds: job id -> expected seconds.
+        alone: ids of jobs that share no batch job.
+    """
+    expected_s = [seconds.get(job.id, _SHARED_S) for job in jobs]
+    share_s = min(max(sum(expected_s) / _SPREAD, _WORTH_S), _SHARED_S)
+    batches: list[list[Job]] = []
+    filled_s = 0.0
+    for job, job_s in zip(jobs, expected_s, strict=True):
+        last = batches[-1] if batches else []
+        has_room = 0 < len(last) < _MOST_SHARED and filled_s + job_s <= share_s
+        if has_room and alone.isdisjoint((job.id, last[0].id)):
+            last.append(job)
+            filled_s += job_s
+        else:
+            batches.append([job])
+            filled_s = job_s
+    return batches
 
 
 def _call(command: Sequence[str], script: str | None = None, *, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -9,12 +9,12 @@ from polyglance.config import fingerprint, from_dict
 from polyglance.files import read_record, write_record
 from polyglance.processes import num_cores
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.jobs import Job
+from polyglance.study.grid.jobs import Job, list_work
 from polyglance.study.grid.published import PublishedCost, count_published
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.work.ending import EndedJob
 
-__all__ = ["StudyCosts", "estimate_costs", "estimate_s", "find_costs"]
+__all__ = ["StudyCosts", "divide_seconds", "estimate_costs", "estimate_s", "find_costs"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +138,26 @@ def _describe_rate(config: StudyConfig, cost: PublishedCost) -> str:
     devices = config.machine.devices
     shared = f", {cost.efficiency:.0%} of it on {devices} (estimated)" if devices > 1 else ""
     return f"{cost.rate.samples_per_s(cost.training_gmac):,.0f} samples/s a device, {cost.rate.basis}{shared}"
+
+
+def divide_seconds(config: StudyConfig, seconds: Mapping[str, float]) -> dict[str, float]:
+    """Return id of a job as it is handed out -> expected seconds. The measurement of published sizes is not estimated.
+
+    Args:
+        seconds: id of a job of the study -> expected seconds.
+    """
+    divided = dict(seconds)
+    for job in list_work(config):
+        if job.trained_by:
+            share = 0.0
+            if config.is_micro:
+                from polyglance.study.planning.timing import count_measured
+
+                measured = count_measured(config)
+                share = measured / (measured + job.samples - job.begins_at)
+            divided[job.trained_by] = (1 - share) * seconds[job.id]
+            divided[job.id] = share * seconds[job.id]
+    return divided
 
 
 class _Simulation:

@@ -22,7 +22,7 @@ from polyglance.study.grid.job_configs import make_language_model_config, make_t
 from polyglance.study.grid.jobs import Job
 from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
-__all__ = ["time_jobs"]
+__all__ = ["count_measured", "time_jobs"]
 
 _TIMED_STEPS = 4
 _EVALUATION_SHARE = 0.8
@@ -57,10 +57,14 @@ def _num_steps(config: StudyConfig, job: Job) -> float:
         case "tower" | "trunk":
             return (job.samples - job.begins_at) / batch_size
         case "run":
-            num_cells = len(config.coverage.cells) + len(config.coverage.split("UC"))
-            measured = num_cells * config.evaluation.samples_per_cell
-            return (job.samples - job.begins_at + _EVALUATION_SHARE * measured) / batch_size
+            return (job.samples - job.begins_at + count_measured(config)) / batch_size
     return 0.0
+
+
+def count_measured(config: StudyConfig) -> float:
+    """Return the samples of training that take as long as the measurement of a run."""
+    num_cells = len(config.coverage.cells) + len(config.coverage.split("UC"))
+    return _EVALUATION_SHARE * num_cells * config.evaluation.samples_per_cell
 
 
 def _first_batch(config: StudyConfig) -> Batch:

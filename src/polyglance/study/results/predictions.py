@@ -82,14 +82,20 @@ def _make_table(runs: Sequence[RunRow], target: str) -> Table:
 
 
 def _choose(config: PredictionConfig, target: str, table: Table) -> FormChoice:
-    """Choose the form by rehearsal on the known runs: the product law of the paper first, then simpler ones, and the
-    additive law."""
+    """Choose the form by rehearsal on the known runs: the product law of the paper first, then simpler ones, the
+    saturating and the additive law."""
     if config.form is not None:
-        predictors = ("P", "S", "T") if config.form == "product" else ("P", "S")
+        predictors = ("P", "S") if config.form == "additive" else ("P", "S", "T")
         return choose_form([_settings(config.form, predictors, target)], table)
     candidates = [
         _settings(form, names, target, offset=offset)
-        for form, names in (("product", ("P", "S", "T")), ("product", ("P", "S")), ("additive", ("P", "S")))
+        for form, names in (
+            ("product", ("P", "S", "T")),
+            ("product", ("P", "S")),
+            ("saturating", ("P", "S", "T")),
+            ("saturating", ("P", "S")),
+            ("additive", ("P", "S")),
+        )
         for offset in (True, False)
     ]
     return choose_form(candidates, table)

@@ -3,7 +3,7 @@
 `study run` alone writes them. While jobs are at work elsewhere it has time for that:
 
     results = ResultsSoFar(config, print)
-    run_jobs(..., on_done=lambda ended: results.note(ended.job), before_wait=results.refresh)
+    run_jobs(..., on_done=lambda ended: results.note(ended.job, left_s), before_wait=results.refresh)
 """
 
 import time
@@ -21,6 +21,8 @@ _EVERY_S = 120.0
 """Shortest time between two times that results are written on the way, in seconds."""
 _SHARE = 0.05
 """Largest share of the time that this takes."""
+_LAST_S = 300.0
+"""Expected time until all jobs have ended, in seconds, below which the results are left for the end."""
 
 
 def write_results(config: StudyConfig) -> Conclusion:
@@ -54,7 +56,8 @@ def _describe_missing_runs(states: Sequence[str]) -> list[str]:
 
 
 class ResultsSoFar:
-    """Results that are written again as runs end, seldom enough to cost a twentieth of the time at most.
+    """Results that are written again as runs end, seldom enough to cost a twentieth of the time at most, and not in the
+    last five minutes.
 
     Args:
         say: called with a line when they are written, or cannot be.
@@ -63,17 +66,23 @@ class ResultsSoFar:
     def __init__(self, config: StudyConfig, say: Callable[[str], None]) -> None:
         self._config, self._say = config, say
         self._has_new = False
+        self._left_s = 0.0
         self._next_s = time.monotonic() + _EVERY_S
 
-    def note(self, job: Job) -> None:
-        """Note that a job is done."""
+    def note(self, job: Job, left_s: float) -> None:
+        """Note that a job is done.
+
+        Args:
+            left_s: expected time until all jobs have ended, in seconds.
+        """
         self._has_new = self._has_new or job.kind == "run"
+        self._left_s = left_s
 
     def refresh(self) -> None:
         """Write table, laws and report, if runs have ended since the last time and that is long enough ago. What is
         wrong with them is said, and stops nothing: they are written again when all runs have ended."""
         started_s = time.monotonic()
-        if not self._has_new or started_s < self._next_s:
+        if not self._has_new or self._left_s < _LAST_S or started_s < self._next_s:
             return
         self._has_new = False
         try:

@@ -18,7 +18,8 @@ from typing import Any, TypedDict
 from polyglance import __version__
 from polyglance.config import load
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.job_state import is_done
+from polyglance.study.grid.jobs import Job, list_work
 from polyglance.study.work.ending import DiedError, EndedJob
 from polyglance.study.work.evaluation_jobs import (
     EVALUATION_NAME,
@@ -113,9 +114,14 @@ def try_named_job(
         except DiedError as error:
             return EndedJob(job=job, ending="died", problem=f"{job.id} on {host}: {error}", host=host).report()
         return EndedJob(job=job, host=host).report()
-    prepare_worker()
+    if not _is_done(config, job):
+        prepare_worker()
     ended = try_job(config, job, should_stop)
     return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
+
+
+def _is_done(config: Work, job: Job) -> bool:
+    return isinstance(config, StudyConfig) and is_done(config.out, job)
 
 
 def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
@@ -130,7 +136,7 @@ def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
 def _read_study(path: str, changed_ns: int) -> tuple[StudyConfig, dict[str, Job]]:  # noqa: ARG001 - read again when the file changes
     """Read a study and its jobs by id, once for the many jobs that a process does."""
     config = load(StudyConfig, path)
-    return config, {job.id: job for job in list_jobs(config)}
+    return config, {job.id: job for job in list_work(config)}
 
 
 def measure_clock_offset(folder: Path) -> float:
@@ -154,6 +160,8 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
     Args:
         should_stop: asked after each step; the job then saves its state and ends.
     """
+    if _is_done(config, job):
+        return EndedJob(job=job)  # torch is not loaded for it
     from polyglance.study.work.do_job import do_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError

@@ -75,13 +75,13 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
             train_language_model(make_language_model_config(config, job), folder, hooks=hooks)
         case "prediction":
             predict_held_out_runs(config, folder)
-        case "trunk" if config.is_micro:
+        case "trunk" | "training" if config.is_micro:
             train(make_train_config(config, job, _find_trunk(config, job)), folder, hooks=hooks)
         case "run" if config.is_micro:
             settings = make_train_config(config, job, _find_trunk(config, job))
             evaluator = make_evaluator(settings, config.evaluation, config.test_dir)
             train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
-        case "trunk" | "run":
+        case "trunk" | "training" | "run":
             launch_run(config, job, _find_trunk(config, job), should_stop, lock)
 
 

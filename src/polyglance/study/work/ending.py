@@ -6,12 +6,15 @@ from typing import Any, Literal, Self
 
 from polyglance.study.grid.jobs import Job
 
-__all__ = ["DiedError", "EndedJob", "Ending"]
+__all__ = ["NOT_BEGUN", "DiedError", "EndedJob", "Ending"]
 
 Ending = Literal["done", "refused", "failed", "died", "stopped"]
 """`done`. `refused`: the user has to change something; no other job is started. `failed`: this job failed finally;
 others go on. `died`: it ended without a report, as a killed process does, and may be tried again. `stopped`: it was
 asked to stop, and has saved its state."""
+
+NOT_BEGUN = "not begun"
+"""In place of an ending, in the report of a batch job that was stopped before it came to the job."""
 
 
 @dataclass(frozen=True, kw_only=True)

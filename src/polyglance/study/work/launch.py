@@ -32,7 +32,8 @@ _ERROR = re.compile(r"^(?:\[rank(?P<rank>\d+)\]: ?)?(?P<error>(?:\w+\.)*\w*(?:Er
 
 
 def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: Callable[[], bool], lock: int) -> None:
-    """Train a published size with `polyglance train`, under torchrun where the machine has several devices.
+    """Train a published size with `polyglance train`, under torchrun where the machine has several devices; or measure
+    it with one of them, where another job has trained it.
 
     Args:
         trunk: folder of the finished run that it goes on from.
@@ -99,7 +100,7 @@ def _run(
 
 
 def _make_command(config: StudyConfig, job: Job) -> list[str]:
-    devices, nodes = config.machine.devices, config.cluster.nodes
+    devices, nodes = (1, 1) if job.trained_by else (config.machine.devices, config.cluster.nodes)
     torchrun = ["-m", "torch.distributed.run", f"--nproc-per-node={devices // nodes}"]
     if nodes > 1:  # the processes begin once all nodes are there, and the first has written run.toml by then
         number = int(os.environ["SLURM_JOB_ID"])

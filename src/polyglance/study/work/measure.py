@@ -26,7 +26,7 @@ from polyglance.train.config import EvaluationConfig, RunConfig, TrainConfig
 from polyglance.train.folder import INITIAL_NAME
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
-from polyglance.train.start import make_model_config, make_processor, make_tokenizer
+from polyglance.train.start import make_model, make_model_config, make_processor, make_tokenizer
 from polyglance.train.watch import NotFiniteError
 
 __all__ = ["RunResult", "make_evaluator", "train_and_measure", "train_run"]
@@ -76,7 +76,7 @@ def _train_and_average(config: RunConfig, should_stop: Callable[[], bool]) -> di
 
     @cache
     def evaluator() -> Evaluator:
-        return make_evaluator(config.training, evaluation, test)
+        return make_evaluator(config.training, evaluation, test, num_shares=config.measured_as)
 
     def validate(model: Polyglance, runtime: Runtime) -> dict[str, float]:
         return average_splits(evaluator().measure_plain(model, runtime).values())
@@ -89,8 +89,14 @@ def _train_and_average(config: RunConfig, should_stop: Callable[[], bool]) -> di
     return {} if record is None else average_splits(record.cells.values())
 
 
-def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path) -> Evaluator:
-    """Make the evaluator of a run's models. It cuts texts to the same lengths as the run's training."""
+def make_evaluator(
+    settings: TrainConfig, evaluation: EvaluationConfig, test_dir: Path, *, num_shares: int | None = None
+) -> Evaluator:
+    """Make the evaluator of a run's models. It cuts texts to the same lengths as the run's training.
+
+    Args:
+        num_shares: as for `Evaluator`.
+    """
     return Evaluator(
         settings.coverage,
         test_dir,
@@ -105,6 +111,7 @@ def make_evaluator(settings: TrainConfig, evaluation: EvaluationConfig, test_dir
         ambiguous_per_cell=evaluation.ambiguous_per_cell,
         examples=evaluation.examples,
         max_new_tokens=evaluation.max_new_tokens,
+        num_shares=num_shares,
     )
 
 
@@ -117,7 +124,7 @@ def train_and_measure(
     hooks: Hooks = Hooks(),  # noqa: B008  frozen
     show_progress: bool = False,
 ) -> LossRecord | None:
-    """Measure the untrained model, train it, and measure it again.
+    """Measure the untrained model, train it, and measure it again. A model that is trained already is only measured.
 
     Writes initial.json, losses.json and captions.jsonl beside the files that `train` writes. Under torchrun each
     process measures a share of the losses and generates a share of the captions, with the undivided model.
@@ -142,7 +149,10 @@ def train_and_measure(
 
     with join_processes(settings.engine) as runtime:  # they stay together until the trained model is measured
         hooks = replace(hooks, before_first_step=measure_untrained)
-        model = train(settings, folder, hooks=hooks, show_progress=show_progress).to(runtime.device)
+        model = train(settings, folder, hooks=hooks, show_progress=show_progress)
+        if not runtime.from_main(initial.exists()):  # it was trained by a job that does not measure
+            measure_untrained(make_model(settings).to(runtime.device).eval(), runtime)
+        model.to(runtime.device)
         cells = evaluator().measure(model, runtime)
         _check_losses(cells, folder)
         if runtime.device.type == "cuda":  # the model is used for nothing after this

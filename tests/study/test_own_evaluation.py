@@ -1,0 +1,155 @@
+"""Runs that are measured by jobs of their own (`cluster.evaluation = "own"`): the same files as by one job."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from polyglance.config import load
+from polyglance.evaluate.evaluator import Evaluator
+from polyglance.study import StudyConfig, read_study_status, run_study
+from polyglance.study.grid.job_state import is_done
+from polyglance.study.grid.jobs import list_jobs, list_runs, list_work
+from polyglance.study.places.needs import JobNeeds
+from polyglance.study.places.schedulers import ThisProcess
+from polyglance.study.work.attempt import try_job
+from polyglance.train.run import train
+from polyglance.train.watch import NotFiniteError
+
+from .clusters import write_grid
+from .test_published_run import write_published_study
+
+MEASURED = ("initial.json", "losses.json", "captions.jsonl")
+
+
+@pytest.fixture(autouse=True)
+def _this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do the jobs in this process, where they can be watched."""
+    monkeypatch.setattr("polyglance.study.study.LocalWorkers", lambda config, num_slots: ThisProcess(config))
+
+
+def read(path: Path, out: str, *overrides: str) -> StudyConfig:
+    """Read a study that is made in `out`; its evaluation is `own` if that begins so."""
+    how = "own" if out.startswith("own") else "with"
+    own = (f"out={path.parent / out}", f"cluster.evaluation={how}")
+    return load(StudyConfig, path, overrides=[*own, *overrides])
+
+
+def read_measured(config: StudyConfig) -> list[bytes]:
+    """Return the bytes of the table and of all that is measured."""
+    folders = [config.out / run.folder for run in list_runs(config)]
+    return [path.read_bytes() for path in (config.out / "runs.csv", *(f / n for f in folders for n in MEASURED))]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = write_grid(tmp_path, samples=16)
+    text = path.read_text().replace('name = "grid", widths = [8, 16]', 'name = "grid", widths = [8]')
+    trunk = ', schedule = "trunk", optim = { warmup_steps = 1, cooldown_share = 0.5 } }'
+    path.write_text(text.replace(" }]", f"{trunk}]"))
+    return path
+
+
+def test_the_results_are_the_same_and_a_finished_study_stays_finished(path: Path) -> None:
+    together, own = read(path, "with"), read(path, "own")
+    said: list[str] = []
+    run_study(together)
+    run_study(own, say=said.append)
+    assert read_measured(own) == read_measured(together)
+    ids = [line.split()[1] for line in said if line.startswith("[")]
+    for run in list_runs(own):
+        assert ids.index(run.id) == ids.index(f"train-{run.id}") + 1  # measured as soon as it is trained
+    again: list[str] = []
+    run_study(read(path, "with", "cluster.evaluation=own"), say=again.append)
+    assert len(again) == 1
+    assert "all of them done" in again[0]
+
+
+def test_a_measuring_job_that_is_killed_measures_again_and_trains_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    together, own = read(path, "with"), read(path, "own")
+    run_study(together)
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(Evaluator, "generate", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            run_study(own)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    states = read_study_status(own).jobs
+    (begun,) = [run for run in list_runs(own) if states[run.id] == "begun"]
+    final = own.out / begun.folder / "checkpoints" / "final" / "training.json"
+    changed_ns = final.stat().st_mtime_ns
+    said: list[str] = []
+    run_study(own, say=said.append)
+    assert f"train-{begun.id}" not in "".join(said)
+    assert final.stat().st_mtime_ns == changed_ns
+    assert read_measured(own) == read_measured(together)
+
+
+def test_the_way_of_measuring_can_change_on_the_way(path: Path) -> None:
+    """A run that is trained is measured by the job that would train it; one that is measured is trained already."""
+    together, own = read(path, "with"), read(path, "own")
+    run_study(together)
+    *before, last = [job for job in list_work(own) if job.kind != "run"]
+    for job in (*before, last):
+        assert try_job(own, job).ending == "done"
+    assert not any(is_done(own.out, run) for run in list_runs(own))
+    run_study(replace(own, cluster=together.cluster))
+    assert read_measured(own) == read_measured(together)
+    (own.out / list_runs(own)[0].folder / "losses.json").unlink()
+    said: list[str] = []
+    run_study(own, say=said.append)
+    assert read_measured(own) == read_measured(together)
+
+
+def test_a_training_that_is_no_longer_finite_is_a_run_that_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = read(path, "own", "families.0.schedule=separate")
+    run, other = list_runs(own)
+
+    def fail(config: object, folder: Path, **options: object) -> object:
+        if folder.name == run.id:
+            raise NotFiniteError("the loss is not finite")
+        return train(config, folder, **options)
+
+    monkeypatch.setattr("polyglance.study.work.do_job.train", fail)
+    result = run_study(own)
+    assert result.num_runs == 1
+    status = read_study_status(own)
+    assert {name: status.jobs[name] for name in (run.id, other.id)} == {run.id: "failed", other.id: "done"}
+    assert "the loss is not finite" in status.problems[run.id]
+    monkeypatch.setattr("polyglance.study.work.do_job.train", train)
+    assert run_study(own).num_runs == 2
+
+
+@pytest.mark.slow
+def test_one_process_measures_to_the_digits_of_two(world: Path, tmp_path: Path) -> None:
+    path = write_published_study(world, tmp_path)
+    together, own = read(path, "with"), read(path, "own")
+    run_study(together)
+    run_study(own)
+    assert read_measured(own) == read_measured(together)
+
+
+def test_a_measuring_job_asks_for_the_share_of_one_device(path: Path) -> None:
+    needs = JobNeeds(cpus=17, gpus=8, memory_bytes=800, nodes=2, devices=8)
+    of = {job.id: needs.of(job) for job in list_work(read(path, "own"))}
+    (run, *_) = list_runs(read(path, "own"))
+    assert of[run.id] == JobNeeds(cpus=3, gpus=1, memory_bytes=100)
+    assert of[f"train-{run.id}"] == needs
+
+
+def test_trainings_come_after_the_prediction_as_their_runs_do(path: Path) -> None:
+    own = read(path, "own", "prediction={}", "families.0.widths=[8,16]")
+    jobs = {job.id: job for job in list_work(own)}
+    held_out = list_runs(own)[-1].id
+    assert "prediction" in jobs[f"train-{held_out}"].after
+    assert [job.fingerprint for job in list_jobs(own)] == [
+        job.fingerprint for job in list_work(own) if job.kind != "training"
+    ]
+    marks = [job.mark for job in jobs.values()]
+    assert len(set(marks)) == len(marks)
