@@ -31,6 +31,7 @@ from polyglance.distributed import RuntimeConfig
 from polyglance.engines.config import ModelConfig
 from polyglance.engines.protocol import Picture
 from polyglance.mixture.collate import IGNORED, find_places
+from polyglance.mixture.config import MixtureConfig
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model import Polyglance, PolyglanceCaptioner
 from polyglance.model.config import GenerateConfig
@@ -202,6 +203,11 @@ def quiet_steps() -> Iterator[None]:
 @verb
 def train_in_float32(walk: Walk) -> None:
     walk.compare_training("fp32", 1e-5)
+
+
+@verb
+def train_with_weights_of_tokens(walk: Walk) -> None:
+    walk.compare_training("weighted", 1e-5, mixture=MixtureConfig(batch_size=8, first_token_weight=2.5))
 
 
 @verb

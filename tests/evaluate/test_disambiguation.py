@@ -5,7 +5,7 @@ import torch
 
 from polyglance.data.world import GRAMMARS, WorldConfig, make_ambiguous_pair, read_attributes, render
 from polyglance.evaluate.disambiguation import measure_disambiguation
-from polyglance.evaluate.loss import encode_labels, encode_prompts
+from polyglance.evaluate.loss import encode_labels, frame_prompts
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.prompts import write_prompt
 from polyglance.mixture.tokenizer import Tokenizer, train_tokenizer
@@ -59,7 +59,7 @@ def test_a_model_that_has_learnt_the_pairs_settles_them() -> None:
     model = Polyglance(MicroConfig(width=32).build(tokenizer.get_vocab_size()))
     processor = Processor.for_model(model.config, tokenizer)
     prompts = [write_prompt("translation", "de", source=pair.source) for pair in pairs for _ in pair.scenes]
-    ids, mask = encode_prompts(processor, prompts, 96)
+    ids, mask = frame_prompts(processor, prompts, 96)
     pixels = np.stack([render(scene, 32) for pair in pairs for scene in pair.scenes])
     labels = pad(encode_labels(processor, [t for pair in pairs for t in pair.texts("de")], "", 64), IGNORED)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)

@@ -3,7 +3,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,12 +15,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import Florence2ForConditionalGeneration, Gemma2ForCausalLM
 
+from polyglance.mixture.prompts import write_prompt
 from polyglance.model import Polyglance
 from polyglance.model.assemble import assemble_model, build_language_model, insert_language_model
 from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.config import AssembleConfig
-from polyglance.model.convert import convert_key_to_published
+from polyglance.model.convert import convert_key_to_published, convert_to_published
 from polyglance.model.generate import load_polyglance
+from polyglance.model.processor import Processor
 
 
 @pytest.fixture(scope="module", params=["bart", "gemma2"])
@@ -80,6 +84,30 @@ def test_rows_are_means_of_the_tokens_that_spell_them(assembled: Polyglance, sou
     assert len(rows) == new.get_vocab_size() + 1024
     assert 0.018 < rows[new.get_vocab_size() :].std() < 0.022
     assert torch.equal(rows, assembled.lm_head.weight)
+
+
+@pytest.mark.parametrize("decoder", ["bart", "gemma2"])
+def test_language_tokens_are_rows_of_the_encoder(decoder: Any, sources: tuple[Path, Path], tmp_path: Path) -> None:
+    """The model is otherwise the same, and its processor puts the token after the start id."""
+    florence, gemma = map(str, sources)
+    config = AssembleConfig(florence=florence, gemma=gemma, decoder=decoder)
+    assemble_model(config, tmp_path / "plain")
+    assemble_model(replace(config, language_tokens=("fr", "German")), tmp_path / "tokens")
+    plain, model = (load_polyglance(tmp_path / name).state_dict() for name in ("plain", "tokens"))
+    processor = Processor.load(tmp_path / "tokens")
+    rows = processor.encoder_tokenizer.get_vocab_size()
+    tokens = [processor.encoder_tokenizer.token_to_id(f"<to-{code}>") for code in ("de", "en", "fr")]
+    assert tokens == list(range(rows - 3, rows))
+    assert len(model["encoder.embed_tokens.weight"]) >= rows
+    for name, tensor in plain.items():
+        assert torch.equal(model[name][: len(tensor)], tensor[: len(model[name])]), name
+    ids = processor.prompt_ids(write_prompt("caption", "fr"))
+    other = Processor.load(tmp_path / "plain").prompt_ids(write_prompt("caption", "fr"))
+    assert ids == [*processor.config.prompt_start_ids, tokens[2], *other[len(processor.config.prompt_start_ids) :]]
+    assert processor.decoder_tokenizer.token_to_id("<to-fr>") is None
+    with pytest.raises(ValueError, match="before each prompt, which the published code does not write"):
+        convert_to_published(tmp_path / "tokens", tmp_path / "published")
+    convert_to_published(tmp_path / "plain", tmp_path / "published")
 
 
 def test_the_same_every_time_and_another_seed_only_where_drawn(sources: tuple[Path, Path], tmp_path: Path) -> None:

@@ -174,12 +174,19 @@ def test_a_changed_setting_makes_again_what_depends_on_it_and_no_more(config_pat
             "width": "families.0.widths=[8,16,24]",
             "title": "title=other",
             "data": "data.world.seed=3",
+            "weight": "mixture.first_token_weight=2.0",
+            "tokens": "language_tokens=true",
+            "no weight": "mixture.first_token_weight=1.0",
+            "no tokens": "language_tokens=false",
         }.items()
     }
     assert changed["lr"] == {job for job in base if job.startswith("scratch")}
     assert changed["mix"] == {job for job in base if "-en-" in job}
     assert changed["width"] == changed["title"] == set()
     assert changed["data"] == set(base)
+    assert changed["weight"] == {job.id for job in list_runs(load(StudyConfig, config_path))}
+    assert changed["tokens"] == set(base) - {"data"}
+    assert changed["no weight"] == changed["no tokens"] == set()
 
 
 @pytest.mark.parametrize(

@@ -58,12 +58,13 @@ def config(world: Path, tokenizer_path: Path, tmp_path_factory: pytest.TempPathF
 
 
 def make_planned(config: TrainConfig, start: Path, tokenizer_path: Path) -> TrainConfig:
-    """Make a run whose passes differ in their samples. Without dropout, which differs with the division."""
+    """Make a run whose passes differ in their samples, and whose first tokens have a weight. Without dropout, which
+    differs with the division."""
     checkpoint = write_checkpoint(start, tokenizer_path, dropout=0.0)
     return replace(
         config,
         start=StartConfig(checkpoint=checkpoint, trained="published"),
-        mixture=MixtureConfig(batch_size=32),
+        mixture=MixtureConfig(batch_size=32, first_token_weight=2.5),
         engine=RuntimeConfig(device="cpu", micro_batch_size="auto", num_shapes=6),
         num_samples=32 * NUM_STEPS,
     )

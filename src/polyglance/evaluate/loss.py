@@ -11,13 +11,13 @@ from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
 from polyglance.mixture.collate import IGNORED, find_places, pad
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import encode_texts
+from polyglance.mixture.tokenizer import encode_prompts, encode_texts
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import VARIANTS, CellLoss, Variant
 
-__all__ = ["cut_prefix", "encode_labels", "encode_prompts", "measure_cell", "measure_tokens"]
+__all__ = ["cut_prefix", "encode_labels", "frame_prompts", "measure_cell", "measure_tokens"]
 
 
 @torch.no_grad()
@@ -95,7 +95,7 @@ def _batch_losses(
     rows."""
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
-    input_ids, mask = encode_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
+    input_ids, mask = frame_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
     plain_targets = encode_labels(processor, texts, "", limits[1])
     prefixed_targets = encode_labels(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
@@ -117,11 +117,11 @@ def _batch_losses(
     return result
 
 
-def encode_prompts(
+def frame_prompts(
     processor: Processor, prompts: Sequence[str], max_tokens: int
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Return ids of prompts, cut as in training, and their mask."""
-    rows = [processor.frames.prompt(ids, max_tokens) for ids in encode_texts(processor.encoder_tokenizer, prompts)]
+    rows = [processor.frames.prompt(ids, max_tokens) for ids in encode_prompts(processor.encoder_tokenizer, prompts)]
     lengths = torch.tensor([len(row) for row in rows])
     input_ids = pad(rows, processor.config.prompt_pad_id)
     return input_ids, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()

@@ -1,6 +1,6 @@
 """Token ids and pixels of samples as the tensors that a model takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +12,17 @@ from torch import Tensor
 from polyglance.mixture.shapes import Shape, find_shape
 from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
 
-__all__ = ["IGNORED", "BadSample", "Batch", "collate", "encode_targets", "find_places", "pad", "pad_with_mask"]
+__all__ = [
+    "IGNORED",
+    "BadSample",
+    "Batch",
+    "collate",
+    "encode_targets",
+    "find_places",
+    "pad",
+    "pad_with_mask",
+    "weigh_tokens",
+]
 
 IGNORED = -100
 """Label of positions that the loss ignores."""
@@ -48,6 +58,8 @@ class Batch:
     """Cached features of the vision tower, in place of the pixels."""
     places: Int[Tensor, " K"] | None = None
     """Positions in the flattened labels that the loss is computed at (`find_places`); None: all."""
+    weights: Float[Tensor, "B T"] | None = None
+    """Weight of each target token in the loss, 0 after the end token; None: all have 1."""
     bad: tuple[BadSample, ...] = ()
     """Samples that were replaced."""
 
@@ -55,6 +67,11 @@ class Batch:
     def num_tokens(self) -> int:
         """Number of target tokens that count in the loss, end tokens included."""
         return int((self.labels != IGNORED).sum())
+
+    @property
+    def total_weight(self) -> float:
+        """Sum of the weights of the target tokens: without weights, their number."""
+        return float(self.num_tokens if self.weights is None else self.weights.double().sum())
 
     def to(self, device: torch.device | str) -> "Batch":
         """Copy the batch to a device; the copy from pinned memory is asynchronous."""
@@ -73,6 +90,7 @@ class Batch:
             labels=function(self.labels),
             features=None if self.features is None else function(self.features),
             places=None if self.places is None else function(self.places),
+            weights=None if self.weights is None else function(self.weights),
         )
 
 
@@ -86,6 +104,7 @@ def collate(
     features: Float[Tensor, "B I E"] | None = None,
     bad: tuple[BadSample, ...] = (),
     shapes: Sequence[Shape] | None = None,
+    token_weights: Mapping[int, float] | None = None,
 ) -> Batch:
     """Make a batch; prompts and targets are padded right to the longest of each, or to the least shape that fits.
 
@@ -95,6 +114,7 @@ def collate(
         cell: index of each sample's cell.
         prompt_pad: padding id of prompts; it is masked.
         shapes: as `polyglance.mixture.shapes` chooses them.
+        token_weights: position in the targets -> its weight in the loss; others have 1. None: no weights.
     """
     shape = Shape(max(map(len, prompts)), max(map(len, targets)))
     if shapes is not None:
@@ -109,8 +129,17 @@ def collate(
         cell=cell,
         features=features,
         places=find_places(labels),
+        weights=None if token_weights is None else weigh_tokens(labels, token_weights),
         bad=bad,
     )
+
+
+def weigh_tokens(labels: Int[Tensor, "B T"], token_weights: Mapping[int, float]) -> Float[Tensor, "B T"]:
+    """Return the weight of each label in the loss: that of its position, 1 for other positions, 0 if it is ignored."""
+    weights = (labels != IGNORED).float()
+    for position, weight in token_weights.items():
+        weights[:, position] *= weight
+    return weights
 
 
 def find_places(labels: Int[Tensor, "B T"]) -> Int[Tensor, " K"]:

@@ -1,5 +1,6 @@
 """Configuration of how batches are drawn from a data set."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,9 @@ class MixtureConfig:
     `{"caption-de" = 2.0, ...}`, that names every trained cell."""
     source_masking: SourceMasking = SourceMasking()
     """Hide source words of translations."""
+    first_token_weight: float | None = None
+    """Weight in the training loss of each target's first token, which decides the language of a caption without
+    prefix; all others have 1. If not given: 1. Losses that are reported are without weights."""
     max_source_tokens: int = 96
     """Prompts are cut to this number of tokens."""
     max_target_tokens: int = 64
@@ -68,3 +72,7 @@ class MixtureConfig:
             raise ValueError(f"shuffle_window_images is {self.shuffle_window_images}; expected 0 or more")
         if not 0 <= self.max_bad_share <= 1:
             raise ValueError(f"max_bad_share is {self.max_bad_share}; expected a share between 0 and 1")
+        if self.first_token_weight is not None and not 0 < self.first_token_weight < math.inf:
+            raise ValueError(f"first_token_weight is {self.first_token_weight:g}; expected a positive number (1: none)")
+        if self.first_token_weight == 1:  # the same run, which has the same fingerprint
+            object.__setattr__(self, "first_token_weight", None)

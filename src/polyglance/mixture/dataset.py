@@ -18,12 +18,12 @@ from polyglance.mixture.features import FeatureStore
 from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.passes import Pass, divide_into_passes, plan_passes
-from polyglance.mixture.prompts import prompt_of
+from polyglance.mixture.prompts import prompt_of, write_prompt
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length
 from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
 from polyglance.mixture.token_cache import TextStore, open_token_cache
-from polyglance.mixture.tokenizer import encode_with_gaps
+from polyglance.mixture.tokenizer import encode_with_gaps, find_language_token
 from polyglance.records import Annotation
 
 __all__ = ["Mixture"]
@@ -68,7 +68,8 @@ class Mixture:
 
     Raises:
         ValueError: the data has no image for a trained cell, the balance table does not fit the coverage, source
-            masking with a tokenizer without `<mask>`, or features of other data.
+            masking with a tokenizer without `<mask>`, a tokenizer with language tokens but none for a trained language,
+            or features of other data.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ class Mixture:
             raise ValueError(f"{features.folder}: features of {len(features)} images; the data has {len(reader)}")
         if config.source_masking.samples:
             encode_with_gaps(self.prompt_tokenizer, ["", ""])
+        for code in coverage.languages:
+            find_language_token(self.prompt_tokenizer, write_prompt("caption", code))
         self._reader = reader
         self._images = ImageStore(reader, image_size, decode=config.decode, memory_bytes=config.image_memory_bytes)
         self._texts = _open_texts(config, reader, self.prompt_tokenizer, tokenizer)
@@ -297,7 +300,15 @@ class Mixture:
             features=None if self.features is None else self.features[samples.row.tolist()],
             bad=tuple(bad),
             shapes=shapes,
+            token_weights=self._token_weights,
         )
+
+    @property
+    def _token_weights(self) -> dict[int, float] | None:
+        """Position in the framed targets -> its weight in the loss. The first token comes after the frame's, which are
+        the same for all targets."""
+        weight = self.config.first_token_weight
+        return None if weight is None else {len(self.frames.target_start): weight}
 
     def _load_pixels(
         self, rows: Integer[np.ndarray, " B"]
@@ -338,7 +349,10 @@ class Mixture:
             if random.random() < masking.samples:
                 entry = self._texts.annotation(int(samples.row[position]), int(samples.annotation[position]))
                 texts = _split_at_gaps(entry, masking.words, random)
-                prompts[position] = encode_with_gaps(self.prompt_tokenizer, texts)
+                prompts[position] = [
+                    *find_language_token(self.prompt_tokenizer, texts[0]),
+                    *encode_with_gaps(self.prompt_tokenizer, texts),
+                ]
         return prompts
 
 

@@ -1,10 +1,12 @@
 """Sentences that ask the model for a task in a language (official code section 2.2)."""
 
 from polyglance.coverage import Task
-from polyglance.languages import language
+from polyglance.languages import LANGUAGES, language
 from polyglance.records import Annotation, Style
 
-__all__ = ["prompt_of", "write_prompt"]
+__all__ = ["find_asked_language", "prompt_of", "write_prompt"]
+
+_LANGUAGE = "The target language is "
 
 _CAPTION: dict[Style, str] = {
     "short": "What does the image describe?",
@@ -30,7 +32,15 @@ def write_prompt(task: Task, code: str, *, style: Style = "short", source: str |
         raise ValueError(f"a translation into {code} needs the text to translate")
     else:
         request = f"Translate the following text: {source}"
-    return f"The target language is {language(code).name}. {request}"
+    return f"{_LANGUAGE}{language(code).name}. {request}"
+
+
+def find_asked_language(prompt: str) -> str | None:
+    """Return the code of the language that a prompt asks for in its first sentence; None if it asks for none."""
+    if not prompt.startswith(_LANGUAGE):
+        return None
+    rest = prompt.removeprefix(_LANGUAGE)
+    return next((code for code, entry in LANGUAGES.items() if rest.startswith(f"{entry.name}. ")), None)
 
 
 def prompt_of(annotation: Annotation) -> str:

@@ -12,7 +12,7 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
 from polyglance.mixture.prompts import prompt_of
-from polyglance.mixture.tokenizer import EOS, PAD, encode_texts
+from polyglance.mixture.tokenizer import EOS, PAD, encode_prompts, encode_texts
 from polyglance.records import Annotation
 
 __all__ = ["CellPool", "Frames", "MemoryTexts", "Tokens", "make_cell_pools"]
@@ -84,7 +84,7 @@ class MemoryTexts:
         new = [index for index in dict.fromkeys(annotations.tolist()) if index not in self._tokens]
         if new:
             entries = [self._table.annotation(index) for index in new]
-            prompts = encode_texts(self._prompt_tokenizer, [prompt_of(entry) for entry in entries])
+            prompts = encode_prompts(self._prompt_tokenizer, [prompt_of(entry) for entry in entries])
             targets = encode_texts(self._target_tokenizer, [entry.text for entry in entries])
             self._tokens.update(zip(new, zip(prompts, targets, strict=True), strict=True))
         return [self._tokens[index] for index in annotations.tolist()]

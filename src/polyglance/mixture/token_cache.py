@@ -27,7 +27,7 @@ from polyglance.files import DamagedError, locked, read_record, replacing_folder
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.prompts import prompt_of, write_prompt
 from polyglance.mixture.texts import CellPool, MemoryTexts, Tokens
-from polyglance.mixture.tokenizer import encode_texts
+from polyglance.mixture.tokenizer import encode_prompts, encode_texts
 from polyglance.records import STYLES, Annotation
 
 __all__ = ["CachedTexts", "TextStore", "TokensInfo", "open_token_cache", "verify_token_cache"]
@@ -288,7 +288,8 @@ def _make_columns(
     places: dict[str, int] = {}
     texts = [prompt_of(table.annotation(index)) for index in range(len(table.text))]
     chosen = np.array([places.setdefault(text, len(places)) for text in texts], dtype=np.int64)
-    prompts = encode_texts(prompt_tokenizer, list(places))
+    # A data set may have more languages than a tokenizer has tokens for; `Mixture` refuses to train them.
+    prompts = encode_prompts(prompt_tokenizer, list(places), must_know=False)
     target_starts = np.cumsum([ends["targets"], *map(len, targets)])
     prompt_starts = np.cumsum([ends["prompts"], *map(len, prompts)])
     ends["targets"], ends["prompts"] = int(target_starts[-1]), int(prompt_starts[-1])

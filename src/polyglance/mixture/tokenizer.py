@@ -13,7 +13,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, train
 
 from polyglance.data.shard import ShardReader
 from polyglance.files import read_text
-from polyglance.mixture.prompts import prompt_of
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
+from polyglance.mixture.prompts import find_asked_language, prompt_of
 
 __all__ = [
     "BOS",
@@ -21,9 +22,13 @@ __all__ = [
     "MASK",
     "PAD",
     "SPECIAL_TOKENS",
+    "add_language_tokens",
     "can_write",
+    "encode_prompts",
     "encode_texts",
     "encode_with_gaps",
+    "find_language_token",
+    "has_language_tokens",
     "load_tokenizer",
     "read_training_texts",
     "train_tokenizer",
@@ -39,7 +44,7 @@ _ALONE = Regex(r"[\p{Han}\p{P}\p{S}]")
 """Characters that are words on their own: Chinese characters, punctuation, symbols."""
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
+def train_tokenizer(texts: Iterable[str], *, vocab_size: int, language_tokens: Collection[str] = ()) -> Tokenizer:
     """Train a tokenizer over words, Chinese characters and punctuation; no token joins two of them.
 
     If the distinct words of the texts fit into the vocabulary each is one token; otherwise words are split by byte
@@ -49,10 +54,12 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     Args:
         texts: the training texts, with sources and prompts.
         vocab_size: largest number of entries, special ones included.
+        language_tokens: languages that get a token each (`add_language_tokens`); none if there are none.
 
     Raises:
         ValueError: no text at all.
     """
+    vocab_size -= len({SOURCE_LANGUAGE, *language_tokens}) if language_tokens else 0
     splitter = pre_tokenizers.Sequence(
         [pre_tokenizers.Split(_ALONE, "isolated"), pre_tokenizers.Metaspace(prepend_scheme="never")]
     )
@@ -80,7 +87,29 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> Tokenizer:
     tokenizer.pre_tokenizer = splitter
     tokenizer.decoder = decoders.Metaspace(prepend_scheme="never")
     tokenizer.encode_special_tokens = True
+    if language_tokens:
+        add_language_tokens(tokenizer, language_tokens)
     return tokenizer
+
+
+def add_language_tokens(tokenizer: Tokenizer, codes: Iterable[str]) -> None:
+    """Add a token for each language, `<to-fr>`, and one for the source language, in place, with the next free ids.
+
+    A tokenizer with such tokens puts the one of the asked language before every prompt (`encode_prompts`), in training
+    and after it: the way of Johnson et al. 2017 (Google's multilingual translation, section 3) to ask for a language in
+    the encoder.
+    """
+    tokenizer.add_special_tokens([_language_token(code) for code in sorted({SOURCE_LANGUAGE, *codes})])
+    tokenizer.encode_special_tokens = True
+
+
+def has_language_tokens(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer has language tokens; if so, the source language has one."""
+    return tokenizer.token_to_id(_language_token(SOURCE_LANGUAGE)) is not None
+
+
+def _language_token(code: str) -> str:
+    return f"<to-{code}>"
 
 
 def _choose_alphabet(texts: Sequence[str], room: int) -> list[str]:
@@ -136,6 +165,46 @@ def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:
     """Return the token ids of texts, without added ids; `<mask>` or `<eos>` spelt out in a text is ordinary text."""
     tokenizer.encode_special_tokens = True  # the library forgets it when a tokenizer is copied to another process
     return [encoding.ids for encoding in tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+
+def encode_prompts(tokenizer: Tokenizer, prompts: Sequence[str], *, must_know: bool = True) -> list[list[int]]:
+    """Return the token ids of prompts, without a model's frame: the language token of each, if the tokenizer has such
+    tokens, then those of the text.
+
+    Args:
+        must_know, Raises: as in `find_language_token`.
+    """
+    tokens = [find_language_token(tokenizer, prompt, must_know=must_know) for prompt in prompts]
+    return [[*first, *ids] for first, ids in zip(tokens, encode_texts(tokenizer, prompts), strict=True)]
+
+
+def find_language_token(tokenizer: Tokenizer, prompt: str, *, must_know: bool = True) -> list[int]:
+    """Return the id that stands before a prompt, in a list: the token of the language that it asks for. The list is
+    empty if the tokenizer has no language tokens.
+
+    Args:
+        must_know: False: empty for a language without a token too, for prompts that nobody asks the model.
+
+    Raises:
+        ValueError: there are such tokens, but none for this language, or the prompt asks for no language.
+    """
+    if not has_language_tokens(tokenizer):
+        return []
+    code = find_asked_language(prompt)
+    token = None if code is None else tokenizer.token_to_id(_language_token(code))
+    if token is not None:
+        return [token]
+    if not must_know:
+        return []
+    known = ", ".join(other for other in LANGUAGES if tokenizer.token_to_id(_language_token(other)) is not None)
+    if code is not None:
+        raise ValueError(
+            f"no language token for {code!r}, which the model needs in a prompt: there are those of {known}"
+        )
+    raise ValueError(
+        f"the prompt {prompt[:40]!r} asks for no language, and the model reads a token of the asked one ({known}): "
+        "begin it with a sentence such as 'The target language is French. '"
+    )
 
 
 def encode_with_gaps(tokenizer: Tokenizer, texts: Sequence[str]) -> list[int]:

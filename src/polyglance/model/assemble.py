@@ -16,7 +16,8 @@ from torch import Tensor
 from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, GenerationConfig
 
 from polyglance.engines.loading import load_pretrained
-from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.language_tags import find_codes
+from polyglance.mixture.tokenizer import add_language_tokens, load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
 from polyglance.model.config import AssembleConfig
@@ -64,6 +65,8 @@ def assemble_model(config: AssembleConfig, out: str | Path) -> Assembled:
     """
     florence_folder, gemma_folder = find_folder(config.florence), find_folder(config.gemma)
     tokenizers = [load_tokenizer(folder / "tokenizer.json") for folder in (florence_folder, gemma_folder)]
+    if config.language_tokens:
+        add_language_tokens(tokenizers[0], find_codes(config.language_tokens))
     florence = Florence(Checkpoint(florence_folder))
     if florence.untied_head and config.decoder == "bart":
         print(florence.untied_head, file=sys.stderr)
@@ -178,6 +181,8 @@ class _Assembly:
                     "encoder_attn_every_x_layers": self._options.cross_attention_every,
                 }
             )
+        if self._options.language_tokens:
+            encoder.vocab_size = max(encoder.vocab_size, self._tokenizers[0].get_vocab_size())
         config = PolyglanceConfig(
             self._florence.vision_config, encoder, decoder, max_image_grid=self._florence.max_image_grid
         )

@@ -51,5 +51,8 @@ class AssembleConfig:
     """Rows of a `bart` model's encoder table beyond its vocabulary. The default is the published number."""
     unused_decoder_rows: int = UNUSED_DECODER_ROWS
     """Rows of a `bart` model's decoder table beyond its vocabulary. The default is the published number."""
+    language_tokens: tuple[str, ...] = ()
+    """Languages that get a token each, which the encoder then reads before every prompt that asks for them, in training
+    and after it. None by default, as published. A `bart` model's encoder has unused rows for them."""
     seed: int = 0
     """Seed of the random tensors: cross-attention projections, rows of tokens without a counterpart."""

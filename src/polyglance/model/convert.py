@@ -15,11 +15,11 @@ from transformers import BartConfig, Gemma2Config, GenerationConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
 from polyglance.files import write_json
-from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.mixture.tokenizer import has_language_tokens, load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
 from polyglance.model.configuration import PolyglanceConfig, load_config
-from polyglance.model.processor import Processor
+from polyglance.model.processor import Processor, has_processor
 
 __all__ = [
     "convert_config_from_published",
@@ -122,9 +122,14 @@ def convert_to_published(folder: str | Path, out: str | Path) -> None:
     """Convert a checkpoint to the published code's layout: config.json and weights under its names.
 
     Raises:
-        ValueError: an unreadable folder, or a model with a component that the published code does not have.
+        ValueError: an unreadable folder, or a model with a component, or with language tokens, that the published code
+            does not have.
     """
     source = Checkpoint(folder)
+    if has_processor(folder) and has_language_tokens(Processor.load(folder).encoder_tokenizer):
+        raise ValueError(
+            f"{folder}: this model reads a language token before each prompt, which the published code does not write"
+        )
     config = load_config(folder)
     published = convert_config_to_published(config)
     names, expected = {name: name for name in source}, set(_find_shapes(config)) - {_HEAD}

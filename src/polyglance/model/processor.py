@@ -32,13 +32,13 @@ from polyglance.languages import (
 from polyglance.mixture.collate import IGNORED, pad
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.texts import Frames
-from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.mixture.tokenizer import encode_prompts, load_tokenizer
 from polyglance.model.checkpoint import find_folder
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.hub_files import PROCESSOR_AUTO_MAP, write_module
 from polyglance.model.vision import normalise_pixels
 
-__all__ = ["ImageInput", "Processor", "ProcessorConfig", "list_images", "resolve_prefix"]
+__all__ = ["ImageInput", "Processor", "ProcessorConfig", "has_processor", "list_images", "resolve_prefix"]
 
 _CONFIG = "processor_config.json"
 _OLD_CONFIG = "processor.json"
@@ -248,12 +248,13 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
 
     def prompt_ids(self, text: str) -> list[int]:
-        """Return the ids of one prompt, start and end ids included.
+        """Return the ids of one prompt: between start and end ids the language token, if the tokenizer has such tokens,
+        and the text.
 
         Raises:
-            ValueError: more tokens than the encoder has positions for.
+            ValueError: more tokens than the encoder has positions for, or a language without its token.
         """
-        inner = self.encoder_tokenizer.encode(text, add_special_tokens=False).ids
+        (inner,) = encode_prompts(self.encoder_tokenizer, [text])
         ids = [*self.config.prompt_start_ids, *inner, *self.config.prompt_end_ids]
         if len(ids) > self.config.max_prompt_tokens:
             raise ValueError(
@@ -370,6 +371,11 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         """Return a text's ids as labels: those after the first start id, and the end."""
         end = [self.config.target_end_id] if self.config.target_end_id is not None else []
         return [*self.start_ids(text)[1:], *end]
+
+
+def has_processor(folder: str | Path) -> bool:
+    """Tell whether a model's folder has a processor, whole or not."""
+    return any((Path(folder) / name).exists() for name in (_CONFIG, _OLD_CONFIG))
 
 
 def resolve_prefix(code: str, prefix: str) -> str:

@@ -271,6 +271,9 @@ class StudyConfig:
     """How batches are drawn."""
     vocab_size: int = 1024
     """Micro models: entries of the tokenizer, at most."""
+    language_tokens: bool | None = None
+    """Whether the encoder reads, before each prompt, a token of the asked language; not, if not given. Published sizes:
+    as the tokenizers of their checkpoints have it (`polyglance model assemble --language-tokens`)."""
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8

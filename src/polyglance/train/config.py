@@ -250,6 +250,10 @@ class RunConfig(TrainConfig):
     """Languages that polyglance does not know, by code: `[languages.yo]` with `name = "Yoruba"` (docs/languages.md)."""
     vocab_size: int = 1024
     """Largest number of entries of the tokenizer that is made for a micro model if no `tokenizer` is given."""
+    language_tokens: bool | None = None
+    """Whether the encoder reads, before each prompt, a token of the asked language. A tokenizer that the run makes gets
+    the tokens; one that is given must agree (`polyglance model assemble --language-tokens`). If not given: as the
+    tokenizer has it; one that is made has none."""
     test: Path | None = None
     """Held-out data set that the model is measured on before the first step (T) and after the last. If not given, the
     model is not measured."""
@@ -274,8 +278,8 @@ class RunConfig(TrainConfig):
 
     @property
     def _default_tokenizer(self) -> Path:
-        """Path of the tokenizer that the run makes; the name contains the size, so that another size is another run."""
-        return self.out / f"tokenizer-{self.vocab_size}.json"
+        """Path of the tokenizer that the run makes; the name contains its settings, so that others are another run."""
+        return self.out / f"tokenizer-{self.vocab_size}{'-languages' if self.language_tokens else ''}.json"
 
     @property
     def makes_tokenizer(self) -> bool:

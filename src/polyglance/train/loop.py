@@ -87,7 +87,7 @@ class Loop:
     """Train `objective.model` in place, from the newest whole checkpoint in the run's folder to the last step.
 
     The gradient of a step is that of the mean over all target tokens of the step, of all its micro-batches in all
-    processes.
+    processes, weighted where the batches have weights. Losses that are reported have no weights.
 
     Args:
         objective: a module as in `polyglance.train.step`, on the run's device.
@@ -195,13 +195,14 @@ class Loop:
             micro_batches = [next(stream) for _ in self.local_indices]
             assert [entry[:2] for entry in micro_batches] == [(step, index) for index in self.local_indices]
             local_tokens = sum(batch.num_tokens for _, _, batch in micro_batches)
+            local_weight = sum(batch.total_weight for _, _, batch in micro_batches)
             # The only message between the processes before the backward pass.
-            sums = runtime.all_sum(np.array([local_tokens, self.hooks.should_stop()], dtype=np.float64))
-            num_tokens, must_stop = float(sums[0]), bool(sums[1])
+            sums = runtime.all_sum(np.array([local_weight, self.hooks.should_stop()], dtype=np.float64))
+            total_weight, must_stop = float(sums[0]), bool(sums[1])
         lr_share = config.optim.set_lr(self.optimizer, step, config.num_steps)
 
         # Replicas and shards average gradients over the processes, but the sum is wanted.
-        denominator = num_tokens / (runtime.world_size * self.scale.factor)
+        denominator = total_weight / (runtime.world_size * self.scale.factor)
         local_nats = torch.zeros((), dtype=torch.float64, device=runtime.device)
         with runtime.keep_casts():
             for _, index, host_batch in micro_batches:

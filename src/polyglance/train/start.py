@@ -10,7 +10,7 @@ from polyglance.engines.loading import load_pretrained
 from polyglance.files import write_atomically
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.features import FeatureStore
-from polyglance.mixture.tokenizer import load_tokenizer, read_training_texts, train_tokenizer
+from polyglance.mixture.tokenizer import has_language_tokens, load_tokenizer, read_training_texts, train_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import insert_language_model, insert_vision_tower
 from polyglance.model.component_names import PUBLISHED_TRAINED
@@ -27,17 +27,39 @@ def make_tokenizer(config: RunConfig, runtime: Runtime) -> None:
     The first process makes it, and the others wait.
 
     Raises:
-        ValueError: the data has no text for it, or cannot be read; in all processes alike.
+        ValueError: the data has no text for it, or cannot be read, or `language_tokens` is not what the tokenizer has;
+            in all processes alike.
     """
     path, problem = config.tokenizer, None
     if runtime.is_main and path is not None and config.makes_tokenizer:
         try:
             texts = read_training_texts(config.data, set(config.coverage.languages))
-            write_atomically(path, train_tokenizer(texts, vocab_size=config.vocab_size).to_str(pretty=True))
+            tokens = config.coverage.languages if config.language_tokens else ()
+            tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size, language_tokens=tokens)
+            write_atomically(path, tokenizer.to_str(pretty=True))
         except (OSError, ValueError) as error:
             problem = str(error)
     if (problem := runtime.first(problem)) is not None:
         raise ValueError(problem)
+    if config.language_tokens is not None:
+        _check_language_tokens(config, asked=config.language_tokens)
+
+
+def _check_language_tokens(config: RunConfig, *, asked: bool) -> None:
+    folder, path = config.start.checkpoint_folder(), config.tokenizer
+    if folder is None:
+        assert path is not None
+        where, tokenizer = path, load_tokenizer(path)
+    else:
+        where, tokenizer = folder, Processor.load(folder).encoder_tokenizer
+    if has_language_tokens(tokenizer) == asked:
+        return
+    if asked:
+        raise ValueError(
+            f"language_tokens is true, but {where} has none: leave the setting out, or make a model that has them "
+            "(polyglance model assemble --language-tokens, or a run that makes its own tokenizer)"
+        )
+    raise ValueError(f"language_tokens is false, but prompts for {where} begin with them: leave the setting out")
 
 
 def make_model_config(config: TrainConfig) -> PolyglanceConfig:

@@ -15,9 +15,9 @@ __all__ = ["CaptionObjective", "LanguageModelObjective"]
 class CaptionObjective(nn.Module):
     """Cross-entropy of the targets, given image and prompt.
 
-    `forward` returns the sum of the batch's token losses in nats over `denominator`, and the sum of each sample without
-    gradient. The gradients of an optimiser step's passes add up to that of the mean over all its tokens if the
-    denominator of each is their number.
+    `forward` returns the weighted sum of the batch's token losses in nats over `denominator`, and, without weights and
+    gradient, the sum of each sample. The gradients of an optimiser step's passes add up to that of the weighted mean
+    over all its tokens if the denominator of each is the sum of their weights (`Batch.total_weight`).
     """
 
     def __init__(self, model: Polyglance) -> None:
@@ -32,7 +32,8 @@ class CaptionObjective(nn.Module):
             tower_features=batch.features,
         )
         nats = self.model.nats(states, mask, batch.labels, places=batch.places)
-        return nats.sum() / denominator, nats.detach().sum(1)
+        weighted = nats if batch.weights is None else nats * batch.weights
+        return weighted.sum() / denominator, nats.detach().sum(1)
 
 
 class LanguageModelObjective(nn.Module):

@@ -121,6 +121,7 @@ def make_run_config(config: StudyConfig, job: Job, folder: Path, trunk: Path | N
     return RunConfig(
         out=folder,
         languages=config.languages,
+        language_tokens=config.language_tokens,
         data=config.train_dir,
         test=config.test_dir if job.kind == "run" else None,
         evaluation=config.evaluation if job.kind == "run" else None,

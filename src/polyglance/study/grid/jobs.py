@@ -100,7 +100,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
     graph.add(_data_settings(config, inputs), data, id="data", kind="data", folder=Path("data"))
     if config.is_micro:
         lengths = (config.vocab_size, config.mixture.max_source_tokens, config.mixture.max_target_tokens)
-        settings = (config.coverage, *lengths)
+        settings = (config.coverage, *lengths, *(("language tokens",) if config.language_tokens else ()))
         graph.add(settings, id="tokenizer", kind="tokenizer", folder=Path("tokenizer"), needs=("data",))
     if config.tower is not None:
         coverage = Coverage(caption=(config.tower.language,))
@@ -193,10 +193,10 @@ def find_not_needed(jobs: Sequence[Job], done: Set[str]) -> set[str]:
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:
-    """Return the mixture without masking and shares of cells, which concern translations: a tower is trained on the
-    captions of one language."""
+    """Return the mixture without what concerns translations, or which language a text is in: masking, shares of cells,
+    the weight of first tokens. A tower is trained on the captions of one language."""
     balance = mixture.balance if isinstance(mixture.balance, str) else "cell"
-    return replace(mixture, source_masking=SourceMasking(), balance=balance)
+    return replace(mixture, source_masking=SourceMasking(), balance=balance, first_token_weight=None)
 
 
 def _without_cache(mixture: MixtureConfig) -> MixtureConfig:

@@ -8,7 +8,7 @@ from tokenizers import Tokenizer
 from polyglance.mixture.collate import encode_targets
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.sampler import compute_cell_weights
-from polyglance.mixture.tokenizer import load_tokenizer
+from polyglance.mixture.tokenizer import encode_prompts, load_tokenizer
 from polyglance.model.components import COMPONENTS, PUBLISHED_TRAINED, Component
 from polyglance.model.counts import Counts
 from polyglance.model.flops import count_model
@@ -67,9 +67,10 @@ def count_mean_lengths(config: StudyConfig, tokenizer: Tokenizer, annotations: I
     sources = targets = 0.0
     for cell, weight in compute_cell_weights(config.coverage, config.mixture.balance).items():
         chosen = by_cell[str(cell)]
-        prompts = encode_targets(tokenizer, [prompt_of(a) for a in chosen], config.mixture.max_source_tokens)
+        prompts = encode_prompts(tokenizer, [prompt_of(a) for a in chosen])
         texts = encode_targets(tokenizer, [a.text for a in chosen], config.mixture.max_target_tokens)
-        sources += weight * sum(map(len, prompts)) / len(chosen)
+        framed = (min(len(ids) + 1, config.mixture.max_source_tokens) for ids in prompts)
+        sources += weight * sum(framed) / len(chosen)
         targets += weight * sum(map(len, texts)) / len(chosen)
     return TokenLengths(source_tokens=round(sources), target_tokens=round(targets))
 

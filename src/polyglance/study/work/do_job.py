@@ -111,7 +111,9 @@ def _make_data(config: StudyConfig, folder: Path) -> None:
 def _make_tokenizer(config: StudyConfig, folder: Path) -> None:
     """Train the tokenizer, and write the mean lengths of prompts and targets with it."""
     texts = read_training_texts(config.train_dir, set(config.coverage.languages))
-    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size)
+    asked = {*config.coverage.languages, *((config.tower.language,) if config.tower else ())}
+    tokens = asked if config.language_tokens else ()
+    tokenizer = train_tokenizer(texts, vocab_size=config.vocab_size, language_tokens=tokens)
     write_atomically(folder / "tokenizer.json", tokenizer.to_str(pretty=True))
     annotations = (annotation for of_image in ShardReader(config.train_dir).annotations() for annotation in of_image)
     count_mean_lengths(config, tokenizer, annotations).write(folder / "lengths.json")
