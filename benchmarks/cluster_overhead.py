@@ -3,6 +3,7 @@
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead jobs        # 1,000 jobs without work, on two Ray nodes
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead kills       # worker, node, call and head killed once each
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead speed-up    # 16 runs on one Ray node and on two
+    PYTHONPATH=src:. python -m benchmarks.cluster_overhead batch-job   # processor time of a batch job's program
     .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-jobs
     .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-alone --jobs 50
     .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-itself --jobs 50
@@ -18,8 +19,10 @@ load of the machine.
 
 import argparse
 import os
+import resource
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -27,6 +30,7 @@ from pathlib import Path
 
 from tests.study.clusters import ENV, POLYGLANCE, RayNodes, find_running, write_grid
 
+from polyglance import __version__
 from polyglance.config import load, save
 from polyglance.processes import num_cores
 from polyglance.study import StudyConfig
@@ -50,7 +54,9 @@ families = [{{ name = "grid", widths = [8], samples = [16] }}]
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["jobs", "slurm-jobs", "slurm-alone", "slurm-itself", "kills", "speed-up"])
+    parser.add_argument(
+        "what", choices=["jobs", "slurm-jobs", "slurm-alone", "slurm-itself", "batch-job", "kills", "speed-up"]
+    )
     parser.add_argument("--jobs", type=int, default=1000, help="jobs without work")
     parser.add_argument("--samples", type=int, default=1600, help="samples of the smaller runs")
     args = parser.parse_args()
@@ -62,6 +68,8 @@ def main() -> None:
                 with RayTasks(study, nodes.address, needs=find_needs(study)) as ray_tasks:
                     do_jobs(list_runs(study)[:4], ray_tasks)  # both workers are up
                     time_jobs("Ray", study, lambda jobs: do_jobs(jobs, ray_tasks))
+        elif args.what == "batch-job":
+            measure_batch_job(folder)
         elif args.what == "slurm-itself":
             time_slurm(args.jobs)
         elif args.what in ("slurm-jobs", "slurm-alone"):
@@ -144,6 +152,24 @@ def time_slurm(num_jobs: int) -> None:
             f"ended after {wall_s / num_jobs * 1e3:.0f} ms each; {describe_load()}",
             flush=True,
         )
+
+
+def measure_batch_job(folder: Path) -> None:
+    """Measure the processor time of the program of a batch job, without Slurm."""
+    study = write_many(folder, 48)
+    program = "polyglance.study.places.batch_job"
+    command = ["-m", program, str(Path.cwd()), str(study.out / "study.toml"), __version__, str(folder)]
+    named = [word for run in list_runs(study) for word in (run.id, run.fingerprint)]
+    for what, words in (
+        ("1 job without work", [*command, *named[:2]]),
+        ("48 jobs without work", [*command, *named]),
+        ("the modules that a job with work loads", ["-c", f"import {program}, polyglance.study.work.do_job"]),
+    ):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *words], check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        print(f"a batch job with {what}: {cpu_s:.2f} s of processor time; {describe_load()}", flush=True)
 
 
 def begin(path: Path, out: Path, address: str, *options: str) -> subprocess.Popen[str]:

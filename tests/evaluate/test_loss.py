@@ -161,6 +161,15 @@ def test_processes_share_the_work_and_all_get_the_result(
         assert vars(results[0][variant]) == pytest.approx(vars(loss), rel=1e-6)
     assert {len(sizes) for sizes in calls.values()} == {len(single_calls)}
     assert max(size for sizes in calls.values() for size in sizes) == -(-7 // world_size)
+    assert measure_cell(model, processor, samples, prefix=PREFIX, num_shares=world_size, **LIMITS) == results[0]
+
+
+def test_shares_that_are_no_multiple_of_the_processes_are_refused(
+    model: Polyglance, processor: Processor, samples: CellSamples
+) -> None:
+    runtime = Runtime(world_size=2, device=torch.device("cpu"))
+    with pytest.raises(ValueError, match="2 processes cannot measure in 3 shares"):
+        measure_cell(model, processor, samples, prefix=PREFIX, runtime=runtime, num_shares=3, **LIMITS)
 
 
 def test_cells_without_held_out_data_are_left_out_but_not_all_of_uc(world: Path) -> None:
