@@ -33,7 +33,15 @@ from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 from polyglance.study.planning.training_cost import TrainingCost, price_time, sum_training
 from polyglance.study.results.conclusion import Conclusion
 from polyglance.study.results.write import ResultsSoFar, write_results
-from polyglance.study.work.attempt import measure_clock_offset
+from polyglance.study.store.copy import (
+    fail_stored_job,
+    hold_study,
+    refresh_copy,
+    upload_jobs,
+    upload_results,
+    upload_study,
+)
+from polyglance.study.work.attempt import LIGHT_KINDS, measure_clock_offset
 from polyglance.study.work.ending import EndedJob
 
 __all__ = [
@@ -171,6 +179,7 @@ def plan_study(
         jobs = list_jobs(config)
         simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
         return replace(plan_study(config), cluster=simulated)
+    refresh_copy(config, whole=True)
     makes_files = config.is_micro and config.data.world is None
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
@@ -247,7 +256,8 @@ def run_study(
     say = say or _say_nothing
     if config.is_on_card and on == "local":
         choose_device(config.engine, 0)  # without one, say so before any data is made
-    with locked(config.out, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB):
+        refresh_copy(config, whole=True)
         runs = list_runs(config)
         if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
             say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
@@ -283,16 +293,18 @@ def write_study_report(config: StudyConfig) -> StudyResult:
         ValueError: none is done, or another process works on the study (`run_study` writes them as runs end).
     """
     started_s = time.monotonic()
+    refresh_copy(config, whole=True)
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
     if "done" not in states.values():
         raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
-    with locked(config.out, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB):
         failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
         return _conclude(config, started_s, failed)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
-    """Read the progress of the study from its files."""
+    """Read the progress of the study from its files, or from the store that they are in."""
+    refresh_copy(config)
     jobs = list_jobs(config)
     states = read_states(config.out, jobs)
     losses = {}
@@ -427,6 +439,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     forget_damaged_jobs(config, say)
     num_slots = scheduler.num_slots
     plan = _plan(config, num_slots, on=on)
+    upload_study(config)
+    upload_jobs(config)
     say(
         f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
         f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
@@ -447,6 +461,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
+        if ended.job.kind in LIGHT_KINDS:
+            upload_jobs(config)
         results.note(ended.job)
         left_s = estimate_s(jobs, done=finished, seconds=costs.seconds, num_slots=num_slots)
         where = f" on {ended.host}" if ended.host else ""
@@ -457,6 +473,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     def report_failed(job: Job, problem: str) -> None:
         if read_state(config.out, job) != "failed":
             fail_job(config.out, job, problem)
+            fail_stored_job(config, job, problem)
         say(f"failed, the others go on: {problem}")
 
     return run_jobs(
@@ -506,10 +523,12 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
     Raises:
         ValueError: there is none.
     """
+    refresh_copy(config)
     if failed and not any(is_done(config.out, job) for job in list_runs(config)):
         raise ValueError(f"no run is done; {next(iter(failed.values()))}")
     concluded = write_results(config)
     concluded.write(config.out)
+    upload_results(config)
     return _make_result(config, started_s, concluded, failed)
 
 

@@ -14,6 +14,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job, list_runs
 from polyglance.study.results.conclusion import Conclusion
+from polyglance.study.store.copy import refresh_copy, upload_results
 
 __all__ = ["ResultsSoFar", "write_results"]
 
@@ -77,7 +78,9 @@ class ResultsSoFar:
             return
         self._has_new = False
         try:
+            refresh_copy(self._config)
             written = write_results(self._config)
+            upload_results(self._config)
             self._say(f"table, laws and report so far: {written.num_runs} runs ({self._config.out / 'report'})")
         except (ValueError, OSError) as error:
             self._say(f"table, laws and report are not written yet: {' '.join(str(error).split())}")
