@@ -13,6 +13,7 @@ import pytest
 
 from polyglance.cli import main
 from polyglance.config import load, save
+from polyglance.files import locked
 from polyglance.object_store import SilentStoreError, StoreError, open_store
 from polyglance.study import StudyConfig, read_study_status, run_study, study, write_study_report
 from polyglance.study.grid.inputs import note_inputs
@@ -22,6 +23,7 @@ from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.store import claims
 from polyglance.study.store.copy import refresh_copy
 from polyglance.study.store.stored_job import StoredJob
+from polyglance.study.watching.progress import ProgressReader
 from polyglance.study.work import in_store
 from polyglance.study.work.attempt import name_job, try_job, try_named_job
 from polyglance.study.work.ending import DiedError
@@ -67,12 +69,14 @@ def test_the_table_is_the_same_and_is_seen_from_elsewhere(tmp_path: Path, here: 
     assert result.table.read_bytes() == table
     assert (tmp_path / "bucket" / "runs.csv").read_bytes() == table
     assert not list(tmp_path.glob("scratch/*/runs/*"))  # nobody needs the models of runs there
+    assert write_study_report(replace(config, out=tmp_path / "second")).table.read_bytes() == table
     elsewhere = replace(config, out=tmp_path / "elsewhere")
     status = read_study_status(elsewhere)
     assert set(status.jobs.values()) == {"done"}
     assert len(status.losses) == 4
     assert not list(elsewhere.out.glob("**/model.safetensors"))
-    assert write_study_report(elsewhere).table.read_bytes() == table
+    assert (elsewhere.out / "runs.csv").read_bytes() == table
+    assert {job.state for job in ProgressReader(elsewhere).read().jobs} == {"done"}
     said: list[str] = []
     assert run_study(replace(config, out=tmp_path / "third"), say=said.append).table.read_bytes() == table
     assert said == ["4 runs, all of them done; table, laws and report are up to date"]
@@ -319,6 +323,36 @@ def test_a_store_that_cannot_be_used_is_one_line(
     assert line in said
     assert "Traceback" not in said
     assert not (tmp_path / "out" / "data").exists()
+
+
+def test_who_looks_leaves_results_alone_that_are_being_written(one_run: tuple[StudyConfig, Job], here: None) -> None:
+    config, _ = one_run
+    (config.out / "runs.csv").write_text("old")
+    study.upload_results(config)
+    with locked(config.out, "polyglance study run"):
+        (config.out / "runs.csv").write_text("new")
+        read_study_status(config)
+        assert (config.out / "runs.csv").read_text() == "new"
+    read_study_status(config)
+    assert (config.out / "runs.csv").read_text() == "old"
+
+
+def test_doctor_names_the_package_of_a_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_grid(tmp_path, samples=80)
+    with path.open("a") as file:
+        file.write('cluster = { store = "faulty://bucket/study" }')
+    main(["doctor", str(path)])
+    assert "faulty://bucket/study" in capsys.readouterr().out
+
+    def refuse(protocol: str) -> None:
+        raise ImportError("Install it")
+
+    monkeypatch.setattr("fsspec.get_filesystem_class", refuse)
+    with pytest.raises(SystemExit):
+        main(["doctor", str(path)])
+    assert "Install it" in capsys.readouterr().out
 
 
 def test_a_store_that_does_not_answer_is_one_line(tmp_path: Path, faulty: type[FaultyFileSystem]) -> None:

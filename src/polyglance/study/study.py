@@ -37,6 +37,7 @@ from polyglance.study.store.copy import (
     fail_stored_job,
     hold_study,
     refresh_copy,
+    refresh_to_look,
     upload_jobs,
     upload_results,
     upload_study,
@@ -176,12 +177,12 @@ def plan_study(
     num_slots = _count_workers(config, workers)
     if cluster is not None and cluster.cluster is not None:
         config = place_on_cluster(config, cluster)
-        jobs = list_jobs(config)
+        plan, jobs = plan_study(config), list_jobs(config)
         simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
-        return replace(plan_study(config), cluster=simulated)
-    refresh_copy(config, whole=True)
-    makes_files = config.is_micro and config.data.world is None
+        return replace(plan, cluster=simulated)
+    makes_files = (config.is_micro and config.data.world is None) or bool(config.cluster.store)
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
+        refresh_copy(config, whole=True, results=True)
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
             with TemporaryDirectory(prefix="polyglance-plan-") as folder:
                 return _plan_from_sample(config, Path(folder), num_slots)
@@ -257,7 +258,7 @@ def run_study(
     if config.is_on_card and on == "local":
         choose_device(config.engine, 0)  # without one, say so before any data is made
     with locked(config.out, _VERB), hold_study(config, _VERB):
-        refresh_copy(config, whole=True)
+        refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)
         if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
             say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
@@ -293,18 +294,19 @@ def write_study_report(config: StudyConfig) -> StudyResult:
         ValueError: none is done, or another process works on the study (`run_study` writes them as runs end).
     """
     started_s = time.monotonic()
-    refresh_copy(config, whole=True)
+    refresh_to_look(config)
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
     if "done" not in states.values():
         raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
     with locked(config.out, _VERB), hold_study(config, _VERB):
+        refresh_copy(config, whole=True, results=True)
         failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
         return _conclude(config, started_s, failed)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
     """Read the progress of the study from its files, or from the store that they are in."""
-    refresh_copy(config)
+    refresh_to_look(config)
     jobs = list_jobs(config)
     states = read_states(config.out, jobs)
     losses = {}

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from polyglance.files import format_record, parse_json, unseal, write_atomically
+from polyglance.files import format_record, lock, locked, parse_json, unseal, write_atomically
 from polyglance.object_store import ObjectStore, check_exclusive, open_store
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.inputs import INPUTS_NAME
@@ -34,7 +34,15 @@ from polyglance.study.store.claims import claim
 from polyglance.study.store.scratch import STUDY_NAME
 from polyglance.study.store.stored_job import MARKS_PREFIX, Snapshot, StoredJob, is_checkpoint, list_files
 
-__all__ = ["fail_stored_job", "hold_study", "refresh_copy", "upload_jobs", "upload_results", "upload_study"]
+__all__ = [
+    "fail_stored_job",
+    "hold_study",
+    "refresh_copy",
+    "refresh_to_look",
+    "upload_jobs",
+    "upload_results",
+    "upload_study",
+]
 
 _WHOLE = ("data", "tokenizer", "prediction")
 """Kinds of jobs that are copied whole where results are made: `study run` makes them itself."""
@@ -65,26 +73,50 @@ def hold_study(config: StudyConfig, verb: str) -> Iterator[None]:
         yield
 
 
-def refresh_copy(config: StudyConfig, *, whole: bool = False) -> None:
+def refresh_copy(config: StudyConfig, *, whole: bool = False, results: bool = False) -> None:
     """Copy the marks and records of the store into the study's folder: those of finished jobs, and of those at work as
     of their last checkpoint. The store is right: what the folder has of another opinion is forgotten, but for jobs that
     were made in it, which `upload_jobs` uploads.
 
     Args:
         whole: copy data, tokenizer and predictions too, and compare all copies with their digests.
+        results: copy table, laws and report too, which this process is not about to write.
 
     Raises:
         ValueError: the store does not answer, or a file is missing or damaged in it.
     """
+    if config.cluster.store:
+        with locked(config.out / "locks", "polyglance study", wait=True):  # of several that look, one at a time
+            _refresh(config, open_store(config.cluster.store), whole=whole, results=results)
+
+
+def refresh_to_look(config: StudyConfig) -> None:
+    """Copy marks, records and results for one who only looks. Results are left alone where `study run` or `report`
+    works in the same folder: it has them first.
+
+    Raises:
+        ValueError: as `refresh_copy`.
+    """
     if not config.cluster.store:
         return
-    store = open_store(config.cluster.store)
+    config.out.mkdir(parents=True, exist_ok=True)
+    is_free = True
+    with (config.out / ".lock").open("w") as file:
+        try:
+            lock(file, wait=False)
+        except BlockingIOError:
+            is_free = False
+    refresh_copy(config, results=is_free)
+
+
+def _refresh(config: StudyConfig, store: ObjectStore, *, whole: bool, results: bool) -> None:
     if not (config.out / INPUTS_NAME).is_file() and (inputs := store.read(INPUTS_NAME)) is not None:
         write_atomically(config.out / INPUTS_NAME, inputs)
     marks: dict[str, set[str]] = defaultdict(set)
     for name in store.list(MARKS_PREFIX):
         marks[name.rpartition("/")[0]].add(name.rpartition("/")[2])
-    _fetch_results(config, store)
+    if results:
+        _fetch_results(config, store)
     for job in list_jobs(config):
         stored = StoredJob(store, job)
         _refresh_job(config, stored, marks[stored.prefix], whole=whole)

@@ -21,7 +21,7 @@ from polyglance.study.grid.jobs import Job, list_jobs
 from polyglance.study.planning.costs import find_costs
 from polyglance.study.planning.training_cost import price_time
 from polyglance.study.results.laws_so_far import read_laws_so_far
-from polyglance.study.store.copy import refresh_copy
+from polyglance.study.store.copy import refresh_to_look
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.metrics_rows import MetricsReader, ReadRow
 
@@ -97,7 +97,7 @@ class ProgressReader:
         if self._config.cluster.store and time.monotonic() - self._copied_s > _COPY_S:
             self._copied_s = time.monotonic()
             try:
-                refresh_copy(self._config)
+                refresh_to_look(self._config)
             except SilentStoreError as error:
                 notes.append(f"{error}; shown as it was.")
 
