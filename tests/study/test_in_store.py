@@ -21,7 +21,7 @@ from polyglance.study.grid.job_state import begin_job, finish_job, is_done
 from polyglance.study.grid.jobs import Job, list_jobs
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.store import claims
-from polyglance.study.store.copy import refresh_copy
+from polyglance.study.store.copy import hold_study, refresh_copy, upload_results
 from polyglance.study.store.stored_job import StoredJob
 from polyglance.study.watching.progress import ProgressReader
 from polyglance.study.work import in_store
@@ -328,13 +328,29 @@ def test_a_store_that_cannot_be_used_is_one_line(
 def test_who_looks_leaves_results_alone_that_are_being_written(one_run: tuple[StudyConfig, Job], here: None) -> None:
     config, _ = one_run
     (config.out / "runs.csv").write_text("old")
-    study.upload_results(config)
+    upload_results(config)
     with locked(config.out, "polyglance study run"):
         (config.out / "runs.csv").write_text("new")
         read_study_status(config)
         assert (config.out / "runs.csv").read_text() == "new"
     read_study_status(config)
     assert (config.out / "runs.csv").read_text() == "old"
+
+
+def test_a_call_that_was_thought_lost_uploads_no_results(
+    one_run: tuple[StudyConfig, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, _ = one_run
+    monkeypatch.setattr(claims, "PATIENCE_S", -1.0)
+    store = open_store(config.cluster.store)
+    with hold_study(config, "polyglance study run") as upload:
+        (config.out / "runs.csv").write_text("first")
+        upload()
+        with hold_study(config, "polyglance study run"):
+            (config.out / "runs.csv").write_text("late")
+            with pytest.raises(StoreError, match="another `polyglance study run` has taken the study over"):
+                upload()
+    assert store.read("runs.csv") == b"first"
 
 
 def test_doctor_names_the_package_of_a_store(

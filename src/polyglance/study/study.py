@@ -39,7 +39,6 @@ from polyglance.study.store.copy import (
     refresh_copy,
     refresh_to_look,
     upload_jobs,
-    upload_results,
     upload_study,
 )
 from polyglance.study.work.attempt import LIGHT_KINDS, measure_clock_offset
@@ -257,7 +256,7 @@ def run_study(
     say = say or _say_nothing
     if config.is_on_card and on == "local":
         choose_device(config.engine, 0)  # without one, say so before any data is made
-    with locked(config.out, _VERB), hold_study(config, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)
         if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
@@ -265,8 +264,8 @@ def run_study(
             return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
         with _open_scheduler(config, on, workers) as scheduler:
-            failed = _do_jobs(config, on, scheduler, say)
-        return _conclude(config, started_s, failed)
+            failed = _do_jobs(config, on, scheduler, say, upload)
+        return _conclude(config, started_s, failed, upload)
 
 
 _Place = LocalWorkers | ThisProcess | ClusterPlace
@@ -298,10 +297,10 @@ def write_study_report(config: StudyConfig) -> StudyResult:
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
     if "done" not in states.values():
         raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
-    with locked(config.out, _VERB), hold_study(config, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
-        return _conclude(config, started_s, failed)
+        return _conclude(config, started_s, failed, upload)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
@@ -432,8 +431,14 @@ def _say_nothing(line: str) -> None:
     """Drop a message."""
 
 
-def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None]) -> dict[str, str]:
-    """Plan, and do the jobs; return id -> why of those that failed alone."""
+def _do_jobs(
+    config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None], upload: Callable[[], None]
+) -> dict[str, str]:
+    """Plan, and do the jobs; return id -> why of those that failed alone.
+
+    Args:
+        upload: uploads results on the way.
+    """
     from polyglance.study.grid.made import forget_damaged_jobs  # torch takes a while to load
     from polyglance.study.planning.costs import estimate_costs, estimate_s
 
@@ -459,7 +464,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     done = _find_done(config, jobs)
     finished = set(done)
     clocks = _Clocks(config, say)
-    results = ResultsSoFar(config, say)
+    results = ResultsSoFar(config, say, upload)
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
@@ -519,7 +524,9 @@ _CLOCK_S = 5.0
 """Difference of clocks that is reported, in seconds."""
 
 
-def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) -> StudyResult:
+def _conclude(
+    config: StudyConfig, started_s: float, failed: Mapping[str, str], upload: Callable[[], None]
+) -> StudyResult:
     """Write table, laws and report of the finished runs, and note what they were made from.
 
     Raises:
@@ -530,7 +537,7 @@ def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) 
         raise ValueError(f"no run is done; {next(iter(failed.values()))}")
     concluded = write_results(config)
     concluded.write(config.out)
-    upload_results(config)
+    upload()
     return _make_result(config, started_s, concluded, failed)
 
 

@@ -1,22 +1,22 @@
 """The study's folder on the machine of a call, where its files are in a store: a copy of the records, made anew as they
 come. `study run` makes data, tokenizer, table, laws and report in it, and uploads them.
 
-    with hold_study(config):              # one `study run` at a time, on all machines
+    with hold_study(config, "polyglance study run") as upload:     # one at a time, on all machines
         refresh_copy(config)              # marks and records of all jobs
         upload_jobs(config)               # jobs that were made here
-        upload_results(config)
+        upload()                          # table, laws and report
 
 Where the study has no store, all of these do nothing.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from polyglance.files import format_record, lock, locked, parse_json, unseal, write_atomically
-from polyglance.object_store import ObjectStore, check_exclusive, open_store
+from polyglance.object_store import ObjectStore, StoreError, check_exclusive, open_store
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.inputs import INPUTS_NAME
 from polyglance.study.grid.job_state import (
@@ -30,7 +30,7 @@ from polyglance.study.grid.job_state import (
     read_state,
 )
 from polyglance.study.grid.jobs import Job, list_jobs
-from polyglance.study.store.claims import claim
+from polyglance.study.store.claims import LostClaimError, claim
 from polyglance.study.store.scratch import STUDY_NAME
 from polyglance.study.store.stored_job import MARKS_PREFIX, Snapshot, StoredJob, is_checkpoint, list_files
 
@@ -54,23 +54,37 @@ _RESULTS_NAME = "results-digests.json"
 
 
 @contextmanager
-def hold_study(config: StudyConfig, verb: str) -> Iterator[None]:
+def hold_study(config: StudyConfig, verb: str) -> Iterator[Callable[[], None]]:
     """Hold the study for this process, among all machines, and check that the store keeps writers apart.
 
     Args:
         verb: the command that holds it, for the error message.
 
+    Yields:
+        A function that uploads the results. It raises `StoreError` if another machine has taken the study over.
+
     Raises:
         ValueError: another process works on it, or the store cannot be used.
     """
     if not config.cluster.store:
-        yield
+        yield lambda: None
         return
     store = open_store(config.cluster.store)
     check_exclusive(store)
     refusal = f"{store.url}: another `{verb}` works on it; wait, or stop it"
-    with claim(store, "claims/study", refusal=refusal, name=store.url):
-        yield
+    with claim(store, "claims/study", refusal=refusal, name=store.url) as held:
+        assert held is not None, "nothing ends the waiting but a refusal"
+
+        def upload() -> None:
+            try:
+                held.check()
+            except LostClaimError:
+                raise StoreError(
+                    f"{store.url}: another `{verb}` has taken the study over, as this one was silent for too long"
+                ) from None
+            upload_results(config)
+
+        yield upload
 
 
 def refresh_copy(config: StudyConfig, *, whole: bool = False, results: bool = False) -> None:
