@@ -20,7 +20,7 @@ def warnings_of(data, **options):
 def test_the_guide_lists_every_code():
     guide = Path(__file__).parents[2] / "docs" / "laws.md"
     folder = Path(polyglance.laws.__file__).parent
-    sources = "".join(path.read_text() for path in folder.glob("*.py"))
+    sources = "".join(path.read_text() for path in folder.rglob("*.py"))
     codes = set(re.findall(r'LawWarning\(\s*"([a-z0-9-]+)"', sources)) - {"published", "published-typo"}
     assert len(codes) >= 27
     assert codes <= set(re.findall(r"[a-z0-9-]+", guide.read_text().split("| code |")[1].split("\n\n")[0]))

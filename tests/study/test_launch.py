@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from polyglance.config import load, save
-from polyglance.study import StudyConfig, batch_job, launch
+from polyglance.study import StudyConfig
 from polyglance.study.grid.jobs import list_jobs
+from polyglance.study.places import batch_job
+from polyglance.study.work import launch
 from polyglance.study.work.attempt import name_job, try_job
 from tests.study.test_published_run import write_published_study
 

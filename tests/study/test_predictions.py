@@ -10,9 +10,10 @@ import pytest
 from polyglance.config import load
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import RunRow, write_runs
-from polyglance.study import StudyConfig, predictions, run_study
+from polyglance.study import StudyConfig, run_study
 from polyglance.study.config import PredictionConfig
 from polyglance.study.grid.jobs import Job, is_held_out, list_jobs, list_runs
+from polyglance.study.results import predictions
 
 TOML = """
 out = "{out}"

@@ -10,10 +10,11 @@ import pytest
 from polyglance.config import load
 from polyglance.files import DIGESTS_NAME, locked, read_digests, seal_files
 from polyglance.run_records import read_runs
-from polyglance.study import StudyConfig, results, run_study, write_study_report
+from polyglance.study import StudyConfig, run_study, write_study_report
 from polyglance.study.grid.job_state import forget_job
 from polyglance.study.grid.jobs import list_runs
 from polyglance.study.grid.verify import verify_folder
+from polyglance.study.results import write as results
 from polyglance.study.watching.progress import ProgressReader
 
 TOML = """

@@ -17,7 +17,8 @@ import pytest
 
 from polyglance.cli import main
 from polyglance.config import load
-from polyglance.study import StudyConfig, serve
+from polyglance.study import StudyConfig
+from polyglance.study.watching import serve
 from polyglance.study.watching.serve import StudyServer, open_server
 from polyglance.study.watching.serve_config import ServeConfig
 from tests.report.test_in_a_browser import evil, open_page
