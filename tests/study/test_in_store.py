@@ -1,10 +1,8 @@
 """A study in an object store: the same table, whoever is killed or slow and whenever the store fails."""
 
-import json
-import os
 import shutil
-import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +29,7 @@ from polyglance.study.work.in_store import do_stored_job
 from polyglance.train.signals import Stopped
 
 from ..faulty_store import FaultyFileSystem, faulty_store
-from .clusters import ENV, POLYGLANCE, wait_until, write_grid
+from .clusters import ENV, write_grid
 
 
 def load_grid(folder: Path, store: str, *more: str) -> StudyConfig:
@@ -353,6 +351,13 @@ def test_a_call_that_was_thought_lost_uploads_no_results(
     assert store.read("runs.csv") == b"first"
 
 
+def test_a_second_call_is_refused(one_run: tuple[StudyConfig, Job]) -> None:
+    config, _ = one_run
+    refusal = r"^faulty://bucket/study: another `polyglance study run` works on it; wait, or stop it$"
+    with hold_study(config, "polyglance study run"), pytest.raises(StoreError, match=refusal):
+        run_study(replace(config, out=config.out.with_name("second")))
+
+
 def test_doctor_names_the_package_of_a_store(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -384,37 +389,17 @@ def test_a_store_that_does_not_answer_is_one_line(tmp_path: Path, faulty: type[F
 
 
 @pytest.mark.slow
-def test_a_killed_worker_goes_on_from_the_store_and_a_second_call_is_refused(tmp_path: Path) -> None:
-    bucket = tmp_path / "bucket"
+def test_a_killed_run_goes_on_from_the_store_and_changes_no_byte(tmp_path: Path) -> None:
     path = write_grid(tmp_path, samples=800)
-    options = ["--set", f"cluster.store=file://{bucket}", "--set", f"cluster.scratch={tmp_path}/scratch"]
-    command = [*POLYGLANCE, "study", "run", str(path), *options, "--workers", "2"]
+    config = load_grid(tmp_path, f"file://{tmp_path}/bucket", "families=" + FAMILY)
+    save(config, path)
+    command = [sys.executable, "-m", "tests.study.killed_in_store", str(path)]
+    done = subprocess.run(command, env=ENV, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "goes on from step" in done.stderr
+    plain = replace(config, out=tmp_path / "plain", cluster=replace(config.cluster, store="", scratch=""))
+    run_study(plain, workers=1)
+    assert (tmp_path / "bucket" / "runs.csv").read_bytes() == (tmp_path / "plain" / "runs.csv").read_bytes()
 
-    def list_saved() -> list[Path]:
-        return [one for one in bucket.glob("marks/*/*/saved-1.json") if not (one.parent / "done.json").exists()]
 
-    with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:
-        wait_until(lambda: bool(list_saved()), process)
-        second = subprocess.run(
-            [*command, "--set", f"out={tmp_path}/second"], env=ENV, capture_output=True, text=True, check=False
-        )
-        assert second.returncode == 2
-        assert second.stderr.endswith(
-            f"file://{bucket}: another `polyglance study run` works on it; wait, or stop it\n"
-        )
-
-        def kill_one() -> bool:
-            for saved in list_saved():
-                owner = json.loads((saved.parent / "claim-1.json").read_text())["process"]
-                os.kill(int(owner["number"]), signal.SIGKILL)
-                for folder in tmp_path.glob(f"scratch/*/runs/{saved.parents[1].name}"):
-                    shutil.rmtree(folder)
-                return True
-            return False
-
-        wait_until(kill_one, process)
-        said = process.communicate()[1]
-    assert process.returncode == 0, said
-    assert "goes on from step" in said
-    run_study(load(StudyConfig, path, overrides=[f"out={tmp_path / 'local'}"]), workers=1)
-    assert (tmp_path / "out" / "runs.csv").read_bytes() == (tmp_path / "local" / "runs.csv").read_bytes()
+FAMILY = '[{ name = "grid", widths = [8], samples = [16, 800] }]'
