@@ -39,6 +39,7 @@ __all__ = [
     "check_digest",
     "checked_folder",
     "file_sha256",
+    "format_record",
     "lock",
     "locked",
     "parse_json",
@@ -204,7 +205,11 @@ def file_sha256(path: Path) -> str:
 
 def write_json(path: str | Path, values: Any, *, indent: int | None = 1) -> None:
     """Write plain values as JSON, with a line feed at the end, whole or not at all."""
-    write_atomically(path, json.dumps(values, indent=indent, ensure_ascii=False) + "\n")
+    write_atomically(path, _format_json(values, indent))
+
+
+def _format_json(values: Any, indent: int | None) -> str:
+    return json.dumps(values, indent=indent, ensure_ascii=False) + "\n"
 
 
 def read_text(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> str:
@@ -310,7 +315,12 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def write_record(path: str | Path, values: Mapping[str, Any], *, indent: int | None = 1) -> None:
     """Write plain values as JSON with a seal: the SHA-256 of their content, which does not depend on its formatting."""
-    write_json(path, {**values, _SEAL: _compute_seal(values)}, indent=indent)
+    write_atomically(path, format_record(values, indent=indent))
+
+
+def format_record(values: Mapping[str, Any], *, indent: int | None = None) -> str:
+    """Return a record as the JSON text that `write_record` writes."""
+    return _format_json({**values, _SEAL: _compute_seal(values)}, indent)
 
 
 def read_record(path: str | Path) -> dict[str, Any]:

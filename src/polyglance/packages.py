@@ -11,6 +11,8 @@ EXTRA_MODULES: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "parquet": ("pyarrow",),
         "plots": ("matplotlib",),
         "ray": ("ray",),
+        "s3": ("s3fs",),
+        "gcs": ("gcsfs",),
         "mt": ("ctranslate2", "sentencepiece", "sacremoses"),
         "search": ("faiss",),
         "track": ("trackio",),

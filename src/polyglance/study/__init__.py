@@ -7,6 +7,7 @@ result = run_study(load(StudyConfig, "examples/micro.toml"))      # result.repor
 Folders, from the lowest to the highest (imports point to earlier ones only):
     config, cluster   the study's TOML file
     grid/             the jobs, their models, inputs and states
+    store/            a study in an object store: claims of jobs, their files, the copy of the call
     project/          the files of a new project (`init`)
     results/          table, predictions, laws, report
     work/             the work of one job, the same on every place

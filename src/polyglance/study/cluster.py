@@ -1,10 +1,11 @@
 """The table `[cluster]` of a study, and the options of the same names of `polyglance eval --on`."""
 
 import math
+import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ClusterConfig"]
+__all__ = ["ClusterConfig", "StudyClusterConfig"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,10 +37,6 @@ class ClusterConfig:
     python: str = ""
     """Slurm: command of Python on the nodes, such as `apptainer exec --nv image.sif python`. If not given: the one that
     polyglance is called with."""
-    evaluation: Literal["with", "own"] = "with"
-    """Measurement of a run, on any place (also `--on local`): `with` its training, by the same job on the same devices;
-    or by a job of its `own` with one device, and its share of cpus, gpus and memory_gb. The devices of the training
-    then go on with the next run. The results are the same."""
     retries: int = 2
     """Times that a job is tried again from its last checkpoint after it was killed or its node was lost, on any place
     (also `--on local`)."""
@@ -62,3 +59,33 @@ class ClusterConfig:
         """List the settings that are given and that Slurm alone heeds."""
         names = ("time_limit_h", "partition", "account", "sbatch", "setup", "python")
         return tuple(f"cluster.{name}" for name in names if getattr(self, name) not in (None, "", ()))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyClusterConfig(ClusterConfig):
+    """The same of a study, with the place of its files and of its measurements."""
+
+    evaluation: Literal["with", "own"] = "with"
+    """Measurement of a run, on any place (also `--on local`): `with` its training, by the same job on the same devices;
+    or by a job of its `own` with one device, and its share of cpus, gpus and memory_gb. The devices of the training
+    then go on with the next run. The results are the same."""
+    store: str = ""
+    """URL of an object store in place of a folder that all nodes see, such as `s3://BUCKET/studies/micro`, `gs://...`
+    or `file:///shared/studies`. Each job then works in `scratch`, and its files are uploaded; `out` is the copy of the
+    records on the machine of the call. If not given, all nodes have to see `out`."""
+    scratch: str = ""
+    """With `store`: folder of a node that its jobs work in; may name environment variables, as `$SLURM_TMPDIR` does.
+    If not given, the folder of temporary files (TMPDIR)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.store and re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/].*|file:///.+", self.store) is None:
+            raise ValueError(f"store is {self.store!r}; expected a URL such as s3://BUCKET/FOLDER or file:///FOLDER")
+        if self.scratch and not self.store:
+            raise ValueError("scratch has no effect without store")
+        if self.store and self.evaluation == "own":
+            raise ValueError("evaluation is 'own': both jobs of a run need a folder that they see, not store")
+        if self.store and self.nodes > 1:
+            raise ValueError(
+                f"nodes is {self.nodes}: a run over several nodes needs a folder that all of them see, not store"
+            )

@@ -16,7 +16,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
-from polyglance.study.cluster import ClusterConfig
+from polyglance.study.cluster import StudyClusterConfig
 from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
 from polyglance.train.optim import OptimConfig
@@ -284,7 +284,7 @@ class StudyConfig:
     """Write checkpoints while training goes on, as `save_in_background` of a run does; not, if not given."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
-    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    cluster: StudyClusterConfig = field(default_factory=StudyClusterConfig)
     """Resources that each job asks a cluster for (`study run --on`), and how often it is tried."""
     engine: RuntimeConfig = field(default_factory=RuntimeConfig)
     """How a step is divided and computed. A run of micro models is one process on the CPU or, with `device = "cuda"`,

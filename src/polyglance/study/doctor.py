@@ -132,6 +132,19 @@ def _check_file(path: Path) -> Iterator[Check]:
             found=str(needed) if there else f"no {needed}",
             advice="" if there else advice,
         )
+    if is_study and config.cluster.store:
+        yield _check_store(config.cluster.store)
+
+
+def _check_store(url: str) -> Check:
+    """Look for the package that a store needs; the store itself is not asked."""
+    from polyglance.object_store import StoreError, open_store
+
+    try:
+        open_store(url)
+    except StoreError as error:
+        return Check(name="  store", state="missing", found=url, advice=str(error).removeprefix(f"{url}: "))
+    return Check(name="  store", state="ok", found=url)
 
 
 def _list_recipe_needs(recipe: Any) -> Iterator[tuple[str, Path, str]]:

@@ -27,11 +27,7 @@ class EvaluationPlace:
         is_cluster = (self.on != "local", "without `on`")
         refuse_unused(self, shards=is_cluster)
         refuse_unused(self.cluster, **dict.fromkeys(vars(self.cluster), is_cluster))
-        refuse_unused(
-            self.cluster,
-            nodes=(False, "on an evaluation, whose jobs have one node each"),
-            evaluation=(False, "on an evaluation: it is for the runs of a study"),
-        )
+        refuse_unused(self.cluster, nodes=(False, "on an evaluation, whose jobs have one node each"))
 
     def find_needs(self, device: str) -> JobNeeds:
         """Return what each job asks for."""

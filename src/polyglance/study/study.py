@@ -34,7 +34,15 @@ from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 from polyglance.study.planning.training_cost import TrainingCost, price_time, sum_training
 from polyglance.study.results.conclusion import Conclusion
 from polyglance.study.results.write import ResultsSoFar, write_results
-from polyglance.study.work.attempt import measure_clock_offset
+from polyglance.study.store.copy import (
+    fail_stored_job,
+    hold_study,
+    refresh_copy,
+    refresh_to_look,
+    upload_jobs,
+    upload_study,
+)
+from polyglance.study.work.attempt import LIGHT_KINDS, measure_clock_offset
 from polyglance.study.work.ending import EndedJob
 
 __all__ = [
@@ -169,11 +177,12 @@ def plan_study(
     num_slots = _count_workers(config, workers)
     if cluster is not None and cluster.cluster is not None:
         config = place_on_cluster(config, cluster)
-        jobs = list_jobs(config)
+        plan, jobs = plan_study(config), list_jobs(config)
         simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
-        return replace(plan_study(config), cluster=simulated)
-    makes_files = config.is_micro and config.data.world is None
+        return replace(plan, cluster=simulated)
+    makes_files = (config.is_micro and config.data.world is None) or bool(config.cluster.store)
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
+        refresh_copy(config, whole=True, results=True)
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
             with TemporaryDirectory(prefix="polyglance-plan-") as folder:
                 return _plan_from_sample(config, Path(folder), num_slots)
@@ -248,15 +257,16 @@ def run_study(
     say = say or _say_nothing
     if config.is_on_card and on == "local":
         choose_device(config.engine, 0)  # without one, say so before any data is made
-    with locked(config.out, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
+        refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)
         if all(is_done(config.out, job) for job in runs) and (kept := Conclusion.read(config, runs)) is not None:
             say(f"{len(runs)} runs, all of them done; table, laws and report are up to date")
             return _make_result(config, started_s, kept)
         save(config, config.out / "study.toml")
         with _open_scheduler(config, on, workers) as scheduler:
-            failed = _do_jobs(config, on, scheduler, say)
-        return _conclude(config, started_s, failed)
+            failed = _do_jobs(config, on, scheduler, say, upload)
+        return _conclude(config, started_s, failed, upload)
 
 
 _Place = LocalWorkers | ThisProcess | ClusterPlace
@@ -284,16 +294,19 @@ def write_study_report(config: StudyConfig) -> StudyResult:
         ValueError: none is done, or another process works on the study (`run_study` writes them as runs end).
     """
     started_s = time.monotonic()
+    refresh_to_look(config)
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
     if "done" not in states.values():
         raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
-    with locked(config.out, _VERB):
+    with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
+        refresh_copy(config, whole=True, results=True)
         failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}
-        return _conclude(config, started_s, failed)
+        return _conclude(config, started_s, failed, upload)
 
 
 def read_study_status(config: StudyConfig) -> StudyStatus:
-    """Read the progress of the study from its files."""
+    """Read the progress of the study from its files, or from the store that they are in."""
+    refresh_to_look(config)
     jobs = list_jobs(config)
     states = read_states(config.out, jobs)
     losses = {}
@@ -419,8 +432,14 @@ def _say_nothing(line: str) -> None:
     """Drop a message."""
 
 
-def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None]) -> dict[str, str]:
-    """Plan, and do the jobs; return id -> why of those that failed alone."""
+def _do_jobs(
+    config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None], upload: Callable[[], None]
+) -> dict[str, str]:
+    """Plan, and do the jobs; return id -> why of those that failed alone.
+
+    Args:
+        upload: uploads results on the way.
+    """
     from polyglance.study.grid.made import forget_damaged_jobs  # torch takes a while to load
     from polyglance.study.planning.costs import divide_seconds, estimate_costs, estimate_s
 
@@ -428,6 +447,8 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     forget_damaged_jobs(config, say)
     num_slots = scheduler.num_slots
     plan = _plan(config, num_slots, on=on)
+    upload_study(config)
+    upload_jobs(config)
     say(
         f"{len(plan.runs)} runs, {sum(run.state == 'done' for run in plan.runs)} of them done; "
         f"about {plan.seconds / 60:.1f} minutes on {plan.machine}"
@@ -446,10 +467,12 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     done = _find_done(config, jobs)
     finished = set(done)
     clocks = _Clocks(config, say)
-    results = ResultsSoFar(config, say)
+    results = ResultsSoFar(config, say, upload)
 
     def report_done(ended: EndedJob) -> None:
         finished.add(ended.job.id)
+        if ended.job.kind in LIGHT_KINDS:
+            upload_jobs(config)
         left_s = estimate_s(jobs, done=finished, seconds=seconds, num_slots=num_slots)
         results.note(ended.job, left_s)
         where = f" on {ended.host}" if ended.host else ""
@@ -460,6 +483,7 @@ def _do_jobs(config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str
     def report_failed(job: Job, problem: str) -> None:
         if read_state(config.out, job) != "failed":
             fail_job(config.out, job, problem)
+            fail_stored_job(config, job, problem)
         say(f"failed, the others go on: {problem}")
 
     return run_jobs(
@@ -503,16 +527,20 @@ _CLOCK_S = 5.0
 """Difference of clocks that is reported, in seconds."""
 
 
-def _conclude(config: StudyConfig, started_s: float, failed: Mapping[str, str]) -> StudyResult:
+def _conclude(
+    config: StudyConfig, started_s: float, failed: Mapping[str, str], upload: Callable[[], None]
+) -> StudyResult:
     """Write table, laws and report of the finished runs, and note what they were made from.
 
     Raises:
         ValueError: there is none.
     """
+    refresh_copy(config)
     if failed and not any(is_done(config.out, job) for job in list_runs(config)):
         raise ValueError(f"no run is done; {next(iter(failed.values()))}")
     concluded = write_results(config)
     concluded.write(config.out)
+    upload()
     return _make_result(config, started_s, concluded, failed)
 
 

@@ -19,9 +19,9 @@ from polyglance.engines.folders import folder_digest
 from polyglance.files import read_record, write_record
 from polyglance.study.config import StudyConfig, TableConfig
 
-__all__ = ["check_data_source", "digest_inputs", "is_study_folder", "note_inputs"]
+__all__ = ["INPUTS_NAME", "check_data_source", "digest_inputs", "is_study_folder", "note_inputs"]
 
-_NAME = "inputs.json"
+INPUTS_NAME = "inputs.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,12 +85,12 @@ def note_inputs(config: StudyConfig) -> None:
     """Write inputs.json."""
     notes = _note(config)
     if notes != _read(config) or not is_study_folder(config.out):
-        write_record(config.out / _NAME, to_dict(InputNotes(inputs=notes)))
+        write_record(config.out / INPUTS_NAME, to_dict(InputNotes(inputs=notes)))
 
 
 def is_study_folder(folder: Path) -> bool:
     """Tell whether a study has been planned or run in a folder."""
-    return (folder / _NAME).is_file()
+    return (folder / INPUTS_NAME).is_file()
 
 
 def check_data_source(config: StudyConfig) -> None:
@@ -130,7 +130,7 @@ def _digest_once(source: _Input, place: str) -> str:  # noqa: ARG001 - another p
 def _read(config: StudyConfig) -> Mapping[str, InputNote]:
     """Return the notes; a damaged file counts as none, and the inputs are read again."""
     try:
-        return from_dict(InputNotes, read_record(config.out / _NAME)).inputs
+        return from_dict(InputNotes, read_record(config.out / INPUTS_NAME)).inputs
     except ValueError:
         return {}
 

@@ -11,12 +11,14 @@ from polyglance.files import DIGESTS_NAME, lock, parse_json, unseal, write_recor
 from polyglance.study.grid.jobs import Job, find_not_needed
 
 __all__ = [
+    "MARKS",
     "begin_job",
     "fail_job",
     "finish_job",
     "forget_job",
     "held",
     "is_done",
+    "is_in_part",
     "read_problem",
     "read_state",
     "read_states",
@@ -25,6 +27,8 @@ __all__ = [
 _BEGUN, _DONE, _FAILED = "begun.json", "done.json", "failed.json"
 _TRAINED = "trained.json"
 """Marker of a run whose training is done; it is measured by another job."""
+MARKS = (_BEGUN, _TRAINED, _DONE, _FAILED)
+"""Names of the markers."""
 
 
 def is_done(study_dir: Path, job: Job) -> bool:
@@ -93,9 +97,20 @@ def begin_job(study_dir: Path, job: Job) -> Path:
     return folder
 
 
-def finish_job(study_dir: Path, job: Job) -> None:
-    """Mark the job as done."""
-    _write_mark(study_dir / job.folder / (_TRAINED if job.kind == "training" else _DONE), job)
+def finish_job(study_dir: Path, job: Job, *, in_part: bool = False) -> None:
+    """Mark the job as done.
+
+    Args:
+        in_part: its folder has copies of its records alone; models and data are in the study's store.
+    """
+    name = _TRAINED if job.kind == "training" else _DONE
+    _write_mark(study_dir / job.folder / name, job, **({"copy": "part"} if in_part else {}))
+
+
+def is_in_part(study_dir: Path, job: Job) -> bool:
+    """Whether the folder of a finished job has copies of its records alone (`finish_job`)."""
+    path = study_dir / job.folder / _DONE
+    return _has_mark(path, job) and "copy" in _read_mark(path)
 
 
 def fail_job(study_dir: Path, job: Job, problem: str) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from polyglance.data.manifest import MANIFEST_NAME
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.job_state import forget_job, is_done
+from polyglance.study.grid.job_state import forget_job, is_done, is_in_part
 from polyglance.study.grid.jobs import Job, list_jobs
 from polyglance.study.grid.verify import verify_place
 
@@ -27,6 +27,8 @@ def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None
     needed = {need for job in jobs if not is_done(config.out, job) for need in (*job.needs, "data")}
     for job in jobs:
         if not is_done(config.out, job) or (job.kind != "run" and job.id not in needed):
+            continue
+        if is_in_part(config.out, job):  # its files are in the store, and are compared when they are fetched
             continue
         folder = config.out / job.folder
         if problem := next(_find_damage(config, job, folder), ""):

@@ -5,9 +5,11 @@ import time
 from typing import Any, Self
 
 from polyglance.ray_connection import check_head, connect_ray, is_connected
+from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job
 from polyglance.study.places.needs import JobNeeds
+from polyglance.study.store.copy import refresh_copy
 from polyglance.study.work.attempt import LIGHT_KINDS, NamedJob, Work, name_job, try_job, try_named_job
 from polyglance.study.work.ending import EndedJob
 from polyglance.train.signals import catch_stop_requests
@@ -129,6 +131,8 @@ class RayTasks:
     def cancel_waiting(self) -> int:
         """Take back the jobs that wait for room on a node, and return their number. One that an earlier try has begun
         may be at work, and goes on."""
+        if isinstance(self._config, StudyConfig):
+            refresh_copy(self._config)
         waiting = {key: job for key, job in self._running.items() if read_state(self._config.out, job) == "to do"}
         for reference in waiting:
             self._ray.cancel(reference)

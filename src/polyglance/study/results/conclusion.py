@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 from polyglance import __version__
 from polyglance.config import fingerprint, from_dict, to_dict
 from polyglance.files import file_sha256, read_record, write_record
-from polyglance.study.cluster import ClusterConfig
+from polyglance.study.cluster import ClusterConfig, StudyClusterConfig
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.jobs import Job
 
@@ -71,9 +71,9 @@ def _digest_inputs(config: StudyConfig, runs: Sequence[Job]) -> str:
     files = [config.out / job.folder / name for job in runs for name in _INPUTS]
     files.append(config.out / "prediction" / "predictions.json")
     digests = [file_sha256(path) if path.is_file() else "" for path in files]
-    return fingerprint(
-        __version__, replace(config, out=Path(), cluster=ClusterConfig()), [job.fingerprint for job in runs], digests
-    )
+    no_cluster = cast(StudyClusterConfig, ClusterConfig())  # as versions without a store have noted it
+    settings = replace(config, out=Path(), cluster=no_cluster)
+    return fingerprint(__version__, settings, [job.fingerprint for job in runs], digests)
 
 
 def _digest_outputs(folder: Path) -> dict[str, str]:

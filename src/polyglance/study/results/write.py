@@ -14,6 +14,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job, list_runs
 from polyglance.study.results.conclusion import Conclusion
+from polyglance.study.store.copy import refresh_copy
 
 __all__ = ["ResultsSoFar", "write_results"]
 
@@ -61,10 +62,13 @@ class ResultsSoFar:
 
     Args:
         say: called with a line when they are written, or cannot be.
+        upload: called when they are written.
     """
 
-    def __init__(self, config: StudyConfig, say: Callable[[str], None]) -> None:
-        self._config, self._say = config, say
+    def __init__(
+        self, config: StudyConfig, say: Callable[[str], None], upload: Callable[[], None] = lambda: None
+    ) -> None:
+        self._config, self._say, self._upload = config, say, upload
         self._has_new = False
         self._left_s = 0.0
         self._next_s = time.monotonic() + _EVERY_S
@@ -86,7 +90,9 @@ class ResultsSoFar:
             return
         self._has_new = False
         try:
+            refresh_copy(self._config)
             written = write_results(self._config)
+            self._upload()
             self._say(f"table, laws and report so far: {written.num_runs} runs ({self._config.out / 'report'})")
         except (ValueError, OSError) as error:
             self._say(f"table, laws and report are not written yet: {' '.join(str(error).split())}")

@@ -11,6 +11,7 @@ from pathlib import Path
 from statistics import median
 
 from polyglance.files import write_atomically
+from polyglance.object_store import SilentStoreError
 from polyglance.prediction_records import RunPredictions
 from polyglance.report.live import JobProgress, LawSoFar, StudyProgress, render_live_page
 from polyglance.run_records import LossRecord, RunRow, measured_columns
@@ -20,6 +21,7 @@ from polyglance.study.grid.jobs import Job, list_jobs
 from polyglance.study.planning.costs import find_costs
 from polyglance.study.planning.training_cost import price_time
 from polyglance.study.results.laws_so_far import read_laws_so_far
+from polyglance.study.store.copy import refresh_to_look
 from polyglance.train.config import LanguageModelConfig
 from polyglance.train.metrics_rows import MetricsReader, ReadRow
 
@@ -33,6 +35,8 @@ _SILENT_ROWS = 20
 """Rows that a job could have written since its last change, after which it counts as silent."""
 _FUTURE_S = 60.0
 """Time of a change in the future, beyond which clocks are said to differ."""
+_COPY_S = 15.0
+"""Seconds between two looks into the store of a study."""
 _LAST_ROWS = 10
 """Rows whose rate is that of a run now."""
 
@@ -47,6 +51,8 @@ class ProgressReader:
     def __init__(self, config: StudyConfig) -> None:
         self._config = config
         self._logs: dict[str, MetricsReader] = {}
+        self._copied_s = -math.inf
+        self._refresh([])
         list_jobs(config)
 
     def read(self, now_s: float | None = None) -> StudyProgress:
@@ -57,6 +63,7 @@ class ProgressReader:
         """
         config, notes = self._config, list[str]()
         now_s = time.time() if now_s is None else now_s
+        self._refresh(notes)
         jobs = list_jobs(config)
         states = read_states(config.out, jobs)
         logs = {job.id: self._read_log(job, states[job.id], notes) for job in jobs}
@@ -84,6 +91,15 @@ class ProgressReader:
             laws=_read_laws(config, described, notes),
             notes=tuple(note.replace(f"{config.out}/", "") for note in notes),
         )
+
+    def _refresh(self, notes: list[str]) -> None:
+        """Copy what is new in the study's store, if it has one and that was not done a moment ago."""
+        if self._config.cluster.store and time.monotonic() - self._copied_s > _COPY_S:
+            self._copied_s = time.monotonic()
+            try:
+                refresh_to_look(self._config)
+            except SilentStoreError as error:
+                notes.append(f"{error}; shown as it was.")
 
     def _read_log(self, job: Job, state: str, notes: list[str]) -> Sequence[ReadRow]:
         """Read the rows of a job; none of a job that is to do, whose files are those of other settings."""

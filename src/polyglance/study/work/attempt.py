@@ -10,6 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -17,9 +18,12 @@ from typing import Any, TypedDict
 
 from polyglance import __version__
 from polyglance.config import load
+from polyglance.object_store import SilentStoreError
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import is_done
 from polyglance.study.grid.jobs import Job, list_work
+from polyglance.study.store.copy import refresh_copy
+from polyglance.study.store.scratch import STUDY_NAME, read_stored_study
 from polyglance.study.work.ending import DiedError, EndedJob
 from polyglance.study.work.evaluation_jobs import (
     EVALUATION_NAME,
@@ -54,7 +58,7 @@ class NamedJob(TypedDict):
     folder: str
     """Working directory, which relative paths of the study start from."""
     study: str
-    """The study's `study.toml`, or an evaluation's `evaluation.toml`."""
+    """The study's `study.toml`, which may be that of a store (a URL), or an evaluation's `evaluation.toml`."""
     job: str
     """Id."""
     fingerprint: str
@@ -64,7 +68,9 @@ class NamedJob(TypedDict):
 
 def name_job(config: Work, job: Job) -> NamedJob:
     """Return a job as it is sent to another machine."""
-    study = str(config.out / (EVALUATION_NAME if isinstance(config, ShardedEvaluation) else "study.toml"))
+    study = str(config.out / (EVALUATION_NAME if isinstance(config, ShardedEvaluation) else STUDY_NAME))
+    if isinstance(config, StudyConfig) and config.cluster.store:
+        study = f"{config.cluster.store.rstrip('/')}/{STUDY_NAME}"
     return {
         "folder": str(Path.cwd()),
         "study": study,
@@ -95,12 +101,15 @@ def try_named_job(
     if named["version"] != __version__:
         problem = f"{host} has polyglance {__version__}, and `study run` {named['version']}: install the same"
         return {"ending": "refused", "problem": problem}
+    is_stored = "://" in named["study"]
     try:
-        os.chdir(named["folder"])
+        with suppress(OSError) if is_stored else nullcontext():  # a study in a store needs no folder of the call
+            os.chdir(named["folder"])
         config, jobs = _read_work(named["study"])
     except (OSError, ValueError) as error:
-        problem = f"{host} does not see the study ({error}): put its folder on a file system that all nodes see"
-        return {"ending": "refused", "problem": problem}
+        advice = "" if is_stored else ": put its folder on a file system that all nodes see"
+        problem = f"{host} does not see the study ({error}){advice}"
+        return {"ending": "died" if isinstance(error, SilentStoreError) else "refused", "problem": problem}
     job = jobs.get(named["job"])
     if job is None or job.fingerprint != named["fingerprint"]:
         _read_study.cache_clear()
@@ -117,7 +126,8 @@ def try_named_job(
     if not _is_done(config, job):
         prepare_worker()
     ended = try_job(config, job, should_stop)
-    return replace(ended, host=host, clock_offset_s=measure_clock_offset(config.out)).report()
+    offset_s = 0.0 if is_stored else measure_clock_offset(config.out)
+    return replace(ended, host=host, clock_offset_s=offset_s).report()
 
 
 def _is_done(config: Work, job: Job) -> bool:
@@ -129,6 +139,8 @@ def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
     if Path(path).name == EVALUATION_NAME:
         config = load(ShardedEvaluation, path)
         return config, {job.id: job for job in list_evaluation_jobs(config)}
+    if "://" in path:
+        return read_stored_study(path)
     return _read_study(path, Path(path).stat().st_mtime_ns)
 
 
@@ -163,6 +175,7 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
     if _is_done(config, job):
         return EndedJob(job=job)  # torch is not loaded for it
     from polyglance.study.work.do_job import do_job
+    from polyglance.study.work.in_store import do_stored_job
     from polyglance.train.signals import Stopped
     from polyglance.train.watch import NotFiniteError
 
@@ -170,7 +183,11 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
     try:
         if isinstance(config, ShardedEvaluation):
             do_evaluation_job(config, job, should_stop)
+        elif config.cluster.store and job.kind not in LIGHT_KINDS:
+            do_stored_job(config, job, should_stop, do_job)
         else:
+            if job.kind == "prediction":  # it is made from the records of the runs before it
+                refresh_copy(config)
             do_job(config, job, should_stop)
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
@@ -178,7 +195,7 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
         what = "batch" if job.kind == "shard" else "step"
         problem = f"{job.id}: stopped after {what} {stopped.step}"
         return EndedJob(job=job, ending="stopped", problem=problem, step=stopped.step)
-    except DiedError as error:
+    except (DiedError, SilentStoreError) as error:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {error}")
     except ValueError as error:
         return EndedJob(job=job, ending="refused", problem=str(error))
