@@ -15,6 +15,7 @@ from PIL import Image
 
 if TYPE_CHECKING:
     from polyglance.engines import Picture
+    from tests.study.clusters import RayNodes
 
 # No deadlines and no check of speed: they would measure the machine. Derandomised, so that a red run can be repeated.
 settings.register_profile("polyglance", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
@@ -60,6 +61,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("world")
     generate(WorldConfig(languages=("en", "fr", "zh"), num_train_images=200, num_test_images=40), out)
     return out
+
+
+@pytest.fixture
+def ray_nodes() -> "Generator[RayNodes, None, None]":
+    """A Ray cluster of two nodes on this machine, which can be killed."""
+    from tests.study.clusters import open_ray_nodes
+
+    with open_ray_nodes() as nodes:
+        yield nodes
 
 
 @pytest.fixture(scope="session")

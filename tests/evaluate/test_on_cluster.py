@@ -1,8 +1,6 @@
-"""An evaluation by jobs of a cluster: the same files as by one process, whatever is killed."""
+"""Evaluations and captions by jobs of a cluster: the same as by one process, whatever is killed."""
 
-import os
 import subprocess
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,18 @@ from tests.study.clusters import ENV, POLYGLANCE, RayNodes, wait_until
 
 from polyglance.cli import main
 from polyglance.engines import ModelConfig
-from polyglance.evaluate.config import PredictConfig, ScoringConfig
+from polyglance.evaluate.config import LossConfig, PredictConfig, ScoringConfig
+from polyglance.evaluate.folder_loss import measure_folder
 from polyglance.evaluate.prediction_set import INFO_NAME, PREDICTIONS_NAME
 from polyglance.evaluate.run import evaluate_benchmark
+from polyglance.model.caption_files import caption_files
+from polyglance.model.caption_request import CaptionRequest
+from polyglance.model.config import GenerateConfig
+from polyglance.run_records import LossRecord
 from polyglance.study import evaluation
 from polyglance.study.evaluation_place import EvaluationPlace
 from polyglance.study.grid.jobs import Job
+from polyglance.study.places.needs import JobNeeds
 from polyglance.study.work.attempt import Work, name_job, try_named_job
 from polyglance.study.work.ending import EndedJob
 
@@ -27,6 +31,7 @@ from polyglance.study.work.ending import EndedJob
 def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("on-cluster")
     tiny_evaluation.tiny_model(folder / "model")
+    tiny_evaluation.tiny_model(folder / "start", seed=1)
     tiny_evaluation.xm3600(folder / "root")
     return folder
 
@@ -52,8 +57,9 @@ class Cluster:
     num_slots = 2
     dying = "shard-1"
 
-    def __init__(self, work: Work, *_: object) -> None:
-        self.work, self.running = work, list[Job]()
+    def __init__(self, work: Work, on: str, needs: JobNeeds, *, takes_gpu_if_there: bool) -> None:
+        assert takes_gpu_if_there, "the device is auto"
+        self.work, self.needs, self.running = work, needs, list[Job]()
         self.tries: list[str] = []
 
     def __enter__(self) -> "Cluster":
@@ -73,7 +79,7 @@ class Cluster:
         if not dies:
             return [EndedJob.of(job, report)]
         assert (report["ending"], report["step"]) == ("stopped", 1), report
-        for path in self.work.out.parent.glob("*/predictions.jsonl.partial-1"):
+        for path in self.work.out.parent.glob("*/*.partial-1"):
             with path.open("ab") as file:
                 file.write(path.read_bytes()[:20])  # a kill in the middle of a line
         return [EndedJob(job=job, ending="died", problem="killed")]
@@ -86,8 +92,8 @@ class Cluster:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> list[Cluster]:
     opened: list[Cluster] = []
 
-    def open_cluster(*args: Any) -> Cluster:
-        opened.append(Cluster(*args))
+    def open_cluster(*args: Any, **options: Any) -> Cluster:
+        opened.append(Cluster(*args, **options))
         return opened[-1]
 
     monkeypatch.setattr(evaluation, "open_cluster", open_cluster)
@@ -107,9 +113,73 @@ def test_shards_make_what_one_process_makes_also_after_a_kill(
     said = capsys.readouterr().err
     assert "killed; it goes on from its last checkpoint (retry 1 of 2)" in said
     assert "xm3600: 26/26" in said
+    assert "device auto: each job asks for 1 CPUs\n" in said
     # What is done is not made again.
     again = evaluation.evaluate_on_cluster(make_config(inputs, tmp_path / "many"), ["fr", "zh"], ScoringConfig(), place)
     assert (again, cluster[1].tries) == (made, ["description"])
+
+
+def make_request(inputs: Path) -> CaptionRequest:
+    decoding = GenerateConfig(beams=2, max_new_tokens=5, batch_size=1)
+    return CaptionRequest(model=inputs / "model", languages=("fr", "zh"), config=decoding)
+
+
+def test_captions_of_files_by_shards_are_those_of_one_process_also_after_a_kill(
+    inputs: Path,
+    tmp_path: Path,
+    cluster: list[Cluster],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One file is named twice, and one is no image. When a file is another one, all are captioned again."""
+    tiny_evaluation.images(tmp_path / "images", [f"{number}.png" for number in range(9)])
+    (tmp_path / "images" / "9.png").write_bytes(b"no image")
+    names = [str(tmp_path / "images" / f"{number}.png") for number in (0, 1, 2, 3, 9, 4, 5, 6, 7, 8, 1)]
+    request, place = make_request(inputs), EvaluationPlace(on="ray", shards=2)
+
+    def caption() -> Any:
+        return evaluation.caption_on_cluster(names, request, tmp_path / "out", place)
+
+    alone = list(caption_files(names, request))
+    assert len({one.text for one in alone}) > 6, "or a mix-up would not show"
+    monkeypatch.setattr(Cluster, "dying", "shard-0")
+    assert caption() == alone
+    assert cluster[0].tries == ["description", "shard-0", "shard-1", "shard-0"]
+    said = capsys.readouterr().err
+    assert "killed; it goes on from its last checkpoint (retry 1 of 2)" in said
+    assert "images: 10/10" in said
+    assert caption() == alone
+    assert cluster[1].tries == ["description"]
+
+    (tmp_path / "images" / "8.png").replace(names[4])
+    changed = caption()
+    assert changed == list(caption_files(names, request))
+    assert changed[8:10] != alone[8:10]
+    assert cluster[2].tries[1:] == ["shard-0", "shard-1", "shard-0"]
+
+
+def test_losses_by_shards_are_those_of_one_process_to_the_bit_also_after_a_kill(
+    inputs: Path, world: Path, tmp_path: Path, cluster: list[Cluster], capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = LossConfig(
+        model=inputs / "model",
+        initial=inputs / "start",
+        data=world / "test",
+        captioned=("en",),
+        translated=("fr", "zh"),
+        samples_per_cell=7,
+        batch_size=2,
+    )
+    alone = measure_folder(config, tmp_path / "alone.json")
+    out, place = tmp_path / "many.json", EvaluationPlace(on="ray", shards=3)
+    assert evaluation.measure_on_cluster(config, out, place) == alone
+    assert out.read_bytes() == (tmp_path / "alone.json").read_bytes()
+    assert LossRecord.read(out) == alone
+    assert cluster[0].tries == ["description", "shard-0", "shard-1", "shard-2", "shard-1"]
+    assert "batches: 28/28" in capsys.readouterr().err  # 4 of each of 5 cells, and of UC's two before training
+    out.unlink()
+    assert evaluation.measure_on_cluster(config, out, place) == alone
+    assert cluster[1].tries == ["description"]
 
 
 def test_a_model_that_changes_between_the_jobs_is_refused(
@@ -152,30 +222,37 @@ def test_a_mistake_is_one_line(
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.fixture
-def nodes() -> Iterator[RayNodes]:
-    pytest.importorskip("ray", reason="Ray is not installed")
-    nodes = RayNodes(Path("/tmp") / f"pe-{os.getpid()}")
-    try:
-        if problem := nodes.start_head() or nodes.start_node():
-            pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
-        yield nodes
-    finally:
-        nodes.stop()
+@pytest.mark.parametrize(
+    ("verb", "message"),
+    [
+        ("caption a.png --out x", "--out has no effect without --on"),
+        ("caption a.png --shards 2", "--shards has no effect without --on"),
+        ("caption a.png --on slurm", "--on needs --out, a folder that all nodes see"),
+        ("caption a.png --on slurm --out x --processes 2", "--processes has no effect on a cluster"),
+        ("eval loss --data x --on ray", "--on needs --out, a file such as /shared/losses.json"),
+        ("eval loss --data x --out {tmp}/y.json --on moon", "--on is 'moon'; expected local, ray, ray://HOST:PORT"),
+    ],
+)
+def test_a_mistake_with_captions_or_losses_is_one_line(
+    verb: str, message: str, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main([*verb.format(tmp=tmp_path).split(), "--model", str(inputs / "model")])
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow
 def test_two_nodes_of_ray_make_what_one_process_makes_also_after_a_kill(
-    inputs: Path, tmp_path: Path, nodes: RayNodes
+    inputs: Path, tmp_path: Path, ray_nodes: RayNodes
 ) -> None:
     out = tmp_path / "many"
     options = f"--model {inputs / 'model'} --root {inputs / 'root'} --out {out} --lang fr --limit 601 --batch-size 2"
-    place = f"--max-new-tokens 5 --beams 2 --on {nodes.address} --shards 3"
+    place = f"--max-new-tokens 5 --beams 2 --on {ray_nodes.address} --shards 3"
     command = [*POLYGLANCE, "eval", "caption", "--benchmark", "xm3600", *options.split(), *place.split(), "--json"]
 
     def kill() -> bool:
         parts = [path for path in out.glob("*/predictions.jsonl.partial-*") if path.stat().st_size]
-        return any(nodes.kill_worker(f"shard-{path.name.rpartition('-')[2]}") for path in parts)
+        return any(ray_nodes.kill_worker(f"shard-{path.name.rpartition('-')[2]}") for path in parts)
 
     with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         wait_until(kill, process)

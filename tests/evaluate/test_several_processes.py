@@ -16,7 +16,7 @@ from polyglance.cli import main
 from polyglance.data.shard import read_annotations
 from polyglance.distributed import Runtime
 from polyglance.model import caption_files
-from polyglance.model.caption_files import CaptionRequest
+from polyglance.model.caption_request import CaptionRequest
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated
 

@@ -7,7 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 POLYGLANCE = (sys.executable, "-m", "polyglance")
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -102,6 +105,19 @@ class RayNodes:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
+
+
+@contextmanager
+def open_ray_nodes() -> Iterator[RayNodes]:
+    """Start a head and a second node, and kill both at the end; skip the test where Ray cannot start them."""
+    pytest.importorskip("ray", reason="Ray is not installed")
+    nodes = RayNodes(Path("/tmp") / f"pg-{os.getpid()}")
+    try:
+        if problem := nodes.start_head() or nodes.start_node():
+            pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
+        yield nodes
+    finally:
+        nodes.stop()
 
 
 def _list_processes() -> Iterator[int]:

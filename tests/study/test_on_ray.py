@@ -1,10 +1,8 @@
 """A study on a Ray cluster of two nodes: the same table as on this machine, whatever is killed."""
 
-import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,18 +17,8 @@ pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def nodes() -> Iterator[RayNodes]:
-    nodes = RayNodes(Path("/tmp") / f"pg-{os.getpid()}")
-    try:
-        if problem := nodes.start_head() or nodes.start_node():
-            pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
-        yield nodes
-    finally:
-        nodes.stop()
-
-
-def test_a_killed_worker_a_killed_node_and_a_killed_call_change_no_byte(tmp_path: Path, nodes: RayNodes) -> None:
+def test_a_killed_worker_a_killed_node_and_a_killed_call_change_no_byte(tmp_path: Path, ray_nodes: RayNodes) -> None:
+    nodes = ray_nodes
     out, path = tmp_path / "out", write_grid(tmp_path, samples=800)
     command = [*POLYGLANCE, "study", "run", str(path), "--on", nodes.address]
     with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, text=True) as process:

@@ -10,6 +10,7 @@ import pytest
 from polyglance.config import load
 from polyglance.study import StudyConfig
 from polyglance.study.grid.jobs import Job
+from polyglance.study.places.clusters import open_cluster
 from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.ray_tasks import RayTasks
 
@@ -24,7 +25,7 @@ class StandIn:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.cpus = 2.0
+        self.cpus, self.gpus = 2.0, 0.0
         self.calls: list[str] = []
         self.ready: list[str] = []
 
@@ -35,7 +36,7 @@ class StandIn:
         return SimpleNamespace(gcs_address=self.address)
 
     def nodes(self) -> list[dict[str, Any]]:
-        return [{"Alive": True, "NodeManagerHostname": "one", "Resources": {"CPU": self.cpus}}]
+        return [{"Alive": True, "NodeManagerHostname": "one", "Resources": {"CPU": self.cpus, "GPU": self.gpus}}]
 
     def remote(self, function: object) -> Any:
         task = SimpleNamespace(remote=lambda named: f"task of {named['job']}")
@@ -86,6 +87,15 @@ def test_a_job_that_no_node_has_room_for_waits_for_the_cluster_to_grow_where_slo
         RayTasks(config, "auto", needs=NEEDS)
     assert RayTasks(config, "auto", needs=NEEDS, num_slots=7).num_slots == 7
     assert "jobs wait until the cluster has grown" in capfd.readouterr().err
+
+
+def test_a_job_asks_for_a_gpu_where_a_node_has_one(ray: StandIn, config: StudyConfig) -> None:
+    def ask(**options: bool) -> float:
+        return open_cluster(config, "ray", NEEDS, **options).needs.gpus
+
+    assert ask(takes_gpu_if_there=True) == 0
+    ray.gpus = 8.0
+    assert (ask(takes_gpu_if_there=True), ask()) == (1, 0)
 
 
 def test_the_head_is_lost_only_after_half_a_minute_of_silence(

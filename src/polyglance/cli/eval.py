@@ -77,16 +77,25 @@ def evaluate_disambiguation(
     _evaluate("disambiguation", benchmark, options, scoring, place, lang, json)
 
 
-def measure_losses(config: Options[LossConfig], out: Path | None = None, json: bool = False) -> None:
+def measure_losses(
+    config: Options[LossConfig], place: Options[EvaluationPlace], out: Path | None = None, json: bool = False
+) -> None:
     """Measure a model's losses per task and language on a data set, with and without prefix; UC, ST, SC and T.
 
     Args:
-        out: File that gets the losses, such as losses.json.
+        out: File that gets the losses, such as losses.json. On a cluster, rows of the jobs go to a folder beside it.
         json: Print the result as JSON.
     """
-    from polyglance.evaluate.folder_loss import measure_folder
+    if place.on == "local":
+        from polyglance.evaluate.folder_loss import measure_folder
 
-    record = measure_folder(config, out)
+        record = measure_folder(config, out)
+    else:
+        from polyglance.study.evaluation import measure_on_cluster
+
+        if out is None:
+            raise ValueError("--on needs --out, a file such as /shared/losses.json: rows of the jobs go beside it")
+        record = measure_on_cluster(config, out, place)
     if is_main_process():
         show(record.to_json(summary=True), json, _make_loss_table)
 

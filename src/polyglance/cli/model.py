@@ -19,6 +19,7 @@ from polyglance.engines.config import Dtype
 from polyglance.model.config import AssembleConfig, GenerateConfig
 from polyglance.records import Style
 from polyglance.settings import UnusedSettingError
+from polyglance.study.evaluation_place import EvaluationPlace
 
 __all__ = ["assemble", "caption", "convert", "show_card", "translate", "write_readme"]
 
@@ -145,12 +146,14 @@ def caption(
     images: Positional[tuple[Path, ...]],
     model: Path,
     config: Options[GenerateConfig],
+    place: Options[EvaluationPlace],
     lang: tuple[str, ...] = ("en",),
     prefix: str = "auto",
     style: Style = "short",
     device: str = "auto",
     dtype: Dtype = "auto",
     processes: int = 1,
+    out: Path | None = None,
 ) -> None:
     """Caption images; one JSON line for each image and language. Texts in another language are named.
 
@@ -165,8 +168,9 @@ def caption(
         device: Device of the model: auto (a GPU if there is one), cpu, cuda, cuda:1.
         dtype: Precision of the weights; auto is float32 on a CPU and bfloat16 on a GPU.
         processes: Number of processes, each with its model; on GPUs they take these in turn. The captions are the same.
+        out: With `on`: folder for what the jobs have captioned, which all nodes see. Lines are printed at the end.
     """
-    from polyglance.model.caption_files import CaptionRequest, caption_files
+    from polyglance.model.caption_request import CaptionRequest
     from polyglance.model.processor import resolve_prefix
 
     if not images:
@@ -176,8 +180,21 @@ def caption(
     request = CaptionRequest(
         model=model, languages=lang, prefix=prefix, style=style, config=config, device=device, dtype=dtype
     )
-    is_shown = not sys.stdout.isatty()  # lines and a bar would mix in a terminal
-    _print_lines(caption_files(images, request, processes=processes, show_progress=is_shown))
+    if place.on == "local":
+        from polyglance.model.caption_files import caption_files
+
+        if out is not None:
+            raise UnusedSettingError("`out` has no effect without `on`")
+        is_shown = not sys.stdout.isatty()  # lines and a bar would mix in a terminal
+        _print_lines(caption_files(images, request, processes=processes, show_progress=is_shown))
+        return
+    from polyglance.study.evaluation import caption_on_cluster
+
+    if processes > 1:
+        raise UnusedSettingError("`processes` has no effect on a cluster: `shards` is the number of its jobs")
+    if out is None:
+        raise ValueError("--on needs --out, a folder that all nodes see, for what the jobs have captioned")
+    _print_lines(caption_on_cluster(images, request, out, place))
 
 
 def translate(

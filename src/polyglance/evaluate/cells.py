@@ -13,7 +13,7 @@ from polyglance.mixture.texts import make_cell_pools
 from polyglance.records import Annotation
 from polyglance.run_records import VARIANTS, Variant
 
-__all__ = ["CellSamples", "choose_cells", "choose_variants", "read_held_out"]
+__all__ = ["CellSamples", "choose_cells", "choose_variants", "count_held_out", "read_held_out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,11 @@ class CellSamples:
     def share(self, rank: int, world_size: int) -> "CellSamples":
         """Return every n-th sample, for the process `rank` of `world_size`; there may be none."""
         chosen = slice(rank, None, world_size)
+        return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
+
+    def part(self, first: int, stop: int) -> "CellSamples":
+        """Return the samples from number `first` to before `stop`."""
+        chosen = slice(first, stop)
         return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
 
     def first(self, number: int) -> "CellSamples":
@@ -71,14 +76,26 @@ def choose_cells(coverage: Coverage, rows_per_cell: Mapping[str, int] | None = N
     return tuple(cell for cell in cells if rows_per_cell.get(str(cell)))
 
 
+def count_held_out(reader: ShardReader, cells: Sequence[Cell], samples_per_cell: int) -> list[int]:
+    """Return the number of samples that `read_held_out` reads of each cell."""
+    pools = make_cell_pools(reader.annotations(), tuple(cells))
+    return [min(len(pools[cell].rows), samples_per_cell) for cell in cells]
+
+
 def read_held_out(
-    reader: ShardReader, cells: Sequence[Cell], *, image_size: int, samples_per_cell: int
+    reader: ShardReader,
+    cells: Sequence[Cell],
+    *,
+    image_size: int,
+    samples_per_cell: int,
+    chosen: Sequence[int] | None = None,
 ) -> list[CellSamples]:
     """Read for each cell the first images that have it, each with its first annotation.
 
     Args:
         image_size: side of the square images, in pixels.
         samples_per_cell: images of each cell, at most.
+        chosen: numbers of the samples that are read, as far as there are so many; None: all.
 
     Raises:
         ValueError: no image has one of the cells.
@@ -89,13 +106,16 @@ def read_held_out(
     for cell, pool in make_cell_pools(table, tuple(cells)).items():
         if not len(pool.rows):
             raise ValueError(f"{reader.directory}: no held-out image has {cell}")
-        rows: Int[np.ndarray, "N"] = pool.rows[:samples_per_cell]
+        numbers = np.arange(len(pool.rows))[:samples_per_cell]
+        if chosen is not None:
+            numbers = numbers[[number for number in chosen if number < len(numbers)]]
+        rows: Int[np.ndarray, "N"] = pool.rows[numbers]
         samples.append(
             CellSamples(
                 cell=cell,
                 keys=[record.key for record in reader.read(rows.tolist())],
                 images=store[rows.tolist()],
-                annotations=[table.annotation(int(i)) for i in pool.annotations[pool.first[: len(rows)]]],
+                annotations=[table.annotation(int(i)) for i in pool.annotations[pool.first[numbers]]],
             )
         )
     return samples

@@ -1,6 +1,7 @@
 """Cross-entropy per cell on held-out data (paper section 5.1), with and without prefix, with right and wrong images."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -17,7 +18,32 @@ from polyglance.model.processor import Processor
 from polyglance.model.vision import normalise_pixels
 from polyglance.run_records import VARIANTS, CellLoss, Variant
 
-__all__ = ["cut_prefix", "encode_labels", "frame_prompts", "measure_cell", "measure_tokens"]
+__all__ = [
+    "SampleLoss",
+    "cut_prefix",
+    "encode_labels",
+    "frame_prompts",
+    "measure_batch",
+    "measure_cell",
+    "measure_tokens",
+    "sum_up",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleLoss:
+    """Loss of one sample of a cell in one variant, as far as the loss of the cell depends on it."""
+
+    tokens: int
+    """Target tokens that count."""
+    bytes: int
+    """UTF-8 bytes of the text that they write."""
+    nats: float
+    """Sum of their cross-entropies."""
+    mean_nats: float
+    """Mean of these."""
+    first_nats: float
+    """Cross-entropy of the first."""
 
 
 @torch.no_grad()
@@ -55,26 +81,46 @@ def measure_cell(
     num_shares = num_shares or runtime.world_size
     if num_shares % runtime.world_size:
         raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
-    texts = [annotation.text for annotation in samples.annotations]
-    positions = model.config.decoder_config.max_position_embeddings
-    limits = (max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1))
-    local: dict[Variant, list[tuple[int, _Row]]] = {name: [] for name in variants}
-    for first in range(0, len(texts), batch_size):
-        size = min(batch_size, len(texts) - first)
+    num_samples, limits = len(samples.annotations), _find_limits(model, processor, max_source_tokens, max_target_tokens)
+    local: dict[Variant, list[tuple[int, SampleLoss]]] = {name: [] for name in variants}
+    for first in range(0, num_samples, batch_size):
+        size = min(batch_size, num_samples - first)
+        batch = slice(first, first + size)
         for number in range(runtime.rank, num_shares, runtime.world_size):
             share = np.arange(number, size, num_shares)
             # For a share without a row the first row is computed, and the result is not counted.
             rows = share if len(share) else np.zeros(1, dtype=np.int64)
-            batch = slice(first, first + size)
             losses = _batch_losses(model, processor, samples, batch, rows, prefix, limits, variants)
             for name, row_losses in losses.items():
                 local[name] += zip((first + share).tolist(), row_losses, strict=False)
     shares = runtime.gather(local)
-    num_bytes = {
-        name: sum(len(cut_prefix(text, prefix if name.startswith("prefix") else "").encode()) for text in texts)
-        for name in variants
-    }
-    return {name: _cell_loss([row for share in shares for row in share[name]], num_bytes[name]) for name in variants}
+    by_number = {name: dict(row for share in shares for row in share[name]) for name in variants}
+    return {name: sum_up([rows[number] for number in sorted(rows)]) for name, rows in by_number.items()}
+
+
+@torch.no_grad()
+def measure_batch(
+    model: Polyglance,
+    processor: Processor,
+    samples: CellSamples,
+    *,
+    prefix: str,
+    max_target_tokens: int,
+    variants: Sequence[Variant],
+) -> dict[Variant, list[SampleLoss]]:
+    """Measure all samples at once, as `measure_cell` measures each of its batches: `sum_up` of the samples of all
+    batches in their order is its result, bit for bit."""
+    limits = _find_limits(model, processor, None, max_target_tokens)
+    rows = np.arange(len(samples.annotations))
+    return _batch_losses(model, processor, samples, slice(None), rows, prefix, limits, variants)
+
+
+def _find_limits(
+    model: Polyglance, processor: Processor, max_source_tokens: int | None, max_target_tokens: int
+) -> tuple[int, int]:
+    """Return the most tokens of a prompt and of a target."""
+    positions = model.config.decoder_config.max_position_embeddings
+    return max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1)
 
 
 _Row = Float[np.ndarray, "_"]
@@ -90,16 +136,15 @@ def _batch_losses(
     prefix: str,
     limits: tuple[int, int],
     variants: Sequence[Variant],
-) -> dict[Variant, list[_Row]]:
-    """Return variant -> token losses, for some rows of the batch `chosen`. The model is called equally often for any
-    rows."""
+) -> dict[Variant, list[SampleLoss]]:
+    """Return variant -> losses, for some rows of the batch `chosen`. The model is called equally often for any rows."""
     annotations, images = samples.annotations[chosen], samples.images[chosen]
     texts = [annotation.text for annotation in annotations]
     input_ids, mask = frame_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
     plain_targets = encode_labels(processor, texts, "", limits[1])
     prefixed_targets = encode_labels(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
-    result = {}
+    result: dict[Variant, list[SampleLoss]] = {}
     for suffix, image_rows in (("", rows), ("shuffled", rows - 1)):
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
@@ -113,7 +158,9 @@ def _batch_losses(
                 same = known.get(not is_after) if plain_targets == prefixed_targets else None
                 targets = [(prefixed_targets if is_after else plain_targets)[row] for row in rows]
                 known[is_after] = measure_tokens(model, encoded, targets) if same is None else same
-            result[name] = [row[num_given if is_after else 0 :] for row in known[is_after]]
+            scored = [row[num_given if is_after else 0 :] for row in known[is_after]]
+            written = [cut_prefix(texts[row], prefix if is_after else "") for row in rows]
+            result[name] = [_sample_loss(row, text) for row, text in zip(scored, written, strict=True)]
     return result
 
 
@@ -146,17 +193,25 @@ def measure_tokens(
     return [row[: len(target)] for row, target in zip(nats, targets, strict=True)]
 
 
-def _cell_loss(rows: Sequence[tuple[int, _Row]], num_bytes: int) -> CellLoss:
-    """Sum up the samples of a cell, given as (number, token losses). They are added in the order of their numbers, so
-    that every process gets the same sums."""
-    counted = [row for _, row in sorted(rows, key=lambda entry: entry[0])]
+def _sample_loss(row: _Row, text: str) -> SampleLoss:
+    return SampleLoss(
+        tokens=len(row),
+        bytes=len(text.encode()),
+        nats=float(row.sum()),
+        mean_nats=float(row.mean()),
+        first_nats=float(row[0]),
+    )
+
+
+def sum_up(samples: Sequence[SampleLoss]) -> CellLoss:
+    """Sum up the samples of a cell, one after the other: the same samples in the same order give the same bits."""
     return CellLoss(
-        samples=len(counted),
-        tokens=sum(map(len, counted)),
-        bytes=num_bytes,
-        nats=float(sum(row.sum() for row in counted)),
-        mean_nats=float(np.mean([row.mean() for row in counted])),
-        first_nats=float(np.mean([row[0] for row in counted])),
+        samples=len(samples),
+        tokens=sum(one.tokens for one in samples),
+        bytes=sum(one.bytes for one in samples),
+        nats=float(sum(np.array([one.nats for one in samples]))),  # numpy's numbers are added without compensation
+        mean_nats=float(np.mean([one.mean_nats for one in samples])),
+        first_nats=float(np.mean([one.first_nats for one in samples])),
     )
 
 

@@ -57,7 +57,8 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
             _write_batches(job, left[runtime.rank :: runtime.world_size], runtime)
             runtime.barrier()
             if runtime.is_main:
-                job.describe().make_info(config, join_row_files(job.folder, ids)).write(job.folder)
+                join_row_files(job.folder, ids)
+                job.describe().make_info(config, read_prediction_rows(job.folder)).write(job.folder)
             runtime.barrier()
         return read_predictions(job.folder, job.examples)
 

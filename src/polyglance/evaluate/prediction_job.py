@@ -4,7 +4,7 @@ The folder's name ends in a fingerprint of everything that the answers depend on
 prompt or setting are never mistaken for these.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +16,7 @@ from polyglance.engines import EvaluatedModel
 from polyglance.engines.protocol import check_capability
 from polyglance.environment import read_versions
 from polyglance.evaluate.config import PredictConfig
+from polyglance.evaluate.described_rows import ROW_VERSIONS, DescribedRows
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionRow
 
 __all__ = ["DescribedJob", "PredictionJob", "divide_into_batches", "load_examples"]
@@ -95,31 +96,19 @@ class PredictionJob:
     def describe(self) -> "DescribedJob":
         """Return what is known of the job without its model."""
         return DescribedJob(
-            language=self.config.language,
+            name=self.config.language,
+            num_rows=len(self.examples),
             folder=str(self.folder),
             model=self.model.name,
             facts=self.facts,
             fingerprint=self.fingerprint,
-            versions=read_versions(("polyglance", "torch", "transformers", "tokenizers")),
+            versions=read_versions(ROW_VERSIONS),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class DescribedJob:
-    """Description of a prediction job that needs no open model."""
-
-    language: str
-    """Code of the language."""
-    folder: str
-    """Folder of the predictions."""
-    model: str
-    """Name of the model."""
-    facts: Mapping[str, Any]
-    """Everything about the model that moves its answers."""
-    fingerprint: str
-    """Changes with facts, settings and examples."""
-    versions: Mapping[str, str]
-    """Library -> version, where the model was opened."""
+class DescribedJob(DescribedRows):
+    """Description of a prediction job, whose name is the code of its language."""
 
     def is_done(self) -> bool:
         """Tell whether the folder holds all predictions."""

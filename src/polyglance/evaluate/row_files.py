@@ -1,34 +1,55 @@
-"""Rows of predictions while they are being made: files that grow batch by batch and survive a kill.
+"""Rows while they are being made: files that grow batch by batch and survive a kill.
 
 Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
 its rows are there. Rows of an incomplete batch are dropped and made again, so that a row is always computed in the same
-batch. Each row has a checksum in front of it; a row whose checksum differs counts as missing.
+batch. Each row has a checksum in front of it; a row whose checksum differs counts as missing. A row is JSON with an
+`id`; other rows than predictions have another `name`.
 """
 
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from polyglance.checksums import crc32
-from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow, read_prediction_rows
-from polyglance.files import lock, read_digests, replacing, seal_files, write_atomically
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME
+from polyglance.files import lock, parse_json, read_digests, read_text, replacing, seal_files, write_atomically
 
-__all__ = ["RowFile", "count_rows", "find_done_batches", "has_row_file", "join_row_files", "keep_whole_batches"]
+__all__ = [
+    "Row",
+    "RowFile",
+    "count_rows",
+    "find_done_batches",
+    "has_joined_rows",
+    "has_row_file",
+    "join_row_files",
+    "keep_whole_batches",
+    "read_joined_lines",
+]
+
+
+@runtime_checkable
+class Row(Protocol):
+    """A row."""
+
+    def format_line(self) -> str:
+        """Return the row as a line of JSON, an object with an `id`."""
+        ...
 
 
 class RowFile:
     """The file that one process appends to, locked for as long as it is open."""
 
-    def __init__(self, folder: Path, process: int) -> None:
-        path = _row_path(folder, process)
+    def __init__(self, folder: Path, process: int, name: str = PREDICTIONS_NAME) -> None:
+        path = _row_path(folder, process, name)
         self._file = path.open("ab")
         lock(self._file)
         if not _ends_with_a_line(path):  # a killed process has left a half, which the next row is not to join
             self._file.write(b"\n")
 
-    def append(self, rows: Sequence[PredictionRow]) -> None:
+    def append(self, rows: Sequence[Row]) -> None:
         """Write a batch; when this returns, it is on the disk."""
-        self._file.write(_format_checked(rows))
+        self._file.write(_format_checked(row.format_line() for row in rows))
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -39,86 +60,105 @@ class RowFile:
         self._file.close()
 
 
-def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:
+def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]], name: str = PREDICTIONS_NAME) -> set[int]:
     """Put the rows of whole batches into one file; drop the other rows and files.
 
     Waits for processes of a killed run that have not ended yet.
 
     Args:
         batches: the ids of each batch.
+        name: name of the file that the rows are joined into.
 
     Returns:
         Numbers of the batches that are done.
     """
-    paths = sorted(folder.glob(f"{PREDICTIONS_NAME}*"))
-    rows = _read_finished(folder)
+    paths = sorted(folder.glob(f"{name}*"))
+    lines = _read_finished(folder, name)
     for path in paths:
         with path.open("rb") as file:
             lock(file)
-            rows |= _read_rows(path)
-    done = {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
-    kept = [rows[name] for number in sorted(done) for name in batches[number]]
-    write_atomically(_row_path(folder, 0), _format_checked(kept))
+            lines |= _read_lines(path)
+    done = {number for number, ids in enumerate(batches) if all(one in lines for one in ids)}
+    kept = [lines[one] for number in sorted(done) for one in batches[number]]
+    write_atomically(_row_path(folder, 0, name), _format_checked(kept))
     for path in paths:
-        if path != _row_path(folder, 0):
+        if path != _row_path(folder, 0, name):
             path.unlink(missing_ok=True)
     return done
 
 
-def find_done_batches(folder: Path, batches: Sequence[Sequence[str]]) -> set[int]:
+def find_done_batches(folder: Path, batches: Sequence[Sequence[str]], name: str = PREDICTIONS_NAME) -> set[int]:
     """Return the numbers of the batches whose rows are all there, while others may add rows. Nothing is changed."""
-    rows = _read_finished(folder)
-    for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"):
-        rows |= _read_rows(path)
-    return {number for number, ids in enumerate(batches) if all(name in rows for name in ids)}
+    lines = _read_finished(folder, name)
+    for path in folder.glob(f"{name}.partial*"):
+        lines |= _read_lines(path)
+    return {number for number, ids in enumerate(batches) if all(one in lines for one in ids)}
 
 
-def join_row_files(folder: Path, ids: Sequence[str]) -> list[PredictionRow]:
-    """Join the files in the order of the ids, under the final name; return the rows."""
-    paths = sorted(folder.glob(f"{PREDICTIONS_NAME}.partial*"))
-    rows: dict[str, PredictionRow] = {}
+def join_row_files(folder: Path, ids: Sequence[str], name: str = PREDICTIONS_NAME) -> None:
+    """Join the files in the order of the ids, under the final name."""
+    paths = sorted(folder.glob(f"{name}.partial*"))
+    lines: dict[str, str] = {}
     for path in paths:
-        rows |= _read_rows(path)
-    ordered = [rows[name] for name in ids]
+        lines |= _read_lines(path)
     # A name of its own: the usual partial name is the first process's file.
-    with replacing(folder / PREDICTIONS_NAME, several_writers=True) as partial, partial.open("wb") as file:
-        file.write("".join(row.format_line() for row in ordered).encode())
-    seal_files(folder, [PREDICTIONS_NAME])
+    with replacing(folder / name, several_writers=True) as partial, partial.open("wb") as file:
+        file.write("".join(lines[one] for one in ids).encode())
+    seal_files(folder, [name])
     for path in paths:
         path.unlink()
-    return ordered
 
 
-def has_row_file(folder: Path) -> bool:
+def has_joined_rows(folder: Path, name: str = PREDICTIONS_NAME) -> bool:
+    """Tell whether the rows are joined and undamaged."""
+    return bool(_read_finished(folder, name))
+
+
+def read_joined_lines(folder: Path, name: str = PREDICTIONS_NAME) -> list[str]:
+    """Read the lines of joined rows, without their line feeds.
+
+    Raises:
+        ValueError: missing or damaged.
+    """
+    return read_text(folder / name).removesuffix("\n").split("\n")
+
+
+def has_row_file(folder: Path, name: str = PREDICTIONS_NAME) -> bool:
     """Whether the first process's file is there, as it is after `keep_whole_batches`."""
-    return _row_path(folder, 0).is_file()
+    return _row_path(folder, 0, name).is_file()
 
 
-def count_rows(folder: Path) -> int:
+def count_rows(folder: Path, name: str = PREDICTIONS_NAME) -> int:
     """Count the rows that are done, for showing progress."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{PREDICTIONS_NAME}.partial*"))
+    return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{name}.partial*"))
 
 
-def _read_finished(folder: Path) -> dict[str, PredictionRow]:
-    """Read id -> row of finished predictions without their description; empty if there are none, or damaged ones."""
-    if PREDICTIONS_NAME not in read_digests(folder):
+def _read_finished(folder: Path, name: str) -> dict[str, str]:
+    """Read id -> line of rows that are joined; empty if there are none, or damaged ones."""
+    if name not in read_digests(folder):
         return {}
     try:
-        return {row.id: row for row in read_prediction_rows(folder)}
+        return {_read_id(line, name): f"{line}\n" for line in read_joined_lines(folder, name)}
     except ValueError:
         return {}
 
 
-def _read_rows(path: Path) -> dict[str, PredictionRow]:
-    """Read id -> row. Lines that a kill left half-written, or whose checksum differs, are left out."""
-    rows: dict[str, PredictionRow] = {}
+def _read_lines(path: Path) -> dict[str, str]:
+    """Read id -> line. Lines that a kill left half-written, or whose checksum differs, are left out."""
+    lines: dict[str, str] = {}
     for line in path.read_bytes().split(b"\n"):
         checksum, _, content = line.partition(b" ")
-        if checksum != _checksum(content):
-            continue
-        row = PredictionRow.parse_line(content.decode(), str(path))
-        rows[row.id] = row
-    return rows
+        if checksum == _checksum(content):
+            text = content.decode()
+            lines[_read_id(text, str(path))] = f"{text}\n"
+    return lines
+
+
+def _read_id(line: str, where: str) -> str:
+    values = parse_json(line, where)
+    if not isinstance(values, dict) or not isinstance(values.get("id"), str):
+        raise ValueError(f"{where}: expected an object with an id")
+    return values["id"]
 
 
 def _ends_with_a_line(path: Path) -> bool:
@@ -129,13 +169,13 @@ def _ends_with_a_line(path: Path) -> bool:
         return file.read(1) in (b"", b"\n")
 
 
-def _row_path(folder: Path, process: int) -> Path:
-    return folder / (f"{PREDICTIONS_NAME}.partial" + (f"-{process}" if process else ""))
+def _row_path(folder: Path, process: int, name: str) -> Path:
+    return folder / (f"{name}.partial" + (f"-{process}" if process else ""))
 
 
-def _format_checked(rows: Iterable[PredictionRow]) -> bytes:
-    lines = (row.format_line().removesuffix("\n").encode() for row in rows)
-    return b"".join(b"%s %s\n" % (_checksum(line), line) for line in lines)
+def _format_checked(lines: Iterable[str]) -> bytes:
+    contents = (line.removesuffix("\n").encode() for line in lines)
+    return b"".join(b"%s %s\n" % (_checksum(content), content) for content in contents)
 
 
 def _checksum(line: bytes) -> bytes:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import groupby, islice
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
@@ -17,37 +17,13 @@ from typing import Any
 import torch
 
 from polyglance.distributed import choose_local_device, count_launched, join_for_messages, take_device_in_turn
-from polyglance.engines.config import Dtype
-from polyglance.model.config import GenerateConfig
-from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated, PolyglanceCaptioner
+from polyglance.model.caption_request import CaptionRequest
+from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated
 from polyglance.processes import end_with_parent, num_cores, open_worker_context
 from polyglance.progress import track_progress
-from polyglance.records import Style
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["CaptionRequest", "caption_files"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CaptionRequest:
-    """A model, and the captions that are requested for every image."""
-
-    model: Path
-    """Folder of the model, or what else `PolyglanceCaptioner.load` takes."""
-    languages: tuple[str, ...]
-    prefix: str = "auto"
-    style: Style = "short"
-    config: GenerateConfig = field(default_factory=GenerateConfig)
-    device: str = "auto"
-    dtype: Dtype = "auto"
-
-    def load(self) -> PolyglanceCaptioner:
-        """Load the model."""
-        return PolyglanceCaptioner.load(self.model, device=self.device, dtype=self.dtype)
-
-    def caption(self, captioner: PolyglanceCaptioner, files: Sequence[str]) -> list[Generated]:
-        """Caption files in all languages."""
-        return captioner.caption(files, self.languages, prefix=self.prefix, style=self.style, config=self.config)
+__all__ = ["caption_files", "divide_into_groups", "repeat_for_files"]
 
 
 def caption_files(
@@ -67,10 +43,24 @@ def caption_files(
     if count_launched() > 1 and processes > 1:
         raise UnusedSettingError("`processes` has no effect under torchrun, which has started the processes")
     names = [str(file) for file in files]
+    groups = divide_into_groups(names, request)
+    results = _show(_caption_groups(groups, request, processes), len(set(names)), show_progress and len(groups) > 1)
+    yield from repeat_for_files(names, results)
+
+
+def divide_into_groups(names: Sequence[str], request: CaptionRequest) -> list[list[str]]:
+    """Return the groups of files that are captioned together. Each file is in one, however often it is named."""
     unique = iter(dict.fromkeys(names))
     size = IMAGES_PER_BATCH_SIZE * request.config.batch_size
-    groups = list(iter(lambda: list(islice(unique, size)), []))
-    results = _show(_caption_groups(groups, request, processes), len(set(names)), show_progress and len(groups) > 1)
+    return list(iter(lambda: list(islice(unique, size)), []))
+
+
+def repeat_for_files(names: Sequence[str], results: Iterator[Generated]) -> Iterator[Generated]:
+    """Yield the results of each file, in the order of the files, as they come.
+
+    Args:
+        results: those of each file once, in the order in which the files are first named.
+    """
     if len(set(names)) == len(names):
         yield from results
         return

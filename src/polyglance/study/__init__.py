@@ -15,7 +15,7 @@ Folders, from the lowest to the highest (imports point to earlier ones only):
     planning/         expected costs, a simulated cluster
     watching/         progress, the live page
     study             the operations: plan, run, status, report
-    evaluation        `eval --on`: an evaluation as jobs
+    evaluation        `eval --on`, `caption --on`: an evaluation as jobs
     doctor            examination of the machine
 """
 

@@ -1,4 +1,4 @@
-"""The table `[cluster]` of a study, and the options of the same names of `polyglance eval --on`."""
+"""The table `[cluster]` of a study, and the options of the same names of `polyglance eval --on` and `caption --on`."""
 
 import math
 import re

@@ -1,4 +1,4 @@
-"""Options of `polyglance eval --on`, apart from what does it, which takes a while to load."""
+"""Options of `polyglance eval --on` and `caption --on`, apart from what does it, which takes a while to load."""
 
 from dataclasses import dataclass, field
 
@@ -15,8 +15,8 @@ class EvaluationPlace:
 
     on: str = "local"
     """`local`: this machine. `ray` (the cluster of this machine, or that of RAY_ADDRESS), `ray://HOST:PORT` or `slurm`:
-    the test set is divided into jobs. Each asks for one CPU and, with `device` cuda, one GPU, if the options of the
-    cluster say nothing else. All nodes have to see model, benchmark and `out`."""
+    the test set is divided into jobs. If the options of the cluster say nothing else, each asks for one CPU and, with
+    `device` cuda or, where nodes have GPUs, auto, for one GPU. All nodes have to see the inputs and `out`."""
     shards: int = 8
     """Jobs that the test set is divided into. As many as there is room for are at work; each opens the model."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
@@ -29,8 +29,12 @@ class EvaluationPlace:
         refuse_unused(self.cluster, **dict.fromkeys(vars(self.cluster), is_cluster))
         refuse_unused(self.cluster, nodes=(False, "on an evaluation, whose jobs have one node each"))
 
+    def takes_gpu_if_there(self, device: str) -> bool:
+        """Tell whether each job is to ask for a GPU if the cluster has any: the model runs on one if it can."""
+        return device == "auto" and self.cluster.gpus is None
+
     def find_needs(self, device: str) -> JobNeeds:
-        """Return what each job asks for."""
+        """Return what each job asks for, on a cluster without GPUs if that is left open."""
         cluster = self.cluster
         return JobNeeds(
             cpus=cluster.cpus or 1,

@@ -81,6 +81,10 @@ class RayTasks:
                 raise ValueError(f"{problem}([cluster] cpus, gpus and memory_gb say what a job asks for)")
             print(f"{problem}(jobs wait until the cluster has grown)", file=sys.stderr, flush=True)
 
+    def has_gpus(self) -> bool:
+        """Tell whether a node that is there has a GPU."""
+        return any(node["Resources"].get("GPU", 0) >= 1 for node in self._list_nodes())
+
     @property
     def num_slots(self) -> int:
         """Jobs that the nodes have room for now; at least one, which waits for a node. Jobs that ask for less than the
