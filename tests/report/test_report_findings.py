@@ -81,7 +81,7 @@ def test_a_law_of_compute_is_said_for_each_family_and_only_where_it_is_one(read:
 
     text = say(scratch=(-0.9, -0.2), frozen=(-0.8, 0.1))
     assert "On the frontier of the runs from scratch the loss falls" in text
-    assert "The runs frozen decoder do not show how the loss falls with compute" in text
+    assert "The runs with a frozen decoder do not show how the loss falls with compute" in text
     assert "holds zero" in text
     assert "all runs" not in text
 

@@ -229,10 +229,14 @@ def _describe_compute_law(study: StudyFolder, column: str) -> str:
     return " ".join(filter(None, (_describe_exponent(law.fits[group], group) for group in groups)))
 
 
+_RUNS_OF = {"all": "all runs", "scratch": "the runs from scratch", "frozen": "the runs with a frozen decoder"}
+"""Group of a law -> its runs, in a sentence."""
+
+
 def _describe_exponent(fit: Fit, group: str) -> str:
     if "a1" not in fit.parameters or "a1" in fit.unidentified:
         return ""
-    whose = "all runs" if group == "all" else f"the runs {name_family(group)}"
+    whose = _RUNS_OF.get(group, f"the runs of {group}")
     low, high = fit.intervals.get("a1", (None, None))
     exponent = format_significant(fit.parameters["a1"])
     if "no-interval" in {warning.code for warning in fit.warnings} or low is None or high is None:
