@@ -68,10 +68,9 @@ def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
     save(config, config.out / "study.toml")
     run = list_jobs(config)[-1]
     monkeypatch.setenv("SLURM_PROCID", "1")
-    report = tmp_path / "report.json"
-    named = name_job(config, run)
-    words = list(map(str, {**named, "version": "0.0"}.values()))
-    command = [sys.executable, "-m", "polyglance.study.places.batch_job", *words, str(report)]
+    reports, named = tmp_path / "reports", name_job(config, run)
+    words = [named["folder"], named["study"], named["version"], str(reports), named["job"], named["fingerprint"]]
+    command = [sys.executable, "-m", "polyglance.study.places.batch_job", *words[:2], "0.0", *words[3:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("polyglance: ")
@@ -80,7 +79,7 @@ def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
     breaks = [sys.executable, "-c", "raise RuntimeError('no GPU')"]
     monkeypatch.setattr(launch, "_make_command", lambda config, job: breaks)
     with pytest.raises(SystemExit, match=r"did not finish: RuntimeError: no GPU \(.*/train-1\.log\)$"):
-        batch_job.main(*map(str, named.values()), str(report))
+        batch_job.main(*words)
     monkeypatch.setattr(launch, "_make_command", lambda config, job: [sys.executable, "-c", ""])
-    batch_job.main(*map(str, named.values()), str(report))
-    assert not report.exists()
+    batch_job.main(*words)
+    assert not reports.exists()

@@ -15,7 +15,7 @@ import pytest
 from polyglance.config import load, save
 from polyglance.files import read_json, write_json
 from polyglance.study import StudyConfig
-from polyglance.study.cluster import ClusterConfig
+from polyglance.study.cluster import StudyClusterConfig
 from polyglance.study.grid.job_state import finish_job
 from polyglance.study.grid.jobs import Job, list_runs
 from polyglance.study.places import batch_job
@@ -139,7 +139,7 @@ def test_the_processes_of_a_job_over_nodes_get_its_cpus(slurm: FakeSlurm, config
 def test_a_job_is_told_to_save_two_minutes_before_its_end_whoever_sets_it(
     slurm: FakeSlurm, config: StudyConfig, time_limit_h: float | None, nodes: int, signal: str | None
 ) -> None:
-    config = replace(config, cluster=ClusterConfig(time_limit_h=time_limit_h))
+    config = replace(config, cluster=StudyClusterConfig(time_limit_h=time_limit_h))
     SlurmJobs(config, needs=replace(NEEDS, nodes=nodes)).start(JOBS[0])
     assert [job.get("signal") for job in slurm.jobs()] == [signal]
 
