@@ -10,7 +10,7 @@ PYTEST_OPTIONS := -n auto --dist loadfile $(PYTEST_SHAPES)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 # The oldest transformers release of the range in pyproject.toml, and what tests/model needs beside the package.
 OLDEST_TRANSFORMERS := $(shell sed -n 's/^ *"transformers>=\([0-9.]*\),.*/\1/p' pyproject.toml)
-TEST_TOOLS := pytest pytest-socket pytest-xdist hypothesis beartype accelerate peft
+TEST_TOOLS := pytest pytest-socket pytest-timeout pytest-xdist hypothesis beartype accelerate peft
 
 .PHONY: help install install-dev demo test test-fast test-oldest test-quantised check docs style clean
 

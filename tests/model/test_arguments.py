@@ -97,7 +97,8 @@ def test_more_outputs(decoder: str) -> None:
     as_tuple = model(**batch, decoder_input_ids=ids, return_dict=False)
     assert isinstance(as_tuple, tuple)
     assert torch.equal(as_tuple[0], output.logits)
-    assert torch.equal(model(**batch, decoder_input_ids=ids, logits_to_keep=1).logits, output.logits[:, -1:])
+    last = model(**batch, decoder_input_ids=ids, logits_to_keep=1).logits
+    torch.testing.assert_close(last, output.logits[:, -1:])  # a smaller product, which some CPUs round otherwise
     with pytest.raises(ValueError, match="set_attn_implementation"):
         model(**batch, decoder_input_ids=ids, output_attentions=True)
     model.set_attn_implementation("eager")
