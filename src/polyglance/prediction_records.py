@@ -31,6 +31,8 @@ class RunPrediction:
     """Runs that the law was fitted to."""
     form: str = ""
     """Form of the law, such as `additive(P, S)`; empty in older records, which are of the product law."""
+    new_start: str = ""
+    """Starting point of the run, if the law was fitted to none from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,11 @@ class RunPredictions:
     """Runs that were already finished when they were predicted, so that these are not true predictions."""
     problems: tuple[str, ...] = ()
     """Laws that could not be fitted, one line each."""
+
+    @property
+    def has_new_start(self) -> bool:
+        """Whether runs with a starting point that is new to the law were predicted."""
+        return any(prediction.new_start for prediction in self.predictions)
 
     def write(self, path: Path) -> None:
         """Write predictions.json."""

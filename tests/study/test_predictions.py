@@ -7,9 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from polyglance.config import load
+from polyglance import __version__
+from polyglance.config import fingerprint, load, to_dict
+from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.prediction_records import RunPredictions
-from polyglance.run_records import RunRow, write_runs
+from polyglance.run_records import RunRow, read_runs, write_runs
 from polyglance.study import StudyConfig, run_study
 from polyglance.study.config import PredictionConfig
 from polyglance.study.grid.jobs import Job, is_held_out, list_jobs, list_runs
@@ -96,7 +98,7 @@ def _write_exact(_: StudyConfig, path: Path, runs: list[Job]) -> Path:
 
 
 def test_a_law_that_holds_is_predicted_from_the_smaller_runs_alone(exact: StudyConfig, tmp_path: Path) -> None:
-    record = predictions.predict_held_out_runs(exact, tmp_path / "prediction")
+    record = predictions.predict_held_out_runs(exact, tmp_path / "prediction", lambda _: math.nan)
     made = {one.target: one for one in record.predictions}
     assert list(made) == ["UC_prefix", "ST"]
     expected = 9e4 * (1000.0 * 64**2) ** -0.5 * 5120.0**-0.7
@@ -122,3 +124,83 @@ def test_a_study_predicts_before_its_largest_run_starts(tmp_path: Path) -> None:
     assert [one.run for one in record.predictions] == ["scratch-d16-s80-seed0", "scratch-d16-s80-seed1"]
     assert all(math.isfinite(one.value) and one.num_runs == 6 for one in record.predictions)
     assert "Predicted before they were run" in result.report.read_text()
+
+
+STARTS = """
+[[families]]
+name = "frozen"
+decoder = "gemma2"
+widths = [8, 16]
+samples = [32, 80]
+starts = ["both", "en", "fr"]
+schedule = "trunk"
+optim = { warmup_steps = 1, cooldown_share = 0.5 }
+[language_models.both]
+languages = { en = 1, fr = 1 }
+steps = 2
+[language_models.en]
+languages = { en = 1 }
+steps = 2
+[language_models.fr]
+languages = { fr = 1 }
+steps = 2
+"""
+
+
+def make_config_with_starts(folder: Path, starts: str) -> StudyConfig:
+    path = folder / "study.toml"
+    text = TOML.format(out=folder / "out", widths="[8]", samples="[32, 80]", seeds="[0]")
+    text = text.replace('[[families]]\nname = "scratch"\nwidths = [8]\nsamples = [32, 80]\n', "")
+    path.write_text(text.replace("prediction = {}", f"prediction = {{ {starts} bootstrap = 0 }}") + STARTS)
+    return load(StudyConfig, path)
+
+
+@pytest.mark.slow
+def test_runs_with_a_new_starting_point_are_predicted_with_its_own_t(tmp_path: Path) -> None:
+    config = make_config_with_starts(tmp_path, 'starts = ["fr"], form = "product",')
+    done: list[str] = []
+    result = run_study(config, workers=1, say=lambda line: done.append(line.partition("] ")[2].partition(" in ")[0]))
+    held_out = [job.id for job in list_runs(config) if is_held_out(config, job)]
+    assert len(held_out) == 4 + 2
+    made = done.index("prediction")
+    later = [*held_out, *(job for job in done if job.startswith("trunk-frozen-fr"))]
+    assert len(later) == 6 + 4
+    assert all(done.index(name) > made for name in later)
+    rows = {row.id: row for row in read_runs(config.out / "runs.csv")}
+    record = RunPredictions.read(config.out / "prediction" / "predictions.json")
+    known = [row for row in rows.values() if row.id not in held_out]
+    columns = {name: [row[name] for row in known] for name in (*"PST", "UC_prefix")}
+    settings = FitConfig(form="product", columns={**{name: name for name in "PST"}, "y": "UC_prefix"}, bootstrap=0)
+    law = fit_law(replace(settings, size="size"), Table.from_data({**columns, "size": [row.size for row in known]}))
+    (fit,) = law.fits.values()
+    made_of = {one.run: one for one in record.predictions if one.target == "UC_prefix"}
+    assert set(made_of) == set(held_out)
+    for name, one in made_of.items():
+        expected = fit.predict({column: rows[name][column] for column in "PST"})
+        assert one.value == pytest.approx(float(expected.mean.ravel()[0]), rel=1e-9)
+        assert one.num_runs == 6
+        assert one.new_start == ("fr" if "-fr-" in name else "")
+    assert "new starting point fr" in result.report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("starts", "line"),
+    [
+        ('starts = ["de"],', "prediction.starts has 'de', which no family starts from"),
+        ('starts = ["fr", "en"],', "prediction.starts leaves family 'frozen' fewer than two starting points"),
+    ],
+)
+def test_a_starting_point_that_cannot_be_new_is_refused(tmp_path: Path, starts: str, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        make_config_with_starts(tmp_path, starts)
+
+
+def test_predictions_without_a_new_starting_point_are_those_of_before_the_setting(tmp_path: Path) -> None:
+    """No finished study predicts again, after its largest runs, because polyglance has one more setting."""
+    config = make_config(tmp_path, widths="[8, 16]", samples="[32, 80]")
+    (job,) = [job for job in list_jobs(config) if job.kind == "prediction"]
+    settings = to_dict(config.prediction)
+    assert settings.pop("starts") == []
+    known = [run.fingerprint for run in list_runs(config) if not is_held_out(config, run)]
+    tokenizer = next(job.fingerprint for job in list_jobs(config) if job.id == "tokenizer")
+    assert job.fingerprint == fingerprint(__version__, "prediction", (settings, known), [tokenizer], "", "", "", 0, 0)

@@ -1,4 +1,4 @@
-"""Predictions that a study made before its largest runs, with the losses that these runs measured."""
+"""Predictions that a study made of some of its runs, with the losses that these runs measured."""
 
 import math
 from collections.abc import Sequence
@@ -69,26 +69,24 @@ def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
 
 
 def describe_predictions(predictions: RunPredictions | None, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
-    """Describe for each family the errors of the predictions, how many intervals contain the measurements, and runs
-    that were measured before they were predicted."""
+    """Describe for each family the errors of the predictions, apart for a starting point that is new to the law, how
+    many intervals contain the measurements, and runs that were measured before they were predicted."""
+    groups: dict[tuple[str, str, str], list[CheckedPrediction]] = {}
+    families = list(dict.fromkeys(one.run.family for one in checked))
+    for one in sorted(checked, key=lambda one: families.index(one.run.family)):
+        if math.isfinite(one.measured):
+            groups.setdefault((one.run.family, one.made.target, one.made.new_start), []).append(one)
     sentences = []
-    for family in dict.fromkeys(one.run.family for one in checked):
-        for target in dict.fromkeys(one.made.target for one in checked):
-            chosen = [
-                one
-                for one in checked
-                if (one.run.family, one.made.target) == (family, target) and math.isfinite(one.measured)
-            ]
-            if not chosen:
-                continue
-            inside = [one.is_inside for one in chosen if one.is_inside is not None]
-            held = f"; {sum(inside)} of {len(inside)} intervals hold what was measured" if inside else ""
-            error = format_share(median(abs(one.error) for one in chosen))
-            sentences.append(
-                f"{name_family(family)}, {COLUMN_NAMES[target]}: median error {error} "
-                f"({len(chosen)} predicted from {chosen[0].made.num_runs} smaller ones){held}."
-                f"{_describe_form(predictions, family, target)}"
-            )
+    for (family, target, start), chosen in groups.items():
+        inside = [one.is_inside for one in chosen if one.is_inside is not None]
+        held = f"; {sum(inside)} of {len(inside)} intervals hold what was measured" if inside else ""
+        error = format_share(median(abs(one.error) for one in chosen))
+        known = f"{chosen[0].made.num_runs} {'of other starting points' if start else 'smaller ones'}"
+        sentences.append(
+            f"{name_family(family)}{f', new starting point {start}' if start else ''}, {COLUMN_NAMES[target]}: "
+            f"median error {error} ({len(chosen)} predicted from {known}){held}."
+            f"{'' if start else _describe_form(predictions, family, target)}"
+        )
     if predictions is not None:
         if predictions.already_measured:
             names = ", ".join(predictions.already_measured)

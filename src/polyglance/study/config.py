@@ -208,8 +208,12 @@ class MachineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictionConfig:
-    """Prediction of the runs with each family's largest size and budget, made before these runs start."""
+    """Prediction of the runs with each family's largest size and budget, and of those with a new starting point, made
+    before these runs start."""
 
+    starts: tuple[str, ...] = ()
+    """Starting points that are new to the law: all runs from them are predicted from the others as well. Their T is the
+    loss of their untrained models, which are measured for it. Micro models only."""
     targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
     """Columns of runs.csv that are predicted."""
     form: Literal["product", "saturating", "additive"] | None = None
@@ -294,7 +298,7 @@ class StudyConfig:
     laws: LawsConfig = field(default_factory=LawsConfig)
     """Laws that are fitted."""
     prediction: PredictionConfig | None = None
-    """Predictions of the largest runs from the others, before the largest start. If not given, none are made."""
+    """Predictions of some runs from the others, before these runs start. If not given, none are made."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
@@ -306,6 +310,7 @@ class StudyConfig:
             self._check_family(family)
         if len({bool(family.sizes) for family in self.families}) > 1:
             raise ValueError("one family has widths and another sizes; make two studies, of micro and published models")
+        self._check_new_starts()
         if self.is_micro and not self.is_on_card and replace(self.engine, device="auto") != RuntimeConfig():
             raise ValueError("engine has no effect on micro models unless engine.device is 'cuda'")
         if self.cluster.nodes > 1 and (self.is_micro or self.machine.devices % self.cluster.nodes):
@@ -317,6 +322,17 @@ class StudyConfig:
             raise ValueError(
                 "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
             )
+
+    def _check_new_starts(self) -> None:
+        new = () if self.prediction is None else self.prediction.starts
+        if new and not self.is_micro:
+            raise ValueError("prediction.starts is for micro models: T of a published size is measured by its own run")
+        known = [start for family in self.families for start in family.starts]
+        for start in new:
+            if start not in known:
+                raise ValueError(
+                    f"prediction.starts has {start!r}, which no family starts from; {did_you_mean(start, known)}"
+                )
 
     def _check_family(self, family: FamilyConfig) -> None:
         for samples in family.samples:
@@ -333,6 +349,12 @@ class StudyConfig:
         num_sizes = len(set(family.widths or family.sizes))
         if self.prediction is not None and (num_sizes < 2 or len(set(family.samples)) < 2):
             raise ValueError(f"[prediction] needs two sizes and two budgets; family {family.name!r} has fewer")
+        new = set(() if self.prediction is None else self.prediction.starts)
+        if new & set(family.starts) and len(set(family.starts) - new) < 2:
+            raise ValueError(
+                f"prediction.starts leaves family {family.name!r} fewer than two starting points, from which the "
+                "influence of T could be told"
+            )
 
     @property
     def is_micro(self) -> bool:

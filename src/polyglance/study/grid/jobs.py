@@ -1,6 +1,6 @@
 """Jobs of a study: everything that has to be made, with its folder and the jobs that it needs.
 
-The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. If the largest
+The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. If some
 runs are predicted, the prediction comes after the other runs and before them. The fingerprint of a job covers its own
 settings, the jobs that it needs and the version of the code, so a finished job is done again exactly when something
 that it depends on has changed. Inputs that are given by path (data, checkpoints) count by their content.
@@ -28,6 +28,7 @@ __all__ = [
     "JobKind",
     "count_shared_samples",
     "find_not_needed",
+    "has_new_start",
     "is_held_out",
     "list_jobs",
     "list_runs",
@@ -133,7 +134,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
             )
     for family in config.families:
         _add_runs(graph, config, family, inputs)
-    return tuple(graph.jobs.values()) if config.prediction is None else _predict_largest(graph, config)
+    return tuple(graph.jobs.values()) if config.prediction is None else _add_prediction(graph, config)
 
 
 def list_work(config: StudyConfig) -> tuple[Job, ...]:
@@ -158,23 +159,36 @@ def list_runs(config: StudyConfig) -> tuple[Job, ...]:
 
 
 def is_held_out(config: StudyConfig, run: Job) -> bool:
-    """Tell whether a run is predicted before it starts: it has its family's largest size and largest budget."""
+    """Tell whether a run is predicted before it starts: it has its family's largest size and largest budget, or a
+    starting point that is new."""
+    if config.prediction is None:
+        return False
     family = config.family(run.family)
     is_largest = run.width == max(family.widths) if family.widths else run.size == family.sizes[-1]
-    return config.prediction is not None and is_largest and run.samples == max(family.samples)
+    return has_new_start(config, run) or (is_largest and run.samples == max(family.samples))
 
 
-def _predict_largest(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
+def has_new_start(config: StudyConfig, run: Job) -> bool:
+    """Tell whether a run has a starting point that the law of its prediction has not seen."""
+    return config.prediction is not None and run.start in config.prediction.starts
+
+
+def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     """Put the prediction between the runs that it is made from and those that it is about."""
     runs = [job for job in graph.jobs.values() if job.kind == "run"]
     known = [job for job in runs if not is_held_out(config, job)]
+    trunks = {job.id for job in graph.jobs.values() if job.kind == "trunk"}
+    measured = [need for job in runs if has_new_start(config, job) for need in job.needs if need not in trunks]
+    settings = to_dict(config.prediction)
+    if not settings["starts"]:
+        del settings["starts"]  # it was no setting once: predictions of then are those of now
     graph.add(
-        (config.prediction, [job.fingerprint for job in known]),
-        (config.prediction, [job.by_path for job in known]),
+        (settings, [job.fingerprint for job in known]),
+        (settings, [job.by_path for job in known]),
         id="prediction",
         kind="prediction",
         folder=Path("prediction"),
-        needs=("tokenizer",) if config.is_micro else (),
+        needs=tuple(dict.fromkeys(["tokenizer", *measured])) if config.is_micro else (),
         after=tuple(job.id for job in known),
     )
     prediction = graph.jobs["prediction"]

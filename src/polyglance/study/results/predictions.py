@@ -1,7 +1,7 @@
-"""Predictions of the largest runs of a study from the others, made before the largest start."""
+"""Predictions of the largest runs of a study, and of those with a new starting point, from the others."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -13,23 +13,27 @@ from polyglance.prediction_records import ChosenForm, RunPrediction, RunPredicti
 from polyglance.run_records import RunRow, read_runs
 from polyglance.study.config import PredictionConfig, StudyConfig
 from polyglance.study.grid.job_state import is_done
-from polyglance.study.grid.jobs import Job, is_held_out, list_runs
+from polyglance.study.grid.jobs import Job, has_new_start, is_held_out, list_runs
 from polyglance.study.grid.models import count_models
 from polyglance.study.results.table import write_table
 
 __all__ = ["predict_held_out_runs"]
 
 
-def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
+def predict_held_out_runs(config: StudyConfig, folder: Path, measure_start: Callable[[Job], float]) -> RunPredictions:
     """Fit a law for each family to the finished runs that are not held out, and predict those that are. The form of the
     law is the one that predicts smaller corners of the same runs best (`polyglance.laws.fitting.rehearsal`).
 
     Writes runs.csv (what the laws are fitted to) and predictions.json into `folder`.
+
+    Args:
+        measure_start: returns T of a run with a new starting point, in nats per token.
     """
     assert config.prediction is not None
     runs = list_runs(config)
     held_out = [job for job in runs if is_held_out(config, job)]
     known = [job for job in runs if not is_held_out(config, job) and is_done(config.out, job)]
+    new_starts = _measure_new_starts(config, held_out, measure_start)
     table = write_table(config, folder / "runs.csv", known)
     rows = read_runs(table) if known else ()
     predictions: list[RunPrediction] = []
@@ -45,7 +49,7 @@ def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
                 continue
             forms.append(_describe_choice(family, target, chosen))
             jobs = [job for job in held_out if job.family == family]
-            found = [_predict(config, law, chosen.label, target, job, smaller) for job in jobs]
+            found = [_predict(config, law, chosen.label, target, job, smaller, new_starts) for job in jobs]
             predictions += [prediction for prediction in found if prediction is not None]
     record = RunPredictions(
         confidence=FitConfig.confidence,
@@ -106,14 +110,38 @@ def _settings(form: str, predictors: Sequence[str], target: str, *, offset: bool
     return FitConfig(form=form, columns=columns, size="size", bootstrap=0, offset=offset)
 
 
+_Model = tuple[str, str, str, int]
+"""Family, size, starting point and seed: the runs of all its budgets have one T."""
+
+
+def _model_of(run: Job) -> _Model:
+    return run.family, run.size, run.start, run.seed
+
+
+def _measure_new_starts(
+    config: StudyConfig, runs: Sequence[Job], measure_start: Callable[[Job], float]
+) -> dict[_Model, float]:
+    """Return the T of each model with a new starting point."""
+    models = {_model_of(job): job for job in runs if has_new_start(config, job)}
+    return {model: measure_start(job) for model, job in models.items()}
+
+
 def _predict(
-    config: StudyConfig, law: Law, label: str, target: str, job: Job, known: Sequence[RunRow]
+    config: StudyConfig,
+    law: Law,
+    label: str,
+    target: str,
+    job: Job,
+    known: Sequence[RunRow],
+    new_starts: Mapping[_Model, float],
 ) -> RunPrediction | None:
-    """Predict one run. Its T is that of the smaller budgets, which start from the same model; None where there is no
-    finished run of its size and start."""
+    """Predict one run. Its T is measured where its starting point is new, else that of the smaller budgets, which start
+    from the same model; None where there is no finished run of its size and start."""
     counts = count_models(config, [job])[job.family, job.size]
     alike = [run for run in known if (run.family, run.start, run.P) == (job.family, job.start, counts.num_parameters)]
     starts = [run["T"] for run in alike if run.seed == job.seed] or [run["T"] for run in alike]
+    if has_new_start(config, job):
+        starts = [new_starts[_model_of(job)]]
     if not starts:
         return None
     (fit,) = law.fits.values()
@@ -132,4 +160,5 @@ def _predict(
         high=high,
         num_runs=fit.num_rows,
         form=label,
+        new_start=job.start if has_new_start(config, job) else "",
     )

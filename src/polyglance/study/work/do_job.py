@@ -18,7 +18,7 @@ from polyglance.study.grid.jobs import Job, list_jobs
 from polyglance.study.grid.models import count_mean_lengths
 from polyglance.study.results.predictions import predict_held_out_runs
 from polyglance.study.work.launch import launch_run
-from polyglance.study.work.measure import make_evaluator, train_and_measure
+from polyglance.study.work.measure import make_evaluator, measure_start, train_and_measure
 from polyglance.train.language_model import train_language_model
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
@@ -74,7 +74,7 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
         case "language_model":
             train_language_model(make_language_model_config(config, job), folder, hooks=hooks)
         case "prediction":
-            predict_held_out_runs(config, folder)
+            predict_held_out_runs(config, folder, lambda run: _measure_start(config, run))
         case "trunk" | "training" if config.is_micro:
             train(make_train_config(config, job, _find_trunk(config, job)), folder, hooks=hooks)
         case "run" if config.is_micro:
@@ -83,6 +83,12 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
             train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
         case "trunk" | "training" | "run":
             launch_run(config, job, _find_trunk(config, job), should_stop, lock)
+
+
+def _measure_start(config: StudyConfig, run: Job) -> float:
+    """Return T of a run that has not started, in nats per token."""
+    settings = make_train_config(config, run)
+    return measure_start(settings, make_evaluator(settings, config.evaluation, config.test_dir))
 
 
 def _find_trunk(config: StudyConfig, job: Job) -> Path | None:

@@ -29,7 +29,7 @@ from polyglance.train.run import train
 from polyglance.train.start import make_model, make_model_config, make_processor, make_tokenizer
 from polyglance.train.watch import NotFiniteError
 
-__all__ = ["RunResult", "make_evaluator", "train_and_measure", "train_run"]
+__all__ = ["RunResult", "make_evaluator", "measure_start", "train_and_measure", "train_run"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +173,14 @@ def train_and_measure(
     record.write(folder / "losses.json")
     seal_files(folder, ["captions.jsonl", "losses.json"])
     return record
+
+
+def measure_start(settings: TrainConfig, evaluator: Evaluator) -> float:
+    """Return T of a run that has not started: the loss of its untrained model on UC in nats per token; NaN where the
+    test set has no cell of UC."""
+    with join_processes(settings.engine) as runtime:
+        model = make_model(settings).to(runtime.device).eval()
+        return average_splits(evaluator.measure_initial(model, runtime).values()).get("UC", math.nan)
 
 
 def _is_measured(initial: Path) -> bool:
