@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -14,7 +15,15 @@ import pytest
 
 POLYGLANCE = (sys.executable, "-m", "polyglance")
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+ENV = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Else the head of Ray 2.60 alone asks for the token of ~/.ray/auth_token, which any local cluster leaves behind.
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 GRID = """
 out = "{out}"
