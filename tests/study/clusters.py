@@ -2,11 +2,12 @@
 
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,15 @@ import pytest
 
 POLYGLANCE = (sys.executable, "-m", "polyglance")
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1"}
+ENV = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+    # Else the head of Ray 2.60 alone asks for the token of ~/.ray/auth_token, which any local cluster leaves behind.
+    "RAY_AUTH_MODE": "token",
+    "RAY_AUTH_TOKEN": secrets.token_hex(32),
+}
 
 GRID = """
 out = "{out}"
@@ -49,17 +58,25 @@ class RayNodes:
         self.head: set[int] = set()
         self.node: set[int] = set()
 
-    def start_head(self) -> str:
-        """Start the head; return why it cannot be started, or an empty text."""
+    def start_head(self, environment: Mapping[str, str] = {}) -> str:
+        """Start the head; return why it cannot be started, or an empty text.
+
+        Args:
+            environment: variables of this node alone.
+        """
         options = ["--head", f"--port={self.port}", "--include-dashboard=false", f"--temp-dir={self.folder}"]
-        problem = self._start([*options, f"--ray-client-server-port={self.port + 1}"])
+        problem = self._start([*options, f"--ray-client-server-port={self.port + 1}"], environment)
         self.head = set(self._processes())
         return problem
 
-    def start_node(self) -> str:
-        """Start the second node; return why it cannot be started, or an empty text."""
+    def start_node(self, environment: Mapping[str, str] = {}) -> str:
+        """Start the second node; return why it cannot be started, or an empty text.
+
+        Args:
+            environment: variables of this node alone.
+        """
         before = set(self._processes())
-        problem = self._start([f"--address=127.0.0.1:{self.port}"])
+        problem = self._start([f"--address=127.0.0.1:{self.port}"], environment)
         self.node = set(self._processes()) - before
         return problem
 
@@ -83,9 +100,10 @@ class RayNodes:
         workers = self._workers()
         return any(_command(pid).startswith(f"ray::{job}") and workers[pid] in self.node for pid in workers)
 
-    def _start(self, options: list[str]) -> str:
+    def _start(self, options: list[str], environment: Mapping[str, str]) -> str:
         more = ["--node-ip-address=127.0.0.1", "--num-cpus=1", "--object-store-memory=100000000"]
-        done = subprocess.run([*_RAY, "start", *options, *more], env=ENV, capture_output=True, text=True, check=False)
+        command, env = [*_RAY, "start", *options, *more], {**ENV, **environment}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
         return done.stderr.strip()[-300:] if done.returncode else ""
 
     def _processes(self) -> list[int]:
@@ -108,12 +126,20 @@ class RayNodes:
 
 
 @contextmanager
-def open_ray_nodes() -> Iterator[RayNodes]:
-    """Start a head and a second node, and kill both at the end; skip the test where Ray cannot start them."""
+def open_ray_nodes(
+    of_head: Mapping[str, str] = {},
+    of_node: Mapping[str, str] = {},
+) -> Iterator[RayNodes]:
+    """Start a head and a second node, and kill both at the end; skip the test where Ray cannot start them.
+
+    Args:
+        of_head: environment variables of the head's jobs alone.
+        of_node: those of the second node's.
+    """
     pytest.importorskip("ray", reason="Ray is not installed")
     nodes = RayNodes(Path("/tmp") / f"pg-{os.getpid()}")
     try:
-        if problem := nodes.start_head() or nodes.start_node():
+        if problem := nodes.start_head(of_head) or nodes.start_node(of_node):
             pytest.skip(f"Ray cannot start a cluster on this machine: {problem}")
         yield nodes
     finally:
