@@ -20,6 +20,7 @@ SMALL = (
     "tower.width=16",
     "families.0.widths=[16]",
     "families.0.samples=[160]",
+    "families.0.optim.warmup_steps=2",
     "evaluation.samples_per_cell=4",
     "evaluation.captions_per_cell=2",
     "evaluation.translations_per_cell=2",

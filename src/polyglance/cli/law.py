@@ -14,7 +14,6 @@ from polyglance.laws import (
     CompareConfig,
     FitConfig,
     Law,
-    LawComparison,
     MakeConfig,
     PlanConfig,
     Prediction,
@@ -38,7 +37,7 @@ from polyglance.laws.text import (
     format_budget,
     format_catalogue,
     format_columns,
-    format_comparison,
+    format_comparisons,
     format_law,
     format_plan,
     format_prediction_rows,
@@ -145,7 +144,7 @@ def compare(
         table: Table with a row for each run: .csv, .tsv, .jsonl, .json or .parquet.
         json: Print the result as JSON.
     """
-    show(compare_laws(config, file.read(table)), json, _format_comparisons)
+    show(compare_laws(config, file.read(table)), json, format_comparisons)
 
 
 def predict(
@@ -296,9 +295,3 @@ def _format_published_predictions(law: Law, predictions: Mapping[str, Mapping[st
             ),
         ]
     )
-
-
-def _format_comparisons(results: Mapping[str, LawComparison]) -> str:
-    if len(results) == 1:
-        return format_comparison(next(iter(results.values())))
-    return "\n".join(f"{label}\n{format_comparison(result)}\n" for label, result in results.items())

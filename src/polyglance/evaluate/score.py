@@ -147,7 +147,7 @@ class ScoreConfig(ScoreOptions):
     id_column: str = ""
     """Column or key of the ids; recognised by its name if not given."""
     split: str = ""
-    """Split of files and folders that hold several, such as Karpathy's JSON."""
+    """Split of files and folders that hold several: Karpathy's JSON, tables and records with a column `split`."""
     as_lines: bool = False
     """Take files of text as one text per line, whatever their lines look like."""
     split_texts: str = ""

@@ -144,6 +144,17 @@ def _format_widening(label: str, held_out: HeldOut | None) -> str:
     )
 
 
+def format_comparisons(comparisons: Mapping[str, LawComparison]) -> str:
+    """Return the tables of all groups, then the warnings about them."""
+    lines = []
+    for label, comparison in comparisons.items():
+        lines += (
+            [format_comparison(comparison)] if len(comparisons) == 1 else [label, format_comparison(comparison), ""]
+        )
+    warnings = dict.fromkeys(warning for comparison in comparisons.values() for warning in comparison.warnings)
+    return "\n".join([*lines, *dict.fromkeys(_format_warnings(list(warnings)))])
+
+
 def format_comparison(comparison: LawComparison) -> str:
     """Return a table of mean relative errors (and biases) in percent: candidates down, ways of holding out across."""
     protocols = list(dict.fromkeys(score.protocol for score in comparison.scores))
@@ -165,9 +176,14 @@ def format_comparison(comparison: LawComparison) -> str:
         rows.append(row)
     lines = [_format_table(["error in % (bias)", "R^2 log", "dAICc", *protocols], rows)]
     for protocol in protocols:
-        best = comparison.best(protocol)
-        if best is not None:
-            lines.append(f"{protocol}: {best.candidate} predicts best")
+        best, num_shared = comparison.best(protocol), len(comparison.find_shared(protocol))
+        if best is None:
+            lines.append(f"{protocol}: no form could be fitted to what is left")
+            continue
+        num_splits = len(best.split_errors)
+        some = num_shared < num_splits
+        judged = f" (on the {num_shared} of {num_splits} splits that every form could be fitted to)" if some else ""
+        lines.append(f"{protocol}: {best.candidate} predicts best{judged}")
     return "\n".join([*lines, *(f"not compared: {note}" for note in comparison.notes)])
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from polyglance.data.texts.columns import (
@@ -14,6 +15,7 @@ from polyglance.data.texts.columns import (
     parse_texts,
 )
 from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
+from polyglance.data.texts.splits_of_texts import check_split_ids, keep_split, take_split
 from polyglance.data.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, name_type
 from polyglance.files import parse_json
 from polyglance.json_frames import read_frame
@@ -68,8 +70,10 @@ def read_json_texts(file: TextFile, options: ReadOptions) -> FormContent:
     Raises:
         ValueError: neither an object nor a list, or an entry that is wrong.
     """
-    content = file.json
-    where = str(file.path)
+    return _read_content(file.json, options, str(file.path))
+
+
+def _read_content(content: Any, options: ReadOptions, where: str) -> FormContent:
     if isinstance(content, list):
         return _read_list(content, options, where)
     if not isinstance(content, dict):
@@ -81,6 +85,9 @@ def read_json_texts(file: TextFile, options: ReadOptions) -> FormContent:
         return _read_karpathy(images, options, where)
     if "annotations" in content:
         return _read_coco_captions(content, options, where)
+    if (split := take_split(content, options.split, f"{where}: the split")) is not None:
+        read = _read_content(content[split], options, f"{where}: {split}")
+        return replace(read, used=read.used | frozenset({"split"} if options.split else ()))
     if (rows := read_frame(content, _is_column)) is not None:
         return _read_frame_rows(rows, content, options, where)
     for name in _WRAPPERS:
@@ -241,6 +248,7 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
             raise ValueError(f"{place}: expected an object with an id and a text, got {name_type(row)}")
     if rows and "image/key" in rows[0][1] and any(isinstance(value, dict) for value in rows[0][1].values()):
         return FormContent(entries=list(_read_xm3600(rows, options)), used=frozenset({"language"}))
+    rows, split_notes, used = keep_split(rows, options.split, where)
     rows, language_notes = keep_language(rows, options.language, where)
     entries: list[Entry] = []
     chosen: dict[tuple[str, ...], Columns] = {}
@@ -261,11 +269,13 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
     ways = set(chosen.values())
     if len({way.id for way in ways}) > 1:
         raise ValueError(f"{where}: its records have different keys of ids; name one with --id-column")
+    if ways and next(iter(ways)).id is not None:
+        check_split_ids(rows, [name for name, _ in entries], where)
     usual = all(way.id in ("id", "image_id") and way.texts[0] in ("text", "texts", "caption") for way in ways)
     notes = () if usual else tuple(sorted(f"{where}: {way.describe(kind='key')}" for way in ways))
-    used = frozenset().union(*(way.used(options) for way in ways))
+    used = used.union(*(way.used(options) for way in ways))
     others = find_other_ids(next(iter(ways)), [row for _, row in rows]) if len(ways) == 1 else {}
-    return FormContent(entries=entries, notes=(*notes, *language_notes), other_ids=others, used=used)
+    return FormContent(entries=entries, notes=(*notes, *split_notes, *language_notes), other_ids=others, used=used)
 
 
 def _find_single_texts(rows: Sequence[tuple[str, Any]]) -> list[Entry] | None:

@@ -18,6 +18,7 @@ from polyglance.data.texts.columns import (
     parse_texts,
 )
 from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
+from polyglance.data.texts.splits_of_texts import check_split_ids, find_split_key, keep_split
 from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
 from polyglance.delimited import find_quoting, read_records
 
@@ -213,6 +214,7 @@ def _make_content(
     """Take ids and texts from rows. An empty cell is no reference where there are several columns."""
     if not records:
         raise ValueError(f"{where}: holds no texts")
+    records, split_notes, used = keep_split(records, options.split, where)
     records, language_notes = keep_language(records, options.language, where)
     entries: list[Entry] = []
     for number, (place, values) in enumerate(records, 1):
@@ -226,14 +228,17 @@ def _make_content(
         elif given == [None]:
             raise ValueError(f"{place}: no text (null)")
         entries.append((name, tuple(text for one in given for text in parse_texts(one, place))))
+    if columns.id is not None:
+        check_split_ids(records, [name for name, _ in entries], where)
     captions = [_FLICKR_ID.match(str(name)) for name, _ in entries]
-    notes = [f"{where}: {columns.describe()}", *language_notes]
+    notes = [f"{where}: {columns.describe()}", *split_notes, *language_notes]
     if all(captions):
         entries = [(match[1], texts) for match, (_, texts) in zip(captions, entries, strict=True) if match]
         notes.append(f"{where}: ids without the number of the caption (#0)")
     layout: Layout = "lines" if columns.id is None else "ids"
     others = find_other_ids(columns, [values for _, values in records]) if columns.id is not None else {}
-    return FormContent(entries=entries, layout=layout, notes=tuple(notes), other_ids=others, used=columns.used(options))
+    used |= columns.used(options)
+    return FormContent(entries=entries, layout=layout, notes=tuple(notes), other_ids=others, used=used)
 
 
 def is_columnar(file: TextFile, options: ReadOptions) -> bool:  # noqa: ARG001
@@ -311,8 +316,8 @@ def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
 
 
 def _list_needed(names: Sequence[str], columns: Columns) -> list[str]:
-    """List the columns that are read: ids, texts, and the languages of texts."""
-    wanted = {columns.id, *columns.texts, *LANGUAGE_KEYS}
+    """List the columns that are read: ids, texts, and the languages and splits of texts."""
+    wanted = {columns.id, *columns.texts, *LANGUAGE_KEYS, find_split_key(names)}
     return [name for name in names if name in wanted]
 
 

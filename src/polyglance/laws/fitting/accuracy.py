@@ -1,7 +1,7 @@
 """Accuracy of a law: R^2 on the rows it was fitted to, and errors on rows that were held out.
 
     expanding window      fit the smaller runs, predict the larger ones, for growing windows
-    largest P (S, ...)    fit without the highest levels of a predictor, predict them
+    largest P (S, ...)    fit without the highest levels of a predictor, predict them; of a loss, the smallest
     leave one model out   fit without a model, predict it
     leave one language    fit without a language, predict it
 
@@ -76,16 +76,29 @@ class FormScore:
     """Mean of predicted / measured - 1; negative where predictions are too low."""
     largest_error: float | None
     by_distance: Mapping[str, float]
-    """Mean relative error by decades of scale beyond the training runs."""
+    """Mean relative error by decades of scale beyond the training runs; empty where runs are ordered by a loss."""
+    split_errors: tuple[float | None, ...]
+    """Mean relative error of each split; None where it was skipped."""
+    split_rows: tuple[int, ...]
+    """Held-out rows of each split, also of those that were skipped."""
+
+    def average_over(self, splits: Sequence[int]) -> float:
+        """Return the mean relative error over the held-out rows of these splits, none of which was skipped."""
+        errors = [(self.split_rows[i], error) for i in splits if (error := self.split_errors[i]) is not None]
+        return sum(num * error for num, error in errors) / sum(num for num, _ in errors)
 
 
-def make_splits(form: Form, rows: Rows, scale: Floats, languages: Labels | None) -> Iterator[HeldOutSplit]:
+def make_splits(
+    form: Form, rows: Rows, scale: Floats, languages: Labels | None, size: str | None
+) -> Iterator[HeldOutSplit]:
     """Return all ways of holding out that the rows allow.
 
     Args:
         scale: (n,) size of each run.
         languages: (n,) language of each row; None: no language is left out.
+        size: the predictor that is the size of the model.
     """
+    falls = form.name == "downstream"  # larger runs have the smaller losses
     levels = np.unique(scale)
     for share in WINDOWS:
         count = round(share * len(levels))
@@ -93,12 +106,13 @@ def make_splits(form: Form, rows: Rows, scale: Floats, languages: Labels | None)
             train = scale <= levels[count - 1]
             yield HeldOutSplit(protocol="expanding window", train=train, test=~train)
     for i, predictor in enumerate(form.predictors):
-        values = np.unique(rows.x[:, i])
+        column = -rows.x[:, i] if falls else rows.x[:, i]
+        values = np.unique(column)
         if len(values) >= 3:
-            train = rows.x[:, i] < values[-max(1, round(LARGEST * len(values)))]
-            yield HeldOutSplit(protocol=f"largest {predictor}", train=train, test=~train)
+            train = column < values[-max(1, round(LARGEST * len(values)))]
+            yield HeldOutSplit(protocol=f"{'smallest' if falls else 'largest'} {predictor}", train=train, test=~train)
     for protocol, labels in (
-        ("leave one model out", _label_models(form, rows)),
+        ("leave one model out", _label_models(form, rows, size)),
         ("leave one language out", languages),
     ):
         if labels is not None:
@@ -106,14 +120,13 @@ def make_splits(form: Form, rows: Rows, scale: Floats, languages: Labels | None)
                 yield HeldOutSplit(protocol=protocol, train=labels != label, test=labels == label)
 
 
-def _label_models(form: Form, rows: Rows) -> Labels | None:
-    """Return the model of each row (n,): the size column, or else the level of P or N where there are few levels."""
+def _label_models(form: Form, rows: Rows, size: str | None) -> Labels | None:
+    """Return the model of each row (n,): the size column, or else the level of the size where there are few levels."""
     if rows.sizes is not None:
         return rows.sizes if len(np.unique(rows.sizes)) > 1 else None
-    name = next((name for name in ("P", "N") if name in form.predictors), None)
-    if name is None:
+    if size is None:
         return None
-    labels = rows.x[:, form.predictors.index(name)].astype(str)
+    labels = rows.x[:, form.predictors.index(size)].astype(str)
     return labels if 3 <= len(np.unique(labels)) <= len(rows) // 2 else None
 
 
@@ -147,17 +160,20 @@ def predict_nearest(form: Form, rows: Rows, train: Mask) -> Floats:
 
 
 def measure_accuracy(
-    candidate: str, splits: Sequence[HeldOutSplit], predicted: Floats, y: Floats, scale: Floats
+    candidate: str, splits: Sequence[HeldOutSplit], predicted: Floats, y: Floats, scale: Floats | None
 ) -> list[FormScore]:
-    """Return the errors of predictions (K, n) on the held-out rows, per way of holding out."""
+    """Return the errors of predictions (K, n) on the held-out rows, per way of holding out.
+
+    Args:
+        scale: (n,) size of each run; None: errors have no distance.
+    """
     scores = []
     for protocol in dict.fromkeys(split.protocol for split in splits):
         chosen = [(split, row) for split, row in zip(splits, predicted, strict=True) if split.protocol == protocol]
         scored = [(split, row) for split, row in chosen if np.isfinite(row[split.test]).all()]
         error = np.concatenate([np.empty(0), *(row[split.test] / y[split.test] - 1 for split, row in scored)])
-        distance = np.concatenate(
-            [np.empty(0), *(np.log10(scale[split.test] / scale[split.train].max()) for split, _ in scored)]
-        )
+        beyond = [] if scale is None else [np.log10(scale[one.test] / scale[one.train].max()) for one, _ in scored]
+        by_split = [np.abs(row[split.test] / y[split.test] - 1).mean() for split, row in chosen]
         scores.append(
             FormScore(
                 candidate=candidate,
@@ -168,7 +184,9 @@ def measure_accuracy(
                 mean_relative_error=float(np.abs(error).mean()) if len(error) else None,
                 bias=float(error.mean()) if len(error) else None,
                 largest_error=float(np.abs(error).max()) if len(error) else None,
-                by_distance=_average_by_distance(error, distance),
+                by_distance=_average_by_distance(error, np.concatenate(beyond)) if beyond else {},
+                split_errors=tuple(float(one) if np.isfinite(one) else None for one in by_split),
+                split_rows=tuple(int(split.test.sum()) for split, _ in chosen),
             )
         )
     return scores

@@ -1,4 +1,4 @@
-"""Detection of columns that are not what a law is fitted to: perplexities, and points of learning curves."""
+"""Detection of tables that are not what a law is fitted to: perplexities, points of learning curves, copied rows."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -7,9 +7,9 @@ import numpy as np
 
 from polyglance.laws.fitting.rows import Rows
 from polyglance.laws.law import LawWarning
-from polyglance.laws.tables.table import Table
+from polyglance.laws.tables.table import Table, list_rows
 
-__all__ = ["notice_columns"]
+__all__ = ["notice_columns", "notice_copies"]
 
 _PERPLEXITY = re.compile(r"(?:^|[^a-z])(?:ppl|perplexity|perplexities)(?:$|[^a-z])", re.I)
 _STEPS = frozenset({"step", "steps", "globalstep", "trainstep", "iteration", "iterations", "iter", "epoch", "epochs"})
@@ -28,6 +28,19 @@ def notice_columns(
         used: columns that the law uses in any way.
     """
     return (*_notice_perplexity(columns["y"], rows), *_notice_curves(used, table, rows))
+
+
+def notice_copies(rows: Rows) -> Iterator[LawWarning]:
+    """Yield a warning if rows of a group repeat another one."""
+    _, first, counts = np.unique(np.column_stack([rows.x, rows.y]), axis=0, return_index=True, return_counts=True)
+    if (counts > 1).any():
+        doubled = rows.indices[np.sort(first[counts > 1])].tolist()
+        yield LawWarning(
+            "duplicate-rows",
+            "warning",
+            f"{int((counts - 1).sum())} rows repeat another one exactly (see {list_rows(doubled)}); a copy is not "
+            "independent evidence and makes intervals too narrow.",
+        )
 
 
 def _notice_perplexity(name: str, rows: Rows) -> Iterator[LawWarning]:

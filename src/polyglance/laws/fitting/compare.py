@@ -4,7 +4,7 @@ Baselines are "last value" (the y of the nearest training run) and the law witho
 log least squares, which is a likelihood; the held-out errors are those of the objective asked for.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from polyglance.laws.arrays import Floats, Labels
 from polyglance.laws.config import CompareConfig, FitConfig
 from polyglance.laws.equations.form import Form
 from polyglance.laws.equations.forms import make_form
+from polyglance.laws.equations.roles import Role, find_by_role
 from polyglance.laws.fitting.accuracy import (
     FormScore,
     make_splits,
@@ -22,8 +23,11 @@ from polyglance.laws.fitting.accuracy import (
     predict_nearest,
     r_squared,
 )
+from polyglance.laws.fitting.columns import notice_columns, notice_copies
 from polyglance.laws.fitting.layout import Layout, lay_out
-from polyglance.laws.fitting.rows import ALL, Rows, choose_rows, resolve_form, select_rows
+from polyglance.laws.fitting.rows import ALL, Rows, choose_rows, find_scale, resolve_form, select_rows
+from polyglance.laws.fitting.scores import notice_scores
+from polyglance.laws.law import LawWarning
 from polyglance.laws.tables.prepare import prepare_table
 from polyglance.laws.tables.table import Table
 
@@ -32,6 +36,8 @@ __all__ = ["CandidateForm", "LawComparison", "compare_laws"]
 LAST_VALUE = "last value"
 _ALIKE = 1.1
 """Errors up to this multiple of the smallest are taken for equally good."""
+_EXACT = 1e-6
+"""Distance in log y below which a law passes through a run: smaller ones are the solver's, and decide nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +64,43 @@ class LawComparison:
     scores: tuple[FormScore, ...]
     notes: tuple[str, ...]
     """Candidates that could not be compared, with the reason."""
+    warnings: tuple[LawWarning, ...] = ()
+    """Warnings about the table and the group's rows, as those of a fit."""
 
     def best(self, protocol: str) -> FormScore | None:
-        """Return the score of the form with the fewest parameters whose error is within a tenth of the smallest, among
-        the candidates that could be fitted in every split. A form that has another as a special case would otherwise
-        win by noise."""
-        known = [(s, s.mean_relative_error) for s in self.scores if s.protocol == protocol]
-        measured = [(s, error) for s, error in known if error is not None]
-        most = max((s.num_splits for s, _ in measured), default=0)
-        complete = [(s, error) for s, error in measured if s.num_splits == most]
-        if not complete:
-            return None
+        """Return the score of the form with the fewest parameters whose error is within a tenth of the smallest. A form
+        that has another as a special case would otherwise win by noise.
+
+        Errors are those of `find_shared`: a form that could not be fitted to few rows is judged on the other splits,
+        and so are those that it competes with. None where no form could be fitted.
+        """
+        scores, shared = self._share_splits(protocol)
         num_parameters = {candidate.name: candidate.num_parameters for candidate in self.candidates}
-        smallest = min(error for _, error in complete)
-        near = [(num_parameters.get(s.candidate, 0), error, s) for s, error in complete if error <= _ALIKE * smallest]
-        return min(near, key=lambda one: one[:2])[2]
+        if not any(score.candidate in num_parameters for score in scores):
+            return None
+        errors = [score.average_over(shared) for score in scores]
+        known = [(num_parameters.get(s.candidate, 0), error, s) for s, error in zip(scores, errors, strict=True)]
+        alike = max(_ALIKE * min(errors), _EXACT)
+        return min((one for one in known if one[1] <= alike), key=lambda one: one[:2])[2]
+
+    def find_shared(self, protocol: str) -> tuple[int, ...]:
+        """Return the indices of the splits that `best` judges by: those that all forms with a score could be fitted in.
+
+        Where there are none, the forms with the fewest splits are left aside.
+        """
+        return self._share_splits(protocol)[1]
+
+    def _share_splits(self, protocol: str) -> tuple[list[FormScore], tuple[int, ...]]:
+        """Return the scores to judge, and the splits that they share."""
+        measured = [score for score in self.scores if score.protocol == protocol and score.num_splits]
+        shared: set[int] | None = None
+        scores = []
+        for score in sorted(measured, key=lambda score: score.num_skipped):
+            fitted = {i for i, error in enumerate(score.split_errors) if error is not None}
+            if shared is None or shared & fitted:
+                shared = fitted if shared is None else shared & fitted
+                scores.append(score)
+        return scores, tuple(sorted(shared or ()))
 
 
 def compare_laws(config: CompareConfig, table: Any, *, form: Form | None = None) -> dict[str, LawComparison]:
@@ -86,42 +114,65 @@ def compare_laws(config: CompareConfig, table: Any, *, form: Form | None = None)
         ValueError: as `fit_law`, or nothing could be compared.
     """
     fit = config.make_fit()
-    form, columns, _ = resolve_form(fit, form)
-    others = [name for name in (config.language, config.scale) if name]
-    table = prepare_table(config, Table.from_data(table), (*config.list_columns(columns), *others))
-    rows, _ = select_rows(fit, form, columns, table)
+    form, columns, roles = resolve_form(fit, form)
+    used = (*config.list_columns(columns), *(name for name in (config.language, config.scale) if name))
+    table = prepare_table(config, Table.from_data(table), used)
+    rows, warnings = select_rows(fit, form, columns, table, language=config.language, scale=config.scale)
+    chosen = choose_rows(fit, form, rows)
+    warnings += (*notice_scores(form, chosen), *notice_columns(columns, used, table, rows))
     languages = np.array(table.labels(config.language)) if config.language else None
-    return {
-        label: _compare_rows(
-            fit,
-            form,
-            group,
-            _read_scale(config, form, group, table),
-            None if languages is None else languages[group.indices],
+    compared = {}
+    for label, group in chosen.items():
+        scale = table.numbers(config.scale)[0][group.indices] if config.scale else _order_runs(form, roles, group)
+        setting = _Setting(
+            roles=roles,
+            scale=scale,
+            has_distance=config.scale is not None or form.logarithmic,
+            languages=None if languages is None else languages[group.indices],
         )
-        for label, group in choose_rows(fit, form, rows).items()
-    }
+        try:
+            comparison = _compare_rows(fit, form, group, setting)
+        except ValueError as error:
+            raise ValueError(f"{'' if label == ALL else f'group {label!r}: '}{error}") from None
+        compared[label] = replace(comparison, warnings=(*warnings, *notice_copies(group)))
+    return compared
 
 
-def _read_scale(config: CompareConfig, form: Form, rows: Rows, table: Table) -> Floats:
-    """Return the size of each run (n,): the scale column, or the product of P and S."""
-    if config.scale:
-        values, _ = table.numbers(config.scale)
-        scale = values[rows.indices]
-        if not (np.isfinite(scale) & (scale > 0)).all():
-            raise ValueError(f"{table.source}: scale column {config.scale!r} must hold positive numbers")
-        return scale
-    names = [name for name in form.predictors if name in ("P", "S")] or list(form.predictors[:2])
-    return np.asarray(np.prod(rows.x[:, [form.predictors.index(name) for name in names]], axis=1))
+@dataclass(frozen=True, kw_only=True)
+class _Setting:
+    """Meaning of one group's columns, and the order of its n rows."""
+
+    roles: Mapping[str, Role]
+    scale: Floats
+    """(n,) size of each run."""
+    has_distance: bool
+    """Whether ratios of `scale` mean something."""
+    languages: Labels | None
+    """(n,)"""
+
+    def find_size_and_data(self, predictors: Sequence[str]) -> tuple[str, ...]:
+        """Return the predictors that count size and data, or else the first two."""
+        size = [name for name in find_by_role(self.roles, ("parameters",)) if name in predictors]
+        data = [name for name in find_by_role(self.roles, ("samples", "tokens", "epochs")) if name in predictors]
+        return (size[0], data[0]) if size and data else tuple(predictors[:2])
 
 
-def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, languages: Labels | None) -> LawComparison:
-    splits = list(make_splits(form, rows, scale, languages))
+def _order_runs(form: Form, roles: Mapping[str, Role], rows: Rows) -> Floats:
+    """Return the size of each run (n,): compute, or size times data; by a loss, the ranks from the largest loss on."""
+    if form.name == "downstream":
+        return np.asarray(np.unique(-rows.x[:, 0], return_inverse=True)[1].ravel() + 1.0)
+    return np.asarray(np.prod(rows.x[:, [form.predictors.index(name) for name in find_scale(form, roles)]], axis=1))
+
+
+def _compare_rows(config: FitConfig, form: Form, rows: Rows, setting: _Setting) -> LawComparison:
+    size = next(iter(find_by_role(setting.roles, ("parameters",))), None)
+    splits = list(make_splits(form, rows, setting.scale, setting.languages, size))
     trains = [split.train for split in splits]
+    distance_scale = setting.scale if setting.has_distance else None
     by_log_lsq = replace(config, objective="log-lsq", delta=FitConfig.delta, overestimate=FitConfig.overestimate)
     scores: list[FormScore] = []
     candidates, notes = [], []
-    for candidate in _list_candidates(form):
+    for candidate in _list_candidates(form, setting.find_size_and_data(form.predictors)):
         columns = [form.predictors.index(predictor) for predictor in candidate.predictors]
         candidate_rows = {ALL: replace(rows, x=rows.x[:, columns])}
         try:
@@ -135,18 +186,18 @@ def _compare_rows(config: FitConfig, form: Form, rows: Rows, scale: Floats, lang
         log_lsq = lay_out(by_log_lsq, candidate, candidate_rows)
         candidates.append(_describe_candidate(layout, log_lsq))
         predicted = rows.transform.invert(predict_held_out(layout, trains))
-        scores += measure_accuracy(candidate.label, splits, predicted, rows.transform.invert(rows.y), scale)
+        scores += measure_accuracy(candidate.label, splits, predicted, rows.transform.invert(rows.y), distance_scale)
     if not candidates:
         raise ValueError(f"nothing to compare: {'; '.join(notes)}")
     if splits:
         nearest = rows.transform.invert(np.stack([predict_nearest(form, rows, train) for train in trains]))
-        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.transform.invert(rows.y), scale)
+        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.transform.invert(rows.y), distance_scale)
     return LawComparison(candidates=_with_deltas(candidates), scores=tuple(scores), notes=tuple(notes))
 
 
-def _list_candidates(form: Form) -> list[Form]:
+def _list_candidates(form: Form, size_and_data: tuple[str, ...]) -> list[Form]:
     """Return the law; the law with or without offset; without each predictor beyond two; product against saturating and
-    additive."""
+    additive, which have size and data as their first predictors."""
     candidates = [form]
     has_offset, predictors = form.offset is not None, form.predictors
     if form.name in ("compute", "product", "saturating", "additive"):
@@ -157,10 +208,9 @@ def _list_candidates(form: Form) -> list[Form]:
                 kept = [name for name in predictors if name != dropped]
                 candidates.append(make_form("product", kept, offset=has_offset))
         if len(predictors) >= 2:
-            two = ("P", "S") if {"P", "S"} <= set(predictors) else predictors[:2]
-            others = tuple(name for name in predictors if name not in two)
-            candidates.append(make_form("saturating", (*two, *others), offset=has_offset))
-            candidates.append(make_form("additive", two))
+            others = tuple(name for name in predictors if name not in size_and_data)
+            candidates.append(make_form("saturating", (*size_and_data, *others), offset=has_offset))
+            candidates.append(make_form("additive", size_and_data))
     if form.name in ("saturating", "additive"):
         candidates.append(make_form("product", predictors))
     return candidates
@@ -174,8 +224,9 @@ def _describe_candidate(layout: Layout, log_lsq: Layout) -> CandidateForm:
     num, k = len(rows), len(layout.free) + 1  # the variance of the noise is a parameter too
     aicc = None
     if num - k - 1 > 0 and np.isfinite(by_log_lsq).all():
-        squares = float(((np.log(by_log_lsq) - np.log(rows.y)) ** 2).sum())
-        aicc = num * float(np.log(max(squares, 1e-300) / num)) + 2 * k + 2 * k * (k + 1) / (num - k - 1)
+        squares = float((rows.weights * (np.log(by_log_lsq) - np.log(rows.y)) ** 2).sum())
+        smallest = _EXACT**2 * float(rows.weights.sum())
+        aicc = num * float(np.log(max(squares, smallest) / num)) + 2 * k + 2 * k * (k + 1) / (num - k - 1)
     fitted = predicted if np.isfinite(predicted).all() else rows.y
     return CandidateForm(
         name=layout.form.label,

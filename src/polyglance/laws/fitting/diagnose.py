@@ -12,6 +12,7 @@ from scipy import special
 
 from polyglance.laws.equations.form import Form
 from polyglance.laws.fitting.accuracy import r_squared
+from polyglance.laws.fitting.columns import notice_copies
 from polyglance.laws.fitting.layout import Layout
 from polyglance.laws.fitting.levels import AlikeLevels
 from polyglance.laws.fitting.rows import Rows
@@ -154,16 +155,7 @@ def _check_alike(evidence: Evidence) -> Iterator[LawWarning]:
 
 
 def _check_duplicates(evidence: Evidence) -> Iterator[LawWarning]:
-    rows = np.column_stack([evidence.rows.x, evidence.rows.y])
-    _, first, counts = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    if (counts > 1).any():
-        doubled = evidence.rows.indices[np.sort(first[counts > 1])].tolist()
-        yield LawWarning(
-            "duplicate-rows",
-            "warning",
-            f"{int((counts - 1).sum())} rows repeat another one exactly (see {list_rows(doubled)}); a copy is not "
-            "independent evidence and makes intervals too narrow.",
-        )
+    return notice_copies(evidence.rows)
 
 
 def _check_levels(evidence: Evidence) -> Iterator[LawWarning]:

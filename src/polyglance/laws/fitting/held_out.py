@@ -13,11 +13,11 @@ from scipy import special
 from polyglance.laws.arrays import Floats
 from polyglance.laws.config import FitConfig
 from polyglance.laws.equations.form import Form
-from polyglance.laws.equations.roles import DATA_ROLES, Role, find_by_role
+from polyglance.laws.equations.roles import Role
 from polyglance.laws.fitting.accuracy import predict_nearest
 from polyglance.laws.fitting.layout import Layout, lay_out, minimise_from_starts
 from polyglance.laws.fitting.levels import find_alike_levels
-from polyglance.laws.fitting.rows import ALL, Rows
+from polyglance.laws.fitting.rows import ALL, Rows, find_scale
 from polyglance.laws.fitting.uncertainty import compute_spread, draw_replicates
 from polyglance.laws.intervals import widen_interval
 from polyglance.laws.law import HeldOut
@@ -45,7 +45,8 @@ def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], r
     if not form.logarithmic:
         return None
     rows = rows.take(np.arange(0, len(rows), -(-len(rows) // MANY_ROWS)))
-    scale = _find_log_scale(form, roles, rows)
+    names = find_scale(form, roles)
+    scale = np.asarray(rows.inputs(form)[:, [form.predictors.index(name) for name in names]].sum(axis=1))
     levels = np.unique(scale)
     train = scale < levels[-max(1, round(LARGEST * len(levels)))]
     smaller, largest = rows.take(train), rows.take(~train)
@@ -117,13 +118,6 @@ def find_widening(distances: Floats, confidence: float) -> float:
         return 1.0
     quantile = min(confidence * (1 + 1 / num), 1.0)
     return max(float(np.quantile(distances, quantile, method="higher")), 1.0)
-
-
-def _find_log_scale(form: Form, roles: Mapping[str, Role], rows: Rows) -> Floats:
-    """Return the log scale (n,) of each run: of compute, of size times data, or else of the first two predictors."""
-    names = find_by_role(roles, ("compute",)) or find_by_role(roles, ("parameters", *DATA_ROLES))
-    names = names or list(form.predictors[:2])
-    return np.asarray(rows.inputs(form)[:, [form.predictors.index(name) for name in names]].sum(axis=1))
 
 
 def _varies_alike(inputs: Floats, smaller: Floats) -> bool:

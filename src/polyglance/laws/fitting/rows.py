@@ -9,7 +9,7 @@ from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
 from polyglance.laws.equations.form import Form
 from polyglance.laws.equations.forms import make_form
-from polyglance.laws.equations.roles import Role, check_roles, resolve_roles
+from polyglance.laws.equations.roles import DATA_ROLES, Role, check_roles, find_by_role, resolve_roles
 from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform, choose_transform
 from polyglance.laws.fitting.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
@@ -24,6 +24,7 @@ __all__ = [
     "choose_rows",
     "correlate_ranks",
     "find_frontier",
+    "find_scale",
     "list_labels",
     "resolve_form",
     "select_rows",
@@ -117,10 +118,25 @@ def _put_size_first(columns: Mapping[str, str], roles: Mapping[str, Role]) -> di
     return {name: columns[name] for name in (first, second, *others)}
 
 
+def find_scale(form: Form, roles: Mapping[str, Role]) -> list[str]:
+    """Return the predictors whose product is the scale of a run: compute, size and data, or else the first two."""
+    names = find_by_role(roles, ("compute",)) or find_by_role(roles, ("parameters", *DATA_ROLES))
+    return [name for name in names if name in form.predictors] or list(form.predictors[:2])
+
+
 def select_rows(
-    config: FitConfig, form: Form, columns: Mapping[str, str], table: Table
+    config: FitConfig,
+    form: Form,
+    columns: Mapping[str, str],
+    table: Table,
+    *,
+    language: str | None = None,
+    scale: str | None = None,
 ) -> tuple[Rows, tuple[LawWarning, ...]]:
     """Return the usable rows, and a warning about the others.
+
+    Args:
+        language: column whose cells may not be empty; `scale`: column of positive numbers.
 
     Raises:
         ValueError: a column is missing, a row cannot be used (unless the config says to drop such rows), or no row is
@@ -134,6 +150,12 @@ def select_rows(
     )
     y, transform = _read_response(table, config, form, columns["y"], kept, bad)
     weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
+    if scale is not None:
+        _read_column(table, scale, "scale", bad, positive=True)
+    labels = [(name, "group") for name in config.groups]
+    for column, name in (*labels, (config.cluster, "cluster"), (config.size, "size"), (language, "language")):
+        if column is not None:
+            _find_empty_labels(table, column, name, bad)
     bad = {index: reason for index, reason in bad.items() if kept[index]}
     warnings += tuple(_note_spreads(table, columns.values()))
     warnings += _report_bad_rows(table, config, bad, int(kept.sum()))
@@ -279,6 +301,13 @@ def _read_column(table: Table, column: str, name: str, bad: dict[int, str], *, p
     for index in np.flatnonzero(extreme).tolist():
         bad.setdefault(index, f"{label} is {values[index]:g}, beyond 1e-150 to 1e150")
     return values
+
+
+def _find_empty_labels(table: Table, column: str, name: str, bad: dict[int, str]) -> None:
+    """Add the rows with an empty cell to `bad`: rows without a label are not alike, as rows of one label are."""
+    for index, label in enumerate(table.labels(column)):
+        if not label:
+            bad.setdefault(index, f"{name} (column {column!r}) is empty")
 
 
 def _read_response(

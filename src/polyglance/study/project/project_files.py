@@ -243,14 +243,17 @@ width = 96
 blocks = 1
 samples = 40_000
 language = {_quote(project.text_language)}
-optim.lr = 3e-3
+optim.lr = 2e-3
 
+# The budgets of one size branch off one run. The best learning rate falls with the width.
 [[families]]
 name = "micro"
 widths = [48, 96]
 samples = [5_000, 10_000, 20_000]
+schedule = "trunk"
 tower = true
-optim.lr = 3e-3
+lr_width = 64
+optim = {{ lr = 3e-3, warmup_steps = 15, cooldown_share = 0.2 }}
 """
 
 
