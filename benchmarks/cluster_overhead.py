@@ -36,7 +36,7 @@ from polyglance.processes import num_cores
 from polyglance.study import StudyConfig
 from polyglance.study.grid.job_state import finish_job
 from polyglance.study.grid.jobs import Job, list_runs
-from polyglance.study.places.needs import find_needs
+from polyglance.study.needs import find_needs
 from polyglance.study.places.ray_tasks import RayTasks
 from polyglance.study.places.schedulers import Scheduler, run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs

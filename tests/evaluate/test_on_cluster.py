@@ -22,7 +22,7 @@ from polyglance.run_records import LossRecord
 from polyglance.study import evaluation
 from polyglance.study.evaluation_place import EvaluationPlace
 from polyglance.study.grid.jobs import Job
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 from polyglance.study.work.attempt import Work, name_job, try_named_job
 from polyglance.study.work.ending import EndedJob
 

@@ -95,6 +95,13 @@ class RayNodes:
         self._kill(set(workers), number)
         return bool(workers)
 
+    def kill_on_node(self, name: str) -> bool:
+        """Kill the worker of an actor on the second node; return whether there was one."""
+        workers = self._workers()
+        found = {pid for pid in workers if workers[pid] in self.node and _command(pid).startswith(f"ray::{name}")}
+        self._kill(found)
+        return bool(found)
+
     def is_on_node(self, job: str) -> bool:
         """Whether the second node does a job."""
         workers = self._workers()

@@ -12,7 +12,7 @@ from polyglance.evaluate.evaluator import Evaluator
 from polyglance.study import StudyConfig, read_study_status, run_study
 from polyglance.study.grid.job_state import is_done
 from polyglance.study.grid.jobs import list_jobs, list_runs, list_work
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.work.attempt import try_job
 from polyglance.train.run import train

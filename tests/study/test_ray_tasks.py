@@ -1,6 +1,7 @@
 """Jobs on a stand-in for the module `ray`, connected by its caller. `test_on_ray.py` has a real cluster."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,8 @@ import pytest
 from polyglance.config import load
 from polyglance.study import StudyConfig
 from polyglance.study.grid.jobs import Job
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places.clusters import open_cluster
-from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.ray_tasks import RayTasks
 
 from .clusters import write_grid
@@ -28,6 +29,7 @@ class StandIn:
         self.cpus, self.gpus = 2.0, 0.0
         self.calls: list[str] = []
         self.ready: list[str] = []
+        self.options: dict[str, Any] = {}
 
     def is_initialized(self) -> bool:
         return "shutdown" not in self.calls
@@ -40,7 +42,12 @@ class StandIn:
 
     def remote(self, function: object) -> Any:
         task = SimpleNamespace(remote=lambda named: f"task of {named['job']}")
-        return SimpleNamespace(options=lambda **_: task)
+
+        def set_options(**options: Any) -> Any:
+            self.options = options
+            return task
+
+        return SimpleNamespace(options=set_options)
 
     def wait(self, references: list[str], timeout: float) -> tuple[list[str], list[str]]:
         return self.ready, references
@@ -87,6 +94,20 @@ def test_a_job_that_no_node_has_room_for_waits_for_the_cluster_to_grow_where_slo
         RayTasks(config, "auto", needs=NEEDS)
     assert RayTasks(config, "auto", needs=NEEDS, num_slots=7).num_slots == 7
     assert "jobs wait until the cluster has grown" in capfd.readouterr().err
+
+
+def test_nodes_of_a_job_are_counted_together_and_its_task_asks_for_nothing(
+    ray: StandIn, config: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyglance.study.places.ray_tasks.check_ray_train", lambda: None)
+    needs = replace(NEEDS, nodes=2)
+    with pytest.raises(ValueError, match=r"no 2 nodes of the Ray cluster at auto have 2 CPUs for a job; the large"):
+        RayTasks(config, "auto", needs=needs)
+    ray.cpus = 10.0
+    tasks = RayTasks(config, "auto", needs=needs)
+    assert tasks.num_slots == 2
+    tasks.start(JOB)
+    assert (ray.options["num_cpus"], ray.options["num_gpus"], ray.options["memory"]) == (0, None, None)
 
 
 def test_a_job_asks_for_a_gpu_where_a_node_has_one(ray: StandIn, config: StudyConfig) -> None:

@@ -10,8 +10,8 @@ import pytest
 from polyglance.config import load
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import ClusterConfig
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places import clusters
-from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.slurm_gpus import has_slurm_gpus
 
 from .clusters import write_grid

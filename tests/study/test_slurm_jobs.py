@@ -18,8 +18,8 @@ from polyglance.study import StudyConfig
 from polyglance.study.cluster import StudyClusterConfig
 from polyglance.study.grid.job_state import finish_job
 from polyglance.study.grid.jobs import Job, list_runs
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places import batch_job
-from polyglance.study.places.needs import JobNeeds
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
 from polyglance.study.work.attempt import NamedJob, name_job

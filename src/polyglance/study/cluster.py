@@ -22,7 +22,7 @@ class ClusterConfig:
     """Main memory of a job, on each of its nodes, in 10^9 bytes. If not given: for micro models one and a half times
     the peak that the plan has measured; for published sizes nothing is asked for."""
     nodes: int = 1
-    """Published sizes: nodes of a job, each with the same share of the machine's devices (Slurm)."""
+    """Published sizes: nodes of a job, each with the same share of the machine's devices (Slurm; Ray, by Ray Train)."""
     time_limit_h: float | None = None
     """Slurm: longest time of a job, in hours. Two minutes before its end the run saves its state, and goes on in a new
     job. If not given: the partition's limit."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from polyglance.settings import refuse_unused
 from polyglance.study.cluster import ClusterConfig
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 
 __all__ = ["EvaluationPlace"]
 

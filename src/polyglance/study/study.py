@@ -24,8 +24,8 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid.inputs import note_inputs
 from polyglance.study.grid.job_state import fail_job, is_done, read_problem, read_state, read_states
 from polyglance.study.grid.jobs import Job, find_not_needed, list_jobs, list_runs, list_work
+from polyglance.study.needs import find_needs
 from polyglance.study.places.clusters import ClusterPlace, open_cluster
-from polyglance.study.places.needs import find_needs
 from polyglance.study.places.ray_tasks import RayTasks
 from polyglance.study.places.schedulers import LocalWorkers, ThisProcess, run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs
@@ -278,8 +278,10 @@ def _open_scheduler(config: StudyConfig, on: str, workers: int | None) -> _Place
     Raises:
         ValueError: there is no such place, or it cannot do what the study asks for.
     """
-    if config.cluster.nodes > 1 and on != "slurm":
-        raise ValueError(f"cluster.nodes is {config.cluster.nodes}; runs over several nodes need --on slurm, not {on}")
+    if config.cluster.nodes > 1 and on == "local":
+        raise ValueError(
+            f"cluster.nodes is {config.cluster.nodes}; runs over several nodes need --on slurm or --on ray, not {on}"
+        )
     if on == "local":
         num_slots = _count_workers(config, workers)
         return LocalWorkers(config, num_slots=num_slots) if config.is_micro else ThisProcess(config)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places.ray_tasks import RayTasks
 from polyglance.study.places.slurm_gpus import has_slurm_gpus
 from polyglance.study.places.slurm_jobs import SlurmJobs

@@ -1,4 +1,5 @@
-"""A Ray cluster as a place for a study's jobs: each job is a task of Ray's own, and Ray chooses the node."""
+"""A Ray cluster as a place for a study's jobs: each job is a task of Ray's own, and Ray chooses the node. The task of a
+run over several nodes only starts Ray Train, whose workers have what the job asks for."""
 
 import sys
 import time
@@ -8,10 +9,11 @@ from polyglance.ray_connection import check_head, connect_ray, is_connected
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 from polyglance.study.store.copy import refresh_copy
 from polyglance.study.work.attempt import LIGHT_KINDS, NamedJob, Work, name_job, try_job, try_named_job
 from polyglance.study.work.ending import EndedJob
+from polyglance.study.work.ray_train import check_ray_train
 from polyglance.train.signals import catch_stop_requests
 
 __all__ = ["RayTasks"]
@@ -32,12 +34,15 @@ class RayTasks:
             number lets a cluster that grows on demand grow.
 
     Raises:
-        ValueError: there is no cluster at the address, or `num_slots` is not given and no node has what a job needs.
+        ValueError: there is no cluster at the address, `num_slots` is not given and no node has what a job needs, or
+            jobs need several nodes and Ray Train is not installed.
     """
 
     def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
         self._was_connected = is_connected()
+        if needs.nodes > 1:
+            check_ray_train()
         self._ray = connect_ray(address)
         self._head = address if "//" in address else self._ray.get_runtime_context().gcs_address
         self._num_slots = num_slots
@@ -76,7 +81,9 @@ class RayTasks:
         self._capacity = self._count_capacity()
         if not self._capacity:
             largest = max((self._describe(node) for node in self._list_nodes()), default="no node at all")
-            problem = f"no node of the Ray cluster at {self._address} has {needs} for a job; the largest: {largest} "
+            no_node = f"no {needs.nodes} nodes of" if needs.nodes > 1 else "no node of"
+            has = "have" if needs.nodes > 1 else "has"
+            problem = f"{no_node} the Ray cluster at {self._address} {has} {needs} for a job; the largest: {largest} "
             if self._num_slots is None:
                 raise ValueError(f"{problem}([cluster] cpus, gpus and memory_gb say what a job asks for)")
             print(f"{problem}(jobs wait until the cluster has grown)", file=sys.stderr, flush=True)
@@ -102,10 +109,11 @@ class RayTasks:
             self._done_here.append(try_job(self._config, job))
             return
         needs = self._needs.of(job)
+        is_alone = needs.nodes == 1  # else Ray Train asks for them
         options = {
-            "num_cpus": needs.cpus,
-            "num_gpus": needs.gpus or None,
-            "memory": needs.memory_bytes,
+            "num_cpus": needs.cpus if is_alone else 0,
+            "num_gpus": needs.gpus or None if is_alone else None,
+            "memory": needs.memory_bytes if is_alone else None,
             "max_retries": 0,  # `run_jobs` counts them
             "name": job.id,
         }
@@ -158,7 +166,7 @@ class RayTasks:
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {reason}")
 
     def _count_capacity(self) -> int:
-        return sum(self._count_slots(node) for node in self._list_nodes())
+        return sum(self._count_slots(node) for node in self._list_nodes()) // self._needs.nodes
 
     def _list_nodes(self) -> list[dict[str, Any]]:
         return [node for node in self._ray.nodes() if node["Alive"]]

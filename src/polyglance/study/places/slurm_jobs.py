@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from polyglance.files import read_json
 from polyglance.study.grid.jobs import Job
-from polyglance.study.places.needs import JobNeeds
+from polyglance.study.needs import JobNeeds
 from polyglance.study.places.schedulers import NoRoomError
 from polyglance.study.work.attempt import LIGHT_KINDS, Work, name_job, try_job
 from polyglance.study.work.ending import NOT_BEGUN, EndedJob, Ending

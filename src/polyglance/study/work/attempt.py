@@ -24,7 +24,7 @@ from polyglance.study.grid.job_state import is_done
 from polyglance.study.grid.jobs import Job, list_work
 from polyglance.study.store.copy import refresh_copy
 from polyglance.study.store.scratch import STUDY_NAME, read_stored_study
-from polyglance.study.work.ending import DiedError, EndedJob
+from polyglance.study.work.ending import DiedError, EndedJob, GivenUpError
 from polyglance.study.work.evaluation_jobs import (
     EVALUATION_NAME,
     ShardedEvaluation,
@@ -191,6 +191,8 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
             do_job(config, job, should_stop)
     except NotFiniteError as error:
         return EndedJob(job=job, ending="failed", problem=str(error))
+    except GivenUpError as error:
+        return EndedJob(job=job, ending="failed", problem=f"{job.id}: {error}")
     except Stopped as stopped:
         what = "batch" if job.kind == "shard" else "step"
         problem = f"{job.id}: stopped after {what} {stopped.step}"

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from polyglance.study.grid.jobs import Job
 
-__all__ = ["NOT_BEGUN", "DiedError", "EndedJob", "Ending"]
+__all__ = ["NOT_BEGUN", "DiedError", "EndedJob", "Ending", "GivenUpError"]
 
 Ending = Literal["done", "refused", "failed", "died", "stopped"]
 """`done`. `refused`: the user has to change something; no other job is started. `failed`: this job failed finally;
@@ -47,3 +47,7 @@ class EndedJob:
 
 class DiedError(Exception):
     """A program that a job has started was killed, or broke down."""
+
+
+class GivenUpError(Exception):
+    """A program that was started again as often as `cluster.retries` says, and died each time."""

@@ -13,6 +13,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_configs import make_run_config
 from polyglance.study.grid.jobs import Job
 from polyglance.study.work.ending import DiedError
+from polyglance.study.work.ray_train import is_for_ray_train, train_on_ray
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
@@ -32,8 +33,8 @@ _ERROR = re.compile(r"^(?:\[rank(?P<rank>\d+)\]: ?)?(?P<error>(?:\w+\.)*\w*(?:Er
 
 
 def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: Callable[[], bool], lock: int) -> None:
-    """Train a published size with `polyglance train`, under torchrun where the machine has several devices; or measure
-    it with one of them, where another job has trained it.
+    """Train a published size with `polyglance train`, under torchrun where the machine has several devices, or with Ray
+    Train on several nodes of Ray; or measure it with one of them, where another job has trained it.
 
     Args:
         trunk: folder of the finished run that it goes on from.
@@ -44,10 +45,14 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
         NotFiniteError: losses or weights are not finite.
         Stopped: it was asked to stop, and has saved its state.
         DiedError: it was killed, or broke down.
+        GivenUpError: so did all that Ray Train has started after it.
         ValueError: the user has to change something.
     """
     folder = config.out / job.folder
     save(make_run_config(config, job, folder, trunk), folder / "run.toml")
+    if is_for_ray_train(config, job):
+        train_on_ray(config, job, folder / "run.toml")
+        return
     step = find_last_step(folder)
     log = folder / "train.log"
     finished = _run(config, job, log, should_stop, keep_open=(lock,))

@@ -44,20 +44,21 @@ class RunResult:
     """Split (UC, ST, SC) -> mean loss in nats per token; empty where the run has no held-out data."""
 
 
-def train_run(config: RunConfig, should_stop: Callable[[], bool]) -> RunResult:
+def train_run(config: RunConfig, should_stop: Callable[[], bool], *, waits: bool = False) -> RunResult:
     """Train the model of a run file, and measure it if the file names held-out data.
 
     Under torchrun every process calls this function. The first one locks the folder of the run.
 
     Args:
         should_stop: asked after each step; the run then saves and raises `Stopped`.
+        waits: wait for a process that works in the folder, which is about to end, instead of raising.
 
     Raises:
         ValueError: data, coverage and configuration do not fit each other, or another process writes to the folder.
         Stopped: the run was asked to stop, and goes on from here with the next call.
     """
     with (
-        locked(config.out, "polyglance train") if is_main_process() else nullcontext(),
+        locked(config.out, "polyglance train", wait=waits) if is_main_process() else nullcontext(),
         join_processes(config.engine) as runtime,
     ):
         make_tokenizer(config, runtime)
