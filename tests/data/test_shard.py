@@ -292,9 +292,25 @@ def test_a_broken_manifest_is_one_clear_line(tmp_path, damage, message):
         ShardReader(tmp_path)
 
 
+def test_missing_sums_are_named(tmp_path):
+    write(tmp_path, [record(0)])
+    (tmp_path / "shards" / "00000.sums").unlink()
+    with pytest.raises(ValueError, match=r"00000\.sums: the sums of the shard 00000\.parquet are missing"):
+        ShardReader(tmp_path).read([0])
+
+
 def test_no_such_directory(tmp_path):
-    with pytest.raises(ValueError, match="nowhere: not a data set"):
+    with pytest.raises(ValueError, match=r"nowhere: not a data set \(no such folder"):
         read_manifest(tmp_path / "nowhere")
+    for split in ("train", "test"):
+        (tmp_path / "out" / split).mkdir(parents=True)
+        write(tmp_path / "out" / split, [record(0)])
+    with pytest.raises(
+        ValueError, match=r"out: not a data set \(a folder of several; name one: .*out/test, .*out/train"
+    ):
+        read_manifest(tmp_path / "out")
+    with pytest.raises(ValueError, match=r"manifest\.json: not a data set \(a file"):
+        read_manifest(tmp_path / "out" / "train" / "manifest.json")
 
 
 def test_an_empty_data_set_is_one(tmp_path):

@@ -98,9 +98,7 @@ def read_manifest(directory: str | Location) -> Manifest:
     try:
         values = parse_json(path.read_bytes().decode(), MANIFEST_NAME)
     except (FileNotFoundError, NotADirectoryError):
-        raise ValueError(
-            f"{directory}: not a data set (no {MANIFEST_NAME}: never written, or not to the end)"
-        ) from None
+        raise ValueError(f"{directory}: not a data set ({_explain_absence(parse_location(directory))})") from None
     except OSError as error:
         raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
     except ValueError as error:  # not UTF-8 or not JSON
@@ -118,6 +116,18 @@ def read_manifest(directory: str | Location) -> Manifest:
     if manifest.num_images != sum(shard.rows for shard in manifest.shards):
         raise ValueError(f"{path}: damaged (num_images is not the sum of the shards' rows)")
     return manifest
+
+
+def _explain_absence(directory: Location) -> str:
+    """Return why there is no manifest: no folder, a file, a folder of data sets, or one that was not finished."""
+    if isinstance(directory, Path):
+        if not directory.exists():
+            return "no such folder"
+        if not directory.is_dir():
+            return "a file; expected the folder that holds the manifest"
+        if within := sorted(path.parent.name for path in directory.glob(f"*/{MANIFEST_NAME}")):
+            return f"a folder of several; name one: {', '.join(str(directory / name) for name in within[:5])}"
+    return f"no {MANIFEST_NAME}: never written, or not to the end"
 
 
 def choose_prefixes(directory: Path, given: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -355,7 +355,9 @@ def _named_errors(path: Location) -> Iterator[None]:
     """Turn pyarrow's errors about a broken file into a `ValueError` of one line that names it."""
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError as error:
+        if str(error.filename).endswith(SUMS_SUFFIX):
+            raise ValueError(f"{error.filename}: the sums of the shard {path.name} are missing") from None
         raise ValueError(f"{path}: this shard is missing") from None
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0]

@@ -8,22 +8,10 @@ __all__ = ["check_split_ids", "find_split_key", "keep_split", "take_split"]
 _SPLIT_KEYS = ("split", "subset", "partition")
 """Columns, and keys of records, that name the split of the text beside them."""
 _SPLITS = frozenset(
-    [
-        "train",
-        "training",
-        "restval",
-        "val",
-        "valid",
-        "validation",
-        "dev",
-        "devel",
-        "development",
-        "test",
-        "testing",
-        "testdev",
-        "devtest",
-        "eval",
-    ]
+    {
+        *("train", "training", "restval", "val", "valid", "validation", "dev", "devel", "development"),
+        *("test", "testing", "testdev", "devtest", "eval"),
+    }
 )
 _Rows = Sequence[tuple[str, Mapping[str, Any]]]
 

@@ -3,6 +3,7 @@
 verify_folder(Path("out/study")).problems        # empty: every file that has a digest is as it was written
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,27 +37,52 @@ class Verification:
 
 
 def verify_folder(folder: Path) -> Verification:
-    """Read every file with a digest in a folder and its subfolders, and compare it.
+    """Read every file with a digest in a folder and its subfolders, also those behind links, and compare it.
+
+    A folder in which nothing has a digest is a problem: nothing is known of it.
 
     Raises:
         ValueError: no such folder.
     """
     if not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
+        raise ValueError(f"{folder}: {'a file; expected a folder' if folder.exists() else 'no such folder'}")
+    folders, files, unread = _list_tree(folder)
     checked: dict[Path, str] = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_dir() or path.suffix == ".json"):
+    for path in sorted([*folders, *(path for path in files if path.suffix == ".json")]):
         for found, problem in verify_place(path):
             checked[found] = checked.get(found) or problem
-    for found, problem in verify_place(folder):
-        checked[found] = checked.get(found) or problem
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in _NOT_COUNTED]
+    problems = [*unread, *(problem for problem in checked.values() if problem)]
+    if not checked and not problems:
+        problems.append(
+            f"{folder}: no file with a digest; it is not of polyglance, or its manifest or {DIGESTS_NAME} is lost"
+        )
     sizes = [path.stat().st_size for path in checked if path.is_file()]
+    counted = [path for path in sorted(files) if path.is_file() and path.name not in _NOT_COUNTED]
     return Verification(
         num_files=len(checked),
         num_bytes=sum(sizes),
-        problems=tuple(problem for problem in checked.values() if problem),
-        without_digest=tuple(str(path.relative_to(folder)) for path in files if path not in checked),
+        problems=tuple(problems),
+        without_digest=tuple(str(path.relative_to(folder)) for path in counted if path not in checked),
     )
+
+
+def _list_tree(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """Return all folders, all files, and a line for each folder that cannot be read. A folder that several links lead
+    to is listed once."""
+    folders, files, unread, seen = [], [], [], set()
+
+    def note(error: OSError) -> None:
+        unread.append(f"{error.filename}: cannot be read ({error.strerror})")
+
+    for root, names, inside in os.walk(folder, followlinks=True, onerror=note):
+        real = os.path.realpath(root)
+        if real in seen:
+            names.clear()
+            continue
+        seen.add(real)
+        folders.append(Path(root))
+        files += [Path(root) / name for name in inside]
+    return folders, files, unread
 
 
 def verify_place(path: Path) -> Iterator[tuple[Path, str]]:
@@ -104,6 +130,9 @@ def _verify_record(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _compare(path: Path, sha256: str) -> tuple[Path, str]:
-    if not path.is_file():
-        return path, f"{path}: missing"
-    return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 differs)"
+    try:
+        if not path.is_file():
+            return path, f"{path}: missing"
+        return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 differs)"
+    except OSError as error:
+        return path, f"{path}: cannot be read ({error.strerror})"
