@@ -6,11 +6,13 @@ Does UC of a language depend on its own translation samples or on all? Finnish g
 four times as much. Does a related language help? Russian, without which Ukrainian has none, is left out. What do more
 languages cost the others? Finnish is left out; and four languages are set against twelve, once with the same samples in
 all, once with the same samples for each cell, as `law plan --cells` assumes. Each variant is a study of its own in a
-folder under the first argument, with data and towers of earlier variants where they are the same; a second call goes
-on from what is there. Prints UC after the prefix (nats per token) of each language and variant, mean over the seeds,
-and in brackets the samples of its translation.
+folder under the first argument. All have the data and the vision tower of the first: towers that were trained the same
+way on the texts of other languages differ by more than the variants do. A second call goes on from what is there.
+Prints UC after the prefix (nats per token) of each language and variant, mean over the seeds, and in brackets the
+samples of its translation.
 """
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -24,7 +26,8 @@ from polyglance.mixture.sampler import compute_cell_weights
 from polyglance.run_records import LossRecord
 from polyglance.study import run_study
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.jobs import list_jobs
+from polyglance.study.grid.job_state import begin_job, finish_job, is_done
+from polyglance.study.grid.jobs import Job, list_jobs
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "many.toml"
 CHANGED, RELATED = "translation-fi", "ru"
@@ -71,9 +74,21 @@ def take_over(config: StudyConfig, earlier: list[StudyConfig]) -> None:
             shutil.copytree(made[job.fingerprint], folder)
 
 
+def share_tower(config: StudyConfig, first: StudyConfig, tower: Job) -> None:
+    """Give a study the tower of the first one and its features as its own. With another coverage or tokenizer it would
+    train a tower for itself."""
+    folder = begin_job(config.out, tower)
+    shutil.copytree(first.out / tower.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("begun.json"))
+    shutil.copytree(first.out / "features", config.out / "features", copy_function=os.link, dirs_exist_ok=True)
+    finish_job(config.out, tower)
+
+
 def measure(config: StudyConfig, earlier: list[StudyConfig]) -> dict[str, float]:
     """Run a study, and return language -> UC after the prefix, mean over its runs."""
     take_over(config, earlier)
+    for job in list_jobs(config):
+        if job.kind == "tower" and earlier and not is_done(config.out, job):
+            share_tower(config, earlier[0], job)
     run_study(config, workers=1, say=lambda line: print(line, file=sys.stderr, flush=True))
     losses: dict[str, list[float]] = {}
     for path in sorted(config.out.glob("runs/*/losses.json")):

@@ -10,8 +10,6 @@ with the least), UC and the loss of its first token without prefix, UC after it 
 right without and with it.
 """
 
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -21,13 +19,13 @@ from statistics import fmean
 
 import torch
 
-from many_languages import take_over
+from many_languages import share_tower, take_over
 from polyglance.config import load
 from polyglance.mixture.config import SourceMasking
 from polyglance.run_records import CellRecord, LossRecord
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.job_state import begin_job, finish_job, is_done
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.job_state import is_done
+from polyglance.study.grid.jobs import list_jobs
 from polyglance.study.work.do_job import do_job
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "without-prefix.toml"
@@ -103,15 +101,6 @@ def make_runs(config: StudyConfig, first: StudyConfig, seed: int) -> None:
             started_s = time.process_time()
             do_job(config, job)
             print(f"{config.out.name}: {job.id} in {time.process_time() - started_s:.0f} CPU s", file=sys.stderr)
-
-
-def share_tower(config: StudyConfig, first: StudyConfig, tower: Job) -> None:
-    """Give a study the tower of the first one and its features as its own. With another coverage or tokenizer it would
-    train a tower for itself."""
-    folder = begin_job(config.out, tower)
-    shutil.copytree(first.out / tower.folder, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("begun.json"))
-    shutil.copytree(first.out / "features", config.out / "features", copy_function=os.link, dirs_exist_ok=True)
-    finish_job(config.out, tower)
 
 
 def describe(name: str, config: StudyConfig) -> str:
