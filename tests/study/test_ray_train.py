@@ -12,8 +12,10 @@ from typing import Any, ClassVar, cast
 import pytest
 
 from polyglance.config import load
+from polyglance.processes import FinishedProgram
 from polyglance.study import StudyConfig, read_study_status, run_study
 from polyglance.study.grid.jobs import Job, list_jobs, list_runs
+from polyglance.study.work import ray_train
 from polyglance.study.work.attempt import try_job
 from polyglance.study.work.launch import find_last_step
 from polyglance.train.config import RunConfig
@@ -79,12 +81,24 @@ class FakeTrainer:
 FakeTrainer.__module__ = "ray.train.v2.fake"
 
 
+def run_here(command: list[str], log: Path, **options: object) -> FinishedProgram:
+    """Stand for the program that starts Ray Train."""
+    try:
+        ray_train.main(command[-1])
+    except SystemExit as ended:
+        return FinishedProgram(code=cast(int, ended.code), stderr="", was_asked=False)
+    return FinishedProgram(code=0, stderr="", was_asked=False)
+
+
 @pytest.fixture
 def one_run(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[StudyConfig, Job]:
     """A run over two nodes with all that it needs, on a stand-in for Ray Train."""
     pytest.importorskip("ray.train.torch", reason="Ray Train is not installed", exc_type=ImportError)
     monkeypatch.setattr("ray.train.torch.TorchTrainer", FakeTrainer)
-    monkeypatch.setattr("polyglance.study.work.ray_train.is_connected", lambda: True)
+    monkeypatch.setattr("ray.get_runtime_context", lambda: SimpleNamespace(gcs_address="127.0.0.1:9"))
+    monkeypatch.setattr("ray.init", lambda address: None)
+    monkeypatch.setattr(ray_train, "is_connected", lambda: True)
+    monkeypatch.setattr(ray_train, "run_program", run_here)
     path = write_published_study(world, tmp_path)
     config = load(StudyConfig, path, overrides=["cluster.nodes=2", "cluster.cpus=3", "cluster.memory_gb=2.0"])
     *before, run = list_jobs(config)

@@ -13,7 +13,7 @@ from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_configs import make_run_config
 from polyglance.study.grid.jobs import Job
 from polyglance.study.work.ending import DiedError
-from polyglance.study.work.ray_train import is_for_ray_train, train_on_ray
+from polyglance.study.work.ray_train import is_for_ray_train, run_with_ray_train
 from polyglance.train.signals import Stopped
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
 
@@ -50,12 +50,12 @@ def launch_run(config: StudyConfig, job: Job, trunk: Path | None, should_stop: C
     """
     folder = config.out / job.folder
     save(make_run_config(config, job, folder, trunk), folder / "run.toml")
-    if is_for_ray_train(config, job):
-        train_on_ray(config, job, folder / "run.toml")
-        return
     step = find_last_step(folder)
     log = folder / "train.log"
-    finished = _run(config, job, log, should_stop, keep_open=(lock,))
+    if is_for_ray_train(config, job):
+        finished = run_with_ray_train(config, job, log, should_stop, lock)
+    else:
+        finished = _run(config, job, log, should_stop, keep_open=(lock,))
     result = folder / ("losses.json" if job.kind == "run" else "checkpoints/final")
     code = _find_exit_code(finished.code, finished.stderr)
     if result.exists() and (code == 0 or finished.was_asked):

@@ -1,15 +1,21 @@
 """A run over several nodes of a Ray cluster: Ray Train's TorchTrainer starts its processes, and starts all of them
 again when one dies or its node is lost. They go on from the run's last checkpoint, which is in the study's folder.
 
-Called in the task of the job (`places/ray_tasks.py`), which itself takes no resources.
+`run_with_ray_train` is called in the task of the job (`places/ray_tasks.py`), which itself takes no resources. It
+starts a program (`main`) as a driver of its own: when that ends, for whatever reason, Ray ends its processes and frees
+what they have reserved.
 """
 
+import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from polyglance.config import load
 from polyglance.files import read_json, write_json
+from polyglance.processes import FinishedProgram, run_program
 from polyglance.ray_connection import is_connected
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.jobs import Job
@@ -18,10 +24,14 @@ from polyglance.study.work.ending import GivenUpError
 from polyglance.train.config import RunConfig
 from polyglance.train.watch import NotFiniteError
 
-__all__ = ["check_ray_train", "is_for_ray_train", "train_on_ray"]
+__all__ = ["check_ray_train", "is_for_ray_train", "main", "run_with_ray_train"]
 
-_MISTAKE_NAME = "mistake.json"
+_PROGRAM = "import sys; from polyglance.study.work.ray_train import main; main(sys.argv[1])"
+"""Not `-m`, with which Ray would send functions of `__main__`."""
+_PROBLEM_NAME = "problem.json"
 """File in a run's folder: why it cannot go on, although its processes could be started again."""
+_ERRORS = {"not finite": NotFiniteError, "refused": ValueError, "given up": GivenUpError}
+"""Kind of a problem in that file -> the error that it is for the caller."""
 _KILLED = ("ActorDiedError", "ActorUnavailableError", "WorkerHealthCheckFailedError", "WorkerHealthCheckTimeoutError")
 """Classes of Ray's errors of a process that does not answer."""
 _LOST_ANOTHER = ("Connection closed by peer", "Connection reset by peer", "NCCL")
@@ -55,11 +65,15 @@ def is_for_ray_train(config: StudyConfig, job: Job) -> bool:
     return config.cluster.nodes > 1 and not job.trained_by and is_connected()
 
 
-def train_on_ray(config: StudyConfig, job: Job, run: Path) -> None:
-    """Train a run with Ray Train, and measure it, to its end.
+def run_with_ray_train(
+    config: StudyConfig, job: Job, log: Path, should_stop: Callable[[], bool], lock: int
+) -> FinishedProgram:
+    """Train a run with Ray Train, and measure it.
 
     Args:
-        run: its run.toml, in a folder that all nodes see.
+        log: file for what its processes print, in the run's folder, which has its run.toml and is seen by all nodes.
+        should_stop: asked each second; the processes are then ended.
+        lock: descriptor of the job's lock, which the program holds too.
 
     Raises:
         NotFiniteError: losses or weights are not finite.
@@ -67,40 +81,66 @@ def train_on_ray(config: StudyConfig, job: Job, run: Path) -> None:
         ValueError: the user has to change something.
     """
     check_ray_train()
+    import ray
+
+    problem, needs = log.with_name(_PROBLEM_NAME), find_needs(config)
+    problem.unlink(missing_ok=True)
+    settings = {
+        "address": ray.get_runtime_context().gcs_address,
+        "folder": str(Path.cwd()),
+        "run": str(log.with_name("run.toml")),
+        "name": job.id,
+        "results": str((config.out / "cluster").resolve()),
+        "num_workers": needs.nodes * needs.devices,
+        "resources": _divide(needs),
+        "retries": config.cluster.retries,
+    }
+    finished = run_program(
+        [sys.executable, "-c", _PROGRAM, json.dumps(settings)], log, should_stop=should_stop, keep_open=(lock,)
+    )
+    if problem.exists():
+        found = read_json(problem)
+        problem.unlink()
+        raise _ERRORS[found["kind"]](found["problem"])
+    return finished
+
+
+def main(text: str) -> None:
+    """Start the processes of a run, and wait for their end. Exits with 1 if they died too often.
+
+    Args:
+        text: settings as JSON, from `run_with_ray_train`.
+    """
+    import ray
     from ray.train import FailureConfig, ScalingConfig
     from ray.train import RunConfig as TrainerConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.train.v2.api.exceptions import TrainingFailedError
 
-    mistake, needs = run.with_name(_MISTAKE_NAME), find_needs(config)
-    mistake.unlink(missing_ok=True)
+    settings = json.loads(text)
+    uses_gpu = "GPU" in settings["resources"]
+    ray.init(address=settings["address"])
     trainer = TorchTrainer(
         _take_part,
-        train_loop_config={"folder": str(Path.cwd()), "run": str(run)},
-        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if needs.gpus else "gloo", timeout_s=3600),
+        train_loop_config={"folder": settings["folder"], "run": settings["run"]},
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if uses_gpu else "gloo", timeout_s=3600),
         scaling_config=ScalingConfig(
-            num_workers=needs.nodes * needs.devices,
-            use_gpu=bool(needs.gpus),
-            resources_per_worker=_divide(needs),
+            num_workers=settings["num_workers"], use_gpu=uses_gpu, resources_per_worker=settings["resources"]
         ),
         run_config=TrainerConfig(
-            name=job.id,
-            storage_path=str((config.out / "cluster").resolve()),
-            failure_config=FailureConfig(max_failures=config.cluster.retries),
+            name=settings["name"],
+            storage_path=settings["results"],
+            failure_config=FailureConfig(max_failures=settings["retries"]),
         ),
     )
-    problem = ""
     try:
         trainer.fit()
     except TrainingFailedError as error:
-        problem = _describe(error)
-    if mistake.exists():
-        found = read_json(mistake)
-        mistake.unlink()
-        raise (NotFiniteError if found["is_not_finite"] else ValueError)(found["problem"])
-    if problem:
-        again = f"Ray Train started its processes again {config.cluster.retries} times (cluster.retries)"
-        raise GivenUpError(f"{problem}; given up after {again}")
+        path = Path(settings["run"]).with_name(_PROBLEM_NAME)
+        if not path.exists():
+            again = f"Ray Train started its processes again {settings['retries']} times (cluster.retries)"
+            write_json(path, {"kind": "given up", "problem": f"{_describe(error)}; given up after {again}"})
+        sys.exit(1)
 
 
 def _divide(needs: JobNeeds) -> dict[str, float]:
@@ -118,15 +158,16 @@ def _take_part(settings: dict[str, Any]) -> None:
     from polyglance.study.work.measure import train_run
 
     run = Path(settings["run"])
-    mistake = run.with_name(_MISTAKE_NAME)
-    if mistake.exists():
+    problem = run.with_name(_PROBLEM_NAME)
+    if problem.exists():
         return
     os.chdir(settings["folder"])
     torch.set_num_threads(1)  # as torchrun lets its processes have
     try:
         train_run(load(RunConfig, run), lambda: False, waits=True)
     except ValueError as error:
-        write_json(mistake, {"is_not_finite": isinstance(error, NotFiniteError), "problem": str(error)})
+        kind = "not finite" if isinstance(error, NotFiniteError) else "refused"
+        write_json(problem, {"kind": kind, "problem": str(error)})
         raise
 
 
