@@ -2,6 +2,7 @@
 
 import csv
 import json
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -131,3 +132,46 @@ def test_a_list_of_records_is_a_table(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text('{"id": 1}')
     with pytest.raises(ValueError, match="expected a list of records"):
         list(read_table(tmp_path / "b.json"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_titles_row_names_and_delimiters_at_the_ends_change_no_cell(tmp_path, seed):
+    rng = random.Random(seed)
+    delimiter, suffix = rng.choice([(",", "csv"), ("\t", "tsv")])
+    names = ["image", "en", "de"][: rng.choice([2, 3])]
+    words = ["a dog", "ein Hund", "one, two", "", "3"]
+    rows = [[f"{i}.png", *rng.choices(words, k=len(names) - 1)] for i in range(rng.randint(2, 6))]
+    ends = [""] * rng.choice([0, 0, 1, 4])
+    has_row_names = not ends and rng.random() < 0.5
+    lines = [[*names, *ends]] + [[*([str(i)] if has_row_names else []), *row, *ends] for i, row in enumerate(rows, 1)]
+    for title in rng.sample(["Captions of 2024", "made by us"], k=rng.choice([0, 0, 1, 2])):
+        lines.insert(0, [title, *rng.choice([[], [""] * (len(names) - 1)])])
+    path = tmp_path / f"t.{suffix}"
+    with path.open("w", newline="") as file:
+        csv.writer(file, delimiter=delimiter, quoting=rng.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])).writerows(lines)
+    expected = ["", *names] if has_row_names else names
+    assert table_columns(path) == expected
+    read = list(read_table(path))
+    assert not any(row.problem for row in read)
+    assert [[row.values[name] for name in names] for row in read] == rows
+
+
+def test_a_comma_that_is_not_quoted_moves_no_cell(tmp_path):
+    path = tmp_path / "t.csv"
+    for header, lines in (
+        ("image,en", ["1.png,a dog, a cat", "2.png,a dog"]),  # some rows are longer, and count nothing
+        ("image,en", ["1.png,a dog, a cat", "2.png,a dog, a cat"]),  # all are
+        ("image,en,", ["1.png,a dog, a cat", "2.png,a dog,"]),  # a comma at the ends, and one within
+        ("image,en", ["1,1.png,a dog", "2,2.png,a dog, a cat", "4,3.png,a dog"]),  # no names of rows: 3 is missing
+    ):
+        path.write_text("\n".join([header, *lines]) + "\n")
+        assert table_columns(path) == ["image", "en"]
+        for line, row in zip(lines, read_table(path), strict=True):
+            assert row.problem or [*row.values.values()] == line.removesuffix(",").split(",")
+            assert bool(row.problem) == (line.removesuffix(",").count(",") > 1)
+
+
+def test_a_column_of_sentences_has_no_title(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("the texts\na dog runs\na cat sits\n")
+    assert [row.values["the texts"] for row in read_table(path)] == ["a dog runs", "a cat sits"]

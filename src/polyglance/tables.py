@@ -51,6 +51,10 @@ _FAILED_DOWNLOADS = {
 }
 """Beginning of a failed download -> description of the file."""
 _BATCH_ROWS = 1024
+_MOST_TITLES = 20
+"""Number of records above the header that may be titles."""
+_MOST_ROW_NAMES = 1000
+"""Number of rows that are looked at to tell the names that R gives to rows from a text with an unquoted comma."""
 _COMMENT_LINES = 100
 """Number of lines in which the header has to begin; lines above it that begin with `#` are comments."""
 
@@ -306,6 +310,27 @@ def _parse_json_line(where: str, line: str, form: TableFormat) -> TableRow:
 def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Record]:
     """Yield the non-blank records, the header first; all lines of the file are counted."""
     lines = _counted(_read_text(path, form.text), count)
+    yield from _below_comments(lines, form, count)
+    assert count["in records"] == count["read"], "every line belongs to one record"
+
+
+def _below_titles(records: Iterator[Record]) -> Iterator[Record]:
+    """Leave out titles above a header: records with words in one cell only, where the next one has several cells."""
+    titles: list[Record] = []
+    for record in records:
+        filled = [cell for cell in record.cells if cell.strip()]
+        is_title = len(filled) == 1 and " " in filled[0].strip() and not any(mark in filled[0] for mark in ";|\t")
+        if is_title and not record.problem and len(titles) < _MOST_TITLES:
+            titles.append(record)
+            continue
+        yield from titles if len(filled) < 2 else ()
+        yield record
+        yield from records
+        return
+    yield from titles
+
+
+def _below_comments(lines: Iterator[str], form: TableFormat, count: Counter[str]) -> Iterator[Record]:
     comments: list[Record] | None = []
     for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
         count["in records"] += record.num_lines
@@ -322,30 +347,45 @@ def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Rec
             comments = None
         yield record
     yield from comments or ()
-    assert count["in records"] == count["read"], "every line belongs to one record"
 
 
 def _header(path: Path, form: TableFormat) -> list[str]:
-    first = next(_records(path, form, Counter()), None)
+    """Return the names of the columns: an empty one for the names that R gives to rows, none for delimiters at the ends
+    of lines."""
+    records = _below_titles(_records(path, form, Counter()))
+    first = next(records, None)
     if first is None:
         raise ValueError(f"{path}: the file is empty")
     if first.problem:
         raise ValueError(f"{path}:{first.line}: the header cannot be read ({first.problem})")
-    return [name.strip() for name in first.cells]
+    names = [name.strip() for name in first.cells]
+    while len(names) > 1 and not names[-1]:
+        names.pop()
+    below = [record.cells for record in islice(records, _MOST_ROW_NAMES) if not record.problem]
+    has_names = all(len(cells) == len(first.cells) + 1 for cells in below)
+    if below and has_names and [cells[0].strip() for cells in below] == [str(i) for i in range(1, len(below) + 1)]:
+        return ["", *names]
+    return names
 
 
 def _read_delimited(path: Path, header: Sequence[str], form: TableFormat) -> Iterator[TableRow]:
-    for record in islice(_records(path, form, Counter()), 1, None):
+    records = _below_titles(_records(path, form, Counter()))
+    first = next(records, None)
+    width = max(len(first.cells) if first else 0, len(header))  # with the delimiters at the end of the header
+    for record in records:
+        cells = record.cells
+        if len(cells) == width and not any(cell.strip() for cell in cells[len(header) :]):
+            cells = cells[: len(header)]
         where = f"{path.name}:{record.line}"
         if record.problem:
             yield TableRow(where=where, values={}, problem="broken CSV", detail=record.problem)
-        elif len(record.cells) != len(header):
-            detail = f"{len(record.cells)} cells, the header has {len(header)}"
+        elif len(cells) != len(header):
+            detail = f"{len(cells)} cells, the header has {len(header)}"
             yield TableRow(where=where, values={}, problem="wrong number of cells", detail=detail)
-        elif undecoded := _find_undecoded("".join(record.cells), form.text):
+        elif undecoded := _find_undecoded("".join(cells), form.text):
             yield _not_decoded(where, undecoded, form)
         else:
-            yield TableRow(where=where, values=dict(zip(header, record.cells, strict=True)))
+            yield TableRow(where=where, values=dict(zip(header, cells, strict=True)))
 
 
 def _parquet_columns(path: Path) -> list[str]:

@@ -157,3 +157,40 @@ def test_files_of_references_that_do_not_fit_are_refused(form: str, tmp_path: Pa
     with pytest.raises(ValueError, match=message) as caught:
         score_files(paths[0], [first, second], ScoreConfig(lang="en"))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("num_segments", "least"), [(1, "1"), (2, "0.5"), (5, "0.062"), (7, "0.016"), (8, ""), (19, "")]
+)
+@pytest.mark.parametrize("method", ["permutation", "bootstrap"])
+def test_few_segments_are_said_to_be_few(tmp_path: Path, num_segments: int, least: str, method: Any) -> None:
+    (tmp_path / "ids.txt").write_text("\n".join(list(REFERENCES)[:num_segments]))
+    paths, refs = write_systems(tmp_path)
+    config = ScoreConfig(lang="en", metrics=("bleu",), ids=tmp_path / "ids.txt", bootstrap=200)
+    table = compare_files([str(path) for path in paths], [refs], config, method=method)
+    few = "1 segment: no interval" if num_segments == 1 else f"{num_segments} segments: intervals"
+    assert sum(warning.startswith(few) for warning in table.warnings()) == 1
+    notes = [note for note in table.notes if "no permutation test of so few" in note]
+    assert [note.split("below ")[1] for note in notes] == ([f"{least}."] if least else [])
+    scores = [score for report in table.reports.values() for score in report.scores]
+    assert {one.interval is None for one in (*scores, *table.comparisons)} == {num_segments == 1}
+    if num_segments == 1:
+        assert {one.p_value for one in table.comparisons} == {1.0}
+        assert not any("boot:" in score.signature for score in scores)
+    if method == "permutation":  # the bound is right: it is the share of swaps that change nothing but the sign
+        assert min(one.p_value for one in table.comparisons) > 2.0 ** (1 - num_segments) * 0.7
+    write_texts = [table.to_markdown(), table.to_latex(), table.to_csv()]
+    assert all(write_texts)
+
+
+def test_names_of_systems_keep_their_numbers(tmp_path: Path) -> None:
+    files = ["lr=0.1.jsonl", "lr=0.2.jsonl.gz", "model.7b.json", "v1.5.2.txt", ".hidden.json"]
+    for file in files:
+        (tmp_path / file).touch()
+    assert list(name_systems([tmp_path / file for file in files])) == [
+        "lr=0.1",
+        "lr=0.2",
+        "model.7b",
+        "v1.5.2",
+        ".hidden",
+    ]

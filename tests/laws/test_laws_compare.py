@@ -97,20 +97,27 @@ def numbers_of(result):
     return errors, winners
 
 
-@pytest.mark.parametrize("order", list(permutations(("params", "tokens", "start"))))
-def test_the_order_in_which_columns_are_named_changes_nothing(order):
+@pytest.mark.parametrize(
+    ("order", "in_millions"),
+    [*((order, False) for order in permutations(("params", "tokens", "start"))), (("start", "tokens", "params"), True)],
+)
+def test_the_order_in_which_columns_are_named_changes_nothing(order, in_millions):
     p, s, t = grid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e9, 1e11, 4), [2.0, 6.0])
     y = (150 * p**-0.05 * s**-0.2 + 20 * s**-0.15) * t**0.3  # saturating in size, not in data
     y = y * np.exp(0.001 * np.random.default_rng(1).standard_normal(len(y)))
-    table = {"params": p, "tokens": s, "start": t, "y": y}
+    units = {"params": "Params (M)", "tokens": "Tokens (M)"} if in_millions else {}
+    scale = 1e6 if in_millions else 1.0
+    table = {units.get("params", "params"): p / scale, units.get("tokens", "tokens"): s / scale, "start": t, "y": y}
 
     def compare(names):
-        return compare_laws(CompareConfig(objective="log-lsq", columns={n: n for n in (*names, "y")}), table)["all"]
+        columns = {name: units.get(name, name) for name in (*names, "y")}
+        return compare_laws(CompareConfig(objective="log-lsq", columns=columns), table)["all"]
 
     errors, winners = numbers_of(compare(order))
     expected, _ = numbers_of(compare(("params", "tokens", "start")))
     assert errors == pytest.approx(expected, rel=1e-3)
     assert winners["expanding window"] == "saturating"
+    assert "leave one model out" in winners
 
 
 def test_a_form_that_few_rows_do_not_determine_is_judged_on_the_splits_that_all_forms_share():

@@ -10,6 +10,7 @@ from polyglance.cli import main
 from polyglance.data.shard import ShardWriter, read_records
 from polyglance.records import Annotation, Drops, ImageRecord
 from polyglance.report.audit import AuditConfig, write_audit
+from polyglance.report.explanation import write_explanations
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +89,23 @@ def test_from_the_command_line(data: Path, tmp_path: Path, capsys: pytest.Captur
     with pytest.raises(SystemExit):
         main(["data", "audit", str(tmp_path)])
     assert "not a data set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["numbers.json", "page", "folder.html"])
+def test_a_name_that_is_no_page_is_refused_and_nothing_is_written(data: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "numbers.json").write_text("{}")
+    (tmp_path / "folder.html").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    for write in (
+        lambda: write_audit(data, AuditConfig(), tmp_path / name),
+        lambda: write_explanations([], tmp_path / name),
+    ):
+        with pytest.raises(ValueError, match=rf"{name}: (a folder; )?expected (the name of a file|.* ends in \.html)"):
+            write()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "numbers.json").read_text() == "{}"
+
+
+def test_a_negative_seed_is_named() -> None:
+    with pytest.raises(ValueError, match="seed is -1; expected 0 or more"):
+        AuditConfig(seed=-1)

@@ -135,9 +135,8 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         raise SystemExit(1) from None
     except OSError as error:  # a full or read-only disk, a folder where a file should be
-        print(
-            f"polyglance: {error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr
-        )
+        place = error.filename2 or error.filename  # of a file that is renamed when whole: the name it was to have
+        print(f"polyglance: {error.strerror or error}{f': {place}' if place else ''}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         continues = "; the same command continues from here" if _find_verb(given) in _CONTINUED else ""

@@ -25,7 +25,7 @@ class SystemComparison:
     difference: float
     """Score of b minus score of a: positive where b scores higher."""
     interval: tuple[float, float] | None
-    """Bootstrap interval of the difference, 95 % by default."""
+    """Bootstrap interval of the difference, 95 % by default; None for one segment."""
     p_value: float
     """Two-sided p-value."""
     p_holm: float
@@ -105,7 +105,7 @@ def _compare(
             score_a=result.score_b * one.factor,
             score_b=result.score_a * one.factor,
             difference=result.difference * one.factor,
-            interval=scale_interval(result.interval, one.factor),
+            interval=scale_interval(result.interval, one.factor) if len(ties) > 1 else None,
             p_value=result.p_value,
             p_holm=result.p_value,
             num_ties=int(ties.sum()),

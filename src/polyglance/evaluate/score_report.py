@@ -120,7 +120,7 @@ class Measurement:
         """Compute the scores with their intervals, on the protocol's scale."""
         values, intervals = self.statistics.values, {}
         keys = dict(self.parts)
-        if resampling.num_samples:
+        if resampling.num_samples and len(values) > 1:
             intervals = bootstrap_intervals(self.metric, self.statistics, resampling)
             keys["boot"] = f"{resampling.num_samples},seed:{resampling.seed}"
         return [
@@ -137,6 +137,11 @@ class Measurement:
             )
             for name, value in self.metric.scores(values.sum(axis=0), len(values)).items()
         ]
+
+
+_FEW_SEGMENTS = 20
+"""Below this number of segments, intervals come with a warning: of the mean of 5 normal values the 95 % interval holds
+the truth 83 times in 100, of 10 values 91 times (`tests/evaluate/metrics/test_resampling.py` measures it)."""
 
 
 def scale_interval(interval: tuple[float, float] | None, factor: float) -> tuple[float, float] | None:
@@ -186,7 +191,9 @@ def make_report(
     differences: Sequence[FormWarning] = (),
     segments: SegmentTexts | None = None,
 ) -> ScoreReport:
-    """Compute the scores of measurements, with their intervals."""
+    """Compute the scores of measurements, with their intervals. One segment has none."""
+    if resampling.num_samples and len(ids) < _FEW_SEGMENTS:
+        warnings = [*warnings, _warn_of_few(len(ids))]
     return ScoreReport(
         scores=tuple(score for measurement in measurements for score in measurement.scores(resampling)),
         warnings=tuple(dict.fromkeys(warnings)),
@@ -196,6 +203,12 @@ def make_report(
         differences=tuple(differences),
         segments=segments,
     )
+
+
+def _warn_of_few(num_segments: int) -> str:
+    if num_segments == 1:
+        return "1 segment: no interval can be computed from it"
+    return f"{num_segments} segments: intervals computed from so few are too narrow"
 
 
 def select_segments(report: ScoreReport, ids: Sequence[str] | None, resampling: Resampling) -> ScoreReport:

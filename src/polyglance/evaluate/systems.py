@@ -27,6 +27,8 @@ from polyglance.table_text import (
 
 __all__ = ["SystemTable", "compare_files", "compare_reports", "name_folders", "name_systems"]
 
+_SMALL_P = 0.01
+"""A note says the least p-value that is possible, if it is at least this."""
 _COMPARISON_HEADS = ("score", "system", "difference", "interval", "p", "p (Holm)", "ties")
 
 _CSV_HEADS = (
@@ -192,7 +194,7 @@ def compare_reports(
         reports=reports,
         baseline=chosen,
         comparisons=correct_p_values(comparisons),
-        notes=_describe_tests(chosen, len(reports) - 1, method, resampling) if comparisons else (),
+        notes=_describe_tests(chosen, comparisons, method, resampling) if comparisons else (),
     )
 
 
@@ -237,26 +239,37 @@ def _split_name(system: str | Path) -> tuple[str, Path]:
     return ("", Path(text)) if place is None else (text[:place], Path(text[place + 1 :]))
 
 
+_STEM = re.compile(r".[^.]*(?:\.\d[^.]*)*")
+"""Name of a file up to its extensions, which begin with a letter: `lr=0.1` of `lr=0.1.jsonl.gz`."""
+
+
 def _shorten(paths: Sequence[Path]) -> list[str]:
     """Return stems of file names, file names, names of folders, or paths: the first of these that are all different."""
     spellings = (
-        [path.name.split(".")[0] for path in paths],
+        [_STEM.match(path.name)[0] for path in paths],  # type: ignore[index]
         [path.name for path in paths],
         [path.parent.name for path in paths],
     )
     return next((names for names in spellings if len(set(names)) == len(paths) and all(names)), [*map(str, paths)])
 
 
-def _describe_tests(baseline: str, num_tests: int, method: PairedMethod, resampling: Resampling) -> tuple[str, ...]:
-    share = f"{100 * resampling.level:g} %"
+def _describe_tests(
+    baseline: str, comparisons: Sequence[SystemComparison], method: PairedMethod, resampling: Resampling
+) -> tuple[str, ...]:
+    share, num_tests = f"{100 * resampling.level:g} %", len({one.system_b for one in comparisons})
     first = (
         f"Differences are each system's score minus that of {baseline}, with {share} bootstrap intervals; p is of a "
         f"two-sided paired {method} test with {resampling.num_samples:,} draws over segments."
     )
+    least = 2.0 ** (1 - comparisons[0].num_segments)
+    few = (
+        f"{comparisons[0].num_segments} segments: whatever the systems are, no permutation test of so few can give a p "
+    )
+    notes = (first, f"{few}below {least:.2g}.") if least >= _SMALL_P else (first,)
     if num_tests == 1:
-        return (first,)
+        return notes
     return (
-        first,
+        *notes,
         f"{num_tests} systems are compared with {baseline}: p (Holm) is corrected for these {num_tests} tests of each "
         "score. It is not corrected for testing several scores; choose one score in advance.",
     )

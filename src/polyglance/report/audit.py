@@ -23,7 +23,7 @@ from polyglance.records import Annotation
 from polyglance.report.examples import embed_image
 from polyglance.report.svg import SERIES, make_panel, render_svg, use_report_style
 from polyglance.report.tables import TableColumn, number_column, text_column
-from polyglance.report.templating import render_page
+from polyglance.report.templating import check_page_name, render_page
 from polyglance.report.wording import format_count, format_fixed, format_share
 
 __all__ = ["Audit", "AuditConfig", "CellAudit", "write_audit"]
@@ -51,6 +51,8 @@ class AuditConfig:
     def __post_init__(self) -> None:
         if self.images < 0 or self.texts_per_cell < 1:
             raise ValueError("images must be 0 or more, and texts_per_cell 1 or more")
+        if self.seed < 0:
+            raise ValueError(f"seed is {self.seed}; expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,8 +124,9 @@ def write_audit(directory: Path, config: AuditConfig, out: Path) -> Audit:
         out: the HTML file.
 
     Raises:
-        ValueError: not a data set, or a damaged one.
+        ValueError: not a data set, or a damaged one; not the name of a page.
     """
+    check_page_name("--out", out)
     reader = ShardReader(directory)
     table = reader.annotations()
     random = np.random.default_rng(config.seed)

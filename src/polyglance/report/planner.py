@@ -24,7 +24,7 @@ from polyglance.laws.equations.roles import find_by_role, resolve_roles
 from polyglance.laws.fitting.rows import ALL
 from polyglance.report.folder import StudyFolder
 from polyglance.report.published_models import list_published_models
-from polyglance.report.templating import read_asset, render_page
+from polyglance.report.templating import check_page_name, read_asset, render_page
 from polyglance.report.wording import COLUMN_NAMES, name_family, name_series
 from polyglance.run_records import RunRow
 
@@ -140,8 +140,7 @@ def write_planner(
     Raises:
         ValueError: the law has no size or no samples, or there are no models.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
-        raise ValueError(f"--page {path}: expected a file name that ends in .html")
+    check_page_name("--page", path)
     group = config.group or next(iter(law.fits))
     described = PlannerLaw(
         name=str(law.data.get("source", "law")),

@@ -1,5 +1,6 @@
 """Pages from the templates of this package; all texts of users are escaped."""
 
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -9,7 +10,7 @@ import polyglance.report.laws as laws
 import polyglance.report.wording as wording
 from polyglance import __version__
 
-__all__ = ["read_asset", "render_page"]
+__all__ = ["check_page_name", "read_asset", "render_page"]
 
 _LOADER = jinja2.PackageLoader("polyglance.report")
 _ENVIRONMENT = jinja2.Environment(
@@ -20,6 +21,18 @@ _ENVIRONMENT = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
+
+
+def check_page_name(option: str, path: Path) -> None:
+    """Refuse a name that is no page's, before anything is computed: other files with its stem may be written beside it.
+
+    Raises:
+        ValueError: another extension than .html, or a folder.
+    """
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise ValueError(f"{option} {path}: expected a file name that ends in .html")
+    if path.is_dir():
+        raise ValueError(f"{option} {path}: a folder; expected the name of a file")
 
 
 def render_page(template: str, **context: Any) -> str:

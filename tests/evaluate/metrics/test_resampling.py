@@ -139,3 +139,17 @@ def test_wrong_draws_and_pairs_are_refused() -> None:
         intervals(rouge, means([]))
     with pytest.raises(ValueError, match="2 and 3 segments"):
         compare(two, three, "bootstrap")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_segment_says_nothing_about_chance(method: str) -> None:
+    assert compare(means([0.9]), means([0.1]), method).p_value == 1
+
+
+def test_intervals_of_few_segments_are_too_narrow() -> None:
+    """The shares are those that `polyglance.evaluate.score_report` states."""
+    rng, metric = np.random.default_rng(0), make_metric("rouge")
+    for num_segments, expected in ((5, 0.83), (10, 0.91)):
+        drawn = [intervals(metric, means(rng.normal(size=num_segments)), num_samples=200, seed=i) for i in range(400)]
+        held = np.mean([one["ROUGE_L"][0] <= 0 <= one["ROUGE_L"][1] for one in drawn])
+        assert held == pytest.approx(expected, abs=0.05)

@@ -92,7 +92,7 @@ def run_paired_test(
     share of swaps that make a difference as large. It keeps its level however few segments differ. `bootstrap` draws
     other segments: p is the share of draws whose difference is at least as far from their mean as the observed one is
     from 0. Where few segments differ its p-values are too small (benchmarks/paired_tests.py). Document frequencies come
-    from the references and stay the same.
+    from the references and stay the same. One segment says nothing about chance: p is 1.
 
     Returns:
         Score name -> result.
@@ -121,7 +121,7 @@ def run_paired_test(
         results[name] = PairedResult(
             score_a=float(score_a[name]),
             score_b=float(score_b[name]),
-            p_value=(int(num_extreme) + 1) / (len(null) + 1),
+            p_value=(int(num_extreme) + 1) / (len(null) + 1) if len(a.values) > 1 else 1.0,
             interval=_quantiles(differences, resampling.level),
         )
     return results

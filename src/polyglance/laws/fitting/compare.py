@@ -25,7 +25,7 @@ from polyglance.laws.fitting.accuracy import (
 )
 from polyglance.laws.fitting.columns import notice_columns, notice_copies
 from polyglance.laws.fitting.layout import Layout, lay_out
-from polyglance.laws.fitting.rows import ALL, Rows, choose_rows, find_scale, resolve_form, select_rows
+from polyglance.laws.fitting.rows import ALL, Rows, choose_rows, find_order_roles, find_scale, resolve_form, select_rows
 from polyglance.laws.fitting.scores import notice_scores
 from polyglance.laws.law import LawWarning
 from polyglance.laws.tables.prepare import prepare_table
@@ -115,6 +115,7 @@ def compare_laws(config: CompareConfig, table: Any, *, form: Form | None = None)
     """
     fit = config.make_fit()
     form, columns, roles = resolve_form(fit, form)
+    roles = find_order_roles(form, roles, config.roles)
     used = (*config.list_columns(columns), *(name for name in (config.language, config.scale) if name))
     table = prepare_table(config, Table.from_data(table), used)
     rows, warnings = select_rows(fit, form, columns, table, language=config.language, scale=config.scale)
@@ -143,6 +144,7 @@ class _Setting:
     """Meaning of one group's columns, and the order of its n rows."""
 
     roles: Mapping[str, Role]
+    """By which runs are ordered."""
     scale: Floats
     """(n,) size of each run."""
     has_distance: bool

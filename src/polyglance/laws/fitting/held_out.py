@@ -17,7 +17,7 @@ from polyglance.laws.equations.roles import Role
 from polyglance.laws.fitting.accuracy import predict_nearest
 from polyglance.laws.fitting.layout import Layout, lay_out, minimise_from_starts
 from polyglance.laws.fitting.levels import find_alike_levels
-from polyglance.laws.fitting.rows import ALL, Rows, find_scale
+from polyglance.laws.fitting.rows import ALL, Rows, find_order_roles, find_scale
 from polyglance.laws.fitting.uncertainty import compute_spread, draw_replicates
 from polyglance.laws.intervals import widen_interval
 from polyglance.laws.law import HeldOut
@@ -45,7 +45,7 @@ def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], r
     if not form.logarithmic:
         return None
     rows = rows.take(np.arange(0, len(rows), -(-len(rows) // MANY_ROWS)))
-    names = find_scale(form, roles)
+    names = find_scale(form, find_order_roles(form, roles, config.roles))
     scale = np.asarray(rows.inputs(form)[:, [form.predictors.index(name) for name in names]].sum(axis=1))
     levels = np.unique(scale)
     train = scale < levels[-max(1, round(LARGEST * len(levels)))]

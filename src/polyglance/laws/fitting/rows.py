@@ -24,6 +24,7 @@ __all__ = [
     "choose_rows",
     "correlate_ranks",
     "find_frontier",
+    "find_order_roles",
     "find_scale",
     "list_labels",
     "resolve_form",
@@ -116,6 +117,17 @@ def _put_size_first(columns: Mapping[str, str], roles: Mapping[str, Role]) -> di
     if roles[second] == "parameters" and roles[first] != "parameters":
         first, second = second, first
     return {name: columns[name] for name in (first, second, *others)}
+
+
+def find_order_roles(form: Form, roles: Mapping[str, Role], given: Mapping[str, str]) -> dict[str, Role]:
+    """Return the roles by which runs are ordered: for a column in millions, `N=Params (M)`, which has no role because
+    costs would be wrong by that factor, the role of the predictor's name.
+
+    Args:
+        given: predictor -> role, by the user.
+    """
+    by_name = resolve_roles({name: name for name in form.predictors})
+    return {name: by_name[name] if role == "none" and name not in given else role for name, role in roles.items()}
 
 
 def find_scale(form: Form, roles: Mapping[str, Role]) -> list[str]:
