@@ -62,7 +62,7 @@ def test_hours_are_those_of_the_logs(config: StudyConfig) -> None:
 
 
 def test_predicted_stands_beside_measured(config: StudyConfig) -> None:
-    assert "The largest runs are predicted when the others are done." in read(config)[2]
+    assert "The predicted runs start when the others are done." in read(config)[2]
     for name in (SMALL, LONG, WIDE):
         begin(config, name, (50, 3.0, 100.0))
         finish(config, name, 1.5)

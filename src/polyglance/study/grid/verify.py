@@ -56,7 +56,7 @@ def verify_folder(folder: Path) -> Verification:
         problems.append(
             f"{folder}: no file with a digest; it is not of polyglance, or its manifest or {DIGESTS_NAME} is lost"
         )
-    sizes = [path.stat().st_size for path in checked if path.is_file()]
+    sizes = [_size_of(path) for path in checked]
     counted = [path for path in sorted(files) if path.is_file() and path.name not in _NOT_COUNTED]
     return Verification(
         num_files=len(checked),
@@ -64,6 +64,14 @@ def verify_folder(folder: Path) -> Verification:
         problems=tuple(problems),
         without_digest=tuple(str(path.relative_to(folder)) for path in counted if path not in checked),
     )
+
+
+def _size_of(path: Path) -> int:
+    """Return the size of a file in bytes; 0 for a folder, and for what is not there or has no possible name."""
+    try:
+        return path.stat().st_size if path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def _list_tree(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
