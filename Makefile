@@ -15,7 +15,7 @@ TEST_TOOLS := pytest pytest-socket pytest-timeout pytest-xdist hypothesis bearty
 .PHONY: help install install-dev demo test test-fast test-oldest test-quantised check docs style clean
 
 help:
-	@echo "make demo       a study from nothing to out/micro/report/index.html (8.2 minutes on two idle cores)"
+	@echo "make demo       a study from nothing to out/micro/report/index.html (7.2 minutes on two idle cores)"
 	@echo "make test       all tests        make test-fast  without the slow ones"
 	@echo "make check      ruff and mypy    make style      let ruff mend what it can"
 	@echo "make docs       the documentation site in out/site, with warnings as errors"

@@ -1,7 +1,5 @@
 """Make the small trained model that the package holds (`--model micro`) from a run of the demo.
 
-The one that it holds now is from an earlier recipe of the demo, with a run of its own for each budget.
-
     polyglance study run examples/micro.toml
     python benchmarks/ship_micro_model.py out/micro/runs/scratch-d96-s20000-seed0/checkpoints/final
     python benchmarks/ship_micro_model.py       # measures the model in the package alone

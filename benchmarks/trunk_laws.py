@@ -2,9 +2,9 @@
 
 Both are studies with the same sizes, budgets and seeds, for example the demo and the same with separate runs:
 
-    polyglance study run examples/micro.toml
-    polyglance study run examples/micro.toml --set out=out/separate --set families.0.schedule=separate \\
-        --set "families.0.optim={lr=3e-3}"
+    polyglance study run examples/micro.toml --set "seeds=[0,1,2]"
+    polyglance study run examples/micro.toml --set "seeds=[0,1,2]" --set out=out/separate \\
+        --set families.0.schedule=separate --set "families.0.optim={lr=3e-3}"
     PYTHONPATH=src python benchmarks/trunk_laws.py out/separate/runs.csv out/micro/runs.csv
 
 Prints, for UC after the prefix, ST and SC: the median and the largest ratio of the losses (trunk / separate), the
