@@ -41,6 +41,18 @@ def test_a_better_system_scores_higher(method: Any) -> None:
     assert worse.difference == pytest.approx(-cider.difference)
 
 
+@pytest.mark.parametrize("num_better", [1, 3, 6])
+def test_p_is_exact_where_all_swaps_of_the_segments_that_differ_can_be_tried(num_better: int) -> None:
+    names = list(REFERENCES)[1:21]
+    references = {name: REFERENCES[name] for name in names}
+    better = {name: (GOOD if place < num_better else BAD)[name] for place, name in enumerate(names)}
+    assert all(GOOD[name] != BAD[name] for name in names[:num_better])
+    worse = {name: BAD[name] for name in names}
+    a, b = (scored(texts, references, metrics=("bleu",)) for texts in (worse, better))
+    tests = compare(a, b, method="permutation", num_samples=64)
+    assert {one.p_value for one in tests if one.difference} == {2 / 2**num_better}
+
+
 @pytest.mark.parametrize("method", ["bootstrap", "permutation"])
 def test_equal_systems_are_all_ties(method: Any) -> None:
     report = scored(GOOD, metrics=("cider", "bleu", "rouge", "sacrebleu", "chrf", "chrf++"))

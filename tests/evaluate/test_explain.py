@@ -124,6 +124,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--explain-score", "CIDEr"], "--explain-score has no effect without --explain"),
         (["--explain-page", "x.html"], "--explain-page has no effect without --explain"),
         (["--explain", "-1"], "expected a number of segments"),
+        (["--explain", "2", "--explain-page", "x.json"], "x.json: expected a file name that ends in .html"),
         (["--explain", "2", "--format", "csv"], "--explain has no effect with --format csv"),
         (["--explain", "2", "--explain-score", "Bleu_5"], "did you mean 'Bleu_4'"),
     ],

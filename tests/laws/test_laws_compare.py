@@ -99,22 +99,27 @@ def numbers_of(result):
 
 @pytest.mark.parametrize(
     ("order", "in_millions"),
-    [*((order, False) for order in permutations(("params", "tokens", "start"))), (("start", "tokens", "params"), True)],
+    [
+        *((order, False) for order in permutations(("params", "tokens", "start"))),
+        (("start", "tokens", "params"), True),
+        *((order, False) for order in permutations(("params", "samples", "epochs"))),
+    ],
 )
 def test_the_order_in_which_columns_are_named_changes_nothing(order, in_millions):
+    start, data = ("epochs", "samples") if "epochs" in order else ("start", "tokens")
     p, s, t = grid(np.geomspace(1e8, 1e10, 4), np.geomspace(1e9, 1e11, 4), [2.0, 6.0])
     y = (150 * p**-0.05 * s**-0.2 + 20 * s**-0.15) * t**0.3  # saturating in size, not in data
     y = y * np.exp(0.001 * np.random.default_rng(1).standard_normal(len(y)))
     units = {"params": "Params (M)", "tokens": "Tokens (M)"} if in_millions else {}
     scale = 1e6 if in_millions else 1.0
-    table = {units.get("params", "params"): p / scale, units.get("tokens", "tokens"): s / scale, "start": t, "y": y}
+    table = {units.get("params", "params"): p / scale, units.get(data, data): s / scale, start: t, "y": y}
 
     def compare(names):
         columns = {name: units.get(name, name) for name in (*names, "y")}
         return compare_laws(CompareConfig(objective="log-lsq", columns=columns), table)["all"]
 
     errors, winners = numbers_of(compare(order))
-    expected, _ = numbers_of(compare(("params", "tokens", "start")))
+    expected, _ = numbers_of(compare(("params", data, start)))
     assert errors == pytest.approx(expected, rel=1e-3)
     assert winners["expanding window"] == "saturating"
     assert "leave one model out" in winners
@@ -136,6 +141,18 @@ def test_a_form_that_few_rows_do_not_determine_is_judged_on_the_splits_that_all_
         z = np.log(np.stack([p, s], 1)) / np.log(np.stack([p, s], 1)).std(0)
         nearest = ((z[test][:, None] - z[~test][None]) ** 2).sum(-1).argmin(1)
         assert (error, num) == (pytest.approx(np.abs(y[~test][nearest] / y[test] - 1).mean()), test.sum())
+
+
+def test_a_form_that_could_be_fitted_nowhere_is_named_beside_the_best():
+    p, s = grid(np.geomspace(1e8, 1e9, 2), np.geomspace(1e9, 1e11, 3))
+    y = 400 / p**0.34 + 410 / s**0.28
+    result = compare_laws(CompareConfig(columns={"P": "P", "S": "S"}), {"P": p, "S": s, "y": y})["all"]
+    aside = result.find_left_aside("expanding window")
+    fitted = {one.candidate for one in result.scores if one.protocol == "expanding window" and one.num_splits}
+    assert aside
+    assert result.best("expanding window").candidate not in aside
+    assert set(aside) >= {one.candidate for one in result.scores if not one.num_splits} - fitted
+    assert f"all forms but {', '.join(aside)} could be fitted to)" in format_comparisons({"all": result})
 
 
 def test_no_form_is_said_to_predict_best_where_only_the_last_value_could_be_had():

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,9 @@ def test_what_cannot_be_read_is_a_problem_and_the_rest_is_compared(
     make_sealed(tmp_path / "study" / "locked")
     study = make_sealed(tmp_path / "study" / "open").parent
     (study / "open" / "c.csv").write_text("changed")
-    scandir, sha256 = os.scandir, verify.file_sha256
+    (study / "shut").mkdir()
+    (study / "shut" / "a.csv").touch()
+    scandir, sha256, stat = os.scandir, verify.file_sha256, Path.stat
 
     def scan(path: str) -> object:
         if Path(path).name == "locked":
@@ -71,12 +74,19 @@ def test_what_cannot_be_read_is_a_problem_and_the_rest_is_compared(
             raise PermissionError(13, "Permission denied", str(path))
         return sha256(path)
 
+    def look(path: Path, **options: Any) -> os.stat_result:
+        if path.parent.name == "shut":  # its names can be listed, it cannot be entered
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, **options)
+
     monkeypatch.setattr(os, "scandir", scan)
     monkeypatch.setattr(verify, "file_sha256", read)
+    monkeypatch.setattr(Path, "stat", look)
     result = verify_folder(study)
     assert result.problems == (
         f"{study / 'locked'}: cannot be read (Permission denied)",
         f"{study / 'open' / 'a.csv'}: cannot be read (Permission denied)",
         f"{study / 'open' / 'c.csv'}: damaged or changed (its SHA-256 differs)",
+        f"{study / 'shut' / DIGESTS_NAME}: cannot be read (Permission denied)",
     )
-    assert result.num_files == 4  # with the list itself
+    assert result.num_files == 5  # with the list itself, and the folder that is shut

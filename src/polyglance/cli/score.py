@@ -95,7 +95,7 @@ def score(
 
 
 def _check_form(form: str, explain: int, explain_score: str, explain_page: Path | None, *, as_json: bool) -> None:
-    """Refuse settings of the output that have no effect, given the others."""
+    """Refuse settings of the output that have no effect, given the others, and a name that is no page's."""
     if as_json and form != "text":
         raise UnusedSettingError("`format` has no effect with `json`")
     if explain < 0:
@@ -104,6 +104,10 @@ def _check_form(form: str, explain: int, explain_score: str, explain_page: Path 
         raise UnusedSettingError(
             f"`{'explain_score' if explain_score else 'explain_page'}` has no effect without `explain`"
         )
+    if explain_page is not None:
+        from polyglance.report.templating import check_page_name
+
+        check_page_name("--explain-page", explain_page)
     if explain and form != "text" and explain_page is None:
         raise UnusedSettingError(f"`explain` has no effect with --format {form} without `explain_page`")
 

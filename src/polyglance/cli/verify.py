@@ -30,9 +30,9 @@ def verify(folder: Positional[Path], json: bool = False) -> None:
 
 def _describe(result: Any) -> str:
     lines = list(result.problems)
-    lines.append(
-        f"{result.num_files:,} files compared ({result.num_bytes / 1e6:,.1f} MB), {len(result.problems)} of them differ"
-    )
+    num = len(result.problems)
+    problems = "1 problem" if num == 1 else f"{num:,} problems"
+    lines.append(f"{result.num_files:,} files compared ({result.num_bytes / 1e6:,.1f} MB), {problems}")
     if names := result.without_digest:
         shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
         lines.append(

@@ -239,7 +239,7 @@ def _split_name(system: str | Path) -> tuple[str, Path]:
     return ("", Path(text)) if place is None else (text[:place], Path(text[place + 1 :]))
 
 
-_STEM = re.compile(r".[^.]*(?:\.\d[^.]*)*")
+_STEM = re.compile(r".?[^.]*(?:\.\d[^.]*)*")
 """Name of a file up to its extensions, which begin with a letter: `lr=0.1` of `lr=0.1.jsonl.gz`."""
 
 
@@ -259,7 +259,8 @@ def _describe_tests(
     share, num_tests = f"{100 * resampling.level:g} %", len({one.system_b for one in comparisons})
     first = (
         f"Differences are each system's score minus that of {baseline}, with {share} bootstrap intervals; p is of a "
-        f"two-sided paired {method} test with {resampling.num_samples:,} draws over segments."
+        f"two-sided paired {method} test with {resampling.num_samples:,} draws over segments"
+        f"{' (or all swaps of those that differ, if these are no more)' if method == 'permutation' else ''}."
     )
     least = 2.0 ** (1 - comparisons[0].num_segments)
     few = (

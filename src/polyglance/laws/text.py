@@ -182,7 +182,10 @@ def format_comparison(comparison: LawComparison) -> str:
             continue
         num_splits = len(best.split_errors)
         some = num_shared < num_splits
-        judged = f" (on the {num_shared} of {num_splits} splits that every form could be fitted to)" if some else ""
+        aside = comparison.find_left_aside(protocol)
+        forms = f"all forms but {', '.join(aside)}" if aside else "all forms"
+        splits = f"{num_shared} of {num_splits} splits"
+        judged = f" (on the {splits} that {forms} could be fitted to)" if some or aside else ""
         lines.append(f"{protocol}: {best.candidate} predicts best{judged}")
     return "\n".join([*lines, *(f"not compared: {note}" for note in comparison.notes)])
 

@@ -9,7 +9,7 @@ Bootstrap of a test set: Koehn 2004, https://aclanthology.org/W04-3250. Approxim
 sacrebleu and multeval do.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -28,6 +28,8 @@ MIN_SAMPLES = 20
 _BOOTSTRAP, _PERMUTATION = 0, 1  # purpose of random numbers
 _CHUNK_VALUES = 4_000_000
 """Number of weights held in memory at once: 32 MB."""
+_MAX_EXACT = 16
+"""Largest number of segments that differ for which all swaps are tried, if so many draws are asked for."""
 _EQUAL = 1e-10
 """Largest difference of scores, as a share of the metric's scale, that counts as a tie, because of rounding."""
 
@@ -89,7 +91,9 @@ def run_paired_test(
     """Test whether systems a and b differ by more than chance, on the same segments in the same order.
 
     `permutation` swaps the two systems' outputs at random, segment by segment (approximate randomisation): p is the
-    share of swaps that make a difference as large. It keeps its level however few segments differ. `bootstrap` draws
+    share of swaps that make a difference as large. It keeps its level however few segments differ. Where there are no
+    more ways to swap the segments that differ than draws are asked for, all of them are tried once, and p is exact.
+    `bootstrap` draws
     other segments: p is the share of draws whose difference is at least as far from their mean as the observed one is
     from 0. Where few segments differ its p-values are too small (benchmarks/paired_tests.py). Document frequencies come
     from the references and stay the same. One segment says nothing about chance: p is 1.
@@ -110,18 +114,19 @@ def run_paired_test(
     _check(resampling, a)
     score_a, score_b = (metric.scores(x.values.sum(axis=0), len(x.values)) for x in (a, b))
     drawn_a, drawn_b = _bootstrap_scores(metric, (a, b), resampling)
-    swapped_a, swapped_b = (
-        _permutation_scores(metric, (a, b), resampling) if method == "permutation" else (drawn_a, drawn_b)
+    (swapped_a, swapped_b), is_exact = (
+        _permutation_scores(metric, (a, b), resampling) if method == "permutation" else ((drawn_a, drawn_b), False)
     )
     results = {}
     for name in score_a:
         differences, observed = drawn_a[name] - drawn_b[name], float(score_a[name] - score_b[name])
         null = differences - differences.mean() if method == "bootstrap" else swapped_a[name] - swapped_b[name]
-        num_extreme = np.count_nonzero(np.abs(null) >= abs(observed) - _EQUAL * metric.scale)
+        num_extreme = int(np.count_nonzero(np.abs(null) >= abs(observed) - _EQUAL * metric.scale))
+        share = num_extreme / len(null) if is_exact else (num_extreme + 1) / (len(null) + 1)
         results[name] = PairedResult(
             score_a=float(score_a[name]),
             score_b=float(score_b[name]),
-            p_value=(int(num_extreme) + 1) / (len(null) + 1) if len(a.values) > 1 else 1.0,
+            p_value=share if len(a.values) > 1 else 1.0,
             interval=_quantiles(differences, resampling.level),
         )
     return results
@@ -158,16 +163,32 @@ def _bootstrap_scores(
 
 def _permutation_scores(
     metric: Metric, systems: tuple[Statistics, ...], resampling: Resampling
-) -> list[dict[str, Float[np.ndarray, "draws"]]]:
-    """Compute the scores of two systems whose segments are swapped at random."""
+) -> tuple[list[dict[str, Float[np.ndarray, "draws"]]], bool]:
+    """Compute the scores of two systems whose segments are swapped, at random or in all ways once if these are few.
+
+    Returns:
+        The scores of each system, and whether they are of all ways.
+    """
     a, b = (system.values for system in systems)
     sums, gap = (a.sum(axis=0), b.sum(axis=0)), a - b
+    differing = np.flatnonzero((gap != 0).any(axis=1))
+    is_exact = len(differing) <= _MAX_EXACT and 2 ** len(differing) <= resampling.num_samples
+    if is_exact:
+        gap = gap[differing]
+        draws: Iterable[Float[np.ndarray, "_ _"]] = [_list_swaps(len(differing))]
+    else:
+        draws = _draw_weights(_flip_coins, len(a), resampling, purpose=_PERMUTATION)
     chunks: list[list[dict[str, Float[np.ndarray, "_"]]]] = [[], []]
-    for swapped in _draw_weights(_flip_coins, len(a), resampling, purpose=_PERMUTATION):
+    for swapped in draws:
         moved = swapped @ gap
         chunks[0].append(metric.scores(sums[0] - moved, len(a)))
         chunks[1].append(metric.scores(sums[1] + moved, len(a)))
-    return [_join(scored) for scored in chunks]
+    return [_join(scored) for scored in chunks], is_exact
+
+
+def _list_swaps(num_segments: int) -> Float[np.ndarray, "swaps N"]:
+    """Return every row of 0 and 1 for so many segments."""
+    return ((np.arange(2**num_segments)[:, None] >> np.arange(num_segments)) & 1).astype(float)
 
 
 def _join(chunks: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Float[np.ndarray, "draws"]]:

@@ -137,8 +137,8 @@ def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]
 
 
 def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]:
-    """Return the predictors with one of the wanted roles."""
-    return [name for name, role in roles.items() if role in wanted]
+    """Return the predictors with one of the wanted roles, in the order of these roles."""
+    return [name for one in wanted for name, role in roles.items() if role == one]
 
 
 def guess_compute_unit(column: str) -> float | None:

@@ -90,6 +90,11 @@ class LawComparison:
         """
         return self._share_splits(protocol)[1]
 
+    def find_left_aside(self, protocol: str) -> tuple[str, ...]:
+        """Return the forms that `best` does not judge: those that could be fitted in none of the shared splits."""
+        judged = {score.candidate for score in self._share_splits(protocol)[0]}
+        return tuple(s.candidate for s in self.scores if s.protocol == protocol and s.candidate not in judged)
+
     def _share_splits(self, protocol: str) -> tuple[list[FormScore], tuple[int, ...]]:
         """Return the scores to judge, and the splits that they share."""
         measured = [score for score in self.scores if score.protocol == protocol and score.num_splits]
@@ -153,7 +158,7 @@ class _Setting:
     """(n,)"""
 
     def find_size_and_data(self, predictors: Sequence[str]) -> tuple[str, ...]:
-        """Return the predictors that count size and data, or else the first two."""
+        """Return the predictors that count size and data (samples, else tokens, else epochs), or else the first two."""
         size = [name for name in find_by_role(self.roles, ("parameters",)) if name in predictors]
         data = [name for name in find_by_role(self.roles, ("samples", "tokens", "epochs")) if name in predictors]
         return (size[0], data[0]) if size and data else tuple(predictors[:2])

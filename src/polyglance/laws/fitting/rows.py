@@ -9,7 +9,7 @@ from polyglance.laws.arrays import Floats, Indices, Labels, Mask
 from polyglance.laws.config import FitConfig
 from polyglance.laws.equations.form import Form
 from polyglance.laws.equations.forms import make_form
-from polyglance.laws.equations.roles import DATA_ROLES, Role, check_roles, find_by_role, resolve_roles
+from polyglance.laws.equations.roles import Role, check_roles, find_by_role, resolve_roles
 from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform, choose_transform
 from polyglance.laws.fitting.frontier import find_pareto_frontier
 from polyglance.laws.law import LawWarning
@@ -131,8 +131,14 @@ def find_order_roles(form: Form, roles: Mapping[str, Role], given: Mapping[str, 
 
 
 def find_scale(form: Form, roles: Mapping[str, Role]) -> list[str]:
-    """Return the predictors whose product is the scale of a run: compute, size and data, or else the first two."""
-    names = find_by_role(roles, ("compute",)) or find_by_role(roles, ("parameters", *DATA_ROLES))
+    """Return the predictors whose product is the scale of a run: compute; or size, samples (or else tokens) and epochs;
+    or else the first two."""
+    data = find_by_role(roles, ("samples",)) or find_by_role(roles, ("tokens",))
+    names = find_by_role(roles, ("compute",)) or [
+        *find_by_role(roles, ("parameters",)),
+        *data,
+        *find_by_role(roles, ("epochs",)),
+    ]
     return [name for name in names if name in form.predictors] or list(form.predictors[:2])
 
 

@@ -57,7 +57,7 @@ def verify_folder(folder: Path) -> Verification:
             f"{folder}: no file with a digest; it is not of polyglance, or its manifest or {DIGESTS_NAME} is lost"
         )
     sizes = [_size_of(path) for path in checked]
-    counted = [path for path in sorted(files) if path.is_file() and path.name not in _NOT_COUNTED]
+    counted = [path for path in sorted(files) if _is_file(path) and path.name not in _NOT_COUNTED]
     return Verification(
         num_files=len(checked),
         num_bytes=sum(sizes),
@@ -68,10 +68,15 @@ def verify_folder(folder: Path) -> Verification:
 
 def _size_of(path: Path) -> int:
     """Return the size of a file in bytes; 0 for a folder, and for what is not there or has no possible name."""
+    return path.stat().st_size if _is_file(path) else 0
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a path is that of a file; it is not, if its folder may not be entered."""
     try:
-        return path.stat().st_size if path.is_file() else 0
+        return path.is_file()
     except OSError:
-        return 0
+        return False
 
 
 def _list_tree(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
@@ -80,7 +85,7 @@ def _list_tree(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
     folders, files, unread, seen = [], [], [], set()
 
     def note(error: OSError) -> None:
-        unread.append(f"{error.filename}: cannot be read ({error.strerror})")
+        unread.append(f"{error.filename}: cannot be read ({error.strerror or error})")
 
     for root, names, inside in os.walk(folder, followlinks=True, onerror=note):
         real = os.path.realpath(root)
@@ -105,7 +110,9 @@ def verify_place(path: Path) -> Iterator[tuple[Path, str]]:
                 yield _compare(path / Path(listed.name).name, listed.sha256)
         else:
             yield from _verify_record(path)
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        yield path, f"{error.filename or path}: cannot be read ({error.strerror or error})"
+    except ValueError as error:
         yield path, str(error) if str(path.name) in str(error) else f"{path}: {error}"
 
 
@@ -143,4 +150,4 @@ def _compare(path: Path, sha256: str) -> tuple[Path, str]:
             return path, f"{path}: missing"
         return path, "" if file_sha256(path) == sha256 else f"{path}: damaged or changed (its SHA-256 differs)"
     except OSError as error:
-        return path, f"{path}: cannot be read ({error.strerror})"
+        return path, f"{path}: cannot be read ({error.strerror or error})"
