@@ -3,9 +3,10 @@
 import os
 import socket
 import sys
+from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
-__all__ = ["check_head", "connect_ray", "is_connected"]
+__all__ = ["check_head", "connect_ray", "is_connected", "move_messages"]
 
 _opened = ""
 """Address that `connect_ray` connected this process to last."""
@@ -46,6 +47,12 @@ def connect_ray(address: str) -> Any:
         raise ValueError(f"no Ray cluster at {named or address}: {reason}") from None
     _opened = address
     return ray
+
+
+def move_messages() -> AbstractContextManager[Any]:
+    """Return a context in which what this process prints goes to standard error. A thread of Ray prints messages (a
+    worker has died) to standard output, where results would have lines between them that are no results."""
+    return redirect_stdout(sys.stderr)
 
 
 def is_connected() -> bool:

@@ -261,3 +261,41 @@ def test_two_nodes_of_ray_make_what_one_process_makes_also_after_a_kill(
     assert "it goes on from its last checkpoint (retry 1 of 2)" in said
     evaluate_benchmark(make_config(inputs, tmp_path / "alone", limit=601), ["fr"], ScoringConfig())
     assert contents(out) == contents(tmp_path / "alone")
+
+
+@pytest.mark.slow
+def test_two_nodes_of_ray_write_the_captions_and_losses_of_one_process_also_after_kills(
+    inputs: Path, world: Path, tmp_path: Path, ray_nodes: RayNodes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    images = [f"{tmp_path / 'images'}/{number}.png" for number in range(150)]
+    tiny_evaluation.images(tmp_path / "images", [Path(name).name for name in images])
+    model, out = str(inputs / "model"), str(tmp_path / "many.json")
+    decoding = "--lang fr,zh --beams 2 --max-new-tokens 5 --batch-size 2"
+    captions = ["caption", *images, "--model", model, *decoding.split()]
+    cells = "--captioned en --translated fr,zh --samples-per-cell 40 --batch-size 2"
+    losses = ["eval", "loss", "--model", model, "--data", str(world / "test"), *cells.split()]
+    place = ["--on", ray_nodes.address, "--shards", "2"]
+
+    def run(verb: list[str], rows: Path) -> str:
+        """Run a verb, kill the worker of the first shard that has written rows, and return what it writes."""
+
+        def kill() -> bool:
+            parts = [path.name for path in rows.rglob("*.partial*") if path.stat().st_size]
+            shards = [name.rpartition(".partial")[2].removeprefix("-") or "0" for name in parts]
+            return any(ray_nodes.kill_worker(f"shard-{shard}") for shard in shards)
+
+        command = [*POLYGLANCE, *verb, *place]
+        with subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+            wait_until(kill, process)
+            written, said = process.communicate()
+        assert process.returncode == 0, said
+        assert "it goes on from its last checkpoint (retry 1 of 2)" in said
+        return written
+
+    written = run([*captions, "--out", str(tmp_path / "rows")], tmp_path / "rows")
+    run([*losses, "--out", out], tmp_path / "many-rows")
+    main(captions)
+    assert written == capsys.readouterr().out
+    assert written.count("\n") == 2 * len(images)
+    main([*losses, "--out", str(tmp_path / "alone.json")])
+    assert (tmp_path / "many.json").read_bytes() == (tmp_path / "alone.json").read_bytes()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.step import Step, do_part
 from polyglance.processes import end_with_parent, open_worker_context
-from polyglance.ray_connection import connect_ray
+from polyglance.ray_connection import connect_ray, move_messages
 
 __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
@@ -164,9 +164,10 @@ class RayCluster:
             max_task_retries=-1,
         )
         try:
-            for row in done.iter_rows():
-                part = PartId.parse(row["part"])
-                yield part, step.folder.read_report(part)
+            with move_messages():
+                for row in done.iter_rows():
+                    part = PartId.parse(row["part"])
+                    yield part, step.folder.read_report(part)
         except RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ValueError):

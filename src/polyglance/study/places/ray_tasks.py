@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any, Self
 
-from polyglance.ray_connection import check_head, connect_ray, is_connected
+from polyglance.ray_connection import check_head, connect_ray, is_connected, move_messages
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job
@@ -41,6 +41,7 @@ class RayTasks:
     def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
         self._was_connected = is_connected()
+        self._messages = move_messages()
         if needs.nodes > 1:
             check_ray_train()
         self._ray = connect_ray(address)
@@ -54,10 +55,17 @@ class RayTasks:
         self.needs = needs
 
     def __enter__(self) -> Self:
+        self._messages.__enter__()
         return self
 
     def __exit__(self, *error: object) -> None:
         """End the tasks that are at work, and the connection if it was opened here."""
+        try:
+            self._disconnect()
+        finally:
+            self._messages.__exit__(None, None, None)
+
+    def _disconnect(self) -> None:
         if self._is_lost:  # Ray would wait for the head
             return
         if not self._was_connected:
