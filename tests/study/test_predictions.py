@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from polyglance import __version__
 from polyglance.config import fingerprint, load, to_dict
@@ -16,12 +17,14 @@ from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import RunRow, read_runs, write_runs
 from polyglance.study import StudyConfig, read_study_status, run_study
-from polyglance.study.config import PredictionConfig
+from polyglance.study.config import MachineConfig, PredictionConfig
+from polyglance.study.grid.job_state import forget_job, is_done
 from polyglance.study.grid.jobs import Job, is_held_out, list_jobs, list_runs, list_work
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.results import predictions
 from polyglance.study.study import StudyResult
 from polyglance.study.work import do_job
+from polyglance.study.work.attempt import try_job
 
 TOML = """
 out = "{out}"
@@ -241,6 +244,30 @@ def test_starts_that_are_killed_are_measured_again_and_change_no_byte(
     assert again.read_bytes() == before
     shutil.rmtree(config.out / "untrained")
     assert {read_study_status(config).jobs[name] for name in START} == {"not needed"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_prediction_needs_no_device_where_the_measurement_of_a_start_does(
+    tmp_path: Path, with_starts: tuple[StudyConfig, StudyResult, list[str]]
+) -> None:
+    """The call of a study of a cluster with GPUs has none itself."""
+    plain = with_starts[0]
+    shutil.copytree(plain.out, tmp_path / "out")
+    config = replace(
+        plain, out=tmp_path / "out", engine=replace(plain.engine, device="cuda"), machine=MachineConfig(devices=1)
+    )
+    jobs = {job.id: job for job in list_jobs(config)}
+    for name, ending in (("prediction", "done"), (START[0], "refused")):
+        job = jobs[name]
+        assert is_done(config.out, job)
+        forget_job(config.out, job, goes_on=False)
+        ended = try_job(config, job)
+        assert ended.ending == ending, ended.problem
+    assert ended.problem.startswith(f"{START[0]}: process 0 of this machine has no GPU")
+    again, before = (RunPredictions.read(one.out / "prediction" / "predictions.json") for one in (config, plain))
+    assert again.predictions == before.predictions
+    assert len(again.already_measured) == 6, "and it says that these runs were there before it"
 
 
 @pytest.mark.slow
