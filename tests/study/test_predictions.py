@@ -13,6 +13,7 @@ import torch
 
 from polyglance import __version__
 from polyglance.config import fingerprint, load, to_dict
+from polyglance.files import read_record
 from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import RunRow, read_runs, write_runs
@@ -278,6 +279,8 @@ def test_runs_with_a_new_starting_point_are_predicted_with_its_own_t(
     held_out = [job.id for job in list_runs(config) if is_held_out(config, job)]
     assert len(held_out) == 4 + 2
     assert all(done.index(name) == done.index(name.replace("start-frozen", "lm")[:-6]) + 1 for name in START)
+    seconds = read_record(config.out / "costs.json")["seconds"]
+    assert all(0 < seconds[name] < seconds[f"{name.removeprefix('start-')[:-6]}-s32-seed0"] for name in START)
     made = done.index("prediction")
     later = [*held_out, *(job for job in done if job.startswith("trunk-frozen-fr"))]
     assert len(later) == 6 + 4
