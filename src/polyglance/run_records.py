@@ -18,10 +18,20 @@ from typing import Any, Literal, Self, TypeVar
 
 from polyglance.config import from_dict
 from polyglance.coverage import SPLITS, Cell, Split
-from polyglance.files import parse_json, read_json, read_text, write_atomically, write_json
+from polyglance.files import (
+    parse_json,
+    read_json,
+    read_record,
+    read_text,
+    seal_files,
+    write_atomically,
+    write_json,
+    write_record,
+)
 from polyglance.tables import read_table, table_columns
 
 __all__ = [
+    "INITIAL_NAME",
     "NUMBER_COLUMNS",
     "RUN_COLUMNS",
     "VARIANTS",
@@ -38,8 +48,10 @@ __all__ = [
     "cells_to_json",
     "measured_columns",
     "read_captions",
+    "read_initial",
     "read_runs",
     "write_captions",
+    "write_initial",
     "write_runs",
 ]
 
@@ -49,6 +61,8 @@ VARIANTS: tuple[Variant, ...] = ("plain", "prefix", "shuffled", "prefix_shuffled
 prefix, and only the tokens after it count. `shuffled`: as `plain`, with the image of the next sample, so that only the
 prompt can help. `prefix_shuffled`: both."""
 
+INITIAL_NAME = "initial.json"
+"""Name of the record of an untrained model's losses."""
 _FORMAT = 1
 T = TypeVar("T")
 _MAX_NUMBER = 1e30
@@ -230,6 +244,22 @@ def cells_from_json(values: Any, where: str) -> dict[Cell, CellRecord]:
         ValueError: an unknown cell, or a value missing or of another type: one line.
     """
     return dict(_read(LossRecord, {"run": "", "cells": values}, where).cells)
+
+
+def write_initial(folder: Path, cells: Mapping[Cell, CellRecord]) -> None:
+    """Write initial.json, the losses of an untrained model, and its digest."""
+    write_record(folder / INITIAL_NAME, cells_to_json(cells), indent=None)
+    seal_files(folder, [INITIAL_NAME])
+
+
+def read_initial(folder: Path) -> dict[Cell, CellRecord]:
+    """Read the initial.json of a folder.
+
+    Raises:
+        ValueError: it is missing or damaged: one line.
+    """
+    path = folder / INITIAL_NAME
+    return cells_from_json(read_record(path), str(path))
 
 
 def _read(cls: type[T], values: Any, where: str) -> T:

@@ -12,6 +12,7 @@ from polyglance.study import StudyConfig, read_study_status, run_study
 from polyglance.study.work.launch import find_last_step
 
 from .clusters import ENV, POLYGLANCE, RayNodes, find_running, wait_until, write_grid
+from .test_predictions import NEW, START, read_results, write_study_with_starts
 
 pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = pytest.mark.slow
@@ -45,3 +46,18 @@ def test_a_killed_worker_a_killed_node_and_a_killed_call_change_no_byte(tmp_path
     assert set(read_study_status(load(StudyConfig, path)).jobs.values()) == {"done"}
     run_study(load(StudyConfig, path, overrides=[f"out={tmp_path / 'local'}"]), workers=1)
     assert (out / "runs.csv").read_bytes() == (tmp_path / "local" / "runs.csv").read_bytes()
+
+
+def test_new_starting_points_are_measured_by_workers_and_give_the_same_predictions(
+    tmp_path: Path, ray_nodes: RayNodes
+) -> None:
+    path = write_study_with_starts(tmp_path, NEW)
+    command = [*POLYGLANCE, "study", "run", str(path), "--on", ray_nodes.address]
+    called = subprocess.run(command, env=ENV, capture_output=True, text=True, check=False)
+    assert called.returncode == 0, called.stderr
+    said = {line.split()[1]: line for line in called.stderr.splitlines() if line.startswith("[")}
+    assert all(re.search(r" in \d+ s on \S+;", said[name]) for name in START), "a node has done it, not the call"
+    assert re.search(r" in \d+ s;", said["prediction"])
+    local = load(StudyConfig, path, overrides=[f"out={tmp_path / 'local'}"])
+    run_study(local, workers=1)
+    assert read_results(load(StudyConfig, path)) == read_results(local)

@@ -12,7 +12,7 @@ from polyglance.evaluate.evaluator import Evaluator
 from polyglance.study import StudyConfig, read_study_status, run_study
 from polyglance.study.grid.job_state import is_done
 from polyglance.study.grid.jobs import list_jobs, list_runs, list_work
-from polyglance.study.needs import JobNeeds
+from polyglance.study.needs import JobNeeds, find_needs
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.work.attempt import try_job
 from polyglance.train.run import train
@@ -153,3 +153,21 @@ def test_trainings_come_after_the_prediction_as_their_runs_do(path: Path) -> Non
     ]
     marks = [job.mark for job in jobs.values()]
     assert len(set(marks)) == len(marks)
+
+
+@pytest.mark.parametrize("way", ["cluster.nodes=2", "cluster.evaluation=own"])
+@pytest.mark.parametrize(
+    ("gpus", "line"),
+    [("3", "cluster.gpus is 3 on each node, where a run has 2 processes"), ("1.5", "gpus is 1.5; expected a whole")],
+)
+def test_gpus_of_which_a_process_would_get_one_and_a_part_are_refused(way: str, gpus: str, line: str) -> None:
+    """Ray refuses them, but only once a run starts."""
+    devices = f"machine.devices={4 if 'nodes' in way else 2}"
+    paper = Path(__file__).parents[2] / "examples" / "paper.toml"
+    for fits in ("1", "0.5", "2", "4"):
+        needs = find_needs(load(StudyConfig, paper, overrides=[way, devices, f"cluster.gpus={fits}"]))
+        assert needs.gpus == float(fits)
+        assert needs.devices == 2
+    with pytest.raises(ValueError, match=line) as caught:
+        load(StudyConfig, paper, overrides=[way, devices, f"cluster.gpus={gpus}"])
+    assert "\n" not in str(caught.value)

@@ -1,21 +1,31 @@
 """Predictions of the largest runs: made before they start, from the others alone, and right where a law holds."""
 
 import math
+import os
+import shutil
+import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import torch
 
 from polyglance import __version__
 from polyglance.config import fingerprint, load, to_dict
+from polyglance.files import read_record
 from polyglance.laws import FitConfig, Table, fit_law
 from polyglance.prediction_records import RunPredictions
 from polyglance.run_records import RunRow, read_runs, write_runs
-from polyglance.study import StudyConfig, run_study
-from polyglance.study.config import PredictionConfig
-from polyglance.study.grid.jobs import Job, is_held_out, list_jobs, list_runs
+from polyglance.study import StudyConfig, read_study_status, run_study
+from polyglance.study.config import MachineConfig, PredictionConfig
+from polyglance.study.grid.job_state import forget_job, is_done
+from polyglance.study.grid.jobs import Job, is_held_out, list_jobs, list_runs, list_work
+from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.results import predictions
+from polyglance.study.study import StudyResult
+from polyglance.study.work import do_job
+from polyglance.study.work.attempt import try_job
 
 TOML = """
 out = "{out}"
@@ -98,7 +108,7 @@ def _write_exact(_: StudyConfig, path: Path, runs: list[Job]) -> Path:
 
 
 def test_a_law_that_holds_is_predicted_from_the_smaller_runs_alone(exact: StudyConfig, tmp_path: Path) -> None:
-    record = predictions.predict_held_out_runs(exact, tmp_path / "prediction", lambda _: math.nan)
+    record = predictions.predict_held_out_runs(exact, tmp_path / "prediction")
     made = {one.target: one for one in record.predictions}
     assert list(made) == ["UC_prefix", "ST"]
     expected = 9e4 * (1000.0 * 64**2) ** -0.5 * 5120.0**-0.7
@@ -147,21 +157,130 @@ steps = 2
 """
 
 
-def make_config_with_starts(folder: Path, starts: str) -> StudyConfig:
+def write_study_with_starts(folder: Path, starts: str) -> Path:
     path = folder / "study.toml"
     text = TOML.format(out=folder / "out", widths="[8]", samples="[32, 80]", seeds="[0]")
     text = text.replace('[[families]]\nname = "scratch"\nwidths = [8]\nsamples = [32, 80]\n', "")
     path.write_text(text.replace("prediction = {}", f"prediction = {{ {starts} bootstrap = 0 }}") + STARTS)
-    return load(StudyConfig, path)
+    return path
+
+
+def make_config_with_starts(folder: Path, starts: str) -> StudyConfig:
+    return load(StudyConfig, write_study_with_starts(folder, starts))
+
+
+NEW = 'starts = ["fr"], form = "product",'
+START = [f"start-frozen-fr-d{width}-seed0" for width in (8, 16)]
+
+
+def test_each_model_with_a_new_starting_point_is_measured_by_a_job_before_the_prediction(tmp_path: Path) -> None:
+    path = write_study_with_starts(tmp_path, NEW)
+    own = load(StudyConfig, path, overrides=["cluster.evaluation=own"])
+    jobs = {job.id: job for job in list_jobs(own)}
+    starts = [job for job in jobs.values() if job.kind == "start"]
+    assert [job.id for job in starts] == START, "one for all budgets"
+    assert [job.needs for job in starts] == [("tokenizer", "lm-fr-d8"), ("tokenizer", "lm-fr-d16")]
+    assert jobs["prediction"].needs == ("tokenizer", *START)
+    assert [job for job in list_work(own) if job.kind == "start"] == starts
+    plain = {job.id: job for job in list_jobs(replace(own, prediction=None))}
+    assert not {"prediction", *START} & plain.keys()
+    assert all(jobs[name].fingerprint == job.fingerprint for name, job in plain.items()), "no run is made again for it"
+    longer = {j.id: j for j in list_jobs(load(StudyConfig, path, overrides=["families.0.samples=[32,80,96]"]))}
+    assert all(longer[name].fingerprint == jobs[name].fingerprint for name in START), "T does not depend on budgets"
+    other = {j.id: j for j in list_jobs(load(StudyConfig, path, overrides=["language_models.fr.steps=3"]))}
+    assert all(other[name].fingerprint != jobs[name].fingerprint for name in START)
+
+
+def read_results(config: StudyConfig) -> list[bytes]:
+    return [(config.out / name).read_bytes() for name in ("runs.csv", "prediction/predictions.json")]
+
+
+@pytest.fixture(scope="module")
+def with_starts(tmp_path_factory: pytest.TempPathFactory) -> tuple[StudyConfig, StudyResult, list[str]]:
+    """A study with a new starting point, done by a local worker, and the ids of its jobs as they were done."""
+    config = make_config_with_starts(tmp_path_factory.mktemp("starts"), NEW)
+    done: list[str] = []
+    result = run_study(config, workers=1, say=lambda line: done.append(line.partition("] ")[2].partition(" in ")[0]))
+    return config, result, done
 
 
 @pytest.mark.slow
-def test_runs_with_a_new_starting_point_are_predicted_with_its_own_t(tmp_path: Path) -> None:
-    config = make_config_with_starts(tmp_path, 'starts = ["fr"], form = "product",')
-    done: list[str] = []
-    result = run_study(config, workers=1, say=lambda line: done.append(line.partition("] ")[2].partition(" in ")[0]))
+@pytest.mark.parametrize("way", ["store", "own"])
+def test_starts_that_are_killed_are_measured_again_and_change_no_byte(
+    tmp_path: Path, with_starts: tuple[StudyConfig, StudyResult, list[str]], way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a store the copy of the call has records alone: neither the language model nor a device is needed there."""
+    store = (f"cluster.store=file://{tmp_path}/bucket", f"cluster.scratch={tmp_path}/scratch")
+    options = store if way == "store" else ("cluster.evaluation=own",)
+    config = load(StudyConfig, write_study_with_starts(tmp_path, NEW), overrides=options)
+    monkeypatch.setattr("polyglance.study.study.LocalWorkers", lambda config, num_slots: ThisProcess(config))
+    monkeypatch.setattr("polyglance.study.work.in_store.LOOK_S", 0.001)
+    child = os.fork()
+    if not child:
+        monkeypatch.setattr(do_job, "measure_start", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        try:
+            run_study(config)
+        finally:
+            os._exit(1)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    states = read_study_status(config).jobs
+    assert "begun" in {states[name] for name in START}
+    assert states["prediction"] == "to do"
+    run_study(config)
+    assert read_results(config) == read_results(with_starts[0])
+    assert set(read_study_status(config).jobs.values()) == {"done"}
+    if way == "store":
+        assert not list(config.out.glob("**/model.safetensors"))
+        elsewhere = replace(config, out=tmp_path / "elsewhere")
+        assert set(read_study_status(elsewhere).jobs.values()) == {"done"}
+        return
+    again = config.out / "untrained" / START[0] / "initial.json"
+    before = again.read_bytes()
+    again.write_bytes(before.replace(b"1", b"2", 1))
+    (config.out / "prediction" / "done.json").unlink()
+    (config.out / list_runs(config)[-1].folder / "done.json").unlink()
+    said: list[str] = []
+    run_study(config, say=said.append)
+    assert any(line.startswith(f"{START[0]}: ") and line.endswith("; it is made again") for line in said)
+    assert again.read_bytes() == before
+    shutil.rmtree(config.out / "untrained")
+    assert {read_study_status(config).jobs[name] for name in START} == {"not needed"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_prediction_needs_no_device_where_the_measurement_of_a_start_does(
+    tmp_path: Path, with_starts: tuple[StudyConfig, StudyResult, list[str]]
+) -> None:
+    """The call of a study of a cluster with GPUs has none itself."""
+    plain = with_starts[0]
+    shutil.copytree(plain.out, tmp_path / "out")
+    config = replace(
+        plain, out=tmp_path / "out", engine=replace(plain.engine, device="cuda"), machine=MachineConfig(devices=1)
+    )
+    jobs = {job.id: job for job in list_jobs(config)}
+    for name, ending in (("prediction", "done"), (START[0], "refused")):
+        job = jobs[name]
+        assert is_done(config.out, job)
+        forget_job(config.out, job, goes_on=False)
+        ended = try_job(config, job)
+        assert ended.ending == ending, ended.problem
+    assert ended.problem.startswith(f"{START[0]}: process 0 of this machine has no GPU")
+    again, before = (RunPredictions.read(one.out / "prediction" / "predictions.json") for one in (config, plain))
+    assert again.predictions == before.predictions
+    assert len(again.already_measured) == 6, "and it says that these runs were there before it"
+
+
+@pytest.mark.slow
+def test_runs_with_a_new_starting_point_are_predicted_with_its_own_t(
+    with_starts: tuple[StudyConfig, StudyResult, list[str]],
+) -> None:
+    config, result, done = with_starts
     held_out = [job.id for job in list_runs(config) if is_held_out(config, job)]
     assert len(held_out) == 4 + 2
+    assert all(done.index(name) == done.index(name.replace("start-frozen", "lm")[:-6]) + 1 for name in START)
+    seconds = read_record(config.out / "costs.json")["seconds"]
+    assert all(0 < seconds[name] < seconds[f"{name.removeprefix('start-')[:-6]}-s32-seed0"] for name in START)
     made = done.index("prediction")
     later = [*held_out, *(job for job in done if job.startswith("trunk-frozen-fr"))]
     assert len(later) == 6 + 4

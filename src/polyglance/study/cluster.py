@@ -45,6 +45,8 @@ class ClusterConfig:
         for name, least in (("cpus", 1), ("gpus", 0), ("nodes", 1), ("retries", 0)):
             if (value := getattr(self, name)) is not None and value < least:
                 raise ValueError(f"{name} is {value:g}; expected {least} or more")
+        if self.gpus is not None and self.gpus > 1 and self.gpus % 1:
+            raise ValueError(f"gpus is {self.gpus:g}; expected a whole number, or a share of one GPU, such as 0.5")
         for name in ("memory_gb", "time_limit_h"):
             if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
                 raise ValueError(f"{name} is {value:g}; expected a positive number")

@@ -318,9 +318,21 @@ class StudyConfig:
                 f"cluster.nodes is {self.cluster.nodes}: a micro run is one process, and machine.devices "
                 f"({self.machine.devices}) of a published size must be divisible by it"
             )
+        self._check_share_of_gpus()
         if self.is_on_card and (self.engine.strategy not in ("auto", "single") or self.machine.devices != 1):
             raise ValueError(
                 "micro runs share one card: machine.devices must be 1, and engine.strategy 'auto' or 'single'"
+            )
+
+    def _check_share_of_gpus(self) -> None:
+        """Refuse GPUs of a job of which a process, or the measurement of a run, would get one and a part of another."""
+        cluster = self.cluster
+        is_divided = not self.is_micro and (cluster.nodes > 1 or cluster.evaluation == "own")
+        devices = self.machine.devices // cluster.nodes
+        if is_divided and cluster.gpus is not None and cluster.gpus > devices and cluster.gpus % devices:
+            raise ValueError(
+                f"cluster.gpus is {cluster.gpus:g} on each node, where a run has {devices} processes "
+                f"(machine.devices / cluster.nodes); expected a multiple of {devices}, or {devices} or less"
             )
 
     def _check_new_starts(self) -> None:

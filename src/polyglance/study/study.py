@@ -149,7 +149,7 @@ class StudyStatus:
     """Progress of a study."""
 
     jobs: Mapping[str, str]
-    """Job id -> `done`, `failed`, `begun`, `to do` or, for a trunk whose runs are all done, `not needed`."""
+    """Job id -> `done`, `failed`, `begun`, `to do` or, for a trunk or start that no job waits for, `not needed`."""
     losses: Mapping[str, float]
     """Run id -> UC after the prefix in nats per token, for the runs that are done."""
     problems: Mapping[str, str] = field(default_factory=dict)

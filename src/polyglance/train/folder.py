@@ -29,15 +29,15 @@ from polyglance.files import (
     write_record,
 )
 from polyglance.model.processor import Processor
+from polyglance.run_records import INITIAL_NAME
 from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig, may_change
 from polyglance.train.identity import RunIdentity
 from polyglance.train.parallel import gather_full
 
-__all__ = ["INITIAL_NAME", "RunFolder"]
+__all__ = ["RunFolder"]
 
 
-INITIAL_NAME = "initial.json"
 """Record of the untrained model, which is measured once: it stays listed while the run goes on."""
 _CONFIG, _SETTINGS = "config.toml", "settings.json"
 _RECORDS = (_CONFIG, _SETTINGS, "env.json", "samples.json", "metrics.jsonl")

@@ -48,7 +48,7 @@ def read_state(study_dir: Path, job: Job) -> str:
 
 
 def read_states(study_dir: Path, jobs: Sequence[Job]) -> dict[str, str]:
-    """Return job id -> `read_state` or, for a trunk whose runs are all done, `not needed`."""
+    """Return job id -> `read_state` or, for a trunk or start that no job waits for, `not needed`."""
     states = {job.id: read_state(study_dir, job) for job in jobs}
     needless = find_not_needed(jobs, {name for name, state in states.items() if state == "done"})
     return states | {name: "not needed" for name in needless if states[name] != "failed"}

@@ -1,7 +1,8 @@
 """Jobs of a study: everything that has to be made, with its folder and the jobs that it needs.
 
 The jobs form a small graph: data -> tokenizer -> vision tower and language models -> trunks -> runs. If some
-runs are predicted, the prediction comes after the other runs and before them. The fingerprint of a job covers its own
+runs are predicted, the prediction comes after the other runs and before them. It needs T of the models with a new
+starting point, which jobs of the kind `start` measure. The fingerprint of a job covers its own
 settings, the jobs that it needs and the version of the code, so a finished job is done again exactly when something
 that it depends on has changed. Inputs that are given by path (data, checkpoints) count by their content.
 
@@ -37,10 +38,20 @@ __all__ = [
 ]
 
 JobKind = Literal[
-    "data", "tokenizer", "tower", "language_model", "trunk", "prediction", "run", "training", "description", "shard"
+    "data",
+    "tokenizer",
+    "tower",
+    "language_model",
+    "start",
+    "trunk",
+    "prediction",
+    "run",
+    "training",
+    "description",
+    "shard",
 ]
-"""`training`: the first part of a run that is measured by a job of its own. The last two are of an evaluation
-(`polyglance.study.work.evaluation_jobs`)."""
+"""`start`: an untrained model is measured. `training`: the first part of a run that is measured by a job of its own.
+The last two are of an evaluation (`polyglance.study.work.evaluation_jobs`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +78,7 @@ class Job:
     width: int = 0
     """Micro runs, towers and language models: hidden size."""
     start: str = ""
-    """Runs: starting point. Language models: their name."""
+    """Runs and measured starts: starting point. Language models: their name."""
     samples: int = 0
     """Runs, trunks and towers: samples seen, S."""
     seed: int = 0
@@ -177,8 +188,7 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     """Put the prediction between the runs that it is made from and those that it is about."""
     runs = [job for job in graph.jobs.values() if job.kind == "run"]
     known = [job for job in runs if not is_held_out(config, job)]
-    trunks = {job.id for job in graph.jobs.values() if job.kind == "trunk"}
-    measured = [need for job in runs if has_new_start(config, job) for need in job.needs if need not in trunks]
+    measured = _add_starts(graph, config, runs)
     settings = to_dict(config.prediction)
     if not settings["starts"]:
         del settings["starts"]  # it was no setting once: predictions of then are those of now
@@ -188,7 +198,7 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
         id="prediction",
         kind="prediction",
         folder=Path("prediction"),
-        needs=tuple(dict.fromkeys(["tokenizer", *measured])) if config.is_micro else (),
+        needs=("tokenizer", *measured) if config.is_micro else (),
         after=tuple(job.id for job in known),
     )
     prediction = graph.jobs["prediction"]
@@ -200,10 +210,32 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     return (*first, *known, prediction, *later, *held_out)
 
 
+def _add_starts(graph: "_JobGraph", config: StudyConfig, runs: Sequence[Job]) -> tuple[str, ...]:
+    """Add a job for each model with a new starting point, which measures it untrained; return their ids. What its runs
+    depend on, but for trunks and budgets, it depends on too."""
+    first = {(run.family, run.size, run.start, run.seed): run for run in reversed(runs) if has_new_start(config, run)}
+    names = []
+    for run in reversed(first.values()):
+        family = config.family(run.family)
+        names.append(f"start-{run.family}-{run.start}-{run.size}-seed{run.seed}")
+        graph.add(
+            _run_settings(family, config, _without_cache(config.mixture)),
+            _run_settings(family, config, config.mixture),
+            id=names[-1],
+            kind="start",
+            folder=Path("untrained") / names[-1],
+            needs=tuple(need for need in run.needs if need != run.trunk),
+            **{name: getattr(run, name) for name in ("family", "size", "width", "start", "seed")},
+        )
+    return tuple(names)
+
+
 def find_not_needed(jobs: Sequence[Job], done: Set[str]) -> set[str]:
-    """Return the ids of trunks that need not be trained, because all runs that need them are done."""
+    """Return the ids of trunks that need not be trained, because all runs that need them are done, and of starts that
+    need not be measured, because the prediction is."""
     needed = {need for job in jobs if job.id not in done for need in job.needs}
-    return {job.id for job in jobs if job.kind == "trunk" and job.id not in needed and job.id not in done}
+    kinds = ("trunk", "start")
+    return {job.id for job in jobs if job.kind in kinds and job.id not in needed and job.id not in done}
 
 
 def without_masking(mixture: MixtureConfig) -> MixtureConfig:

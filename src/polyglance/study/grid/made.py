@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from polyglance.data.manifest import MANIFEST_NAME
+from polyglance.run_records import INITIAL_NAME
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import forget_job, is_done, is_in_part
 from polyglance.study.grid.jobs import Job, list_jobs
@@ -48,13 +49,19 @@ def _find_damage(config: StudyConfig, job: Job, folder: Path) -> Iterator[str]:
             yield from _verify(folder)
         case "tower" | "language_model":
             yield from _verify(folder / _FINAL)
+        case "start":
+            yield from _find_damaged_records(folder, (INITIAL_NAME,))
         case "trunk":
             yield from _verify(folder / _FINAL)
             last = max(folder.glob("checkpoints/step-*"), default=folder / "checkpoints" / "step-none")
             yield from _verify(last / "checkpoint.json")
         case "run":
-            yield from (f"{folder / name}: missing" for name in _MEASURED if not (folder / name).is_file())
-            yield from _verify(folder, (*_MEASURED, folder.name))
+            yield from _find_damaged_records(folder, _MEASURED)
+
+
+def _find_damaged_records(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"{folder / name}: missing" for name in names if not (folder / name).is_file())
+    yield from _verify(folder, (*names, folder.name))
 
 
 def _verify(place: Path, names: tuple[str, ...] = ()) -> Iterator[str]:

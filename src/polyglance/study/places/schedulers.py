@@ -84,9 +84,9 @@ def run_jobs(
     on_refused: Callable[[str], None] | None = None,
     before_wait: Callable[[], None] | None = None,
 ) -> dict[str, str]:
-    """Do all jobs that are not done, each once those it needs are done. Among several that can start, one that measures
-    a trained run is first, then the one with the longest chain of jobs behind it. A job that is no longer finite, or
-    that died too often, fails alone, with those that need it.
+    """Do all jobs that are not done, each once those it needs are done. Among several that can start, one that
+    only measures a model is first, then the one with the longest chain of jobs behind it. A job that is no longer
+    finite, or that died too often, fails alone, with those that need it.
 
     Args:
         jobs: each after those it needs.
@@ -158,7 +158,7 @@ class _Queue:
         self.done = set(done)
         self.failed: dict[str, str] = {}
         self._chains, self._retries = chains, retries
-        self._order = sorted(jobs, key=lambda job: (not job.trained_by, -chains[job.id]))
+        self._order = sorted(jobs, key=lambda job: (not job.trained_by and job.kind != "start", -chains[job.id]))
         self.waiting = [job for job in self._order if job.id not in done]
         self._num_deaths: dict[str, int] = {}
         self._stopped_at: dict[str, int] = {}

@@ -103,16 +103,17 @@ def _card_costs(config: StudyConfig, jobs: Sequence[Job], num_slots: int) -> Stu
     counts, batch_size = count_models(config, runs), config.mixture.batch_size
     mfu = config.machine.mfu or _ASSUMED_MFU
     flops_per_s = config.machine.peak_tflops * 1e12 * mfu
-    measured = (len(config.coverage.cells) + len(config.coverage.split("UC"))) * config.evaluation.samples_per_cell
+    per_cell, num_unseen = config.evaluation.samples_per_cell, len(config.coverage.split("UC"))
+    measured = {"start": num_unseen * per_cell, "run": (len(config.coverage.cells) + num_unseen) * per_cell}
     seconds = {}
     for job in jobs:
         model = counts.get((job.family, job.size))
         macs = model.macs_per_sample if model is not None else max(c.macs_per_sample for c in counts.values())
         samples = job.samples - job.begins_at
         step_s = max(_ASSUMED_STEP_S, 6 * macs * batch_size / flops_per_s)  # both passes are 3 F, and 1 MAC is 2 FLOP
-        measuring_s = step_s * measured / batch_size if job.kind == "run" else 0.0
+        measuring_s = step_s * measured.get(job.kind, 0) / batch_size
         is_trained = job.kind in ("run", "trunk", "tower")
-        seconds[job.id] = samples / batch_size * step_s + measuring_s if is_trained else 0.0
+        seconds[job.id] = measuring_s + (samples / batch_size * step_s if is_trained else 0.0)
     largest = max(model.num_parameters for model in counts.values())
     rate = (
         f"assumed, not measured: {_ASSUMED_STEP_S * 1e3:.0f} ms of the host for a step, or {mfu:.0%} of "

@@ -41,7 +41,7 @@ def time_jobs(config: StudyConfig, jobs: Sequence[Job]) -> tuple[Mapping[str, fl
 
 def _model_of(job: Job) -> tuple[str, str, int]:
     """Return what the time of a training step depends on."""
-    return "run" if job.kind == "trunk" else job.kind, job.family, job.width
+    return "run" if job.kind in ("start", "trunk") else job.kind, job.family, job.width
 
 
 def _one_job_per_model(jobs: Sequence[Job]) -> dict[tuple[str, str, int], Job]:
@@ -56,6 +56,8 @@ def _num_steps(config: StudyConfig, job: Job) -> float:
             return config.language_models[job.start].steps
         case "tower" | "trunk":
             return (job.samples - job.begins_at) / batch_size
+        case "start":
+            return _count_at_start(config) / batch_size
         case "run":
             return (job.samples - job.begins_at + count_measured(config)) / batch_size
     return 0.0
@@ -63,8 +65,13 @@ def _num_steps(config: StudyConfig, job: Job) -> float:
 
 def count_measured(config: StudyConfig) -> float:
     """Return the samples of training that take as long as the measurement of a run."""
-    num_cells = len(config.coverage.cells) + len(config.coverage.split("UC"))
-    return _EVALUATION_SHARE * num_cells * config.evaluation.samples_per_cell
+    trained = _EVALUATION_SHARE * len(config.coverage.cells) * config.evaluation.samples_per_cell
+    return trained + _count_at_start(config)
+
+
+def _count_at_start(config: StudyConfig) -> float:
+    """Return the same of the measurement of an untrained model."""
+    return _EVALUATION_SHARE * len(config.coverage.split("UC")) * config.evaluation.samples_per_cell
 
 
 def _first_batch(config: StudyConfig) -> Batch:

@@ -1,7 +1,7 @@
 """Predictions of the largest runs of a study, and of those with a new starting point, from the others."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
@@ -10,30 +10,28 @@ from polyglance.files import seal_files
 from polyglance.laws import FitConfig, Law, Table, fit_law
 from polyglance.laws.fitting.rehearsal import FormChoice, choose_form
 from polyglance.prediction_records import ChosenForm, RunPrediction, RunPredictions
-from polyglance.run_records import RunRow, read_runs
+from polyglance.run_records import RunRow, average_splits, read_initial, read_runs
 from polyglance.study.config import PredictionConfig, StudyConfig
 from polyglance.study.grid.job_state import is_done
-from polyglance.study.grid.jobs import Job, has_new_start, is_held_out, list_runs
+from polyglance.study.grid.jobs import Job, has_new_start, is_held_out, list_jobs, list_runs
 from polyglance.study.grid.models import count_models
 from polyglance.study.results.table import write_table
 
 __all__ = ["predict_held_out_runs"]
 
 
-def predict_held_out_runs(config: StudyConfig, folder: Path, measure_start: Callable[[Job], float]) -> RunPredictions:
+def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
     """Fit a law for each family to the finished runs that are not held out, and predict those that are. The form of the
     law is the one that predicts smaller corners of the same runs best (`polyglance.laws.fitting.rehearsal`).
 
-    Writes runs.csv (what the laws are fitted to) and predictions.json into `folder`.
-
-    Args:
-        measure_start: returns T of a run with a new starting point, in nats per token.
+    Writes runs.csv (what the laws are fitted to) and predictions.json into `folder`. Reads records only: T of a new
+    starting point is measured by a job of its own.
     """
     assert config.prediction is not None
     runs = list_runs(config)
     held_out = [job for job in runs if is_held_out(config, job)]
     known = [job for job in runs if not is_held_out(config, job) and is_done(config.out, job)]
-    new_starts = _measure_new_starts(config, held_out, measure_start)
+    new_starts = _read_new_starts(config)
     table = write_table(config, folder / "runs.csv", known)
     rows = read_runs(table) if known else ()
     predictions: list[RunPrediction] = []
@@ -114,16 +112,17 @@ _Model = tuple[str, str, str, int]
 """Family, size, starting point and seed: the runs of all its budgets have one T."""
 
 
-def _model_of(run: Job) -> _Model:
-    return run.family, run.size, run.start, run.seed
+def _model_of(job: Job) -> _Model:
+    return job.family, job.size, job.start, job.seed
 
 
-def _measure_new_starts(
-    config: StudyConfig, runs: Sequence[Job], measure_start: Callable[[Job], float]
-) -> dict[_Model, float]:
-    """Return the T of each model with a new starting point."""
-    models = {_model_of(job): job for job in runs if has_new_start(config, job)}
-    return {model: measure_start(job) for model, job in models.items()}
+def _read_new_starts(config: StudyConfig) -> dict[_Model, float]:
+    """Return the T of each model with a new starting point: the loss of the untrained model on UC in nats per token;
+    NaN where the test set has no cell of UC."""
+    folders = {_model_of(job): config.out / job.folder for job in list_jobs(config) if job.kind == "start"}
+    return {
+        model: average_splits(read_initial(folder).values()).get("UC", math.nan) for model, folder in folders.items()
+    }
 
 
 def _predict(

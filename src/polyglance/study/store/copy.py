@@ -46,7 +46,7 @@ __all__ = [
 
 _WHOLE = ("data", "tokenizer", "prediction")
 """Kinds of jobs that are copied whole where results are made: `study run` makes them itself."""
-_SMALL = ("tower", "language_model", "trunk", "run", "prediction")
+_SMALL = ("tower", "language_model", "start", "trunk", "run", "prediction")
 """Kinds of jobs whose records are copied for everybody who looks."""
 _RESULTS = ("runs.csv", "polyglance-digests.json", "costs.json", "laws/*", "report/**/*", STUDY_NAME, "conclusion.json")
 _RESULTS_NAME = "results-digests.json"

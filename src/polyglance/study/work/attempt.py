@@ -186,7 +186,7 @@ def try_job(config: Work, job: Job, should_stop: Callable[[], bool] = lambda: Fa
         elif config.cluster.store and job.kind not in LIGHT_KINDS:
             do_stored_job(config, job, should_stop, do_job)
         else:
-            if job.kind == "prediction":  # it is made from the records of the runs before it
+            if job.kind == "prediction":  # it is made from the records of the runs and starts before it
                 refresh_copy(config)
             do_job(config, job, should_stop)
     except NotFiniteError as error:

@@ -1,6 +1,7 @@
 """The work of each kind of job. An interrupted job is continued from its last checkpoint when it is done again."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from polyglance.data.importer import import_data
@@ -74,7 +75,10 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
         case "language_model":
             train_language_model(make_language_model_config(config, job), folder, hooks=hooks)
         case "prediction":
-            predict_held_out_runs(config, folder, lambda run: _measure_start(config, run))
+            predict_held_out_runs(config, folder)
+        case "start":
+            settings = make_train_config(config, replace(job, samples=max(config.family(job.family).samples)))
+            measure_start(settings, folder, make_evaluator(settings, config.evaluation, config.test_dir))
         case "trunk" | "training" if config.is_micro:
             train(make_train_config(config, job, _find_trunk(config, job)), folder, hooks=hooks)
         case "run" if config.is_micro:
@@ -83,12 +87,6 @@ def _make(config: StudyConfig, job: Job, folder: Path, should_stop: Callable[[],
             train_and_measure(settings, folder, lambda: evaluator, run_id=job.id, hooks=hooks)
         case "trunk" | "training" | "run":
             launch_run(config, job, _find_trunk(config, job), should_stop, lock)
-
-
-def _measure_start(config: StudyConfig, run: Job) -> float:
-    """Return T of a run that has not started, in nats per token."""
-    settings = make_train_config(config, run)
-    return measure_start(settings, make_evaluator(settings, config.evaluation, config.test_dir))
 
 
 def _find_trunk(config: StudyConfig, job: Job) -> Path | None:

@@ -12,18 +12,18 @@ from polyglance.coverage import Cell
 from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import Runtime, is_main_process, join_processes
 from polyglance.evaluate.evaluator import Evaluator
-from polyglance.files import locked, read_record, seal_files, write_record
+from polyglance.files import locked, seal_files
 from polyglance.model.architecture import Polyglance
 from polyglance.run_records import (
+    INITIAL_NAME,
     CellRecord,
     LossRecord,
     average_splits,
-    cells_from_json,
-    cells_to_json,
+    read_initial,
     write_captions,
+    write_initial,
 )
 from polyglance.train.config import EvaluationConfig, RunConfig, TrainConfig
-from polyglance.train.folder import INITIAL_NAME
 from polyglance.train.loop import Hooks
 from polyglance.train.run import train
 from polyglance.train.start import make_model, make_model_config, make_processor, make_tokenizer
@@ -138,20 +138,18 @@ def train_and_measure(
     Returns:
         The content of losses.json in the first process, None in the others.
     """
-    initial = folder / INITIAL_NAME
 
     def measure_untrained(model: Polyglance, runtime: Runtime) -> None:
-        if runtime.from_main(_is_measured(initial)):
+        if runtime.from_main(_is_measured(folder)):
             return
         cells = evaluator().measure_initial(model, runtime)
         if runtime.is_main:
-            write_record(initial, cells_to_json(cells), indent=None)
-            seal_files(folder, [INITIAL_NAME])
+            write_initial(folder, cells)
 
     with join_processes(settings.engine) as runtime:  # they stay together until the trained model is measured
         hooks = replace(hooks, before_first_step=measure_untrained)
         model = train(settings, folder, hooks=hooks, show_progress=show_progress)
-        if not runtime.from_main(initial.exists()):  # it was trained by a job that does not measure
+        if not runtime.from_main((folder / INITIAL_NAME).exists()):  # it was trained by a job that does not measure
             measure_untrained(make_model(settings).to(runtime.device).eval(), runtime)
         model.to(runtime.device)
         cells = evaluator().measure(model, runtime)
@@ -168,7 +166,7 @@ def train_and_measure(
             cell: replace(losses, generation=scores.get(cell, {}), disambiguation=settled.get(cell))
             for cell, losses in cells.items()
         },
-        initial=cells_from_json(read_record(initial), str(initial)),
+        initial=read_initial(folder),
     )
     write_captions(folder / "captions.jsonl", captions)
     record.write(folder / "losses.json")
@@ -176,20 +174,22 @@ def train_and_measure(
     return record
 
 
-def measure_start(settings: TrainConfig, evaluator: Evaluator) -> float:
-    """Return T of a run that has not started: the loss of its untrained model on UC in nats per token; NaN where the
-    test set has no cell of UC."""
+def measure_start(settings: TrainConfig, folder: Path, evaluator: Evaluator) -> None:
+    """Measure the untrained model of a run that has not started, as `train_and_measure` does before the first step, and
+    write initial.json into a folder."""
     with join_processes(settings.engine) as runtime:
         model = make_model(settings).to(runtime.device).eval()
-        return average_splits(evaluator.measure_initial(model, runtime).values()).get("UC", math.nan)
+        cells = evaluator.measure_initial(model, runtime)
+        if runtime.is_main:
+            write_initial(folder, cells)
 
 
-def _is_measured(initial: Path) -> bool:
+def _is_measured(folder: Path) -> bool:
     """Tell whether the untrained model is measured. A damaged record is reported and counts as missing."""
     try:
-        cells_from_json(read_record(initial), str(initial))
+        read_initial(folder)
     except ValueError as error:
-        if initial.exists():
+        if (folder / INITIAL_NAME).exists():
             print(f"{error}; the untrained model is measured again", file=sys.stderr, flush=True)
         return False
     return True
