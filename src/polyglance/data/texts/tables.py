@@ -17,8 +17,8 @@ from polyglance.data.texts.columns import (
     parse_id,
     parse_texts,
 )
-from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
-from polyglance.data.texts.splits_of_texts import check_split_ids, find_split_key, keep_split
+from polyglance.data.texts.languages_of_texts import is_language_key, keep_language, take_language
+from polyglance.data.texts.splits_of_texts import check_split_ids, choose_split, is_split, is_split_name, keep_split
 from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
 from polyglance.delimited import find_quoting, read_records
 
@@ -214,7 +214,7 @@ def _make_content(
     """Take ids and texts from rows. An empty cell is no reference where there are several columns."""
     if not records:
         raise ValueError(f"{where}: holds no texts")
-    records, split_notes, used = keep_split(records, options.split, where)
+    records, split_notes, used = keep_split(records, options, where)
     records, language_notes = keep_language(records, options.language, where)
     entries: list[Entry] = []
     for number, (place, values) in enumerate(records, 1):
@@ -228,13 +228,13 @@ def _make_content(
         elif given == [None]:
             raise ValueError(f"{place}: no text (null)")
         entries.append((name, tuple(text for one in given for text in parse_texts(one, place))))
-    if columns.id is not None:
-        check_split_ids(records, [name for name, _ in entries], where)
     captions = [_FLICKR_ID.match(str(name)) for name, _ in entries]
     notes = [f"{where}: {columns.describe()}", *split_notes, *language_notes]
     if all(captions):
         entries = [(match[1], texts) for match, (_, texts) in zip(captions, entries, strict=True) if match]
         notes.append(f"{where}: ids without the number of the caption (#0)")
+    if columns.id is not None:
+        check_split_ids(records, [name for name, _ in entries], options, where)
     layout: Layout = "lines" if columns.id is None else "ids"
     others = find_other_ids(columns, [values for _, values in records]) if columns.id is not None else {}
     used |= columns.used(options)
@@ -255,6 +255,7 @@ def read_columnar(file: TextFile, options: ReadOptions) -> FormContent:
     import pyarrow as pa
 
     paths, used = _find_files(file.path, options)
+    options = replace(options, split_is_chosen="split" in used)
     try:
         tables = [table for path in paths for table in _load(path, options, str(file.path))]
     except (pa.ArrowException, OSError, EOFError) as error:
@@ -273,7 +274,7 @@ def _find_files(path: Path, options: ReadOptions) -> tuple[list[Path], frozenset
         return [path], frozenset()
     if (path / "dataset_dict.json").is_file():
         splits = {child.name: child for child in sorted(path.iterdir()) if (child / "state.json").is_file()}
-        folder = splits[_choose_split(path, list(splits), options)]
+        folder = splits[choose_split(list(splits), options.split, f"{path}: the split")]
         return sorted(folder.glob("*.arrow")), frozenset({"split"} if options.split else ())
     if files := sorted(path.glob("*.arrow")):
         return files, frozenset()
@@ -283,18 +284,10 @@ def _find_files(path: Path, options: ReadOptions) -> tuple[list[Path], frozenset
     by_split: dict[str, list[Path]] = {}
     for one in files:
         by_split.setdefault(re.split(r"[-.]", one.name)[0], []).append(one)
-    if len(by_split) == 1 and not options.split:
+    if len(by_split) == 1 and not (options.split and is_split(*by_split)):
         return files, frozenset()
-    chosen = _choose_split(path, list(by_split), options)
+    chosen = choose_split(list(by_split), options.split, f"{path}: the split")
     return by_split[chosen], frozenset({"split"} if options.split else ())
-
-
-def _choose_split(path: Path, splits: Sequence[str], options: ReadOptions) -> str:
-    if options.split in splits:
-        return options.split
-    if len(splits) == 1 and not options.split:
-        return splits[0]
-    raise ValueError(f"{path}: holds the splits {', '.join(splits)}; name one of them with --split")
 
 
 def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
@@ -317,8 +310,8 @@ def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
 
 def _list_needed(names: Sequence[str], columns: Columns) -> list[str]:
     """List the columns that are read: ids, texts, and the languages and splits of texts."""
-    wanted = {columns.id, *columns.texts, *LANGUAGE_KEYS, find_split_key(names)}
-    return [name for name in names if name in wanted]
+    wanted = {columns.id, *columns.texts}
+    return [name for name in names if name in wanted or is_language_key(name) or is_split_name(name)]
 
 
 def _open(path: Path) -> IO[bytes]:
