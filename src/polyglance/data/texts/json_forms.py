@@ -116,9 +116,9 @@ def _read_frame_rows(
     if any(is_id_name(name) for name in names) or options.id_column in names:
         return read_records([(f"{where}: row {label}", row) for label, row in rows], options, where)
     columns = choose_columns(names, options, where)
-    rows, split_notes, used = keep_split(rows, options, where)
-    rows, language_notes = keep_language(rows, options.language, where)
-    texts = [(label, [row[name] for name in columns.texts if row.get(name) is not None]) for label, row in rows]
+    kept, split_notes, used = keep_split(rows, options, where)
+    kept, language_notes = keep_language(kept, options.language, where)
+    texts = [(label, [row[name] for name in columns.texts if row.get(name) is not None]) for label, row in kept]
     entries: list[Entry] = []
     for label, values in texts:
         place = f"{where}: row {label}"
