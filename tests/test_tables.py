@@ -141,9 +141,12 @@ def test_titles_row_names_and_delimiters_at_the_ends_change_no_cell(tmp_path, se
     names = ["image", "en", "de"][: rng.choice([2, 3])]
     words = ["a dog", "ein Hund", "one, two", "", "3"]
     rows = [[f"{i}.png", *rng.choices(words, k=len(names) - 1)] for i in range(rng.randint(2, 6))]
+    rows[-1][-1] = "a cow"  # a last column that is empty throughout would be delimiters at the ends
     ends = [""] * rng.choice([0, 0, 1, 4])
     has_row_names = not ends and rng.random() < 0.5
-    lines = [[*names, *ends]] + [[*([str(i)] if has_row_names else []), *row, *ends] for i, row in enumerate(rows, 1)]
+    numbers = rng.sample(range(40), k=len(rows))  # of rows that were chosen from others
+    lines = [[*names, *(ends if rng.random() < 0.5 else [])]]  # delimiters at the ends of all lines, or of the rows
+    lines += [[*([str(i)] if has_row_names else []), *row, *ends] for i, row in zip(numbers, rows, strict=True)]
     for title in rng.sample(["Captions of 2024", "made by us"], k=rng.choice([0, 0, 1, 2])):
         lines.insert(0, [title, *rng.choice([[], [""] * (len(names) - 1)])])
     path = tmp_path / f"t.{suffix}"
@@ -162,7 +165,11 @@ def test_a_comma_that_is_not_quoted_moves_no_cell(tmp_path):
         ("image,en", ["1.png,a dog, a cat", "2.png,a dog"]),  # some rows are longer, and count nothing
         ("image,en", ["1.png,a dog, a cat", "2.png,a dog, a cat"]),  # all are
         ("image,en,", ["1.png,a dog, a cat", "2.png,a dog,"]),  # a comma at the ends, and one within
-        ("image,en", ["1,1.png,a dog", "2,2.png,a dog, a cat", "4,3.png,a dog"]),  # no names of rows: 3 is missing
+        ("image,en", ["1,1.png,a dog", "2,2.png,a dog, a cat", "4,3.png,a dog"]),  # rows of several widths
+        ("image,en", ["1,a dog, a cat", "2,a dog,a cat"]),  # the first cells may be names of rows, the next no ids
+        ("image,en", ["1,2 dogs, 1 cat", "2,3 dogs, 2 cats"]),
+        ("image,en", ["1,dog1, a cat", "2,dog2, a cow"]),  # ids, but a blank begins the next cell
+        ("image,en", ["7,1.png,a dog", "7,2.png,a dog"]),  # a name of a row stands once
     ):
         path.write_text("\n".join([header, *lines]) + "\n")
         assert table_columns(path) == ["image", "en"]
@@ -175,3 +182,46 @@ def test_a_column_of_sentences_has_no_title(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("the texts\na dog runs\na cat sits\n")
     assert [row.values["the texts"] for row in read_table(path)] == ["a dog runs", "a cat sits"]
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_last_column_without_a_name_is_kept_if_it_holds_something(tmp_path, width):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        f"image,en{',' * (width - 1)}\n" + f"1.png,a dog,{',' * (width - 2)}\n2.png,a cat,{',' * (width - 2)}note\n"
+    )
+    unnamed = {"column 3": ""} if width == 3 else {}
+    assert values(list(read_table(path))) == [
+        {"image": "1.png", "en": "a dog", **unnamed, f"column {width + 1}": ""},
+        {"image": "2.png", "en": "a cat", **unnamed, f"column {width + 1}": "note"},
+    ]
+
+
+def test_a_cell_without_a_name_far_below_is_reported(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("image,en,\n" + "1.png,a dog,\n" * 1500 + "2.png,a cat,note\n")
+    *rest, last = read_table(path)
+    assert len(values(rest)) == 1500
+    assert (last.problem, last.detail) == ("a cell without a name above it", "note")
+
+
+@pytest.mark.parametrize("titles", [[], ["Captions of 2024"]])
+@pytest.mark.parametrize("index", ["0", "1.png", "a"])
+def test_an_index_and_one_column_are_a_header_and_no_title(tmp_path, titles, index):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([*titles, ",english caption", f"{index},a dog"]) + "\n")
+    assert values(list(read_table(path))) == [{"": index, "english caption": "a dog"}]
+    path.write_text("\n".join([*titles, ",Captions of 2024,", "image,en,de", f"{index},a dog,ein Hund"]) + "\n")
+    assert values(list(read_table(path))) == [{"image": index, "en": "a dog", "de": "ein Hund"}]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
+def test_titles_do_not_hide_the_delimiter(tmp_path, delimiter):
+    path = tmp_path / "t.csv"
+    lines = ["Captions of 2024", "made by us", *map(delimiter.join, [("image", "en"), ("1.png", "a dog; or two")])]
+    path.write_text("\n".join(lines) + "\n")
+    rows = list(read_table(path))
+    assert [row.values for row in rows] == [{"image": "1.png", "en": "a dog; or two"}] or delimiter == ";"
+    assert [bool(row.problem) for row in rows] == [delimiter == ";"]  # its text has the delimiter
+    path.write_text("the texts\na dog; brown\na cat; black\n")
+    assert values(list(read_table(path))) == [{"the texts": "a dog; brown"}, {"the texts": "a cat; black"}]

@@ -7,18 +7,33 @@ lines decide.
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import Literal, NamedTuple
 
-__all__ = ["DELIMITERS", "Quoting", "Record", "find_quoting", "read_records", "split_line"]
+__all__ = [
+    "DELIMITERS",
+    "Quoting",
+    "Record",
+    "are_ids",
+    "are_row_names",
+    "find_delimiter",
+    "find_quoting",
+    "is_series_header",
+    "read_records",
+    "split_line",
+]
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 """Extension -> what stands between cells."""
+_OTHER_DELIMITERS = (";", "\t", "|")
+"""Delimiters of tables whose first lines do not have the usual one."""
 Quoting = Literal["auto", "csv", "none"]
 """`csv`: cells may be quoted as in a CSV; `none`: a quotation mark is part of its text; `auto`: `csv` for a CSV,
 and for a TSV as its lines show."""
 
+_ID_CELL = re.compile(r"[\w./:#?=&%~+-]*")
 _QUOTED_CELL = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MAX_RECORD_LINES = 1000
 """Largest number of lines of a quoted cell. A mark that is not closed within them does not begin a quoted cell."""
@@ -230,3 +245,60 @@ def _is_quoted_throughout(lines: Iterable[str], delimiter: str) -> bool:
 
 def _is_word(cell: str) -> bool:
     return any(character.isalpha() for character in cell)
+
+
+def find_delimiter(lines: Sequence[str], usual: str) -> str:
+    """Find what stands between the cells of a table: the usual delimiter or another one, in the first line that is no
+    comment; if that is a title, in the first line below that has one, provided that all lines below have as many.
+
+    Args:
+        lines: the first lines of the table.
+        usual: the delimiter of its extension, which is also returned if no line has one.
+    """
+    lines = [line for line in lines if line.strip() and not line.startswith("#")]
+    marks = (usual, *(mark for mark in _OTHER_DELIMITERS if mark != usual))
+    if not lines or (found := next((mark for mark in marks if mark in lines[0]), "")):
+        return found if lines else usual
+    below = list(dropwhile(lambda line: " " in line.strip() and not any(mark in line for mark in marks), lines))
+    for mark in marks if below else ():
+        least = below[0].count(mark)
+        if least and f"{mark} " not in below[0] and all(line.count(mark) >= least for line in below):
+            return mark
+    return usual
+
+
+def is_series_header(cells: Sequence[str], below: Sequence[str]) -> bool:
+    """Tell whether two cells, of which the first is empty, name an index and one column, as pandas writes a series
+    (`,english caption`), and are no title: the row below has two cells too."""
+    return len(cells) == len(below) == 2 and not cells[0].strip() and bool(cells[1].strip()) and bool(below[0].strip())
+
+
+def are_row_names(header: Sequence[str], rows: Sequence[Sequence[str]], id_column: int | None = None) -> bool:
+    """Tell whether the first cells are the names that R gives to rows and writes no name above: whole numbers, each
+    once. If the cells beside them are no ids, or begin with a blank in each row, a text has a comma that is not quoted.
+
+    Args:
+        header: the names, one less than each row has cells.
+        rows: cells.
+        id_column: place of the column of ids among the names; None: any column may hold them.
+    """
+    if not rows or any(len(cells) != len(header) + 1 for cells in rows):
+        return False
+    names = [cells[0].strip() for cells in rows]
+    if not all(name.isascii() and name.isdecimal() for name in names) or len(set(names)) < len(names):
+        return False
+    has_blanks = all(any(cell[:1].isspace() for cell in cells[2:]) for cells in rows)
+    if has_blanks and not any(name[:1].isspace() for name in header[1:]):
+        return False
+    if all(not cells[-1].strip() for cells in rows):
+        return False  # a delimiter at the ends of the rows
+    places = range(len(header)) if id_column is None else [id_column]
+    return any(are_ids([cells[place + 1] for cells in rows]) for place in places)
+
+
+def are_ids(column: Sequence[str]) -> bool:
+    """Tell whether cells are ids: no blanks, and a digit in each."""
+    cells = [cell.strip() for cell in column]
+    return all(
+        cell.isascii() and _ID_CELL.fullmatch(cell) and any(character.isdigit() for character in cell) for cell in cells
+    )

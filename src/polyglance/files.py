@@ -37,6 +37,7 @@ __all__ = [
     "DamagedError",
     "FileDigest",
     "check_digest",
+    "check_output_folder",
     "checked_folder",
     "file_sha256",
     "format_record",
@@ -395,6 +396,17 @@ def check_digest(path: Path) -> None:
     listed = read_digests(path.parent).get(path.name)
     if listed is not None and not listed.is_of(path):
         raise _differs(path)
+
+
+def check_output_folder(folder: Path, option: str) -> None:
+    """Refuse a folder that cannot be made, because it, or one that it is in, is a file.
+
+    Args:
+        option: the option that names it, for the message.
+    """
+    place = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    if place is not None and not place.is_dir():
+        raise ValueError(f"{option} {folder}: {place} is a file; name a folder")
 
 
 @contextmanager

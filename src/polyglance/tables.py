@@ -19,7 +19,16 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polyglance.delimited import DELIMITERS, Quoting, Record, find_quoting, read_records
+from polyglance.delimited import (
+    DELIMITERS,
+    Quoting,
+    Record,
+    are_row_names,
+    find_delimiter,
+    find_quoting,
+    is_series_header,
+    read_records,
+)
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
 from polyglance.files import check_digest, parse_json
 
@@ -39,8 +48,6 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _JSON_RECORDS = ".json"
 TABLE_SUFFIXES = (*_JSON_LINES, _JSON_RECORDS, *DELIMITERS, ".parquet")
 """Extensions of the files that are read; for tables of text also followed by one of `COMPRESSED_SUFFIXES`."""
-_OTHER_DELIMITERS = (";", "\t", "|")
-"""Delimiters of a CSV whose header has no comma."""
 _DELIMITER_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars"}
 _SEP = re.compile(r"sep=(.)\s*", re.IGNORECASE)
 """First line of a CSV that names the delimiter for Excel."""
@@ -136,8 +143,8 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
     delimiter = DELIMITERS[suffix]
     if excel is not None and excel[1] in _DELIMITER_NAMES:
         delimiter = excel[1]
-    elif suffix == ".csv" and delimiter not in first:
-        delimiter = next((other for other in _OTHER_DELIMITERS if other in first), delimiter)
+    elif suffix == ".csv":
+        delimiter = find_delimiter([line for line in lines if not _SEP.fullmatch(line)], delimiter)
     try:
         quoted, throughout = _find_quotes(path, text, first, delimiter, quoting)
     except ValueError as error:
@@ -169,7 +176,7 @@ def table_columns(path: str | Path, form: TableFormat | None = None) -> list[str
     path = Path(path)
     if form.suffix in (*_JSON_LINES, _JSON_RECORDS):
         return None
-    columns = _header(path, form) if form.delimiter else _parquet_columns(path)
+    columns = _find_shape(path, form)[0] if form.delimiter else _parquet_columns(path)
     if repeated := sorted({name for name in columns if columns.count(name) > 1}):
         raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
     return columns
@@ -196,7 +203,7 @@ def read_table(
     if header is None:
         return _read_json_lines(path, form)
     if form.delimiter:
-        return _read_delimited(path, header, form)
+        return _read_delimited(path, form)
     return _read_parquet(path, header if columns is None else columns)
 
 
@@ -317,16 +324,20 @@ def _records(path: Path, form: TableFormat, count: Counter[str]) -> Iterator[Rec
 def _below_titles(records: Iterator[Record]) -> Iterator[Record]:
     """Leave out titles above a header: records with words in one cell only, where the next one has several cells."""
     titles: list[Record] = []
-    for record in records:
+    record = next(records, None)
+    while record is not None:
+        below = next(records, None)
         filled = [cell for cell in record.cells if cell.strip()]
         is_title = len(filled) == 1 and " " in filled[0].strip() and not any(mark in filled[0] for mark in ";|\t")
-        if is_title and not record.problem and len(titles) < _MOST_TITLES:
-            titles.append(record)
-            continue
-        yield from titles if len(filled) < 2 else ()
-        yield record
-        yield from records
-        return
+        is_series = below is not None and is_series_header(record.cells, below.cells)
+        if not is_title or is_series or record.problem or len(titles) == _MOST_TITLES:
+            yield from titles if len(filled) < 2 and not is_series else ()
+            yield record
+            yield from () if below is None else (below,)
+            yield from records
+            return
+        titles.append(record)
+        record = below
     yield from titles
 
 
@@ -349,36 +360,49 @@ def _below_comments(lines: Iterator[str], form: TableFormat, count: Counter[str]
     yield from comments or ()
 
 
-def _header(path: Path, form: TableFormat) -> list[str]:
-    """Return the names of the columns: an empty one for the names that R gives to rows, none for delimiters at the ends
-    of lines."""
+def _find_shape(path: Path, form: TableFormat) -> tuple[list[str], int]:
+    """Return the names of the columns, and the number of cells that rows may have with delimiters at their ends.
+
+    The names that R gives to rows have an empty name, as the first column of pandas. Other columns without a name are
+    called by their number (`column 3`). The last ones are none if they hold nothing, or only cells that begin with a
+    blank, which are ends of texts with unquoted commas.
+    """
     records = _below_titles(_records(path, form, Counter()))
     first = next(records, None)
     if first is None:
         raise ValueError(f"{path}: the file is empty")
     if first.problem:
         raise ValueError(f"{path}:{first.line}: the header cannot be read ({first.problem})")
-    names = [name.strip() for name in first.cells]
-    while len(names) > 1 and not names[-1]:
-        names.pop()
+    names, width = [name.strip() for name in first.cells], len(first.cells)
     below = [record.cells for record in islice(records, _MOST_ROW_NAMES) if not record.problem]
-    has_names = all(len(cells) == len(first.cells) + 1 for cells in below)
-    if below and has_names and [cells[0].strip() for cells in below] == [str(i) for i in range(1, len(below) + 1)]:
-        return ["", *names]
-    return names
+    while len(names) > 1 and not names[-1]:
+        cells = [row[len(names) - 1] for row in below if len(row) == width]
+        if any(cell.strip() and not cell[0].isspace() for cell in cells):
+            break
+        names.pop()
+    names = [names[0], *(name or f"column {number}" for number, name in enumerate(names[1:], 2))]
+    if are_row_names(first.cells, below):
+        return ["", *names], width + 1
+    widths = {len(row) for row in below}
+    if len(widths) == 1 and not any(cell.strip() for row in below for cell in row[width:]):
+        width = max(width, *widths)
+    return names, width
 
 
-def _read_delimited(path: Path, header: Sequence[str], form: TableFormat) -> Iterator[TableRow]:
+def _read_delimited(path: Path, form: TableFormat) -> Iterator[TableRow]:
+    header, width = _find_shape(path, form)
     records = _below_titles(_records(path, form, Counter()))
-    first = next(records, None)
-    width = max(len(first.cells) if first else 0, len(header))  # with the delimiters at the end of the header
+    next(records, None)
     for record in records:
-        cells = record.cells
-        if len(cells) == width and not any(cell.strip() for cell in cells[len(header) :]):
+        cells, surplus = record.cells, record.cells[len(header) :]
+        if len(cells) == width and not any(cell.strip() for cell in surplus):
             cells = cells[: len(header)]
         where = f"{path.name}:{record.line}"
         if record.problem:
             yield TableRow(where=where, values={}, problem="broken CSV", detail=record.problem)
+        elif len(cells) == width > len(header):
+            detail = next(cell.strip() for cell in surplus if cell.strip())
+            yield TableRow(where=where, values={}, problem="a cell without a name above it", detail=detail)
         elif len(cells) != len(header):
             detail = f"{len(cells)} cells, the header has {len(header)}"
             yield TableRow(where=where, values={}, problem="wrong number of cells", detail=detail)

@@ -138,3 +138,14 @@ def test_scoring_loads_nothing_heavy(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "notes.txt/scores"])
+def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(SystemExit):
+        run("--hyps", tmp_path / "absent.json", "--refs", tmp_path / "absent.json", "--out", tmp_path / name)
+    notes = tmp_path / "notes.txt"
+    assert capsys.readouterr().err == f"polyglance: --out {tmp_path / name}: {notes} is a file; name a folder\n"

@@ -229,3 +229,14 @@ def test_a_blank_line_is_named() -> None:
 def test_cider_of_one_image_has_no_number(df: str) -> None:
     with pytest.raises(ValueError, match="CIDEr of one image is 0 whatever the texts are"):
         scored(CASES / "one-image.hyp.json", CASES / "one-image.refs.json", df=df)
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "|"])
+@pytest.mark.parametrize("names", [["17", "4", "9"], ["0", "1", "2"]])
+def test_titles_and_names_of_rows_move_no_text(tmp_path, delimiter, names):
+    path = tmp_path / "t.csv"
+    rows = [["id", "caption"], *([name, f"i{i}", f"a dog {i}"] for i, name in enumerate(names))]
+    path.write_text("\n".join(["Captions of 2024", *map(delimiter.join, rows)]) + "\n")
+    assert read_texts(path).by_id() == {f"i{i}": [f"a dog {i}"] for i in range(3)}
+    path.write_text(f"{delimiter}english caption\n0{delimiter}image\n1{delimiter}a dog\n")
+    assert read_texts(path).by_id() == {"0": ["image"], "1": ["a dog"]}

@@ -80,3 +80,95 @@ def test_a_row_without_a_split_is_in_none(tmp_path):
     write_table(tmp_path / "r.csv", rows, ",")
     with pytest.raises(ValueError, match=r"the id '0' is in test and \(empty\)"):
         read_texts(tmp_path / "r.csv")
+
+
+@pytest.mark.parametrize("place", range(3))
+def test_a_record_without_a_split_or_a_language_hides_no_other_record_from_the_choice(tmp_path, place):
+    rows = [
+        {"id": 1, "caption": "a dog", "split": "train", "lang": "de"},
+        {"id": 2, "caption": "a cat", "split": "test", "lang": "en"},
+    ]
+    rows.insert(place, {"id": 3, "caption": "a cow"})
+    path = tmp_path / "r.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for options, key in (ReadOptions(split="test"), "split"), (ReadOptions(language="en"), "lang"):
+        read = read_texts(path, options=options)
+        assert read.by_id() == {"2": ["a cat"]}
+        assert any("1 of 3 rows" in note and f"1 rows without a {key} were left out" in note for note in read.notes)
+    rows = [{**row, "id": 7} for row in rows]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(ValueError, match="the id 7 is in"):
+        read_texts(path)
+
+
+@pytest.mark.parametrize("name", ["subset", "Partition", "set", "split"])
+@pytest.mark.parametrize(("values", "are_splits"), [(("flickr", "coco"), False), (("Test2016", "coco"), True)])
+def test_a_column_that_may_mean_something_else_names_splits_where_a_value_is_one(tmp_path, name, values, are_splits):
+    path = tmp_path / "r.csv"
+    write_table(path, [{"id": "1", "caption": f"a {value}", name: value} for value in values], ",")
+    if are_splits or name == "split":
+        with pytest.raises(ValueError, match=f"'{name}'.*; name one of them with --split"):
+            read_texts(path)
+    else:
+        assert read_texts(path).by_id() == {"1": ["a flickr", "a coco"]}
+        assert not read_texts(path, options=ReadOptions(split="test")).used  # the caller refuses a setting in vain
+    read = read_texts(path, options=ReadOptions(split=values[1]))
+    assert read.by_id() == {"1": ["a coco"]}
+
+
+def write_dataset_dict(folder, rows):
+    for split in ("train", "test"):
+        (folder / split).mkdir(parents=True)
+        (folder / split / "state.json").write_text("{}")
+        with pa.OSFile(str(folder / split / "data.arrow"), "wb") as sink:
+            table = pa.Table.from_pylist(rows)
+            with pa.ipc.new_stream(sink, table.schema) as writer:
+                writer.write_table(table)
+    (folder / "dataset_dict.json").write_text("{}")
+
+
+def write_parquets(folder, rows):
+    folder.mkdir()
+    for split in ("TRAIN", "TEST"):
+        pq.write_table(pa.Table.from_pylist(rows), folder / f"{split}-00000-of-00001.parquet")
+
+
+CHOOSERS = {
+    "dict": write_dataset_dict,
+    "parquets": write_parquets,
+    "keys.json": lambda path, rows: path.write_text(json.dumps({"train": rows, "test": rows})),
+}
+
+
+@pytest.mark.parametrize("name", CHOOSERS)
+def test_rows_of_a_chosen_file_are_left_out_where_they_name_another_split_only(tmp_path, name):
+    rows = [{"id": f"{i}", "caption": f"a dog {i}", "split": split} for i, split in enumerate(["a", "val", "a"])]
+    CHOOSERS[name](tmp_path / name, rows)
+    read = read_texts(tmp_path / name, options=ReadOptions(split="test"))
+    assert list(read.by_id()) == ["0", "1", "2"]
+    assert "split" in read.used
+    rows[1]["split"] = "test"  # as Flickr30k on the Hub, whose one file holds all three
+    CHOOSERS[name](tmp_path / f"b{name}", rows)
+    assert list(read_texts(tmp_path / f"b{name}", options=ReadOptions(split="test")).by_id()) == ["1"]
+
+
+def test_a_parquet_file_without_the_name_of_a_split_is_chosen_by_its_column(tmp_path):
+    rows = [{"id": f"{i}", "caption": f"a dog {i}", "set": split} for i, split in enumerate(SPLITS)]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "shard-0.parquet")
+    assert list(read_texts(tmp_path, options=ReadOptions(split="val")).by_id()) == ["1"]
+
+
+def test_a_frame_without_ids_is_filtered_as_rows_are(tmp_path):
+    frame = {"caption": ["a dog", "ein Hund", "a cow"], "split": ["test", "test", "val"], "lang": ["en", "de", "en"]}
+    written = {key: dict(enumerate(values)) for key, values in frame.items()}
+    (tmp_path / "r.json").write_text(json.dumps(written))
+    read = read_texts(tmp_path / "r.json", options=ReadOptions(split="test", language="de"))
+    assert [texts for _, texts in read.entries] == [("ein Hund",)]
+    assert "split" in read.used
+
+
+def test_captions_of_one_image_in_two_splits_are_noticed_behind_their_numbers(tmp_path):
+    rows = [{"image": f"1.jpg#{i}", "caption": f"a dog {i}", "split": split} for i, split in enumerate(SPLITS)]
+    write_table(tmp_path / "r.csv", rows, ",")
+    with pytest.raises(ValueError, match=r"the id '1\.jpg' is in train and val"):
+        read_texts(tmp_path / "r.csv")

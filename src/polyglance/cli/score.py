@@ -19,6 +19,7 @@ from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.score import ScoreConfig, score_systems
 from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
 from polyglance.evaluate.systems import SystemTable, compare_reports, name_folders, name_systems
+from polyglance.files import check_output_folder
 from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = ["score"]
@@ -67,6 +68,8 @@ def score(
         _print_protocols(json)
         return
     _check_form(format, explain, explain_score, explain_page, as_json=json)
+    if out is not None:
+        check_output_folder(out, "--out")
     predictions, references, others = (list(chain.from_iterable(given)) for given in (hyps, refs, compare))
     _check_number(len(predictions) + len(others) + (scores is not None), config, test, baseline)
     resampling = Resampling(num_samples=config.bootstrap, seed=config.seed, level=config.level)

@@ -52,6 +52,7 @@ _NUM_THREADS = min(8, num_cores())
 
 _RIGHT = {
     "not UTF-8": "set encoding to the codec of the texts, such as cp1252",
+    "a cell without a name above it": "name the column in the header, or quote the texts that have commas",
     "wrong number of cells": "set quoting to none if quotation marks are part of the texts",
 }
 """Reason why rows are left out -> what may be right, where no row is left."""

@@ -86,7 +86,8 @@ def _read_content(content: Any, options: ReadOptions, where: str) -> FormContent
     if "annotations" in content:
         return _read_coco_captions(content, options, where)
     if (split := take_split(content, options.split, f"{where}: the split")) is not None:
-        read = _read_content(content[split], options, f"{where}: {split}")
+        inner = replace(options, split_is_chosen=bool(options.split))
+        read = _read_content(content[split], inner, f"{where}: {split}")
         return replace(read, used=read.used | frozenset({"split"} if options.split else ()))
     if (rows := read_frame(content, _is_column)) is not None:
         return _read_frame_rows(rows, content, options, where)
@@ -115,7 +116,9 @@ def _read_frame_rows(
     if any(is_id_name(name) for name in names) or options.id_column in names:
         return read_records([(f"{where}: row {label}", row) for label, row in rows], options, where)
     columns = choose_columns(names, options, where)
-    texts = [(label, [row[name] for name in columns.texts if row.get(name) is not None]) for label, row in rows]
+    kept, split_notes, used = keep_split(rows, options, where)
+    kept, language_notes = keep_language(kept, options.language, where)
+    texts = [(label, [row[name] for name in columns.texts if row.get(name) is not None]) for label, row in kept]
     entries: list[Entry] = []
     for label, values in texts:
         place = f"{where}: row {label}"
@@ -126,8 +129,12 @@ def _read_frame_rows(
     return FormContent(
         entries=[(number, texts) for number, (_, texts) in enumerate(entries, 1)] if is_lists else entries,
         layout="lines" if is_lists else "ids",
-        notes=(f"{where}: {columns.describe()}" if is_lists else f"{where}: ids from the names of its rows",),
-        used=columns.used(options),
+        notes=(
+            f"{where}: {columns.describe()}" if is_lists else f"{where}: ids from the names of its rows",
+            *split_notes,
+            *language_notes,
+        ),
+        used=used | columns.used(options),
     )
 
 
@@ -248,7 +255,7 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
             raise ValueError(f"{place}: expected an object with an id and a text, got {name_type(row)}")
     if rows and "image/key" in rows[0][1] and any(isinstance(value, dict) for value in rows[0][1].values()):
         return FormContent(entries=list(_read_xm3600(rows, options)), used=frozenset({"language"}))
-    rows, split_notes, used = keep_split(rows, options.split, where)
+    rows, split_notes, used = keep_split(rows, options, where)
     rows, language_notes = keep_language(rows, options.language, where)
     entries: list[Entry] = []
     chosen: dict[tuple[str, ...], Columns] = {}
@@ -270,7 +277,7 @@ def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: s
     if len({way.id for way in ways}) > 1:
         raise ValueError(f"{where}: its records have different keys of ids; name one with --id-column")
     if ways and next(iter(ways)).id is not None:
-        check_split_ids(rows, [name for name, _ in entries], where)
+        check_split_ids(rows, [name for name, _ in entries], options, where)
     usual = all(way.id in ("id", "image_id") and way.texts[0] in ("text", "texts", "caption") for way in ways)
     notes = () if usual else tuple(sorted(f"{where}: {way.describe(kind='key')}" for way in ways))
     used = used.union(*(way.used(options) for way in ways))

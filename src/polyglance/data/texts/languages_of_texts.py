@@ -6,10 +6,15 @@ from typing import Any, NoReturn
 
 from polyglance.language_tags import choose_tag, parse_language_tag
 
-__all__ = ["LANGUAGE_KEYS", "is_in_language", "keep_language", "take_language"]
+__all__ = ["LANGUAGE_KEYS", "is_in_language", "is_language_key", "keep_language", "take_language"]
 
 LANGUAGE_KEYS = ("language", "lang", "locale", "language_code", "lang_code")
 """Columns, and keys of records, that name the language of the text beside them."""
+
+
+def is_language_key(name: str) -> bool:
+    """Tell whether a column, or a key of records, may name the language of texts, in any case."""
+    return name.strip().lower() in LANGUAGE_KEYS
 
 
 @cache
@@ -23,7 +28,8 @@ def keep_language(
 ) -> tuple[Sequence[tuple[str, Mapping[str, Any]]], tuple[str, ...]]:
     """Keep the rows in the asked language, where each names the language of its text and these are several.
 
-    Rows that all name one language are kept, whatever it is: a note says if it is another one.
+    Rows that all name one language are kept, whatever it is: a note says if it is another one. Rows that name none,
+    where others name several, are left out.
 
     Args:
         rows: place and record.
@@ -35,21 +41,31 @@ def keep_language(
     Raises:
         ValueError: several languages, and none of them is the asked one.
     """
-    key = next((key for key in LANGUAGE_KEYS if language and rows and key in rows[0][1]), None)
+    names = dict.fromkeys(name for _, row in rows for name in row) if language else {}
+    found = [name for name in names if is_language_key(name)]
+    key = min(found, key=lambda name: LANGUAGE_KEYS.index(name.strip().lower()), default=None)
     if key is None:
         return rows, ()
-    values = [row.get(key) for _, row in rows]
-    tags = list(dict.fromkeys(value.strip() for value in values if isinstance(value, str)))
-    if not all(isinstance(value, str) for value in values) or not all(map(parse_language_tag, tags)):
+    values = [_name_language(row.get(key)) for _, row in rows]
+    tags = [tag for tag in dict.fromkeys(values) if tag]
+    if not tags or not all(map(parse_language_tag, tags)):
         return rows, ()
     wanted = {tag for tag in tags if is_in_language(tag, language)}
     listed = ", ".join(tags[:8]) + (", ..." if len(tags) > 8 else "")
+    unnamed = values.count("")
     if len(tags) == 1:
-        return rows, () if wanted else (f"{where}: its {key} is {listed}, --lang is {language}",)
+        notes = [] if wanted else [f"{where}: its {key} is {listed}, --lang is {language}"]
+        notes += [f"{where}: {unnamed:,} rows without a {key} are read as the others"] if unnamed else []
+        return rows, tuple(notes)
     if not wanted:
         raise ValueError(f"{where}: its texts are in {listed} ({key!r}), --lang is {language}")
-    kept = [row for row, value in zip(rows, values, strict=True) if str(value).strip() in wanted]
-    return kept, (f"{where}: {len(kept):,} of {len(rows):,} rows, those in {', '.join(sorted(wanted))} ({key!r})",)
+    kept = [row for row, value in zip(rows, values, strict=True) if value in wanted]
+    note = f"{where}: {len(kept):,} of {len(rows):,} rows, those in {', '.join(sorted(wanted))} ({key!r})"
+    return kept, (f"{note}; {unnamed:,} rows without a {key} were left out" if unnamed else note,)
+
+
+def _name_language(value: Any) -> str:
+    return "" if value is None or value != value else str(value).strip()  # NaN: a missing value of pandas
 
 
 def take_language(value: Any, language: str, where: str) -> Any:

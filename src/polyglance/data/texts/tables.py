@@ -17,10 +17,17 @@ from polyglance.data.texts.columns import (
     parse_id,
     parse_texts,
 )
-from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, keep_language, take_language
-from polyglance.data.texts.splits_of_texts import check_split_ids, find_split_key, keep_split
+from polyglance.data.texts.languages_of_texts import is_language_key, keep_language, take_language
+from polyglance.data.texts.splits_of_texts import check_split_ids, choose_split, is_split, is_split_name, keep_split
 from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
-from polyglance.delimited import find_quoting, read_records
+from polyglance.delimited import (
+    are_ids,
+    are_row_names,
+    find_delimiter,
+    find_quoting,
+    is_series_header,
+    read_records,
+)
 
 __all__ = ["is_columnar", "is_table", "read_columnar", "read_table"]
 
@@ -34,7 +41,6 @@ _MOST_LINES_ABOVE = 20
 """Number of lines in which a header has to begin; above it are comments and titles."""
 _Row = tuple[int, list[str]]
 """Number of a line, and its cells."""
-_ID_CELL = re.compile(r"^[\w./:#-]*$")
 
 
 def is_table(file: TextFile, options: ReadOptions) -> bool:
@@ -86,11 +92,7 @@ def _find_delimiter(file: TextFile) -> str:
     lines = [line for line in file.lines[:_MOST_LINES_ABOVE] if line.strip()]
     if lines and (named := _SEP.fullmatch(lines[0])):
         return named[1]
-    first = next((line for line in lines if not line.startswith("#")), "")
-    usual = _DELIMITERS.get(file.suffix, "\t")
-    if usual in first:
-        return usual
-    return next((other for other in ("\t", ";", "|") if other in first), usual)
+    return find_delimiter(lines, _DELIMITERS.get(file.suffix, "\t"))
 
 
 def arrange_rows(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
@@ -112,7 +114,8 @@ def arrange_rows(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
         width -= 1
     rows = [(line, cells[:width]) for line, cells in rows]
     first, rest = rows[0], rows[1:]
-    if rest and all(len(cells) == len(first[1]) + 1 for _, cells in rest) and _are_row_names(first[1], rest):
+    place = next((place for place, name in enumerate(first[1]) if is_id_name(name)), None)
+    if place is not None and are_row_names(first[1], [cells for _, cells in rest], place):
         rows[0] = (first[0], ["", *first[1]])
     return rows, notes
 
@@ -125,6 +128,8 @@ def _find_header_row(rows: Sequence[_Row]) -> int:
         if len(filled) > 1 and not cells[0].lstrip().startswith("#"):
             return place if any(map(_is_name, filled)) else 0
         below = rows[place + 1][1] if place + 1 < len(rows) else []
+        if is_series_header(cells, below) and _is_name(filled[0]):
+            return place
         if len(filled) > 1 and len(cells) == len(below) and _is_name(cells[0].lstrip("# ")):
             return place  # `#id,text`: a comment's mark before the names
     return 0
@@ -132,15 +137,6 @@ def _find_header_row(rows: Sequence[_Row]) -> int:
 
 def _is_name(cell: str) -> bool:
     return is_known_name(cell) or is_known_name(cell, "references")
-
-
-def _are_row_names(header: Sequence[str], rows: Sequence[_Row]) -> bool:
-    """Tell whether the first cells are the names 1, 2, 3, ... (or 0, 1, 2, ...) that R gives to rows, so that ids stand
-    below their name; if they do not, a text has a comma that is not quoted."""
-    names = [cells[0].strip() for _, cells in rows]
-    place = next((place for place, name in enumerate(header, 1) if is_id_name(name)), None)
-    counts = any(names == [str(number) for number in range(start, start + len(names))] for start in (0, 1))
-    return counts and place is not None and _are_ids([cells[place] for _, cells in rows])
 
 
 def _has_header(rows: Sequence[tuple[int, list[str]]], options: ReadOptions) -> bool:
@@ -188,7 +184,7 @@ def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str
     if len(names) == 1:
         return Columns(id=None, texts=("1",))
     scores = [name for name, column in zip(names, cells, strict=True) if all(map(_DECIMAL.match, column))]
-    ids = [name for name, column in zip(names, cells, strict=True) if name not in scores and _are_ids(column)]
+    ids = [name for name, column in zip(names, cells, strict=True) if name not in scores and are_ids(column)]
     texts = [name for name in names if name not in ids and name not in scores]
     if len(texts) == 1 and scores and not ids:
         return Columns(id=None, texts=(texts[0],))
@@ -201,20 +197,13 @@ def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str
     return Columns(id=ids[0], texts=(texts[0],))
 
 
-def _are_ids(column: Sequence[str]) -> bool:
-    cells = [cell.strip() for cell in column]
-    return all(_ID_CELL.match(cell) and cell.isascii() for cell in cells) and all(
-        any(character.isdigit() for character in cell) for cell in cells
-    )
-
-
 def _make_content(
     where: str, records: Sequence[tuple[str, Mapping[str, Any]]], columns: Columns, options: ReadOptions
 ) -> FormContent:
     """Take ids and texts from rows. An empty cell is no reference where there are several columns."""
     if not records:
         raise ValueError(f"{where}: holds no texts")
-    records, split_notes, used = keep_split(records, options.split, where)
+    records, split_notes, used = keep_split(records, options, where)
     records, language_notes = keep_language(records, options.language, where)
     entries: list[Entry] = []
     for number, (place, values) in enumerate(records, 1):
@@ -228,13 +217,13 @@ def _make_content(
         elif given == [None]:
             raise ValueError(f"{place}: no text (null)")
         entries.append((name, tuple(text for one in given for text in parse_texts(one, place))))
-    if columns.id is not None:
-        check_split_ids(records, [name for name, _ in entries], where)
     captions = [_FLICKR_ID.match(str(name)) for name, _ in entries]
     notes = [f"{where}: {columns.describe()}", *split_notes, *language_notes]
     if all(captions):
         entries = [(match[1], texts) for match, (_, texts) in zip(captions, entries, strict=True) if match]
         notes.append(f"{where}: ids without the number of the caption (#0)")
+    if columns.id is not None:
+        check_split_ids(records, [name for name, _ in entries], options, where)
     layout: Layout = "lines" if columns.id is None else "ids"
     others = find_other_ids(columns, [values for _, values in records]) if columns.id is not None else {}
     used |= columns.used(options)
@@ -255,6 +244,7 @@ def read_columnar(file: TextFile, options: ReadOptions) -> FormContent:
     import pyarrow as pa
 
     paths, used = _find_files(file.path, options)
+    options = replace(options, split_is_chosen="split" in used)
     try:
         tables = [table for path in paths for table in _load(path, options, str(file.path))]
     except (pa.ArrowException, OSError, EOFError) as error:
@@ -273,7 +263,7 @@ def _find_files(path: Path, options: ReadOptions) -> tuple[list[Path], frozenset
         return [path], frozenset()
     if (path / "dataset_dict.json").is_file():
         splits = {child.name: child for child in sorted(path.iterdir()) if (child / "state.json").is_file()}
-        folder = splits[_choose_split(path, list(splits), options)]
+        folder = splits[choose_split(list(splits), options.split, f"{path}: the split")]
         return sorted(folder.glob("*.arrow")), frozenset({"split"} if options.split else ())
     if files := sorted(path.glob("*.arrow")):
         return files, frozenset()
@@ -283,18 +273,10 @@ def _find_files(path: Path, options: ReadOptions) -> tuple[list[Path], frozenset
     by_split: dict[str, list[Path]] = {}
     for one in files:
         by_split.setdefault(re.split(r"[-.]", one.name)[0], []).append(one)
-    if len(by_split) == 1 and not options.split:
+    if len(by_split) == 1 and not (options.split and is_split(*by_split)):
         return files, frozenset()
-    chosen = _choose_split(path, list(by_split), options)
+    chosen = choose_split(list(by_split), options.split, f"{path}: the split")
     return by_split[chosen], frozenset({"split"} if options.split else ())
-
-
-def _choose_split(path: Path, splits: Sequence[str], options: ReadOptions) -> str:
-    if options.split in splits:
-        return options.split
-    if len(splits) == 1 and not options.split:
-        return splits[0]
-    raise ValueError(f"{path}: holds the splits {', '.join(splits)}; name one of them with --split")
 
 
 def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
@@ -317,8 +299,8 @@ def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
 
 def _list_needed(names: Sequence[str], columns: Columns) -> list[str]:
     """List the columns that are read: ids, texts, and the languages and splits of texts."""
-    wanted = {columns.id, *columns.texts, *LANGUAGE_KEYS, find_split_key(names)}
-    return [name for name in names if name in wanted]
+    wanted = {columns.id, *columns.texts}
+    return [name for name in names if name in wanted or is_language_key(name) or is_split_name(name)]
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -55,6 +55,8 @@ class ReadOptions:
     """Column or key of the ids; empty: told by its name."""
     split: str = ""
     """Split of a file or folder that holds several."""
+    split_is_chosen: bool = False
+    """Whether a file or a key of the split's name was chosen already, so that its rows may name other things."""
     language: str = ""
     """Language of the texts, for files that hold several."""
     as_lines: bool = False
