@@ -197,6 +197,14 @@ def test_a_last_column_without_a_name_is_kept_if_it_holds_something(tmp_path, wi
     ]
 
 
+def test_the_end_of_a_text_does_not_go_into_a_column_without_a_name(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("image,en,\n1.png,a dog,note\n2.png,a dog, a cat\n")
+    first, second = read_table(path)
+    assert first.values == {"image": "1.png", "en": "a dog", "column 3": "note"}
+    assert (second.problem, second.detail) == ("a cell without a name above it", "a cat")
+
+
 def test_a_cell_without_a_name_far_below_is_reported(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("image,en,\n" + "1.png,a dog,\n" * 1500 + "2.png,a cat,note\n")

@@ -391,6 +391,7 @@ def _find_shape(path: Path, form: TableFormat) -> tuple[list[str], int]:
 
 def _read_delimited(path: Path, form: TableFormat) -> Iterator[TableRow]:
     header, width = _find_shape(path, form)
+    without_name = [place for place, name in enumerate(header) if place and name == f"column {place + 1}"]
     records = _below_titles(_records(path, form, Counter()))
     next(records, None)
     for record in records:
@@ -406,6 +407,9 @@ def _read_delimited(path: Path, form: TableFormat) -> Iterator[TableRow]:
         elif len(cells) != len(header):
             detail = f"{len(cells)} cells, the header has {len(header)}"
             yield TableRow(where=where, values={}, problem="wrong number of cells", detail=detail)
+        elif ends := [cells[place] for place in without_name if cells[place].strip() and cells[place][0].isspace()]:
+            # The end of a text that has a comma and is not quoted.
+            yield TableRow(where=where, values={}, problem="a cell without a name above it", detail=ends[0].strip())
         elif undecoded := _find_undecoded("".join(cells), form.text):
             yield _not_decoded(where, undecoded, form)
         else:

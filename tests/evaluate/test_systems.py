@@ -119,8 +119,15 @@ def test_tables_hold_the_same_numbers_whatever_systems_are_called(tmp_path: Path
         (["old=x/a.json", "x/a.json"], ["old", "a"]),
     ],
 )
-def test_systems_are_named(systems: list[str], names: list[str]) -> None:
+def test_systems_are_named(
+    systems: list[str], names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("x").mkdir()
+    Path("x/a.json").touch()
     assert list(name_systems(systems)) == names
+    with pytest.raises(ValueError, match=r"^lr=0\.1\.json: no such file"):  # not `0.1.json`
+        name_systems([*systems, "lr=0.1.json"])
 
 
 def test_names_of_folders_are_safe() -> None:

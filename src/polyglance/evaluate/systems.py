@@ -230,13 +230,21 @@ def name_folders(names: Sequence[str]) -> dict[str, str]:
 
 
 def _split_name(system: str | Path) -> tuple[str, Path]:
-    """Split `NAME=FILE` where the file is there; the name is empty where only a file is given."""
+    """Split `NAME=FILE` where the file is there; the name is empty where only a file is given.
+
+    Raises:
+        ValueError: neither the whole nor what stands behind a `=` is a file.
+    """
     text = str(system)
     if Path(text).exists():
         return "", Path(text)
     places = [place for place, character in enumerate(text) if character == "=" and 0 < place < len(text) - 1]
-    place = next((one for one in places if Path(text[one + 1 :]).exists()), places[0] if places else None)
-    return ("", Path(text)) if place is None else (text[:place], Path(text[place + 1 :]))
+    if not places:
+        return "", Path(text)
+    place = next((one for one in places if Path(text[one + 1 :]).exists()), None)
+    if place is None:
+        raise ValueError(f"{text}: no such file; nor is there {text[places[0] + 1 :]}, if NAME=FILE is meant")
+    return text[:place], Path(text[place + 1 :])
 
 
 _STEM = re.compile(r".?[^.]*(?:\.\d[^.]*)*")
