@@ -233,3 +233,31 @@ def test_titles_do_not_hide_the_delimiter(tmp_path, delimiter):
     assert [bool(row.problem) for row in rows] == [delimiter == ";"]  # its text has the delimiter
     path.write_text("the texts\na dog; brown\na cat; black\n")
     assert values(list(read_table(path))) == [{"the texts": "a dog; brown"}, {"the texts": "a cat; black"}]
+
+
+@pytest.mark.parametrize(
+    ("header", "rows"),
+    [
+        ("image,en,fr", ["1,cat.jpg,A cat,Un chat", "2,my dog.jpg,A dog,Un chien"]),  # names without a digit
+        ("image,en,fr", ["4,1.jpg,' A cat',Un chat", "2,2.jpg,' A dog',Un chien"]),  # blanks that begin the texts
+        ("image,en,note", ["1,1.jpg,A cat,", "2,2.jpg,A dog,"]),  # values that are missing throughout
+        ("en,fr", ["1,A cat,Un chat", "2,A dog,Un chien"]),  # no files at all
+    ],
+)
+def test_names_of_rows_stand_beside_files_or_count(tmp_path, header, rows):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join([header, *rows]).replace("'", '"') + "\n")
+    assert table_columns(path) == ["", *header.split(",")]
+    assert [list(row.values.values()) for row in read_table(path)] == [row.replace("'", "").split(",") for row in rows]
+
+
+def test_delimiters_at_the_ends_are_no_missing_values(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,image,en\n1,1.jpg,A cat,\n2,2.jpg,A dog,\n")
+    assert values(list(read_table(path)))[0] == {"id": "1", "image": "1.jpg", "en": "A cat"}
+
+
+def test_a_title_in_the_second_of_two_cells_is_no_header(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(",Captions of spring\nimage,en\ncat.jpg,A cat\n")
+    assert values(list(read_table(path))) == [{"image": "cat.jpg", "en": "A cat"}]

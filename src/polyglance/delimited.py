@@ -21,6 +21,7 @@ __all__ = [
     "find_delimiter",
     "find_quoting",
     "is_series_header",
+    "may_be_shifted",
     "read_records",
     "split_line",
 ]
@@ -33,6 +34,12 @@ Quoting = Literal["auto", "csv", "none"]
 """`csv`: cells may be quoted as in a CSV; `none`: a quotation mark is part of its text; `auto`: `csv` for a CSV,
 and for a TSV as its lines show."""
 
+_MOST_WORDS = 2
+"""Largest number of words in the name of a column below titles."""
+_EXTENSION = re.compile(r"\w\.[a-zA-Z]\w{1,4}$")
+_FIRST_NAMES = frozenset(("id", "image", "image_id", "img", "file", "file_name", "filename", "path", "key", "name"))
+"""Names that often stand first in a header."""
+_NUMBERED = re.compile(r"(^|[_ ])(id|index|no|nr|number|row|run|seed|step|epoch|#)$")
 _ID_CELL = re.compile(r"[\w./:#?=&%~+-]*")
 _QUOTED_CELL = re.compile('"([^"]*(?:""[^"]*)*)"')
 _MAX_RECORD_LINES = 1000
@@ -262,20 +269,28 @@ def find_delimiter(lines: Sequence[str], usual: str) -> str:
     below = list(dropwhile(lambda line: " " in line.strip() and not any(mark in line for mark in marks), lines))
     for mark in marks if below else ():
         least = below[0].count(mark)
-        if least and f"{mark} " not in below[0] and all(line.count(mark) >= least for line in below):
+        is_header = all(len(cell.split()) <= _MOST_WORDS for cell in below[0].split(mark))
+        if least and is_header and f"{mark} " not in below[0] and all(line.count(mark) >= least for line in below):
             return mark
     return usual
 
 
 def is_series_header(cells: Sequence[str], below: Sequence[str]) -> bool:
     """Tell whether two cells, of which the first is empty, name an index and one column, as pandas writes a series
-    (`,english caption`), and are no title: the row below has two cells too."""
-    return len(cells) == len(below) == 2 and not cells[0].strip() and bool(cells[1].strip()) and bool(below[0].strip())
+    (`,english caption`), and are no title: the row below has two cells too, and does not begin with a column's name."""
+    if len(cells) != 2 or len(below) != 2 or cells[0].strip() or not cells[1].strip():
+        return False
+    first = below[0].strip()
+    return bool(first) and first.lower() not in _FIRST_NAMES
 
 
 def are_row_names(header: Sequence[str], rows: Sequence[Sequence[str]], id_column: int | None = None) -> bool:
     """Tell whether the first cells are the names that R gives to rows and writes no name above: whole numbers, each
-    once. If the cells beside them are no ids, or begin with a blank in each row, a text has a comma that is not quoted.
+    once, with file names beside them, or with ids, or else counting from 0 or 1. Cells that begin with a blank are the
+    ends of texts with a comma that is not quoted: in each row beside ids, in any row beside other cells.
+
+    Where the last cells are all empty, they may be missing values of R or delimiters at the ends of the rows. They are
+    values if numbers or file names stand beside the names, and the first name of the header is of these.
 
     Args:
         header: the names, one less than each row has cells.
@@ -287,13 +302,41 @@ def are_row_names(header: Sequence[str], rows: Sequence[Sequence[str]], id_colum
     names = [cells[0].strip() for cells in rows]
     if not all(name.isascii() and name.isdecimal() for name in names) or len(set(names)) < len(names):
         return False
-    has_blanks = all(any(cell[:1].isspace() for cell in cells[2:]) for cells in rows)
-    if has_blanks and not any(name[:1].isspace() for name in header[1:]):
-        return False
     if all(not cells[-1].strip() for cells in rows):
-        return False  # a delimiter at the ends of the rows
+        beside = [cells[(id_column or 0) + 1].strip() for cells in rows]
+        are_numbers = id_column is not None and all(map(str.isdecimal, beside)) and len(set(beside)) == len(beside)
+        return are_numbers or (_are_files(beside) and not _may_hold_numbers(header[0]))
     places = range(len(header)) if id_column is None else [id_column]
-    return any(are_ids([cells[place + 1] for cells in rows]) for place in places)
+    columns = [[cells[place + 1] for cells in rows] for place in places]
+    if any(map(_are_files, columns)):
+        return True
+    begins = [any(cell[:1].isspace() for cell in cells[2:]) for cells in rows]
+    may_end = not any(name[:1].isspace() for name in header[1:])
+    if any(map(are_ids, columns)):
+        return not (may_end and all(begins))
+    return id_column is None and _count_on(names) and not (may_end and any(begins))
+
+
+def may_be_shifted(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """Tell whether rows with an empty last cell more than the header may begin with the names that R gives to rows: the
+    first cells count from 0 or 1, and the header's first name is none of numbers of rows."""
+    if not rows or any(len(cells) != len(header) + 1 or cells[-1].strip() for cells in rows):
+        return False
+    return _count_on([cells[0].strip() for cells in rows]) and not _may_hold_numbers(header[0])
+
+
+def _may_hold_numbers(name: str) -> bool:
+    """Tell whether a column of this name may number the rows."""
+    return bool(_NUMBERED.search(name.strip().lower()))
+
+
+def _count_on(names: Sequence[str]) -> bool:
+    return any(list(names) == [str(number) for number in range(start, start + len(names))] for start in (0, 1))
+
+
+def _are_files(column: Sequence[str]) -> bool:
+    """Tell whether all cells end in the extension of a file."""
+    return all(_EXTENSION.search(cell.strip()) for cell in column)
 
 
 def are_ids(column: Sequence[str]) -> bool:

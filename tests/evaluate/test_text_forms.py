@@ -240,3 +240,26 @@ def test_titles_and_names_of_rows_move_no_text(tmp_path, delimiter, names):
     assert read_texts(path).by_id() == {f"i{i}": [f"a dog {i}"] for i in range(3)}
     path.write_text(f"{delimiter}english caption\n0{delimiter}image\n1{delimiter}a dog\n")
     assert read_texts(path).by_id() == {"0": ["image"], "1": ["a dog"]}
+
+
+@pytest.mark.parametrize(
+    ("lines", "texts"),
+    [
+        (['"id","caption","note"', '"1",7,"a cat",', '"2",9,"a dog",'], {"7": ["a cat"], "9": ["a dog"]}),  # R
+        (["id,caption", "1,a cat,", "2,a dog,"], {"1": ["a cat"], "2": ["a dog"]}),  # delimiters at the ends
+        (["id,length,caption", "1,7,a cat,", "2,9,a dog,"], {"1": ["a cat"], "2": ["a dog"]}),
+        (["id,caption,", "1,a cat,0.1", "2,a dog,0.2"], {"1": ["a cat"], "2": ["a dog"]}),  # a column without a name
+        (["image,caption", "1,cat.jpg,a cat", "2,dog.jpg,a dog"], {"cat.jpg": ["a cat"], "dog.jpg": ["a dog"]}),
+    ],
+)
+def test_rows_of_one_cell_more_than_the_header_move_no_text(tmp_path, lines, texts):
+    path = tmp_path / "t.csv"
+    path.write_text("\n".join(lines) + "\n")
+    assert read_texts(path, options=ReadOptions()).by_id() == texts
+
+
+def test_a_word_of_each_text_is_no_column(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("english caption\nA cat on a mat;indeed\nA dog in a park;indeed\n")
+    read = read_texts(path, options=ReadOptions())
+    assert [texts for _, texts in read.entries] == [("A cat on a mat;indeed",), ("A dog in a park;indeed",)]

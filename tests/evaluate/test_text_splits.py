@@ -94,7 +94,7 @@ def test_a_record_without_a_split_or_a_language_hides_no_other_record_from_the_c
     for options, key in (ReadOptions(split="test"), "split"), (ReadOptions(language="en"), "lang"):
         read = read_texts(path, options=options)
         assert read.by_id() == {"2": ["a cat"]}
-        assert any("1 of 3 rows" in note and f"1 rows without a {key} were left out" in note for note in read.notes)
+        assert any("1 of 3 rows" in note and f"left out: 1 without a {key}" in note for note in read.notes)
     rows = [{**row, "id": 7} for row in rows]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="the id 7 is in"):

@@ -388,3 +388,14 @@ def test_exports_of_trackers_are_read_as_they_come(tmp_path):
     table = Table.read(tmp_path / "r.csv")
     assert table.numbers("N")[0].tolist() == [1e8, 1e8]
     assert "name of the row" in table.notes[-1]
+
+
+def test_rows_that_may_begin_with_numbers_of_their_own_are_refused(tmp_path):
+    """R writes no name above the numbers of rows, and nothing for a missing value."""
+    rows = [f"{number},{10**number},{2 * number}.5,\n" for number in range(1, 6)]
+    path = tmp_path / "t.csv"
+    path.write_text("params,loss,note\n" + "".join(rows))
+    with pytest.raises(ValueError, match=r"begin with 1, 2, 3, .* write a name above them"):
+        Table.read(path)
+    path.write_text("run,params,loss\n" + "".join(rows))
+    assert Table.read(path).columns["params"][:2] == ["10", "100"]

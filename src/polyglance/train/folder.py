@@ -38,7 +38,6 @@ from polyglance.train.parallel import gather_full
 __all__ = ["RunFolder"]
 
 
-"""Record of the untrained model, which is measured once: it stays listed while the run goes on."""
 _CONFIG, _SETTINGS = "config.toml", "settings.json"
 _RECORDS = (_CONFIG, _SETTINGS, "env.json", "samples.json", "metrics.jsonl")
 """Files of a run beside its checkpoints, as `train` leaves them."""

@@ -164,10 +164,14 @@ class RayCluster:
             max_task_retries=-1,
         )
         try:
-            with move_messages():
-                for row in done.iter_rows():
-                    part = PartId.parse(row["part"])
-                    yield part, step.folder.read_report(part)
+            finished = iter(done.iter_rows())
+            while True:
+                with move_messages():
+                    row = next(finished, None)
+                if row is None:
+                    return
+                part = PartId.parse(row["part"])
+                yield part, step.folder.read_report(part)
         except RayError as error:
             cause = getattr(error, "cause", None)
             if isinstance(cause, ValueError):

@@ -55,13 +55,13 @@ def keep_language(
     unnamed = values.count("")
     if len(tags) == 1:
         notes = [] if wanted else [f"{where}: its {key} is {listed}, --lang is {language}"]
-        notes += [f"{where}: {unnamed:,} rows without a {key} are read as the others"] if unnamed else []
+        notes += [f"{where}: read as the others: {unnamed:,} without a {key}"] if unnamed else []
         return rows, tuple(notes)
     if not wanted:
         raise ValueError(f"{where}: its texts are in {listed} ({key!r}), --lang is {language}")
     kept = [row for row, value in zip(rows, values, strict=True) if value in wanted]
     note = f"{where}: {len(kept):,} of {len(rows):,} rows, those in {', '.join(sorted(wanted))} ({key!r})"
-    return kept, (f"{note}; {unnamed:,} rows without a {key} were left out" if unnamed else note,)
+    return kept, (f"{note}; left out: {unnamed:,} without a {key}" if unnamed else note,)
 
 
 def _name_language(value: Any) -> str:

@@ -61,12 +61,14 @@ def keep_split(rows: _Rows, options: ReadOptions, where: str) -> tuple[_Rows, tu
     values = [_name_split(row.get(key)) for _, row in rows]
     names = [value for value in values if value]
     if options.split_is_chosen and options.split.lower() not in {name.lower() for name in names}:
-        return rows, (), frozenset()
+        others = ", ".join(dict.fromkeys(names))
+        notes = (f"{where}: its rows, which are those of {options.split} by its place, name the {key} {others}",)
+        return rows, notes if names else (), frozenset()
     chosen = choose_split(names, options.split, f"{where}: the {key!r}")
     kept = [row for row, value in zip(rows, values, strict=True) if value == chosen]
     note = f"{where}: {len(kept):,} of {len(rows):,} rows, those of {key} {chosen}"
     if unnamed := len(values) - len(names):
-        note += f"; {unnamed:,} rows without a {key} were left out"
+        note += f"; left out: {unnamed:,} without a {key}"
     return kept, (note,), frozenset({"split"})
 
 

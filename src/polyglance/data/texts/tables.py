@@ -109,15 +109,15 @@ def arrange_rows(rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
     if titles := [" ".join(cell for cell in cells if cell.strip()).strip() for _, cells in rows[:start]]:
         notes.append(f"lines above the header were left out: {'; '.join(titles)}"[:200])
     rows = rows[start:]
+    names, cells = rows[0][1], [cells for _, cells in rows[1:]]
+    place = next((place for place, name in enumerate(names) if is_id_name(name)), None)
+    is_text_last = is_known_name(names[-1]) and not is_id_name(names[-1])
+    if place is not None and are_row_names(names, cells, place) and (cells[0][-1].strip() or not is_text_last):
+        rows[0] = (rows[0][0], ["", *names])
     width = max(len(cells) for _, cells in rows)
     while width > 1 and all(len(cells) < width or not cells[width - 1].strip() for _, cells in rows):
         width -= 1
-    rows = [(line, cells[:width]) for line, cells in rows]
-    first, rest = rows[0], rows[1:]
-    place = next((place for place, name in enumerate(first[1]) if is_id_name(name)), None)
-    if place is not None and are_row_names(first[1], [cells for _, cells in rest], place):
-        rows[0] = (first[0], ["", *first[1]])
-    return rows, notes
+    return [(line, cells[:width]) for line, cells in rows], notes
 
 
 def _find_header_row(rows: Sequence[_Row]) -> int:
@@ -146,8 +146,11 @@ def _has_header(rows: Sequence[tuple[int, list[str]]], options: ReadOptions) -> 
         return True
     if wanted and all(name.isdecimal() for name in wanted):
         return False
-    if len(set(first)) < len(first) or not all(first[1:]):
+    named = [cell for cell in first if cell]
+    if len(set(named)) < len(named):
         return False
+    if not all(first[1:]):  # columns without a name beside ids and texts
+        return any(map(is_id_name, named)) and any(is_known_name(c, options.role) and not is_id_name(c) for c in named)
     return any(is_known_name(cell, options.role) for cell in first)
 
 

@@ -9,7 +9,7 @@ Bootstrap of a test set: Koehn 2004, https://aclanthology.org/W04-3250. Approxim
 sacrebleu and multeval do.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
@@ -28,8 +28,6 @@ MIN_SAMPLES = 20
 _BOOTSTRAP, _PERMUTATION = 0, 1  # purpose of random numbers
 _CHUNK_VALUES = 4_000_000
 """Number of weights held in memory at once: 32 MB."""
-_MAX_EXACT = 16
-"""Largest number of segments that differ for which all swaps are tried, if so many draws are asked for."""
 _EQUAL = 1e-10
 """Largest difference of scores, as a share of the metric's scale, that counts as a tie, because of rounding."""
 
@@ -172,10 +170,10 @@ def _permutation_scores(
     a, b = (system.values for system in systems)
     sums, gap = (a.sum(axis=0), b.sum(axis=0)), a - b
     differing = np.flatnonzero((gap != 0).any(axis=1))
-    is_exact = len(differing) <= _MAX_EXACT and 2 ** len(differing) <= resampling.num_samples
+    is_exact = 2 ** len(differing) <= resampling.num_samples
     if is_exact:
         gap = gap[differing]
-        draws: Iterable[Float[np.ndarray, "_ _"]] = [_list_swaps(len(differing))]
+        draws = _list_swaps(len(differing))
     else:
         draws = _draw_weights(_flip_coins, len(a), resampling, purpose=_PERMUTATION)
     chunks: list[list[dict[str, Float[np.ndarray, "_"]]]] = [[], []]
@@ -186,9 +184,12 @@ def _permutation_scores(
     return [_join(scored) for scored in chunks], is_exact
 
 
-def _list_swaps(num_segments: int) -> Float[np.ndarray, "swaps N"]:
-    """Return every row of 0 and 1 for so many segments."""
-    return ((np.arange(2**num_segments)[:, None] >> np.arange(num_segments)) & 1).astype(float)
+def _list_swaps(num_segments: int) -> Iterator[Float[np.ndarray, "swaps N"]]:
+    """List every row of 0 and 1 for so many segments, in chunks that fit into memory."""
+    per_chunk = max(_CHUNK_VALUES // max(num_segments, 1), 1)
+    for start in range(0, 2**num_segments, per_chunk):
+        numbers = np.arange(start, min(start + per_chunk, 2**num_segments))
+        yield ((numbers[:, None] >> np.arange(num_segments)) & 1).astype(float)
 
 
 def _join(chunks: list[dict[str, Float[np.ndarray, "_"]]]) -> dict[str, Float[np.ndarray, "draws"]]:

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from polyglance.delimited import Record
+from polyglance.delimited import Record, may_be_shifted
 from polyglance.encodings import DAMAGE, open_utf8
 from polyglance.files import parse_json
 from polyglance.json_frames import read_frame
@@ -131,6 +131,11 @@ def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple
     names = layout.names
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
         raise ValueError(f"{path}: the column {repeated[0]!r} occurs twice")
+    if may_be_shifted(names, [record.cells for record in sample[layout.num_skipped :] if not record.problem]):
+        raise ValueError(
+            f"{path}: its rows begin with 1, 2, 3, ... and end with a delimiter: either these are the numbers that R "
+            f"gives to rows, or those of {names[0]!r}; write a name above them, or take the delimiters away"
+        )
     columns: list[list[str]] = [[] for _ in names]
     plain = _read_plain_rows(path, form, sample, len(names))
     records = read_cells(path, form) if plain is None else iter(sample)
