@@ -5,11 +5,16 @@ from pathlib import Path
 
 from polyglance.evaluate.explain import Explanation
 from polyglance.files import write_atomically
-from polyglance.report.templating import render_page
+from polyglance.report.templating import check_page_name, render_page
 
 __all__ = ["write_explanations"]
 
 
 def write_explanations(explanations: Sequence[Explanation], out: Path) -> None:
-    """Write a page that needs no other file."""
+    """Write a page that needs no other file.
+
+    Raises:
+        ValueError: not the name of a page.
+    """
+    check_page_name("--explain-page", out)
     write_atomically(out, render_page("explanation.html.j2", explanations=explanations))

@@ -327,9 +327,11 @@ class StudyConfig:
     def _check_share_of_gpus(self) -> None:
         """Refuse GPUs of a job of which a process, or the measurement of a run, would get one and a part of another."""
         cluster = self.cluster
-        is_divided = not self.is_micro and (cluster.nodes > 1 or cluster.evaluation == "own")
+        if self.is_micro or cluster.gpus is None:
+            return
+        is_divided = cluster.nodes > 1 or cluster.evaluation == "own"
         devices = self.machine.devices // cluster.nodes
-        if is_divided and cluster.gpus is not None and cluster.gpus > devices and cluster.gpus % devices:
+        if is_divided and cluster.gpus > devices and cluster.gpus % devices:
             raise ValueError(
                 f"cluster.gpus is {cluster.gpus:g} on each node, where a run has {devices} processes "
                 f"(machine.devices / cluster.nodes); expected a multiple of {devices}, or {devices} or less"

@@ -7,7 +7,7 @@ import subprocess
 import tarfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -290,9 +290,9 @@ def test_a_dead_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         list(WorkerPool(1).run(replace(step, num_deaths=3), inputs))
 
 
-def kill_when(command: Sequence[str], report: Path) -> None:
+def kill_when(command: Sequence[str], report: Path, environment: Mapping[str, str] = ENV) -> None:
     """Run a build and kill it as soon as a report is there; its workers have to notice by themselves."""
-    with subprocess.Popen(command, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         while process.poll() is None and not list(report.parent.glob(report.name)):
             time.sleep(0.02)  # looks at what another process does; nothing is timed
         process.send_signal(signal.SIGKILL)
