@@ -289,8 +289,9 @@ def are_row_names(header: Sequence[str], rows: Sequence[Sequence[str]], id_colum
     once, with file names beside them, or with ids, or else counting from 0 or 1. Cells that begin with a blank are the
     ends of texts with a comma that is not quoted: in each row beside ids, in any row beside other cells.
 
-    Where the last cells are all empty, they may be missing values of R or delimiters at the ends of the rows. They are
-    values if numbers or file names stand beside the names, and the first name of the header is of these.
+    Where the last cells are all empty, these may be missing values of R, or each row may end with a delimiter. They are
+    taken for missing values if the column of ids would hold different numbers; or if file names follow the first cells,
+    and the first column is not called `id`, `row` or the like, which would hold the numbers itself.
 
     Args:
         header: the names, one less than each row has cells.

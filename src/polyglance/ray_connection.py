@@ -6,7 +6,7 @@ import sys
 from contextlib import AbstractContextManager, redirect_stdout
 from typing import Any
 
-__all__ = ["check_head", "connect_ray", "is_connected", "move_messages"]
+__all__ = ["check_head", "connect_ray", "is_connected", "send_messages_to_stderr"]
 
 _opened = ""
 """Address that `connect_ray` connected this process to last."""
@@ -49,7 +49,7 @@ def connect_ray(address: str) -> Any:
     return ray
 
 
-def move_messages() -> AbstractContextManager[Any]:
+def send_messages_to_stderr() -> AbstractContextManager[Any]:
     """Return a context in which what this process prints goes to standard error. A thread of Ray prints messages (a
     worker has died) to standard output, where results would have lines between them that are no results."""
     return redirect_stdout(sys.stderr)

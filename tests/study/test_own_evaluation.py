@@ -1,7 +1,5 @@
 """Runs that are measured by jobs of their own (`cluster.evaluation = "own"`): the same files as by one job."""
 
-import os
-import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from polyglance.train.run import train
 from polyglance.train.watch import NotFiniteError
 
 from .clusters import write_grid
+from .killed_in import run_until_killed
 from .test_published_run import write_published_study
 
 MEASURED = ("initial.json", "losses.json", "captions.jsonl")
@@ -67,19 +66,10 @@ def test_the_results_are_the_same_and_a_finished_study_stays_finished(path: Path
     assert "all of them done" in again[0]
 
 
-def test_a_measuring_job_that_is_killed_measures_again_and_trains_nothing(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_measuring_job_that_is_killed_measures_again_and_trains_nothing(path: Path) -> None:
     together, own = read(path, "with"), read(path, "own")
     run_study(together)
-    child = os.fork()
-    if not child:
-        monkeypatch.setattr(Evaluator, "generate", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        try:
-            run_study(own)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    run_until_killed(own, Evaluator, "generate")
     states = read_study_status(own).jobs
     (begun,) = [run for run in list_runs(own) if states[run.id] == "begun"]
     final = own.out / begun.folder / "checkpoints" / "final" / "training.json"

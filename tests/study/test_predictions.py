@@ -1,9 +1,7 @@
 """Predictions of the largest runs: made before they start, from the others alone, and right where a law holds."""
 
 import math
-import os
 import shutil
-import signal
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +24,8 @@ from polyglance.study.results import predictions
 from polyglance.study.study import StudyResult
 from polyglance.study.work import do_job
 from polyglance.study.work.attempt import try_job
+
+from .killed_in import run_until_killed
 
 TOML = """
 out = "{out}"
@@ -215,14 +215,7 @@ def test_starts_that_are_killed_are_measured_again_and_change_no_byte(
     config = load(StudyConfig, write_study_with_starts(tmp_path, NEW), overrides=options)
     monkeypatch.setattr("polyglance.study.study.LocalWorkers", lambda config, num_slots: ThisProcess(config))
     monkeypatch.setattr("polyglance.study.work.in_store.LOOK_S", 0.001)
-    child = os.fork()
-    if not child:
-        monkeypatch.setattr(do_job, "measure_start", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-        try:
-            run_study(config)
-        finally:
-            os._exit(1)
-    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    run_until_killed(config, do_job, "measure_start")
     states = read_study_status(config).jobs
     assert "begun" in {states[name] for name in START}
     assert states["prediction"] == "to do"

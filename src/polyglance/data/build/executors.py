@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.step import Step, do_part
 from polyglance.processes import end_with_parent, open_worker_context
-from polyglance.ray_connection import connect_ray, move_messages
+from polyglance.ray_connection import connect_ray, send_messages_to_stderr
 
 __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
 
@@ -166,7 +166,7 @@ class RayCluster:
         try:
             finished = iter(done.iter_rows())
             while True:
-                with move_messages():
+                with send_messages_to_stderr():
                     row = next(finished, None)
                 if row is None:
                     return

@@ -91,10 +91,10 @@ def run_paired_test(
     `permutation` swaps the two systems' outputs at random, segment by segment (approximate randomisation): p is the
     share of swaps that make a difference as large. It keeps its level however few segments differ. Where there are no
     more ways to swap the segments that differ than draws are asked for, all of them are tried once, and p is exact.
-    `bootstrap` draws
-    other segments: p is the share of draws whose difference is at least as far from their mean as the observed one is
-    from 0. Where few segments differ its p-values are too small (benchmarks/paired_tests.py). Document frequencies come
-    from the references and stay the same. One segment says nothing about chance: p is 1.
+
+    `bootstrap` draws other segments: p is the share of draws whose difference is at least as far from their mean as the
+    observed one is from 0. Where few segments differ its p-values are too small (benchmarks/paired_tests.py). Document
+    frequencies come from the references and stay the same. One segment says nothing about chance: p is 1.
 
     Returns:
         Score name -> result.

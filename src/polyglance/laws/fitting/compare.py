@@ -91,7 +91,7 @@ class LawComparison:
         return self._share_splits(protocol)[1]
 
     def find_left_aside(self, protocol: str) -> tuple[str, ...]:
-        """Return the forms that `best` does not judge: those that could be fitted in none of the shared splits."""
+        """Return the forms that `best` does not judge, because no split of theirs is one of the shared splits."""
         judged = {score.candidate for score in self._share_splits(protocol)[0]}
         return tuple(s.candidate for s in self.scores if s.protocol == protocol and s.candidate not in judged)
 

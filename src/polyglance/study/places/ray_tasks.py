@@ -5,7 +5,7 @@ import sys
 import time
 from typing import Any, Self
 
-from polyglance.ray_connection import check_head, connect_ray, is_connected, move_messages
+from polyglance.ray_connection import check_head, connect_ray, is_connected, send_messages_to_stderr
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
 from polyglance.study.grid.jobs import Job
@@ -41,7 +41,7 @@ class RayTasks:
     def __init__(self, config: Work, address: str, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self._config, self._address = config, address
         self._was_connected = is_connected()
-        self._messages = move_messages()
+        self._messages = send_messages_to_stderr()
         if needs.nodes > 1:
             check_ray_train()
         self._ray = connect_ray(address)
