@@ -85,8 +85,6 @@ class StudyClusterConfig(ClusterConfig):
             raise ValueError(f"store is {self.store!r}; expected a URL such as s3://BUCKET/FOLDER or file:///FOLDER")
         if self.scratch and not self.store:
             raise ValueError("scratch has no effect without store")
-        if self.store and self.evaluation == "own":
-            raise ValueError("evaluation is 'own': both jobs of a run need a folder that they see, not store")
         if self.store and self.nodes > 1:
             raise ValueError(
                 f"nodes is {self.nodes}: a run over several nodes needs a folder that all of them see, not store"

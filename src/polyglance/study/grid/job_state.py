@@ -109,8 +109,9 @@ def finish_job(study_dir: Path, job: Job, *, in_part: bool = False) -> None:
 
 def is_in_part(study_dir: Path, job: Job) -> bool:
     """Whether the folder of a finished job has copies of its records alone (`finish_job`)."""
-    path = study_dir / job.folder / _DONE
-    return _has_mark(path, job) and "copy" in _read_mark(path)
+    names = (_DONE, _TRAINED) if job.kind == "training" else (_DONE,)
+    paths = [study_dir / job.folder / name for name in names]
+    return any(_has_mark(path, job) and "copy" in _read_mark(path) for path in paths)
 
 
 def fail_job(study_dir: Path, job: Job, problem: str) -> None:

@@ -34,6 +34,8 @@ __all__ = [
     "list_jobs",
     "list_runs",
     "list_work",
+    "parts_of",
+    "training_of",
     "without_masking",
 ]
 
@@ -157,11 +159,23 @@ def list_work(config: StudyConfig) -> tuple[Job, ...]:
     work: list[Job] = []
     for job in jobs:
         if job.kind == "run":
-            work.append(replace(job, id=f"train-{job.id}", kind="training"))
+            work.append(training_of(job))
             work.append(replace(job, needs=(*job.needs, work[-1].id), trained_by=work[-1].id))
         else:
             work.append(job)
     return tuple(work)
+
+
+def training_of(run: Job) -> Job:
+    """Return the training of a run, as a job of its own."""
+    return replace(run, id=f"train-{run.id}", kind="training", trained_by="")
+
+
+def parts_of(job: Job) -> tuple[Job, ...]:
+    """Return the jobs that may work in a job's folder: of a run its training and the run, else the job alone."""
+    if job.kind == "training":
+        job = replace(job, id=job.id.removeprefix("train-"), kind="run")
+    return (training_of(job), job) if job.kind == "run" else (job,)
 
 
 def list_runs(config: StudyConfig) -> tuple[Job, ...]:

@@ -11,7 +11,7 @@ Where the study has no store, all of these do nothing.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from polyglance.study.grid.job_state import (
     read_problem,
     read_state,
 )
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.jobs import Job, list_jobs, parts_of, training_of
 from polyglance.study.store.claims import LostClaimError, claim
 from polyglance.study.store.scratch import STUDY_NAME
 from polyglance.study.store.stored_job import MARKS_PREFIX, Snapshot, StoredJob, is_checkpoint, list_files
@@ -46,7 +46,7 @@ __all__ = [
 
 _WHOLE = ("data", "tokenizer", "prediction")
 """Kinds of jobs that are copied whole where results are made: `study run` makes them itself."""
-_SMALL = ("tower", "language_model", "start", "trunk", "run", "prediction")
+_SMALL = ("tower", "language_model", "start", "trunk", "training", "run", "prediction")
 """Kinds of jobs whose records are copied for everybody who looks."""
 _RESULTS = ("runs.csv", "polyglance-digests.json", "costs.json", "laws/*", "report/**/*", STUDY_NAME, "conclusion.json")
 _RESULTS_NAME = "results-digests.json"
@@ -132,33 +132,44 @@ def _refresh(config: StudyConfig, store: ObjectStore, *, whole: bool, results: b
     if results:
         _fetch_results(config, store)
     for job in list_jobs(config):
-        stored = StoredJob(store, job)
-        _refresh_job(config, stored, marks[stored.prefix], whole=whole)
+        parts = [StoredJob(store, part) for part in parts_of(job)]
+        _refresh_job(config, [(part, marks[part.prefix]) for part in parts], whole=whole)
 
 
-def _refresh_job(config: StudyConfig, stored: StoredJob, marks: set[str], *, whole: bool) -> None:
-    job, out = stored.job, config.out
-    is_whole = whole and job.kind in _WHOLE
-    if "done.json" in marks:
-        if is_done(out, job) and not whole:
-            return
-        if (snapshot := stored.read_done()) is not None:
-            _copy(config, stored, snapshot, is_whole=is_whole)
-            return
-    if is_done(out, job) and is_in_part(out, job):
-        forget_job(out, job, goes_on=False)
-    if "failed.json" in marks:
-        problem = stored.read_problem() or ""
+def _refresh_job(config: StudyConfig, parts: Sequence[tuple[StoredJob, set[str]]], *, whole: bool) -> None:
+    """Copy what the store has of a job.
+
+    Args:
+        parts: as `parts_of` returns them, with their marks.
+    """
+    out = config.out
+    for part, marks in reversed(parts):
+        is_known = is_done(out, part.job)
+        if "done.json" in marks:
+            if is_known and not whole:
+                break
+            if (snapshot := part.read_done()) is not None:
+                _copy(config, part, snapshot, is_whole=whole and part.job.kind in _WHOLE)
+                break
+        if is_known and is_in_part(out, part.job):
+            forget_job(out, part.job, goes_on=False)
+    job = parts[-1][0].job
+    if is_done(out, job):
+        return
+    failed = [part for part, marks in parts if "failed.json" in marks]
+    if failed:
+        problem = failed[-1].read_problem() or ""
         if read_state(out, job) != "failed" or read_problem(out, job) != problem:
             fail_job(out, job, problem)
     elif read_state(out, job) == "failed":
         (out / job.folder / "failed.json").unlink(missing_ok=True)
-    if any(name.startswith("saved-") for name in marks) and not is_done(out, job):
-        if (saved := stored.read_saved()) is not None:
-            folder = begin_job(out, job) if "failed.json" not in marks else out / job.folder
-            stored.fetch(folder, [file for file in saved[1].files if not is_checkpoint(file.name)])
-    elif any(name.startswith("claim-") for name in marks) and read_state(out, job) == "to do":
-        begin_job(out, job)
+    for part, marks in parts:
+        if any(name.startswith("saved-") for name in marks) and not is_done(out, part.job):
+            if (saved := part.read_saved()) is not None:
+                folder = out / job.folder if failed else begin_job(out, job)
+                part.fetch(folder, [file for file in saved[1].files if not is_checkpoint(file.name)])
+        elif any(name.startswith("claim-") for name in marks) and read_state(out, job) == "to do":
+            begin_job(out, job)
 
 
 def _copy(config: StudyConfig, stored: StoredJob, snapshot: Snapshot, *, is_whole: bool) -> None:
@@ -182,7 +193,9 @@ def upload_jobs(config: StudyConfig) -> None:
     if not config.cluster.store:
         return
     store = open_store(config.cluster.store)
-    for job in list_jobs(config):
+    jobs = list_jobs(config)
+    trainings = [training_of(job) for job in jobs if job.kind == "run" and not is_done(config.out, job)]
+    for job in (*jobs, *trainings):
         if not is_done(config.out, job) or is_in_part(config.out, job):
             continue
         stored, folder = StoredJob(store, job), config.out / job.folder

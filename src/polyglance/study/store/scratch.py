@@ -16,7 +16,7 @@ from polyglance.study.cluster import StudyClusterConfig
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.inputs import INPUTS_NAME
 from polyglance.study.grid.job_state import held, is_done, is_in_part
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.jobs import Job, list_jobs, list_work, parts_of
 from polyglance.study.store.stored_job import StoredJob
 
 __all__ = ["STUDY_NAME", "fetch_needs", "open_scratch", "read_stored_study"]
@@ -65,18 +65,19 @@ def _read_study(url: str, content: bytes, inputs: bytes | None) -> tuple[StudyCo
     """Read a study and its jobs once for the many jobs that a process does."""
     config = from_dict(StudyConfig, parse_toml(content.decode(), url))
     config = open_scratch(config, open_store(config.cluster.store))
-    return config, {job.id: job for job in list_jobs(config)}
+    return config, {job.id: job for job in list_work(config)}
 
 
 def fetch_needs(config: StudyConfig, job: Job, store: ObjectStore) -> None:
-    """Fetch the files of the finished jobs that a job needs, and of those that these need, unless they are there. Of
-    two processes on one machine one does it.
+    """Fetch the files of the finished jobs that a job needs, and of those that these need, unless they are there; of a
+    run also its training, if that was a job of its own. Of two processes on one machine one does it.
 
     Raises:
         ValueError: one is not finished, or its files are missing or damaged in the store.
     """
-    jobs = {other.id: other for other in list_jobs(config)}
+    jobs = {part.id: part for other in list_jobs(config) for part in parts_of(other)}
     names, found = [*job.needs, job.trunk], dict[str, Job]()
+    names += [part.id for part in parts_of(job)[:-1] if job.kind == "run"]
     while names:
         name = names.pop()
         if name and name not in found:

@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +18,8 @@ from typing import Self
 
 from polyglance.object_store import SilentStoreError, StoreError, open_store
 from polyglance.study.config import StudyConfig
-from polyglance.study.grid.job_state import held, read_state
-from polyglance.study.grid.jobs import Job
+from polyglance.study.grid.job_state import held, is_done, read_state
+from polyglance.study.grid.jobs import Job, parts_of
 from polyglance.study.store.claims import Claim, LostClaimError, claim
 from polyglance.study.store.scratch import fetch_needs, open_scratch
 from polyglance.study.store.stored_job import Snapshot, StoredFile, StoredJob, list_files
@@ -76,13 +76,16 @@ def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: 
             return
         if owner is None:
             raise Stopped(0)
-        stored.unfail()
+        parts = [StoredJob(store, part) for part in parts_of(job)]
+        for part in parts:
+            part.unfail()
         local = open_scratch(config, store)
         folder = local.out / job.folder
         fetch_needs(local, job, store)
         with held(local.out, job):
-            _fetch_saved(local, job, stored)
-        with _Uploads(stored, folder, owner) as uploads:
+            _fetch_saved(local, job, parts)
+        trained = parts[0].read_done() if job.kind == "run" else None
+        with _Uploads(stored, folder, owner, trained.files if trained else ()) as uploads:
             try:
                 do_job(local, job, lambda: should_stop() or owner.is_lost)
             except NotFiniteError as error:
@@ -93,20 +96,26 @@ def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: 
                 uploads.save()
                 raise
         uploads.finish()
-        if job.kind == "run":  # no other job reads it
+        if job.kind in ("run", "training"):  # no other job here reads it, or it is fetched again
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fetch_saved(config: StudyConfig, job: Job, stored: StoredJob) -> None:
-    """Fetch the last state that was uploaded, unless this machine has the same or a later one."""
-    saved = stored.read_saved()
-    folder = config.out / job.folder
-    is_here = read_state(config.out, job) in ("begun", "failed")
-    if saved is None or read_state(config.out, job) == "done":
+def _fetch_saved(config: StudyConfig, job: Job, parts: Sequence[StoredJob]) -> None:
+    """Fetch the last state that was uploaded, unless this machine has the same or a later one, or the run is trained.
+
+    Args:
+        parts: the jobs that may have saved it, as `parts_of` returns them.
+    """
+    if any(is_done(config.out, part) for part in (job, parts[0].job)):
         return
-    if not is_here or find_last_step(folder) < saved[1].step:
-        stored.fetch_folder(config.out, saved[1], is_done=False)
-        print(f"{job.id}: goes on from step {saved[1].step}, from {stored.store.url}", file=sys.stderr, flush=True)
+    saved = [(part, last[1]) for part in parts if (last := part.read_saved()) is not None]
+    if not saved:
+        return
+    part, snapshot = max(saved, key=lambda one: one[1].step)
+    is_here = read_state(config.out, job) in ("begun", "failed")
+    if not is_here or find_last_step(config.out / job.folder) < snapshot.step:
+        part.fetch_folder(config.out, snapshot, is_done=False)
+        print(f"{job.id}: goes on from step {snapshot.step}, from {part.store.url}", file=sys.stderr, flush=True)
 
 
 class _Uploads:
@@ -114,10 +123,12 @@ class _Uploads:
 
     Args:
         folder: the job's folder in the scratch folder.
+        trained: files of the run's training, which are in the store.
     """
 
-    def __init__(self, stored: StoredJob, folder: Path, owner: Claim) -> None:
+    def __init__(self, stored: StoredJob, folder: Path, owner: Claim, trained: Sequence[StoredFile]) -> None:
         self._stored, self._folder, self._owner = stored, folder, owner
+        self._trained = {file.name: file for file in trained}
         self._files: dict[str, StoredFile] = {}
         self._number = 0
         self._step = find_last_step(folder)
@@ -202,4 +213,5 @@ class _Uploads:
 
     def _upload(self, names: list[str]) -> tuple[StoredFile, ...]:
         self._number += 1
-        return self._stored.upload(self._folder, names, f"{self._owner.term}-{self._number}", self._files)
+        label = f"{self._owner.term}-{self._number}"
+        return self._stored.upload(self._folder, names, label, {**self._trained, **self._files})
