@@ -107,6 +107,7 @@ class _Nodes(RayNodes):
         super().__init__(Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp")))
 
     def __enter__(self) -> "_Nodes":
+        os.environ.update(ENV)  # this process needs the token of the nodes
         if problem := self.start_head() or self.start_node():
             raise SystemExit(f"Ray cannot start a cluster on this machine: {problem}")
         return self

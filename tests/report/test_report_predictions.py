@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,24 @@ def test_errors_and_intervals(folder: Path) -> None:
         f"Measured before they were predicted, because the study was changed: {SECOND['id']}.",
         "Not predicted: SC: too few runs.",
     )
+
+
+def test_errors_are_beside_the_differences_between_seeds(tmp_path: Path) -> None:
+    rows = grid(seeds=3, frozen=False)
+    write_study(tmp_path, rows)
+    (largest,) = {(row["size"], row["S"]) for row in rows if row["P"] == max(row["P"] for row in rows)} & {
+        (row["size"], row["S"]) for row in rows if row["S"] == max(row["S"] for row in rows)
+    }
+    runs = [row for row in rows if (row["size"], row["S"]) == largest]
+    losses = [row["UC_prefix"] for row in runs]
+    assert len(set(losses)) == len(losses) == 3
+    record = RunPredictions(confidence=0.95, predictions=tuple(made(row["id"], 1.0, None, None) for row in runs))
+    checked = check_predictions(replace(read_study(tmp_path), predictions=record))
+    a, b, c = losses
+    off = sorted((abs(math.sqrt(b * c) / a - 1), abs(math.sqrt(a * c) / b - 1), abs(math.sqrt(a * b) / c - 1)))[1]
+    (line,) = describe_predictions(record, checked)
+    assert f"predicted from its other seeds a run would be off by {100 * off:.1f} %" in line
+    assert "other seeds" not in describe_predictions(record, checked[:1])[0]
 
 
 def test_the_page_and_results_hold_them(folder: Path) -> None:

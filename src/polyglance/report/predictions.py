@@ -1,9 +1,10 @@
 """Predictions that a study made of some of its runs, with the losses that these runs measured."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
+from statistics import geometric_mean, median
 
 from polyglance.prediction_records import RunPrediction, RunPredictions
 from polyglance.report.folder import StudyFolder
@@ -69,8 +70,9 @@ def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
 
 
 def describe_predictions(predictions: RunPredictions | None, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
-    """Describe for each family the errors of the predictions, apart for a starting point that is new to the law, how
-    many intervals contain the measurements, and runs that were measured before they were predicted."""
+    """Describe for each family the errors of the predictions, apart for a starting point that is new to the law, beside
+    the differences between seeds, how many intervals contain the measurements, and runs that were measured before they
+    were predicted."""
     groups: dict[tuple[str, str, str], list[CheckedPrediction]] = {}
     families = list(dict.fromkeys(one.run.family for one in checked))
     for one in sorted(checked, key=lambda one: families.index(one.run.family)):
@@ -84,7 +86,7 @@ def describe_predictions(predictions: RunPredictions | None, checked: Sequence[C
         known = f"{chosen[0].made.num_runs} {'of other starting points' if start else 'smaller ones'}"
         sentences.append(
             f"{name_family(family)}{f', new starting point {start}' if start else ''}, {COLUMN_NAMES[target]}: "
-            f"median error {error} ({len(chosen)} predicted from {known}){held}."
+            f"median error {error} ({len(chosen)} predicted from {known}{_describe_seeds(chosen)}){held}."
             f"{'' if start else _describe_form(predictions, family, target)}"
         )
     if predictions is not None:
@@ -93,6 +95,21 @@ def describe_predictions(predictions: RunPredictions | None, checked: Sequence[C
             sentences.append(f"Measured before they were predicted, because the study was changed: {names}.")
         sentences += [f"Not predicted: {problem}." for problem in predictions.problems]
     return tuple(sentence[:1].upper() + sentence[1:] for sentence in sentences)
+
+
+def _describe_seeds(checked: Sequence[CheckedPrediction]) -> str:
+    """Say how far the mean of the other seeds of a run is from it: errors of this size come from the seeds, and not
+    from the law. Empty where all runs are of one seed."""
+    alike: defaultdict[tuple[str, str, float], list[CheckedPrediction]] = defaultdict(list)
+    for one in checked:
+        alike[one.run.size, one.run.start, one.run["S"]].append(one)
+    errors = [
+        abs(geometric_mean(other.measured for other in group if other is not one) / one.measured - 1)
+        for group in alike.values()
+        if len(group) > 1
+        for one in group
+    ]
+    return f"; predicted from its other seeds a run would be off by {format_share(median(errors))}" if errors else ""
 
 
 def _describe_form(predictions: RunPredictions | None, family: str, target: str) -> str:
