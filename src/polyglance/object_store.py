@@ -83,7 +83,7 @@ def open_store(url: str) -> ObjectStore:
         StoreError: not a URL, of a protocol that fsspec does not know, or whose package is not installed.
     """
     match = _URL.fullmatch(url.rstrip("/"))
-    if match is None or "::" in url:
+    if match is None or ("::" in url and not url.startswith(("file:", "local:"))):
         raise StoreError(f"{url!r} is not the URL of a store; expected s3://BUCKET/FOLDER, gs://..., file:///FOLDER")
     protocol, place = match.groups()
     if protocol in ("file", "local"):

@@ -77,14 +77,16 @@ def end(number: str, job: dict[str, Any]) -> None:
     reports = json.loads(path.read_text()) if path.exists() else {}
     words = shlex.split(job["script"])
     *_, folder = words[: words.index("polyglance.study.places.batch_job") + 5]
+    folder = Path(folder.removeprefix("file://"))
+    folder.mkdir(parents=True, exist_ok=True)
     job["state"] = "COMPLETED"
-    for name in words[words.index(folder) + 1 :: 2]:
+    for name in words[words.index("polyglance.study.places.batch_job") + 5 :: 2]:
         report = reports[name].pop(0) if reports.get(name) else {"ending": "done"}
         if report is None:
             job["state"] = "FAILED"
             break
         job["state"] = report.pop("state", job["state"])  # PENDING: requeued
-        (Path(folder) / f"{name}.json").write_text(json.dumps({"slurm_id": number, "report": report}))
+        (folder / f"{name}.json").write_text(json.dumps({"slurm_id": number, "report": report}))
     path.write_text(json.dumps(reports))
 
 

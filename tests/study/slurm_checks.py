@@ -36,6 +36,7 @@ def main(folder: Path) -> None:
         preempted_job,
         time_limit,
         own_evaluation,
+        without_shared_folder,
     ):
         started_s = time.monotonic()
         out = folder / check.__name__
@@ -122,6 +123,38 @@ def own_evaluation(path: Path, out: Path) -> str:
     said = finish(begin(path, out, "--set", "cluster.evaluation=own"))
     assert (said.count("] train-grid"), said.count("] grid")) == (4, 4), said
     return "4 jobs have trained, and 4 measured"
+
+
+def without_shared_folder(path: Path, out: Path) -> str:
+    """The nodes see a store, and nothing of the folder of the call, which is mounted for the call alone. A job's process
+    is killed."""
+    hidden, bucket = out.parent / "hidden", out.parent / "bucket"
+    hidden.mkdir()
+    script = f'mount -t tmpfs none {hidden}; "$@"; code=$?; cp -r {hidden} {out}; exit $code'
+    command = [
+        "unshare",
+        "--mount",
+        "bash",
+        "-c",
+        script,
+        "bash",
+        *POLYGLANCE,
+        "study",
+        "run",
+        str(path),
+        "--on",
+        "slurm",
+    ]
+    for setting in (f"out={hidden}", f"cluster.store=file://{bucket}", f"cluster.scratch={out.parent / 'scratch'}"):
+        command += ["--set", setting]
+    process = subprocess.Popen(command, env=ENV, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    wait_until(lambda: any(kill_job(name.parts[-3]) for name in bucket.glob("marks/*/*/saved-*.json")), process)
+    said = finish(process)
+    assert "its log is on its node: /tmp/polyglance-" in said, said
+    assert not list(hidden.iterdir())
+    for log in Path("/tmp").glob("polyglance-grid-*.log"):
+        log.unlink()
+    return find_line(said, "goes on from its last checkpoint (retry 1 of 2)")
 
 
 def several_nodes(folder: Path) -> None:

@@ -1,5 +1,6 @@
 """Runs in an object store whose training and measurement are jobs of their own, each done on another machine."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,8 +106,16 @@ def test_runs_that_are_trained_are_only_measured(
     train_runs(read(path))
     status = read_study_status(read(path, f"out={path.parent}/elsewhere"))
     assert {status.jobs[run.id] for run in list_runs(read(path))} == {"begun"}
-    monkeypatch.setattr("polyglance.study.work.do_job.train", None)
+    monkeypatch.setattr("polyglance.train.run.Loop", None)  # nothing is trained
     config = read(path, f"out={path.parent}/other", f"cluster.evaluation={evaluation}")
+    assert run_study(config).table.read_bytes() == table
+
+
+def test_a_copy_of_the_records_of_a_trained_run_is_not_the_run(path: Path, table: bytes) -> None:
+    train_runs(read(path))
+    config = read(path, f"out={path.parent}/elsewhere")
+    assert "begun" in read_study_status(config).jobs.values()
+    shutil.rmtree(path.parent / "bucket")
     assert run_study(config).table.read_bytes() == table
 
 
@@ -151,6 +160,7 @@ def test_a_training_that_failed_is_a_run_that_failed_for_all_who_look(
         assert "the loss is not finite" in read_problem(config.out, run)
     monkeypatch.setattr("polyglance.study.work.do_job.train", train)
     assert run_study(read(path, "families.0.schedule=separate", "cluster.evaluation=with")).num_runs == 2
+    assert not list(path.parent.glob("bucket/marks/**/failed.json"))
     for out in ("out", "elsewhere"):
         assert is_done(replace(own, out=path.parent / out).out, other)
         assert set(read_study_status(replace(own, out=path.parent / out)).jobs.values()) == {"done"}
@@ -161,5 +171,5 @@ def test_a_folder_with_trained_runs_goes_on_in_a_store(
 ) -> None:
     plain = load(StudyConfig, path, overrides=["cluster.evaluation=own"])
     train_runs(plain)
-    monkeypatch.setattr("polyglance.study.work.do_job.train", None)
+    monkeypatch.setattr("polyglance.train.run.Loop", None)  # nothing is trained
     assert run_study(read(path)).table.read_bytes() == table

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,17 +15,20 @@ import pytest
 
 from polyglance.config import load, save
 from polyglance.files import read_json, write_json
+from polyglance.object_store import SilentStoreError
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import StudyClusterConfig
 from polyglance.study.grid.job_state import finish_job
 from polyglance.study.grid.jobs import Job, list_runs
 from polyglance.study.needs import JobNeeds
 from polyglance.study.places import batch_job
+from polyglance.study.places.batch_reports import BatchReports
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
 from polyglance.study.work.attempt import NamedJob, name_job
 from polyglance.study.work.ending import NOT_BEGUN
 
+from ..faulty_store import faulty_store
 from .clusters import write_grid
 
 NEEDS = JobNeeds(cpus=3, gpus=0, memory_bytes=None)
@@ -321,3 +325,74 @@ def test_no_torch_is_loaded_for_a_job_that_is_done(config: StudyConfig) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["done", "False"], done.stderr
+
+
+@pytest.fixture
+def stored(config: StudyConfig, tmp_path: Path) -> StudyConfig:
+    """The study in a store, called from a folder that no node has to see."""
+    return replace(config, cluster=replace(config.cluster, store=f"file://{tmp_path}/bucket"))
+
+
+def test_nodes_of_a_study_in_a_store_need_not_see_its_folder(
+    slurm: FakeSlurm, stored: StudyConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._LOG_FOLDER", str(tmp_path))
+    setup = (f"echo set up; exec 3> {tmp_path}/ran",)
+    config = replace(stored, cluster=replace(stored.cluster, python="echo", setup=setup))
+    SlurmJobs(config, needs=NEEDS).start(JOBS[0])
+    (job,) = slurm.jobs()
+    assert job["output"] == "/dev/null"
+    asked = replace(config, out=tmp_path / "elsewhere")
+    with SlurmJobs(asked, needs=NEEDS) as scheduler:  # from another folder it is the same study
+        assert run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS) == {}
+    assert slurm.names() == [job.id for job in JOBS]
+    assert {path.stem for path in tmp_path.glob("bucket/cluster/*.json")} == {job.id for job in JOBS}
+    assert not list(asked.out.glob("**/*.json"))
+    logs = []
+    for number, is_seen in (("7", True), ("8", False)):
+        if not is_seen:
+            shutil.rmtree(config.out)
+        subprocess.run(["bash"], input=job["script"], env={**os.environ, "SLURM_JOB_ID": number}, text=True, check=True)
+        log = config.out / "cluster" / "run-0-7.log" if is_seen else tmp_path / "polyglance-run-0-8.log"
+        logs.append(log.read_text())
+    for log in logs:
+        assert log.startswith("set up\n-m polyglance.study.places.batch_job")
+        assert f"file://{tmp_path}/bucket/cluster run-0 f0" in log
+
+
+def test_while_the_store_does_not_answer_no_job_counts_as_died(
+    slurm: FakeSlurm, stored: StudyConfig, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._LATE_S", -1.0)
+    list_jobs, silent = BatchReports.list_jobs, iter([True] * 5)
+
+    def list_later(reports: BatchReports) -> set[str]:
+        if next(silent, False):
+            raise SilentStoreError("s3://bucket: the store does not answer")
+        return list_jobs(reports)
+
+    monkeypatch.setattr(BatchReports, "list_jobs", list_later)
+    done, said, failed = share(stored, MANY[:1])
+    assert (done, said, failed) == (["short-0"], [], {})
+    assert capfd.readouterr().err.count("does not answer; it is asked again, and jobs go on") == 1
+
+
+def test_a_report_that_the_store_does_not_take_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "polyglance.study.places.batch_job.try_named_job", lambda named, should_stop: {"ending": "done"}
+    )
+    with faulty_store() as store:
+        store.fault = lambda operation: (_ for _ in ()).throw(TimeoutError("late")) if operation == "write" else None
+        with pytest.raises(SystemExit) as ended:
+            batch_job.main("", "", "", "faulty://bucket/study/cluster", "a", "fa")
+    assert str(ended.value).startswith(
+        "polyglance: a: done, but its report is not written: faulty://bucket/study/clust"
+    )
+
+
+def test_a_batch_job_that_was_killed_names_the_log_on_its_node(slurm: FakeSlurm, stored: StudyConfig) -> None:
+    slurm.write("reports.json", {"short-0": [None]})
+    _, said, _ = share(stored, MANY[:1])
+    assert "short-0: it was killed or broke down (its log is on its node: /tmp/polyglance-*-1001.log)" in said[0]

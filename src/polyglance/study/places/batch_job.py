@@ -1,18 +1,18 @@
 """Program of a batch job of Slurm:
 `python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB FINGERPRINT [JOB FINGERPRINT ...]`.
 
-It does its jobs one after the other, and writes a report of each. SIGTERM, which comes before a time limit and at
-preemption, ends the job at work after its next step, which is saved; the others are then not begun. Of a job over
-several nodes each runs it; the first reports. Another one whose part has not ended well says why in the log of the
-batch job, and exits with 1, which lets `srun` end the job.
+It does its jobs one after the other, and writes a report of each into REPORTS, a folder or the URL of a store. SIGTERM,
+which comes before a time limit and at preemption, ends the job at work after its next step, which is saved; the others
+are then not begun. Of a job over several nodes each runs it; the first reports. Another one whose part has not ended
+well says why in the log of the batch job, and exits with 1, which lets `srun` end the job.
 """
 
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-from polyglance.files import read_json, write_json
+from polyglance.object_store import StoreError
+from polyglance.study.places.batch_reports import BatchReport, BatchReports
 from polyglance.study.work.attempt import NamedJob, try_named_job
 from polyglance.study.work.ending import NOT_BEGUN
 from polyglance.train.signals import catch_stop_requests
@@ -26,6 +26,7 @@ def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> Non
         {"folder": folder, "study": study, "job": job, "fingerprint": fingerprint, "version": version}
         for job, fingerprint in zip(jobs[::2], jobs[1::2], strict=True)
     ]
+    written = BatchReports(reports)
     with catch_stop_requests() as should_stop:
         if os.environ.get("SLURM_PROCID", "0") != "0":
             for one in named:
@@ -34,26 +35,21 @@ def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> Non
                     sys.exit(f"polyglance: {ended['problem']}")
             return
         number = os.environ.get("SLURM_JOB_ID", "")
-        left = [one for one in named if not _has_ended(_find_report(reports, one), number)]
+        left = [one for one in named if not _has_ended(written.read(one["job"]), number)]
         for one in left:
-            _find_report(reports, one).unlink(missing_ok=True)  # that of this batch job before it was requeued
+            written.remove(one["job"])  # that of this batch job before it was requeued
         for one in left:
             is_too_late = should_stop() and one is not left[0]
             report: dict[str, Any] = {"ending": NOT_BEGUN} if is_too_late else try_named_job(one, should_stop)
-            write_json(_find_report(reports, one), {"slurm_id": number, "report": report})
+            try:
+                written.write(one["job"], BatchReport(number=number, ended=report))
+            except StoreError as error:
+                sys.exit(f"polyglance: {one['job']}: {report['ending']}, but its report is not written: {error}")
 
 
-def _find_report(reports: str, named: NamedJob) -> Path:
-    return Path(reports) / f"{named['job']}.json"
-
-
-def _has_ended(path: Path, number: str) -> bool:
+def _has_ended(report: BatchReport | None, number: str) -> bool:
     """Whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
-    try:
-        report = read_json(path)
-    except ValueError:
-        return False
-    return report.get("slurm_id") == number and report["report"]["ending"] in ("done", "refused", "failed")
+    return report is not None and report.number == number and report.ended["ending"] in ("done", "refused", "failed")
 
 
 if __name__ == "__main__":

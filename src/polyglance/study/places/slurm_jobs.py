@@ -16,12 +16,13 @@ import sys
 import time
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-from polyglance.files import read_json
+from polyglance.object_store import SilentStoreError
+from polyglance.study.config import StudyConfig
 from polyglance.study.grid.jobs import Job
 from polyglance.study.needs import JobNeeds
+from polyglance.study.places.batch_reports import BatchReport, BatchReports
 from polyglance.study.places.schedulers import NoRoomError
 from polyglance.study.work.attempt import LIGHT_KINDS, Work, name_job, try_job
 from polyglance.study.work.ending import NOT_BEGUN, EndedJob, Ending
@@ -51,6 +52,8 @@ _SAVE_S = 120
 """Seconds before the time limit at which a job is told to save its state."""
 _WHO = re.compile(r"^(sbatch: |error: |allocation failure: |fatal: )+")
 """Beginning of sbatch's messages."""
+_LOG_FOLDER = "/tmp"
+"""Folder of a node for the logs of a study in a store, where the node does not see `out`."""
 _MAY_GO_ON = ("stopped", "died", NOT_BEGUN)
 """Endings after which Slurm may requeue a batch job."""
 _USUAL_REASONS = {"None", "Priority", "Resources", "Dependency", "BeginTime", "Cleaning"}
@@ -93,7 +96,7 @@ class _RefusalError(Exception):
 
 
 class SlurmJobs:
-    """Jobs as batch jobs of Slurm. The study's folder has to be on a file system that all nodes see.
+    """Jobs as batch jobs of Slurm. All nodes have to see the study's folder, or its store.
 
     A job that is in the queue or at work from an earlier call is taken up, and not submitted again.
 
@@ -110,8 +113,12 @@ class SlurmJobs:
         """Job id -> expected seconds, of the jobs that may share a batch job."""
         self._most = num_slots or _NUM_SLOTS
         self._config, self._needs = config, needs
-        self._folder = config.out / "cluster"
-        digest = hashlib.sha256(str(config.out.resolve()).encode()).hexdigest()[:12]
+        self._folder = config.out.resolve() / "cluster"
+        self._store = config.cluster.store.rstrip("/") if isinstance(config, StudyConfig) else ""
+        self._reports = BatchReports(f"{self._store}/cluster" if self._store else str(self._folder / "reports"))
+        self._reported: dict[str, BatchReport | None] = {}
+        """Job id -> report, of the jobs at work that have one."""
+        digest = hashlib.sha256((self._store or str(config.out.resolve())).encode()).hexdigest()[:12]
         self._study = f"polyglance:{digest}"
         self._running: list[_BatchJob] = []
         self._gathered: list[Job] = []
@@ -123,6 +130,8 @@ class SlurmJobs:
         self._asked_s = 0.0
         self._refused_s: float | None = None
         self._refusal = ""
+        self._said = ""
+        """Problem of the store that was said last."""
         self._test()
         self._earlier = self._find_earlier()
 
@@ -190,11 +199,27 @@ class SlurmJobs:
             if time.monotonic() - self._asked_s > _ASK_S:
                 self._ask()
             num_gathered = len(self._gathered)
-            ended = [end for batch in self._running for end in self._take_ended(batch)]
+            ended = []
+            if self._read_reports():
+                ended = [end for batch in self._running for end in self._take_ended(batch)]
             self._running = [batch for batch in self._running if batch.jobs]
             if ended or len(self._gathered) != num_gathered:
                 return ended
             time.sleep(_LOOK_S)
+
+    def _read_reports(self) -> bool:
+        """Read the reports of the jobs at work; False if the store does not answer, so that nothing is known of any."""
+        held = [job.id for batch in self._running for job in batch.jobs]
+        try:
+            there = self._reports.list_jobs()
+            self._reported = {name: self._reports.read(name) for name in held if name in there}
+        except SilentStoreError as error:
+            if str(error) != self._said:
+                print(f"{error}; it is asked again, and jobs go on", file=sys.stderr, flush=True)
+            self._said = str(error)
+            return False
+        self._said = ""
+        return True
 
     def cancel_waiting(self) -> int:
         """Take back the jobs that Slurm has not begun, and return their number."""
@@ -237,28 +262,39 @@ class SlurmJobs:
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         for job in jobs:
-            self._report_path(job).unlink(missing_ok=True)
+            self._reports.remove(job.id)
         name = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id}+{len(jobs) - 1}"
         comment = f"{self._study}:{'+'.join(job.mark for job in jobs)}"
-        log = (self._folder / f"{name}-%j.log").resolve()
+        log = "/dev/null" if self._store else self._folder / f"{name}-%j.log"
         options = [f"--job-name={name}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
         needs = self._needs.of(jobs[0])
         options = [*self._list_options(needs), *options]
-        number = self._submit_when_there_is_room(options, self._make_script(jobs, needs))
+        number = self._submit_when_there_is_room(options, self._make_script(name, jobs, needs))
         self._running.append(_BatchJob(number=number, jobs=list(jobs)))
 
-    def _report_path(self, job: Job) -> Path:
-        return self._folder / f"{job.id}.json"
-
-    def _make_script(self, jobs: Sequence[Job], needs: JobNeeds) -> str:
+    def _make_script(self, name: str, jobs: Sequence[Job], needs: JobNeeds) -> str:
         named = [name_job(self._config, job) for job in jobs]
-        words = [named[0]["folder"], named[0]["study"], named[0]["version"], str(self._folder.resolve())]
+        words = [named[0]["folder"], named[0]["study"], named[0]["version"], self._reports.place]
         words += [word for one in named for word in (one["job"], one["fingerprint"])]
         python = self._config.cluster.python or shlex.quote(sys.executable)
         # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
         srun = f"srun --wait=60 --cpus-per-task={needs.cpus} " if needs.nodes > 1 else ""
         command = f"{srun}{python} -m polyglance.study.places.batch_job {shlex.join(words)}"
-        return "\n".join(["#!/bin/bash", "set -e", *self._config.cluster.setup, f"exec {command}", ""])
+        lines = ["#!/bin/bash", "set -e", *self._open_log(name), *self._config.cluster.setup, f"exec {command}", ""]
+        return "\n".join(lines)
+
+    def _open_log(self, name: str) -> list[str]:
+        """Return shell lines that open the log of a batch job of a study in a store: beside the study's records where
+        the node sees their folder, else in a folder that each node has. Slurm would not start a job whose log it cannot
+        open."""
+        if not self._store:
+            return []
+        here, there = shlex.quote(str(self._folder)), f"{_LOG_FOLDER}/polyglance-{name}"
+        return [
+            f"log={shlex.quote(there)}",
+            f"if [ -w {here} ]; then log={shlex.quote(f'{self._folder}/{name}')}; fi",
+            'exec >> "$log-$SLURM_JOB_ID.log" 2>&1',
+        ]
 
     def _list_options(self, needs: JobNeeds) -> list[str]:
         cluster = self._config.cluster
@@ -371,8 +407,9 @@ class SlurmJobs:
         gathered again."""
         ended, has_died = [], False
         for job in list(batch.jobs):
-            report = self._read_report(batch, job)
-            ending = None if report is None else report["ending"]
+            report = self._reported.get(job.id)
+            report = report if report is not None and report.number == batch.number else None
+            ending = None if report is None else report.ended["ending"]
             if ending in _MAY_GO_ON and batch.gone_s is None:  # Slurm may requeue it
                 continue
             if report is None and (batch.gone_s is None or self._may_come_late(batch)):
@@ -385,7 +422,7 @@ class SlurmJobs:
                 else:
                     self._gathered.append(job)
             elif report is not None:
-                ended.append(EndedJob.of(job, report))
+                ended.append(EndedJob.of(job, report.ended))
             else:
                 has_died = True
                 self._alone.add(job.id)
@@ -403,17 +440,13 @@ class SlurmJobs:
         ending: Ending = "failed" if batch.state == "CANCELLED" else "died"
         problem = f"{job.id}: {_TERMINAL[batch.state]}"
         if batch.state in ("FAILED", "COMPLETED"):
-            log = next(self._folder.glob(f"*-{batch.number}.log"), self._folder / f"{job.id}-{batch.number}.log")
-            problem += f" ({_last_line(log.read_text(errors='replace') if log.is_file() else '')}; {log})"
+            logs = list(self._folder.glob(f"*-{batch.number}.log"))
+            if logs or not self._store:
+                log = logs[0] if logs else self._folder / f"{job.id}-{batch.number}.log"
+                problem += f" ({_last_line(log.read_text(errors='replace') if logs else '')}; {log})"
+            else:
+                problem += f" (its log is on its node: {_LOG_FOLDER}/polyglance-*-{batch.number}.log)"
         return EndedJob(job=job, ending=ending, problem=problem)
-
-    def _read_report(self, batch: _BatchJob, job: Job) -> dict[str, Any] | None:
-        """Return the report of a job that has ended; None if there is none of this batch job."""
-        try:
-            report = read_json(self._report_path(job))
-        except ValueError:
-            return None
-        return report["report"] if report.get("slurm_id") == batch.number else None
 
 
 def divide_into_batches(jobs: Sequence[Job], seconds: Mapping[str, float], alone: Set[str]) -> list[list[Job]]:
