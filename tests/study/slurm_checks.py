@@ -126,7 +126,7 @@ def own_evaluation(path: Path, out: Path) -> str:
 
 
 def without_shared_folder(path: Path, out: Path) -> str:
-    """The nodes see a store, and nothing of the folder of the call, which is mounted for the call alone. A job's process
+    """The nodes see a store, and nothing of the call's folder, which is mounted for the call alone. A process of a job
     is killed."""
     hidden, bucket = out.parent / "hidden", out.parent / "bucket"
     hidden.mkdir()
