@@ -116,7 +116,9 @@ def test_a_copy_of_the_records_of_a_trained_run_is_not_the_run(path: Path, table
     config = read(path, f"out={path.parent}/elsewhere")
     assert "begun" in read_study_status(config).jobs.values()
     shutil.rmtree(path.parent / "bucket")
-    assert run_study(config).table.read_bytes() == table
+    said: list[str] = []
+    assert run_study(config, say=said.append).table.read_bytes() == table
+    assert sum("] train-" in line for line in said) == 2
 
 
 @pytest.mark.parametrize(("first", "then"), [("own", "with"), ("with", "own"), ("own", "own")])
