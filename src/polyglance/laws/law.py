@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polyglance.files import read_json, unseal, write_record
+from polyglance.files import DamagedError, read_json, unseal, write_record
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.equations.form import Form
@@ -20,12 +20,14 @@ from polyglance.laws.equations.forms import FORMS, make_form
 from polyglance.laws.equations.roles import Role, resolve_roles
 from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
+from polyglance.laws.law_checks import check_law_values, check_parameters, read_fit_arrays
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
 Severity = Literal["info", "warning", "error"]
 
 FORMAT = "polyglance.law/1"
+AGAIN = "fit the law again, or make one of constants (law make)"
 _OTHER_END = {"low": "high", "high": "low", "low_new": "high_new", "high_new": "low_new"}
 
 
@@ -289,7 +291,12 @@ class Fit:
 
     @classmethod
     def from_dict(cls, form: Form, values: Mapping[str, Any], transform: Transform = NO_TRANSFORM) -> "Fit":
-        """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
+        """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored.
+
+        Raises:
+            ValueError: a value that no fit has; one line.
+        """
+        arrays = read_fit_arrays(values, form)
         solver = {**values["solver"]}
         for name in ("at_bound", "at_user_bound", "unmoved"):
             solver[name] = tuple(solver.get(name, ()))
@@ -297,13 +304,13 @@ class Fit:
         held_out = values.get("held_out") or None
         if held_out:
             held_out = HeldOut(**{**held_out, "widening": float(held_out.get("widening", 1.0))})
-        return cls(
+        fit = cls(
             form=form,
             transform=transform,
-            theta=np.array(values["theta"], dtype=float),
-            reference=np.array(values["reference"], dtype=float),
-            draws=np.array(values["draws"], dtype=float).reshape(-1, len(form.parameters)),
-            residuals=np.array(values["residuals"], dtype=float),
+            theta=arrays["theta"],
+            reference=arrays["reference"],
+            draws=arrays["draws"],
+            residuals=arrays["residuals"],
             rows=np.array(values["rows"], dtype=np.int64),
             frontier=np.array(values["frontier"], dtype=np.int64),
             ranges={name: (ends[0], ends[1]) for name, ends in values["ranges"].items()},
@@ -312,9 +319,11 @@ class Fit:
             solver=SolverReport(**solver),
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
             held_out=held_out,
-            seed=int(values["seed"]),
+            seed=values["seed"],
             **{name: float(values[name]) for name in numbers},
         )
+        check_parameters(values["parameters"], fit.parameters, fit.unidentified)
+        return fit
 
 
 BULK = ("draws", "residuals", "rows", "frontier", "theta", "reference")
@@ -418,12 +427,18 @@ class Law:
             ValueError: no such file, not a law file, or a form that is not known.
         """
         values = read_json(path)
-        if not isinstance(values, dict) or unseal(values, str(path)).get("format") != FORMAT:
-            raise ValueError(f"{path}: not a law file (its format is not {FORMAT!r})")
+        try:
+            found = unseal(values, str(path)).get("format") if isinstance(values, dict) else None
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {AGAIN}") from None
+        if found != FORMAT:
+            raise ValueError(f"{path}: not a law file (its format is {found!r}, not {FORMAT!r})")
         try:
             return cls._from_dict(values, {form.name: form for form in forms})
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error})") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; {AGAIN}") from None
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error}); {AGAIN}") from None
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], forms: Mapping[str, Form]) -> "Law":
@@ -432,6 +447,7 @@ class Law:
             raise ValueError(f"form {name!r} is not built in; pass it to load(forms=...)")
         offset = bool({"eps", "E"} & set(parameters))
         form = forms.get(name) or make_form(name, values["predictors"], offset=offset)
+        check_law_values(values, form)
         transform = Transform.from_dict(values.get("transform"))
         return cls(
             form=name,
