@@ -21,6 +21,8 @@ from polyglance.laws.equations.roles import Role, resolve_roles
 from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 from polyglance.laws.law_checks import check_law_values, check_parameters, read_fit_arrays
+from polyglance.laws.tables.numerals import parse_numbers
+from polyglance.laws.tables.table_frames import read_cells
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
@@ -197,12 +199,28 @@ class Fit:
         missing = [name for name in self.form.predictors if name not in values]
         if missing:
             raise ValueError(f"the law needs a value for {', '.join(missing)}")
-        columns = [np.atleast_1d(np.asarray(values[name], dtype=float)) for name in self.form.predictors]
-        for name, column in zip(self.form.predictors, columns, strict=True):
-            if not np.isfinite(column).all() or (self.form.logarithmic and (column <= 0).any()):
-                raise ValueError(f"{name}: values must be finite{' and positive' if self.form.logarithmic else ''}")
+        columns = [self._read_input(name, values[name]) for name in self.form.predictors]
+        lengths = {name: len(column) for name, column in zip(self.form.predictors, columns, strict=True)}
+        if len({length for length in lengths.values() if length != 1}) > 1:
+            raise ValueError(f"the predictors have different numbers of values: {lengths}")
         x = np.stack(np.broadcast_arrays(*columns), axis=-1)
         return np.log(x) if self.form.logarithmic else x
+
+    def _read_input(self, name: str, value: Any) -> Floats:
+        """Return the values (n,) of one predictor, given as one number (also a text such as 7B) or as several."""
+        is_single = isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0
+        cells = np.asarray(value).reshape(1).tolist() if is_single else read_cells(name, value)
+        if not len(cells):
+            raise ValueError(f"{name}: no values")
+        if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
+            numbers = cells.astype(float)
+        else:
+            numbers, problems = parse_numbers(cells)
+            for index, problem in problems.items():
+                raise ValueError(f"{name}{f', value {index + 1},' if len(cells) > 1 else ''} {problem}")
+        if not np.isfinite(numbers).all() or (self.form.logarithmic and (numbers <= 0).any()):
+            raise ValueError(f"{name}: values must be finite{' and positive' if self.form.logarithmic else ''}")
+        return numbers
 
     def predict(self, values: Mapping[str, Any]) -> Prediction:
         """Return predicted y with intervals, at values per predictor (numbers, or arrays that broadcast)."""
@@ -254,7 +272,7 @@ class Fit:
         furthest = np.zeros(1)
         for name in self.form.predictors:
             low, high = self.ranges.get(name, (np.nan, np.nan))
-            value = np.atleast_1d(np.asarray(values[name], dtype=float))
+            value = self._read_input(name, values[name])
             if self.form.logarithmic:
                 outside = np.maximum(np.log10(value / high), np.log10(low / value))
             else:
