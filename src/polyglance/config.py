@@ -31,7 +31,7 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
+__all__ = ["check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
 
 T = TypeVar("T")
 
@@ -107,6 +107,30 @@ def from_dict(cls: type[T], values: Mapping[str, Any], *, allow_nan: bool = Fals
     if not allow_nan:
         _refuse_nan(values, ())
     return _build(cls, values, ())
+
+
+def check_types(config: Any) -> None:
+    """Refuse a value of a dataclass made in Python that has another type than its field says. Scalars and arrays of
+    numpy count as numbers and lists.
+
+    Raises:
+        ValueError: one line with the field and what would be right.
+    """
+    hints = typing.get_type_hints(type(config))
+    for f in dataclasses.fields(config):
+        hint, value = hints[f.name], getattr(config, f.name)
+        if not dataclasses.is_dataclass(hint):
+            _convert(hint, _without_numpy(value), (f.name,))
+        elif not isinstance(value, typing.cast(type, hint)):
+            raise _Misfit((f.name,), f"expected {typing.cast(type, hint).__name__}(...), got {value!r}")
+
+
+def _without_numpy(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _without_numpy(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_numpy(item) for item in value]
+    return value.tolist() if type(value).__module__ == "numpy" else value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -187,7 +187,7 @@ def test_a_score_falls_with_the_loss():
         ({"fix": {"b0": -1.0}}, "fix: b0 is -1; expected a positive"),
         ({"form": "downstream", "columns": {"loss": "P"}, "fix": {"top": -1.0}}, "fix: top is -1; expected a positive"),
         ({"bounds": {"b_P": (1.0, 0.0)}}, "is empty; expected the smaller number first"),
-        ({"objective": "hubert"}, "objective 'hubert' is unknown"),
+        ({"objective": "hubert"}, "objective: 'hubert' is not a choice"),
         ({"delta": 0.0}, "delta is 0.0"),
         ({"bootstrap": 5}, "at least 20"),
         ({"frontier": True}, "several predictors"),

@@ -9,7 +9,7 @@ from synthetic_runs import grid, product_loss
 from polyglance.laws import FitConfig, PlanConfig, Table, fit_law, make_form, plan_with_law
 from polyglance.laws.fitting.layout import lay_out
 from polyglance.laws.fitting.rows import resolve_form, select_rows
-from polyglance.laws.fitting.uncertainty import resample_clusters
+from polyglance.laws.fitting.uncertainty import _add_leverage, _exchange_sizes, resample_clusters
 from polyglance.laws.text import format_predictions
 
 TRUTHS = {
@@ -52,9 +52,9 @@ def coverage(form_name, inputs, noise, *, runs=None, run_noise=0.0, num_tables=1
     return {name: count / num_tables for name, count in hits.items()}
 
 
-def assert_covers(shares):
+def assert_covers(shares, lowest=0.90):
     """Without the leverage, or with the residuals of the absolute error, the shares are 0.78 to 0.87."""
-    assert all(0.90 <= share <= 0.99 for share in shares.values()), shares
+    assert all(lowest <= share <= 0.99 for share in shares.values()), shares
 
 
 @pytest.mark.slow
@@ -73,6 +73,52 @@ def test_coverage_where_rows_are_checkpoints_of_runs():
     runs = np.repeat(np.arange(24), 5)
     inputs = {"P": np.repeat(np.tile(np.geomspace(4e8, 1e10, 4), 6), 5), "S": np.tile(np.geomspace(1e6, 1e8, 5), 24)}
     assert_covers(coverage("product", inputs, 0.01, runs=runs, run_noise=0.02, objective="log-lsq", num_tables=250))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["log-lsq", "log-huber"])
+def test_coverage_where_few_runs_have_many_checkpoints(objective):
+    """With the leverage of rows in place of runs the shares are 0.78 to 0.83."""
+    runs = np.repeat(np.arange(16), 5)
+    p, s = (column[runs] for column in grid(np.geomspace(1e7, 1e9, 4), np.geomspace(1e5, 1e8, 4)))
+    inputs = {"P": p, "S": s * np.tile(np.linspace(0.2, 1.0, 5), 16)}
+    shares = coverage("product", inputs, 0.002, runs=runs, run_noise=0.01, objective=objective, num_tables=100)
+    assert_covers(shares, lowest=0.88)
+
+
+def test_residuals_are_those_of_a_law_fitted_without_the_row_or_run():
+    """In a law that is linear in its parameters the correction is exact, with any weights."""
+    rng = np.random.default_rng(0)
+    design, log_y = np.column_stack([np.ones(24), rng.normal(size=(24, 2))]), rng.normal(size=24)
+    weights = np.exp(2 * rng.normal(size=24))
+    scale = np.sqrt(weights)
+
+    def residuals_of(kept):
+        solution = np.linalg.lstsq(design[kept] * scale[kept, None], log_y[kept] * scale[kept], rcond=None)[0]
+        return log_y - design @ solution
+
+    exact = 0
+    for clusters in (np.arange(24), np.repeat(np.arange(8), 3), rng.permutation(np.repeat(np.arange(8), 3))):
+        added = _add_leverage(residuals_of(np.ones(24, bool)), design, weights, clusters)
+        for cluster in range(clusters.max() + 1):
+            rows = clusters == cluster
+            block = (design * scale[:, None])[rows] @ np.linalg.pinv(design * scale[:, None])[:, rows]
+            if np.linalg.eigvalsh((block + block.T) / 2).max() < 0.9:
+                exact += 1
+                assert added[rows] == pytest.approx(residuals_of(~rows)[rows], rel=1e-9)
+    assert exact > 25
+
+
+def test_rows_exchange_sizes_with_rows_of_their_weight():
+    weights = np.array([1.0, 100.0] * 8 + [7.0, 8.0])
+    sizes = np.where(weights == 100, 1.0, 0.0)
+    drawn = _exchange_sizes(sizes, weights, 200, np.random.default_rng(0))
+    assert (drawn[:, weights == 100] == 1).all()
+    assert (drawn[:, weights == 1] == 0).all()
+    own = np.arange(18.0)
+    drawn = _exchange_sizes(own, weights, 200, np.random.default_rng(0))
+    assert all(set(drawn[:, j]) == set(own[weights == weights[j]]) for j in range(16))
+    assert len(set(drawn[:, 16])) == 5  # few rows have its weight: the five nearest by weight
 
 
 @pytest.mark.parametrize(("method", "factor"), [("wild", 1.0), ("pairs", np.sqrt(12 / 9))])

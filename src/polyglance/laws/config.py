@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
+from polyglance.config import check_types
 from polyglance.laws.equations.transforms import TransformName, check_ceiling
 from polyglance.laws.fitting.objectives import FitObjective, ObjectiveName
 from polyglance.settings import UnusedSettingError, refuse_unused
@@ -41,6 +42,9 @@ class PrepareConfig:
     max, comparisons, and, or, not; other names than N or config.lr in double quotes. May be given several times."""
     where: ExpressionText | None = None
     """Condition for the rows that are used, as in "Training==1 and loss<5 and State=='finished'"."""
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,7 @@ class FormConfig(PrepareConfig):
     """Leave out rows that cannot be used, with a warning, instead of stopping with an error."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.make_objective()
         check_ceiling(self.ceiling)
         refuse_unused(
@@ -260,6 +265,7 @@ class Budget:
         return any(limit is not None for limit in limits)
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name, value in vars(self).items():
             if value is not None and not isinstance(value, str) and not 0 < value < float("inf"):
                 raise ValueError(f"budget: {name} is {value:g}; expected a positive number")
@@ -307,6 +313,7 @@ class PlanConfig:
         return self.target is not None or self.target_score is not None
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.target is not None and self.target_score is not None:
             raise ValueError("give a target loss or a target score, one of them")
         without = (self.has_target, "without a target")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polyglance.files import read_json, unseal, write_record
+from polyglance.files import DamagedError, read_json, unseal, write_record
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.equations.form import Form
@@ -20,12 +20,16 @@ from polyglance.laws.equations.forms import FORMS, make_form
 from polyglance.laws.equations.roles import Role, resolve_roles
 from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
+from polyglance.laws.law_checks import check_law_values, check_parameters, read_fit_arrays
+from polyglance.laws.tables.numerals import parse_numbers
+from polyglance.laws.tables.table_frames import read_cells
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
 Severity = Literal["info", "warning", "error"]
 
 FORMAT = "polyglance.law/1"
+AGAIN = "fit the law again, or make one of constants (law make)"
 _OTHER_END = {"low": "high", "high": "low", "low_new": "high_new", "high_new": "low_new"}
 
 
@@ -195,12 +199,28 @@ class Fit:
         missing = [name for name in self.form.predictors if name not in values]
         if missing:
             raise ValueError(f"the law needs a value for {', '.join(missing)}")
-        columns = [np.atleast_1d(np.asarray(values[name], dtype=float)) for name in self.form.predictors]
-        for name, column in zip(self.form.predictors, columns, strict=True):
-            if not np.isfinite(column).all() or (self.form.logarithmic and (column <= 0).any()):
-                raise ValueError(f"{name}: values must be finite{' and positive' if self.form.logarithmic else ''}")
+        columns = [self._read_input(name, values[name]) for name in self.form.predictors]
+        lengths = {name: len(column) for name, column in zip(self.form.predictors, columns, strict=True)}
+        if len({length for length in lengths.values() if length != 1}) > 1:
+            raise ValueError(f"the predictors have different numbers of values: {lengths}")
         x = np.stack(np.broadcast_arrays(*columns), axis=-1)
         return np.log(x) if self.form.logarithmic else x
+
+    def _read_input(self, name: str, value: Any) -> Floats:
+        """Return the values (n,) of one predictor, given as one number (also a text such as 7B) or as several."""
+        is_single = isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0
+        cells = np.asarray(value).reshape(1).tolist() if is_single else read_cells(name, value)
+        if not len(cells):
+            raise ValueError(f"{name}: no values")
+        if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":
+            numbers = cells.astype(float)
+        else:
+            numbers, problems = parse_numbers(cells)
+            for index, problem in problems.items():
+                raise ValueError(f"{name}{f', value {index + 1},' if len(cells) > 1 else ''} {problem}")
+        if not np.isfinite(numbers).all() or (self.form.logarithmic and (numbers <= 0).any()):
+            raise ValueError(f"{name}: values must be finite{' and positive' if self.form.logarithmic else ''}")
+        return numbers
 
     def predict(self, values: Mapping[str, Any]) -> Prediction:
         """Return predicted y with intervals, at values per predictor (numbers, or arrays that broadcast)."""
@@ -252,7 +272,7 @@ class Fit:
         furthest = np.zeros(1)
         for name in self.form.predictors:
             low, high = self.ranges.get(name, (np.nan, np.nan))
-            value = np.atleast_1d(np.asarray(values[name], dtype=float))
+            value = self._read_input(name, values[name])
             if self.form.logarithmic:
                 outside = np.maximum(np.log10(value / high), np.log10(low / value))
             else:
@@ -289,7 +309,12 @@ class Fit:
 
     @classmethod
     def from_dict(cls, form: Form, values: Mapping[str, Any], transform: Transform = NO_TRANSFORM) -> "Fit":
-        """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored."""
+        """Return the fit that `to_dict` wrote. Fields that are not known (of older law files) are ignored.
+
+        Raises:
+            ValueError: a value that no fit has; one line.
+        """
+        arrays = read_fit_arrays(values, form)
         solver = {**values["solver"]}
         for name in ("at_bound", "at_user_bound", "unmoved"):
             solver[name] = tuple(solver.get(name, ()))
@@ -297,13 +322,13 @@ class Fit:
         held_out = values.get("held_out") or None
         if held_out:
             held_out = HeldOut(**{**held_out, "widening": float(held_out.get("widening", 1.0))})
-        return cls(
+        fit = cls(
             form=form,
             transform=transform,
-            theta=np.array(values["theta"], dtype=float),
-            reference=np.array(values["reference"], dtype=float),
-            draws=np.array(values["draws"], dtype=float).reshape(-1, len(form.parameters)),
-            residuals=np.array(values["residuals"], dtype=float),
+            theta=arrays["theta"],
+            reference=arrays["reference"],
+            draws=arrays["draws"],
+            residuals=arrays["residuals"],
             rows=np.array(values["rows"], dtype=np.int64),
             frontier=np.array(values["frontier"], dtype=np.int64),
             ranges={name: (ends[0], ends[1]) for name, ends in values["ranges"].items()},
@@ -312,9 +337,11 @@ class Fit:
             solver=SolverReport(**solver),
             warnings=tuple(LawWarning(**warning) for warning in values["warnings"]),
             held_out=held_out,
-            seed=int(values["seed"]),
+            seed=values["seed"],
             **{name: float(values[name]) for name in numbers},
         )
+        check_parameters(values["parameters"], fit.parameters, fit.unidentified)
+        return fit
 
 
 BULK = ("draws", "residuals", "rows", "frontier", "theta", "reference")
@@ -418,12 +445,18 @@ class Law:
             ValueError: no such file, not a law file, or a form that is not known.
         """
         values = read_json(path)
-        if not isinstance(values, dict) or unseal(values, str(path)).get("format") != FORMAT:
-            raise ValueError(f"{path}: not a law file (its format is not {FORMAT!r})")
+        try:
+            found = unseal(values, str(path)).get("format") if isinstance(values, dict) else None
+        except DamagedError as error:
+            raise DamagedError(f"{error}; {AGAIN}") from None
+        if found != FORMAT:
+            raise ValueError(f"{path}: not a law file (its format is {found!r}, not {FORMAT!r})")
         try:
             return cls._from_dict(values, {form.name: form for form in forms})
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error})") from None
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}; {AGAIN}") from None
+        except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
+            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error}); {AGAIN}") from None
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], forms: Mapping[str, Form]) -> "Law":
@@ -432,6 +465,7 @@ class Law:
             raise ValueError(f"form {name!r} is not built in; pass it to load(forms=...)")
         offset = bool({"eps", "E"} & set(parameters))
         form = forms.get(name) or make_form(name, values["predictors"], offset=offset)
+        check_law_values(values, form)
         transform = Transform.from_dict(values.get("transform"))
         return cls(
             form=name,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from polyglance.config import check_types
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats
 from polyglance.laws.equations.form import Form
@@ -50,6 +51,7 @@ class MakeConfig:
     """Where the constants are from."""
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_ceiling(self.ceiling)
         refuse_unused(self, ceiling=(self.transform != "none", "without `transform`"))
 

@@ -342,11 +342,12 @@ def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
     if run is None:
         return
     rows = list_rows(evidence.rows.indices[evidence.rows.clusters == run.cluster].tolist())
+    far = np.expm1(min(run.distance, 50.0))
     moves = f"without it {run.parameter} moves by {run.shift:.1f} standard errors"
     yield LawWarning(
         "influential-row",
         "warning" if run.shift > 1 else "info",
-        f"{rows} lies {100 * np.expm1(run.distance):.2g} %{_of_what(evidence)} off the law of the others, more than "
+        f"{rows} lies {100 * far:.2g} %{_of_what(evidence)} off the law of the others, more than "
         f"noise explains; {moves}: examine it before trusting the law.",
     )
 

@@ -15,8 +15,9 @@ from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats, Indices
 from polyglance.laws.config import FitConfig
 from polyglance.laws.equations.form import Form
-from polyglance.laws.fitting.rows import Rows
+from polyglance.laws.fitting.rows import ALL, Rows
 from polyglance.laws.fitting.solve import POLISH, SCAN, Block, FitProblem, Solution, minimise
+from polyglance.settings import UnusedSettingError
 
 __all__ = ["MANY_ROWS", "FreeParameter", "Layout", "Sample", "lay_out", "minimise_from_starts"]
 
@@ -209,7 +210,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
         for predictor, exponent in term.exponents
         if {term.amplitude, exponent} <= shared
     )
-    constant = _find_constant_predictors(form, list(inputs.values()), shared_predictors)
+    constant = _find_constant_predictors(form, inputs, shared_predictors)
     fixed = {**dict.fromkeys(constant.values(), 0.0), **config.fix}
     free = tuple(
         (name, None if name in shared else label)
@@ -244,7 +245,7 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
 
 
 def _check_names(config: FitConfig, form: Form) -> None:
-    left_out = {name for name, value in config.fix.items() if value == 0 and name in ("eps", "E")}
+    left_out = {name for name, value in config.fix.items() if value == 0 and name in ("eps", "E") and not form.offset}
     for option, names in (("fix", config.fix), ("bounds", config.bounds), ("share", config.share)):
         for name in names:
             if name not in form.parameters and not (option == "fix" and name in left_out):
@@ -262,12 +263,16 @@ def _check_names(config: FitConfig, form: Form) -> None:
             raise ValueError(f"tie: {name}={other} is part of a chain of ties; tie every exponent to the same one")
         if name in config.fix or name in config.bounds or name in config.share:
             raise ValueError(f"tie: {name} is tied to {other}; fix, bound or share {other} in its place")
+    for option, names in (("bounds", config.bounds), ("share", config.share)):
+        for name in names:
+            if name in config.fix:
+                raise UnusedSettingError(f"`{option}` {name} has no effect beside `fix` {name}: give one of them")
     for name, (low, high) in config.bounds.items():
         if not low < high:
             raise ValueError(f"bounds: {name} from {low:g} to {high:g} is empty; expected the smaller number first")
 
 
-def _find_constant_predictors(form: Form, groups: Sequence[Floats], shared_predictors: Set[str]) -> dict[str, str]:
+def _find_constant_predictors(form: Form, inputs: Mapping[str, Floats], shared_predictors: Set[str]) -> dict[str, str]:
     """Return predictor -> exponent for the predictors that are left out of the law because they are constant.
 
     A predictor has to vary within a group that has its own law; differences between groups count only if the groups
@@ -276,6 +281,7 @@ def _find_constant_predictors(form: Form, groups: Sequence[Floats], shared_predi
     Raises:
         ValueError: a constant predictor that the law needs.
     """
+    groups = list(inputs.values())
     within = np.max([np.ptp(z, axis=0) for z in groups if len(z)], axis=0, initial=0.0)
     across = np.ptp(np.concatenate(groups), axis=0) if any(map(len, groups)) else within
     constant = [
@@ -285,7 +291,9 @@ def _find_constant_predictors(form: Form, groups: Sequence[Floats], shared_predi
     removable = {name: exponent for name, exponent in exponents.items() if exponent is not None}
     if constant and (len(removable) < len(constant) or len(constant) == len(form.predictors)):
         num_rows = sum(map(len, groups))
-        where = f"in all {num_rows} rows" if len(groups) == 1 else "in all rows of each group"
+        count = "the only row" if num_rows == 1 else f"all {num_rows} rows"
+        of_group = "" if ALL in inputs else f" of group {next(iter(inputs))!r}"
+        where = f"in {count}{of_group}" if len(groups) == 1 else "in all rows of each group"
         name = next((name for name in constant if name not in removable), constant[0])
         raise ValueError(f"{name} is the same {where}; a law in {name} needs it to vary")
     return removable

@@ -45,6 +45,10 @@ DISTANCE = 0.5
 """Distance above which two minima count as different, in standard deviations over the replicates."""
 WILD_BELOW = 60
 """With fewer clusters than this, `auto` takes the wild bootstrap."""
+LEAST_ALIKE = 5
+"""Fewest rows that exchange the sizes of their residuals."""
+MOST_LEVERAGE = 0.9
+"""Largest leverage of a row or cluster that residuals are corrected for."""
 SECOND_OFFSET = 0.3
 """The second start's log offset differs from the optimum's by at least this."""
 
@@ -74,7 +78,7 @@ def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats, levels: 
         centre = minimise(data.problem, optimum[None], data.y[None], data.weights[None]).free[0]
     y, weights = data.y[None], data.weights[None]
     if choose_method(config, layout) == "wild":
-        y = _draw_wild(config, data, centre)
+        y = _draw_wild(config, data, centre, by_row=levels is not None)
     else:
         weights = weights * resample_clusters(sample.num_clusters, config)[:, data.clusters]
     second = _choose_second_start(layout, data, centre)
@@ -130,7 +134,7 @@ def resample_clusters(num_clusters: int, config: FitConfig) -> Floats:
     return rng.multinomial(num_clusters, shares, size=config.bootstrap).astype(float)
 
 
-def _draw_wild(config: FitConfig, data: _Data, optimum: Floats) -> Floats:
+def _draw_wild(config: FitConfig, data: _Data, optimum: Floats, *, by_row: bool) -> Floats:
     """Return observations (R, n): the fitted mean, and the residuals of each cluster with a random sign.
 
     The residuals are those of log least squares for every objective. A fit by absolute error passes through as many
@@ -138,25 +142,58 @@ def _draw_wild(config: FitConfig, data: _Data, optimum: Floats) -> Floats:
     (measured: 80 % coverage). For the same reason, rows with a residual near zero would keep every replicate of such an
     objective in place; if rows are independent, each therefore gets the size of another row's residual
     (`benchmarks/laws_coverage.py`: the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
+
+    Args:
+        by_row: correct the residuals for the leverage of rows, not of clusters: for levels of a predictor, whose
+            degrees of freedom `compute_spread` has.
     """
     num_rows = len(data.y)
     log_mean = data.problem.log_mean(optimum[None], num_rows)[0]
     smooth = replace(data.problem, objective=FitObjective(name="log-lsq"))
     centre = minimise(smooth, optimum[None], data.y[None], data.weights[None]).free[0]
     residuals = np.log(data.y) - data.problem.log_mean(centre[None], num_rows)[0]
-    residuals /= 1 - _compute_leverage(data.problem.jacobian(centre, num_rows))
+    pulled_by = np.arange(num_rows) if by_row else data.clusters
+    residuals = _add_leverage(residuals, data.problem.jacobian(centre, num_rows), data.weights, pulled_by)
     rng = np.random.default_rng([config.seed, 2])
     signs = rng.choice([-1.0, 1.0], size=(config.bootstrap, int(data.clusters.max()) + 1))
     if not data.problem.objective.smooth and len(signs[0]) == num_rows:
-        residuals = rng.choice(np.abs(residuals), size=signs.shape)
+        residuals = _exchange_sizes(np.abs(residuals), data.weights, len(signs), rng)
     return bounded_exp(log_mean + residuals * signs[:, data.clusters])
 
 
-def _compute_leverage(jacobian: Floats) -> Floats:
-    """Return the diagonal of the hat matrix of the linearised law, (n,), at most 0.9."""
-    basis, values, _ = np.linalg.svd(jacobian, full_matrices=False)
-    kept = basis[:, values > 1e-9 * max(values.max(initial=0.0), 1e-300)]
-    return np.minimum((kept**2).sum(axis=1), 0.9)
+def _add_leverage(residuals: Floats, jacobian: Floats, weights: Floats, clusters: Indices) -> Floats:
+    """Return the residuals (n,) that the clusters would have had without their own pull on the linearised law.
+
+    It is (I - H)^-1 r with the block H of each cluster of the hat matrix, whose eigenvalues are taken as at most 0.9.
+    """
+    scale = np.sqrt(weights)
+    basis, values, _ = np.linalg.svd(jacobian * scale[:, None], full_matrices=False)
+    basis = basis[:, values > 1e-9 * max(values.max(initial=0.0), 1e-300)]
+    if int(clusters.max()) + 1 == len(residuals):
+        return np.asarray(residuals / (1 - np.minimum((basis**2).sum(axis=1), MOST_LEVERAGE)))
+    added = residuals * scale
+    for cluster in range(int(clusters.max()) + 1):
+        rows = np.flatnonzero(clusters == cluster)
+        directions, sizes, _ = np.linalg.svd(basis[rows], full_matrices=False)
+        leverage = np.minimum(sizes**2, MOST_LEVERAGE)
+        added[rows] += directions @ (leverage / (1 - leverage) * (directions.T @ added[rows]))
+    return np.asarray(added / scale)
+
+
+def _exchange_sizes(sizes: Floats, weights: Floats, num_replicates: int, rng: np.random.Generator) -> Floats:
+    """Return (R, n) for each row the size of the residual of a row of the same weight or, where fewer than
+    LEAST_ALIKE have it, of a neighbour by weight: rows of other weights are as a rule noisier or less noisy."""
+    if np.ptp(weights) == 0:
+        return np.asarray(rng.choice(sizes, size=(num_replicates, len(sizes))))
+    order = np.argsort(weights, kind="stable")
+    ranked, places = weights[order], np.arange(len(weights))
+    first, last = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
+    start = np.clip(places - LEAST_ALIKE // 2, 0, max(len(places) - LEAST_ALIKE, 0))
+    is_rare = last - first < LEAST_ALIKE
+    first, last = np.where(is_rare, start, first), np.where(is_rare, np.minimum(start + LEAST_ALIKE, len(places)), last)
+    exchanged = np.empty((num_replicates, len(sizes)))
+    exchanged[:, order] = sizes[order[rng.integers(first, last, size=exchanged.shape)]]
+    return exchanged
 
 
 def _choose_second_start(layout: Layout, data: _Data, optimum: Floats) -> Floats:

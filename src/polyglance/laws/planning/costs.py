@@ -17,7 +17,7 @@ from polyglance.laws.equations.roles import Role
 from polyglance.laws.tables.numerals import parse_number
 from polyglance.laws.tables.table import Table, is_missing
 
-__all__ = ["Candidate", "Rates", "compute_rates", "read_candidates"]
+__all__ = ["Candidate", "Rates", "compute_rates", "read_candidates", "refuse_same_names"]
 
 DataUnit = Literal["sample", "token"]
 
@@ -194,7 +194,21 @@ def read_candidates(path: str | Path, predictors: Sequence[str] = (), *, gpu: st
         cards = _read_rows(Table.read(path))
     if not cards:
         raise ValueError(f"{path}: no candidates")
-    return tuple(_read_candidate(f"{path}: row {i}", i, card, predictors, gpu) for i, card in enumerate(cards, 1))
+    models = tuple(_read_candidate(f"{path}: row {i}", i, card, predictors, gpu) for i, card in enumerate(cards, 1))
+    refuse_same_names(models, f"{path}: ")
+    return models
+
+
+def refuse_same_names(candidates: Sequence[Candidate], where: str = "") -> None:
+    """Raise ValueError where two candidates have one name, by which results are found."""
+    first: dict[str, int] = {}
+    for number, candidate in enumerate(candidates, 1):
+        if candidate.name in first:
+            raise ValueError(
+                f"{where}candidates {first[candidate.name]} and {number} are both named {candidate.name!r}; give each "
+                "its own name"
+            )
+        first[candidate.name] = number
 
 
 _NAMES = ("name", "id", "size")

@@ -11,7 +11,7 @@ from polyglance.laws.equations.forms import Downstream
 from polyglance.laws.equations.roles import DATA_ROLES, Role, find_by_role, guess_compute_unit, resolve_roles
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
-from polyglance.laws.planning.costs import Candidate, Rates, compute_rates
+from polyglance.laws.planning.costs import Candidate, Rates, compute_rates, refuse_same_names
 from polyglance.laws.planning.limits import LIMITS
 from polyglance.settings import UnusedSettingError
 
@@ -105,6 +105,7 @@ class Subject:
 
 
 def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Candidate]) -> Subject:
+    refuse_same_names(candidates)
     roles = resolve_roles(law.columns, {**law.roles, **config.roles})
     data = find_by_role(roles, DATA_ROLES)
     if len(data) > 1:

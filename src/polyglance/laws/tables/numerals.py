@@ -80,7 +80,7 @@ def parse_numbers(column: Sequence[Any] | NDArray[Any], commas: Commas = "unknow
     for index, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and not cell.strip()):
             problems[index] = "is empty"
-        elif isinstance(cell, bool | np.bool_):
+        elif isinstance(cell, bool | np.bool_ | complex):
             problems[index] = f"is {cell}, not a number"
         else:
             try:

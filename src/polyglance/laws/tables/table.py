@@ -49,10 +49,7 @@ class Table:
     @classmethod
     def from_columns(cls, columns: Mapping[str, Sequence[Any] | NDArray[Any]]) -> "Table":
         """Return a table of lists or one-dimensional arrays."""
-        for name, column in columns.items():
-            if np.ndim(column) != 1:
-                raise ValueError(f"column {name!r} is not one-dimensional")
-        return cls(dict(columns))
+        return cls(columns_of(columns))
 
     @classmethod
     def from_data(cls, data: Any) -> "Table":

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["arrow_columns", "columns_of", "flatten_record", "record_columns"]
+__all__ = ["arrow_columns", "columns_of", "flatten_record", "read_cells", "record_columns"]
 
 Columns = dict[str, Sequence[Any] | NDArray[Any]]
 
@@ -18,7 +18,7 @@ def columns_of(data: Any) -> Columns:
         ValueError: another kind of object, or two columns of one name.
     """
     if isinstance(data, Mapping):
-        return {_name(name): _as_cells(_name(name), column) for name, column in data.items()}
+        return _collect((_name(name), column) for name, column in data.items())
     if hasattr(data, "collect_schema") and hasattr(data, "collect"):
         raise ValueError("the table is a lazy frame of polars; pass frame.collect()")
     if hasattr(data, "column_names") and hasattr(data, "schema"):  # pyarrow.Table, RecordBatch
@@ -82,18 +82,18 @@ def _collect(columns: Any) -> Columns:
     for name, column in columns:
         if name in collected:
             raise ValueError(f"the column {name!r} occurs twice")
-        collected[name] = _as_cells(name, column)
+        collected[name] = read_cells(name, column)
     return collected
 
 
-def _as_cells(name: str, column: Any) -> Sequence[Any] | NDArray[Any]:
+def read_cells(name: str, column: Any) -> Sequence[Any] | NDArray[Any]:
     """Return one column as an array of numbers or a list of Python values; a missing cell is None or NaN."""
     if hasattr(column, "to_pylist"):
         return _arrow_cells(column)
     if isinstance(column, np.ndarray):
         if column.ndim != 1:
             raise ValueError(f"column {name!r} is not one-dimensional")
-        return column
+        return column.tolist() if isinstance(column, np.ma.MaskedArray) else column
     if hasattr(column, "to_list"):  # pandas, polars
         cells = column.to_list()
     elif isinstance(column, Sequence) and not isinstance(column, str | bytes):
