@@ -182,6 +182,10 @@ def test_a_column_of_sentences_has_no_title(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("the texts\na dog runs\na cat sits\n")
     assert [row.values["the texts"] for row in read_table(path)] == ["a dog runs", "a cat sits"]
+    path.write_text("the texts\n" + 25 * "a dog runs\n" + "a cow, brown\n")  # no title has so many lines
+    rows = list(read_table(path))
+    assert values(rows[:25]) == 25 * [{"the texts": "a dog runs"}]
+    assert [row.problem for row in rows[25:]] == ["wrong number of cells"]
 
 
 @pytest.mark.parametrize("width", [2, 3])
