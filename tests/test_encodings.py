@@ -5,6 +5,9 @@ import codecs
 import gzip
 import io
 import lzma
+import os
+import pickle
+import tarfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -14,9 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyglance.data.texts.text_files import read_texts
 from polyglance.delimited import find_quoting, read_records
 from polyglance.encodings import detect_encoding, detect_text_format, open_utf8, transcode
-from polyglance.tables import detect_table_format, read_table
+from polyglance.tables import detect_table_format, read_table, table_columns
 
 TEXTS = {
     "en": "a dog, a cat\nit runs\n",
@@ -117,3 +121,46 @@ def test_every_line_belongs_to_one_record(content: str, delimiter: str, quoted: 
     ]
     with suppress(ValueError):
         find_quoting(lambda: lines)
+
+
+def tar(name: str, content: bytes, mode: str) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode=mode) as archive:  # type: ignore[call-overload]
+        info = tarfile.TarInfo(name)
+        info.size = len(content)
+        archive.addfile(info, io.BytesIO(content))
+    return packed.getvalue()
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.txt", "a.jsonl", "a.tgz"])
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (tar("a.txt", b"a dog\n", "w"), "a tar archive"),
+        (tar("a.txt", b"a dog\n", "w:gz"), "a tar archive"),
+        (b"PK\x03\x04\x14\0\x06\0" + bytes(600), "a ZIP file, as workbooks of Excel are"),
+        (b"PAR1" + bytes(600), "a file of Parquet"),
+        (pickle.dumps(["a dog"] * 99), "a pickle of Python"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    readers = [lambda: read_texts(path)] + [lambda: table_columns(path)] * (name != "a.txt" and name != "a.tgz")
+    for read in readers:
+        with pytest.raises(ValueError, match=kind) as refusal:
+            read()
+        assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
+    for read in [read_texts] + [table_columns] * (name != "a.txt"):
+        source, sink = os.pipe()
+        os.write(sink, b"a dog\n")
+        os.close(sink)
+        path = tmp_path / f"{read.__name__}-{name}"
+        path.symlink_to(f"/dev/fd/{source}")
+        with pytest.raises(ValueError, match="a pipe or a device, which can be read only once; write it to a file"):
+            read(path)
+        os.close(source)

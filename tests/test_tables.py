@@ -182,6 +182,10 @@ def test_a_column_of_sentences_has_no_title(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("the texts\na dog runs\na cat sits\n")
     assert [row.values["the texts"] for row in read_table(path)] == ["a dog runs", "a cat sits"]
+    path.write_text("the texts\n" + 25 * "a dog runs\n" + "a cow, brown\n")  # no title has so many lines
+    rows = list(read_table(path))
+    assert values(rows[:25]) == 25 * [{"the texts": "a dog runs"}]
+    assert [row.problem for row in rows[25:]] == ["wrong number of cells"]
 
 
 @pytest.mark.parametrize("width", [2, 3])
@@ -261,3 +265,28 @@ def test_a_title_in_the_second_of_two_cells_is_no_header(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(",Captions of spring\nimage,en\ncat.jpg,A cat\n")
     assert values(list(read_table(path))) == [{"image": "cat.jpg", "en": "A cat"}]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("seed", range(5))
+def test_blanks_around_quoted_cells_are_none_of_their_texts(tmp_path, delimiter, seed):
+    rng = random.Random(seed)
+    rows = [
+        [f"{i}.png", rng.choice([f'a "big"{delimiter} dog', "two\nlines", "a cat", ""]), "3 cows"] for i in range(6)
+    ]
+
+    def quote(cell, blanks):
+        # A quoted cell of several lines is known by its mark alone, so that no blank may stand before it.
+        before, after = ("", "") if "\n" in cell else (rng.choice(blanks), rng.choice(blanks))
+        return f'{before}"{cell.replace(chr(34), 2 * chr(34))}"{after}'
+
+    path = tmp_path / f"t.{'tsv' if delimiter == chr(9) else 'csv'}"
+    lines = [delimiter.join(quote(cell, ["", " ", "  "]) for cell in row) for row in [["image", "en", "note"], *rows]]
+    path.write_text("\n".join(lines) + "\n")
+    assert [list(row.values.values()) for row in read_table(path)] == rows
+
+
+def test_quotation_marks_of_a_text_stay(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text('image,en,de\n1.png, "two" of "them",6" wide\n')
+    assert values(list(read_table(path))) == [{"image": "1.png", "en": ' "two" of "them"', "de": '6" wide'}]

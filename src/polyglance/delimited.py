@@ -110,6 +110,7 @@ def split_line(line: str, delimiter: str, *, quoted: bool) -> list[str]:
 
 
 def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
+    """Split a record at its delimiters. Blanks around a quoted cell (`1, "a dog"`) are none of its text."""
     cells: list[_Cell] = []
     position = 0
     while True:
@@ -117,10 +118,13 @@ def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
             match = _QUOTED_CELL.match(text, position)
             if match is None:
                 raise _UnreadableError("a quotation mark that is not closed", is_open=True)
-            position = match.end()
+            position = _skip_blanks(text, match.end(), delimiter)
             cells.append(_Cell(match[1].replace('""', '"'), is_quoted=True))
             if position < len(text) and text[position] != delimiter:
                 raise _UnreadableError("text after a closing quotation mark", is_open=False)
+        elif (inner := _find_inner(text, position, delimiter)) is not None:
+            cells.append(_Cell(inner[1].replace('""', '"'), is_quoted=True))
+            position = _skip_blanks(text, inner.end(), delimiter)
         else:
             end = text.find(delimiter, position)
             end = len(text) if end < 0 else end
@@ -129,6 +133,22 @@ def _split_quoted(text: str, delimiter: str) -> list[_Cell]:
         if position == len(text):
             return cells
         position += 1
+
+
+def _find_inner(text: str, position: int, delimiter: str) -> re.Match[str] | None:
+    """Return the quoted cell behind blanks, if a delimiter or the end follows it; None if the cell is not quoted."""
+    start = _skip_blanks(text, position, delimiter)
+    match = _QUOTED_CELL.match(text, start) if start > position else None
+    if match is None:
+        return None
+    end = _skip_blanks(text, match.end(), delimiter)
+    return match if end == len(text) or text[end] == delimiter else None
+
+
+def _skip_blanks(text: str, position: int, delimiter: str) -> int:
+    while position < len(text) and text[position] in " \t" and text[position] != delimiter:
+        position += 1
+    return position
 
 
 def read_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:

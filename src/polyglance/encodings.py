@@ -27,6 +27,7 @@ __all__ = [
     "decode_or_keep",
     "detect_encoding",
     "detect_text_format",
+    "find_binary",
     "open_unpacked",
     "open_utf8",
     "transcode",
@@ -43,6 +44,19 @@ _MAGIC = {
     "zstd": re.compile(rb"\x28\xb5\x2f\xfd"),
 }
 """Compression -> first bytes."""
+_BINARY = (
+    (0, b"PK\x03\x04", "a ZIP file, as workbooks of Excel are (save the sheet as CSV)"),
+    (0, b"\xd0\xcf\x11\xe0", "a file of an older Office (save the sheet as CSV)"),
+    (257, b"ustar", "a tar archive (unpack it)"),
+    (0, b"PAR1", "a file of Parquet (name it .parquet)"),
+    (0, b"ARROW1\0\0", "a file of Arrow (name it .arrow)"),
+    (0, b"\x80\x04\x95", "a pickle of Python"),
+    (0, b"\x80\x05\x95", "a pickle of Python"),
+    (0, b"\x93NUMPY", "an array of numpy"),
+    (0, b"SQLite format 3\0", "a database of SQLite"),
+    (0, b"%PDF-", "a PDF"),
+)
+"""Offset, bytes there, and description of files that are no text."""
 _MARKS = {  # UTF-32 before UTF-16, whose mark it begins with
     codecs.BOM_UTF32_LE: "utf-32-le",
     codecs.BOM_UTF32_BE: "utf-32-be",
@@ -115,16 +129,25 @@ def detect_text_format(path: Path, encoding: str = "auto") -> TextFormat:
     """Detect compression, encoding and line ends from the first bytes of a file.
 
     Raises:
-        ValueError: an unknown encoding.
+        ValueError: an unknown encoding, a pipe, or a file that is no text.
         OSError: no such file, or it may not be read.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise ValueError(f"{path}: a pipe or a device, which can be read only once; write it to a file")
     compression = _find_compression(path)
     with _unpack(path, compression) as file:
         try:
             head = file.read(_HEAD_BYTES)
         except DAMAGE:
             head = b""  # the damage is reported when the file is read
+    if kind := find_binary(head):
+        raise ValueError(f"{path}: {kind}, not text")
     return replace(detect_encoding(head, encoding), compression=compression)
+
+
+def find_binary(head: bytes) -> str:
+    """Describe a file that is no text, by its first bytes (512 or more) without compression; empty if it may be one."""
+    return next((name for offset, magic, name in _BINARY if head.startswith(magic, offset)), "")
 
 
 def detect_encoding(head: bytes, encoding: str = "auto") -> TextFormat:

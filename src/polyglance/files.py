@@ -22,7 +22,7 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -398,15 +398,19 @@ def check_digest(path: Path) -> None:
         raise _differs(path)
 
 
-def check_output_folder(folder: Path, option: str) -> None:
-    """Refuse a folder that cannot be made, because it, or one that it is in, is a file.
+def check_output_folder(folder: Path, option: str, names: Sequence[str] = ()) -> None:
+    """Refuse a folder that cannot be made, because it, or one that it is in, is a file or a link to nothing.
 
     Args:
         option: the option that names it, for the message.
+        names: files that will be written into it; a folder of such a name is refused.
     """
-    place = next((place for place in (folder, *folder.parents) if place.exists()), None)
+    place = next((place for place in (folder, *folder.parents) if place.exists() or place.is_symlink()), None)
     if place is not None and not place.is_dir():
-        raise ValueError(f"{option} {folder}: {place} is a file; name a folder")
+        kind = "a file" if place.exists() else "a link to nothing"
+        raise ValueError(f"{option} {folder}: {place} is {kind}; name a folder")
+    if taken := next((folder / name for name in names if (folder / name).is_dir()), None):
+        raise ValueError(f"{option} {folder}: {taken} is a folder, where a file will be written; name another folder")
 
 
 @contextmanager

@@ -15,7 +15,22 @@ _ODD = [
     *("\u00a0", "\u200b", "\u200d", "\u202e", "\ufffd", "\x92", "\0", "\ufeff", "\u3000", "\t", "\n", "\r", " ", "  "),
     *("{'a': 1}", "b'x'", '["a"]', "http://a.b/c", "www.x.de", "a.jpg", ".TIFF", ".svg", "IMG_1234", "(12)", "P12345"),
     *("image", "nan", "NaN", "None", "N/A", "todo", "TODO", "no caption", "click to enlarge", "untitled", "[]", "..."),
-    "|||",
+    *(
+        "|||",
+        "a@@",
+        "▁a",
+        "##b",
+        "Ġdog",
+        "a_b_c",
+        "to+be+or",
+        "NA",
+        "na",
+        "\\N",
+        "Error: no",
+        "ValueError: x",
+        "TypeError",
+    ),
+    *("&amp;auml;", "&amp;amp;lt;", "Traceback (most recent call last):"),
     *(
         "\u00c3\u00a9",
         "\u00e2\u20ac\u2122",
@@ -62,7 +77,13 @@ def _find_artefact_slowly(text: str) -> str:
         return "escapes of a program, written out (\\n, \\u00e9)"
     if columns._PERCENT.fullmatch(bare):
         return "encoded as an address (%20)"
-    return "several texts in one (|||)" if "|||" in bare else ""
+    if "|||" in bare:
+        return "several texts in one (|||)"
+    if columns._SUBWORDS.search(bare):
+        return "marks of subwords (@@, ▁, ##, Ġ)"
+    if columns._JOINED_WORDS.fullmatch(bare):
+        return "words joined by _ or +"
+    return "the message of an error" if columns._ERROR.match(bare) else ""
 
 
 def _find_placeholder_slowly(text: str, code: str) -> str:

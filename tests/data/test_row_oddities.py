@@ -113,6 +113,17 @@ def tags(tmp: Path) -> dict[str, object]:
         ("['It''s']", "an object of a program, written as text"),
         ("a%20dog%20runs", "encoded as an address (%20)"),
         ("A dog runs.<|endoftext|>", "tags (HTML, or a model's)"),
+        (r"a \"big\" dog", "escapes of a program, written out (\\n, \\u00e9)"),
+        ("NA", "empty, written as nan, null or none"),
+        ("\\N", "empty, written as nan, null or none"),
+        ("a cat sl@@ eeps here", "marks of subwords (@@, ▁, ##, Ġ)"),
+        ("▁a ▁cat ▁sleeps", "marks of subwords (@@, ▁, ##, Ġ)"),
+        ("a Ġcat Ġsleeps", "marks of subwords (@@, ▁, ##, Ġ)"),
+        ("a cat sleep ##s", "marks of subwords (@@, ▁, ##, Ġ)"),
+        ("a_dog_runs", "words joined by _ or +"),
+        ("two+birds+sing,+too.", "words joined by _ or +"),
+        ("RuntimeError: CUDA out of memory", "the message of an error"),
+        ("Traceback (most recent call last):", "the message of an error"),
     ],
 )
 def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason: str) -> None:
@@ -128,6 +139,14 @@ def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason:
         *("100 % cotton", "AT&T tower", "a < b", "a 7up", "Mr. Smith (left)", "C:\\new", "It's b'day", "{sic} a dog"),
         *("the file logo.png", "A man holds a sign that reads holiday.jpg", "y = \\tan x", "an angle \\theta"),
         *("the folder C:\\new pictures", "see \\\\host\\name of it", "<<Bonjour>> dit il", "if x<y and y>z"),
+        *(
+            "C# and F## notes",
+            "a traffic_light",
+            "black+white",
+            "the errors: two of them",
+            "Terror: a film",
+            "a@b.de @@",
+        ),
         *("b'day cake for a boy's party", "b'day cake for a boy's party'", "the gradient \\nabla f"),
     ],
 )
@@ -144,6 +163,9 @@ def test_a_text_that_looks_a_little_like_it_is_kept(tmp_path: Path, text: str) -
         ("nl", "nat", ""),
         ("es", "TODO", "a word that stands for no text (image, untitled)"),
         ("en", "todo", "a word that stands for no text (image, untitled)"),
+        ("cs", "na", ""),
+        ("pt", "Na", ""),
+        ("cs", "NA", "empty, written as nan, null or none"),
         ("nl", "NaT", "empty, written as nan, null or none"),
         ("de", "nan", "empty, written as nan, null or none"),
         ("de", "Null", ""),
@@ -333,6 +355,17 @@ def a_tar_with_names_in_two_ways(tmp: Path) -> dict[str, object]:
     return {
         "images": tar(tmp / "a.tar", [(f"./{name}" if n % 2 else name, it) for n, (name, it) in enumerate(members)])
     }
+
+
+@case({f"{n}.png": {"en": [EN[n]], "de": [DE[n]]} for n in range(3)})
+def entities_that_were_escaped_twice(tmp: Path) -> dict[str, object]:
+    escaped = [text.replace("ä", "&amp;auml;").replace("ö", "&amp;amp;ouml;") for text in DE]
+    return table(tmp, "image,en,de\n" + "".join(f"{n}.png,{EN[n]},{escaped[n]}\n" for n in range(3)))
+
+
+@case({f"{n}.png": {"en": [EN[n]]} for n in range(3)})
+def blanks_around_the_names_of_files(tmp: Path) -> dict[str, object]:
+    return table(tmp, "image,en\n" + "".join(f" {n}.png  ,{EN[n]}\n" for n in range(3)))
 
 
 @pytest.mark.parametrize("name", CASES)

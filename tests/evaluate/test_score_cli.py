@@ -149,3 +149,23 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(
         run("--hyps", tmp_path / "absent.json", "--refs", tmp_path / "absent.json", "--out", tmp_path / name)
     notes = tmp_path / "notes.txt"
     assert capsys.readouterr().err == f"polyglance: --out {tmp_path / name}: {notes} is a file; name a folder\n"
+
+
+@pytest.mark.parametrize("place", ["out/b", "out", "out/scores.json", "out/a/scores.npz"])
+def test_what_stands_where_scores_are_written_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
+    hyps = [files(tmp_path, name)[0] for name in ("a", "b")]
+    taken = tmp_path / place
+    if place == "out/b":
+        taken.parent.mkdir()
+        taken.write_text("mine")
+    elif place == "out":
+        taken.symlink_to(tmp_path / "gone")
+    else:
+        taken.mkdir(parents=True)
+    used = hyps[:1] if place == "out/scores.json" else hyps
+    with pytest.raises(SystemExit):
+        run("--hyps", *used, "--refs", tmp_path / "absent.json", "--lang", "de", "--out", tmp_path / "out")
+    kind = {"out/b": "a file", "out": "a link to nothing"}.get(place, "a folder, where a file will be written")
+    assert f"{taken} is {kind}" in capsys.readouterr().err

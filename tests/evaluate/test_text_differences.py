@@ -34,6 +34,12 @@ CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
     "invisible-characters": (lambda text: text.replace(" ", " \u200b"), "invisible"),
     "wrong-encoding": (lambda text: text.encode().decode("cp1252", "replace"), ""),
     "no-text": (lambda text: "NaN", ""),
+    "program-text": (lambda text: text.replace(" ", "%20"), ""),
+    "tags": (lambda text: f"<p>{text}</p>", ""),
+    "numbered": (lambda text: f"1. {text}", ""),
+    "scored": (lambda text: f"{text} (0.93)", ""),
+    "cut": (lambda text: f"{text[:9]}...", ""),
+    "undivided": (lambda text: text.replace(" ", ""), ""),
     "joiners": (lambda text: text.replace("a", "a\u200d"), "invisible"),
     "blanks": (lambda text: text.replace(" ", "\u00a0"), "nfkc"),
     "full-width": (
@@ -54,7 +60,9 @@ CHANGES: dict[str, tuple[Callable[[str], str], str]] = {
 
 
 def codes(hypotheses: list[str], references: list[str], *, spaces: bool = True, cased: bool = True) -> set[str]:
-    return {one.code for one in find_differences(hypotheses, references, spaces=spaces, cased=cased)}
+    language = "en" if spaces else "zh"
+    found = find_differences(hypotheses, references, language=language, spaces=spaces, cased=cased)
+    return {one.code for one in found}
 
 
 def test_texts_of_one_form_pass_without_a_word() -> None:
@@ -72,6 +80,23 @@ def test_each_difference_has_a_code(code: str) -> None:
         assert code in codes(HUMAN, changed)
     if mends:
         assert normalise_texts(changed, [mends]) == normalise_texts(OTHER, [mends])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        *((text, "no-text") for text in ("NA", "\\N", "#REF!", "#N/A", "NaT", "<null>", "[]", "[deleted]", "nan")),
+        *((text, "program-text") for text in ("a dog\\n", "caf\\u00e9 in town", r"a \"big\" dog", "b'a dog runs'")),
+        *((text, "program-text") for text in ('{"caption": "a dog"}', "a_big_dog", "a+big+dog", "Error: no memory")),
+        ("startseq a dog endseq", "special-tokens"),
+        ("a UNK dog", "special-tokens"),
+        ("no unk of mine", ""),
+        ("7", ""),  # a right answer to a question
+    ],
+)
+def test_one_text_that_is_none_is_told(text: str, code: str) -> None:
+    assert codes([*OTHER[1:], text], HUMAN, cased=False) == ({code} - {""})
+    assert codes(OTHER, [*HUMAN[1:], text], cased=False) == ({code} - {""})
 
 
 def test_languages_without_blanks() -> None:

@@ -248,3 +248,32 @@ def test_what_is_no_answer_stays_as_it_is(value: Any) -> None:
 def test_a_conversation_that_ends_with_a_question_has_no_answer() -> None:
     messages = [{"role": "assistant", "content": "a dog"}, {"role": "user", "content": "are you sure?"}]
     assert take_answer(messages) == messages
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+def test_tables_one_behind_the_other_have_their_header_once(tmp_path: Path, suffix: str) -> None:
+    rows = [f"{name}{{}}{text.replace(',', '')}" for name, text in ROWS]
+    parts = [["image_id{}caption", *rows[:2]], ["image_id{}caption", *rows[2:]]]
+    content = "".join(f"{line}\n" for part in parts for line in part).replace("{}", "," if suffix == "csv" else "\t")
+    found = read_texts(write(tmp_path / f"a.{suffix}", content))
+    assert found.by_id() == {str(name): [text.replace(",", "")] for name, text in ROWS}
+    assert any("the header is repeated, and left out, in line 4" in note for note in found.notes)
+    one_column = read_texts(write(tmp_path / "b.csv", "caption\na dog\ncaption\n"))  # may be a text
+    assert [texts for _, texts in one_column.entries] == [("a dog",), ("caption",)]
+
+
+def test_a_second_line_of_a_header_is_no_text(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", "item,outputs\nimage_id,caption\n1,a dog\n2,a cat\n")
+    with pytest.raises(ValueError, match=r"a\.csv:2: looks like a second line of the header \(image_id, caption\)"):
+        read_texts(path)
+
+
+def test_the_unnamed_index_of_a_frame_in_parquet_is_an_id(tmp_path: Path) -> None:
+    index = [2, 0, 3, 1]
+    names = pa.table({"caption": [ROWS[place][1] for place in index], "__index_level_0__": index})
+    pq.write_table(names, tmp_path / "shuffled.parquet")
+    pq.write_table(pa.table({"caption": [text for _, text in ROWS]}), tmp_path / "plain.parquet")
+    config = ScoreConfig(lang="en", metrics=("chrf",), bootstrap=0)
+    for hyps, refs in ("shuffled", "plain"), ("plain", "shuffled"):
+        report = score_files(tmp_path / f"{hyps}.parquet", [tmp_path / f"{refs}.parquet"], config)
+        assert report.scores[0].value == pytest.approx(100)

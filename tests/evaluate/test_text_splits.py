@@ -172,3 +172,56 @@ def test_captions_of_one_image_in_two_splits_are_noticed_behind_their_numbers(tm
     write_table(tmp_path / "r.csv", rows, ",")
     with pytest.raises(ValueError, match=r"the id '1\.jpg' is in train and val"):
         read_texts(tmp_path / "r.csv")
+
+
+def test_named_columns_of_texts_and_ids_name_no_splits(tmp_path):
+    path = tmp_path / "r.csv"
+    write_table(path, [{"id": "1", "set": text} for text in ("train on a bridge", "a red train")], ",")
+    read = read_texts(path, options=ReadOptions(text_column=("set",)))
+    assert read.by_id() == {"1": ["train on a bridge", "a red train"]}
+    rows = [{"split": f"{i}", "caption": f"a dog {i}", "subset": split} for i, split in enumerate(SPLITS)]
+    write_table(path, rows, ",")
+    assert list(read_texts(path, options=ReadOptions(id_column="split", split="val")).by_id()) == ["1"]
+
+
+def test_a_missing_number_of_a_split_is_none(tmp_path):
+    rows = [{"id": f"{i}", "caption": f"a dog {i}", "split": split} for i, split in enumerate([1.5, float("nan")])]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
+    read = read_texts(tmp_path / "r.parquet", options=ReadOptions(split="1.5"))
+    assert list(read.by_id()) == ["0"]
+    assert any("left out: 1 without a split" in note for note in read.notes)
+    with pytest.raises(ValueError, match=r"is one of 1\.5; --split nan is none of them"):
+        read_texts(tmp_path / "r.parquet", options=ReadOptions(split="nan"))
+
+
+def test_of_two_columns_of_languages_the_plainer_name_counts(tmp_path):
+    rows = [
+        {"id": "1", "caption": "a dog", "lang_code": "de", "locale": "de", "lang": "fr", "language": "en"},
+        {"id": "2", "caption": "ein Hund", "lang_code": "fr", "locale": "en", "lang": "de", "language": "de"},
+    ]
+    for name in ("language", "lang", "locale", "lang_code"):
+        expected = {row["id"]: [row["caption"]] for row in rows if row[name] == "de"}
+        for columns in (["id", "caption", *rows[0]], ["id", "caption", *reversed(rows[0])]):
+            shown = [{column: row[column] for column in columns if column in row} for row in rows]
+            write_table(tmp_path / "r.csv", shown, ",")
+            assert read_texts(tmp_path / "r.csv", options=ReadOptions(language="de")).by_id() == expected
+        rows = [{key: value for key, value in row.items() if key != name} for row in rows]
+
+
+@pytest.mark.parametrize("asked", ["test", "Test", "TEST"])
+def test_spellings_of_a_split_are_one_split(tmp_path, asked):
+    rows = [{"id": f"{i}", "caption": f"a dog {i}", "split": split} for i, split in enumerate(["test", "Test", "val"])]
+    write_table(tmp_path / "r.csv", rows, ",")
+    read = read_texts(tmp_path / "r.csv", options=ReadOptions(split=asked))
+    assert list(read.by_id()) == ["0", "1"]
+    assert any("2 of 3 rows, those of split test, Test" in note for note in read.notes)
+    write_table(tmp_path / "r.csv", [{**row, "id": "7"} for row in rows[:2]], ",")
+    assert read_texts(tmp_path / "r.csv").by_id() == {"7": ["a dog 0", "a dog 1"]}
+
+
+def test_a_missing_number_is_no_language(tmp_path):
+    rows = [{"id": f"{i}", "caption": f"a dog {i}", "lang": float("nan")} for i in range(2)]  # "nan" is Min Nan
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "r.parquet")
+    assert not any(
+        "nan" in note for note in read_texts(tmp_path / "r.parquet", options=ReadOptions(language="en")).notes
+    )

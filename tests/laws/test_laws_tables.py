@@ -201,6 +201,10 @@ def test_a_table_in_another_form_gives_the_same_law(name, columns):
             [3.1, math.nan, 3.1, 3.104, 3.1, 3.1],
         ),
         (["**3.1**", "__3.1__", "\\textbf{3.1}", "$\\mathbf{3.1}$", "\u22123"], [*[3.1] * 4, -3]),
+        (["70M", "410", "1B", "2.8"], [7e7, math.nan, 1e9, math.nan]),  # 410M, and 2.8B
+        (["500", "1k", "10k", "0", "1M"], [500, 1000, 1e4, 0, 1e6]),
+        (["41 %", "38", "52%"], [0.41, math.nan, 0.52]),
+        (["41 %", "0.38", "120 %", "1.2"], [0.41, 0.38, 1.2, 1.2]),
         (["1,2,3", "B", "12 apples", "--3", "3.1*", "3.1 ± x", "3 (a)", "10^x", "_1_"], [math.nan] * 9),
     ],
 )
@@ -279,3 +283,29 @@ def test_a_candidate_in_two_readings_is_refused(tmp_path):
     (tmp_path / "a.csv").write_text("name;P;F_gmac\nsmall;125.000;1,5\nlarge;350.000;4,25\n")
     with pytest.raises(ValueError, match=r"row 1: P is '125\.000', which can be read as two numbers"):
         read_candidates(tmp_path / "a.csv")
+
+
+SUMMARIES = "name,N,loss\na,1e8,3.1\nb,2e8,2.9\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "noted"),
+    [
+        (SUMMARIES + "Mean,1.5e8,3.0\n", "3 (Mean)"),
+        (SUMMARIES + "mean:,1.5e8,3.0\nstd,1,1\n", "3 (mean:), 4 (std)"),
+        ("name,N,loss\ncount,2,2\na,1e8,3.1\nb,2e8,2.9\n", "1 (count)"),
+        (SUMMARIES, ""),
+        ("pooling,N,loss\nmax,1e8,3.1\nmean,2e8,2.9\n", ""),  # settings of all runs
+        ("pooling,N,loss\nmean,1e8,3.1\ncls,2e8,2.9\nmean,3e8,2.8\n", ""),
+    ],
+)
+def test_rows_that_may_summarise_the_others_are_noted(tmp_path, text, noted):
+    (tmp_path / "t.csv").write_text(text)
+    notes = [note for note in Table.read(tmp_path / "t.csv").notes if "summarise" in note]
+    assert len(notes) == bool(noted)
+    assert all(f": {noted}." in note for note in notes)
+
+
+def test_blanks_around_labels_make_no_other_group(tmp_path):
+    (tmp_path / "t.csv").write_text("task,N\nmath,1e8\nmath ,2e8\n")
+    assert Table.read(tmp_path / "t.csv").labels("task") == ["math", "math"]

@@ -17,7 +17,7 @@ from polyglance.evaluate.explain import Explanation
 from polyglance.evaluate.explain import explain as explain_scores
 from polyglance.evaluate.metrics.resampling import Resampling
 from polyglance.evaluate.score import ScoreConfig, score_systems
-from polyglance.evaluate.score_report import ScoreReport, read_scores, select_segments, write_scores
+from polyglance.evaluate.score_report import OUTPUT_NAMES, ScoreReport, read_scores, select_segments, write_scores
 from polyglance.evaluate.systems import SystemTable, compare_reports, name_folders, name_systems
 from polyglance.files import check_output_folder
 from polyglance.settings import UnusedSettingError, refuse_unused
@@ -76,24 +76,25 @@ def score(
     if scores is not None:
         if predictions or references:
             raise ValueError("give either --scores, or --hyps and --refs")
-        reports = _read_again(name_systems([scores, *others]), config, resampling)
-        num_written = 1
+        named = name_systems([scores, *others])
+        folders = _place_outputs(list(named)[:1], out)
+        reports = _read_again(named, config, resampling)
     elif not predictions:
         raise ValueError("--hyps is missing; give the file of predictions")
     else:
         named = name_systems([*predictions, *others])
+        folders = _place_outputs(list(named)[: len(predictions)], out)
         new = score_systems(list(named.values())[: len(predictions)], references, config)
         old = [read_scores(path) for path in list(named.values())[len(predictions) :]]
         reports = dict(zip(named, [*new, *old], strict=True))
-        num_written = len(predictions)
     table = compare_reports(reports, baseline=baseline, method=test, resampling=resampling)
     explanations = _explain(table, explain, explain_score) if explain else []
     if explain_page is not None:
         from polyglance.report.explanation import write_explanations
 
         write_explanations(explanations, explain_page)
-    if out is not None:
-        _write(list(reports)[:num_written], reports, out)
+    for name, folder in folders.items():
+        write_scores(reports[name], folder)
     _show(table, explanations, format, as_json=json)
 
 
@@ -148,11 +149,19 @@ def _read_again(named: Mapping[str, Path], config: ScoreConfig, resampling: Resa
     return {name: select_segments(read_scores(path), ids, resampling) for name, path in named.items()}
 
 
-def _write(names: Sequence[str], reports: Mapping[str, ScoreReport], out: Path) -> None:
-    """Write each report to `out`, or to a folder in it named after the system where there are several."""
-    folders = {names[0]: ""} if len(names) == 1 else name_folders(names)
-    for name, folder in folders.items():
-        write_scores(reports[name], out / folder)
+def _place_outputs(names: Sequence[str], out: Path | None) -> dict[str, Path]:
+    """Return the folder for the scores of each system: `out`, or a folder in it named after the system where there are
+    several; nothing without `out`.
+
+    Raises:
+        ValueError: a folder that cannot be written.
+    """
+    if out is None:
+        return {}
+    folders = {names[0]: out} if len(names) == 1 else {name: out / one for name, one in name_folders(names).items()}
+    for folder in folders.values():
+        check_output_folder(folder, "--out", OUTPUT_NAMES)
+    return folders
 
 
 def _print_protocols(as_json: bool) -> None:

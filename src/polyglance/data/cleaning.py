@@ -29,6 +29,8 @@ _BREAKS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029][ \x00-\x1f\x7f-\x9f\u2028
 
 _ENTITY = re.compile(r"&(?:#\d{1,8}|#[xX][0-9a-fA-F]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 """Only with its semicolon: HTML 5 also reads `&copy` without one, which would change plain text and addresses."""
+_MOST_ESCAPES = 3
+"""Largest number of times that a text is taken to be escaped."""
 _TAG = re.compile(
     r"""(?<!<)</[A-Za-z][^<>]*>(?!>)|<!--|<!\[CDATA\[|<\|\w+\|>"""
     r"""|(?<!<)<[A-Za-z][\w:.-]*(?:\s+[\w:@.-]+\s*=[^<>]*|\s+(?:async|autoplay|checked|controls|defer|disabled|hidden"""
@@ -67,8 +69,12 @@ def one_line(text: str) -> str:
 
 
 def resolve_entities(text: str) -> str:
-    """Resolve the entities of HTML in a text."""
-    return _ENTITY.sub(lambda match: html.unescape(match[0]), text) if "&" in text else text
+    """Resolve the entities of HTML in a text, also those that were escaped twice (`&amp;auml;`)."""
+    for _ in range(_MOST_ESCAPES):
+        if "&" not in text or (resolved := _ENTITY.sub(lambda match: html.unescape(match[0]), text)) == text:
+            break
+        text = resolved
+    return text
 
 
 def has_tags(text: str) -> bool:

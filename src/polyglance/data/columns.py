@@ -26,7 +26,7 @@ _CAMERA_NAME = re.compile(
     r"|P\d{5,}|_?MG_\d+",
     re.IGNORECASE,
 )
-_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrt](?![a-z])")
+_ESCAPE = re.compile(r"\\u[0-9a-fA-F]{4}|\\x[0-9a-fA-F]{2}|\\[nrt](?![a-z])|\\[\"/]")
 _ESCAPE_BEFORE_WORD = re.compile(r"(?<=[^\W\d_]|[.!?;,\s])\\[nrt](?=[a-z])")
 """An escape, or a part of a path or of a formula."""
 _WINDOWS_PATH = re.compile(r"\b[A-Za-z]:\\|(?<!\S)\\\\\w")
@@ -42,6 +42,12 @@ _OBJECT = re.compile(
     re.DOTALL,
 )
 """A mapping, a list that could not be taken apart, or bytes, as Python prints them."""
+_SUBWORDS = re.compile(r"\S@@(?= |$)|▁|(?:^| )##(?=\w)|^\S+(?: Ġ\S*)+$|\w</w>")
+"""Marks that tokenisers write between subwords. `Ġ` is a letter of Maltese, too, but does not begin every word."""
+_SIGNS_OF_SUBWORDS = ("@@", "▁", "##", "Ġ", "</w>")
+_JOINED_WORDS = re.compile(r"[^\W\d_]+(?:[_+][^\W\d_]+,?){2,}[.!?]?")
+_ERROR = re.compile(r"Traceback \(most recent|(?:[A-Z]\w*)?(?:Error|Exception|ERROR)\b(?:: | code)|CUDA out of memory")
+"""Beginning of the message of an error, which programs write where a text should be."""
 
 
 def _split_words(words: str) -> frozenset[str]:
@@ -49,19 +55,19 @@ def _split_words(words: str) -> frozenset[str]:
 
 
 _NOTHING = _split_words(
-    "nan, null, none, n/a, <na>, nil, [], {}, n.a., #n/a, #ref!, #name?, #value!, #div/0!, #null!, #num!, inf, "
-    "-inf, nat"
+    "nan, null, none, n/a, na, <na>, nil, [], {}, n.a., #n/a, #ref!, #name?, #value!, #div/0!, #null!, #num!, inf, "
+    "-inf, nat, \\n"
 )
-"""Words that programs write for a missing value."""
+"""Words that programs write for a missing value, in small letters: `NA` is R's, `\\N` that of databases."""
 _PLACEHOLDERS = _split_words(
     "image, images, img, picture, photo, photograph, untitled, undefined, unknown, placeholder, alt text, alt-text, "
     "no caption, no description, no alt text, no title, deleted, removed, redacted, unavailable, not available, tbd, "
     "todo, lorem ipsum, click here, click to enlarge, object object, 404 not found, 403 forbidden"
 )
 """Words that people, and their programs, write where there is no text."""
-_WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil")
-"""Some of these are words of other languages: `todo` is all in Spanish, `nat` wet in Dutch. There they stand for
-nothing only as programs write them, in capital letters."""
+_WORDS_OF_LANGUAGES = _split_words("todo, nat, inf, nil, na")
+"""Some of these are words of other languages: `todo` is all in Spanish, `nat` wet in Dutch, `na` on in Czech. There
+they stand for nothing only as programs write them, in capital letters."""
 _CAPITALISED = _split_words("nan, null")
 """Others are words where they begin with a capital letter, as no program writes them: `Null` is zero in German, `Nan` a
 grandmother in English. In small letters, or as `NaN`, they are what pandas and JSON write for a missing cell."""
@@ -142,7 +148,14 @@ def find_artefact(text: str) -> str:
         return "escapes of a program, written out (\\n, \\u00e9)"
     if "%" in bare and _PERCENT.fullmatch(bare):
         return "encoded as an address (%20)"
-    return "several texts in one (|||)" if "|||" in bare else ""
+    if "|||" in bare:
+        return "several texts in one (|||)"
+    if any(mark in bare for mark in _SIGNS_OF_SUBWORDS) and _SUBWORDS.search(bare):
+        return "marks of subwords (@@, ▁, ##, Ġ)"
+    if ("_" in bare or "+" in bare) and _JOINED_WORDS.fullmatch(bare):
+        return "words joined by _ or +"
+    is_error = ("rror" in bare or "RROR" in bare or bare[0] in "TC" or "xception" in bare) and _ERROR.match(bare)
+    return "the message of an error" if is_error else ""
 
 
 def _has_escape(text: str) -> bool:

@@ -245,6 +245,7 @@ def _find_image(image: str, images: Path) -> tuple[Path | None, str, str]:
     if "://" in image:
         return None, "an address, not a file: download the images first", image
     names = [image, image.replace("\\", "/")] if "\\" in image else [image]  # the second: as Windows writes it
+    names += [name.strip() for name in names if name.strip() != name]
     for name in names:
         try:
             path = resolve_inside(images, name)

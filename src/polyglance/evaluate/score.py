@@ -328,6 +328,7 @@ def _find_differences(
     return find_differences(
         segments.hypotheses,
         list(chain.from_iterable(segments.references)),
+        language=options.lang,
         spaces=find_scored_language(options.lang).spaces,
         cased=any(one.parts["case"] == "mixed" for one in measured if "case" in one.parts),
     )

@@ -24,6 +24,7 @@ from polyglance.evaluate.text_differences import FormWarning
 from polyglance.files import check_digest, read_json, seal_files, write_atomically
 
 __all__ = [
+    "OUTPUT_NAMES",
     "SCORES_NAME",
     "Measurement",
     "MetricScore",
@@ -38,6 +39,8 @@ __all__ = [
 
 SCORES_NAME = "scores.json"
 _STATISTICS_NAME = "scores.npz"
+OUTPUT_NAMES = (_STATISTICS_NAME, SCORES_NAME)
+"""Names of the files that `write_scores` writes."""
 _FORMAT = "polyglance scores 1"
 _STATISTICS_OPTIONS = {"df", "df_resampled", "ids", "sources"}
 """Options of metrics that affect only the statistics. They are not stored with the statistics."""
@@ -262,7 +265,7 @@ def write_scores(report: ScoreReport, out_dir: str | Path) -> Path:
     }
     write_atomically(out_dir / _STATISTICS_NAME, content.getvalue())
     write_atomically(out_dir / SCORES_NAME, json.dumps(values, indent=1) + "\n")
-    seal_files(out_dir, [_STATISTICS_NAME, SCORES_NAME])
+    seal_files(out_dir, OUTPUT_NAMES)
     return out_dir / SCORES_NAME
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from polyglance.data.answers import REASONING_MARK, drop_reasoning
+from polyglance.data.cleaning import has_tags
+from polyglance.data.columns import find_artefact, find_placeholder
 from polyglance.evaluate.tokenization.normalise import delete_invisible
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
@@ -75,7 +77,8 @@ class _Side:
 
 _SPECIAL = re.compile(
     r"</?(?:s|pad|unk|eos|bos|end|start|sos|sep|cls|mask|eot|image|img|caption|extra_id_\d+|0x[0-9A-F]{2}"
-    r"|(?:start|end)_of_turn)>|<\|[^|<>\n]{1,30}\|>|\[/?(?:UNK|PAD|CLS|SEP|MASK|EOS|BOS|INST)\]|<end_of_utterance>",
+    r"|(?:start|end)_of_turn)>|<\|[^|<>\n]{1,30}\|>|\[/?(?:UNK|PAD|CLS|SEP|MASK|EOS|BOS|INST)\]|<end_of_utterance>"
+    r"|\b(?:startseq|endseq|(?-i:UNK))\b",
     re.IGNORECASE,
 )
 _SUBWORDS = re.compile(r"@@(?= |$)|▁|(?:^| )##(?=\w)|Ġ|</w>", re.MULTILINE)
@@ -87,7 +90,6 @@ _INVISIBLE = re.compile(
 _COLOURS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _JOINERS = re.compile("[\u200c\u200d\ufe0e\ufe0f]")
 _MOJIBAKE = re.compile("Ã[\x80-\xbfƒ‚„…†‡ˆ‰Š‹ŒŽ‘’“”•–—˜™š›œžŸ]|â€|Â[\xa0-\xbf]|\ufffd|ðŸ")
-_NULL = re.compile(r"^\s*(?:nan|none|null|<na>|n/a|undefined)\s*$", re.IGNORECASE | re.MULTILINE)
 _BLANKS = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _WIDE = re.compile("[\uff01-\uff9f\uffe0-\uffee\ufb00-\ufb06]")
 _CURLY, _STRAIGHT = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e«»\u2013\u2014\u2212]"), re.compile("['\"]|-")
@@ -106,13 +108,17 @@ _CHAT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 _MARKDOWN = re.compile(r"(\*\*|__)(?=\S).+?\1|```|`[^`\n]+`|^#{1,6} |^[-*] ", re.MULTILINE)
+_NUMBERED = re.compile(r"^\s*\d{1,3}[.)]\s+\S", re.MULTILINE)
+_SCORED = re.compile(r"\s[(\[]?-?\d+\.\d+%?[)\]]?[^\S\n]*$", re.MULTILINE)
+_CUT = re.compile(r"\w[^\S\n]?(?:\.\.\.|…)[^\S\n]*$", re.MULTILINE)
+_UNDIVIDED = re.compile(r"^[^\S\n]*\S{25,}[^\S\n]*$", re.MULTILINE)
 _SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
                         "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")  # fmt: skip
 _BEYOND_ASCII = frozenset((_JOINERS, _MOJIBAKE, _BLANKS, _WIDE, _CURLY, _SEGMENTED))
 """Patterns that never match ASCII text."""
 _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
     {
-        _SPECIAL: ("<", "["),
+        _SPECIAL: ("<", "[", "seq", "SEQ", "UNK"),
         REASONING_MARK: ("<",),
         _MARKDOWN: ("**", "__", "`", "#", "- ", "* "),
         _SUBWORDS: ("@@", "▁", "##", "Ġ", "</w>"),
@@ -177,19 +183,21 @@ def normalise_texts(texts: Sequence[str], names: Sequence[str]) -> tuple[str, ..
 
 
 def find_differences(
-    hypotheses: Sequence[str], references: Sequence[str], *, spaces: bool, cased: bool
+    hypotheses: Sequence[str], references: Sequence[str], *, language: str, spaces: bool, cased: bool
 ) -> list[FormWarning]:
     """Count the differences of form.
 
     Args:
         references: all references of all segments.
+        language: code of the texts' language.
         spaces: the language is written with spaces between words.
         cased: a metric distinguishes upper and lower case.
     """
     left, right = _Side.make(hypotheses), _Side.make(references)
     return [
         *_find_marks(left, right),
-        *_find_unlike(left, right),
+        *_find_no_texts(left, right, language),
+        *_find_unlike(left, right, spaces=spaces),
         *_find_unicode_forms(left, right),
         *_find_styles(left, right, spaces=spaces, cased=cased),
         *_find_answers(left, right, spaces=spaces),
@@ -204,9 +212,10 @@ _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("terminal-colours", _COLOURS, "colour codes of a terminal", ""),
     ("invisible-characters", _INVISIBLE, "invisible characters", "invisible"),
     ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
-    ("no-text", _NULL, "a word for nothing in place of a text", ""),
 )
 """Code, pattern, description, and the normalisation that removes it: forms that no text should have."""
+_OTHER_CODES = frozenset({"no letter in it", "marks of subwords (@@, ▁, ##, Ġ)"})
+"""Problems of `find_artefact` that an answer to a question has rightly, or that have a code of their own."""
 
 
 def _find_marks(left: _Side, right: _Side) -> list[FormWarning]:
@@ -220,7 +229,24 @@ def _find_marks(left: _Side, right: _Side) -> list[FormWarning]:
     return warnings
 
 
-def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
+def _find_no_texts(left: _Side, right: _Side, language: str) -> list[FormWarning]:
+    """Find what programs write in place of a text or into it, by the rules by which an import leaves texts out."""
+    found: dict[tuple[str, str], tuple[list[str], list[str]]] = {}
+    for number, side in enumerate((left, right)):
+        for text in side.texts:
+            if find_placeholder(text, language):
+                words = "no-text", "a word for nothing in place of a text"
+            elif not (problem := find_artefact(text)) or problem in _OTHER_CODES:
+                if not has_tags(text) or _SPECIAL.search(text) or REASONING_MARK.search(text):
+                    continue
+                words = "tags", "tags, as of HTML"
+            else:
+                words = "program-text", f"marks of a program: {problem}"
+            found.setdefault(words, ([], []))[number].append(text)
+    return [_make(code, words, texts, left, right, "") for (code, words), texts in found.items()]
+
+
+def _find_unlike(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
     """Find forms that are correct if both sides have them, but that one side has more often."""
     forms = (
         ("joiners", _JOINERS, "joiners or variation selectors (such as U+200C)", "invisible"),
@@ -229,6 +255,10 @@ def _find_unlike(left: _Side, right: _Side) -> list[FormWarning]:
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
         ("markdown", _MARKDOWN, "marks of Markdown (**, #, `)", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
+        ("numbered", _NUMBERED, "a number before the text, as lists have", ""),
+        ("scored", _SCORED, "a decimal number at the end, which may be a score", ""),
+        ("cut", _CUT, "dots at the end, where a program may have cut the text", ""),
+        *((("undivided", _UNDIVIDED, "long texts without any blank", ""),) if spaces else ()),
     )
     warnings = []
     for code, pattern, words, fix in forms:

@@ -49,7 +49,8 @@ _SAMPLE_PAIRS = 200
 _SAMPLED_FROM = 4000
 """Pairs at the beginning that these are chosen from, evenly: the first lines are often unlike the others."""
 _PLAIN_ASCII = bytes(range(0x20, 0x7F)) + b"\n"
-_SIGNS_OF_ARTEFACTS = ("\\", "%", "|||")
+_MARKS = ("|||", "@@", "▁", "##", "Ġ", "</w>")
+_SIGNS_OF_ARTEFACTS = ("\\", "%", *_MARKS)
 _CHECKED_TOGETHER = 64
 """Pairs whose bytes are looked at together. Most are plain, and a look at each takes as long as all else."""
 
@@ -268,9 +269,10 @@ def _take_plain(raws: Sequence[bytes | str], max_characters: int) -> tuple[list[
 
 
 def _find_artefact(text: str) -> str:
-    """As `find_artefact`, for a text in ASCII that is one word or has escapes in it; most have several words."""
+    """As `find_artefact`, for a text in ASCII that is one word or has escapes in it, or any with marks between words or
+    subwords; most have several words."""
     has_signs = " " not in text or any(sign in text for sign in _SIGNS_OF_ARTEFACTS)
-    if has_signs and (text.isascii() or "|||" in text) and any(map(str.isalpha, text)):
+    if has_signs and (text.isascii() or any(mark in text for mark in _MARKS)) and any(map(str.isalpha, text)):
         return find_artefact(text)
     return ""
 

@@ -36,12 +36,13 @@ def _split(words: str) -> tuple[str, ...]:
 
 
 # In order: the first that is there is taken. `id` of a COCO annotation is its own, so the image's is first.
+# `__index_level_0__` is the index of a frame of pandas in Parquet.
 _ID_NAMES = _split(
     """
     question_id image_id imageid img_id imgid cocoid coco_id image_key video_id audio_id segment_id
     seg_id sample_id sentence_id example_id sent_id doc_id custom_id request_id id ids uid uuid key
     file_name filename file_path filepath file image_path image_file image_name image img path
-    audio video name index idx guid qid line line_number
+    audio video name index idx guid qid line line_number index_level_0
     """
 )
 _FILE_NAMES = frozenset(_split("file_name filename file_path filepath image_path image_file image_name"))

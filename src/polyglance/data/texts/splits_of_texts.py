@@ -42,7 +42,8 @@ def is_split(value: str) -> bool:
 
 
 def keep_split(rows: _Rows, options: ReadOptions, where: str) -> tuple[_Rows, tuple[str, ...], frozenset[str]]:
-    """Keep the rows of the asked split, where a column names the split of each. Rows that name none are left out.
+    """Keep the rows of the asked split, where a column names the split of each, in any case (`Test` and `test` are
+    one). Rows that name none are left out.
 
     Args:
         rows: place and record.
@@ -64,9 +65,10 @@ def keep_split(rows: _Rows, options: ReadOptions, where: str) -> tuple[_Rows, tu
         others = ", ".join(dict.fromkeys(names))
         notes = (f"{where}: its rows, which are those of {options.split} by its place, name the {key} {others}",)
         return rows, notes if names else (), frozenset()
-    chosen = choose_split(names, options.split, f"{where}: the {key!r}")
-    kept = [row for row, value in zip(rows, values, strict=True) if value == chosen]
-    note = f"{where}: {len(kept):,} of {len(rows):,} rows, those of {key} {chosen}"
+    chosen = [name for name in dict.fromkeys(names) if name.lower() == options.split.lower()]
+    chosen = chosen or [choose_split(names, options.split, f"{where}: the {key!r}")]
+    kept = [row for row, value in zip(rows, values, strict=True) if value in chosen]
+    note = f"{where}: {len(kept):,} of {len(rows):,} rows, those of {key} {', '.join(chosen)}"
     if unnamed := len(values) - len(names):
         note += f"; left out: {unnamed:,} without a {key}"
     return kept, (note,), frozenset({"split"})
@@ -104,7 +106,7 @@ def check_split_ids(rows: _Rows, ids: Sequence[Any], options: ReadOptions, where
     first: dict[str, str] = {}
     for name, (_, row) in zip(ids, rows, strict=True):
         split = _name_split(row.get(key))
-        if first.setdefault(str(name), split) != split:
+        if first.setdefault(str(name), split).lower() != split.lower():
             both = f"{first[str(name)] or '(empty)'} and {split or '(empty)'}"
             raise ValueError(f"{where}: the id {name!r} is in {both} ({key!r}); name one of them with --split")
 

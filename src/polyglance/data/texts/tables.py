@@ -162,8 +162,30 @@ def _read_named(where: str, rows: Sequence[tuple[int, list[str]]], options: Read
         raise ValueError(f"{where}: the column {repeated!r} occurs twice")
     names[0] = names[0].lstrip("# ") if len(names) > 1 else names[0]
     columns = choose_columns(names, options, where)
-    records = [(f"{where}:{line}", dict(zip(names, cells, strict=True))) for line, cells in rows[1:]]
-    return _make_content(where, records, columns, options)
+    below, notes = _drop_repeated_headers(where, rows)
+    records = [(f"{where}:{line}", dict(zip(names, cells, strict=True))) for line, cells in below]
+    content = _make_content(where, records, columns, options)
+    return replace(content, notes=(*content.notes, *notes))
+
+
+def _drop_repeated_headers(where: str, rows: Sequence[_Row]) -> tuple[list[_Row], list[str]]:
+    """Leave out rows that repeat the header, as tables do that were written one behind the other.
+
+    Raises:
+        ValueError: the first row below the header holds names of columns, too.
+    """
+    header = [cell.strip() for cell in rows[0][1]]
+    repeated = [line for line, cells in rows[1:] if [cell.strip() for cell in cells] == header]
+    if len(header) < 2 or not rows[1:]:  # a single word may be a text
+        return list(rows[1:]), []
+    line, first = rows[1]
+    filled = [cell.strip() for cell in first if cell.strip()]
+    if line not in repeated and len(filled) > 1 and any(map(is_id_name, filled)) and all(map(_is_name, filled)):
+        raise ValueError(
+            f"{where}:{line}: looks like a second line of the header ({', '.join(filled)[:60]}); leave one of the two"
+        )
+    notes = [f"the header is repeated, and left out, in line {', '.join(map(str, repeated[:3]))}"] if repeated else []
+    return [row for row in rows[1:] if row[0] not in repeated], [f"{where}: {note}" for note in notes]
 
 
 def _read_unnamed(where: str, rows: Sequence[tuple[int, list[str]]], options: ReadOptions) -> FormContent:

@@ -90,7 +90,7 @@ def read_ids(path: Path) -> list[str]:
 
 
 def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
-    if file.is_binary and file.suffix in (*BINARY_SUFFIXES, ".pt"):
+    if file.suffix in (*BINARY_SUFFIXES, ".pt") and file.is_binary:
         raise ValueError(
             f"{file.path}: files of {file.suffix} are not read; write JSON lines with an id and a text, a table or a "
             "text on each line"

@@ -14,6 +14,7 @@ from polyglance.encodings import (
     TextFormat,
     detect_encoding,
     detect_text_format,
+    find_binary,
     open_utf8,
     transcode,
 )
@@ -150,10 +151,13 @@ class TextFile:
     @cached_property
     def is_binary(self) -> bool:
         """Whether a file without compression begins with bytes that no text in UTF-8 has."""
-        if not self.path.is_file() or self.member or self.format.encoding != "utf-8" or self.format.compression:
+        if not self.path.is_file() or self.member:
             return False
         with self.path.open("rb") as stream:
-            return b"\0" in stream.read(_HEAD_BYTES)
+            head = stream.read(_HEAD_BYTES)
+        if find_binary(head):
+            return True
+        return b"\0" in head and self.format.encoding == "utf-8" and not self.format.compression
 
     def describe_format(self) -> str:
         """Return the encoding in words where it is not UTF-8."""
@@ -192,7 +196,7 @@ class TextFile:
         except UnicodeDecodeError as error:
             line = content.count(b"\n", 0, error.start) + 1
             byte = content[error.start]
-            raise ValueError(f"{self.path}:{line}: not UTF-8 (byte 0x{byte:02x})") from None
+            raise ValueError(f"{self.path}:{line}: not UTF-8 (byte 0x{byte:02x}); save it as UTF-8") from None
         if encoding != "utf-8" and "\ufffd" in text:
             line = text.count("\n", 0, text.index("\ufffd")) + 1
             raise ValueError(f"{self.path}:{line}: not {encoding}, which its first bytes say")

@@ -90,7 +90,39 @@ def parse_numbers(column: Sequence[Any] | NDArray[Any], commas: Commas = "unknow
                 problems[index] = f"is {_shorten(cell)}, which can be read as two numbers: write it without separators"
             except (TypeError, ValueError, OverflowError):
                 problems[index] = f"is {_shorten(cell)}, not a number"
+    problems |= _find_without_unit(column, values)
+    for index in problems:
+        values[index] = np.nan
     return values, problems
+
+
+def _find_without_unit(column: Sequence[Any] | NDArray[Any], values: Floats) -> dict[int, str]:
+    """Return row -> problem for numbers that lack the unit of the others: `410` among `70M`, `38` among `41 %`.
+
+    They are below a thousand, and below a thousandth of all numbers with a unit; or, among percents, above one and
+    ten times as large as all of them.
+    """
+    units = [_find_unit(cell) for cell in column]
+    with_unit = {
+        kind: [abs(values[i]) for i, unit in enumerate(units) if unit == kind] for kind in ("count", "percent")
+    }
+    least = min(with_unit["count"], default=0.0)
+    most = max(with_unit["percent"], default=np.inf)
+    problems = {}
+    for index, unit in enumerate(units):
+        size = abs(values[index])
+        if unit == "none" and (0 < size < min(1e3, 1e-3 * least) or size > max(1.0, 10 * most)):
+            other = column[units.index("count" if size < least else "percent")]
+            problems[index] = f"is {_shorten(column[index])}, without the unit that others have ({_shorten(other)})"
+    return problems
+
+
+def _find_unit(cell: Any) -> str:
+    """Return `count` for a number with a unit (M), `percent`, `none` for a bare number, empty for any other cell."""
+    match = _match_number(cell) if isinstance(cell, str) else None
+    if match is None:
+        return ""
+    return {"": "none", "%": "percent"}.get(match["unit"], "count")
 
 
 def parse_number(text: str) -> float:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats
 from polyglance.laws.tables.numerals import Commas, find_commas, needs_other_columns, parse_numbers
+from polyglance.laws.tables.summaries import find_summaries
 from polyglance.laws.tables.table_files import read_columns
 from polyglance.laws.tables.table_frames import columns_of
 
@@ -75,7 +76,7 @@ class Table:
         columns, notes = read_columns(Path(path), header_rows=header_rows, encoding=encoding)
         if not columns:
             raise ValueError(f"{path}: empty; a table needs columns and rows")
-        return cls(columns, source=str(path), notes=tuple(notes))
+        return cls(columns, source=str(path), notes=(*notes, *find_summaries(columns)))
 
     def column(self, name: str) -> Sequence[Any] | NDArray[Any]:
         """Return a column as it was read.
@@ -112,8 +113,8 @@ class Table:
         return find_commas(self.columns.values())
 
     def labels(self, name: str) -> list[str]:
-        """Return a column as text, for groups and clusters; an empty cell is an empty text."""
-        return ["" if is_missing(value) else str(value) for value in self.column(name)]
+        """Return a column as text without blanks around it, for groups and clusters; an empty cell is an empty text."""
+        return ["" if is_missing(value) else str(value).strip() for value in self.column(name)]
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Return 12 hexadecimal digits of a SHA-256 over the values of these columns."""
