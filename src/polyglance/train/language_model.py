@@ -29,7 +29,6 @@ def train_language_model(
     run_dir: str | Path,
     *,
     hooks: Hooks = Hooks(),  # noqa: B008  frozen
-    show_progress: bool = False,
 ) -> nn.Module:
     """Train a stock Gemma-2 of the decoder's sizes on captions as texts; leave in `run_dir` what `train` leaves.
 
@@ -48,7 +47,7 @@ def train_language_model(
         cells=tuple(config.languages), num_micro_batches=1, open=partial(_open_batches, config, tokenizer)
     )
     loop = Loop(LanguageModelObjective(model), batches, config, folder.path, runtime, identity, hooks=hooks)
-    loop.run(show_progress=show_progress)
+    loop.run()
     folder.save_final(model, runtime)
     return model.eval()
 

@@ -185,13 +185,9 @@ def make_mfu(model: Polyglance, runtime: Runtime, *, peak_tflops: float | str, i
     )
 
 
-def _measure_peak_tflops(runtime: Runtime, *, size: int = 0) -> float:
-    """Measure the rate of a large matrix product on this device in the run's precision, in 10^12 FLOP/s; best of three.
-
-    Args:
-        size: rows and columns; 0: 8192 on a GPU, 2048 on a CPU.
-    """
-    size = size or (8192 if runtime.device.type == "cuda" else 2048)
+def _measure_peak_tflops(runtime: Runtime) -> float:
+    """Measure the best rate of three large matrix products on this device in the run's precision, in 10^12 FLOP/s."""
+    size = 8192 if runtime.device.type == "cuda" else 2048  # rows and columns
     left, right = (torch.ones(size, size, dtype=runtime.dtype, device=runtime.device) for _ in range(2))
     best_s = float("inf")
     for _ in range(4):  # the first warms up
