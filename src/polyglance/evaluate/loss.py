@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
-from polyglance.mixture.collate import IGNORED, find_places, pad
+from polyglance.mixture.collate import IGNORED, find_places, pad, pad_with_mask
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import encode_prompts, encode_texts
 from polyglance.model.architecture import Polyglance
@@ -22,6 +22,7 @@ __all__ = [
     "SampleLoss",
     "cut_prefix",
     "encode_labels",
+    "find_limits",
     "frame_prompts",
     "measure_batch",
     "measure_cell",
@@ -81,7 +82,7 @@ def measure_cell(
     num_shares = num_shares or runtime.world_size
     if num_shares % runtime.world_size:
         raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
-    num_samples, limits = len(samples.annotations), _find_limits(model, processor, max_source_tokens, max_target_tokens)
+    num_samples, limits = len(samples.annotations), find_limits(model, processor, max_source_tokens, max_target_tokens)
     local: dict[Variant, list[tuple[int, SampleLoss]]] = {name: [] for name in variants}
     for first in range(0, num_samples, batch_size):
         size = min(batch_size, num_samples - first)
@@ -110,15 +111,19 @@ def measure_batch(
 ) -> dict[Variant, list[SampleLoss]]:
     """Measure all samples at once, as `measure_cell` measures each of its batches: `sum_up` of the samples of all
     batches in their order is its result, bit for bit."""
-    limits = _find_limits(model, processor, None, max_target_tokens)
+    limits = find_limits(model, processor, None, max_target_tokens)
     rows = np.arange(len(samples.annotations))
     return _batch_losses(model, processor, samples, slice(None), rows, prefix, limits, variants)
 
 
-def _find_limits(
+def find_limits(
     model: Polyglance, processor: Processor, max_source_tokens: int | None, max_target_tokens: int
 ) -> tuple[int, int]:
-    """Return the most tokens of a prompt and of a target."""
+    """Return the most tokens of a prompt and of a target.
+
+    Args:
+        max_source_tokens, max_target_tokens: as for `measure_cell`.
+    """
     positions = model.config.decoder_config.max_position_embeddings
     return max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1)
 
@@ -169,9 +174,7 @@ def frame_prompts(
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Return ids of prompts, cut as in training, and their mask."""
     rows = [processor.frames.prompt(ids, max_tokens) for ids in encode_prompts(processor.encoder_tokenizer, prompts)]
-    lengths = torch.tensor([len(row) for row in rows])
-    input_ids = pad(rows, processor.config.prompt_pad_id)
-    return input_ids, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+    return pad_with_mask(rows, processor.config.prompt_pad_id)
 
 
 def encode_labels(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:
