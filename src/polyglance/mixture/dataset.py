@@ -19,6 +19,7 @@ from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.passes import Pass, divide_into_passes, plan_passes
 from polyglance.mixture.prompts import prompt_of, write_prompt
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length
 from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
@@ -341,7 +342,7 @@ class Mixture:
         for position, cell in enumerate(samples.cell.tolist()):
             if self.cells[cell].task == "caption":
                 continue
-            random = np.random.default_rng([self.seed, 3, step, int(samples.number[position])])
+            random = RandomStream.SOURCE_MASKING.generator(self.seed, step, int(samples.number[position]))
             if random.random() < masking.samples:
                 entry = self._texts.annotation(int(samples.row[position]), int(samples.annotation[position]))
                 texts = _split_at_gaps(entry, masking.words, random)

@@ -15,6 +15,7 @@ from torch import nn
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
@@ -405,4 +406,4 @@ class Loop:
 
 
 def _dropout_seed(seed: int, step: int, index: int) -> int:
-    return int(np.random.SeedSequence([seed, 8, step, index]).generate_state(1, np.uint64)[0] >> 1)
+    return int(RandomStream.DROPOUT.sequence(seed, step, index).generate_state(1, np.uint64)[0] >> 1)
