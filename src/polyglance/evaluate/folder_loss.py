@@ -141,11 +141,11 @@ class FolderLosses:
             samples_per_cell=per_cell,
             chosen=numbers,
         )
-        for first in range(0, len(samples.annotations), size):
+        for first in range(0, len(samples), size):
             yield measure_batch(
                 self._model,
                 self._processor,
-                samples.part(first, first + size),
+                samples[first : first + size],
                 prefix=self.prefixes.get(cell.language, ""),
                 max_target_tokens=self._config.max_target_tokens,
                 variants=choose_variants(cell, self.prefixes, with_shuffled=False),

@@ -82,7 +82,7 @@ def measure_cell(
     num_shares = num_shares or runtime.world_size
     if num_shares % runtime.world_size:
         raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
-    num_samples, limits = len(samples.annotations), find_limits(model, processor, max_source_tokens, max_target_tokens)
+    num_samples, limits = len(samples), find_limits(model, processor, max_source_tokens, max_target_tokens)
     local: dict[Variant, list[tuple[int, SampleLoss]]] = {name: [] for name in variants}
     for first in range(0, num_samples, batch_size):
         size = min(batch_size, num_samples - first)
@@ -112,7 +112,7 @@ def measure_batch(
     """Measure all samples at once, as `measure_cell` measures each of its batches: `sum_up` of the samples of all
     batches in their order is its result, bit for bit."""
     limits = find_limits(model, processor, None, max_target_tokens)
-    rows = np.arange(len(samples.annotations))
+    rows = np.arange(len(samples))
     return _batch_losses(model, processor, samples, slice(None), rows, prefix, limits, variants)
 
 
