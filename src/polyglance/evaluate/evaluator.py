@@ -14,7 +14,7 @@ from polyglance.evaluate.disambiguation import measure_disambiguation
 from polyglance.evaluate.loss import measure_cell
 from polyglance.language_identity import LanguageIdentifier
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.mixture.tokenizer import can_write
+from polyglance.mixture.tokenizer import choose_writable
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
 from polyglance.run_records import CaptionScores, CellRecord, GeneratedCaption, Variant
@@ -69,9 +69,7 @@ class Evaluator:
         reader = ShardReader(test_dir)
         self.coverage = coverage
         self.processor = processor
-        self.prefixes = {
-            code: words for code, words in prefixes.items() if can_write(processor.decoder_tokenizer, words)
-        }
+        self.prefixes = choose_writable(processor.decoder_tokenizer, prefixes)
         self._samples = read_held_out(
             reader,
             choose_cells(coverage, reader.manifest.rows_per_cell),

@@ -21,7 +21,7 @@ from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.evaluate.cells import choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.loss import SampleLoss, measure_batch, sum_up
-from polyglance.mixture.tokenizer import can_write
+from polyglance.mixture.tokenizer import choose_writable
 from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 from polyglance.progress import track_progress
@@ -118,9 +118,7 @@ class FolderLosses:
         self._processor = Processor.load(folder)
         self._processor.check_vocabularies(self._model.config)
         self.reader = ShardReader(config.data)
-        known = choose_prefixes(config.data)
-        tokenizer = self._processor.decoder_tokenizer
-        self.prefixes = {code: words for code, words in known.items() if can_write(tokenizer, words)}
+        self.prefixes = choose_writable(self._processor.decoder_tokenizer, choose_prefixes(config.data))
 
     def measure(self, cell: Cell, batches: Sequence[int] | None = None) -> Iterator[BatchLosses]:
         """Measure batches of a cell, one after the other.

@@ -6,7 +6,7 @@ encode_texts(tokenizer, ["A red circle."])
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -24,6 +24,7 @@ __all__ = [
     "SPECIAL_TOKENS",
     "add_language_tokens",
     "can_write",
+    "choose_writable",
     "encode_prompts",
     "encode_texts",
     "encode_with_gaps",
@@ -159,6 +160,11 @@ def can_write(tokenizer: Tokenizer, text: str) -> bool:
     or letters of its data."""
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
     return unknown not in tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def choose_writable(tokenizer: Tokenizer, prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Return language code -> prefix, of those prefixes that a tokenizer can encode."""
+    return {code: words for code, words in prefixes.items() if can_write(tokenizer, words)}
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

@@ -24,7 +24,7 @@ from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
 from polyglance.train.identity import RunIdentity
 from polyglance.train.late_values import LateValues
-from polyglance.train.metrics import Meter, MetricsLog, Mfu, gate_openings, memory_bytes
+from polyglance.train.metrics import Meter, MetricsLog, Mfu, gate_openings, measure_peak_bytes
 from polyglance.train.metrics_rows import MetricsRow
 from polyglance.train.optim import LossScale
 from polyglance.train.parallel import (
@@ -324,7 +324,7 @@ class Loop:
             samples_per_s=samples_per_s,
             num_bad_samples=int(totals.bad_samples[0]),
             data_wait_share=waited_s / totals.seconds,
-            memory_bytes=memory_bytes(self.runtime.device),
+            memory_bytes=measure_peak_bytes(self.runtime.device),
             num_skipped=self.num_skipped,
             num_spikes=self.watch.num_spikes,
             mfu=mfu,

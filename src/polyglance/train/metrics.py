@@ -24,7 +24,7 @@ from polyglance.model.components import find_component
 from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.train.parallel import gather_full
 
-__all__ = ["Meter", "MetricsLog", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
+__all__ = ["Meter", "MetricsLog", "Mfu", "Totals", "gate_openings", "make_mfu", "measure_peak_bytes"]
 
 
 class MetricsLog:
@@ -147,8 +147,8 @@ def gate_openings(model: nn.Module) -> list[float]:
     return torch.cat([gather_full(gate) for gate in gates]).tanh().tolist() if gates else []
 
 
-def memory_bytes(device: torch.device) -> int:
-    """Return the peak memory of the GPU's tensors or, on a CPU, of the process."""
+def measure_peak_bytes(device: torch.device) -> int:
+    """Return the peak memory of the GPU's tensors or, on a CPU, of the process, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
