@@ -16,6 +16,7 @@ from io import BytesIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from polyglance.error_text import first_line
 from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
@@ -244,7 +245,7 @@ def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
 
 
 def _error_of(error: BaseException) -> ImageError:
-    message = str(error).partition("\n")[0] or type(error).__name__
+    message = first_line(error)
     code = "truncated" if isinstance(error, EOFError) or "truncated" in message.lower() else "damaged"
     return ImageError("unsupported pixels" if _UNSUPPORTED.search(message) else code, message)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from polyglance.data.shard import ShardReader
+from polyglance.error_text import first_line
 from polyglance.files import read_text
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.mixture.prompts import find_asked_language, prompt_of
@@ -147,7 +148,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except BaseException as error:  # for hostile files the library raises a bare Exception or a panic
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{path}: not a tokenizer of the tokenizers library ({reason})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
