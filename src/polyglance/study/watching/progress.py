@@ -254,14 +254,13 @@ def _describe_run(config: StudyConfig, job: Job, state: str, notes: list[str]) -
             measured = measured_columns(LossRecord.read(config.out / job.folder / "losses.json"))
         except (ValueError, OSError) as error:
             notes.append(f"{one_line(error)}; its losses are left out.")
-    batch = config.mixture.batch_size
     return RunRow(
         id=job.id,
         family=job.family,
         size=Path(job.size).name,
         start=job.start,
         seed=job.seed,
-        S=job.samples // batch * batch,
+        S=config.mixture.count_seen(job.samples),
         **{name: value for name, value in measured.items() if value is not None and math.isfinite(value)},
     )
 
