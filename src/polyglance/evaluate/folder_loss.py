@@ -160,5 +160,5 @@ def _measure(config: LossConfig, role: ModelRole, runtime: Runtime) -> dict[Cell
         for number, cell in enumerate(cells[runtime.rank :: runtime.world_size], 1):
             records[cell] = sum_up_cell(config, cell, list(losses.measure(cell)))
             show(losses.folder.name, min(number * runtime.world_size, len(cells)), len(cells))
-    gathered = {cell: record for part in runtime.gather(records) for cell, record in part.items()}
+    gathered = {cell: record for share in runtime.gather(records) for cell, record in share.items()}
     return {cell: gathered[cell] for cell in cells}

@@ -82,16 +82,15 @@ def measure_cell(
     num_shares = num_shares or runtime.world_size
     if num_shares % runtime.world_size:
         raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
-    num_samples, limits = len(samples), find_limits(model, processor, max_source_tokens, max_target_tokens)
+    limits = find_limits(model, processor, max_source_tokens, max_target_tokens)
     local: dict[Variant, list[tuple[int, SampleLoss]]] = {name: [] for name in variants}
-    for first in range(0, num_samples, batch_size):
-        size = min(batch_size, num_samples - first)
-        batch = slice(first, first + size)
+    for first in range(0, len(samples), batch_size):
+        batch = samples[first : first + batch_size]
         for number in range(runtime.rank, num_shares, runtime.world_size):
-            share = np.arange(number, size, num_shares)
+            share = np.arange(number, len(batch), num_shares)
             # For a share without a row the first row is computed, and the result is not counted.
             rows = share if len(share) else np.zeros(1, dtype=np.int64)
-            losses = _batch_losses(model, processor, samples, batch, rows, prefix, limits, variants)
+            losses = _batch_losses(model, processor, batch, rows, prefix, limits, variants)
             for name, row_losses in losses.items():
                 local[name] += zip((first + share).tolist(), row_losses, strict=False)
     shares = runtime.gather(local)
@@ -113,7 +112,7 @@ def measure_batch(
     batches in their order is its result, bit for bit."""
     limits = find_limits(model, processor, None, max_target_tokens)
     rows = np.arange(len(samples))
-    return _batch_losses(model, processor, samples, slice(None), rows, prefix, limits, variants)
+    return _batch_losses(model, processor, samples, rows, prefix, limits, variants)
 
 
 def find_limits(
@@ -135,17 +134,15 @@ _Row = Float[np.ndarray, "_"]
 def _batch_losses(
     model: Polyglance,
     processor: Processor,
-    samples: CellSamples,
-    chosen: slice,
+    batch: CellSamples,
     rows: Int[np.ndarray, "R"],
     prefix: str,
     limits: tuple[int, int],
     variants: Sequence[Variant],
 ) -> dict[Variant, list[SampleLoss]]:
-    """Return variant -> losses, for some rows of the batch `chosen`. The model is called equally often for any rows."""
-    annotations, images = samples.annotations[chosen], samples.images[chosen]
-    texts = [annotation.text for annotation in annotations]
-    input_ids, mask = frame_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
+    """Return variant -> losses, for some rows of a batch. The model is called equally often for any rows."""
+    texts = [annotation.text for annotation in batch.annotations]
+    input_ids, mask = frame_prompts(processor, [prompt_of(batch.annotations[row]) for row in rows], limits[0])
     plain_targets = encode_labels(processor, texts, "", limits[1])
     prefixed_targets = encode_labels(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
@@ -154,7 +151,7 @@ def _batch_losses(
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        pixels = normalise_pixels(torch.from_numpy(images[image_rows])).to(model.device, model.dtype)
+        pixels = normalise_pixels(torch.from_numpy(batch.images[image_rows])).to(model.device, model.dtype)
         encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
         known: dict[bool, list[_Row]] = {}
         for name in wanted:
