@@ -298,7 +298,7 @@ def measure_losses(folder: Path, size: str) -> dict[str, Any]:
             model, processor, samples, prefix="", variants=("plain",), max_target_tokens=longest, batch_size=128
         )
 
-    return {"samples_per_s": len(samples.keys) / _best_s(measure, repeats=2)}
+    return {"samples_per_s": len(samples) / _best_s(measure, repeats=2)}
 
 
 def _train_config(

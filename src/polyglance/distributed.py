@@ -165,11 +165,11 @@ class Runtime:
     """Group that messages go by; None: that of all processes."""
 
     @classmethod
-    def single(cls, device: str = "cpu") -> "Runtime":
-        """Return the runtime of one process that works alone, in float32."""
+    def single(cls) -> "Runtime":
+        """Return the runtime of one process that works alone, on the CPU in float32."""
         import torch
 
-        return cls(device=torch.device(device))
+        return cls(device=torch.device("cpu"))
 
     @property
     def is_main(self) -> bool:
@@ -325,9 +325,9 @@ def join_processes(
     import torch.distributed as dist
     from torch.distributed.device_mesh import init_device_mesh
 
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    world_size = count_launched()
     rank, local_rank = int(os.environ.get("RANK", "0")), int(os.environ.get("LOCAL_RANK", "0"))
-    device = choose_device(config, local_rank)
+    device = set_up_device(config, local_rank)
     strategy = _choose_strategy(config, world_size, device, num_bytes_per_replica)
     if config.deterministic and device.type == "cuda":
         _choose_deterministic_algorithms()
@@ -359,8 +359,11 @@ def join_processes(
             dist.destroy_process_group()
 
 
-def choose_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
-    """Return the device of a process of this machine.
+def set_up_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
+    """Return the device of a process of this machine; a GPU is made the current one of this process.
+
+    Args:
+        local_rank: number of the process among those of the machine.
 
     Raises:
         ValueError: there is no GPU for it.

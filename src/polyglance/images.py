@@ -16,6 +16,7 @@ from io import BytesIO
 
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from polyglance.error_text import first_line
 from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 
 __all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
@@ -24,6 +25,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are read. They are fewer than Pillow's: some of Pillow's formats start other programs."""
 MAX_PIXELS = 2**26
 """Default limit on width times height (8192 x 8192)."""
+_WHITE = (255, 255, 255)
 
 _DECODER_ERRORS = (
     OSError,
@@ -67,9 +69,7 @@ _UPRIGHT = {
 """EXIF orientation -> transposition that makes the image upright (EXIF 2.32, tag 0x0112)."""
 
 
-def to_rgb(
-    data: bytes, *, background: tuple[int, int, int] = (255, 255, 255), max_pixels: int = MAX_PIXELS
-) -> Image.Image:
+def to_rgb(data: bytes, *, background: tuple[int, int, int] = _WHITE, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """Decode an image file to upright RGB pixels.
 
     Args:
@@ -88,8 +88,8 @@ def to_rgb(
         return _rgb(image, background)
 
 
-def picture_to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:
-    """Return the upright RGB pixels of a picture that is already open.
+def picture_to_rgb(picture: Image.Image) -> Image.Image:
+    """Return the upright RGB pixels of a picture that is already open, on white where it is transparent.
 
     Raises:
         ImageError: pixels that cannot be read as RGB, or a file behind the picture that is damaged.
@@ -99,20 +99,16 @@ def picture_to_rgb(picture: Image.Image, *, background: tuple[int, int, int] = (
             picture.load()
         except _DECODER_ERRORS as error:
             raise _error_of(error) from None
-        return _rgb(picture, background)
+        return _rgb(picture, _WHITE)
 
 
 def to_reduced_rgb(
-    data: bytes,
-    min_side: int,
-    *,
-    background: tuple[int, int, int] = (255, 255, 255),
-    max_pixels: int = MAX_PIXELS,
+    data: bytes, min_side: int, *, max_pixels: int = MAX_PIXELS
 ) -> tuple[Image.Image, tuple[float, float]]:
     """Decode as `to_rgb`, but a large upright JPEG at a half, quarter or eighth of its size, which is much faster.
 
     Args:
-        data, background, max_pixels: as for `to_rgb`; the bound is on the whole image's pixels.
+        data, max_pixels: as for `to_rgb`; the bound is on the whole image's pixels.
         min_side: neither side is made smaller than this, in pixels.
 
     Returns:
@@ -126,9 +122,9 @@ def to_reduced_rgb(
         image = _opened(data, max_pixels)
         drafted = None if _orientation(image) in _UPRIGHT else image.draft(None, (min_side, min_side))
         try:
-            rgb = _rgb(_decoded(image, data), background)
+            rgb = _rgb(_decoded(image, data), _WHITE)
         except ImageError as error:
-            drafted, rgb = None, _rgb(_load(_add_end_of_jpeg(data, error), max_pixels), background)
+            drafted, rgb = None, _rgb(_load(_add_end_of_jpeg(data, error), max_pixels), _WHITE)
         width, height = rgb.size if drafted is None else drafted[1][2:]
         return rgb, (float(width), float(height))
 
@@ -136,7 +132,7 @@ def to_reduced_rgb(
 def encode_image(
     data: bytes,
     *,
-    background: tuple[int, int, int] = (255, 255, 255),
+    background: tuple[int, int, int] = _WHITE,
     max_pixels: int = MAX_PIXELS,
     max_side: int | None = None,
 ) -> tuple[bytes, Image.Image]:
@@ -249,7 +245,7 @@ def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:
 
 
 def _error_of(error: BaseException) -> ImageError:
-    message = str(error).partition("\n")[0] or type(error).__name__
+    message = first_line(error)
     code = "truncated" if isinstance(error, EOFError) or "truncated" in message.lower() else "damaged"
     return ImageError("unsupported pixels" if _UNSUPPORTED.search(message) else code, message)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from polyglance.error_text import first_line, one_line
 from polyglance.files import replacing
 
 __all__ = ["ObjectStore", "SilentStoreError", "StoreError", "check_exclusive", "open_store"]
@@ -213,7 +214,7 @@ class _FsspecStore:
             raise StoreError(f"{self.url}: no protocol {protocol!r}; expected s3, gs, az or file") from None
         except ImportError as error:
             extra = _EXTRAS.get(protocol)
-            how = f"pip install 'polyglance[{extra}]'" if extra else str(error).splitlines()[0]
+            how = f"pip install 'polyglance[{extra}]'" if extra else first_line(error)
             raise StoreError(f"{self.url}: the package for {protocol}:// is not installed here: {how}") from None
         return filesystem, filesystem._strip_protocol(self.url).rstrip("/")
 
@@ -303,7 +304,7 @@ def _has_exclusive_creation(filesystem: Any) -> bool:
 def _explain(url: str, error: Exception) -> StoreError:
     """Say in one line why a store has not done what it was asked for. The packages of the protocols have errors of
     their own for the network; these are the ones that are left."""
-    reason = " ".join(str(error).split())[:200] or type(error).__name__
+    reason = one_line(error)[:200]
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, PermissionError) or "credentials" in reason.lower():
         return StoreError(f"{url}: no permission ({reason})")

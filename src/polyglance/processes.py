@@ -18,12 +18,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from multiprocessing.context import SpawnContext
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 
 __all__ = [
     "FinishedProgram",
     "end_with_parent",
     "num_cores",
+    "number_workers",
     "open_worker_context",
     "refuse_in_imported_script",
     "run_program",
@@ -46,6 +48,14 @@ def open_worker_context() -> SpawnContext:
     """Return the multiprocessing context of worker processes: new interpreters, which import the main script."""
     refuse_in_imported_script()
     return multiprocessing.get_context("spawn")
+
+
+def number_workers(context: SpawnContext, num_workers: int) -> "SimpleQueue[int]":
+    """Return a queue of the numbers from 0, of which each worker of a pool takes one as it starts."""
+    numbers: SimpleQueue[int] = context.SimpleQueue()
+    for number in range(num_workers):
+        numbers.put(number)
+    return numbers
 
 
 def refuse_in_imported_script() -> None:

@@ -157,10 +157,10 @@ def average_split(cells: Iterable[CellRecord], split: Split, value: CellValue = 
     return fmean(v for v in values if v is not None) if values and None not in values else None
 
 
-def average_splits(cells: Iterable[CellRecord], variant: Variant = "plain") -> dict[str, float]:
-    """Return split -> mean loss of its cells in nats per token, for the splits that were measured."""
+def average_splits(cells: Iterable[CellRecord]) -> dict[str, float]:
+    """Return split -> mean loss of its cells without prefix in nats per token, for the splits that were measured."""
     cells = list(cells)
-    means = {split: average_split(cells, split, lambda cell: cell.loss(variant)) for split in SPLITS}
+    means = {split: average_split(cells, split, lambda cell: cell.loss("plain")) for split in SPLITS}
     return {split: mean for split, mean in means.items() if mean is not None}
 
 

@@ -18,6 +18,7 @@ from polyglance.engines import (
     open_model,
     open_translator,
 )
+from polyglance.engines.checkpoints import Checkpoint
 from polyglance.engines.devices import choose_compute, choose_device, choose_dtype
 from polyglance.engines.folders import folder_digest, weights_version
 
@@ -70,6 +71,19 @@ def test_broken_folders(fault: str, checkpoint: Callable[[str], Path], pictures:
         open_model(ModelConfig(model=str(folder))).write_captions(pictures[:1], "en")
     assert str(recipe.value) == str(evaluation.value)
     assert "\n" not in str(recipe.value)
+
+
+def test_a_pickle_that_is_cut_short_anywhere_is_refused_in_one_line(tmp_path: Path) -> None:
+    """torch raises errors of many kinds for it, also without a message."""
+    path = tmp_path / "pytorch_model.bin"
+    torch.save({"weight": torch.zeros(2)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    assert Checkpoint(tmp_path, unsafe_pickle=True)["weight"].tolist() == [0, 0]
+    for size in range(len(content)):
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=r"pytorch_model\.bin: not a pickle of tensors \(.") as error:
+            Checkpoint(tmp_path, unsafe_pickle=True)
+        assert "\n" not in str(error.value), size
 
 
 def test_folders_and_devices_that_do_not_fit(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:

@@ -69,8 +69,8 @@ def append(self, rows):
         os.kill(os.getpid(), signal.SIGKILL)
     done += 1
     write(self, rows)
-def count_rows(folder):
-    num_rows = counted(folder)
+def count_rows(folder, name):
+    num_rows = counted(folder, name)
     if num_rows >= 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return num_rows
@@ -128,7 +128,7 @@ def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypat
     first = predict_benchmark(config(inputs, tmp_path))
     for name in (PREDICTIONS_NAME, INFO_NAME, DIGESTS_NAME):
         (first.folder / name).unlink()
-    with RowFile(first.folder, 0) as file:
+    with RowFile(first.folder, 0, PREDICTIONS_NAME) as file:
         file.append(first.rows[:7])
     from polyglance.evaluate import predict_batches
 
@@ -136,7 +136,7 @@ def test_done_batches_are_not_made_again(inputs: Path, tmp_path: Path, monkeypat
     ask = predict_batches._ask
     monkeypatch.setattr(predict_batches, "_ask", lambda *args: asked.append(len(args[2])) or ask(*args))
     assert predict_benchmark(config(inputs, tmp_path)).rows == first.rows
-    assert asked == [2, 2, 1], "the fourth batch was half done and is inputs again"
+    assert asked == [2, 2, 1], "the fourth batch was half done and is made again"
 
 
 def test_a_changed_byte_of_unfinished_predictions_is_found(
@@ -156,7 +156,7 @@ def test_a_changed_byte_of_unfinished_predictions_is_found(
         if number % 2:
             for name in (PREDICTIONS_NAME, DIGESTS_NAME):
                 (first.folder / name).unlink(missing_ok=True)
-            with RowFile(first.folder, 0) as file:
+            with RowFile(first.folder, 0, PREDICTIONS_NAME) as file:
                 file.append(first.rows[:8])
         paths = [path for path in first.folder.iterdir() if path.name != ".lock"]
         path = draw.choice(paths)
@@ -288,20 +288,20 @@ def test_rows_of_any_run_are_joined(tmp_path: Path) -> None:
     """Left by three processes: whole batches, halves, damaged lines."""
     batches = [["a", "b"], ["c", "d"], ["e", "f"], ["g"]]
     rows = {name: PredictionRow(id=name, text=name.upper() + "\u2028") for name in "abcdefg"}
-    with RowFile(tmp_path, 0) as file:
+    with RowFile(tmp_path, 0, PREDICTIONS_NAME) as file:
         file.append([rows["c"], rows["d"]])
         file.append([rows["e"]])
-    with RowFile(tmp_path, 2) as file:
+    with RowFile(tmp_path, 2, PREDICTIONS_NAME) as file:
         file.append([rows["a"], rows["b"]])
     with (tmp_path / f"{PREDICTIONS_NAME}.partial-1").open("wb") as damaged:
         damaged.write(b'\x00\x00\x00\n[1, 2]\n{"id": "g", "text": "y"}\n00000000 {"id": "g", "te')
-    assert keep_whole_batches(tmp_path, batches) == {0, 1}
+    assert keep_whole_batches(tmp_path, batches, PREDICTIONS_NAME) == {0, 1}
     assert [path.name for path in tmp_path.iterdir()] == [f"{PREDICTIONS_NAME}.partial"]
-    with RowFile(tmp_path, 1) as file:
+    with RowFile(tmp_path, 1, PREDICTIONS_NAME) as file:
         file.append([rows["g"]])
-    with RowFile(tmp_path, 0) as file:
+    with RowFile(tmp_path, 0, PREDICTIONS_NAME) as file:
         file.append([rows["e"], rows["f"]])
-    join_row_files(tmp_path, list("abcdefg"))
+    join_row_files(tmp_path, list("abcdefg"), PREDICTIONS_NAME)
     assert {path.name for path in tmp_path.iterdir()} == {PREDICTIONS_NAME, DIGESTS_NAME}
     assert read_prediction_rows(tmp_path) == list(rows.values())
 

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -14,6 +15,7 @@ from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.images import square_pixels
 from polyglance.mixture.prompts import prompt_of, write_prompt
+from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import EOS, MASK, read_training_texts, train_tokenizer
 from polyglance.records import Annotation, ImageRecord
 
@@ -46,6 +48,13 @@ def test_prompts_are_the_published_sentences() -> None:
     )
     with pytest.raises(ValueError, match="needs the text to translate"):
         write_prompt("translation", "ru")
+
+
+def test_lengths_in_frames_are_those_of_framed_ids() -> None:
+    frames = Frames(prompt_start=(0,), prompt_end=(2, 3), target_start=(4, 5, 6), target_end=())
+    sizes = np.array([[0, 1], [5, 2]])
+    framed = [[len(frames.prompt(range(p), 99)), len(frames.target(range(t), 99))] for p, t in sizes.tolist()]
+    assert frames.lengths(sizes).tolist() == framed
 
 
 def test_samples_belong_together(world: Path, tokenizer: Tokenizer) -> None:

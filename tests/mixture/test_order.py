@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from polyglance.coverage import Cell, Coverage
 from polyglance.mixture.order import WindowOrder
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 
 CELLS = (Cell("caption", "en"), Cell("translation", "fr"), Cell("caption", "de"))
@@ -80,3 +81,18 @@ def test_shares_are_kept_for_cells_a_hundred_times_as_frequent_as_others(window_
     for cell, size in enumerate(sizes.values()):
         epoch = items[cell][:size]
         assert len(set(epoch)) == len(epoch)
+
+
+def test_random_streams_are_those_of_earlier_runs() -> None:
+    """The numbers are part of every run that goes on from a checkpoint."""
+    numbers = {
+        "STEP_ORDER": 1,
+        "EPOCH_ORDER": 2,
+        "SOURCE_MASKING": 3,
+        "LANGUAGE_MODEL_TEXTS": 4,
+        "GROUP_ORDER": 6,
+        "WINDOW_ORDER": 7,
+        "DROPOUT": 8,
+    }
+    drawn = {stream.name: stream.generator(5, 2, 9).random() for stream in RandomStream}
+    assert drawn == {name: np.random.default_rng([5, number, 2, 9]).random() for name, number in numbers.items()}

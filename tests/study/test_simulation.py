@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyglance.cli import main
-from polyglance.study.planning.simulation import SimulatedJob, Simulation, find_places, run_simulation
+from polyglance.study.planning.simulation import SimulatedJob, Simulation, count_places, run_simulation
 from tests.study.progress_study import write_config
 
 PAPER = Path(__file__).parents[2] / "examples" / "paper.toml"
@@ -131,10 +131,10 @@ SUMS = ("wall", "work", "lost", "save", "start", "held", "away", "store_wait")
 
 
 def test_places_for_runs() -> None:
-    assert [find_places(*sizes) for sizes in ((512, 8, 8), (512, 1, 8), (12, 8, 8), (12, 4, 8), (15, 3, 8))] == [
+    assert [count_places(*sizes) for sizes in ((512, 8, 8), (512, 1, 8), (12, 8, 8), (12, 4, 8), (15, 3, 8))] == [
         *(64, 512, 1, 3, 4)
     ]
-    assert [find_places(*sizes) for sizes in ((512, 16, 8), (512, 12, 8), (7, 8, 8), (8, 16, 8))] == [32, 32, 0, 0]
+    assert [count_places(*sizes) for sizes in ((512, 16, 8), (512, 12, 8), (7, 8, 8), (8, 16, 8))] == [32, 32, 0, 0]
 
 
 def plan(tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> dict[str, Any]:

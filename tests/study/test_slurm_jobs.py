@@ -24,7 +24,7 @@ from polyglance.study.needs import JobNeeds
 from polyglance.study.places import batch_job
 from polyglance.study.places.batch_reports import BatchReports
 from polyglance.study.places.schedulers import run_jobs
-from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
+from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batch_jobs
 from polyglance.study.work.attempt import NamedJob, name_job
 from polyglance.study.work.ending import NOT_BEGUN
 
@@ -202,7 +202,7 @@ def test_many_short_jobs_share_batch_jobs_and_few_do_not(slurm: FakeSlurm, confi
 )
 @pytest.mark.usefixtures("few")
 def test_jobs_are_divided_by_number_and_by_time(seconds: float, alone: set[str], sizes: list[int]) -> None:
-    batches = divide_into_batches(MANY, dict.fromkeys(SHORT, seconds), alone)
+    batches = divide_into_batch_jobs(MANY, dict.fromkeys(SHORT, seconds), alone)
     assert [len(batch) for batch in batches] == sizes
     assert [job for batch in batches for job in batch] == MANY
 

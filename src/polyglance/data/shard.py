@@ -32,6 +32,7 @@ from polyglance.data.location import Location, parse_location
 from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardInfo, read_manifest, write_manifest
 from polyglance.data.shard_sums import SUMS_SUFFIX, open_checked_shard, write_shard_sums
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
+from polyglance.error_text import first_line
 from polyglance.files import file_sha256, replacing
 from polyglance.languages import find_declared_languages
 from polyglance.records import Annotation, Drops, ImageRecord, Style
@@ -360,5 +361,5 @@ def _named_errors(path: Location) -> Iterator[None]:
             raise ValueError(f"{error.filename}: the sums of the shard {path.name} are missing") from None
         raise ValueError(f"{path}: this shard is missing") from None
     except (pa.ArrowException, OSError) as error:
-        reason = str(error).partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{path}: damaged or truncated shard ({reason})") from None

@@ -4,7 +4,6 @@ source = Checkpoint("gemma-2-2b")
 source["model.norm.weight"]
 """
 
-import pickle
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,9 +22,10 @@ from polyglance.coverage import EvaluationTask
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.devices import choose_compute
 from polyglance.engines.folders import folder_digest, model_type, weights_version
-from polyglance.engines.loading import first_line, load_pretrained, loading, read_model_config
+from polyglance.engines.loading import load_pretrained, loading, read_model_config
 from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import TextLoss
+from polyglance.error_text import first_line
 from polyglance.files import read_json
 
 __all__ = [
@@ -320,8 +320,8 @@ def _load_pickle(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ValueError(f"{path}: the shard is missing") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        raise ValueError(f"{path}: not a pickle of tensors ({str(error).splitlines()[0]})") from None
+    except Exception as error:  # noqa: BLE001 - torch raises anything at a damaged file
+        raise ValueError(f"{path}: not a pickle of tensors ({first_line(error)})") from None
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path}: expected a dictionary of tensors")
     return state

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 import torch
 
 from polyglance.engines.config import EngineConfig, ModelConfig
+from polyglance.error_text import first_line
 
 __all__ = ["check_device", "choose_compute", "choose_device", "choose_dtype", "set_up_gpu"]
 
@@ -72,5 +73,5 @@ def check_device(device: str) -> None:
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         num_gpus = torch.cuda.device_count()
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = first_line(error)
         raise ValueError(f"the device {device!r} cannot be used: {reason} ({num_gpus} GPUs here)") from None

@@ -12,9 +12,10 @@ from typing import Any
 
 from transformers.utils import logging
 
+from polyglance.error_text import first_line
 from polyglance.files import checked_folder, read_json
 
-__all__ = ["check_model_config", "first_line", "load_pretrained", "loading", "read_model_config"]
+__all__ = ["check_model_config", "load_pretrained", "loading", "read_model_config"]
 
 _MAX_CONFIG_BYTES = 2**24
 _ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
@@ -110,8 +111,3 @@ def _find_untied(model: Any) -> str:
     if head is None or not getattr(model.config.get_text_config(), "tie_word_embeddings", False):
         return ""
     return "" if head.weight is model.get_input_embeddings().weight else "its head is not its embedding"
-
-
-def first_line(error: BaseException) -> str:
-    """Return the first line of an error's message, or its kind if it has none."""
-    return str(error).strip().split("\n")[0] or type(error).__name__

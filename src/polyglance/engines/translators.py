@@ -18,6 +18,7 @@ from polyglance.engines.checkpoints import WritingCheckpoint, load_checkpoint_to
 from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.folders import weights_version
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages
+from polyglance.error_text import first_line
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, language
 
 __all__ = ["CheckpointTranslator", "ConvertedTranslator", "Nllb"]
@@ -260,7 +261,7 @@ class ConvertedTranslator(LocalTranslator):
                 str(folder), device=device, device_index=int(index or 0), compute_type=config.dtype
             )
         except (RuntimeError, ValueError) as error:  # a device that is not there, a file that is not a model's
-            raise ValueError(f"{folder}: {str(error).splitlines()[0]}") from None
+            raise ValueError(f"{folder}: {first_line(error)}") from None
 
     @classmethod
     def for_recipe(cls, config: EngineConfig) -> "ConvertedTranslator":

@@ -51,9 +51,7 @@ def score_captions(
     """
     pairs = list(zip(captions, references, strict=True))
     return CaptionScores(
-        samples=len(pairs),
-        **_compare_languages(captions, references, code, identifier),
-        exact_match=sum(caption.strip() == reference for caption, reference in pairs) / len(pairs),
+        **_compare_texts(pairs, code, identifier),
         attributes=compare_attributes(pairs, code) if in_world else {},
         cider=_score(pairs, code, "cider"),
     )
@@ -64,24 +62,20 @@ def score_translations(
 ) -> CaptionScores:
     """Compare translations with references in the language `code`."""
     pairs = list(zip(texts, references, strict=True))
-    return CaptionScores(
-        samples=len(pairs),
-        **_compare_languages(texts, references, code, identifier),
-        exact_match=sum(text.strip() == reference for text, reference in pairs) / len(pairs),
-        bleu=_score(pairs, code, "sacrebleu"),
-    )
+    return CaptionScores(**_compare_texts(pairs, code, identifier), bleu=_score(pairs, code, "sacrebleu"))
 
 
-def _compare_languages(
-    texts: Sequence[str], references: Sequence[str], code: str, identifier: LanguageIdentifier
-) -> dict[str, Any]:
-    """Return the fields of `CaptionScores` about the language of texts, and that of the references."""
-    found = [identifier.identify(text) for text in texts]
+def _compare_texts(pairs: Sequence[tuple[str, str]], code: str, identifier: LanguageIdentifier) -> dict[str, Any]:
+    """Return the fields of `CaptionScores` that captions and translations have: number, languages, exact matches."""
+    number = len(pairs)
+    found = [identifier.identify(text) for text, _ in pairs]
     close = [other for other in found if other is not None and other != code and are_close(other, code)]
     return {
-        "right_language": found.count(code) / len(texts),
-        "right_language_of_references": sum(identifier.identify(text) == code for text in references) / len(references),
-        "close_language": len(close) / len(texts),
+        "samples": number,
+        "right_language": found.count(code) / number,
+        "right_language_of_references": sum(identifier.identify(text) == code for _, text in pairs) / number,
+        "close_language": len(close) / number,
+        "exact_match": sum(text.strip() == reference for text, reference in pairs) / number,
     }
 
 

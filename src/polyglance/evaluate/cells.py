@@ -27,24 +27,12 @@ class CellSamples:
     annotations: Sequence[Annotation]
     """Text of the cell for each image."""
 
-    def share(self, rank: int, world_size: int) -> "CellSamples":
-        """Return every n-th sample, for the process `rank` of `world_size`; there may be none."""
-        chosen = slice(rank, None, world_size)
-        return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
+    def __len__(self) -> int:
+        return len(self.annotations)
 
-    def part(self, first: int, stop: int) -> "CellSamples":
-        """Return the samples from number `first` to before `stop`."""
-        chosen = slice(first, stop)
+    def __getitem__(self, chosen: slice) -> "CellSamples":
+        """Return some of the samples, in their order; there may be none."""
         return replace(self, keys=self.keys[chosen], images=self.images[chosen], annotations=self.annotations[chosen])
-
-    def first(self, number: int) -> "CellSamples":
-        """Return the first `number` samples, or all if there are fewer."""
-        return replace(
-            self,
-            keys=self.keys[:number],
-            images=self.images[:number],
-            annotations=self.annotations[:number],
-        )
 
 
 def choose_variants(cell: Cell, prefixes: Mapping[str, str], *, with_shuffled: bool = True) -> tuple[Variant, ...]:

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 
 from polyglance.data.world import AmbiguousPair, render
-from polyglance.evaluate.loss import encode_labels, frame_prompts, measure_tokens
+from polyglance.evaluate.loss import encode_labels, find_limits, frame_prompts, measure_tokens
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
@@ -36,13 +36,13 @@ def measure_disambiguation(
     size = processor.config.image_size
     pixels = np.stack([render(scene, size) for pair in pairs for scene in pair.scenes])
     prompts = [write_prompt("translation", language, source=pair.source) for pair in pairs for _ in pair.scenes]
-    input_ids, mask = frame_prompts(processor, prompts, max_source_tokens or processor.config.max_prompt_tokens)
+    max_prompt, max_target = find_limits(model, processor, max_source_tokens, max_target_tokens)
+    input_ids, mask = frame_prompts(processor, prompts, max_prompt)
     images = normalise_pixels(torch.from_numpy(pixels)).to(model.device, model.dtype)
     encoded = model.encode(images, input_ids.to(model.device), mask.to(model.device))
-    limit = min(max_target_tokens, model.config.decoder_config.max_position_embeddings - 1)
 
     def mean_nats(texts: Sequence[str]) -> Float[np.ndarray, "B"]:
-        labels = encode_labels(processor, texts, "", limit)
+        labels = encode_labels(processor, texts, "", max_target)
         return np.array([row.mean() for row in measure_tokens(model, encoded, labels)])
 
     right = mean_nats([text for pair in pairs for text in pair.texts(language)])

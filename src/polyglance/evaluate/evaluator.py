@@ -14,10 +14,10 @@ from polyglance.evaluate.disambiguation import measure_disambiguation
 from polyglance.evaluate.loss import measure_cell
 from polyglance.language_identity import LanguageIdentifier
 from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.mixture.tokenizer import can_write
+from polyglance.mixture.tokenizer import choose_writable
 from polyglance.model.architecture import Polyglance
 from polyglance.model.processor import Processor
-from polyglance.run_records import VARIANTS, CaptionScores, CellRecord, GeneratedCaption, Variant
+from polyglance.run_records import CaptionScores, CellRecord, GeneratedCaption, Variant
 
 __all__ = ["Evaluator"]
 
@@ -69,9 +69,7 @@ class Evaluator:
         reader = ShardReader(test_dir)
         self.coverage = coverage
         self.processor = processor
-        self.prefixes = {
-            code: words for code, words in prefixes.items() if can_write(processor.decoder_tokenizer, words)
-        }
+        self.prefixes = choose_writable(processor.decoder_tokenizer, prefixes)
         self._samples = read_held_out(
             reader,
             choose_cells(coverage, reader.manifest.rows_per_cell),
@@ -91,7 +89,7 @@ class Evaluator:
         """Measure every trained and every unseen cell: captions in all variants that their language has, translations
         in `plain` alone."""
         variants = {
-            s.cell: choose_variants(s.cell, self.prefixes) if s.cell.task == "caption" else VARIANTS[:1]
+            s.cell: choose_variants(s.cell, self.prefixes) if s.cell.task == "caption" else ("plain",)
             for s in self._samples
         }
         return self._measure(model, variants, runtime)
@@ -141,8 +139,8 @@ class Evaluator:
         runtime = runtime or Runtime.single()
         kept: list[GeneratedCaption] = []
         scores: dict[Cell, dict[Variant, CaptionScores]] = {}
-        for samples in (s.first(self._texts_per_cell[s.cell.task]) for s in self._samples):
-            if not samples.keys or (samples.cell.task == "translation" and samples.cell.language == SOURCE_LANGUAGE):
+        for samples in (s[: self._texts_per_cell[s.cell.task]] for s in self._samples):
+            if not len(samples) or (samples.cell.task == "translation" and samples.cell.language == SOURCE_LANGUAGE):
                 continue
             code, is_caption = samples.cell.language, samples.cell.task == "caption"
             starts: dict[Variant, str] = {"plain": ""}
@@ -171,11 +169,11 @@ class Evaluator:
         num_shares = self._num_shares or runtime.world_size
         texts = []
         for number in range(runtime.rank, num_shares, runtime.world_size):
-            share = samples.share(number, num_shares)
-            texts.append(self._generate_share(model, share, prefix) if share.keys else [])
+            share = samples[number::num_shares]
+            texts.append(self._generate_share(model, share, prefix) if len(share) else [])
         gathered = runtime.gather(texts)
         shares = [of_process[turn] for turn in range(len(texts)) for of_process in gathered]
-        return [shares[row % num_shares][row // num_shares] for row in range(len(samples.keys))]
+        return [shares[row % num_shares][row // num_shares] for row in range(len(samples))]
 
     def _generate_share(self, model: Polyglance, share: CellSamples, prefix: str) -> list[str]:
         return generate_greedily(model, self.processor, share, prefix=prefix, max_new_tokens=self._max_new_tokens)

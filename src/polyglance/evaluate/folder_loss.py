@@ -21,7 +21,7 @@ from polyglance.engines.devices import choose_device, choose_dtype
 from polyglance.evaluate.cells import choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.loss import SampleLoss, measure_batch, sum_up
-from polyglance.mixture.tokenizer import can_write
+from polyglance.mixture.tokenizer import choose_writable
 from polyglance.model.generate import load_polyglance
 from polyglance.model.processor import Processor
 from polyglance.progress import track_progress
@@ -118,9 +118,7 @@ class FolderLosses:
         self._processor = Processor.load(folder)
         self._processor.check_vocabularies(self._model.config)
         self.reader = ShardReader(config.data)
-        known = choose_prefixes(config.data)
-        tokenizer = self._processor.decoder_tokenizer
-        self.prefixes = {code: words for code, words in known.items() if can_write(tokenizer, words)}
+        self.prefixes = choose_writable(self._processor.decoder_tokenizer, choose_prefixes(config.data))
 
     def measure(self, cell: Cell, batches: Sequence[int] | None = None) -> Iterator[BatchLosses]:
         """Measure batches of a cell, one after the other.
@@ -141,11 +139,11 @@ class FolderLosses:
             samples_per_cell=per_cell,
             chosen=numbers,
         )
-        for first in range(0, len(samples.annotations), size):
+        for first in range(0, len(samples), size):
             yield measure_batch(
                 self._model,
                 self._processor,
-                samples.part(first, first + size),
+                samples[first : first + size],
                 prefix=self.prefixes.get(cell.language, ""),
                 max_target_tokens=self._config.max_target_tokens,
                 variants=choose_variants(cell, self.prefixes, with_shuffled=False),
@@ -162,5 +160,5 @@ def _measure(config: LossConfig, role: ModelRole, runtime: Runtime) -> dict[Cell
         for number, cell in enumerate(cells[runtime.rank :: runtime.world_size], 1):
             records[cell] = sum_up_cell(config, cell, list(losses.measure(cell)))
             show(losses.folder.name, min(number * runtime.world_size, len(cells)), len(cells))
-    gathered = {cell: record for part in runtime.gather(records) for cell, record in part.items()}
+    gathered = {cell: record for share in runtime.gather(records) for cell, record in share.items()}
     return {cell: gathered[cell] for cell in cells}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyglance.distributed import Runtime
 from polyglance.evaluate.cells import CellSamples
-from polyglance.mixture.collate import IGNORED, find_places, pad
+from polyglance.mixture.collate import IGNORED, find_places, pad, pad_with_mask
 from polyglance.mixture.prompts import prompt_of
 from polyglance.mixture.tokenizer import encode_prompts, encode_texts
 from polyglance.model.architecture import Polyglance
@@ -22,6 +22,7 @@ __all__ = [
     "SampleLoss",
     "cut_prefix",
     "encode_labels",
+    "find_limits",
     "frame_prompts",
     "measure_batch",
     "measure_cell",
@@ -81,16 +82,15 @@ def measure_cell(
     num_shares = num_shares or runtime.world_size
     if num_shares % runtime.world_size:
         raise ValueError(f"{runtime.world_size} processes cannot measure in {num_shares} shares; expected a multiple")
-    num_samples, limits = len(samples.annotations), _find_limits(model, processor, max_source_tokens, max_target_tokens)
+    limits = find_limits(model, processor, max_source_tokens, max_target_tokens)
     local: dict[Variant, list[tuple[int, SampleLoss]]] = {name: [] for name in variants}
-    for first in range(0, num_samples, batch_size):
-        size = min(batch_size, num_samples - first)
-        batch = slice(first, first + size)
+    for first in range(0, len(samples), batch_size):
+        batch = samples[first : first + batch_size]
         for number in range(runtime.rank, num_shares, runtime.world_size):
-            share = np.arange(number, size, num_shares)
+            share = np.arange(number, len(batch), num_shares)
             # For a share without a row the first row is computed, and the result is not counted.
             rows = share if len(share) else np.zeros(1, dtype=np.int64)
-            losses = _batch_losses(model, processor, samples, batch, rows, prefix, limits, variants)
+            losses = _batch_losses(model, processor, batch, rows, prefix, limits, variants)
             for name, row_losses in losses.items():
                 local[name] += zip((first + share).tolist(), row_losses, strict=False)
     shares = runtime.gather(local)
@@ -110,15 +110,19 @@ def measure_batch(
 ) -> dict[Variant, list[SampleLoss]]:
     """Measure all samples at once, as `measure_cell` measures each of its batches: `sum_up` of the samples of all
     batches in their order is its result, bit for bit."""
-    limits = _find_limits(model, processor, None, max_target_tokens)
-    rows = np.arange(len(samples.annotations))
-    return _batch_losses(model, processor, samples, slice(None), rows, prefix, limits, variants)
+    limits = find_limits(model, processor, None, max_target_tokens)
+    rows = np.arange(len(samples))
+    return _batch_losses(model, processor, samples, rows, prefix, limits, variants)
 
 
-def _find_limits(
+def find_limits(
     model: Polyglance, processor: Processor, max_source_tokens: int | None, max_target_tokens: int
 ) -> tuple[int, int]:
-    """Return the most tokens of a prompt and of a target."""
+    """Return the most tokens of a prompt and of a target.
+
+    Args:
+        max_source_tokens, max_target_tokens: as for `measure_cell`.
+    """
     positions = model.config.decoder_config.max_position_embeddings
     return max_source_tokens or processor.config.max_prompt_tokens, min(max_target_tokens, positions - 1)
 
@@ -130,17 +134,15 @@ _Row = Float[np.ndarray, "_"]
 def _batch_losses(
     model: Polyglance,
     processor: Processor,
-    samples: CellSamples,
-    chosen: slice,
+    batch: CellSamples,
     rows: Int[np.ndarray, "R"],
     prefix: str,
     limits: tuple[int, int],
     variants: Sequence[Variant],
 ) -> dict[Variant, list[SampleLoss]]:
-    """Return variant -> losses, for some rows of the batch `chosen`. The model is called equally often for any rows."""
-    annotations, images = samples.annotations[chosen], samples.images[chosen]
-    texts = [annotation.text for annotation in annotations]
-    input_ids, mask = frame_prompts(processor, [prompt_of(annotations[row]) for row in rows], limits[0])
+    """Return variant -> losses, for some rows of a batch. The model is called equally often for any rows."""
+    texts = [annotation.text for annotation in batch.annotations]
+    input_ids, mask = frame_prompts(processor, [prompt_of(batch.annotations[row]) for row in rows], limits[0])
     plain_targets = encode_labels(processor, texts, "", limits[1])
     prefixed_targets = encode_labels(processor, [cut_prefix(text, prefix) for text in texts], prefix, limits[1])
     num_given = len(processor.start_ids(prefix)) - 1
@@ -149,7 +151,7 @@ def _batch_losses(
         wanted = [name for name in variants if name.endswith("shuffled") == bool(suffix)]
         if not wanted:
             continue
-        pixels = normalise_pixels(torch.from_numpy(images[image_rows])).to(model.device, model.dtype)
+        pixels = normalise_pixels(torch.from_numpy(batch.images[image_rows])).to(model.device, model.dtype)
         encoded = model.encode(pixels, input_ids.to(model.device), mask.to(model.device))
         known: dict[bool, list[_Row]] = {}
         for name in wanted:
@@ -169,9 +171,7 @@ def frame_prompts(
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Return ids of prompts, cut as in training, and their mask."""
     rows = [processor.frames.prompt(ids, max_tokens) for ids in encode_prompts(processor.encoder_tokenizer, prompts)]
-    lengths = torch.tensor([len(row) for row in rows])
-    input_ids = pad(rows, processor.config.prompt_pad_id)
-    return input_ids, (torch.arange(input_ids.shape[1]) < lengths[:, None]).long()
+    return pad_with_mask(rows, processor.config.prompt_pad_id)
 
 
 def encode_labels(processor: Processor, texts: Sequence[str], prefix: str, max_tokens: int) -> list[list[int]]:

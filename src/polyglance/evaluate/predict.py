@@ -27,7 +27,7 @@ from polyglance.engines import EvaluatedModel, open_model
 from polyglance.evaluate.config import PredictConfig
 from polyglance.evaluate.predict_batches import write_batches
 from polyglance.evaluate.prediction_job import PredictionJob
-from polyglance.evaluate.prediction_set import PredictionInfo, PredictionSet, read_prediction_rows
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionInfo, PredictionSet, read_prediction_rows
 from polyglance.evaluate.row_files import count_rows, has_row_file, join_row_files, keep_whole_batches
 from polyglance.files import locked
 from polyglance.processes import end_with_parent, open_worker_context
@@ -51,13 +51,14 @@ def predict_benchmark(config: PredictConfig, model: EvaluatedModel | None = None
     ids = [example.id for example in job.examples]
     with join_for_messages() as runtime, _locked_by_first(job, runtime):
         if not runtime.from_main(job.is_done()):
-            done = runtime.from_main(keep_whole_batches(job.folder, job.batches) if runtime.is_main else None)
+            kept = keep_whole_batches(job.folder, job.batches, PREDICTIONS_NAME) if runtime.is_main else None
+            done = runtime.from_main(kept)
             _check_folder(job, runtime)
             left = [number for number in range(len(job.batches)) if number not in done]
             _write_batches(job, left[runtime.rank :: runtime.world_size], runtime)
             runtime.barrier()
             if runtime.is_main:
-                join_row_files(job.folder, ids)
+                join_row_files(job.folder, ids, PREDICTIONS_NAME)
                 job.describe().make_info(config, read_prediction_rows(job.folder)).write(job.folder)
             runtime.barrier()
         return read_predictions(job.folder, job.examples)
@@ -91,7 +92,7 @@ def _check_folder(job: PredictionJob, runtime: Runtime) -> None:
     Raises:
         ValueError: in all processes.
     """
-    blind = [rank for rank, sees in enumerate(runtime.gather(has_row_file(job.folder))) if not sees]
+    blind = [rank for rank, sees in enumerate(runtime.gather(has_row_file(job.folder, PREDICTIONS_NAME))) if not sees]
     if blind:
         raise ValueError(
             f"{job.folder}: not the same folder for all processes ({len(blind)} of {runtime.world_size} do not see "
@@ -102,15 +103,18 @@ def _check_folder(job: PredictionJob, runtime: Runtime) -> None:
 def _write_batches(job: PredictionJob, batches: Sequence[int], runtime: Runtime) -> None:
     """Predict these batches, in this process or in several, and show the progress of all."""
     num_processes = min(job.config.processes, len(batches))
-    done = count_rows(job.folder)
+    done = count_rows(job.folder, PREDICTIONS_NAME)
     with track_progress(show=runtime.is_main) as show:
 
         def show_done(num_done: int) -> None:
             show(f"{job.config.benchmark} {job.config.language}", num_done, len(job.examples))
 
+        def show_counted() -> None:
+            show_done(count_rows(job.folder, PREDICTIONS_NAME))
+
         show_done(done)
         if num_processes > 1:
-            _write_in_processes(job.config, batches, num_processes, lambda: show_done(count_rows(job.folder)))
+            _write_in_processes(job.config, batches, num_processes, show_counted)
         elif batches:
             for num_rows in write_batches(job, batches, process=runtime.rank):
                 done = min(done + num_rows * runtime.world_size, len(job.examples))  # the others are about as fast

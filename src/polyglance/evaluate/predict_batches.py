@@ -11,13 +11,13 @@ from polyglance.data.benchmarks import BenchmarkExample
 from polyglance.engines import EvaluatedModel, Failure, Picture
 from polyglance.engines.protocol import TextLoss
 from polyglance.evaluate.prediction_job import PredictionJob
-from polyglance.evaluate.prediction_set import PredictionRow
+from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionRow
 from polyglance.evaluate.row_files import RowFile
 
 __all__ = ["predict_batch", "write_batches"]
 
 
-def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int = 0) -> Iterator[int]:
+def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int) -> Iterator[int]:
     """Predict batches and put each on the disk; yield its number of rows when it is written.
 
     Args:
@@ -25,7 +25,7 @@ def write_batches(job: PredictionJob, batches: Sequence[int], *, process: int = 
         process: number of this process, for the name of its file.
     """
     examples, size = job.load_examples_for_model(), job.config.batch_size
-    with RowFile(job.folder, process) as file:
+    with RowFile(job.folder, process, PREDICTIONS_NAME) as file:
         for number in batches:
             batch = examples[number * size : (number + 1) * size]
             file.append(predict_batch(job.model, batch, job.config.task, job.config.language))

@@ -13,7 +13,8 @@ from typing import Any
 
 from polyglance.config import from_dict
 from polyglance.data.benchmarks import BenchmarkExample
-from polyglance.files import parse_json, read_json, read_text, seal_files, write_json
+from polyglance.evaluate.row_files import read_joined_lines
+from polyglance.files import parse_json, read_json, seal_files, write_json
 
 __all__ = ["INFO_NAME", "PREDICTIONS_NAME", "PredictionInfo", "PredictionRow", "PredictionSet", "read_prediction_rows"]
 
@@ -76,7 +77,7 @@ def read_prediction_rows(folder: Path) -> list[PredictionRow]:
         ValueError: missing, or damaged: one line with file and row.
     """
     path = folder / PREDICTIONS_NAME
-    lines = read_text(path).removesuffix("\n").split("\n")
+    lines = read_joined_lines(folder, PREDICTIONS_NAME)
     return [PredictionRow.parse_line(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 

@@ -1,9 +1,9 @@
 """Rows while they are being made: files that grow batch by batch and survive a kill.
 
-Each process of a run has a file `predictions.jsonl.partial*` of its own and a lock on it. A batch counts when all of
-its rows are there. Rows of an incomplete batch are dropped and made again, so that a row is always computed in the same
-batch. Each row has a checksum in front of it; a row whose checksum differs counts as missing. A row is JSON with an
-`id`; other rows than predictions have another `name`.
+Each process of a run has a file `NAME.partial*` of its own and a lock on it; in the end they are joined into the file
+`NAME`. A batch counts when all of its rows are there. Rows of an incomplete batch are dropped and made again, so that a
+row is always computed in the same batch. Each row has a checksum in front of it; a row whose checksum differs counts as
+missing. A row is JSON with an `id`.
 """
 
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from polyglance.checksums import crc32
-from polyglance.evaluate.prediction_set import PREDICTIONS_NAME
 from polyglance.files import lock, parse_json, read_digests, read_text, replacing, seal_files, write_atomically
 
 __all__ = [
@@ -30,7 +29,7 @@ __all__ = [
 
 @runtime_checkable
 class Row(Protocol):
-    """A row."""
+    """Row that a `RowFile` can hold."""
 
     def format_line(self) -> str:
         """Return the row as a line of JSON, an object with an `id`."""
@@ -40,7 +39,7 @@ class Row(Protocol):
 class RowFile:
     """The file that one process appends to, locked for as long as it is open."""
 
-    def __init__(self, folder: Path, process: int, name: str = PREDICTIONS_NAME) -> None:
+    def __init__(self, folder: Path, process: int, name: str) -> None:
         path = _row_path(folder, process, name)
         self._file = path.open("ab")
         lock(self._file)
@@ -60,7 +59,7 @@ class RowFile:
         self._file.close()
 
 
-def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]], name: str = PREDICTIONS_NAME) -> set[int]:
+def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]], name: str) -> set[int]:
     """Put the rows of whole batches into one file; drop the other rows and files.
 
     Waits for processes of a killed run that have not ended yet.
@@ -87,7 +86,7 @@ def keep_whole_batches(folder: Path, batches: Sequence[Sequence[str]], name: str
     return done
 
 
-def find_done_batches(folder: Path, batches: Sequence[Sequence[str]], name: str = PREDICTIONS_NAME) -> set[int]:
+def find_done_batches(folder: Path, batches: Sequence[Sequence[str]], name: str) -> set[int]:
     """Return the numbers of the batches whose rows are all there, while others may add rows. Nothing is changed."""
     lines = _read_finished(folder, name)
     for path in folder.glob(f"{name}.partial*"):
@@ -95,7 +94,7 @@ def find_done_batches(folder: Path, batches: Sequence[Sequence[str]], name: str 
     return {number for number, ids in enumerate(batches) if all(one in lines for one in ids)}
 
 
-def join_row_files(folder: Path, ids: Sequence[str], name: str = PREDICTIONS_NAME) -> None:
+def join_row_files(folder: Path, ids: Sequence[str], name: str) -> None:
     """Join the files in the order of the ids, under the final name."""
     paths = sorted(folder.glob(f"{name}.partial*"))
     lines: dict[str, str] = {}
@@ -109,12 +108,12 @@ def join_row_files(folder: Path, ids: Sequence[str], name: str = PREDICTIONS_NAM
         path.unlink()
 
 
-def has_joined_rows(folder: Path, name: str = PREDICTIONS_NAME) -> bool:
+def has_joined_rows(folder: Path, name: str) -> bool:
     """Tell whether the rows are joined and undamaged."""
     return bool(_read_finished(folder, name))
 
 
-def read_joined_lines(folder: Path, name: str = PREDICTIONS_NAME) -> list[str]:
+def read_joined_lines(folder: Path, name: str) -> list[str]:
     """Read the lines of joined rows, without their line feeds.
 
     Raises:
@@ -123,12 +122,12 @@ def read_joined_lines(folder: Path, name: str = PREDICTIONS_NAME) -> list[str]:
     return read_text(folder / name).removesuffix("\n").split("\n")
 
 
-def has_row_file(folder: Path, name: str = PREDICTIONS_NAME) -> bool:
-    """Whether the first process's file is there, as it is after `keep_whole_batches`."""
+def has_row_file(folder: Path, name: str) -> bool:
+    """Tell whether the first process's file is there, as it is after `keep_whole_batches`."""
     return _row_path(folder, 0, name).is_file()
 
 
-def count_rows(folder: Path, name: str = PREDICTIONS_NAME) -> int:
+def count_rows(folder: Path, name: str) -> int:
     """Count the rows that are done, for showing progress."""
     return sum(path.read_bytes().count(b"\n") for path in folder.glob(f"{name}.partial*"))
 

@@ -76,3 +76,7 @@ class MixtureConfig:
             raise ValueError(f"first_token_weight is {self.first_token_weight:g}; expected a positive number (1: none)")
         if self.first_token_weight == 1:  # the same run, which has the same fingerprint
             object.__setattr__(self, "first_token_weight", None)
+
+    def count_seen(self, num_samples: int) -> int:
+        """Return the samples that a run of `num_samples` sees, in whole batches."""
+        return num_samples // self.batch_size * self.batch_size

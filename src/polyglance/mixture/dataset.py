@@ -19,6 +19,7 @@ from polyglance.mixture.images import Defect, ImageStore
 from polyglance.mixture.order import Order, WindowOrder
 from polyglance.mixture.passes import Pass, divide_into_passes, plan_passes
 from polyglance.mixture.prompts import prompt_of, write_prompt
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.mixture.sampler import CellSampler, compute_cell_weights
 from polyglance.mixture.shapes import Shape, choose_shapes, divide_by_length
 from polyglance.mixture.texts import CellPool, Frames, MemoryTexts, Tokens
@@ -174,6 +175,7 @@ class Mixture:
 
     @property
     def _limit(self) -> Shape:
+        """Longest prompt and target that there can be, in their frames."""
         return Shape(self.config.max_source_tokens, self.config.max_target_tokens)
 
     def plan_passes(
@@ -255,17 +257,13 @@ class Mixture:
         """Return the positions of the samples of each of `num` micro-batches, from the longest to the shortest."""
         if self.shapes is not None:
             return divide_by_length(self._framed_lengths(samples), num)
-        limits = (self.config.max_source_tokens, self.config.max_target_tokens)
-        prompt, target = np.minimum(self._texts.lengths(samples.annotation), limits).T
+        prompt, target = np.minimum(self._texts.lengths(samples.annotation), self._limit).T
         return np.lexsort((prompt, target))[::-1].reshape(num, -1)
 
     def _framed_lengths(self, samples: _Samples) -> Int[np.ndarray, "B 2"]:
         """Return the tokens of prompt and target of samples with their frames, before any masking."""
-        frames = self.frames
-        prompt_frame = len(frames.prompt_start + frames.prompt_end)
-        target_frame = len(frames.target_start + frames.target_end)
-        lengths = self._texts.lengths(samples.annotation).astype(np.int64) + np.array([prompt_frame, target_frame])
-        return np.minimum(lengths, (self.config.max_source_tokens, self.config.max_target_tokens))
+        lengths = self.frames.lengths(self._texts.lengths(samples.annotation).astype(np.int64))
+        return np.minimum(lengths, self._limit)
 
     def _exact_lengths(self, step: int, samples: _Samples) -> Int[np.ndarray, "B 2"]:
         """Return the tokens of prompt and target of samples as the model reads them."""
@@ -332,9 +330,8 @@ class Mixture:
 
     def _frame(self, step: int, samples: _Samples, tokens: Sequence[Tokens]) -> tuple[list[list[int]], list[list[int]]]:
         """Return the ids of prompts and targets as the model reads them: masked, cut and framed."""
-        limits = (self.config.max_source_tokens, self.config.max_target_tokens)
-        prompts = [self.frames.prompt(ids, limits[0]) for ids in self._mask_prompts(step, samples, tokens)]
-        return prompts, [self.frames.target(ids, limits[1]) for _, ids in tokens]
+        prompts = [self.frames.prompt(ids, self._limit.prompt) for ids in self._mask_prompts(step, samples, tokens)]
+        return prompts, [self.frames.target(ids, self._limit.target) for _, ids in tokens]
 
     def _mask_prompts(self, step: int, samples: _Samples, tokens: Sequence[Tokens]) -> list[Sequence[int]]:
         """Return the ids of the prompts; source masking hides some source words of some translations."""
@@ -345,7 +342,7 @@ class Mixture:
         for position, cell in enumerate(samples.cell.tolist()):
             if self.cells[cell].task == "caption":
                 continue
-            random = np.random.default_rng([self.seed, 3, step, int(samples.number[position])])
+            random = RandomStream.SOURCE_MASKING.generator(self.seed, step, int(samples.number[position]))
             if random.random() < masking.samples:
                 entry = self._texts.annotation(int(samples.row[position]), int(samples.annotation[position]))
                 texts = _split_at_gaps(entry, masking.words, random)

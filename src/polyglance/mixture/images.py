@@ -18,7 +18,7 @@ from polyglance.data.shard import ShardReader
 from polyglance.images import ImageError, to_reduced_rgb, to_rgb
 from polyglance.mixture.config import Decode
 
-__all__ = ["Defect", "ImageStore", "square_pixels"]
+__all__ = ["Defect", "ImageStore", "resize_to_square", "square_pixels"]
 
 
 class Defect(NamedTuple):
@@ -47,7 +47,11 @@ def square_pixels(image: bytes, size: int, decode: Decode = "exact") -> UInt8[np
     """
     if decode == "reduced":
         return _decode_reduced(image, size)
-    picture = to_rgb(image)
+    return resize_to_square(to_rgb(image), size)
+
+
+def resize_to_square(picture: Image.Image, size: int) -> UInt8[np.ndarray, "H W 3"]:
+    """Return the pixels of an RGB picture by the published transform: bicubic, the aspect ratio not kept."""
     if picture.size != (size, size):
         picture = picture.resize((size, size), Image.Resampling.BICUBIC)
     return np.asarray(picture, dtype=np.uint8)

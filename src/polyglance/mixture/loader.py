@@ -18,6 +18,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader, Dataset
 
+from polyglance.error_text import first_line
 from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.records import Drops
@@ -120,7 +121,7 @@ class Loader:
                 # A dead process is reported by torch, or shows in a truncated message.
                 if isinstance(error, RuntimeError) and not str(error).startswith("DataLoader worker (pid"):
                     raise
-                self._results, reason = None, str(error).partition("\n")[0]
+                self._results, reason = None, first_line(error)
         raise ValueError(
             f"loader processes died {_MAX_DEATHS} times at the same batch ({reason}); "
             "is there enough memory? Fewer of them need less"

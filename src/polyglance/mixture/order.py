@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Int, Integer
 
 from polyglance.coverage import TASKS, Cell
+from polyglance.mixture.random_streams import RandomStream
 
 __all__ = ["Order", "WholeOrder", "WindowOrder"]
 
@@ -41,7 +42,7 @@ class WholeOrder:
 
     def _order_of_epoch(self, cell: int, epoch: int) -> Int[np.ndarray, " N"]:
         # Seeded by the cell's name, so that adding a cell to the coverage does not reshuffle the others.
-        random = np.random.default_rng([self._seed, 2, epoch, *_seed_of(self._cells[cell])])
+        random = RandomStream.EPOCH_ORDER.generator(self._seed, epoch, *_seed_of(self._cells[cell]))
         return random.permutation(self._sizes[cell])
 
 
@@ -95,7 +96,7 @@ class WindowOrder:
         return items
 
     def _groups_of_epoch(self, epoch: int) -> Int[np.ndarray, " G"]:
-        return np.random.default_rng([self._seed, 6, epoch]).permutation(self._num_groups)
+        return RandomStream.GROUP_ORDER.generator(self._seed, epoch).permutation(self._num_groups)
 
     def _bounds_of_epoch(self, cell: int, epoch: int) -> Int[np.ndarray, " _"]:
         """Return the first visit of each window of an epoch, and of the next epoch."""
@@ -107,7 +108,8 @@ class WindowOrder:
         first = self._first_items[cell]
         groups = self._groups(epoch)[window * self.groups_per_window :][: self.groups_per_window]
         items = np.concatenate([np.arange(first[group], first[group + 1]) for group in groups.tolist()])
-        return np.random.default_rng([self._seed, 7, epoch, window, *_seed_of(self._cells[cell])]).permutation(items)
+        random = RandomStream.WINDOW_ORDER.generator(self._seed, epoch, window, *_seed_of(self._cells[cell]))
+        return random.permutation(items)
 
 
 Order = WholeOrder | WindowOrder

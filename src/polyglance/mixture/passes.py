@@ -67,8 +67,8 @@ def plan_passes(
         image_tokens: tokens before each prompt; the sum of both is rounded.
     """
     lengths = np.concatenate(steps)
-    for number in range(min(num_shapes - _EVEN_SHAPES, _MOST_SHAPES), 0, -1):
-        shapes = choose_shapes(lengths, limit, number, image_tokens=image_tokens)
+    for num_lengths in range(min(num_shapes - _EVEN_SHAPES, _MOST_SHAPES), 0, -1):
+        shapes = choose_shapes(lengths, limit, num_lengths, image_tokens=image_tokens)
         chosen = _solve(steps, shapes, world_size, max_samples)
         if chosen is None:
             continue
@@ -86,36 +86,37 @@ def _solve(
     By Hall's theorem all samples of a step find room if, for every set of shapes, the samples that fit into no shape
     outside the set are at most as many as the set has room for. So each set is a constraint of an integer programme.
     """
-    number, share = len(shapes), len(steps[0]) // world_size
+    num_shapes, share = len(shapes), len(steps[0]) // world_size
     demands = np.array([_count_demands(lengths, shapes) for lengths in steps], dtype=np.float64)
     needed = np.maximum(demands.max(0), np.ceil(demands.mean(0) + _MARGIN * demands.std(0)))
     needed = np.minimum(needed, share * world_size)
-    sets = np.arange(1 << number)
-    members = ((sets[:, None] >> np.arange(number)) & 1).astype(np.float64)
+    sets = np.arange(1 << num_shapes)
+    members = ((sets[:, None] >> np.arange(num_shapes)) & 1).astype(np.float64)
     kept = needed > 0
-    for shape in range(number):  # a set that needs no more than one of its subsets adds no constraint
+    for shape in range(num_shapes):  # a set that needs no more than one of its subsets adds no constraint
         has = members[:, shape] == 1
         kept &= ~(has & (needed[sets & ~(1 << shape)] >= needed))
-    nothing = np.zeros((int(kept.sum()), number))
+    nothing = np.zeros((int(kept.sum()), num_shapes))
     room = LinearConstraint(np.hstack([world_size * members[kept], nothing]), needed[kept], np.inf)
-    everything = LinearConstraint(np.repeat([1.0, 0.0], number), share, share)
-    memory = LinearConstraint(np.hstack([np.eye(number), -max_samples * np.eye(number)]), -np.inf, 0.0)
-    cost = np.append([float(sum(shape)) for shape in shapes], np.full(number, float(_PASS_POSITIONS)))
+    everything = LinearConstraint(np.repeat([1.0, 0.0], num_shapes), share, share)
+    memory = LinearConstraint(np.hstack([np.eye(num_shapes), -max_samples * np.eye(num_shapes)]), -np.inf, 0.0)
+    cost = np.append([float(sum(shape)) for shape in shapes], np.full(num_shapes, float(_PASS_POSITIONS)))
     found = milp(
         cost,
         constraints=[room, everything, memory],
-        integrality=np.ones(2 * number),
+        integrality=np.ones(2 * num_shapes),
         bounds=Bounds(0, np.inf),
         options={"mip_rel_gap": 0.005, "node_limit": 10_000},  # no limit of time: the result would depend on the clock
     )
     if found.x is None:
         return None
-    samples, passes = np.round(found.x).astype(int).reshape(2, number).tolist()
+    samples, passes = np.round(found.x).astype(int).reshape(2, num_shapes).tolist()
     return [_divide_evenly(n, m) for n, m in zip(samples, passes, strict=True)]
 
 
-def _divide_evenly(number: int, parts: int) -> list[int]:
-    return [(number + part) // parts for part in range(parts)] if number else []
+def _divide_evenly(num_samples: int, num_passes: int) -> list[int]:
+    """Return the samples of each pass."""
+    return [(num_samples + index) // num_passes for index in range(num_passes)] if num_samples else []
 
 
 def _count_demands(lengths: Integer[np.ndarray, "B 2"], shapes: Sequence[Shape]) -> Int[np.ndarray, " S"]:
@@ -145,14 +146,13 @@ def divide_into_passes(
         limit: longest prompt and target that there can be.
     """
     order = np.lexsort((np.arange(len(lengths)), lengths[:, 0], lengths[:, 1]))
-    number = len(passes) * world_size
-    classes = sorted({one.shape for one in passes})
-    rooms = np.array([world_size * sum(one.samples for one in passes if one.shape == shape) for shape in classes])
-    assigned = _assign(lengths[order], classes, rooms)
+    shapes = sorted({one.shape for one in passes})
+    rooms = np.array([world_size * sum(one.samples for one in passes if one.shape == shape) for shape in shapes])
+    assigned = _assign(lengths[order], shapes, rooms)
     if assigned is None:
-        return [(part, limit) for part in np.array_split(order[::-1], number)]
+        return [(chosen, limit) for chosen in np.array_split(order[::-1], len(passes) * world_size)]
     micro_batches = []
-    dealt = {shape: order[assigned == index] for index, shape in enumerate(classes)}
+    dealt = {shape: order[assigned == index] for index, shape in enumerate(shapes)}
     for one in passes:
         for _ in range(world_size):
             waiting = dealt[one.shape]

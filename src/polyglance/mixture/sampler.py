@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from polyglance.coverage import Cell, Coverage
 from polyglance.mixture.config import Balance
 from polyglance.mixture.order import Order, WholeOrder
+from polyglance.mixture.random_streams import RandomStream
 
 __all__ = ["CellSampler", "Draw", "compute_cell_weights"]
 
@@ -106,7 +107,7 @@ class CellSampler:
         cell = np.repeat(np.arange(len(self.cells)), last - first)
         visits = [np.arange(a, b) for a, b in zip(first, last, strict=True)]
         item = np.concatenate([self.items(c, cell_visits) for c, cell_visits in enumerate(visits)])
-        order = np.random.default_rng([self.seed, 1, step]).permutation(self.batch_size)
+        order = RandomStream.STEP_ORDER.generator(self.seed, step).permutation(self.batch_size)
         return Draw(cell[order], item[order], np.concatenate(visits)[order])
 
     def items(self, cell: int, visits: Int[np.ndarray, " V"]) -> Int[np.ndarray, " V"]:

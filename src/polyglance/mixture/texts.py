@@ -48,6 +48,15 @@ class Frames:
         """Return a target's ids in their frame, at most `max_tokens`; a target that is cut keeps its frame."""
         return [*self.target_start, *ids[: max_tokens - len(self.target_start + self.target_end)], *self.target_end]
 
+    def lengths(self, tokens: Int[np.ndarray, "N 2"]) -> Int[np.ndarray, "N 2"]:
+        """Return the tokens of prompts and targets in their frames, before any cut.
+
+        Args:
+            tokens: their tokens without the frames.
+        """
+        frames = (self.prompt_start + self.prompt_end, self.target_start + self.target_end)
+        return tokens + np.array([len(frame) for frame in frames])
+
 
 @dataclass(frozen=True)
 class CellPool:

@@ -6,12 +6,13 @@ encode_texts(tokenizer, ["A red circle."])
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from polyglance.data.shard import ShardReader
+from polyglance.error_text import first_line
 from polyglance.files import read_text
 from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.mixture.prompts import find_asked_language, prompt_of
@@ -24,6 +25,7 @@ __all__ = [
     "SPECIAL_TOKENS",
     "add_language_tokens",
     "can_write",
+    "choose_writable",
     "encode_prompts",
     "encode_texts",
     "encode_with_gaps",
@@ -146,7 +148,7 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
     except BaseException as error:  # for hostile files the library raises a bare Exception or a panic
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = str(error).strip().partition("\n")[0]
+        reason = first_line(error)
         raise ValueError(f"{path}: not a tokenizer of the tokenizers library ({reason})") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -159,6 +161,11 @@ def can_write(tokenizer: Tokenizer, text: str) -> bool:
     or letters of its data."""
     unknown = tokenizer.token_to_id(getattr(tokenizer.model, "unk_token", None) or "<unk>")
     return unknown not in tokenizer.encode(text, add_special_tokens=False).ids
+
+
+def choose_writable(tokenizer: Tokenizer, prefixes: Mapping[str, str]) -> dict[str, str]:
+    """Return language code -> prefix, of those prefixes that a tokenizer can encode."""
+    return {code: words for code, words in prefixes.items() if can_write(tokenizer, words)}
 
 
 def encode_texts(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[int]]:

@@ -19,7 +19,7 @@ import torch
 from polyglance.distributed import choose_local_device, count_launched, join_for_messages, take_device_in_turn
 from polyglance.model.caption_request import CaptionRequest
 from polyglance.model.generate import IMAGES_PER_BATCH_SIZE, Generated
-from polyglance.processes import end_with_parent, num_cores, open_worker_context
+from polyglance.processes import end_with_parent, num_cores, number_workers, open_worker_context
 from polyglance.progress import track_progress
 from polyglance.settings import UnusedSettingError
 
@@ -109,10 +109,7 @@ def _caption_together(groups: Sequence[list[str]], request: CaptionRequest) -> I
 
 def _caption_in_workers(groups: Sequence[list[str]], request: CaptionRequest, processes: int) -> Iterator[Generated]:
     context = open_worker_context()
-    numbers: SimpleQueue[int] = context.SimpleQueue()
-    for number in range(processes):
-        numbers.put(number)
-    settings = (request, numbers, processes)
+    settings = (request, number_workers(context, processes), processes)
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=settings) as pool:
         try:
             for results in pool.map(_caption_group, groups):

@@ -13,6 +13,7 @@ from polyglance.model.components import (
     POLICIES,
     Component,
     count_parameters,
+    count_replica_bytes,
     find_component,
     freeze,
     set_train_mode,
@@ -99,15 +100,13 @@ class _TrainingCosts:
 
 def _count_training_costs(model: Polyglance, trained: tuple[Component, ...], **lengths: int) -> _TrainingCosts:
     freeze(model, trained)
-    total, num_trained = count_parameters(model), count_parameters(model, trained_only=True)
+    replica = {
+        precision: count_replica_bytes(model, is_cast=num_bytes == 2) for precision, num_bytes in PRECISIONS.items()
+    }
     saved = {precision: count_saved_bytes(model, getattr(torch, precision), **lengths) for precision in PRECISIONS}
-    weights = {"float32": 4 * total, "bfloat16": (4 + 2) * total}  # autocast keeps a cast copy for the step
-    gradients_and_moments = 3 * 4 * num_trained
     return _TrainingCosts(
-        num_trained=num_trained,
-        total_bytes={
-            precision: weights[precision] + gradients_and_moments + saved[precision] for precision in PRECISIONS
-        },
+        num_trained=count_parameters(model, trained_only=True),
+        total_bytes={precision: replica[precision] + saved[precision] for precision in PRECISIONS},
         activation_bytes=saved,
     )
 

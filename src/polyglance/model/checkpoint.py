@@ -14,6 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
+from polyglance.error_text import first_line
 from polyglance.files import file_sha256, replacing_folder, seal_files, write_json
 
 __all__ = ["MICRO_MODEL", "Checkpoint", "find_folder", "new_folder", "write_weights"]
@@ -54,7 +55,7 @@ def find_folder(name: str | Path) -> Path:
                 raise ValueError(f"{path}: differs from what the hub states; remove it and try again")
         return folder
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise ValueError(f"{name}: no such folder, and not available on the hub ({reason})") from None
 
 

@@ -14,6 +14,7 @@ __all__ = [
     "PUBLISHED_TRAINED",
     "Component",
     "count_parameters",
+    "count_replica_bytes",
     "find_component",
     "freeze",
     "freeze_like",
@@ -82,6 +83,17 @@ def set_train_mode(model: nn.Module) -> None:
 def count_parameters(model: nn.Module, *, trained_only: bool = False) -> int:
     """Count P, or P_t: unique parameters, tied ones once (paper section 4.1)."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad or not trained_only)
+
+
+def count_replica_bytes(model: nn.Module, *, is_cast: bool) -> int:
+    """Return the memory of an undivided model in training without its activations, in bytes: weights, gradients and two
+    moments in float32.
+
+    Args:
+        is_cast: the products are in a format of 16 bits, in which autocast keeps a copy of the weights for the step.
+    """
+    weight_bytes = 4 + 2 * is_cast
+    return weight_bytes * count_parameters(model) + 3 * 4 * count_parameters(model, trained_only=True)
 
 
 def group_parameters(

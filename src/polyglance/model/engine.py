@@ -9,7 +9,6 @@ from typing import Any, get_args
 import numpy as np
 import torch
 from jaxtyping import Float
-from PIL import Image
 from torch import Tensor
 
 from polyglance.coverage import EvaluationTask
@@ -20,6 +19,7 @@ from polyglance.engines.prompts import PromptedModel
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages, TextLoss
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.collate import IGNORED, find_places, pad
+from polyglance.mixture.images import resize_to_square
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
@@ -151,12 +151,9 @@ class PolyglanceEngine(PromptedModel):
 
     def _features(self, images: Sequence[Picture]) -> Float[Tensor, "B I E"]:
         """Encode images as in training: bicubic, the aspect ratio not kept."""
-        size, model = (self._image_size, self._image_size), self.captioner.model
-        squares = [
-            image.rgb if image.rgb.size == size else image.rgb.resize(size, Image.Resampling.BICUBIC)
-            for image in images
-        ]
-        pixels = normalise_pixels(torch.from_numpy(np.stack([np.array(square) for square in squares])))
+        model = self.captioner.model
+        squares = [resize_to_square(image.rgb, self._image_size) for image in images]
+        pixels = normalise_pixels(torch.from_numpy(np.stack(squares)))
         return model.encode_image(pixels.to(model.device, model.dtype))
 
     def _losses(

@@ -29,8 +29,8 @@ from polyglance.languages import (
     find_declared_languages,
     language,
 )
-from polyglance.mixture.collate import IGNORED, pad
-from polyglance.mixture.images import square_pixels
+from polyglance.mixture.collate import IGNORED, pad, pad_with_mask
+from polyglance.mixture.images import resize_to_square, square_pixels
 from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import encode_prompts, load_tokenizer
 from polyglance.model.checkpoint import find_folder
@@ -242,10 +242,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         Raises:
             ValueError: a prompt with more tokens than the encoder has positions for.
         """
-        ids = [self.prompt_ids(text) for text in texts]
-        padded = pad(ids, self.config.prompt_pad_id)
-        lengths = torch.tensor([len(row) for row in ids])
-        return padded, (torch.arange(padded.shape[1]) < lengths[:, None]).long()
+        return pad_with_mask([self.prompt_ids(text) for text in texts], self.config.prompt_pad_id)
 
     def prompt_ids(self, text: str) -> list[int]:
         """Return the ids of one prompt: between start and end ids the language token, if the tokenizer has such tokens,
@@ -462,6 +459,4 @@ def _square(picture: Image.Image, image_size: int) -> np.ndarray:
         rgb = picture_to_rgb(picture)
     except ImageError as error:
         raise ValueError(f"a picture of Pillow: {error}") from None
-    if rgb.size != (image_size, image_size):
-        rgb = rgb.resize((image_size, image_size), Image.Resampling.BICUBIC)
-    return np.asarray(rgb, dtype=np.uint8)
+    return resize_to_square(rgb, image_size)

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers.cache_utils import Cache, DynamicLayer, EncoderDecoderCache
 
+from polyglance.error_text import first_line
 from polyglance.model.architecture import Polyglance
 from polyglance.model.attention import is_soft_capped
 from polyglance.model.cache import CACHE_ARGUMENT
@@ -258,7 +259,7 @@ class _Bucket:
                 self.step()
         except RuntimeError as error:  # torch.OutOfMemoryError is one: a graph keeps its own memory
             self._has_failed = True
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             print(f"decoding without a CUDA graph, which is slower: {reason}", file=sys.stderr, flush=True)
         else:
             self._graph = graph

@@ -3,12 +3,14 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from polyglance.model.card_record import Card
+from polyglance.model.card_record import PRECISIONS, Card
 
 __all__ = ["USABLE_SHARE", "TrainingSetup", "find_divisors", "recommend_setup"]
 
 USABLE_SHARE = 0.85
 """Usable share of a device's memory; the rest is for buffers, fragmentation and the loss."""
+_POLICY, _PRECISION = "pre-training", "bfloat16"
+"""Trained components and number format that a setup is for."""
 _GOOD_MICRO_BATCH = 8
 """Samples per device and pass that are enough: a more complex setup is not chosen for more."""
 
@@ -32,19 +34,11 @@ class TrainingSetup:
         return f"{self.strategy}{recomputed}, {batches}, {self.bytes_per_device / 1e9:.0f} GB"
 
 
-def recommend_setup(
-    card: Card,
-    *,
-    policy: str = "pre-training",
-    devices: int,
-    device_bytes: int,
-    batch_size: int,
-    precision: Literal["float32", "bfloat16"] = "bfloat16",
-) -> TrainingSetup | None:
-    """Find the simplest setup that fits: replicas before shards, stored activations before recomputed ones.
+def recommend_setup(card: Card, *, devices: int, device_bytes: int, batch_size: int) -> TrainingSetup | None:
+    """Find the simplest setup for pre-training in bfloat16 that fits: replicas before shards, stored activations before
+    recomputed ones.
 
     Args:
-        policy: trained components (`polyglance.model.components.POLICIES`).
         devices: number of devices.
         device_bytes: memory of one device, in bytes.
         batch_size: samples of an optimiser step, over all devices.
@@ -55,14 +49,14 @@ def recommend_setup(
     for name, value in (("devices", devices), ("device_bytes", device_bytes), ("batch_size", batch_size)):
         if value <= 0:
             raise ValueError(f"{name} is {value}; expected a positive number")
-    saved = card.activation_bytes[policy][precision]
-    replica = card.training_bytes[policy][precision] - saved
+    saved = card.activation_bytes[_POLICY][_PRECISION]
+    replica = card.training_bytes[_POLICY][_PRECISION] - saved
     per_device = batch_size // devices
     best: TrainingSetup | None = None
     for is_sharded in (False, True) if devices > 1 else (False,):
         for is_recomputed in (False, True):
-            state = replica // devices + _count_gathered_bytes(card, precision) if is_sharded else replica
-            per_sample = card.recomputed_bytes[policy][precision] if is_recomputed else saved
+            state = replica // devices + _count_gathered_bytes(card) if is_sharded else replica
+            per_sample = card.recomputed_bytes[_POLICY][_PRECISION] if is_recomputed else saved
             room = int(device_bytes * USABLE_SHARE) - state
             sizes = (n for n in find_divisors(per_device) if n * per_sample <= room)
             micro_batch_size = max(sizes, default=0)
@@ -84,8 +78,7 @@ def find_divisors(number: int) -> list[int]:
     return [n for n in range(1, number + 1) if number % n == 0]
 
 
-def _count_gathered_bytes(card: Card, precision: str) -> int:
+def _count_gathered_bytes(card: Card) -> int:
     """Estimate the weights that a sharded model holds gathered at a time: embeddings, and some layers in transfer."""
-    bytes_per_value = 4 if precision == "float32" else 2
     largest = card.num_parameters_by_part["embeddings"]
-    return bytes_per_value * (largest + (card.num_parameters - largest) // 10)
+    return PRECISIONS[_PRECISION] * (largest + (card.num_parameters - largest) // 10)

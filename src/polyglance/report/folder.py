@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from polyglance.config import from_dict, parse_toml
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
+from polyglance.error_text import one_line
 from polyglance.files import DIGESTS_NAME, check_digest, read_json
 from polyglance.languages import OwnLanguage, declare_new_languages
 from polyglance.laws import Law
@@ -151,7 +152,7 @@ def _read_config(path: Path) -> tuple[str, str, Coverage]:
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: cannot be read as UTF-8 text ({_one_line(error)})") from None
+        raise ValueError(f"{path}: cannot be read as UTF-8 text ({one_line(error)})") from None
     values = parse_toml(text, str(path))
     if "coverage" not in values:
         raise ValueError(f"{path}: the table [coverage] is missing")
@@ -197,7 +198,7 @@ def _read_per_run(
         try:
             contents[run.id] = read(file)
         except ValueError as error:
-            notes.append(f"{_one_line(error)}; the file is left out.")
+            notes.append(f"{one_line(error)}; the file is left out.")
     if absent:
         notes.append(f"{name} is missing for {_list_first(absent)}: what rests on it is left out.")
     return contents
@@ -231,7 +232,7 @@ def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:
         try:
             law = Law.load(path)
         except (ValueError, OSError) as error:
-            notes.append(f"laws/{path.name} could not be read and is left out ({_one_line(error)}).")
+            notes.append(f"laws/{path.name} could not be read and is left out ({one_line(error)}).")
             continue
         if not law.fits:
             notes.append(f"laws/{path.name} holds no fit and is left out.")
@@ -249,13 +250,9 @@ def _read_predictions(path: Path, notes: list[str]) -> RunPredictions | None:
     try:
         return RunPredictions.read(path)
     except ValueError as error:
-        notes.append(f"{_one_line(error)}; the file is left out.")
+        notes.append(f"{one_line(error)}; the file is left out.")
         return None
 
 
 def _relative(text: str, folder: Path) -> str:
     return text.replace(f"{folder}/", "")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

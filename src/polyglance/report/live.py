@@ -14,11 +14,7 @@ from markupsafe import Markup
 from polyglance.prediction_records import RunPredictions
 from polyglance.report.laws import name_group
 from polyglance.report.planner import hash_script
-from polyglance.report.predictions import (
-    PREDICTION_COLUMNS,
-    CheckedPrediction,
-    describe_predictions,
-)
+from polyglance.report.predictions import PREDICTION_COLUMNS, describe_predictions, pair_predictions
 from polyglance.report.svg import COLOURS, SERIES, make_log_axis, make_panel, render_svg, use_report_style
 from polyglance.report.tables import TableColumn, number_column, text_column
 from polyglance.report.templating import read_asset, render_page
@@ -192,7 +188,7 @@ def render_live_page(progress: StudyProgress, *, is_live: bool) -> str:
         is_live: the page comes from a server and requests updates from it; otherwise it is a file without a script.
     """
     script = read_asset("live.js") if is_live else ""
-    checked = _check_predictions(progress)
+    checked = pair_predictions(progress.predictions, (job.run for job in progress.runs if job.run is not None))
     return render_page(
         "live.html.j2",
         progress=progress,
@@ -255,17 +251,6 @@ _LAW_COLUMNS: tuple[TableColumn[LawSoFar], ...] = (
 def _measured(job: JobProgress, column: str) -> float | None:
     value = math.nan if job.run is None else job.run[column]
     return value if math.isfinite(value) else None
-
-
-def _check_predictions(progress: StudyProgress) -> tuple[CheckedPrediction, ...]:
-    """Pair each prediction with the run it is about, measured or not."""
-    runs = {job.id: job.run for job in progress.runs}
-    made = progress.predictions.predictions if progress.predictions is not None else ()
-    return tuple(
-        CheckedPrediction(run=run, made=one, measured=run[one.target])
-        for one in made
-        if one.target in COLUMN_NAMES and one.value > 0 and (run := runs.get(one.run)) is not None
-    )
 
 
 def _describe_progress(progress: StudyProgress) -> str:

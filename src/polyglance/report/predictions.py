@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import geometric_mean, median
 
@@ -21,7 +21,7 @@ from polyglance.report.wording import (
 )
 from polyglance.run_records import RunRow
 
-__all__ = ["PREDICTION_COLUMNS", "CheckedPrediction", "check_predictions", "describe_predictions"]
+__all__ = ["PREDICTION_COLUMNS", "CheckedPrediction", "check_predictions", "describe_predictions", "pair_predictions"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,20 +53,20 @@ class CheckedPrediction:
         return f"{format_loss(self.made.low)} to {format_loss(self.made.high)}"
 
 
+def pair_predictions(predictions: RunPredictions | None, runs: Iterable[RunRow]) -> tuple[CheckedPrediction, ...]:
+    """Pair each prediction with the run it is about, measured or not; those of other runs are left out."""
+    by_id = {run.id: run for run in runs}
+    return tuple(
+        CheckedPrediction(run=run, made=made, measured=run[made.target])
+        for made in (predictions.predictions if predictions is not None else ())
+        if made.target in COLUMN_NAMES and made.value > 0 and (run := by_id.get(made.run)) is not None
+    )
+
+
 def check_predictions(study: StudyFolder) -> tuple[CheckedPrediction, ...]:
     """Pair each prediction with the run it is about; those of runs that are not finished are left out."""
-    if study.predictions is None:
-        return ()
-    runs = {run.id: run for run in study.runs}
-    return tuple(
-        CheckedPrediction(run=runs[made.run], made=made, measured=runs[made.run][made.target])
-        for made in study.predictions.predictions
-        if made.run in runs
-        and made.target in COLUMN_NAMES
-        and runs[made.run][made.target] > 0
-        and made.value > 0
-        and math.isfinite(runs[made.run][made.target])
-    )
+    pairs = pair_predictions(study.predictions, study.runs)
+    return tuple(one for one in pairs if one.measured > 0 and math.isfinite(one.measured))
 
 
 def describe_predictions(predictions: RunPredictions | None, checked: Sequence[CheckedPrediction]) -> tuple[str, ...]:
@@ -76,7 +76,7 @@ def describe_predictions(predictions: RunPredictions | None, checked: Sequence[C
     groups: dict[tuple[str, str, str], list[CheckedPrediction]] = {}
     families = list(dict.fromkeys(one.run.family for one in checked))
     for one in sorted(checked, key=lambda one: families.index(one.run.family)):
-        if math.isfinite(one.measured):
+        if math.isfinite(one.measured) and one.measured > 0:
             groups.setdefault((one.run.family, one.made.target, one.made.new_start), []).append(one)
     sentences = []
     for (family, target, start), chosen in groups.items():

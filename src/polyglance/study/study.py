@@ -14,7 +14,7 @@ from tempfile import TemporaryDirectory
 
 from polyglance.config import save
 from polyglance.data.manifest import choose_prefixes
-from polyglance.distributed import choose_device
+from polyglance.distributed import set_up_device
 from polyglance.files import locked
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
@@ -256,7 +256,7 @@ def run_study(
     started_s = time.monotonic()
     say = say or _say_nothing
     if config.is_on_card and on == "local":
-        choose_device(config.engine, 0)  # without one, say so before any data is made
+        set_up_device(config.engine, 0)  # without one, say so before any data is made
     with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)

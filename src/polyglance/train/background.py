@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 
+from polyglance.error_text import first_line
 from polyglance.train.checkpoint import Checkpoints, collect_tensors
 
 __all__ = ["BackgroundSaves"]
@@ -81,7 +82,7 @@ class BackgroundSaves:
         except RuntimeError as error:
             if not self._stager._config.use_pinned_memory:
                 raise
-            reason = str(error).strip().partition("\n")[0]
+            reason = first_line(error)
             print(f"checkpoints are copied more slowly, without page-locked memory: {reason}", file=sys.stderr)
             self._stager.close()
             self._stager = _make_stager(is_pinned=False)

@@ -28,6 +28,7 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from polyglance.config import from_dict, to_dict
 from polyglance.distributed import Runtime
+from polyglance.error_text import first_line
 from polyglance.files import FileDigest, read_record, replacing_folder, write_record
 from polyglance.train.identity import RunIdentity
 from polyglance.train.parallel import copy_into
@@ -224,7 +225,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, SafetensorError, CheckpointException) as error:
-            problem = f"{folder}: {str(error).strip().splitlines()[0]}"
+            problem = f"{folder}: {first_line(error)}"
         if (problem := self.runtime.first(problem)) is not None:
             raise _NotWrittenError(problem)
 

@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from polyglance.config import from_dict, parse_toml, to_dict
 from polyglance.distributed import Runtime
 from polyglance.environment import describe_environment
+from polyglance.error_text import first_line
 from polyglance.files import (
     read_digests,
     read_record,
@@ -198,7 +199,7 @@ class RunFolder:
                 write_record(partial / "training.json", {"settings": self.identity.settings})
                 seal_files(partial, [path.name for path in partial.iterdir()])
         except (OSError, SafetensorError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = first_line(error)
             raise ValueError(f"{folder}: the model cannot be written ({reason}); its last checkpoint is kept") from None
 
 

@@ -13,6 +13,7 @@ from torch import nn
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import IGNORED, Batch, encode_targets, pad
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.mixture.tokenizer import BOS, load_tokenizer
 from polyglance.model.assemble import build_language_model
 from polyglance.train.config import LanguageModelConfig
@@ -29,7 +30,6 @@ def train_language_model(
     run_dir: str | Path,
     *,
     hooks: Hooks = Hooks(),  # noqa: B008  frozen
-    show_progress: bool = False,
 ) -> nn.Module:
     """Train a stock Gemma-2 of the decoder's sizes on captions as texts; leave in `run_dir` what `train` leaves.
 
@@ -48,7 +48,7 @@ def train_language_model(
         cells=tuple(config.languages), num_micro_batches=1, open=partial(_open_batches, config, tokenizer)
     )
     loop = Loop(LanguageModelObjective(model), batches, config, folder.path, runtime, identity, hooks=hooks)
-    loop.run(show_progress=show_progress)
+    loop.run()
     folder.save_final(model, runtime)
     return model.eval()
 
@@ -60,7 +60,7 @@ def _open_batches(config: LanguageModelConfig, tokenizer: Tokenizer, first_step:
     codes, shares = list(config.languages), np.array(list(config.languages.values()))
 
     def make_batch(step: int) -> Batch:
-        random = np.random.default_rng([config.seed, 4, step])
+        random = RandomStream.LANGUAGE_MODEL_TEXTS.generator(config.seed, step)
         cell = random.choice(len(codes), size=config.batch_size, p=shares / shares.sum())
         drawn = [texts[codes[c]][random.integers(len(texts[codes[c]]))] for c in cell.tolist()]
         ids = encode_targets(tokenizer, drawn, config.model.max_tokens - 1)

@@ -15,6 +15,7 @@ from torch import nn
 from polyglance.config import to_dict
 from polyglance.distributed import Runtime
 from polyglance.mixture.collate import Batch
+from polyglance.mixture.random_streams import RandomStream
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import set_train_mode
 from polyglance.progress import Show, track_progress
@@ -23,7 +24,7 @@ from polyglance.train.checkpoint import Checkpoints
 from polyglance.train.config import LoopConfig
 from polyglance.train.identity import RunIdentity
 from polyglance.train.late_values import LateValues
-from polyglance.train.metrics import Meter, MetricsLog, Mfu, gate_openings, memory_bytes
+from polyglance.train.metrics import Meter, MetricsLog, Mfu, gate_openings, measure_peak_bytes
 from polyglance.train.metrics_rows import MetricsRow
 from polyglance.train.optim import LossScale
 from polyglance.train.parallel import (
@@ -323,7 +324,7 @@ class Loop:
             samples_per_s=samples_per_s,
             num_bad_samples=int(totals.bad_samples[0]),
             data_wait_share=waited_s / totals.seconds,
-            memory_bytes=memory_bytes(self.runtime.device),
+            memory_bytes=measure_peak_bytes(self.runtime.device),
             num_skipped=self.num_skipped,
             num_spikes=self.watch.num_spikes,
             mfu=mfu,
@@ -405,4 +406,4 @@ class Loop:
 
 
 def _dropout_seed(seed: int, step: int, index: int) -> int:
-    return int(np.random.SeedSequence([seed, 8, step, index]).generate_state(1, np.uint64)[0] >> 1)
+    return int(RandomStream.DROPOUT.sequence(seed, step, index).generate_state(1, np.uint64)[0] >> 1)

@@ -24,7 +24,7 @@ from polyglance.model.components import find_component
 from polyglance.model.flops import build_on_meta, count_macs, count_training_macs
 from polyglance.train.parallel import gather_full
 
-__all__ = ["Meter", "MetricsLog", "Mfu", "Totals", "gate_openings", "make_mfu", "memory_bytes"]
+__all__ = ["Meter", "MetricsLog", "Mfu", "Totals", "gate_openings", "make_mfu", "measure_peak_bytes"]
 
 
 class MetricsLog:
@@ -147,8 +147,8 @@ def gate_openings(model: nn.Module) -> list[float]:
     return torch.cat([gather_full(gate) for gate in gates]).tanh().tolist() if gates else []
 
 
-def memory_bytes(device: torch.device) -> int:
-    """Return the peak memory of the GPU's tensors or, on a CPU, of the process."""
+def measure_peak_bytes(device: torch.device) -> int:
+    """Return the peak memory of the GPU's tensors or, on a CPU, of the process, in bytes."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -185,13 +185,9 @@ def make_mfu(model: Polyglance, runtime: Runtime, *, peak_tflops: float | str, i
     )
 
 
-def _measure_peak_tflops(runtime: Runtime, *, size: int = 0) -> float:
-    """Measure the rate of a large matrix product on this device in the run's precision, in 10^12 FLOP/s; best of three.
-
-    Args:
-        size: rows and columns; 0: 8192 on a GPU, 2048 on a CPU.
-    """
-    size = size or (8192 if runtime.device.type == "cuda" else 2048)
+def _measure_peak_tflops(runtime: Runtime) -> float:
+    """Measure the best rate of three large matrix products on this device in the run's precision, in 10^12 FLOP/s."""
+    size = 8192 if runtime.device.type == "cuda" else 2048  # rows and columns
     left, right = (torch.ones(size, size, dtype=runtime.dtype, device=runtime.device) for _ in range(2))
     best_s = float("inf")
     for _ in range(4):  # the first warms up

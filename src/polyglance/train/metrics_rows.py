@@ -35,7 +35,7 @@ class MetricsRow:
     data_wait_share: float
     """Share of the time in which the first process waited for batches."""
     memory_bytes: int
-    """Peak memory of the first process (`memory_bytes`)."""
+    """Peak memory of the first process (`polyglance.train.metrics.measure_peak_bytes`)."""
     num_skipped: int
     """Steps since the start whose gradient was not finite."""
     num_spikes: int

@@ -14,14 +14,12 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
-from polyglance.distributed import Precision, Runtime
-from polyglance.model.components import count_parameters
+from polyglance.distributed import Runtime
 
 __all__ = [
     "allow_submodule_calls",
     "copy_into",
     "count_not_finite",
-    "count_replica_bytes",
     "distribute",
     "find_layers",
     "gather_full",
@@ -140,10 +138,3 @@ def measure_free_bytes(device: torch.device) -> int:
         torch.cuda.empty_cache()
         return torch.cuda.mem_get_info(device)[0]
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
-
-
-def count_replica_bytes(model: nn.Module, precision: Precision) -> int:
-    """Return the memory of an undivided model in training without its activations, in bytes: weights, gradients, two
-    moments, and weights in the run's precision."""
-    cast_bytes = 0 if precision == "fp32" else 2
-    return (4 + cast_bytes) * count_parameters(model) + 12 * count_parameters(model, trained_only=True)

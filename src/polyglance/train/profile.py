@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from polyglance.distributed import choose_device, is_main_process, join_processes
+from polyglance.distributed import is_main_process, join_processes
 from polyglance.train.config import RunConfig
 from polyglance.train.kernels import KernelProfile, StepTrace
 from polyglance.train.loop import Hooks
@@ -59,7 +59,7 @@ def profile_training(config: RunConfig, *, num_steps: int) -> TrainingProfile:
         train(shortened, folder, hooks=Hooks(on_phases=seconds.update, on_row=rows.append), show_progress=True)
         if is_main_process():
             shutil.rmtree(folder, ignore_errors=True)
-        trace = StepTrace(choose_device(config.engine, 0), first_step=max(0, num_steps - _NUM_RECORDED))
+        trace = StepTrace(runtime.device, first_step=max(0, num_steps - _NUM_RECORDED))
         train(replace(shortened, save_every_steps=num_steps), folder, hooks=Hooks(should_stop=trace.note_step))
     kernels = trace.finish()
     if is_main_process():

@@ -16,6 +16,7 @@ from polyglance.engines.devices import set_up_gpu
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.loader import Loader
 from polyglance.model.architecture import Polyglance
+from polyglance.model.components import count_replica_bytes
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.generate import load_polyglance
 from polyglance.train.compiled import CompiledLayers
@@ -26,7 +27,7 @@ from polyglance.train.identity import identify_run
 from polyglance.train.loop import BatchSource, Hooks, Loop, MicroBatches
 from polyglance.train.metrics import make_mfu
 from polyglance.train.micro_batch import Trial, fix_micro_batch_size, fix_passes
-from polyglance.train.parallel import count_replica_bytes, recompute_activations
+from polyglance.train.parallel import recompute_activations
 from polyglance.train.sinks import TrackingConfig, open_sinks
 from polyglance.train.start import make_mixture, make_model, make_processor, plan_micro_batches
 from polyglance.train.step import CaptionObjective
@@ -60,7 +61,7 @@ def train(
         return load_polyglance(folder.final).eval()
     model = make_model(config)
     processor = make_processor(config, model.config)
-    num_bytes = count_replica_bytes(model, config.engine.precision)
+    num_bytes = count_replica_bytes(model, is_cast=config.engine.precision != "fp32")
     with join_processes(config.engine, num_bytes_per_replica=num_bytes) as runtime:
         trunk = open_trunk(config, runtime)
         model.to(runtime.device)

@@ -154,10 +154,7 @@ def plan_micro_batches(
     }
     if engine.micro_batch_size == "auto":
         assert max_samples is not None
-        if config.mixture.batch_size % world_size:
-            raise ValueError(
-                f"a batch of {config.mixture.batch_size} samples cannot be divided over {world_size} processes"
-            )
+        assert config.mixture.batch_size % world_size == 0, "refused where the largest micro-batch was found"
         if num_shapes and mixture.passes is None:
             mixture.passes = mixture.plan_passes(num_shapes, world_size=world_size, max_samples=max_samples, **planned)
         if mixture.passes is not None:

@@ -1,6 +1,7 @@
 """Builds: the data sets that come out, what is done again after a change, and that kills and workers change nothing."""
 
 import itertools
+import os
 import shutil
 import signal
 import subprocess
@@ -9,12 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
 
 from polyglance.cli import main
 from polyglance.config import load
+from polyglance.data.build import executors
 from polyglance.data.build.build import BuildResult, build, make_steps
 from polyglance.data.build.describe import TranslateStep
 from polyglance.data.build.executors import WorkerPool
@@ -27,6 +30,7 @@ from polyglance.data.world import read_attributes
 from polyglance.data.world.translator import WorldTranslator
 from polyglance.engines import Failure
 from polyglance.files import locked
+from polyglance.processes import number_workers
 
 from .recipes import ENV, NUM_IMAGES, POLYGLANCE, DeadlyStep, shards, with_out, world_recipe
 
@@ -278,6 +282,19 @@ def test_engine_seconds_are_those_of_the_engine_alone(
 def test_two_builds_do_not_share_a_folder(recipe_path: Path, built: BuildResult) -> None:
     with locked(built.out, "polyglance data build"), pytest.raises(ValueError, match="another `polyglance data build`"):
         build(load(Recipe, recipe_path))
+
+
+def test_workers_take_turns_at_the_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(executors, "end_with_parent", lambda: None)
+    monkeypatch.setattr(executors, "_Worker", lambda step: step)
+    monkeypatch.setattr(executors, "_worker", None, raising=False)
+    numbers = number_workers(get_context("spawn"), 3)
+    used = []
+    for _ in range(3):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,7")
+        executors._start_worker(None, numbers)  # type: ignore[arg-type]
+        used.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert used == ["4", "7", "4"]
 
 
 def test_a_dead_worker_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

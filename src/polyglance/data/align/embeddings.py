@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
 
+from polyglance.error_text import first_line
+
 __all__ = ["Embeddings"]
 
 
@@ -70,7 +72,7 @@ class Embeddings:
             try:
                 table = np.load(table, mmap_mode="r", allow_pickle=False)
             except (OSError, ValueError, EOFError) as error:
-                detail = str(error).partition("\n")[0]
+                detail = first_line(error)
                 raise ValueError(f"{self._name(number)}: not a whole .npy file ({detail})") from None
         if table.ndim != 2 or table.dtype not in (np.float16, np.float32) or table.shape[1] == 0:
             raise ValueError(

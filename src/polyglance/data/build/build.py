@@ -26,7 +26,7 @@ from polyglance.data.build.match import (
 from polyglance.data.build.parts import PartId, PartReport, merge_drops
 from polyglance.data.build.pieces import BitextPiecesStep, ImagePiecesStep
 from polyglance.data.build.recipe import Recipe
-from polyglance.data.build.step import DamagedFilesError, Step, check_files, digest_inputs, order_steps
+from polyglance.data.build.step import DamagedFilesError, Step, check_files, digest_part_inputs, order_steps
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
@@ -147,7 +147,7 @@ def do_step(
         DamagedFilesError: files that unfinished parts would read are damaged; they are removed.
     """
     step.folder.open(step.fingerprint)
-    inputs = digest_inputs(step, files)
+    inputs = digest_part_inputs(step, files)
     reports, unfinished = step.folder.sort_out(inputs, retry_failed=retry_failed)
     if whole is not None:
         check_files(step, unfinished, files, whole)

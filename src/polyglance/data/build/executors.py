@@ -1,16 +1,16 @@
 """Executors of a build: this process, several processes, or a Ray cluster. The files that come out are the same."""
 
 import logging
-import multiprocessing
 import os
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.queues import SimpleQueue
 from typing import Any, Protocol
 
 from polyglance.data.build.parts import PartId, PartReport
 from polyglance.data.build.step import Step, do_part
-from polyglance.processes import end_with_parent, open_worker_context
+from polyglance.processes import end_with_parent, number_workers, open_worker_context
 from polyglance.ray_connection import connect_ray, send_messages_to_stderr
 
 __all__ = ["Executor", "InProcess", "RayCluster", "WorkerPool"]
@@ -84,7 +84,8 @@ class WorkerPool:
     def _run_once(self, step: Step, inputs: _Inputs) -> Iterator[tuple[PartId, PartReport]]:
         context = open_worker_context()
         num_workers = min(self.num_workers, len(inputs))
-        with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=(step,)) as pool:
+        settings = (step, number_workers(context, num_workers))
+        with ProcessPoolExecutor(num_workers, context, initializer=_start_worker, initargs=settings) as pool:
             futures: dict[Future[None], PartId] = {pool.submit(_do, *item): item[0] for item in inputs.items()}
             try:
                 for future in as_completed(futures):
@@ -111,12 +112,11 @@ class _Worker:
 _worker: _Worker
 
 
-def _start_worker(step: Step) -> None:
+def _start_worker(step: Step, numbers: "SimpleQueue[int]") -> None:
     """Make this process a worker: it ends with its parent, and uses one of the GPUs that CUDA_VISIBLE_DEVICES lists."""
     gpus = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     if len(gpus) > 1:
-        number = multiprocessing.current_process()._identity[0]  # counts the processes that were started
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[number % len(gpus)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpus[numbers.get() % len(gpus)]
     end_with_parent()
     global _worker
     _worker = _Worker(step)

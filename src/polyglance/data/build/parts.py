@@ -108,9 +108,9 @@ class PartReport:
     """Digests of what the part was made from."""
 
 
-def merge_drops(drops: Iterable[Mapping[str, Any]], *, max_examples: int = 20) -> Drops:
+def merge_drops(drops: Iterable[Mapping[str, Any]]) -> Drops:
     """Merge drops in the form of `Drops.to_dict`."""
-    merged = Drops(max_examples=max_examples)
+    merged = Drops()
     for by_reason in drops:
         for reason, entry in by_reason.items():
             first, *others = entry["examples"]

@@ -42,7 +42,7 @@ from polyglance.config import fingerprint
 from polyglance.data.build.parts import PartId, PartReport, PartWork, WorkFolder
 from polyglance.engines import EngineConfig
 
-__all__ = ["DamagedFilesError", "Step", "check_files", "digest_inputs", "do_part", "order_steps"]
+__all__ = ["DamagedFilesError", "Step", "check_files", "digest_part_inputs", "do_part", "order_steps"]
 
 
 class DamagedFilesError(Exception):
@@ -129,7 +129,7 @@ def order_steps(last: Step) -> list[Step]:
     return sorted(steps.values(), key=lambda step: depths[step.name])
 
 
-def digest_inputs(step: Step, files: Mapping[str, Mapping[PartId, str]]) -> dict[PartId, tuple[str, ...]]:
+def digest_part_inputs(step: Step, files: Mapping[str, Mapping[PartId, str]]) -> dict[PartId, tuple[str, ...]]:
     """Digest what each part of a step is made from: files of needed steps that agree with it, and files outside.
 
     Args:

@@ -28,15 +28,12 @@ class AmbiguousPair:
         return describe(first, language), describe(second, language)
 
 
-def make_ambiguous_pair(level: LevelName, seed: int, index: int, *, test_share: float = 0.1) -> AmbiguousPair:
+def make_ambiguous_pair(level: LevelName, seed: int, index: int) -> AmbiguousPair:
     """Make the pair with this index from the held-out scene with this index; a pure function of the arguments.
 
     The other scene has the same places and sizes. Its content may occur in training, its picture does not.
-
-    Args:
-        test_share: share of all contents that is held out, as in `sample_scene`.
     """
-    scene = sample_scene(level, seed, index, "test", test_share=test_share)
+    scene = sample_scene(level, seed, index, "test")
     first, *others = scene.groups
     taken = {first.colour, *(group.colour for group in others if group.shape == first.shape)}
     colours = [colour for colour in find_level(level).colours if colour not in taken]

@@ -15,6 +15,7 @@ from sacrebleu.metrics.chrf import CHRF
 from sacrebleu.tokenizers.tokenizer_spm import SPM_MODELS
 from sacrebleu.utils import SACREBLEU_DIR
 
+from polyglance.error_text import one_line
 from polyglance.evaluate.metrics.metric import MetricInput, Statistics, check_segments
 from polyglance.languages import did_you_mean
 
@@ -80,7 +81,7 @@ class SacreBleu(_SacreMetric):
         try:
             _ = self._library_metric
         except (ImportError, RuntimeError) as error:  # a tokeniser whose library is not installed
-            raise ValueError(f"sacrebleu: tokenize={self.tokenize!r}: {' '.join(str(error).split())}") from None
+            raise ValueError(f"sacrebleu: tokenize={self.tokenize!r}: {one_line(error)}") from None
 
     @cached_property
     def _library_metric(self) -> Any:

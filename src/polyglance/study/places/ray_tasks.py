@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any, Self
 
+from polyglance.error_text import first_line
 from polyglance.ray_connection import check_head, connect_ray, is_connected, send_messages_to_stderr
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
@@ -170,7 +171,7 @@ class RayTasks:
             print(error, file=sys.stderr, flush=True)
             reason = str(error).strip().splitlines()[-1]
         except RayError as error:
-            reason = _REASONS.get(type(error).__name__, str(error).strip().splitlines()[0])
+            reason = _REASONS.get(type(error).__name__, first_line(error))
         return EndedJob(job=job, ending="died", problem=f"{job.id}: {reason}")
 
     def _count_capacity(self) -> int:

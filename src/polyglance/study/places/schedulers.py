@@ -157,7 +157,7 @@ class _Queue:
     def __init__(self, jobs: Sequence[Job], *, done: set[str], chains: Mapping[str, float], retries: int) -> None:
         self.done = set(done)
         self.failed: dict[str, str] = {}
-        self._chains, self._retries = chains, retries
+        self._retries = retries
         self._order = sorted(jobs, key=lambda job: (not job.trained_by and job.kind != "start", -chains[job.id]))
         self.waiting = [job for job in self._order if job.id not in done]
         self._num_deaths: dict[str, int] = {}

@@ -27,7 +27,7 @@ from polyglance.study.places.schedulers import NoRoomError
 from polyglance.study.work.attempt import LIGHT_KINDS, Work, name_job, try_job
 from polyglance.study.work.ending import NOT_BEGUN, EndedJob, Ending
 
-__all__ = ["SlurmJobs", "divide_into_batches"]
+__all__ = ["SlurmJobs", "divide_into_batch_jobs"]
 
 _NUM_SLOTS = 500
 """Batch jobs in the queue at the same time; most clusters allow a user a thousand."""
@@ -243,7 +243,7 @@ class SlurmJobs:
         Raises:
             ValueError: Slurm takes none of them, and none is at work.
         """
-        for jobs in divide_into_batches(self._gathered, self.seconds, self._alone):
+        for jobs in divide_into_batch_jobs(self._gathered, self.seconds, self._alone):
             if len(self._running) >= self._most:
                 return
             try:
@@ -449,7 +449,7 @@ class SlurmJobs:
         return EndedJob(job=job, ending=ending, problem=problem)
 
 
-def divide_into_batches(jobs: Sequence[Job], seconds: Mapping[str, float], alone: Set[str]) -> list[list[Job]]:
+def divide_into_batch_jobs(jobs: Sequence[Job], seconds: Mapping[str, float], alone: Set[str]) -> list[list[Job]]:
     """Divide jobs that can start into batch jobs, in their order: equal shares of the expected time.
 
     Args:

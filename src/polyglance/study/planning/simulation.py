@@ -27,7 +27,7 @@ __all__ = [
     "ClusterPlan",
     "SimulatedJob",
     "Simulation",
-    "find_places",
+    "count_places",
     "place_on_cluster",
     "run_simulation",
     "simulate_cluster",
@@ -148,7 +148,7 @@ def place_on_cluster(config: StudyConfig, options: SimulatedClusterConfig) -> St
     card = known[card.lower()]
     if card != machine.card:
         machine = replace(machine, card=card, peak_tflops=KNOWN_PEAKS_TFLOPS[card])
-    if find_places(num_gpus, machine.devices, machine.network.devices_per_node) < 1:
+    if count_places(num_gpus, machine.devices, machine.network.devices_per_node) < 1:
         raise ValueError(
             f"`cluster` {options.cluster!r}: a run needs {machine.devices} GPUs on nodes of "
             f"{machine.network.devices_per_node}, more than the cluster has; lower machine.devices"
@@ -156,7 +156,7 @@ def place_on_cluster(config: StudyConfig, options: SimulatedClusterConfig) -> St
     return replace(config, machine=machine)
 
 
-def find_places(num_gpus: int, gpus_per_run: int, gpus_per_node: int) -> int:
+def count_places(num_gpus: int, gpus_per_run: int, gpus_per_node: int) -> int:
     """Return how many runs a cluster has room for at a time. A run of less than a node does not span two; a larger one
     takes whole nodes."""
     whole, rest = divmod(num_gpus, gpus_per_node)
@@ -179,7 +179,7 @@ def simulate_cluster(
     """
     num_gpus, _ = options.parse()
     machine = config.machine
-    places = find_places(num_gpus, machine.devices, machine.network.devices_per_node)
+    places = count_places(num_gpus, machine.devices, machine.network.devices_per_node)
     simulated = _describe_jobs(config, options, jobs, done)
     preemptions_per_s = options.preemption_rate * _count_nodes(config) / 3600
     for job in simulated:

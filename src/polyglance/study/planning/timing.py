@@ -1,8 +1,6 @@
 """Costs of a study of micro models, from timing a few training steps of every model."""
 
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -20,6 +18,7 @@ from polyglance.model.components import freeze
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_configs import make_language_model_config, make_train_config
 from polyglance.study.grid.jobs import Job
+from polyglance.train.metrics import measure_peak_bytes
 from polyglance.train.step import CaptionObjective, LanguageModelObjective
 
 __all__ = ["count_measured", "time_jobs"]
@@ -36,7 +35,8 @@ def time_jobs(config: StudyConfig, jobs: Sequence[Job]) -> tuple[Mapping[str, fl
     torch.set_num_threads(1)
     batch = _first_batch(config)
     step_s = {model: _time_step(config, job, batch) for model, job in _one_job_per_model(jobs).items()}
-    return {job.id: step_s.get(_model_of(job), 0.0) * _num_steps(config, job) for job in jobs}, _peak_memory_bytes()
+    seconds = {job.id: step_s.get(_model_of(job), 0.0) * _num_steps(config, job) for job in jobs}
+    return seconds, measure_peak_bytes(torch.device("cpu"))
 
 
 def _model_of(job: Job) -> tuple[str, str, int]:
@@ -108,8 +108,3 @@ def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Mod
     model = Polyglance(start.model.build(vocab_size))
     freeze(model, start.trained)
     return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
-
-
-def _peak_memory_bytes() -> int:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -40,7 +40,7 @@ def sum_training(
         cooled = replace(optim, cooldown_share=optim.cooldown_share or ASSUMED_COOLDOWN_SHARE)
         before = count_shared_samples(run.samples, cooled, batch_size)
         model = (run.family, run.start, run.size, run.seed)
-        seen = run.samples // batch_size * batch_size
+        seen = config.mixture.count_seen(run.samples)
         own = {"separate": seen, "trunk": seen - min(before, shared.get(model, 0))}
         shared[model] = max(before, shared.get(model, 0))
         for schedule, number in own.items():

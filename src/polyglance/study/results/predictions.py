@@ -144,7 +144,7 @@ def _predict(
     if not starts:
         return None
     (fit,) = law.fits.values()
-    samples = job.samples // config.mixture.batch_size * config.mixture.batch_size
+    samples = config.mixture.count_seen(job.samples)
     inputs = {"P": counts.num_parameters, "S": samples, "T": fmean(starts)}
     predicted = fit.predict({name: inputs[name] for name in fit.form.predictors})
     low, high = (

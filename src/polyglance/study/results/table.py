@@ -21,7 +21,7 @@ def write_table(config: StudyConfig, path: Path, runs: Sequence[Job]) -> Path:
 
 def _row(config: StudyConfig, job: Job, counts: Counts) -> RunRow:
     record = LossRecord.read(config.out / job.folder / "losses.json")
-    samples = job.samples // config.mixture.batch_size * config.mixture.batch_size
+    samples = config.mixture.count_seen(job.samples)
     return RunRow(
         id=job.id,
         family=job.family,

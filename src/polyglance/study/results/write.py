@@ -9,6 +9,7 @@
 import time
 from collections.abc import Callable, Sequence
 
+from polyglance.error_text import one_line
 from polyglance.files import seal_files
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import read_state
@@ -95,6 +96,6 @@ class ResultsSoFar:
             self._upload()
             self._say(f"table, laws and report so far: {written.num_runs} runs ({self._config.out / 'report'})")
         except (ValueError, OSError) as error:
-            self._say(f"table, laws and report are not written yet: {' '.join(str(error).split())}")
+            self._say(f"table, laws and report are not written yet: {one_line(error)}")
         ended_s = time.monotonic()
         self._next_s = ended_s + max(_EVERY_S, (ended_s - started_s) / _SHARE)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from polyglance.error_text import one_line
 from polyglance.files import write_atomically
 from polyglance.object_store import SilentStoreError
 from polyglance.prediction_records import RunPredictions
@@ -252,15 +253,14 @@ def _describe_run(config: StudyConfig, job: Job, state: str, notes: list[str]) -
         try:
             measured = measured_columns(LossRecord.read(config.out / job.folder / "losses.json"))
         except (ValueError, OSError) as error:
-            notes.append(f"{' '.join(str(error).split())}; its losses are left out.")
-    batch = config.mixture.batch_size
+            notes.append(f"{one_line(error)}; its losses are left out.")
     return RunRow(
         id=job.id,
         family=job.family,
         size=Path(job.size).name,
         start=job.start,
         seed=job.seed,
-        S=job.samples // batch * batch,
+        S=config.mixture.count_seen(job.samples),
         **{name: value for name, value in measured.items() if value is not None and math.isfinite(value)},
     )
 
@@ -272,7 +272,7 @@ def _read_predictions(path: Path, states: Mapping[str, str], notes: list[str]) -
     try:
         return RunPredictions.read(path)
     except (ValueError, OSError) as error:
-        notes.append(f"{' '.join(str(error).split())}; the predictions are left out.")
+        notes.append(f"{one_line(error)}; the predictions are left out.")
         return None
 
 
@@ -281,7 +281,7 @@ def _read_laws(config: StudyConfig, jobs: Sequence[JobProgress], notes: list[str
     try:
         return read_laws_so_far(config, runs)
     except (ValueError, OSError) as error:
-        notes.append(f"{' '.join(str(error).split())}; the laws so far are left out.")
+        notes.append(f"{one_line(error)}; the laws so far are left out.")
         return ()
 
 

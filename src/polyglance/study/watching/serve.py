@@ -24,6 +24,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from polyglance.config import to_dict
+from polyglance.error_text import one_line
 from polyglance.report.live import make_content_policy, render_live_page
 from polyglance.report.templating import read_asset
 from polyglance.study.config import StudyConfig
@@ -163,7 +164,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             kind, content = self.server.answer(url.path)
         except (ValueError, OSError) as error:  # inputs of the study that can no longer be read
-            content = f"503 {' '.join(str(error).split())}\n".encode(errors="replace")
+            content = f"503 {one_line(error)}\n".encode(errors="replace")
             return self._send(503, "text/plain; charset=utf-8", content, with_content)
         return self._send(200, kind, content, with_content)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.config import load
+from polyglance.error_text import one_line
 from polyglance.files import read_json, write_json
 from polyglance.processes import FinishedProgram, run_program
 from polyglance.ray_connection import is_connected
@@ -47,7 +48,7 @@ def check_ray_train() -> None:
     try:
         from ray.train.torch import TorchTrainer
     except ImportError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error)[:200]
         raise ValueError(
             f"cluster.nodes: a run over several nodes of Ray needs Ray Train: pip install 'polyglance[ray]' ({reason})"
         ) from None
