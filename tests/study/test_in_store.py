@@ -277,6 +277,26 @@ def test_a_node_that_sees_nothing_but_the_store_does_a_job(
     assert "faulty://bucket/study: no study.toml" in report["problem"]
 
 
+def test_a_job_that_is_done_in_scratch_alone_is_uploaded_by_the_next_try(
+    one_run: tuple[StudyConfig, Job], tmp_path: Path, faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, job = one_run
+    monkeypatch.setattr("polyglance.study.work.do_job.do_job", write_result)
+    monkeypatch.setattr("polyglance.study.work.attempt.prepare_worker", lambda: None)
+
+    def cut_off(folder: Path, step: int) -> None:
+        if step == 3:
+            faulty.fault = lambda operation: (_ for _ in ()).throw(ConnectionError("lost"))
+
+    monkeypatch.setitem(globals(), "on_step", cut_off)
+    assert try_named_job(name_job(config, job))["ending"] == "died"
+    faulty.fault = None
+    monkeypatch.setattr("polyglance.study.work.do_job.do_job", lambda config, job, should_stop: None)  # it is done here
+    assert read_result(config, job, tmp_path / "before") == ""
+    assert try_named_job(name_job(config, job))["ending"] == "done"
+    assert read_result(config, job, tmp_path / "after") == "1\n2\n3\n"
+
+
 def test_a_full_or_missing_scratch_folder_is_named(
     one_run: tuple[StudyConfig, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

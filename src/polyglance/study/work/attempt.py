@@ -131,7 +131,10 @@ def try_named_job(
 
 
 def _is_done(config: Work, job: Job) -> bool:
-    return isinstance(config, StudyConfig) and is_done(config.out, job)
+    """Whether the folder of all machines has a job as done. What a scratch folder has may not be in the store yet."""
+    if not isinstance(config, StudyConfig) or (config.cluster.store and job.kind not in LIGHT_KINDS):
+        return False
+    return is_done(config.out, job)
 
 
 def _read_work(path: str) -> tuple[Work, dict[str, Job]]:
