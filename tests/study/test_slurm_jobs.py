@@ -18,13 +18,15 @@ from polyglance.files import read_json, write_json
 from polyglance.object_store import SilentStoreError
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import StudyClusterConfig
+from polyglance.study.grid.inputs import note_inputs
 from polyglance.study.grid.job_state import finish_job
-from polyglance.study.grid.jobs import Job, list_runs
+from polyglance.study.grid.jobs import Job, list_runs, list_work
 from polyglance.study.needs import JobNeeds
 from polyglance.study.places import batch_job
 from polyglance.study.places.batch_reports import BatchReports
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batches
+from polyglance.study.store.copy import upload_study
 from polyglance.study.work.attempt import NamedJob, name_job
 from polyglance.study.work.ending import NOT_BEGUN
 
@@ -117,6 +119,29 @@ def test_jobs_of_an_earlier_call_are_taken_up_and_not_submitted_again(slurm: Fak
     with SlurmJobs(config, needs=NEEDS) as scheduler:
         run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS)
     assert slurm.names() == [job.id for job in JOBS]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(("first", "then"), [("with", "own"), ("own", "with")])
+def test_a_job_of_an_earlier_call_that_measured_otherwise_is_not_taken_up(
+    slurm: FakeSlurm, config: StudyConfig, tmp_path: Path, first: str, then: str, is_stored: bool
+) -> None:
+    """It has the devices of other work: of a measurement one, of a training all."""
+    cluster = replace(config.cluster, store=f"file://{tmp_path}/bucket", scratch=f"{tmp_path}/scratch")
+    config = replace(config, cluster=cluster) if is_stored else config
+    studies = [replace(config, cluster=replace(config.cluster, evaluation=value)) for value in (first, then)]
+    run = list_runs(config)[0].id
+    earlier, later = ({job.id: job for job in list_work(study)}[run] for study in studies)
+    SlurmJobs(studies[0], needs=NEEDS).start(earlier)
+    SlurmJobs(studies[1], needs=NEEDS).start(later)
+    SlurmJobs(studies[1], needs=NEEDS).start(later)
+    assert slurm.names() == [run, run]
+    save(studies[1], config.out / "study.toml")
+    note_inputs(studies[1])
+    upload_study(studies[1])
+    report = batch_job.try_named_job(name_job(studies[0], earlier))
+    assert report["ending"] == "refused"
+    assert "run `study run` again to continue" in report["problem"]
 
 
 def test_a_job_that_slurm_requeues_after_it_died_is_not_submitted_again(slurm: FakeSlurm, config: StudyConfig) -> None:

@@ -1,5 +1,5 @@
 """Program of a batch job of Slurm:
-`python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB FINGERPRINT [JOB FINGERPRINT ...]`.
+`python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB MARK [JOB MARK ...]`.
 
 It does its jobs one after the other, and writes a report of each into REPORTS, a folder or the URL of a store. SIGTERM,
 which comes before a time limit and at preemption, ends the job at work after its next step, which is saved; the others
@@ -23,8 +23,8 @@ __all__ = ["main"]
 def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:
     """Do the jobs, and write their reports, with the id of this batch job."""
     named: list[NamedJob] = [
-        {"folder": folder, "study": study, "job": job, "fingerprint": fingerprint, "version": version}
-        for job, fingerprint in zip(jobs[::2], jobs[1::2], strict=True)
+        {"folder": folder, "study": study, "job": job, "mark": mark, "version": version}
+        for job, mark in zip(jobs[::2], jobs[1::2], strict=True)
     ]
     written = BatchReports(reports)
     with catch_stop_requests() as should_stop:

@@ -37,7 +37,7 @@ _WORTH_S, _SHARED_S = 2.0, 60.0
 """Expected seconds up to which jobs share a batch job however few they are, as it takes longer to start one; and
 however many they are."""
 _MOST_SHARED = 48
-"""Most jobs of a batch job: their fingerprints are in its comment, which may have 1,023 bytes."""
+"""Most jobs of a batch job: their marks are in its comment, which may have 1,023 bytes."""
 _LOOK_S = 1.0
 """Seconds between two looks for the reports of jobs."""
 _ASK_S = 10.0
@@ -275,7 +275,7 @@ class SlurmJobs:
     def _make_script(self, name: str, jobs: Sequence[Job], needs: JobNeeds) -> str:
         named = [name_job(self._config, job) for job in jobs]
         words = [named[0]["folder"], named[0]["study"], named[0]["version"], self._reports.place]
-        words += [word for one in named for word in (one["job"], one["fingerprint"])]
+        words += [word for one in named for word in (one["job"], one["mark"])]
         python = self._config.cluster.python or shlex.quote(sys.executable)
         # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
         srun = f"srun --wait=60 --cpus-per-task={needs.cpus} " if needs.nodes > 1 else ""

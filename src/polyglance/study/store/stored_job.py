@@ -4,7 +4,7 @@
     marks/<job>/<fingerprint>/saved-1.json                 files that the first owner has uploaded, up to a checkpoint
     marks/<job>/<fingerprint>/failed.json                  why it has failed
     marks/<job>/<fingerprint>/done.json                    its files; created once, after all of them are there
-    files/<folder>/<mark>/<owner>-<n>/<name>               a file, as of the n-th time that its owner has saved
+    files/<folder>/<fingerprint>/<owner>-<n>/<name>        a file, as of the n-th time that its owner has saved
 
 Each record of files has their digests and is put after them, so that nothing half is taken for whole. An owner writes
 under its own number alone: what a slow one still writes after another has taken over is read by nobody.
@@ -68,7 +68,8 @@ class StoredJob:
     def __init__(self, store: ObjectStore, job: Job) -> None:
         self.store, self.job = store, job
         self.prefix = f"{MARKS_PREFIX}{job.id}/{job.fingerprint}"
-        self._files = f"files/{job.folder.as_posix()}/{job.mark}"
+        part = "t" if job.kind == "training" else ""  # the run has the same folder and fingerprint
+        self._files = f"files/{job.folder.as_posix()}/{job.fingerprint}{part}"
 
     def is_done(self) -> bool:
         """Whether the job is finished."""
