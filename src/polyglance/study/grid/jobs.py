@@ -94,8 +94,8 @@ class Job:
 
     @property
     def mark(self) -> str:
-        """Name of the job's work in a queue. A run, its training and its measurement alone have the same fingerprint and
-        folder; of a queue none of them is taken for another one."""
+        """Name of the job's work in a queue. A run, its training alone and its measurement alone have one fingerprint
+        and one folder, but none of them stands for another one."""
         return f"{self.fingerprint}{'t' if self.kind == 'training' else 'm' if self.trained_by else ''}"
 
     def is_of(self, mark: object) -> bool:
