@@ -35,9 +35,14 @@ def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> Non
                     sys.exit(f"polyglance: {ended['problem']}")
             return
         number = os.environ.get("SLURM_JOB_ID", "")
-        left = [one for one in named if not _has_ended(written.read(one["job"]), number)]
-        for one in left:
-            written.remove(one["job"])  # that of this batch job before it was requeued
+        try:
+            before = {one["job"]: written.read(one["job"]) for one in named}
+            left = [one for one in named if not _has_ended(before[one["job"]], number)]
+            for one in left:
+                if before[one["job"]] is not None:
+                    written.remove(one["job"])  # that of this batch job before it was requeued
+        except StoreError as error:
+            sys.exit(f"polyglance: {error}")
         for one in left:
             is_too_late = should_stop() and one is not left[0]
             report: dict[str, Any] = {"ending": NOT_BEGUN} if is_too_late else try_named_job(one, should_stop)
