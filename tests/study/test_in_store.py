@@ -16,7 +16,7 @@ from polyglance.object_store import SilentStoreError, StoreError, open_store
 from polyglance.study import StudyConfig, read_study_status, run_study, study, write_study_report
 from polyglance.study.grid.inputs import note_inputs
 from polyglance.study.grid.job_state import begin_job, finish_job, is_done
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.jobs import Job, list_jobs, training_of
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.store import claims
 from polyglance.study.store.copy import hold_study, refresh_copy, upload_results
@@ -210,6 +210,46 @@ def test_a_job_goes_on_elsewhere_from_its_last_uploaded_checkpoint(
     assert names == {"losses.json", "metrics.jsonl"}  # checkpoints are removed
 
 
+def test_a_training_waits_for_a_job_that_measures_too_and_is_done_with_it(
+    one_run: tuple[StudyConfig, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job of an earlier call may still be at work when the way of measuring is changed."""
+    config, job = one_run
+    training, begun = training_of(job), list[int]()
+
+    def train_beside(folder: Path, step: int) -> None:
+        begun.append(step)
+        if step == 2:
+            with pytest.raises(Stopped):
+                do(config, training, should_stop=lambda: True)
+
+    monkeypatch.setitem(globals(), "on_step", train_beside)
+    do(config, job)
+    do(config, training)
+    assert begun == [1, 2, 3]
+    assert read_result(config, job, tmp_path / "copy") == "1\n2\n3\n"
+
+
+def test_records_are_copied_from_the_part_of_a_run_that_is_further(
+    one_run: tuple[StudyConfig, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, job = one_run
+    training, begun = training_of(job), list[int]()
+    monkeypatch.setitem(globals(), "on_step", lambda folder, step: begun.append(step))
+    for part in (job, training):
+        with pytest.raises(Stopped):
+            do(config, part, should_stop=lambda: True)
+    assert begun == [1, 2]
+    log = tmp_path / "elsewhere" / job.folder / "metrics.jsonl"
+    elsewhere = replace(config, out=tmp_path / "elsewhere")
+    refresh_copy(elsewhere)
+    assert log.read_text() == "1\n2\n"
+    do(config, training)
+    for _ in range(2):
+        refresh_copy(elsewhere)
+        assert log.read_text() == "1\n2\n3\n"
+
+
 def test_an_owner_that_was_thought_lost_changes_nothing(
     one_run: tuple[StudyConfig, Job], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -275,6 +315,26 @@ def test_a_node_that_sees_nothing_but_the_store_does_a_job(
     report = try_named_job(named)
     assert report["ending"] == "refused"
     assert "faulty://bucket/study: no study.toml" in report["problem"]
+
+
+def test_a_job_that_is_done_in_scratch_alone_is_uploaded_by_the_next_try(
+    one_run: tuple[StudyConfig, Job], tmp_path: Path, faulty: type[FaultyFileSystem], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, job = one_run
+    monkeypatch.setattr("polyglance.study.work.do_job.do_job", write_result)
+    monkeypatch.setattr("polyglance.study.work.attempt.prepare_worker", lambda: None)
+
+    def cut_off(folder: Path, step: int) -> None:
+        if step == 3:
+            faulty.fault = lambda operation: (_ for _ in ()).throw(ConnectionError("lost"))
+
+    monkeypatch.setitem(globals(), "on_step", cut_off)
+    assert try_named_job(name_job(config, job))["ending"] == "died"
+    faulty.fault = None
+    monkeypatch.setattr("polyglance.study.work.do_job.do_job", lambda config, job, should_stop: None)  # it is done here
+    assert read_result(config, job, tmp_path / "before") == ""
+    assert try_named_job(name_job(config, job))["ending"] == "done"
+    assert read_result(config, job, tmp_path / "after") == "1\n2\n3\n"
 
 
 def test_a_full_or_missing_scratch_folder_is_named(

@@ -69,7 +69,7 @@ def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
     run = list_jobs(config)[-1]
     monkeypatch.setenv("SLURM_PROCID", "1")
     reports, named = tmp_path / "reports", name_job(config, run)
-    words = [named["folder"], named["study"], named["version"], str(reports), named["job"], named["fingerprint"]]
+    words = [named["folder"], named["study"], named["version"], str(reports), named["job"], named["mark"]]
     command = [sys.executable, "-m", "polyglance.study.places.batch_job", *words[:2], "0.0", *words[3:]]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1

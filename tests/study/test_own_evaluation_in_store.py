@@ -140,6 +140,7 @@ def test_a_training_that_was_stopped_goes_on_whichever_job_it_is_of(
     monkeypatch.setattr(study, "run_jobs", stop_first)
     assert run_study(read(path, *more, f"cluster.evaluation={then}")).table.read_bytes() == plain
     assert "goes on from step 1, from file://" in capfd.readouterr().err
+    assert not [*path.parent.glob("bucket/marks/**/saved-*"), *path.parent.glob("bucket/files/runs/**/step-*/*")]
 
 
 def test_a_training_that_failed_is_a_run_that_failed_for_all_who_look(

@@ -18,13 +18,15 @@ from polyglance.files import read_json, write_json
 from polyglance.object_store import SilentStoreError
 from polyglance.study import StudyConfig
 from polyglance.study.cluster import StudyClusterConfig
+from polyglance.study.grid.inputs import note_inputs
 from polyglance.study.grid.job_state import finish_job
-from polyglance.study.grid.jobs import Job, list_runs
+from polyglance.study.grid.jobs import Job, list_runs, list_work
 from polyglance.study.needs import JobNeeds
 from polyglance.study.places import batch_job
-from polyglance.study.places.batch_reports import BatchReports
+from polyglance.study.places.batch_reports import BatchReport, BatchReports
 from polyglance.study.places.schedulers import run_jobs
 from polyglance.study.places.slurm_jobs import SlurmJobs, divide_into_batch_jobs
+from polyglance.study.store.copy import upload_study
 from polyglance.study.work.attempt import NamedJob, name_job
 from polyglance.study.work.ending import NOT_BEGUN
 
@@ -117,6 +119,29 @@ def test_jobs_of_an_earlier_call_are_taken_up_and_not_submitted_again(slurm: Fak
     with SlurmJobs(config, needs=NEEDS) as scheduler:
         run_jobs(JOBS, scheduler, done=set(), seconds=SECONDS)
     assert slurm.names() == [job.id for job in JOBS]
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize(("first", "then"), [("with", "own"), ("own", "with")])
+def test_a_job_of_an_earlier_call_that_measured_otherwise_is_not_taken_up(
+    slurm: FakeSlurm, config: StudyConfig, tmp_path: Path, first: str, then: str, is_stored: bool
+) -> None:
+    """It has the devices of other work: of a measurement one, of a training all."""
+    cluster = replace(config.cluster, store=f"file://{tmp_path}/bucket", scratch=f"{tmp_path}/scratch")
+    config = replace(config, cluster=cluster) if is_stored else config
+    studies = [replace(config, cluster=replace(config.cluster, evaluation=value)) for value in (first, then)]
+    run = list_runs(config)[0].id
+    earlier, later = ({job.id: job for job in list_work(study)}[run] for study in studies)
+    SlurmJobs(studies[0], needs=NEEDS).start(earlier)
+    SlurmJobs(studies[1], needs=NEEDS).start(later)
+    SlurmJobs(studies[1], needs=NEEDS).start(later)
+    assert slurm.names() == [run, run]
+    save(studies[1], config.out / "study.toml")
+    note_inputs(studies[1])
+    upload_study(studies[1])
+    report = batch_job.try_named_job(name_job(studies[0], earlier))
+    assert report["ending"] == "refused"
+    assert "run `study run` again to continue" in report["problem"]
 
 
 def test_a_job_that_slurm_requeues_after_it_died_is_not_submitted_again(slurm: FakeSlurm, config: StudyConfig) -> None:
@@ -396,3 +421,71 @@ def test_a_batch_job_that_was_killed_names_the_log_on_its_node(slurm: FakeSlurm,
     slurm.write("reports.json", {"short-0": [None]})
     _, said, _ = share(stored, MANY[:1])
     assert "short-0: it was killed or broke down (its log is on its node: /tmp/polyglance-*-1001.log)" in said[0]
+
+
+@pytest.mark.usefixtures("few")
+def test_a_store_that_does_not_answer_when_jobs_are_submitted_is_waited_for(
+    slurm: FakeSlurm, stored: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both where nothing is in the queue yet and later."""
+    remove, asked = BatchReports.remove, iter(range(1000))
+
+    def remove_later(reports: BatchReports, job_id: str) -> None:
+        if next(asked) in (0, 1, 4, 5):
+            raise SilentStoreError("s3://bucket: the store does not answer")
+        remove(reports, job_id)
+
+    monkeypatch.setattr(BatchReports, "remove", remove_later)
+    done, said, failed = share(stored, MANY)
+    assert (sorted(done), said, failed) == (sorted(SHORT), [], {})
+    names = slurm.names()
+    assert sum(1 + int(name.partition("+")[2] or 0) for name in names) == len(MANY)
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._PATIENCE_S", -1.0)
+    asked = iter([0] * 1000)
+    with pytest.raises(ValueError, match=r"^s3://bucket: the store does not answer$"):
+        share(stored, MANY)
+    assert slurm.names() == names
+
+
+@pytest.mark.parametrize("operation", ["read", "write"])
+def test_a_batch_job_that_cannot_read_its_reports_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    monkeypatch.setattr("polyglance.study.places.batch_job.try_named_job", None)
+
+    def fail(asked: str) -> None:
+        if asked == operation:
+            raise TimeoutError("late")
+
+    with faulty_store() as store:
+        BatchReports("faulty://bucket/study/cluster").write("a", BatchReport(number="1", ended={"ending": "died"}))
+        if operation == "write":  # of this store, removals are not asked about
+            monkeypatch.setattr(store, "rm_file", lambda self, path: self._ask("write"))
+        store.fault = fail
+        with pytest.raises(SystemExit) as ended:
+            batch_job.main("", "", "", "faulty://bucket/study/cluster", "a", "fa")
+    assert ended.value.code == "polyglance: faulty://bucket/study/cluster: the store does not answer (late)"
+
+
+def test_looks_for_reports_take_a_fifth_of_the_time_at_most(
+    slurm: FakeSlurm, stored: StudyConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,000 reports in a bucket are ten requests a look."""
+    clock, slept = [0.0], list[float]()
+    list_jobs = BatchReports.list_jobs
+
+    def list_slowly(reports: BatchReports) -> set[str]:
+        clock[0] += 2.0
+        return list_jobs(reports)
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        clock[0] += seconds
+
+    monkeypatch.setattr(BatchReports, "list_jobs", list_slowly)
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs.time.sleep", sleep)
+    monkeypatch.setattr("polyglance.study.places.slurm_jobs._ASK_S", 15.0)
+    assert share(stored, MANY[:1])[0] == ["short-0"]
+    assert slept
+    assert set(slept) == {8.0}

@@ -94,8 +94,9 @@ class Job:
 
     @property
     def mark(self) -> str:
-        """Name of the job in a queue. A run and its training have the same fingerprint, and the same folder."""
-        return f"{self.fingerprint}t" if self.kind == "training" else self.fingerprint
+        """Name of the job's work in a queue. A run, its training alone and its measurement alone have one fingerprint
+        and one folder, but none of them stands for another one."""
+        return f"{self.fingerprint}{'t' if self.kind == 'training' else 'm' if self.trained_by else ''}"
 
     def is_of(self, mark: object) -> bool:
         """Tell whether a noted fingerprint is that of this job."""

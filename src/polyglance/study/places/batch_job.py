@@ -1,5 +1,5 @@
 """Program of a batch job of Slurm:
-`python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB FINGERPRINT [JOB FINGERPRINT ...]`.
+`python -m polyglance.study.places.batch_job FOLDER STUDY VERSION REPORTS JOB MARK [JOB MARK ...]`.
 
 It does its jobs one after the other, and writes a report of each into REPORTS, a folder or the URL of a store. SIGTERM,
 which comes before a time limit and at preemption, ends the job at work after its next step, which is saved; the others
@@ -23,8 +23,8 @@ __all__ = ["main"]
 def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:
     """Do the jobs, and write their reports, with the id of this batch job."""
     named: list[NamedJob] = [
-        {"folder": folder, "study": study, "job": job, "fingerprint": fingerprint, "version": version}
-        for job, fingerprint in zip(jobs[::2], jobs[1::2], strict=True)
+        {"folder": folder, "study": study, "job": job, "mark": mark, "version": version}
+        for job, mark in zip(jobs[::2], jobs[1::2], strict=True)
     ]
     written = BatchReports(reports)
     with catch_stop_requests() as should_stop:
@@ -35,9 +35,14 @@ def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> Non
                     sys.exit(f"polyglance: {ended['problem']}")
             return
         number = os.environ.get("SLURM_JOB_ID", "")
-        left = [one for one in named if not _has_ended(written.read(one["job"]), number)]
-        for one in left:
-            written.remove(one["job"])  # that of this batch job before it was requeued
+        try:
+            before = {one["job"]: written.read(one["job"]) for one in named}
+            left = [one for one in named if not _has_ended(before[one["job"]], number)]
+            for one in left:
+                if before[one["job"]] is not None:
+                    written.remove(one["job"])  # that of this batch job before it was requeued
+        except StoreError as error:
+            sys.exit(f"polyglance: {error}")
         for one in left:
             is_too_late = should_stop() and one is not left[0]
             report: dict[str, Any] = {"ending": NOT_BEGUN} if is_too_late else try_named_job(one, should_stop)

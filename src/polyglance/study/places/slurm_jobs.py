@@ -37,9 +37,11 @@ _WORTH_S, _SHARED_S = 2.0, 60.0
 """Expected seconds up to which jobs share a batch job however few they are, as it takes longer to start one; and
 however many they are."""
 _MOST_SHARED = 48
-"""Most jobs of a batch job: their fingerprints are in its comment, which may have 1,023 bytes."""
+"""Most jobs of a batch job: their marks are in its comment, which may have 1,023 bytes."""
 _LOOK_S = 1.0
-"""Seconds between two looks for the reports of jobs."""
+"""Seconds between two looks for the reports of jobs, or more: `_LOOK_FACTOR` times as long as a look takes, which with
+many reports in a bucket are several requests."""
+_LOOK_FACTOR = 4.0
 _ASK_S = 10.0
 """Seconds between two questions to Slurm's controller."""
 _PATIENCE_S = 600.0
@@ -87,7 +89,7 @@ class _RefusalError(Exception):
     """Slurm does not take a job.
 
     Args:
-        is_silent: as its controller does not answer.
+        is_silent: as its controller or the study's store does not answer.
     """
 
     def __init__(self, message: str, *, is_silent: bool) -> None:
@@ -127,7 +129,7 @@ class SlurmJobs:
         """Ids of jobs that share no batch job any more, as one that they were in has died."""
         self._takes_no_more = False
         self._done_here: list[EndedJob] = []
-        self._asked_s = 0.0
+        self._asked_s = self._look_s = 0.0
         self._refused_s: float | None = None
         self._refusal = ""
         self._said = ""
@@ -205,11 +207,12 @@ class SlurmJobs:
             self._running = [batch for batch in self._running if batch.jobs]
             if ended or len(self._gathered) != num_gathered:
                 return ended
-            time.sleep(_LOOK_S)
+            time.sleep(max(_LOOK_S, _LOOK_FACTOR * self._look_s))
 
     def _read_reports(self) -> bool:
         """Read the reports of the jobs at work; False if the store does not answer, so that nothing is known of any."""
         held = [job.id for batch in self._running for job in batch.jobs]
+        begun_s = time.monotonic()
         try:
             there = self._reports.list_jobs()
             self._reported = {name: self._reports.read(name) for name in held if name in there}
@@ -218,6 +221,8 @@ class SlurmJobs:
                 print(f"{error}; it is asked again, and jobs go on", file=sys.stderr, flush=True)
             self._said = str(error)
             return False
+        finally:
+            self._look_s = time.monotonic() - begun_s
         self._said = ""
         return True
 
@@ -261,21 +266,19 @@ class SlurmJobs:
             NoRoomError: as `start`.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
-        for job in jobs:
-            self._reports.remove(job.id)
         name = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id}+{len(jobs) - 1}"
         comment = f"{self._study}:{'+'.join(job.mark for job in jobs)}"
         log = "/dev/null" if self._store else self._folder / f"{name}-%j.log"
         options = [f"--job-name={name}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
         needs = self._needs.of(jobs[0])
         options = [*self._list_options(needs), *options]
-        number = self._submit_when_there_is_room(options, self._make_script(name, jobs, needs))
+        number = self._submit_when_there_is_room(options, self._make_script(name, jobs, needs), jobs)
         self._running.append(_BatchJob(number=number, jobs=list(jobs)))
 
     def _make_script(self, name: str, jobs: Sequence[Job], needs: JobNeeds) -> str:
         named = [name_job(self._config, job) for job in jobs]
         words = [named[0]["folder"], named[0]["study"], named[0]["version"], self._reports.place]
-        words += [word for one in named for word in (one["job"], one["fingerprint"])]
+        words += [word for one in named for word in (one["job"], one["mark"])]
         python = self._config.cluster.python or shlex.quote(sys.executable)
         # srun does not take over sbatch's --cpus-per-task (man srun, since 22.05).
         srun = f"srun --wait=60 --cpus-per-task={needs.cpus} " if needs.nodes > 1 else ""
@@ -326,9 +329,9 @@ class SlurmJobs:
         except _RefusalError as error:
             raise ValueError(str(error)) from None
 
-    def _submit_when_there_is_room(self, options: Sequence[str], script: str) -> str:
-        """Submit a job and return Slurm's id. If no job of this call is in the queue yet, wait for those of an earlier
-        one that fill it, or for a controller that does not answer.
+    def _submit_when_there_is_room(self, options: Sequence[str], script: str, jobs: Sequence[Job]) -> str:
+        """Remove the reports of earlier tries, submit a batch job and return Slurm's id. If no job of this call is in
+        the queue yet, wait for those of an earlier one that fill it, or for a store or controller that does not answer.
 
         Raises:
             NoRoomError: as `start`.
@@ -336,6 +339,7 @@ class SlurmJobs:
         begun_s = time.monotonic()
         while True:
             try:
+                self._remove_reports(jobs)
                 number = self._submit(options, script).partition(";")[0].strip()
             except _RefusalError as error:
                 is_patient = error.is_silent and time.monotonic() - begun_s < _PATIENCE_S
@@ -350,6 +354,18 @@ class SlurmJobs:
                 raise NoRoomError(str(error)) from None
             self._refused_s = None
             return number
+
+    def _remove_reports(self, jobs: Sequence[Job]) -> None:
+        """Remove the reports of earlier tries.
+
+        Raises:
+            _RefusalError: the store does not answer.
+        """
+        try:
+            for job in jobs:
+                self._reports.remove(job.id)
+        except SilentStoreError as error:
+            raise _RefusalError(str(error), is_silent=True) from None
 
     def _submit(self, options: Sequence[str], script: str) -> str:
         """Call sbatch and return its output.

@@ -163,13 +163,20 @@ def _refresh_job(config: StudyConfig, parts: Sequence[tuple[StoredJob, set[str]]
             fail_job(out, job, problem)
     elif read_state(out, job) == "failed":
         (out / job.folder / "failed.json").unlink(missing_ok=True)
-    for part, marks in parts:
-        if any(name.startswith("saved-") for name in marks) and not is_done(out, part.job):
-            if (saved := part.read_saved()) is not None:
-                folder = out / job.folder if failed else begin_job(out, job)
-                part.fetch(folder, [file for file in saved[1].files if not is_checkpoint(file.name)])
-        elif any(name.startswith("claim-") for name in marks) and read_state(out, job) == "to do":
-            begin_job(out, job)
+    if not is_done(out, parts[0][0].job):  # else the records are later ones
+        _copy_saved(config, parts, is_failed=bool(failed))
+    if any(name.startswith("claim-") for _, marks in parts for name in marks) and read_state(out, job) == "to do":
+        begin_job(out, job)
+
+
+def _copy_saved(config: StudyConfig, parts: Sequence[tuple[StoredJob, set[str]]], *, is_failed: bool) -> None:
+    """Copy the records of a job at work as of the last checkpoint that one of its parts has uploaded."""
+    with_saved = [part for part, marks in parts if any(name.startswith("saved-") for name in marks)]
+    found = [(part, last[1]) for part in with_saved if (last := part.read_saved()) is not None]
+    if found:
+        part, snapshot = max(found, key=lambda one: one[1].step)
+        folder = config.out / part.job.folder if is_failed else begin_job(config.out, part.job)
+        part.fetch(folder, [file for file in snapshot.files if not is_checkpoint(file.name)])
 
 
 def _copy(config: StudyConfig, stored: StoredJob, snapshot: Snapshot, *, is_whole: bool) -> None:

@@ -1,10 +1,10 @@
 """A job in the store: its marks, and its files as they are when it has saved its state, and when it is done.
 
-    marks/<job>/<fingerprint>/claim-1.json, beat-1.txt     its owners (`claims.py`)
+    marks/<job>/<fingerprint>/claim-1.json, beat-1.txt     its owners (`claims.py`); those of a training are the run's
     marks/<job>/<fingerprint>/saved-1.json                 files that the first owner has uploaded, up to a checkpoint
     marks/<job>/<fingerprint>/failed.json                  why it has failed
     marks/<job>/<fingerprint>/done.json                    its files; created once, after all of them are there
-    files/<folder>/<mark>/<owner>-<n>/<name>               a file, as of the n-th time that its owner has saved
+    files/<folder>/<fingerprint>/<owner>-<n>/<name>        a file, as of the n-th time that its owner has saved
 
 Each record of files has their digests and is put after them, so that nothing half is taken for whole. An owner writes
 under its own number alone: what a slow one still writes after another has taken over is read by nobody.
@@ -68,7 +68,8 @@ class StoredJob:
     def __init__(self, store: ObjectStore, job: Job) -> None:
         self.store, self.job = store, job
         self.prefix = f"{MARKS_PREFIX}{job.id}/{job.fingerprint}"
-        self._files = f"files/{job.folder.as_posix()}/{job.mark}"
+        part = "t" if job.kind == "training" else ""  # the run has the same folder and fingerprint
+        self._files = f"files/{job.folder.as_posix()}/{job.fingerprint}{part}"
 
     def is_done(self) -> bool:
         """Whether the job is finished."""
@@ -101,10 +102,18 @@ class StoredJob:
                 self.store.write(name, _seal(snapshot))
         with suppress(StoreError):  # what is left takes room, and is read by nobody
             self.unfail()
-            kept = {file.key for file in snapshot.files}
-            saved = [name for name in self.store.list(f"{self.prefix}/") if "/saved-" in name]
-            for name in (*saved, *(key for key in self.store.list(f"{self._files}/") if key not in kept)):
-                self.store.remove(name)
+            self.remove_saved(kept=snapshot.files)
+
+    def remove_saved(self, kept: Iterable[StoredFile] = ()) -> None:
+        """Remove what was saved on the way.
+
+        Args:
+            kept: files of the finished job.
+        """
+        keys = {file.key for file in kept}
+        saved = [name for name in self.store.list(f"{self.prefix}/") if "/saved-" in name]
+        for name in (*saved, *(key for key in self.store.list(f"{self._files}/") if key not in keys)):
+            self.store.remove(name)
 
     def forget(self) -> None:
         """Remove the mark of the finished job, so that it is done again."""

@@ -1,7 +1,7 @@
 """One try at a job, in the process that does it. This code is the same for local workers, Ray and Slurm.
 
 A job is sent to another machine as strings, not as a pickled object, which another version of Python could not read:
-the path of the study's `study.toml`, the job's id and its fingerprint (`try_named_job`). Jobs of an evaluation are sent
+the path of the study's `study.toml`, the job's id and its mark (`try_named_job`). Jobs of an evaluation are sent
 in the same way, with its `evaluation.toml`.
 """
 
@@ -61,7 +61,7 @@ class NamedJob(TypedDict):
     """The study's `study.toml`, which may be that of a store (a URL), or an evaluation's `evaluation.toml`."""
     job: str
     """Id."""
-    fingerprint: str
+    mark: str
     version: str
     """Version of polyglance."""
 
@@ -75,7 +75,7 @@ def name_job(config: Work, job: Job) -> NamedJob:
         "folder": str(Path.cwd()),
         "study": study,
         "job": job.id,
-        "fingerprint": job.fingerprint,
+        "mark": job.mark,
         "version": __version__,
     }
 
@@ -111,7 +111,7 @@ def try_named_job(
         problem = f"{host} does not see the study ({error}){advice}"
         return {"ending": "died" if isinstance(error, SilentStoreError) else "refused", "problem": problem}
     job = jobs.get(named["job"])
-    if job is None or job.fingerprint != named["fingerprint"]:
+    if job is None or job.mark != named["mark"]:
         _read_study.cache_clear()
         problem = f"{named['job']}: {named['study']} or its inputs differ on {host}; run `study run` again to continue"
         return {"ending": "refused", "problem": problem}
@@ -131,7 +131,10 @@ def try_named_job(
 
 
 def _is_done(config: Work, job: Job) -> bool:
-    return isinstance(config, StudyConfig) and is_done(config.out, job)
+    """Whether the folder of all machines has a job as done. What a scratch folder has may not be in the store yet."""
+    if not isinstance(config, StudyConfig) or (config.cluster.store and job.kind not in LIGHT_KINDS):
+        return False
+    return is_done(config.out, job)
 
 
 def _read_work(path: str) -> tuple[Work, dict[str, Job]]:

@@ -68,15 +68,19 @@ def do_stored_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool]
 
 def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: Callable[..., None]) -> None:
     store = open_store(config.cluster.store)
-    stored = StoredJob(store, job)
-    if stored.is_done():
+    stored, parts = StoredJob(store, job), [StoredJob(store, part) for part in parts_of(job)]
+    whole = parts[-1]  # of a training its run: what works on the one or the other has one folder, and one claim
+
+    def is_over() -> bool:
+        return stored.is_done() or (job.kind == "training" and whole.is_done())
+
+    if is_over():
         return
-    with claim(store, stored.prefix, is_over=stored.is_done, should_stop=should_stop, name=job.id) as owner:
-        if stored.is_done():
+    with claim(store, whole.prefix, is_over=is_over, should_stop=should_stop, name=job.id) as owner:
+        if is_over():
             return
         if owner is None:
             raise Stopped(0)
-        parts = [StoredJob(store, part) for part in parts_of(job)]
         for part in parts:
             part.unfail()
         local = open_scratch(config, store)
@@ -96,6 +100,9 @@ def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: 
                 uploads.save()
                 raise
         uploads.finish()
+        if job.kind == "run" and trained is None:
+            with suppress(StoreError):  # of a training that was begun as a job of its own: nobody goes on from it
+                parts[0].remove_saved()
         if job.kind in ("run", "training"):  # no other job here reads it, or it is fetched again
             shutil.rmtree(folder, ignore_errors=True)
 
