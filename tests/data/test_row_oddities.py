@@ -124,6 +124,7 @@ def tags(tmp: Path) -> dict[str, object]:
         ("two+birds+sing,+too.", "words joined by _ or +"),
         ("RuntimeError: CUDA out of memory", "the message of an error"),
         ("Traceback (most recent call last):", "the message of an error"),
+        ("Error code: 429 - too many requests", "the message of an error"),
     ],
 )
 def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason: str) -> None:
@@ -145,6 +146,8 @@ def test_what_stands_in_for_a_text_is_counted(tmp_path: Path, text: str, reason:
             "black+white",
             "the errors: two of them",
             "Terror: a film",
+            "Error codes on the screen of a cash machine",
+            "Error code red: a film poster",
             "a@b.de @@",
         ),
         *("b'day cake for a boy's party", "b'day cake for a boy's party'", "the gradient \\nabla f"),
