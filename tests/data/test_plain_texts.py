@@ -30,7 +30,7 @@ _ODD = [
         "ValueError: x",
         "TypeError",
     ),
-    *("&amp;auml;", "&amp;amp;lt;", "Traceback (most recent call last):"),
+    *('="a dog"', "&amp;auml;", "&amp;amp;lt;", "Traceback (most recent call last):"),
     *(
         "\u00c3\u00a9",
         "\u00e2\u20ac\u2122",
@@ -71,6 +71,8 @@ def _find_artefact_slowly(text: str) -> str:
         return "an address"
     if columns._IMAGE_FILE.fullmatch(bare) or columns._CAMERA_NAME.fullmatch(bare):
         return "the name of a file"
+    if bare.startswith('="') and bare.endswith('"'):
+        return "a formula of a spreadsheet"
     if columns._OBJECT.fullmatch(bare):
         return "an object of a program, written as text"
     if columns._has_escape(bare):

@@ -114,6 +114,7 @@ def tags(tmp: Path) -> dict[str, object]:
         ("a%20dog%20runs", "encoded as an address (%20)"),
         ("A dog runs.<|endoftext|>", "tags (HTML, or a model's)"),
         (r"a \"big\" dog", "escapes of a program, written out (\\n, \\u00e9)"),
+        ('="a dog runs"', "a formula of a spreadsheet"),
         ("NA", "empty, written as nan, null or none"),
         ("\\N", "empty, written as nan, null or none"),
         ("a cat sl@@ eeps here", "marks of subwords (@@, ▁, ##, Ġ)"),

@@ -26,7 +26,11 @@ def write_references(path: Path, mark: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    "mark", [" ||| ", "||", "<sep>", " [SEP] ", " </s> ", ";;", " ### ", "\t", "\n", "<br/>", r"\n"]
+    "mark",
+    [
+        *(" ||| ", "||", "<sep>", " [SEP] ", " </s> ", ";;", " ### ", "\t", "\n", "<br/>", r"\n"),
+        *("&&", "§", "~", "¦", "{}", " __sep__ ", "<SEP>", "[sep]", " // ", " & ", " ; ", "; ", ";", "#", "|"),
+    ],
 )
 def test_references_in_one_string_are_asked_about_and_split(tmp_path: Path, mark: str) -> None:
     packed = write_references(tmp_path / "packed.csv", mark)

@@ -86,7 +86,10 @@ def test_each_difference_has_a_code(code: str) -> None:
     ("text", "code"),
     [
         *((text, "no-text") for text in ("NA", "\\N", "#REF!", "#N/A", "NaT", "<null>", "[]", "[deleted]", "nan")),
-        *((text, "program-text") for text in ("a dog\\n", "caf\\u00e9 in town", r"a \"big\" dog", "b'a dog runs'")),
+        *(
+            (text, "program-text")
+            for text in ("a dog\\n", "caf\\u00e9 in town", r"a \"big\" dog", "b'a dog runs'", '="a dog"')
+        ),
         *((text, "program-text") for text in ('{"caption": "a dog"}', "a_big_dog", "a+big+dog", "Error: no memory")),
         ("startseq a dog endseq", "special-tokens"),
         ("a UNK dog", "special-tokens"),

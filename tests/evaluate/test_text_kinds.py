@@ -277,3 +277,23 @@ def test_the_unnamed_index_of_a_frame_in_parquet_is_an_id(tmp_path: Path) -> Non
     for hyps, refs in ("shuffled", "plain"), ("plain", "shuffled"):
         report = score_files(tmp_path / f"{hyps}.parquet", [tmp_path / f"{refs}.parquet"], config)
         assert report.scores[0].value == pytest.approx(100)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl", "a.txt"])
+def test_marks_of_joined_files_are_in_no_text(tmp_path: Path, name: str) -> None:
+    parts = [[(1, "a dog"), (2, "a cat")], [(3, "a cow")]]
+    if name == "a.jsonl":
+        files = ["".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in part) for part in parts]
+    elif name == "a.txt":
+        files = ["".join(f"{text}\n" for _, text in part) for part in parts]
+    else:
+        mark = "," if name == "a.csv" else "\t"
+        files = [f"id{mark}text\n" + "".join(f"{i}{mark}{text}\n" for i, text in part) for part in parts]
+    path = write(tmp_path / name, b"".join(file.encode("utf-8-sig") for file in files))
+    assert read_texts(path).by_id() == {"1": ["a dog"], "2": ["a cat"], "3": ["a cow"]}
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.txt"])
+def test_lines_that_end_in_cr_alone_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match="its lines end in CR alone, as on old Macs; save it with LF or CR LF"):
+        read_texts(write(tmp_path / name, "id,text\r1,a dog\r2,a cat\r"))

@@ -285,6 +285,28 @@ def test_a_candidate_in_two_readings_is_refused(tmp_path):
         read_candidates(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "name,P,F_gmac,memory_gb\nsmall,1B,1.5,24G\n"),
+        ("a.csv", "name,P,F_gmac\nsmall,1B,1.5k\n"),
+        ("a.json", '{"name": "small", "P": "1B", "F_gmac": 1.5, "memory_gb": "24G"}'),
+    ],
+)
+def test_a_unit_beside_the_one_of_the_column_is_refused(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(
+        ValueError, match=r"is '(24G|1\.5k)', and the name of the column has the unit: write the number"
+    ):
+        read_candidates(tmp_path / name)
+
+
+def test_candidates_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a.csv").write_text("name,P,F_gmac\nsmall,1B,1.5\nsmall ,2B,3\n")
+    with pytest.raises(ValueError, match="two candidates are called 'small'"):
+        read_candidates(tmp_path / "a.csv")
+
+
 SUMMARIES = "name,N,loss\na,1e8,3.1\nb,2e8,2.9\n"
 
 

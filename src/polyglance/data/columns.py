@@ -142,6 +142,8 @@ def find_artefact(text: str) -> str:
         return "the name of a file"
     if (last.isdecimal() or last in "_-)") and _CAMERA_NAME.fullmatch(bare):
         return "the name of a file"
+    if bare.startswith('="') and last == '"':
+        return "a formula of a spreadsheet"
     if (bare[0] in "[({" or last == "}" or bare.startswith(("b'", 'b"'))) and _OBJECT.fullmatch(bare):
         return "an object of a program, written as text"
     if "\\" in bare and _has_escape(bare):

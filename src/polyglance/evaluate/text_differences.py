@@ -109,7 +109,7 @@ _CHAT = re.compile(
 )
 _MARKDOWN = re.compile(r"(\*\*|__)(?=\S).+?\1|```|`[^`\n]+`|^#{1,6} |^[-*] ", re.MULTILINE)
 _NUMBERED = re.compile(r"^\s*\d{1,3}[.)]\s+\S", re.MULTILINE)
-_SCORED = re.compile(r"\s[(\[]?-?\d+\.\d+%?[)\]]?[^\S\n]*$", re.MULTILINE)
+_SCORED = re.compile(r"\.\d+%?[)\]]?[^\S\n]*$", re.MULTILINE)
 _CUT = re.compile(r"\w[^\S\n]?(?:\.\.\.|…)[^\S\n]*$", re.MULTILINE)
 _UNDIVIDED = re.compile(r"^[^\S\n]*\S{25,}[^\S\n]*$", re.MULTILINE)
 _SEGMENTED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff][ ]+"
@@ -125,6 +125,7 @@ _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
         _ENTITY: ("&",),
         _COLOURS: ("\x1b",),
         _MOSES: ("@-@", "&", " n't", " 's"),
+        _CUT: ("...", "…"),
         _SPACED_END: (" .", " !", " ?", " 。"),
     }
 )

@@ -408,6 +408,17 @@ def test_a_header_is_no_pair_and_what_is_not_clear_is_refused(tmp_path: Path) ->
         read(path)
 
 
+@pytest.mark.parametrize("num_records", [1, 2, 10**6])
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_headers_of_files_that_were_joined_are_no_pairs(tmp_path: Path, num_records: int, mark: bytes) -> None:
+    parts = [lines(["\t".join(pair) for pair in [("en", "fr"), *part]]) for part in (SENTENCES[:3], SENTENCES[3:])]
+    (tmp_path / "pairs.tsv").write_bytes(b"".join(mark + part for part in parts))
+    drops = Drops()
+    pairs = read_pieces(BitextSource(path=tmp_path / "pairs.tsv", language="fr"), drops, num_records)
+    assert [(pair.source, pair.target) for pair in pairs] == SENTENCES
+    assert dict(drops) == {"fr: the header, repeated": 1}
+
+
 SENTENCES = [
     ("A dog runs over the green grass in the park.", "Un chien court sur l'herbe verte dans le parc."),
     ("Two men sit on a wooden bench near the lake.", "Deux hommes sont assis sur un banc près du lac."),

@@ -5,6 +5,7 @@ and so on, which the other side does not have in the same place; from there on t
 encoding are found from `polyglance.encodings`, the quotes of a TSV by `polyglance.delimited`, as for all tables.
 """
 
+import codecs
 import glob
 import io
 import zipfile
@@ -223,6 +224,7 @@ class _TsvForm(_LinesForm):
         (file,) = self.line_files()
         is_quoted, english, other, has_header = self._find_layout()
         lines = islice(file.read_lines(*piece.offsets), piece.count)
+        header = next(file.read_lines(), None) if has_header else None
         name = self.path.name
         for number, line in enumerate(lines, piece.first + 1):
             where = f"{name}:{number}"
@@ -230,6 +232,9 @@ class _TsvForm(_LinesForm):
                 continue
             if line is None:
                 yield RawPair(where, b"", b"", "a side that is too long")
+                continue
+            if line.removeprefix(codecs.BOM_UTF8) == header:  # of files that were joined
+                yield RawPair(where, b"", b"", "the header, repeated")
                 continue
             if is_quoted and b'"' in line:
                 cells = _split_quoted(line)

@@ -11,13 +11,35 @@ __all__ = ["KEPT", "expand_lists", "find_mark", "split_texts"]
 
 KEPT = "none"
 """Value of `ReadOptions.split_texts` that takes each text as one, whatever marks are in it."""
-_MARKS = ("|||", "||", ";;", "###", "@@@", "$$$", "<sep>", "[SEP]", "</s>", "<br>", "<br/>", "\\n", "\t")
+_MARKS = (
+    *(
+        "|||",
+        "||",
+        ";;",
+        "###",
+        "@@@",
+        "$$$",
+        "&&",
+        "§§",
+        "~~",
+        "¦",
+        "{}",
+        "__sep__",
+        "<sep>",
+        "<SEP>",
+        "[sep]",
+        "[SEP]",
+    ),
+    *("</s>", "<br>", "<br/>", "\\n", "\t"),
+)
 """Marks that people write between texts, and that texts do not hold; the longer of two that overlap comes first."""
-_WEAK_MARKS = (" | ", " # ", " / ")
+_WEAK_MARKS = (" | ", " # ", " / ", " // ", " ; ", " & ", "§", "~")
 """Marks that texts hold now and then."""
+_OFTEN_IN_TEXTS = ("#", ";", "|")
+"""Marks that texts of some kinds hold often; they stand between texts where nearly all texts have them."""
 _LINE_FEED = "\n"
 """A mark between references alone: a model's answer may have several lines."""
-_SHARE, _WEAK_SHARE = 0.1, 0.5
+_SHARE, _WEAK_SHARE, _OFTEN_SHARE = 0.1, 0.5, 0.9
 """Smallest share of the texts with a mark from which they are taken for several texts each."""
 _LEAST = 2
 """Smallest number of texts with a mark from which they are taken for several texts each."""
@@ -92,7 +114,8 @@ def find_mark(texts: Sequence[str], role: str = "references") -> str | None:
     given = sum(bool(text.strip()) for text in texts)
     strong = [(mark, _SHARE) for mark in _MARKS]
     weak = [(mark, _WEAK_SHARE) for mark in (*_WEAK_MARKS, *((_LINE_FEED,) if role == "references" else ()))]
-    for mark, share in (*strong, *weak):
+    often = [(mark, _OFTEN_SHARE) for mark in _OFTEN_IN_TEXTS] if role == "references" else []
+    for mark, share in (*strong, *weak, *often):
         if mark in joined and sum(_is_between(mark, text) for text in texts) >= max(_LEAST, share * given):
             return mark
     return None

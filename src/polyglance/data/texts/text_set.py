@@ -200,11 +200,13 @@ class TextFile:
         if encoding != "utf-8" and "\ufffd" in text:
             line = text.count("\n", 0, text.index("\ufffd")) + 1
             raise ValueError(f"{self.path}:{line}: not {encoding}, which its first bytes say")
-        return text
+        return text.replace("\n\ufeff", "\n")  # marks in front of later lines come from files that were joined
 
     @cached_property
     def lines(self) -> list[str]:
         """Lines without their ends: LF, or CR LF where every line ends so. The last LF ends the last line."""
+        if "\n" not in self.text and self.text.rstrip("\r").count("\r") > 1:
+            raise ValueError(f"{self.path}: its lines end in CR alone, as on old Macs; save it with LF or CR LF")
         lines = self.text.split("\n")
         if lines[-1] == "":
             lines.pop()

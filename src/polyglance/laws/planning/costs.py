@@ -4,6 +4,7 @@ Candidates come from a table (CSV, JSON lines, Parquet) or from `polyglance mode
 A cost is proportional to the data that a run sees: a candidate's costs are `Rates`, costs per unit of the law's data.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -14,7 +15,7 @@ from polyglance.files import read_json
 from polyglance.languages import did_you_mean
 from polyglance.laws.config import Budget, CostMeasure
 from polyglance.laws.equations.roles import Role
-from polyglance.laws.tables.numerals import parse_number
+from polyglance.laws.tables.numerals import find_unit, parse_number
 from polyglance.laws.tables.table import Table, is_missing
 
 __all__ = ["Candidate", "Rates", "compute_rates", "read_candidates", "refuse_same_names"]
@@ -213,6 +214,8 @@ def refuse_same_names(candidates: Sequence[Candidate], where: str = "") -> None:
 
 _NAMES = ("name", "id", "size")
 """Columns with the name of a candidate, the best first."""
+_HAS_UNIT = re.compile(r"(^|_)(gb|gmac)(_|$)", re.IGNORECASE)
+"""Names of columns that state the unit of their numbers."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +234,17 @@ def _read_rows(table: Table) -> list[dict[str, Any]]:
             cell if name in _NAMES or is_missing(cell) else _Problem(problems[i]) if i in problems else float(values[i])
             for i, cell in enumerate(cells)
         ]
+        for i, cell in enumerate(cells):
+            if problem := _find_second_unit(name, cell):
+                columns[name][i] = _Problem(problem)
     return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _find_second_unit(name: str, cell: Any) -> str:
+    """Describe a cell such as `24G` in a column whose name has a unit, `memory_gb`; empty for any other cell."""
+    if _HAS_UNIT.search(name) is None or find_unit(cell) not in ("count", "percent"):
+        return ""
+    return f"is {cell!r}, and the name of the column has the unit: write the number alone"
 
 
 def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors: Sequence[str], gpu: str) -> Candidate:
@@ -249,7 +262,7 @@ def _read_candidate(where: str, number: int, card: Mapping[str, Any], predictors
     units: Mapping[str, DataUnit] = {"F_gmac_per_sample": "sample", "F_gmac_per_token": "token"}
     inputs = {name: _read_value(where, card, ((name, 0),)) for name in predictors if name not in _FIELD_NAMES}
     return Candidate(
-        name=str(next((card[key] for key in _NAMES if card.get(key)), f"candidate {number}")),
+        name=str(next((card[key] for key in _NAMES if card.get(key)), f"candidate {number}")).strip(),
         P=values["P"],
         P_t=values["P"] if values["P_t"] is None else values["P_t"],
         F_gmac=f_gmac,
@@ -269,8 +282,8 @@ def _read_value(where: str, card: Mapping[str, Any], aliases: Sequence[tuple[str
             cell = cell.get(key) if isinstance(cell, Mapping) else cell
         if cell is None or cell == "":
             continue
-        if isinstance(cell, _Problem):
-            raise ValueError(f"{where}: {name} {cell.text}")
+        if problem := cell.text if isinstance(cell, _Problem) else _find_second_unit(name, cell):
+            raise ValueError(f"{where}: {name} {problem}")
         try:
             cell = parse_number(cell) if isinstance(cell, str) else cell
             return float(cell) * 10**power if power >= 0 else float(cell) / 10**-power

@@ -14,6 +14,7 @@ __all__ = [
     "UNITS",
     "Commas",
     "find_commas",
+    "find_unit",
     "has_spread",
     "looks_numeric",
     "needs_other_columns",
@@ -102,7 +103,7 @@ def _find_without_unit(column: Sequence[Any] | NDArray[Any], values: Floats) -> 
     They are below a thousand, and below a thousandth of all numbers with a unit; or, among percents, above one and
     ten times as large as all of them.
     """
-    units = [_find_unit(cell) for cell in column]
+    units = [find_unit(cell) for cell in column]
     with_unit = {
         kind: [abs(values[i]) for i, unit in enumerate(units) if unit == kind] for kind in ("count", "percent")
     }
@@ -117,7 +118,7 @@ def _find_without_unit(column: Sequence[Any] | NDArray[Any], values: Floats) -> 
     return problems
 
 
-def _find_unit(cell: Any) -> str:
+def find_unit(cell: Any) -> str:
     """Return `count` for a number with a unit (M), `percent`, `none` for a bare number, empty for any other cell."""
     match = _match_number(cell) if isinstance(cell, str) else None
     if match is None:
