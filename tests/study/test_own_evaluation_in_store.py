@@ -121,6 +121,18 @@ def test_a_copy_of_the_records_of_a_trained_run_is_not_the_run(path: Path, table
     assert sum("] train-" in line for line in said) == 2
 
 
+@pytest.mark.parametrize("schedule", ["trunk", "separate"])
+@pytest.mark.parametrize("evaluation", ["own", "with"])
+def test_without_the_store_a_copy_of_the_records_is_refused(path: Path, evaluation: str, schedule: str) -> None:
+    """Not trained again or from nothing, and not called unfinished."""
+    train_runs(read(path, f"families.0.schedule={schedule}"))
+    settings = [f"cluster.evaluation={evaluation}", f"families.0.schedule={schedule}"]
+    read_study_status(read(path, *settings))
+    name = "trunk-" if schedule == "trunk" else "train-"
+    with pytest.raises(ValueError, match=rf"a copy of records; the other files of {name}.*cluster.store names none"):
+        run_study(load(StudyConfig, path, overrides=settings))
+
+
 @pytest.mark.parametrize(("first", "then"), [("own", "with"), ("with", "own"), ("own", "own")])
 def test_a_training_that_was_stopped_goes_on_whichever_job_it_is_of(
     path: Path, first: str, then: str, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -121,6 +121,12 @@ def test_jobs_of_an_earlier_call_are_taken_up_and_not_submitted_again(slurm: Fak
     assert slurm.names() == [job.id for job in JOBS]
 
 
+def test_the_log_of_a_batch_job_is_in_a_folder_with_any_name(slurm: FakeSlurm, config: StudyConfig) -> None:
+    SlurmJobs(replace(config, out=config.out / "100%j"), needs=NEEDS).start(JOBS[0])
+    (job,) = slurm.jobs()
+    assert job["output"] == f"{config.out}/100%%j/cluster/run-0-%j.log"  # man sbatch: `%%` stands for `%`
+
+
 @pytest.mark.parametrize("is_stored", [False, True])
 @pytest.mark.parametrize(("first", "then"), [("with", "own"), ("own", "with")])
 def test_a_job_of_an_earlier_call_that_measured_otherwise_is_not_taken_up(

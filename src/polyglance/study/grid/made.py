@@ -1,14 +1,14 @@
 """Check of the files of finished jobs against their digests, before other jobs use them. Damaged files are made again:
 the same settings and inputs give the same bytes, so that nothing else changes."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from polyglance.data.manifest import MANIFEST_NAME
 from polyglance.run_records import INITIAL_NAME
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_state import forget_job, is_done, is_in_part
-from polyglance.study.grid.jobs import Job, list_jobs
+from polyglance.study.grid.jobs import Job, list_jobs, training_of
 from polyglance.study.grid.verify import verify_place
 
 __all__ = ["forget_damaged_jobs"]
@@ -23,9 +23,16 @@ def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None
 
     Args:
         say: called with a line for each.
+
+    Raises:
+        ValueError: files that are needed are in a store that the study names no more.
     """
     jobs = list_jobs(config)
-    needed = {need for job in jobs if not is_done(config.out, job) for need in (*job.needs, "data")}
+    left = [job for job in jobs if not is_done(config.out, job)]
+    needed = {need for job in left for need in (*job.needs, "data")}
+    if not config.cluster.store:
+        trained = [training_of(job) for job in left if job.kind == "run"]
+        _refuse_copies(config, [*(job for job in jobs if job.id in needed), *trained])
     for job in jobs:
         if not is_done(config.out, job) or (job.kind != "run" and job.id not in needed):
             continue
@@ -38,6 +45,20 @@ def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None
                 continue  # days of training are not repeated without asking: reading the file reports the damage
             say(f"{job.id}: {problem}; it is {'measured' if is_measured_again else 'made'} again")
             forget_job(config.out, job, goes_on=is_measured_again)
+
+
+def _refuse_copies(config: StudyConfig, jobs: Sequence[Job]) -> None:
+    """Refuse finished jobs of which the folder has the records alone.
+
+    Raises:
+        ValueError: names the first.
+    """
+    for job in jobs:
+        if is_done(config.out, job) and is_in_part(config.out, job):
+            raise ValueError(
+                f"{config.out / job.folder}: a copy of records; the other files of {job.id} are in an object store, "
+                "and cluster.store names none: name it again, or give another `out`"
+            )
 
 
 def _find_damage(config: StudyConfig, job: Job, folder: Path) -> Iterator[str]:

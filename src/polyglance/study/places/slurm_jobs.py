@@ -268,7 +268,7 @@ class SlurmJobs:
         self._folder.mkdir(parents=True, exist_ok=True)
         name = jobs[0].id if len(jobs) == 1 else f"{jobs[0].id}+{len(jobs) - 1}"
         comment = f"{self._study}:{'+'.join(job.mark for job in jobs)}"
-        log = "/dev/null" if self._store else self._folder / f"{name}-%j.log"
+        log = "/dev/null" if self._store else f"{self._folder}/{name}".replace("%", "%%") + "-%j.log"
         options = [f"--job-name={name}", f"--comment={comment}", f"--output={log}", "--open-mode=append"]
         needs = self._needs.of(jobs[0])
         options = [*self._list_options(needs), *options]
