@@ -126,6 +126,7 @@ def test_make_and_list(run, tmp_path):
         (("predict", "none.json", "--at", "P=1"), "none.json: no such file"),
         (("fit", "TABLE", "--columns", COLUMNS, "--size", "params"), "--size has no effect without --frontier"),
         (("plan", "chinchilla"), "or a budget to spend: --max-gmac"),
+        (("plan", "chinchilla", "--max-gmac", "1e12", "--gpu", "H200"), "--gpu has no effect without model cards"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_2(run, table, arguments, message):

@@ -12,11 +12,13 @@ from polyglance.laws import (
     Fit,
     FitConfig,
     Law,
+    MakeConfig,
     PlanConfig,
     Table,
     fit_law,
     load_law,
     make_form,
+    make_law,
     plan_with_law,
     read_candidates,
 )
@@ -77,6 +79,18 @@ def test_roles_are_guessed_from_names(columns, roles):
 def test_compute_units_are_read_from_the_column():
     units = {name: guess_compute_unit(name) for name in ("gflops", "C (GMAC)", "Training FLOP", "PFLOPs", "C")}
     assert units == {"gflops": 0.5, "C (GMAC)": 1.0, "Training FLOP": 0.5e-9, "PFLOPs": 0.5e6, "C": None}
+    words = {"petaflops": 0.5e6, "GigaMACs": 1.0, "exaFLOP": 0.5e9, "YFLOPs": 0.5e15}
+    assert {name: guess_compute_unit(name) for name in words} == pytest.approx(words)
+
+
+@pytest.mark.parametrize("column", ["PFLOP/s-days", "petaflop/s-days", "FLOPs (1e18)", "FLOP/s"])
+def test_a_plan_by_compute_of_unknown_unit_is_refused(column):
+    """It was taken for PFLOP, or for GMAC."""
+    constants = {"a0": 50.0, "a1": -0.1, "eps": 1.0}
+    law = make_law(MakeConfig(form="compute", set=constants, columns={"C": column}, roles={"C": "compute"}))
+    assert resolve_roles({"x": column}) == {"x": "none"}
+    with pytest.raises(ValueError, match=r"the unit of compute of C .* is not known"):
+        plan_with_law(PlanConfig(target=2.0), law, candidates=MODELS)
 
 
 def test_the_cheapest_model_of_an_additive_law_in_tokens(additive):

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from polyglance.cli.options import Options
 from polyglance.cli.output import show
 from polyglance.laws import (
+    Budget,
     Candidate,
     CompareConfig,
     FitConfig,
@@ -234,9 +235,15 @@ def _fill_group(config: PlanConfig, law: str) -> PlanConfig:
 
 def _find_candidates(config: PlanConfig, name: str, law: Law, path: Path | None) -> tuple[Candidate, ...]:
     """Return the candidates of a file; without a file, the published models for a law of the paper with a size."""
+    is_published = name in PAPER_LAWS and "P" in law.first.form.predictors and "P" not in config.at
+    has_cards = is_published if path is None else path.suffix.lower() == ".json"
+    if config.budget.gpu != Budget.gpu and not has_cards:
+        raise UnusedSettingError(
+            "`gpu` has no effect without model cards (`candidates` as .json) or a law of the paper"
+        )
     if path is not None:
         return read_candidates(path, law.first.form.predictors, gpu=config.budget.gpu)
-    if name not in PAPER_LAWS or "P" not in law.first.form.predictors or "P" in config.at:
+    if not is_published:
         return ()
     from polyglance.report.published_models import list_published_models
 

@@ -93,6 +93,9 @@ class TowerConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "language", find_code(self.language))
+        for name, least in (("width", 1), ("blocks", 0), ("samples", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +113,8 @@ class LanguageModelStart:
         object.__setattr__(self, "languages", {find_code(code): share for code, share in self.languages.items()})
         if not self.languages or any(share <= 0 for share in self.languages.values()):
             raise ValueError("languages must have a positive share for at least one language")
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; expected 1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,8 +158,15 @@ class FamilyConfig:
                     f"family {self.name!r}: {name!r} is written to runs.csv, and a spreadsheet would read it as a "
                     "formula; begin it with a letter or digit"
                 )
+        for name in (self.name, *self.starts):
+            if not name.strip() or name.startswith(".") or set(name) & set("/\\"):
+                raise ValueError(
+                    f"family {self.name!r}: {name!r} is part of the names of folders; expected letters, digits and "
+                    "hyphens, without / and a dot at the beginning"
+                )
         if bool(self.widths) == bool(self.sizes) or not self.samples or not self.starts:
             raise ValueError(f"family {self.name!r} needs widths (or else sizes), samples and starts")
+        self._check_grid()
         if bool(self.sizes) != bool(self.checkpoint):
             raise ValueError(
                 f"family {self.name!r}: give sizes and checkpoint (the folder that they start from) together"
@@ -162,6 +174,8 @@ class FamilyConfig:
         if self.lr_width is not None and (self.sizes or self.lr_width < 1):
             wrong = f"lr_width is {self.lr_width}; expected 1 or more" if self.widths else "lr_width is for widths"
             raise ValueError(f"family {self.name!r}: {wrong}")
+        if self.sizes and self.layers != 2:
+            raise ValueError(f"family {self.name!r}: layers has no effect on sizes; it is for widths")
         if self.schedule == "trunk" and (self.optim.warmup_steps is None or not self.optim.cooldown_share):
             raise ValueError(
                 f"family {self.name!r}: schedule 'trunk' needs optim.warmup_steps (a number for all budgets) and "
@@ -169,6 +183,16 @@ class FamilyConfig:
             )
         if self.decoder == "bart" and self.starts != ("random",):
             raise ValueError(f"family {self.name!r}: a bart decoder starts from random weights only")
+
+    def _check_grid(self) -> None:
+        """Refuse numbers of the grid that no run can have, and those that are given twice."""
+        for name, numbers in (("widths", self.widths), ("samples", self.samples), ("layers", (self.layers,))):
+            if wrong := [number for number in numbers if number < 1]:
+                raise ValueError(f"family {self.name!r}: {name} has {wrong[0]}; expected 1 or more")
+        for name in ("widths", "sizes", "samples", "starts"):
+            values = getattr(self, name)
+            if twice := [value for i, value in enumerate(values) if value in values[:i]]:
+                raise ValueError(f"family {self.name!r}: {name} has {twice[0]!r} twice; expected each once")
 
     def checkpoint_of(self, size: str) -> Path:
         """Return the folder of the model that runs of a size start from."""
@@ -202,6 +226,10 @@ class MachineConfig:
     def __post_init__(self) -> None:
         if self.devices < 1 or self.peak_tflops <= 0 or not (self.mfu is None or 0 < self.mfu <= 1):
             raise ValueError("machine needs one or more devices, a positive peak and an mfu between 0 and 1")
+        if not 0 < self.memory_gb < math.inf or not self.peak_tflops < math.inf:
+            raise ValueError(
+                f"memory_gb is {self.memory_gb:g} and peak_tflops {self.peak_tflops:g}; expected positive numbers"
+            )
         if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
             raise ValueError(f"machine.price_per_gpu_hour is {self.price_per_gpu_hour:g}; expected a positive number")
 
@@ -303,6 +331,8 @@ class StudyConfig:
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError("seeds must have one or more numbers, each once")
+        if wrong := [seed for seed in self.seeds if not 0 <= seed < 2**63]:
+            raise ValueError(f"seeds has {wrong[0]}; expected 0 to 2^63 - 1")
         names = [family.name for family in self.families]
         if not names or len(set(names)) != len(names):
             raise ValueError("families must have one or more entries with different names")
@@ -354,6 +384,11 @@ class StudyConfig:
                 family.optim.check_length(samples // self.mixture.batch_size)
             except ValueError as error:
                 raise ValueError(f"family {family.name!r}, {samples} samples: {error}") from None
+        if (least := min(family.samples)) < self.mixture.batch_size:
+            raise ValueError(
+                f"family {family.name!r}: {least} samples are less than one batch of {self.mixture.batch_size} "
+                "(mixture.batch_size)"
+            )
         known = ("random", *self.language_models)
         for start in family.starts:
             if start not in known:

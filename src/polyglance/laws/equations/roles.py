@@ -18,7 +18,16 @@ from typing import Literal, get_args
 
 from polyglance.languages import did_you_mean
 
-__all__ = ["DATA_ROLES", "ROLES", "Role", "check_roles", "find_by_role", "guess_compute_unit", "resolve_roles"]
+__all__ = [
+    "DATA_ROLES",
+    "ROLES",
+    "Role",
+    "check_roles",
+    "find_by_role",
+    "guess_compute_unit",
+    "has_scale",
+    "resolve_roles",
+]
 
 Role = Literal["parameters", "samples", "tokens", "epochs", "compute", "starting-loss", "none"]
 ROLES: tuple[Role, ...] = get_args(Role)
@@ -54,8 +63,15 @@ _SCALE_OF_COUNT = re.compile(
 )
 """A scale at the end of the name of a count: `Params (M)`, `tokens [1e9]`, `tokens in billions`."""
 _COUNTS: tuple[Role, ...] = ("parameters", "samples", "tokens", "epochs")
-_COMPUTE_WORD = re.compile(r"([kmgtpez]?)(flop|mac)s?")
-_PREFIXES: Mapping[str, float] = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12, "p": 1e15, "e": 1e18, "z": 1e21}
+_LONG_PREFIXES = ("kilo", "mega", "giga", "tera", "peta", "exa", "zetta", "yotta")
+_COMPUTE_WORD = re.compile(rf"({'|'.join(_LONG_PREFIXES)}|[kmgtpezy]?)(flop|mac)s?")
+_PREFIXES: Mapping[str, float] = {
+    "": 1.0,
+    **{name[0]: 1e3 ** (1 + i) for i, name in enumerate(_LONG_PREFIXES)},
+    **{name: 1e3 ** (1 + i) for i, name in enumerate(_LONG_PREFIXES)},
+}
+_TIMES = frozenset(("s", "sec", "second", "seconds", "h", "hour", "hours", "day", "days", "year", "years"))
+"""Words that make of a unit of compute a speed or a product with time: FLOP/s, PFLOP/s-days."""
 _DATA_SLOT: tuple[Role, ...] = ("samples", "tokens", "epochs", "none")
 
 
@@ -110,7 +126,14 @@ def _guess_role(name: str) -> Role | None:
 
 
 def _is_scaled(words: Sequence[str]) -> bool:
+    if not _TIMES.isdisjoint(words) and any(_COMPUTE_WORD.fullmatch(word) for word in words):
+        return True
     return len(words) > 1 and any(word in _SCALES or _POWER_OF_TEN.fullmatch(word) for word in words)
+
+
+def has_scale(column: str) -> bool:
+    """Whether the name of a column says that it is scaled, or compute times or divided by a time."""
+    return _is_scaled(re.findall(r"[a-z0-9]+", column.lower()))
 
 
 def check_roles(form: str, columns: Mapping[str, str], roles: Mapping[str, Role]) -> None:
@@ -144,7 +167,7 @@ def find_by_role(roles: Mapping[str, Role], wanted: Sequence[Role]) -> list[str]
 def guess_compute_unit(column: str) -> float | None:
     """Return the GMAC in one unit of a column of compute, from its name (1 MAC = 2 FLOP); None if it has no unit, or
     one with a scale (`FLOPs (1e18)`)."""
-    if _is_scaled(re.findall(r"[a-z0-9]+", column.lower())):
+    if has_scale(column):
         return None
     for word in re.findall(r"[a-z]+", column.lower()):
         if match := _COMPUTE_WORD.fullmatch(word):

@@ -8,7 +8,7 @@ import numpy as np
 from polyglance.laws.arrays import Floats, Mask
 from polyglance.laws.config import CostMeasure, PlanConfig
 from polyglance.laws.equations.forms import Downstream
-from polyglance.laws.equations.roles import DATA_ROLES, Role, find_by_role, guess_compute_unit, resolve_roles
+from polyglance.laws.equations.roles import DATA_ROLES, Role, find_by_role, guess_compute_unit, has_scale, resolve_roles
 from polyglance.laws.intervals import Estimate
 from polyglance.laws.law import Fit, Law
 from polyglance.laws.planning.costs import Candidate, Rates, compute_rates, refuse_same_names
@@ -124,6 +124,11 @@ def find_subject(config: PlanConfig, law: Law, fit: Fit, candidates: Sequence[Ca
             f"candidates have a fixed {solve_for}; leave the candidates out, or solve for another predictor"
         )
     column = law.columns.get(data[0], data[0]) if data else ""
+    if data and roles[data[0]] == "compute" and config.compute_unit is None and has_scale(column):
+        raise ValueError(
+            f"the unit of compute of {data[0]} (column {column!r}) is not known, costs would be wrong by its scale; "
+            "fit the law to a column in FLOP or GMAC (`derive`), or give `compute_unit` if it is GMAC, GFLOP or FLOP"
+        )
     units = {None: guess_compute_unit(column) or 1.0, "GMAC": 1.0, "GFLOP": 0.5, "FLOP": 0.5e-9}
     if config.compute_unit and not (data and roles[data[0]] == "compute"):
         raise UnusedSettingError("`compute_unit` has no effect: no predictor of the law is compute")
