@@ -303,7 +303,7 @@ def test_a_unit_beside_the_one_of_the_column_is_refused(tmp_path, name, text):
 
 def test_candidates_of_one_name_are_refused(tmp_path):
     (tmp_path / "a.csv").write_text("name,P,F_gmac\nsmall,1B,1.5\nsmall ,2B,3\n")
-    with pytest.raises(ValueError, match="two candidates are called 'small'"):
+    with pytest.raises(ValueError, match="candidates 1 and 2 are both named 'small'"):
         read_candidates(tmp_path / "a.csv")
 
 

@@ -46,7 +46,9 @@ _SUBWORDS = re.compile(r"\S@@(?= |$)|▁|(?:^| )##(?=\w)|^\S+(?: Ġ\S*)+$|\w</w>
 """Marks that tokenisers write between subwords. `Ġ` is a letter of Maltese, too, but does not begin every word."""
 _SIGNS_OF_SUBWORDS = ("@@", "▁", "##", "Ġ", "</w>")
 _JOINED_WORDS = re.compile(r"[^\W\d_]+(?:[_+][^\W\d_]+,?){2,}[.!?]?")
-_ERROR = re.compile(r"Traceback \(most recent|(?:[A-Z]\w*)?(?:Error|Exception|ERROR)\b(?:: | code: ?\d)|CUDA out of memory")
+_ERROR = re.compile(
+    r"Traceback \(most recent|(?:[A-Z]\w*)?(?:Error|Exception|ERROR)\b(?:: | code: ?\d)|CUDA out of memory"
+)
 """Beginning of the message of an error, which programs write where a text should be."""
 
 
