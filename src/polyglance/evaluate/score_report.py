@@ -17,6 +17,7 @@ from typing import Any, cast
 import numpy as np
 
 from polyglance.data.texts.text_set import Id
+from polyglance.error_text import first_line
 from polyglance.evaluate.checks import SegmentTexts
 from polyglance.evaluate.metrics import Metric, Statistics, make_metric
 from polyglance.evaluate.metrics.resampling import Resampling, bootstrap_intervals
@@ -299,7 +300,7 @@ def read_scores(path: str | Path) -> ScoreReport:
                 raise ValueError("its statistics are of other segments")
             measurement.scores(Resampling(num_samples=0))  # fails if the statistics do not fit the metric
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: damaged file of scores ({_first_line(error)})") from None
+        raise ValueError(f"{path}: damaged file of scores ({first_line(error)})") from None
     return report
 
 
@@ -313,10 +314,6 @@ def _check_id(value: Any) -> Id:
     if not isinstance(value, (str, int)) or isinstance(value, bool):
         raise TypeError(f"{value!r:.100} is not an id")
     return value
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def read_metric_scores(path: str | Path) -> tuple[MetricScore, ...]:
@@ -346,7 +343,7 @@ def _read_arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as arrays:
             return dict(arrays)
     except _UNREADABLE as error:
-        raise ValueError(f"{path}: statistics of scores that cannot be read ({_first_line(error)})") from None
+        raise ValueError(f"{path}: statistics of scores that cannot be read ({first_line(error)})") from None
 
 
 _UNREADABLE = (OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError, zlib.error, zipfile.BadZipFile)

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES, RawImage, collect_texts
 from polyglance.data.sources.source import Piece, cut_blocks, read_parquet_batches, row_group_sizes
+from polyglance.error_text import first_line
 from polyglance.files import read_json
 from polyglance.records import Drops
 
@@ -88,7 +89,7 @@ def _find_columns(path: Path, column: str | None, text_fields: Sequence[str]) ->
     try:
         schema = pq.read_schema(path) if path.suffix == ".parquet" else pa.ipc.open_stream(pa.OSFile(str(path))).schema
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: not an Arrow stream or Parquet file ({_first_line(error)})") from None
+        raise ValueError(f"{path}: not an Arrow stream or Parquet file ({first_line(error)})") from None
     name = column if column is not None else _find_image_column(path, schema)
     if name not in schema.names or not _is_image(schema.field(name).type):
         raise ValueError(f"{path}: no column {name!r} of images; the columns are: {', '.join(map(repr, schema.names))}")
@@ -142,7 +143,7 @@ def _read_rows(
                 else:
                     yield RawImage(data=data, where=where, texts=texts)
     except (pa.ArrowException, OSError) as error:
-        drops.add("shard: damaged or cut short, read up to there", f"{path.name}: row {number}: {_first_line(error)}")
+        drops.add("shard: damaged or cut short, read up to there", f"{path.name}: row {number}: {first_line(error)}")
 
 
 def _read_texts(
@@ -154,7 +155,3 @@ def _read_texts(
     except UnicodeDecodeError:
         drops.add("text: not UTF-8", f"{path.name}: rows from {first}", len(batch))
         return [()] * len(batch)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0][:200]

@@ -28,6 +28,7 @@ from polyglance.delimited import (
     is_series_header,
     read_records,
 )
+from polyglance.error_text import first_line
 
 __all__ = ["is_columnar", "is_table", "read_columnar", "read_table"]
 
@@ -273,7 +274,7 @@ def read_columnar(file: TextFile, options: ReadOptions) -> FormContent:
     try:
         tables = [table for path in paths for table in _load(path, options, str(file.path))]
     except (pa.ArrowException, OSError, EOFError) as error:
-        raise ValueError(f"{file.path}: cannot be read ({str(error).splitlines()[0]})") from None
+        raise ValueError(f"{file.path}: cannot be read ({first_line(error)})") from None
     names = tables[0].column_names
     columns = choose_columns(names, options, str(file.path))
     rows = [row for table in tables for row in table.to_pylist()]
