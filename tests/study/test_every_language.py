@@ -102,10 +102,11 @@ def test_the_page_names_every_language_and_says_nothing_of_what_was_not_measured
 
 
 def test_the_plan_says_what_will_not_be_measured(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["study", "plan", str(study.parent / "study.toml"), "--json"])
+    main(["study", "plan", str(study.parent / "study.toml"), "--json", "--set", "machine.price_per_gpu_hour=2"])
     plan = json.loads(capsys.readouterr().out)
     assert plan["notes"] == [
-        'UC after the prefix is not measured: no prefix is known for yo: [evaluation.prefixes] yo = "..." gives one'
+        'UC after the prefix is not measured: no prefix is known for yo: [evaluation.prefixes] yo = "..." gives one',
+        "machine.price_per_gpu_hour is not used: it is for published sizes, and micro models have no price",
     ]
 
 

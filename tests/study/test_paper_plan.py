@@ -69,6 +69,7 @@ def test_the_plan_shows_money_in_100_columns_and_leaves_nothing(
         ("families.0.checkpoint=''", "sizes and checkpoint"),
         ("families.0.sizes=['1.2b']", "unknown size '1.2b'; did you mean '11.2b'?"),
         ("machine.mfu=35", "mfu between 0 and 1"),
+        ("machine.currency=''", "machine.currency is empty"),
         ("families.0.layers=7", "layers has no effect on sizes"),
         ("families.1.samples=[1]", "family 'gemma': 1 samples are less than one batch of 1024"),
     ],

@@ -230,6 +230,8 @@ class MachineConfig:
             raise ValueError(
                 f"memory_gb is {self.memory_gb:g} and peak_tflops {self.peak_tflops:g}; expected positive numbers"
             )
+        if not self.currency.strip():
+            raise ValueError("machine.currency is empty; expected the name of a currency, such as USD")
         if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
             raise ValueError(f"machine.price_per_gpu_hour is {self.price_per_gpu_hour:g}; expected a positive number")
 

@@ -371,10 +371,17 @@ def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: 
         machine=_describe_machine(config, num_slots, on),
         strategies={job.size: costs.strategies[job.id] for job in runs if job.id in costs.strategies},
         rates=costs.rates,
-        notes=_find_gaps(config),
+        notes=(*_find_gaps(config), *_find_unused(config)),
         memory_bytes=costs.memory_bytes * num_slots,
         **asdict(find_lengths(config)),
     )
+
+
+def _find_unused(config: StudyConfig) -> tuple[str, ...]:
+    """Return the settings that have no effect on this study."""
+    if config.is_micro and config.machine.price_per_gpu_hour is not None:
+        return ("machine.price_per_gpu_hour is not used: it is for published sizes, and micro models have no price",)
+    return ()
 
 
 def _find_gaps(config: StudyConfig) -> tuple[str, ...]:
