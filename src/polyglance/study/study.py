@@ -246,7 +246,8 @@ def run_study(
         workers: jobs at the same time; if not given, as many as there are cores, as a cluster has room for, or 500 in
             the queue of Slurm. Runs of published sizes that are local take the whole machine, one after the other.
         on: place of the jobs: `local`, `ray` (the cluster of this machine, or that of RAY_ADDRESS), `ray://HOST:PORT`
-            or `slurm`. All its nodes have to see the study's folder. Data and tokenizer are made in this process.
+            or `slurm`. All its nodes have to see the study's folder, or its store. Data and tokenizer are made in this
+            process.
         say: called with a line for each job that is done.
 
     Raises:
