@@ -31,7 +31,13 @@ def main(study: Path) -> None:
     """Print the median error of each form, for each family and loss."""
     known = read_runs(study / "prediction" / "runs.csv")
     ids = {run.id for run in known}
-    predicted = [run for run in read_runs(study / "runs.csv") if run.id not in ids]
+    models = {(run.family, run.start, run.P, run.seed) for run in known}
+    predicted = [
+        run
+        for run in read_runs(study / "runs.csv")
+        if run.id not in ids
+        and (run.family, run.start, run.P, run.seed) in models  # T of a new start is not in a table
+    ]
     for family in dict.fromkeys(run.family for run in predicted):
         smaller, largest = ([run for run in runs if run.family == family] for runs in (known, predicted))
         for target in ("UC_prefix", "ST", "SC"):
