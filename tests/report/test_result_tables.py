@@ -140,11 +140,11 @@ def test_the_row_that_is_printed_twice_is_suspect() -> None:
 
 def write(folder: Path, sidecar: dict[str, Any], *details: dict[str, Any]) -> Path:
     folder.mkdir(parents=True)
-    defaults = {"metric": "m", "protocol": "coco", "language": "en", "signature": "s", "interval": None}
+    info = {"model": "mine", "benchmark": "coco-karpathy", "split": "test", "language": "en", **sidecar}
+    defaults = {"metric": "m", "protocol": "coco", "language": info["language"], "signature": "s", "interval": None}
     listed = [{**defaults, "num_segments": 5000, **detail} for detail in details]
     (folder / "scores.json").write_text(json.dumps({"scores": {}, "details": listed}))
-    base = {"model": "mine", "benchmark": "coco-karpathy", "split": "test", "language": "en"}
-    (folder / "prediction.json").write_text(json.dumps({**base, **sidecar}))
+    (folder / "prediction.json").write_text(json.dumps(info))
     return folder
 
 
@@ -260,6 +260,9 @@ def test_scores_of_the_scorer_are_read(tmp_path: Path) -> None:
         ({"value": None}, "the value is missing or not a finite number"),
         ({"value": float("nan")}, "the value is missing or not a finite number"),
         ({"value": 10**400}, "the value is missing or not a finite number"),
+        ({"value": -0.5}, "CIDEr: -0.5 is below 0, where the scale 0-10 begins"),
+        ({"num_segments": -3}, "num_segments is missing or not a whole number from 0 up"),
+        ({"language": "fr"}, "CIDEr is of language 'fr', but prediction.json beside it says 'en'"),
     ],
 )
 def test_numbers_off_their_scale_are_refused(tmp_path: Path, detail: dict[str, Any], message: str) -> None:
@@ -287,6 +290,51 @@ def test_damaged_folders_are_named(tmp_path: Path, name: str, content: str | Non
         file.write_text(content)
     with pytest.raises(ValueError, match=message):
         read_models([tmp_path / "a"])
+
+
+@pytest.mark.parametrize("names", [("CIDEr", "CIDEr"), ("BLEU-4", "Bleu_4")])
+def test_two_scores_for_one_cell_are_refused(tmp_path: Path, names: tuple[str, str]) -> None:
+    scores = [{"name": name, "value": value, "scale": "0-10"} for name, value in zip(names, (0.1, 0.2), strict=True)]
+    if names[0] != "CIDEr":
+        scores = [{**score, "scale": "0-1"} for score in scores]
+    write(tmp_path / "a", {}, *scores)
+    with pytest.raises(ValueError, match=f"two scores for .* of protocol 'coco', {names[0]} and {names[1]}"):
+        read_models([tmp_path / "a"])
+    write(tmp_path / "b", {}, CIDER)
+    write(tmp_path / "b" / "c", {"model": "other"}, CIDER)
+    with pytest.raises(ValueError, match=r"b: scores.json is in it and in c below it"):
+        read_models([tmp_path / "b"])
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "note"),
+    [
+        ({"benchmark": "coco-karpaty"}, "there is no benchmark 'coco-karpaty'; did you mean 'coco-karpathy'?"),
+        ({"split": "tets"}, "there is no split 'tets'; did you mean 'test'?"),
+        ({"benchmark": "xm3600", "split": "all", "language": "DE"}, "no language 'DE'; did you mean 'de'?"),
+    ],
+)
+def test_scores_that_no_table_has_a_place_for_are_named(tmp_path: Path, sidecar: dict[str, Any], note: str) -> None:
+    write(tmp_path / "a", sidecar, CIDER)
+    for name in ("coco", "xm3600"):
+        (table,) = make_result_tables(name, read_models([tmp_path / "a"]))
+        assert any(note in one for one in table.notes)
+    write(tmp_path / "b", {"benchmark": "shards-caption"}, CIDER)
+    assert not any("there is no" in one for one in make_result_tables("coco", read_models([tmp_path / "b"]))[0].notes)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("=a", "=a: expected a folder, or NAME=FOLDER with both"),
+        ("mine=", "mine=: expected a folder, or NAME=FOLDER with both"),
+        ("mine=absent", "absent: no such folder; expected a folder with scores.json"),
+        (__file__, "a file; expected a folder with scores.json"),
+    ],
+)
+def test_arguments_that_are_no_folder_are_refused(entry: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_models([entry])
 
 
 def test_two_settings_of_one_model_are_named_apart(tmp_path: Path) -> None:

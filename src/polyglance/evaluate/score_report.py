@@ -90,8 +90,8 @@ class MetricScore:
             raise ValueError(f"{where}: the {wrong} is {texts[wrong]!r}, not text")
         if not _is_finite(values.get("value")):
             raise ValueError(f"{where}: the value is missing or not a finite number")
-        if type(values.get("num_segments")) is not int:
-            raise ValueError(f"{where}: num_segments is missing or not a whole number")
+        if type(values.get("num_segments")) is not int or values["num_segments"] < 0:
+            raise ValueError(f"{where}: num_segments is missing or not a whole number from 0 up")
         interval = values.get("interval")
         if interval is not None and not (isinstance(interval, list) and [*map(_is_finite, interval)] == [True, True]):
             raise ValueError(f"{where}: the interval is {interval!r}, not two numbers or null")

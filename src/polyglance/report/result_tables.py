@@ -323,7 +323,7 @@ def _note_suspects(columns: Sequence[ResultColumn], rows: Sequence[ResultRow]) -
 def _note_scores(columns: Sequence[ResultColumn], model: ModelScores) -> list[str]:
     """Return the notes on a model's numbers in these columns, and on means that are missing."""
     shown = {place for column in columns for place in list_mean_parts(column.place)}
-    notes = list(dict.fromkeys(f"{model.name}: {note}" for place, note in model.notes if place in shown))
+    notes = list(dict.fromkeys(f"{model.name}: {note}" for place, note in model.notes if place in (None, *shown)))
     for column in columns:
         parts = list_mean_parts(column.place)
         missing = [part for part in parts if part not in model.scores]

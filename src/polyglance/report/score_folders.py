@@ -10,6 +10,7 @@ from pathlib import Path
 from polyglance.data.benchmarks import BENCHMARKS
 from polyglance.evaluate.prediction_set import PredictionInfo
 from polyglance.evaluate.score_report import SCORES_NAME, MetricScore, read_metric_scores
+from polyglance.languages import did_you_mean
 from polyglance.report.published_results import PREFIXED, PUBLISHED_SCALES, Place
 
 __all__ = ["ModelScores", "UserScore", "read_models"]
@@ -55,8 +56,8 @@ class ModelScores:
 
     name: str
     scores: Mapping[Place, UserScore]
-    notes: tuple[tuple[Place, str], ...]
-    """Reasons why a number does not compare with the published one, a sentence each."""
+    notes: tuple[tuple[Place | None, str], ...]
+    """Reasons why a number does not compare with the published one, or is in no table (place None), a sentence each."""
 
 
 def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
@@ -70,13 +71,15 @@ def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
         ValueError: nothing to read, a file is damaged, a number is not on its scale, or two are for the same place.
     """
     by_model: dict[str, dict[Place, UserScore]] = {}
-    notes: dict[str, list[tuple[Place, str]]] = {}
+    notes: dict[str, list[tuple[Place | None, str]]] = {}
     for entry in folders:
         given, folder = _split_name(entry)
         for scored in _find_scored_folders(folder):
             info = PredictionInfo.read(scored)
             name = given or info.model
             scores = by_model.setdefault(name, {})
+            if unknown := _explain_unknown(info):
+                notes.setdefault(name, []).append((None, f"{unknown} ({scored})"))
             for place, score in _read_scores(scored, info).items():
                 if place in scores:
                     raise ValueError(
@@ -93,25 +96,67 @@ def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
 def _split_name(entry: str | Path) -> tuple[str, Path]:
     """Split `NAME=FOLDER`; the name is empty where only a folder is given."""
     name, separator, folder = str(entry).partition("=")
-    return (name, Path(folder)) if separator and not Path(entry).exists() else ("", Path(entry))
+    if not separator or Path(entry).exists():
+        return "", Path(entry)
+    if not name.strip() or not folder:
+        raise ValueError(f"{entry}: expected a folder, or NAME=FOLDER with both a name and a folder")
+    return name, Path(folder)
 
 
 def _find_scored_folders(folder: Path) -> list[Path]:
-    if (folder / SCORES_NAME).is_file():
-        return [folder]
+    if not folder.is_dir():
+        found = "a file" if folder.exists() else "no such folder"
+        raise ValueError(f"{folder}: {found}; expected a folder with {SCORES_NAME} and prediction.json, or of such")
     below = sorted(path.parent for path in folder.glob(f"*/{SCORES_NAME}"))
+    if (folder / SCORES_NAME).is_file():
+        if below:
+            raise ValueError(
+                f"{folder}: {SCORES_NAME} is in it and in {below[0].name} below it: move one away, or give the "
+                "folders that are meant"
+            )
+        return [folder]
     if not below:
         raise ValueError(f"{folder}: no {SCORES_NAME} in it or in the folders of it; `polyglance eval` writes them")
     return below
 
 
+def _explain_unknown(info: PredictionInfo) -> str:
+    """Return a sentence if the tables have no place for these scores by the names in prediction.json; else nothing."""
+    what = f"the scores of {info.benchmark} {info.split} {info.language} are in no table: there is no"
+    benchmark = BENCHMARKS.get(info.benchmark)
+    if benchmark is None:
+        return f"{what} benchmark {info.benchmark!r}; {did_you_mean(info.benchmark, BENCHMARKS)}"
+    if info.benchmark.startswith("shards-"):
+        return ""
+    if info.split not in benchmark.splits:
+        return f"{what} split {info.split!r}; {did_you_mean(info.split, benchmark.splits)}"
+    languages = benchmark.languages(info.split)
+    if info.language not in languages:
+        return f"{what} language {info.language!r}; {did_you_mean(info.language, languages)}"
+    return ""
+
+
 def _read_scores(folder: Path, info: PredictionInfo) -> dict[Place, UserScore]:
     by_metric: dict[str, dict[str, UserScore]] = {}
+    names: dict[tuple[str, str], str] = {}
     for score in read_metric_scores(folder / SCORES_NAME):
         metric = _METRICS.get(_letters(score.name))
-        if metric is not None:
-            name = f"{metric}{PREFIXED}" if info.prefix else metric
-            by_metric.setdefault(name, {})[score.protocol] = _scale_score(score, metric, folder)
+        if metric is None:
+            continue
+        if score.language != info.language:
+            raise ValueError(
+                f"{folder / SCORES_NAME}: {score.name} is of language {score.language!r}, but prediction.json beside "
+                f"it says {info.language!r}"
+            )
+        first = names.setdefault((metric, score.protocol), score.name)
+        name = f"{metric}{PREFIXED}" if info.prefix else metric
+        by_protocol = by_metric.setdefault(name, {})
+        if score.protocol in by_protocol:
+            raise ValueError(
+                f"{folder / SCORES_NAME}: two scores for {metric} of protocol {score.protocol!r}, {first} and "
+                f"{score.name}: leave one out"
+            )
+        by_protocol[score.protocol] = _scale_score(score, metric, folder)
     published = _choose_protocol(info.benchmark)
     return {
         Place(info.benchmark, info.split, info.language, metric): scores.get(published) or next(iter(scores.values()))
@@ -127,6 +172,8 @@ def _scale_score(score: MetricScore, metric: str, folder: Path) -> UserScore:
     if score.scale not in ends:
         raise ValueError(f"{where}: the scale is {score.scale!r}, but that of {metric} is {' or '.join(ends)}")
     end = ends[score.scale]
+    if score.value < 0:
+        raise ValueError(f"{where}: {score.value:g} is below 0, where the scale {score.scale} begins")
     if score.value > end * (1 + _TOLERANCE):
         raise ValueError(
             f"{where}: {score.value:g} is not on the scale {score.scale}; one of the two is 100 times the other's"
