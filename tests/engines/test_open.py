@@ -62,6 +62,7 @@ def test_kinds_that_do_not_have_the_role(kind: Any, role: str, message: str) -> 
         ({"kind": "words", "dtype": "bfloat16"}, "dtype is a setting of .* only; words has none"),
         ({"kind": "world", "batch_size": 0}, "batch_size is 0; expected at least 1"),
         ({"kind": "world", "timeout_s": 0}, "timeout_s is 0"),
+        ({"kind": "nllb", "path": "x", "language_codes": {"zh": "a", "zho": "b"}}, "names a language twice: zh, zho"),
         ({"kind": "nlb", "path": "x"}, "kind: 'nlb' is not a choice; did you mean 'nllb'"),
         ({"kind": "nllb", "pth": "x"}, "unknown key; did you mean 'path'"),
         ({"kind": "florence2", "path": "x", "prompt": "Hi"}, "prompt is a setting of llava and endpoint only"),

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,6 +62,27 @@ def test_bad_images_are_reported_where_they_stand(folder: Path, images: list[Pat
     assert "broken.png: not an image" in (results[0].error or "")
     assert results[1].text is not None
     assert "none.png: No such file" in (results[2].error or "")
+
+
+def test_folders_and_addresses_are_told_from_missing_files(folder: Path, tmp_path: Path) -> None:
+    results = PolyglanceCaptioner.load(folder).caption([tmp_path, Path("https://a.org/b.png")], ["en"], config=CONFIG)
+    assert [result.error for result in results] == [
+        f"{tmp_path}: a folder; give the image files that are in it",
+        "https:/a.org/b.png: an address; only files are read: download it, and give the file",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"length_penalty": float("nan")}, "length_penalty is nan; expected a finite number"),
+        ({"beams": 1, "length_penalty": 2.0}, "`length_penalty` has no effect with greedy decoding"),
+        ({"beams": 1, "early_stopping": False}, "`early_stopping` has no effect with greedy decoding"),
+    ],
+)
+def test_options_of_decoding_have_an_effect(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GenerateConfig(**options)
 
 
 def test_what_cannot_be_asked(folder: Path, images: list[Path]) -> None:

@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from polyglance.model import Polyglance
 from polyglance.model.card import make_card
 from polyglance.model.components import POLICIES, PUBLISHED_TRAINED, count_parameters, freeze
 from polyglance.model.flops import build_on_meta, count_macs
+from polyglance.model.micro import MicroConfig
 from polyglance.model.sizes import resolve_size
 
 # Official code sections 1.1 and 4.2.
@@ -121,3 +123,21 @@ def test_a_folder_is_a_size(tmp_path: Path) -> None:
     )
     with pytest.raises(ValueError, match="8192"):
         make_card(str(tmp_path), target_tokens=10_000)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"width": 0}, "width is 0; expected 1 or more"),
+        ({"heads": -4}, "heads is -4; expected 1 or more"),
+        ({"layers": 0}, "layers is 0"),
+        ({"patch_size": 0}, "patch_size is 0"),
+        ({"vision_blocks": -1}, "vision_blocks is -1; expected 0 or more"),
+        ({"vision_layers": 3}, "`vision_layers` has no effect unless `vision` is 'vit'"),
+        ({"vision": "vit", "vision_blocks": 1}, "`vision_blocks` has no effect unless `vision` is 'conv_stem'"),
+        ({"cross_attention_every": 2}, "`cross_attention_every` has no effect unless `decoder` is 'gemma2'"),
+    ],
+)
+def test_micro_sizes_that_are_none_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MicroConfig(**settings)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from polyglance.distributed import RuntimeConfig
 from polyglance.model.card import make_card
 from polyglance.model.card_record import Card
 from polyglance.model.training_setup import recommend_setup
@@ -33,6 +34,14 @@ def test_every_setup_fits_and_adds_up_to_the_batch(cards: dict[str, Card], devic
             assert setup.bytes_per_device <= device_gb * GB
             assert setup.micro_batch_size * setup.accumulation * devices == 96 * devices
             assert (setup.strategy == "single") == (devices == 1)
+
+
+@pytest.mark.parametrize(("devices", "batch_size"), [(7, 1024), (2048, 1024)])
+def test_batches_that_training_cannot_divide_are_refused(cards: dict[str, Card], devices: int, batch_size: int) -> None:
+    with pytest.raises(ValueError, match=r"a batch of 1,024 samples cannot be divided over .* devices"):
+        recommend_setup(cards["0.4b"], devices=devices, device_bytes=80 * GB, batch_size=batch_size)
+    with pytest.raises(ValueError, match="cannot be divided over"):
+        RuntimeConfig().num_micro_batches(batch_size, devices)
 
 
 def test_no_setup_where_nothing_fits(cards: dict[str, Card]) -> None:

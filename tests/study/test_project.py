@@ -144,6 +144,7 @@ def test_a_budget_chooses_the_size(there: Path, capsys: pytest.CaptureFixture[st
         (("--want", "uk", "--budget", "nan"), "--budget is nan"),
         (("--want", "uk", "--price-per-gpu-hour", "0"), "--price-per-gpu-hour is 0"),
         (("--want", "uk", "--gpus", "0"), "--gpus is 0"),
+        (("--want", "uk", "--gpus", "7"), "--gpus is 7, which does not divide the batch of 1,024 samples"),
         (("--want", "uk", "--gpu", "H300"), "no rates of 'H300'"),
         (("--want", "uk", "--budget", "0.001"), "--budget 0.001 buys"),
         (("--want", "uk", "--budget", "0.001"), "less than one batch (1,024)"),

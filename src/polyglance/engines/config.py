@@ -89,6 +89,8 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.language_codes is not None:
             codes = {find_code(code): theirs for code, theirs in self.language_codes.items()}
+            if len(codes) < len(self.language_codes):
+                raise ValueError(f"language_codes names a language twice: {', '.join(self.language_codes)}")
             object.__setattr__(self, "language_codes", codes)
         if self.kind not in KINDS:
             raise ValueError(f"{self.kind!r} is not a kind of engine; {did_you_mean(self.kind, KINDS)}")

@@ -1,7 +1,10 @@
 """Settings of generation and of initial models; importing them loads neither torch nor transformers."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from polyglance.settings import refuse_unused
 
 __all__ = ["UNUSED_DECODER_ROWS", "UNUSED_ENCODER_ROWS", "AssembleConfig", "GenerateConfig"]
 
@@ -30,6 +33,13 @@ class GenerateConfig:
         for name in ("beams", "max_new_tokens", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(f"length_penalty is {self.length_penalty}; expected a finite number")
+        refuse_unused(
+            self,
+            length_penalty=(self.beams > 1, "with greedy decoding (`beams` is 1)"),
+            early_stopping=(self.beams > 1, "with greedy decoding (`beams` is 1)"),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +66,14 @@ class AssembleConfig:
     and after it. None by default, as published. A `bart` model's encoder has unused rows for them."""
     seed: int = 0
     """Seed of the random tensors: cross-attention projections, rows of tokens without a counterpart."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("cross_attention_every", 1), ("unused_encoder_rows", 0), ("unused_decoder_rows", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more")
+        refuse_unused(
+            self,
+            cross_attention_every=(self.decoder == "gemma2", "unless `decoder` is gemma2"),
+            unused_encoder_rows=(self.decoder == "bart", "unless `decoder` is bart"),
+            unused_decoder_rows=(self.decoder == "bart", "unless `decoder` is bart"),
+        )

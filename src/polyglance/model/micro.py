@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from polyglance.mixture.tokenizer import BOS, EOS, PAD
+from polyglance.settings import refuse_unused
 
 if TYPE_CHECKING:
     import polyglance.model.configuration
@@ -16,7 +17,7 @@ class MicroConfig:
     """A model small enough to train on a CPU in minutes. `width` sets its size; the defaults of the rest fit it.
 
     Raises:
-        ValueError: the width is not divisible by the number of heads.
+        ValueError: a size below 1, the width is not divisible by the number of heads, or a setting has no effect.
     """
 
     decoder: Literal["bart", "gemma2"] = "bart"
@@ -46,6 +47,19 @@ class MicroConfig:
     """Distance of cross-attention blocks: one in every k-th decoder layer (gemma2 only)."""
 
     def __post_init__(self) -> None:
+        sizes = ("width", "layers", "heads", "vision_layers", "image_size", "patch_size", "max_tokens")
+        for name in (*sizes, "vision_width", "cross_attention_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more")
+        if self.vision_blocks is not None and self.vision_blocks < 0:
+            raise ValueError(f"vision_blocks is {self.vision_blocks}; expected 0 or more")
+        refuse_unused(
+            self,
+            vision_layers=(self.vision == "vit", "unless `vision` is 'vit'"),
+            vision_blocks=(self.vision == "conv_stem", "unless `vision` is 'conv_stem'"),
+            cross_attention_every=(self.decoder == "gemma2", "unless `decoder` is 'gemma2'"),
+        )
         if self.width % self.heads or (self.width // self.heads) % 2:
             raise ValueError(f"width {self.width} does not give {self.heads} heads an even size each")
         if self.image_size % self.patch_size:

@@ -5,6 +5,7 @@ inputs = processor(images="cat.png", text="The target language is German. What d
 processor.batch_decode(model.generate(**inputs), skip_special_tokens=True)
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -433,8 +434,16 @@ def _read_pixels(image: ImageInput, image_size: int) -> np.ndarray:
     try:
         return square_pixels(Path(image).read_bytes(), image_size)
     except (OSError, ImageError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ValueError(f"{image}: {reason}") from None
+        raise ValueError(f"{image}: {_explain_unread(str(image), error)}") from None
+
+
+def _explain_unread(name: str, error: OSError | ImageError) -> str:
+    """Return the reason why an image file was not read, and what to give where the name is not that of a file."""
+    if isinstance(error, IsADirectoryError):
+        return "a folder; give the image files that are in it"
+    if isinstance(error, FileNotFoundError) and re.match(r"[a-z][a-z0-9+]+:/", name):
+        return "an address; only files are read: download it, and give the file"
+    return str(error.strerror or error) if isinstance(error, OSError) else str(error)
 
 
 def _to_picture(pixels: np.ndarray) -> Image.Image:

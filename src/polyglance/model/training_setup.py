@@ -45,10 +45,18 @@ def recommend_setup(card: Card, *, devices: int, device_bytes: int, batch_size: 
 
     Returns:
         None where not even one sample per device fits.
+
+    Raises:
+        ValueError: the samples of a step cannot be divided evenly over the devices, which training refuses too.
     """
     for name, value in (("devices", devices), ("device_bytes", device_bytes), ("batch_size", batch_size)):
         if value <= 0:
             raise ValueError(f"{name} is {value}; expected a positive number")
+    if batch_size % devices:
+        raise ValueError(
+            f"a batch of {batch_size:,} samples cannot be divided over {devices:,} devices: the number of devices must "
+            "divide it"
+        )
     saved = card.activation_bytes[_POLICY][_PRECISION]
     replica = card.training_bytes[_POLICY][_PRECISION] - saved
     per_device = batch_size // devices

@@ -86,6 +86,11 @@ class ProjectConfig:
             number = getattr(self, name)
             if number is not None and not 0 < number < float("inf"):
                 raise ValueError(f"`{name}` is {number:g}; expected a positive number")
+        if BATCH_SIZE % self.gpus:
+            raise ValueError(
+                f"`gpus` is {self.gpus}, which does not divide the batch of {BATCH_SIZE:,} samples that studies of "
+                "published sizes train with; give 1, 2, 4, 8, 16, ..."
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
