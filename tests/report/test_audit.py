@@ -106,6 +106,23 @@ def test_a_name_that_is_no_page_is_refused_and_nothing_is_written(data: Path, tm
     assert (tmp_path / "numbers.json").read_text() == "{}"
 
 
+@pytest.mark.parametrize("content", ['{"seal": 1}', "[1]", "no JSON"])
+def test_a_file_that_is_no_audit_is_not_replaced_by_its_numbers(data: Path, tmp_path: Path, content: str) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=r"manifest.json: exists and is not an audit"):
+        write_audit(data, AuditConfig(images=1), tmp_path / "manifest.html")
+    assert (tmp_path / "manifest.json").read_text() == content
+    assert not (tmp_path / "manifest.html").exists()
+    for _ in range(2):  # its own are replaced
+        write_audit(data, AuditConfig(images=1), tmp_path / "audit.html")
+
+
+def test_a_data_set_without_texts_is_named(tmp_path: Path) -> None:
+    main(["data", "world", "--out", str(tmp_path), "--num-train-images", "0", "--num-test-images", "1"])
+    with pytest.raises(ValueError, match=r"train: the data set has no texts"):
+        write_audit(tmp_path / "train", AuditConfig(), tmp_path / "audit.html")
+
+
 def test_a_negative_seed_is_named() -> None:
     with pytest.raises(ValueError, match="seed is -1; expected 0 or more"):
         AuditConfig(seed=-1)

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from polyglance.coverage import TASKS, Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
-from polyglance.files import write_atomically, write_json
+from polyglance.files import read_json, write_atomically, write_json
 from polyglance.language_identity import Judgement, find_foreign_part, judge_language
 from polyglance.languages import LANGUAGES
 from polyglance.mixture.config import Balance
@@ -124,11 +124,17 @@ def write_audit(directory: Path, config: AuditConfig, out: Path) -> Audit:
         out: the HTML file.
 
     Raises:
-        ValueError: not a data set, or a damaged one; not the name of a page.
+        ValueError: not a data set, a damaged one, or one without texts; not the name of a page; the JSON file would
+            replace one that is no audit.
     """
     check_page_name("--out", out)
+    numbers = out.with_suffix(".json")
+    if numbers.exists() and not _is_audit(numbers):
+        raise ValueError(f"{numbers}: exists and is not an audit, whose numbers go there; give --out another name")
     reader = ShardReader(directory)
     table = reader.annotations()
+    if not table.task:
+        raise ValueError(f"{directory}: the data set has no texts, so there is nothing to audit")
     random = np.random.default_rng(config.seed)
     cells = _audit_cells(table, config, random)
     audit = Audit(
@@ -141,9 +147,18 @@ def write_audit(directory: Path, config: AuditConfig, out: Path) -> Audit:
         drops=reader.manifest.drops,
         page=out,
     )
-    write_json(out.with_suffix(".json"), {**asdict(audit), "page": str(out)})
+    write_json(numbers, {**asdict(audit), "page": str(out)})
     write_atomically(out, _make_page(directory, audit, table, _sample_images(reader, config, random), config))
     return audit
+
+
+def _is_audit(path: Path) -> bool:
+    """Tell whether a file holds the numbers of an audit, which a new audit may replace."""
+    try:
+        values = read_json(path)
+    except (OSError, ValueError):
+        return False
+    return isinstance(values, dict) and {field.name for field in fields(Audit)} <= values.keys()
 
 
 def _audit_cells(table: AnnotationTable, config: AuditConfig, random: np.random.Generator) -> list[CellAudit]:
