@@ -164,6 +164,15 @@ def test_mistakes_of_init_are_one_line(
 
 
 @pytest.mark.usefixtures("there")
+def test_a_file_in_place_of_the_folder_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("taken").write_text("notes")
+    with pytest.raises(SystemExit) as caught:
+        main(["init", "taken", "--want", "uk"])
+    assert caught.value.code == 2
+    assert "taken: a file; expected the name of a folder for the project" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("there")
 def test_files_that_are_there_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     main(["init", "mine", "--want", "uk"])
     Path("mine/run.toml").write_text("# mine\n")

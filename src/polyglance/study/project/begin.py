@@ -121,6 +121,8 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
         ValueError: files of the project exist already, data that was named cannot be read, every image has captions in
             a wanted language, or the budget does not buy one batch.
     """
+    if config.out.exists() and not config.out.is_dir():
+        raise ValueError(f"{config.out}: a file; expected the name of a folder for the project")
     found: list[str] = []
     missing: list[str] = []
     images = look_at_images(config.images, config.captions, config.want, found, missing)
