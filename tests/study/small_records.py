@@ -25,7 +25,7 @@ def write_scored(folder: Path, *, last: str = "a small boat") -> None:
     rows = [PredictionRow(id=name, text=text) for name, text in texts.items()]
     (folder / "predictions.jsonl").write_text("".join(row.format_line() for row in rows))
     info = PredictionInfo(
-        benchmark="xm3600", split="all", language="fr", task="caption", model="m", fingerprint="1", num_rows=3
+        benchmark="xm3600", split="all", language="en", task="caption", model="m", fingerprint="1", num_rows=3
     )
     info.write(folder)
 
