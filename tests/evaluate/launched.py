@@ -6,6 +6,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 import pytest
+import torch._dynamo  # noqa: F401 - imported later, it would keep the process group to the end of the process
 import torch.distributed as dist
 
 from polyglance.cli import main
