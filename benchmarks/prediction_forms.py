@@ -11,20 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean, median
 
-from polyglance.laws import Fit, FitConfig, Table, fit_law
+from polyglance.laws import Fit, Table, fit_law
 from polyglance.run_records import RunRow, read_runs
+from polyglance.study.results.predictions import list_forms
 
-FORMS = [
-    (form, predictors, offset)
-    for form, predictors in (
-        ("product", ("P", "S", "T")),
-        ("product", ("P", "S")),
-        ("saturating", ("P", "S", "T")),
-        ("saturating", ("P", "S")),
-        ("additive", ("P", "S")),
-    )
-    for offset in (True, False)
-]
+TARGETS = ("UC_prefix", "ST", "SC")
 
 
 def main(study: Path) -> None:
@@ -40,23 +31,18 @@ def main(study: Path) -> None:
     ]
     for family in dict.fromkeys(run.family for run in predicted):
         smaller, largest = ([run for run in runs if run.family == family] for runs in (known, predicted))
-        for target in ("UC_prefix", "ST", "SC"):
-            errors = {
-                f"{form}({', '.join(names)}){'' if offset else ' without offset'}": measure(
-                    fit(form, names, offset, target, smaller), target, smaller, largest
+        columns = {name: [run[name] for run in smaller] for name in ("P", "S", "T", *TARGETS)}
+        table = Table.from_data({**columns, "size": [run.size for run in smaller]})
+        for target in TARGETS:
+            errors = {}
+            for config in list_forms(target):
+                (law,) = fit_law(config, table).fits.values()
+                offset = "" if config.offset else " without offset"
+                errors[f"{config.form}({', '.join(law.form.predictors)}){offset}"] = measure(
+                    law, target, smaller, largest
                 )
-                for form, names, offset in FORMS
-            }
             for name, error in sorted(errors.items(), key=lambda item: item[1]):
                 print(f"{family:10} {target:10} {name:40} {error:6.1%}")
-
-
-def fit(form: str, names: Sequence[str], offset: bool, target: str, runs: Sequence[RunRow]) -> Fit:
-    """Fit one form to runs."""
-    columns = {**{name: name for name in names}, "y": target}
-    table = Table.from_data({name: [run[name] for run in runs] for name in columns.values()})
-    (one,) = fit_law(FitConfig(form=form, columns=columns, bootstrap=0, offset=offset), table).fits.values()
-    return one
 
 
 def measure(law: Fit, target: str, smaller: Sequence[RunRow], largest: Sequence[RunRow]) -> float:

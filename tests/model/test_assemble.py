@@ -293,3 +293,21 @@ def test_untied_heads_of_the_sources_are_said_or_refused(
         assemble_model(AssembleConfig(florence=both, gemma=str(sources[1])), tmp_path / "b")
     with pytest.raises(ValueError, match="its head is not its embedding"):
         assemble_model(AssembleConfig(florence=str(sources[0]), gemma=gemma, decoder="gemma2"), tmp_path / "c")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"decoder": "bart", "cross_attention_every": 3},
+            "`cross_attention_every` has no effect unless `dec",
+        ),
+        ({"decoder": "gemma2", "unused_encoder_rows": 3}, "`unused_encoder_rows` has no effect unless `decoder`"),
+        ({"decoder": "gemma2", "unused_decoder_rows": 3}, "`unused_decoder_rows` has no effect unless `decoder`"),
+        ({"decoder": "gemma2", "cross_attention_every": 0}, "cross_attention_every is 0; expected 1 or more"),
+        ({"decoder": "bart", "unused_encoder_rows": -1}, "unused_encoder_rows is -1; expected 0 or more"),
+    ],
+)
+def test_settings_without_effect_or_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{message}"):
+        AssembleConfig(florence="a", gemma="b", **settings)

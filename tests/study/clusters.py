@@ -10,8 +10,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from polyglance.study.grid.jobs import Job
+from polyglance.train.config import RunConfig
+from polyglance.train.watch import NotFiniteError
 
 POLYGLANCE = (sys.executable, "-m", "polyglance")
 _RAY = (sys.executable, "-m", "ray.scripts.scripts")
@@ -42,6 +47,27 @@ def write_grid(folder: Path, samples: int) -> Path:
     path = folder / "grid.toml"
     path.write_text(GRID.format(out=folder / "out", samples=samples, more_samples=2 * samples))
     return path
+
+
+def write_trunk_grid(folder: Path) -> Path:
+    """Write a study of two runs that branch off trunks into `folder`; it goes to `folder`/out."""
+    path = write_grid(folder, samples=16)
+    text = path.read_text().replace('name = "grid", widths = [8, 16]', 'name = "grid", widths = [8]')
+    trunk = ', schedule = "trunk", optim = { warmup_steps = 1, cooldown_share = 0.5 } }'
+    path.write_text(text.replace(" }]", f"{trunk}]"))
+    return path
+
+
+def fail_training(monkeypatch: pytest.MonkeyPatch, run: Job | None) -> None:
+    """Let the training of a run end with a loss that is not finite; None: of no run any more."""
+    from polyglance.train.run import train  # torch takes a while to load
+
+    def fail(config: RunConfig, folder: Path, **options: Any) -> object:
+        if run is not None and folder.name == run.id:
+            raise NotFiniteError("the loss is not finite")
+        return train(config, folder, **options)
+
+    monkeypatch.setattr("polyglance.study.work.do_job.train", fail)
 
 
 class RayNodes:

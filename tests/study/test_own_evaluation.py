@@ -13,10 +13,8 @@ from polyglance.study.grid.jobs import list_jobs, list_runs, list_work
 from polyglance.study.needs import JobNeeds, find_needs
 from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.work.attempt import try_job
-from polyglance.train.run import train
-from polyglance.train.watch import NotFiniteError
 
-from .clusters import write_grid
+from .clusters import fail_training, write_trunk_grid
 from .killed_in import run_until_killed
 from .test_published_run import write_published_study
 
@@ -44,11 +42,7 @@ def read_measured(config: StudyConfig) -> list[bytes]:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = write_grid(tmp_path, samples=16)
-    text = path.read_text().replace('name = "grid", widths = [8, 16]', 'name = "grid", widths = [8]')
-    trunk = ', schedule = "trunk", optim = { warmup_steps = 1, cooldown_share = 0.5 } }'
-    path.write_text(text.replace(" }]", f"{trunk}]"))
-    return path
+    return write_trunk_grid(tmp_path)
 
 
 def test_the_results_are_the_same_and_a_finished_study_stays_finished(path: Path) -> None:
@@ -101,18 +95,13 @@ def test_a_training_that_is_no_longer_finite_is_a_run_that_failed(path: Path, mo
     own = read(path, "own", "families.0.schedule=separate")
     run, other = list_runs(own)
 
-    def fail(config: object, folder: Path, **options: object) -> object:
-        if folder.name == run.id:
-            raise NotFiniteError("the loss is not finite")
-        return train(config, folder, **options)
-
-    monkeypatch.setattr("polyglance.study.work.do_job.train", fail)
+    fail_training(monkeypatch, run)
     result = run_study(own)
     assert result.num_runs == 1
     status = read_study_status(own)
     assert {name: status.jobs[name] for name in (run.id, other.id)} == {run.id: "failed", other.id: "done"}
     assert "the loss is not finite" in status.problems[run.id]
-    monkeypatch.setattr("polyglance.study.work.do_job.train", train)
+    fail_training(monkeypatch, None)
     assert run_study(own).num_runs == 2
 
 

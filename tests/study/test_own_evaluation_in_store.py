@@ -14,11 +14,9 @@ from polyglance.study.places.schedulers import ThisProcess
 from polyglance.study.work.attempt import EndedJob, try_job
 from polyglance.study.work.do_job import do_job
 from polyglance.study.work.in_store import do_stored_job
-from polyglance.train.run import train
 from polyglance.train.signals import Stopped
-from polyglance.train.watch import NotFiniteError
 
-from .clusters import write_grid
+from .clusters import fail_training, write_trunk_grid
 
 
 class OtherMachines(ThisProcess):
@@ -43,11 +41,7 @@ def _other_machines(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    path = write_grid(tmp_path, samples=16)
-    text = path.read_text().replace('name = "grid", widths = [8, 16]', 'name = "grid", widths = [8]')
-    trunk = ', schedule = "trunk", optim = { warmup_steps = 1, cooldown_share = 0.5 } }'
-    path.write_text(text.replace(" }]", f"{trunk}]"))
-    return path
+    return write_trunk_grid(tmp_path)
 
 
 def read(path: Path, *more: str) -> StudyConfig:
@@ -161,19 +155,14 @@ def test_a_training_that_failed_is_a_run_that_failed_for_all_who_look(
     own = read(path, "families.0.schedule=separate")
     run, other = list_runs(own)
 
-    def fail(config: object, folder: Path, **options: object) -> object:
-        if folder.name == run.id:
-            raise NotFiniteError("the loss is not finite")
-        return train(config, folder, **options)
-
-    monkeypatch.setattr("polyglance.study.work.do_job.train", fail)
+    fail_training(monkeypatch, run)
     assert run_study(own).num_runs == 1
     for out in ("out", "elsewhere", "elsewhere"):
         config = replace(own, out=path.parent / out)
         status = read_study_status(config)
         assert {name: status.jobs[name] for name in (run.id, other.id)} == {run.id: "failed", other.id: "done"}
         assert "the loss is not finite" in read_problem(config.out, run)
-    monkeypatch.setattr("polyglance.study.work.do_job.train", train)
+    fail_training(monkeypatch, None)
     assert run_study(read(path, "families.0.schedule=separate", "cluster.evaluation=with")).num_runs == 2
     assert not list(path.parent.glob("bucket/marks/**/failed.json"))
     for out in ("out", "elsewhere"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from polyglance.languages import SOURCE_LANGUAGE
 
-__all__ = ["find_artefact", "find_content", "find_placeholder"]
+__all__ = ["NO_LETTER", "SUBWORD_MARKS", "find_artefact", "find_content", "find_placeholder"]
 
 _NUMBER = re.compile(r"[-+]?[\d.,:/%eE\s-]*\d[\d.,:/%eE\s-]*")
 _MEASURE = re.compile(r"[-+]?\d[\d.,]*\s?[A-Za-z\u00b0\u00b5%]{1,2}\d?")
@@ -42,6 +42,8 @@ _OBJECT = re.compile(
     re.DOTALL,
 )
 """A mapping, a list that could not be taken apart, or bytes, as Python prints them."""
+NO_LETTER, SUBWORD_MARKS = "no letter in it", "marks of subwords (@@, ▁, ##, Ġ)"
+"""Two reasons of `find_artefact` that a caller may treat in its own way."""
 _SUBWORDS = re.compile(r"\S@@(?= |$)|▁|(?:^| )##(?=\w)|^\S+(?: Ġ\S*)+$|\w</w>")
 """Marks that tokenisers write between subwords. `Ġ` is a letter of Maltese, too, but does not begin every word."""
 _SIGNS_OF_SUBWORDS = ("@@", "▁", "##", "Ġ", "</w>")
@@ -136,7 +138,7 @@ def find_artefact(text: str) -> str:
     """
     bare = text.strip()
     if not any(map(str.isalpha, bare)):
-        return "no letter in it"
+        return NO_LETTER
     last = bare[-1]
     if ("://" in bare or bare[:4].lower() == "www.") and _ADDRESS.fullmatch(bare):
         return "an address"
@@ -155,7 +157,7 @@ def find_artefact(text: str) -> str:
     if "|||" in bare:
         return "several texts in one (|||)"
     if any(mark in bare for mark in _SIGNS_OF_SUBWORDS) and _SUBWORDS.search(bare):
-        return "marks of subwords (@@, ▁, ##, Ġ)"
+        return SUBWORD_MARKS
     if ("_" in bare or "+" in bare) and _JOINED_WORDS.fullmatch(bare):
         return "words joined by _ or +"
     is_error = ("rror" in bare or "RROR" in bare or bare[0] in "TC" or "xception" in bare) and _ERROR.match(bare)

@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 from polyglance.data.answers import REASONING_MARK, drop_reasoning
 from polyglance.data.cleaning import has_tags
-from polyglance.data.columns import find_artefact, find_placeholder
+from polyglance.data.columns import NO_LETTER, SUBWORD_MARKS, find_artefact, find_placeholder
 from polyglance.evaluate.tokenization.normalise import delete_invisible
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
@@ -215,7 +215,7 @@ _MARKS: tuple[tuple[str, re.Pattern[str], str, str], ...] = (
     ("wrong-encoding", _MOJIBAKE, "characters that were read in a wrong encoding", ""),
 )
 """Code, pattern, description, and the normalisation that removes it: forms that no text should have."""
-_OTHER_CODES = frozenset({"no letter in it", "marks of subwords (@@, ▁, ##, Ġ)"})
+_OTHER_CODES = frozenset({NO_LETTER, SUBWORD_MARKS})
 """Problems of `find_artefact` that an answer to a question has rightly, or that have a code of their own."""
 
 

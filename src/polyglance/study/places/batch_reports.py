@@ -23,10 +23,14 @@ class BatchReport:
 
 
 class BatchReports:
-    """Reports by id of a job, as JSON files in a folder that all nodes see, or as objects of a store.
+    """Reports by id of a job, as JSON files in a folder that all nodes see, or as objects of a store. Every method
+    raises `StoreError`, and `SilentStoreError` where the store does not answer.
 
     Args:
         place: path of the folder, or URL.
+
+    Raises:
+        StoreError: not the URL of a store.
     """
 
     def __init__(self, place: str) -> None:
@@ -34,11 +38,7 @@ class BatchReports:
         self._store = open_store(place if "://" in place else f"file://{self.place}")
 
     def list_jobs(self) -> set[str]:
-        """Return the ids of the jobs that have a report.
-
-        Raises:
-            SilentStoreError: the store does not answer.
-        """
+        """Return the ids of the jobs that have a report."""
         return {name.removesuffix(".json") for name in self._store.list("")}
 
     def read(self, job_id: str) -> BatchReport | None:

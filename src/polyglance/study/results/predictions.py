@@ -17,7 +17,7 @@ from polyglance.study.grid.jobs import Job, has_new_start, is_held_out, list_job
 from polyglance.study.grid.models import count_models
 from polyglance.study.results.table import write_table
 
-__all__ = ["predict_held_out_runs"]
+__all__ = ["list_forms", "predict_held_out_runs"]
 
 
 def predict_held_out_runs(config: StudyConfig, folder: Path) -> RunPredictions:
@@ -84,12 +84,17 @@ def _make_table(runs: Sequence[RunRow], target: str) -> Table:
 
 
 def _choose(config: PredictionConfig, target: str, table: Table) -> FormChoice:
-    """Choose the form by rehearsal on the known runs: the product law of the paper first, then simpler ones, the
-    saturating and the additive law."""
+    """Choose the form by rehearsal on the known runs."""
     if config.form is not None:
         predictors = ("P", "S") if config.form == "additive" else ("P", "S", "T")
         return choose_form([_settings(config.form, predictors, target)], table)
-    candidates = [
+    return choose_form(list_forms(target), table)
+
+
+def list_forms(target: str) -> list[FitConfig]:
+    """List the forms of law that are tried for a column of runs.csv, without bootstrap: the product law of the paper
+    first, then simpler ones, the saturating and the additive law, each with and without an offset."""
+    return [
         _settings(form, names, target, offset=offset)
         for form, names in (
             ("product", ("P", "S", "T")),
@@ -100,7 +105,6 @@ def _choose(config: PredictionConfig, target: str, table: Table) -> FormChoice:
         )
         for offset in (True, False)
     ]
-    return choose_form(candidates, table)
 
 
 def _settings(form: str, predictors: Sequence[str], target: str, *, offset: bool | None = None) -> FitConfig:
