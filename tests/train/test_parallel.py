@@ -6,7 +6,6 @@ losses.
 """
 
 import json
-import os
 import shutil
 import signal
 from contextlib import ExitStack
@@ -165,24 +164,22 @@ def test_a_run_of_one_or_two_nodes_goes_on_with_one_when_the_other_is_lost(
 ) -> None:
     """torchrun with a number of nodes that changes by itself."""
     save(config, tmp_path / "run.toml")
-    place = "--nnodes=1:2 --nproc-per-node=1 --max-restarts=3 --rdzv-backend=c10d --rdzv-id=elastic --node-rank"
-    conf = "--rdzv-conf=last_call_timeout=10,keep_alive_interval=1,keep_alive_max_attempt=3"
-    port = 20_000 + os.getpid() % 10_000 + len(strategy)  # another one in another test run
+    place = (
+        "--nnodes=1:2 --nproc-per-node=1 --max-restarts=3 --local-addr=127.0.0.1 --rdzv-backend=c10d --rdzv-id=elastic"
+    )
+    # The nodes find each other by a file: a port chosen here may be taken when the store is opened.
+    meeting = [
+        "--rdzv-conf=store_type=file,last_call_timeout=10,keep_alive_interval=1,keep_alive_max_attempt=3",
+        f"--rdzv-endpoint={tmp_path / 'rendezvous'}",
+    ]
     program = ["-m", "tests.train.two_processes", str(tmp_path), "lose_node", strategy]
     with ExitStack() as stack:
-        nodes = []
-        for number in range(2):
-            hosts = (
-                f"{conf},is_host={number == 0}"  # the node that stays holds the store by which nodes find each other
+        nodes = [
+            stack.enter_context(
+                start_torchrun(*place.split(), *meeting, f"--node-rank={number}", *program, str(number))
             )
-            options = [
-                *place.split(),
-                str(number),
-                hosts,
-                f"--rdzv-endpoint=127.0.0.1:{port}",
-                "--local-addr=127.0.0.1",
-            ]
-            nodes.append(stack.enter_context(start_torchrun(*options, *program, str(number))))
+            for number in range(2)
+        ]
         said = [node.communicate(timeout=300)[1] for node in nodes]
     assert [node.returncode for node in nodes] == [0, -signal.SIGKILL], said
     assert sorted((tmp_path / "processes").read_text().splitlines()) == ["0 of 1", "0 of 2", "1 of 2"]
