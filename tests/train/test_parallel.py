@@ -169,7 +169,7 @@ def test_a_run_of_one_or_two_nodes_goes_on_with_one_when_the_other_is_lost(
     )
     # The nodes find each other by a file: a port chosen here may be taken when the store is opened.
     meeting = [
-        "--rdzv-conf=store_type=file,last_call_timeout=10,keep_alive_interval=1,keep_alive_max_attempt=3",
+        "--rdzv-conf=store_type=file,last_call_timeout=10,keep_alive_interval=1,keep_alive_max_attempt=8",
         f"--rdzv-endpoint={tmp_path / 'rendezvous'}",
     ]
     program = ["-m", "tests.train.two_processes", str(tmp_path), "lose_node", strategy]
