@@ -3,6 +3,7 @@
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead jobs        # 1,000 jobs without work, on two Ray nodes
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead kills       # worker, node, call and head killed once each
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead speed-up    # 16 runs on one Ray node and on two
+    PYTHONPATH=src:. python -m benchmarks.cluster_overhead queue --jobs 10000   # the order of jobs, without a cluster
     PYTHONPATH=src:. python -m benchmarks.cluster_overhead batch-job   # processor time of a batch job's program
     .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-jobs
     .ci/slurm shell env PYTHONPATH=src:. python -m benchmarks.cluster_overhead slurm-alone --jobs 50
@@ -55,7 +56,7 @@ families = [{{ name = "grid", widths = [8], samples = [16] }}]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "what", choices=["jobs", "slurm-jobs", "slurm-alone", "slurm-itself", "batch-job", "kills", "speed-up"]
+        "what", choices=["jobs", "queue", "slurm-jobs", "slurm-alone", "slurm-itself", "batch-job", "kills", "speed-up"]
     )
     parser.add_argument("--jobs", type=int, default=1000, help="jobs without work")
     parser.add_argument("--samples", type=int, default=1600, help="samples of the smaller runs")
@@ -68,6 +69,8 @@ def main() -> None:
                 with RayTasks(study, nodes.address, needs=find_needs(study)) as ray_tasks:
                     do_jobs(list_runs(study)[:4], ray_tasks)  # both workers are up
                     time_jobs("Ray", study, lambda jobs: do_jobs(jobs, ray_tasks))
+        elif args.what == "queue":
+            time_jobs("queue alone", write_many(folder, args.jobs), lambda jobs: do_jobs(jobs, _NoPlace()))
         elif args.what == "batch-job":
             measure_batch_job(folder)
         elif args.what == "slurm-itself":
@@ -98,6 +101,25 @@ class _NoSeconds(dict[str, float]):
 
     def get(self, name: str, default: object = None) -> float:  # noqa: ARG002
         return 0.0
+
+
+class _NoPlace:
+    """A place whose jobs end at once."""
+
+    num_slots = 64
+
+    def __init__(self) -> None:
+        self._started: list[Job] = []
+
+    def start(self, job: Job) -> None:
+        self._started.append(job)
+
+    def wait(self) -> list[EndedJob]:
+        started, self._started = self._started, []
+        return [EndedJob(job=job) for job in started]
+
+    def cancel_waiting(self) -> int:
+        return 0
 
 
 class _Nodes(RayNodes):
@@ -133,7 +155,7 @@ def time_jobs(place: str, study: StudyConfig, do: Callable[[list[Job]], object])
     started_s, cpu_s = time.perf_counter(), time.process_time()
     do(jobs)
     wall_s, cpu_s = time.perf_counter() - started_s, time.process_time() - cpu_s
-    per_job = f"{wall_s / len(jobs) * 1e3:.1f} ms a job by the clock, {cpu_s / len(jobs) * 1e3:.1f} ms of this process"
+    per_job = f"{wall_s / len(jobs) * 1e3:.2f} ms a job by the clock, {cpu_s / len(jobs) * 1e3:.2f} ms of this process"
     print(f"{place}: {len(jobs)} jobs without work in {wall_s:.1f} s: {per_job}; {describe_load()}", flush=True)
 
 

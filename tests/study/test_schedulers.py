@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from polyglance.study.grid.jobs import Job
-from polyglance.study.places.schedulers import run_jobs
+from polyglance.study.places.schedulers import NoRoomError, run_jobs
 from polyglance.study.planning.costs import estimate_s
 from polyglance.study.work.ending import EndedJob, Ending
 
@@ -128,3 +131,63 @@ def test_a_job_that_was_stopped_goes_on_as_long_as_it_comes_further() -> None:
 def test_expected_time_follows_the_order_of_the_jobs(num_slots: int, expected: float) -> None:
     assert estimate_s(JOBS, done=set(), seconds=SECONDS, num_slots=num_slots) == expected
     assert estimate_s(JOBS, done=set(SECONDS), seconds=SECONDS, num_slots=num_slots) == 0.0
+
+
+class RandomEnds:
+    """Starts jobs only when all they wait for is over, and ends one of those at work at random, well or not."""
+
+    def __init__(self, jobs: Sequence[Job], draws: Random, num_slots: int) -> None:
+        self.jobs, self.draws, self.num_slots = jobs, draws, num_slots
+        self.running: list[Job] = []
+        self.over: dict[str, Ending] = {}
+        self.tries: dict[str, int] = {}
+
+    def start(self, job: Job) -> None:
+        if self.draws.random() < 0.1 and self.running:
+            raise NoRoomError("no room")
+        assert len(self.running) < self.num_slots
+        assert job.id not in self.over
+        assert all(self.over.get(name) == "done" for name in job.needs), job
+        assert self.over.keys() | self.find_lost() >= set(job.after), job
+        self.tries[job.id] = self.tries.get(job.id, 0) + 1
+        self.running.append(job)
+
+    def wait(self) -> list[EndedJob]:
+        number = self.draws.randint(0, len(self.running)) if self.draws.random() < 0.5 else 1
+        return [self.end(self.running.pop(self.draws.randrange(len(self.running)))) for _ in range(number)]
+
+    def end(self, job: Job) -> EndedJob:
+        endings: list[Ending] = ["done", "done", "failed", "died"]
+        ending = self.draws.choice(endings)
+        if ending != "died" or self.tries[job.id] == 3:
+            self.over[job.id] = ending
+        return EndedJob(job=job, ending=ending, problem=f"{job.id} is {ending}")
+
+    def find_lost(self) -> set[str]:
+        """Return the jobs that have failed, and those that need them."""
+        lost = {name for name, ending in self.over.items() if ending != "done"}
+        for one in self.jobs:  # each after those it needs
+            if not lost.isdisjoint(one.needs):
+                lost.add(one.id)
+        return lost
+
+    def cancel_waiting(self) -> int:
+        return 0
+
+
+@given(st.integers(0, 2**32), st.integers(0, 30), st.integers(1, 4))
+def test_any_jobs_start_once_what_they_wait_for_is_over_and_all_end(seed: int, num_jobs: int, num_slots: int) -> None:
+    draws = Random(seed)
+    jobs: list[Job] = []
+    for number in range(num_jobs):
+        before = draws.sample([one.id for one in jobs], draws.randint(0, min(3, number)))
+        cut = draws.randint(0, len(before))
+        jobs.append(replace(job(f"j{number}", *before[:cut]), after=tuple(before[cut:])))
+    scheduler = RandomEnds(jobs, draws, num_slots)
+    failed = run_jobs(jobs, scheduler, done=set(), seconds={one.id: draws.random() for one in jobs}, retries=2)
+    lost = scheduler.find_lost()
+    assert failed.keys() == lost
+    assert scheduler.over.keys() == scheduler.tries.keys() == {one.id for one in jobs} - (lost - scheduler.over.keys())
+    for one in jobs:
+        if one.id not in scheduler.tries:
+            assert failed[one.id] in {f"{one.id}: needs {name}, which failed" for name in lost & set(one.needs)}

@@ -4,8 +4,8 @@
     with LocalWorkers(config, num_slots=2) as scheduler:
         run_jobs(list_jobs(config), scheduler, done=set(), seconds=costs.seconds, on_done=print)
 
-`run_jobs` decides which job is next, and tries those again that died; a scheduler only starts jobs and reports those
-that have ended. Other places are `ray_tasks.py` and `slurm_jobs.py`.
+`run_jobs` starts the next job of the queue (`job_queue.py`) wherever there is room; a scheduler only starts jobs and
+reports those that have ended. Other places are `ray_tasks.py` and `slurm_jobs.py`.
 """
 
 import os
@@ -20,10 +20,11 @@ from typing import Protocol, Self
 from polyglance.processes import end_with_parent, open_worker_context
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.jobs import Job
+from polyglance.study.places.job_queue import JobQueue
 from polyglance.study.work.attempt import prepare_worker, try_job
 from polyglance.study.work.ending import EndedJob
 
-__all__ = ["LocalWorkers", "NoRoomError", "Scheduler", "ThisProcess", "run_jobs", "sum_longest_chains"]
+__all__ = ["LocalWorkers", "NoRoomError", "Scheduler", "ThisProcess", "run_jobs"]
 
 
 class NoRoomError(Exception):
@@ -57,18 +58,8 @@ class Scheduler(Protocol):
         ...
 
 
-def sum_longest_chains(jobs: Sequence[Job], seconds: Mapping[str, float]) -> dict[str, float]:
-    """Return job id -> seconds from its start to the end of the longest chain of jobs that need it.
-
-    Args:
-        jobs: each after those it needs.
-        seconds: job id -> expected seconds.
-    """
-    chains: dict[str, float] = {}
-    for job in reversed(jobs):
-        later = [chains[other.id] for other in jobs if job.id in (*other.needs, *other.after)]
-        chains[job.id] = seconds[job.id] + max(later, default=0.0)
-    return chains
+def _ignore(*_: object) -> None:
+    """Do nothing: nobody asks for these calls."""
 
 
 def run_jobs(
@@ -78,11 +69,11 @@ def run_jobs(
     done: set[str],
     seconds: Mapping[str, float],
     retries: int = 0,
-    on_done: Callable[[EndedJob], None] | None = None,
-    on_failed: Callable[[Job, str], None] | None = None,
-    on_retry: Callable[[str], None] | None = None,
-    on_refused: Callable[[str], None] | None = None,
-    before_wait: Callable[[], None] | None = None,
+    on_done: Callable[[EndedJob], object] = _ignore,
+    on_failed: Callable[[Job, str], object] = _ignore,
+    on_retry: Callable[[str], object] = _ignore,
+    on_refused: Callable[[str], object] = _ignore,
+    before_wait: Callable[[], object] = _ignore,
 ) -> dict[str, str]:
     """Do all jobs that are not done, each once those it needs are done. Among several that can start, one that
     only measures a model is first, then the one with the longest chain of jobs behind it. A job that is no longer
@@ -107,93 +98,51 @@ def run_jobs(
         ValueError: a job failed in another way; jobs that wait in a queue are taken back, and those at work are waited
             for first. Or there is no room for a job although none is at work.
     """
-    queue = _Queue(jobs, done=done, chains=sum_longest_chains(jobs, seconds), retries=retries)
-    num_running, problem, is_said = 0, "", False
-    while num_running or not problem:
-        ready = None if problem else queue.find_ready()
-        if ready is not None and num_running < scheduler.num_slots:
-            try:
-                scheduler.start(ready)
-            except NoRoomError as error:
-                if not num_running:
-                    raise ValueError(str(error)) from None
-            else:
-                queue.waiting.remove(ready)
-                num_running += 1
-                continue
-        if not num_running:
-            assert problem or not queue.waiting, "a job needs one that is not in the list"
-            break
-        if before_wait is not None:
-            before_wait()
+    queue = JobQueue(jobs, done=done, seconds=seconds, retries=retries)
+    num_running = _start_ready(queue, scheduler, num_running=0)
+    problem = ""
+    while num_running:
+        before_wait()
+        is_refused = bool(problem)
         for ended in scheduler.wait():
             num_running -= 1
             if ended.ending == "done":
-                queue.done.add(ended.job.id)
-                if on_done is not None:
-                    on_done(ended)
+                queue.finish(ended.job)
+                on_done(ended)
             elif ended.ending == "refused":
                 problem = problem or ended.problem
             elif ended.ending != "failed" and (line := queue.put_back(ended)):
-                if on_retry is not None:
-                    on_retry(line)
+                on_retry(line)
             else:
-                queue.failed[ended.job.id] = why = queue.explain(ended)
-                if on_failed is not None:
-                    on_failed(ended.job, why)
-        if problem and not is_said:
-            is_said = True
+                on_failed(ended.job, queue.fail(ended))
+        if not problem:
+            num_running = _start_ready(queue, scheduler, num_running=num_running)
+        elif not is_refused:
             num_running -= scheduler.cancel_waiting()
-            if num_running and on_refused is not None:
+            if num_running:
                 on_refused(f"{problem}; no other job is started, and {num_running} at work are waited for")
     if problem:
         raise ValueError(problem)
+    assert queue.is_over, "a job needs one that is not in the list"
     return queue.failed
 
 
-class _Queue:
-    """The jobs that are not done, and what became of the others."""
+def _start_ready(queue: JobQueue, scheduler: Scheduler, *, num_running: int) -> int:
+    """Start the jobs that can start and that there is room for, and return the number of those at work.
 
-    def __init__(self, jobs: Sequence[Job], *, done: set[str], chains: Mapping[str, float], retries: int) -> None:
-        self.done = set(done)
-        self.failed: dict[str, str] = {}
-        self._retries = retries
-        self._order = sorted(jobs, key=lambda job: (not job.trained_by and job.kind != "start", -chains[job.id]))
-        self.waiting = [job for job in self._order if job.id not in done]
-        self._num_deaths: dict[str, int] = {}
-        self._stopped_at: dict[str, int] = {}
-
-    def find_ready(self) -> Job | None:
-        """Return the next job that can start; None if there is none now. Jobs that cannot start any more fail."""
-        while lost := [job for job in self.waiting if not self.failed.keys().isdisjoint(job.needs)]:
-            for job in lost:
-                self.waiting.remove(job)
-                needs = ", ".join(sorted(self.failed.keys() & set(job.needs)))
-                self.failed[job.id] = f"{job.id}: needs {needs}, which failed"
-        over = self.done | self.failed.keys()
-        can_start = (job for job in self.waiting if self.done.issuperset(job.needs) and over.issuperset(job.after))
-        return next(can_start, None)
-
-    def put_back(self, ended: EndedJob) -> str:
-        """Let a job that died or was stopped wait again, and return a line that says so; an empty text if it has been
-        tried often enough."""
-        name = ended.job.id
-        if ended.ending == "stopped" and ended.step > self._stopped_at.get(name, 0):
-            self._stopped_at[name] = ended.step
-            again = "it goes on from there"
-        else:
-            self._num_deaths[name] = self._num_deaths.get(name, 0) + 1
-            if self._num_deaths[name] > self._retries:
-                return ""
-            again = f"it goes on from its last checkpoint (retry {self._num_deaths[name]} of {self._retries})"
-        self.waiting = [job for job in self._order if job in self.waiting or job.id == name]
-        return f"{ended.problem}; {again}"
-
-    def explain(self, ended: EndedJob) -> str:
-        """Return why a job failed for good, in one line."""
-        if ended.ending == "failed":
-            return ended.problem
-        return f"{ended.problem}; given up after {self._num_deaths[ended.job.id] - 1} retries (cluster.retries)"
+    Raises:
+        ValueError: there is no room for one although none is at work.
+    """
+    while num_running < scheduler.num_slots and (job := queue.find_ready()) is not None:
+        try:
+            scheduler.start(job)
+        except NoRoomError as error:
+            if not num_running:
+                raise ValueError(str(error)) from None
+            break
+        queue.take(job)
+        num_running += 1
+    return num_running
 
 
 class LocalWorkers:

@@ -20,7 +20,7 @@ from polyglance.model.rates import KNOWN_PEAKS_TFLOPS
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.jobs import Job
 from polyglance.study.grid.published import count_published
-from polyglance.study.places.schedulers import sum_longest_chains
+from polyglance.study.places.job_queue import sum_longest_chains
 from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 
 __all__ = [
