@@ -245,16 +245,32 @@ def lay_out(config: FitConfig, form: Form, groups: Mapping[str, Rows]) -> Layout
 
 
 def _check_names(config: FitConfig, form: Form) -> None:
+    """Refuse parameters that the form does not have, and settings of one parameter that exclude each other."""
     left_out = {name for name, value in config.fix.items() if value == 0 and name in ("eps", "E") and not form.offset}
-    for option, names in (("fix", config.fix), ("bounds", config.bounds), ("share", config.share)):
+    fixed = {name: value for name, value in config.fix.items() if name not in left_out}
+    for option, names in (("fix", fixed), ("bounds", config.bounds), ("share", config.share)):
         for name in names:
-            if name not in form.parameters and not (option == "fix" and name in left_out):
+            if name not in form.parameters:
                 raise ValueError(f"{option}: {name!r} is not a parameter; {did_you_mean(name, form.parameters)}")
-    for name, value in config.fix.items():
-        positive = name in form.positive
-        if name not in left_out and (not np.isfinite(value) or (positive and value <= 0)):
-            raise ValueError(f"fix: {name} is {value:g}; expected a {'positive, ' if positive else ''}finite number")
-    exponents = [exponent for term in form.terms for _, exponent in term.exponents]
+    for name, value in fixed.items():
+        _check_fixed_value(name, value, is_positive=name in form.positive)
+    _check_ties(config, [exponent for term in form.terms for _, exponent in term.exponents])
+    for option, names in (("bounds", config.bounds), ("share", config.share)):
+        for name in names:
+            if name in config.fix:
+                raise UnusedSettingError(f"`{option}` {name} has no effect beside `fix` {name}: give one of them")
+    for name, (low, high) in config.bounds.items():
+        if not low < high:
+            raise ValueError(f"bounds: {name} from {low:g} to {high:g} is empty; expected the smaller number first")
+
+
+def _check_fixed_value(name: str, value: float, *, is_positive: bool) -> None:
+    if not np.isfinite(value) or (is_positive and value <= 0):
+        raise ValueError(f"fix: {name} is {value:g}; expected a {'positive, ' if is_positive else ''}finite number")
+
+
+def _check_ties(config: FitConfig, exponents: Sequence[str]) -> None:
+    """Refuse ties of what is no exponent, chains of ties, and other settings of a tied exponent."""
     for name, other in config.tie.items():
         for one in (name, other):
             if one not in exponents:
@@ -263,13 +279,6 @@ def _check_names(config: FitConfig, form: Form) -> None:
             raise ValueError(f"tie: {name}={other} is part of a chain of ties; tie every exponent to the same one")
         if name in config.fix or name in config.bounds or name in config.share:
             raise ValueError(f"tie: {name} is tied to {other}; fix, bound or share {other} in its place")
-    for option, names in (("bounds", config.bounds), ("share", config.share)):
-        for name in names:
-            if name in config.fix:
-                raise UnusedSettingError(f"`{option}` {name} has no effect beside `fix` {name}: give one of them")
-    for name, (low, high) in config.bounds.items():
-        if not low < high:
-            raise ValueError(f"bounds: {name} from {low:g} to {high:g} is empty; expected the smaller number first")
 
 
 def _find_constant_predictors(form: Form, inputs: Mapping[str, Floats], shared_predictors: Set[str]) -> dict[str, str]:
