@@ -22,7 +22,7 @@ __all__ = [
     "find_quoting",
     "is_series_header",
     "may_be_shifted",
-    "read_records",
+    "parse_records",
     "split_line",
 ]
 
@@ -151,7 +151,7 @@ def _skip_blanks(text: str, position: int, delimiter: str) -> int:
     return position
 
 
-def read_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
+def parse_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
     """Yield the records of a file in order, including blank ones; together they cover every line.
 
     If a quotation mark is not closed, only its own line is lost.

@@ -27,7 +27,7 @@ from polyglance.delimited import (
     find_delimiter,
     find_quoting,
     is_series_header,
-    read_records,
+    parse_records,
 )
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
 from polyglance.files import check_digest, parse_json
@@ -345,7 +345,7 @@ def _below_titles(records: Iterator[Record]) -> Iterator[Record]:
 
 def _below_comments(lines: Iterator[str], form: TableFormat, count: Counter[str]) -> Iterator[Record]:
     comments: list[Record] | None = []
-    for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
+    for record in parse_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
         count["in records"] += record.num_lines
         if record.is_blank:
             continue

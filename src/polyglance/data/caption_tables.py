@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.cleaning import one_line
+from polyglance.data.cleaning import join_lines
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
 from polyglance.data.row_sources.row_source import find_image_name
@@ -404,5 +404,5 @@ def _show(cell: Any) -> str:
         return "{" + ", ".join(f"{name}: {_show(value)}" for name, value in cell.items()) + "}"
     if isinstance(cell, (list, tuple)):
         return "[" + ", ".join(_show(value) for value in cell[:3]) + "]"
-    shown = one_line(str("" if cell is None else cell))
+    shown = join_lines(str("" if cell is None else cell))
     return shown if len(shown) <= 80 else f"{shown[:79]}…"

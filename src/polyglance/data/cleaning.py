@@ -18,8 +18,8 @@ __all__ = [
     "has_tags",
     "is_blank",
     "is_turned_around",
+    "join_lines",
     "may_have_flaw",
-    "one_line",
     "resolve_entities",
     "without_invisible",
 ]
@@ -60,7 +60,7 @@ def has_control_inside(text: str) -> bool:
     return not text.isprintable() and _CONTROL_INSIDE.search(text) is not None
 
 
-def one_line(text: str) -> str:
+def join_lines(text: str) -> str:
     """Replace runs of control characters and line breaks by one space; other white space stays (French needs its own).
 
     Byte order marks at the beginning and white space at both ends are removed.

@@ -21,7 +21,7 @@ from polyglance.engines.protocol import Failure, Translator
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.languages import language as language_of
 
-__all__ = ["Translated", "TranslationConfig", "find_flaw", "translate_with_context"]
+__all__ = ["Translated", "TranslationConfig", "find_translation_flaw", "translate_with_context"]
 
 _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31, "ja": 0.5, "ko": 0.55}
 """Characters of a human translation per character of its English text, for captions and names of things (measured on
@@ -144,7 +144,7 @@ def translate_with_context(
     return [job.result() for job in jobs]
 
 
-def find_flaw(
+def find_translation_flaw(
     candidate: str, source: str, *, language: str, context: str = "", config: TranslationConfig
 ) -> str | None:
     """Find a flaw of a translation that can be seen without knowing the language; None: no such flaw.
@@ -238,7 +238,7 @@ def _consider(job: _Job, answer: str | Failure, language: str, config: Translati
             _reject(job, "separator repeated" if rest else "separator lost")
             return
     candidate = clean_answer(candidate, job.source)
-    flaw = find_flaw(candidate, job.source, language=language, context=job.context, config=config)
+    flaw = find_translation_flaw(candidate, job.source, language=language, context=job.context, config=config)
     if flaw is None:
         _accept(job, candidate, language)
     else:

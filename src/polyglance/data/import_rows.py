@@ -20,7 +20,7 @@ from polyglance.data.cleaning import (
     has_tags,
     is_blank,
     is_turned_around,
-    one_line,
+    join_lines,
     resolve_entities,
     without_invisible,
 )
@@ -69,7 +69,7 @@ class RowDrops(Drops):
 
     def drop(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
         place = f"{where}: {detail}" if detail else where
-        self.add(reason, one_line(place.encode("utf-8", "backslashreplace").decode())[:300], count)
+        self.add(reason, join_lines(place.encode("utf-8", "backslashreplace").decode())[:300], count)
 
     def drop_texts(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
         """Count texts that are left out."""
@@ -364,7 +364,7 @@ def _normalize(text: str) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return None
-    return unicodedata.normalize("NFC", one_line(text))
+    return unicodedata.normalize("NFC", join_lines(text))
 
 
 def _annotate(texts: Mapping[str, Sequence[str | None]], style: Style) -> tuple[Annotation, ...]:

@@ -26,8 +26,8 @@ from polyglance.data.cleaning import (
     has_tags,
     is_blank,
     is_turned_around,
+    join_lines,
     may_have_flaw,
-    one_line,
     resolve_entities,
     without_invisible,
 )
@@ -296,7 +296,7 @@ def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str
             return "", "a control character inside a word"
         if is_turned_around(text):
             return "", "characters that turn the order of others around"
-        text = one_line(without_invisible(text, code))
+        text = join_lines(without_invisible(text, code))
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if len(text) > max_characters:

@@ -20,10 +20,10 @@ from polyglance.data.sources.raw_images import (
     RawImage,
     collect_texts,
     decode_text,
+    distinct_lines,
     find_language,
     parse_json_object,
     resolve_inside,
-    split_texts,
 )
 from polyglance.data.sources.source import Piece, SourceForm, list_files
 from polyglance.data.sources.webdataset import read_tar
@@ -247,7 +247,7 @@ def _read_lines(root: Path, texts: Mapping[str, str], drops: Drops) -> Iterator[
     for name, code in texts.items():
         data = _read_inside(root, name, drops)
         text = None if data is None else decode_text(data, name, drops)
-        yield from ((code, line) for line in split_texts(text or ""))
+        yield from ((code, line) for line in distinct_lines(text or ""))
 
 
 def _as_text(name: str) -> str:

@@ -20,11 +20,11 @@ __all__ = [
     "RawImage",
     "collect_texts",
     "decode_text",
+    "distinct_lines",
     "find_column",
     "find_language",
     "parse_json_object",
     "resolve_inside",
-    "split_texts",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -74,7 +74,7 @@ def collect_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str
     return tuple(texts)
 
 
-def split_texts(content: str) -> tuple[str, ...]:
+def distinct_lines(content: str) -> tuple[str, ...]:
     """The distinct texts of a file of text, one per line."""
     return collect_texts({"txt": content.split("\n")}, ["txt"])
 

@@ -2,8 +2,8 @@
 again when one dies or its node is lost. They go on from the run's last checkpoint, which is in the study's folder.
 
 `run_with_ray_train` is called in the task of the job (`places/ray_tasks.py`), which itself takes no resources. It
-starts a program (`main`) as a driver of its own: when that ends, for whatever reason, Ray ends its processes and frees
-what they have reserved.
+starts a program (`drive_ray_train`) as a driver of its own: when that ends, for whatever reason, Ray ends its processes
+and frees what they have reserved.
 """
 
 import json
@@ -25,9 +25,9 @@ from polyglance.study.work.ending import GivenUpError
 from polyglance.train.config import RunConfig
 from polyglance.train.watch import NotFiniteError
 
-__all__ = ["check_ray_train", "is_for_ray_train", "main", "run_with_ray_train"]
+__all__ = ["check_ray_train", "drive_ray_train", "is_for_ray_train", "run_with_ray_train"]
 
-_PROGRAM = "import sys; from polyglance.study.work.ray_train import main; main(sys.argv[1])"
+_PROGRAM = "import sys; from polyglance.study.work.ray_train import drive_ray_train; drive_ray_train(sys.argv[1])"
 """Not `-m`, with which Ray would send functions of `__main__`."""
 _PROBLEM_NAME = "problem.json"
 """File in a run's folder: why it cannot go on, although its processes could be started again."""
@@ -106,7 +106,7 @@ def run_with_ray_train(
     return finished
 
 
-def main(text: str) -> None:
+def drive_ray_train(text: str) -> None:
     """Start the processes of a run, and wait for their end. Exits with 1 if they died too often.
 
     Args:
