@@ -49,6 +49,8 @@ from polyglance.tables import TableRow
 __all__ = ["ImportConfig", "ImportResult", "digest_sources", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
+_NUM_PLANNED_ROWS = 1000
+"""Number of rows, or of units of a TMX file, that a plan looks at."""
 
 _RIGHT = {
     "not UTF-8": "set encoding to the codec of the texts, such as cp1252",
@@ -275,20 +277,20 @@ def _find_image_root(config: ImportConfig) -> Path:
     return (given if given.is_dir() else given.parent).resolve()
 
 
-def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
+def plan_import(config: ImportConfig) -> ImportPlan:
     """Decide what the columns of a table are, and check its first rows, without writing anything.
 
     Raises:
         ValueError: as `import_data`, or not a table of the user's own.
     """
     if config.table is not None and is_tmx(config.table):
-        return plan_tmx(config.table, num_units=num_rows)
+        return plan_tmx(config.table, num_units=_NUM_PLANNED_ROWS)
     table = _open_table(config)
     if table is None:
         raise ValueError(f"a plan is for images and texts of your own (format table), not for {config.format}")
     drops, num_read = RowDrops(), Counter[str]()
     images = _find_image_root(config)
-    raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
+    raw_rows = _count_rows(islice(table.read(), _NUM_PLANNED_ROWS), num_read)
     good = list(check_table_rows(raw_rows, images, config.languages, drops))
     texts: dict[str, list[str]] = {}
     for row in good:
