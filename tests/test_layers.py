@@ -116,6 +116,16 @@ def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
         assert found is None, f"{path}: {found.group()}"
 
 
+def test_docstrings_of_predicates_begin_alike() -> None:
+    """Of a function with a verb, `Tell whether`; of a property, which is read like a field, `Whether`."""
+    for path in FILES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+                wrong = ("Tell whether", "Return whether") if is_property else ("Whether", "Return whether")
+                assert not text.startswith(wrong), f"{path}: {node.name}"
+
+
 def test_transformers_is_touched_in_few_places() -> None:
     for path in FILES:
         relative = path.relative_to(ROOT).as_posix()

@@ -154,13 +154,13 @@ class LanguageIdentifier:
 
 @cache
 def are_close(one: str, other: str) -> bool:
-    """Whether two languages are nearly the same in writing."""
+    """Tell whether two languages are nearly the same in writing."""
     return one == other or any({one, other} <= family for family in _CLOSE)
 
 
 @cache
 def knows_language(code: str) -> bool:
-    """Whether texts in a language can be told from texts in others."""
+    """Tell whether texts in a language can be told from texts in others."""
     if code == "mi" or _library_code(code) in _load_library().labels:
         return True
     scripts = set(_scripts(code)) - {""}
@@ -258,20 +258,22 @@ def find_other_language(texts: Sequence[str], code: str) -> str | None:
 
 
 def are_surely_english(texts: Sequence[str]) -> bool:
-    """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
-    text."""
+    """Tell whether words that only English has are as frequent in the first hundred texts as in English.
+
+    False if the texts have fewer than 50 words.
+    """
     words = " ".join(texts[:100]).lower().split()
     return len(words) >= 50 and sum(word in _ENGLISH_WORDS for word in words) >= 0.03 * len(words)
 
 
 def _have_english_words(texts: Sequence[str]) -> bool:
-    """Whether most texts have a word that English alone has: then they are not in another language. No says nothing;
-    then the library has to tell, whose model takes 0.6 s to load."""
+    """Tell whether most texts have a word that only English has: then they are not in another language. False decides
+    nothing: then the library, whose model takes 0.6 s to load, has to identify the language."""
     return sum(not _ENGLISH_WORDS.isdisjoint(text.lower().split()) for text in texts) > (1 - _MIN_SHARE) * len(texts)
 
 
 def is_in_another_language(text: str, code: str) -> bool:
-    """Whether a single text is surely in another language than `code`: as a whole, and every other word of it.
+    """Tell whether a single text is surely in another language than `code`: as a whole, and every other word of it.
 
     Never for a short text, and for languages that the identifier does not know.
     """

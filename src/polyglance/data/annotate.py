@@ -117,7 +117,7 @@ def _annotate_description(
 
 
 def _is_good(key: str, pair: MatchedPair, config: AnnotateConfig, drops: Drops) -> bool:
-    """Whether a pair is long enough, and near enough to its image; if not, it goes to `drops`."""
+    """Tell whether a pair is long enough, and near enough to its image; if not, it goes to `drops`."""
     reason = ""
     if len(pair.source) < config.min_source_characters:
         reason = f"pair with an English side {_SHORT}"

@@ -134,7 +134,10 @@ def find_answer_flaw(
 
 
 def has_loop(text: str, max_repeats: int) -> bool:
-    """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
+    """Tell whether words or signs appear more than `max_repeats` times in a row.
+
+    The last repetition of a long run may be cut short.
+    """
     if _has_sign_loop(text):
         return True
     tokens = _TOKEN.findall(text.lower())
@@ -150,8 +153,10 @@ def has_loop(text: str, max_repeats: int) -> bool:
 
 
 def _has_sign_loop(text: str) -> bool:
-    """Whether up to twelve signs without spaces or digits are there six times in a row. Two signs or more take a run of
-    twelve, which few words have."""
+    """Tell whether up to twelve signs without spaces or digits appear six times in a row.
+
+    Six times two signs are a run of twelve signs without a space. Few texts have one, and only such runs are searched.
+    """
     if any(sign * 6 in text for sign in set(text)) and _SIGN_LOOP.search(text):
         return True
     return any(_SIGN_LOOP.search(run) for run in _LONG_RUN.findall(text))

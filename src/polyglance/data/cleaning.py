@@ -105,7 +105,7 @@ def is_turned_around(text: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has no visible character: only control characters, format characters and separators."""
+    """Tell whether a text has no visible character: only control characters, format characters and separators."""
     return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 

@@ -292,7 +292,7 @@ def _first_word_of_name(sign: str) -> str:
 
 
 def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words that the translator read, names and numbers not counted."""
+    """Tell whether a translation contains a run of English words of the texts `read`, besides names and numbers."""
     written = _WORD.findall(candidate.lower())
     if {word.lower() for words in read for word in words}.isdisjoint(written):
         return False

@@ -35,7 +35,7 @@ class ImportPlan:
 
 
 def is_tmx(path: Path) -> bool:
-    """Whether a file is a translation memory by its name."""
+    """Tell whether a file is a translation memory by its name."""
     name = path.name.lower()
     return any(name.endswith(f".tmx{packed}") for packed in ("", *COMPRESSED_SUFFIXES))
 

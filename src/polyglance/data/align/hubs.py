@@ -98,7 +98,7 @@ def choose_within_caps(
 def _greedy(
     image_index: Int64[np.ndarray, "p"], sentence_id: Int64[np.ndarray, "p"], max_per_image: int, max_per_sentence: int
 ) -> Bool[np.ndarray, "p"]:
-    """True for each pair, taken in this order, for which neither the image's nor the sentence's cap is reached."""
+    """Take pairs in this order until their image or sentence has reached its cap; return True for each pair taken."""
     num_images, images = _numbered(image_index)
     num_sentences, sentences = _numbered(sentence_id)
     on_image, on_sentence = array("I", bytes(4 * num_images)), array("I", bytes(4 * num_sentences))

@@ -74,7 +74,7 @@ class PartId(NamedTuple):
         return type(self)(self.images[: len(other.images)], language, self.pairs[: len(other.pairs)])
 
     def agrees_with(self, other: Self) -> bool:
-        """Whether the two have something in common: the same images, language and pairs, as far as both name them."""
+        """Tell whether the two overlap: they have the same images, language and pairs, as far as both name them."""
         return self.cut(other) == other.cut(self)
 
 

@@ -359,7 +359,7 @@ def _stems(name: str) -> Iterator[str]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file is read as text: by its extension, which may be a language (`a.en`)."""
+    """Tell whether a file is read as text: by its extension, which may be a language (`a.en`)."""
     suffix = posixpath.splitext(name)[1].lower()
     if suffix in TEXT_SUFFIXES:
         return True

@@ -142,7 +142,7 @@ class _LineFile:
             raise _damaged(self.name, error) from None
 
     def has_quotes(self) -> bool:
-        """Whether there is a quotation mark in the first lines, `_QUOTED_LINES` of them or a few more."""
+        """Tell whether there is a quotation mark in the first lines, `_QUOTED_LINES` of them or a few more."""
         num_lines = 0
         try:
             with self.open() as file:
@@ -261,7 +261,7 @@ class _TsvForm(_LinesForm):
         return is_quoted, *self._find_columns(file, is_quoted)
 
     def _find_quotes(self, file: _LineFile) -> bool:
-        """Whether the cells of the file are quoted as in a CSV."""
+        """Tell whether the cells of the file are quoted as in a CSV."""
         if self.quoting != "auto":
             return self.quoting == "csv"
         if not file.has_quotes():
@@ -341,14 +341,14 @@ def _find_layout_once(
 
 
 def _is_repeated(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether a column says the same in every row, the first as the others: it names the language of the text beside
-    it, as in Tatoeba's `7 eng A dog. 9 jpn ...`, and no header."""
+    """Tell whether a column has the same cell in every row. Then it names the language of the text beside it, as in
+    Tatoeba's `7 eng A dog. 9 jpn ...`, and the first row is not a header."""
     cells = [row[column].strip() for row in rows if column < len(row)]
     return len(cells) > 1 and len(set(cells)) == 1
 
 
 def _is_foreign(texts: Sequence[str], code: str) -> bool:
-    """Whether most of a few texts or more are in another script."""
+    """Tell whether most of a few texts or more are in another script."""
     return len(texts) >= 5 and sum(is_in_another_script(text, code) for text in texts) > 0.6 * len(texts)
 
 

@@ -118,7 +118,7 @@ class Group:
     shape: str
 
     def looks_like(self, other: "Group") -> bool:
-        """Whether "the red circle" could mean either."""
+        """Tell whether "the red circle" could mean either."""
         return self.shape == other.shape and self.colour == other.colour
 
 
@@ -155,7 +155,7 @@ def find_level(name: str) -> Level:
 
 
 def is_test_content(content: Content, share: float) -> bool:
-    """Whether a content belongs to the test split.
+    """Tell whether a content belongs to the test split.
 
     A hash of the content decides, so the same content is held out whatever the seed, index or level, and a larger share
     holds out a superset.

@@ -130,7 +130,7 @@ class Table:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: None, an empty text, or the NaN that frames write for a missing value."""
+    """Tell whether a cell is empty: None, an empty text, or the NaN that frames write for a missing value."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))

@@ -53,7 +53,7 @@ def do_batch_job(folder: str, study: str, version: str, reports: str, *jobs: str
 
 
 def _has_ended(report: BatchReport | None, number: str) -> bool:
-    """Whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
+    """Tell whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
     return report is not None and report.number == number and report.ended["ending"] in ("done", "refused", "failed")
 
 

@@ -447,7 +447,7 @@ class SlurmJobs:
 
     @staticmethod
     def _may_come_late(batch: _BatchJob) -> bool:
-        """Whether the reports of a batch job that Slurm calls completed may not be seen here yet."""
+        """Tell whether the reports of a batch job that Slurm calls completed may not be seen here yet."""
         assert batch.gone_s is not None
         return batch.state == "COMPLETED" and time.monotonic() - batch.gone_s < _LATE_S
 

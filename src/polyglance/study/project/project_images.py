@@ -40,11 +40,11 @@ class FoundImages:
     """Whether many images are similar without being identical."""
 
     def are_captioned_in(self, code: str) -> bool:
-        """Whether nearly every image has a caption in this language."""
+        """Tell whether nearly every image has a caption in this language."""
         return 0 < _NEARLY_ALL * self.number <= self.captions.get(code, 0)
 
     def has_captions_in(self, code: str) -> bool:
-        """Whether some images have a caption in this language."""
+        """Tell whether some images have a caption in this language."""
         return bool(self.captions.get(code))
 
 

@@ -72,7 +72,7 @@ class StoredJob:
         self._files = f"files/{job.folder.as_posix()}/{job.fingerprint}{part}"
 
     def is_done(self) -> bool:
-        """Whether the job is finished."""
+        """Tell whether the job is finished."""
         return self.read_done() is not None
 
     def read_done(self) -> Snapshot | None:

@@ -131,7 +131,7 @@ class Arabic(Grammar):
 
 
 def _is_feminine(group: Group) -> bool:
-    """Whether adjectives and verbs agree as with a feminine: plurals of things are feminine singulars."""
+    """Tell whether adjectives and verbs agree as with a feminine: plurals of things are feminine singulars."""
     return group.number > 2 or _NOUNS[group.shape].feminine
 
 
