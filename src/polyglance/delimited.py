@@ -213,7 +213,7 @@ def _is_row(line: str, first_cell: str, delimiter: str, width: int) -> bool:
 
 
 def _kind(cell: str) -> str:
-    """Kind of a cell that may be a key: `number`, `.ext` of a file name, `text` for anything else."""
+    """Return the kind of a cell that may be a key: `number`, `.ext` of a file name, `text` for anything else."""
     cell = cell.strip()
     if cell.isdecimal():
         return "number"

@@ -127,7 +127,7 @@ class RuntimeConfig:
         return device_type == "cuda" if self.compile is None else self.compile
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
-        """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
+        """Return the number of micro-batches that an optimiser step is divided into: processes times passes of each.
 
         Raises:
             ValueError: the samples cannot be divided evenly.

@@ -239,7 +239,7 @@ _ENGLISH_WORDS = frozenset(["the", "and", "with", "that", "this", "from", "which
 
 
 def find_other_language(texts: Sequence[str], code: str) -> str | None:
-    """The language that a sample of texts is in, if that is clearly another one than `code`.
+    """Return the language that a sample of texts is in, if that is clearly another one than `code`.
 
     None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
     """
@@ -302,7 +302,7 @@ def _identifier_for(code: str) -> LanguageIdentifier:
 
 @cache
 def _scripts(code: str) -> tuple[str, ...]:
-    """ISO 15924 codes of the scripts that a language is written in, the usual one first."""
+    """Return the ISO 15924 codes of the scripts that a language is written in, the usual one first."""
     usual = LANGUAGES[code].script if code in LANGUAGES else Tag.get(code).maximize().script or ""
     return (usual, *_MORE_SCRIPTS.get(code, ()))
 
@@ -350,8 +350,12 @@ def _load_library() -> Any:
 
 @cache
 def _limit_library(languages: tuple[str, ...]) -> tuple[Any, Mapping[str, str], Sequence[str]]:
-    """The library's identifier, limited to those of some languages that it knows (None if it knows none); the codes of
-    these -> the library's; the others."""
+    """Limit the library's identifier to some languages.
+
+    Returns:
+        The identifier, None if the library knows none of the languages; code -> the library's name for those that it
+        knows; the others.
+    """
     known = set(_load_library().labels)
     names = {code: name for code in languages if (name := _library_code(code)) in known}
     if not names:
@@ -370,8 +374,11 @@ _LONG_VOWEL = re.compile("[\u0101\u0113\u012b\u014d\u016b]")
 
 
 def _maori_nats(words: Sequence[str]) -> float:
-    """Log-likelihood ratio of Maori to the likeliest other language, roughly: words of such syllables are three to four
-    times as frequent in Maori, others twenty times rarer, and particles and long vowels are found in few others."""
+    """Return roughly the log-likelihood ratio of Maori to the likeliest other language.
+
+    Words of Maori's syllables are three to four times as frequent in Maori, others are twenty times rarer, and few
+    other languages have its particles and long vowels.
+    """
     nats = -3.0
     for word in set(" ".join(words).replace("-", " ").split()):
         if _MAORI_WORD.fullmatch(word):

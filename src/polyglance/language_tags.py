@@ -152,6 +152,6 @@ def _script(name: str) -> str:
 
 
 def _macrolanguage(tag: Tag) -> str:
-    """Key in `LANGUAGES` of the language that this one counts as (`arb` -> `ar`); empty if there is none."""
+    """Return the key in `LANGUAGES` of the language that this one counts as (`arb` -> `ar`); empty if there is none."""
     language = tag.prefer_macrolanguage().language or ""
     return language if language in LANGUAGES and tag.language != "nn" else ""

@@ -141,7 +141,7 @@ def _can_encode(text: str, codec: str) -> bool:
 
 @cache
 def _script_of(character: str) -> str:
-    """Script of a letter; empty for all other characters."""
+    """Return the script of a letter; empty for all other characters."""
     return next((name for name in _RANGES if _letters(name).match(character)), "")
 
 
@@ -152,7 +152,7 @@ def _letters(script: str) -> re.Pattern[str]:
 
 @cache
 def _foreign(script: str) -> re.Pattern[str]:
-    """Letters of all scripts that a language with this script is not written in."""
+    """Return the letters of all scripts that a language with this script is not written in."""
     return re.compile("[" + "".join(letters for name, letters in _RANGES.items() if name not in _own(script)) + "]")
 
 
@@ -174,7 +174,7 @@ def _is_traditional(text: str) -> bool:
 
 @cache
 def _find_sets(character: str) -> tuple[str, ...]:
-    """Names of the character sets that have a character: of simplified Chinese, traditional Chinese, Japanese."""
+    """Return the character sets (of simplified Chinese, traditional Chinese, Japanese) that have a character."""
     return tuple(name for name in ("gb2312", "big5", "cp932") if character.encode(name, "ignore"))
 
 

@@ -147,7 +147,8 @@ def _annotate_pairs(
 
 
 def _captions(text: str, code: str, style: Style | None, origin: str) -> list[Annotation]:
-    """Captions of a text: the text in its style; without a style its first sentence, and all of it if it has more."""
+    """Return the captions of a text: the text in its style; without a style its first sentence and, if it has more, all
+    of it."""
 
     def caption(words: str, kind: Style) -> Annotation:
         return Annotation(task="caption", language=code, text=words, style=kind, origin=origin)

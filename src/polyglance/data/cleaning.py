@@ -126,7 +126,7 @@ _LATIN_SIGNS = b"\xc2\xc5\xc6\xcb\xe2"
 
 
 def _classify(kinds: Mapping[str, bytes]) -> bytes:
-    """Table for `bytes.translate`: each kind of bytes becomes its letter, all others a point."""
+    """Make a table for `bytes.translate`: each kind of bytes becomes its letter, all others a point."""
     letters = {byte: letter for letter, group in kinds.items() for byte in group}
     return "".join(letters.get(byte, ".") for byte in range(256)).encode()
 
@@ -139,7 +139,7 @@ _IN_CP1251 = _classify({"A": b"\xc3\xd0\xd1\xe2", "E": _ENDS, "F": string.ascii_
 
 @cache
 def _harmless_bytes(code: str) -> bytes:
-    """Bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
+    """Return the bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
     accepted."""
     script = language(code).script
     if script == "Latn":

@@ -271,8 +271,10 @@ def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Fail
 
 
 def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str) -> float:
-    """Share of a text's letters that belong to another script than the language's, without names of the source, whose
-    words are given."""
+    """Return the share of a text's letters that belong to another script than the language's.
+
+    Names do not count; they are found among the `words` of the source.
+    """
     scripts = _SCRIPTS[language_of(language).script]
     text = candidate
     for name in {word for word in words if not word.islower()}:
@@ -287,7 +289,7 @@ def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str)
 
 @lru_cache(maxsize=2**16)
 def _first_word_of_name(sign: str) -> str:
-    """First word of a character's Unicode name, which for a letter is its script."""
+    """Return the first word of a character's Unicode name, which for a letter is its script."""
     return unicodedata.name(sign, "").split(" ")[0]
 
 

@@ -72,7 +72,7 @@ def plan_tmx(path: Path, *, num_units: int) -> ImportPlan:
 
 
 def format_import_plan(plan: ImportPlan) -> str:
-    """The plan as lines of text."""
+    """Return the plan as lines of text."""
     lines = [f"{plan.table}: {plan.format}", f"first {plan.num_rows} rows: {plan.num_good} can be used"]
     for name, decision in plan.columns.items():
         cells = " | ".join(sample.get(name, "") for sample in plan.samples)

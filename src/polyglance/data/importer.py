@@ -204,8 +204,10 @@ def import_data(config: ImportConfig) -> ImportResult:
 
 
 def digest_sources(config: ImportConfig) -> str:
-    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by their names in the table:
-    everything beside the settings that an import depends on, independent of the folder.
+    """Return the SHA-256, in hexadecimal digits, of a table and of the image files that it names.
+
+    Besides the settings an import depends on nothing else. Files count by their names in the table, so that their
+    folder has no influence.
 
     Raises:
         ValueError: the table cannot be read.
@@ -272,7 +274,7 @@ def _open_table(config: ImportConfig) -> CaptionTable | None:
 
 
 def _find_image_root(config: ImportConfig) -> Path:
-    """Folder that image paths start from."""
+    """Return the folder that image paths start from."""
     given = cast(Path, config.images or config.table)
     return (given if given.is_dir() else given.parent).resolve()
 

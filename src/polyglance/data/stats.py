@@ -63,7 +63,7 @@ class DataStats:
     """Reason -> count and first places, from the manifest."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Flat rows, one per cell, to print or to write as CSV; all rows have the same columns."""
+        """Return flat rows, one per cell, to print or to write as CSV; all rows have the same columns."""
         return [
             {"cell": str(stats.cell), "texts": stats.num_texts, "styles": dict(stats.styles)}
             | _flat("", stats.text)

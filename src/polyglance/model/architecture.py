@@ -537,7 +537,7 @@ def _keep_positions(hidden_states: Float[Tensor, "B T D"], kept: int | Tensor) -
 
 @cached
 def _generation_names() -> set[str]:
-    """Names of the arguments that transformers' `generate` knows for an encoder-decoder."""
+    """Return the names of the arguments that transformers' `generate` knows for an encoder-decoder."""
     of_method = set(inspect.signature(GenerationMixin.generate).parameters) - {"kwargs"}
     of_loops = {"tokenizer", "assistant_tokenizer", "decoder_input_ids", "decoder_attention_mask", "logits_to_keep"}
     settings = {name for name in vars(GenerationConfig()) if not name.startswith("_")}

@@ -45,7 +45,7 @@ def rescale(
 def _nearness(
     sentence_id: Int64[np.ndarray, "s"], images: Embeddings, sentences: Embeddings, config: HubConfig, seed: int
 ) -> Float32[np.ndarray, "s"]:
-    """Nearness of each sentence to images in general, in units of cosine."""
+    """Return the nearness of each sentence to images in general, in units of cosine."""
     rng = np.random.default_rng([seed, 0, _PURPOSE])
     num_references = min(config.num_reference_images, len(images))
     references = images.take(np.sort(rng.choice(len(images), num_references, replace=False))).astype(np.float32)
@@ -65,7 +65,7 @@ def _nearness(
 def _mean_of_best(
     image_index: Int64[np.ndarray, "p"], score: Float32[np.ndarray, "p"], num_best: int
 ) -> Float32[np.ndarray, "p"]:
-    """Mean score of the best pairs of each pair's image."""
+    """Return the mean score of the best pairs of each pair's image."""
     order = np.lexsort((-score, image_index))
     _, first, at, counts = np.unique(image_index[order], return_index=True, return_inverse=True, return_counts=True)
     is_best = np.arange(len(order)) - first[at] < num_best
@@ -115,6 +115,6 @@ def _greedy(
 
 
 def _numbered(values: Int64[np.ndarray, "p"]) -> tuple[int, Int64[np.ndarray, "p"]]:
-    """Number of distinct values, and the number of each value among them."""
+    """Return the number of distinct values, and the number of each value among them."""
     distinct, numbers = np.unique(values, return_inverse=True)
     return len(distinct), numbers

@@ -360,5 +360,5 @@ def _count_missing(translations: Sequence[TranslatedText]) -> Drops:
 
 
 def _captioned_in(image: BuiltImage) -> list[str]:
-    """Languages other than English in which the image has captions."""
+    """Return the languages other than English in which the image has captions."""
     return sorted({text.language for text in image.texts if text.source is None} - {SOURCE_LANGUAGE})

@@ -345,7 +345,7 @@ def _is_system_file(name: str) -> bool:
 
 
 def _find_key(name: str) -> str:
-    """Key of a sample of WebDataset: the name up to the first dot of its last part."""
+    """Return the key of a sample of WebDataset: the name up to the first dot of its last part."""
     folder, last = posixpath.split(name)
     return posixpath.join(folder, last.partition(".")[0])
 

@@ -255,7 +255,7 @@ class _TsvForm(_LinesForm):
         return _find_layout_once(self.path, self.columns, *settings, (stat.st_size, stat.st_mtime_ns))
 
     def look_into(self) -> tuple[bool, int, int, bool]:
-        """As `_find_layout`, from the file itself."""
+        """Find the layout as `_find_layout` does, but always from the file itself."""
         (file,) = self.line_files()
         is_quoted = self._find_quotes(file)
         return is_quoted, *self._find_columns(file, is_quoted)
@@ -506,7 +506,7 @@ BITEXT_FORMS: Mapping[str, type[BitextForm]] = MappingProxyType(
 
 
 def detect_bitext_form(path: Path) -> str:
-    """Name of the form that a file's name indicates; `moses` if it indicates none.
+    """Return the name of the form that a file's name indicates; `moses` if it indicates none.
 
     Raises:
         ValueError: a file of a kind that is not read, with what would be right.

@@ -189,7 +189,7 @@ IMAGE_FORMS: Mapping[str, type[ImageForm]] = MappingProxyType(
 
 
 def detect_image_form(path: Path) -> str:
-    """Name of the form that the names in a folder, or the name of a file, indicate."""
+    """Return the name of the form that the names in a folder, or the name of a file, indicate."""
     names = [path.name] if path.is_file() else sorted(child.name for child in path.iterdir())
     if any(name.endswith(_STATS) for name in names):
         return "img2dataset"
@@ -256,7 +256,7 @@ def _as_text(name: str) -> str:
 
 
 def _names_beside(image: str) -> list[str]:
-    """Names of the files that may hold an image's texts."""
+    """Return the names of the files that may hold an image's texts."""
     return [os.path.splitext(image)[0] + suffix for suffix in _BESIDE]  # noqa: PTH122 - for 10^6 names
 
 

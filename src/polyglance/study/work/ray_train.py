@@ -151,9 +151,12 @@ def _divide(needs: JobNeeds) -> dict[str, float]:
 
 
 def _take_part(settings: dict[str, Any]) -> None:
-    """Work of each process, in a worker of Ray that Ray Train has joined to the others (`torch.distributed`), with
-    torchrun's variables. Ray Train would start the processes again whatever ends one of them: what would end them the
-    same way is noted, and ends the next ones at once."""
+    """Train in one of the run's processes. It is a worker of Ray that Ray Train has joined to the others
+    (`torch.distributed`), with torchrun's variables.
+
+    Whatever ends a process, Ray Train starts all of them again. A problem that would end them in the same way is
+    therefore noted in a file, and the next processes end at once.
+    """
     import torch
 
     from polyglance.study.work.measure import train_run

@@ -72,7 +72,7 @@ class Grammar(ABC):
         return f"{self.verb[group.number > 1]} {self.zones[zone]}"
 
     def forms(self) -> Forms:
-        """Every form of every word that carries an attribute: number, size, colour, shape, relation or zone."""
+        """Return every form of every word that carries an attribute: number, size, colour, shape, relation or zone."""
         return {
             "number": {str(number): [numeral] for number, numeral in self.numbers.items() if number > 1},
             **self.word_forms,
@@ -81,7 +81,7 @@ class Grammar(ABC):
         }
 
     def open_sentence(self, groups: Sequence[Group]) -> str:  # noqa: ARG002 (Russian agrees with them)
-        """Words before the groups that are shown."""
+        """Return words before the groups that are shown."""
         return self.prefix
 
     def short(self, scene: Scene) -> str:
