@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from polyglance.languages import language
+from polyglance.languages import get_language
 
 __all__ = ["count_scripts", "find_script", "is_in_another_script", "may_be_in_another_script"]
 
@@ -101,7 +101,7 @@ def is_in_another_script(text: str, code: str) -> bool:
 
     Chinese is expected in simplified characters, Japanese with some kana.
     """
-    script = language(code).script
+    script = get_language(code).script
     if not may_be_in_another_script(text, code):
         return False
     if _foreign(script).search(text) is not None:
@@ -118,7 +118,7 @@ def is_in_another_script(text: str, code: str) -> bool:
 
 def may_be_in_another_script(text: str, code: str) -> bool:
     """Tell quickly whether a text, or one of several joined texts, has to be checked with `is_in_another_script`."""
-    script = language(code).script
+    script = get_language(code).script
     if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
         return False  # the letters of a declared language's script may not be known
     if _foreign(script).search(text) is not None or script == "Jpan":

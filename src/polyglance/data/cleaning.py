@@ -9,7 +9,7 @@ from functools import cache
 
 from ftfy.badness import is_bad
 
-from polyglance.languages import language
+from polyglance.languages import get_language
 from polyglance.scripts import is_in_another_script, may_be_in_another_script
 
 __all__ = [
@@ -90,7 +90,7 @@ def without_invisible(text: str, code: str) -> str:
     """
     if text.isprintable():
         return text
-    script = language(code).script
+    script = get_language(code).script
     text = _NOTHING.sub("", text)
     if script in _WITH_SPACES:
         text = text.replace("\u200b", "")
@@ -141,7 +141,7 @@ _IN_CP1251 = _classify({"A": b"\xc3\xd0\xd1\xe2", "E": _ENDS, "F": string.ascii_
 def _harmless_bytes(code: str) -> bytes:
     """Return the bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
     accepted."""
-    script = language(code).script
+    script = get_language(code).script
     if script == "Latn":
         return _HARMLESS_LATIN
     return _NO_LETTERS + _LEADS.get(script, b"") + _ENDS
@@ -162,7 +162,7 @@ def _has_suspect_bytes(text: str, code: str) -> bool:
         except UnicodeEncodeError:
             return _has_suspect_utf8(text.encode("utf-8", "replace"))
         return b"\xc3" in narrow or b"\xc2" in narrow or b"\xc4" in narrow or b"\xc5" in narrow
-    if language(code).script == "Cyrl":
+    if get_language(code).script == "Cyrl":
         try:
             kinds = text.encode("cp1251").translate(_IN_CP1251)
         except UnicodeEncodeError:

@@ -18,8 +18,7 @@ from typing import Literal
 from polyglance.data.answers import clean_answer, drop_reasoning, find_answer_flaw, has_loop
 from polyglance.data.sentences import add_end_mark, join_sentences, marks_sentences, split_sentences
 from polyglance.engines.protocol import Failure, Translator
-from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.languages import language as language_of
+from polyglance.languages import SOURCE_LANGUAGE, get_language
 
 __all__ = ["Translated", "TranslationConfig", "find_translation_flaw", "translate_with_context"]
 
@@ -135,7 +134,7 @@ def translate_with_context(
     Raises:
         ValueError: an unknown language.
     """
-    language_of(language)
+    get_language(language)
     jobs = [_prepare(source, context, config) for source, context in zip(sources, contexts, strict=True)]
     if config.mode == "published":
         _translate_as_published(translator, jobs, language)
@@ -275,7 +274,7 @@ def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str)
 
     Names do not count; they are found among the `words` of the source.
     """
-    scripts = _SCRIPTS[language_of(language).script]
+    scripts = _SCRIPTS[get_language(language).script]
     text = candidate
     for name in {word for word in words if not word.islower()}:
         if name in text:
