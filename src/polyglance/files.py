@@ -115,7 +115,7 @@ class FileDigest:
         return self._is_of_version(path, version)
 
     @lru_cache(maxsize=4096)  # noqa: B019  a few small records
-    def _is_of_version(self, path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG002 - another version, another file
+    def _is_of_version(self, path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG002 - the cache tells versions apart by it
         return self._is_same_content(path)
 
     def _is_same_content(self, path: Path) -> bool:

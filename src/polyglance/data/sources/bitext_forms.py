@@ -305,7 +305,7 @@ class _TsvForm(_LinesForm):
         contents = [find_content([row[column] for row in rows if column < len(row)]) for column in range(width)]
         texts = [column for column in range(width) if contents[column] == "text"]
         if width <= 2 and not (len(rows) >= 3 and {"numbers", "addresses", "paths"} & set(contents)):
-            texts = [0, 1]  # nothing to choose from: a few words are no evidence
+            texts = [0, 1]  # nothing to choose from, and a few words are too little evidence against it
         if len(texts) != 2:
             shown = "; ".join(f"{column + 1}: {content or 'empty'}" for column, content in enumerate(contents))
             raise ValueError(
@@ -348,7 +348,7 @@ def _is_repeated(rows: Sequence[Sequence[str]], column: int) -> bool:
 
 
 def _is_foreign(texts: Sequence[str], code: str) -> bool:
-    """Tell whether most of a few texts or more are in another script."""
+    """Tell whether most texts are in another script; False for fewer than five texts."""
     return len(texts) >= 5 and sum(is_in_another_script(text, code) for text in texts) > 0.6 * len(texts)
 
 
