@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.coverage import Cell, Coverage
-from polyglance.languages import LANGUAGES, XM3600_LANGUAGES, language
+from polyglance.languages import LANGUAGES, XM3600_LANGUAGES, get_language
 
 
 def names(cells: tuple[Cell, ...]) -> list[str]:
@@ -62,7 +62,7 @@ def test_a_repeated_language_is_refused() -> None:
 
 def test_every_language_has_what_others_need() -> None:
     for code in LANGUAGES:
-        entry = language(code)
+        entry = get_language(code)
         assert entry.code == code
         assert entry.name
         assert entry.nllb.endswith(entry.script)

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyglance.data.texts.text_files import read_texts
-from polyglance.delimited import find_quoting, read_records
+from polyglance.delimited import find_quoting, parse_records
 from polyglance.encodings import detect_encoding, detect_text_format, open_utf8, transcode
 from polyglance.tables import detect_table_format, read_table, table_columns
 
@@ -114,7 +114,7 @@ def test_an_unclosed_quote_swallows_no_rows_of_a_csv(tmp_path: Path) -> None:
 @given(st.text(st.sampled_from('",;\tab\n\r 1'), max_size=60), st.sampled_from([",", "\t"]), st.booleans())
 def test_every_line_belongs_to_one_record(content: str, delimiter: str, quoted: bool) -> None:
     lines = content.split("\n")
-    records = list(read_records(lines, delimiter, quoted=quoted))
+    records = list(parse_records(lines, delimiter, quoted=quoted))
     assert sum(record.num_lines for record in records) == len(lines)
     assert [record.line for record in records] == [
         1 + sum(before.num_lines for before in records[:place]) for place in range(len(records))

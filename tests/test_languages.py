@@ -89,7 +89,7 @@ def test_a_declared_language_is_one_as_the_others_are_here_and_in_started_proces
     assert find_code("Yoruba") == find_code("yo-NG") == "yo"
     assert LANGUAGES["yo"].prefix == "Àwòrán náà fihàn"
     assert Coverage(caption=("en",), translation=("yo",)).split("UC") == (Cell("caption", "yo"),)
-    code = "from polyglance.languages import language; print(ascii(language('yo').prefix))"
+    code = "from polyglance.languages import get_language; print(ascii(get_language('yo').prefix))"
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=dict(os.environ)
     )

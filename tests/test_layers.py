@@ -1,4 +1,4 @@
-"""Structure of the package: imports without circles, unique class names, light parts, short files and functions."""
+"""Structure of the package: imports without circles, unique names, light parts, short files and functions."""
 
 import ast
 import re
@@ -99,11 +99,12 @@ def _inner_folder(part: str, module: str) -> str:
     return names[2] if len(names) > 2 and names[1] == part and (ROOT / part / names[2]).is_dir() else ""
 
 
-def test_a_public_class_name_stands_for_one_class() -> None:
+def test_a_public_name_stands_for_one_class_or_function() -> None:
     places: Mapping[str, list[str]] = defaultdict(list)
     for module, path in MODULES.items():
         for node in parse(path).body:
-            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            is_definition = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            if is_definition and not node.name.startswith("_"):
                 places[node.name].append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
@@ -113,6 +114,16 @@ def test_docstrings_begin_with_a_noun_or_a_verb() -> None:
     for path in FILES:
         found = re.search(r'^ *"""(What|Who|Whose|Which|Of) .*$', path.read_text(), re.MULTILINE)
         assert found is None, f"{path}: {found.group()}"
+
+
+def test_docstrings_of_predicates_begin_alike() -> None:
+    """Of a function with a verb, `Tell whether`; of a property, which is read like a field, `Whether`."""
+    for path in FILES:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.FunctionDef) and (text := ast.get_docstring(node)):
+                is_property = any("property" in ast.unparse(decorator) for decorator in node.decorator_list)
+                wrong = ("Tell whether", "Return whether") if is_property else ("Whether", "Return whether")
+                assert not text.startswith(wrong), f"{path}: {node.name}"
 
 
 def test_transformers_is_touched_in_few_places() -> None:

@@ -3,9 +3,9 @@
 The sums are CRC-32, 4 bytes a block, in a file of their own (`write_sums`). Its SHA-256 is in a sealed record, so that
 a change of any byte of the data, of the sums or of the record is found (`polyglance.checksums`).
 
-sums = write_sums(folder / "targets.bin", folder / "targets.sums", block_bytes=4096)
-array = CheckedArray(folder / "targets.bin", np.dtype("<u4"), sums, block_bytes=4096)
-array[1000:1010]                     # reads and checks one block
+    sums = write_sums(folder / "targets.bin", folder / "targets.sums", block_bytes=4096)
+    array = CheckedArray(folder / "targets.bin", np.dtype("<u4"), sums, block_bytes=4096)
+    array[1000:1010]                     # reads and checks one block
 """
 
 import io

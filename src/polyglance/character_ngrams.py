@@ -64,7 +64,8 @@ class CharacterNgrams:
         return self._nats[word]
 
     def _share(self, letter: str, context: str, shorter: float) -> float:
-        """Probability of a letter after a context, given that after the context without its first letter."""
+        """Return the probability of a letter after a context, from the probability after the context without its first
+        letter."""
         if context not in self._contexts:
             return shorter
         number, kinds = self._contexts[context]

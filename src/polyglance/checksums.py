@@ -19,7 +19,7 @@ _CHUNK_BYTES = 2**18
 
 
 def file_crc32(path: Path) -> int:
-    """CRC-32 of a file's content."""
+    """Return the CRC-32 of a file's content."""
     total, buffer = 0, memoryview(bytearray(_CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
         while num := file.readinto(buffer):

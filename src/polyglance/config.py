@@ -65,7 +65,7 @@ def load(cls: type[T], path: str | Path, *, overrides: Sequence[str] = ()) -> T:
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: cannot be read as UTF-8 text ({error})") from None
     values = parse_toml(text, str(path))
-    overridden = {key: override for override in overrides for key in [_override(values, override)]}
+    overridden = {_apply_override(values, override): override for override in overrides}
     try:
         return from_dict(cls, values)
     except _Misfit as misfit:
@@ -269,7 +269,7 @@ def _convert_sequence(origin: type, args: tuple[Any, ...], value: Any, path: tup
     return origin(_convert(args[0], item, (*path, str(i))) for i, item in enumerate(value))
 
 
-def _override(values: dict[str, Any], override: str) -> str:
+def _apply_override(values: dict[str, Any], override: str) -> str:
     """Set one dotted override in nested values, and return its dotted key."""
     key, separator, text = override.partition("=")
     key = key.strip()

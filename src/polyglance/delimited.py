@@ -22,7 +22,7 @@ __all__ = [
     "find_quoting",
     "is_series_header",
     "may_be_shifted",
-    "read_records",
+    "parse_records",
     "split_line",
 ]
 
@@ -151,7 +151,7 @@ def _skip_blanks(text: str, position: int, delimiter: str) -> int:
     return position
 
 
-def read_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
+def parse_records(lines: Iterable[str], delimiter: str, *, quoted: bool, trusted: bool = False) -> Iterator[Record]:
     """Yield the records of a file in order, including blank ones; together they cover every line.
 
     If a quotation mark is not closed, only its own line is lost.
@@ -213,7 +213,7 @@ def _is_row(line: str, first_cell: str, delimiter: str, width: int) -> bool:
 
 
 def _kind(cell: str) -> str:
-    """Kind of a cell that may be a key: `number`, `.ext` of a file name, `text` for anything else."""
+    """Return the kind of a cell that may be a key: `number`, `.ext` of a file name, `text` for anything else."""
     cell = cell.strip()
     if cell.isdecimal():
         return "number"
@@ -221,11 +221,11 @@ def _kind(cell: str) -> str:
     return suffix[0].lower() if suffix and " " not in cell else "text"
 
 
-def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t") -> tuple[bool, bool]:
+def find_quoting(read_lines: Callable[[], Iterable[str]]) -> tuple[bool, bool]:
     """Tell from its lines whether the cells of a TSV are quoted; return (quoted, every cell of text is quoted).
 
     A program that quotes cells quotes each one that contains a quotation mark. So a mark inside an unquoted cell, or a
-    mark that is not closed, shows that the file does not quote; a doubled mark or a delimiter in quotes, that it does.
+    mark that is not closed, shows that the file does not quote; a doubled mark or a tab in quotes, that it does.
 
     Args:
         read_lines: yields the lines from the beginning.
@@ -233,20 +233,20 @@ def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t")
     Raises:
         ValueError: some lines show the one, others the other.
     """
-    if _is_quoted_throughout(read_lines(), delimiter):
+    if _is_quoted_throughout(read_lines()):
         return True, True
     source = _Lines(read_lines())
     with_quotes = without_quotes = width = 0
     while (line := source.take()) is not None:
         number = source.number
         if line.strip():
-            width = width or line.count(delimiter) + 1
+            width = width or line.count("\t") + 1
         if '"' not in line:
             continue
-        cells, _, problem = _take_quoted(source, line, delimiter, width=width)
+        cells, _, problem = _take_quoted(source, line, "\t", width=width)
         if problem or any('"' in cell.text and not cell.is_quoted for cell in cells):
             without_quotes = without_quotes or number
-        elif any(cell.is_quoted and any(mark in cell.text for mark in ('"', "\n", delimiter)) for cell in cells):
+        elif any(cell.is_quoted and any(mark in cell.text for mark in ('"', "\n", "\t")) for cell in cells):
             with_quotes = with_quotes or number
     if with_quotes and without_quotes:
         raise ValueError(
@@ -255,15 +255,15 @@ def find_quoting(read_lines: Callable[[], Iterable[str]], delimiter: str = "\t")
     return bool(with_quotes), False
 
 
-def _is_quoted_throughout(lines: Iterable[str], delimiter: str) -> bool:
-    """Tell whether every cell with a letter in it is quoted, and no line breaks the rules."""
+def _is_quoted_throughout(lines: Iterable[str]) -> bool:
+    """Tell whether every cell of a TSV with a letter in it is quoted, and no line breaks the rules."""
     source = _Lines(lines)
     num_quoted = 0
     while (line := source.take()) is not None:
         if '"' not in line:
-            cells, problem = [_Cell(cell, is_quoted=False) for cell in line.split(delimiter)], ""
+            cells, problem = [_Cell(cell, is_quoted=False) for cell in line.split("\t")], ""
         else:
-            cells, _, problem = _take_quoted(source, line, delimiter, width=0)
+            cells, _, problem = _take_quoted(source, line, "\t", width=0)
         if problem or any(not cell.is_quoted and _is_word(cell.text) for cell in cells):
             return False
         num_quoted += sum(cell.is_quoted for cell in cells)

@@ -127,7 +127,7 @@ class RuntimeConfig:
         return device_type == "cuda" if self.compile is None else self.compile
 
     def num_micro_batches(self, batch_size: int, world_size: int) -> int:
-        """Number of micro-batches that an optimiser step is divided into: processes times passes of each.
+        """Return the number of micro-batches that an optimiser step is divided into: processes times passes of each.
 
         Raises:
             ValueError: the samples cannot be divided evenly.
@@ -184,7 +184,8 @@ class Runtime:
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[self.precision]
 
     def local_micro_batches(self, num_micro_batches: int) -> tuple[int, ...]:
-        """Return the numbers of the micro-batches of every optimiser step that this process computes, one a pass."""
+        """Return the numbers of the micro-batches of every optimiser step that this process computes, one in each
+        pass."""
         return divide_micro_batches(num_micro_batches, self.rank, self.world_size)
 
     def all_sum(self, values: np.ndarray) -> np.ndarray:
@@ -240,8 +241,8 @@ class Runtime:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=enabled)
 
     def keep_casts(self) -> AbstractContextManager[None]:
-        """Surround `autocast` blocks between which no weight changes: each weight is cast once for all of them. Shards
-        are cast as they are gathered."""
+        """Return a block for several `autocast` blocks between which no weight changes: each weight is then cast once.
+        Shards are cast whenever they are gathered, so for them the block has no effect."""
         return nullcontext() if self.strategy == "fsdp" else self.autocast()
 
     def synchronise(self) -> None:
@@ -253,11 +254,11 @@ class Runtime:
 
 
 def divide_micro_batches(num_micro_batches: int, rank: int, world_size: int) -> tuple[int, ...]:
-    """Return the numbers of the micro-batches of an optimiser step that a process computes, one a pass.
+    """Return the numbers of the micro-batches of an optimiser step that a process computes, one in each pass.
 
-    Micro-batches are numbered from the longest to the shortest. In each pass the processes take neighbours, which take
-    about equally long, in one order and then in the other: none waits long for another, neither in a pass, where shards
-    exchange weights, nor at the end of the step.
+    Micro-batches are numbered from the longest to the shortest. In each pass the processes take successive numbers,
+    whose micro-batches take about equally long, and from pass to pass their order is reversed. So no process waits long
+    for another, neither in a pass, in which shards exchange weights, nor at the end of the step.
     """
     places = (rank, world_size - 1 - rank)
     return tuple(number * world_size + places[number % 2] for number in range(num_micro_batches // world_size))
@@ -379,8 +380,11 @@ def set_up_device(config: RuntimeConfig, local_rank: int) -> "torch.device":
 
 
 def _choose_deterministic_algorithms() -> None:
-    """Let this process compute the same bits every time: cuBLAS, which reads the variable when it is first used, too,
-    and torch's compiler, which else chooses kernels by their speed in a trial."""
+    """Let this process compute the same bits every time.
+
+    This includes cuBLAS, which reads the environment variable when it is first used, and torch's compiler, which would
+    otherwise choose kernels by their speed in a trial.
+    """
     import torch
     from torch._inductor import config
 

@@ -1,10 +1,10 @@
 """Files that other processes read: written whole or not at all, locked, with digests; JSON with errors in one line.
 
-write_json(folder / "samples.json", counts)
-with replacing(folder / "vectors.npy") as partial:   # `partial` becomes vectors.npy when the block ends well
-    np.save(partial.open("wb"), vectors)
-with locked(folder, "polyglance study run"):          # one process at a time
-    ...
+    write_json(folder / "samples.json", counts)
+    with replacing(folder / "vectors.npy") as partial:   # `partial` becomes vectors.npy when the block ends well
+        np.save(partial.open("wb"), vectors)
+    with locked(folder, "polyglance study run"):          # one process at a time
+        ...
 
 A file that outlives its process has a digest. There are two forms of it. A record (`write_record`) carries a seal, the
 digest of its own content. Other files are listed, with their digests, in `polyglance-digests.json` of their folder
@@ -115,7 +115,7 @@ class FileDigest:
         return self._is_of_version(path, version)
 
     @lru_cache(maxsize=4096)  # noqa: B019  a few small records
-    def _is_of_version(self, path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG002 - another version, another file
+    def _is_of_version(self, path: Path, version: tuple[int, ...]) -> bool:  # noqa: ARG002 - the cache tells versions apart by it
         return self._is_same_content(path)
 
     def _is_same_content(self, path: Path) -> bool:
@@ -199,7 +199,7 @@ def lock(file: IO[Any], *, wait: bool = True) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal digits."""
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -455,13 +455,16 @@ def _compare(path: Path, content: bytes) -> None:
     listed = read_digests(path.parent).get(path.name) if path.name != DIGESTS_NAME else None
     if listed is None:
         return
-    is_known = listed.crc32 is not None
-    if (crc32(content) != listed.crc32) if is_known else (hashlib.sha256(content).hexdigest() != listed.sha256):
+    if listed.crc32 is not None:
+        is_same = crc32(content) == listed.crc32
+    else:  # a list of an older version
+        is_same = hashlib.sha256(content).hexdigest() == listed.sha256
+    if not is_same:
         raise _differs(path)
 
 
 @lru_cache(maxsize=64)
-def _read_digests(path: Path, size_bytes: int, changed_ns: int, inode: int) -> Mapping[str, FileDigest]:  # noqa: ARG001 - another of them, another file
+def _read_digests(path: Path, size_bytes: int, changed_ns: int, inode: int) -> Mapping[str, FileDigest]:  # noqa: ARG001 - the cache tells versions of the file apart by them
     try:
         values = read_record(path)
         files = [FileDigest(**entry) for entry in values.pop("files")]

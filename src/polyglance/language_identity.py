@@ -154,13 +154,13 @@ class LanguageIdentifier:
 
 @cache
 def are_close(one: str, other: str) -> bool:
-    """Whether two languages are nearly the same in writing."""
+    """Tell whether two languages are nearly the same in writing."""
     return one == other or any({one, other} <= family for family in _CLOSE)
 
 
 @cache
 def knows_language(code: str) -> bool:
-    """Whether texts in a language can be told from texts in others."""
+    """Tell whether texts in a language can be told from texts in others."""
     if code == "mi" or _library_code(code) in _load_library().labels:
         return True
     scripts = set(_scripts(code)) - {""}
@@ -239,7 +239,7 @@ _ENGLISH_WORDS = frozenset(["the", "and", "with", "that", "this", "from", "which
 
 
 def find_other_language(texts: Sequence[str], code: str) -> str | None:
-    """The language that a sample of texts is in, if that is clearly another one than `code`.
+    """Return the language that a sample of texts is in, if that is clearly another one than `code`.
 
     None for few or short texts, for languages that the identifier does not know, and for one that is nearly the same.
     """
@@ -258,20 +258,22 @@ def find_other_language(texts: Sequence[str], code: str) -> str | None:
 
 
 def are_surely_english(texts: Sequence[str]) -> bool:
-    """Whether words that English alone has are among a hundred of these texts as often as in English. No for little
-    text."""
+    """Tell whether words that only English has are as frequent in the first hundred texts as in English.
+
+    False if the texts have fewer than 50 words.
+    """
     words = " ".join(texts[:100]).lower().split()
     return len(words) >= 50 and sum(word in _ENGLISH_WORDS for word in words) >= 0.03 * len(words)
 
 
 def _have_english_words(texts: Sequence[str]) -> bool:
-    """Whether most texts have a word that English alone has: then they are not in another language. No says nothing;
-    then the library has to tell, whose model takes 0.6 s to load."""
+    """Tell whether most texts have a word that only English has: then they are not in another language. False decides
+    nothing: then the library, whose model takes 0.6 s to load, has to identify the language."""
     return sum(not _ENGLISH_WORDS.isdisjoint(text.lower().split()) for text in texts) > (1 - _MIN_SHARE) * len(texts)
 
 
 def is_in_another_language(text: str, code: str) -> bool:
-    """Whether a single text is surely in another language than `code`: as a whole, and every other word of it.
+    """Tell whether a single text is surely in another language than `code`: as a whole, and every other word of it.
 
     Never for a short text, and for languages that the identifier does not know.
     """
@@ -300,7 +302,7 @@ def _identifier_for(code: str) -> LanguageIdentifier:
 
 @cache
 def _scripts(code: str) -> tuple[str, ...]:
-    """ISO 15924 codes of the scripts that a language is written in, the usual one first."""
+    """Return the ISO 15924 codes of the scripts that a language is written in, the usual one first."""
     usual = LANGUAGES[code].script if code in LANGUAGES else Tag.get(code).maximize().script or ""
     return (usual, *_MORE_SCRIPTS.get(code, ()))
 
@@ -348,8 +350,12 @@ def _load_library() -> Any:
 
 @cache
 def _limit_library(languages: tuple[str, ...]) -> tuple[Any, Mapping[str, str], Sequence[str]]:
-    """The library's identifier, limited to those of some languages that it knows (None if it knows none); the codes of
-    these -> the library's; the others."""
+    """Limit the library's identifier to some languages.
+
+    Returns:
+        The identifier, None if the library knows none of the languages; code -> the library's name for those that it
+        knows; the others.
+    """
     known = set(_load_library().labels)
     names = {code: name for code in languages if (name := _library_code(code)) in known}
     if not names:
@@ -368,8 +374,11 @@ _LONG_VOWEL = re.compile("[\u0101\u0113\u012b\u014d\u016b]")
 
 
 def _maori_nats(words: Sequence[str]) -> float:
-    """Log-likelihood ratio of Maori to the likeliest other language, roughly: words of such syllables are three to four
-    times as frequent in Maori, others twenty times rarer, and particles and long vowels are found in few others."""
+    """Return roughly the log-likelihood ratio of Maori to the likeliest other language.
+
+    Words of Maori's syllables are three to four times as frequent in Maori, others are twenty times rarer, and few
+    other languages have its particles and long vowels.
+    """
     nats = -3.0
     for word in set(" ".join(words).replace("-", " ").split()):
         if _MAORI_WORD.fullmatch(word):

@@ -14,7 +14,7 @@ from functools import cache
 from langcodes import Language as Tag
 from langcodes.tag_parser import LanguageTagError
 
-from polyglance.languages import HOW_TO_DESCRIBE, LANGUAGES, MISTAKEN_CODES, language
+from polyglance.languages import HOW_TO_DESCRIBE, LANGUAGES, MISTAKEN_CODES, get_language
 
 __all__ = ["LanguageTag", "choose_tag", "find_code", "find_codes", "parse_language_tag"]
 
@@ -74,7 +74,7 @@ def find_code(text: str) -> str:
             f"{own.script} here. {HOW_TO_DESCRIBE}"
         )
     known = MISTAKEN_CODES.get(_plain(name)) if tag is None else None
-    return known if known is not None else language(name).code
+    return known if known is not None else get_language(name).code
 
 
 def find_codes(texts: Iterable[str]) -> tuple[str, ...]:
@@ -152,6 +152,6 @@ def _script(name: str) -> str:
 
 
 def _macrolanguage(tag: Tag) -> str:
-    """Key in `LANGUAGES` of the language that this one counts as (`arb` -> `ar`); empty if there is none."""
+    """Return the key in `LANGUAGES` of the language that this one counts as (`arb` -> `ar`); empty if there is none."""
     language = tag.prefer_macrolanguage().language or ""
     return language if language in LANGUAGES and tag.language != "nn" else ""

@@ -26,7 +26,7 @@ __all__ = [
     "declare_new_languages",
     "did_you_mean",
     "find_declared_languages",
-    "language",
+    "get_language",
 ]
 
 SOURCE_LANGUAGE = "en"
@@ -233,7 +233,7 @@ def did_you_mean(wrong: str, right: Iterable[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
 
 
-def language(code: str) -> Language:
+def get_language(code: str) -> Language:
     """Return the language with this code.
 
     Raises:

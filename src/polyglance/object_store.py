@@ -1,8 +1,8 @@
 """Objects of a store that several machines see: a bucket through fsspec (`s3://`, `gs://`, `az://`), or `file://`.
 
-store = open_store("s3://bucket/studies/micro")
-store.write("study.toml", text)              # whole or not at all: readers see the old object or the new one
-store.create("claims/1", text)               # False if there is one: of two writers at once one gets True
+    store = open_store("s3://bucket/studies/micro")
+    store.write("study.toml", text)              # whole or not at all: readers see the old object or the new one
+    store.create("claims/1", text)               # False if there is one: of two writers at once one gets True
 
 Names are relative to the URL, with slashes. A problem that the user can solve is a `StoreError`, one line with the URL;
 a store that does not answer (and may do so later) is a `SilentStoreError`.

@@ -1,7 +1,7 @@
 """A user's own languages, read from a TOML file: the tables `[languages.xx]` of a study, a run, a recipe, or a file of
 their own.
 
-declare_languages_from(Path("yoruba.toml"))
+    declare_languages_from(Path("yoruba.toml"))
 """
 
 from collections.abc import Mapping

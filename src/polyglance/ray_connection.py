@@ -56,7 +56,7 @@ def send_messages_to_stderr() -> AbstractContextManager[Any]:
 
 
 def is_connected() -> bool:
-    """Return whether this process is connected to a Ray cluster."""
+    """Tell whether this process is connected to a Ray cluster."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())
 

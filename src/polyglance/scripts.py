@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 from types import MappingProxyType
 
-from polyglance.languages import language
+from polyglance.languages import get_language
 
 __all__ = ["count_scripts", "find_script", "is_in_another_script", "may_be_in_another_script"]
 
@@ -101,7 +101,7 @@ def is_in_another_script(text: str, code: str) -> bool:
 
     Chinese is expected in simplified characters, Japanese with some kana.
     """
-    script = language(code).script
+    script = get_language(code).script
     if not may_be_in_another_script(text, code):
         return False
     if _foreign(script).search(text) is not None:
@@ -118,7 +118,7 @@ def is_in_another_script(text: str, code: str) -> bool:
 
 def may_be_in_another_script(text: str, code: str) -> bool:
     """Tell quickly whether a text, or one of several joined texts, has to be checked with `is_in_another_script`."""
-    script = language(code).script
+    script = get_language(code).script
     if (script == "Latn" and text.isascii()) or any(name not in _RANGES for name in _own(script)):
         return False  # the letters of a declared language's script may not be known
     if _foreign(script).search(text) is not None or script == "Jpan":
@@ -141,7 +141,7 @@ def _can_encode(text: str, codec: str) -> bool:
 
 @cache
 def _script_of(character: str) -> str:
-    """Script of a letter; empty for all other characters."""
+    """Return the script of a letter; empty for all other characters."""
     return next((name for name in _RANGES if _letters(name).match(character)), "")
 
 
@@ -152,7 +152,7 @@ def _letters(script: str) -> re.Pattern[str]:
 
 @cache
 def _foreign(script: str) -> re.Pattern[str]:
-    """Letters of all scripts that a language with this script is not written in."""
+    """Return the letters of all scripts that a language with this script is not written in."""
     return re.compile("[" + "".join(letters for name, letters in _RANGES.items() if name not in _own(script)) + "]")
 
 
@@ -174,7 +174,7 @@ def _is_traditional(text: str) -> bool:
 
 @cache
 def _find_sets(character: str) -> tuple[str, ...]:
-    """Names of the character sets that have a character: of simplified Chinese, traditional Chinese, Japanese."""
+    """Return the character sets (of simplified Chinese, traditional Chinese, Japanese) that have a character."""
     return tuple(name for name in ("gb2312", "big5", "cp932") if character.encode(name, "ignore"))
 
 

@@ -27,7 +27,7 @@ from polyglance.delimited import (
     find_delimiter,
     find_quoting,
     is_series_header,
-    read_records,
+    parse_records,
 )
 from polyglance.encodings import COMPRESSED_SUFFIXES, DAMAGE, TextFormat, detect_text_format, open_utf8
 from polyglance.files import check_digest, parse_json
@@ -128,36 +128,33 @@ def detect_table_format(path: str | Path, *, encoding: str = "auto", quoting: Qu
     lines = [line for line in islice(_read_text(path, text), 1 if is_json else _COMMENT_LINES) if line.strip()]
     if not lines and not is_json:
         raise ValueError(f"{path}: the file is empty")
-    if lines and (
-        start := next(
-            (name for mark, name in _FAILED_DOWNLOADS.items() if lines[0].lstrip().lower().startswith(mark)), ""
-        )
-    ):
-        raise ValueError(f"{path}: {start}, not a table")
+    if lines and (download := find_failed_download(lines[0])):
+        raise ValueError(f"{path}: {download}, not a table")
     if is_json:
         if suffix in _JSON_LINES and lines and lines[0].strip() in ("[", "[{"):
             raise ValueError(f"{path}: a single list of records, not an object in each line; rename it to .json")
         return TableFormat(suffix=suffix, text=text)
-    excel = _SEP.fullmatch(lines[0])
-    first = next((line for line in lines if not line.startswith("#") and not _SEP.fullmatch(line)), lines[0])
+    named = _SEP.fullmatch(lines[0])
+    rows = (line for line in lines if not line.startswith("#") and not _SEP.fullmatch(line))
+    first_row = next(rows, lines[0])
     delimiter = DELIMITERS[suffix]
-    if excel is not None and excel[1] in _DELIMITER_NAMES:
-        delimiter = excel[1]
+    if named is not None and named[1] in _DELIMITER_NAMES:
+        delimiter = named[1]
     elif suffix == ".csv":
         delimiter = find_delimiter([line for line in lines if not _SEP.fullmatch(line)], delimiter)
     try:
-        quoted, throughout = _find_quotes(path, text, first, delimiter, quoting)
+        quoted, throughout = _find_quotes(path, text, first_row, delimiter, quoting)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return TableFormat(suffix=suffix, text=text, delimiter=delimiter, quoted=quoted, quoted_throughout=throughout)
 
 
-def _find_quotes(path: Path, text: TextFormat, first: str, delimiter: str, quoting: Quoting) -> tuple[bool, bool]:
+def _find_quotes(path: Path, text: TextFormat, first_row: str, delimiter: str, quoting: Quoting) -> tuple[bool, bool]:
     if quoting != "auto":
         return quoting == "csv", quoting == "csv"
     if delimiter == "\t":
         return find_quoting(lambda: _read_text(path, text))
-    return True, all(cell.startswith('"') and cell.endswith('"') for cell in first.strip().split(delimiter))
+    return True, all(cell.startswith('"') and cell.endswith('"') for cell in first_row.strip().split(delimiter))
 
 
 def find_failed_download(first_line: str) -> str:
@@ -345,7 +342,7 @@ def _below_titles(records: Iterator[Record]) -> Iterator[Record]:
 
 def _below_comments(lines: Iterator[str], form: TableFormat, count: Counter[str]) -> Iterator[Record]:
     comments: list[Record] | None = []
-    for record in read_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
+    for record in parse_records(lines, form.delimiter, quoted=form.quoted, trusted=form.quoted_throughout):
         count["in records"] += record.num_lines
         if record.is_blank:
             continue

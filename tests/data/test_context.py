@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.data.context import Translated, TranslationConfig, find_flaw, translate_with_context
+from polyglance.data.context import Translated, TranslationConfig, find_translation_flaw, translate_with_context
 from polyglance.data.world import describe, sample_scene
 from polyglance.data.world.grammars import GRAMMARS
 from polyglance.engines import Failure
@@ -23,7 +23,7 @@ NONE = TranslationConfig(mode="none")
 
 
 def flaw(candidate: str, source: str, code: str, context: str = "") -> str | None:
-    return find_flaw(candidate, source, language=code, context=context, config=CHECKED)
+    return find_translation_flaw(candidate, source, language=code, context=context, config=CHECKED)
 
 
 ENGLISH = "A man is sitting on a bench by the river. His old brown dog is sleeping next to him."
@@ -139,7 +139,7 @@ def test_lengths(code: str) -> None:
     assert flaw(first, short, code) is None
     assert flaw(first, long, code) == "too short"
     assert flaw(first, "A man.", code) == "too long"
-    assert find_flaw(first, long, language=code, config=replace(CHECKED, length_tolerance=9.0)) is None
+    assert find_translation_flaw(first, long, language=code, config=replace(CHECKED, length_tolerance=9.0)) is None
     assert flaw(" ", short, code) == "empty"
 
 
@@ -367,5 +367,5 @@ def test_any_text_can_be_checked(source: str, candidate: str, context: str, code
 
 def test_more_repeats_may_be_allowed() -> None:
     source, answer = "A dog runs very very far.", "Ein Hund läuft sehr sehr sehr weit."
-    assert find_flaw(answer, source, language="de", config=CHECKED) == "repetition"
-    assert find_flaw(answer, source, language="de", config=replace(CHECKED, max_repeats=3)) is None
+    assert find_translation_flaw(answer, source, language="de", config=CHECKED) == "repetition"
+    assert find_translation_flaw(answer, source, language="de", config=replace(CHECKED, max_repeats=3)) is None

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from importing import captions_of, json_lines, run, stored
 
-from polyglance.data.import_plan import format_plan
+from polyglance.data.import_plan import format_import_plan
 from polyglance.data.importer import ImportConfig, plan_import
 
 
@@ -135,7 +135,7 @@ def test_a_plan_shows_what_was_decided_and_writes_nothing(tmp_path, images):
     assert plan.columns == {"id": "left out: numbers", "image": "image", "en": "en", "zh-CN": "zh"}
     assert (plan.num_rows, plan.num_good, plan.dropped) == (2, 1, {"no such image": 1})
     assert plan.texts == {"en": ("a dog",), "zh": ("\u72d7",)}
-    shown = format_plan(plan)
+    shown = format_import_plan(plan)
     assert "cells between tabs, without quotes, utf-16-le" in shown
     assert "column 'id': left out: numbers    7 | 8" in shown
     assert not (tmp_path / "out").exists()
@@ -147,7 +147,7 @@ def test_a_plan_of_every_kind_of_input(tmp_path, images):
     with tarfile.open(tmp_path / "s.tar", "w") as tar:
         tar.add(images, "d")
     for path in (images, tmp_path / "s.tar"):
-        shown = format_plan(plan_import(ImportConfig(out=tmp_path / "out", images=path)))
+        shown = format_import_plan(plan_import(ImportConfig(out=tmp_path / "out", images=path)))
         assert "column 'en': en    [a dog] | [a cat]" in shown
         assert "texts in utf-16-le, utf-8" in shown
         assert "en: a dog | a cat" in shown
@@ -156,7 +156,7 @@ def test_a_plan_of_every_kind_of_input(tmp_path, images):
         for n in range(3)
     )
     (tmp_path / "m.tmx").write_bytes(f"<tmx><body>{units}</body></tmx>".encode("utf-16"))
-    shown = format_plan(plan_import(ImportConfig(out=tmp_path / "out", table=tmp_path / "m.tmx")))
+    shown = format_import_plan(plan_import(ImportConfig(out=tmp_path / "out", table=tmp_path / "m.tmx")))
     assert "translation memory (TMX), utf-16-le; without images: name it under [[bitext]]" in shown
     assert "column 'EN-us': en, in 3 units    a dog 0 | a dog 1" in shown
     assert not (tmp_path / "out").exists()

@@ -105,7 +105,7 @@ def _clean_slowly(text: str, code: str) -> tuple[str | None, str]:
         return None, "a control character inside a word"
     if cleaning.is_turned_around(text):
         return None, "characters that turn the order of others around"
-    clean = unicodedata.normalize("NFC", cleaning.one_line(cleaning.without_invisible(text, code)))
+    clean = unicodedata.normalize("NFC", cleaning.join_lines(cleaning.without_invisible(text, code)))
     if cleaning.is_blank(clean):
         return None, "empty"
     problem = _find_placeholder_slowly(clean, code)

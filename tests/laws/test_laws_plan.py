@@ -165,12 +165,15 @@ def test_a_new_group_differs_from_the_known_ones_as_they_do():
     c, factor = grid(np.geomspace(1e3, 1e6, 12), [0.9, 1.0, 1.1, 1.3])
     y = factor * (20 * c**-0.2 + 1) * np.exp(0.003 * rng.standard_normal(48))
     config = FitConfig(form="compute", columns={"C": "C"}, group="language", objective="log-lsq", bootstrap=50)
-    law = fit_law(config, Table.from_columns({"C": c, "y": y, "language": factor}))
+    table = Table.from_columns({"C": c, "y": y, "language": factor})
+    law = fit_law(config, table)
     new = predict_new_group(law, {"C": 1e5})
     known = [fit.predict({"C": 1e5}).mean[0] for fit in law.fits.values()]
     assert min(known) < new.value < max(known)
     assert new.low < min(known)
     assert new.high > max(known)
+    narrower = predict_new_group(fit_law(replace(config, confidence=0.5), table), {"C": 1e5})
+    assert new.low < narrower.low < narrower.value == new.value < narrower.high < new.high
     with pytest.raises(ValueError, match="at least three"):
         predict_new_group(replace(law, fits={"1.0": law["1.0"]}), {"C": 1e5})
 

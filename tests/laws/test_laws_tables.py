@@ -246,7 +246,7 @@ def test_a_number_in_any_dress_is_the_same_or_refused(numbers, dress):
             "raised": f"{mantissa}·10{raised}",
             "bold": f"**{plain}**",
             "spread": f"{plain} ± 0.1",
-            "si": f"{number / 1e6:.9f} million",
+            "si": f"{number / 1e6:.13f} million",
         }[dress]
 
     cells = [write(number) for number in numbers]

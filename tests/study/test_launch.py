@@ -79,7 +79,7 @@ def test_the_second_node_of_a_job_says_why_it_did_not_start_and_fails(
     breaks = [sys.executable, "-c", "raise RuntimeError('no GPU')"]
     monkeypatch.setattr(launch, "_make_command", lambda config, job: breaks)
     with pytest.raises(SystemExit, match=r"did not finish: RuntimeError: no GPU \(.*/train-1\.log\)$"):
-        batch_job.main(*words)
+        batch_job.do_batch_job(*words)
     monkeypatch.setattr(launch, "_make_command", lambda config, job: [sys.executable, "-c", ""])
-    batch_job.main(*words)
+    batch_job.do_batch_job(*words)
     assert not reports.exists()

@@ -84,7 +84,7 @@ FakeTrainer.__module__ = "ray.train.v2.fake"
 def run_here(command: list[str], log: Path, **options: object) -> FinishedProgram:
     """Stand for the program that starts Ray Train."""
     try:
-        ray_train.main(command[-1])
+        ray_train.drive_ray_train(command[-1])
     except SystemExit as ended:
         return FinishedProgram(code=cast(int, ended.code), stderr="", was_asked=False)
     return FinishedProgram(code=0, stderr="", was_asked=False)

@@ -325,7 +325,7 @@ def test_a_requeued_batch_job_does_not_repeat_what_it_has_reported(
         ("d", "6", "done"),
     ):
         write_json(tmp_path / f"{name}.json", {"slurm_id": number, "report": {"ending": ending}})
-    batch_job.main("", "", "", str(tmp_path), "a", "fa", "b", "fb", "c", "fc", "d", "fd")
+    batch_job.do_batch_job("", "", "", str(tmp_path), "a", "fa", "b", "fb", "c", "fc", "d", "fd")
     assert tried == ["b", "c", "d"]
     assert {read_json(path)["report"]["ending"] for path in tmp_path.glob("*.json")} == {"done"}
 
@@ -339,7 +339,7 @@ def test_after_a_stop_the_other_jobs_of_a_batch_job_are_not_begun(
         return {"ending": "stopped", "step": 4}
 
     monkeypatch.setattr("polyglance.study.places.batch_job.try_named_job", try_named_job)
-    batch_job.main("", "", "", str(tmp_path), "a", "fa", "b", "fb")
+    batch_job.do_batch_job("", "", "", str(tmp_path), "a", "fa", "b", "fb")
     endings = {path.stem: read_json(path)["report"]["ending"] for path in tmp_path.glob("*.json")}
     assert endings == {"a": "stopped", "b": NOT_BEGUN}
 
@@ -417,7 +417,7 @@ def test_a_report_that_the_store_does_not_take_is_named(
     with faulty_store() as store:
         store.fault = lambda operation: (_ for _ in ()).throw(TimeoutError("late")) if operation == "write" else None
         with pytest.raises(SystemExit) as ended:
-            batch_job.main("", "", "", "faulty://bucket/study/cluster", "a", "fa")
+            batch_job.do_batch_job("", "", "", "faulty://bucket/study/cluster", "a", "fa")
     assert str(ended.value).startswith(
         "polyglance: a: done, but its report is not written: faulty://bucket/study/clust"
     )
@@ -469,7 +469,7 @@ def test_a_batch_job_that_cannot_read_its_reports_ends_with_one_line(
             monkeypatch.setattr(store, "rm_file", lambda self, path: self._ask("write"))
         store.fault = fail
         with pytest.raises(SystemExit) as ended:
-            batch_job.main("", "", "", "faulty://bucket/study/cluster", "a", "fa")
+            batch_job.do_batch_job("", "", "", "faulty://bucket/study/cluster", "a", "fa")
     assert ended.value.code == "polyglance: faulty://bucket/study/cluster: the store does not answer (late)"
 
 

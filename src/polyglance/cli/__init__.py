@@ -60,7 +60,7 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("model", "readme"): "model:write_readme",
         ("caption",): "model:caption",
         ("translate",): "model:translate",
-        ("train",): "train:train",
+        ("train",): "train:train_model",
         ("eval", "caption"): "eval:evaluate_captions",
         ("eval", "translate"): "eval:evaluate_translations",
         ("eval", "disambiguate"): "eval:evaluate_disambiguation",
@@ -75,11 +75,11 @@ VERBS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("law", "compare"): "law:compare",
         ("law", "predict"): "law:predict",
         ("law", "plan"): "law:plan",
-        ("study", "plan"): "study:plan",
+        ("study", "plan"): "study:show_plan",
         ("study", "run"): "study:run",
         ("study", "status"): "study:show_status",
         ("study", "serve"): "study:serve",
-        ("study", "report"): "study:write_report",
+        ("study", "report"): "study:rewrite_report",
         ("verify",): "verify:verify",
     }
 )

@@ -10,7 +10,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
 from polyglance.cli.output import make_plain, show
-from polyglance.data.import_plan import format_plan
+from polyglance.data.import_plan import format_import_plan
 from polyglance.data.importer import ImportConfig, import_data, plan_import
 from polyglance.data.world import WorldConfig, generate
 from polyglance.report.audit import AuditConfig, write_audit
@@ -37,7 +37,7 @@ def import_data_sets(config: Options[ImportConfig], dry_run: bool = False, json:
         json: Print the result as JSON.
     """
     if dry_run:
-        show(plan_import(config), json, format_plan)
+        show(plan_import(config), json, format_import_plan)
         return
     result = import_data(config)
     show(result, json, _make_fact_table)

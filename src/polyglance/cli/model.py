@@ -35,7 +35,7 @@ def show_card(
     train_batch_size: int = 1024,
     json: bool = False,
 ) -> None:
-    """Parameters, multiply-accumulates and memory of a size, without allocating it, and how it is best trained.
+    """Print parameters, multiply-accumulates and memory of a size, without allocating it, and how it is best trained.
 
     Args:
         size: 0.4b, 1.0b, 3.5b, 11.2b; a pair such as large+gemma-2-27b@2 (cross-attention in every second layer);

@@ -163,7 +163,7 @@ def _parse_number(text: str) -> float:
 
 @REGISTRY.primitive_rule
 def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """One argument `A=B,...` for a mapping."""
+    """Read one argument `A=B,...` for a mapping."""
     if get_origin(info.type) is not Mapping:
         return None
     value_type = get_args(info.type)[1]
@@ -186,7 +186,7 @@ def _mapping_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
 @REGISTRY.primitive_rule
 def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """One argument `A,B,...` for a tuple of texts or choices, unless the option can be repeated."""
+    """Read one argument `A,B,...` for a tuple of texts or choices, unless the option can be repeated."""
     arguments = get_args(info.type)
     if get_origin(info.type) is not tuple or len(arguments) != 2 or arguments[1] is not Ellipsis:
         return None
@@ -212,7 +212,7 @@ def _list_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 @REGISTRY.primitive_rule
 def _numbers_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """One argument `1,2,3` for a tuple of a fixed number of integers."""
+    """Read one argument `1,2,3` for a tuple of a fixed number of integers."""
     if get_origin(info.type) is not tuple or set(get_args(info.type)) != {int}:
         return None
     length = len(get_args(info.type))

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-__all__ = ["format_count", "make_plain", "show"]
+__all__ = ["abbreviate_count", "make_plain", "show"]
 
 
 def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
@@ -26,7 +26,7 @@ def show(result: Any, as_json: bool, readable: Callable[[Any], Any]) -> None:
             console.print(part)
 
 
-def format_count(number: float) -> str:
+def abbreviate_count(number: float) -> str:
     """Return a count with four digits: `428.8M`, `10.24M`, `4,992`."""
     if number < 1e4:
         return f"{number:,.0f}"

@@ -9,7 +9,7 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from polyglance.cli.options import Paths
-from polyglance.cli.output import format_count, show
+from polyglance.cli.output import abbreviate_count, show
 
 __all__ = ["begin", "examine"]
 
@@ -102,7 +102,7 @@ def _describe_start(start: Any) -> list[Table | str]:
     for option in start.plan.options:
         table.add_row(
             f"{option.name}{' (study.toml)' if option.name == start.size else ''}",
-            format_count(option.costs["samples"]),
+            abbreviate_count(option.costs["samples"]),
             f"{option.costs['gpu_hours']:,.0f}",
             f"{option.costs['money']:,.0f}",
             _format_estimate(option.loss, 2),

@@ -13,16 +13,16 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from polyglance.cli.options import Options, Settings
-from polyglance.cli.output import format_count, show
+from polyglance.cli.output import abbreviate_count, show
 from polyglance.settings import UnusedSettingError
 from polyglance.study.planning.simulation_config import SimulatedClusterConfig
 from polyglance.study.watching.serve_config import ServeConfig
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE
 
-__all__ = ["plan", "run", "serve", "show_status", "write_report"]
+__all__ = ["rewrite_report", "run", "serve", "show_plan", "show_status"]
 
 
-def plan(
+def show_plan(
     config: Positional[Path],
     options: Options[SimulatedClusterConfig],
     set_: Settings = (),
@@ -66,7 +66,7 @@ def run(
     if dry_run:
         if on != "local":
             raise UnusedSettingError("`on` has no effect with `dry_run`: the plan is that of one machine")
-        plan(config, SimulatedClusterConfig(), set_, workers, json)
+        show_plan(config, SimulatedClusterConfig(), set_, workers, json)
         return
     from polyglance.study import run_study
 
@@ -112,7 +112,7 @@ def serve(config: Positional[Path], options: Options[ServeConfig], set_: Setting
             server.serve_forever()
 
 
-def write_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
+def rewrite_report(config: Positional[Path], set_: Settings = (), json: bool = False) -> None:
     """Write runs.csv, laws and report again from the runs that are done; the page says how many are not.
 
     Args:
@@ -150,10 +150,10 @@ def _make_plan_table(plan: Any) -> list[Table | str]:
     for run in plan.runs:
         table.add_row(
             run.id,
-            format_count(run.num_parameters),
-            format_count(run.num_trained),
+            abbreviate_count(run.num_parameters),
+            abbreviate_count(run.num_trained),
             f"{run.macs_per_sample / (1e9 if large else 1e6):.2f}",
-            format_count(run.samples),
+            abbreviate_count(run.samples),
             f"{run.compute_gmac:.4g}",
             f"{run.seconds / 3600:.1f}" if large else f"{run.seconds:.0f}",
             *([f"{run.money:,.0f}"] if plan.currency else []),

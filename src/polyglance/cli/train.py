@@ -15,10 +15,10 @@ from polyglance.config import load
 from polyglance.distributed import is_main_process
 from polyglance.settings import UnusedSettingError
 
-__all__ = ["train"]
+__all__ = ["train_model"]
 
 
-def train(
+def train_model(
     config: Positional[Path],
     set_: Settings = (),
     dry_run: bool = False,

@@ -117,7 +117,7 @@ def _annotate_description(
 
 
 def _is_good(key: str, pair: MatchedPair, config: AnnotateConfig, drops: Drops) -> bool:
-    """Whether a pair is long enough, and near enough to its image; if not, it goes to `drops`."""
+    """Tell whether a pair is long enough, and near enough to its image; if not, it goes to `drops`."""
     reason = ""
     if len(pair.source) < config.min_source_characters:
         reason = f"pair with an English side {_SHORT}"
@@ -147,7 +147,8 @@ def _annotate_pairs(
 
 
 def _captions(text: str, code: str, style: Style | None, origin: str) -> list[Annotation]:
-    """Captions of a text: the text in its style; without a style its first sentence, and all of it if it has more."""
+    """Return the captions of a text: the text in its style; without a style its first sentence and, if it has more, all
+    of it."""
 
     def caption(words: str, kind: Style) -> Annotation:
         return Annotation(task="caption", language=code, text=words, style=kind, origin=origin)

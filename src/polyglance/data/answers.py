@@ -7,7 +7,7 @@ about the form of an answer; `benchmarks/answer_checks.py` measures how many tex
 import re
 from operator import eq
 
-from polyglance.data.cleaning import find_flaw, one_line
+from polyglance.data.cleaning import find_flaw, join_lines
 from polyglance.data.sentences import add_end_mark, split_sentences
 from polyglance.language_identity import is_in_another_language
 from polyglance.records import Style
@@ -95,7 +95,7 @@ def clean_answer(answer: str, source: str = "") -> str:
     text = _LINE_MARKS.sub("", _FENCE.sub("", text).strip() if "```" in text else text)
     if "*" in text or "__" in text:
         text = _EMPHASIS.sub(lambda match: match[2] or match[3], text)
-    text = one_line(_LEAD_IN.sub("", text))
+    text = join_lines(_LEAD_IN.sub("", text))
     quotes = {'"': '"', "\u201c": "\u201d", "\u201e": "\u201c", "\u00ab": "\u00bb"}
     is_quoted = len(text) > 2 and quotes.get(text[0]) == text[-1] and source[:1] not in quotes
     if is_quoted and not any(sign in text[1:-1] for sign in (text[0], text[-1])):
@@ -134,7 +134,10 @@ def find_answer_flaw(
 
 
 def has_loop(text: str, max_repeats: int) -> bool:
-    """Whether words or signs appear more than `max_repeats` times in a row; the last of long runs may be cut short."""
+    """Tell whether words or signs appear more than `max_repeats` times in a row.
+
+    The last repetition of a long run may be cut short.
+    """
     if _has_sign_loop(text):
         return True
     tokens = _TOKEN.findall(text.lower())
@@ -150,8 +153,10 @@ def has_loop(text: str, max_repeats: int) -> bool:
 
 
 def _has_sign_loop(text: str) -> bool:
-    """Whether up to twelve signs without spaces or digits are there six times in a row. Two signs or more take a run of
-    twelve, which few words have."""
+    """Tell whether up to twelve signs without spaces or digits appear six times in a row.
+
+    Six times two signs are a run of twelve signs without a space. Few texts have one, and only such runs are searched.
+    """
     if any(sign * 6 in text for sign in set(text)) and _SIGN_LOOP.search(text):
         return True
     return any(_SIGN_LOOP.search(run) for run in _LONG_RUN.findall(text))

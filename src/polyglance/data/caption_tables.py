@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from polyglance.data.cleaning import one_line
+from polyglance.data.cleaning import join_lines
 from polyglance.data.columns import find_content
 from polyglance.data.row_sources import RowSource, open_rows
 from polyglance.data.row_sources.row_source import find_image_name
@@ -301,7 +301,7 @@ def _as_text(cell: Any) -> str:
 
 
 def _are_texts_by_language(cells: Sequence[Any]) -> bool:
-    """Whether cells are objects whose keys are languages, at least one of them known."""
+    """Tell whether cells are objects whose keys are languages, at least one of them known."""
     found = [cell for cell in map(parse_texts_by_language, cells) if isinstance(cell, Mapping) and cell]
     keys = {str(key) for cell in found for key in cell}
     tags = [parse_language_tag(key) for key in keys]
@@ -309,7 +309,7 @@ def _are_texts_by_language(cells: Sequence[Any]) -> bool:
 
 
 def _are_tags(cells: Sequence[Any]) -> bool:
-    """Whether all cells are tags of languages, at least one of them known."""
+    """Tell whether all cells are tags of languages, at least one of them known."""
     if not all(cell is None or isinstance(cell, str) for cell in cells):  # JSON has lists and numbers in cells
         return False
     found = {cell for cell in cells if cell}
@@ -404,5 +404,5 @@ def _show(cell: Any) -> str:
         return "{" + ", ".join(f"{name}: {_show(value)}" for name, value in cell.items()) + "}"
     if isinstance(cell, (list, tuple)):
         return "[" + ", ".join(_show(value) for value in cell[:3]) + "]"
-    shown = one_line(str("" if cell is None else cell))
+    shown = join_lines(str("" if cell is None else cell))
     return shown if len(shown) <= 80 else f"{shown[:79]}…"

@@ -9,7 +9,7 @@ from functools import cache
 
 from ftfy.badness import is_bad
 
-from polyglance.languages import language
+from polyglance.languages import get_language
 from polyglance.scripts import is_in_another_script, may_be_in_another_script
 
 __all__ = [
@@ -18,8 +18,8 @@ __all__ = [
     "has_tags",
     "is_blank",
     "is_turned_around",
+    "join_lines",
     "may_have_flaw",
-    "one_line",
     "resolve_entities",
     "without_invisible",
 ]
@@ -60,7 +60,7 @@ def has_control_inside(text: str) -> bool:
     return not text.isprintable() and _CONTROL_INSIDE.search(text) is not None
 
 
-def one_line(text: str) -> str:
+def join_lines(text: str) -> str:
     """Replace runs of control characters and line breaks by one space; other white space stays (French needs its own).
 
     Byte order marks at the beginning and white space at both ends are removed.
@@ -90,7 +90,7 @@ def without_invisible(text: str, code: str) -> str:
     """
     if text.isprintable():
         return text
-    script = language(code).script
+    script = get_language(code).script
     text = _NOTHING.sub("", text)
     if script in _WITH_SPACES:
         text = text.replace("\u200b", "")
@@ -105,7 +105,7 @@ def is_turned_around(text: str) -> bool:
 
 
 def is_blank(text: str) -> bool:
-    """Whether a text has no visible character: only control characters, format characters and separators."""
+    """Tell whether a text has no visible character: only control characters, format characters and separators."""
     return all(unicodedata.category(character)[0] in "CZ" for character in text)
 
 
@@ -126,7 +126,7 @@ _LATIN_SIGNS = b"\xc2\xc5\xc6\xcb\xe2"
 
 
 def _classify(kinds: Mapping[str, bytes]) -> bytes:
-    """Table for `bytes.translate`: each kind of bytes becomes its letter, all others a point."""
+    """Make a table for `bytes.translate`: each kind of bytes becomes its letter, all others a point."""
     letters = {byte: letter for letter, group in kinds.items() for byte in group}
     return "".join(letters.get(byte, ".") for byte in range(256)).encode()
 
@@ -139,9 +139,9 @@ _IN_CP1251 = _classify({"A": b"\xc3\xd0\xd1\xe2", "E": _ENDS, "F": string.ascii_
 
 @cache
 def _harmless_bytes(code: str) -> bytes:
-    """Bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
+    """Return the bytes of UTF-8; every flawed text of a language has at least one other. Texts of these bytes alone are
     accepted."""
-    script = language(code).script
+    script = get_language(code).script
     if script == "Latn":
         return _HARMLESS_LATIN
     return _NO_LETTERS + _LEADS.get(script, b"") + _ENDS
@@ -162,7 +162,7 @@ def _has_suspect_bytes(text: str, code: str) -> bool:
         except UnicodeEncodeError:
             return _has_suspect_utf8(text.encode("utf-8", "replace"))
         return b"\xc3" in narrow or b"\xc2" in narrow or b"\xc4" in narrow or b"\xc5" in narrow
-    if language(code).script == "Cyrl":
+    if get_language(code).script == "Cyrl":
         try:
             kinds = text.encode("cp1251").translate(_IN_CP1251)
         except UnicodeEncodeError:

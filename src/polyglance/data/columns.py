@@ -123,7 +123,7 @@ def find_placeholder(text: str, code: str) -> str:
 
 
 def is_true_word(word: str, code: str) -> bool:
-    """Whether a word that may stand for nothing is a word of the language `code`, by how it is written."""
+    """Tell whether a word that may stand for nothing is a word of the language `code`, by how it is written."""
     if word[1:] != word[1:].lower():
         return False
     if word.lower() in _CAPITALISED:
@@ -165,7 +165,7 @@ def find_artefact(text: str) -> str:
 
 
 def _has_escape(text: str) -> bool:
-    """Whether a text has escapes of a program in it. `\\n` before a small letter may be of a path or a formula."""
+    """Tell whether a text has escapes of a program in it. `\\n` before a small letter may be of a path or a formula."""
     if _ESCAPE.search(text):
         return True
     is_prose = any(map(str.isspace, text)) and not (_WINDOWS_PATH.search(text) or _FORMULA.search(text))

@@ -18,10 +18,9 @@ from typing import Literal
 from polyglance.data.answers import clean_answer, drop_reasoning, find_answer_flaw, has_loop
 from polyglance.data.sentences import add_end_mark, join_sentences, marks_sentences, split_sentences
 from polyglance.engines.protocol import Failure, Translator
-from polyglance.languages import SOURCE_LANGUAGE
-from polyglance.languages import language as language_of
+from polyglance.languages import SOURCE_LANGUAGE, get_language
 
-__all__ = ["Translated", "TranslationConfig", "find_flaw", "translate_with_context"]
+__all__ = ["Translated", "TranslationConfig", "find_translation_flaw", "translate_with_context"]
 
 _LENGTH_RATIOS = {"en": 1.0, "de": 1.15, "fr": 1.15, "es": 1.12, "ru": 1.0, "zh": 0.31, "ja": 0.5, "ko": 0.55}
 """Characters of a human translation per character of its English text, for captions and names of things (measured on
@@ -135,7 +134,7 @@ def translate_with_context(
     Raises:
         ValueError: an unknown language.
     """
-    language_of(language)
+    get_language(language)
     jobs = [_prepare(source, context, config) for source, context in zip(sources, contexts, strict=True)]
     if config.mode == "published":
         _translate_as_published(translator, jobs, language)
@@ -144,7 +143,7 @@ def translate_with_context(
     return [job.result() for job in jobs]
 
 
-def find_flaw(
+def find_translation_flaw(
     candidate: str, source: str, *, language: str, context: str = "", config: TranslationConfig
 ) -> str | None:
     """Find a flaw of a translation that can be seen without knowing the language; None: no such flaw.
@@ -238,7 +237,7 @@ def _consider(job: _Job, answer: str | Failure, language: str, config: Translati
             _reject(job, "separator repeated" if rest else "separator lost")
             return
     candidate = clean_answer(candidate, job.source)
-    flaw = find_flaw(candidate, job.source, language=language, context=job.context, config=config)
+    flaw = find_translation_flaw(candidate, job.source, language=language, context=job.context, config=config)
     if flaw is None:
         _accept(job, candidate, language)
     else:
@@ -271,9 +270,11 @@ def _join_answers(answers: Sequence[str | Failure], language: str) -> str | Fail
 
 
 def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str) -> float:
-    """Share of a text's letters that belong to another script than the language's, without names of the source, whose
-    words are given."""
-    scripts = _SCRIPTS[language_of(language).script]
+    """Return the share of a text's letters that belong to another script than the language's.
+
+    Names do not count; they are found among the `words` of the source.
+    """
+    scripts = _SCRIPTS[get_language(language).script]
     text = candidate
     for name in {word for word in words if not word.islower()}:
         if name in text:
@@ -287,12 +288,12 @@ def _share_of_other_scripts(candidate: str, words: Iterable[str], language: str)
 
 @lru_cache(maxsize=2**16)
 def _first_word_of_name(sign: str) -> str:
-    """First word of a character's Unicode name, which for a letter is its script."""
+    """Return the first word of a character's Unicode name, which for a letter is its script."""
     return unicodedata.name(sign, "").split(" ")[0]
 
 
 def _has_copied_words(candidate: str, read: Sequence[Sequence[str]], max_copied_words: int) -> bool:
-    """Whether a translation contains a run of English words that the translator read, names and numbers not counted."""
+    """Tell whether a translation contains a run of English words of the texts `read`, besides names and numbers."""
     written = _WORD.findall(candidate.lower())
     if {word.lower() for words in read for word in words}.isdisjoint(written):
         return False

@@ -10,7 +10,7 @@ from polyglance.data.sources.tmx import read_all_languages
 from polyglance.encodings import COMPRESSED_SUFFIXES, detect_text_format, open_unpacked
 from polyglance.language_tags import parse_language_tag
 
-__all__ = ["ImportPlan", "format_plan", "is_tmx", "plan_tmx"]
+__all__ = ["ImportPlan", "format_import_plan", "is_tmx", "plan_tmx"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class ImportPlan:
 
 
 def is_tmx(path: Path) -> bool:
-    """Whether a file is a translation memory by its name."""
+    """Tell whether a file is a translation memory by its name."""
     name = path.name.lower()
     return any(name.endswith(f".tmx{packed}") for packed in ("", *COMPRESSED_SUFFIXES))
 
@@ -71,8 +71,8 @@ def plan_tmx(path: Path, *, num_units: int) -> ImportPlan:
     )
 
 
-def format_plan(plan: ImportPlan) -> str:
-    """The plan as lines of text."""
+def format_import_plan(plan: ImportPlan) -> str:
+    """Return the plan as lines of text."""
     lines = [f"{plan.table}: {plan.format}", f"first {plan.num_rows} rows: {plan.num_good} can be used"]
     for name, decision in plan.columns.items():
         cells = " | ".join(sample.get(name, "") for sample in plan.samples)

@@ -20,7 +20,7 @@ from polyglance.data.cleaning import (
     has_tags,
     is_blank,
     is_turned_around,
-    one_line,
+    join_lines,
     resolve_entities,
     without_invisible,
 )
@@ -69,7 +69,7 @@ class RowDrops(Drops):
 
     def drop(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
         place = f"{where}: {detail}" if detail else where
-        self.add(reason, one_line(place.encode("utf-8", "backslashreplace").decode())[:300], count)
+        self.add(reason, join_lines(place.encode("utf-8", "backslashreplace").decode())[:300], count)
 
     def drop_texts(self, reason: str, where: str, detail: str = "", count: int = 1) -> None:
         """Count texts that are left out."""
@@ -77,7 +77,7 @@ class RowDrops(Drops):
             self.drop(_TEXT + reason, where, detail, count)
 
     def summary(self) -> str:
-        """Every reason with its count and first place, on one line."""
+        """Return every reason with its count and first place, on one line."""
         return "; ".join(f"{reason}: {count}, first {self.examples[reason][0]}" for reason, count in self) or "no rows"
 
 
@@ -139,7 +139,7 @@ def _take_bytes(image: Any) -> tuple[Any, bytes]:
 
 
 def _describe(value: Any) -> str:
-    """A wrong value for a person to read, never its bytes and never all of a long one."""
+    """Describe a wrong value for a person: never its bytes, and only the beginning of a long one."""
     if isinstance(value, bytes):
         return f"{len(value)} bytes"
     if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def _describe(value: Any) -> str:
 
 
 def count_images(rows: Iterable[TableRow]) -> Counter[int]:
-    """Number of rows of each image file and key, under their hash, for `join_rows`."""
+    """Return the number of rows of each image file and key, under their hash, for `join_rows`."""
     return Counter(_hash(row) for row in rows if not row.problem)
 
 
@@ -260,7 +260,8 @@ def _find_image(image: str, images: Path) -> tuple[Path | None, str, str]:
 
 
 def _find_similar(image: str, images: Path) -> str:
-    """Name of a file that may be meant: with other capitals, an extension, or without the escapes of an address."""
+    """Return the name of a file that may be meant: with other capitals, with an extension, or without the escapes of a
+    URL."""
     try:
         place = resolve_inside(images, image)
         unquoted = resolve_inside(images, unquote(image)) if "%" in image else None
@@ -277,7 +278,7 @@ def _find_similar(image: str, images: Path) -> str:
 
 @lru_cache(maxsize=16)
 def _names_by_lower(folder: Path) -> dict[str, str]:
-    """Names of the files of a folder, by their small letters; of a folder that is not there none."""
+    """Map the names of a folder's files in lower case to the names; empty if there is no such folder."""
     return {path.name.lower(): path.name for path in folder.iterdir()} if folder.is_dir() else {}
 
 
@@ -309,7 +310,8 @@ def _count_given(texts: Sequence[Any]) -> int:
 
 @cache
 def _find_language(name: str) -> str:
-    """Key in `LANGUAGES` of a language's name in data (`zh-CN`); empty if it is of none, or of another script."""
+    """Return the key in `LANGUAGES` of a language's name in data (`zh-CN`); empty if there is none, or if the name says
+    another script."""
     try:
         return find_code(name)
     except ValueError:
@@ -364,7 +366,7 @@ def _normalize(text: str) -> str | None:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return None
-    return unicodedata.normalize("NFC", one_line(text))
+    return unicodedata.normalize("NFC", join_lines(text))
 
 
 def _annotate(texts: Mapping[str, Sequence[str | None]], style: Style) -> tuple[Annotation, ...]:

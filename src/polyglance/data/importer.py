@@ -49,6 +49,8 @@ from polyglance.tables import TableRow
 __all__ = ["ImportConfig", "ImportResult", "digest_sources", "import_data", "plan_import"]
 
 _NUM_THREADS = min(8, num_cores())
+_NUM_PLANNED_ROWS = 1000
+"""Number of rows, or of units of a TMX file, that a plan looks at."""
 
 _RIGHT = {
     "not UTF-8": "set encoding to the codec of the texts, such as cp1252",
@@ -202,8 +204,10 @@ def import_data(config: ImportConfig) -> ImportResult:
 
 
 def digest_sources(config: ImportConfig) -> str:
-    """SHA-256, in hexadecimal digits, of a table and of the image files that it names, by their names in the table:
-    everything beside the settings that an import depends on, independent of the folder.
+    """Return the SHA-256, in hexadecimal digits, of a table and of the image files that it names.
+
+    Besides the settings an import depends on nothing else. Files count by their names in the table, so that their
+    folder has no influence.
 
     Raises:
         ValueError: the table cannot be read.
@@ -270,25 +274,25 @@ def _open_table(config: ImportConfig) -> CaptionTable | None:
 
 
 def _find_image_root(config: ImportConfig) -> Path:
-    """Folder that image paths start from."""
+    """Return the folder that image paths start from."""
     given = cast(Path, config.images or config.table)
     return (given if given.is_dir() else given.parent).resolve()
 
 
-def plan_import(config: ImportConfig, *, num_rows: int = 1000) -> ImportPlan:
+def plan_import(config: ImportConfig) -> ImportPlan:
     """Decide what the columns of a table are, and check its first rows, without writing anything.
 
     Raises:
         ValueError: as `import_data`, or not a table of the user's own.
     """
     if config.table is not None and is_tmx(config.table):
-        return plan_tmx(config.table, num_units=num_rows)
+        return plan_tmx(config.table, num_units=_NUM_PLANNED_ROWS)
     table = _open_table(config)
     if table is None:
         raise ValueError(f"a plan is for images and texts of your own (format table), not for {config.format}")
     drops, num_read = RowDrops(), Counter[str]()
     images = _find_image_root(config)
-    raw_rows = _count_rows(islice(table.read(), num_rows), num_read)
+    raw_rows = _count_rows(islice(table.read(), _NUM_PLANNED_ROWS), num_read)
     good = list(check_table_rows(raw_rows, images, config.languages, drops))
     texts: dict[str, list[str]] = {}
     for row in good:

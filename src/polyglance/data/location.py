@@ -51,12 +51,12 @@ class RemotePath:
         return filesystem.open(path, mode, cache_type="none")
 
     def is_dir(self) -> bool:
-        """Whether there is a folder of this name."""
+        """Tell whether there is a folder of this name."""
         filesystem, path = self._filesystem()
         return filesystem.isdir(path)
 
     def is_file(self) -> bool:
-        """Whether there is a file of this name."""
+        """Tell whether there is a file of this name."""
         filesystem, path = self._filesystem()
         return filesystem.isfile(path)
 

@@ -143,5 +143,5 @@ def choose_prefixes(directory: Path, given: Mapping[str, str] | None = None) -> 
 
 
 def is_finished(directory: Path, fingerprint: str) -> bool:
-    """Whether the folder holds a finished data set with this fingerprint."""
+    """Tell whether the folder holds a finished data set with this fingerprint."""
     return (directory / MANIFEST_NAME).exists() and read_manifest(directory).fingerprint == fingerprint

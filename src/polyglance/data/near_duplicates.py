@@ -172,7 +172,7 @@ class NearDuplicates:
             band.setdefault(value, array("I")).append(index)
 
     def _candidates(self, bits: int) -> Int64[np.ndarray, "n"]:
-        """Indices of all images with a band that is near enough; an index may occur more than once."""
+        """Return the indices of all images with a band that is near enough; an index may occur more than once."""
         buckets = [
             bucket
             for band, value in zip(self._bands, _band_values(bits), strict=True)
@@ -187,7 +187,7 @@ def _band_values(bits: int) -> list[int]:
 
 
 def _flips(radius: int) -> list[int]:
-    """All 16-bit values with at most `radius` bits set."""
+    """Return all 16-bit values with at most `radius` bits set."""
     return [
         sum(1 << bit for bit in bits) for count in range(radius + 1) for bits in combinations(range(_BAND_BITS), count)
     ]

@@ -266,7 +266,7 @@ class ShardReader:
         return AnnotationTable(column.slice(offset, 1))[0]
 
     def group_starts(self) -> np.ndarray:
-        """First row of each row group, and the number of rows: int64 [groups + 1]. Opens every shard."""
+        """Return the first row of each row group, and the number of rows: int64 [groups + 1]. Opens every shard."""
         starts = [first + np.array(self._shard(i)[1][:-1]) for i, first in enumerate(self._first_rows[:-1])]
         return np.concatenate([*starts, [len(self)]]).astype(np.int64)
 

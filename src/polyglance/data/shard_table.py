@@ -79,7 +79,7 @@ class AnnotationTable:
         self.offsets.extend((column.offsets.to_numpy()[1:] - column.offsets[0].as_py() + self.offsets[-1]).tolist())
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return len(self.offsets) - 1
 
     def __getitem__(self, row: int) -> tuple[Annotation, ...]:
@@ -103,7 +103,7 @@ class AnnotationTable:
         )
 
     def rows(self) -> list[int]:
-        """Row number of the image of each annotation."""
+        """Return the row number of the image of each annotation."""
         return np.repeat(np.arange(len(self)), np.diff(self.offsets)).tolist()
 
 

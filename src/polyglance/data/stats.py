@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from polyglance.coverage import TASKS, Cell
 from polyglance.data.manifest import read_manifest
 from polyglance.data.shard import read_annotations
-from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, Language, language
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, Language, get_language
 
 __all__ = ["CellStats", "DataStats", "Length", "TextStats", "count_words", "measure_data_set"]
 
@@ -63,7 +63,7 @@ class DataStats:
     """Reason -> count and first places, from the manifest."""
 
     def rows(self) -> list[dict[str, Any]]:
-        """Flat rows, one per cell, to print or to write as CSV; all rows have the same columns."""
+        """Return flat rows, one per cell, to print or to write as CSV; all rows have the same columns."""
         return [
             {"cell": str(stats.cell), "texts": stats.num_texts, "styles": dict(stats.styles)}
             | _flat("", stats.text)
@@ -89,8 +89,8 @@ def measure_data_set(directory: str | Path, tokenizer: Tokenizer | None = None) 
         for annotation in annotations:
             cell = annotation.cell
             if cell not in texts:
-                texts[cell] = _Lengths(language(cell.language), tokenizer)
-                sources[cell] = _Lengths(language(SOURCE_LANGUAGE), tokenizer)
+                texts[cell] = _Lengths(get_language(cell.language), tokenizer)
+                sources[cell] = _Lengths(get_language(SOURCE_LANGUAGE), tokenizer)
             texts[cell].add(annotation.text)
             if annotation.source is not None:
                 sources[cell].add(annotation.source)

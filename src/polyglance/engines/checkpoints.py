@@ -100,7 +100,7 @@ class Checkpoint(Mapping[str, Tensor]):
             return tuple(file.get_slice(name).get_shape())
 
     def _locate(self, unsafe_pickle: bool) -> dict[str, Path]:
-        """Name of each tensor -> its file."""
+        """Map the name of each tensor to its file."""
         if (self.folder / INDEX_FILE).exists():
             return self._locate_in_shards(_read_weight_map(self.folder / INDEX_FILE))
         if (self.folder / "model.safetensors").exists():

@@ -30,13 +30,15 @@ def model_type(folder: Path) -> str:
 
 
 def folder_digest(folder: Path) -> str:
-    """SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on. For files
-    that the folder lists with digests, these are used; they are compared with the files when the model is loaded."""
+    """Return the SHA-256, in hexadecimal digits, of names and contents of the files that a model's answers depend on.
+
+    Where the folder lists digests of files, these are used; they are compared with the files when the model is loaded.
+    """
     return _digest(folder, _ALL)
 
 
 def weights_version(folder: Path) -> str:
-    """First 8 hexadecimal digits of a SHA-256 of the weights alone."""
+    """Return the first 8 hexadecimal digits of a SHA-256 of the weights alone."""
     return _digest(folder, _WEIGHTS)[:8]
 
 

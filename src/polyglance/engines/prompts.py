@@ -6,7 +6,7 @@ from typing import Any
 
 from polyglance.coverage import EvaluationTask
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Picture, TaskLanguages
-from polyglance.languages import language as language_of
+from polyglance.languages import get_language
 from polyglance.records import Style
 
 __all__ = ["PromptedModel", "caption_prompt", "evaluation_prompt", "translation_prompt"]
@@ -63,7 +63,7 @@ def evaluation_prompt(task: EvaluationTask, language: str, text: str = "") -> st
 
 
 def _filled(prompt: str, text: str, language: str) -> str:
-    return prompt.replace("{language}", language_of(language).name).replace("{text}", text)
+    return prompt.replace("{language}", get_language(language).name).replace("{text}", text)
 
 
 class PromptedModel(ABC):

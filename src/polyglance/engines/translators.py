@@ -19,7 +19,7 @@ from polyglance.engines.config import EngineConfig, ModelConfig
 from polyglance.engines.folders import weights_version
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Failure, Picture, TaskLanguages
 from polyglance.error_text import first_line
-from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, language
+from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE, get_language
 
 __all__ = ["CheckpointTranslator", "ConvertedTranslator", "Nllb"]
 
@@ -48,7 +48,7 @@ _OTHER_CODES: Mapping[TranslatorFamily, Mapping[str, tuple[str, ...]]] = {
 }
 """Family -> language -> codes in its checkpoints, best first, if they differ from the usual ones: FLORES codes for
 NLLB, two-letter codes for MADLAD, three- and two-letter codes for Marian."""
-_ENGLISH = language(SOURCE_LANGUAGE).nllb
+_ENGLISH = get_language(SOURCE_LANGUAGE).nllb
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,7 @@ class LocalTranslator(ABC):
         Raises:
             ValueError: the checkpoint does not know the language.
         """
-        family, entry = self.family, language(code)
+        family, entry = self.family, get_language(code)
         is_for_one_language = not getattr(self.tokenizer, "supported_language_codes", ())
         if family == "marian" and is_for_one_language:  # which it may name
             only = getattr(self.tokenizer, "target_lang", None)

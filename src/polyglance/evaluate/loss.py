@@ -185,7 +185,7 @@ def encode_labels(processor: Processor, texts: Sequence[str], prefix: str, max_t
 def measure_tokens(
     model: Polyglance, encoded: tuple[Tensor, Tensor | None], targets: Sequence[Sequence[int]]
 ) -> list[_Row]:
-    """Cross-entropy of each token of each target."""
+    """Return the cross-entropy of each token of each target."""
     states, mask = encoded
     labels = pad(targets, IGNORED)
     places = find_places(labels).to(model.device)

@@ -33,7 +33,6 @@ def score_predictions(
     *,
     metrics: Sequence[str] = (),
     protocols: Sequence[str] = (),
-    resampling: Resampling | None = None,
 ) -> ScoreReport:
     """Score predictions. Rows without an answer count as empty texts, or as rows decided wrongly; a warning says so.
 
@@ -44,10 +43,9 @@ def score_predictions(
     Raises:
         ValueError: as `score_texts`.
     """
-    resampling = resampling or Resampling()
     info, warnings = predictions.info, _warn_of_errors(predictions)
     if info.task == "disambiguation":
-        return _score_disambiguation(predictions, resampling, warnings)
+        return _score_disambiguation(predictions, warnings)
     published_metrics, published_protocols = _choose_scoring(info.benchmark, info.task, info.language)
     chosen = tuple(metrics) or published_metrics
     report = score_texts(
@@ -62,7 +60,7 @@ def score_predictions(
         [replace(one, parts={**one.parts, **_subset_part(predictions)}) for one in report.measurements],
         ids=report.ids,
         warnings=[*report.warnings, *warnings],
-        resampling=resampling,
+        resampling=Resampling(),
         source=str(predictions.folder),
         differences=report.differences,
     )
@@ -85,7 +83,7 @@ def make_measurement(
     return Measurement(metric=metric, statistics=statistics, parts=parts)
 
 
-def _score_disambiguation(predictions: PredictionSet, resampling: Resampling, warnings: Sequence[str]) -> ScoreReport:
+def _score_disambiguation(predictions: PredictionSet, warnings: Sequence[str]) -> ScoreReport:
     """Compute the accuracy under every rule for ties; the first is the paper's. Ties are a warning."""
     metric, rows = DisambiguationAccuracy(), predictions.rows
     losses = [(_WRONG, _RIGHT) if row.error is not None else (row.correct, row.incorrect) for row in rows]
@@ -97,7 +95,7 @@ def _score_disambiguation(predictions: PredictionSet, resampling: Resampling, wa
         [measurement],
         ids=[row.id for row in rows],
         warnings=warnings,
-        resampling=resampling,
+        resampling=Resampling(),
         source=str(predictions.folder),
     )
     if not num_ties:

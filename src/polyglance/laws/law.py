@@ -22,7 +22,7 @@ from polyglance.laws.equations.transforms import NO_TRANSFORM, Transform
 from polyglance.laws.intervals import Estimate, Interval, make_estimate, widen_interval
 from polyglance.laws.law_checks import check_law_values, check_parameters, read_fit_arrays
 from polyglance.laws.tables.numerals import parse_numbers
-from polyglance.laws.tables.table_frames import read_cells
+from polyglance.laws.tables.table_frames import convert_column
 
 __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "SolverReport"]
 
@@ -209,7 +209,7 @@ class Fit:
     def _read_input(self, name: str, value: Any) -> Floats:
         """Return the values (n,) of one predictor, given as one number (also a text such as 7B) or as several."""
         is_single = isinstance(value, str) or not hasattr(value, "__len__") or getattr(value, "ndim", 1) == 0
-        cells = np.asarray(value).reshape(1).tolist() if is_single else read_cells(name, value)
+        cells = np.asarray(value).reshape(1).tolist() if is_single else convert_column(name, value)
         if not len(cells):
             raise ValueError(f"{name}: no values")
         if isinstance(cells, np.ndarray) and cells.dtype.kind in "fiu":

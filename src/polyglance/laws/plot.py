@@ -32,18 +32,15 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def plot_law(
-    law: Law, table: Table, path: str | Path, *, x: str | None = None, at: Mapping[str, float] | None = None
-) -> None:
+def plot_law(law: Law, table: Table, path: str | Path, *, x: str | None = None) -> None:
     """Draw all groups of a law over the table it was fitted to.
 
-    With several predictors the curve runs along `x`. The others are held at their geometric mean (or at `at`), and
-    every run is moved along the law to these values, so that its distance from the curve is its residual.
+    With several predictors the curve runs along `x`. The others are held at their geometric mean, and every run is
+    moved along the law to these values, so that its distance from the curve is its residual.
 
     Args:
         path: file to write, .svg.
         x: predictor on the horizontal axis; None: the form's first one.
-        at: values of the other predictors.
 
     Raises:
         ValueError: unknown predictor, or a path that is not .svg.
@@ -62,7 +59,7 @@ def plot_law(
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for i, (label, fit) in enumerate(law.fits.items()):
-            _draw_group(axes, fit, law.columns, table, x, at or {}, label if len(law.fits) > 1 else "", COLOURS[i % 6])
+            _draw_group(axes, fit, law.columns, table, x, label if len(law.fits) > 1 else "", COLOURS[i % 6])
         if form.logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("linear" if law.first.transform.is_score else "log")
@@ -140,16 +137,11 @@ def _draw_group(
     columns: Mapping[str, str],
     table: Table,
     x: str,
-    at: Mapping[str, float],
     label: str,
     colour: str,
 ) -> None:
     used = {name: table.numbers(columns[name])[0] for name in (*fit.form.predictors, "y")}
-    fixed = {
-        name: at.get(name, float(np.exp(np.log(used[name][fit.rows]).mean())))
-        for name in fit.form.predictors
-        if name != x
-    }
+    fixed = {name: float(np.exp(np.log(used[name][fit.rows]).mean())) for name in fit.form.predictors if name != x}
     usable = np.all([np.isfinite(column) & (column > 0) for column in used.values()], axis=0)
     moved = np.full(len(usable), np.nan)
     runs = {name: used[name][usable] for name in fit.form.predictors}

@@ -38,10 +38,11 @@ def predict_with_law(law: Law, at: Any, *, group: str | None = None) -> dict[str
     return {label: fit.predict(at) for label, fit in fits.items()}
 
 
-def predict_new_group(law: Law, at: Mapping[str, float], *, confidence: float = 0.95) -> Estimate:
+def predict_new_group(law: Law, at: Mapping[str, float]) -> Estimate:
     """Predict y of a group (a language) that the law has not seen, from the differences between the known groups.
 
-    The interval is a t interval over the groups' log predictions: wide if few groups are known or if they differ much.
+    The interval is a t interval over the groups' log predictions, at the law's confidence level: wide if few groups are
+    known or if they differ much.
 
     Raises:
         ValueError: fewer than three groups.
@@ -50,7 +51,8 @@ def predict_new_group(law: Law, at: Mapping[str, float], *, confidence: float = 
     if num < 3:
         raise ValueError(f"the prediction of a new group needs at least three known groups, the law has {num}")
     logs = np.array([float(fit.log_mean(at)[0, 0]) for fit in law.fits.values()])
-    reach = float(special.stdtrit(num - 1, 0.5 + confidence / 2)) * float(logs.std(ddof=1)) * np.sqrt(1 + 1 / num)
+    quantile = float(special.stdtrit(num - 1, 0.5 + law.first.confidence / 2))
+    reach = quantile * float(logs.std(ddof=1)) * np.sqrt(1 + 1 / num)
     middle = float(logs.mean())
     return law.first.transform.invert_estimate(Estimate(value=middle, low=middle - reach, high=middle + reach))
 

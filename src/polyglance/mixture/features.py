@@ -136,7 +136,7 @@ class FeatureStore:
         return FeatureStore, (self.folder,)  # memory-mapped files do not travel between processes
 
     def __len__(self) -> int:
-        """Number of images."""
+        """Return the number of images."""
         return self.info.num_images
 
     def __getitem__(self, rows: Sequence[int]) -> Float[Tensor, "B I E"]:

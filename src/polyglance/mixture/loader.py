@@ -103,7 +103,7 @@ class Loader:
         self._results = None  # ends the processes
 
     def __len__(self) -> int:
-        """Number of micro-batches."""
+        """Return the number of micro-batches."""
         return len(self._keys)
 
     def __iter__(self) -> Iterator[tuple[int, int, Batch]]:

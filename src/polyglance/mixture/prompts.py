@@ -1,7 +1,7 @@
 """Sentences that ask the model for a task in a language (official code section 2.2)."""
 
 from polyglance.coverage import Task
-from polyglance.languages import LANGUAGES, language
+from polyglance.languages import LANGUAGES, get_language
 from polyglance.records import Annotation, Style
 
 __all__ = ["find_asked_language", "prompt_of", "write_prompt"]
@@ -32,7 +32,7 @@ def write_prompt(task: Task, code: str, *, style: Style = "short", source: str |
         raise ValueError(f"a translation into {code} needs the text to translate")
     else:
         request = f"Translate the following text: {source}"
-    return f"{_LANGUAGE}{language(code).name}. {request}"
+    return f"{_LANGUAGE}{get_language(code).name}. {request}"
 
 
 def find_asked_language(prompt: str) -> str | None:

@@ -126,9 +126,9 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         image_features = image["image_features"]
         if (tower_features := image["tower_features"]) is not None:
             side = math.isqrt(tower_features.shape[1])
-            # Not `self.dtype`, that of the first weight: frozen weights may be held in another format.
+            # `self.dtype` is that of the first weight, and frozen weights may be held in another format.
             grid = tower_features.to(self.encoder.embed_tokens.weight.dtype).transpose(1, 2).unflatten(2, (side, side))
-            image_features = self.projector(grid.contiguous())  # as the tower's output: sums are the same bit for bit
+            image_features = self.projector(grid.contiguous())  # contiguous as the tower's output is: the same sums
         if (pixel_values := image["pixel_values"]) is not None:
             image_features = self.encode_image(pixel_values)
         assert image_features is not None
@@ -397,7 +397,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
         _refuse_unknown(kwargs, own | _generation_names(), "generate")
         settings = [generation_config or GenerationConfig(), self.generation_config]
         self._check_generation(settings, **kwargs)
-        more = (
+        requested = (
             _first_set(kwargs.get(name), *(getattr(one, name, None) for one in settings))
             for name in ("output_attentions", "output_hidden_states")
         )
@@ -410,10 +410,10 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
                 "tower_features": tower_features,
             },
             {"input_ids": input_ids, "inputs_embeds": inputs_embeds},
-            self._requested_outputs(*more),
+            self._requested_outputs(*requested),
         )
         if settings[0].use_cache is None or generation_config is None:
-            kwargs.setdefault("use_cache", True)  # False in the configurations, for training
+            kwargs.setdefault("use_cache", True)  # the configurations have False, for training
         cache = _choose(cache=kwargs.pop("cache", None), past_key_values=kwargs.pop("past_key_values", None))
         if cache is not None:
             kwargs[CACHE_ARGUMENT] = cache
@@ -537,7 +537,7 @@ def _keep_positions(hidden_states: Float[Tensor, "B T D"], kept: int | Tensor) -
 
 @cached
 def _generation_names() -> set[str]:
-    """Names of the arguments that transformers' `generate` knows for an encoder-decoder."""
+    """Return the names of the arguments that transformers' `generate` knows for an encoder-decoder."""
     of_method = set(inspect.signature(GenerationMixin.generate).parameters) - {"kwargs"}
     of_loops = {"tokenizer", "assistant_tokenizer", "decoder_input_ids", "decoder_attention_mask", "logits_to_keep"}
     settings = {name for name in vars(GenerationConfig()) if not name.startswith("_")}

@@ -118,11 +118,11 @@ def count_saved_bytes(
     out: it saves nothing that grows with the vocabulary (`polyglance.model.loss`)."""
     model = model.to(dtype)
     set_train_mode(model)
-    saved: dict[int, Tensor] = {}
-    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    weights = {parameter.untyped_storage() for parameter in model.parameters()}  # one object for all of its views
+    saved: set[torch.UntypedStorage] = set()
 
     def save(tensor: Tensor) -> Tensor:
-        saved[tensor.untyped_storage()._cdata] = tensor
+        saved.add(tensor.untyped_storage())
         return tensor
 
     pixels = torch.empty(1, 3, image_size, image_size, dtype=dtype, device="meta")
@@ -133,7 +133,7 @@ def count_saved_bytes(
     with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         states, _ = model.encode(pixels, source_ids)
         hidden_states = model.decode(target_ids, states, None, ids_mask=ids_mask)
-    total = sum(t.untyped_storage().nbytes() for storage, t in saved.items() if storage not in weights)
+    total = sum(storage.nbytes() for storage in saved - weights)
     del hidden_states
     model.to(torch.float32)
     return total

@@ -102,7 +102,7 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
         return vision.image_size if vision.model_type == "vit" else self.max_image_grid * 2**vision.num_layers
 
     def num_image_tokens(self, image_size: int) -> int:
-        """Number of tokens of a square image with this side, in pixels: the mean, then the grid."""
+        """Return the number of tokens of a square image with this side, in pixels: the mean, then the grid."""
         vision = self.vision_config
         side = image_size
         if vision.model_type == "florence_vision":

@@ -19,6 +19,6 @@ class Counts:
     """F: multiply-accumulates of one forward pass, 1 MAC = 1."""
 
     def compute_gmac(self, samples: int) -> float:
-        """C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
+        """Compute C = S F (1 + P_t / P), in GMAC (paper section 4.1)."""
         forward = samples * self.macs_per_sample / 1e9
         return training_compute(forward, num_trained=self.num_trained, num_parameters=self.num_parameters)

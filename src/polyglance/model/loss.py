@@ -48,7 +48,7 @@ def token_nats(
     backend: Literal["plain", "chunked", "blocked"] | None = None,
     places: Int[Tensor, " K"] | None = None,
 ) -> Float[Tensor, "*batch"]:
-    """Cross-entropy of each position in nats, 0 where the label is `IGNORED`, from hidden states and head.
+    """Return the cross-entropy of each position in nats, 0 where the label is `IGNORED`, from hidden states and head.
 
     Gradients for hidden states and head equal those of the plain computation. `chunked` has them ready where all
     positions have the same weight in what is differentiated, as in `token_nats(...).sum() / n`; for other weights, and
@@ -94,7 +94,7 @@ def capped_logits(logits: Float[Tensor, "*batch V"], softcap: float | None) -> F
 
 
 def logit_nats(logits: Float[Tensor, "*batch V"], labels: Int[Tensor, "*batch"]) -> Float[Tensor, "*batch"]:
-    """Cross-entropy of each position in nats, 0 where the label is `IGNORED`, from logits."""
+    """Return the cross-entropy of each position in nats, 0 where the label is `IGNORED`, from logits."""
     nats = F.cross_entropy(logits.flatten(0, -2).float(), labels.flatten(), ignore_index=IGNORED, reduction="none")
     return nats.view(labels.shape)
 
@@ -204,7 +204,7 @@ def _nats_and_gradients(
     weights: Tensor | None,
     needs_grad: tuple[bool, ...],
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Nats of each position, and the gradients of their weighted sum for hidden states and head, where needed.
+    """Return the nats of each position and, where needed, the gradients of their weighted sum for states and head.
 
     Args:
         weights: weight of each position, of the labels' shape; None: all 1.
@@ -243,8 +243,10 @@ def _chunk_nats(
     grad_states: Tensor | None,
     grad_head: Tensor | None,
 ) -> Tensor:
-    """Nats of one chunk's positions; its gradients go into the tensors given. A function of its own, so that the
-    buffers of one chunk are freed before the next begins."""
+    """Return the nats of one chunk's positions, and write its gradients into the tensors given.
+
+    This is a function of its own so that the buffers of a chunk are freed before the next chunk begins.
+    """
     logits = (states @ head.T).float()
     if softcap is not None:
         logits.div_(softcap).tanh_()  # `softcap` times these are the capped logits
@@ -263,7 +265,7 @@ def _chunk_nats(
 
 
 def _add_outer(grad_head: Tensor, grad_logits: Tensor, states: Tensor) -> None:
-    """grad_head += grad_logits.T @ states, summed in the head's own precision."""
+    """Compute grad_head += grad_logits.T @ states, summed in the head's own precision."""
     if grad_head.dtype == states.dtype:
         grad_head.addmm_(grad_logits.T, states)
         return
@@ -287,7 +289,7 @@ def _chunks(num_rows: int, vocab_size: int) -> Iterator[slice]:
 
 
 def _log_normaliser(logits: Tensor, softcap: float | None) -> Tensor:
-    """Log of the sum of the exponentials of the capped logits [N, 1], a block of the vocabulary at a time.
+    """Return the log of the sum of the exponentials of the capped logits [N, 1], a block of the vocabulary at a time.
 
     Args:
         logits: with a cap, their tanh: `softcap` times it are the capped logits.
@@ -301,7 +303,7 @@ def _log_normaliser(logits: Tensor, softcap: float | None) -> Tensor:
 
 
 def _to_gradient(logits: Tensor, log_normaliser: Tensor, targets: Tensor, softcap: float | None) -> Tensor:
-    """d nats / d (logits before the cap), in place of the logits: (softmax - one-hot) * (1 - tanh^2)."""
+    """Put d nats / d (logits before the cap) in place of the logits: (softmax - one-hot) * (1 - tanh^2)."""
     rows = torch.arange(len(targets), device=targets.device)
     of_targets = logits[rows, targets]
     for block in logits.split(_BLOCK, dim=1):

@@ -69,7 +69,7 @@ class MicroConfig:
             raise ValueError(f"patch_size {self.patch_size} is not a power of two, which the convolutional stem needs")
 
     def build(self, vocab_size: int) -> "polyglance.model.configuration.PolyglanceConfig":
-        """The configuration of the model, for a tokenizer with `vocab_size` entries shared by both sides."""
+        """Return the configuration of the model, for a tokenizer with `vocab_size` entries shared by both sides."""
         from polyglance.model.configuration import PolyglanceConfig  # imports torch; run files are read without it
 
         return PolyglanceConfig(

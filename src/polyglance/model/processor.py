@@ -28,7 +28,7 @@ from polyglance.languages import (
     declare_new_languages,
     did_you_mean,
     find_declared_languages,
-    language,
+    get_language,
 )
 from polyglance.mixture.collate import IGNORED, pad, pad_with_mask
 from polyglance.mixture.images import resize_to_square, square_pixels
@@ -386,7 +386,7 @@ def resolve_prefix(code: str, prefix: str) -> str:
     Raises:
         ValueError: an unknown language, or `auto` or `published` for one that has no such words.
     """
-    entry = language(code)
+    entry = get_language(code)
     if prefix == "none":
         return ""
     if prefix not in ("auto", "published"):

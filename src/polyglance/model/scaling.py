@@ -19,6 +19,8 @@ _HIDING_SHARE = 0.9
 with."""
 _NUM_BUCKETS = 25
 """Messages that gradients, or layers, are sent in."""
+_WEIGHT_BYTES = 2
+"""Bytes of a gathered weight (bf16)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +74,6 @@ def estimate_step(
     num_trained: int,
     network: Network,
     waiting_share: float = 0.0,
-    weight_bytes: int = 2,
     gradient_bytes: int = 4,
 ) -> StepTime:
     """Estimate the time of a step.
@@ -81,7 +82,6 @@ def estimate_step(
         compute_s: seconds of a device's passes in a step, without messages.
         passes: forward passes of a device in a step.
         waiting_share: time in which a device waits for those with longer micro-batches, as a share of `compute_s`.
-        weight_bytes: bytes of a gathered weight.
         gradient_bytes: bytes of a gradient that is sent (`RuntimeConfig.reduce_dtype`).
     """
     if devices == 1 or strategy == "single":
@@ -95,7 +95,7 @@ def estimate_step(
         hidden_s = _HIDING_SHARE * _BACKWARD_SHARE * pass_s
         exposed_s = max(0.0, message_s - hidden_s) + latency_s / _NUM_BUCKETS
         return StepTime(compute_s=compute_s, exposed_s=exposed_s, waiting_s=waiting_s)
-    gathered_s = 2 * hops * weight_bytes * num_parameters / bandwidth
+    gathered_s = 2 * hops * _WEIGHT_BYTES * num_parameters / bandwidth
     message_s = gathered_s + hops * gradient_bytes * num_trained / bandwidth + 3 * latency_s
     exposed_s = max(0.0, message_s - _HIDING_SHARE * pass_s) + 3 * latency_s / _NUM_BUCKETS
     return StepTime(compute_s=compute_s, exposed_s=passes * exposed_s, waiting_s=waiting_s)

@@ -240,11 +240,12 @@ class _Bucket:
             self._num_eager_steps += 1
 
     def _capture(self) -> None:
-        """Make a step a graph. Where the device cannot capture it steps run as before, and a message says why.
+        """Make a step a graph. If the device cannot capture it, steps run as before, and a message says why.
 
         The stream is one of the bucket's device, which need not be the current one: what runs on another device than
-        the stream's is not captured. Objects that Python frees while a graph is captured can end the capture. Where the
-        end of a capture raises, torch leaves its stream current: the one before is set again here.
+        the stream's is not captured. Objects that Python frees while a graph is captured can end the capture. If the
+        end of a capture raises, torch leaves the capture's stream current; the outer `stream` block sets the one before
+        again.
         """
         gc.collect()
         was_collecting = gc.isenabled()
@@ -389,7 +390,7 @@ class _Bucket:
         return torch.where(is_seen, 0.0, lowest).to(dtype)
 
     def _fill(self, count: int) -> Int[Tensor, " B"]:
-        """Return the row that each row of the bucket holds: after the given ones the first again, which is not read."""
+        """Return the given row that each row of the bucket holds: rows beyond hold the first one, and are not read."""
         rows = torch.arange(self.size, device=self._device)
         return torch.where(rows < count, rows, 0)
 

@@ -308,7 +308,7 @@ def _selection(study: StudyFolder, column: str) -> Iterator[str]:
 
 
 def _jumps(study: StudyFolder) -> Iterator[str]:
-    """For each split, report a step in S that is much steeper than the step before it."""
+    """Report for each split a step in S that is much steeper than the step before it."""
     for column in ("UC_prefix", "ST", "SC"):
         worst = max(
             (_find_jump(ladder) for ladder in find_ladders(study.runs, "S", column)), default=(0.0, "", 0.0, 0.0)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from polyglance.coverage import Cell
 from polyglance.files import read_json, write_atomically
-from polyglance.languages import LANGUAGES, language
+from polyglance.languages import LANGUAGES, get_language
 from polyglance.laws.law import Law
 from polyglance.run_records import CellRecord, LossRecord, Variant
 from polyglance.table_text import escape_markdown, format_markdown_line
@@ -128,7 +128,7 @@ def _describe_use(folder: Path, samples: Mapping[Cell, int]) -> Iterator[str]:
 
 
 def _name_all(codes: Sequence[str]) -> str:
-    return ", ".join(language(code).name if code in LANGUAGES else code for code in codes) or "none"
+    return ", ".join(get_language(code).name if code in LANGUAGES else code for code in codes) or "none"
 
 
 def _count_parameters(folder: Path) -> int:

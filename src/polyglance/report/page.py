@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from polyglance.environment import read_commit
 from polyglance.files import write_atomically
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.languages import SOURCE_LANGUAGE, get_language
 from polyglance.prediction_records import RunPrediction
 from polyglance.report.comparisons import choose_headline, find_best_run, find_best_runs, runs_by_family
 from polyglance.report.examples import Gallery, make_galleries
@@ -171,7 +171,7 @@ def _choose_prefix_example(study: StudyFolder, galleries: Sequence[Gallery]) -> 
     codes = [cell.language for cell in study.coverage.split("UC")] or list(study.coverage.languages)
     lines = [line for gallery in galleries for image in gallery.examples for line in image.lines]
     given = [line.prefix for line in lines if line.prefix and line.language == codes[0]]
-    return f"“{given[0] if given else language(codes[0]).prefix or language(SOURCE_LANGUAGE).prefix}”"
+    return f"“{given[0] if given else get_language(codes[0]).prefix or get_language(SOURCE_LANGUAGE).prefix}”"
 
 
 def _describe_confidence(study: StudyFolder) -> str:

@@ -306,8 +306,8 @@ class StudyConfig:
     vocab_size: int = 1024
     """Micro models: entries of the tokenizer, at most."""
     language_tokens: bool | None = None
-    """Whether the encoder reads, before each prompt, a token of the asked language; not, if not given. Published sizes:
-    as the tokenizers of their checkpoints have it (`polyglance model assemble --language-tokens`)."""
+    """Whether the encoder reads a token of the asked language before each prompt. If not given: no. Published sizes: as
+    the tokenizers of their checkpoints have it (`polyglance model assemble --language-tokens`)."""
     image_size: int = 32
     """Side of the square images, in pixels."""
     patch_size: int = 8
@@ -315,7 +315,7 @@ class StudyConfig:
     save_every_steps: int = 100
     """Steps between checkpoints. A kill loses at most this many."""
     save_in_background: bool | None = None
-    """Write checkpoints while training goes on, as `save_in_background` of a run does; not, if not given."""
+    """Write checkpoints while training goes on, as `save_in_background` of a run does. If not given: no."""
     machine: MachineConfig = field(default_factory=MachineConfig)
     """Machine that published sizes, and micro models with `engine.device = "cuda"`, are trained on."""
     cluster: StudyClusterConfig = field(default_factory=StudyClusterConfig)
@@ -357,7 +357,7 @@ class StudyConfig:
             )
 
     def _check_share_of_gpus(self) -> None:
-        """Refuse GPUs of a job of which a process, or the measurement of a run, would get one and a part of another."""
+        """Refuse GPUs that do not divide evenly: a process, or the measurement of a run, would get a part of a GPU."""
         cluster = self.cluster
         if self.is_micro or cluster.gpus is None:
             return

@@ -1,8 +1,10 @@
 """`polyglance eval --on ray | slurm` and `caption --on ...`: rows that are made by jobs of a cluster, and joined here.
 
-results = evaluate_on_cluster(config, ["th"], ScoringConfig(), EvaluationPlace(on="ray", shards=16))
-lines = caption_on_cluster(["a.jpg", "b.jpg"], request, Path("/shared/captions"), EvaluationPlace(on="slurm"))
-record = measure_on_cluster(LossConfig(model=model, data=data), Path("/shared/losses.json"), EvaluationPlace(on="ray"))
+    results = evaluate_on_cluster(config, ["th"], ScoringConfig(), EvaluationPlace(on="ray", shards=16))
+    lines = caption_on_cluster(["a.jpg", "b.jpg"], request, Path("/shared/captions"), EvaluationPlace(on="slurm"))
+    record = measure_on_cluster(
+        LossConfig(model=model, data=data), Path("/shared/losses.json"), EvaluationPlace(on="ray")
+    )
 
 The rows, and so scores, captions and losses, are those of one process. What is there already is not made again.
 """

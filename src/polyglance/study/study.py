@@ -167,7 +167,7 @@ def plan_study(
 
     Args:
         workers: micro models: jobs at the same time; if not given, as many as there are cores.
-        cluster: published sizes: the cluster that the study is simulated on besides.
+        cluster: published sizes: a cluster on which the study is also simulated.
 
     Raises:
         ValueError: data and configuration do not fit each other, another process works on the study, or a cluster that
@@ -236,7 +236,7 @@ def run_study(
 ) -> StudyResult:
     """Make everything that is not made yet: data, starting points, runs, runs.csv, laws, report.
 
-    The call can be killed at any moment and made again. Jobs that are done are skipped, a run goes on from its last
+    The call can be killed at any moment and repeated. Jobs that are done are skipped, a run goes on from its last
     checkpoint, and the table that comes out is the same to the bit, also after a move. What jobs that are not done need
     from others is compared with its digests first, and made again if it is damaged. Of a finished study nothing is made
     again. A job whose process or node is lost is tried again from its last checkpoint (`cluster.retries`). One that is
@@ -257,7 +257,7 @@ def run_study(
     started_s = time.monotonic()
     say = say or _say_nothing
     if config.is_on_card and on == "local":
-        set_up_device(config.engine, 0)  # without one, say so before any data is made
+        set_up_device(config.engine, 0)  # a machine without a GPU is refused before any data is made
     with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)
@@ -323,11 +323,11 @@ def read_study_status(config: StudyConfig) -> StudyStatus:
 
 
 def _plan(config: StudyConfig, num_slots: int, *, on: str = "local", states_of: StudyConfig | None = None) -> StudyPlan:
-    """Make data and tokenizer, and plan.
+    """Return the plan. Of micro models data and tokenizer are made first, because P and F depend on them.
 
     Args:
         on: place of the jobs.
-        states_of: the study whose states are planned with; None: the same.
+        states_of: the study whose jobs count as done in the plan, if it is another one than `config`.
     """
     from polyglance.study.grid.lengths import find_lengths
     from polyglance.study.planning.costs import estimate_costs, estimate_s
@@ -445,10 +445,13 @@ def _say_nothing(line: str) -> None:
 def _do_jobs(
     config: StudyConfig, on: str, scheduler: _Place, say: Callable[[str], None], upload: Callable[[], None]
 ) -> dict[str, str]:
-    """Plan, and do the jobs; return id -> why of those that failed alone.
+    """Plan the study and do its jobs.
 
     Args:
-        upload: uploads results on the way.
+        upload: uploads the results so far.
+
+    Returns:
+        Id -> problem of each job that failed while the others went on.
     """
     from polyglance.study.grid.made import forget_damaged_jobs  # torch takes a while to load
     from polyglance.study.planning.costs import divide_seconds, estimate_costs, estimate_s
@@ -511,8 +514,7 @@ def _do_jobs(
 
 
 class _Clocks:
-    """Clocks of the machines, compared with that of the file server: no result depends on them, but times in records
-    do."""
+    """Comparison of the machines' clocks with the file server's. No result depends on them, but times in records do."""
 
     def __init__(self, config: StudyConfig, say: Callable[[str], None]) -> None:
         self._say = say

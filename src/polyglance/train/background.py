@@ -44,7 +44,8 @@ class BackgroundSaves:
         self._group = dist.new_group(backend="gloo") if runtime.world_size > 1 else None
         self._checkpoints = checkpoints.with_runtime(replace(runtime, group=self._group))
         self._holds_tensors = runtime.is_main or runtime.strategy == "fsdp"
-        self._stager = _make_stager(is_pinned=runtime.device.type == "cuda")
+        self._is_pinned = runtime.device.type == "cuda"
+        self._stager = _make_stager(is_pinned=self._is_pinned)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[str | None] | None = None
 
@@ -80,11 +81,12 @@ class BackgroundSaves:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            if not self._stager._config.use_pinned_memory:
+            if not self._is_pinned:
                 raise
             reason = first_line(error)
             print(f"checkpoints are copied more slowly, without page-locked memory: {reason}", file=sys.stderr)
             self._stager.close()
+            self._is_pinned = False
             self._stager = _make_stager(is_pinned=False)
             return self._stager.stage(tensors)  # type: ignore[return-value]
 

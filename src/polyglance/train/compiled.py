@@ -56,7 +56,7 @@ class CompiledLayers:
         another share of its paths, and would be compiled by itself: such a tower runs as it is."""
         if block.training:
             return forward(features)
-        torch._dynamo.maybe_mark_dynamic(features, 0)
+        torch._dynamo.maybe_mark_dynamic(features, 0)  # documented by torch under this name alone
         return self._call(compiled, forward, features)
 
     def warm_up(self, make_pass: Callable[[], None], runtime: Runtime, *, is_required: bool) -> None:

@@ -112,7 +112,7 @@ class LoopConfig:
     save_every_steps: int = 200
     """Steps between checkpoints."""
     save_in_background: bool | None = None
-    """Write checkpoints while training goes on; not, if not given. The run waits only until the tensors are copied to
+    """Write checkpoints while training goes on. If not given: no. The run waits only until the tensors are copied to
     main memory, which takes as much of it as a checkpoint has bytes."""
     keep_last: int = 2
     """Number of checkpoints that are kept while the run goes on."""

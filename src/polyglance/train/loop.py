@@ -244,6 +244,7 @@ class Loop:
         """Make the optimiser's step and return the gradient's norm. The device decides whether the norm is finite: if
         not, the step changes nothing."""
         if self.scale.enabled:
+            # torch has no public function that scales all gradients in few kernels.
             torch._foreach_mul_([p.grad for p in self.parameters if p.grad is not None], 1 / self.scale.factor)
         norm = gather_full(nn.utils.clip_grad_norm_(self.parameters, self.config.optim.clip_norm))
         self.optimizer.found_inf = norm.isfinite().logical_not().float()  # type: ignore[attr-defined]

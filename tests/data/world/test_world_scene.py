@@ -14,7 +14,7 @@ from polyglance.data.world import (
     LevelName,
     Scene,
     SplitName,
-    is_held_out,
+    is_test_content,
     sample_scene,
 )
 
@@ -94,8 +94,8 @@ def test_test_contents_are_never_trained(level: LevelName) -> None:
 
 def test_the_share_of_contents_is_held_out_and_grows_monotonically() -> None:
     contents = all_contents(LEVELS["pairs"], 2)
-    tenth = {content for content in contents if is_held_out(content, 0.1)}
-    third = {content for content in contents if is_held_out(content, 1 / 3)}
+    tenth = {content for content in contents if is_test_content(content, 0.1)}
+    third = {content for content in contents if is_test_content(content, 1 / 3)}
     assert len(tenth) / len(contents) == pytest.approx(0.1, abs=0.01)
     assert len(third) / len(contents) == pytest.approx(1 / 3, abs=0.01)
     assert tenth < third

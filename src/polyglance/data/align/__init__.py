@@ -1,8 +1,8 @@
 """Sentences for images, by the similarity of their embeddings.
 
-images, sentences = Embeddings(Path("images.npy")), Embeddings(sorted(Path("sentences").glob("*.npy")))
-config = AlignConfig(top_n=10, hubs=HubConfig(max_per_sentence=100))
-pairs = select(search(images, sentences, config), images, sentences, config)
+    images, sentences = Embeddings(Path("images.npy")), Embeddings(sorted(Path("sentences").glob("*.npy")))
+    config = AlignConfig(top_n=10, hubs=HubConfig(max_per_sentence=100))
+    pairs = select(search(images, sentences, config), images, sentences, config)
 
 An approximate search needs an index: `build_index`, then `tune_search`, then `search` with the tuned settings.
 """

@@ -100,7 +100,7 @@ def _write_shards(faiss: Any, trained: Any, sentences: Embeddings, folder: Path)
 
 
 def count_lists(folder: Path) -> int:
-    """Number of lists of the index in `folder`."""
+    """Return the number of lists of the index in `folder`."""
     return int(read_json(folder / _INFO)["num_lists"])
 
 

@@ -91,7 +91,7 @@ def _merge(
 
 
 def _is_among_best(scores: Float32[np.ndarray, "b s"], num_best: int) -> Bool[np.ndarray, "b s"]:
-    """True for exactly the `num_best` best of each row; of equal scores, for those that come first."""
+    """Return True for exactly the `num_best` best of each row; of equal scores, for those that come first."""
     last = np.partition(scores, -num_best, axis=1)[:, -num_best, None]
     is_best = scores > last
     is_last = scores == last

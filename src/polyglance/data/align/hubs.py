@@ -45,7 +45,7 @@ def rescale(
 def _nearness(
     sentence_id: Int64[np.ndarray, "s"], images: Embeddings, sentences: Embeddings, config: HubConfig, seed: int
 ) -> Float32[np.ndarray, "s"]:
-    """Nearness of each sentence to images in general, in units of cosine."""
+    """Return the nearness of each sentence to images in general, in units of cosine."""
     rng = np.random.default_rng([seed, 0, _PURPOSE])
     num_references = min(config.num_reference_images, len(images))
     references = images.take(np.sort(rng.choice(len(images), num_references, replace=False))).astype(np.float32)
@@ -65,7 +65,7 @@ def _nearness(
 def _mean_of_best(
     image_index: Int64[np.ndarray, "p"], score: Float32[np.ndarray, "p"], num_best: int
 ) -> Float32[np.ndarray, "p"]:
-    """Mean score of the best pairs of each pair's image."""
+    """Return the mean score of the best pairs of each pair's image."""
     order = np.lexsort((-score, image_index))
     _, first, at, counts = np.unique(image_index[order], return_index=True, return_inverse=True, return_counts=True)
     is_best = np.arange(len(order)) - first[at] < num_best
@@ -98,7 +98,7 @@ def choose_within_caps(
 def _greedy(
     image_index: Int64[np.ndarray, "p"], sentence_id: Int64[np.ndarray, "p"], max_per_image: int, max_per_sentence: int
 ) -> Bool[np.ndarray, "p"]:
-    """True for each pair, taken in this order, for which neither the image's nor the sentence's cap is reached."""
+    """Take pairs in this order until their image or sentence has reached its cap; return True for each pair taken."""
     num_images, images = _numbered(image_index)
     num_sentences, sentences = _numbered(sentence_id)
     on_image, on_sentence = array("I", bytes(4 * num_images)), array("I", bytes(4 * num_sentences))
@@ -115,6 +115,6 @@ def _greedy(
 
 
 def _numbered(values: Int64[np.ndarray, "p"]) -> tuple[int, Int64[np.ndarray, "p"]]:
-    """Number of distinct values, and the number of each value among them."""
+    """Return the number of distinct values, and the number of each value among them."""
     distinct, numbers = np.unique(values, return_inverse=True)
     return len(distinct), numbers

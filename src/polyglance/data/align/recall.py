@@ -75,7 +75,7 @@ def tune_search(images: Embeddings, sentences: Embeddings, config: AlignConfig, 
 
 
 def _measure_recall(approximate: Neighbours, exact: Neighbours) -> Float64[np.ndarray, "images"]:
-    """Share of each image's true nearest sentences that were found."""
+    """Return the share of each image's true nearest sentences that were found."""
     hits = [len(np.intersect1d(*pair)) for pair in zip(exact.ids, approximate.ids, strict=True)]
     return np.array(hits) / exact.ids.shape[1]
 

@@ -75,15 +75,15 @@ class PublishedBenchmark(Benchmark):
         """
 
     def text_files(self, split: str, language: str) -> tuple[PublishedFile, ...]:  # noqa: ARG002
-        """Files of texts for a split and language."""
+        """Return the files of texts for a split and language."""
         return self.texts
 
     def image_folders(self, split: str) -> tuple[PublishedFile, ...]:  # noqa: ARG002
-        """Folders of images for a split."""
+        """Return the folders of images for a split."""
         return self.images
 
     def language_codes(self, split: str) -> tuple[str, ...]:  # noqa: ARG002
-        """Codes of the languages of a split; English where a benchmark does not say otherwise."""
+        """Return the codes of the languages of a split; English where a benchmark does not say otherwise."""
         return ("en",)
 
     @property

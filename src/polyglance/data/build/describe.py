@@ -180,7 +180,7 @@ class DescribeStep(Step):
         return [text for text in self._read(self.folder.file(file)) if text.failed is None]
 
     def is_context_only(self, text: EnglishText) -> bool:
-        """Whether a text is a description that becomes no caption."""
+        """Tell whether a text is a description that becomes no caption."""
         return text.style is None and self.config is not None and self.config.context_only
 
     def _read(self, path: Path) -> list[EnglishText]:
@@ -360,5 +360,5 @@ def _count_missing(translations: Sequence[TranslatedText]) -> Drops:
 
 
 def _captioned_in(image: BuiltImage) -> list[str]:
-    """Languages other than English in which the image has captions."""
+    """Return the languages other than English in which the image has captions."""
     return sorted({text.language for text in image.texts if text.source is None} - {SOURCE_LANGUAGE})

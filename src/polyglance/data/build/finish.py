@@ -137,8 +137,8 @@ class AnnotateStep(Step):
 
 
 def _annotate_given(image: BuiltImage, config: AnnotateConfig, drops: Drops) -> list[Annotation]:
-    """Annotations that an image came with: translations by people, and captions in other languages than English.
-    English captions are among the descriptions. Captions in languages that are not asked for go to `drops`."""
+    """Return the annotations that an image came with: translations by people, and captions in other languages than
+    English. English captions are among the descriptions. Captions in languages that are not asked for go to `drops`."""
     for text in image.texts:
         if text.source is None and text.language not in (SOURCE_LANGUAGE, *config.captions):
             reason = f"{text.language}: caption in a language that annotate.captions does not name"

@@ -48,7 +48,7 @@ class PartId(NamedTuple):
     """The same for a bitext of `language`."""
 
     def __str__(self) -> str:
-        """File name without ending, such as `000_00012_00003-fr`; `all` if no field is set."""
+        """Return the file name without ending, such as `000_00012_00003-fr`; `all` if no field is set."""
         assert self.language or not self.pairs, "bitext has a language"
         names = (_join(self.images), self.language, _join(self.pairs))
         return "-".join(name for name in names if name) or "all"
@@ -74,7 +74,7 @@ class PartId(NamedTuple):
         return type(self)(self.images[: len(other.images)], language, self.pairs[: len(other.pairs)])
 
     def agrees_with(self, other: Self) -> bool:
-        """Whether the two have something in common: the same images, language and pairs, as far as both name them."""
+        """Tell whether the two overlap: they have the same images, language and pairs, as far as both name them."""
         return self.cut(other) == other.cut(self)
 
 
@@ -138,7 +138,7 @@ class WorkFolder:
             write_record(mark, info, indent=None)
 
     def file(self, file: PartId) -> Path:
-        """Path of an output."""
+        """Return the path of an output."""
         return self.path / f"{file}{self.suffix}"
 
     def list_files(self, like: PartId | None = None) -> list[PartId]:
@@ -158,7 +158,7 @@ class WorkFolder:
         self._earlier_path(part).unlink(missing_ok=True)
 
     def digests(self, reports: Iterable[PartReport]) -> dict[PartId, str]:
-        """Digest of each file that the reports list."""
+        """Return the digest of each file that the reports list."""
         return {
             PartId.parse(name.removesuffix(self.suffix)): digest
             for report in reports
@@ -279,7 +279,7 @@ def _remove(path: Path) -> None:
 
 
 def _digest(path: Path) -> str:
-    """Digest of a file, or of all files of a folder."""
+    """Return the digest of a file, or of all files of a folder."""
     if path.is_file():
         return file_sha256(path)[:16]
     files = sorted(file for file in path.rglob("*") if file.is_file())

@@ -30,11 +30,11 @@ class _PiecesStep(Step, ABC):
 
     @abstractmethod
     def source_of(self, part: PartId) -> Any:
-        """Source that a part, or a file about some of its records, belongs to."""
+        """Return the source that a part, or a file about some of its records, belongs to."""
 
     @abstractmethod
     def number(self, part: PartId, number: int) -> PartId:
-        """Id of the piece of a source with this number, or of the file of a piece."""
+        """Return the id of the piece of a source with this number, or of the file of a piece."""
 
     def stamps(self, part: PartId) -> tuple[str, ...]:
         return (self.source_of(part).compute_stamp(),)

@@ -64,7 +64,7 @@ class Step(ABC):
 
     @abstractmethod
     def parts(self) -> Sequence[PartId]:
-        """Parts of the work, all with the same fields set. Called when the needed steps are finished."""
+        """Return the parts of the work, all with the same fields set. Called when the needed steps are finished."""
 
     @abstractmethod
     def run(self, work: PartWork) -> PartReport:
@@ -75,7 +75,7 @@ class Step(ABC):
         return None
 
     def stamps(self, part: PartId) -> tuple[str, ...]:  # noqa: ARG002
-        """Digests of files outside the build that a part is made from."""
+        """Return the digests of files outside the build that a part is made from."""
         return ()
 
     @property

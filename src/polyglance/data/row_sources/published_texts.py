@@ -175,7 +175,7 @@ def _key(value: Any) -> str:
 
 
 def is_crossmodal_3600(path: Path, encoding: str) -> bool:
-    """Whether the first row of JSON lines is one of Crossmodal-3600."""
+    """Tell whether the first row of JSON lines is one of Crossmodal-3600."""
     form = detect_table_format(path, encoding=encoding)
     first = next((row.values for row in read_table(path, form=form) if not row.problem), {})
     return "image/key" in first

@@ -45,11 +45,11 @@ class RowSource(ABC):
 
     @abstractmethod
     def describe(self) -> str:
-        """Form, encoding and compression in words."""
+        """Return form, encoding and compression in words."""
 
     @abstractmethod
     def names(self) -> list[str] | None:
-        """Names of the columns; None where every row brings its own."""
+        """Return the names of the columns; None where every row brings its own."""
 
     @abstractmethod
     def read(self, columns: Sequence[str] | None = None) -> Iterator[TableRow]:

@@ -54,7 +54,7 @@ class OneTable(RowSource):
 
 
 def find_image_columns(schema: pa.Schema) -> tuple[str, ...]:
-    """Columns that are images by their type: a struct with `bytes`; or by type and name: `image`, `jpg`, ..."""
+    """Return the columns that are images: a struct with `bytes`, or bytes with a name such as `image` or `jpg`."""
     return tuple(field.name for field in schema if _is_image(field))
 
 
@@ -146,5 +146,5 @@ class ImageFolder(FolderOfTables):
 
 
 def _find_image_name(values: Mapping[str, Any]) -> str:
-    """Name of the column that has the path of a row's image; empty if none has."""
+    """Return the name of the column that has the path of a row's image; empty if none has."""
     return find_image_name(name for name, value in values.items() if isinstance(value, str) and value)

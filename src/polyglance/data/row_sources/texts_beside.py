@@ -345,7 +345,7 @@ def _is_system_file(name: str) -> bool:
 
 
 def _find_key(name: str) -> str:
-    """Key of a sample of WebDataset: the name up to the first dot of its last part."""
+    """Return the key of a sample of WebDataset: the name up to the first dot of its last part."""
     folder, last = posixpath.split(name)
     return posixpath.join(folder, last.partition(".")[0])
 
@@ -359,7 +359,7 @@ def _stems(name: str) -> Iterator[str]:
 
 
 def _is_text(name: str) -> bool:
-    """Whether a file is read as text: by its extension, which may be a language (`a.en`)."""
+    """Tell whether a file is read as text: by its extension, which may be a language (`a.en`)."""
     suffix = posixpath.splitext(name)[1].lower()
     if suffix in TEXT_SUFFIXES:
         return True

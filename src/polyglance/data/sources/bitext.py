@@ -26,8 +26,8 @@ from polyglance.data.cleaning import (
     has_tags,
     is_blank,
     is_turned_around,
+    join_lines,
     may_have_flaw,
-    one_line,
     resolve_entities,
     without_invisible,
 )
@@ -172,8 +172,10 @@ class BitextSource(FormSource):
         return good
 
     def _without_flaws(self, pairs: "list[BitextPair]", drops: Drops) -> "list[BitextPair]":
-        """The pairs whose texts are in their languages and not spoilt; the others go to `drops`. That nothing in any of
-        the texts is suspect is found at once."""
+        """Return the pairs whose texts are in their languages and not damaged; the others go to `drops`.
+
+        All texts together are checked first, because usually none of them is suspect.
+        """
         _, sources, targets, _ = zip(*pairs, strict=True) if pairs else ((),) * 4
         check_sources = may_have_flaw("\n".join(sources), SOURCE_LANGUAGE)
         check_targets = may_have_flaw("\n".join(targets), self.language)
@@ -269,8 +271,8 @@ def _take_plain(raws: Sequence[bytes | str], max_characters: int) -> tuple[list[
 
 
 def _find_artefact(text: str) -> str:
-    """As `find_artefact`, for a text in ASCII that is one word or has escapes in it, or any with marks between words or
-    subwords; most have several words."""
+    """Call `find_artefact` for the few texts that may have one: of one word or with escapes, and in ASCII or with marks
+    between words or subwords."""
     has_signs = " " not in text or any(sign in text for sign in _SIGNS_OF_ARTEFACTS)
     if has_signs and (text.isascii() or any(mark in text for mark in _MARKS)) and any(map(str.isalpha, text)):
         return find_artefact(text)
@@ -296,7 +298,7 @@ def clean_text(raw: bytes | str, code: str, *, max_characters: int) -> tuple[str
             return "", "a control character inside a word"
         if is_turned_around(text):
             return "", "characters that turn the order of others around"
-        text = one_line(without_invisible(text, code))
+        text = join_lines(without_invisible(text, code))
     if not text.isascii():
         text = unicodedata.normalize("NFC", text)
     if len(text) > max_characters:

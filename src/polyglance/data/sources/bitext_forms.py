@@ -142,7 +142,7 @@ class _LineFile:
             raise _damaged(self.name, error) from None
 
     def has_quotes(self) -> bool:
-        """Whether there is a quotation mark in the first lines, `_QUOTED_LINES` of them or a few more."""
+        """Tell whether there is a quotation mark in the first lines, `_QUOTED_LINES` of them or a few more."""
         num_lines = 0
         try:
             with self.open() as file:
@@ -255,13 +255,13 @@ class _TsvForm(_LinesForm):
         return _find_layout_once(self.path, self.columns, *settings, (stat.st_size, stat.st_mtime_ns))
 
     def look_into(self) -> tuple[bool, int, int, bool]:
-        """As `_find_layout`, from the file itself."""
+        """Find the layout as `_find_layout` does, but always from the file itself."""
         (file,) = self.line_files()
         is_quoted = self._find_quotes(file)
         return is_quoted, *self._find_columns(file, is_quoted)
 
     def _find_quotes(self, file: _LineFile) -> bool:
-        """Whether the cells of the file are quoted as in a CSV."""
+        """Tell whether the cells of the file are quoted as in a CSV."""
         if self.quoting != "auto":
             return self.quoting == "csv"
         if not file.has_quotes():
@@ -305,7 +305,7 @@ class _TsvForm(_LinesForm):
         contents = [find_content([row[column] for row in rows if column < len(row)]) for column in range(width)]
         texts = [column for column in range(width) if contents[column] == "text"]
         if width <= 2 and not (len(rows) >= 3 and {"numbers", "addresses", "paths"} & set(contents)):
-            texts = [0, 1]  # nothing to choose from: a few words are no evidence
+            texts = [0, 1]  # nothing to choose from, and a few words are too little evidence against it
         if len(texts) != 2:
             shown = "; ".join(f"{column + 1}: {content or 'empty'}" for column, content in enumerate(contents))
             raise ValueError(
@@ -341,14 +341,14 @@ def _find_layout_once(
 
 
 def _is_repeated(rows: Sequence[Sequence[str]], column: int) -> bool:
-    """Whether a column says the same in every row, the first as the others: it names the language of the text beside
-    it, as in Tatoeba's `7 eng A dog. 9 jpn ...`, and no header."""
+    """Tell whether a column has the same cell in every row. Then it names the language of the text beside it, as in
+    Tatoeba's `7 eng A dog. 9 jpn ...`, and the first row is not a header."""
     cells = [row[column].strip() for row in rows if column < len(row)]
     return len(cells) > 1 and len(set(cells)) == 1
 
 
 def _is_foreign(texts: Sequence[str], code: str) -> bool:
-    """Whether most of a few texts or more are in another script."""
+    """Tell whether most texts are in another script; False for fewer than five texts."""
     return len(texts) >= 5 and sum(is_in_another_script(text, code) for text in texts) > 0.6 * len(texts)
 
 
@@ -506,7 +506,7 @@ BITEXT_FORMS: Mapping[str, type[BitextForm]] = MappingProxyType(
 
 
 def detect_bitext_form(path: Path) -> str:
-    """Name of the form that a file's name indicates; `moses` if it indicates none.
+    """Return the name of the form that a file's name indicates; `moses` if it indicates none.
 
     Raises:
         ValueError: a file of a kind that is not read, with what would be right.

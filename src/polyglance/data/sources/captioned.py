@@ -134,7 +134,7 @@ def _sample_texts(texts: _TextsByImage) -> dict[str, list[str]]:
 
 
 def _stamp_texts(texts: _TextsByImage) -> str:
-    """Stamp of the texts themselves, and of the image files by `stamp_files`."""
+    """Return the stamp of the texts themselves, and of the image files by `stamp_files`."""
     total = hashlib.sha256(repr(list(texts.values())).encode("utf-8", "surrogatepass"))
     files = [str(image.absolute()) for image in texts if isinstance(image, Path)]
     total.update(stamp_files(Path("/"), files).encode())

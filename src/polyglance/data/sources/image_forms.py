@@ -20,10 +20,10 @@ from polyglance.data.sources.raw_images import (
     RawImage,
     collect_texts,
     decode_text,
+    distinct_lines,
     find_language,
     parse_json_object,
     resolve_inside,
-    split_texts,
 )
 from polyglance.data.sources.source import Piece, SourceForm, list_files
 from polyglance.data.sources.webdataset import read_tar
@@ -189,7 +189,7 @@ IMAGE_FORMS: Mapping[str, type[ImageForm]] = MappingProxyType(
 
 
 def detect_image_form(path: Path) -> str:
-    """Name of the form that the names in a folder, or the name of a file, indicate."""
+    """Return the name of the form that the names in a folder, or the name of a file, indicate."""
     names = [path.name] if path.is_file() else sorted(child.name for child in path.iterdir())
     if any(name.endswith(_STATS) for name in names):
         return "img2dataset"
@@ -247,7 +247,7 @@ def _read_lines(root: Path, texts: Mapping[str, str], drops: Drops) -> Iterator[
     for name, code in texts.items():
         data = _read_inside(root, name, drops)
         text = None if data is None else decode_text(data, name, drops)
-        yield from ((code, line) for line in split_texts(text or ""))
+        yield from ((code, line) for line in distinct_lines(text or ""))
 
 
 def _as_text(name: str) -> str:
@@ -256,7 +256,7 @@ def _as_text(name: str) -> str:
 
 
 def _names_beside(image: str) -> list[str]:
-    """Names of the files that may hold an image's texts."""
+    """Return the names of the files that may hold an image's texts."""
     return [os.path.splitext(image)[0] + suffix for suffix in _BESIDE]  # noqa: PTH122 - for 10^6 names
 
 

@@ -20,11 +20,11 @@ __all__ = [
     "RawImage",
     "collect_texts",
     "decode_text",
+    "distinct_lines",
     "find_column",
     "find_language",
     "parse_json_object",
     "resolve_inside",
-    "split_texts",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
@@ -57,8 +57,8 @@ def find_column(rest: str) -> str:
 
 
 def find_language(rest: str) -> str:
-    """Code of the language that a file of text is in, by what its name has beyond that of its image; empty if that is
-    no known language."""
+    """Return the code of the language of a file of text, from what its name has beyond that of its image; empty if that
+    is no known language."""
     tag = parse_language_tag(find_column(rest))
     return tag.code if tag is not None else ""
 
@@ -74,8 +74,8 @@ def collect_texts(values: Mapping[str, Any], fields: Sequence[str]) -> tuple[str
     return tuple(texts)
 
 
-def split_texts(content: str) -> tuple[str, ...]:
-    """The distinct texts of a file of text, one per line."""
+def distinct_lines(content: str) -> tuple[str, ...]:
+    """Return the distinct texts of a file of text, one per line."""
     return collect_texts({"txt": content.split("\n")}, ["txt"])
 
 
@@ -103,7 +103,7 @@ def parse_json_object(data: bytes, where: str, drops: Drops) -> dict[str, Any]:
 
 
 def resolve_inside(root: Path, name: str) -> Path | None:
-    """Path of a file below the resolved folder `root`; links are followed, but not out of the folder. None: outside.
+    """Return the path of a file below the resolved folder `root`; None if it, or what a link points to, is outside.
 
     Raises:
         OSError, RuntimeError, ValueError: a name that is too long, a loop of links, a zero byte in the name.

@@ -57,7 +57,7 @@ class Source(Protocol[Record]):
     """Data on disk that is cut into pieces, each of which can be read on its own."""
 
     def compute_stamp(self) -> str:
-        """Stamp of all files of the source.
+        """Return the stamp of all files of the source.
 
         Raises:
             ValueError: no such file or folder.
@@ -98,7 +98,7 @@ class SourceForm(ABC, Generic[Record]):
         """Folder that the names in pieces start from."""
 
     def list_files(self) -> list[str]:
-        """Names of the source's files below `root`.
+        """Return the names of the source's files below `root`.
 
         Raises:
             ValueError: there are none.
@@ -206,7 +206,7 @@ def blocks_of_piece(sizes: Sequence[int], piece: Piece) -> Iterator[int]:
 
 
 def row_group_sizes(metadata: pq.FileMetaData) -> list[int]:
-    """Number of rows of each row group of a Parquet file."""
+    """Return the number of rows of each row group of a Parquet file."""
     return [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
 
 

@@ -250,5 +250,5 @@ class _AllLanguages(_Units):
 
 @lru_cache(maxsize=1024)
 def _choose(languages: tuple[str, str], tags: tuple[str, ...]) -> tuple[str | None, str | None]:
-    """The tags of a unit that stand for each language best (`choose_tag`)."""
+    """Return the tags of a unit that stand for each language best (`choose_tag`)."""
     return choose_tag(languages[0], tags), choose_tag(languages[1], tags)

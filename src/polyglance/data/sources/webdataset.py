@@ -21,9 +21,9 @@ from polyglance.data.sources.raw_images import (
     RawImage,
     collect_texts,
     decode_text,
+    distinct_lines,
     find_language,
     parse_json_object,
-    split_texts,
 )
 from polyglance.records import Drops
 
@@ -123,7 +123,9 @@ def _read_images(where: str, members: list[Member], text_fields: Sequence[str], 
             data=image.data,
             where=f"{where}.{image.suffix}",
             texts=collect_texts(values, text_fields),
-            texts_by_language=tuple((code, line) for name, code in found.items() for line in split_texts(texts[name])),
+            texts_by_language=tuple(
+                (code, line) for name, code in found.items() for line in distinct_lines(texts[name])
+            ),
         )
 
 

@@ -25,9 +25,9 @@ __all__ = [
     "get_karpathy_sentences",
     "is_json",
     "is_json_lines",
-    "read_json_lines",
+    "read_json_line_texts",
     "read_json_texts",
-    "read_records",
+    "read_record_texts",
 ]
 
 _WRAPPERS = ("annotations", "predictions", "results", "data", "captions", "samples", "answers", "outputs", "rows")
@@ -54,14 +54,14 @@ def is_json(file: TextFile, options: ReadOptions) -> bool:
     return file.is_json and not (options.as_lines and file.suffix != ".json")
 
 
-def read_json_lines(file: TextFile, options: ReadOptions) -> FormContent:
+def read_json_line_texts(file: TextFile, options: ReadOptions) -> FormContent:
     """Read one object per line."""
     rows = [
         (f"{file.path}:{number}", parse_json(line, f"{file.path}:{number}"))
         for number, line in enumerate(file.lines, 1)
         if line.strip()
     ]
-    return read_records(rows, options, str(file.path))
+    return read_record_texts(rows, options, str(file.path))
 
 
 def read_json_texts(file: TextFile, options: ReadOptions) -> FormContent:
@@ -114,7 +114,7 @@ def _read_frame_rows(
     their texts are counted."""
     names = list(dict.fromkeys(name for _, row in rows for name in row))
     if any(is_id_name(name) for name in names) or options.id_column in names:
-        return read_records([(f"{where}: row {label}", row) for label, row in rows], options, where)
+        return read_record_texts([(f"{where}: row {label}", row) for label, row in rows], options, where)
     columns = choose_columns(names, options, where)
     kept, split_notes, used = keep_split(rows, options, where)
     kept, language_notes = keep_language(kept, options.language, where)
@@ -160,7 +160,7 @@ def _read_list(rows: Sequence[Any], options: ReadOptions, where: str) -> FormCon
     if rows and all(isinstance(row, str | list) for row in rows):
         entries = [(number, parse_texts(row, f"{where}: item {number}")) for number, row in enumerate(rows, 1)]
         return FormContent(entries=entries, layout="lines")
-    return read_records([(f"{where}: item {number}", row) for number, row in enumerate(rows, 1)], options, where)
+    return read_record_texts([(f"{where}: item {number}", row) for number, row in enumerate(rows, 1)], options, where)
 
 
 def _find_pairs(rows: Sequence[Any]) -> Sequence[tuple[Any, Any]]:
@@ -187,7 +187,7 @@ def _read_coco_captions(content: Mapping[str, Any], options: ReadOptions, where:
     records, images = content["annotations"], content.get("images")
     if not isinstance(records, list):
         raise ValueError(f"{where}: `annotations` is {name_type(records)}, not a list")
-    read = read_records([(f"{where}: annotation {i}", row) for i, row in enumerate(records, 1)], options, where)
+    read = read_record_texts([(f"{where}: annotation {i}", row) for i, row in enumerate(records, 1)], options, where)
     rows = [row for row in images if isinstance(row, dict)] if isinstance(images, list) else []
     place = {row["id"]: i for i, row in enumerate(rows) if isinstance(row.get("id"), int | str)}
     entries = sorted(read.entries, key=lambda entry: place.get(entry[0], len(place)))
@@ -240,7 +240,7 @@ def get_karpathy_sentences(row: Any, place: str) -> list[str]:
     return [one["raw"] for one in sentences]
 
 
-def read_records(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: str) -> FormContent:
+def read_record_texts(rows: Sequence[tuple[str, Any]], options: ReadOptions, where: str) -> FormContent:
     """Read records of an id and texts, whatever their keys are called.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from polyglance.data.texts.columns import is_known_name, parse_list
 from polyglance.data.texts.text_set import Entry, FormContent, ReadOptions, TextFile
 
-__all__ = ["BINARY_SUFFIXES", "read_lines"]
+__all__ = ["BINARY_SUFFIXES", "read_line_texts"]
 
 _MANY = 3
 """Number of lines from which a pattern that all lines have is no chance."""
@@ -51,7 +51,7 @@ _TAG = re.compile(r"</?(seg|doc|p|hyp|ref|tstset|refset|tr|td|li|div|trans-unit|
 _CUE = re.compile(r"^\s*(?:\d+:)?\d+:\d{2}[.,]\d{3} --> ")
 
 
-def read_lines(file: TextFile, options: ReadOptions) -> FormContent:
+def read_line_texts(file: TextFile, options: ReadOptions) -> FormContent:
     """Read one text per line; ids are line numbers from 1.
 
     Raises:

@@ -26,11 +26,11 @@ from polyglance.delimited import (
     find_delimiter,
     find_quoting,
     is_series_header,
-    read_records,
+    parse_records,
 )
 from polyglance.error_text import first_line
 
-__all__ = ["is_columnar", "is_table", "read_columnar", "read_table"]
+__all__ = ["is_columnar", "is_table", "read_columnar", "read_table_texts"]
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _FLICKR_ID = re.compile(r"^(.+\.\w{2,5})#\d+$")
@@ -54,7 +54,7 @@ def is_table(file: TextFile, options: ReadOptions) -> bool:
     return len(counts) == 1 and counts != {0}
 
 
-def read_table(file: TextFile, options: ReadOptions) -> FormContent:
+def read_table_texts(file: TextFile, options: ReadOptions) -> FormContent:
     """Read a table with a header, or one whose columns are told by their cells.
 
     Raises:
@@ -69,7 +69,7 @@ def read_table(file: TextFile, options: ReadOptions) -> FormContent:
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
     rows: list[_Row] = []
-    for record in read_records(iter(file.lines), delimiter, quoted=quoted, trusted=throughout or delimiter == ","):
+    for record in parse_records(iter(file.lines), delimiter, quoted=quoted, trusted=throughout or delimiter == ","):
         if record.problem:
             raise ValueError(f"{where}:{record.line}: not a row of a table ({record.problem})")
         if not record.is_blank:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.data.texts.columns import parse_id
-from polyglance.data.texts.json_forms import is_json, is_json_lines, read_json_lines, read_json_texts
-from polyglance.data.texts.lines import BINARY_SUFFIXES, read_lines
+from polyglance.data.texts.json_forms import is_json, is_json_lines, read_json_line_texts, read_json_texts
+from polyglance.data.texts.lines import BINARY_SUFFIXES, read_line_texts
 from polyglance.data.texts.markup import is_fairseq, is_markup, read_fairseq, read_markup
 from polyglance.data.texts.packed import expand_lists, split_texts
-from polyglance.data.texts.tables import is_columnar, is_table, read_columnar, read_table
+from polyglance.data.texts.tables import is_columnar, is_table, read_columnar, read_table_texts
 from polyglance.data.texts.text_set import (
     Id,
     ReadOptions,
@@ -32,12 +32,12 @@ __all__ = ["FORMS", "Id", "ReadOptions", "TextFile", "TextForm", "TextSet", "mak
 
 FORMS: tuple[TextForm, ...] = (
     TextForm(name="Parquet, Arrow, folders of data sets", matches=is_columnar, read=read_columnar),
-    TextForm(name="JSON lines", matches=is_json_lines, read=read_json_lines),
+    TextForm(name="JSON lines", matches=is_json_lines, read=read_json_line_texts),
     TextForm(name="JSON", matches=is_json, read=read_json_texts),
     TextForm(name="SGML and XML of WMT", matches=is_markup, read=read_markup),
     TextForm(name="fairseq-generate", matches=is_fairseq, read=read_fairseq),
-    TextForm(name="CSV and TSV", matches=is_table, read=read_table),
-    TextForm(name="one text per line", matches=lambda file, options: True, read=read_lines),  # noqa: ARG005
+    TextForm(name="CSV and TSV", matches=is_table, read=read_table_texts),
+    TextForm(name="one text per line", matches=lambda file, options: True, read=read_line_texts),  # noqa: ARG005
 )
 """Forms of files, in the order in which they are tried."""
 

@@ -23,7 +23,7 @@ from polyglance.data.world.scene import (
     LevelName,
     Scene,
     SplitName,
-    is_held_out,
+    is_test_content,
     sample_scene,
 )
 
@@ -44,7 +44,7 @@ __all__ = [
     "describe",
     "find_world_level",
     "generate",
-    "is_held_out",
+    "is_test_content",
     "make_ambiguous_pair",
     "read_attributes",
     "render",

@@ -76,7 +76,7 @@ def _ramp(image_size: int) -> NDArray[np.float32]:
 
 @cache
 def _mask(shape: str, diameter: int) -> NDArray[np.float32]:
-    """Share of each pixel that the shape covers, float32 [diameter, diameter, 1]."""
+    """Return the share of each pixel that the shape covers, float32 [diameter, diameter, 1]."""
     fine = diameter * _SUPERSAMPLING
     image = Image.new("L", (fine, fine))
     outline = [((1 + x) * fine / 2 - 0.5, (1 + y) * fine / 2 - 0.5) for x, y in _OUTLINES[shape]]
@@ -86,13 +86,13 @@ def _mask(shape: str, diameter: int) -> NDArray[np.float32]:
 
 
 def _around(radii: list[float]) -> _Points:
-    """Points at equal angles around the centre, the first straight up; the radii repeat from the start."""
+    """Return points at equal angles around the centre, the first straight up; the radii repeat from the start."""
     angles = np.arange(len(radii)) * 2 * np.pi / len(radii)
     return [(float(r * np.sin(a)), float(-r * np.cos(a))) for r, a in zip(radii, angles, strict=True)]
 
 
 def _heart() -> _Points:
-    """The classic parametric heart curve, scaled into the unit square."""
+    """Return the classic parametric heart curve, scaled into the unit square."""
     t = np.linspace(0, 2 * np.pi, 64, endpoint=False)
     x = np.sin(t) ** 3
     y = -(13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t))

@@ -21,7 +21,7 @@ __all__ = [
     "Scene",
     "SplitName",
     "find_level",
-    "is_held_out",
+    "is_test_content",
     "sample_scene",
 ]
 
@@ -118,7 +118,7 @@ class Group:
     shape: str
 
     def looks_like(self, other: "Group") -> bool:
-        """Whether "the red circle" could mean either."""
+        """Tell whether "the red circle" could mean either."""
         return self.shape == other.shape and self.colour == other.colour
 
 
@@ -154,8 +154,8 @@ def find_level(name: str) -> Level:
     return LEVELS[cast(LevelName, name)]
 
 
-def is_held_out(content: Content, share: float) -> bool:
-    """Whether a content belongs to the test split.
+def is_test_content(content: Content, share: float) -> bool:
+    """Tell whether a content belongs to the test split.
 
     A hash of the content decides, so the same content is held out whatever the seed, index or level, and a larger share
     holds out a superset.
@@ -169,7 +169,7 @@ def sample_scene(
 ) -> Scene:
     """Sample the scene with this index; a pure function of the arguments.
 
-    Train and test scenes have no content in common (`is_held_out`), whatever their seeds. Contents are drawn again
+    Train and test scenes have no content in common (`is_test_content`), whatever their seeds. Contents are drawn again
     until one belongs to the split.
 
     Args:
@@ -186,7 +186,7 @@ def sample_scene(
         distinct = not any(a.looks_like(b) for i, a in enumerate(groups) for b in groups[:i])
         if distinct:
             scene = Scene(level=level, groups=groups, relations=relations, seed=scene_seed)
-            if is_held_out(scene.content, test_share) == (split == "test"):
+            if is_test_content(scene.content, test_share) == (split == "test"):
                 return scene
 
 

@@ -42,7 +42,7 @@ def _make_whitespace() -> Tokenizer:
 
 
 def _make_characters() -> Tokenizer:
-    """Every character that is not white space is a token, in every script; marks stand apart from their letters."""
+    """Make each character that is not white space a token, in every script; marks stand apart from their letters."""
     return Tokenizer(name="characters", version="1", tokenize=_apply_to_each(list))
 
 

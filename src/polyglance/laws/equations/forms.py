@@ -54,7 +54,7 @@ class Downstream(Form):
         return np.stack([np.ones_like(share), -share * distance, share * slope], axis=-1)
 
     def solve_for(self, predictor: str, theta: Floats, z: Floats, log_y: float | Floats) -> Floats:
-        """As `Form.solve_for`; nan above the top, or where the slope is 0."""
+        """Solve as `Form.solve_for`; nan above the top, or where the slope is 0."""
         del predictor, z
         slope, middle = theta[:, 1], theta[:, 2]
         ratio = np.expm1(theta[:, 0] - log_y)

@@ -131,7 +131,7 @@ class PowerSum(Form):
         return gradient, hessian
 
     def solve_for(self, predictor: str, theta: Floats, z: Floats, log_y: float | Floats) -> Floats:
-        """As `Form.solve_for`; +inf where the other terms alone exceed y, or more of the predictor does not lower y."""
+        """Solve as `Form.solve_for`; +inf where the other terms alone exceed y, or the predictor does not lower y."""
         columns, _ = self.design(np.where(np.array(self.predictors) == predictor, 0.0, z)[None])
         logs = [theta[:, positions] @ x[0] for positions, x in zip(self._positions, columns, strict=True)]
         inside = [i for i, term in enumerate(self.terms) if predictor in dict(term.exponents)]

@@ -132,7 +132,7 @@ def _is_scaled(words: Sequence[str]) -> bool:
 
 
 def has_scale(column: str) -> bool:
-    """Whether the name of a column says that it is scaled, or compute times or divided by a time."""
+    """Tell whether the name of a column says that it is scaled, or compute times or divided by a time."""
     return _is_scaled(re.findall(r"[a-z0-9]+", column.lower()))
 
 

@@ -41,7 +41,7 @@ class Saturating(PowerSum):
         return cls("saturating", tuple(predictors), tuple(names), tuple(terms))
 
     def removable_exponent(self, predictor: str) -> str | None:
-        """As `Form.removable_exponent`; None for size and data, without which the two terms are one."""
+        """Return as `Form.removable_exponent`; None for size and data, without which the two terms are one."""
         return None if predictor in self.predictors[:2] else super().removable_exponent(predictor)
 
     def starts(self, z: Floats, log_y: Floats) -> Floats:

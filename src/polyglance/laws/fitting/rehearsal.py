@@ -45,18 +45,17 @@ class FormChoice:
     """Runs that were predicted."""
 
 
-def choose_form(configs: Sequence[FitConfig], table: Table, *, start: str = "T") -> FormChoice:
+def choose_form(configs: Sequence[FitConfig], table: Table) -> FormChoice:
     """Choose the form of a law that is to predict runs with more parameters P and samples S than those in a table.
 
     Args:
         configs: settings of the forms, the usual one first; each has the same rows and no groups.
-        table: runs, with the columns P, S and `start`.
-        start: column that tells starting points apart.
+        table: runs, with the columns P, S and T, which tells starting points apart.
 
     Raises:
         ValueError: as `fit_law` for the first form.
     """
-    p, s, t = (table.numbers(name)[0] for name in ("P", "S", start))
+    p, s, t = (table.numbers(name)[0] for name in ("P", "S", "T"))
     corners = [
         ((p <= size) & (s <= budget) & ~((p == size) & (s == budget)), (p == size) & (s == budget))
         for size in np.unique(p)[1:]

@@ -204,7 +204,7 @@ class Question:
         return self.fit.estimate(needed + shift, self.log_data(self.log_draws) + shift).map(to_value)
 
     def is_within_limits(self, log_amounts: Floats) -> Mask:
-        """Return whether amounts (R,) of the predictor asked for fit the budget, (R,)."""
+        """Tell whether amounts (R,) of the predictor asked for fit the budget, (R,)."""
         budget, fits, log_data = self.subject.config.budget, np.isfinite(log_amounts), self.log_data(log_amounts)
         for limit, (cost, _) in LIMITS.items():
             cap, rate = getattr(budget, limit), getattr(self.rates, cost)

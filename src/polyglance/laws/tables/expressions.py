@@ -225,7 +225,8 @@ class _Parser:
 
     def _take(self) -> _Token:
         token = self._peek()
-        self._next += token.kind != "end"
+        if token.kind != "end":
+            self._next += 1
         return token
 
     def _take_operator(self, *operators: str) -> _Token | None:
@@ -283,16 +284,17 @@ class _Parser:
         return node
 
     def _parse_product(self) -> _Node:
-        node = self._parse_sign()
+        node = self._parse_signed(self._parse_power)
         while token := self._take_operator("*", "/"):
-            node = _calculate(ARITHMETIC[token.text], [node, self._parse_sign()], token)
+            node = _calculate(ARITHMETIC[token.text], [node, self._parse_signed(self._parse_power)], token)
         return node
 
-    def _parse_sign(self) -> _Node:
+    def _parse_signed(self, parse_operand: Callable[[], _Node]) -> _Node:
+        """Parse an operand with any number of signs before it."""
         signs = []
         while token := self._take_operator("+", "-"):
             signs.append(token)
-        node = self._parse_power()
+        node = parse_operand()
         for token in reversed(signs):
             node = _calculate(np.negative if token.text == "-" else np.positive, [node], token)
         return node
@@ -301,13 +303,7 @@ class _Parser:
         """Parse `a ** b ** c` as `a ** (b ** c)`; a sign may stand before an exponent."""
         operands, operators = [self._parse_atom()], []
         while token := self._take_operator("**", "^"):
-            signs = []
-            while sign := self._take_operator("+", "-"):
-                signs.append(sign)
-            operand = self._parse_atom()
-            for sign in reversed(signs):
-                operand = _calculate(np.negative if sign.text == "-" else np.positive, [operand], sign)
-            operands.append(operand)
+            operands.append(self._parse_signed(self._parse_atom))
             operators.append(token)
         node = operands.pop()
         while operators:
@@ -325,7 +321,8 @@ class _Parser:
         if token.kind not in ("number", "name", "column", "text") or token.text.lower() in ("and", "or", "not"):
             self._fail("expected a number, a column or `(`")
         self._take()
-        if token.kind == "name" and self._peek() == (("operator", "(", self._peek().position)):
+        following = self._peek()
+        if token.kind == "name" and following.kind == "operator" and following.text == "(":
             return self._parse_call(token)
         if token.kind == "number":
             return _constant("number", float(token.text))
@@ -348,8 +345,9 @@ class _Parser:
             arguments.append(self._parse_or())
         if not self._take_operator(")"):
             self._fail("expected `,` or `)`")
-        if len(arguments) != count if count else len(arguments) < 2:
-            wanted = "one argument" if count else "two arguments or more"
+        is_wrong = len(arguments) < 2 if count is None else len(arguments) != count
+        if is_wrong:
+            wanted = "two arguments or more" if count is None else "one argument"
             raise _EvaluationError(f"{name.text} has {wanted}, found {len(arguments)}", name.position)
         return _calculate(function, arguments, name)
 

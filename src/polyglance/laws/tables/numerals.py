@@ -152,8 +152,10 @@ def find_commas(columns: Iterable[Sequence[Any] | NDArray[Any]]) -> Commas:
 
 
 def needs_other_columns(column: Sequence[Any] | NDArray[Any]) -> bool:
-    """Whether numbers of a column can be read in two ways, which only other columns can decide: `3,704`, or `125.000`
-    and nothing else with a dot."""
+    """Tell whether numbers of a column can be read in two ways, and other columns have to decide.
+
+    Such a column holds `3,704`, or `125.000` and nothing else with a dot.
+    """
     if isinstance(column, np.ndarray):
         return False
     dots = False
@@ -207,7 +209,7 @@ def _find_meanings(column: Sequence[Any] | NDArray[Any]) -> set[Commas]:
 
 
 def _has_dot_groups(column: Sequence[Any] | NDArray[Any]) -> bool:
-    """Whether dots divide groups of digits: in one cell there are several (`1.234.567`), and in no cell a decimal
+    """Tell whether dots divide groups of digits: in one cell there are several (`1.234.567`), and in no cell a decimal
     one."""
     dotted = [number for number in _list_numbers(column) if "." in number and "," not in number]
     return any(map(_SEVERAL_DOT_GROUPS.fullmatch, dotted)) and all(

@@ -25,6 +25,9 @@ from polyglance.laws.tables.table_frames import columns_of
 
 __all__ = ["Table", "is_missing", "list_rows"]
 
+_MOST_ROWS_LISTED = 8
+"""Largest number of rows that a message names one by one."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -127,14 +130,14 @@ class Table:
 
 
 def is_missing(value: Any) -> bool:
-    """Whether a cell is empty: None, an empty text, or the NaN that frames write for a missing value."""
+    """Tell whether a cell is empty: None, an empty text, or the NaN that frames write for a missing value."""
     if isinstance(value, str):
         return not value.strip()
     return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
-def list_rows(rows: Sequence[int], limit: int = 8) -> str:
+def list_rows(rows: Sequence[int]) -> str:
     """Return row indices as numbers for a message: `rows 3, 5, 8 and 12 more`."""
-    numbers = [str(row + 1) for row in rows[:limit]]
-    more = f" and {len(rows) - limit} more" if len(rows) > limit else ""
+    numbers = [str(row + 1) for row in rows[:_MOST_ROWS_LISTED]]
+    more = f" and {len(rows) - len(numbers)} more" if len(rows) > len(numbers) else ""
     return f"row{'s' if len(rows) > 1 else ''} {', '.join(numbers)}{more}"

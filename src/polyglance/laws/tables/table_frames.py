@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["arrow_columns", "columns_of", "flatten_record", "read_cells", "record_columns"]
+__all__ = ["arrow_columns", "columns_of", "convert_column", "flatten_record", "record_columns"]
 
 Columns = dict[str, Sequence[Any] | NDArray[Any]]
 
@@ -82,11 +82,11 @@ def _collect(columns: Any) -> Columns:
     for name, column in columns:
         if name in collected:
             raise ValueError(f"the column {name!r} occurs twice")
-        collected[name] = read_cells(name, column)
+        collected[name] = convert_column(name, column)
     return collected
 
 
-def read_cells(name: str, column: Any) -> Sequence[Any] | NDArray[Any]:
+def convert_column(name: str, column: Any) -> Sequence[Any] | NDArray[Any]:
     """Return one column as an array of numbers or a list of Python values; a missing cell is None or NaN."""
     if hasattr(column, "to_pylist"):
         return _arrow_cells(column)

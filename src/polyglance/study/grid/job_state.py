@@ -32,7 +32,7 @@ MARKS = (_BEGUN, _TRAINED, _DONE, _FAILED)
 
 
 def is_done(study_dir: Path, job: Job) -> bool:
-    """Whether the job is finished, with the settings that it has now."""
+    """Tell whether the job is finished, with the settings that it has now."""
     folder = study_dir / job.folder
     return _has_mark(folder / _DONE, job) or (job.kind == "training" and _has_mark(folder / _TRAINED, job))
 
@@ -108,7 +108,7 @@ def finish_job(study_dir: Path, job: Job, *, in_part: bool = False) -> None:
 
 
 def is_in_part(study_dir: Path, job: Job) -> bool:
-    """Whether the folder of a finished job has copies of its records alone (`finish_job`)."""
+    """Tell whether the folder of a finished job has copies of its records alone (`finish_job`)."""
     names = (_DONE, _TRAINED) if job.kind == "training" else (_DONE,)
     paths = [study_dir / job.folder / name for name in names]
     return any(_has_mark(path, job) and "copy" in _read_mark(path) for path in paths)

@@ -72,7 +72,7 @@ class Job:
     fingerprint: str = ""
     """Fingerprint of its settings and of all jobs that it needs."""
     by_path: str = ""
-    """The same with inputs by path, as older versions noted it."""
+    """The same with inputs by their paths instead of their content, as older versions wrote it."""
     family: str = ""
     """Runs: name of their family."""
     size: str = ""
@@ -206,7 +206,7 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     measured = _add_starts(graph, config, runs)
     settings = to_dict(config.prediction)
     if not settings["starts"]:
-        del settings["starts"]  # it was no setting once: predictions of then are those of now
+        del settings["starts"]  # older versions had no such setting: their predictions stay valid
     graph.add(
         (settings, [job.fingerprint for job in known]),
         (settings, [job.by_path for job in known]),
@@ -220,17 +220,20 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     held_out = [replace(job, after=(*job.after, prediction.id)) for job in runs if is_held_out(config, job)]
     needed_before = {need for job in known for need in job.needs}
     later = [job for job in graph.jobs.values() if job.kind == "trunk" and job.id not in needed_before]
-    first = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction") and job not in later]
+    before = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction") and job not in later]
     later = [replace(job, after=(*job.after, prediction.id)) for job in later]
-    return (*first, *known, prediction, *later, *held_out)
+    return (*before, *known, prediction, *later, *held_out)
 
 
 def _add_starts(graph: "_JobGraph", config: StudyConfig, runs: Sequence[Job]) -> tuple[str, ...]:
-    """Add a job for each model with a new starting point, which measures it untrained; return their ids. What its runs
-    depend on, but for trunks and budgets, it depends on too."""
-    first = {(run.family, run.size, run.start, run.seed): run for run in reversed(runs) if has_new_start(config, run)}
+    """Add a job for each model with a new starting point, which measures it untrained; return the ids of these jobs.
+
+    Such a job depends on everything that the model's runs depend on, except trunks and budgets.
+    """
+    new = [run for run in runs if has_new_start(config, run)]
+    first_runs = {(run.family, run.size, run.start, run.seed): run for run in reversed(new)}
     names = []
-    for run in reversed(first.values()):
+    for run in reversed(first_runs.values()):
         family = config.family(run.family)
         names.append(f"start-{run.family}-{run.start}-{run.size}-seed{run.seed}")
         graph.add(
@@ -317,8 +320,8 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig, input
     for seed in config.seeds:
         for start in family.starts:
             for size, width in sizes:
-                moved = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
-                by_content = _run_settings(moved, config, _without_cache(config.mixture))
+                by_digest = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
+                by_content = _run_settings(by_digest, config, _without_cache(config.mixture))
                 by_path = _run_settings(family, config, config.mixture)
                 is_random = start == "random"
                 label = f"{family.name}{'' if is_random else f'-{start}'}-{Path(size).name}"  # a size may be a folder

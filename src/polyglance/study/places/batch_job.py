@@ -17,10 +17,10 @@ from polyglance.study.work.attempt import NamedJob, try_named_job
 from polyglance.study.work.ending import NOT_BEGUN
 from polyglance.train.signals import catch_stop_requests
 
-__all__ = ["main"]
+__all__ = ["do_batch_job"]
 
 
-def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:
+def do_batch_job(folder: str, study: str, version: str, reports: str, *jobs: str) -> None:
     """Do the jobs, and write their reports, with the id of this batch job."""
     named: list[NamedJob] = [
         {"folder": folder, "study": study, "job": job, "mark": mark, "version": version}
@@ -53,9 +53,9 @@ def main(folder: str, study: str, version: str, reports: str, *jobs: str) -> Non
 
 
 def _has_ended(report: BatchReport | None, number: str) -> bool:
-    """Whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
+    """Tell whether this batch job has done the job, or found out that it cannot be done, before it was requeued."""
     return report is not None and report.number == number and report.ended["ending"] in ("done", "refused", "failed")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    do_batch_job(*sys.argv[1:])

@@ -225,7 +225,7 @@ class ThisProcess:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Nothing is held."""
+        """Do nothing: there is nothing to release."""
 
     def start(self, job: Job) -> None:
         """Take the job, which `wait` does."""

@@ -33,9 +33,10 @@ _NUM_SLOTS = 500
 """Batch jobs in the queue at the same time; most clusters allow a user a thousand."""
 _SPREAD = 64
 """Batch jobs over which the jobs that can start are spread."""
-_WORTH_S, _SHARED_S = 2.0, 60.0
-"""Expected seconds up to which jobs share a batch job however few they are, as it takes longer to start one; and
-however many they are."""
+_LEAST_SHARED_S = 2.0
+"""Expected seconds that a batch job is filled up to, however few jobs there are: to start another one takes longer."""
+_MOST_SHARED_S = 60.0
+"""Expected seconds above which a batch job is not filled, however many jobs there are."""
 _MOST_SHARED = 48
 """Most jobs of a batch job: their marks are in its comment, which may have 1,023 bytes."""
 _LOOK_S = 1.0
@@ -52,7 +53,7 @@ _LATE_S = 60.0
 """Seconds that a report may take to be seen on another machine (caches of NFS)."""
 _SAVE_S = 120
 """Seconds before the time limit at which a job is told to save its state."""
-_WHO = re.compile(r"^(sbatch: |error: |allocation failure: |fatal: )+")
+_MESSAGE_PREFIX = re.compile(r"^(sbatch: |error: |allocation failure: |fatal: )+")
 """Beginning of sbatch's messages."""
 _LOG_FOLDER = "/tmp"
 """Folder of a node for the logs of a study in a store, where the node does not see `out`."""
@@ -89,7 +90,7 @@ class _RefusalError(Exception):
     """Slurm does not take a job.
 
     Args:
-        is_silent: as its controller or the study's store does not answer.
+        is_silent: because its controller, or the study's store, does not answer.
     """
 
     def __init__(self, message: str, *, is_silent: bool) -> None:
@@ -113,7 +114,7 @@ class SlurmJobs:
     def __init__(self, config: Work, *, needs: JobNeeds, num_slots: int | None = None) -> None:
         self.seconds: Mapping[str, float] = {}
         """Job id -> expected seconds, of the jobs that may share a batch job."""
-        self._most = num_slots or _NUM_SLOTS
+        self._max_batch_jobs = num_slots or _NUM_SLOTS
         self._config, self._needs = config, needs
         self._folder = config.out.resolve() / "cluster"
         self._store = config.cluster.store.rstrip("/") if isinstance(config, StudyConfig) else ""
@@ -126,7 +127,7 @@ class SlurmJobs:
         self._gathered: list[Job] = []
         """Short jobs that wait for the next call of `wait`, which submits them together."""
         self._alone: set[str] = set()
-        """Ids of jobs that share no batch job any more, as one that they were in has died."""
+        """Ids of jobs that share no batch job any more, because one that they were in has died."""
         self._takes_no_more = False
         self._done_here: list[EndedJob] = []
         self._asked_s = self._look_s = 0.0
@@ -163,13 +164,14 @@ class SlurmJobs:
     def num_slots(self) -> int:
         """Jobs that can be in the queue: one for each further batch job, beside those that are held."""
         num_held = sum(len(batch.jobs) for batch in self._running) + len(self._gathered) + len(self._done_here)
-        return num_held + self._most - len(self._running)
+        return num_held + self._max_batch_jobs - len(self._running)
 
     def start(self, job: Job) -> None:
         """Submit a job, or take up the one that an earlier call has submitted. Short ones are gathered.
 
         Raises:
-            NoRoomError: Slurm does not take the job now: at a limit of jobs, or as its controller does not answer.
+            NoRoomError: Slurm does not take the job now, because of a limit of jobs or a controller that does not
+                answer.
         """
         if job.kind in LIGHT_KINDS:
             self._done_here.append(try_job(self._config, job))
@@ -180,7 +182,7 @@ class SlurmJobs:
                 batch = _BatchJob(number=number)
                 self._running.append(batch)
             batch.jobs.append(job)
-        elif job.id not in self._alone and self.seconds.get(job.id, _SHARED_S) < _SHARED_S:
+        elif job.id not in self._alone and self.seconds.get(job.id, _MOST_SHARED_S) < _MOST_SHARED_S:
             self._gathered.append(job)
         else:
             self._submit_batch([job])
@@ -249,7 +251,7 @@ class SlurmJobs:
             ValueError: Slurm takes none of them, and none is at work.
         """
         for jobs in divide_into_batch_jobs(self._gathered, self.seconds, self._alone):
-            if len(self._running) >= self._most:
+            if len(self._running) >= self._max_batch_jobs:
                 return
             try:
                 self._submit_batch(jobs)
@@ -376,7 +378,7 @@ class SlurmJobs:
         done = _call(["sbatch", *options], script)
         if done.returncode == 0:
             return done.stdout
-        lines = [_WHO.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
+        lines = [_MESSAGE_PREFIX.sub("", line) for line in done.stderr.splitlines() if not line.startswith("Try ")]
         reason = "; ".join(dict.fromkeys(line for line in lines if line)) or "no reason given"
         is_silent = any(mark in done.stderr for mark in ("contact slurm controller", "timed out"))
         raise _RefusalError(f"Slurm takes no job: {reason}", is_silent=is_silent)
@@ -447,7 +449,7 @@ class SlurmJobs:
 
     @staticmethod
     def _may_come_late(batch: _BatchJob) -> bool:
-        """Whether the reports of a batch job that Slurm calls completed may not be seen here yet."""
+        """Tell whether the reports of a batch job that Slurm calls completed may not be seen here yet."""
         assert batch.gone_s is not None
         return batch.state == "COMPLETED" and time.monotonic() - batch.gone_s < _LATE_S
 
@@ -472,8 +474,8 @@ def divide_into_batch_jobs(jobs: Sequence[Job], seconds: Mapping[str, float], al
         seconds: job id -> expected seconds.
         alone: ids of jobs that share no batch job.
     """
-    expected_s = [seconds.get(job.id, _SHARED_S) for job in jobs]
-    share_s = min(max(sum(expected_s) / _SPREAD, _WORTH_S), _SHARED_S)
+    expected_s = [seconds.get(job.id, _MOST_SHARED_S) for job in jobs]
+    share_s = min(max(sum(expected_s) / _SPREAD, _LEAST_SHARED_S), _MOST_SHARED_S)
     batches: list[list[Job]] = []
     filled_s = 0.0
     for job, job_s in zip(jobs, expected_s, strict=True):

@@ -41,7 +41,7 @@ _NODE_BYTES_PER_S = 5e9
 """Bytes that a node sends to the store in a second: assumed, a link of 50 Gbit/s of which four fifths are reached."""
 _BYTES_PER_TRAINED = 12
 """Bytes of a checkpoint for each trained parameter: it and two moments of the optimiser, in float32."""
-_MAX_TRIES = 8.0
+_MAX_PREEMPTIONS = 8.0
 """Mean number of preemptions between two checkpoints from which on a run is refused: it would never end."""
 
 
@@ -228,8 +228,8 @@ def simulate_cluster(
 def _describe_jobs(
     config: StudyConfig, options: SimulatedClusterConfig, jobs: Sequence[Job], done: Set[str]
 ) -> tuple[SimulatedJob, ...]:
-    """Return the runs and trunks that are not done; jobs without training take no time, and only pass on what they wait
-    for."""
+    """Return the runs and trunks that are not done. The other jobs take no time: what waits for one of them waits for
+    the runs and trunks that it waits for."""
     batch = config.mixture.batch_size
     bytes_per_s = min(options.store_gb_s * 1e9, _count_nodes(config) * _NODE_BYTES_PER_S)
     costs = {size: count_published(config, size) for size in dict.fromkeys(job.size for job in jobs if job.size)}
@@ -296,10 +296,11 @@ def _steps_of(config: StudyConfig, job: Job) -> int:
 def _check_progress(job: SimulatedJob, preemptions_per_s: float) -> None:
     """Refuse a run that is preempted so often that it hardly ever reaches its next checkpoint."""
     needed_s = job.start_s + min(job.save_every, job.num_steps) * job.step_s + job.save_s
-    if (tries := needed_s * preemptions_per_s) > _MAX_TRIES:
+    if (num_preemptions := needed_s * preemptions_per_s) > _MAX_PREEMPTIONS:
         raise ValueError(
             f"{job.id}: needs {needed_s / 60:.0f} minutes from its start to its first checkpoint, in which it is "
-            f"preempted {tries:.0f} times on average: it never ends; lower `preemption_rate` or save_every_steps"
+            f"preempted {num_preemptions:.0f} times on average: it never ends; lower `preemption_rate` or "
+            "save_every_steps"
         )
 
 
@@ -453,7 +454,10 @@ class _Cluster:
         self.seed, self.numbers = seed, {job.id: number for number, job in enumerate(jobs)}
         self.waiting = sorted(jobs, key=lambda job: -job.priority)
         self.running: list[_Running] = []
-        self.free, self.away = places, list[float]()
+        self.free = places
+        """Number of places without a run."""
+        self.away: list[float] = []
+        """Times at which preempted places are available again."""
         self.now_s = 0.0
         self.saved: dict[str, int] = {}
         self.tries: dict[str, int] = {}

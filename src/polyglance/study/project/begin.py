@@ -13,7 +13,7 @@ from pathlib import Path
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.files import read_json
 from polyglance.language_tags import find_codes, parse_language_tag
-from polyglance.languages import SOURCE_LANGUAGE, XM3600_LANGUAGES, language
+from polyglance.languages import SOURCE_LANGUAGE, XM3600_LANGUAGES, get_language
 from polyglance.laws import Budget, BudgetPlan, PlanConfig, load_law, spend_budget
 from polyglance.laws.constants.paper_laws import PAPER, PAPER_CELLS
 from polyglance.records import Drops
@@ -128,7 +128,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
     images = look_at_images(config.images, config.captions, config.want, found, missing)
     if config.images is not None and not images.num_for_training:
         told = [code for code in config.want if images.has_captions_in(code)]
-        languages = " or ".join(language(code).name for code in told)
+        languages = " or ".join(get_language(code).name for code in told)
         raise ValueError(
             f"{config.images}: every image has captions in {languages}, so none is left for training; "
             f"give {told[0]} among the languages with captions, or captions in it for fewer images"
@@ -201,7 +201,7 @@ def _choose_engines(
             missing[-1] += f"; or put captions of your own beside the images ({_describe_own(config, images, untold)})"
     else:
         told = [code for code in (*config.captions, *config.want) if code != SOURCE_LANGUAGE]
-        counts = ", ".join(f"{language(code).name} {images.captions[code]:,}" for code in told)
+        counts = ", ".join(f"{get_language(code).name} {images.captions[code]:,}" for code in told)
         found.append(f"[translate]: not needed; of {images.number:,} images have captions of their own: {counts}")
     if not images.text_language:
         path = _find_checkpoint(config.engines, "recaption", found)
@@ -240,16 +240,16 @@ def _look_at_bitext(
         left_out = sum(drops.counts.values())
         more = f", {len(pieces)} parts of 100,000" if len(pieces) > 1 else ""
         enough = "at least " if pairs == SAMPLED else ""
-        found.append(f"{language(code).name}: {path}, {enough}{pairs:,} usable pairs, {left_out:,} left out{more}")
+        found.append(f"{get_language(code).name}: {path}, {enough}{pairs:,} usable pairs, {left_out:,} left out{more}")
         result.append(BitextFile(path, code))
     for code in config.want:
         if code not in files.values():
             missing.append(
-                f"{language(code).name}: no sentence pairs; --bitext en-{code}.tsv (CCMatrix, NLLB, OpenSubtitles: "
+                f"{get_language(code).name}: no sentence pairs; --bitext en-{code}.tsv (CCMatrix, NLLB, OpenSubtitles: "
                 "https://opus.nlpl.eu)"
             )
         if code not in XM3600_LANGUAGES and not images.has_captions_in(code):
-            missing.append(f"{language(code).name}: no captions to test with; it is not in Crossmodal-3600")
+            missing.append(f"{get_language(code).name}: no captions to test with; it is not in Crossmodal-3600")
     return tuple(result)
 
 
@@ -345,7 +345,7 @@ def _explain_extrapolation(config: ProjectConfig, plan: BudgetPlan, num_cells: i
     others = [code for code in config.want if code not in ("fr", "es", "ru", "zh")]
     reasons = []
     if others:
-        names = ", ".join(language(code).name for code in others)
+        names = ", ".join(get_language(code).name for code in others)
         reasons.append(f"{names}: the law was measured in French, Spanish, Russian and Chinese only")
     if num_cells != PAPER_CELLS:
         reasons.append(f"{num_cells} task-language cells in place of {PAPER_CELLS}, with as many samples for each")

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from polyglance.config import load, to_dict
 from polyglance.data.build.recipe import Recipe
 from polyglance.files import write_atomically
-from polyglance.languages import SOURCE_LANGUAGE, find_declared_languages, language
+from polyglance.languages import SOURCE_LANGUAGE, find_declared_languages, get_language
 from polyglance.study.config import StudyConfig
 from polyglance.study.project.project_images import FoundImages
 from polyglance.train.config import RunConfig
@@ -62,7 +62,7 @@ class ProjectFiles:
     @property
     def wanted(self) -> str:
         """Names of the wanted languages."""
-        return ", ".join(language(code).name for code in self.want)
+        return ", ".join(get_language(code).name for code in self.want)
 
 
 def write_project_files(project: ProjectFiles, *, overwrite: bool = False) -> tuple[Path, ...]:
@@ -160,14 +160,14 @@ path = {_quote(project.images)}{texts if project.found.captions else ""}
     ]
     for path, code in project.bitext:
         parts.append(f"""
-[[bitext]]                              # English and {language(code).name}
+[[bitext]]                              # English and {get_language(code).name}
 path = {_quote(path)}
 language = {_quote(code)}
 """)
     covered = {one.language for one in project.bitext}
     parts += [
         f"""
-# [[bitext]]                            # missing: English and {language(code).name}
+# [[bitext]]                            # missing: English and {get_language(code).name}
 # path = "en-{code}.tsv"
 # language = "{code}"
 """
@@ -199,7 +199,7 @@ def _write_engine(engine: tuple[str, Path | None]) -> str:
 
 
 def _write_run(project: ProjectFiles) -> str:
-    without = [code for code in project.want if not language(code).prefix]
+    without = [code for code in project.want if not get_language(code).prefix]
     prefixes = "".join(f'# {code} = "..."\n' for code in without)
     note = (
         f"\n# First words of a caption, by which a decoder stays in the language:\n# [evaluation.prefixes]\n{prefixes}"

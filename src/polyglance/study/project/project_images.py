@@ -11,7 +11,7 @@ from polyglance.data.sources.images import ImagesSource
 from polyglance.data.sources.raw_images import IMAGE_SUFFIXES
 from polyglance.data.sources.source import Piece
 from polyglance.language_tags import parse_language_tag
-from polyglance.languages import SOURCE_LANGUAGE, language
+from polyglance.languages import SOURCE_LANGUAGE, get_language
 from polyglance.records import Drops
 
 __all__ = ["SAMPLED", "FoundImages", "look_at_images"]
@@ -40,11 +40,11 @@ class FoundImages:
     """Whether many images are similar without being identical."""
 
     def are_captioned_in(self, code: str) -> bool:
-        """Whether nearly every image has a caption in this language."""
+        """Tell whether nearly every image has a caption in this language."""
         return 0 < _NEARLY_ALL * self.number <= self.captions.get(code, 0)
 
     def has_captions_in(self, code: str) -> bool:
-        """Whether some images have a caption in this language."""
+        """Tell whether some images have a caption in this language."""
         return bool(self.captions.get(code))
 
 
@@ -86,7 +86,7 @@ def look_at_images(
     found.append(f"images: {path}, {about}{number:,}; {texts} of {num_looked:,} looked at have texts{_list(captioned)}")
     found += [f"left out: {reason}: {count:,}, first {drops.examples[reason][0]}" for reason, count in drops]
     if num_held_out:
-        names = ", ".join(language(code).name for code in want if captioned[code])
+        names = ", ".join(get_language(code).name for code in want if captioned[code])
         found.append(
             f"for measuring: {num_held_out:,} images with captions in {names}; {number - num_held_out:,} are left for "
             "training"
@@ -136,4 +136,4 @@ def _find_languages(path: Path, pieces: Sequence[Piece]) -> Iterator[set[str]]:
 def _list(named: Mapping[str, int]) -> str:
     if not named:
         return ""
-    return ": " + ", ".join(f"{language(code).name} {number:,}" for code, number in sorted(named.items()))
+    return ": " + ", ".join(f"{get_language(code).name} {number:,}" for code, number in sorted(named.items()))

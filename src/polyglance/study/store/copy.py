@@ -32,7 +32,7 @@ from polyglance.study.grid.job_state import (
 from polyglance.study.grid.jobs import Job, list_jobs, parts_of, training_of
 from polyglance.study.store.claims import LostClaimError, claim
 from polyglance.study.store.scratch import STUDY_NAME
-from polyglance.study.store.stored_job import MARKS_PREFIX, Snapshot, StoredJob, is_checkpoint, list_files
+from polyglance.study.store.stored_job import MARKS_PREFIX, Snapshot, StoredJob, is_checkpoint, list_job_files
 
 __all__ = [
     "fail_stored_job",
@@ -207,7 +207,7 @@ def upload_jobs(config: StudyConfig) -> None:
             continue
         stored, folder = StoredJob(store, job), config.out / job.folder
         if not stored.is_done():
-            files = stored.upload(folder, list_files(folder, is_trunk=job.kind == "trunk"), "0-1", {})
+            files = stored.upload(folder, list_job_files(folder, is_trunk=job.kind == "trunk"), "0-1", {})
             stored.finish(Snapshot(fingerprint=job.fingerprint, files=files))
 
 

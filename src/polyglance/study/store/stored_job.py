@@ -23,7 +23,7 @@ from polyglance.object_store import ObjectStore, StoreError
 from polyglance.study.grid.job_state import MARKS, begin_job, finish_job
 from polyglance.study.grid.jobs import Job
 
-__all__ = ["MARKS_PREFIX", "Snapshot", "StoredFile", "StoredJob", "is_checkpoint", "list_files"]
+__all__ = ["MARKS_PREFIX", "Snapshot", "StoredFile", "StoredJob", "is_checkpoint", "list_job_files"]
 
 MARKS_PREFIX = "marks/"
 _IN_MEMORY_BYTES = 2**26
@@ -72,7 +72,7 @@ class StoredJob:
         self._files = f"files/{job.folder.as_posix()}/{job.fingerprint}{part}"
 
     def is_done(self) -> bool:
-        """Whether the job is finished."""
+        """Tell whether the job is finished."""
         return self.read_done() is not None
 
     def read_done(self) -> Snapshot | None:
@@ -224,7 +224,7 @@ class StoredJob:
             return None
 
 
-def list_files(folder: Path, *, is_trunk: bool = False) -> list[str]:
+def list_job_files(folder: Path, *, is_trunk: bool = False) -> list[str]:
     """List the files of a job's folder, without its marks, files that are being written, and checkpoints of steps.
 
     Args:

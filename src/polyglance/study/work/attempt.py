@@ -131,7 +131,7 @@ def try_named_job(
 
 
 def _is_done(config: Work, job: Job) -> bool:
-    """Whether the folder of all machines has a job as done. What a scratch folder has may not be in the store yet."""
+    """Tell whether a job is done in the folder that all machines share. A scratch folder may be ahead of the store."""
     if not isinstance(config, StudyConfig) or (config.cluster.store and job.kind not in LIGHT_KINDS):
         return False
     return is_done(config.out, job)

@@ -22,7 +22,7 @@ from polyglance.study.grid.job_state import held, is_done, read_state
 from polyglance.study.grid.jobs import Job, parts_of
 from polyglance.study.store.claims import Claim, LostClaimError, claim
 from polyglance.study.store.scratch import fetch_needs, open_scratch
-from polyglance.study.store.stored_job import Snapshot, StoredFile, StoredJob, list_files
+from polyglance.study.store.stored_job import Snapshot, StoredFile, StoredJob, list_job_files
 from polyglance.study.work.ending import DiedError
 from polyglance.study.work.launch import find_last_step
 from polyglance.train.signals import Stopped
@@ -175,7 +175,7 @@ class _Uploads:
         checkpoint = self._folder / "checkpoints" / f"step-{step:08d}"
         try:
             names = [path.relative_to(self._folder).as_posix() for path in sorted(checkpoint.iterdir())]
-            files = self._upload([*list_files(self._folder), *names])
+            files = self._upload([*list_job_files(self._folder), *names])
             self._owner.check()
             fingerprint = self._stored.job.fingerprint
             self._stored.save(self._owner.term, Snapshot(fingerprint=fingerprint, step=step, files=files))
@@ -209,7 +209,7 @@ class _Uploads:
         job, begun_s = self._stored.job, time.monotonic()
         while True:
             try:
-                files = self._upload(list_files(self._folder, is_trunk=job.kind == "trunk"))
+                files = self._upload(list_job_files(self._folder, is_trunk=job.kind == "trunk"))
                 self._owner.check()
                 return self._stored.finish(Snapshot(fingerprint=job.fingerprint, files=files))
             except SilentStoreError as error:

@@ -2,8 +2,8 @@
 again when one dies or its node is lost. They go on from the run's last checkpoint, which is in the study's folder.
 
 `run_with_ray_train` is called in the task of the job (`places/ray_tasks.py`), which itself takes no resources. It
-starts a program (`main`) as a driver of its own: when that ends, for whatever reason, Ray ends its processes and frees
-what they have reserved.
+starts a program (`drive_ray_train`) as a driver of its own: when that ends, for whatever reason, Ray ends its processes
+and frees what they have reserved.
 """
 
 import json
@@ -25,9 +25,9 @@ from polyglance.study.work.ending import GivenUpError
 from polyglance.train.config import RunConfig
 from polyglance.train.watch import NotFiniteError
 
-__all__ = ["check_ray_train", "is_for_ray_train", "main", "run_with_ray_train"]
+__all__ = ["check_ray_train", "drive_ray_train", "is_for_ray_train", "run_with_ray_train"]
 
-_PROGRAM = "import sys; from polyglance.study.work.ray_train import main; main(sys.argv[1])"
+_PROGRAM = "import sys; from polyglance.study.work.ray_train import drive_ray_train; drive_ray_train(sys.argv[1])"
 """Not `-m`, with which Ray would send functions of `__main__`."""
 _PROBLEM_NAME = "problem.json"
 """File in a run's folder: why it cannot go on, although its processes could be started again."""
@@ -106,7 +106,7 @@ def run_with_ray_train(
     return finished
 
 
-def main(text: str) -> None:
+def drive_ray_train(text: str) -> None:
     """Start the processes of a run, and wait for their end. Exits with 1 if they died too often.
 
     Args:
@@ -151,9 +151,12 @@ def _divide(needs: JobNeeds) -> dict[str, float]:
 
 
 def _take_part(settings: dict[str, Any]) -> None:
-    """Work of each process, in a worker of Ray that Ray Train has joined to the others (`torch.distributed`), with
-    torchrun's variables. Ray Train would start the processes again whatever ends one of them: what would end them the
-    same way is noted, and ends the next ones at once."""
+    """Train in one of the run's processes. It is a worker of Ray that Ray Train has joined to the others
+    (`torch.distributed`), with torchrun's variables.
+
+    Whatever ends a process, Ray Train starts all of them again. A problem that would end them in the same way is
+    therefore noted in a file, and the next processes end at once.
+    """
     import torch
 
     from polyglance.study.work.measure import train_run

@@ -18,7 +18,7 @@ from polyglance.data.world.grammars.tr import Turkish
 from polyglance.data.world.grammars.uk import Ukrainian
 from polyglance.data.world.grammars.zh import Chinese
 from polyglance.language_tags import find_code
-from polyglance.languages import language
+from polyglance.languages import get_language
 
 __all__ = ["GRAMMARS", "Forms", "Grammar", "grammar"]
 
@@ -49,5 +49,5 @@ def grammar(code: str) -> Grammar:
         message, _, hint = str(error).partition(": ")
         raise ValueError(f"{message}: {has if hint.startswith('known') else hint}") from None
     if found not in GRAMMARS:
-        raise ValueError(f"the world has no grammar for {language(found).name}; {has}")
+        raise ValueError(f"the world has no grammar for {get_language(found).name}; {has}")
     return GRAMMARS[found]

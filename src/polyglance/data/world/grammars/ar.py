@@ -131,7 +131,7 @@ class Arabic(Grammar):
 
 
 def _is_feminine(group: Group) -> bool:
-    """Whether adjectives and verbs agree as with a feminine: plurals of things are feminine singulars."""
+    """Tell whether adjectives and verbs agree as with a feminine: plurals of things are feminine singulars."""
     return group.number > 2 or _NOUNS[group.shape].feminine
 
 
@@ -150,7 +150,7 @@ def _noun(group: Group, *, genitive: bool) -> str:
 
 
 def _phrase(group: Group, *, genitive: bool) -> str:
-    """Numeral, noun, colour and size: "دائرة حمراء صغيرة", "ثلاث دوائر حمراء صغيرة"."""
+    """Return numeral, noun, colour and size: "دائرة حمراء صغيرة", "ثلاث دوائر حمراء صغيرة"."""
     form = _form(group, genitive=genitive)
     words = [_noun(group, genitive=genitive), _COLOURS[group.colour][form], _SIZES[group.size][form]]
     if group.number > 2:
@@ -159,6 +159,6 @@ def _phrase(group: Group, *, genitive: bool) -> str:
 
 
 def _definite(group: Group, *, genitive: bool) -> str:
-    """Noun and colour, both with the article: "الدائرة الحمراء"."""
+    """Return noun and colour, both with the article: "الدائرة الحمراء"."""
     colour = _COLOURS[group.colour][_form(group, genitive=genitive)]
     return f"ال{_noun(group, genitive=genitive)} ال{colour}"

@@ -97,10 +97,10 @@ class Finnish(Grammar):
 
 
 def _phrase(group: Group, form: _Form) -> str:
-    """Size, colour and noun: "pieni punainen ympyrä"."""
+    """Return size, colour and noun: "pieni punainen ympyrä"."""
     return f"{_SIZES[group.size][form]} {_definite(group, form)}"
 
 
 def _definite(group: Group, form: _Form) -> str:
-    """Colour and noun: "punainen ympyrä", "punaiset ympyrät"."""
+    """Return colour and noun: "punainen ympyrä", "punaiset ympyrät"."""
     return f"{_COLOURS[group.colour][form]} {_NOUNS[group.shape][form]}"

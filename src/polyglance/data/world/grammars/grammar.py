@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar
 
 from polyglance.data.world.scene import Group, Scene
-from polyglance.languages import language
+from polyglance.languages import get_language
 
 __all__ = ["Forms", "Grammar"]
 
@@ -72,7 +72,7 @@ class Grammar(ABC):
         return f"{self.verb[group.number > 1]} {self.zones[zone]}"
 
     def forms(self) -> Forms:
-        """Every form of every word that carries an attribute: number, size, colour, shape, relation or zone."""
+        """Return every form of every word that carries an attribute: number, size, colour, shape, relation or zone."""
         return {
             "number": {str(number): [numeral] for number, numeral in self.numbers.items() if number > 1},
             **self.word_forms,
@@ -81,7 +81,7 @@ class Grammar(ABC):
         }
 
     def open_sentence(self, groups: Sequence[Group]) -> str:  # noqa: ARG002 (Russian agrees with them)
-        """Words before the groups that are shown."""
+        """Return words before the groups that are shown."""
         return self.prefix
 
     def short(self, scene: Scene) -> str:
@@ -90,7 +90,7 @@ class Grammar(ABC):
         words = [self.open_sentence([first]), self.name_new(first)]
         if scene.relations:
             words.append(self._say_relations(scene, known=False))
-        return " ".join(words) + language(self.code).full_stop
+        return " ".join(words) + get_language(self.code).full_stop
 
     def detailed(self, scene: Scene, zones: Sequence[str]) -> str:
         """Describe a scene in two or three sentences: its groups, their relations and their zones.
@@ -116,7 +116,7 @@ class Grammar(ABC):
 
     def join_sentences(self, sentences: Sequence[str]) -> str:
         """Join sentences to a text: each with a large letter and a full stop."""
-        stop = language(self.code).full_stop
+        stop = get_language(self.code).full_stop
         return " ".join(f"{sentence[0].upper()}{sentence[1:]}{stop}" for sentence in sentences)
 
     def join_list(self, items: Sequence[str]) -> str:

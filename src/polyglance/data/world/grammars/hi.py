@@ -106,12 +106,12 @@ class Hindi(Grammar):
 
 
 def _phrase(group: Group, *, oblique: bool) -> str:
-    """Number, size, colour and noun: "एक छोटा लाल वृत्त", "दो छोटे लाल वृत्त"."""
+    """Return number, size, colour and noun: "एक छोटा लाल वृत्त", "दो छोटे लाल वृत्त"."""
     inflected = oblique or group.number > 1
     return f"{_NUMERALS[group.number]} {_SIZES[group.size][inflected]} {_definite(group, oblique=oblique)}"
 
 
 def _definite(group: Group, *, oblique: bool) -> str:
-    """Colour and noun: "लाल वृत्त", "नीले तारों"."""
+    """Return colour and noun: "लाल वृत्त", "नीले तारों"."""
     noun = _NOUNS[group.shape][oblique + 2 * (group.number > 1)]
     return f"{_COLOURS[group.colour][oblique or group.number > 1]} {noun}"

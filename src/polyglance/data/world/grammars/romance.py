@@ -29,14 +29,14 @@ class RomanceGrammar(Grammar):
     colours: ClassVar[Mapping[str, _Adjective]]
 
     def name_with_colour(self, group: Group) -> str:
-        """Noun and colour, without an article."""
+        """Return noun and colour, without an article."""
         noun = self.nouns[group.shape]
         return f"{noun.plural if group.number > 1 else noun.singular} {self.agree(self.colours[group.colour], group)}"
 
     def count(self, group: Group) -> str:
-        """Numeral or indefinite article of a group."""
+        """Return the numeral or indefinite article of a group."""
         return self.numbers[group.number] if group.number > 1 else self.articles[self.nouns[group.shape].feminine]
 
     def agree(self, adjective: _Adjective, group: Group) -> str:
-        """Form of an adjective that agrees with the group's noun."""
+        """Return the form of an adjective that agrees with the group's noun."""
         return adjective[self.nouns[group.shape].feminine + 2 * (group.number > 1)]

@@ -135,7 +135,7 @@ class Russian(Grammar):
 
 
 def _phrase(group: Group, case: _Case) -> str:
-    """Number, size, colour and noun: "маленький красный круг", "два маленьких красных круга"."""
+    """Return number, size, colour and noun: "маленький красный круг", "два маленьких красных круга"."""
     noun = _NOUNS[group.shape]
     agreement: _Agreement = "plural"
     adjective_case = case
@@ -154,7 +154,7 @@ def _phrase(group: Group, case: _Case) -> str:
 
 
 def _definite(group: Group, case: _Case) -> str:
-    """Colour and noun, without the number: "красный круг", "красные круги"."""
+    """Return colour and noun, without the number: "красный круг", "красные круги"."""
     noun = _NOUNS[group.shape]
     if group.number == 1:
         return f"{_agree(_COLOURS[group.colour], case, noun.gender)} {noun.singular[case]}"

@@ -105,7 +105,7 @@ class Turkish(Grammar):
 
 
 def _phrase(numbers: dict[int, str], group: Group, noun: str) -> str:
-    """Size, colour, number or article, and noun: "küçük kırmızı bir daire", "iki küçük kırmızı daire"."""
+    """Return size, colour, number or article, and noun: "küçük kırmızı bir daire", "iki küçük kırmızı daire"."""
     size, colour = _SIZES[group.size], _COLOURS[group.colour]
     if group.number == 1:
         return f"{size} {colour} bir {noun}"

@@ -141,7 +141,7 @@ def _agreement(group: Group) -> _Agreement:
 
 
 def _phrase(group: Group, case: _Case) -> str:
-    """Number, size, colour and noun: "маленький червоний круг", "два маленькі червоні круги"."""
+    """Return number, size, colour and noun: "маленький червоний круг", "два маленькі червоні круги"."""
     words = []
     if group.number > 1:
         is_feminine = _NOUNS[group.shape].gender == "f"
@@ -154,7 +154,7 @@ def _phrase(group: Group, case: _Case) -> str:
 
 
 def _definite(group: Group, case: _Case) -> str:
-    """Colour and noun, without the number: "червоний круг", "червоні круги"."""
+    """Return colour and noun, without the number: "червоний круг", "червоні круги"."""
     noun, (stem, endings) = _NOUNS[group.shape], _COLOURS[group.colour]
     form = noun.singular[case] if group.number == 1 else noun.plural[case]
     return f"{stem}{endings[case, _agreement(group)]} {form}"
