@@ -1,8 +1,13 @@
 """Decoding of image files to upright RGB pixels. Every failure is an `ImageError`.
 
-Pillow decodes. This module adds the rules: transparency is shown over a given background, the rotation noted by a
-camera is applied, 16-bit grey is scaled and not clipped, the first frame of an animation is taken, and the number of
-pixels is checked from the header before decoding. Colour profiles are not applied.
+Pillow decodes. This module adds the rules:
+
+- transparency is shown over a given background
+- the rotation noted by a camera is applied
+- 16-bit grey is scaled and not clipped
+- the first frame of an animation is taken
+- the number of pixels is checked from the header before decoding
+- colour profiles are not applied
 """
 
 import re
@@ -201,7 +206,7 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def _unidentified(data: bytes) -> ImageError:
-    """Describe a file that Pillow cannot identify: an image of which kind, or none."""
+    """Describe a file that Pillow cannot identify: the kind of image that it is, or that it is none."""
     for name, start in _OTHER_FORMATS.items():
         if re.match(start, data[:256], re.DOTALL):
             return ImageError("unsupported format", f"{name}; {', '.join(FORMATS)} can be read")

@@ -43,7 +43,7 @@ class InfluentialRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One group's fit, with what the diagnosis needs besides. Shapes: n rows, p parameters."""
+    """One group's fit, and what else the diagnosis needs. Shapes: n rows, p parameters."""
 
     fit: Fit
     """The fit, without warnings."""

@@ -140,8 +140,8 @@ def _draw_wild(config: FitConfig, data: _Data, optimum: Floats, *, by_row: bool)
     The residuals are those of log least squares for every objective. A fit by absolute error passes through as many
     rows as it has parameters; the residuals of these rows are zero, which would make the replicates vary too little
     (measured: 80 % coverage). For the same reason, rows with a residual near zero would keep every replicate of such an
-    objective in place; if rows are independent, each therefore gets the size of another row's residual
-    (`benchmarks/laws_coverage.py`: the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
+    objective in place. If rows are independent, each therefore gets the size of another row's residual. The curve of
+    4 x 4 runs is then covered in 97 %, and in 90 % without (`benchmarks/laws_coverage.py`).
 
     Args:
         by_row: correct the residuals for the leverage of rows, not of clusters: for levels of a predictor, whose

@@ -69,7 +69,7 @@ def do_stored_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool]
 def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: Callable[..., None]) -> None:
     store = open_store(config.cluster.store)
     stored, parts = StoredJob(store, job), [StoredJob(store, part) for part in parts_of(job)]
-    whole = parts[-1]  # of a training its run: what works on the one or the other has one folder, and one claim
+    whole = parts[-1]  # the run of a training: both work in one folder, under one claim
 
     def is_over() -> bool:
         return stored.is_done() or (job.kind == "training" and whole.is_done())
@@ -101,9 +101,9 @@ def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: 
                 raise
         uploads.finish()
         if job.kind == "run" and trained is None:
-            with suppress(StoreError):  # of a training that was begun as a job of its own: nobody goes on from it
+            with suppress(StoreError):  # saved by a training as a job of its own, which nobody continues
                 parts[0].remove_saved()
-        if job.kind in ("run", "training"):  # no other job here reads it, or it is fetched again
+        if job.kind in ("run", "training"):  # a job that reads it fetches it again
             shutil.rmtree(folder, ignore_errors=True)
 
 
