@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from polyglance.images import FORMATS, ImageError, to_rgb
+from polyglance.images import IMAGE_FORMATS, ImageError, to_rgb
 
 _AGREE, _EXPLAINED_KIND, _DISAGREE = "agree", "explained", "disagree"
 _ALONE, _REFUSED = "no second decoder", "refused"
@@ -83,7 +83,7 @@ def _counts(outcomes: list[Outcome]) -> Iterator[tuple[str, int]]:
 
 
 def compare(path: Path) -> Outcome | None:
-    """Decode a file with both decoders; None for files that are in none of `FORMATS`."""
+    """Decode a file with both decoders; None for files that are in none of `IMAGE_FORMATS`."""
     data = path.read_bytes()
     name = _format_of(data)
     try:
@@ -113,7 +113,7 @@ def _difference(pixels: np.ndarray, other: np.ndarray, whose: str) -> str:
 
 
 def _format_of(data: bytes) -> str:
-    """Format by the first bytes, as Pillow names it; empty for others than `FORMATS`."""
+    """Format by the first bytes, as Pillow names it; empty for others than `IMAGE_FORMATS`."""
     starts = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "BMP": b"BM", "WEBP": b"RIFF"}
     for name, start in starts.items():
         if data.startswith(start) and (name != "WEBP" or data[8:12] == b"WEBP"):
@@ -149,5 +149,5 @@ def _decode_with_libtiff(path: Path) -> np.ndarray | None:
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
     Image.MAX_IMAGE_PIXELS = None
-    assert set(FORMATS) == {"PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"}
+    assert set(IMAGE_FORMATS) == {"PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"}
     main()

@@ -99,13 +99,22 @@ def _inner_folder(part: str, module: str) -> str:
     return names[2] if len(names) > 2 and names[1] == part and (ROOT / part / names[2]).is_dir() else ""
 
 
-def test_a_public_name_stands_for_one_class_or_function() -> None:
+def defined_names(node: ast.stmt) -> list[str]:
+    """Return the names that a statement of a module defines."""
+    if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return [node.name]
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return [name.id for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)]
+
+
+def test_a_public_name_stands_for_one_thing() -> None:
+    """Classes, functions, constants and types; names of one letter are type variables."""
     places: Mapping[str, list[str]] = defaultdict(list)
     for module, path in MODULES.items():
         for node in parse(path).body:
-            is_definition = isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            if is_definition and not node.name.startswith("_"):
-                places[node.name].append(module)
+            for name in defined_names(node):
+                if not name.startswith("_") and len(name) > 1:
+                    places[name].append(module)
     assert {name: modules for name, modules in places.items() if len(modules) > 1} == {}
 
 

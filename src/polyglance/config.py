@@ -233,7 +233,7 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
         return float(value)
     if hint is Path and isinstance(value, str):
         return Path(value)
-    if hasattr(hint, "parse") and isinstance(value, str):  # written as text: a cell
+    if hasattr(hint, "parse") and isinstance(value, str):  # types that are written as texts, such as Cell
         try:
             return hint.parse(value)
         except ValueError as error:

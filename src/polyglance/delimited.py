@@ -275,8 +275,10 @@ def _is_word(cell: str) -> bool:
 
 
 def find_delimiter(lines: Sequence[str], usual: str) -> str:
-    """Find what stands between the cells of a table: the usual delimiter or another one, in the first line that is no
-    comment; if that is a title, in the first line below that has one, provided that all lines below have as many.
+    """Find the delimiter of a table, the usual one or another.
+
+    It is looked for in the first line that is not a comment. If that line is a title, it is looked for in the first
+    line below that has a delimiter, provided that all further lines have as many.
 
     Args:
         lines: the first lines of the table.
@@ -296,8 +298,11 @@ def find_delimiter(lines: Sequence[str], usual: str) -> str:
 
 
 def is_series_header(cells: Sequence[str], below: Sequence[str]) -> bool:
-    """Tell whether two cells, of which the first is empty, name an index and one column, as pandas writes a series
-    (`,english caption`), and are no title: the row below has two cells too, and does not begin with a column's name."""
+    """Tell whether a record is the header that pandas writes for a series: an empty cell for the index, then the name
+    of one column (`,english caption`).
+
+    It is a header and not a title if the row below also has two cells and does not begin with the name of a column.
+    """
     if len(cells) != 2 or len(below) != 2 or cells[0].strip() or not cells[1].strip():
         return False
     first = below[0].strip()

@@ -101,7 +101,7 @@ class FileDigest:
         return cls(name=path.name, bytes=path.stat().st_size, sha256=file_sha256(path), crc32=file_crc32(path))
 
     def is_of(self, path: Path) -> bool:
-        """Tell whether a file is as described. It is read once in a process, as long as it is not written again.
+        """Tell whether a file is as described. A process reads it once, unless it is written again.
 
         Raises:
             OSError: it cannot be read.

@@ -1,8 +1,13 @@
 """Decoding of image files to upright RGB pixels. Every failure is an `ImageError`.
 
-Pillow decodes. This module adds the rules: transparency is shown over a given background, the rotation noted by a
-camera is applied, 16-bit grey is scaled and not clipped, the first frame of an animation is taken, and the number of
-pixels is checked from the header before decoding. Colour profiles are not applied.
+Pillow decodes. This module adds the rules:
+
+- transparency is shown over a given background
+- the rotation noted by a camera is applied
+- 16-bit grey is scaled and not clipped
+- the first frame of an animation is taken
+- the number of pixels is checked from the header before decoding
+- colour profiles are not applied
 """
 
 import re
@@ -19,9 +24,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from polyglance.error_text import first_line
 from polyglance.image_tags import ImageError, decode_by_tags, scale_grey
 
-__all__ = ["FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
+__all__ = ["IMAGE_FORMATS", "MAX_PIXELS", "ImageError", "encode_image", "picture_to_rgb", "to_reduced_rgb", "to_rgb"]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+IMAGE_FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 """Formats that are read. They are fewer than Pillow's: some of Pillow's formats start other programs."""
 MAX_PIXELS = 2**26
 """Default limit on width times height (8192 x 8192)."""
@@ -73,7 +78,7 @@ def to_rgb(data: bytes, *, background: tuple[int, int, int] = _WHITE, max_pixels
     """Decode an image file to upright RGB pixels.
 
     Args:
-        data: an image file in one of `FORMATS`.
+        data: an image file in one of `IMAGE_FORMATS`.
         background: what shows through where the image is transparent, 0 to 255 each.
         max_pixels: largest width times height; Pillow's own limit (179 million) holds as well.
 
@@ -176,7 +181,7 @@ def _opened(data: bytes, max_pixels: int) -> ImageFile.ImageFile:
     if not data:
         raise ImageError("empty", "the image has no bytes")
     try:
-        image = Image.open(BytesIO(data), formats=FORMATS)
+        image = Image.open(BytesIO(data), formats=IMAGE_FORMATS)
     except UnidentifiedImageError:
         raise _unidentified(data) from None
     except Image.DecompressionBombError as error:
@@ -201,10 +206,10 @@ def _decoded(image: ImageFile.ImageFile, data: bytes) -> Image.Image:
 
 
 def _unidentified(data: bytes) -> ImageError:
-    """Describe a file that Pillow cannot identify: an image of which kind, or none."""
+    """Describe a file that Pillow cannot identify: the kind of image that it is, or that it is none."""
     for name, start in _OTHER_FORMATS.items():
         if re.match(start, data[:256], re.DOTALL):
-            return ImageError("unsupported format", f"{name}; {', '.join(FORMATS)} can be read")
+            return ImageError("unsupported format", f"{name}; {', '.join(IMAGE_FORMATS)} can be read")
     if data.startswith((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")):
         return ImageError("unsupported pixels", "a TIFF of a kind that cannot be read, or one whose header is damaged")
     if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM")) or (
@@ -216,7 +221,7 @@ def _unidentified(data: bytes) -> ImageError:
         return ImageError("not an image", "a pointer of Git LFS; `git lfs pull` fetches the image")
     if start.startswith((b"<!doctype html", b"<html")):
         return ImageError("not an image", "an HTML page (an error or a sign-in page); the image was not downloaded")
-    return ImageError("not an image", f"not an image that can be read as {', '.join(FORMATS)}")
+    return ImageError("not an image", f"not an image that can be read as {', '.join(IMAGE_FORMATS)}")
 
 
 def _add_end_of_jpeg(data: bytes, error: ImageError) -> bytes:

@@ -110,9 +110,9 @@ class LanguageIdentifier:
     def identify(self, text: str) -> str | None:
         """Return the code of the likeliest language.
 
-        None for a text without letters, in a script of no candidate language, or with too little evidence: two
-        languages are equally likely, or its words are unlike any in the corpus of the likeliest one, as letters in a
-        random order are.
+        None for a text without letters, in a script of no candidate language, or with too little evidence. Evidence is
+        too little if two languages are equally likely, or if the text's words are unlike any in the corpus of the
+        likeliest language, as letters in a random order are.
         """
         text = _without_addresses(text)
         ranks = self.rank(text)

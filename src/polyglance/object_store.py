@@ -243,7 +243,7 @@ class _FsspecStore:
         return True
 
     def upload(self, name: str, path: Path) -> None:
-        path.stat()  # a missing file is not the store's
+        path.stat()  # raises for a missing file, which is no error of the store
         with self._explained():
             self._filesystem.put_file(str(path), self._path(name))
 
@@ -254,7 +254,7 @@ class _FsspecStore:
         except FileNotFoundError:
             return False
         except Exception as error:
-            if isinstance(error, OSError) and error.errno in _FULL:  # of the disk: nothing is written to the store
+            if isinstance(error, OSError) and error.errno in _FULL:  # the disk is full: a download writes to no store
                 raise OSError(error.errno, error.strerror, str(path)) from error
             raise _explain(self.url, error) from error
         return True

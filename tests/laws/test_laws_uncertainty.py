@@ -157,7 +157,7 @@ def test_many_rows_are_refitted_on_a_sample_with_the_same_intervals(monkeypatch,
     config = FitConfig(columns={"C": "C", "P": "P"}, objective=objective, bootstrap=300)
     table = Table.from_columns({"C": c, "P": p, "y": y})
     full = fit_law(config, table).only
-    monkeypatch.setattr("polyglance.laws.fitting.uncertainty.MOST_REFITTED", 1000)
+    monkeypatch.setattr("polyglance.laws.fitting.uncertainty._MOST_REFITTED", 1000)
     monkeypatch.setattr("polyglance.laws.fitting.layout.MANY_ROWS", 1500)
     sampled = fit_law(config, table).only
     assert sampled.parameters == pytest.approx(full.parameters, rel=1e-6)
@@ -174,7 +174,7 @@ def test_few_runs_of_many_rows_are_refitted_whole(monkeypatch):
     )
     table = Table.from_columns({"C": c, "y": y, "run": runs})
     full = fit_law(config, table).only
-    monkeypatch.setattr("polyglance.laws.fitting.uncertainty.MOST_REFITTED", 800)
+    monkeypatch.setattr("polyglance.laws.fitting.uncertainty._MOST_REFITTED", 800)
     sampled = fit_law(config, table).only
     assert sampled.spread == pytest.approx(2.570582 / 1.959964 * np.sqrt(8 / 5), rel=1e-6)
     assert sampled.intervals == full.intervals

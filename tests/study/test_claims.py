@@ -25,7 +25,7 @@ def on_sleep(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     now_s = [0.0]
 
     def sleep(seconds: float) -> None:
-        now_s[0] += claims.PATIENCE_S
+        now_s[0] += claims._PATIENCE_S
         later.pop(0)()
 
     monkeypatch.setattr("polyglance.study.store.claims.time.sleep", sleep)

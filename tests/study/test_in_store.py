@@ -47,9 +47,9 @@ def faulty() -> Iterator[type[FaultyFileSystem]]:
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Jobs are done in this process, and nothing is waited for."""
     monkeypatch.setattr(study, "LocalWorkers", lambda config, num_slots: ThisProcess(config))
-    monkeypatch.setattr(in_store, "LOOK_S", 0.001)
-    monkeypatch.setattr(in_store, "PATIENCE_S", 0.0)
-    monkeypatch.setattr(in_store, "RETRY_S", 0.0)
+    monkeypatch.setattr(in_store, "_LOOK_S", 0.001)
+    monkeypatch.setattr(in_store, "_PATIENCE_S", 0.0)
+    monkeypatch.setattr(in_store, "_RETRY_S", 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -255,7 +255,7 @@ def test_an_owner_that_was_thought_lost_changes_nothing(
 ) -> None:
     config, job = one_run
     other = replace(config, cluster=replace(config.cluster, scratch=str(tmp_path / "other")))
-    monkeypatch.setattr(claims, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(claims, "_PATIENCE_S", -1.0)
     is_nested = False
 
     def take_over(folder: Path, step: int) -> None:
@@ -399,7 +399,7 @@ def test_a_call_that_was_thought_lost_uploads_no_results(
     one_run: tuple[StudyConfig, Job], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config, _ = one_run
-    monkeypatch.setattr(claims, "PATIENCE_S", -1.0)
+    monkeypatch.setattr(claims, "_PATIENCE_S", -1.0)
     store = open_store(config.cluster.store)
     with hold_study(config, "polyglance study run") as upload:
         (config.out / "runs.csv").write_text("first")

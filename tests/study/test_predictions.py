@@ -214,7 +214,7 @@ def test_starts_that_are_killed_are_measured_again_and_change_no_byte(
     options = store if way == "store" else ("cluster.evaluation=own",)
     config = load(StudyConfig, write_study_with_starts(tmp_path, NEW), overrides=options)
     monkeypatch.setattr("polyglance.study.study.LocalWorkers", lambda config, num_slots: ThisProcess(config))
-    monkeypatch.setattr("polyglance.study.work.in_store.LOOK_S", 0.001)
+    monkeypatch.setattr("polyglance.study.work.in_store._LOOK_S", 0.001)
     run_until_killed(config, do_job, "measure_start")
     states = read_study_status(config).jobs
     assert "begun" in {states[name] for name in START}

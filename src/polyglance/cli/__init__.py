@@ -135,7 +135,7 @@ def main(args: Sequence[str] | None = None) -> None:
         sys.stderr.close()
         raise SystemExit(1) from None
     except OSError as error:  # a full or read-only disk, a folder where a file should be
-        place = error.filename2 or error.filename  # of a file that is renamed when whole: the name it was to have
+        place = error.filename2 or error.filename  # if renaming failed: the new name
         print(f"polyglance: {error.strerror or error}{f': {place}' if place else ''}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:

@@ -23,10 +23,10 @@ def show_results(
         out: File to write the table to, in place of the terminal.
     """
     from polyglance.files import write_atomically
-    from polyglance.report.result_tables import FORMATS, make_result_tables
+    from polyglance.report.result_tables import TABLE_FORMATS, make_result_tables
     from polyglance.report.score_folders import read_models
 
-    text = FORMATS[format](make_result_tables(table, read_models(scores)))
+    text = TABLE_FORMATS[format](make_result_tables(table, read_models(scores)))
     if out is None:
         print(text, end="")
     else:

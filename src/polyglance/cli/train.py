@@ -46,7 +46,7 @@ def train_model(
     if steps is not None and steps < 2:
         raise ValueError(f"--steps is {steps}; expected 2 or more")
     settings = load(RunConfig, config, overrides=set_)
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # of transformers too: a bar for every file saved
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # transformers shows one for every file that it saves
     if dry_run:
         from polyglance.distributed import Runtime
         from polyglance.train.dry_run import dry_run as inspect_batches

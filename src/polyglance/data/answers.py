@@ -145,7 +145,7 @@ def has_loop(text: str, max_repeats: int) -> bool:
     num_again = len(triples) - len(set(triples))
     for period in range(1, min(_MAX_PERIOD_WORDS, len(tokens) // max_repeats) + 1):
         needed = period * max_repeats - (period > 2)
-        if needed - 2 > num_again:  # so many triples would be there again
+        if needed - 2 > num_again:  # a loop of this period would repeat more triples
             return False
         if bytes([1]) * needed in bytes(map(eq, tokens, tokens[period:])):
             return True

@@ -96,10 +96,10 @@ def hash_image(image: Image.Image) -> ImageHash:
 class NearDuplicates:
     """An index of image hashes with exact search.
 
-    The hash is cut into four bands of 16 bits. Of two hashes that differ in k bits or less, one band differs in k // 4
-    bits or less (pigeonhole; Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with multi-index hashing",
-    2014), so looking up each band with up to that many bits flipped finds every near image. It takes about 100 bytes
-    per image beside its key.
+    The hash is cut into four bands of 16 bits. If two hashes differ in k bits or less, at least one of their bands
+    differs in k // 4 bits or less. So every near image is found by looking up each band with up to that many bits
+    flipped (Norouzi, Punjani and Fleet, "Fast exact search in Hamming space with multi-index hashing", 2014). The index
+    takes about 100 bytes per image beside its key.
     """
 
     def __init__(self, config: NearDuplicatesConfig | None = None) -> None:

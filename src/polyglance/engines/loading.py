@@ -61,7 +61,7 @@ def check_model_config(values: Mapping[str, Any], where: str) -> None:
 
 
 def _is_known_attention(value: Any) -> bool:
-    if isinstance(value, Mapping):  # one of each part of the model
+    if isinstance(value, Mapping):  # one for each component of the model
         return all(_is_known_attention(one) for one in value.values())
     return value is None or value in _ATTENTION
 

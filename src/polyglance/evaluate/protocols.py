@@ -30,7 +30,7 @@ DEFAULT = "default"
 """Name of the protocol that is used if none is given; it depends on the language."""
 RAW = "raw"
 """Stands in place of a protocol in signatures of metrics that read texts as they are."""
-OTHERS = "*"
+_OTHERS = "*"
 """Key for every language that a protocol does not name."""
 
 
@@ -63,7 +63,7 @@ class ScoringProtocol:
             ValueError: the language is not known, or the protocol is not for it.
         """
         find_scored_language(language)
-        name = self.tokenizers.get(language, self.tokenizers.get(OTHERS))
+        name = self.tokenizers.get(language, self.tokenizers.get(_OTHERS))
         if name is None:
             raise ValueError(
                 f"protocol {self.name!r} is for {', '.join(sorted(self.tokenizers))}, not for {language!r}; "
@@ -111,12 +111,12 @@ _ALL = (
     ScoringProtocol(
         name="coco",
         summary="PTB on the raw text, as pycocoevalcap and the COCO server do it",
-        tokenizers={OTHERS: "ptb"},
+        tokenizers={_OTHERS: "ptb"},
     ),
     ScoringProtocol(
         name="paper",
         summary="NFKC, stanza's words, punctuation deleted, lower case, x100: the paper's XM3600 evaluation",
-        tokenizers={OTHERS: "stanza"},
+        tokenizers={_OTHERS: "stanza"},
         normalisation="NFKC",
         removal="characters",
         lowercase=True,
@@ -125,13 +125,13 @@ _ALL = (
     ScoringProtocol(
         name="paligemma-xm3600",
         summary="PTB on the raw text in every language, x100: PaliGemma and big_vision on XM3600",
-        tokenizers={OTHERS: "ptb"},
+        tokenizers={_OTHERS: "ptb"},
         factor=100.0,
     ),
     ScoringProtocol(
         name="characters",
         summary="NFKC, every visible character a token, punctuation left out, case kept",
-        tokenizers={OTHERS: "characters"},
+        tokenizers={_OTHERS: "characters"},
         normalisation="NFKC",
         drops_invisible=True,
         removal="tokens",
@@ -146,21 +146,21 @@ _ALL = (
     ScoringProtocol(
         name="multicaptioneval",
         summary="NFKC; zh characters, ja Sudachi, ko MeCab, th newmm, else PTB; punctuation left out",
-        tokenizers={"zh": "characters", "ja": "sudachi", "ko": "mecab-ko", "th": "newmm", OTHERS: "ptb"},
+        tokenizers={"zh": "characters", "ja": "sudachi", "ko": "mecab-ko", "th": "newmm", _OTHERS: "ptb"},
         normalisation="NFKC",
         removal="tokens",
     ),
     ScoringProtocol(
         name="mblip",
         summary="NFC; zh characters, ja Sudachi, th newmm; then PTB in every language: mBLIP and Centurio",
-        tokenizers={"zh": "characters", "ja": "sudachi", "th": "newmm", OTHERS: "ptb"},
+        tokenizers={"zh": "characters", "ja": "sudachi", "th": "newmm", _OTHERS: "ptb"},
         normalisation="NFC",
         then_ptb=True,
     ),
     ScoringProtocol(
         name="whitespace",
         summary="words between spaces as they are, nothing removed, case kept",
-        tokenizers={OTHERS: "whitespace"},
+        tokenizers={_OTHERS: "whitespace"},
     ),
 )
 PROTOCOLS: Mapping[str, ScoringProtocol] = MappingProxyType({entry.name: entry for entry in _ALL})

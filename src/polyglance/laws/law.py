@@ -28,8 +28,8 @@ __all__ = ["Fit", "HeldOut", "Law", "LawWarning", "Prediction", "Severity", "Sol
 
 Severity = Literal["info", "warning", "error"]
 
-FORMAT = "polyglance.law/1"
-AGAIN = "fit the law again, or make one of constants (law make)"
+_FORMAT = "polyglance.law/1"
+_AGAIN = "fit the law again, or make one of constants (law make)"
 _OTHER_END = {"low": "high", "high": "low", "low_new": "high_new", "high_new": "low_new"}
 
 
@@ -344,7 +344,7 @@ class Fit:
         return fit
 
 
-BULK = ("draws", "residuals", "rows", "frontier", "theta", "reference")
+_BULK = ("draws", "residuals", "rows", "frontier", "theta", "reference")
 """Fields of a fit that `Law.summary` leaves out."""
 
 
@@ -400,7 +400,7 @@ class Law:
     def to_dict(self) -> dict[str, Any]:
         """Return the content of the law file."""
         return {
-            "format": FORMAT,
+            "format": _FORMAT,
             "form": self.form,
             "predictors": list(self.first.form.predictors),
             "parameter_names": list(self.first.form.parameters),
@@ -420,7 +420,7 @@ class Law:
         """
         content = self.to_dict()
         fits = {
-            group: {**{k: v for k, v in fit.items() if k not in BULK}, "num_frontier": len(fit["frontier"])}
+            group: {**{k: v for k, v in fit.items() if k not in _BULK}, "num_frontier": len(fit["frontier"])}
             for group, fit in content.pop("fits").items()
         }
         if len(fits) > 1:
@@ -448,15 +448,15 @@ class Law:
         try:
             found = unseal(values, str(path)).get("format") if isinstance(values, dict) else None
         except DamagedError as error:
-            raise DamagedError(f"{error}; {AGAIN}") from None
-        if found != FORMAT:
-            raise ValueError(f"{path}: not a law file (its format is {found!r}, not {FORMAT!r})")
+            raise DamagedError(f"{error}; {_AGAIN}") from None
+        if found != _FORMAT:
+            raise ValueError(f"{path}: not a law file (its format is {found!r}, not {_FORMAT!r})")
         try:
             return cls._from_dict(values, {form.name: form for form in forms})
         except ValueError as error:
-            raise ValueError(f"{path}: {error}; {AGAIN}") from None
+            raise ValueError(f"{path}: {error}; {_AGAIN}") from None
         except (KeyError, TypeError, IndexError, AttributeError, OverflowError) as error:
-            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error}); {AGAIN}") from None
+            raise ValueError(f"{path}: damaged law file ({type(error).__name__}: {error}); {_AGAIN}") from None
 
     @classmethod
     def _from_dict(cls, values: Mapping[str, Any], forms: Mapping[str, Form]) -> "Law":

@@ -10,9 +10,9 @@ from polyglance.laws.equations.form import Form
 
 __all__ = ["check_law_values", "check_parameters", "read_fit_arrays"]
 
-ROUNDING = 1e-6
+_ROUNDING = 1e-6
 """Largest relative difference of a parameter from what theta says, by which platforms may differ."""
-LARGEST = 1e150
+_LARGEST = 1e150
 """Bound on the numbers of a fit, whose products are then finite."""
 _FLAGS = ("converged",)
 _TEXTS = ("at_bound", "at_user_bound", "unmoved")
@@ -85,7 +85,7 @@ def check_parameters(written: Mapping[str, Any], computed: Mapping[str, float], 
         given = written[name]
         if given is None and name in unidentified:
             continue
-        if not isinstance(given, int | float) or not abs(given - value) <= ROUNDING * abs(value) + 1e-300:
+        if not isinstance(given, int | float) or not abs(given - value) <= _ROUNDING * abs(value) + 1e-300:
             raise ValueError(f"parameters: {name} is {given}, but theta says {value:.6g}; predictions follow theta")
 
 
@@ -101,8 +101,8 @@ def _read_array(values: Mapping[str, Any], name: str, shape: tuple[int | None, .
     fits = array.ndim == len(shape) and all(
         size in (None, length) for size, length in zip(shape, array.shape, strict=True)
     )
-    if not fits or array.dtype.kind not in "fiu" or not (np.abs(array) < LARGEST).all():
-        raise ValueError(f"{name}: expected {expected} finite numbers below {LARGEST:g}")
+    if not fits or array.dtype.kind not in "fiu" or not (np.abs(array) < _LARGEST).all():
+        raise ValueError(f"{name}: expected {expected} finite numbers below {_LARGEST:g}")
     return array.astype(float)
 
 

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_budget", "plot_law"]
 
-COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#4a4a4a")
-STYLE: dict[Any, Any] = {
+_COLOURS = ("#1b6ca8", "#c8553d", "#3a7d44", "#7b4b94", "#b8860b", "#4a4a4a")
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "polyglance",  # the same plot gives the same bytes
     "font.size": 9,
@@ -55,11 +55,11 @@ def plot_law(law: Law, table: Table, path: str | Path, *, x: str | None = None) 
     from matplotlib.ticker import FuncFormatter
 
     table = prepare_again(law.config, table, law.columns.values())
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for i, (label, fit) in enumerate(law.fits.items()):
-            _draw_group(axes, fit, law.columns, table, x, label if len(law.fits) > 1 else "", COLOURS[i % 6])
+            _draw_group(axes, fit, law.columns, table, x, label if len(law.fits) > 1 else "", _COLOURS[i % 6])
         if form.logarithmic:
             axes.set_xscale("log")
             axes.set_yscale("linear" if law.first.transform.is_score else "log")
@@ -87,7 +87,7 @@ def plot_budget(plan: BudgetPlan, path: str | Path) -> None:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(_STYLE):
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         axes.set_xscale("log")
@@ -96,15 +96,15 @@ def plot_budget(plan: BudgetPlan, path: str | Path) -> None:
             values, lows, highs = (
                 [_known(getattr(point.loss, name)) for point in plan.curve] for name in ("value", "low", "high")
             )
-            axes.plot(sizes, values, color=COLOURS[0], lw=1.6, label="along the budget")
-            axes.fill_between(sizes, lows, highs, color=COLOURS[0], alpha=0.18, lw=0, label="interval of the mean")
+            axes.plot(sizes, values, color=_COLOURS[0], lw=1.6, label="along the budget")
+            axes.fill_between(sizes, lows, highs, color=_COLOURS[0], alpha=0.18, lw=0, label="interval of the mean")
         if plan.best is not None:
             size = _known(plan.best.size.value)
             label = f"best size {size:.4g}"
-            axes.scatter([size], [_known(plan.best.loss.value)], s=46, color=COLOURS[0], label=label)
+            axes.scatter([size], [_known(plan.best.loss.value)], s=46, color=_COLOURS[0], label=label)
         for option in fitting:
             y = _known(option.loss.value if option.loss else None)
-            axes.scatter([option.size], [y], s=24, color=COLOURS[1], marker="s")
+            axes.scatter([option.size], [y], s=24, color=_COLOURS[1], marker="s")
             axes.annotate(option.name, (option.size, y), textcoords="offset points", xytext=(5, 5))
         limits = ", ".join(f"{name} {value:.4g}" for name, value in plan.limits.items())
         axes.set_title(limits, fontsize=9)

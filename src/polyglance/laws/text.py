@@ -241,7 +241,7 @@ def format_catalogue(laws: Sequence[PublishedLaw]) -> str:
     )
 
 
-SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+_SHOWN_FACTORS = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Multiples of the best size that are printed."""
 
 
@@ -263,7 +263,7 @@ def format_budget(plan: BudgetPlan) -> str:
         rows = [
             [f"{p.factor:g} x", f"{p.size:.4g}", f"{p.data:.4g}", str(p.loss), _format_percent(p.excess)]
             for p in plan.curve
-            if p.factor in SHOWN_FACTORS
+            if p.factor in _SHOWN_FACTORS
         ]
         sections.append(_format_table(["along the budget", plan.size, plan.data, plan.noun, _excess_head(plan)], rows))
     if plan.smaller:
@@ -285,7 +285,7 @@ def format_budget(plan: BudgetPlan) -> str:
                 "" if one.total_gmac is None else str(one.total_gmac),
             ]
             for one in plan.smaller
-            if one.is_best or one.factor in SHOWN_FACTORS
+            if one.is_best or one.factor in _SHOWN_FACTORS
         ]
         sections.append(_format_table(header, rows))
     return "\n\n".join([*sections, "\n".join(plan.notes)]).rstrip()

@@ -1,10 +1,10 @@
 """Cell and image of every sample, as a pure function of (seed, sample number).
 
-Each cell gets its target share of the samples (paper section 2.5), at every point to within half as many samples as
-there are cells, so well within a batch: the k-th sample of a cell with share w is due at time (k + 1/2) / w, and
-samples are taken in order of these times. The published sampler approximates this with counters in every loader worker.
-Here it is a formula of the sample's number, so that a run continued on any number of workers or ranks sees the same
-samples, and the only state is the step.
+Each cell gets its target share of the samples (paper section 2.5): the k-th sample of a cell with share w is due at
+time (k + 1/2) / w, and samples are taken in order of these times. With n cells, a cell is at no point more than n / 2
+samples away from its share, so well within a batch. The published sampler approximates this with counters in every
+loader worker. Here it is a formula of the sample's number, so that a run continued on any number of workers or ranks
+sees the same samples, and the only state is the step.
 """
 
 from collections.abc import Mapping

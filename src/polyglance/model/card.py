@@ -1,8 +1,8 @@
 """A model's card: parameters, multiply-accumulates and memory of a size, without allocating its weights.
 
 Cards of all pairs and of some micro sizes at the usual lengths are in the package (cards.json, written by
-benchmarks/model_cards.py), so that they are there at once and torch is not loaded; other sizes and lengths are counted
-on the meta device, which takes seconds.
+benchmarks/model_cards.py) and are read without torch. Other sizes and lengths are counted on the meta device, which
+takes seconds.
 """
 
 from collections.abc import Mapping

@@ -107,7 +107,7 @@ class GatedGemma2Decoder(Gemma2Model):  # type: ignore[misc]
         "attentions": OutputRecorder(Gemma2Attention, index=1),
         "cross_attentions": OutputRecorder(T5GemmaCrossAttention, index=1),
     }
-    _supports_sdpa = False  # it leaves out the soft-cap; transformers 5.20 says True of Gemma-2
+    _supports_sdpa = False  # sdpa leaves out the soft-cap, although transformers 5.20 has True for Gemma-2
 
     def __init__(self, config: Gemma2Config) -> None:
         super().__init__(config)

@@ -7,9 +7,9 @@ keeps five tensors of their size. There are two ways round it.
 computes the gradients in the same pass, so that the head is multiplied three times, as in the plain computation.
 
 `blocked`, for accelerators, takes all positions through a block of the vocabulary at a time, and once more in the
-backward pass: four products. In return the host reads no value of the device (positions that do not count get weight
-zero), the gradient of a block of the head is one product, summed in float32 and written once, and what is kept between
-the passes is one number per position.
+backward pass: four products. In return the host reads no value of the device: positions that do not count get weight
+zero. The gradient of a block of the head is one product, summed in float32 and written once. Between the passes only
+one number per position is kept.
 """
 
 from collections.abc import Iterator

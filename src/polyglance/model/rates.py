@@ -86,9 +86,10 @@ def find_rate(
 ) -> Rate:
     """Find the rate at which a card trains a size: measured if available, else estimated.
 
-    Estimated from the sizes measured on this card or, where there are none, on the card with the nearest peak: between
-    two sizes on a straight line between the logarithms of operations and rate, above the largest size its rate, below
-    the smallest size at most its samples per second; all in proportion to the cards' peaks.
+    The estimate starts from the sizes measured on this card or, if there are none, on the card with the nearest peak,
+    in proportion to the cards' peaks. Between two sizes it lies on a straight line between the logarithms of operations
+    and rate. Above the largest size it is the rate of that size. Below the smallest size the samples per second are at
+    most those of that size.
 
     Args:
         card: a word of the card's name, such as `H100`.

@@ -15,12 +15,21 @@ from polyglance.languages import LANGUAGES, SOURCE_LANGUAGE
 from polyglance.report.folder import StudyFolder
 from polyglance.run_records import GeneratedCaption, RunRow
 
-__all__ = ["CaptionLine", "CaptionedImage", "Gallery", "TextPiece", "embed_image", "make_galleries", "mark_words"]
+__all__ = [
+    "MAX_SIDE_PX",
+    "CaptionLine",
+    "CaptionedImage",
+    "Gallery",
+    "TextPiece",
+    "embed_image",
+    "make_galleries",
+    "mark_words",
+]
 
-NUM_EXAMPLES = 6
+_NUM_EXAMPLES = 6
 MAX_SIDE_PX = 384
-MAX_EMBEDDED_BYTES = 60_000
-SMALL_SIDE_PX = 96
+_MAX_EMBEDDED_BYTES = 60_000
+_SMALL_SIDE_PX = 96
 """Images up to this size are shown enlarged, with hard pixel edges."""
 
 
@@ -144,7 +153,7 @@ def make_galleries(study: StudyFolder, runs: Sequence[RunRow], notes: list[str])
         notes: gets a sentence for each file that could not be read.
     """
     captions = {run.id: _read_captions(study, run, notes) for run in runs}
-    keys = list(dict.fromkeys(key for by_key in captions.values() for key in list(by_key)[:NUM_EXAMPLES]))
+    keys = list(dict.fromkeys(key for by_key in captions.values() for key in list(by_key)[:_NUM_EXAMPLES]))
     images = _embed_images(study, keys, notes)
     galleries = []
     for run in runs:
@@ -155,7 +164,7 @@ def make_galleries(study: StudyFolder, runs: Sequence[RunRow], notes: list[str])
                 pixelated=key in images and images[key][1],
                 lines=_make_lines(study, of_image),
             )
-            for key, of_image in list(captions[run.id].items())[:NUM_EXAMPLES]
+            for key, of_image in list(captions[run.id].items())[:_NUM_EXAMPLES]
         ]
         # The best captions come first; all images are shown, and the page says how they are sorted.
         unseen = {cell.language for cell in study.coverage.split("UC")}
@@ -234,13 +243,13 @@ def embed_image(content: bytes) -> tuple[str, bool]:
             with Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as image:
                 image.load()
                 kind, size = image.format or "PNG", image.size
-                if max(size) > MAX_SIDE_PX or len(content) > MAX_EMBEDDED_BYTES:
+                if max(size) > MAX_SIDE_PX or len(content) > _MAX_EMBEDDED_BYTES:
                     kind, content = _reduce(image)
     except (OSError, SyntaxError):  # Pillow's own messages hold memory addresses
         raise ValueError("damaged, or neither PNG nor JPEG") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise ValueError("too many pixels") from None
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}", max(size) <= SMALL_SIDE_PX
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}", max(size) <= _SMALL_SIDE_PX
 
 
 def _reduce(image: Image.Image) -> tuple[str, bytes]:

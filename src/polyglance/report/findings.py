@@ -48,13 +48,13 @@ __all__ = ["Finding", "Section", "Tile", "find_caveats", "make_tiles", "summaris
 Section = Literal["summary", "compute", "scaling", "prefix"]
 """Section of the page that a caveat is shown in."""
 
-SMALL_IMAGE_GAIN_NATS = 0.1
+_SMALL_IMAGE_GAIN_NATS = 0.1
 """A run hardly uses the image if the images of other samples increase its loss by less than this."""
-WIDE_FIRST_TOKEN_NATS = 1.0
+_WIDE_FIRST_TOKEN_NATS = 1.0
 """Difference of first-token losses from which on runs differ in whether they write the requested language."""
-JUMP_RATIO = 3.0
+_JUMP_RATIO = 3.0
 """Ratio of the slopes (in log space) of successive steps of a ladder, above which it does not follow a power law."""
-SAME_T_RATIO = 1.05
+_SAME_T_RATIO = 1.05
 """Difference in T below which starting points count as the same."""
 
 
@@ -186,7 +186,7 @@ def _describe_slopes(runs: list[RunRow], column: str) -> Iterator[str]:
     for variable, more in variables.items():
         ladders = [ladder for ladder in find_ladders(runs, variable, column) if len(ladder.rungs) > 1]
         ladder = max(ladders, key=lambda one: (len(one.rungs), -min(rung.y for rung in one.rungs)), default=None)
-        if ladder is not None and (variable != "T" or ladder.rungs[-1].x >= SAME_T_RATIO * ladder.rungs[0].x):
+        if ladder is not None and (variable != "T" or ladder.rungs[-1].x >= _SAME_T_RATIO * ladder.rungs[0].x):
             first, last = ladder.rungs[0], ladder.rungs[-1]
             change = "falls" if last.y < first.y else "rises"
             steady = "" if _is_monotone(ladder) else ", though not at every step"
@@ -204,7 +204,7 @@ def _describe_image_gain(study: StudyFolder, column: str) -> str:
     run = find_best_run(study.runs, column)
     if run is None or not math.isfinite(gain := measure_image_gain(run)):
         return ""
-    used = "so its captions do come from the image" if gain >= SMALL_IMAGE_GAIN_NATS else "hardly a change"
+    used = "so its captions do come from the image" if gain >= _SMALL_IMAGE_GAIN_NATS else "hardly a change"
     low, high = format_losses([run["UC_prefix"], run["UC_prefix_shuffled"]])
     return f"With the images of other samples the best run’s loss after the prefix goes from {low} to {high}, {used}."
 
@@ -294,11 +294,11 @@ def _blind(study: StudyFolder, column: str) -> Iterator[str]:
 
 def _unused_images(study: StudyFolder) -> Iterator[str]:
     measured = [run for run in study.runs if math.isfinite(measure_image_gain(run))]
-    unused = [run for run in measured if measure_image_gain(run) < SMALL_IMAGE_GAIN_NATS]
+    unused = [run for run in measured if measure_image_gain(run) < _SMALL_IMAGE_GAIN_NATS]
     if unused:
         yield (
             f"In {len(unused)} of {count_noun(len(measured), 'run')} the images of other samples cost less than "
-            f"{SMALL_IMAGE_GAIN_NATS} nats: those runs hardly use the image."
+            f"{_SMALL_IMAGE_GAIN_NATS} nats: those runs hardly use the image."
         )
 
 
@@ -314,7 +314,7 @@ def _jumps(study: StudyFolder) -> Iterator[str]:
             (_find_jump(ladder) for ladder in find_ladders(study.runs, "S", column)), default=(0.0, "", 0.0, 0.0)
         )
         ratio, name, low, high = worst
-        if ratio > JUMP_RATIO:
+        if ratio > _JUMP_RATIO:
             yield (
                 f"{column.partition('_')[0]} falls {ratio:.1f} times as steeply (in log space) from "
                 f"{format_count(low)} to {format_count(high)} samples as in the step before ({name}): that is a jump, "
@@ -353,7 +353,7 @@ def _levels_of_t(study: StudyFolder) -> Iterator[str]:
         values = sorted({run["T"] for run in runs if run["T"] > 0})
         if len(runs) < 2 or not values:
             continue
-        levels = 1 + sum(later > SAME_T_RATIO * earlier for earlier, later in pairwise(values))
+        levels = 1 + sum(later > _SAME_T_RATIO * earlier for earlier, later in pairwise(values))
         name = capitalise(name_family(family))
         if levels == 1:
             yield (
@@ -380,7 +380,7 @@ def _family_differences(study: StudyFolder) -> Iterator[str]:
 
 def _first_token(study: StudyFolder, column: str) -> Iterator[str]:
     values = [run["UC_first"] for run in study.runs if math.isfinite(run["UC_first"])]
-    if values and max(values) - min(values) > WIDE_FIRST_TOKEN_NATS:
+    if values and max(values) - min(values) > _WIDE_FIRST_TOKEN_NATS:
         instead = " Slopes are therefore read off UC after the prefix." if column == "UC_prefix" else ""
         yield (
             f"Without a prefix the first token costs between {format_loss(min(values))} and "

@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
-from numpy.typing import NDArray
 
 from polyglance.coverage import TASKS, Cell
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.laws import Fit, Law
+from polyglance.laws.arrays import Floats
 from polyglance.prediction_records import RunPrediction
 from polyglance.report.comparisons import (
     Ladder,
@@ -75,7 +75,6 @@ SCORES_AND_LOSSES = (
 )
 """Loss -> score of the texts that the same runs generate (paper Fig. 5)."""
 
-Floats = NDArray[np.float64]
 
 _NATS = "nats per token"
 _SCORE_UNITS = {"cider": "CIDEr, 0 to 10", "cider_prefix": "CIDEr, 0 to 10", "bleu": "BLEU, 0 to 100"}

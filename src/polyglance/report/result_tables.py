@@ -33,8 +33,8 @@ from polyglance.table_text import (
 )
 
 __all__ = [
-    "FORMATS",
     "TABLES",
+    "TABLE_FORMATS",
     "ResultColumn",
     "ResultRow",
     "ResultTable",
@@ -408,7 +408,7 @@ def _table_values(table: ResultTable) -> dict[str, object]:
     }
 
 
-FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
+TABLE_FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
     {"md": format_markdown, "csv": format_csv, "latex": format_latex, "json": format_json}
 )
 """Name of a format -> its writer."""

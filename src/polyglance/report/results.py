@@ -14,7 +14,7 @@ from polyglance.run_records import NUMBER_COLUMNS, RunRow
 
 __all__ = ["collect_results"]
 
-RESULTS_FORMAT = 1
+_RESULTS_FORMAT = 1
 
 
 def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def collect_results(study: StudyFolder, column: str, notes: Sequence[str]) -> di
     """
     spread, settings = measure_seed_spread(study.runs, column)
     return {
-        "format": RESULTS_FORMAT,
+        "format": _RESULTS_FORMAT,
         "title": study.title,
         "coverage": to_dict(study.coverage),
         "headline": column,

@@ -48,7 +48,7 @@ COLUMN_NAMES = {
 }
 """Column of runs.csv -> its name on the page."""
 
-NEARLY = 0.005
+_NEARLY = 0.005
 """Largest relative difference to a number of one digit at which that number is written instead."""
 _FAMILIES = {"scratch": "from scratch", "frozen": "frozen decoder"}
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -164,7 +164,7 @@ def format_magnitude(value: float) -> str:
     """Format a count with three digits at most: `167k`, `0.63M`, `11.2B`; with one where that is nearly the same number
     (4,992 samples, the whole batches of 5,000, are `5k`)."""
     rounded = float(f"{value:.0e}")
-    if value >= 1e3 and abs(value - rounded) <= NEARLY * value:
+    if value >= 1e3 and abs(value - rounded) <= _NEARLY * value:
         value = rounded
     for limit, unit in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= limit * 0.9995:

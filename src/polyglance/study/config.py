@@ -247,9 +247,9 @@ class PredictionConfig:
     targets: tuple[str, ...] = ("UC_prefix", "ST", "SC")
     """Columns of runs.csv that are predicted."""
     form: Literal["product", "saturating", "additive"] | None = None
-    """Form of the law. If not given: for each family and loss the one that predicts smaller corners of the grid best,
-    among product and saturating laws in P, S and T or in P and S and the additive law in P and S, with and without
-    offset."""
+    """Form of the law. If not given: for each family and loss the one that predicts smaller corners of the grid best.
+    The candidates are product and saturating laws in P, S and T or in P and S, and the additive law in P and S, each
+    with and without offset."""
     bootstrap: int = 200
     """Refits for the intervals; 0 for no intervals."""
 

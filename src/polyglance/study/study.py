@@ -212,7 +212,7 @@ def _count_workers(config: StudyConfig, workers: int | None) -> int:
     """Return the number of jobs that this machine does at the same time.
 
     Raises:
-        ValueError: no positive number, or one for published sizes, of which a run takes the whole machine.
+        ValueError: not a positive number, or a number for published sizes, whose runs take the whole machine.
     """
     _check_workers(workers)
     if config.is_micro:

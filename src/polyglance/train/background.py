@@ -33,10 +33,10 @@ def _make_stager(*, is_pinned: bool) -> DefaultStager:
 class BackgroundSaves:
     """Saves of checkpoints in a thread of each process, one checkpoint at a time.
 
-    The caller waits while the tensors are copied to main memory, of which that takes as much as the checkpoint has
-    bytes (replicas: in the first process alone; shards: in each process its own). What is written, and how, is the same
-    as without a thread, so that a process which ends in between leaves the checkpoints before it whole. The threads
-    exchange messages in a group of their own, because those of training go on.
+    The caller waits while the tensors are copied to main memory. The copy takes as many bytes as the checkpoint
+    (replicas: in the first process alone; shards: in each process its own). What is written, and how, is the same as
+    without a thread, so that a process that ends in between leaves the earlier checkpoints whole. The threads exchange
+    messages in a group of their own, because training goes on to use its group.
     """
 
     def __init__(self, checkpoints: Checkpoints) -> None:

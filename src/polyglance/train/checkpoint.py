@@ -314,7 +314,7 @@ def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> di
         if not parameter.requires_grad:
             continue
         state = optimizer.state[parameter]
-        if not state:  # as a fused AdamW begins
+        if not state:  # as a fused AdamW initialises it
             state["step"] = torch.zeros((), dtype=torch.float32, device=parameter.device)
             state["exp_avg"] = torch.zeros_like(parameter)
             state["exp_avg_sq"] = torch.zeros_like(parameter)
@@ -326,7 +326,7 @@ def _read_tensors(folder: Path, tensors: dict[str, Tensor], *, is_sharded: bool)
     """Read a checkpoint into the tensors."""
     if is_sharded:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # one process: as it should be
+            warnings.filterwarnings("ignore", "torch.distributed is disabled")  # intended in one process
             state_dict_loader.load(tensors, checkpoint_id=folder, no_dist=not dist.is_initialized())
         return
     for kind in _KINDS:

@@ -132,7 +132,8 @@ class RunFolder:
 
     def describe(self) -> None:
         """Write config.toml, settings.json and env.json (versions, machine and GPUs)."""
-        unlist_files(self.path, [name for name in read_digests(self.path) if name != INITIAL_NAME])  # written anew
+        written_again = [name for name in read_digests(self.path) if name != INITIAL_NAME]
+        unlist_files(self.path, written_again)
         write_atomically(self.path / _CONFIG, tomli_w.dumps(self._settings_to_write()))
         record = SettingsRecord(settings=self.identity.settings, inputs=self.identity.inputs)
         write_record(self.path / _SETTINGS, asdict(record))

@@ -55,7 +55,7 @@ def _digest_data(folder: Path) -> str:
 
 
 def _digest_tokenizer(path: Path) -> str:
-    return file_sha256(path) if path.is_file() else "missing"  # who opens it says so
+    return file_sha256(path) if path.is_file() else "missing"  # opening it reports what is wrong
 
 
 _DIGESTS: dict[str, Callable[[Path], str]] = {

@@ -148,7 +148,7 @@ class Loop:
         if (shared := trunk.load_newest(self.model, self.optimizer)) is None:
             raise ValueError(f"{trunk.folder}: the last checkpoint of the trunk is missing; make the run again")
         step, state = shared
-        return step, {**state, "log": None}  # the rows up to here are the trunk's
+        return step, {**state, "log": None}  # the rows up to here are in the trunk's metrics
 
     def _go_on_from(self, state: Mapping[str, Any]) -> None:
         """Set what the loop keeps beside the tensors, as it was when a checkpoint was made."""
@@ -182,7 +182,7 @@ class Loop:
                     self.run_step(step, stream)
             finally:
                 self._finish_saving()
-        if self.first_step < self.config.num_steps:  # a trunk that is saved after its last step has been checked
+        if self.first_step < self.config.num_steps:  # else the checks were made before the last checkpoint was saved
             self._check_end()
             if self.config.is_trunk:
                 self._save(self.config.num_steps, must=True)

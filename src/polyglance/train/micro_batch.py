@@ -120,7 +120,7 @@ class Trial:
         if self.runtime.device.type == "cuda":
             _halve_until_it_fits(find_divisors(_FIRST_SAMPLES), _FIRST_SAMPLES, self._compute)
         else:
-            self._compute(2)  # of 1 the compiler would make code of its own
+            self._compute(2)  # for one sample the compiler would make special code
 
     def _compute(self, num_samples: int) -> None:
         set_train_mode(self.model)

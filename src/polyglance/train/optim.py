@@ -57,7 +57,7 @@ class OptimConfig:
 
     def build(self, model: "torch.nn.Module") -> "torch.optim.AdamW":
         """Make the optimiser of the trained parameters; a model of another kind (a language model) is one group."""
-        import torch  # in here, so that a configuration is read without it
+        import torch  # imported late: a configuration is read without it
 
         from polyglance.model import Polyglance
         from polyglance.model.components import group_parameters

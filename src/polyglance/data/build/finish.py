@@ -185,7 +185,7 @@ def write_data_sets(
     settings = (output.test_fraction, output.rows_per_shard, *([output.captioned_in] if output.captioned_in else []))
     mark = fingerprint(step.fingerprint, contents, *settings, source, licence)
     names = ("train", "test") if output.holds_out else ("train",)
-    if not output.holds_out and (out / "test" / MANIFEST_NAME).exists():  # of an earlier build that held images out
+    if not output.holds_out and (out / "test" / MANIFEST_NAME).exists():  # left by a build that held images out
         shutil.rmtree(out / "test")
     for name in names:
         if is_finished(out / name, mark):

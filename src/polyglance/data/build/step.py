@@ -22,10 +22,10 @@ To add a step, write a frozen dataclass derived from `Step` and give it to the s
                 write_rows(path, _SCHEMA, ...)
             return PartReport(num_in=len(images), num_out=len(images))
 
-The rest follows from the fields. Fields that hold steps are what the step needs: they come before it, and a part is
-made again when a file of theirs changes that agrees with it (`PartId.agrees_with`): a part about some images depends on
-the files about these images, a part about a language on all files about that language. All other fields are settings:
-when one changes (or the weights of an engine, or a setting of a needed step), all parts are made again.
+The rest follows from the fields. Fields that hold steps are what the step needs: these steps come before it. A part is
+made again when one of their files changes that agrees with it (`PartId.agrees_with`). So a part about some images
+depends on the files about these images, and a part about a language on all files about that language. All other fields
+are settings: when one changes (or the weights of an engine, or a setting of a needed step), all parts are made again.
 """
 
 import time

@@ -198,7 +198,7 @@ class BitextSource(FormSource):
         )
 
     def _find_problem(self, first: str, second: str) -> str:
-        if first == second:  # else a true pair may be such a word on a side: All, Todo; Photo, Foto
+        if first == second:  # in a pair of different texts a placeholder may be a true word: All, Todo; Photo, Foto
             return find_placeholder(first, SOURCE_LANGUAGE) if self.keep_identical else "both sides the same"
         if self.max_length_ratio is not None:
             shorter, longer = sorted((len(first), len(second)))

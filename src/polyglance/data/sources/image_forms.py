@@ -277,7 +277,7 @@ def _read_inside(root: Path, name: str, drops: Drops) -> bytes | None:
             drops.add("image: too many bytes", name)
         else:
             return path.read_bytes()
-    except (OSError, RuntimeError) as error:  # the latter: a loop of links
+    except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
         drops.add("image: cannot be read", f"{name}: {error}"[:300])
     return None
 

@@ -56,8 +56,8 @@ class PublishedSample:
 def read_cc12m(images: Location, tables: Location, *, seed: int, drops: Drops) -> Iterator[PublishedSample]:
     """Yield the images of CC12M with the published annotations, shard by shard; one table in memory at a time.
 
-    The rules are those of official code section 2.3: pairs with more than 25 English characters; captions in English
-    and German as the first sentence and as the whole; translations of captions and of matched sentences, also of some
+    The rules are those of official code section 2.3. Pairs need more than 25 English characters. Captions in English
+    and German are the first sentence and the whole. Translations are of captions and of matched sentences, also of some
     of them in random order. English keeps its capital letters (published: lower-cased after the first), and random
     choices depend on the seed and the key alone.
 

@@ -32,7 +32,7 @@ __all__ = [
     "stamp_files",
 ]
 
-Record = TypeVar("Record", covariant=True)
+_Record = TypeVar("_Record", covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class Piece:
     """Stamp of the files that the piece is read from (`stamp_files`)."""
 
 
-class Source(Protocol[Record]):
+class Source(Protocol[_Record]):
     """Data on disk that is cut into pieces, each of which can be read on its own."""
 
     def compute_stamp(self) -> str:
@@ -76,7 +76,7 @@ class Source(Protocol[Record]):
         """
         ...
 
-    def read_piece(self, piece: Piece, drops: Drops) -> Iterator[Record]:
+    def read_piece(self, piece: Piece, drops: Drops) -> Iterator[_Record]:
         """Yield the usable records of a piece, in order; all others go to `drops`.
 
         Raises:
@@ -85,7 +85,7 @@ class Source(Protocol[Record]):
         ...
 
 
-class SourceForm(ABC, Generic[Record]):
+class SourceForm(ABC, Generic[_Record]):
     """Files of one form, such as TSV or WebDataset.
 
     Args:
@@ -110,7 +110,7 @@ class SourceForm(ABC, Generic[Record]):
         """Cut the files into pieces (`Source.find_pieces`)."""
 
     @abstractmethod
-    def read_piece(self, piece: Piece, drops: Drops) -> Iterator[Record]:
+    def read_piece(self, piece: Piece, drops: Drops) -> Iterator[_Record]:
         """Yield the records of a piece, not yet checked, in order."""
 
     def make_piece(

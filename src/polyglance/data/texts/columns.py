@@ -12,11 +12,11 @@ from typing import Any
 
 from polyglance.data.texts.chat_answers import CONVERSATION_KEYS, take_answer
 from polyglance.data.texts.languages_of_texts import LANGUAGE_KEYS, is_in_language
-from polyglance.data.texts.text_set import Id, ReadOptions, Role, name_type
+from polyglance.data.texts.text_set import Id, ReadOptions, TextRole, name_type
 from polyglance.language_tags import LanguageTag, parse_language_tag
 
 __all__ = [
-    "Columns",
+    "TextColumns",
     "choose_columns",
     "find_column_tag",
     "find_other_ids",
@@ -85,7 +85,7 @@ where no column has a plainer name, or beside a word of texts (`human_caption`).
 
 
 @dataclass(frozen=True, kw_only=True)
-class Columns:
+class TextColumns:
     """Columns that were found, or named by the user."""
 
     id: str | None
@@ -106,7 +106,7 @@ class Columns:
         return f"{ids}, texts from the {several} {texts}"
 
 
-def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, kind: str = "column") -> Columns:
+def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, kind: str = "column") -> TextColumns:
     """Choose the column of ids and the columns of texts: those that the user names, where they are there.
 
     Args:
@@ -119,7 +119,7 @@ def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, ki
     id_column = _choose_id(names, options)
     rest = [name for name in names if name != id_column]
     if texts := tuple(name for name in options.text_column if name in names):
-        return Columns(id=id_column, texts=texts)
+        return TextColumns(id=id_column, texts=texts)
     texts = _choose_texts(rest, options.role, options.language)
     if not texts and len(rest) == 1 and (id_column is not None or len(names) == 1) and not is_id_name(rest[0]):
         texts = (rest[0],)
@@ -128,10 +128,10 @@ def choose_columns(names: Sequence[str], options: ReadOptions, where: str, *, ki
         problem = f"which {kind} holds the texts is not clear" if texts else f"no {kind} has the name of a text"
         wanted = f" ({', '.join(options.text_column)} is not there)" if options.text_column else ""
         raise ValueError(f"{where}: {problem}{wanted}; found: {', '.join(names)}; name it with --text-column")
-    return Columns(id=id_column, texts=texts)
+    return TextColumns(id=id_column, texts=texts)
 
 
-def find_other_ids(columns: Columns, records: Sequence[Mapping[str, Any]]) -> dict[str, list[Id]]:
+def find_other_ids(columns: TextColumns, records: Sequence[Mapping[str, Any]]) -> dict[str, list[Id]]:
     """Return the other columns that name the images of records, such as `filename` beside `img_id`: name -> ids."""
     names = [name for name in (records[0] if records else ()) if _plain(name) in _FILE_NAMES and name != columns.id]
     others: dict[str, list[Id]] = {}
@@ -143,7 +143,7 @@ def find_other_ids(columns: Columns, records: Sequence[Mapping[str, Any]]) -> di
     return others
 
 
-def is_known_name(name: str, role: Role = "predictions") -> bool:
+def is_known_name(name: str, role: TextRole = "predictions") -> bool:
     """Tell whether a cell of a first row is the name of a column of ids or texts."""
     return is_id_name(name) or (len(name.split()) <= 2 and len(name) < 40 and bool(_choose_texts([name], role)))
 
@@ -170,7 +170,7 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"_+|(?<=\D)(?=\d)", _plain(name)) if word and not word.isdigit()]
 
 
-def _choose_texts(names: Sequence[str], role: Role, language: str = "") -> tuple[str, ...]:
+def _choose_texts(names: Sequence[str], role: TextRole, language: str = "") -> tuple[str, ...]:
     """Choose the columns whose names fit the role best: its own words, words of texts or the language's code, words
     that name other things too, then the other role's."""
     own, other = (

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from polyglance.data.texts.columns import (
-    Columns,
+    TextColumns,
     choose_columns,
     find_other_ids,
     is_id_name,
@@ -258,7 +258,7 @@ def read_record_texts(rows: Sequence[tuple[str, Any]], options: ReadOptions, whe
     rows, split_notes, used = keep_split(rows, options, where)
     rows, language_notes = keep_language(rows, options.language, where)
     entries: list[Entry] = []
-    chosen: dict[tuple[str, ...], Columns] = {}
+    chosen: dict[tuple[str, ...], TextColumns] = {}
     for place, row in rows:
         keys = tuple(row)
         if keys not in chosen:
@@ -297,7 +297,7 @@ def _find_single_texts(rows: Sequence[tuple[str, Any]]) -> list[Entry] | None:
     return [(name, parse_texts(value, place)) for place, name, value in pairs]
 
 
-def _choose_keys(keys: Sequence[str], options: ReadOptions, place: str) -> Columns:
+def _choose_keys(keys: Sequence[str], options: ReadOptions, place: str) -> TextColumns:
     """Choose keys of a record; one without an id is refused, as its place may be any."""
     try:
         columns = choose_columns(keys, options, place, kind="key")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from polyglance.data.texts.columns import (
-    Columns,
+    TextColumns,
     choose_columns,
     find_other_ids,
     is_id_name,
@@ -19,7 +19,7 @@ from polyglance.data.texts.columns import (
 )
 from polyglance.data.texts.languages_of_texts import is_language_key, keep_language, take_language
 from polyglance.data.texts.splits_of_texts import check_split_ids, choose_split, is_split, is_split_name, keep_split
-from polyglance.data.texts.text_set import Entry, FormContent, Id, Layout, ReadOptions, TextFile
+from polyglance.data.texts.text_set import Entry, FormContent, Id, ReadOptions, TextFile, TextLayout
 from polyglance.delimited import (
     are_ids,
     are_row_names,
@@ -193,7 +193,7 @@ def _read_unnamed(where: str, rows: Sequence[tuple[int, list[str]]], options: Re
     """Read a table without a header; its columns are called 1, 2, ..."""
     width = len(rows[0][1])
     names = [str(number) for number in range(1, width + 1)]
-    columns = Columns(
+    columns = TextColumns(
         id=options.id_column if options.id_column in names else None,
         texts=tuple(name for name in options.text_column if name in names),
     )
@@ -203,28 +203,28 @@ def _read_unnamed(where: str, rows: Sequence[tuple[int, list[str]]], options: Re
     return _make_content(where, records, columns, options)
 
 
-def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> Columns:
+def _tell_by_cells(where: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> TextColumns:
     """Tell ids from texts where a table has no header: ids hold no blanks, and a digit each. Columns of decimal numbers
     are scores, which are not read."""
     cells = list(zip(*rows, strict=True))
     if len(names) == 1:
-        return Columns(id=None, texts=("1",))
+        return TextColumns(id=None, texts=("1",))
     scores = [name for name, column in zip(names, cells, strict=True) if all(map(_DECIMAL.match, column))]
     ids = [name for name, column in zip(names, cells, strict=True) if name not in scores and are_ids(column)]
     texts = [name for name in names if name not in ids and name not in scores]
     if len(texts) == 1 and scores and not ids:
-        return Columns(id=None, texts=(texts[0],))
+        return TextColumns(id=None, texts=(texts[0],))
     if len(ids) != 1 or len(texts) != 1:
         first = " | ".join(rows[0])[:80]
         raise ValueError(
             f"{where}: a table without a header whose columns are not clear ({first}); name them by their numbers: "
             "--id-column 1 --text-column 2, or, if the first line is a header, by the names there"
         )
-    return Columns(id=ids[0], texts=(texts[0],))
+    return TextColumns(id=ids[0], texts=(texts[0],))
 
 
 def _make_content(
-    where: str, records: Sequence[tuple[str, Mapping[str, Any]]], columns: Columns, options: ReadOptions
+    where: str, records: Sequence[tuple[str, Mapping[str, Any]]], columns: TextColumns, options: ReadOptions
 ) -> FormContent:
     """Take ids and texts from rows. An empty cell is no reference where there are several columns."""
     if not records:
@@ -250,7 +250,7 @@ def _make_content(
         notes.append(f"{where}: ids without the number of the caption (#0)")
     if columns.id is not None:
         check_split_ids(records, [name for name, _ in entries], options, where)
-    layout: Layout = "lines" if columns.id is None else "ids"
+    layout: TextLayout = "lines" if columns.id is None else "ids"
     others = find_other_ids(columns, [values for _, values in records]) if columns.id is not None else {}
     used |= columns.used(options)
     return FormContent(entries=entries, layout=layout, notes=tuple(notes), other_ids=others, used=used)
@@ -323,7 +323,7 @@ def _load(path: Path, options: ReadOptions, where: str) -> Iterator[Any]:
         yield reader.read_all().select(_list_needed(reader.schema.names, columns))
 
 
-def _list_needed(names: Sequence[str], columns: Columns) -> list[str]:
+def _list_needed(names: Sequence[str], columns: TextColumns) -> list[str]:
     """List the columns that are read: ids, texts, and the languages and splits of texts."""
     wanted = {columns.id, *columns.texts}
     return [name for name in names if name in wanted or is_language_key(name) or is_split_name(name)]

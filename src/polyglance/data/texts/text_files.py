@@ -2,7 +2,8 @@
 
     read_texts(Path("captions.json")).by_id()      # {"42": ["a dog", "a brown dog"]}
 
-`FORMS` lists the forms of files. A form is added by one `TextForm`: how it is recognised, and how its entries are read.
+`TEXT_FORMS` lists the forms of files. A form is added by one `TextForm`: how it is recognised, and how its entries are
+read.
 
 A file of lines is cut at line feeds only. U+2028, CR, FF and VT stay inside the text they are in; tools that cut there
 shift every later text to the wrong image.
@@ -28,9 +29,19 @@ from polyglance.data.texts.text_set import (
     name_type,
 )
 
-__all__ = ["FORMS", "Id", "ReadOptions", "TextFile", "TextForm", "TextSet", "make_text_set", "read_ids", "read_texts"]
+__all__ = [
+    "TEXT_FORMS",
+    "Id",
+    "ReadOptions",
+    "TextFile",
+    "TextForm",
+    "TextSet",
+    "make_text_set",
+    "read_ids",
+    "read_texts",
+]
 
-FORMS: tuple[TextForm, ...] = (
+TEXT_FORMS: tuple[TextForm, ...] = (
     TextForm(name="Parquet, Arrow, folders of data sets", matches=is_columnar, read=read_columnar),
     TextForm(name="JSON lines", matches=is_json_lines, read=read_json_line_texts),
     TextForm(name="JSON", matches=is_json, read=read_json_texts),
@@ -42,7 +53,7 @@ FORMS: tuple[TextForm, ...] = (
 """Forms of files, in the order in which they are tried."""
 
 
-_BINARY_FORMS = frozenset({FORMS[0].name})
+_BINARY_FORMS = frozenset({TEXT_FORMS[0].name})
 
 
 def make_text_set(texts: Mapping[Any, str] | Mapping[Any, Sequence[str]], source: str) -> TextSet:
@@ -95,7 +106,7 @@ def _read_file(file: TextFile, options: ReadOptions) -> TextSet:
             f"{file.path}: files of {file.suffix} are not read; write JSON lines with an id and a text, a table or a "
             "text on each line"
         )
-    form = next(form for form in FORMS if form.matches(file, options))
+    form = next(form for form in TEXT_FORMS if form.matches(file, options))
     content = form.read(file, options)
     if not content.entries:
         raise ValueError(f"{file.path}: holds no texts")

@@ -24,11 +24,11 @@ __all__ = [
     "Entry",
     "FormContent",
     "Id",
-    "Layout",
     "ReadOptions",
-    "Role",
     "TextFile",
     "TextForm",
+    "TextLayout",
+    "TextRole",
     "TextSet",
     "name_type",
 ]
@@ -39,8 +39,8 @@ Id = int | str
 """Id of a segment as its file spells it. Ids are compared as strings, so 42 and "42" are the same."""
 Entry = tuple[Id, tuple[str, ...]]
 """One record of a file: an id and its texts."""
-Role = Literal["predictions", "references"]
-Layout = Literal["ids", "lines", "markup", "fairseq"]
+TextRole = Literal["predictions", "references"]
+TextLayout = Literal["ids", "lines", "markup", "fairseq"]
 """Meaning of ids. `ids`: the file's own. `lines`: positions from 1. `markup`: document and segment, in the order of the
 test set. `fairseq`: places in the test set, from 0."""
 
@@ -49,7 +49,7 @@ test set. `fairseq`: places in the test set, from 0."""
 class ReadOptions:
     """How files of texts are read, where their forms leave a choice."""
 
-    role: Role = "predictions"
+    role: TextRole = "predictions"
     text_column: tuple[str, ...] = ()
     """Columns of a table (or keys of records, systems of markup) that hold the texts; empty: told by their names."""
     id_column: str = ""
@@ -72,7 +72,7 @@ class FormContent:
     """Content of one file."""
 
     entries: Sequence[Entry]
-    layout: Layout = "ids"
+    layout: TextLayout = "ids"
     notes: tuple[str, ...] = ()
     """Choices that were made where the file leaves one, one line each."""
     other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class TextSet:
     source: str
     """File names, or another name for messages."""
     entries: tuple[Entry, ...]
-    layout: Layout = "ids"
+    layout: TextLayout = "ids"
     notes: tuple[str, ...] = ()
     other_ids: Mapping[str, Sequence[Id]] = field(default_factory=dict)
     used: frozenset[str] = frozenset()

@@ -19,8 +19,8 @@ from polyglance.settings import UnusedSettingError, refuse_unused
 
 __all__ = ["MakeConfig", "make_fit", "make_intervals", "make_law"]
 
-NUM_DRAWS = 1000
-NORMAL_95 = 1.959964
+_NUM_DRAWS = 1000
+_NORMAL_95 = 1.959964
 _PREDICTOR_PREFIX = "b_"
 
 
@@ -185,7 +185,7 @@ def _draw_independently(form: Form, theta: Floats, errors: Mapping[str, float]) 
     reported = form.to_reported(theta)
     scale = np.array([errors.get(name, 0.0) for name in form.parameters])
     positive = np.array([name in form.positive for name in form.parameters])
-    noise = np.random.default_rng([0, 7]).standard_normal((NUM_DRAWS, len(theta)))
+    noise = np.random.default_rng([0, 7]).standard_normal((_NUM_DRAWS, len(theta)))
     shifted = np.where(positive, reported * np.exp(noise * scale / reported), reported + noise * scale)
     return np.array([form.to_internal(dict(zip(form.parameters, row, strict=True))) for row in shifted])
 
@@ -194,7 +194,7 @@ def make_intervals(form: Form, values: Mapping[str, float], errors: Mapping[str,
     """Return 95 % intervals of constants from standard errors, on a log scale for those that are positive."""
     intervals: dict[str, Interval] = {}
     for name, error in errors.items():
-        value, reach = values[name], NORMAL_95 * error
+        value, reach = values[name], _NORMAL_95 * error
         factor = float(np.exp(reach / value))
         intervals[name] = (value / factor, value * factor) if name in form.positive else (value - reach, value + reach)
     return intervals

@@ -15,13 +15,13 @@ from polyglance.laws.equations.form import Form, Respond, Term
 
 __all__ = ["PowerSum", "fit_non_negative"]
 
-OFFSET_FRACTIONS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99)
+_OFFSET_FRACTIONS = (0.0, 0.3, 0.6, 0.8, 0.9, 0.96, 0.99)
 """Offsets of the starts, as fractions of the smallest y."""
-EXPONENT_GRID = (0.05, 0.12, 0.22, 0.35, 0.5, 0.75, 1.1, 1.8)
+_EXPONENT_GRID = (0.05, 0.12, 0.22, 0.35, 0.5, 0.75, 1.1, 1.8)
 """Exponents that the starts of a law with several power terms try for each term."""
-LARGEST_EXPONENT = 10.0
+_LARGEST_EXPONENT = 10.0
 """Largest absolute value of exponents; a fit that ends there is reported as having hit a bound."""
-LOG_ZERO = -1e3
+_LOG_ZERO = -1e3
 """Log of an amplitude whose term is negligible."""
 _MOST_NEWTON_STEPS = 100
 """Steps of Newton's method for the inverse of a sum of several terms; about five are needed."""
@@ -69,8 +69,8 @@ class PowerSum(Form):
         return " + ".join(terms)
 
     def bounds(self, log_y: Floats) -> tuple[Floats, Floats]:
-        lower = np.full(len(self.parameters), -LARGEST_EXPONENT)
-        upper = np.full(len(self.parameters), LARGEST_EXPONENT)
+        lower = np.full(len(self.parameters), -_LARGEST_EXPONENT)
+        upper = np.full(len(self.parameters), _LARGEST_EXPONENT)
         amplitudes = [self.parameters.index(name) for name in self.amplitudes]
         lower[amplitudes], upper[amplitudes] = log_y.min() - 30.0, log_y.max() + 30.0
         return lower, upper
@@ -148,7 +148,7 @@ class PowerSum(Form):
     def without_offset(self, theta: Floats) -> Floats:
         reducible = theta.copy()
         if self.offset:
-            reducible[:, self.parameters.index(self.offset)] = LOG_ZERO
+            reducible[:, self.parameters.index(self.offset)] = _LOG_ZERO
         return reducible
 
     def to_internal(self, values: Mapping[str, float]) -> Floats:
@@ -198,7 +198,7 @@ class PowerSum(Form):
         solve = np.linalg.pinv(np.column_stack([np.ones(len(z)), term.sign * z[:, predictors]]))
         smallest = log_y.min()
         starts = []
-        for fraction in OFFSET_FRACTIONS if self.offset else (0.0,):
+        for fraction in _OFFSET_FRACTIONS if self.offset else (0.0,):
             theta = np.zeros(len(self.parameters))
             theta[self._positions[power]] = solve @ (log_y + np.log1p(-fraction * np.exp(smallest - log_y)))
             if self.offset:
@@ -210,7 +210,7 @@ class PowerSum(Form):
         """Return a grid of exponents; amplitudes for each by non-negative least squares on relative errors."""
         if any(len(self.terms[i].exponents) != 1 for i in powers):
             raise ValueError(f"{self.name}: a sum of terms with several predictors each needs another `starts` method")
-        grids = np.meshgrid(*[np.array(EXPONENT_GRID)] * len(powers), indexing="ij")
+        grids = np.meshgrid(*[np.array(_EXPONENT_GRID)] * len(powers), indexing="ij")
         exponents = np.stack([grid.ravel() for grid in grids], axis=1)
         logs = [
             -np.multiply.outer(column, z[:, self.predictors.index(self.terms[i].exponents[0][0])]) - log_y

@@ -19,7 +19,7 @@ from polyglance.laws.intervals import Estimate
 __all__ = ["NO_TRANSFORM", "Transform", "TransformName", "check_ceiling", "choose_transform"]
 
 TransformName = Literal["none", "error", "log-odds"]
-LOWEST_PERCENT = 10.0
+_LOWEST_PERCENT = 10.0
 """If the highest score is above this and at most 100, scores are taken as percent."""
 
 
@@ -125,7 +125,7 @@ def choose_transform(name: TransformName, ceiling: float | None, highest: Callab
         top = highest()
         if top <= 1:
             ceiling = 1.0
-        elif LOWEST_PERCENT < top <= 100:
+        elif _LOWEST_PERCENT < top <= 100:
             ceiling = 100.0
         else:
             raise ValueError(

@@ -29,13 +29,13 @@ __all__ = [
     "r_squared",
 ]
 
-WINDOWS = (0.4, 0.55, 0.7, 0.85)
+_WINDOWS = (0.4, 0.55, 0.7, 0.85)
 """Expanding window: shares of the distinct scales that are trained on."""
-LARGEST = 0.2
+_LARGEST = 0.2
 """Largest levels: share of a predictor's levels, from the top, that is predicted (at least one level)."""
-DISTANCES = (0.0, 0.5, 1.0, np.inf)
+_DISTANCES = (0.0, 0.5, 1.0, np.inf)
 """Bounds of the ranges that errors are reported for, in decades of scale beyond the training runs."""
-NUM_POLISHED = 3
+_NUM_POLISHED = 3
 """Starts per split that are followed to the end."""
 
 
@@ -100,7 +100,7 @@ def make_splits(
     """
     falls = form.name == "downstream"  # larger runs have the smaller losses
     levels = np.unique(scale)
-    for share in WINDOWS:
+    for share in _WINDOWS:
         count = round(share * len(levels))
         if 3 <= count < len(levels):
             train = scale <= levels[count - 1]
@@ -109,7 +109,7 @@ def make_splits(
         column = -rows.x[:, i] if falls else rows.x[:, i]
         values = np.unique(column)
         if len(values) >= 3:
-            train = column < values[-max(1, round(LARGEST * len(values)))]
+            train = column < values[-max(1, round(_LARGEST * len(values)))]
             yield HeldOutSplit(protocol=f"{'smallest' if falls else 'largest'} {predictor}", train=train, test=~train)
     for protocol, labels in (
         ("leave one model out", _label_models(form, rows, size)),
@@ -137,7 +137,7 @@ def predict_held_out(layout: Layout, trains: Sequence[Mask]) -> Floats:
     if not usable:
         return result
     weights = layout.weights * np.stack([trains[i] for i in usable])
-    polished = minimise_from_starts(layout, weights, NUM_POLISHED)
+    polished = minimise_from_starts(layout, weights, _NUM_POLISHED)
     values = polished.value.reshape(len(usable), -1)
     winner = values.argmin(axis=1) + np.arange(len(usable)) * values.shape[1]
     result[usable] = bounded_exp(layout.problem.log_mean(polished.free[winner], len(layout.y)))
@@ -194,7 +194,7 @@ def measure_accuracy(
 
 def _average_by_distance(error: Floats, distance: Floats) -> dict[str, float]:
     result = {}
-    for low, high in pairwise(DISTANCES):
+    for low, high in pairwise(_DISTANCES):
         inside = (distance > low) & (distance <= high)
         if inside.any():
             label = f"{low:g} to {high:g} decades" if np.isfinite(high) else f"beyond {low:g} decade"

@@ -33,7 +33,7 @@ from polyglance.laws.tables.table import Table
 
 __all__ = ["CandidateForm", "LawComparison", "compare_laws"]
 
-LAST_VALUE = "last value"
+_LAST_VALUE = "last value"
 _ALIKE = 1.1
 """Errors up to this multiple of the smallest are taken for equally good."""
 _EXACT = 1e-6
@@ -198,7 +198,7 @@ def _compare_rows(config: FitConfig, form: Form, rows: Rows, setting: _Setting) 
         raise ValueError(f"nothing to compare: {'; '.join(notes)}")
     if splits:
         nearest = rows.transform.invert(np.stack([predict_nearest(form, rows, train) for train in trains]))
-        scores += measure_accuracy(LAST_VALUE, splits, nearest, rows.transform.invert(rows.y), distance_scale)
+        scores += measure_accuracy(_LAST_VALUE, splits, nearest, rows.transform.invert(rows.y), distance_scale)
     return LawComparison(candidates=_with_deltas(candidates), scores=tuple(scores), notes=tuple(notes))
 
 

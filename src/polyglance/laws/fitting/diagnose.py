@@ -21,11 +21,11 @@ from polyglance.laws.tables.table import list_rows
 
 __all__ = ["Evidence", "InfluentialRun", "diagnose"]
 
-MOST_NESTED = 200
+_MOST_NESTED = 200
 """Largest number of levels of a predictor that is examined as a grouping of runs."""
-CHECKPOINT_ALIKENESS = 2.6
+_CHECKPOINT_ALIKENESS = 2.6
 """Threshold for the sum of products of the signs of neighbouring residuals, in standard deviations."""
-SEVERITIES = ("error", "warning", "info")
+_SEVERITIES = ("error", "warning", "info")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class InfluentialRun:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """One group's fit, with what the diagnosis needs besides. Shapes: n rows, p parameters."""
+    """One group's fit, and what else the diagnosis needs. Shapes: n rows, p parameters."""
 
     fit: Fit
     """The fit, without warnings."""
@@ -85,7 +85,7 @@ def diagnose(evidence: Evidence) -> tuple[tuple[LawWarning, ...], tuple[str, ...
         *(_check_frontier, _check_frontier_sizes),
     )
     warnings = [warning for check in checks for warning in check(evidence)]
-    by_severity = sorted(warnings, key=lambda warning: SEVERITIES.index(warning.severity))
+    by_severity = sorted(warnings, key=lambda warning: _SEVERITIES.index(warning.severity))
     return tuple(by_severity), tuple(_list_unidentified(evidence))
 
 
@@ -129,7 +129,7 @@ def _check_checkpoints(evidence: Evidence) -> Iterator[LawWarning]:
     follows = runs.ravel()[order[1:]] == runs.ravel()[order[:-1]]
     signs = np.sign(evidence.fit.residuals - np.median(evidence.fit.residuals))
     alike = (signs[order[1:]] * signs[order[:-1]])[follows]
-    if alike.sum() < CHECKPOINT_ALIKENESS * np.sqrt(len(alike)):
+    if alike.sum() < _CHECKPOINT_ALIKENESS * np.sqrt(len(alike)):
         return
     name = evidence.form.predictors[most]
     otherwise = "" if evidence.levels else ", or the intervals are too narrow"
@@ -228,7 +228,7 @@ def _check_nesting(evidence: Evidence) -> Iterator[LawWarning]:
     codes = {i: np.unique(x[:, i], return_inverse=True)[1] for i in varying}
     levels = {i: int(codes[i].max()) + 1 for i in varying}
     for a in varying:
-        if levels[a] == len(x) or levels[a] > max(8, min(len(x) // 3, MOST_NESTED)):
+        if levels[a] == len(x) or levels[a] > max(8, min(len(x) // 3, _MOST_NESTED)):
             continue
         for b in varying:
             if levels[b] < levels[a] and len(np.unique(codes[a] * levels[b] + codes[b])) == levels[a]:

@@ -27,11 +27,11 @@ from polyglance.laws.tables.table import Table
 
 __all__ = ["fit_law"]
 
-NUM_POLISHED = 8
+_NUM_POLISHED = 8
 """Number of scanned starts that are followed to the end."""
-NUM_POLISHED_OF_MANY = 2
+_NUM_POLISHED_OF_MANY = 2
 """The same for tables with more than MANY_ROWS rows."""
-AGREEMENT = 1e-6
+_AGREEMENT = 1e-6
 """Starts agree when their objectives differ by less than this, relative."""
 
 
@@ -86,7 +86,7 @@ def _fit_jointly(
         names = ", ".join(name for name, _ in layout.free)
         where = "" if ALL in groups else f"group {next(iter(groups))!r}: "
         raise ValueError(f"{where}{len(layout.y)} rows cannot determine {len(layout.free)} parameters ({names})")
-    num_polished = NUM_POLISHED if len(layout.y) <= MANY_ROWS else NUM_POLISHED_OF_MANY
+    num_polished = _NUM_POLISHED if len(layout.y) <= MANY_ROWS else _NUM_POLISHED_OF_MANY
     polished = minimise_from_starts(layout, layout.weights[None], num_polished)
     optimum = polished.best
     has_draws = config.bootstrap > 0 and layout.has_noise
@@ -189,7 +189,7 @@ def _report_solver(config: FitConfig, layout: Layout, label: str, polished: Solu
     rounding = 1e-24 * layout.weights.sum()
     return SolverReport(
         num_starts=len(starts),
-        agreement=float(np.mean(polished.value <= best.value[0] * (1 + AGREEMENT) + rounding)),
+        agreement=float(np.mean(polished.value <= best.value[0] * (1 + _AGREEMENT) + rounding)),
         decrement=float(best.decrement[0]),
         converged=bool(best.converged[0]),
         at_bound=tuple(name for name, position in positions.items() if position is not None and near[position]),

@@ -24,16 +24,16 @@ from polyglance.laws.law import HeldOut
 
 __all__ = ["find_widening", "measure_held_out"]
 
-LARGEST = 0.2
+_LARGEST = 0.2
 """Share of the distinct scales, from the top, that is held out (at least one)."""
-NUM_DRAWS = 100
-NUM_POLISHED = 3
-ROUNDING = 1e-9
+_NUM_DRAWS = 100
+_NUM_POLISHED = 3
+_ROUNDING = 1e-9
 """Distance in log y at which a run still counts as inside an interval."""
-CHANCE = 0.01
+_CHANCE = 0.01
 """Intervals are widened if the probability of the coverage is below this. Held-out runs share the error of the law, so
 that a low coverage arises by chance more often than for independent runs."""
-MANY_ROWS = 1_000
+_MANY_ROWS = 1_000
 """Number of rows above which only every k-th row is used."""
 
 
@@ -44,19 +44,19 @@ def measure_held_out(config: FitConfig, form: Form, roles: Mapping[str, Role], r
     """
     if not form.logarithmic:
         return None
-    rows = rows.take(np.arange(0, len(rows), -(-len(rows) // MANY_ROWS)))
+    rows = rows.take(np.arange(0, len(rows), -(-len(rows) // _MANY_ROWS)))
     names = find_scale(form, find_order_roles(form, roles, config.roles))
     scale = np.asarray(rows.inputs(form)[:, [form.predictors.index(name) for name in names]].sum(axis=1))
     levels = np.unique(scale)
-    train = scale < levels[-max(1, round(LARGEST * len(levels)))]
+    train = scale < levels[-max(1, round(_LARGEST * len(levels)))]
     smaller, largest = rows.take(train), rows.take(~train)
     if not len(smaller) or not _varies_alike(rows.inputs(form), smaller.inputs(form)):
         return None
-    fitted = replace(config, bootstrap=min(config.bootstrap, NUM_DRAWS))
+    fitted = replace(config, bootstrap=min(config.bootstrap, _NUM_DRAWS))
     layout = lay_out(fitted, form, {ALL: smaller})
     if len(smaller) <= len(layout.free):
         return None
-    optimum = minimise_from_starts(layout, layout.weights[None], NUM_POLISHED).best.free
+    optimum = minimise_from_starts(layout, layout.weights[None], _NUM_POLISHED).best.free
     (block,) = layout.problem.blocks
     design = form.design(largest.inputs(form) - layout.reference)
     log_mean = form.log_mean(block.theta(optimum), design)[0]
@@ -101,7 +101,7 @@ def _measure_distances(
     spread = compute_spread(config, layout, levels)
     low, high = widen_interval(log_mean, draws, spread, config.confidence, noise)
     half = np.where(log_y > log_mean, high - log_mean, log_mean - low)
-    return np.asarray(np.maximum(np.abs(log_y - log_mean) - ROUNDING, 0.0) / np.maximum(half, ROUNDING))
+    return np.asarray(np.maximum(np.abs(log_y - log_mean) - _ROUNDING, 0.0) / np.maximum(half, _ROUNDING))
 
 
 def find_widening(distances: Floats, confidence: float) -> float:
@@ -114,7 +114,7 @@ def find_widening(distances: Floats, confidence: float) -> float:
         distances: (n,) distances of the runs from their predictions, in half widths of their intervals.
     """
     num = len(distances)
-    if special.bdtr(int((distances <= 1).sum()), num, confidence) > CHANCE:
+    if special.bdtr(int((distances <= 1).sum()), num, confidence) > _CHANCE:
         return 1.0
     quantile = min(confidence * (1 + 1 / num), 1.0)
     return max(float(np.quantile(distances, quantile, method="higher")), 1.0)

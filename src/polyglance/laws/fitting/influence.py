@@ -18,12 +18,12 @@ from polyglance.laws.fitting.solve import REFIT, minimise
 
 __all__ = ["Influence", "find_influence"]
 
-NUM_DRAWS = 400
-MOST_NUMBERS = 4_000_000
+_NUM_DRAWS = 400
+_MOST_NUMBERS = 4_000_000
 """Largest number of simulated moves; large tables get fewer draws."""
-FEWEST_OTHERS = 4
+_FEWEST_OTHERS = 4
 """Smallest number of clusters beyond the number of parameters; with fewer, residuals do not single out a run."""
-RARE = 0.02
+_RARE = 0.02
 """Share of faultless tables whose largest move is reported as more than noise."""
 
 
@@ -41,7 +41,7 @@ class Influence:
 def find_influence(layout: Layout, optimum: Floats) -> Influence | None:
     """Return the most influential cluster; None if none moves the law by more than noise would, or runs are too few."""
     num_rows, clusters = len(layout.y), layout.clusters
-    if layout.num_clusters < len(layout.free) + FEWEST_OTHERS:
+    if layout.num_clusters < len(layout.free) + _FEWEST_OTHERS:
         return None
     smooth = replace(layout.problem, objective=FitObjective(name="log-lsq"))
     centre = minimise(smooth, optimum[None], layout.y[None], layout.weights[None]).free[0]
@@ -53,7 +53,7 @@ def find_influence(layout: Layout, optimum: Floats) -> Influence | None:
         return None
     found = moves.measure(residuals[None])[:, 0]
     simulated = moves.measure(_simulate_noise(moves, residuals, clusters)).max(axis=2)
-    usual = np.quantile(simulated, 1 - RARE / 2, axis=1)
+    usual = np.quantile(simulated, 1 - _RARE / 2, axis=1)
     excess = found / usual[:, None]
     cluster = int(excess.max(axis=0).argmax())
     if excess[:, cluster].max() <= 1:
@@ -70,7 +70,7 @@ def _simulate_noise(moves: "_Moves", residuals: Floats, clusters: Indices) -> Fl
     """Return residuals (B, n) of normal noise. The rows of a cluster share as much of it as they do in the table."""
     num_rows = len(residuals)
     rng = np.random.default_rng(0)
-    num_draws = int(np.clip(MOST_NUMBERS // (num_rows * moves.basis.shape[1]), 100, NUM_DRAWS))
+    num_draws = int(np.clip(_MOST_NUMBERS // (num_rows * moves.basis.shape[1]), 100, _NUM_DRAWS))
     noise = rng.standard_normal((num_draws, num_rows))
     if moves.num_clusters < num_rows:
         common = _find_common_share(residuals, clusters)

@@ -23,7 +23,7 @@ __all__ = ["MANY_ROWS", "FreeParameter", "Layout", "Sample", "lay_out", "minimis
 
 MANY_ROWS = 20_000
 """With more rows than this, starts are made and ranked on a sample of this many rows."""
-FEWEST_RUNS = 500
+_FEWEST_RUNS = 500
 """Smallest number of clusters of a sample, if the table has as many."""
 FreeParameter = tuple[str, str | None]
 """Name and group of a free parameter; the group is None where all groups share it."""
@@ -124,7 +124,7 @@ class Layout:
         if rate >= 1:
             return everything
         rng = np.random.default_rng(num_rows)
-        kept = max(round(rate * self.num_clusters), min(FEWEST_RUNS, self.num_clusters))
+        kept = max(round(rate * self.num_clusters), min(_FEWEST_RUNS, self.num_clusters))
         chosen = np.zeros(self.num_clusters, dtype=bool)
         chosen[rng.permutation(self.num_clusters)[:kept]] = True
         rows = np.flatnonzero(chosen[self.clusters])

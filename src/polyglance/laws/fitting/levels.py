@@ -17,9 +17,9 @@ from polyglance.laws.fitting.layout import Layout
 
 __all__ = ["AlikeLevels", "find_alike_levels"]
 
-RARE = 0.01
+_RARE = 0.01
 """Significance level of the analysis of variance, over all predictors together."""
-ROUNDING = 1e-9
+_ROUNDING = 1e-9
 """Residuals below this, in log y, count as a table without noise."""
 
 
@@ -53,7 +53,7 @@ def find_alike_levels(config: FitConfig, layout: Layout, optimum: Floats) -> Ali
     if config.cluster is not None or config.objective == "asymmetric" or not layout.has_noise:
         return None
     residuals = layout.problem.log_mean(optimum[None], num_rows)[0] - np.log(layout.y)
-    if residuals.std() < ROUNDING:
+    if residuals.std() < _ROUNDING:
         return None
     basis = _find_basis(layout.problem.jacobian(optimum, num_rows))
     found: list[tuple[float, AlikeLevels]] = []
@@ -65,7 +65,7 @@ def find_alike_levels(config: FitConfig, layout: Layout, optimum: Floats) -> Ali
             continue
         degrees = num_levels - _count_between(basis, codes)
         ratio, within = _compare_variances(residuals, codes, degrees, num_rows - num_levels - len(layout.free) / 2)
-        if degrees < 1 or within < 1 or special.fdtrc(degrees, within, ratio) > RARE / len(names):
+        if degrees < 1 or within < 1 or special.fdtrc(degrees, within, ratio) > _RARE / len(names):
             continue
         per_level = num_rows / num_levels
         share = (ratio - 1) / (ratio - 1 + per_level)

@@ -31,7 +31,7 @@ __all__ = [
     "select_rows",
 ]
 
-RISING = 0.3
+_RISING = 0.3
 """Rank correlation of y and compute above which y may be a score, although the frontier of a loss is requested."""
 ALL = "all"
 """Name of the only group of a table without groups."""
@@ -269,7 +269,7 @@ def _ask_for_direction(rows: Rows) -> None:
     middle = np.sqrt(rows.x[:, 0].min() * rows.x[:, 0].max())
     worst, best = rows.x[rows.y.argmin(), 0], rows.x[rows.y.argmax(), 0]
     correlation = correlate_ranks(rows.x[:, 0], rows.y)
-    if correlation > RISING and worst < middle < best:
+    if correlation > _RISING and worst < middle < best:
         raise ValueError(
             f"y rises with compute (rank correlation {correlation:.2f}), from {rows.y.min():.4g} to "
             f"{rows.y.max():.4g}: a frontier of the lowest runs would keep the worst ones if these are scores; say "

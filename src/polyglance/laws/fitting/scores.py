@@ -10,9 +10,9 @@ from polyglance.laws.law import LawWarning
 
 __all__ = ["notice_scores"]
 
-RISING = 0.3
+_RISING = 0.3
 """Rank correlation of y and the product of the predictors above which y rises with scale."""
-FEWEST = 5
+_FEWEST = 5
 """Smallest number of rows from which the direction is judged."""
 
 
@@ -21,13 +21,13 @@ def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, .
     fitted as a score falls with scale."""
     for rows in groups.values():
         is_score, top = rows.transform.is_score, 1.0 if rows.y.max() <= 1 else 100.0
-        if not form.logarithmic or len(rows) < FEWEST or np.ptp(rows.y) == 0 or (rows.y.max() > top and not is_score):
+        if not form.logarithmic or len(rows) < _FEWEST or np.ptp(rows.y) == 0 or (rows.y.max() > top and not is_score):
             continue
         scale = np.log(rows.x).sum(axis=1)
         if np.ptp(scale) == 0:
             continue
         correlation = correlate_ranks(scale, rows.y)
-        if correlation > RISING and is_score:
+        if correlation > _RISING and is_score:
             return (
                 LawWarning(
                     "loss-like",
@@ -36,7 +36,7 @@ def notice_scores(form: Form, groups: Mapping[str, Rows]) -> tuple[LawWarning, .
                     "Fit a loss without `transform`.",
                 ),
             )
-        if correlation > RISING:
+        if correlation > _RISING:
             return (
                 LawWarning(
                     "score-like",

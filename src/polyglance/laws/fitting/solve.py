@@ -23,11 +23,11 @@ __all__ = ["POLISH", "REFIT", "SCAN", "Block", "Effort", "FitProblem", "Solution
 Smoothing = float | None
 """Half width of the kink of an objective; None for an objective without one."""
 
-MAX_BATCH_ELEMENTS = 150_000
+_MAX_BATCH_ELEMENTS = 150_000
 """Batch rows times table rows of one batch: small enough for a processor's cache."""
-MOST_SMOOTHINGS = 30
+_MOST_SMOOTHINGS = 30
 """Largest number of steps from the scale of the residuals to the kink."""
-LONGEST_STEP = 2.0
+_LONGEST_STEP = 2.0
 """Bound on one step in any parameter (a log amplitude or an exponent)."""
 
 
@@ -161,7 +161,7 @@ def minimise(problem: FitProblem, starts: Floats, y: Floats, weights: Floats, ef
         y: observations, (1, n), or one set per start, (R, n).
         weights: (1, n) or (R, n); zero leaves a row out.
     """
-    size = max(1, MAX_BATCH_ELEMENTS // y.shape[1])
+    size = max(1, _MAX_BATCH_ELEMENTS // y.shape[1])
     solutions = []
     for begin in range(0, len(starts), size):
         rows = slice(begin, begin + size)
@@ -210,7 +210,7 @@ class _Batch:
         first = self.effort.coarsest * scale
         if not final < first < np.inf:
             return [final]
-        num = min(math.ceil(math.log(final / first) / math.log(self.effort.sharpening)), MOST_SMOOTHINGS)
+        num = min(math.ceil(math.log(final / first) / math.log(self.effort.sharpening)), _MOST_SMOOTHINGS)
         return [*np.geomspace(first, final, num + 1)[:-1].tolist(), final]
 
     def _ahead(self, free: Floats, past: Sequence[tuple[float, Floats]], smoothing: Smoothing) -> Floats:
@@ -318,7 +318,7 @@ class _Quadratic:
         more than LONGEST_STEP; each is bounded separately, so that flat directions do not shorten the others.
         """
         bent = np.maximum(np.abs(self.curvature), 1e-13) + damping[:, None]
-        reach = LONGEST_STEP / np.abs(self.vectors).max(axis=1)
+        reach = _LONGEST_STEP / np.abs(self.vectors).max(axis=1)
         amounts = np.clip(-self.along / bent, -reach, reach)
         linear = -(self.along * amounts).sum(axis=1)
         quadratic = 0.5 * (self.curvature * amounts**2).sum(axis=1)

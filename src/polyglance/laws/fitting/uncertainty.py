@@ -35,21 +35,21 @@ __all__ = [
     "resample_clusters",
 ]
 
-MOST_REFITTED = 4_000
+_MOST_REFITTED = 4_000
 """Rows of the largest table that replicates are refitted on."""
-NUM_TRIED = 100
+_NUM_TRIED = 100
 """Number of replicates that are refitted from the second start. If one of them improves, so are all others."""
-IMPROVEMENT = 1e-4
+_IMPROVEMENT = 1e-4
 """Relative decrease of the objective that counts as better."""
-DISTANCE = 0.5
+_DISTANCE = 0.5
 """Distance above which two minima count as different, in standard deviations over the replicates."""
-WILD_BELOW = 60
+_WILD_BELOW = 60
 """With fewer clusters than this, `auto` takes the wild bootstrap."""
-LEAST_ALIKE = 5
+_LEAST_ALIKE = 5
 """Fewest rows that exchange the sizes of their residuals."""
-MOST_LEVERAGE = 0.9
+_MOST_LEVERAGE = 0.9
 """Largest leverage of a row or cluster that residuals are corrected for."""
-SECOND_OFFSET = 0.3
+_SECOND_OFFSET = 0.3
 """The second start's log offset differs from the optimum's by at least this."""
 
 
@@ -61,7 +61,7 @@ def choose_method(config: FitConfig, layout: Layout) -> Literal["pairs", "wild"]
     """
     if config.method != "auto":
         return config.method
-    return "wild" if layout.num_clusters < WILD_BELOW and config.objective != "asymmetric" else "pairs"
+    return "wild" if layout.num_clusters < _WILD_BELOW and config.objective != "asymmetric" else "pairs"
 
 
 def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats, levels: AlikeLevels | None = None) -> Solution:
@@ -71,7 +71,7 @@ def draw_replicates(config: FitConfig, layout: Layout, optimum: Floats, levels: 
         levels: levels of a predictor whose rows are drawn together.
     """
     layout = levels.layout if levels else layout
-    sample = layout.draw_sample(MOST_REFITTED, MOST_REFITTED) if levels else layout.draw_sample(MOST_REFITTED)
+    sample = layout.draw_sample(_MOST_REFITTED, _MOST_REFITTED) if levels else layout.draw_sample(_MOST_REFITTED)
     data = _Data(layout, sample)
     centre = optimum
     if len(data.y) < len(layout.y):
@@ -109,11 +109,11 @@ def _refit(
     moves = np.sqrt(len(centre) / y.shape[1])  # rough distance that replicates move, in units of the residuals' scale
     nearby = replace(REFIT, coarsest=min(1.0, 2 * float(moves)))
     first = _refit_from(centre, problem, y, weights, slice(0, num_replicates), nearby)
-    tried = slice(0, NUM_TRIED)
+    tried = slice(0, _NUM_TRIED)
     second = _refit_from(other, problem, y, weights, tried, REFIT)
     distance = np.abs(second.free - first.free[tried]) / np.maximum(first.free.std(axis=0), 1e-300)
-    better = (second.value < first.value[tried] * (1 - IMPROVEMENT)) & (distance > DISTANCE).any(axis=1)
-    if better.any() and num_replicates > NUM_TRIED:
+    better = (second.value < first.value[tried] * (1 - _IMPROVEMENT)) & (distance > _DISTANCE).any(axis=1)
+    if better.any() and num_replicates > _NUM_TRIED:
         tried = slice(0, num_replicates)
         second = _refit_from(other, problem, y, weights, tried, REFIT)
     chosen, rest = pick_best([first[tried], second]), first[tried.stop :]
@@ -140,8 +140,8 @@ def _draw_wild(config: FitConfig, data: _Data, optimum: Floats, *, by_row: bool)
     The residuals are those of log least squares for every objective. A fit by absolute error passes through as many
     rows as it has parameters; the residuals of these rows are zero, which would make the replicates vary too little
     (measured: 80 % coverage). For the same reason, rows with a residual near zero would keep every replicate of such an
-    objective in place; if rows are independent, each therefore gets the size of another row's residual
-    (`benchmarks/laws_coverage.py`: the curve of 4 x 4 runs is then covered in 97 %, and in 90 % without).
+    objective in place. If rows are independent, each therefore gets the size of another row's residual. The curve of
+    4 x 4 runs is then covered in 97 %, and in 90 % without (`benchmarks/laws_coverage.py`).
 
     Args:
         by_row: correct the residuals for the leverage of rows, not of clusters: for levels of a predictor, whose
@@ -170,12 +170,12 @@ def _add_leverage(residuals: Floats, jacobian: Floats, weights: Floats, clusters
     basis, values, _ = np.linalg.svd(jacobian * scale[:, None], full_matrices=False)
     basis = basis[:, values > 1e-9 * max(values.max(initial=0.0), 1e-300)]
     if int(clusters.max()) + 1 == len(residuals):
-        return np.asarray(residuals / (1 - np.minimum((basis**2).sum(axis=1), MOST_LEVERAGE)))
+        return np.asarray(residuals / (1 - np.minimum((basis**2).sum(axis=1), _MOST_LEVERAGE)))
     added = residuals * scale
     for cluster in range(int(clusters.max()) + 1):
         rows = np.flatnonzero(clusters == cluster)
         directions, sizes, _ = np.linalg.svd(basis[rows], full_matrices=False)
-        leverage = np.minimum(sizes**2, MOST_LEVERAGE)
+        leverage = np.minimum(sizes**2, _MOST_LEVERAGE)
         added[rows] += directions @ (leverage / (1 - leverage) * (directions.T @ added[rows]))
     return np.asarray(added / scale)
 
@@ -188,9 +188,10 @@ def _exchange_sizes(sizes: Floats, weights: Floats, num_replicates: int, rng: np
     order = np.argsort(weights, kind="stable")
     ranked, places = weights[order], np.arange(len(weights))
     first, last = np.searchsorted(ranked, ranked, "left"), np.searchsorted(ranked, ranked, "right")
-    start = np.clip(places - LEAST_ALIKE // 2, 0, max(len(places) - LEAST_ALIKE, 0))
-    is_rare = last - first < LEAST_ALIKE
-    first, last = np.where(is_rare, start, first), np.where(is_rare, np.minimum(start + LEAST_ALIKE, len(places)), last)
+    start = np.clip(places - _LEAST_ALIKE // 2, 0, max(len(places) - _LEAST_ALIKE, 0))
+    is_rare = last - first < _LEAST_ALIKE
+    first = np.where(is_rare, start, first)
+    last = np.where(is_rare, np.minimum(start + _LEAST_ALIKE, len(places)), last)
     exchanged = np.empty((num_replicates, len(sizes)))
     exchanged[:, order] = sizes[order[rng.integers(first, last, size=exchanged.shape)]]
     return exchanged
@@ -201,7 +202,7 @@ def _choose_second_start(layout: Layout, data: _Data, optimum: Floats) -> Floats
     starts = layout.starts
     offsets = [i for i, (name, _) in enumerate(layout.free) if name == layout.form.offset]
     values = data.problem.value(starts, data.y[None], data.weights[None])
-    differs = (np.abs(starts[:, offsets] - optimum[offsets]) > SECOND_OFFSET).all(axis=1)
+    differs = (np.abs(starts[:, offsets] - optimum[offsets]) > _SECOND_OFFSET).all(axis=1)
     ranked = np.where(differs & np.isfinite(values), values, np.inf)
     return np.asarray(starts[int(np.argmin(ranked))])
 

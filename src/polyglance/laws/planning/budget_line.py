@@ -22,7 +22,7 @@ from polyglance.laws.law import Fit
 
 __all__ = ["Line", "PowerTerms", "find_best_sizes", "least_data", "minimise_convex"]
 
-GOLDEN = (np.sqrt(5) - 1) / 2
+_GOLDEN = (np.sqrt(5) - 1) / 2
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def minimise_convex(function: Callable[[Floats], Floats], low: Floats, high: Flo
     """Return where a function of (R, n) that first falls and then rises is lowest, between low and high (R, 1)."""
     low, high = low.copy(), high.copy()
     for _ in range(100):
-        left, right = high - GOLDEN * (high - low), low + GOLDEN * (high - low)
+        left, right = high - _GOLDEN * (high - low), low + _GOLDEN * (high - low)
         falls = function(left) > function(right)
         low, high = np.where(falls, left, low), np.where(falls, high, right)
     return (low + high) / 2

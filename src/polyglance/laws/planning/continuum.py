@@ -29,13 +29,13 @@ __all__ = [
     "measure_excess",
 ]
 
-SIZES = (float(np.log(1.0)), float(np.log(1e18)))
+_SIZES = (float(np.log(1.0)), float(np.log(1e18)))
 """Log of the smallest and largest size that a best size is looked for between."""
-FACTORS = tuple(float(2.0**k) for k in np.arange(-3, 3.5, 0.5))
+_FACTORS = tuple(float(2.0**k) for k in np.arange(-3, 3.5, 0.5))
 """Sizes of the curve, as multiples of the best one."""
-SMALLER = tuple(float(2.0**k) for k in np.arange(-0.5, -4.5, -0.5))
+_SMALLER = tuple(float(2.0**k) for k in np.arange(-0.5, -4.5, -0.5))
 """Sizes of the smaller models of equal loss, as multiples of the best one."""
-DATA_LIMITS = ("max_samples", "max_tokens")
+_DATA_LIMITS = ("max_samples", "max_tokens")
 MACS_PER_PARAMETER = 2.0
 """MAC of training for each parameter and token: a forward pass and as much again."""
 
@@ -220,11 +220,11 @@ class Continuum:
             ValueError: without candidates, a budget below one unit of data.
         """
         lines, terms = self.costs.lines(), self.terms(self.fit.theta[None])
-        ends = (SIZES[0], min(SIZES[1], self.costs.largest))
+        ends = (_SIZES[0], min(_SIZES[1], self.costs.largest))
         at = float(find_best_sizes(terms, lines, *ends)[0])
-        if is_corner := at in SIZES:
+        if is_corner := at in _SIZES:
             along = terms.log_loss(np.array(ends), least_data(lines, np.array(ends)))[0]
-            trend = f"only {self.fit.transform.trend(at == SIZES[0])} with"
+            trend = f"only {self.fit.transform.trend(at == _SIZES[0])} with"
             trend = "is the same for every" if abs(np.diff(along)[0]) < 1e-9 else trend
             ends = (self.costs.sizes[0], min(self.costs.sizes[1], self.costs.largest))
             if not np.isfinite(ends).all() or ends[0] > ends[1]:
@@ -243,7 +243,7 @@ class Continuum:
         notes = self._note_costs()
         if is_corner:
             notes.append(self._note_corner(trend, best))
-        most = min((line.level for line in lines if line.limit in DATA_LIMITS), default=np.inf)
+        most = min((line.level for line in lines if line.limit in _DATA_LIMITS), default=np.inf)
         smaller = self._list_smaller(at, log_data, ends[0] if is_corner else -np.inf, most)
         if smaller:
             notes.append(
@@ -264,9 +264,9 @@ class Continuum:
         draws = find_best_sizes(self.terms(fit.draws), lines, *ends) if len(fit.draws) else np.empty(0)
         data = least_data(lines, draws)
         if not is_corner:  # no best size in these draws
-            endless = np.isin(draws, SIZES)
-            data = np.where(endless, np.where(draws == SIZES[0], np.inf, -np.inf), data)
-            draws = np.where(endless, np.where(draws == SIZES[0], -np.inf, np.inf), draws)
+            endless = np.isin(draws, _SIZES)
+            data = np.where(endless, np.where(draws == _SIZES[0], np.inf, -np.inf), data)
+            draws = np.where(endless, np.where(draws == _SIZES[0], -np.inf, np.inf), draws)
         values = self.values(at, log_data)
         used = [one.limit for one in lines if abs(float(one.log_data(np.array(at))) - log_data) < 1e-9]
         return BestSize(
@@ -286,7 +286,7 @@ class Continuum:
     def _draw_curve(self, lines: Sequence[Line], at: float, ends: tuple[float, float]) -> list[IsoflopPoint]:
         best = self.values(at, float(least_data(lines, np.array(at))))
         curve = []
-        for factor in FACTORS:
+        for factor in _FACTORS:
             log_size = at + float(np.log(factor))
             log_data = float(least_data(lines, np.array(log_size)))
             if not ends[0] - 1e-9 <= log_size <= ends[1] + 1e-9 or log_data < 0:
@@ -316,7 +316,7 @@ class Continuum:
             if tokens is not None:
                 raise ValueError("inference_tokens cannot be checked: it needs tokens_per_sample")
             return []
-        factors = [factor for factor in SMALLER if at + np.log(factor) >= smallest - 1e-9]
+        factors = [factor for factor in _SMALLER if at + np.log(factor) >= smallest - 1e-9]
         least = None
         if tokens is not None:
             least = float(np.exp(self._find_least_total(at, log_data, max(smallest, at - np.log(1e6)), most) - at))

@@ -13,7 +13,7 @@ from polyglance.laws.planning.question import Question, estimate_log, find_extra
 
 __all__ = ["Gain", "NextRun", "list_gains", "list_next_runs"]
 
-NEXT_RUN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
+_NEXT_RUN_FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples of the largest amount of data in the table at which next runs are considered."""
 
 
@@ -111,7 +111,7 @@ def list_next_runs(chosen: Question, questions: Sequence[Question]) -> list[Next
         rate = question.rates.compute
         if question.candidate is None or rate is None:
             continue
-        for factor in NEXT_RUN_FACTORS:
+        for factor in _NEXT_RUN_FACTORS:
             amount = factor * fit.ranges[data][1]
             if not bool(question.is_within_limits(np.array([np.log(amount)]))[0]):
                 continue

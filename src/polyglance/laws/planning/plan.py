@@ -35,7 +35,7 @@ from polyglance.settings import UnusedSettingError
 
 __all__ = ["LawPlan", "plan_with_law"]
 
-TIE = 1e-9
+_TIE = 1e-9
 """Costs that differ by less than this, relative, are equal."""
 
 
@@ -194,7 +194,7 @@ def _find_cheapest(options: Sequence[Option], measure: CostMeasure | None) -> li
     if measure is None or not fitting:
         return fitting if len(options) == 1 else []
     costs = [option.cost(measure) or np.inf for option in fitting]
-    return [one for one, cost in zip(fitting, costs, strict=True) if cost <= min(costs) * (1 + TIE)]
+    return [one for one, cost in zip(fitting, costs, strict=True) if cost <= min(costs) * (1 + _TIE)]
 
 
 def _share_cheapest(questions: Sequence[Question], measure: CostMeasure | None) -> list[float | None]:
@@ -209,7 +209,7 @@ def _share_cheapest(questions: Sequence[Question], measure: CostMeasure | None) 
         costs.append(np.where(question.is_within_limits(question.log_draws), log_costs, np.inf))
     stacked = np.stack(costs)
     lowest = stacked.min(axis=0)
-    wins = np.isfinite(stacked) & (stacked <= lowest + TIE)
+    wins = np.isfinite(stacked) & (stacked <= lowest + _TIE)
     return (wins / np.maximum(wins.sum(axis=0), 1)).mean(axis=1).tolist()
 
 
@@ -319,11 +319,11 @@ def _note_costs_by_size(
     sizes, costs = np.array([p for p, _ in ordered]), np.array([cost for _, cost in ordered])
     if len(ordered) < 2 or (np.diff(sizes) <= 0).any():
         return []
-    if (costs[1:] < costs[:-1] * (1 - TIE)).all():
+    if (costs[1:] < costs[:-1] * (1 - _TIE)).all():
         return [
             f"corner: within the limits the cost ({measure}) of the target falls with size; the largest is cheapest"
         ]
-    if (costs[1:] > costs[:-1] * (1 + TIE)).all():
+    if (costs[1:] > costs[:-1] * (1 + _TIE)).all():
         return [
             f"corner: within the limits the cost ({measure}) of the target rises with size; the smallest is cheapest"
         ]

@@ -31,7 +31,7 @@ __all__ = [
     "to_value",
 ]
 
-ENDLESS = 1e60
+_ENDLESS = 1e60
 """Amount of a predictor at which the law counts as having reached its limit."""
 
 
@@ -267,7 +267,7 @@ class Question:
         return reasons
 
     def _explain_unreachable(self) -> str:
-        floor, start, name = self.loss_with(ENDLESS), self.loss_with(1.0), self.subject.solve_for
+        floor, start, name = self.loss_with(_ENDLESS), self.loss_with(1.0), self.subject.solve_for
         is_score = self.fit.transform.is_score
         gain = None if floor.value is None or start.value is None else start.value - floor.value
         if gain is not None and (-gain if is_score else gain) <= 0:

@@ -42,7 +42,7 @@ from polyglance.settings import UnusedSettingError
 
 __all__ = ["BudgetOption", "BudgetPlan", "spend_budget"]
 
-TIE = 1e-12
+_TIE = 1e-12
 """Losses that differ by less than this, relative, are equal."""
 
 
@@ -302,7 +302,7 @@ def _share_best(fit: Fit, values: Sequence[Mapping[str, float]], usable: Floats)
         return [None] * len(values)
     losses = np.stack([fit.log_mean(one, fit.draws)[:, 0] for one in values])
     losses = np.where(usable[:, None], losses, np.inf)
-    wins = np.isfinite(losses) & (losses <= losses.min(axis=0) + TIE)
+    wins = np.isfinite(losses) & (losses <= losses.min(axis=0) + _TIE)
     return (wins / np.maximum(wins.sum(axis=0), 1)).mean(axis=1).tolist()
 
 
@@ -311,7 +311,8 @@ def _find_best(fit: Fit, options: Sequence[BudgetOption]) -> list[BudgetOption]:
     sign = -1.0 if fit.transform.is_score else 1.0
     losses = {one.name: sign * one.loss.value for one in options if one.loss and one.loss.value is not None}
     lowest = min(losses.values(), default=np.inf)
-    return [one for one in options if losses.get(one.name, np.inf) <= lowest + TIE * abs(lowest) and one.status == "ok"]
+    most = lowest + _TIE * abs(lowest)
+    return [one for one in options if one.status == "ok" and losses.get(one.name, np.inf) <= most]
 
 
 def _list_costs(rates: Rates, data: float) -> dict[str, float]:

@@ -22,12 +22,12 @@ from polyglance.laws.arrays import Mask
 from polyglance.laws.tables.numerals import UNITS
 from polyglance.laws.tables.table import Table
 
-__all__ = ["Expression", "parse_expression"]
+__all__ = ["FUNCTIONS", "Expression", "parse_expression"]
 
 Kind = Literal["number", "text", "condition", "column"]
-MOST_NESTED = 50
+_MOST_NESTED = 50
 """Deepest nesting of an expression."""
-MOST_TOKENS = 400
+_MOST_TOKENS = 400
 """Longest expression, in numbers, names, texts and operators."""
 FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int | None]] = {
     "log": (np.log, 1),
@@ -40,7 +40,7 @@ FUNCTIONS: Mapping[str, tuple[Callable[..., Any], int | None]] = {
     "max": (lambda *values: np.maximum.reduce(np.broadcast_arrays(*values)), None),
 }
 """Name -> function and its number of arguments; None: two or more."""
-ARITHMETIC: Mapping[str, Callable[..., Any]] = {
+_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "+": np.add,
     "-": np.subtract,
     "*": np.multiply,
@@ -48,7 +48,7 @@ ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     "**": np.power,
     "^": np.power,
 }
-COMPARISONS: Mapping[str, Callable[..., Any]] = {
+_COMPARISONS: Mapping[str, Callable[..., Any]] = {
     "==": np.equal,
     "!=": np.not_equal,
     "<": np.less,
@@ -56,9 +56,9 @@ COMPARISONS: Mapping[str, Callable[..., Any]] = {
     ">": np.greater,
     ">=": np.greater_equal,
 }
-TRUTHS: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+_TRUTHS: Mapping[str, bool] = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
 """Text of a cell, in lower case -> truth."""
-HINTS: Mapping[str, str] = {
+_HINTS: Mapping[str, str] = {
     "=": "a comparison is written ==",
     "&": "write `and`",
     "|": "write `or`",
@@ -180,7 +180,7 @@ def _split_tokens(text: str) -> list[_Token]:
             found = text[start]
             if found in "\"'`":
                 raise _EvaluationError(f"the quotation mark {found} is not closed", start)
-            hint = f"; {HINTS[found]}" if found in HINTS else ""
+            hint = f"; {_HINTS[found]}" if found in _HINTS else ""
             raise _EvaluationError(f"unexpected {found!r}{hint}", start)
         position = match.end()
         start = position - len(match[0].lstrip())
@@ -210,8 +210,8 @@ class _Parser:
     def parse(self) -> _Node:
         try:
             self._tokens = _split_tokens(self._text)
-            if len(self._tokens) > MOST_TOKENS:
-                raise _EvaluationError(f"more than {MOST_TOKENS} parts", self._tokens[MOST_TOKENS].position)
+            if len(self._tokens) > _MOST_TOKENS:
+                raise _EvaluationError(f"more than {_MOST_TOKENS} parts", self._tokens[_MOST_TOKENS].position)
             node = self._parse_or()
             if self._peek().kind != "end":
                 self._fail("expected an operator or the end")
@@ -244,8 +244,8 @@ class _Parser:
 
     def _parse_or(self) -> _Node:
         self._depth += 1
-        if self._depth > MOST_NESTED:
-            self._fail(f"nested more than {MOST_NESTED} times")
+        if self._depth > _MOST_NESTED:
+            self._fail(f"nested more than {_MOST_NESTED} times")
         node = self._parse_and()
         while token := self._take_word("or"):
             node = _join(node, self._parse_and(), token, decides=True)
@@ -270,7 +270,7 @@ class _Parser:
     def _parse_comparison(self) -> _Node:
         left = self._parse_sum()
         node: _Node | None = None
-        while token := self._take_operator(*COMPARISONS):
+        while token := self._take_operator(*_COMPARISONS):
             right = self._parse_sum()
             pair = _compare(left, right, token)
             node = pair if node is None else _join(node, pair, token, decides=False)
@@ -280,13 +280,13 @@ class _Parser:
     def _parse_sum(self) -> _Node:
         node = self._parse_product()
         while token := self._take_operator("+", "-"):
-            node = _calculate(ARITHMETIC[token.text], [node, self._parse_product()], token)
+            node = _calculate(_ARITHMETIC[token.text], [node, self._parse_product()], token)
         return node
 
     def _parse_product(self) -> _Node:
         node = self._parse_signed(self._parse_power)
         while token := self._take_operator("*", "/"):
-            node = _calculate(ARITHMETIC[token.text], [node, self._parse_signed(self._parse_power)], token)
+            node = _calculate(_ARITHMETIC[token.text], [node, self._parse_signed(self._parse_power)], token)
         return node
 
     def _parse_signed(self, parse_operand: Callable[[], _Node]) -> _Node:
@@ -398,7 +398,7 @@ def _compare(left: _Node, right: _Node, token: _Token) -> _Node:
             values = [_as_condition(table, side) for side in sides]
         else:
             values = [_as_number(table, side, token, truths=True) for side in sides]
-        result = np.asarray(COMPARISONS[token.text](values[0].values, values[1].values))
+        result = np.asarray(_COMPARISONS[token.text](values[0].values, values[1].values))
         problems = _merge(values)
         return _Value(kind="condition", values=_clear(result, problems, len(table)), problems=problems)
 
@@ -467,7 +467,7 @@ def _as_number(table: Table, value: _Value, token: _Token, *, truths: bool = Fal
             values = values.copy()
             cells = table.column(value.name)
             for row in list(problems):
-                truth = TRUTHS.get(str(cells[row]).strip().lower())
+                truth = _TRUTHS.get(str(cells[row]).strip().lower())
                 if truth is not None:
                     values[row] = truth
                     del problems[row]
@@ -486,7 +486,7 @@ def _as_text(table: Table, value: _Value) -> _Value:
 def _as_condition(table: Table, value: _Value) -> _Value:
     if value.kind == "condition":
         return value
-    truths = [TRUTHS.get(label.lower()) for label in table.labels(value.name)]
+    truths = [_TRUTHS.get(label.lower()) for label in table.labels(value.name)]
     problems = {
         row: f"is {table.column(value.name)[row]!r}, not true or false" for row, t in enumerate(truths) if t is None
     }

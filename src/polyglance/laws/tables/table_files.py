@@ -22,12 +22,12 @@ from polyglance.tables import TableFormat, detect_table_format, read_cells, read
 
 __all__ = ["read_columns"]
 
-SAMPLE = 60
+_SAMPLE = 60
 """Number of records from which the layout of a table is recognised."""
-DELIMITERS = (",", ";", "\t", "|")
+_DELIMITERS = (",", ";", "\t", "|")
 _RULE = re.compile(r":?-{2,}:?")
 """Cell of the line under the header of a table of Markdown."""
-MOST_TITLES = 10
+_MOST_TITLES = 10
 """Largest number of lines of text above a header that are skipped."""
 
 
@@ -126,7 +126,7 @@ class _Layout:
 
 def _read_sheet(path: Path, form: TableFormat, header_rows: int | None) -> tuple[Columns, list[str]]:
     form, notes = _choose_delimiter(path, form)
-    sample = list(islice(read_cells(path, form), SAMPLE))
+    sample = list(islice(read_cells(path, form), _SAMPLE))
     layout = _find_layout(path, sample, header_rows)
     names = layout.names
     if repeated := [name for name, count in Counter(names).items() if count > 1 and name]:
@@ -166,7 +166,7 @@ def _read_plain_rows(
     None where they are not (quotes, blank lines, undecoded bytes, rows of another width), and if there are none; the
     slower reader then handles them and reports errors.
     """
-    if len(sample) < SAMPLE:
+    if len(sample) < _SAMPLE:
         return None
     try:
         with open_utf8(path, form.text) as file:
@@ -210,7 +210,7 @@ def _choose_delimiter(path: Path, form: TableFormat) -> tuple[TableFormat, list[
     best = form
     best_score = _score_delimiter(read_cells(path, form))
     is_sure = form.delimiter == "\t" and best_score > (0.0, 0.0)  # no other delimiter is as plain as a tab
-    for delimiter in () if is_sure else DELIMITERS:
+    for delimiter in () if is_sure else _DELIMITERS:
         other = replace(form, delimiter=delimiter, quoted=True, quoted_throughout=False)
         score = _score_delimiter(read_cells(path, other))
         if score > best_score:
@@ -223,7 +223,7 @@ def _choose_delimiter(path: Path, form: TableFormat) -> tuple[TableFormat, list[
 def _score_delimiter(records: Iterator[Record]) -> tuple[float, float]:
     """Return the share of records of the commonest width, and the share of their cells that are numbers; 0 where the
     delimiter divides nothing."""
-    sample = [record.cells for record in islice(records, SAMPLE) if not record.problem]
+    sample = [record.cells for record in islice(records, _SAMPLE) if not record.problem]
     if not sample:
         return 0.0, 0.0
     width, count = Counter(map(len, sample)).most_common(1)[0]
@@ -257,7 +257,7 @@ def _find_layout(path: Path, sample: Sequence[Record], header_rows: int | None) 
 
 def _count_titles(records: Sequence[Sequence[str]]) -> int:
     """Return the number of records with one cell of text above the header, which has several names."""
-    for number, cells in enumerate(records[: MOST_TITLES + 1]):
+    for number, cells in enumerate(records[: _MOST_TITLES + 1]):
         filled = [cell for cell in cells if cell]
         if len(filled) > 1:
             is_header = number == 0 or not any(map(looks_numeric, filled))

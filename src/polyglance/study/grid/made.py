@@ -48,7 +48,7 @@ def forget_damaged_jobs(config: StudyConfig, say: Callable[[str], None]) -> None
 
 
 def _refuse_copies(config: StudyConfig, jobs: Sequence[Job]) -> None:
-    """Refuse finished jobs of which the folder has the records alone.
+    """Refuse finished jobs of whose files the folder has only the records.
 
     Raises:
         ValueError: names the first.

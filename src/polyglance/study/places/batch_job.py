@@ -40,7 +40,7 @@ def do_batch_job(folder: str, study: str, version: str, reports: str, *jobs: str
             left = [one for one in named if not _has_ended(before[one["job"]], number)]
             for one in left:
                 if before[one["job"]] is not None:
-                    written.remove(one["job"])  # that of this batch job before it was requeued
+                    written.remove(one["job"])  # from before this batch job was requeued
         except StoreError as error:
             sys.exit(f"polyglance: {error}")
         for one in left:

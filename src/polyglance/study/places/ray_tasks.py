@@ -108,7 +108,7 @@ class RayTasks:
         num_light = sum(self._needs.of(job) != self._needs for job in self._running.values())
         if self._num_slots is not None:
             return self._num_slots + num_light
-        if time.monotonic() - self._counted_s > _LOOK_S and self._is_head_there():  # without it Ray would wait for it
+        if time.monotonic() - self._counted_s > _LOOK_S and self._is_head_there():  # else Ray would wait for the head
             self._capacity, self._counted_s = self._count_capacity(), time.monotonic()
         return max(self._capacity, 1) + num_light
 
@@ -118,12 +118,12 @@ class RayTasks:
             self._done_here.append(try_job(self._config, job))
             return
         needs = self._needs.of(job)
-        is_alone = needs.nodes == 1  # else Ray Train asks for them
+        is_alone = needs.nodes == 1  # else Ray Train asks for the resources
         options = {
             "num_cpus": needs.cpus if is_alone else 0,
             "num_gpus": needs.gpus or None if is_alone else None,
             "memory": needs.memory_bytes if is_alone else None,
-            "max_retries": 0,  # `run_jobs` counts them
+            "max_retries": 0,  # `run_jobs` tries again
             "name": job.id,
         }
         self._running[self._task.options(**options).remote(name_job(self._config, job))] = job
@@ -167,7 +167,7 @@ class RayTasks:
         job = self._running.pop(reference)
         try:
             return EndedJob.of(job, self._ray.get(reference))
-        except RayTaskError as error:  # raised on the node
+        except RayTaskError as error:  # an error that was raised on the node
             print(error, file=sys.stderr, flush=True)
             reason = str(error).strip().splitlines()[-1]
         except RayError as error:

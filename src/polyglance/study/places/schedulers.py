@@ -84,7 +84,7 @@ def run_jobs(
         done: ids of the jobs that are done already.
         seconds: job id -> expected seconds.
         retries: times that a job which died is tried again. One that was stopped and has saved its state goes on
-            without being counted, as long as it comes further.
+            without being counted, as long as it makes progress.
         on_done: called with each job that is done.
         on_failed: called with each job that failed alone, and why in one line.
         on_retry: called with a line for each job that is tried again.

@@ -353,7 +353,7 @@ def _find_limits(
 
 
 def _name_chain(first: SimulatedJob) -> str:
-    """Name the jobs of which each waits for the one before, from the first one on."""
+    """Describe the longest chain of jobs, each of which waits for the one before, by its first job."""
     if math.isclose(first.priority, first.num_steps * first.step_s):
         return f"the longest run: {first.id} alone"
     return f"the longest chain of jobs that need each other: {first.id} with those after it"

@@ -23,7 +23,7 @@ from polyglance.study.project.project_images import SAMPLED, FoundImages, look_a
 
 __all__ = ["ProjectConfig", "ProjectStart", "begin_project"]
 
-PUBLISHED_SAMPLES = 10_240_000
+_PUBLISHED_SAMPLES = 10_240_000
 """Samples of the longest runs of the published grid, over seven cells."""
 _ENGINES = {
     "match": (("clip", "siglip", "siglip2", "metaclip_2", "altclip"), "siglip2-so400m-patch14-384", "google"),
@@ -309,7 +309,7 @@ def _plan(config: ProjectConfig, num_cells: int) -> BudgetPlan:
     """Return what each published size reaches: for the budget, or with the published samples for each cell."""
     budget = Budget(
         max_money=config.budget,
-        max_samples=None if config.budget else PUBLISHED_SAMPLES * num_cells / PAPER_CELLS,
+        max_samples=None if config.budget else _PUBLISHED_SAMPLES * num_cells / PAPER_CELLS,
         price_per_gpu_hour=config.price_per_gpu_hour,
         currency=config.currency,
         gpus=config.gpus,

@@ -71,7 +71,7 @@ def _digest_inputs(config: StudyConfig, runs: Sequence[Job]) -> str:
     files = [config.out / job.folder / name for job in runs for name in _INPUTS]
     files.append(config.out / "prediction" / "predictions.json")
     digests = [file_sha256(path) if path.is_file() else "" for path in files]
-    no_cluster = cast(StudyClusterConfig, ClusterConfig())  # as versions without a store have noted it
+    no_cluster = cast(StudyClusterConfig, ClusterConfig())  # as versions without a store wrote it
     settings = replace(config, out=Path(), cluster=no_cluster)
     return fingerprint(__version__, settings, [job.fingerprint for job in runs], digests)
 

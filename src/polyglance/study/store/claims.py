@@ -5,7 +5,7 @@
         held.check()            # raises LostClaimError if another machine has taken over
 
 The n-th owner creates the object `claim-n`, which fails if there is one, and raises a counter in `beat-n`. Those who
-wait watch the counter by their own clock; no two clocks are compared. If it stands still for `PATIENCE_S`, or the
+wait watch the counter by their own clock; no two clocks are compared. If it stands still for `_PATIENCE_S`, or the
 owner's process is gone from this machine, one of them creates `claim-n+1`. An owner that was only slow sees that and
 ends. Correctness does not depend on any of these times: each owner writes under names of its own, and the mark of a
 finished job is created, so that the first one counts.
@@ -26,11 +26,11 @@ from polyglance.object_store import ObjectStore, StoreError
 
 __all__ = ["Claim", "LostClaimError", "claim"]
 
-BEAT_S = 10.0
+_BEAT_S = 10.0
 """Seconds between two beats."""
-PATIENCE_S = 60.0
+_PATIENCE_S = 60.0
 """Seconds without a beat after which an owner counts as lost."""
-LOOK_S = 3.0
+_LOOK_S = 3.0
 """Seconds between two looks at the beats of another owner."""
 _CLAIM = re.compile(r"claim-(\d+)\.json")
 _ENDED = b"ended"
@@ -81,7 +81,7 @@ class Claim:
 
     def _beat_until_ended(self) -> None:
         number = 0
-        while not self._ended.wait(BEAT_S):
+        while not self._ended.wait(_BEAT_S):
             number += 1
             with suppress(StoreError, LostClaimError):  # a store that is silent may answer the next beat
                 self.check()
@@ -133,7 +133,7 @@ def claim(
             is_said = True
             what = f"{name}: " if name else ""
             print(f"{what}{watch.owner} works on it, or was lost; waiting", file=sys.stderr, flush=True)
-        time.sleep(LOOK_S)
+        time.sleep(_LOOK_S)
     held = Claim(store, prefix, term + 1)
     try:
         yield held
@@ -171,7 +171,7 @@ class _Watch:
             if not is_held or _identify(self._process["number"]) != self._process:
                 return True
             self.is_alive = True
-        return time.monotonic() - self._since_s > PATIENCE_S
+        return time.monotonic() - self._since_s > _PATIENCE_S
 
     def _read_owner(self, term: int) -> None:
         content = self._store.read(_claim_name(self._prefix, term)) or b""

@@ -100,7 +100,7 @@ def refresh_copy(config: StudyConfig, *, whole: bool = False, results: bool = Fa
         ValueError: the store does not answer, or a file is missing or damaged in it.
     """
     if config.cluster.store:
-        with locked(config.out / "locks", "polyglance study", wait=True):  # of several that look, one at a time
+        with locked(config.out / "locks", "polyglance study", wait=True):  # several calls may look at a study
             _refresh(config, open_store(config.cluster.store), whole=whole, results=results)
 
 
@@ -163,7 +163,7 @@ def _refresh_job(config: StudyConfig, parts: Sequence[tuple[StoredJob, set[str]]
             fail_job(out, job, problem)
     elif read_state(out, job) == "failed":
         (out / job.folder / "failed.json").unlink(missing_ok=True)
-    if not is_done(out, parts[0][0].job):  # else the records are later ones
+    if not is_done(out, parts[0][0].job):  # a finished job has later records than its saved state
         _copy_saved(config, parts, is_failed=bool(failed))
     if any(name.startswith("claim-") for _, marks in parts for name in marks) and read_state(out, job) == "to do":
         begin_job(out, job)

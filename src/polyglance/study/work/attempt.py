@@ -115,7 +115,7 @@ def try_named_job(
         _read_study.cache_clear()
         problem = f"{named['job']}: {named['study']} or its inputs differ on {host}; run `study run` again to continue"
         return {"ending": "refused", "problem": problem}
-    if not is_first and isinstance(config, StudyConfig):  # of a job over several nodes, which is a run or a trunk
+    if not is_first and isinstance(config, StudyConfig):  # one of the further nodes of a run or trunk
         from polyglance.study.work.launch import join_run
 
         try:

@@ -30,11 +30,11 @@ from polyglance.train.watch import NotFiniteError
 
 __all__ = ["do_stored_job"]
 
-LOOK_S = 1.0
+_LOOK_S = 1.0
 """Seconds between two looks for a new checkpoint."""
-PATIENCE_S = 600.0
+_PATIENCE_S = 600.0
 """Seconds for which a store that does not answer is asked again to take a result."""
-RETRY_S = 10.0
+_RETRY_S = 10.0
 """Seconds between two of these tries."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -69,7 +69,7 @@ def do_stored_job(config: StudyConfig, job: Job, should_stop: Callable[[], bool]
 def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: Callable[..., None]) -> None:
     store = open_store(config.cluster.store)
     stored, parts = StoredJob(store, job), [StoredJob(store, part) for part in parts_of(job)]
-    whole = parts[-1]  # of a training its run: what works on the one or the other has one folder, and one claim
+    whole = parts[-1]  # the run of a training: both work in one folder, under one claim
 
     def is_over() -> bool:
         return stored.is_done() or (job.kind == "training" and whole.is_done())
@@ -101,9 +101,9 @@ def _do(config: StudyConfig, job: Job, should_stop: Callable[[], bool], do_job: 
                 raise
         uploads.finish()
         if job.kind == "run" and trained is None:
-            with suppress(StoreError):  # of a training that was begun as a job of its own: nobody goes on from it
+            with suppress(StoreError):  # saved by a training as a job of its own, which nobody continues
                 parts[0].remove_saved()
-        if job.kind in ("run", "training"):  # no other job here reads it, or it is fetched again
+        if job.kind in ("run", "training"):  # a job that reads it fetches it again
             shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -159,7 +159,7 @@ class _Uploads:
             self._thread.join()
 
     def _save_until_ended(self) -> None:
-        while not self._ended.wait(LOOK_S):
+        while not self._ended.wait(_LOOK_S):
             self._save_new()
 
     def save(self) -> None:
@@ -200,7 +200,7 @@ class _Uploads:
 
     def finish(self) -> None:
         """Upload all files of the finished job, and mark it as done. A store that does not answer is asked again for
-        `PATIENCE_S`: its files are on this machine alone.
+        `_PATIENCE_S`: its files are on this machine alone.
 
         Raises:
             LostClaimError: another machine has taken it over.
@@ -213,10 +213,10 @@ class _Uploads:
                 self._owner.check()
                 return self._stored.finish(Snapshot(fingerprint=job.fingerprint, files=files))
             except SilentStoreError as error:
-                if time.monotonic() - begun_s > PATIENCE_S:
+                if time.monotonic() - begun_s > _PATIENCE_S:
                     raise
                 self._say(f"{job.id}: its result is not uploaded ({error}); it is tried again")
-                time.sleep(RETRY_S)
+                time.sleep(_RETRY_S)
 
     def _upload(self, names: list[str]) -> tuple[StoredFile, ...]:
         self._number += 1

@@ -166,7 +166,7 @@ def _take_part(settings: dict[str, Any]) -> None:
     if problem.exists():
         return
     os.chdir(settings["folder"])
-    torch.set_num_threads(1)  # as torchrun lets its processes have
+    torch.set_num_threads(1)  # as torchrun sets it
     try:
         train_run(load(RunConfig, run), lambda: False, waits=True)
     except ValueError as error:
