@@ -149,6 +149,37 @@ def test_a_mistake_is_one_line_and_exit_code_two(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["results", "--out"],
+        ["law", "fit", "absent.csv", "--out"],
+        ["law", "fit", "absent.csv", "--plot"],
+        ["law", "make", "--form", "product", "--set", "b0=1", "--out"],
+        ["law", "plan", "paper", "--plot"],
+        ["law", "plan", "paper", "--page"],
+        ["eval", "loss", "--model", "absent", "--data", "absent", "--out"],
+        ["data", "audit", "absent", "--out"],
+        ["score", "--hyps", "absent", "--refs", "absent", "--lang", "en", "--explain", "1", "--explain-page"],
+    ],
+    ids=lambda args: " ".join((*args[:2], args[-1])),
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another content, a folder, and a place in a file; inputs, which are absent, are not looked at."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.md").mkdir()
+    for name in ("t.xlsx", "folder.md", "file/t.json", "file/t.svg", "file/t.html"):
+        with pytest.raises(SystemExit) as caught:
+            main([*args, str(tmp_path / name)])
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"polyglance: {args[-1]} {tmp_path / name}: ")
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.md"]
+
+
 def test_a_message_names_the_options_of_its_own_verb(capsys: pytest.CaptureFixture[str]) -> None:
     """`law plan` has an option --max-money, and `init` has none: an earlier verb changes no message of a later one."""
     with pytest.raises(SystemExit):

@@ -17,6 +17,7 @@ from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.score_report import write_scores
 from polyglance.report.published_results import Place, Setting, list_mean_parts, read_published_results
 from polyglance.report.result_tables import (
+    FORMATS,
     TABLES,
     ResultTable,
     format_csv,
@@ -380,6 +381,27 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
     with pytest.raises(ValueError, match="there is no table 'coca'; did you mean 'coco'"):
         make_result_tables("coca")
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_ending_of_the_file_chooses_the_format(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["results", "--format", name])
+    printed = capsys.readouterr().out
+    for ending in (FORMATS[name].ending, FORMATS[name].ending.upper()):
+        main(["results", "--out", str(tmp_path / f"t{ending}")])
+        assert (tmp_path / f"t{ending}").read_text() == printed
+    main(["results", "--out", str(tmp_path / "t.v1"), "--format", name])
+    assert (tmp_path / "t.v1").read_text() == printed
+    others = [entry.ending for entry in FORMATS.values() if entry.ending != FORMATS[name].ending]
+    for ending in (*others, ".xlsx", ".html"):
+        out = tmp_path / f"other{ending}"
+        with pytest.raises(SystemExit):
+            main(["results", "--out", str(out), "--format", name])
+        error = f"--format {name} --out {out}: expected a file name that ends in {FORMATS[name].ending}\n"
+        assert capsys.readouterr().err == f"polyglance: {error}"
+        assert not out.exists()
 
 
 def test_tables_load_no_torch() -> None:

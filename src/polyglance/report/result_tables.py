@@ -10,9 +10,11 @@ Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is gi
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from polyglance.files import check_output_file
 from polyglance.languages import did_you_mean
 from polyglance.report.published_results import (
     PREFIXED,
@@ -36,8 +38,10 @@ __all__ = [
     "FORMATS",
     "TABLES",
     "ResultColumn",
+    "ResultFormat",
     "ResultRow",
     "ResultTable",
+    "choose_format",
     "format_csv",
     "format_json",
     "format_latex",
@@ -408,7 +412,40 @@ def _table_values(table: ResultTable) -> dict[str, object]:
     }
 
 
-FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
-    {"md": format_markdown, "csv": format_csv, "latex": format_latex, "json": format_json}
+@dataclass(frozen=True)
+class ResultFormat:
+    """A format of result tables."""
+
+    write: Callable[[Sequence[ResultTable]], str]
+    ending: str
+    """Ending of the names of its files."""
+
+
+FORMATS: Mapping[str, ResultFormat] = MappingProxyType(
+    {
+        "md": ResultFormat(format_markdown, ".md"),
+        "csv": ResultFormat(format_csv, ".csv"),
+        "latex": ResultFormat(format_latex, ".tex"),
+        "json": ResultFormat(format_json, ".json"),
+    }
 )
-"""Name of a format -> its writer."""
+"""Formats by name."""
+
+
+def choose_format(name: str | None, out: Path | None) -> str:
+    """Choose the format of a table: the one given, else that of the file's ending, else Markdown.
+
+    Args:
+        name: one of `FORMATS`.
+        out: file that gets the table.
+
+    Raises:
+        ValueError: the ending is that of another format, or the file cannot be written.
+    """
+    endings = {entry.ending: known for known, entry in FORMATS.items()}
+    if out is not None and name is None:
+        check_output_file(out, "--out", tuple(endings))
+        name = endings.get(out.suffix.lower())
+    elif out is not None and name is not None:
+        check_output_file(out, f"--format {name} --out", (FORMATS[name].ending,))
+    return name or "md"
