@@ -26,7 +26,7 @@ from polyglance.report.result_tables import (
     format_markdown,
     make_result_tables,
 )
-from polyglance.report.score_folders import read_models
+from polyglance.report.score_folders import note_unscored, read_models
 
 SECTIONS = {  # of reference/paper.md -> the table's name there, and the setting of rows that do not say theirs
     "6.1": ("v1 Table 4", "supervised"),
@@ -383,6 +383,31 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         make_result_tables("coca")
 
 
+def test_predictions_without_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Finished ones, unfinished ones, and those of which only the description is there; in every format."""
+    write(tmp_path / "eval/a", {}, CIDER)
+    assert note_unscored([tmp_path / "eval", f"x={tmp_path / 'eval/a'}"]) == []
+    main(["results", str(tmp_path / "eval"), "--table", "coco", "--format", "csv"])
+    assert "note: mine" not in capsys.readouterr().err
+    write(tmp_path / "eval/b", {"language": "fr"}, CIDER)
+    (tmp_path / "eval/b/scores.json").unlink()
+    write(tmp_path / "eval/c", {}, {**CIDER, "protocol": "paper"})
+    (tmp_path / "eval/c/prediction.json").rename(tmp_path / "eval/c/predictions.jsonl.partial0")
+    (tmp_path / "eval/c/scores.json").unlink()
+    (tmp_path / "eval/plots").mkdir()
+    note = f"2 folders of predictions have no scores.json, left out, in {tmp_path / 'eval'}: b, c; the same "
+    for entry in ("eval", "eval/a"):
+        for name in FORMATS:
+            main(["results", f"mine={tmp_path / entry}", "--table", "coco", "--format", name])
+            printed = "".join(capsys.readouterr()).replace("\\", "")
+            assert (note in printed) == (entry == "eval")
+    for number in range(9):
+        (tmp_path / f"eval/n{number}").mkdir()
+        (tmp_path / f"eval/n{number}/predictions.jsonl").touch()
+    assert "11 folders" in note_unscored([tmp_path / "eval"])[0]
+    assert ": b, c, n0, n1, n2, ...; " in note_unscored([tmp_path / "eval"])[0]
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_the_ending_of_the_file_chooses_the_format(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -397,6 +422,7 @@ def test_the_ending_of_the_file_chooses_the_format(
     others = [entry.ending for entry in FORMATS.values() if entry.ending != FORMATS[name].ending]
     for ending in (*others, ".xlsx", ".html"):
         out = tmp_path / f"other{ending}"
+        capsys.readouterr()
         with pytest.raises(SystemExit):
             main(["results", "--out", str(out), "--format", name])
         error = f"--format {name} --out {out}: expected a file name that ends in {FORMATS[name].ending}\n"

@@ -1,5 +1,6 @@
 """`polyglance results`."""
 
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -24,11 +25,15 @@ def show_results(
     """
     from polyglance.files import write_atomically
     from polyglance.report.result_tables import FORMATS, choose_format, make_result_tables
-    from polyglance.report.score_folders import read_models
+    from polyglance.report.score_folders import note_unscored, read_models
 
     chosen = choose_format(format, out)
-    text = FORMATS[chosen].write(make_result_tables(table, read_models(scores)))
+    tables = make_result_tables(table, read_models(scores), note_unscored(scores))
+    text = FORMATS[chosen].write(tables)
     if out is None:
         print(text, end="")
     else:
         write_atomically(out, text)
+    if chosen == "csv":  # has no place for them
+        for note in dict.fromkeys(note for one in tables for note in one.notes):
+            print(f"note: {note}", file=sys.stderr)

@@ -9,7 +9,7 @@ Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is gi
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
@@ -229,12 +229,15 @@ TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
 )
 
 
-def make_result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[ResultTable, ...]:
+def make_result_tables(
+    name: str, models: Sequence[ModelScores] = (), notes: Sequence[str] = ()
+) -> tuple[ResultTable, ...]:
     """Make a published result table, with the user's models below its rows.
 
     Args:
         name: one of `TABLES`.
         models: as `read_models` returns them.
+        notes: sentences for the notes of the first table, such as those of `note_unscored`.
 
     Raises:
         ValueError: there is no such table.
@@ -242,7 +245,8 @@ def make_result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[R
     layouts = next((layouts for known, layouts in TABLES.items() if known == name), None)
     if layouts is None:
         raise ValueError(f"there is no table {name!r}; {did_you_mean(name, TABLES)}")
-    return tuple(_fill(layout, models) for layout in layouts)
+    first, *others = (_fill(layout, models) for layout in layouts)
+    return (replace(first, notes=(*first.notes, *notes)), *others)
 
 
 def _fill(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
