@@ -383,6 +383,17 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         make_result_tables("coca")
 
 
+@pytest.mark.parametrize("name", TABLES)
+def test_each_mean_says_what_it_is_of(name: str) -> None:
+    for table in make_result_tables(name):
+        means = [note.split(": mean of ") for note in table.notes if ": mean of " in note]
+        for column in table.columns:
+            parts = list_mean_parts(column.place)
+            field = "language" if len({part.language for part in parts}) > 1 else "split"
+            expected = [", ".join(getattr(part, field) for part in parts)] if len(parts) > 1 else []
+            assert [of for heads, of in means if column.head in heads.split(", ")] == expected
+
+
 def test_predictions_without_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Finished ones, unfinished ones, and those of which only the description is there; in every format."""
     write(tmp_path / "eval/a", {}, CIDER)

@@ -266,6 +266,7 @@ def _fill(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
         rows=tuple(rows),
         notes=(
             _PAPER,
+            *_note_means(columns),
             *_note_suspects(columns, rows),
             *(note for model in models for note in _note_scores(columns, model)),
         ),
@@ -313,6 +314,17 @@ def _find_value(column: ResultColumn, model: ModelScores) -> float | None:
     scores = [model.scores.get(part) for part in list_mean_parts(column.place)]
     values = [score.value for score in scores if score is not None]
     return sum(values) / len(values) if len(values) == len(scores) else None
+
+
+def _note_means(columns: Sequence[ResultColumn]) -> list[str]:
+    """Say which columns are means, and of what: a head such as X or M30K de does not."""
+    heads: dict[str, list[str]] = {}
+    for column in columns:
+        parts = list_mean_parts(column.place)
+        if len(parts) > 1:
+            names = (part.language if part.split == column.place.split else part.split for part in parts)
+            heads.setdefault(", ".join(names), []).append(column.head)
+    return [f"{', '.join(names)}: mean of {parts}" for parts, names in heads.items()]
 
 
 def _note_suspects(columns: Sequence[ResultColumn], rows: Sequence[ResultRow]) -> list[str]:
