@@ -136,6 +136,13 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--metrics", "CIDEr"], "did you mean 'cider'?"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "kr"], "did you mean 'ko'?"),
         (["data", "world", "--out", "x", "--languages", "zh-TW"], "written in the script Hant"),
+        (["score", "--hyps", "x", "-", "--refs", "x", "--lang", "en"], "-: standard input is not read"),
+        (["score", "--hyps", "x", "--refs", "-", "--lang", "en"], "--refs -: standard input is not read"),
+        (["score", "--scores=-"], "--scores -: standard input is not read"),
+        (["law", "fit", "-"], "-: standard input is not read"),
+        (["data", "import", "--table", "-", "--out", "x"], "--table -: standard input is not read"),
+        (["caption", "-", "--model", "micro"], "-: standard input is not read"),
+        (["results", "--out", "-"], "--out -: standard input is not read, nor standard output written; name a file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(

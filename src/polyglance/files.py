@@ -16,6 +16,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -143,7 +144,12 @@ def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     Args:
         several_writers: two processes may write the same file at the same time, each under a name of its own; the last
             one to finish wins. Otherwise a half-written file that a kill left behind is written over.
+
+    Raises:
+        ValueError: a pipe or a device.
     """
+    if _is_device(path):  # a file would take the place of /dev/stdout itself, for all programs
+        raise ValueError(f"{path}: a pipe or a device; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial" if several_writers else f"{path.name}.partial")
     try:
@@ -234,7 +240,7 @@ def read_text(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> str:
             content = _read_at_most(file, max_bytes, path)
         _compare(path, content)
         if path.suffix == ".gz" or content.startswith(_GZIP):
-            with gzip.open(path) as unpacked:
+            with gzip.open(io.BytesIO(content)) as unpacked:  # a pipe cannot be opened twice
                 content = _read_at_most(unpacked, max_bytes, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
@@ -404,15 +410,16 @@ def check_digest(path: Path) -> None:
 
 
 def check_output_file(path: Path, option: str, endings: Sequence[str]) -> None:
-    """Refuse a file that cannot be written, because it is a folder or one that it is in is a file, and a name with the
+    """Refuse a file that cannot be written, because it is a folder or a device or stands in a file, and a name with the
     ending of another content. Names without a known ending are allowed.
 
     Args:
         option: the option that names it, for the message.
         endings: endings of its content, such as .json.
     """
-    if path.is_dir():
-        raise ValueError(f"{option} {path}: a folder; name a file that ends in {' or '.join(endings)}")
+    if path.is_dir() or _is_device(path):
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{option} {path}: {kind}; name a file that ends in {' or '.join(endings)}")
     if place := _find_obstacle(path.parent):
         raise ValueError(f"{option} {path}: {place}; name a file in a folder")
     if path.suffix.lower() in _KNOWN_ENDINGS - set(endings):
@@ -433,6 +440,12 @@ def check_output_folder(folder: Path, option: str, names: Sequence[str] = ()) ->
         raise ValueError(f"{option} {folder}: the name of a file; expected that of a folder, without {folder.suffix}")
     if taken := next((folder / name for name in names if (folder / name).is_dir()), None):
         raise ValueError(f"{option} {folder}: {taken} is a folder, where a file will be written; name another folder")
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether a name is that of a pipe or a device, or of a link to one such as /dev/stdout."""
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    return is_special or path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
 
 
 def _find_obstacle(folder: Path) -> str:
