@@ -1,5 +1,6 @@
 """The command line: which verbs there are, what data verbs do, and one line for every mistake."""
 
+import errno
 import json
 import re
 import subprocess
@@ -196,14 +197,47 @@ def test_a_message_names_the_options_of_its_own_verb(capsys: pytest.CaptureFixtu
     assert describe_mistake(ValueError("max_money is -1; see `budget`")) == "max_money is -1; see --budget"
 
 
-def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
+def test_what_the_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/train/manifest.json")
+
+    monkeypatch.setattr("polyglance.cli.data.generate", fail)
     with pytest.raises(SystemExit) as caught:
-        main(["data", "world", "--out", str(tmp_path / "file"), "--num-train-images", "2", "--num-test-images", "1"])
+        main(["data", "world", "--out", "out"])
     assert caught.value.code == 1
-    error = capsys.readouterr().err
-    assert error.startswith("polyglance: Not a directory: ")
-    assert error.count("\n") == 1
+    assert capsys.readouterr().err == "polyglance: No space left on device: out/train/manifest.json\n"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "data world --out",
+        "data import --table absent.csv --out",
+        "data build build-small.toml --set",
+        "eval caption --benchmark xm3600 --model absent --root . --out",
+        "model convert --from-published absent --out",
+        "model assemble --florence absent --gemma absent --out",
+        "score --hyps absent --refs absent --lang en --out",
+        "study run micro.toml --set",
+        "train run.toml --set",
+        "init --want uk",
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the place of a file, in a file, and named as a file is."""
+    monkeypatch.chdir(ROOT / "examples")
+    (tmp_path / "file").write_text("")
+    for name in ("file", "file/x/y", "new.json"):
+        out = tmp_path / name
+        with pytest.raises(SystemExit) as caught:
+            main([*verb.split(), f"out={out}" if verb.endswith("--set") else str(out)])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert re.search(rf"out`? {out}: ({tmp_path}/file is a file; name|the name of a file; expected)", error)
+        assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_help_is_light() -> None:

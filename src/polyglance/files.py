@@ -189,8 +189,9 @@ def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the process that holds the folder, instead of raising.
 
     Raises:
-        ValueError: another process works in the folder.
+        ValueError: another process works in the folder, or it cannot be made.
     """
+    check_output_folder(folder, "`out`")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
