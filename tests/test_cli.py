@@ -1,5 +1,6 @@
 """The command line: which verbs there are, what data verbs do, and one line for every mistake."""
 
+import errno
 import json
 import re
 import subprocess
@@ -136,6 +137,13 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["score", "--hyps", "x", "--refs", "x", "--lang", "en", "--metrics", "CIDEr"], "did you mean 'cider'?"),
         (["score", "--hyps", "x", "--refs", "x", "--lang", "kr"], "did you mean 'ko'?"),
         (["data", "world", "--out", "x", "--languages", "zh-TW"], "written in the script Hant"),
+        (["score", "--hyps", "x", "-", "--refs", "x", "--lang", "en"], "-: standard input is not read"),
+        (["score", "--hyps", "x", "--refs", "-", "--lang", "en"], "--refs -: standard input is not read"),
+        (["score", "--scores=-"], "--scores -: standard input is not read"),
+        (["law", "fit", "-"], "-: standard input is not read"),
+        (["data", "import", "--table", "-", "--out", "x"], "--table -: standard input is not read"),
+        (["caption", "-", "--model", "micro"], "-: standard input is not read"),
+        (["results", "--out", "-"], "--out -: standard input is not read, nor standard output written; name a file"),
     ],
 )
 def test_a_mistake_is_one_line_and_exit_code_two(
@@ -149,6 +157,37 @@ def test_a_mistake_is_one_line_and_exit_code_two(
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["results", "--out"],
+        ["law", "fit", "absent.csv", "--out"],
+        ["law", "fit", "absent.csv", "--plot"],
+        ["law", "make", "--form", "product", "--set", "b0=1", "--out"],
+        ["law", "plan", "paper", "--plot"],
+        ["law", "plan", "paper", "--page"],
+        ["eval", "loss", "--model", "absent", "--data", "absent", "--out"],
+        ["data", "audit", "absent", "--out"],
+        ["score", "--hyps", "absent", "--refs", "absent", "--lang", "en", "--explain", "1", "--explain-page"],
+    ],
+    ids=lambda args: " ".join((*args[:2], args[-1])),
+)
+def test_a_file_that_cannot_be_written_is_refused_before_any_work(
+    args: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of another content, a folder, and a place in a file; inputs, which are absent, are not looked at."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder.md").mkdir()
+    for name in ("t.xlsx", "folder.md", "file/t.json", "file/t.svg", "file/t.html"):
+        with pytest.raises(SystemExit) as caught:
+            main([*args, str(tmp_path / name)])
+        assert caught.value.code == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"polyglance: {args[-1]} {tmp_path / name}: ")
+        assert error.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.md"]
+
+
 def test_a_message_names_the_options_of_its_own_verb(capsys: pytest.CaptureFixture[str]) -> None:
     """`law plan` has an option --max-money, and `init` has none: an earlier verb changes no message of a later one."""
     with pytest.raises(SystemExit):
@@ -158,14 +197,47 @@ def test_a_message_names_the_options_of_its_own_verb(capsys: pytest.CaptureFixtu
     assert describe_mistake(ValueError("max_money is -1; see `budget`")) == "max_money is -1; see --budget"
 
 
-def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "file").write_text("")
+def test_what_the_disk_refuses_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/train/manifest.json")
+
+    monkeypatch.setattr("polyglance.cli.data.generate", fail)
     with pytest.raises(SystemExit) as caught:
-        main(["data", "world", "--out", str(tmp_path / "file"), "--num-train-images", "2", "--num-test-images", "1"])
+        main(["data", "world", "--out", "out"])
     assert caught.value.code == 1
-    error = capsys.readouterr().err
-    assert error.startswith("polyglance: Not a directory: ")
-    assert error.count("\n") == 1
+    assert capsys.readouterr().err == "polyglance: No space left on device: out/train/manifest.json\n"
+
+
+@pytest.mark.parametrize(
+    "verb",
+    [
+        "data world --out",
+        "data import --table absent.csv --out",
+        "data build build-small.toml --set",
+        "eval caption --benchmark xm3600 --model absent --root . --out",
+        "model convert --from-published absent --out",
+        "model assemble --florence absent --gemma absent --out",
+        "score --hyps absent --refs absent --lang en --out",
+        "study run micro.toml --set",
+        "train run.toml --set",
+        "init --want uk",
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_refused_before_any_work(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the place of a file, in a file, and named as a file is."""
+    monkeypatch.chdir(ROOT / "examples")
+    (tmp_path / "file").write_text("")
+    for name in ("file", "file/x/y", "new.json"):
+        out = tmp_path / name
+        with pytest.raises(SystemExit) as caught:
+            main([*verb.split(), f"out={out}" if verb.endswith("--set") else str(out)])
+        error = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert re.search(rf"out`? {out}: ({tmp_path}/file is a file; name|the name of a file; expected)", error)
+        assert error.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_help_is_light() -> None:

@@ -153,7 +153,7 @@ def test_files_that_are_no_text_are_named(tmp_path: Path, name: str, content: by
         assert "\n" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv", "63"])
 def test_a_pipe_is_refused(tmp_path: Path, name: str) -> None:
     for read in [read_texts] + [table_columns] * (name != "a.txt"):
         source, sink = os.pipe()

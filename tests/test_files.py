@@ -1,7 +1,9 @@
 """Files are written whole or not at all; JSON that would lose something is refused."""
 
+import gzip
 import hashlib
 import json
+import os
 import time
 import zlib
 from pathlib import Path
@@ -14,6 +16,7 @@ from polyglance.files import (
     DIGESTS_NAME,
     DamagedError,
     check_digest,
+    check_output_file,
     locked,
     parse_json,
     read_json,
@@ -47,6 +50,24 @@ def test_two_writers_of_one_file_do_not_meet(tmp_path: Path) -> None:
         first.write_text("first")
         second.write_text("second")
     assert path.read_text() == "first", "the outer block ends last"
+
+
+def test_a_pipe_is_read_once_and_not_replaced(tmp_path: Path) -> None:
+    """A file would take the place of the pipe: that of /dev/stdout, where a user may. A pipe that is opened twice is
+    empty, or waited for without end."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/stdout"), Path("/dev/fd/1")):
+        with pytest.raises(ValueError, match=f"{path}: a pipe or a device; name a file"), replacing(path):
+            pass
+        with pytest.raises(ValueError, match=f"--out {path}: a pipe or a device; name a file that ends in .json"):
+            check_output_file(path, "--out", (".json",))
+    assert pipe.is_fifo()
+    source, sink = os.pipe()
+    os.write(sink, gzip.compress(b"text"))
+    os.close(sink)
+    assert read_text(Path(f"/dev/fd/{source}")) == "text"
+    os.close(source)
 
 
 def test_a_folder_is_replaced_whole(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import errno
 import fcntl
 import gzip
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -37,6 +38,7 @@ __all__ = [
     "DamagedError",
     "FileDigest",
     "check_digest",
+    "check_output_file",
     "check_output_folder",
     "checked_folder",
     "file_sha256",
@@ -68,6 +70,10 @@ _MAX_BYTES = 2**31
 """Largest text that is read into memory, after unpacking, in bytes."""
 _MAX_DEPTH = 100
 """Deepest nesting of JSON that is read. Code that walks through deeper values would exceed Python's recursion limit."""
+_KNOWN_ENDINGS = frozenset(
+    (".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".toml", ".tsv", ".xlsx")
+)
+"""Endings that say what a file holds. A file of another content, or a folder, does not get such a name."""
 
 
 _RECENT_NS = 2 * 10**9
@@ -138,7 +144,12 @@ def replacing(path: Path, *, several_writers: bool = False) -> Iterator[Path]:
     Args:
         several_writers: two processes may write the same file at the same time, each under a name of its own; the last
             one to finish wins. Otherwise a half-written file that a kill left behind is written over.
+
+    Raises:
+        ValueError: a pipe or a device.
     """
+    if _is_device(path):  # a file would take the place of /dev/stdout itself, for all programs
+        raise ValueError(f"{path}: a pipe or a device; name a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{path.name}.{uuid4().hex[:8]}.partial" if several_writers else f"{path.name}.partial")
     try:
@@ -178,8 +189,9 @@ def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the process that holds the folder, instead of raising.
 
     Raises:
-        ValueError: another process works in the folder.
+        ValueError: another process works in the folder, or it cannot be made.
     """
+    check_output_folder(folder, "`out`")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:
@@ -229,7 +241,7 @@ def read_text(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> str:
             content = _read_at_most(file, max_bytes, path)
         _compare(path, content)
         if path.suffix == ".gz" or content.startswith(_GZIP):
-            with gzip.open(path) as unpacked:
+            with gzip.open(io.BytesIO(content)) as unpacked:  # a pipe cannot be opened twice
                 content = _read_at_most(unpacked, max_bytes, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
@@ -398,19 +410,51 @@ def check_digest(path: Path) -> None:
         raise _differs(path)
 
 
+def check_output_file(path: Path, option: str, endings: Sequence[str]) -> None:
+    """Refuse a file that cannot be written, because it is a folder or a device or stands in a file, and a name with the
+    ending of another content. Names without a known ending are allowed.
+
+    Args:
+        option: the option that names it, for the message.
+        endings: endings of its content, such as .json.
+    """
+    if path.is_dir() or _is_device(path):
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise ValueError(f"{option} {path}: {kind}; name a file that ends in {' or '.join(endings)}")
+    if place := _find_obstacle(path.parent):
+        raise ValueError(f"{option} {path}: {place}; name a file in a folder")
+    if path.suffix.lower() in _KNOWN_ENDINGS - set(endings):
+        raise ValueError(f"{option} {path}: expected a file name that ends in {' or '.join(endings)}")
+
+
 def check_output_folder(folder: Path, option: str, names: Sequence[str] = ()) -> None:
-    """Refuse a folder that cannot be made, because it, or one that it is in, is a file or a link to nothing.
+    """Refuse a folder that cannot be made, because it, or one that it is in, is a file or a link to nothing, and a new
+    one with the name of a file, such as scores.json.
 
     Args:
         option: the option that names it, for the message.
         names: files that will be written into it; a folder of such a name is refused.
     """
-    place = next((place for place in (folder, *folder.parents) if place.exists() or place.is_symlink()), None)
-    if place is not None and not place.is_dir():
-        kind = "a file" if place.exists() else "a link to nothing"
-        raise ValueError(f"{option} {folder}: {place} is {kind}; name a folder")
+    if place := _find_obstacle(folder):
+        raise ValueError(f"{option} {folder}: {place}; name a folder")
+    if folder.suffix.lower() in _KNOWN_ENDINGS and not folder.exists():
+        raise ValueError(f"{option} {folder}: the name of a file; expected that of a folder, without {folder.suffix}")
     if taken := next((folder / name for name in names if (folder / name).is_dir()), None):
         raise ValueError(f"{option} {folder}: {taken} is a folder, where a file will be written; name another folder")
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether a name is that of a pipe or a device, or of a link to one such as /dev/stdout."""
+    is_special = path.exists() and not path.is_file() and not path.is_dir()
+    return is_special or path.absolute().parent in (Path("/dev"), Path("/dev/fd"), Path("/proc/self/fd"))
+
+
+def _find_obstacle(folder: Path) -> str:
+    """Describe the file, or link to nothing, that stands where a folder, or one that it is in, is to be; or nothing."""
+    place = next((place for place in (folder, *folder.parents) if place.exists() or place.is_symlink()), None)
+    if place is None or place.is_dir():
+        return ""
+    return f"{place} is {'a file' if place.exists() else 'a link to nothing'}"
 
 
 @contextmanager

@@ -62,7 +62,11 @@ def test_systems_are_compared(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert "2 systems, 3 segments" in out
     assert "┃ minus bad" in out
-    assert "two-sided paired permutation test with 50 draws" in out
+    note = "two-sided paired permutation test with 50 draws"
+    assert note in out
+    for form in ("csv", "md", "latex"):
+        run("--hyps", bad, "--hyps", good, *common, "--format", form)
+        assert note in "".join(capsys.readouterr())
     assert (tmp_path / "out/bad/scores.json").exists()
     run("--hyps", good, *common, "--compare", tmp_path / "out/bad", "--json")
     (first, *_) = json.loads(capsys.readouterr().out)["comparisons"]

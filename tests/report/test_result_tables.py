@@ -17,6 +17,7 @@ from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.score_report import write_scores
 from polyglance.report.published_results import Place, Setting, list_mean_parts, read_published_results
 from polyglance.report.result_tables import (
+    FORMATS,
     TABLES,
     ResultTable,
     format_csv,
@@ -25,7 +26,7 @@ from polyglance.report.result_tables import (
     format_markdown,
     make_result_tables,
 )
-from polyglance.report.score_folders import read_models
+from polyglance.report.score_folders import note_unscored, read_models
 
 SECTIONS = {  # of reference/paper.md -> the table's name there, and the setting of rows that do not say theirs
     "6.1": ("v1 Table 4", "supervised"),
@@ -380,6 +381,64 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert len(json.loads((tmp_path / "t.json").read_text())) == 2
     with pytest.raises(ValueError, match="there is no table 'coca'; did you mean 'coco'"):
         make_result_tables("coca")
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_mean_says_what_it_is_of(name: str) -> None:
+    for table in make_result_tables(name):
+        means = [note.split(": mean of ") for note in table.notes if ": mean of " in note]
+        for column in table.columns:
+            parts = list_mean_parts(column.place)
+            field = "language" if len({part.language for part in parts}) > 1 else "split"
+            expected = [", ".join(getattr(part, field) for part in parts)] if len(parts) > 1 else []
+            assert [of for heads, of in means if column.head in heads.split(", ")] == expected
+
+
+def test_predictions_without_scores_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Finished ones, unfinished ones, and those of which only the description is there; in every format."""
+    write(tmp_path / "eval/a", {}, CIDER)
+    assert note_unscored([tmp_path / "eval", f"x={tmp_path / 'eval/a'}"]) == []
+    main(["results", str(tmp_path / "eval"), "--table", "coco", "--format", "csv"])
+    assert "note: mine" not in capsys.readouterr().err
+    write(tmp_path / "eval/b", {"language": "fr"}, CIDER)
+    (tmp_path / "eval/b/scores.json").unlink()
+    write(tmp_path / "eval/c", {}, {**CIDER, "protocol": "paper"})
+    (tmp_path / "eval/c/prediction.json").rename(tmp_path / "eval/c/predictions.jsonl.partial0")
+    (tmp_path / "eval/c/scores.json").unlink()
+    (tmp_path / "eval/plots").mkdir()
+    note = f"2 folders of predictions have no scores.json, left out, in {tmp_path / 'eval'}: b, c; the same "
+    for entry in ("eval", "eval/a"):
+        for name in FORMATS:
+            main(["results", f"mine={tmp_path / entry}", "--table", "coco", "--format", name])
+            printed = "".join(capsys.readouterr()).replace("\\", "")
+            assert (note in printed) == (entry == "eval")
+    for number in range(9):
+        (tmp_path / f"eval/n{number}").mkdir()
+        (tmp_path / f"eval/n{number}/predictions.jsonl").touch()
+    assert "11 folders" in note_unscored([tmp_path / "eval"])[0]
+    assert ": b, c, n0, n1, n2, ...; " in note_unscored([tmp_path / "eval"])[0]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_ending_of_the_file_chooses_the_format(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["results", "--format", name])
+    printed = capsys.readouterr().out
+    for ending in (FORMATS[name].ending, FORMATS[name].ending.upper()):
+        main(["results", "--out", str(tmp_path / f"t{ending}")])
+        assert (tmp_path / f"t{ending}").read_text() == printed
+    main(["results", "--out", str(tmp_path / "t.v1"), "--format", name])
+    assert (tmp_path / "t.v1").read_text() == printed
+    others = [entry.ending for entry in FORMATS.values() if entry.ending != FORMATS[name].ending]
+    for ending in (*others, ".xlsx", ".html"):
+        out = tmp_path / f"other{ending}"
+        capsys.readouterr()
+        with pytest.raises(SystemExit):
+            main(["results", "--out", str(out), "--format", name])
+        error = f"--format {name} --out {out}: expected a file name that ends in {FORMATS[name].ending}\n"
+        assert capsys.readouterr().err == f"polyglance: {error}"
+        assert not out.exists()
 
 
 def test_tables_load_no_torch() -> None:

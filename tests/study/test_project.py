@@ -169,7 +169,7 @@ def test_a_file_in_place_of_the_folder_is_named(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit) as caught:
         main(["init", "taken", "--want", "uk"])
     assert caught.value.code == 2
-    assert "taken: a file; expected the name of a folder for the project" in capsys.readouterr().err
+    assert "--out taken: taken is a file; name a folder" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("there")

@@ -12,6 +12,7 @@ from polyglance.coverage import EvaluationTask
 from polyglance.data.benchmarks import BENCHMARKS, find_benchmark
 from polyglance.distributed import is_main_process
 from polyglance.evaluate.config import LossConfig, PredictConfig, PredictOptions, ScoringConfig
+from polyglance.files import check_output_file
 from polyglance.study.evaluation_place import EvaluationPlace
 
 __all__ = [
@@ -86,6 +87,8 @@ def measure_losses(
         out: File that gets the losses, such as losses.json. On a cluster, rows of the jobs go to a folder beside it.
         json: Print the result as JSON.
     """
+    if out is not None:
+        check_output_file(out, "--out", (".json",))
     if place.on == "local":
         from polyglance.evaluate.folder_loss import measure_folder
 

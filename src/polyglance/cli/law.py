@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options
 from polyglance.cli.output import show
+from polyglance.files import check_output_file
 from polyglance.laws import (
     Budget,
     Candidate,
@@ -96,8 +97,7 @@ def fit(
         raise UnusedSettingError("`plot_x` has no effect without `plot`")
     if config.size is not None and not config.frontier:
         raise UnusedSettingError("`size` has no effect without `frontier`")
-    if plot is not None and plot.suffix.lower() != ".svg":
-        raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
+    _check_files(out, plot)
     runs = file.read(table)
     law = fit_law(config, runs)
     if out is not None:
@@ -116,6 +116,7 @@ def make(config: Options[MakeConfig], out: Path | None = None, json: bool = Fals
         out: File to write the law to (.json).
         json: Print the result as JSON.
     """
+    _check_files(out)
     law = make_law(config)
     if out is not None:
         law.save(out)
@@ -209,6 +210,7 @@ def plan(
     """
     if plot is not None and config.has_target:
         raise UnusedSettingError("`plot` has no effect beside a target")
+    _check_files(None, plot)
     loaded = load_law(law)
     config = _fill_group(config, law)
     models = _find_candidates(config, law, loaded, candidates)
@@ -226,6 +228,16 @@ def plan(
 
         plot_budget(spent, plot)
     show(spent, json, format_budget)
+
+
+def _check_files(out: Path | None, plot: Path | None = None) -> None:
+    """Refuse names of a law's file and plot that cannot be written, or are those of other files."""
+    if out is not None:
+        check_output_file(out, "--out", (".json",))
+    if plot is not None and plot.suffix.lower() != ".svg":
+        raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
+    if plot is not None:
+        check_output_file(plot, "--plot", (".svg",))
 
 
 def _fill_group(config: PlanConfig, law: str) -> PlanConfig:

@@ -16,6 +16,7 @@ from tyro.conf import Positional
 from polyglance.cli.options import Options
 from polyglance.cli.output import make_plain, show
 from polyglance.engines.config import Dtype
+from polyglance.files import check_output_folder
 from polyglance.model.config import AssembleConfig, GenerateConfig
 from polyglance.records import Style
 from polyglance.settings import UnusedSettingError
@@ -80,6 +81,7 @@ def assemble(out: Path, config: Options[AssembleConfig], json: bool = False) -> 
     """
     from polyglance.model.assemble import assemble_model
 
+    check_output_folder(out, "--out")
     show(assemble_model(config, out), json, _describe_facts)
 
 
@@ -103,6 +105,7 @@ def convert(
     """
     from polyglance.model.convert import convert_from_published, convert_to_published
 
+    check_output_folder(out, "--out")
     if (from_published is None) == (to_published is None):
         raise ValueError("give either --from-published or --to-published")
     if (florence is None) != (gemma is None):

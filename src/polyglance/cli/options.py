@@ -236,6 +236,26 @@ def _numbers_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
 
 
 @REGISTRY.primitive_rule
+def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument for a path. The name `-`, for standard input or output in other programs, is refused."""
+    if info.type is not Path:
+        return None
+
+    def parse(given: list[str]) -> Path:
+        if given[0] == "-":
+            raise MistakeError("standard input is not read, nor standard output written; name a file", "-")
+        return Path(given[0])
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@REGISTRY.primitive_rule
 def _optional_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
     """Treat `X | None` as X: without the option the value is None."""
     if get_origin(info.type) not in (Union, types.UnionType):

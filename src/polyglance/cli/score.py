@@ -190,6 +190,8 @@ def _show(table: SystemTable, explanations: Sequence[Explanation], form: str, *,
         show(None, False, lambda _: [*_list_parts(table), *explained])
     else:
         print({"md": table.to_markdown, "latex": table.to_latex, "csv": table.to_csv}[form](), end="")
+        for note in table.notes if form == "csv" else ():  # has no place for them
+            print(f"note: {note}", file=sys.stderr)
         for warning in table.warnings():
             print(f"warning: {warning}", file=sys.stderr)
 

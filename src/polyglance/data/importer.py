@@ -39,7 +39,7 @@ from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
 from polyglance.delimited import Quoting
-from polyglance.files import file_sha256
+from polyglance.files import check_output_folder, file_sha256
 from polyglance.images import ImageError
 from polyglance.language_tags import find_codes
 from polyglance.processes import num_cores
@@ -159,8 +159,9 @@ def import_data(config: ImportConfig) -> ImportResult:
 
     Raises:
         ValueError: no table or folder, an empty one, a missing column, not a single usable row, or finished data sets
-            in `out` that are not to be overwritten.
+            in `out` that are not to be overwritten, or a folder that cannot be made.
     """
+    check_output_folder(config.out, "`out`")
     drops = RowDrops()
     table = _open_table(config)
     num_read: Counter[str] = Counter()

@@ -33,7 +33,7 @@ from polyglance.data.manifest import MANIFEST_NAME, SHARD_NAME, Manifest, ShardI
 from polyglance.data.shard_sums import SUMS_SUFFIX, open_checked_shard, write_shard_sums
 from polyglance.data.shard_table import SHARD_LEAVES, SHARD_SCHEMA, AnnotationTable, records_of_table, table_of_records
 from polyglance.error_text import first_line
-from polyglance.files import file_sha256, replacing
+from polyglance.files import check_output_folder, file_sha256, replacing
 from polyglance.languages import find_declared_languages
 from polyglance.records import Annotation, Drops, ImageRecord, Style
 
@@ -96,6 +96,7 @@ class ShardWriter:
         self._file: pq.ParquetWriter | None = None
 
     def __enter__(self) -> Self:
+        check_output_folder(self.out_dir, "`out`")
         manifest = self.out_dir / MANIFEST_NAME
         if manifest.exists() and not self._overwrite:
             raise ValueError(

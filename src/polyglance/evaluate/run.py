@@ -13,6 +13,7 @@ from polyglance.evaluate.predict import open_local_model, predict_benchmark
 from polyglance.evaluate.prediction_set import PredictionSet
 from polyglance.evaluate.score_predictions import score_predictions
 from polyglance.evaluate.score_report import MetricScore, ScoreReport, make_report, write_scores
+from polyglance.files import check_output_folder
 from polyglance.language_tags import find_codes
 
 __all__ = ["LanguageResult", "choose_known_languages", "evaluate_benchmark", "score_language"]
@@ -46,6 +47,7 @@ def evaluate_benchmark(config: PredictConfig, languages: Sequence[str], scoring:
         ValueError: as `predict_benchmark` and `score_predictions`, or a setting without effect.
     """
     scoring.check_task(config.task)
+    check_output_folder(config.out, "`out`")
     named = find_codes(languages)
     model = open_local_model(config)
     chosen = named or choose_known_languages(config, model)

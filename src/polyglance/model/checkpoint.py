@@ -15,7 +15,7 @@ from torch import Tensor
 
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
 from polyglance.error_text import first_line
-from polyglance.files import file_sha256, replacing_folder, seal_files, write_json
+from polyglance.files import check_output_folder, file_sha256, replacing_folder, seal_files, write_json
 
 __all__ = ["MICRO_MODEL", "Checkpoint", "find_folder", "new_folder", "write_weights"]
 
@@ -79,9 +79,10 @@ def new_folder(out: str | Path) -> Iterator[Path]:
     not exist. A list of its files with digests is added.
 
     Raises:
-        ValueError: `out` exists and is not empty.
+        ValueError: `out` exists and is not empty, or cannot be made.
     """
     out = Path(out)
+    check_output_folder(out, "`out`")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out}: exists already and is not an empty folder")
     with replacing_folder(out) as partial:

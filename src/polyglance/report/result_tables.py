@@ -9,10 +9,12 @@ Chinese; XM3600's unseen over French, Spanish, Russian and Chinese. A mean is gi
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from polyglance.files import check_output_file
 from polyglance.languages import did_you_mean
 from polyglance.report.published_results import (
     PREFIXED,
@@ -36,8 +38,10 @@ __all__ = [
     "TABLES",
     "TABLE_FORMATS",
     "ResultColumn",
+    "ResultFormat",
     "ResultRow",
     "ResultTable",
+    "choose_format",
     "format_csv",
     "format_json",
     "format_latex",
@@ -225,12 +229,15 @@ TABLES: Mapping[TableName, tuple[_Layout, ...]] = MappingProxyType(
 )
 
 
-def make_result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[ResultTable, ...]:
+def make_result_tables(
+    name: str, models: Sequence[ModelScores] = (), notes: Sequence[str] = ()
+) -> tuple[ResultTable, ...]:
     """Make a published result table, with the user's models below its rows.
 
     Args:
         name: one of `TABLES`.
         models: as `read_models` returns them.
+        notes: sentences for the notes of the first table, such as those of `note_unscored`.
 
     Raises:
         ValueError: there is no such table.
@@ -238,7 +245,8 @@ def make_result_tables(name: str, models: Sequence[ModelScores] = ()) -> tuple[R
     layouts = next((layouts for known, layouts in TABLES.items() if known == name), None)
     if layouts is None:
         raise ValueError(f"there is no table {name!r}; {did_you_mean(name, TABLES)}")
-    return tuple(_fill(layout, models) for layout in layouts)
+    first, *others = (_fill(layout, models) for layout in layouts)
+    return (replace(first, notes=(*first.notes, *notes)), *others)
 
 
 def _fill(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
@@ -258,6 +266,7 @@ def _fill(layout: _Layout, models: Sequence[ModelScores]) -> ResultTable:
         rows=tuple(rows),
         notes=(
             _PAPER,
+            *_note_means(columns),
             *_note_suspects(columns, rows),
             *(note for model in models for note in _note_scores(columns, model)),
         ),
@@ -305,6 +314,17 @@ def _find_value(column: ResultColumn, model: ModelScores) -> float | None:
     scores = [model.scores.get(part) for part in list_mean_parts(column.place)]
     values = [score.value for score in scores if score is not None]
     return sum(values) / len(values) if len(values) == len(scores) else None
+
+
+def _note_means(columns: Sequence[ResultColumn]) -> list[str]:
+    """Say which columns are means, and of what: a head such as X or M30K de does not."""
+    heads: dict[str, list[str]] = {}
+    for column in columns:
+        parts = list_mean_parts(column.place)
+        if len(parts) > 1:
+            names = (part.language if part.split == column.place.split else part.split for part in parts)
+            heads.setdefault(", ".join(names), []).append(column.head)
+    return [f"{', '.join(names)}: mean of {parts}" for parts, names in heads.items()]
 
 
 def _note_suspects(columns: Sequence[ResultColumn], rows: Sequence[ResultRow]) -> list[str]:
@@ -408,7 +428,40 @@ def _table_values(table: ResultTable) -> dict[str, object]:
     }
 
 
-TABLE_FORMATS: Mapping[str, Callable[[Sequence[ResultTable]], str]] = MappingProxyType(
-    {"md": format_markdown, "csv": format_csv, "latex": format_latex, "json": format_json}
+@dataclass(frozen=True)
+class ResultFormat:
+    """A format of result tables."""
+
+    write: Callable[[Sequence[ResultTable]], str]
+    ending: str
+    """Ending of the names of its files."""
+
+
+TABLE_FORMATS: Mapping[str, ResultFormat] = MappingProxyType(
+    {
+        "md": ResultFormat(format_markdown, ".md"),
+        "csv": ResultFormat(format_csv, ".csv"),
+        "latex": ResultFormat(format_latex, ".tex"),
+        "json": ResultFormat(format_json, ".json"),
+    }
 )
-"""Name of a format -> its writer."""
+"""Formats by name."""
+
+
+def choose_format(name: str | None, out: Path | None) -> str:
+    """Choose the format of a table: the one given, else that of the file's ending, else Markdown.
+
+    Args:
+        name: one of `TABLE_FORMATS`.
+        out: file that gets the table.
+
+    Raises:
+        ValueError: the ending is that of another format, or the file cannot be written.
+    """
+    endings = {entry.ending: known for known, entry in TABLE_FORMATS.items()}
+    if out is not None and name is None:
+        check_output_file(out, "--out", tuple(endings))
+        name = endings.get(out.suffix.lower())
+    elif out is not None and name is not None:
+        check_output_file(out, f"--format {name} --out", (TABLE_FORMATS[name].ending,))
+    return name or "md"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyglance.data.benchmarks import BENCHMARKS
-from polyglance.evaluate.prediction_set import PredictionInfo
+from polyglance.evaluate.prediction_set import INFO_NAME, PREDICTIONS_NAME, PredictionInfo
 from polyglance.evaluate.score_report import SCORES_NAME, MetricScore, read_metric_scores
 from polyglance.languages import did_you_mean
 from polyglance.report.published_results import PREFIXED, PUBLISHED_SCALES, Place
 
-__all__ = ["ModelScores", "UserScore", "read_models"]
+__all__ = ["ModelScores", "UserScore", "note_unscored", "read_models"]
 
 _METRICS = {
     "bleu": "BLEU",
@@ -30,6 +30,8 @@ _METRICS = {
 }
 """Name of a score, in lower-case letters and digits only -> its name in the tables."""
 _TOLERANCE = 1e-6
+_NUM_NAMED = 5
+"""Most folders without scores that a note names."""
 _CHECKPOINTS = {
     "CLIPScore": "OpenAI's ViT-B/32",
     "mCLIPScore": "M-CLIP's XLM-Roberta-Large-ViT-B-16Plus",
@@ -91,6 +93,28 @@ def read_models(folders: Sequence[str | Path]) -> list[ModelScores]:
     return [
         ModelScores(name=name, scores=scores, notes=tuple(notes.get(name, ()))) for name, scores in by_model.items()
     ]
+
+
+def note_unscored(folders: Sequence[str | Path]) -> list[str]:
+    """Return a sentence for each of these folders with predictions that have no scores: `read_models` leaves them out.
+
+    Args:
+        folders: as for `read_models`.
+    """
+    notes = []
+    for _, folder in map(_split_name, folders):
+        if (folder / SCORES_NAME).is_file():
+            continue
+        made = {path.parent for name in (INFO_NAME, PREDICTIONS_NAME) for path in folder.glob(f"*/{name}*")}
+        names = sorted(path.name for path in made if not (path / SCORES_NAME).is_file())
+        if names:
+            listed = ", ".join([*names[:_NUM_NAMED], *(["..."] if len(names) > _NUM_NAMED else [])])
+            count = "1 folder of predictions has" if len(names) == 1 else f"{len(names):,} folders of predictions have"
+            notes.append(
+                f"{count} no {SCORES_NAME}, left out, in {folder}: {listed}; the same `polyglance eval` as "
+                "before finishes and scores them"
+            )
+    return notes
 
 
 def _split_name(entry: str | Path) -> tuple[str, Path]:

@@ -9,9 +9,11 @@ from markupsafe import Markup
 import polyglance.report.laws as laws
 import polyglance.report.wording as wording
 from polyglance import __version__
+from polyglance.files import check_output_file
 
 __all__ = ["check_page_name", "read_asset", "render_page"]
 
+_ENDINGS = (".html", ".htm")
 _LOADER = jinja2.PackageLoader("polyglance.report")
 _ENVIRONMENT = jinja2.Environment(
     loader=_LOADER,
@@ -27,12 +29,11 @@ def check_page_name(option: str, path: Path) -> None:
     """Refuse a name that is no page's, before anything is computed: other files with its stem may be written beside it.
 
     Raises:
-        ValueError: another extension than .html, or a folder.
+        ValueError: another extension than .html, or a file that cannot be written.
     """
-    if path.suffix.lower() not in (".html", ".htm"):
+    if path.suffix.lower() not in _ENDINGS:
         raise ValueError(f"{option} {path}: expected a file name that ends in .html")
-    if path.is_dir():
-        raise ValueError(f"{option} {path}: a folder; expected the name of a file")
+    check_output_file(path, option, _ENDINGS)
 
 
 def render_page(template: str, **context: Any) -> str:

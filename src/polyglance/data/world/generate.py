@@ -16,6 +16,7 @@ from polyglance.data.world.grammars import grammar
 from polyglance.data.world.layout import MIN_IMAGE_SIZE
 from polyglance.data.world.render import render
 from polyglance.data.world.scene import LEVELS, LevelName, SplitName, find_level, sample_scene
+from polyglance.files import check_output_folder
 from polyglance.records import ImageRecord, annotations_from_texts
 
 __all__ = ["WorldConfig", "find_world_level", "generate", "make_record"]
@@ -75,8 +76,9 @@ def generate(config: WorldConfig, out_dir: str | Path) -> dict[str, Any]:
         Folder, level and numbers of scenes and images, as plain values.
 
     Raises:
-        ValueError: there is a finished data set of another origin.
+        ValueError: there is a finished data set of another origin, or the folder cannot be made.
     """
+    check_output_folder(Path(out_dir), "`out`")
     sizes: dict[SplitName, int] = {"train": config.num_train_images, "test": config.num_test_images}
     for split, num_images in sizes.items():
         mark = fingerprint("world", __version__, split, config)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyglance.data.sources.bitext import BitextSource
-from polyglance.files import read_json
+from polyglance.files import check_output_folder, read_json
 from polyglance.language_tags import find_codes, parse_language_tag
 from polyglance.languages import SOURCE_LANGUAGE, XM3600_LANGUAGES, get_language
 from polyglance.laws import Budget, BudgetPlan, PlanConfig, load_law, spend_budget
@@ -121,8 +121,7 @@ def begin_project(config: ProjectConfig) -> ProjectStart:
         ValueError: files of the project exist already, data that was named cannot be read, every image has captions in
             a wanted language, or the budget does not buy one batch.
     """
-    if config.out.exists() and not config.out.is_dir():
-        raise ValueError(f"{config.out}: a file; expected the name of a folder for the project")
+    check_output_folder(config.out, "`out`")
     found: list[str] = []
     missing: list[str] = []
     images = look_at_images(config.images, config.captions, config.want, found, missing)
