@@ -6,7 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import polyglance
 from polyglance.cli import GROUPS, VERBS, main
@@ -166,6 +168,22 @@ def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.Captur
     error = capsys.readouterr().err
     assert error.startswith("polyglance: Not a directory: ")
     assert error.count("\n") == 1
+
+
+def test_memory_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The errors are numpy's and torch's own; an error of another kind stays one."""
+    for allocate in (lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**55, dtype=torch.uint8)):
+        monkeypatch.setattr("polyglance.cli._run", lambda _, allocate=allocate: allocate())
+        with pytest.raises(SystemExit) as exit_info:
+            main(["train"])
+        assert exit_info.value.code == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("polyglance: not enough memory: ")
+    monkeypatch.setattr("polyglance.cli._run", lambda _: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        main(["train"])
 
 
 def test_help_is_light() -> None:

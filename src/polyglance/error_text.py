@@ -1,6 +1,6 @@
 """Messages of other libraries' errors, for messages of one line."""
 
-__all__ = ["first_line", "one_line"]
+__all__ = ["first_line", "is_out_of_memory", "one_line"]
 
 
 _MAX_CHARACTERS = 300
@@ -19,3 +19,9 @@ def first_line(error: BaseException) -> str:
 def one_line(error: BaseException) -> str:
     """Return an error's whole message with spaces in place of line ends, or its kind if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether an error says that memory cannot be allocated: Python's own, and those of torch."""
+    is_torch = type(error).__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and is_torch)

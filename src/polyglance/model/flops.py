@@ -24,6 +24,7 @@ def count_model(
     image_size: int,
     source_tokens: int,
     target_tokens: int,
+    name: str = "model",
 ) -> Counts:
     """Count P, P_t and F without allocating a weight: the model is built on the meta device.
 
@@ -31,8 +32,12 @@ def count_model(
         image_size: side of the square images, in pixels.
         source_tokens: prompt tokens; the image's tokens come on top.
         target_tokens: decoder positions, each with logits over the whole vocabulary.
+        name: size or family, for messages.
+
+    Raises:
+        ValueError: a configuration that no model can be made of, in one line.
     """
-    model = build_on_meta(config)
+    model = build_on_meta(config, name)
     freeze(model, trained)
     macs = count_macs(model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens)
     return Counts(
