@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.config import fingerprint, from_dict, load, save, to_dict
+from polyglance.config import WrittenPart, fingerprint, from_dict, load, save, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,3 +129,5 @@ def test_fingerprint_changes_with_every_value() -> None:
     assert fingerprint(base) == fingerprint(Outer(name="a", many=(Inner(),)))
     assert len({fingerprint(config) for config in [base, *others]}) == 5
     assert fingerprint(base) != fingerprint(base, base)
+    parts = [base, {"b": 1, "a": "é"}, "x", None, 2.5]
+    assert fingerprint(*map(WrittenPart, parts)) == fingerprint(*parts) == "144c9cc97a85"

@@ -31,7 +31,7 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
+__all__ = ["WrittenPart", "check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
 
 T = TypeVar("T")
 
@@ -149,8 +149,15 @@ def save(config: Any, path: str | Path) -> None:
 
 def fingerprint(*parts: Any) -> str:
     """Return 12 hexadecimal digits that change when any part (a dataclass or a plain value) changes."""
-    text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    text = ", ".join(part.text if isinstance(part, WrittenPart) else WrittenPart(part).text for part in parts)
+    return hashlib.sha256(f"[{text}]".encode()).hexdigest()[:12]
+
+
+class WrittenPart:
+    """A part of many fingerprints, written once; a fingerprint of it is that of the part itself."""
+
+    def __init__(self, part: Any) -> None:
+        self.text = json.dumps(_plain(part), sort_keys=True, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:

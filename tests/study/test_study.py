@@ -177,6 +177,18 @@ def test_what_no_memory_holds_is_not_made_for_a_plan(
     assert "\n" not in str(error.value)
 
 
+def test_jobs_are_listed_once_for_a_configuration(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job asks for the list, so that a list for each would cost the square of their number."""
+    config = load(StudyConfig, config_path)
+    listed = list_jobs(config)
+    with monkeypatch.context() as patch:
+        patch.setattr("polyglance.study.grid.jobs.fingerprint", lambda *_: pytest.fail("listed again"))
+        assert list_jobs(config) is listed
+    assert list_jobs(load(StudyConfig, config_path)) == listed
+    monkeypatch.setattr("polyglance.study.grid.jobs.__version__", "another")
+    assert {job.fingerprint for job in list_jobs(config)}.isdisjoint(job.fingerprint for job in listed)
+
+
 def test_a_report_needs_finished_runs(config_path: Path, tmp_path: Path) -> None:
     config = load(StudyConfig, config_path, overrides=[f"out={tmp_path}"])
     assert set(read_study_status(config).jobs.values()) == {"to do"}
