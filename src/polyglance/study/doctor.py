@@ -181,5 +181,5 @@ def _list_study_needs(study: Any) -> Iterator[tuple[str, Path, str]]:
         yield "images", study.data.table.images, "the folder of the images"
     for family in study.families:
         for size in family.sizes:
-            folder = Path(family.checkpoint.replace("{size}", size))
+            folder = family.checkpoint_of(size)
             yield f"checkpoint {size}", folder, f"polyglance model assemble --out {folder} ..."
