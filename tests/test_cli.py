@@ -170,6 +170,33 @@ def test_what_the_disk_refuses_is_one_line(tmp_path: Path, capsys: pytest.Captur
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["data", "world", "--out", ""], "--out: expected a path, got ''; the current folder is written ."),
+        (["data", "world", "--out="], "--out: expected a path, got ''"),
+        (["score", "--hyps", "", "a", "--refs", "b"], "--hyps: expected a path, got ''"),
+        (["law", "fit", " "], "argument: expected a path, got ' '"),
+        (["study", "plan", ""], "argument: expected a path, got ''"),
+        (["caption", "", "--model", "micro"], "argument: expected a path, got ''"),
+        (["results", ""], "expected a path, got ''"),
+        (["law", "predict", ""], "'': no such file; published laws: "),
+        (["law", "plan", "paper", "--downstream", ""], "'': no such file; published laws: "),
+        (["eval", "caption", "--model", "", "--benchmark", "xm3600", "--root", ".", "--out", "x"], "model is ''"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert exit_info.value.code == 2
+    assert not list(tmp_path.iterdir())
+
+
 def test_memory_that_is_not_there_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

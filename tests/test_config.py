@@ -118,6 +118,23 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         load(Outer, write(tmp_path, TOML), overrides=[override])
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Places:
+        out: Path
+        more: tuple[Path, ...] = ()
+        other: Path | None = None
+
+    assert from_dict(Places, {"out": "."}).out == Path()
+    for key, values in {
+        "out": {"out": ""},
+        "more.1": {"out": "a", "more": ["b", " "]},
+        "other": {"out": "a", "other": ""},
+    }.items():
+        with pytest.raises(ValueError, match=f"^{re.escape(key)}: expected a path, got ' ?'; the current folder"):
+            from_dict(Places, values)
+
+
 def test_fingerprint_changes_with_every_value() -> None:
     base = Outer(name="a", many=(Inner(),))
     others = [

@@ -31,7 +31,17 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["WrittenPart", "check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
+__all__ = [
+    "WrittenPart",
+    "check_types",
+    "fingerprint",
+    "from_dict",
+    "load",
+    "parse_path",
+    "parse_toml",
+    "save",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -239,7 +249,10 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
-        return Path(value)
+        try:
+            return parse_path(value)
+        except ValueError as error:
+            raise _Misfit(path, str(error)) from None
     if hasattr(hint, "parse") and isinstance(value, str):  # written as text: a cell
         try:
             return hint.parse(value)
@@ -248,6 +261,17 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise _Misfit(path, f"expected {_TYPE_NAMES.get(hint, hint.__name__)}, got {value!r}")
+
+
+def parse_path(text: str) -> Path:
+    """Read a path of a file or command line.
+
+    Raises:
+        ValueError: it is empty, which pathlib would take for the current folder.
+    """
+    if not text.strip():
+        raise ValueError(f"expected a path, got {text!r}; the current folder is written .")
+    return Path(text)
 
 
 def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:

@@ -14,6 +14,7 @@ from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance, PolyglanceCaptioner
 from polyglance.model.card import make_card
+from polyglance.model.checkpoint import find_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
@@ -64,6 +65,11 @@ def test_bad_images_are_reported_where_they_stand(folder: Path, images: list[Pat
     assert "broken.png: not an image" in (results[0].error or "")
     assert results[1].text is not None
     assert "none.png: No such file" in (results[2].error or "")
+
+
+def test_an_empty_name_is_no_folder() -> None:
+    with pytest.raises(ValueError, match="expected a path, got ''"):
+        find_folder("")
 
 
 def test_folders_and_addresses_are_told_from_missing_files(folder: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from polyglance.config import parse_path
 from polyglance.languages import did_you_mean
 from polyglance.own_languages import declare_languages_from
 from polyglance.settings import UnusedSettingError
@@ -81,7 +82,8 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
     if isinstance(error, MistakeError) and error.value is not None:
         pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
         options = [name for name, value in pairs if value == error.value and name.startswith("--")]
-        return f"{' or '.join(options) or 'option'} {error.value}: {error}"
+        value = f" {error.value}" if error.value.strip() else ""
+        return f"{' or '.join(options) or ('option' if value else 'argument')}{value}: {error}"
     message = _name_options(str(error), _OPTIONS)
     if not isinstance(error, UnusedSettingError):
         return message
@@ -159,6 +161,27 @@ def _parse_number(text: str) -> float:
         return parse_number(text)
     except ValueError:
         raise ValueError(f"{text!r} is not a number") from None
+
+
+@REGISTRY.primitive_rule
+def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument for a path, which may not be empty."""
+    if info.type is not Path:
+        return None
+
+    def parse(given: list[str]) -> Path:
+        try:
+            return parse_path(given[0])
+        except ValueError as error:
+            raise MistakeError(str(error), given[0]) from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @REGISTRY.primitive_rule
