@@ -120,6 +120,10 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
             ["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"],
             "--background white: expected 3",
         ),
+        (["law", "plan", "paper", "--max-gmac", "1x"], "--max-gmac 1x: '1x' is not a number; expected one such as 1e6"),
+        (["law", "plan", "paper", "--max-samples", "0k"], "polyglance: --max-samples is 0; expected a positive number"),
+        (["model", "card", "--size", "micro-32", "--devices", "1.5"], "--devices 1.5: '1.5' is not a whole number"),
+        (["model", "card", "--size", "micro-32", "--beams", "inf"], "--beams inf: 'inf' is not a whole number"),
         (["caption", "--model", "x"], "no image was given"),
         (["caption", "a.png", "--model", "x", "--lang", " ,"], "--lang names no language"),
         (["caption", "a.png", "--model", "x", "--beams", "0"], "beams is 0"),
@@ -195,6 +199,18 @@ def test_an_empty_path_is_not_the_current_folder(
     assert message in line
     assert exit_info.value.code == 2
     assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_all_options_are_written_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    """An amount, a count, one that may be left out, and a value of --at: as tables have them."""
+
+    def plan(budget: str, gpus: str, cells: str, at: str) -> str:
+        options = ["--max-gmac", budget, "--gpus", gpus, "--cells", cells, "--at", f"T={at}"]
+        return printed(capsys, "law", "plan", "paper", "--json", *options)
+
+    plain = plan("1000000000000", "2000", "11", "6.02")
+    assert plan("1T", "2k", "11.0", "6.02") == plan("1e12", "2e3", "1.1e1", "602%") == plain
+    assert plan("2T", "2k", "11", "6.02") != plain
 
 
 def test_memory_that_is_not_there_is_one_line(

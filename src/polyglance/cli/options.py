@@ -160,7 +160,17 @@ def _parse_number(text: str) -> float:
     try:
         return parse_number(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
+        raise ValueError(f"{text!r} is not a number; expected one such as 1e6, 20k or 6.9B") from None
+
+
+def _parse_count(text: str) -> int:
+    """Read a whole number, likewise."""
+    with suppress(ValueError):
+        return int(text)
+    number = _parse_number(text)
+    if number != number // 1:  # also of nan and infinity
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
 
 
 @REGISTRY.primitive_rule
@@ -180,6 +190,28 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
         metavar="PATH",
         instance_from_str=parse,
         is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """One argument for a number, written as those of `--at` and of tables are: 1e6, 20k, 6.9B, 5%."""
+    if info.type not in (int, float):
+        return None
+    kind = info.type
+
+    def parse(given: list[str]) -> int | float:
+        try:
+            return _parse_count(given[0]) if kind is int else _parse_number(given[0])
+        except ValueError as error:
+            raise MistakeError(str(error), given[0]) from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT" if kind is int else "FLOAT",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, (int, kind)) and not isinstance(value, bool),
         str_from_instance=lambda value: [str(value)],
     )
 
