@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import polyglance
 from polyglance.cli import GROUPS, VERBS, main
@@ -119,6 +121,10 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
             ["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"],
             "--background white: expected 3",
         ),
+        (["law", "plan", "paper", "--max-gmac", "1x"], "--max-gmac 1x: '1x' is not a number; expected one such as 1e6"),
+        (["law", "plan", "paper", "--max-samples", "0k"], "polyglance: --max-samples is 0; expected a positive number"),
+        (["model", "card", "--size", "micro-32", "--devices", "1.5"], "--devices 1.5: '1.5' is not a whole number"),
+        (["model", "card", "--size", "micro-32", "--beams", "inf"], "--beams inf: 'inf' is not a whole number"),
         (["caption", "--model", "x"], "no image was given"),
         (["caption", "a.png", "--model", "x", "--lang", " ,"], "--lang names no language"),
         (["caption", "a.png", "--model", "x", "--beams", "0"], "beams is 0"),
@@ -238,6 +244,61 @@ def test_a_folder_that_cannot_be_made_is_refused_before_any_work(
         assert re.search(rf"out`? {out}: ({tmp_path}/file is a file; name|the name of a file; expected)", error)
         assert error.count("\n") == 1
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["data", "world", "--out", ""], "--out: expected a path, got ''; the current folder is written ."),
+        (["data", "world", "--out="], "--out: expected a path, got ''"),
+        (["score", "--hyps", "", "a", "--refs", "b"], "--hyps: expected a path, got ''"),
+        (["law", "fit", " "], "argument: expected a path, got ' '"),
+        (["study", "plan", ""], "argument: expected a path, got ''"),
+        (["caption", "", "--model", "micro"], "argument: expected a path, got ''"),
+        (["results", ""], "expected a path, got ''"),
+        (["law", "predict", ""], "'': no such file; published laws: "),
+        (["law", "plan", "paper", "--downstream", ""], "'': no such file; published laws: "),
+        (["eval", "caption", "--model", "", "--benchmark", "xm3600", "--root", ".", "--out", "x"], "model is ''"),
+    ],
+)
+def test_an_empty_path_is_not_the_current_folder(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert exit_info.value.code == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_numbers_of_all_options_are_written_alike(capsys: pytest.CaptureFixture[str]) -> None:
+    """An amount, a count, one that may be left out, and a value of --at: as tables have them."""
+
+    def plan(budget: str, gpus: str, cells: str, at: str) -> str:
+        options = ["--max-gmac", budget, "--gpus", gpus, "--cells", cells, "--at", f"T={at}"]
+        return printed(capsys, "law", "plan", "paper", "--json", *options)
+
+    plain = plan("1000000000000", "2000", "11", "6.02")
+    assert plan("1T", "2k", "11.0", "6.02") == plan("1e12", "2e3", "1.1e1", "602%") == plain
+    assert plan("2T", "2k", "11", "6.02") != plain
+
+
+def test_memory_that_is_not_there_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The errors are numpy's and torch's own; an error of another kind stays one."""
+    for allocate in (lambda: np.empty(2**55, np.uint8), lambda: torch.empty(2**55, dtype=torch.uint8)):
+        monkeypatch.setattr("polyglance.cli._run", lambda _, allocate=allocate: allocate())
+        with pytest.raises(SystemExit) as exit_info:
+            main(["train"])
+        assert exit_info.value.code == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith("polyglance: not enough memory: ")
+    monkeypatch.setattr("polyglance.cli._run", lambda _: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        main(["train"])
 
 
 def test_help_is_light() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyglance.config import fingerprint, from_dict, load, save, to_dict
+from polyglance.config import WrittenPart, fingerprint, from_dict, load, save, to_dict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,23 @@ def test_a_wrong_override_is_named(tmp_path: Path, override: str, message: str) 
         load(Outer, write(tmp_path, TOML), overrides=[override])
 
 
+def test_an_empty_path_is_not_the_current_folder(tmp_path: Path) -> None:
+    @dataclass(frozen=True)
+    class Places:
+        out: Path
+        more: tuple[Path, ...] = ()
+        other: Path | None = None
+
+    assert from_dict(Places, {"out": "."}).out == Path()
+    for key, values in {
+        "out": {"out": ""},
+        "more.1": {"out": "a", "more": ["b", " "]},
+        "other": {"out": "a", "other": ""},
+    }.items():
+        with pytest.raises(ValueError, match=f"^{re.escape(key)}: expected a path, got ' ?'; the current folder"):
+            from_dict(Places, values)
+
+
 def test_fingerprint_changes_with_every_value() -> None:
     base = Outer(name="a", many=(Inner(),))
     others = [
@@ -129,3 +146,5 @@ def test_fingerprint_changes_with_every_value() -> None:
     assert fingerprint(base) == fingerprint(Outer(name="a", many=(Inner(),)))
     assert len({fingerprint(config) for config in [base, *others]}) == 5
     assert fingerprint(base) != fingerprint(base, base)
+    parts = [base, {"b": 1, "a": "é"}, "x", None, 2.5]
+    assert fingerprint(*map(WrittenPart, parts)) == fingerprint(*parts) == "144c9cc97a85"

@@ -31,7 +31,17 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
+__all__ = [
+    "WrittenPart",
+    "check_types",
+    "fingerprint",
+    "from_dict",
+    "load",
+    "parse_path",
+    "parse_toml",
+    "save",
+    "to_dict",
+]
 
 T = TypeVar("T")
 
@@ -149,8 +159,15 @@ def save(config: Any, path: str | Path) -> None:
 
 def fingerprint(*parts: Any) -> str:
     """Return 12 hexadecimal digits that change when any part (a dataclass or a plain value) changes."""
-    text = json.dumps([_plain(part) for part in parts], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
+    text = ", ".join(part.text if isinstance(part, WrittenPart) else WrittenPart(part).text for part in parts)
+    return hashlib.sha256(f"[{text}]".encode()).hexdigest()[:12]
+
+
+class WrittenPart:
+    """A part of many fingerprints, written once; a fingerprint of it is that of the part itself."""
+
+    def __init__(self, part: Any) -> None:
+        self.text = json.dumps(_plain(part), sort_keys=True, ensure_ascii=False)
 
 
 def _plain(value: Any) -> Any:
@@ -232,7 +249,10 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if hint is Path and isinstance(value, str):
-        return Path(value)
+        try:
+            return parse_path(value)
+        except ValueError as error:
+            raise _Misfit(path, str(error)) from None
     if hasattr(hint, "parse") and isinstance(value, str):  # types that are written as texts, such as Cell
         try:
             return hint.parse(value)
@@ -241,6 +261,20 @@ def _convert(hint: Any, value: Any, path: tuple[str, ...]) -> Any:
     if isinstance(value, hint) and not (hint in (int, float) and isinstance(value, bool)):
         return value
     raise _Misfit(path, f"expected {_TYPE_NAMES.get(hint, hint.__name__)}, got {value!r}")
+
+
+def parse_path(text: str) -> Path:
+    """Read a path of a file or command line.
+
+    Raises:
+        ValueError: it is empty, which pathlib would take for the current folder, or `-`, which other programs take for
+            standard input or output.
+    """
+    if not text.strip():
+        raise ValueError(f"expected a path, got {text!r}; the current folder is written .")
+    if text == "-":
+        raise ValueError("standard input is not read, nor standard output written; name a file")
+    return Path(text)
 
 
 def _convert_union(choices: tuple[Any, ...], value: Any, path: tuple[str, ...]) -> Any:

@@ -245,6 +245,8 @@ def read_text(path: str | Path, *, max_bytes: int = _MAX_BYTES) -> str:
                 content = _read_at_most(unpacked, max_bytes, path)
     except FileNotFoundError:
         raise ValueError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise ValueError(f"{path}: is a folder; expected a file") from None
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: damaged or truncated gzip file ({error})") from None
     except OSError as error:

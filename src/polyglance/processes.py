@@ -24,6 +24,7 @@ from pathlib import Path
 __all__ = [
     "FinishedProgram",
     "end_with_parent",
+    "memory_bytes",
     "num_cores",
     "number_workers",
     "open_worker_context",
@@ -42,6 +43,17 @@ _Identity = tuple[int, str]
 def num_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Return the memory that this process may use, in bytes: the machine's, or the limit of its container."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with suppress(OSError, ValueError):  # no such file, or `max`
+        memory = min(memory, int(_CONTAINER_LIMIT.read_text(encoding="utf-8")))
+    return memory
+
+
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def open_worker_context() -> SpawnContext:

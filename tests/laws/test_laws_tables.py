@@ -328,6 +328,39 @@ def test_rows_that_may_summarise_the_others_are_noted(tmp_path, text, noted):
     assert all(f": {noted}." in note for note in notes)
 
 
+@pytest.mark.parametrize("columns", ["group", "group,kind"])
+def test_a_number_in_two_spellings_is_one_group(tmp_path, columns):
+    """Fitted alike, whatever the spelling; a note says so. Names with leading zeros, and long ones, are not numbers."""
+    rows = [
+        (n, d, 1.5 + 20 * n**-0.3 + 30 * d**-0.3, kind)
+        for n in (1e6, 1e7, 1e8)
+        for d in (1e8, 1e9, 1e10)
+        for kind in "ab"
+    ]
+    laws = []
+    for spellings in (["1"], ["1", "1.0", " 1", "1e0"]):
+        path = tmp_path / f"{len(spellings)}.csv"
+        lines = [f"{spellings[i % len(spellings)]},{n},{d},{y},{kind}" for i, (n, d, y, kind) in enumerate(rows)]
+        path.write_text("\n".join(["group,N,D,y,kind", *lines]))
+        config = FitConfig(
+            form="product", columns={name: name for name in "NDy"}, group=tuple(columns.split(",")), bootstrap=0
+        )
+        laws.append(fit_law(config, Table.read(path)))
+    one, several = laws
+    assert {label: fit.parameters for label, fit in several.fits.items()} == {
+        label: fit.parameters for label, fit in one.fits.items()
+    }
+    notes = [warning.message for warning in several.warnings if "one label" in warning.message]
+    assert notes == ["group (column 'group'): cells of one number are one label: '1.0' is '1', '1e0' is '1'."]
+    assert not [warning for warning in one.warnings if "one label" in warning.message]
+
+
+def test_labels_that_are_no_numbers_stay_apart():
+    ids = ["7", "007", "7.1", "12345678901234567890", "12345678901234567891", "v1", "v1.0", "1B", "1000M", "1.0 b", ""]
+    labels = [*ids[:8], "1B", "1B", ""]
+    assert Table({"id": ids}).labels("id") == labels
+
+
 def test_blanks_around_labels_make_no_other_group(tmp_path):
     (tmp_path / "t.csv").write_text("task,N\nmath,1e8\nmath ,2e8\n")
     assert Table.read(tmp_path / "t.csv").labels("task") == ["math", "math"]

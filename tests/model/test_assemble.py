@@ -17,11 +17,12 @@ from transformers import Florence2ForConditionalGeneration, Gemma2ForCausalLM
 
 from polyglance.mixture.prompts import write_prompt
 from polyglance.model import Polyglance
-from polyglance.model.assemble import assemble_model, build_language_model, insert_language_model
+from polyglance.model.assemble import assemble_model, build_language_model, insert_language_model, insert_vision_tower
 from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.config import AssembleConfig
 from polyglance.model.convert import convert_key_to_published, convert_to_published
 from polyglance.model.generate import load_polyglance
+from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
 
 
@@ -311,3 +312,15 @@ def test_untied_heads_of_the_sources_are_said_or_refused(
 def test_settings_without_effect_or_out_of_range_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}"):
         AssembleConfig(florence="a", gemma="b", **settings)
+
+
+def test_a_vision_tower_of_another_size_is_refused_in_one_line() -> None:
+    model, wider, deeper = (
+        Polyglance(MicroConfig(width=32, **sizes).build(13))
+        for sizes in ({}, {"vision_width": 64}, {"vision_blocks": 2})
+    )
+    with pytest.raises(ValueError, match=r"does not fit: .* has ") as error:
+        insert_vision_tower(model, wider)
+    assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="another kind or depth: one of the two models only has"):
+        insert_vision_tower(model, deeper)

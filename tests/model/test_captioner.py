@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from small_models import assembled_folder, tiny_model
 from polyglance.cli import main
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance, PolyglanceCaptioner
+from polyglance.model.card import make_card
+from polyglance.model.checkpoint import find_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor
@@ -64,6 +67,11 @@ def test_bad_images_are_reported_where_they_stand(folder: Path, images: list[Pat
     assert "none.png: No such file" in (results[2].error or "")
 
 
+def test_an_empty_name_is_no_folder() -> None:
+    with pytest.raises(ValueError, match="expected a path, got ''"):
+        find_folder("")
+
+
 def test_folders_and_addresses_are_told_from_missing_files(folder: Path, tmp_path: Path) -> None:
     results = PolyglanceCaptioner.load(folder).caption([tmp_path, Path("https://a.org/b.png")], ["en"], config=CONFIG)
     assert [result.error for result in results] == [
@@ -104,7 +112,9 @@ def test_vocabularies_must_fit(folder: Path) -> None:
         processor.check_vocabularies(config)
 
 
-@pytest.mark.parametrize("fault", ["nan", "truncated", "no processor", "other kind", "missing tensor"])
+@pytest.mark.parametrize(
+    "fault", ["nan", "truncated", "no processor", "other kind", "missing tensor", "other width", "widths"]
+)
 def test_bad_folders(fault: str, folder: Path, tmp_path: Path) -> None:
     for file in folder.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -129,9 +139,27 @@ def test_bad_folders(fault: str, folder: Path, tmp_path: Path) -> None:
             del state[name]
             save_file(state, weights, {"format": "pt"})
             message = f"missing: {name}"
+        case "other width":  # the checkpoint's first weight by name, and the number of others with it
+            del state[name]
+            state |= {
+                name: torch.zeros(3, 5),
+                "encoder.layers.0.fc1.bias": torch.zeros(7),
+                "vision_tower.extra": torch.zeros(2),
+            }
+            save_file(state, weights, {"format": "pt"})
+            message = re.escape("encoder.layers.0.fc1.bias has the shape (7,), the model's has (64,); and 1 more")
+        case "widths":
+            config = json.loads((tmp_path / "config.json").read_text())
+            config["encoder_config"]["d_model"] *= 2
+            (tmp_path / "config.json").write_text(json.dumps(config))
+            message = "the encoder is 64 wide.*the decoder reads states of width 32"
     with pytest.raises(ValueError, match=message) as error:
         PolyglanceCaptioner.load(tmp_path)
     assert "\n" not in str(error.value)
+    if fault in ("missing tensor", "other width", "widths"):  # and no card counts another model than the weights'
+        with pytest.raises(ValueError, match=message) as error:
+            make_card(str(tmp_path), image_size=64)
+        assert "\n" not in str(error.value)
 
 
 def test_commands(folder: Path, images: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

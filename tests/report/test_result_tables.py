@@ -17,7 +17,7 @@ from polyglance.evaluate.score import score_texts
 from polyglance.evaluate.score_report import write_scores
 from polyglance.report.published_results import Place, Setting, list_mean_parts, read_published_results
 from polyglance.report.result_tables import (
-    FORMATS,
+    TABLE_FORMATS,
     TABLES,
     ResultTable,
     format_csv,
@@ -408,7 +408,7 @@ def test_predictions_without_scores_are_named(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "eval/plots").mkdir()
     note = f"2 folders of predictions have no scores.json, left out, in {tmp_path / 'eval'}: b, c; the same "
     for entry in ("eval", "eval/a"):
-        for name in FORMATS:
+        for name in TABLE_FORMATS:
             main(["results", f"mine={tmp_path / entry}", "--table", "coco", "--format", name])
             printed = "".join(capsys.readouterr()).replace("\\", "")
             assert (note in printed) == (entry == "eval")
@@ -419,24 +419,24 @@ def test_predictions_without_scores_are_named(tmp_path: Path, capsys: pytest.Cap
     assert ": b, c, n0, n1, n2, ...; " in note_unscored([tmp_path / "eval"])[0]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", TABLE_FORMATS)
 def test_the_ending_of_the_file_chooses_the_format(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["results", "--format", name])
     printed = capsys.readouterr().out
-    for ending in (FORMATS[name].ending, FORMATS[name].ending.upper()):
+    for ending in (TABLE_FORMATS[name].ending, TABLE_FORMATS[name].ending.upper()):
         main(["results", "--out", str(tmp_path / f"t{ending}")])
         assert (tmp_path / f"t{ending}").read_text() == printed
     main(["results", "--out", str(tmp_path / "t.v1"), "--format", name])
     assert (tmp_path / "t.v1").read_text() == printed
-    others = [entry.ending for entry in FORMATS.values() if entry.ending != FORMATS[name].ending]
+    others = [entry.ending for entry in TABLE_FORMATS.values() if entry.ending != TABLE_FORMATS[name].ending]
     for ending in (*others, ".xlsx", ".html"):
         out = tmp_path / f"other{ending}"
         capsys.readouterr()
         with pytest.raises(SystemExit):
             main(["results", "--out", str(out), "--format", name])
-        error = f"--format {name} --out {out}: expected a file name that ends in {FORMATS[name].ending}\n"
+        error = f"--format {name} --out {out}: expected a file name that ends in {TABLE_FORMATS[name].ending}\n"
         assert capsys.readouterr().err == f"polyglance: {error}"
         assert not out.exists()
 

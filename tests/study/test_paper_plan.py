@@ -67,6 +67,11 @@ def test_the_plan_shows_money_in_100_columns_and_leaves_nothing(
     [
         ("families.0.widths=[32]", "needs widths (or else sizes)"),
         ("families.0.checkpoint=''", "sizes and checkpoint"),
+        ("families.0.checkpoint='initial/{siz}'", "{siz}, for which nothing is filled in; did you mean 'size'?"),
+        ("families.0.checkpoint='initial/{Size}'", "{Size}, for which nothing is filled in; did you mean 'size'?"),
+        ("families.0.checkpoint='initial/{ size }'", "{ size }, for which nothing is filled in; did you mean 'size'?"),
+        ("families.0.checkpoint='initial/{size'", "expected braces as in {size}"),
+        ("families.0.checkpoint='initial'", "for all of 2 sizes; put {size} into it"),
         ("families.0.sizes=['1.2b']", "unknown size '1.2b'; did you mean '11.2b'?"),
         ("machine.mfu=35", "mfu between 0 and 1"),
         ("machine.currency=''", "machine.currency is empty"),

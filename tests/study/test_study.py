@@ -154,6 +154,41 @@ def test_a_plan_draws_a_sample_and_leaves_nothing_behind(config_path: Path, tmp_
     assert plan.training["separate"].samples == 2 * (32 + 80) + 2 * 80
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["families.0.widths=[8, 100000]"], r"scratch-d100000-.* needs at least [\d,]{6,} GB of memory for weights"),
+        (["families.1.widths=[100000]"], r"lm-\w+-d100000 needs at least [\d,]{5,} GB"),
+        (["families.0.widths=[2000000000]"], "no model of width 2,000,000,000 is possible"),
+        (
+            ["mixture.batch_size=8000000000", "families.0.samples=[8000000000]", "families.1.samples=[8000000000]"],
+            "a step",
+        ),
+    ],
+)
+def test_what_no_memory_holds_is_not_made_for_a_plan(
+    overrides: list[str], message: str, config_path: Path, tmp_path: Path
+) -> None:
+    config = load(
+        StudyConfig, config_path, overrides=[f"out={tmp_path / 'new'}", "tower.samples=8000000000", *overrides]
+    )
+    with pytest.raises(ValueError, match=message) as error:
+        plan_study(config, workers=1)
+    assert "\n" not in str(error.value)
+
+
+def test_jobs_are_listed_once_for_a_configuration(config_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each job asks for the list, so that a list for each would cost the square of their number."""
+    config = load(StudyConfig, config_path)
+    listed = list_jobs(config)
+    with monkeypatch.context() as patch:
+        patch.setattr("polyglance.study.grid.jobs.fingerprint", lambda *_: pytest.fail("listed again"))
+        assert list_jobs(config) is listed
+    assert list_jobs(load(StudyConfig, config_path)) == listed
+    monkeypatch.setattr("polyglance.study.grid.jobs.__version__", "another")
+    assert {job.fingerprint for job in list_jobs(config)}.isdisjoint(job.fingerprint for job in listed)
+
+
 def test_a_report_needs_finished_runs(config_path: Path, tmp_path: Path) -> None:
     config = load(StudyConfig, config_path, overrides=[f"out={tmp_path}"])
     assert set(read_study_status(config).jobs.values()) == {"to do"}

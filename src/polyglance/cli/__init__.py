@@ -29,6 +29,7 @@ from polyglance.cli.options import (
     describe_mistake,
     take_languages_from,
 )
+from polyglance.error_text import first_line, is_out_of_memory
 from polyglance.languages import did_you_mean
 from polyglance.packages import describe_missing
 from polyglance.train.watch import NOT_FINITE_EXIT_CODE, NotFiniteError
@@ -137,6 +138,11 @@ def main(args: Sequence[str] | None = None) -> None:
     except OSError as error:  # a full or read-only disk, a folder where a file should be
         place = error.filename2 or error.filename  # if renaming failed: the new name
         print(f"polyglance: {error.strerror or error}{f': {place}' if place else ''}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        print(f"polyglance: not enough memory: {first_line(error)}", file=sys.stderr)
         raise SystemExit(1) from None
     except KeyboardInterrupt:
         continues = "; the same command continues from here" if _find_verb(given) in _CONTINUED else ""

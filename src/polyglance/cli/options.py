@@ -25,6 +25,7 @@ from tyro.constructors import (
     StructTypeInfo,
 )
 
+from polyglance.config import parse_path
 from polyglance.languages import did_you_mean
 from polyglance.own_languages import declare_languages_from
 from polyglance.settings import UnusedSettingError
@@ -81,7 +82,8 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
     if isinstance(error, MistakeError) and error.value is not None:
         pairs = [*itertools.pairwise(args), *(argument.split("=", 1) for argument in args if "=" in argument)]
         options = [name for name, value in pairs if value == error.value and name.startswith("--")]
-        return f"{' or '.join(options) or 'option'} {error.value}: {error}"
+        value = f" {error.value}" if error.value.strip() else ""
+        return f"{' or '.join(options) or ('option' if value else 'argument')}{value}: {error}"
     message = _name_options(str(error), _OPTIONS)
     if not isinstance(error, UnusedSettingError):
         return message
@@ -158,7 +160,60 @@ def _parse_number(text: str) -> float:
     try:
         return parse_number(text)
     except ValueError:
-        raise ValueError(f"{text!r} is not a number") from None
+        raise ValueError(f"{text!r} is not a number; expected one such as 1e6, 20k or 6.9B") from None
+
+
+def _parse_count(text: str) -> int:
+    """Read a whole number, likewise."""
+    with suppress(ValueError):
+        return int(text)
+    number = _parse_number(text)
+    if number != number // 1:  # also of nan and infinity
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(number)
+
+
+@REGISTRY.primitive_rule
+def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Read one argument for a path."""
+    if info.type is not Path:
+        return None
+
+    def parse(given: list[str]) -> Path:
+        try:
+            return parse_path(given[0])
+        except ValueError as error:
+            raise MistakeError(str(error), given[0]) from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@REGISTRY.primitive_rule
+def _number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
+    """Read one argument for a number, written as those of `--at` and of tables are: 1e6, 20k, 6.9B, 5%."""
+    if info.type not in (int, float):
+        return None
+    kind = info.type
+
+    def parse(given: list[str]) -> int | float:
+        try:
+            return _parse_count(given[0]) if kind is int else _parse_number(given[0])
+        except ValueError as error:
+            raise MistakeError(str(error), given[0]) from None
+
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT" if kind is int else "FLOAT",
+        instance_from_str=parse,
+        is_instance=lambda value: isinstance(value, (int, kind)) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
 
 
 @REGISTRY.primitive_rule
@@ -232,26 +287,6 @@ def _numbers_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | No
         instance_from_str=parse,
         is_instance=lambda value: isinstance(value, tuple),
         str_from_instance=lambda values: [",".join(map(str, values))],
-    )
-
-
-@REGISTRY.primitive_rule
-def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """One argument for a path. The name `-`, for standard input or output in other programs, is refused."""
-    if info.type is not Path:
-        return None
-
-    def parse(given: list[str]) -> Path:
-        if given[0] == "-":
-            raise MistakeError("standard input is not read, nor standard output written; name a file", "-")
-        return Path(given[0])
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=parse,
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
     )
 
 

@@ -143,6 +143,8 @@ class ModelConfig:
     """Side of the square image, in pixels; None: as in the model's folder. Only for models of this project."""
 
     def __post_init__(self) -> None:
+        if not self.model.strip():
+            raise ValueError(f"model is {self.model!r}; expected a folder, or another form of its help")
         for name in ("beams", "max_new_tokens", "resolution"):
             value = getattr(self, name)
             if value is not None and value < 1:

@@ -5,7 +5,7 @@ pickles and kernels from the hub are refused; files that the folder lists with d
 """
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from transformers.utils import logging
 from polyglance.error_text import first_line
 from polyglance.files import checked_folder, read_json
 
-__all__ = ["check_model_config", "load_pretrained", "loading", "read_model_config"]
+__all__ = ["check_model_config", "load_pretrained", "loading", "read_model_config", "refuse_misfits", "refuse_missing"]
 
 _MAX_CONFIG_BYTES = 2**24
 _ATTENTION = frozenset({"eager", "sdpa", "flash_attention_2", "flash_attention_3", "flex_attention"})
@@ -95,13 +95,46 @@ def load_pretrained(cls: Any, folder: str | Path, **options: Any) -> Any:
     read_model_config(folder)
     with loading(folder, "model"):
         model, report = cls.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # the library's own refusal names none of them
+            **options,
         )
-    if missing := sorted(report["missing_keys"]):
-        raise ValueError(f"{folder}: {len(missing)} tensor(s) are missing: {', '.join(missing[:5])}")
+    misfits = {name: (tuple(found), tuple(wanted)) for name, found, wanted in report["mismatched_keys"]}
+    refuse_misfits(f"{folder}: its weights do not fit config.json", misfits)
+    refuse_missing(folder, report["missing_keys"])
     if untied := _find_untied(model):
         print(f"{folder}: {untied}, which config.json ties; each is used as it is in the file", file=sys.stderr)
     return model
+
+
+def refuse_misfits(what: str, shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+    """Refuse weights that have another shape than the model's.
+
+    Args:
+        what: beginning of the message.
+        shapes: name -> shape of the weight that is there, and that of the model's.
+
+    Raises:
+        ValueError: gives the first of them by name with both shapes, and the number of others.
+    """
+    names = sorted(name for name, (found, wanted) in shapes.items() if found != wanted)
+    if names:
+        found, wanted = shapes[names[0]]
+        others = f"; and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ValueError(f"{what}: {names[0]} has the shape {found}, the model's has {wanted}{others}")
+
+
+def refuse_missing(folder: str | Path, names: Collection[str]) -> None:
+    """Refuse a folder that lacks weights of its model.
+
+    Raises:
+        ValueError: gives their number and some of them.
+    """
+    if names:
+        raise ValueError(f"{folder}: {len(names)} tensor(s) are missing: {', '.join(sorted(names)[:5])}")
 
 
 def _find_untied(model: Any) -> str:

@@ -8,8 +8,9 @@ from polyglance.coverage import EvaluationTask
 from polyglance.engines.protocol import Answers, CandidateLosses, Candidates, Picture, TaskLanguages
 from polyglance.languages import get_language
 from polyglance.records import Style
+from polyglance.settings import refuse_unknown_slots
 
-__all__ = ["PromptedModel", "caption_prompt", "evaluation_prompt", "translation_prompt"]
+__all__ = ["PromptedModel", "caption_prompt", "check_translation_prompt", "evaluation_prompt", "translation_prompt"]
 
 _CAPTIONS: dict[Style, str] = {
     "short": "Describe the image in one short sentence. Answer with that sentence only.",
@@ -36,6 +37,18 @@ def caption_prompt(style: Style, custom: str = "") -> str:
     return custom or _CAPTIONS[style]
 
 
+def check_translation_prompt(custom: str) -> None:
+    """Check a recipe's prompt for translations, which may be empty.
+
+    Raises:
+        ValueError: it lacks `{text}`, or has another word in braces than `text` and `language`.
+    """
+    if custom:
+        refuse_unknown_slots("engine.prompt", custom, ("language", "text"))
+        if "{text}" not in custom:
+            raise ValueError("engine.prompt: the prompt of a translator must say where the text goes: {text}")
+
+
 def translation_prompt(text: str, language: str, custom: str = "") -> str:
     """Return the prompt of a data build for a translation.
 
@@ -45,8 +58,7 @@ def translation_prompt(text: str, language: str, custom: str = "") -> str:
     Raises:
         ValueError: an unknown language, or a `custom` without `{text}`.
     """
-    if custom and "{text}" not in custom:
-        raise ValueError("the prompt of a translator must say where the text goes: {text}")
+    check_translation_prompt(custom)
     return _filled(custom or _TRANSLATION, text, language)
 
 

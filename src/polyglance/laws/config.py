@@ -268,7 +268,7 @@ class Budget:
         check_types(self)
         for name, value in vars(self).items():
             if value is not None and not isinstance(value, str) and not 0 < value < float("inf"):
-                raise ValueError(f"budget: {name} is {value:g}; expected a positive number")
+                raise ValueError(f"{name} is {value:g}; expected a positive number")
         if self.currency and self.price_per_gpu_hour is None:
             raise UnusedSettingError("`currency` has no effect without `price_per_gpu_hour`")
 

@@ -69,6 +69,7 @@ class Polyglance(PreTrainedModel, GenerationMixin):  # type: ignore[misc]
             config.encoder_config._attn_implementation = ATTENTION
         self.encoder = BartEncoder(config.encoder_config)
         self.decoder = build_decoder(config.decoder_config)
+        config.check_widths()
         self.lm_head = FewRowsLinear(config.decoder_config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, GenerationConfig
 
-from polyglance.engines.loading import load_pretrained
+from polyglance.engines.loading import load_pretrained, refuse_misfits
 from polyglance.language_tags import find_codes
 from polyglance.mixture.tokenizer import add_language_tokens, load_tokenizer
 from polyglance.model.architecture import Polyglance
@@ -248,6 +248,16 @@ def insert_language_model(model: Polyglance, language_model: Gemma2ForCausalLM |
 
 @torch.no_grad()
 def insert_vision_tower(model: Polyglance, source: Polyglance | str | Path) -> None:
-    """Copy the vision tower of another model, or of the checkpoint in a folder, into this model, in place."""
+    """Copy the vision tower of another model, or of the checkpoint in a folder, into this model, in place.
+
+    Raises:
+        ValueError: a tower of another kind or size.
+    """
     tower = source if isinstance(source, Polyglance) else load_pretrained(Polyglance, source)
+    what = "the vision tower" if isinstance(source, Polyglance) else f"{source}: its vision tower"
+    wanted, found = (one.vision_tower.state_dict() for one in (model, tower))
+    if others := wanted.keys() ^ found.keys():
+        raise ValueError(f"{what} is of another kind or depth: one of the two models only has {min(others)}")
+    shapes = {name: (tuple(tensor.shape), tuple(wanted[name].shape)) for name, tensor in found.items()}
+    refuse_misfits(f"{what} does not fit", shapes)
     model.vision_tower.load_state_dict(tower.vision_tower.state_dict())

@@ -1,13 +1,17 @@
 """Counts of a model's card, made on the model itself, without allocating its weights."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 from transformers import Gemma2Config
 
+from polyglance.engines.checkpoints import INDEX_FILE
+from polyglance.engines.loading import refuse_misfits, refuse_missing
 from polyglance.model.architecture import Polyglance
 from polyglance.model.card_record import PRECISIONS, Card
+from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.components import (
     COMPONENTS,
     POLICIES,
@@ -30,10 +34,15 @@ def count_card(
 ) -> Card:
     """Count what `polyglance.model.card.make_card` returns."""
     config = resolve_size(name)
-    model = build_on_meta(config)
+    model = build_on_meta(config, name)
+    if (folder := Path(name)).is_dir():
+        _check_weights(folder, model)
     image_size = image_size or config.image_size
     image_tokens = config.num_image_tokens(image_size)
-    source_tokens = source_tokens or min(128, config.encoder_config.max_position_embeddings - image_tokens)
+    limit = config.encoder_config.max_position_embeddings
+    source_tokens = source_tokens or min(128, limit - image_tokens)
+    if source_tokens < 1:
+        raise ValueError(f"{name} has positions for {limit} tokens of image and prompt; the image takes {image_tokens}")
     limit = config.decoder_config.max_position_embeddings
     target_tokens = target_tokens or min(128, limit)
     if target_tokens > limit:
@@ -71,6 +80,25 @@ def count_card(
         beams=beams,
         **lengths,
     )
+
+
+def _check_weights(folder: Path, model: Polyglance) -> None:
+    """Compare the shapes of a folder's weights, if it has any, with those of the model that its config.json describes.
+
+    Raises:
+        ValueError: weights of other shapes, or some that are missing.
+    """
+    has_weights = any((folder / name).exists() for name in ("model.safetensors", INDEX_FILE))
+    if not has_weights or getattr(model.config, "quantization_config", None) is not None:  # quantised ones are packed
+        return
+    checkpoint = Checkpoint(folder)
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    refuse_misfits(
+        f"{folder}: its weights do not fit config.json",
+        {name: (checkpoint.shape(name), wanted[name]) for name in checkpoint if name in wanted},
+    )
+    tied = {*model.all_tied_weights_keys, *model.all_tied_weights_keys.values()}
+    refuse_missing(folder, wanted.keys() - set(checkpoint) - tied)
 
 
 def _count_by_component(model: Polyglance) -> dict[str, int]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 from torch import Tensor
 
+from polyglance.config import parse_path
 from polyglance.engines.checkpoints import INDEX_FILE, Checkpoint
 from polyglance.error_text import first_line
 from polyglance.files import check_output_folder, file_sha256, replacing_folder, seal_files, write_json
@@ -35,7 +36,7 @@ def find_folder(name: str | Path) -> Path:
         ValueError: neither a folder nor an available model of the hub, a name without its commit, or a file that
             differs from what the hub states.
     """
-    if Path(name).is_dir():
+    if parse_path(str(name)).is_dir():
         return Path(name)
     if str(name) == "micro":
         return MICRO_MODEL

@@ -112,6 +112,20 @@ class PolyglanceConfig(PreTrainedConfig):  # type: ignore[misc]
             side //= vision.patch_size if vision.model_type == "vit" else 2**vision.num_layers
         return 1 + side**2
 
+    def check_widths(self) -> None:
+        """Refuse a decoder whose cross-attention does not take the encoder's states.
+
+        Raises:
+            ValueError: gives both widths.
+        """
+        decoder = self.decoder_config
+        wanted = decoder.d_model if isinstance(decoder, BartConfig) else decoder.cross_attention_hidden_size
+        if wanted != self.encoder_config.d_model:
+            raise ValueError(
+                f"encoder_config says that the encoder is {self.encoder_config.d_model} wide, decoder_config that the "
+                f"decoder reads states of width {wanted}; expected the same"
+            )
+
     def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> PreTrainedConfig:
         """Return the encoder's configuration if only that is asked for, else the decoder's (generation reads it)."""
         return self.encoder_config if encoder and not decoder else self.decoder_config

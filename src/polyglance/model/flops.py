@@ -1,11 +1,14 @@
 """Costs of a model, counted on the model itself: parameters, and multiply-accumulates (MACs) of its passes."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from polyglance.error_text import first_line
 from polyglance.model.architecture import Polyglance
 from polyglance.model.components import Component, count_parameters, freeze
 from polyglance.model.configuration import PolyglanceConfig
@@ -21,6 +24,7 @@ def count_model(
     image_size: int,
     source_tokens: int,
     target_tokens: int,
+    name: str = "model",
 ) -> Counts:
     """Count P, P_t and F without allocating a weight: the model is built on the meta device.
 
@@ -28,8 +32,12 @@ def count_model(
         image_size: side of the square images, in pixels.
         source_tokens: prompt tokens; the image's tokens come on top.
         target_tokens: decoder positions, each with logits over the whole vocabulary.
+        name: size or family, for messages.
+
+    Raises:
+        ValueError: a configuration that no model can be made of, in one line.
     """
-    model = build_on_meta(config)
+    model = build_on_meta(config, name)
     freeze(model, trained)
     macs = count_macs(model, image_size=image_size, source_tokens=source_tokens, target_tokens=target_tokens)
     return Counts(
@@ -39,10 +47,18 @@ def count_model(
     )
 
 
-def build_on_meta(config: PolyglanceConfig) -> Polyglance:
-    """Build the model without its weights, with attention whose products torch's counter can count."""
-    with torch.device("meta"):
+def build_on_meta(config: PolyglanceConfig, name: str = "model") -> Polyglance:
+    """Build the model without its weights, with attention whose products torch's counter can count.
+
+    Args:
+        name: size or folder, for messages.
+
+    Raises:
+        ValueError: a configuration that no model can be made of, in one line.
+    """
+    with _explaining(name), torch.device("meta"):
         model = Polyglance(copy.deepcopy(config))
+    model.name_or_path = name
     model.set_attn_implementation("eager")  # fused kernels read masks, which have no values on meta
     return model
 
@@ -81,13 +97,22 @@ def count_training_macs(
 
 
 def _compute_logits(model: Polyglance, image_size: int, source_tokens: int, target_tokens: int) -> Tensor:
-    with torch.device("meta"):
+    with _explaining(model.name_or_path), torch.device("meta"):
         return model.eval()(
             pixel_values=torch.empty(1, 3, image_size, image_size),
             input_ids=torch.empty(1, source_tokens, dtype=torch.long),
             decoder_input_ids=torch.empty(1, target_tokens, dtype=torch.long),
             decoder_attention_mask=torch.empty(1, 1, target_tokens, target_tokens),  # 4-D masks are used as they are
         ).logits
+
+
+@contextmanager
+def _explaining(name: str) -> Iterator[None]:
+    """Turn whatever torch and transformers raise about values of a configuration into a `ValueError` of one line."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - torch raises errors of many kinds at sizes that are none
+        raise ValueError(f"{name}: no model of this configuration is possible ({first_line(error)})") from None
 
 
 _MODULES = {

@@ -136,7 +136,7 @@ def _count_parameters(folder: Path) -> int:
     from polyglance.model.configuration import load_config
     from polyglance.model.flops import build_on_meta
 
-    return count_parameters(build_on_meta(load_config(folder)))
+    return count_parameters(build_on_meta(load_config(folder), str(folder)))
 
 
 def _describe_training(samples: Mapping[Cell, int]) -> Iterator[str]:

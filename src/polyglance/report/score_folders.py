@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polyglance.config import parse_path
 from polyglance.data.benchmarks import BENCHMARKS
 from polyglance.evaluate.prediction_set import INFO_NAME, PREDICTIONS_NAME, PredictionInfo
 from polyglance.evaluate.score_report import SCORES_NAME, MetricScore, read_metric_scores
@@ -121,7 +122,7 @@ def _split_name(entry: str | Path) -> tuple[str, Path]:
     """Split `NAME=FOLDER`; the name is empty where only a folder is given."""
     name, separator, folder = str(entry).partition("=")
     if not separator or Path(entry).exists():
-        return "", Path(entry)
+        return "", parse_path(str(entry))
     if not name.strip() or not folder:
         raise ValueError(f"{entry}: expected a folder, or NAME=FOLDER with both a name and a folder")
     return name, Path(folder)

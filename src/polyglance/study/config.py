@@ -1,6 +1,7 @@
 """Configuration of a study: its TOML file as dataclasses."""
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from polyglance.laws import FitConfig
 from polyglance.mixture.config import MixtureConfig
 from polyglance.model.scaling import Network
 from polyglance.run_records import NUMBER_COLUMNS
+from polyglance.settings import refuse_unknown_slots
 from polyglance.study.cluster import StudyClusterConfig
 from polyglance.table_text import is_formula
 from polyglance.train.config import EvaluationConfig
@@ -171,6 +173,7 @@ class FamilyConfig:
             raise ValueError(
                 f"family {self.name!r}: give sizes and checkpoint (the folder that they start from) together"
             )
+        self._check_checkpoint()
         if self.lr_width is not None and (self.sizes or self.lr_width < 1):
             wrong = f"lr_width is {self.lr_width}; expected 1 or more" if self.widths else "lr_width is for widths"
             raise ValueError(f"family {self.name!r}: {wrong}")
@@ -193,6 +196,17 @@ class FamilyConfig:
             values = getattr(self, name)
             if twice := [value for i, value in enumerate(values) if value in values[:i]]:
                 raise ValueError(f"family {self.name!r}: {name} has {twice[0]!r} twice; expected each once")
+
+    def _check_checkpoint(self) -> None:
+        """Refuse a checkpoint with another word in braces than the size, or with one folder for several sizes."""
+        refuse_unknown_slots(f"family {self.name!r}: checkpoint", self.checkpoint, ("size",))
+        if re.search(r"[{}]", self.checkpoint.replace("{size}", "")):
+            raise ValueError(f"family {self.name!r}: checkpoint is {self.checkpoint!r}; expected braces as in {{size}}")
+        if len(self.sizes) > 1 and "{size}" not in self.checkpoint:
+            raise ValueError(
+                f"family {self.name!r}: checkpoint is {self.checkpoint!r} for all of {len(self.sizes)} sizes; put "
+                "{size} into it, which stands for the size"
+            )
 
     def checkpoint_of(self, size: str) -> Path:
         """Return the folder of the model that runs of a size start from."""

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from polyglance.environment import describe_gpus, read_versions
 from polyglance.languages import did_you_mean
 from polyglance.packages import EXTRA_MODULES
-from polyglance.processes import num_cores
+from polyglance.processes import memory_bytes, num_cores
 
 __all__ = ["Check", "examine_machine"]
 
@@ -63,7 +63,7 @@ def _check_machine() -> Iterator[Check]:
         name="Python", state="ok" if is_new else "missing", found=version, advice="" if is_new else "3.11 or newer"
     )
     yield Check(name="CPU", state="ok", found=f"{num_cores()} cores, {platform.machine()}")
-    memory_gb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    memory_gb = memory_bytes() / 1e9
     little = memory_gb < _LITTLE_MEMORY_GB
     advice = "enough for laws and scores; training wants more" if little else ""
     yield Check(name="memory", state="note" if little else "ok", found=f"{memory_gb:.0f} GB", advice=advice)
@@ -181,5 +181,5 @@ def _list_study_needs(study: Any) -> Iterator[tuple[str, Path, str]]:
         yield "images", study.data.table.images, "the folder of the images"
     for family in study.families:
         for size in family.sizes:
-            folder = Path(family.checkpoint.replace("{size}", size))
+            folder = family.checkpoint_of(size)
             yield f"checkpoint {size}", folder, f"polyglance model assemble --out {folder} ..."

@@ -269,8 +269,6 @@ class RunConfig(TrainConfig):
         if self.test is not None and self.evaluation is None:
             object.__setattr__(self, "evaluation", EvaluationConfig())
         super().__post_init__()
-        if self.out == Path():
-            raise ValueError("out is empty; expected the run's folder")
         if self.evaluation is not None and self.test is None:
             raise ValueError("evaluation needs test, the held-out data set that it measures on")
         if self.measured_as is not None and (self.measured_as < 1 or self.test is None):

@@ -16,9 +16,11 @@ from polyglance.data.build.row_files import read_rows, write_records
 from polyglance.data.build.step import Step
 from polyglance.data.context import Translated, TranslationConfig, translate_with_context
 from polyglance.engines import Captioner, EngineConfig, Failure, Translator, open_captioner, open_translator
+from polyglance.engines.prompts import check_translation_prompt
 from polyglance.language_tags import find_codes
 from polyglance.languages import SOURCE_LANGUAGE
 from polyglance.records import Drops, Style
+from polyglance.settings import refuse_unknown_slots
 
 __all__ = ["DescribeStep", "EnglishText", "RecaptionConfig", "TranslateConfig", "TranslateStep"]
 
@@ -28,7 +30,11 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, kw_only=True)
 class RecaptionConfig:
-    """English descriptions of the images, written by an engine."""
+    """English descriptions of the images, written by an engine.
+
+    Raises:
+        ValueError: a prompt with a word in braces, for which nothing is filled in here.
+    """
 
     engine: EngineConfig
     """The captioner."""
@@ -37,13 +43,17 @@ class RecaptionConfig:
     context_only: bool = False
     """Use the descriptions only as context for the translation of given captions; they become no captions."""
 
+    def __post_init__(self) -> None:
+        refuse_unknown_slots("engine.prompt", self.engine.prompt, ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class TranslateConfig:
     """Translations of descriptions and captions.
 
     Raises:
-        ValueError: an unknown language, or English.
+        ValueError: an unknown language, or English; a prompt that does not say where the text goes, or has another word
+            in braces than `text` and `language`.
     """
 
     engine: EngineConfig
@@ -59,6 +69,7 @@ class TranslateConfig:
         object.__setattr__(self, "languages", find_codes(self.languages))
         if SOURCE_LANGUAGE in self.languages:
             raise ValueError(f"languages has {SOURCE_LANGUAGE!r}, the source of all translations; leave it out")
+        check_translation_prompt(self.engine.prompt)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

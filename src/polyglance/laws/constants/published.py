@@ -64,10 +64,10 @@ def load_law(source: str | Path) -> Law:
         return _load_paper_law(name)
     if name in _read_catalogue():
         return _make_published(_read_catalogue()[name])
-    if not Path(source).exists():
+    if not name.strip() or not Path(source).exists():
         hint = "" if Path(name).suffix else did_you_mean(name, PUBLISHED_LAWS)
         near = f"; {hint}" if hint.startswith("did you mean") else ""
-        raise ValueError(f"{source}: no such file; published laws: {', '.join(PUBLISHED_LAWS)}{near}")
+        raise ValueError(f"{name or repr(name)}: no such file; published laws: {', '.join(PUBLISHED_LAWS)}{near}")
     return Law.load(source)
 
 

@@ -170,12 +170,12 @@ def select_rows(
     weights = _read_column(table, config.weight, "weight", bad, positive=True) if config.weight else np.ones(len(table))
     if scale is not None:
         _read_column(table, scale, "scale", bad, positive=True)
-    labels = [(name, "group") for name in config.groups]
-    for column, name in (*labels, (config.cluster, "cluster"), (config.size, "size"), (language, "language")):
-        if column is not None:
-            _find_empty_labels(table, column, name, bad)
+    others = {"cluster": config.cluster, "size": config.size, "language": language}
+    labelled = {**dict.fromkeys(config.groups, "group"), **{column: name for name, column in others.items() if column}}
+    for column, name in labelled.items():
+        _find_empty_labels(table, column, name, bad)
     bad = {index: reason for index, reason in bad.items() if kept[index]}
-    warnings += tuple(_note_spreads(table, columns.values()))
+    warnings += (*_note_spreads(table, columns.values()), *_note_spellings(table, labelled))
     warnings += _report_bad_rows(table, config, bad, int(kept.sum()))
     clusters = table.labels(config.cluster) if config.cluster else range(len(table))
     rows = Rows(
@@ -221,6 +221,23 @@ def _note_spreads(table: Table, names: Iterable[str]) -> Iterator[LawWarning]:
         if (count := sum(map(has_spread, table.column(name)))) > 0:
             yield LawWarning(
                 "table-as-read", "info", f"{count} cells of {name!r} have a spread (3.1 ± 0.2): their means are read."
+            )
+
+
+def _note_spellings(table: Table, labelled: Mapping[str, str]) -> Iterator[LawWarning]:
+    """Yield a note on labels that are one number in several spellings.
+
+    Args:
+        labelled: column -> its use.
+    """
+    for column, use in labelled.items():
+        if spellings := table.find_spellings(column):
+            listed = ", ".join(f"{other!r} is {label!r}" for other, label in list(spellings.items())[:3])
+            more = f" and {len(spellings) - 3} more" if len(spellings) > 3 else ""
+            yield LawWarning(
+                "table-as-read",
+                "info",
+                f"{use} (column {column!r}): cells of one number are one label: {listed}{more}.",
             )
 
 

@@ -480,13 +480,13 @@ def _as_number(table: Table, value: _Value, token: _Token, *, truths: bool = Fal
 def _as_text(table: Table, value: _Value) -> _Value:
     if value.kind == "text":
         return value
-    return _Value(kind="text", values=np.array(table.labels(value.name), dtype=object))
+    return _Value(kind="text", values=np.array(table.texts(value.name), dtype=object))
 
 
 def _as_condition(table: Table, value: _Value) -> _Value:
     if value.kind == "condition":
         return value
-    truths = [_TRUTHS.get(label.lower()) for label in table.labels(value.name)]
+    truths = [_TRUTHS.get(label.lower()) for label in table.texts(value.name)]
     problems = {
         row: f"is {table.column(value.name)[row]!r}, not true or false" for row, t in enumerate(truths) if t is None
     }

@@ -3,6 +3,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ __all__ = [
     "has_spread",
     "looks_numeric",
     "needs_other_columns",
+    "number_of_label",
     "parse_number",
     "parse_numbers",
 ]
@@ -31,6 +33,10 @@ _UNIT_WORDS = {
 }
 _COUNTED = "tokens?|params?|parameters?|samples?|examples?|images?|captions?"
 """Words that may follow a count: 1e9 tokens, 6.9B params."""
+_LABEL = re.compile(
+    r"(?P<number>[+-]?(?:0|[1-9][0-9]{0,25})(?:\.[0-9]{1,25})?(?:e[+-]?[0-9]{1,3})?) ?(?P<unit>[kmbgt%]?)", re.I
+)
+"""Label that is a number."""
 _BLANKS = "'\u2019_\u00a0\u2009\u202f "
 """Characters between groups of three digits, beside the comma and the dot."""
 _UNIT = "|".join(sorted(map(re.escape, _UNIT_WORDS), key=len, reverse=True))
@@ -133,6 +139,13 @@ def parse_number(text: str) -> float:
         ValueError: no number, or one that can be read in two ways.
     """
     return _parse_number(text, "unknown", has_dot_groups=False)
+
+
+def number_of_label(text: str) -> Decimal | None:
+    """Return the number that a label is, such as 1, 1.0, 1e0 or 1B, with all its digits; None for another label. One
+    with a leading zero (007) is a name."""
+    match = _LABEL.fullmatch(text)
+    return None if match is None else Decimal(match["number"]) * Decimal(str(UNITS[match["unit"].lower()]))
 
 
 def find_commas(columns: Iterable[Sequence[Any] | NDArray[Any]]) -> Commas:

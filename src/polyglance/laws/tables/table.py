@@ -9,6 +9,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from polyglance.languages import did_you_mean
 from polyglance.laws.arrays import Floats
-from polyglance.laws.tables.numerals import Commas, find_commas, needs_other_columns, parse_numbers
+from polyglance.laws.tables.numerals import Commas, find_commas, needs_other_columns, number_of_label, parse_numbers
 from polyglance.laws.tables.summaries import find_summaries
 from polyglance.laws.tables.table_files import read_columns
 from polyglance.laws.tables.table_frames import columns_of
@@ -115,9 +116,24 @@ class Table:
         """Meaning of commas in the columns that show it."""
         return find_commas(self.columns.values())
 
-    def labels(self, name: str) -> list[str]:
-        """Return a column as text without blanks around it, for groups and clusters; an empty cell is an empty text."""
+    def texts(self, name: str) -> list[str]:
+        """Return a column as text without blanks around it; an empty cell is an empty text."""
         return ["" if is_missing(value) else str(value).strip() for value in self.column(name)]
+
+    def labels(self, name: str) -> list[str]:
+        """Return a column as the labels of groups and clusters. Cells that are one number, such as 1 and 1.0 or 1B and
+        1000M, are one label, written as the first of them."""
+        spellings = self.find_spellings(name)
+        return [spellings.get(text, text) for text in self.texts(name)]
+
+    def find_spellings(self, name: str) -> dict[str, str]:
+        """Return the text of a cell -> the label of an earlier cell that is the same number in another spelling."""
+        first: dict[Decimal, str] = {}
+        found = {}
+        for text in dict.fromkeys(self.texts(name)):
+            if (number := number_of_label(text)) is not None and first.setdefault(number, text) != text:
+                found[text] = first[number]
+        return found
 
     def fingerprint(self, names: Sequence[str]) -> str:
         """Return 12 hexadecimal digits of a SHA-256 over the values of these columns."""

@@ -11,13 +11,14 @@ beginning of its cooldown, and each continues the one before it: a larger budget
 difference. No fingerprint depends on a trunk, because no result does (`polyglance.train.trunk`).
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from polyglance import __version__
-from polyglance.config import fingerprint, to_dict
+from polyglance.config import WrittenPart, fingerprint, to_dict
 from polyglance.coverage import Coverage
 from polyglance.mixture.config import MixtureConfig, SourceMasking
 from polyglance.study.config import FamilyConfig, StudyConfig
@@ -104,12 +105,27 @@ class Job:
 
 
 def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
-    """List every job of the study, each after those it needs.
+    """List every job of the study, each after those it needs. The same configuration with the same inputs is listed
+    once in a process: each job asks for the list (benchmarks/list_jobs.py).
 
     Raises:
         ValueError: two runs have the same name, or an input cannot be read.
     """
-    graph, inputs = _JobGraph(), digest_inputs(config)
+    inputs = digest_inputs(config)
+    for listed, *depends, jobs in _listed:
+        if listed is config and depends == [inputs, __version__]:
+            return jobs
+    jobs = _make_jobs(config, inputs)
+    _listed.append((config, inputs, __version__, jobs))
+    return jobs
+
+
+_listed: deque[tuple[StudyConfig, Mapping[str, str], str, tuple[Job, ...]]] = deque(maxlen=4)
+"""Last configurations with the digests of their inputs and the version, and their jobs."""
+
+
+def _make_jobs(config: StudyConfig, inputs: Mapping[str, str]) -> tuple[Job, ...]:
+    graph = _JobGraph()
     names = _names_of_own_languages(config)
     data = (config.data, names) if names else config.data
     graph.add(_data_settings(config, inputs), data, id="data", kind="data", folder=Path("data"))
@@ -219,10 +235,10 @@ def _add_prediction(graph: "_JobGraph", config: StudyConfig) -> tuple[Job, ...]:
     prediction = graph.jobs["prediction"]
     held_out = [replace(job, after=(*job.after, prediction.id)) for job in runs if is_held_out(config, job)]
     needed_before = {need for job in known for need in job.needs}
-    later = [job for job in graph.jobs.values() if job.kind == "trunk" and job.id not in needed_before]
-    before = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction") and job not in later]
-    later = [replace(job, after=(*job.after, prediction.id)) for job in later]
-    return (*before, *known, prediction, *later, *held_out)
+    later = {job.id for job in graph.jobs.values() if job.kind == "trunk" and job.id not in needed_before}
+    others = [job for job in graph.jobs.values() if job.kind not in ("run", "prediction")]
+    trunks = [replace(job, after=(*job.after, prediction.id)) for job in others if job.id in later]
+    return (*(job for job in others if job.id not in later), *known, prediction, *trunks, *held_out)
 
 
 def _add_starts(graph: "_JobGraph", config: StudyConfig, runs: Sequence[Job]) -> tuple[str, ...]:
@@ -321,8 +337,8 @@ def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig, input
         for start in family.starts:
             for size, width in sizes:
                 by_digest = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
-                by_content = _run_settings(by_digest, config, _without_cache(config.mixture))
-                by_path = _run_settings(family, config, config.mixture)
+                by_content = WrittenPart(_run_settings(by_digest, config, _without_cache(config.mixture)))
+                by_path = WrittenPart(_run_settings(family, config, config.mixture))
                 is_random = start == "random"
                 label = f"{family.name}{'' if is_random else f'-{start}'}-{Path(size).name}"  # a size may be a folder
                 needs = ["tokenizer" if config.is_micro else "data"]

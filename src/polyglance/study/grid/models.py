@@ -86,5 +86,7 @@ def count_models(config: StudyConfig, runs: Sequence[Job]) -> dict[tuple[str, st
     for model, job in models.items():
         family = config.family(job.family)
         sizes = make_micro_config(config, family, job.width).build(vocab_size)
-        counts[model] = count_model(sizes, choose_trained_components(family), image_size=config.image_size, **lengths)
+        counts[model] = count_model(
+            sizes, choose_trained_components(family), image_size=config.image_size, name=" ".join(model), **lengths
+        )
     return counts

@@ -4,17 +4,20 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polyglance.data.shard import ShardReader
+from polyglance.error_text import first_line
 from polyglance.mixture.collate import Batch
 from polyglance.mixture.dataset import Mixture
 from polyglance.mixture.tokenizer import load_tokenizer
 from polyglance.model.architecture import Polyglance
 from polyglance.model.assemble import build_language_model
-from polyglance.model.components import freeze
+from polyglance.model.components import count_replica_bytes, freeze
+from polyglance.processes import memory_bytes
 from polyglance.study.config import StudyConfig
 from polyglance.study.grid.job_configs import make_language_model_config, make_train_config
 from polyglance.study.grid.jobs import Job
@@ -31,10 +34,22 @@ the time of a training step on it."""
 
 def time_jobs(config: StudyConfig, jobs: Sequence[Job]) -> tuple[Mapping[str, float], int]:
     """Return job id -> expected seconds on one core, and the peak memory of this process in bytes. Data and tokenizer
-    have to be there already."""
+    have to be there already.
+
+    Raises:
+        ValueError: a model for which this machine has not enough memory.
+    """
     torch.set_num_threads(1)
+    models = _one_job_per_model(jobs)
+    for job in models.values():
+        with torch.device("meta"):
+            model = _make_model(config, job)
+        _refuse_too_large(job.id, "weights, gradients and moments", count_replica_bytes(model, is_cast=False))
+    _refuse_too_large(
+        "mixture.batch_size", "the images of a step", 3 * config.image_size**2 * config.mixture.batch_size
+    )
     batch = _first_batch(config)
-    step_s = {model: _time_step(config, job, batch) for model, job in _one_job_per_model(jobs).items()}
+    step_s = {model: _time_step(config, job, batch) for model, job in models.items()}
     seconds = {job.id: step_s.get(_model_of(job), 0.0) * _num_steps(config, job) for job in jobs}
     return seconds, measure_peak_bytes(torch.device("cpu"))
 
@@ -81,6 +96,15 @@ def _first_batch(config: StudyConfig) -> Batch:
     return mixture.batch(0)
 
 
+def _refuse_too_large(what: str, parts: str, needed: int) -> None:
+    """Refuse, before it is made, what does not fit into this machine's memory."""
+    if needed > memory_bytes():
+        raise ValueError(
+            f"{what} needs at least {needed / 1e9:,.0f} GB of memory for {parts}; this machine has "
+            f"{memory_bytes() / 1e9:,.0f} GB"
+        )
+
+
 def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     """Return the median seconds of a training step of the job's model, after one step to warm up."""
     model, loss = _model_and_loss(config, job, batch)
@@ -96,15 +120,25 @@ def _time_step(config: StudyConfig, job: Job, batch: Batch) -> float:
     return statistics.median(times_s[1:])
 
 
-def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
+def _make_model(config: StudyConfig, job: Job) -> Any:
+    """Make the job's model with random weights."""
     vocab_size = load_tokenizer(config.out / "tokenizer" / "tokenizer.json").get_vocab_size()
-    if job.kind == "language_model":
-        lm = build_language_model(make_language_model_config(config, job).model.build(vocab_size))
-        ids = batch.labels[:, :-1].clamp(min=0)
-        texts = replace(batch, input_ids=ids, attention_mask=torch.ones_like(ids), labels=batch.labels[:, 1:])
-        return lm, lambda: LanguageModelObjective(lm)(texts, float(texts.num_tokens))[0]
-    start = make_train_config(config, job).start
-    assert not isinstance(start.trained, str)
-    model = Polyglance(start.model.build(vocab_size))
+    try:
+        if job.kind == "language_model":
+            return build_language_model(make_language_model_config(config, job).model.build(vocab_size))
+        start = make_train_config(config, job).start
+        assert not isinstance(start.trained, str)
+        model = Polyglance(start.model.build(vocab_size))
+    except RuntimeError as error:  # also of torch, on the meta device, at sizes beyond 2^63 bytes
+        raise ValueError(f"{job.id}: no model of width {job.width:,} is possible ({first_line(error)})") from None
     freeze(model, start.trained)
-    return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
+    return model
+
+
+def _model_and_loss(config: StudyConfig, job: Job, batch: Batch) -> tuple[nn.Module, Callable[[], Tensor]]:
+    model = _make_model(config, job)
+    if job.kind != "language_model":
+        return model, lambda: CaptionObjective(model)(batch, float(batch.num_tokens))[0]
+    ids = batch.labels[:, :-1].clamp(min=0)
+    texts = replace(batch, input_ids=ids, attention_mask=torch.ones_like(ids), labels=batch.labels[:, 1:])
+    return model, lambda: LanguageModelObjective(model)(texts, float(texts.num_tokens))[0]
