@@ -31,7 +31,7 @@ import tomli_w
 from polyglance.files import write_atomically
 from polyglance.languages import did_you_mean
 
-__all__ = ["check_types", "fingerprint", "from_dict", "load", "parse_toml", "save", "to_dict"]
+__all__ = ["check_types", "fingerprint", "flatten", "from_dict", "load", "parse_toml", "save", "to_dict"]
 
 T = TypeVar("T")
 
@@ -140,6 +140,14 @@ def to_dict(config: Any) -> dict[str, Any]:
         for f in dataclasses.fields(config)
         if f.init and getattr(config, f.name) is not None
     }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values as dotted key -> value: `{"optim.lr": 0.001}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def save(config: Any, path: str | Path) -> None:
