@@ -35,6 +35,7 @@ __all__ = [
     "WrittenPart",
     "check_types",
     "fingerprint",
+    "flatten",
     "from_dict",
     "load",
     "parse_path",
@@ -150,6 +151,14 @@ def to_dict(config: Any) -> dict[str, Any]:
         for f in dataclasses.fields(config)
         if f.init and getattr(config, f.name) is not None
     }
+
+
+def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return nested values as dotted key -> value: `{"optim.lr": 0.001}`."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return flat
 
 
 def save(config: Any, path: str | Path) -> None:

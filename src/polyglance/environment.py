@@ -38,12 +38,7 @@ def describe_environment() -> dict[str, Any]:
 def read_commit() -> str:
     """Return the short hash of the last commit of this package's folder; empty outside of a git checkout."""
     folder = Path(__file__).parent
-    command = ["git", "-C", str(folder), "log", "-1", "--format=%h", "--", str(folder)]
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return ""
-    return answer.stdout.strip()
+    return _ask(["git", "-C", str(folder), "log", "-1", "--format=%h", "--", str(folder)], timeout_s=10)
 
 
 def describe_gpus() -> dict[str, Any]:
@@ -71,9 +66,14 @@ def _read_version(package: str) -> str:
 
 def _read_driver() -> str:
     """Ask the driver's own tool, because torch does not give the driver's version."""
-    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    answer = _ask(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], timeout_s=30)
+    return answer.splitlines()[0].strip() if answer else "unknown"
+
+
+def _ask(command: Sequence[str], *, timeout_s: float) -> str:
+    """Return what a program prints; empty if it is not installed, fails or does not answer in time."""
     try:
-        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+        answer = subprocess.run(command, capture_output=True, text=True, check=True, timeout=timeout_s)
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
-    return answer.stdout.splitlines()[0].strip() if answer.stdout.strip() else "unknown"
+        return ""
+    return answer.stdout.strip()

@@ -94,7 +94,7 @@ def _check_tiff(image: Image.Image) -> None:
     tags = _tiff_tags(image)
     bits, planar, extra = tags.get(_BITS, (1,)), tags.get(_PLANAR, (1,))[0], tags.get(_EXTRA, ())
     is_ycbcr = tags.get(_PHOTOMETRIC) == (_YCBCR,)
-    if any(it in (2, 6) for it in tags.get(_SAMPLE_FORMAT, (1,))):
+    if any(kind in (2, 6) for kind in tags.get(_SAMPLE_FORMAT, (1,))):
         raise ImageError("unsupported pixels", "signed samples, of which black and white are not known")
     is_uncompressed = tags.get(_COMPRESSION, (_UNCOMPRESSED,)) == (_UNCOMPRESSED,)
     if planar == _PLANES and (len(bits) > 1 or is_uncompressed):
@@ -240,7 +240,7 @@ def _unfilter(kind: int, row: np.ndarray, above: np.ndarray) -> np.ndarray:
             if kind == 3:
                 predicted = (left + up) // 2
             else:
-                far = [np.abs(left + up - corner - it) for it in (left, up, corner)]
+                far = [np.abs(left + up - corner - neighbour) for neighbour in (left, up, corner)]
                 predicted = np.where(
                     (far[0] <= far[1]) & (far[0] <= far[2]), left, np.where(far[1] <= far[2], up, corner)
                 )

@@ -190,4 +190,4 @@ def _is_chinese(text: str) -> bool:
     if _letters("Kana").search(text) is not None:
         return False
     characters = _letters("Hani").findall(text)
-    return len(characters) > 12 or sum(not it.encode("cp932", "ignore") for it in characters) >= 2
+    return len(characters) > 12 or sum(not character.encode("cp932", "ignore") for character in characters) >= 2

@@ -38,6 +38,7 @@ __all__ = [
     "TableRow",
     "detect_table_format",
     "find_failed_download",
+    "make_table_row",
     "parse_batch",
     "read_cells",
     "read_table",
@@ -438,11 +439,7 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
                     _BATCH_ROWS, row_groups=[group], columns=list(columns), use_threads=False
                 ):
                     for row in parse_batch(batch):
-                        where = f"{path.name}: row {number}"
-                        if isinstance(row, str):
-                            yield TableRow(where=where, values={}, problem="not UTF-8", detail=row)
-                        else:
-                            yield TableRow(where=where, values=row)
+                        yield make_table_row(f"{path.name}: row {number}", row)
                         number += 1
             except (pa.ArrowException, OSError) as error:
                 where, detail = f"{path.name}: row {number}", str(error).partition("\n")[0]
@@ -450,6 +447,13 @@ def _read_parquet(path: Path, columns: Sequence[str]) -> Iterator[TableRow]:
             else:
                 assert number == end, "every row of the group was read"
             first = end
+
+
+def make_table_row(where: str, values: dict[str, Any] | str) -> TableRow:
+    """Make a row from what `parse_batch` yields: values, or the reason why there are none."""
+    if isinstance(values, str):
+        return TableRow(where=where, values={}, problem="not UTF-8", detail=values)
+    return TableRow(where=where, values=values)
 
 
 def parse_batch(batch: Any) -> Iterator[dict[str, Any] | str]:

@@ -391,5 +391,5 @@ def test_an_oddity_is_read_as_it_is_meant_or_counted_or_refused(tmp_path: Path, 
 def test_only_what_a_script_does_without_is_removed(
     monkeypatch: pytest.MonkeyPatch, script: str, text: str, cleaned: str | None
 ) -> None:
-    monkeypatch.setattr("polyglance.data.cleaning.language", lambda code: SimpleNamespace(script=script))
+    monkeypatch.setattr("polyglance.data.cleaning.get_language", lambda code: SimpleNamespace(script=script))
     assert without_invisible(text, "own") == (text if cleaned is None else cleaned)

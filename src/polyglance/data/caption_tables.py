@@ -72,10 +72,10 @@ class CaptionTable:
 
     def read(self) -> Iterator[TableRow]:
         """Yield the rows in order, each as `{"image": ..., "key": ..., "style": ..., "texts": {language: ...}}`."""
-        roles = {column.name: column for column in self.columns}
+        by_name = {column.name: column for column in self.columns}
         wanted = [column.name for column in self.columns if column.role or column.holds_text]
         for row in self.source.read(wanted):
-            yield row if row.problem else replace(row, values=_arrange(row.values, roles))
+            yield row if row.problem else replace(row, values=_arrange(row.values, by_name))
 
 
 def _arrange(cells: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, Any]:
@@ -110,7 +110,10 @@ def _find_late_role(name: str, cell: Any) -> str:
 
 def _add_texts(texts: dict[str, Any], code: str, cell: Any) -> None:
     found = list_texts(cell)
-    texts[code] = [*list_texts(texts[code]), *found] if code in texts else found if len(found) != 1 else found[0]
+    if code in texts:
+        texts[code] = [*list_texts(texts[code]), *found]
+    else:
+        texts[code] = found[0] if len(found) == 1 else found
 
 
 def open_caption_table(
@@ -131,10 +134,9 @@ def open_caption_table(
     header, given = source.names(), _parse_roles(columns)
     rows = source.sample()
     names = list(dict.fromkeys(name for row in rows for name in row)) if header is None else header
-    if header is not None or given:
-        for name in given:
-            if name not in names:
-                raise ValueError(f"{path}: columns names {name!r}; {did_you_mean(name, names)}")
+    for name in given:
+        if name not in names:
+            raise ValueError(f"{path}: columns names {name!r}; {did_you_mean(name, names)}")
     decided = _Decision(path, source.image_columns, names, rows, given).decide()
     if header is not None or rows:
         _check_roles(path, names, decided, is_json=header is None)
@@ -199,7 +201,7 @@ class _Decision:
                 f"{self.path}: {self.language!r} says the language of each row, and the columns of text are: {found}; "
                 f"set columns to '{texts[0] if texts else 'name'}=text', or to '{self.language}=ignore'"
             )
-        return tuple(Column(name=it.name, role="text") if it.name == texts[0] else it for it in columns)
+        return tuple(Column(name=column.name, role="text") if column.name == texts[0] else column for column in columns)
 
     def _find_image(self, image_columns: Sequence[str]) -> str:
         if "image" in self.given.values():
@@ -257,7 +259,7 @@ class _Decision:
             return Column(name=name, role=name)
         cells = [one for cell in self.cells[name] for one in list_texts(cell) if one is not None]
         texts = [text for text in map(_as_text, cells) if text.strip()]
-        content = "records" if cells and all(isinstance(it, Mapping) for it in cells) else find_content(texts)
+        content = "records" if cells and all(isinstance(cell, Mapping) for cell in cells) else find_content(texts)
         if self.texts:
             return self._decide_beside_texts(name, content)
         if content not in ("text", ""):
@@ -318,13 +320,13 @@ def _are_tags(cells: Sequence[Any]) -> bool:
 
 
 def _check_language(path: Path, name: str, code: str, texts: list[str]) -> None:
-    settle = f"if it is {code}: --columns {name}={code}; to leave it out: --columns {name}=ignore"
+    advice = f"if it is {code}: --columns {name}={code}; to leave it out: --columns {name}=ignore"
     num_foreign = sum(is_in_another_script(text, code) for text in texts)
     if num_foreign >= 5 and num_foreign > 0.6 * len(texts):
-        raise ValueError(f"{path}: the column {name!r} is in another script than {code} is written in; {settle}")
+        raise ValueError(f"{path}: the column {name!r} is in another script than {code} is written in; {advice}")
     other = find_other_language(texts, code)
     if other is not None:
-        raise ValueError(f"{path}: the column {name!r} reads as {other}, not as {code}; {settle}")
+        raise ValueError(f"{path}: the column {name!r} reads as {other}, not as {code}; {advice}")
 
 
 def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> None:
@@ -332,10 +334,10 @@ def _check_languages_of_rows(path: Path, rows: Sequence[Mapping[str, Any]], colu
     column = next((column for column in columns if column.role in ("texts", "text")), None)
     if column is None:
         return
-    roles = {it.name: it for it in columns}
+    by_column = {column.name: column for column in columns}
     by_name: dict[str, list[str]] = {}
     for row in rows:
-        texts = parse_texts_by_language(_arrange(row, roles).get("texts"))
+        texts = parse_texts_by_language(_arrange(row, by_column).get("texts"))
         for name, cell in texts.items() if isinstance(texts, Mapping) else ():
             by_name.setdefault(str(name), []).extend(_as_text(one) for one in list_texts(cell) if one is not None)
     by_code: dict[str, list[str]] = {}

@@ -194,8 +194,8 @@ def join_rows(rows: Iterable[ImportRow], counts: Mapping[int, int], drops: RowDr
 def _join(rows: Sequence[ImportRow], drops: RowDrops) -> ImportRow:
     annotations = dict.fromkeys(rows[0].annotations)
     for row in rows[1:]:
-        repeated = [it for it in row.annotations if it in annotations and it.task == "caption"]
-        drops.drop_texts("twice for the same image", row.where, row.key, len(repeated))
+        num_repeated = sum(text in annotations and text.task == "caption" for text in row.annotations)
+        drops.drop_texts("twice for the same image", row.where, row.key, num_repeated)
         annotations |= dict.fromkeys(row.annotations)
     return replace(rows[0], annotations=tuple(annotations), num_rows=sum(row.num_rows for row in rows))
 
@@ -273,7 +273,8 @@ def _find_similar(image: str, images: Path) -> str:
     if place is None:
         return ""
     lower = place.name.lower()
-    return next((names[it] for it in (lower, *(lower + suffix for suffix in IMAGE_SUFFIXES)) if it in names), "")
+    candidates = (lower, *(lower + suffix for suffix in IMAGE_SUFFIXES))
+    return next((names[candidate] for candidate in candidates if candidate in names), "")
 
 
 @lru_cache(maxsize=16)

@@ -237,7 +237,7 @@ def digest_sources(config: ImportConfig) -> str:
 def _without_empty_folders(out: Path) -> Iterator[None]:
     """Remove the folders of an import that was refused, if they were made for it and nothing is in them."""
     splits = (out / "train", out / "test")
-    made = [it for it in (*(split / "shards" for split in splits), *splits, out) if not it.exists()]
+    made = [folder for folder in (*(split / "shards" for split in splits), *splits, out) if not folder.exists()]
     try:
         yield
     except BaseException:

@@ -129,7 +129,7 @@ class ShardWriter:
         if record.key in self._keys:
             raise ValueError(f"{self.out_dir}: the key {record.key!r} is written twice")
         self._keys.add(record.key)
-        self._styles.update((it.task, it.language, it.style) for it in record.annotations)
+        self._styles.update((text.task, text.language, text.style) for text in record.annotations)
         self._group.append(record)
         self._group_bytes += len(record.image)
         self._shard_rows += 1

@@ -217,8 +217,8 @@ def _read_files(
         as_lines=config.as_lines,
         split_texts=config.split_texts,
     )
-    of_references = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
-    expected = read_texts(*references, options=of_references)
+    reference_options = replace(common, role="references", text_column=config.refs_text_column or config.text_column)
+    expected = read_texts(*references, options=reference_options)
     predicted = [read_texts(path, options=common) for path in predictions]
     _check_read_options(config, predicted, expected)
     return predicted, expected
@@ -233,8 +233,9 @@ def _check_read_options(config: ScoreConfig, predicted: Sequence[TextSet], expec
     for option, columns in by_role.items():
         for name in getattr(config, option):
             if f"text_column {name}" not in columns:
-                told = "; ".join(note for one in (expected, *predicted) for note in one.notes) or "they hold no table"
-                raise ValueError(f"--{option.replace('_', '-')} {name}: the files have no such column; {told}")
+                notes = "; ".join(note for texts in (expected, *predicted) for note in texts.notes)
+                wrong = f"--{option.replace('_', '-')} {name}: the files have no such column"
+                raise ValueError(f"{wrong}; {notes or 'they hold no table'}")
     given = ("id_column", "split", "as_lines", "split_texts")
     refuse_unused(config, **{name: (name in used, "on these files") for name in given})
 
@@ -288,7 +289,7 @@ def _score(
     first = systems[0]
     common = check_benchmark_size(options.benchmark, len(first.ids)) if options.benchmark is not None else []
     if "cider" in options.metrics:
-        num_images = None if options.df in ("references", "all") else _load_df(options.df).num_images
+        num_images = None if options.df in ("references", "all") else DocumentFrequency.load(options.df).num_images
         common += check_document_frequency(len(first.ids), len(first.all_references), options.df, num_images=num_images)
     metrics = [_make_metric(name, options, first, sources) for name in dict.fromkeys(options.metrics)]
     on_tokens = [metric for metric in metrics if metric.reads == "tokens"]
@@ -409,10 +410,6 @@ def _measure_tokens(
             measured.append(Measurement(metric=metric, statistics=statistics, parts=signature, factor=protocol.factor))
 
 
-def _load_df(path: str) -> DocumentFrequency:
-    return DocumentFrequency.load(path)
-
-
 def _set_document_frequency(cider: Metric, df: str, segments: SegmentTexts, tokenizer: Tokenizer) -> Metric:
     from polyglance.evaluate.metrics.cider import Cider
 
@@ -420,7 +417,7 @@ def _set_document_frequency(cider: Metric, df: str, segments: SegmentTexts, toke
     if df == "references":
         return cider
     if df != "all":
-        return replace(cider, df=_load_df(df))
+        return replace(cider, df=DocumentFrequency.load(df))
     references = _tokenize_references(segments.all_references, tokenizer)
     return replace(cider, df=DocumentFrequency.count(references, name="all"))
 

@@ -223,7 +223,7 @@ class Processor(ProcessorMixin):  # type: ignore[misc]
         if text is not None:
             data["input_ids"], data["attention_mask"] = self.prompts(rows["text"])
         if text_target is not None:
-            data["labels"] = pad([self._label_ids(one) for one in rows["text_target"]], IGNORED)
+            data["labels"] = pad([self._label_ids(target) for target in rows["text_target"]], IGNORED)
         if prefix is not None:
             data["decoder_input_ids"] = torch.tensor([self.start_ids(prefix)] * next(iter(lengths.values())))
         return BatchFeature(data)

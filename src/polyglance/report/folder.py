@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from polyglance.config import from_dict, parse_toml
+from polyglance.config import flatten, from_dict, parse_toml
 from polyglance.coverage import Cell, Coverage
 from polyglance.data.shard import read_records
 from polyglance.error_text import one_line
@@ -213,15 +213,10 @@ def _read_environment(path: Path) -> dict[str, str]:
     values = read_json(path)
     if not isinstance(values, dict):
         raise ValueError(f"{path}: expected an object")
-    return dict(_flatten(values))
-
-
-def _flatten(values: Mapping[str, Any], parent: str = "") -> Iterable[tuple[str, str]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{parent}{key}.")
-        else:
-            yield f"{parent}{key}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in flatten(values).items()
+    }
 
 
 def _read_laws(folder: Path, num_runs: int, notes: list[str]) -> dict[str, Law]:

@@ -77,8 +77,12 @@ SCORES_AND_LOSSES = (
 
 
 _NATS = "nats per token"
-_SCORE_UNITS = {"cider": "CIDEr, 0 to 10", "cider_prefix": "CIDEr, 0 to 10", "bleu": "BLEU, 0 to 100"}
-_SCORE_UNITS["disambiguation"] = "share; 50 % by chance"
+_SCORE_UNITS = {
+    "cider": "CIDEr, 0 to 10",
+    "cider_prefix": "CIDEr, 0 to 10",
+    "bleu": "BLEU, 0 to 100",
+    "disambiguation": "share; 50 % by chance",
+}
 _GLYPHS = dict(zip(MARKERS, "●■▲◆▼✚✖", strict=True))
 _MAX_LABELLED_LINES = 12
 _MAX_FITTED_LINES = 24
@@ -90,12 +94,12 @@ class _CellStyle(NamedTuple):
     line: Any
     """Line of the border."""
     opacity: float
-    """Opacity of the ground."""
+    """Opacity of the background."""
     words: str
     """Kind in words, for readers who do not see the figure."""
 
 
-_KINDS = {
+_CELL_STYLES = {
     "trained": _CellStyle("s2", "-", 0.12, "trained"),
     "unseen": _CellStyle("s1", (0, (4, 2.5)), 0.08, "not trained, measured"),
     "reconstruction": _CellStyle("s0", (0, (1, 1.5)), 0.08, "trained as reconstruction"),
@@ -157,7 +161,7 @@ def plot_grid(study: StudyFolder, run: RunRow | None) -> str:
                 loss = None if record is None else record.loss(variant)
                 _draw_cell(axes, column, row, kind, split or kind, loss)
                 if kind != "not trained":
-                    words.append(f"{task} {name_language(code)} {_KINDS[kind].words}, loss {format_loss(loss)}")
+                    words.append(f"{task} {name_language(code)} {_CELL_STYLES[kind].words}, loss {format_loss(loss)}")
         return render_svg(axes, "grid", f"Grid of tasks and languages: {'; '.join(words)}.", {})
 
 
@@ -168,7 +172,7 @@ def _kind_of(study: StudyFolder, cell: Cell) -> str:
 
 
 def _draw_cell(axes: Axes, column: int, row: int, kind: str, word: str, loss: float | None) -> None:
-    colour, line, opacity, _ = _KINDS[kind]
+    colour, line, opacity, _ = _CELL_STYLES[kind]
     box: dict[str, Any] = {"boxstyle": "round,pad=0,rounding_size=0.04", "mutation_aspect": 140 / _GRID_ROW_PX}
     for kwargs in ({"fc": COLOURS[colour], "ec": "none", "alpha": opacity}, {"fc": "none", "ec": COLOURS[colour]}):
         axes.add_patch(FancyBboxPatch((column + 0.03, row + 0.06), 0.94, 0.88, ls=line, lw=1.4, **box, **kwargs))

@@ -15,7 +15,7 @@ import tomli_w
 import torch
 from safetensors import SafetensorError
 
-from polyglance.config import from_dict, parse_toml, to_dict
+from polyglance.config import flatten, from_dict, parse_toml, to_dict
 from polyglance.distributed import Runtime
 from polyglance.environment import describe_environment
 from polyglance.error_text import first_line
@@ -110,7 +110,7 @@ class RunFolder:
             values = parse_toml(path.read_text(encoding="utf-8"), path.name)
         except ValueError as error:
             raise ValueError(f"{path}: damaged ({error}); the run's settings cannot be compared with it") from None
-        old, new, given = (dict(_flatten(v)) for v in (values, self._settings_to_write(), to_dict(self.config)))
+        old, new, given = (flatten(v) for v in (values, self._settings_to_write(), to_dict(self.config)))
         inputs = self.identity.inputs if there is not None else {}
         for key in sorted({*old, *new}):
             if old.get(key) not in (new.get(key), given.get(key)) and not may_change(key) and key not in inputs:
@@ -202,15 +202,6 @@ class RunFolder:
         except (OSError, SafetensorError) as error:
             reason = first_line(error)
             raise ValueError(f"{folder}: the model cannot be written ({reason}); its last checkpoint is kept") from None
-
-
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested values."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _get(values: Any, names: Sequence[str]) -> Any:

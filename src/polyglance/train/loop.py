@@ -253,7 +253,7 @@ class Loop:
         return norm
 
     def _read_outcome(self) -> None:
-        """Count the last step that was made, if that is still to be done.
+        """Read the outcome of the last step and count it, unless that is done.
 
         Raises:
             NotFiniteError: gradients that are not finite, too many steps in a row.
@@ -312,19 +312,21 @@ class Loop:
         mfu = None
         if self.mfu is not None:
             mfu = self.mfu(samples_per_s, float(totals.source_tokens.sum()) / num_samples, num_tokens / num_samples)
-        waited_s, self.waited_s = self.phases.seconds["data wait"] - self.waited_s, self.phases.seconds["data wait"]
+        waited_before_s, self.waited_s = self.waited_s, self.phases.seconds["data wait"]
         row = MetricsRow(
             step=done,
             loss_nats=float(totals.nats.sum()) / num_tokens,
             lr=lr,
             grad_norm=norm,
             cells={
-                c: float(n / t) for c, n, t in zip(self.batches.cells, totals.nats, totals.tokens, strict=True) if t
+                cell: float(nats / tokens)
+                for cell, nats, tokens in zip(self.batches.cells, totals.nats, totals.tokens, strict=True)
+                if tokens
             },
             tokens_per_s=num_tokens / totals.seconds,
             samples_per_s=samples_per_s,
             num_bad_samples=int(totals.bad_samples[0]),
-            data_wait_share=waited_s / totals.seconds,
+            data_wait_share=(self.waited_s - waited_before_s) / totals.seconds,
             memory_bytes=measure_peak_bytes(self.runtime.device),
             num_skipped=self.num_skipped,
             num_spikes=self.watch.num_spikes,

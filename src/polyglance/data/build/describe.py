@@ -323,7 +323,8 @@ def _ask_in_batches(
 def _caption_checked(engine: Captioner, style: Style, images: Sequence[BuiltImage]) -> list[str | Failure]:
     """Caption images; an answer with a flaw is asked for once more where the engine can (`recaption`), and is a failure
     with the flaw as its reason otherwise."""
-    answers = [_check_caption(answer, style) for answer in engine.caption([it.image for it in images], style=style)]
+    pictures = [image.image for image in images]
+    answers = [_check_caption(answer, style) for answer in engine.caption(pictures, style=style)]
     recaption = getattr(engine, "recaption", None)
     places = [place for place, answer in enumerate(answers) if isinstance(answer, Failure)]
     if recaption is not None and places:

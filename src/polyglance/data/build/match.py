@@ -124,10 +124,10 @@ class ImageVectorsStep(_VectorsStep):
         return Embeddings([self.folder.file(file) for file in files])
 
     def check_matchable(self) -> None:
-        """Refuse images of which none can match.
+        """Refuse images if none of them can match. Vectors of pictures always can.
 
         Raises:
-            ValueError: there is none.
+            ValueError: none can.
         """
 
     def find_related(
@@ -361,8 +361,8 @@ class MatchesStep(Step):
         keys = [self.select.read_kept_keys(file) for file in files]
         candidates = AlignResult.concatenate(
             [
-                self.candidates.read_candidates(file._replace(language=code), len(of_file))
-                for file, of_file in zip(files, keys, strict=True)
+                self.candidates.read_candidates(file._replace(language=code), len(file_keys))
+                for file, file_keys in zip(files, keys, strict=True)
             ]
         )
         vectors = self.image_vectors.open_vectors(files)
@@ -371,16 +371,16 @@ class MatchesStep(Step):
         if num_dropped := len(candidates.score) - len(kept.score):
             drops.add(f"{code}: candidate below the threshold, beyond top_n or of a hub", code, num_dropped)
         start = 0
-        for file, of_file in zip(files, keys, strict=True):
-            chosen = (kept.image_index >= start) & (kept.image_index < start + len(of_file))
+        for file, file_keys in zip(files, keys, strict=True):
+            chosen = (kept.image_index >= start) & (kept.image_index < start + len(file_keys))
             columns = (values[chosen].tolist() for values in (kept.image_index, kept.sentence_id, kept.score))
             rows = [
-                {"key": of_file[image - start], "language": code, "pair": pair, "score": score}
+                {"key": file_keys[image - start], "language": code, "pair": pair, "score": score}
                 for image, pair, score in zip(*columns, strict=True)
             ]
             with work.writing(file._replace(language=code)) as path:
                 write_rows(path, _MATCHES, rows)
-            start += len(of_file)
+            start += len(file_keys)
         return PartReport(num_in=len(candidates.score), num_out=len(kept.score), drops=drops.to_dict())
 
     def read_pairs(self, file: PartId) -> dict[str, list[MatchedPair]]:

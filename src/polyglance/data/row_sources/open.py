@@ -47,7 +47,7 @@ def _open_file(path: Path, encoding: str, quoting: Quoting) -> RowSource:
     if not path.exists():
         raise ValueError(f"{path}: no such file, or it may not be read")
     name = path.name.lower()
-    bare = next((name.removesuffix(it) for it in COMPRESSED_SUFFIXES if name.endswith(it)), name)
+    bare = next((name.removesuffix(suffix) for suffix in COMPRESSED_SUFFIXES if name.endswith(suffix)), name)
     if name.endswith((*TAR_SUFFIXES, ".zip")):
         return TextsBeside(path, encoding=encoding)
     if name.endswith((".arrow", ".feather")):

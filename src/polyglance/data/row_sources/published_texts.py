@@ -165,7 +165,7 @@ def _read_by_image(name: str, content: Mapping[str, Any]) -> Iterator[TableRow]:
 def _choose_keys(ids: Sequence[Any], used: Sequence[Any]) -> Callable[[Any], str]:
     """Choose how ids of images are compared with those in annotations: as they are written or, if one side has only
     texts and the other only numbers, by their digits."""
-    kinds = [{type(it) for it in several} for several in (ids, used)]
+    kinds = [{type(value) for value in several} for several in (ids, used)]
     return str if kinds in ([{str}, {int}], [{int}, {str}]) else _key
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from polyglance.data.row_sources.row_source import RowSource
 from polyglance.data.row_sources.table_files import find_image_columns
 from polyglance.data.sources.image_tables import find_arrow_files
-from polyglance.tables import TableRow, parse_batch
+from polyglance.tables import TableRow, make_table_row, parse_batch
 
 __all__ = ["SavedDataset"]
 
@@ -31,7 +31,7 @@ class SavedDataset(RowSource):
         self.files = [path] if path.is_file() else find_arrow_files(path)
         schemas = [_read_schema(file) for file in self.files]
         self._names = list(dict.fromkeys(name for schema in schemas for name in schema.names))
-        self.image_columns = tuple(dict.fromkeys(name for it in schemas for name in find_image_columns(it)))
+        self.image_columns = tuple(dict.fromkeys(name for schema in schemas for name in find_image_columns(schema)))
 
     def describe(self) -> str:
         root = self.path if self.path.is_dir() else self.path.parent
@@ -66,12 +66,8 @@ class SavedDataset(RowSource):
                     present = [column for column in columns or self._names if column in batch.schema.names]
                     for start in range(0, batch.num_rows, _BATCH_ROWS):
                         for values in parse_batch(batch.select(present).slice(start, _BATCH_ROWS)):
-                            where = f"{name}: row {number}"
+                            yield make_table_row(f"{name}: row {number}", values)
                             number += 1
-                            if isinstance(values, str):
-                                yield TableRow(where=where, values={}, problem="not UTF-8", detail=values)
-                            else:
-                                yield TableRow(where=where, values=values)
         except (pa.ArrowException, OSError) as error:
             yield TableRow(
                 where=f"{name}: row {number}", values={}, problem=_DAMAGED, detail=str(error).partition("\n")[0]

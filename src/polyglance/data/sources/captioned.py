@@ -126,7 +126,9 @@ def _sample_texts(texts: _TextsByImage) -> dict[str, list[str]]:
     """Return language -> its first texts and, for translations, their English sources."""
     sample: dict[str, list[str]] = {}
     for given in chain.from_iterable(texts.values()):
-        pairs = [(given.language, given.text)] + [(SOURCE_LANGUAGE, it) for it in [given.source] if it is not None]
+        pairs = [(given.language, given.text)]
+        if given.source is not None:
+            pairs.append((SOURCE_LANGUAGE, given.source))
         for code, text in pairs:
             if len(of_language := sample.setdefault(code, [])) < _NUM_SAMPLED:
                 of_language.append(text)

@@ -135,7 +135,7 @@ def _parser(units: "_Units", path: Path) -> expat.XMLParserType:
         units.start(name, attributes, parser.CurrentLineNumber)
 
     def declare(name: str, is_parameter: int, value: str | None, *_: object) -> None:
-        is_plain = value is not None and len(value) <= _MAX_ENTITY_CHARACTERS and not any(it in value for it in "&<%")
+        is_plain = value is not None and len(value) <= _MAX_ENTITY_CHARACTERS and not set(value) & set("&<%")
         if name not in _PREDEFINED and (is_parameter or not is_plain):
             raise ValueError(
                 f"{path}:{parser.CurrentLineNumber}: declares the entity {name!r}, which is not plain text; remove it "

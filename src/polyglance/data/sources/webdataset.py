@@ -131,5 +131,5 @@ def _read_images(where: str, members: list[Member], text_fields: Sequence[str], 
 
 def _find_languages(members: list[Member], stem: str, text_fields: Sequence[str]) -> dict[str, str]:
     """Return suffix of a text -> code of the language that it says, for an image of this name without extension."""
-    found = {it.suffix: find_language(it.suffix.removeprefix(f"{stem}.")) for it in members}
+    found = {member.suffix: find_language(member.suffix.removeprefix(f"{stem}.")) for member in members}
     return {suffix: code for suffix, code in found.items() if code and suffix not in text_fields}

@@ -292,7 +292,8 @@ def list_texts(cell: Any) -> list[Any]:
             return []
         found = parse_list(cell)
         if found is None and (objects := parse_object(cell)) is not cell:
-            return [cell] if (texts := list_texts(objects)) and not all(isinstance(it, str) for it in texts) else texts
+            texts = list_texts(objects)
+            return texts if all(isinstance(text, str) for text in texts) else [cell]
         return [cell] if found is None else list(found)
     items = cell if isinstance(cell, (list, tuple)) else [cell]
     # An object that names a language is no text: several of them are in several languages.
@@ -325,7 +326,7 @@ def parse_object(cell: Any) -> Any:
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             continue
         items = found if isinstance(found, list) else [found]
-        return found if items and all(isinstance(it, dict) for it in items) else cell
+        return found if items and all(isinstance(item, dict) for item in items) else cell
     return cell
 
 

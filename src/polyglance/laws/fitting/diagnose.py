@@ -347,12 +347,12 @@ def _check_influence(evidence: Evidence) -> Iterator[LawWarning]:
     yield LawWarning(
         "influential-row",
         "warning" if run.shift > 1 else "info",
-        f"{rows} lies {100 * far:.2g} %{_of_what(evidence)} off the law of the others, more than "
+        f"{rows} lies {100 * far:.2g} %{_describe_quantity(evidence)} off the law of the others, more than "
         f"noise explains; {moves}: examine it before trusting the law.",
     )
 
 
-def _of_what(evidence: Evidence) -> str:
+def _describe_quantity(evidence: Evidence) -> str:
     """Return ` of 1 - y` where residuals are those of a transformed y."""
     transform = evidence.fit.transform
     return f" of {transform.describe('y')}" if transform.is_score else ""
@@ -375,7 +375,7 @@ def _check_misfit(evidence: Evidence) -> Iterator[LawWarning]:
         yield LawWarning(
             "lack-of-fit",
             "warning",
-            f"the law misses by {100 * np.sqrt(lack):.1f} %{_of_what(evidence)}, repeated runs differ by "
+            f"the law misses by {100 * np.sqrt(lack):.1f} %{_describe_quantity(evidence)}, repeated runs differ by "
             f"{100 * np.sqrt(pure):.1f} %: the law lacks a real effect.",
         )
 

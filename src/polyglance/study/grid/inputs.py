@@ -146,7 +146,7 @@ def _list_inputs(config: StudyConfig) -> Iterator[_Input]:
     if data.table is not None:
         table, images = data.table.table, data.table.images
         files: tuple[Path, ...] = (table,) if table.is_file() else ()
-        folders = tuple(it for it in dict.fromkeys((table, images)) if it.is_dir() and table.exists())
+        folders = tuple(folder for folder in dict.fromkeys((table, images)) if folder.is_dir() and table.exists())
         yield _Input("data", files, partial(_digest_table, data.table), folders, config.out)
     for family in config.families:
         for size in family.sizes:

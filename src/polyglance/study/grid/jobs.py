@@ -14,6 +14,7 @@ difference. No fingerprint depends on a trunk, because no result does (`polyglan
 from collections import deque
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -333,34 +334,32 @@ class _JobGraph:
 
 def _add_runs(graph: _JobGraph, config: StudyConfig, family: FamilyConfig, inputs: Mapping[str, str]) -> None:
     sizes = [*((f"d{width}", width) for width in family.widths), *((name, 0) for name in family.sizes)]
-    for seed in config.seeds:
-        for start in family.starts:
-            for size, width in sizes:
-                by_digest = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
-                by_content = WrittenPart(_run_settings(by_digest, config, _without_cache(config.mixture)))
-                by_path = WrittenPart(_run_settings(family, config, config.mixture))
-                is_random = start == "random"
-                label = f"{family.name}{'' if is_random else f'-{start}'}-{Path(size).name}"  # a size may be a folder
-                needs = ["tokenizer" if config.is_micro else "data"]
-                needs += [] if is_random else [_language_model_id(start, width)]
-                needs += ["tower"] if family.tower else []
-                model = {"family": family.name, "size": size, "width": width, "start": start, "seed": seed}
-                trunks = _add_trunks(graph, config, (by_content, by_path), label, tuple(needs), model)
-                for samples in family.samples:
-                    name = f"{label}-s{samples}-seed{seed}"
-                    trunk = trunks.get(samples)
-                    graph.add(
-                        by_content,
-                        by_path,
-                        id=name,
-                        kind="run",
-                        folder=Path("runs") / name,
-                        needs=(*needs, *([trunk.id] if trunk else ())),
-                        samples=samples,
-                        trunk=trunk.id if trunk else "",
-                        begins_at=trunk.samples if trunk else 0,
-                        **model,
-                    )
+    for seed, start, (size, width) in product(config.seeds, family.starts, sizes):
+        by_digest = replace(family, checkpoint=inputs.get(f"{family.name} {size}", family.checkpoint))
+        by_content = WrittenPart(_run_settings(by_digest, config, _without_cache(config.mixture)))
+        by_path = WrittenPart(_run_settings(family, config, config.mixture))
+        is_random = start == "random"
+        label = f"{family.name}{'' if is_random else f'-{start}'}-{Path(size).name}"  # a size may be a folder
+        needs = ["tokenizer" if config.is_micro else "data"]
+        needs += [] if is_random else [_language_model_id(start, width)]
+        needs += ["tower"] if family.tower else []
+        model = {"family": family.name, "size": size, "width": width, "start": start, "seed": seed}
+        trunks = _add_trunks(graph, config, (by_content, by_path), label, tuple(needs), model)
+        for samples in family.samples:
+            name = f"{label}-s{samples}-seed{seed}"
+            trunk = trunks.get(samples)
+            graph.add(
+                by_content,
+                by_path,
+                id=name,
+                kind="run",
+                folder=Path("runs") / name,
+                needs=(*needs, *([trunk.id] if trunk else ())),
+                samples=samples,
+                trunk=trunk.id if trunk else "",
+                begins_at=trunk.samples if trunk else 0,
+                **model,
+            )
 
 
 def _add_trunks(
