@@ -48,6 +48,7 @@ __all__ = [
     "read_json",
     "read_record",
     "read_text",
+    "refuse_folder",
     "replacing",
     "replacing_folder",
     "seal_files",
@@ -120,6 +121,16 @@ class FileDigest:
 
     def _is_same_content(self, path: Path) -> bool:
         return file_sha256(path) == self.sha256 if self.crc32 is None else file_crc32(path) == self.crc32
+
+
+def refuse_folder(path: str | Path | None) -> None:
+    """Refuse a folder in place of a file that is to be written, before the work for it begins.
+
+    Raises:
+        ValueError: it is a folder.
+    """
+    if path is not None and Path(path).is_dir():
+        raise ValueError(f"{path}: is a folder; expected the name of a file to write")
 
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:

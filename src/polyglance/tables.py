@@ -227,10 +227,12 @@ def _table_suffix(path: Path) -> str:
 
 def _checked(path: str | Path) -> Path:
     path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; expected a file with a table")
     if _table_suffix(path) not in TABLE_SUFFIXES:
         known = ", ".join(TABLE_SUFFIXES)
         raise ValueError(f"{path}: unknown kind of table {path.suffix!r}; known: {known}")
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.exists() and not path.is_file():
         raise ValueError(f"{path}: a pipe or a device, which can be read only once; write it to a file")
     if not path.is_file() or not os.access(path, os.R_OK):
         raise ValueError(f"{path}: no such file, or no permission to read it")

@@ -9,6 +9,7 @@ from tyro.conf import Positional
 
 from polyglance.cli.options import Options
 from polyglance.cli.output import show
+from polyglance.files import refuse_folder
 from polyglance.laws import (
     Budget,
     Candidate,
@@ -98,6 +99,8 @@ def fit(
         raise UnusedSettingError("`size` has no effect without `frontier`")
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
+    refuse_folder(out)
+    refuse_folder(plot)
     runs = file.read(table)
     law = fit_law(config, runs)
     if out is not None:
@@ -116,6 +119,7 @@ def make(config: Options[MakeConfig], out: Path | None = None, json: bool = Fals
         out: File to write the law to (.json).
         json: Print the result as JSON.
     """
+    refuse_folder(out)
     law = make_law(config)
     if out is not None:
         law.save(out)
@@ -209,6 +213,8 @@ def plan(
     """
     if plot is not None and config.has_target:
         raise UnusedSettingError("`plot` has no effect beside a target")
+    refuse_folder(page)
+    refuse_folder(plot)
     loaded = load_law(law)
     config = _fill_group(config, law)
     models = _find_candidates(config, law, loaded, candidates)

@@ -22,10 +22,11 @@ def show_results(
         format: Format of the table.
         out: File to write the table to, in place of the terminal.
     """
-    from polyglance.files import write_atomically
+    from polyglance.files import refuse_folder, write_atomically
     from polyglance.report.result_tables import FORMATS, make_result_tables
     from polyglance.report.score_folders import read_models
 
+    refuse_folder(out)
     text = FORMATS[format](make_result_tables(table, read_models(scores)))
     if out is None:
         print(text, end="")
