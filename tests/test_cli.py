@@ -285,6 +285,37 @@ def test_numbers_of_all_options_are_written_alike(capsys: pytest.CaptureFixture[
     assert plan("2T", "2k", "11", "6.02") != plain
 
 
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["study", "status", "."], ".: is a folder; expected a TOML file"),
+        (["study", "report", "."], ".: is a folder; expected a TOML file"),
+        (["study", "status", "file"], "file: the key 'out' is missing"),
+        (["law", "fit", "."], ".: is a folder; expected a file with a table"),
+        (["law", "columns", "runs.csv"], "runs.csv: is a folder; expected a file with a table"),
+        (["law", "predict", "."], ".: is a folder; expected a file"),
+        (["law", "plan", "paper", "--candidates", "."], ".: is a folder; expected a file with a table"),
+        (["law", "fit", "none.csv", "--out", "."], "--out .: a folder; name a file that ends in "),
+        (["law", "plan", "paper", "--page", "page.html"], "--page page.html: a folder; name a file that ends in .html"),
+        (["results", "none", "--out", "."], "--out .: a folder; name a file that ends in "),
+        (["model", "card", "--size", "runs.csv"], "runs.csv: no config.json in it; expected a model's folder"),
+        (["model", "card", "--size", "file"], "file: a file; expected a model's folder"),
+    ],
+)
+def test_a_folder_for_a_file_and_a_file_for_a_folder(
+    args: list[str], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("runs.csv", "page.html"):
+        Path(name).mkdir()
+    Path("file").touch()
+    with pytest.raises(SystemExit) as exit_info:
+        main(args)
+    [line] = capsys.readouterr().err.splitlines()
+    assert message in line
+    assert exit_info.value.code == 2
+
+
 def test_memory_that_is_not_there_is_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

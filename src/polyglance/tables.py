@@ -225,7 +225,9 @@ def _table_suffix(path: Path) -> str:
 
 def _checked(path: str | Path) -> Path:
     path = Path(path)
-    if path.exists() and not path.is_file() and not path.is_dir():
+    if path.is_dir():
+        raise ValueError(f"{path}: is a folder; expected a file with a table")
+    if path.exists() and not path.is_file():
         raise ValueError(f"{path}: a pipe or a device, which can be read only once; write it to a file")
     if _table_suffix(path) not in TABLE_SUFFIXES:
         known = ", ".join(TABLE_SUFFIXES)

@@ -125,6 +125,15 @@ def test_a_folder_is_a_size(tmp_path: Path) -> None:
         make_card(str(tmp_path), target_tokens=10_000)
 
 
+def test_a_folder_that_is_no_model_hides_no_size_of_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("large").mkdir()
+    assert resolve_size("large").num_hidden_layers == 12
+    Path("mine").mkdir()
+    with pytest.raises(ValueError, match=r"^mine: no config\.json in it; expected a model's folder$"):
+        resolve_size("mine")
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

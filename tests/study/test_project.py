@@ -201,6 +201,17 @@ def test_doctor_without_a_question_and_with_one(tmp_path: Path, capsys: pytest.C
         assert "correct the file" in capsys.readouterr().out
 
 
+def test_doctor_names_the_files_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for advice in ("name the file", "name one of its files: study.toml"):
+        with pytest.raises(SystemExit) as caught:
+            main(["doctor", str(tmp_path), "--json"])
+        assert caught.value.code == 1
+        last = json.loads(capsys.readouterr().out)[-1]
+        assert (last["state"], last["found"]) == ("missing", "a folder; expected a recipe, run or study (TOML)")
+        assert last["advice"] == advice
+        (tmp_path / "study.toml").touch()
+
+
 def ask_list(capsys: pytest.CaptureFixture[str], *words: str) -> list:
     main([*words, "--json"])
     return json.loads(capsys.readouterr().out)

@@ -167,3 +167,43 @@ def test_ray_train_is_asked_for_before_anything_is_made(
         with pytest.raises(ValueError, match=rf"^{line}[^\n]*$"):
             run_study(config, on="ray://127.0.0.1:9")
         assert not (config.out / "data").exists()
+
+
+def test_a_run_waits_until_its_processes_have_room(
+    one_run: tuple[StudyConfig, Job], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At first, and again after one was lost; a run that has ended does not wait, whatever ended it."""
+    config, run = one_run
+    states: list[str] = []
+
+    def note(name: str) -> None:
+        states.append(f"{name}: {read_study_status(config).jobs[run.id]}")
+
+    class Trainer(FakeTrainer):
+        def fit(self) -> None:
+            for _ in range(2):
+                note("no room")
+                with suppress(RuntimeError):
+                    self._work(self.given["train_loop_config"])
+            note("lost")
+            raise TrainingFailedError("lost")
+
+    def lose_another(settings: RunConfig, should_stop: object, *, waits: bool) -> None:
+        note("at work")
+        raise RuntimeError("gloo: Connection closed by peer")
+
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
+    Trainer.__module__ = FakeTrainer.__module__
+    monkeypatch.setattr("ray.train.torch.TorchTrainer", Trainer)
+    monkeypatch.setattr("polyglance.study.work.measure.train_run", lose_another)
+    assert try_job(config, run).ending == "failed"
+    note("ended")
+    assert states == [
+        "no room: waiting",
+        "at work: begun",
+        "no room: waiting",
+        "at work: begun",
+        "lost: waiting",
+        "ended: begun",
+    ]

@@ -210,7 +210,7 @@ def plan(
     """
     if plot is not None and config.has_target:
         raise UnusedSettingError("`plot` has no effect beside a target")
-    _check_files(None, plot)
+    _check_files(None, plot, page)
     loaded = load_law(law)
     config = _fill_group(config, law)
     models = _find_candidates(config, law, loaded, candidates)
@@ -230,14 +230,16 @@ def plan(
     show(spent, json, format_budget)
 
 
-def _check_files(out: Path | None, plot: Path | None = None) -> None:
-    """Refuse names of a law's file and plot that cannot be written, or are those of other files."""
+def _check_files(out: Path | None, plot: Path | None = None, page: Path | None = None) -> None:
+    """Refuse names of a law's file, plot and page that cannot be written, or are those of other files."""
     if out is not None:
         check_output_file(out, "--out", (".json",))
     if plot is not None and plot.suffix.lower() != ".svg":
         raise ValueError(f"--plot {plot}: expected a file name that ends in .svg")
     if plot is not None:
         check_output_file(plot, "--plot", (".svg",))
+    if page is not None:
+        check_output_file(page, "--page", (".html",))
 
 
 def _fill_group(config: PlanConfig, law: str) -> PlanConfig:

@@ -109,6 +109,10 @@ def resolve_size(name: str) -> "PolyglanceConfig":
         return MicroConfig(decoder=decoder, width=int(micro["width"])).build(_MICRO_VOCAB)
     pair = parse_pair(name)
     if pair is None:
+        if Path(name).exists():
+            raise ValueError(
+                f"{name}: {'no config.json in it' if Path(name).is_dir() else 'a file'}; expected a model's folder"
+            )
         raise ValueError(f"unknown size {name!r}; {did_you_mean(name, [*PUBLISHED, *FLORENCE, 'micro-96'])}")
     return _gemma_based(pair) if pair.gemma else _florence_based(pair.florence)
 

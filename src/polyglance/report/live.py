@@ -45,7 +45,7 @@ __all__ = [
 
 REFRESH_S = 5
 """Seconds after which an open page asks for a new one."""
-_STATES = ("done", "at work", "silent", "failed", "to do", "not needed")
+_STATES = ("done", "at work", "waiting", "silent", "failed", "to do", "not needed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,8 @@ class JobProgress:
     id: str
     kind: str
     state: str
-    """`done`; `at work`; `silent`: begun, and nothing was written for long; `failed`; `to do`; `not needed`."""
+    """`done`; `at work`; `waiting`: for room on the cluster; `silent`: begun, and nothing was written for long;
+    `failed`; `to do`; `not needed`."""
     problem: str = ""
     """Why it failed, in one line."""
     run: RunRow | None = None

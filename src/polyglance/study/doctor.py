@@ -112,6 +112,10 @@ def _check_file(path: Path) -> Iterator[Check]:
     from polyglance.study.config import StudyConfig
     from polyglance.train.config import RunConfig
 
+    if path.is_dir():
+        found = "a folder; expected a recipe, run or study (TOML)"
+        yield Check(name=str(path), state="missing", found=found, advice=_name_toml_files(path))
+        return
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
         is_recipe, is_study = bool(content.keys() & {"images", "captioned"}), "families" in content
@@ -134,6 +138,12 @@ def _check_file(path: Path) -> Iterator[Check]:
         )
     if is_study and config.cluster.store:
         yield _check_store(config.cluster.store)
+
+
+def _name_toml_files(folder: Path) -> str:
+    """Return what to do about a folder that was given in place of a file."""
+    files = sorted(path.name for path in folder.glob("*.toml"))
+    return f"name one of its files: {', '.join(files[:3])}" if files else "name the file"
 
 
 def _check_store(url: str) -> Check:

@@ -84,7 +84,7 @@ class PlannedRun:
     money: float | None
     """Expected price of this time, in the machine's currency; None without a price, and for micro models."""
     state: str
-    """`done`, `begun` or `to do`."""
+    """`done`, `failed`, `waiting`, `begun` or `to do`."""
     strategy: str = ""
     """Published sizes: recommended way of training on the machine."""
 
@@ -149,7 +149,8 @@ class StudyStatus:
     """Progress of a study."""
 
     jobs: Mapping[str, str]
-    """Job id -> `done`, `failed`, `begun`, `to do` or, for a trunk or start that no job waits for, `not needed`."""
+    """Job id -> `done`, `failed`, `waiting`, `begun`, `to do` or, for a trunk or start that no job waits for, `not
+    needed`."""
     losses: Mapping[str, float]
     """Run id -> UC after the prefix in nats per token, for the runs that are done."""
     problems: Mapping[str, str] = field(default_factory=dict)

@@ -13,12 +13,14 @@ from polyglance.study.grid.jobs import Job, find_not_needed
 __all__ = [
     "MARKS",
     "begin_job",
+    "end_waiting",
     "fail_job",
     "finish_job",
     "forget_job",
     "held",
     "is_done",
     "is_in_part",
+    "note_waiting",
     "read_problem",
     "read_state",
     "read_states",
@@ -29,6 +31,8 @@ _TRAINED = "trained.json"
 """Marker of a run whose training is done; it is measured by another job."""
 MARKS = (_BEGUN, _TRAINED, _DONE, _FAILED)
 """Names of the markers."""
+_WAITING = "waiting.json"
+"""Marker of a run that is begun and whose processes wait for room on the cluster."""
 
 
 def is_done(study_dir: Path, job: Job) -> bool:
@@ -38,10 +42,11 @@ def is_done(study_dir: Path, job: Job) -> bool:
 
 
 def read_state(study_dir: Path, job: Job) -> str:
-    """Return `done`, `failed` (the next call tries again), `begun` (goes on from its last checkpoint) or `to do`."""
+    """Return `done`, `failed` (the next call tries again), `waiting` (for room for all its processes), `begun` (goes on
+    from its last checkpoint) or `to do`."""
     if is_done(study_dir, job):
         return "done"
-    for state, name in (("failed", _FAILED), ("begun", _BEGUN)):
+    for state, name in (("failed", _FAILED), ("waiting", _WAITING), ("begun", _BEGUN)):
         if _has_mark(study_dir / job.folder / name, job):
             return state
     return "to do"
@@ -94,7 +99,18 @@ def begin_job(study_dir: Path, job: Job) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
         _write_mark(folder / _BEGUN, job)
     (folder / _FAILED).unlink(missing_ok=True)
+    end_waiting(folder)
     return folder
+
+
+def note_waiting(folder: Path, fingerprint: str) -> None:
+    """Mark the begun job of this folder and fingerprint as waiting for room on the cluster."""
+    write_record(folder / _WAITING, {"fingerprint": fingerprint}, indent=None)
+
+
+def end_waiting(folder: Path) -> None:
+    """Remove that mark, if there is one."""
+    (folder / _WAITING).unlink(missing_ok=True)
 
 
 def finish_job(study_dir: Path, job: Job, *, in_part: bool = False) -> None:

@@ -19,6 +19,7 @@ from polyglance.files import read_json, write_json
 from polyglance.processes import FinishedProgram, run_program
 from polyglance.ray_connection import is_connected
 from polyglance.study.config import StudyConfig
+from polyglance.study.grid.job_state import end_waiting, note_waiting
 from polyglance.study.grid.jobs import Job
 from polyglance.study.needs import JobNeeds, find_needs
 from polyglance.study.work.ending import GivenUpError
@@ -91,14 +92,19 @@ def run_with_ray_train(
         "folder": str(Path.cwd()),
         "run": str(log.with_name("run.toml")),
         "name": job.id,
+        "fingerprint": job.fingerprint,
         "results": str((config.out / "cluster").resolve()),
         "num_workers": needs.nodes * needs.devices,
         "resources": _divide(needs),
         "retries": config.cluster.retries,
     }
-    finished = run_program(
-        [sys.executable, "-c", _PROGRAM, json.dumps(settings)], log, should_stop=should_stop, keep_open=(lock,)
-    )
+    note_waiting(log.parent, job.fingerprint)
+    try:
+        finished = run_program(
+            [sys.executable, "-c", _PROGRAM, json.dumps(settings)], log, should_stop=should_stop, keep_open=(lock,)
+        )
+    finally:
+        end_waiting(log.parent)
     if problem.exists():
         found = read_json(problem)
         problem.unlink()
@@ -123,7 +129,7 @@ def drive_ray_train(text: str) -> None:
     ray.init(address=settings["address"])
     trainer = TorchTrainer(
         _take_part,
-        train_loop_config={"folder": settings["folder"], "run": settings["run"]},
+        train_loop_config={name: settings[name] for name in ("folder", "run", "fingerprint")},
         torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if uses_gpu else "gloo", timeout_s=3600),
         scaling_config=ScalingConfig(
             num_workers=settings["num_workers"], use_gpu=uses_gpu, resources_per_worker=settings["resources"]
@@ -155,7 +161,8 @@ def _take_part(settings: dict[str, Any]) -> None:
     (`torch.distributed`), with torchrun's variables.
 
     Whatever ends a process, Ray Train starts all of them again. A problem that would end them in the same way is
-    therefore noted in a file, and the next processes end at once.
+    therefore noted in a file, and the next processes end at once. While they have no room, the run is marked as
+    waiting.
     """
     import torch
 
@@ -166,12 +173,16 @@ def _take_part(settings: dict[str, Any]) -> None:
     if problem.exists():
         return
     os.chdir(settings["folder"])
+    end_waiting(run.parent)
     torch.set_num_threads(1)  # as torchrun sets it
     try:
         train_run(load(RunConfig, run), lambda: False, waits=True)
     except ValueError as error:
         kind = "not finite" if isinstance(error, NotFiniteError) else "refused"
         write_json(problem, {"kind": kind, "problem": str(error)})
+        raise
+    except Exception:  # as one that has lost another process: all are started again
+        note_waiting(run.parent, settings["fingerprint"])
         raise
 
 
