@@ -16,12 +16,15 @@ from polyglance.data.cleaning import has_tags
 from polyglance.data.columns import NO_LETTER, SUBWORD_MARKS, find_artefact, find_placeholder
 from polyglance.data.text_marks import CHAT, MARKDOWN, NUMBERED, WRAPPED
 from polyglance.evaluate.tokenization.normalise import delete_invisible
+from polyglance.language_identity import find_other_language
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
 
 _FEW = 0.02
 """Smallest difference of shares that is reported, for forms that are correct if both sides have them."""
 _MOST, _HARDLY = 0.5, 0.1
+_LANGUAGE_SAMPLE = 200
+"""Largest number of texts of a side, evenly drawn, whose language is examined."""
 _MANY_LETTERS = 1_000_000
 """Number of letters, drawn from all texts of a side, whose case is examined."""
 
@@ -187,6 +190,7 @@ def find_differences(
     return [
         *_find_marks(left, right),
         *_find_no_texts(left, right, language),
+        *_find_other_languages(left, right, language),
         *_find_unlike(left, right, spaces=spaces),
         *_find_unicode_forms(left, right),
         *_find_styles(left, right, spaces=spaces, cased=cased),
@@ -234,6 +238,18 @@ def _find_no_texts(left: _Side, right: _Side, language: str) -> list[FormWarning
                 words = "program-text", f"marks of a program: {problem}"
             found.setdefault(words, ([], []))[number].append(text)
     return [_make(code, words, texts, left, right, "") for (code, words), texts in found.items()]
+
+
+def _find_other_languages(left: _Side, right: _Side, language: str) -> list[FormWarning]:
+    """Find a side whose texts clearly read as another language than they are scored in, by a sample of them."""
+    sides = [(side, find_other_language(side.texts[:: len(side.texts) // _LANGUAGE_SAMPLE + 1], language))
+             for side in (left, right)]  # fmt: skip
+    found = tuple([*side.texts] if other else [] for side, other in sides)
+    if not any(found):
+        return []
+    names = " and ".join(dict.fromkeys(other for _, other in sides if other))
+    words = f"texts that, by a sample, read as {names} and not {language}"
+    return [_make("other-language", words, found, left, right, "")]
 
 
 def _find_unlike(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
