@@ -189,9 +189,8 @@ def locked(folder: Path, verb: str, *, wait: bool = False) -> Iterator[None]:
         wait: wait for the process that holds the folder, instead of raising.
 
     Raises:
-        ValueError: another process works in the folder, or it cannot be made.
+        ValueError: another process works in the folder.
     """
-    check_output_folder(folder, "`out`")
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as file:
         try:

@@ -71,6 +71,41 @@ def test_texts_of_one_form_pass_without_a_word() -> None:
     assert codes(["می‌روم", "خانه‌ها"], ["می‌رود", "خانه‌ای"]) == set()
 
 
+ENGLISH = [
+    "a red dog runs across the green grass in the park",
+    "two women are sitting on a bench near the river",
+    "a man is cooking fish in a small kitchen",
+    "children play with a ball on the beach",
+    "an old car is parked in front of a shop",
+] * 4
+FRENCH = [
+    "un chien rouge court dans l'herbe verte du parc",
+    "deux femmes sont assises sur un banc près de la rivière",
+    "un homme cuisine du poisson dans une petite cuisine",
+    "des enfants jouent au ballon sur la plage",
+    "une vieille voiture est garée devant un magasin",
+] * 4
+
+
+@pytest.mark.parametrize(
+    ("hypotheses", "references", "language", "counts"),
+    [
+        (FRENCH, FRENCH, "fr", None),
+        (ENGLISH, ENGLISH, "en", None),
+        (FRENCH, ENGLISH, "fr", (0, 20)),
+        (ENGLISH, FRENCH, "fr", (20, 0)),
+        (ENGLISH, ENGLISH, "fr", (20, 20)),
+        (FRENCH, ENGLISH, "en", (20, 0)),
+        (ENGLISH[:1], FRENCH[:1], "fr", None),  # too little to tell
+    ],
+)
+def test_a_side_in_another_language_is_named(hypotheses, references, language, counts) -> None:
+    found = find_differences(hypotheses, references, language=language, spaces=True, cased=False)
+    named = [one for one in found if one.code == "other-language"]
+    assert [(one.num_predictions, one.num_references) for one in named] == ([] if counts is None else [counts])
+    assert all(f"read as {'en' if language == 'fr' else 'fr'} and not {language}" in one.message for one in named)
+
+
 @pytest.mark.parametrize("code", CHANGES)
 def test_each_difference_has_a_code(code: str) -> None:
     change, mends = CHANGES[code]

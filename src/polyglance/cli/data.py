@@ -41,6 +41,8 @@ def import_data_sets(config: Options[ImportConfig], dry_run: bool = False, json:
         return
     result = import_data(config)
     show(result, json, _make_fact_table)
+    for note in result.notes:
+        print(f"note: {note}", file=sys.stderr)
     if config.test_fraction and not result.num_test:
         print(f"no image fell into the test split ({config.test_fraction:g} of {result.num_train})", file=sys.stderr)
 
@@ -139,6 +141,8 @@ def _make_fact_table(result: Any) -> Table:
     """Return names and values of a result, one line each."""
     table = Table(show_header=False)
     for name, value in make_plain(result).items():
+        if name == "notes":  # stand below the table
+            continue
         text = ", ".join(f"{key}: {count}" for key, count in value.items()) if isinstance(value, Mapping) else value
         table.add_row(name.replace("_", " "), str(text))
     return table

@@ -32,6 +32,8 @@ class ImportPlan:
     """Those of them that have an image file and texts; images are not decoded."""
     dropped: Mapping[str, int]
     """Reason -> rows and texts of them that would be left out."""
+    notes: tuple[str, ...] = ()
+    """Marks of answers and lists in the texts that would be kept, one line each."""
 
 
 def is_tmx(path: Path) -> bool:
@@ -79,4 +81,5 @@ def format_import_plan(plan: ImportPlan) -> str:
         lines.append(f"  column {name!r}: {decision}    {cells}")
     lines += [f"  {code}: {' | '.join(texts)}" for code, texts in plan.texts.items()]
     lines += [f"  left out, {reason}: {count}" for reason, count in plan.dropped.items()]
+    lines += [f"  {note}" for note in plan.notes]
     return "\n".join([*lines, "nothing was written"])

@@ -38,6 +38,7 @@ from polyglance.data.shard_table import get_facts
 from polyglance.data.sources.images import ImageLimits
 from polyglance.data.sources.published import read_baked, read_cc12m
 from polyglance.data.sources.raw_images import MAX_FILE_BYTES
+from polyglance.data.text_marks import MarkCounter
 from polyglance.delimited import Quoting
 from polyglance.files import check_output_folder, file_sha256
 from polyglance.images import ImageError
@@ -141,6 +142,8 @@ class ImportResult:
     """Shards that were not read to their end, by reason; the number of rows in the rest is unknown."""
     columns: Mapping[str, str]
     """Column of the table -> what it was taken as."""
+    notes: tuple[str, ...] = ()
+    """Marks of answers and lists in the texts that were kept (`polyglance.data.text_marks`), one line each."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -169,6 +172,7 @@ def import_data(config: ImportConfig) -> ImportResult:
     if table is not None and not table.source.holds_images:
         rows = join_rows(rows, count_images(table.read()), drops)
     counts, num_joined = {"train": 0, "test": 0}, 0
+    marks = MarkCounter()
     with (
         _without_empty_folders(config.out),
         _make_writer(config, "train", table, drops) as train,
@@ -179,6 +183,7 @@ def import_data(config: ImportConfig) -> ImportResult:
             writer = test if split == "test" else train
             writer.write(ImageRecord(key=picture.row.key, image=picture.image, annotations=picture.row.annotations))
             counts[split] += 1
+            _count_marks(marks, picture.row)
             num_joined += picture.row.num_rows - 1
         if not any(counts.values()):
             right = "".join(f"; {right}" for reason, right in _RIGHT.items() if drops.counts[reason])
@@ -201,6 +206,19 @@ def import_data(config: ImportConfig) -> ImportResult:
         num_joined=num_joined,
         damaged_shards=by_kind["shard"],
         columns={} if table is None else {column.name: column.describe() for column in table.columns},
+        notes=_describe_marks(marks),
+    )
+
+
+def _count_marks(marks: MarkCounter, row: ImportRow) -> None:
+    """Look at each text of a row once, in whatever tasks it is."""
+    for language, text in dict.fromkeys((one.language, one.text) for one in row.annotations):
+        marks.add(language, text)
+
+
+def _describe_marks(marks: MarkCounter) -> tuple[str, ...]:
+    return tuple(
+        f"{one}; they are kept: clean the file where they are no part of the texts" for one in marks.describe()
     )
 
 
@@ -296,7 +314,9 @@ def plan_import(config: ImportConfig) -> ImportPlan:
     raw_rows = _count_rows(islice(table.read(), _NUM_PLANNED_ROWS), num_read)
     good = list(check_table_rows(raw_rows, images, config.languages, drops))
     texts: dict[str, list[str]] = {}
+    marks = MarkCounter()
     for row in good:
+        _count_marks(marks, row)
         for annotation in row.annotations:
             of_language = texts.setdefault(annotation.language, [])
             if annotation.task == "caption" and len(of_language) < 2:
@@ -310,6 +330,7 @@ def plan_import(config: ImportConfig) -> ImportPlan:
         num_rows=num_read["rows"],
         num_good=len(good),
         dropped=dict(drops),
+        notes=_describe_marks(marks),
     )
 
 

@@ -14,13 +14,17 @@ from types import MappingProxyType
 from polyglance.data.answers import REASONING_MARK, drop_reasoning
 from polyglance.data.cleaning import has_tags
 from polyglance.data.columns import NO_LETTER, SUBWORD_MARKS, find_artefact, find_placeholder
+from polyglance.data.text_marks import CHAT, MARKDOWN, NUMBERED, WRAPPED
 from polyglance.evaluate.tokenization.normalise import delete_invisible
+from polyglance.language_identity import find_other_language
 
 __all__ = ["NORMALISATIONS", "FormWarning", "find_differences", "normalise_texts"]
 
 _FEW = 0.02
 """Smallest difference of shares that is reported, for forms that are correct if both sides have them."""
 _MOST, _HARDLY = 0.5, 0.1
+_LANGUAGE_SAMPLE = 200
+"""Largest number of texts of a side, evenly drawn, whose language is examined."""
 _MANY_LETTERS = 1_000_000
 """Number of letters, drawn from all texts of a side, whose case is examined."""
 
@@ -94,21 +98,9 @@ _BLANKS = re.compile("[\u00a0\u2000-\u200a\u202f\u205f\u3000]")
 _WIDE = re.compile("[\uff01-\uff9f\uffe0-\uffee\ufb00-\ufb06]")
 _CURLY, _STRAIGHT = re.compile("[\u2018\u2019\u201a\u201c\u201d\u201e«»\u2013\u2014\u2212]"), re.compile("['\"]|-")
 _QUESTION = re.compile(r"\?")
-_WRAPPED = re.compile(r"^\s*(?:\"[^\"\n]*\"|'[^\n]*'|“[^\n]*”|`[^\n]*`)\s*$", re.MULTILINE)
 _SPACED_END = re.compile(r"\S[ ]+[.!?。][^\S\n]*$", re.MULTILINE)
 _CLOSE_END = re.compile(r"[^\s.!?][.!?。][^\S\n]*$", re.MULTILINE)
 _MOSES = re.compile(r"(?:^| )@-@(?= |$)|&(?:apos|quot|#91|#93|bar);| n't\b| 's\b", re.MULTILINE)
-_CHAT = re.compile(
-    r"^\s*(?:sure\b[,!.]|certainly[,!.]|of course[,!.]|absolutely[,!.]|okay[,!.]"
-    r"|here(?: is|'s|’s) (?:a|the|your)\b|as an ai\b"
-    r"|i(?:'m|’m| am) sorry|i can(?:no|')t\b|i'm unable|(?:assistant|answer|caption|response|output|ai|bot)\s*:"
-    r"|bien sûr|voici\b|natürlich[,!.]|gerne[,!.]|hier ist\b|claro[,!.]|por supuesto|aquí (?:está|tienes)|certo[,!.]"
-    r"|ecco\b"
-    r"|конечно[,!.]|вот\b|当然|好的[，,]|もちろん|물론)",
-    re.IGNORECASE | re.MULTILINE,
-)
-_MARKDOWN = re.compile(r"(\*\*|__)(?=\S).+?\1|```|`[^`\n]+`|^#{1,6} |^[-*] ", re.MULTILINE)
-_NUMBERED = re.compile(r"^\s*\d{1,3}[.)]\s+\S", re.MULTILINE)
 _SCORED = re.compile(r"\.\d+%?[)\]]?[^\S\n]*$", re.MULTILINE)
 _CUT = re.compile(r"\w[^\S\n]?(?:\.\.\.|…)[^\S\n]*$", re.MULTILINE)
 _UNDIVIDED = re.compile(r"^[^\S\n]*\S{25,}[^\S\n]*$", re.MULTILINE)
@@ -120,7 +112,7 @@ _LITERALS: Mapping[re.Pattern[str], tuple[str, ...]] = MappingProxyType(
     {
         _SPECIAL: ("<", "[", "seq", "SEQ", "UNK"),
         REASONING_MARK: ("<",),
-        _MARKDOWN: ("**", "__", "`", "#", "- ", "* "),
+        MARKDOWN: ("**", "__", "`", "#", "- ", "* "),
         _SUBWORDS: ("@@", "▁", "##", "Ġ", "</w>"),
         _ENTITY: ("&",),
         _COLOURS: ("\x1b",),
@@ -198,6 +190,7 @@ def find_differences(
     return [
         *_find_marks(left, right),
         *_find_no_texts(left, right, language),
+        *_find_other_languages(left, right, language),
         *_find_unlike(left, right, spaces=spaces),
         *_find_unicode_forms(left, right),
         *_find_styles(left, right, spaces=spaces, cased=cased),
@@ -247,6 +240,18 @@ def _find_no_texts(left: _Side, right: _Side, language: str) -> list[FormWarning
     return [_make(code, words, texts, left, right, "") for (code, words), texts in found.items()]
 
 
+def _find_other_languages(left: _Side, right: _Side, language: str) -> list[FormWarning]:
+    """Find a side whose texts clearly read as another language than they are scored in, by a sample of them."""
+    sides = [(side, find_other_language(side.texts[:: len(side.texts) // _LANGUAGE_SAMPLE + 1], language))
+             for side in (left, right)]  # fmt: skip
+    found = tuple([*side.texts] if other else [] for side, other in sides)
+    if not any(found):
+        return []
+    names = " and ".join(dict.fromkeys(other for _, other in sides if other))
+    words = f"texts that, by a sample, read as {names} and not {language}"
+    return [_make("other-language", words, found, left, right, "")]
+
+
 def _find_unlike(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
     """Find forms that are correct if both sides have them, but that one side has more often."""
     forms = (
@@ -254,9 +259,9 @@ def _find_unlike(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning
         ("blanks", _BLANKS, "spaces of other kinds (such as U+00A0, U+3000)", "nfkc"),
         ("full-width", _WIDE, "full-width forms or ligatures", "nfkc"),
         ("question-marks", _QUESTION, "question marks, which may stand for lost characters", ""),
-        ("markdown", _MARKDOWN, "marks of Markdown (**, #, `)", ""),
+        ("markdown", MARKDOWN, "marks of Markdown (**, #, `)", ""),
         ("moses-tokens", _MOSES, "tokens of a tokeniser (@-@, &apos;, n't)", ""),
-        ("numbered", _NUMBERED, "a number before the text, as lists have", ""),
+        ("numbered", NUMBERED, "a number before the text, as lists have", ""),
         ("scored", _SCORED, "a decimal number at the end, which may be a score", ""),
         ("cut", _CUT, "dots at the end, where a program may have cut the text", ""),
         *((("undivided", _UNDIVIDED, "long texts without any blank", ""),) if spaces else ()),
@@ -266,7 +271,7 @@ def _find_unlike(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning
         found = left.find(pattern), right.find(pattern)
         if abs(left.share(found[0]) - right.share(found[1])) >= _FEW and _one_sided(found, left, right):
             warnings.append(_make(code, words, found, left, right, fix))
-    wrapped = left.find(_WRAPPED), right.find(_WRAPPED)
+    wrapped = left.find(WRAPPED), right.find(WRAPPED)
     shares = left.share(wrapped[0]), right.share(wrapped[1])
     # If both sides have them, equal words stay equal.
     if max(shares) >= _MOST or (abs(shares[0] - shares[1]) >= _FEW and _one_sided(wrapped, left, right)):
@@ -336,7 +341,7 @@ def _find_case(left: _Side, right: _Side) -> list[FormWarning]:
 def _find_answers(left: _Side, right: _Side, *, spaces: bool) -> list[FormWarning]:
     """Find text that models write beside captions: chat phrases, the prompt, repetitions."""
     warnings = []
-    chat, human = left.find(_CHAT), right.find(_CHAT)
+    chat, human = left.find(CHAT), right.find(CHAT)
     if chat and left.share(chat) > right.share(human):
         warnings.append(_make("chat", "words of a chat at the beginning", (chat, human), left, right, ""))
     starts = Counter(_start(text, spaces) for text in left.texts)

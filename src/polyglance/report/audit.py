@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from polyglance.coverage import TASKS, Cell, Coverage
 from polyglance.data.shard import ShardReader
 from polyglance.data.shard_table import AnnotationTable
+from polyglance.data.text_marks import MarkCounter
 from polyglance.files import read_json, write_atomically, write_json
 from polyglance.language_identity import Judgement, find_foreign_part, judge_language
 from polyglance.languages import LANGUAGES
@@ -143,7 +144,7 @@ def write_audit(directory: Path, config: AuditConfig, out: Path) -> Audit:
         num_images=len(reader),
         num_texts=len(table.task),
         cells=tuple(cells),
-        warnings=tuple(warning for cell in cells if (warning := _warn_of_language(cell))),
+        warnings=(*(warning for cell in cells if (warning := _warn_of_language(cell))), *_warn_of_marks(table)),
         drops=reader.manifest.drops,
         page=out,
     )
@@ -233,6 +234,14 @@ def _warn_of_language(cell: CellAudit) -> str:
         f"{cell.cell}: {format_share(cell.in_other_language)} of the texts are in another language or script, "
         f"{format_share(cell.partly_in_other_language)} partly; identified: {_format_identified(cell)}"
     )
+
+
+def _warn_of_marks(table: AnnotationTable) -> tuple[str, ...]:
+    """Describe marks of answers and lists in the texts, for each cell."""
+    marks = MarkCounter()
+    for task, code, text in zip(table.task, table.language, table.text, strict=True):
+        marks.add(f"{task}-{code}", text)
+    return marks.describe()
 
 
 def _format_identified(cell: CellAudit) -> str:

@@ -22,7 +22,7 @@ from polyglance.data.benchmarks import find_benchmark
 from polyglance.distributed import count_launched
 from polyglance.evaluate.config import LossConfig, PredictConfig, ScoringConfig
 from polyglance.evaluate.prediction_set import PREDICTIONS_NAME, PredictionSet
-from polyglance.files import locked
+from polyglance.files import check_output_folder, locked
 from polyglance.language_tags import find_codes
 from polyglance.model.caption_request import CaptionRequest
 from polyglance.progress import track_progress
@@ -167,6 +167,7 @@ def _made(evaluation: ShardedEvaluation, place: EvaluationPlace, name: str) -> I
     """
     verb = "polyglance caption" if evaluation.captions else "polyglance eval"
     needs, takes_gpu = place.find_needs(evaluation.device), place.takes_gpu_if_there(evaluation.device)
+    check_output_folder(evaluation.out, "`out`")
     with locked(evaluation.out, verb):
         save(evaluation, evaluation.out / EVALUATION_NAME)
         with (

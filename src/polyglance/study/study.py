@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from polyglance.config import save
 from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import set_up_device
-from polyglance.files import locked
+from polyglance.files import check_output_folder, locked
 from polyglance.model.counts import Counts
 from polyglance.processes import num_cores, refuse_in_imported_script
 from polyglance.run_records import LossRecord
@@ -182,6 +182,7 @@ def plan_study(
         simulated = simulate_cluster(config, cluster, jobs, done=_find_done(config, jobs))
         return replace(plan, cluster=simulated)
     makes_files = (config.is_micro and config.data.world is None) or bool(config.cluster.store)
+    check_output_folder(config.out, "`out`")
     with locked(config.out, _VERB) if makes_files or config.out.is_dir() else nullcontext():
         refresh_copy(config, whole=True, results=True)
         if config.is_micro and config.data.world is not None and not _is_tokenized(config):
@@ -259,6 +260,7 @@ def run_study(
     say = say or _say_nothing
     if config.is_on_card and on == "local":
         set_up_device(config.engine, 0)  # a machine without a GPU is refused before any data is made
+    check_output_folder(config.out, "`out`")
     with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         runs = list_runs(config)
@@ -302,6 +304,7 @@ def write_study_report(config: StudyConfig) -> StudyResult:
     states = {job.id: read_state(config.out, job) for job in list_runs(config)}
     if "done" not in states.values():
         raise ValueError(f"{len(states)} runs are not done ({next(iter(states))}, ...); `{_VERB}` makes them")
+    check_output_folder(config.out, "`out`")
     with locked(config.out, _VERB), hold_study(config, _VERB) as upload:
         refresh_copy(config, whole=True, results=True)
         failed = {job.id: read_problem(config.out, job) for job in list_runs(config) if states[job.id] == "failed"}

@@ -429,6 +429,24 @@ SENTENCES = [
 ]
 
 
+def test_blank_lines_are_no_header_and_may_stand_above_it(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    lines = ["a dog runs\tun chien court", "", "a cat sleeps\tun chat dort", "  "]
+    pairs = [("a dog runs", "un chien court"), ("a cat sleeps", "un chat dort")]
+    for above in ([], ["", ""], ["", "en\tfr"], ["", "source\ttarget"]):
+        path.write_text("\n".join([*above, *lines]) + "\n")
+        assert read(path) == (pairs, {"fr: an empty line": 2 + above.count("")})
+
+
+@pytest.mark.parametrize("header", ["en\tde", "de\ten", "eng\tdeu\tspa", "en-GB\tde-DE"])
+def test_a_header_of_other_languages_is_refused(tmp_path, header):
+    """Its first line was taken for a pair, and the German texts for French ones."""
+    path = tmp_path / "pairs.tsv"
+    path.write_text(f"{header}\na dog\tein Hund\tun perro\na cat\teine Katze\tun gato\n")
+    with pytest.raises(ValueError, match="there is no column 'fr' in its first line; known: "):
+        read(path)
+
+
 @pytest.mark.parametrize("write", FORMS)
 def test_sides_in_another_language_than_they_are_said_to_be_are_refused(tmp_path: Path, write: Callable) -> None:
     for name, pairs in (

@@ -30,7 +30,7 @@ from polyglance.data.build.step import DamagedFilesError, Step, check_files, dig
 from polyglance.data.sources.bitext import BitextSource
 from polyglance.data.sources.captioned import CaptionedSource
 from polyglance.data.sources.images import ImagesSource
-from polyglance.files import locked
+from polyglance.files import check_output_folder, locked
 from polyglance.processes import refuse_in_imported_script
 from polyglance.progress import Show
 
@@ -85,6 +85,7 @@ def build(
         ValueError: a source that cannot be read, an engine that cannot be loaded, or another build in the same folder.
     """
     refuse_in_imported_script()
+    check_output_folder(recipe.out, "`out`")
     with locked(recipe.out, "polyglance data build"):
         save(recipe, recipe.out / "recipe.toml")
         whole: set[tuple[str, PartId]] = set()

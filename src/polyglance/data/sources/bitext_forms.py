@@ -224,11 +224,12 @@ class _TsvForm(_LinesForm):
         (file,) = self.line_files()
         is_quoted, english, other, has_header = self._find_layout()
         lines = islice(file.read_lines(*piece.offsets), piece.count)
-        header = next(file.read_lines(), None) if has_header else None
+        first = enumerate(file.read_lines(), 1) if has_header else ()
+        header_number, header = next(((n, line) for n, line in first if line and line.strip()), (0, None))
         name = self.path.name
         for number, line in enumerate(lines, piece.first + 1):
             where = f"{name}:{number}"
-            if number == 1 and has_header:
+            if number == header_number:
                 continue
             if line is None:
                 yield RawPair(where, b"", b"", "a side that is too long")
@@ -275,7 +276,8 @@ class _TsvForm(_LinesForm):
 
     def _find_columns(self, file: _LineFile, is_quoted: bool) -> tuple[int, int, bool]:
         """Find the indices of the English and the other column, and whether the first line is a header."""
-        rows = [_split_sample(line, is_quoted) for line in islice(file.read_lines(), _SAMPLE_LINES) if line is not None]
+        lines = (line for line in islice(file.read_lines(), _SAMPLE_LINES) if line and line.strip())
+        rows = [_split_sample(line, is_quoted) for line in lines]
         if rows and rows[0] and (found := find_failed_download(rows[0][0])):
             raise ValueError(f"{self.path}: {found}, not bitext")
         header = [cell.strip() for cell in rows[0]] if rows else []
@@ -286,7 +288,8 @@ class _TsvForm(_LinesForm):
         places = [header.index(name) for name in names]
         if len(names) == len(chosen) and (self.must_name or not any(_is_repeated(rows, place) for place in places)):
             return places[0], places[1], True
-        if self.must_name:
+        others = [tag for tag in map(parse_language_tag, header) if tag is not None and tag.code]
+        if self.must_name or (len(set(names)) == 1 and len(others) == len(header) > 1 and not _is_repeated(rows, 0)):
             missing = next(column for column, name in zip(self.columns, chosen, strict=True) if name is None)
             hint = did_you_mean(missing, header)
             raise ValueError(f"{self.path}: there is no column {missing!r} in its first line; {hint}")

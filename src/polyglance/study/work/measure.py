@@ -12,7 +12,7 @@ from polyglance.coverage import Cell
 from polyglance.data.manifest import choose_prefixes
 from polyglance.distributed import Runtime, is_main_process, join_processes
 from polyglance.evaluate.evaluator import Evaluator
-from polyglance.files import locked, seal_files
+from polyglance.files import check_output_folder, locked, seal_files
 from polyglance.model.architecture import Polyglance
 from polyglance.run_records import (
     INITIAL_NAME,
@@ -57,6 +57,7 @@ def train_run(config: RunConfig, should_stop: Callable[[], bool], *, waits: bool
         ValueError: data, coverage and configuration do not fit each other, or another process writes to the folder.
         Stopped: the run was asked to stop, and goes on from here with the next call.
     """
+    check_output_folder(config.out, "`out`")
     with (
         locked(config.out, "polyglance train", wait=waits) if is_main_process() else nullcontext(),
         join_processes(config.engine) as runtime,
