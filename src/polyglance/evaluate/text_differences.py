@@ -242,12 +242,12 @@ def _find_no_texts(left: _Side, right: _Side, language: str) -> list[FormWarning
 
 def _find_other_languages(left: _Side, right: _Side, language: str) -> list[FormWarning]:
     """Find a side whose texts clearly read as another language than they are scored in, by a sample of them."""
-    sides = [(side, find_other_language(side.texts[:: len(side.texts) // _LANGUAGE_SAMPLE + 1], language))
-             for side in (left, right)]  # fmt: skip
-    found = tuple([*side.texts] if other else [] for side, other in sides)
-    if not any(found):
+    samples = (side.texts[:: len(side.texts) // _LANGUAGE_SAMPLE + 1] for side in (left, right))
+    others = [find_other_language(sample, language) for sample in samples]
+    if not any(others):
         return []
-    names = " and ".join(dict.fromkeys(other for _, other in sides if other))
+    found = tuple([*side.texts] if other else [] for side, other in zip((left, right), others, strict=True))
+    names = " and ".join(dict.fromkeys(other for other in others if other))
     words = f"texts that, by a sample, read as {names} and not {language}"
     return [_make("other-language", words, found, left, right, "")]
 
