@@ -16,7 +16,8 @@ import torch
 from PIL import Image
 
 from polyglance.data.world import WorldConfig, describe, render, sample_scene
-from polyglance.model.checkpoint import MICRO_MODEL, new_folder
+from polyglance.engines.folders import MICRO_MODEL
+from polyglance.model.checkpoint import new_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.generate import PolyglanceCaptioner, load_polyglance
 from polyglance.model.processor import Processor

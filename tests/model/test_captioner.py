@@ -11,10 +11,10 @@ from safetensors.torch import load_file, save_file
 from small_models import assembled_folder, tiny_model
 
 from polyglance.cli import main
+from polyglance.engines.folders import find_folder
 from polyglance.mixture.tokenizer import train_tokenizer
 from polyglance.model import Polyglance, PolyglanceCaptioner
 from polyglance.model.card import make_card
-from polyglance.model.checkpoint import find_folder
 from polyglance.model.config import GenerateConfig
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor

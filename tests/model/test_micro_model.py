@@ -7,9 +7,13 @@ import pytest
 from PIL import Image
 
 from polyglance.cli import main
-from polyglance.data.world import describe, render, sample_scene
+from polyglance.data.world import WorldConfig, describe, generate, render, sample_scene
+from polyglance.engines.config import ModelConfig
+from polyglance.engines.folders import MICRO_MODEL, find_folder
+from polyglance.engines.open import open_model
+from polyglance.evaluate.config import LossConfig
+from polyglance.evaluate.folder_loss import measure_folder
 from polyglance.model import PolyglanceCaptioner
-from polyglance.model.checkpoint import MICRO_MODEL, find_folder
 
 PICTURE = Path(__file__).parents[2] / "examples" / "scene.png"
 SCENE = sample_scene("pairs", seed=1, index=1, split="test")
@@ -30,3 +34,13 @@ def test_it_is_whole_and_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert find_folder("micro") == Path("micro"), "one's own folder comes first"
     [result] = PolyglanceCaptioner.load(MICRO_MODEL).caption(PICTURE, "es")
     assert result.text == describe(SCENE, "es")
+
+
+def test_eval_knows_it_by_its_name(tmp_path: Path) -> None:
+    facts = [open_model(ModelConfig(model=name)).facts("captioning", "fr") for name in ("micro", str(MICRO_MODEL))]
+    assert facts[0] == facts[1]
+    generate(WorldConfig(num_train_images=1, num_test_images=2), tmp_path)
+    by_name, by_folder = (
+        measure_folder(LossConfig(model=Path(model), data=tmp_path / "test")) for model in ("micro", MICRO_MODEL)
+    )
+    assert by_name.cells == by_folder.cells

@@ -23,6 +23,7 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader, read_annotations, read_records
 from polyglance.data.world import WorldConfig, generate
 from polyglance.distributed import Runtime
+from polyglance.engines.folders import MICRO_MODEL
 from polyglance.evaluate.metrics.document_frequency import DocumentFrequency
 from polyglance.evaluate.prediction_set import PredictionInfo, read_prediction_rows
 from polyglance.evaluate.score_report import read_scores
@@ -32,7 +33,6 @@ from polyglance.mixture.features import FeatureStore, write_features
 from polyglance.mixture.images import ImageStore
 from polyglance.mixture.token_cache import open_token_cache
 from polyglance.mixture.tokenizer import load_tokenizer
-from polyglance.model.checkpoint import MICRO_MODEL
 from polyglance.model.generate import load_polyglance
 from polyglance.model.micro import MicroConfig
 from polyglance.model.processor import Processor

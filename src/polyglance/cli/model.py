@@ -237,8 +237,8 @@ def _find_languages(languages: tuple[str, ...], model: Path) -> tuple[str, ...]:
     Raises:
         ValueError: an unknown language, or none.
     """
+    from polyglance.engines.folders import find_folder
     from polyglance.language_tags import find_codes
-    from polyglance.model.checkpoint import find_folder
     from polyglance.model.processor import ProcessorConfig
 
     if not languages:

@@ -124,8 +124,8 @@ class ModelConfig:
     """A model under evaluation, and how it is run."""
 
     model: str
-    """A folder (this project's, Florence-2, PaliGemma, NLLB, a chat model), `nllb:FOLDER`, `blip2+nllb:FOLDER,FOLDER`,
-    or `endpoint:http://HOST:PORT/v1#NAME`."""
+    """A folder (this project's, Florence-2, PaliGemma, NLLB, a chat model), NAME@COMMIT on the hub, `micro` (that in
+    the package), `nllb:FOLDER`, `blip2+nllb:FOLDER,FOLDER`, or `endpoint:http://HOST:PORT/v1#NAME`."""
     device: str = "auto"
     """Device of the model: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one."""
     dtype: Dtype = "auto"

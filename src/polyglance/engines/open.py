@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from polyglance.engines.config import EngineConfig, ModelConfig
-from polyglance.engines.folders import model_type
+from polyglance.engines.folders import find_folder, model_type
 from polyglance.engines.protocol import Captioner, Embedder, EvaluatedModel, Scorer, Translator
 from polyglance.engines.registry import CHAT_MODEL, ENGINES, MODEL_TYPES, SPECIFICATIONS
 from polyglance.languages import did_you_mean
@@ -72,7 +72,8 @@ def open_model(config: ModelConfig) -> EvaluatedModel:
             f"{config.model}: no such folder, and no kind of model {kind!r}: {did_you_mean(kind, SPECIFICATIONS)}"
         )
     else:
-        kind, where = model_type(Path(config.model)), config.model
+        folder = find_folder(config.model)
+        kind, where = model_type(folder), str(folder)
         target = MODEL_TYPES.get(kind, CHAT_MODEL)
     if kind != "polyglance":
         for name, default in (("prefix", "none"), ("resolution", None)):

@@ -102,7 +102,8 @@ class LossConfig:
     """Model and data of `polyglance eval loss`."""
 
     model: Path
-    """Folder of a model of this project, with its processor."""
+    """Folder of a model of this project, with its processor; NAME@COMMIT on the hub; or `micro`, the model in the
+    package."""
     data: Path
     """Held-out data set: the folder with manifest.json."""
     captioned: tuple[str, ...] = ()

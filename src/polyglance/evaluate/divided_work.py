@@ -20,7 +20,7 @@ from polyglance.coverage import Cell
 from polyglance.data.shard import ShardReader
 from polyglance.engines import EvaluatedModel, open_model
 from polyglance.engines.devices import choose_device, choose_dtype
-from polyglance.engines.folders import folder_digest
+from polyglance.engines.folders import find_folder, folder_digest
 from polyglance.environment import read_versions
 from polyglance.evaluate.cells import count_held_out
 from polyglance.evaluate.config import LossConfig, PredictConfig
@@ -43,7 +43,6 @@ from polyglance.evaluate.run import choose_known_languages
 from polyglance.files import parse_json
 from polyglance.model.caption_files import divide_into_groups
 from polyglance.model.caption_request import CaptionRequest
-from polyglance.model.checkpoint import find_folder
 from polyglance.model.generate import Generated
 from polyglance.run_records import LossRecord, Variant
 

@@ -18,6 +18,7 @@ from polyglance.data.manifest import choose_prefixes
 from polyglance.data.shard import ShardReader
 from polyglance.distributed import Runtime, choose_local_device, join_for_messages
 from polyglance.engines.devices import choose_device, choose_dtype
+from polyglance.engines.folders import find_folder
 from polyglance.evaluate.cells import choose_cells, choose_variants, read_held_out
 from polyglance.evaluate.config import LossConfig
 from polyglance.evaluate.loss import SampleLoss, measure_batch, sum_up
@@ -109,9 +110,9 @@ class FolderLosses:
 
     def __init__(self, config: LossConfig, role: ModelRole, *, device: str) -> None:
         self._config = config
-        folder = config.model if role == "model" else config.initial
-        assert folder is not None
-        self.folder = folder
+        given = config.model if role == "model" else config.initial
+        assert given is not None
+        self.folder = folder = find_folder(given)
         device = choose_device(device)
         self.dtype = choose_dtype(config.dtype, device)
         self._model = load_polyglance(folder).to(device=device, dtype=getattr(torch, self.dtype)).eval()

@@ -15,11 +15,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import BartConfig, Gemma2Config, Gemma2ForCausalLM, GenerationConfig
 
+from polyglance.engines.folders import find_folder
 from polyglance.engines.loading import load_pretrained, refuse_misfits
 from polyglance.language_tags import find_codes
 from polyglance.mixture.tokenizer import add_language_tokens, load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
+from polyglance.model.checkpoint import Checkpoint, new_folder, write_weights
 from polyglance.model.config import AssembleConfig
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.convert import convert_gemma2_config

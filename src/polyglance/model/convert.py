@@ -14,10 +14,11 @@ from torch import Tensor
 from transformers import BartConfig, Gemma2Config, GenerationConfig
 from transformers.models.florence2.configuration_florence2 import Florence2VisionConfig
 
+from polyglance.engines.folders import find_folder
 from polyglance.files import write_json
 from polyglance.mixture.tokenizer import has_language_tokens, load_tokenizer
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, find_folder, new_folder, write_weights
+from polyglance.model.checkpoint import Checkpoint, new_folder, write_weights
 from polyglance.model.configuration import PolyglanceConfig, load_config
 from polyglance.model.processor import Processor, has_processor
 

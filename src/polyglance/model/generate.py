@@ -17,13 +17,14 @@ from torch import Tensor
 
 from polyglance.engines.config import Dtype
 from polyglance.engines.devices import choose_device, choose_dtype
+from polyglance.engines.folders import find_folder
 from polyglance.engines.loading import load_pretrained
 from polyglance.language_identity import judge_language
 from polyglance.language_tags import find_codes
 from polyglance.mixture.prompts import write_prompt
 from polyglance.mixture.tokenizer import can_write
 from polyglance.model.architecture import Polyglance
-from polyglance.model.checkpoint import Checkpoint, find_folder
+from polyglance.model.checkpoint import Checkpoint
 from polyglance.model.config import GenerateConfig
 from polyglance.model.decoding import decode_ids
 from polyglance.model.processor import ImageInput, Processor, list_images, resolve_prefix
@@ -81,7 +82,7 @@ class PolyglanceCaptioner:
         """Load the model and the processor in a folder, or of a model on the Hugging Face hub.
 
         Args:
-            folder: the folder, or NAME@COMMIT on the hub (`polyglance.model.checkpoint.find_folder`).
+            folder: the folder, or NAME@COMMIT on the hub (`polyglance.engines.folders.find_folder`).
             device: `cpu`, `cuda`, `cuda:1`; `auto`: a GPU if there is one.
             dtype: precision of the weights; `auto`: float32 on a CPU and bfloat16 on a GPU.
 

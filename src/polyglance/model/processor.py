@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import BatchFeature, PreTrainedTokenizerFast, ProcessorMixin
 
 from polyglance.config import from_dict, to_dict
+from polyglance.engines.folders import find_folder
 from polyglance.files import DamagedError, read_json, write_json
 from polyglance.images import ImageError, picture_to_rgb
 from polyglance.languages import (
@@ -34,7 +35,6 @@ from polyglance.mixture.collate import IGNORED, pad, pad_with_mask
 from polyglance.mixture.images import resize_to_square, square_pixels
 from polyglance.mixture.texts import Frames
 from polyglance.mixture.tokenizer import encode_prompts, load_tokenizer
-from polyglance.model.checkpoint import find_folder
 from polyglance.model.configuration import PolyglanceConfig
 from polyglance.model.hub_files import PROCESSOR_AUTO_MAP, write_module
 from polyglance.model.vision import normalise_pixels
