@@ -160,6 +160,7 @@ def test_a_plan_draws_a_sample_and_leaves_nothing_behind(config_path: Path, tmp_
         (["families.0.widths=[8, 100000]"], r"scratch-d100000-.* needs at least [\d,]{6,} GB of memory for weights"),
         (["families.1.widths=[100000]"], r"lm-\w+-d100000 needs at least [\d,]{5,} GB"),
         (["families.0.widths=[2000000000]"], "no model of width 2,000,000,000 is possible"),
+        (["families.0.widths=[400000000000000000000000]"], "no model of width 4[0,]{30} is possible"),
         (
             ["mixture.batch_size=8000000000", "families.0.samples=[8000000000]", "families.1.samples=[8000000000]"],
             "a step",
