@@ -186,6 +186,21 @@ def test_jobs_are_listed_once_for_a_configuration(config_path: Path, monkeypatch
         patch.setattr("polyglance.study.grid.jobs.fingerprint", lambda *_: pytest.fail("listed again"))
         assert list_jobs(config) is listed
     assert list_jobs(load(StudyConfig, config_path)) == listed
+
+    class Inputs(dict[str, str]):
+        """Digests that another thread lists jobs beside, while they are compared."""
+
+        def __eq__(self, other: object) -> bool:
+            with monkeypatch.context() as patch:
+                patch.setattr("polyglance.study.grid.jobs.digest_inputs", lambda _: {})
+                list_jobs(load(StudyConfig, config_path))
+            return super().__eq__(other)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("polyglance.study.grid.jobs.digest_inputs", lambda _: Inputs(other="input"))
+        assert [list_jobs(config) == listed for _ in range(2)] == [True, True]
     monkeypatch.setattr("polyglance.study.grid.jobs.__version__", "another")
     assert {job.fingerprint for job in list_jobs(config)}.isdisjoint(job.fingerprint for job in listed)
 
