@@ -124,6 +124,14 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["law", "plan", "paper", "--max-gmac", "1x"], "--max-gmac 1x: '1x' is not a number; expected one such as 1e6"),
         (["law", "plan", "paper", "--max-samples", "0k"], "polyglance: --max-samples is 0; expected a positive number"),
         (["model", "card", "--size", "micro-32", "--devices", "1.5"], "--devices 1.5: '1.5' is not a whole number"),
+        (
+            ["model", "card", "--size", "micro-32", "--train-batch-size", "1.005k", "--devices", "2"],
+            "a batch of 1,005 samples cannot be divided over 2 devices",
+        ),
+        (
+            ["model", "card", "--size", "micro-32", "--beams", "1.0005k"],
+            "--beams 1.0005k: '1.0005k' is not a whole number",
+        ),
         (["model", "card", "--size", "micro-32", "--beams", "inf"], "--beams inf: 'inf' is not a whole number"),
         (["caption", "--model", "x"], "no image was given"),
         (["caption", "a.png", "--model", "x", "--lang", " ,"], "--lang names no language"),
@@ -149,6 +157,17 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
         (["law", "fit", "-"], "-: standard input is not read"),
         (["data", "import", "--table", "-", "--out", "x"], "--table -: standard input is not read"),
         (["caption", "-", "--model", "micro"], "-: standard input is not read"),
+        (["results", "mine= "], "mine= : expected a folder, or NAME=FOLDER with both a name and a folder"),
+        (["results", "mine=-"], "standard input is not read, nor standard output written; name a file"),
+        (
+            ["results", "--out", "s3://bucket/t.md"],
+            "--out s3:/bucket/t.md: a URL; results are written to folders of this",
+        ),
+        (["data", "world", "--out", "gs://bucket/w"], "a URL; results are written to folders of this machine"),
+        (
+            ["law", "make", "--set", "E=1,A=1,B=1,alpha=1,beta=1", "--out", "l.json.gz"],
+            "expected a file name that ends in",
+        ),
         (["results", "--out", "-"], "--out -: standard input is not read, nor standard output written; name a file"),
     ],
 )

@@ -19,6 +19,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import threading
 import time
@@ -72,8 +73,10 @@ _MAX_DEPTH = 100
 """Deepest nesting of JSON that is read. Code that walks through deeper values would exceed Python's recursion limit."""
 _KNOWN_ENDINGS = frozenset(
     (".csv", ".html", ".json", ".jsonl", ".md", ".parquet", ".pdf", ".png", ".svg", ".tex", ".toml", ".tsv", ".xlsx")
-)
+) | {".bz2", ".gz", ".xz", ".zip", ".zst"}  # nothing is written compressed
 """Endings that say what a file holds. A file of another content, or a folder, does not get such a name."""
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/.*")
+"""A URL. It has one slash at least, because it loses the other when it is converted to a `Path`."""
 
 
 _RECENT_NS = 2 * 10**9
@@ -412,13 +415,14 @@ def check_digest(path: Path) -> None:
 
 
 def check_output_file(path: Path, option: str, endings: Sequence[str]) -> None:
-    """Refuse a file that cannot be written, because it is a folder or a device or stands in a file, and a name with the
-    ending of another content. Names without a known ending are allowed.
+    """Refuse a file that cannot be written, because it is a folder, a device or a URL or stands in a file, and a name
+    with the ending of another content. Names without a known ending are allowed.
 
     Args:
         option: the option that names it, for the message.
         endings: endings of its content, such as .json.
     """
+    _refuse_url(path, option)
     if path.is_dir() or _is_device(path):
         kind = "a folder" if path.is_dir() else "a pipe or a device"
         raise ValueError(f"{option} {path}: {kind}; name a file that ends in {' or '.join(endings)}")
@@ -428,20 +432,28 @@ def check_output_file(path: Path, option: str, endings: Sequence[str]) -> None:
         raise ValueError(f"{option} {path}: expected a file name that ends in {' or '.join(endings)}")
 
 
-def check_output_folder(folder: Path, option: str, names: Sequence[str] = ()) -> None:
-    """Refuse a folder that cannot be made, because it, or one that it is in, is a file or a link to nothing, and a new
-    one with the name of a file, such as scores.json.
+def check_output_folder(folder: Path, option: str, names: Sequence[str] = (), *, is_chosen: bool = True) -> None:
+    """Refuse a folder that cannot be made, because it, or one that it is in, is a file or a link to nothing, or it is a
+    URL, and a new one with the name of a file, such as scores.json.
 
     Args:
         option: the option that names it, for the message.
         names: files that will be written into it; a folder of such a name is refused.
+        is_chosen: whether the option gives its name. One that is named after something else may end as a file does.
     """
+    _refuse_url(folder, option)
     if place := _find_obstacle(folder):
         raise ValueError(f"{option} {folder}: {place}; name a folder")
-    if folder.suffix.lower() in _KNOWN_ENDINGS and not folder.exists():
+    if is_chosen and folder.suffix.lower() in _KNOWN_ENDINGS and not folder.exists():
         raise ValueError(f"{option} {folder}: the name of a file; expected that of a folder, without {folder.suffix}")
     if taken := next((folder / name for name in names if (folder / name).is_dir()), None):
         raise ValueError(f"{option} {folder}: {taken} is a folder, where a file will be written; name another folder")
+
+
+def _refuse_url(path: Path, option: str) -> None:
+    """Refuse a URL, for which a folder such as `s3:` would be made on this machine."""
+    if _URL.fullmatch(str(path)):
+        raise ValueError(f"{option} {path}: a URL; results are written to folders of this machine")
 
 
 def _is_device(path: Path) -> bool:

@@ -155,6 +155,17 @@ def test_a_file_in_the_place_of_the_folder_is_refused_before_any_work(
     assert capsys.readouterr().err == f"polyglance: --out {tmp_path / name}: {notes} is a file; name a folder\n"
 
 
+def test_folders_of_systems_may_end_as_their_files_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hyps, refs = files(tmp_path)
+    args = ("--hyps", hyps, f"other.json={hyps}", "--refs", refs, "--lang", "de", "--metrics", "bleu")
+    run(*args, "--out", tmp_path / "out")
+    assert (tmp_path / "out/other.json/scores.json").is_file()
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(*args, "--out", tmp_path / "out.json")
+    assert f"--out {tmp_path / 'out.json'}: the name of a file" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", ["out/b", "out", "out/scores.json", "out/a/scores.npz"])
 def test_what_stands_where_scores_are_written_is_refused_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str

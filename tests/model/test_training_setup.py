@@ -44,5 +44,14 @@ def test_batches_that_training_cannot_divide_are_refused(cards: dict[str, Card],
         RuntimeConfig().num_micro_batches(batch_size, devices)
 
 
+def test_a_huge_batch_is_divided_at_once(cards: dict[str, Card]) -> None:
+    setup = recommend_setup(cards["0.4b"], devices=1, device_bytes=80 * GB, batch_size=2**300)
+    usual = recommend_setup(cards["0.4b"], devices=1, device_bytes=80 * GB, batch_size=2**12)
+    assert setup is not None
+    assert usual is not None
+    assert setup.micro_batch_size == usual.micro_batch_size
+    assert setup.micro_batch_size * setup.accumulation == 2**300
+
+
 def test_no_setup_where_nothing_fits(cards: dict[str, Card]) -> None:
     assert recommend_setup(cards["11.2b"], devices=1, device_bytes=24 * GB, batch_size=64) is None

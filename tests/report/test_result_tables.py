@@ -425,18 +425,19 @@ def test_the_ending_of_the_file_chooses_the_format(
 ) -> None:
     main(["results", "--format", name])
     printed = capsys.readouterr().out
-    for ending in (TABLE_FORMATS[name].ending, TABLE_FORMATS[name].ending.upper()):
+    own = TABLE_FORMATS[name].endings
+    for ending in (*own, own[0].upper()):
         main(["results", "--out", str(tmp_path / f"t{ending}")])
         assert (tmp_path / f"t{ending}").read_text() == printed
     main(["results", "--out", str(tmp_path / "t.v1"), "--format", name])
     assert (tmp_path / "t.v1").read_text() == printed
-    others = [entry.ending for entry in TABLE_FORMATS.values() if entry.ending != TABLE_FORMATS[name].ending]
-    for ending in (*others, ".xlsx", ".html"):
+    others = [entry.endings[0] for entry in TABLE_FORMATS.values() if entry.endings != own]
+    for ending in (*others, ".xlsx", ".html", f"{own[0]}.gz"):
         out = tmp_path / f"other{ending}"
         capsys.readouterr()
         with pytest.raises(SystemExit):
             main(["results", "--out", str(out), "--format", name])
-        error = f"--format {name} --out {out}: expected a file name that ends in {TABLE_FORMATS[name].ending}\n"
+        error = f"--format {name} --out {out}: expected a file name that ends in {' or '.join(own)}\n"
         assert capsys.readouterr().err == f"polyglance: {error}"
         assert not out.exists()
 

@@ -160,6 +160,7 @@ def test_a_plan_draws_a_sample_and_leaves_nothing_behind(config_path: Path, tmp_
         (["families.0.widths=[8, 100000]"], r"scratch-d100000-.* needs at least [\d,]{6,} GB of memory for weights"),
         (["families.1.widths=[100000]"], r"lm-\w+-d100000 needs at least [\d,]{5,} GB"),
         (["families.0.widths=[2000000000]"], "no model of width 2,000,000,000 is possible"),
+        (["families.0.widths=[400000000000000000000000]"], "no model of width 4[0,]{30} is possible"),
         (
             ["mixture.batch_size=8000000000", "families.0.samples=[8000000000]", "families.1.samples=[8000000000]"],
             "a step",
@@ -185,6 +186,21 @@ def test_jobs_are_listed_once_for_a_configuration(config_path: Path, monkeypatch
         patch.setattr("polyglance.study.grid.jobs.fingerprint", lambda *_: pytest.fail("listed again"))
         assert list_jobs(config) is listed
     assert list_jobs(load(StudyConfig, config_path)) == listed
+
+    class Inputs(dict[str, str]):
+        """Digests that another thread lists jobs beside, while they are compared."""
+
+        def __eq__(self, other: object) -> bool:
+            with monkeypatch.context() as patch:
+                patch.setattr("polyglance.study.grid.jobs.digest_inputs", lambda _: {})
+                list_jobs(load(StudyConfig, config_path))
+            return super().__eq__(other)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    with monkeypatch.context() as patch:
+        patch.setattr("polyglance.study.grid.jobs.digest_inputs", lambda _: Inputs(other="input"))
+        assert [list_jobs(config) == listed for _ in range(2)] == [True, True]
     monkeypatch.setattr("polyglance.study.grid.jobs.__version__", "another")
     assert {job.fingerprint for job in list_jobs(config)}.isdisjoint(job.fingerprint for job in listed)
 

@@ -8,6 +8,7 @@ An error that a config raises is reported in one line, like any other mistake.
 import dataclasses
 import inspect
 import itertools
+import math
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -168,9 +169,9 @@ def _parse_count(text: str) -> int:
     with suppress(ValueError):
         return int(text)
     number = _parse_number(text)
-    if number != number // 1:  # also of nan and infinity
+    if not math.isfinite(number) or not math.isclose(number, count := round(number), rel_tol=1e-14):
         raise ValueError(f"{text!r} is not a whole number")
-    return int(number)
+    return count  # 1.005k is 1004.9999999999999 as a float
 
 
 @REGISTRY.primitive_rule

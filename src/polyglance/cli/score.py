@@ -160,7 +160,7 @@ def _place_outputs(names: Sequence[str], out: Path | None) -> dict[str, Path]:
         return {}
     folders = {names[0]: out} if len(names) == 1 else {name: out / one for name, one in name_folders(names).items()}
     for folder in folders.values():
-        check_output_folder(folder, "--out", OUTPUT_NAMES)
+        check_output_folder(folder, "--out", OUTPUT_NAMES, is_chosen=folder == out)
     return folders
 
 

@@ -66,8 +66,7 @@ def recommend_setup(card: Card, *, devices: int, device_bytes: int, batch_size: 
             state = replica // devices + _count_gathered_bytes(card) if is_sharded else replica
             per_sample = card.recomputed_bytes[_POLICY][_PRECISION] if is_recomputed else saved
             room = int(device_bytes * USABLE_SHARE) - state
-            sizes = (n for n in find_divisors(per_device) if n * per_sample <= room)
-            micro_batch_size = max(sizes, default=0)
+            micro_batch_size = max(find_divisors(per_device, most=room // per_sample), default=0)
             if micro_batch_size and (best is None or micro_batch_size > best.micro_batch_size):
                 best = TrainingSetup(
                     strategy="fsdp" if is_sharded else "ddp" if devices > 1 else "single",
@@ -81,9 +80,13 @@ def recommend_setup(card: Card, *, devices: int, device_bytes: int, batch_size: 
     return best
 
 
-def find_divisors(number: int) -> list[int]:
-    """Return the numbers that divide a number, in ascending order."""
-    return [n for n in range(1, number + 1) if number % n == 0]
+def find_divisors(number: int, most: int | None = None) -> list[int]:
+    """Return the numbers that divide a number, in ascending order.
+
+    Args:
+        most: largest of them that is asked for.
+    """
+    return [n for n in range(1, number + 1 if most is None else min(number, most) + 1) if number % n == 0]
 
 
 def _count_gathered_bytes(card: Card) -> int:

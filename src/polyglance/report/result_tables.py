@@ -433,16 +433,16 @@ class ResultFormat:
     """A format of result tables."""
 
     write: Callable[[Sequence[ResultTable]], str]
-    ending: str
-    """Ending of the names of its files."""
+    endings: tuple[str, ...]
+    """Endings of the names of its files."""
 
 
 TABLE_FORMATS: Mapping[str, ResultFormat] = MappingProxyType(
     {
-        "md": ResultFormat(format_markdown, ".md"),
-        "csv": ResultFormat(format_csv, ".csv"),
-        "latex": ResultFormat(format_latex, ".tex"),
-        "json": ResultFormat(format_json, ".json"),
+        "md": ResultFormat(format_markdown, (".md", ".markdown")),
+        "csv": ResultFormat(format_csv, (".csv",)),
+        "latex": ResultFormat(format_latex, (".tex", ".latex")),
+        "json": ResultFormat(format_json, (".json",)),
     }
 )
 """Formats by name."""
@@ -458,10 +458,10 @@ def choose_format(name: str | None, out: Path | None) -> str:
     Raises:
         ValueError: the ending is that of another format, or the file cannot be written.
     """
-    endings = {entry.ending: known for known, entry in TABLE_FORMATS.items()}
+    endings = {ending: known for known, entry in TABLE_FORMATS.items() for ending in entry.endings}
     if out is not None and name is None:
         check_output_file(out, "--out", tuple(endings))
         name = endings.get(out.suffix.lower())
     elif out is not None and name is not None:
-        check_output_file(out, f"--format {name} --out", (TABLE_FORMATS[name].ending,))
+        check_output_file(out, f"--format {name} --out", TABLE_FORMATS[name].endings)
     return name or "md"

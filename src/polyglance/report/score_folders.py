@@ -123,9 +123,9 @@ def _split_name(entry: str | Path) -> tuple[str, Path]:
     name, separator, folder = str(entry).partition("=")
     if not separator or Path(entry).exists():
         return "", parse_path(str(entry))
-    if not name.strip() or not folder:
+    if not name.strip() or not folder.strip():
         raise ValueError(f"{entry}: expected a folder, or NAME=FOLDER with both a name and a folder")
-    return name, Path(folder)
+    return name, parse_path(folder)
 
 
 def _find_scored_folders(folder: Path) -> list[Path]:

@@ -113,7 +113,7 @@ def list_jobs(config: StudyConfig) -> tuple[Job, ...]:
         ValueError: two runs have the same name, or an input cannot be read.
     """
     inputs = digest_inputs(config)
-    for listed, *depends, jobs in _listed:
+    for listed, *depends, jobs in tuple(_listed):  # another thread may list jobs at the same time
         if listed is config and depends == [inputs, __version__]:
             return jobs
     jobs = _make_jobs(config, inputs)
