@@ -37,7 +37,7 @@ def test_it_is_whole_and_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_eval_knows_it_by_its_name(tmp_path: Path) -> None:
-    facts = [open_model(ModelConfig(model=name)).facts("captioning", "fr") for name in ("micro", str(MICRO_MODEL))]
+    facts = [open_model(ModelConfig(model=name)).facts("caption", "fr") for name in ("micro", str(MICRO_MODEL))]
     assert facts[0] == facts[1]
     generate(WorldConfig(num_train_images=1, num_test_images=2), tmp_path)
     by_name, by_folder = (
