@@ -32,9 +32,17 @@ def main(path: Path) -> None:
         """Kill the first run once, when data and tokenizer are in the store."""
         job = next(job for job in list_jobs(config) if job.kind == "run" and job.samples > 100)
         stored = StoredJob(open_store(config.cluster.store), job)
+        checkpoints = f"*/{job.folder}/checkpoints/step-*[0-9]"
+
+        def wait_with_checkpoint() -> bool:
+            """Wait for the kill once a checkpoint is written. Its upload, by a thread, goes on."""
+            if any(Path(config.cluster.scratch).glob(checkpoints)):
+                signal.pause()
+            return False
+
         child = os.fork()
         if not child:
-            try_job(config, job)
+            try_job(config, job, wait_with_checkpoint)
             os._exit(0)
         while (saved := stored.read_saved()) is None:
             assert not ended_within(0.005), "the run ended before it was killed"
