@@ -121,7 +121,7 @@ def test_an_import_from_the_command_line(tmp_path: Path, shared: Path, capsys: p
             ["data", "import", "--out", "x", "--table", "t.csv", "--background", "white"],
             "--background white: expected 3",
         ),
-        (["law", "plan", "paper", "--max-gmac", "1x"], "--max-gmac 1x: '1x' is not a number; expected one such as 1e6"),
+        (["law", "plan", "paper", "--max-flop", "1x"], "--max-flop 1x: '1x' is not a number; expected one such as 1e6"),
         (["law", "plan", "paper", "--max-samples", "0k"], "polyglance: --max-samples is 0; expected a positive number"),
         (["model", "card", "--size", "micro-32", "--devices", "1.5"], "--devices 1.5: '1.5' is not a whole number"),
         (
@@ -296,12 +296,32 @@ def test_numbers_of_all_options_are_written_alike(capsys: pytest.CaptureFixture[
     """An amount, a count, one that may be left out, and a value of --at: as tables have them."""
 
     def plan(budget: str, gpus: str, cells: str, at: str) -> str:
-        options = ["--max-gmac", budget, "--gpus", gpus, "--cells", cells, "--at", f"T={at}"]
+        options = ["--max-flop", budget, "--gpus", gpus, "--cells", cells, "--at", f"T={at}"]
         return printed(capsys, "law", "plan", "paper", "--json", *options)
 
-    plain = plan("1000000000000", "2000", "11", "6.02")
-    assert plan("1T", "2k", "11.0", "6.02") == plan("1e12", "2e3", "1.1e1", "602%") == plain
-    assert plan("2T", "2k", "11", "6.02") != plain
+    plain = plan("1000000000000000000000", "2000", "11", "6.02")
+    assert plan("1000000000T", "2k", "11.0", "6.02") == plan("1e21", "2e3", "1.1e1", "602%") == plain
+    assert plan("2000000000T", "2k", "11", "6.02") != plain
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["law", "plan", "paper", "--target", "2", "--max-memory-gb", "24G"],
+        ["law", "plan", "paper", "--max-gmac=1T"],
+        ["law", "plan", "paper", "--max_hours", "5m"],
+        ["model", "card", "--size", "0.4b", "--device-gb", "80 GB"],
+        ["study", "plan", "none.toml", "--away-minutes", "5%"],
+    ],
+)
+def test_an_option_whose_name_has_a_unit_takes_a_number_alone(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """24G would be 24e9 GB: no limit at all."""
+    with pytest.raises(SystemExit) as exit_info:
+        main(words)
+    assert "the name of the option has the unit; write the number alone" in capsys.readouterr().err
+    assert exit_info.value.code == 2
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from polyglance.cli.options import (
     REGISTRY,
     MistakeError,
     begin_options,
+    check_units,
     declare_languages_of,
     describe_mistake,
     take_languages_from,
@@ -163,6 +164,7 @@ def _run(args: list[str]) -> None:
     if (words := _find_verb(args)) is not None:
         options = _collect_lines(args[len(words) :])
         _check_repeated(words, options)
+        check_units(options)
         prog = " ".join(("polyglance", *words))
         verb = _load(words)
         if words in _NAMING_LANGUAGES:

@@ -38,6 +38,7 @@ __all__ = [
     "Paths",
     "Settings",
     "begin_options",
+    "check_units",
     "declare_languages_of",
     "describe_mistake",
     "take_languages_from",
@@ -58,6 +59,8 @@ _LanguagesFrom = Annotated[
 ]
 REGISTRY = ConstructorRegistry()
 """Parsing rules for tyro."""
+_NAME_WITH_UNIT = re.compile(r"--.*-(kb|gb|gmac|minutes|hours|h|s)")
+_NUMBER_WITH_UNIT = re.compile(r"\s*[-+]?[\d.].*[a-zA-Z%]\s*")
 
 
 class MistakeError(Exception):
@@ -89,6 +92,22 @@ def describe_mistake(error: Exception, args: Sequence[str] = ()) -> str:
     if not isinstance(error, UnusedSettingError):
         return message
     return re.sub(r"`(\w+)`", lambda match: f"--{match[1].replace('_', '-')}", message)
+
+
+def check_units(options: Sequence[str]) -> None:
+    """Refuse a number with a unit in an option whose name has one: `--max-memory-gb 24G` would be 24e9 GB.
+
+    Args:
+        options: the words of the command line behind its verb.
+
+    Raises:
+        MistakeError: such an option.
+    """
+    pairs = [*itertools.pairwise(options), *(option.split("=", 1) for option in options if "=" in option)]
+    for name, value in pairs:
+        has_unit = _NAME_WITH_UNIT.fullmatch(name.replace("_", "-"))
+        if has_unit and _NUMBER_WITH_UNIT.fullmatch(value):
+            raise MistakeError(f"{name} {value}: the name of the option has the unit; write the number alone, as 1e3")
 
 
 def _parse_list(text: str) -> tuple[str, ...]:
@@ -197,7 +216,8 @@ def _path_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
 
 @REGISTRY.primitive_rule
 def _number_rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-    """Read one argument for a number, written as those of `--at` and of tables are: 1e6, 20k, 6.9B, 5%."""
+    """Read one argument for a number, written as those of `--at` and of tables are: 1e6, 20k, 6.9B, 5%. For options
+    whose name has a unit see `check_units`."""
     if info.type not in (int, float):
         return None
     kind = info.type

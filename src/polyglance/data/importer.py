@@ -225,8 +225,8 @@ def _describe_marks(marks: MarkCounter) -> tuple[str, ...]:
 def digest_sources(config: ImportConfig) -> str:
     """Return the SHA-256, in hexadecimal digits, of a table and of the image files that it names.
 
-    Besides the settings an import depends on nothing else. Files count by their names in the table, so that their
-    folder has no influence.
+    With the settings, they determine the import. Files count by their names in the table, so that their folder has no
+    influence.
 
     Raises:
         ValueError: the table cannot be read.
